@@ -1,0 +1,44 @@
+"""fastcell: pack, check, train on and classify single-cell images as fast as an imaging cytometer makes them.
+
+Importing this package loads neither torch, DALI, CuPy nor Lightning. The names of the Python interface are
+resolved when they are first used::
+
+    import fastcell
+    module = fastcell.CellDataModule("cells")   # here torch and DALI are loaded
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "ArgumentError": "fastcell.errors",
+    "Augmentation": "fastcell.data.augmentation",
+    "Batch": "fastcell.data.batch",
+    "CellDataModule": "fastcell.data.module",
+    "DataError": "fastcell.errors",
+    "FastcellError": "fastcell.errors",
+    "Manifest": "fastcell.data.manifest",
+    "Preprocessing": "fastcell.data.preprocessing",
+    "StrictError": "fastcell.errors",
+    "ViewConfig": "fastcell.data.views",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the public name ``name``, loading its module on first use."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'fastcell' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names without loading their modules."""
+    return sorted(set(globals()) | set(_EXPORTS))

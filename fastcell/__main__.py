@@ -1,0 +1,8 @@
+"""``python -m fastcell`` is the ``fastcell`` command."""
+
+import sys
+
+from fastcell.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

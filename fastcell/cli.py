@@ -1,0 +1,127 @@
+"""The ``fastcell`` command: finds the command's module, loads that one alone and turns errors into messages.
+
+Nothing heavy is imported here: ``fastcell --help`` answers before torch could be found on the disk.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+from fastcell import __version__
+from fastcell.errors import FastcellError
+
+
+class Command(NamedTuple):
+    """One command: its line in the help, and ``module:function`` with ``function(argv: list[str]) -> int``."""
+
+    help: str
+    target: str
+    takes_name: bool = False
+    """The function gets the command's own name as ``argv[0]``: one function that serves several commands."""
+
+
+COMMANDS: dict[str, Command] = {
+    "synth": Command("make a synthetic data set of ATOM-like cells", "fastcell.data.synthetic:main"),
+    "pack": Command("turn folders of images into shards and a manifest", "fastcell.data.pack:main"),
+    "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.data.indexing:main"),
+    "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),
+    "fit": Command("train and evaluate a classifier", "fastcell.training:main", takes_name=True),
+    "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training:main", takes_name=True),
+    "test": Command("evaluate a checkpoint on the test part", "fastcell.training:main", takes_name=True),
+    "predict": Command("classify cells: one row per cell, in order", "fastcell.training:main", takes_name=True),
+    "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.environment:main"),
+}
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def usage() -> str:
+    """Return the text of ``fastcell --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fastcell COMMAND [ARGUMENTS]",
+            "",
+            "Packs, checks, trains on and classifies single-cell images.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "fastcell COMMAND --help   the command's own arguments",
+            "fastcell --version        the version",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after the program's name; ``sys.argv[1:]`` if None.
+
+    Returns:
+        The exit status: 0 when all went well, 2 for an error the user can mend, 3 for a ``--strict`` failure,
+        130 after an interrupt, 141 when the reader of the output went away.
+    """
+    args = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(args)
+    except FastcellError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted.", 130)
+    except BrokenPipeError:
+        # What is still buffered has no reader either: without this the interpreter complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        return _fail(message, 2)
+
+
+def _run(args: list[str]) -> int:
+    if not args:
+        print(usage(), file=sys.stderr)
+        return 2
+    if args[0] in ("-h", "--help", "help"):
+        print(usage(), flush=True)
+        return 0
+    if args[0] in ("-V", "--version", "version"):
+        print(f"fastcell {__version__}", flush=True)
+        return 0
+    name, rest = args[0], args[1:]
+    command = COMMANDS.get(name)
+    if command is None:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean 'fastcell {near[0]}'?" if near else "'fastcell --help' lists them."
+        return _fail(f"COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {hint}", 2)
+    module_name, function_name = command.target.split(":")
+    function = cast(Callable[[list[str]], int], getattr(importlib.import_module(module_name), function_name))
+    status = function([name, *rest] if command.takes_name else rest)
+    sys.stdout.flush()
+    return status
+
+
+def _explain(error: OSError) -> str | None:
+    """Return what a user can do about ``error``, or None if it is not one of the file system's usual refusals."""
+    where = f" {os.fspath(error.filename)!r}" if error.filename is not None else ""
+    if error.errno in _NO_ROOM:
+        return f"no space left on the disk{' for' if where else ''}{where}. Free some, or write to another place."
+    if error.errno in _NO_PERMISSION:
+        return f"no permission for{where or ' a file'} ({error.strerror}). Choose another place, or change its rights."
+    return None
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"fastcell: error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,1 @@
+"""Networks, their registry, and the Lightning module that trains them."""

@@ -1,0 +1,1 @@
+"""Scores, figures and tables of data sets and runs."""
