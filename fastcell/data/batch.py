@@ -1,0 +1,24 @@
+"""The only thing a model ever sees."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Batch(NamedTuple):
+    """One batch of cells, all tensors on the same device.
+
+    Attributes:
+        images: (B, 1, H, W) float32, float16 or bfloat16; resized, augmented and normalised.
+        labels: (B,) int64, index into the data set's classes; -1 where the class is unknown.
+        cell_ids: (B,) int64, row of the manifest.
+        weight: (B,) float32; 1 for a cell that counts, 0 for padding and for the stand-in of a bad cell.
+            Loss and metrics multiply by it, so that every rank takes equal steps and every cell counts once.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    cell_ids: torch.Tensor
+    weight: torch.Tensor

@@ -1,0 +1,333 @@
+"""The manifest: one row per cell, written once, never changed; what may change lies beside it.
+
+Files of a packed data set::
+
+    dataset.json         what it is: classes, layout, shards, window (`DatasetInfo`)
+    manifest.parquet     one row per usable cell; row number = cell_id (`SCHEMA`)
+    splits/NAME.parquet  cell_id, split
+    quarantine.parquet   cells that cannot be used, with the reason (`QUARANTINE_SCHEMA`)
+    verdicts.csv         quality control, optional: cell_id, verdict (keep | drop), reason; may be edited by hand
+    blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
+    shard-*.tar          the pixels
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from fastcell.errors import ArgumentError, DataError
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "valid", "test")
+LAYOUTS = ("cell", "block")
+
+SCHEMA = pa.schema(
+    [
+        ("cell_id", pa.int64()),  # row number, given once
+        ("key", pa.string()),  # path as the source had it, with "/", e.g. "G1/a.png"
+        ("shard", pa.string()),  # file name, relative to the data folder
+        ("offset", pa.int64()),  # of the cell's stored bytes, absolute in the tar
+        ("bytes", pa.int64()),
+        ("encoding", pa.string()),  # jpg | png | tif | npy | raw
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("depth", pa.int8()),  # 8 | 16 bit per grey level, of the stored bytes
+        ("channels", pa.int8()),  # of the stored bytes; colour is turned into grey at decode
+        ("um_per_px", pa.float32()),  # NaN: unknown
+        ("class", pa.string()),  # null: unlabelled
+        ("group", pa.string()),  # donor, run, source file: whatever must not be split; null: none
+        ("collection", pa.string()),  # null: none
+        ("byte_hash", pa.binary(16)),  # BLAKE2b of the stored bytes: integrity
+        ("pixel_hash", pa.binary(16)),  # BLAKE2b of shape and decoded grey pixels: duplicates
+        ("mean_intensity", pa.float32()),  # decoded 8-bit grey levels
+        ("border_median", pa.float32()),  # median of the outermost frame of pixels, 8-bit grey levels
+        ("block", pa.int32()),  # row of blocks.parquet; -1 in the cell layout
+    ]
+)
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("cell_id", pa.int64()),  # null: never admitted to the manifest
+        ("key", pa.string()),
+        ("source", pa.string()),  # file or shard it came from
+        ("class", pa.string()),
+        ("group", pa.string()),
+        ("collection", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+BLOCKS_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("offset", pa.int64()),  # of the record's payload, absolute in the tar
+        ("bytes", pa.int64()),
+        ("first_cell", pa.int64()),  # cell_ids in a block are consecutive
+        ("num_cells", pa.int32()),
+        ("split", pa.string()),  # a block holds cells of one split
+    ]
+)
+SPLIT_SCHEMA = pa.schema([("cell_id", pa.int64()), ("split", pa.string())])
+
+
+@dataclass
+class DatasetInfo:
+    """What a data set is; the content of ``dataset.json``.
+
+    Attributes:
+        name: shown in reports.
+        classes: names in the order of their numbers; empty for a set without labels.
+        layout: ``cell`` (one cell per record) or ``block`` (some hundred cells per record).
+        shards: one ``{"name", "bytes", "num_cells"}`` per tar, in stored order.
+        num_cells: rows of the manifest.
+        num_quarantined: rows of the quarantine table when the set was made.
+        window: [low, high] grey levels of 16-bit sources that map to 0 and 255; None for 8 bit.
+        um_per_px: micrometres per raw pixel where all cells share it; None: unknown or differing.
+        synthetic: True where a simulator made the cells.
+        generator: name and version of that simulator.
+        seed: of the global order.
+        created_by: program and version.
+        format_version: of this layout of files.
+    """
+
+    name: str
+    classes: list[str] = field(default_factory=list)
+    layout: str = "cell"
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    num_cells: int = 0
+    num_quarantined: int = 0
+    window: list[float] | None = None
+    um_per_px: float | None = None
+    synthetic: bool = False
+    generator: str | None = None
+    seed: int = 0
+    created_by: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> DatasetInfo:
+        """Read ``dataset.json``.
+
+        Raises:
+            DataError: not JSON, another format version, or fields missing.
+        """
+        try:
+            values = json.loads(text)
+            version = values.get("format_version")
+            if version != FORMAT_VERSION:
+                raise DataError(
+                    f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}. Pack the data again."
+                )
+            known = {item.name for item in fields(cls)}
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path} is not a dataset.json of fastcell ({error}). Pack or index the data again."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data folder, opened for reading.
+
+    Attributes:
+        path: the folder.
+        info: content of ``dataset.json``.
+        table: `SCHEMA`, N rows, row number = cell_id.
+    """
+
+    path: Path
+    info: DatasetInfo
+    table: pa.Table
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Manifest:
+        """Open the data set in folder ``path``.
+
+        Raises:
+            DataError: there is none, it is damaged, or it belongs to another format version.
+        """
+        folder = Path(path)
+        info = read_info(folder)
+        table = _read_table(folder / "manifest.parquet", SCHEMA)
+        ids = table.column("cell_id").to_numpy()
+        if not np.array_equal(ids, np.arange(len(ids))) or len(ids) != info.num_cells:
+            raise DataError(f"{folder / 'manifest.parquet'} does not fit dataset.json. Pack or index the data again.")
+        return cls(folder, info, table)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def column(self, name: str) -> np.ndarray:
+        """One column as a NumPy array of N values (objects, with None for null, where it holds strings or bytes)."""
+        return self.table.column(name).to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64: index into ``info.classes``, -1 where the cell has no class."""
+        return self._codes("class", self.info.classes)
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """(N,) str, or None where no cell has a group."""
+        column = self.table.column("group")
+        return (
+            None
+            if column.null_count == len(column)
+            else column.fill_null("").to_numpy(zero_copy_only=False).astype(str)
+        )
+
+    @cached_property
+    def shard_index(self) -> np.ndarray:
+        """(N,) int64: index into ``info.shards``."""
+        return self._codes("shard", [shard["name"] for shard in self.info.shards])
+
+    def shard_path(self, index: int) -> Path:
+        return self.path / self.info.shards[index]["name"]
+
+    def split(self, name: str = "default") -> np.ndarray:
+        """(N,) str: ``train``, ``valid``, ``test`` or empty.
+
+        Raises:
+            ArgumentError: there is no split of that name; the message lists those that are there.
+        """
+        path = self.path / "splits" / f"{name}.parquet"
+        if not path.is_file():
+            there = self.split_names()
+            raise ArgumentError(f"split_name must be one of {', '.join(there) or '(none)'}, got {name!r}.")
+        table = _read_table(path, SPLIT_SCHEMA)
+        sides = np.full(len(self), "", dtype="<U5")
+        ids = table.column("cell_id").to_numpy()
+        if len(ids) and (ids.min() < 0 or ids.max() >= len(self)):
+            raise DataError(f"{path} names cells that the manifest does not have. Make the split again.")
+        sides[ids] = table.column("split").to_numpy(zero_copy_only=False)
+        return sides
+
+    def split_names(self) -> list[str]:
+        """Names of the splits beside the manifest, sorted."""
+        return sorted(path.stem for path in (self.path / "splits").glob("*.parquet"))
+
+    def quarantine(self) -> pa.Table:
+        """Rows of `QUARANTINE_SCHEMA`; empty where nothing was found bad."""
+        path = self.path / "quarantine.parquet"
+        return _read_table(path, QUARANTINE_SCHEMA) if path.exists() else QUARANTINE_SCHEMA.empty_table()
+
+    def verdicts(self) -> np.ndarray:
+        """(N,) bool: False for the cells that ``verdicts.csv`` drops; all True where there is no such file.
+
+        Raises:
+            DataError: the file has no columns ``cell_id`` and ``verdict``, or values that cannot be.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        path = self.path / "verdicts.csv"
+        if not path.exists():
+            return keep
+        try:
+            table = csv.read_csv(path)
+            ids = table.column("cell_id").cast(pa.int64()).to_numpy()
+            words = table.column("verdict").cast(pa.string()).to_numpy(zero_copy_only=False).astype(str)
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise DataError(f"{path} must have columns cell_id and verdict ({error}). Mend or remove it.") from None
+        unknown = sorted(set(words.tolist()) - {"keep", "drop"})
+        if unknown or (len(ids) and (ids.min() < 0 or ids.max() >= len(self))):
+            raise DataError(
+                f"{path}: verdicts must be keep or drop, of cells in the manifest, got {unknown or 'others'}."
+            )
+        keep[ids[words == "drop"]] = False
+        return keep
+
+    def blocks(self) -> pa.Table:
+        """Rows of `BLOCKS_SCHEMA`, in stored order (block layout only)."""
+        return _read_table(self.path / "blocks.parquet", BLOCKS_SCHEMA)
+
+    def _codes(self, name: str, values: list[str]) -> np.ndarray:
+        index = pc.index_in(self.table.column(name), value_set=pa.array(values, pa.string()))
+        return index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
+    """Read ``dataset.json`` of folder ``path`` alone (quick: no Parquet).
+
+    Raises:
+        DataError: the folder or the file is not there, or it cannot be read.
+    """
+    file = Path(path) / "dataset.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        what = "no such folder" if not Path(path).is_dir() else "no dataset.json in it"
+        raise DataError(
+            f"{path} is not a packed data set ({what}). Make one with `fastcell pack SRC {path}`, or "
+            f"`fastcell index {path}` for WebDataset tars that are there."
+        ) from None
+    except (NotADirectoryError, UnicodeDecodeError):
+        raise DataError(f"{path} is not a packed data set. Make one with `fastcell pack SRC OUT`.") from None
+    return DatasetInfo.from_json(text, file)
+
+
+def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
+    """Write ``manifest.parquet`` and, last, ``dataset.json``: a folder without the latter is not a data set."""
+    write_table(path / "manifest.parquet", table.cast(SCHEMA))
+    replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
+
+
+def write_split(path: Path, name: str, sides: np.ndarray) -> None:
+    """Write ``splits/NAME.parquet`` from (N,) str in the order of cell_id; cells with an empty side are left out."""
+    ids = np.flatnonzero(sides != "")
+    (path / "splits").mkdir(exist_ok=True)
+    table = pa.table(
+        {"cell_id": pa.array(ids, pa.int64()), "split": pa.array(sides[ids], pa.string())}, schema=SPLIT_SCHEMA
+    )
+    write_table(path / "splits" / f"{name}.parquet", table)
+
+
+def write_quarantine(path: Path, table: pa.Table) -> None:
+    """Write ``quarantine.parquet``."""
+    write_table(path / "quarantine.parquet", table.cast(QUARANTINE_SCHEMA))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file that is there whole or not at all."""
+    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write(temporary)`` in the folder of ``path``, then put its file in place at once and on disk."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(path, partitioning=None)
+        return table.select(schema.names).cast(schema).combine_chunks()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Pack or index the data again.") from None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}). Pack or index the data again.") from None

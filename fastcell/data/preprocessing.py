@@ -1,0 +1,69 @@
+"""What happens to every cell alike, in training and in prediction; it lives in the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from fastcell.errors import DataError, invalid
+
+FITS = ("stretch", "contain", "scale")
+NORMALIZATIONS = ("divide", "subtract", "standardize")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a ragged raw cell becomes a square, normalised image.
+
+    Attributes:
+        image_size: side of the square [px].
+        fit: ``stretch`` (both sides to the square, as the paper does), ``contain`` (aspect kept) or ``scale`` (fixed
+            pixels per micrometre, size kept). What lies outside the cell is filled with its border's median.
+        normalization: by the image's own mean: ``divide`` by it (the paper), ``subtract`` it, or ``standardize``
+            (subtract it and divide by the standard deviation).
+        antialias: low-pass filter before down-scaling. The paper's code does not.
+        scale_um_per_px: micrometres per output pixel for ``fit="scale"``; None takes one output pixel per raw pixel.
+        window: (low, high) grey levels of a 16-bit source that map to 0 and 255; None for 8-bit sources.
+    """
+
+    image_size: int = 128
+    fit: str = "stretch"
+    normalization: str = "divide"
+    antialias: bool = False
+    scale_um_per_px: float | None = None
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image_size, int) or not 8 <= self.image_size <= 1024:
+            raise invalid("image_size", "a whole number from 8 to 1024", self.image_size, "128 is the paper's")
+        if self.fit not in FITS:
+            raise invalid("fit", f"one of {', '.join(FITS)}", self.fit, "Take stretch for what the paper does")
+        if self.normalization not in NORMALIZATIONS:
+            raise invalid(
+                "normalization",
+                f"one of {', '.join(NORMALIZATIONS)}",
+                self.normalization,
+                "The paper divides",
+            )
+        if self.scale_um_per_px is not None and not self.scale_um_per_px > 0:
+            raise invalid("scale_um_per_px", "positive", self.scale_um_per_px, "Leave it out for raw pixels")
+        if self.window is not None:
+            object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only (str, int, float, bool, None, list), as ``torch.load(weights_only=True)`` asks for."""
+        values = asdict(self)
+        values["window"] = None if self.window is None else list(self.window)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """Inverse of `to_dict`.
+
+        Raises:
+            DataError: a key is unknown, so the values come from another version.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise DataError(f"preprocessing has unknown entries {unknown}. Use the version of fastcell that wrote it.")
+        return cls(**values)

@@ -1,0 +1,55 @@
+"""Errors that a user can act on, and the exit codes they end the program with.
+
+Form of every message: ``<name> must be <rule>, got <value>. <what to do>.``
+An error about data names the shard and the key of the cell.
+"""
+
+from __future__ import annotations
+
+
+class FastcellError(Exception):
+    """Base of all errors whose message is meant for the user; the command line prints it in one line.
+
+    Attributes:
+        exit_code: what the process ends with (2, as for wrong usage).
+    """
+
+    exit_code = 2
+
+
+class ArgumentError(FastcellError, ValueError):
+    """An argument, flag or configuration value that cannot be used."""
+
+
+class DataError(FastcellError):
+    """A file, shard or cell that cannot be used.
+
+    Args:
+        message: what is wrong and the way out.
+        shard: file name of the shard, if known; put in front of the message.
+        key: key of the cell, if known; put in front of the message.
+    """
+
+    def __init__(self, message: str, shard: str | None = None, key: str | None = None) -> None:
+        place = ", ".join(f"{name} {value!r}" for name, value in (("shard", shard), ("cell", key)) if value is not None)
+        super().__init__(f"{place}: {message}" if place else message)
+        self.shard = shard
+        self.key = key
+
+
+class StrictError(FastcellError):
+    """Bad cells were found and ``--strict`` asked to stop at the first sign of them."""
+
+    exit_code = 3
+
+
+def invalid(name: str, rule: str, got: object, way_out: str) -> ArgumentError:
+    """Build the error for an argument that breaks its rule.
+
+    Args:
+        name: the argument as the user wrote it, e.g. ``--split``.
+        rule: what it must be, e.g. ``three positive numbers``.
+        got: the value found.
+        way_out: one sentence that says what to do, without the final dot.
+    """
+    return ArgumentError(f"{name} must be {rule}, got {got!r}. {way_out}.")
