@@ -96,12 +96,9 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
     if config.subsample is not None:
         rows = _subsample(rows, manifest.labels[rows], config.subsample, config.seed)
     if len(rows) == 0:
-        what = (
-            "no cell"
-            if config.split is None
-            else f"no {'labelled ' if config.labelled else ''}cell in the {config.split} part"
-        )
-        raise ArgumentError(f"{manifest.path} has {what}. Look at it with `fastcell info {manifest.path}`.")
+        what = "labelled cell" if config.labelled else "cell"
+        where = "" if config.split is None else f" in the {config.split} part of split {config.split_name!r}"
+        raise ArgumentError(f"{manifest.path} has no {what}{where}. Look at it with `fastcell info {manifest.path}`.")
     if config.balance == "oversample":
         rows = _oversample(rows, manifest.labels[rows], config.seed)
     weights = _class_weights(manifest.labels[rows], len(manifest.info.classes)) if config.balance == "weights" else None
