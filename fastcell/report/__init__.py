@@ -1,1 +1,1 @@
-"""Scores, figures and tables of data sets and runs."""
+"""What a person reads: scores with intervals, tables and figures."""

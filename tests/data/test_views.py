@@ -49,7 +49,7 @@ def make_manifest(folder: Path, classes: list[str | None], **columns: list) -> M
 @pytest.fixture
 def manifest(tmp_path):
     """6 cells of a, 3 of b, 1 without a class; first eight train, the others test."""
-    made = make_manifest(tmp_path / "d", list("aaabaabba") + [None])
+    made = make_manifest(tmp_path / "d", [*"aaabaabba", None])
     write_split(made.path, "default", np.array(["train"] * 8 + ["test"] * 2))
     return made
 
