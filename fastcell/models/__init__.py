@@ -1,1 +1,1 @@
-"""Networks, their registry, and the Lightning module that trains them."""
+"""Networks, losses, metrics and the Lightning module that trains them."""

@@ -1,0 +1,49 @@
+"""Checkpoints: what must be in one, and reading it safely."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastcell.errors import DataError
+from fastcell.models.classifier import CHECKPOINT_FORMAT, CellClassifier
+
+
+def load_classifier(path: str | Path) -> CellClassifier:
+    """The classifier of a checkpoint, on the CPU, in evaluation mode. Nothing in the file is executed.
+
+    Raises DataError where the file is missing, damaged, or no checkpoint of this program.
+    """
+    content = read_checkpoint(path)
+    hparams = {name: value for name, value in content["hyper_parameters"].items() if not name.startswith("_")}
+    try:
+        model = CellClassifier(**{**hparams, "compile": False})
+        model.load_state_dict(content["state_dict"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"checkpoint {path} does not fit this version ({reason}). Train again, or use its version.") from error
+    return model.eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint that `fit` wrote, tensors on the CPU.
+
+    Raises DataError where the file is missing, damaged, or no checkpoint of this program.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"checkpoint must be a file, got {str(path)!r}. Give a best.ckpt of a run folder.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"checkpoint {path} cannot be read ({reason}). It is damaged or no checkpoint; take another.") from error
+    if not isinstance(content, dict) or "fastcell_format" not in content:
+        raise DataError(f"checkpoint {path} was not written by fastcell fit. Give a best.ckpt of a run folder.")
+    if content["fastcell_format"] != CHECKPOINT_FORMAT:
+        raise DataError(
+            f"checkpoint format must be {CHECKPOINT_FORMAT}, got {content['fastcell_format']} in {path}. Use the version that wrote it."
+        )
+    return content

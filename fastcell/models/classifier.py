@@ -1,0 +1,289 @@
+"""The Lightning module: a network, its loss, its optimizer and its scores."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fastcell.data.batch import Batch
+from fastcell.errors import DataError, invalid
+from fastcell.models.initialization import Init
+from fastcell.models.losses import LOSSES, LossName, cell_losses, probabilities, weighted_mean
+from fastcell.models.metrics import RunningScores
+from fastcell.models.registry import create
+from fastcell.models.schedule import ScheduleName, rate_factor
+
+CHECKPOINT_FORMAT = 1
+READ_EVERY = 50  # steps between two readings of the training scores: each waits for the device
+
+OptimizerName = Literal["adam", "adamw"]
+
+
+class Prediction(NamedTuple):
+    """What the model says of a batch, on the batch's device.
+
+    Attributes:
+        probabilities: (B, K) float32, rows sum to 1, columns in the order of the model's `classes`.
+        cell_ids: (B,) int64, row of the manifest.
+        weight: (B,) float32, 0 for padding and replaced cells.
+    """
+
+    probabilities: torch.Tensor
+    cell_ids: torch.Tensor
+    weight: torch.Tensor
+
+
+class CellClassifier(pl.LightningModule):
+    """Classifies single-cell images.
+
+    Every hyper-parameter is a plain value, and with `classes` and `preprocessing` among them a checkpoint says by
+    itself what its outputs mean and how to make its inputs.
+
+    Args:
+        network: name in `fastcell.models.registry`.
+        init: start values of the weights: kaiming, or paper (truncated normal, standard deviation 0.1).
+        loss: cross_entropy, mse or sigmoid, on logits.
+        label_smoothing: share of the target spread evenly over the classes, 0 to 1.
+        optimizer: adam or adamw.
+        learning_rate: peak learning rate.
+        weight_decay: decay of the weights of convolutions and full connections; biases and batch normalisation have none.
+        betas: decay rates of Adam's two moments.
+        schedule: constant, cosine, one_cycle or exponential (see `fastcell.models.schedule`).
+        warmup: share of the run in which the rate rises.
+        final_learning_rate: learning rate at the end of the run (not for constant).
+        ema_decay: decay per step of an average of the weights, which then evaluates in their place; none by default.
+        tta: evaluate the mean over the four flips of every image.
+        channels_last: memory format of the network.
+        compile: use torch.compile.
+        classes: class names in the order of the outputs; from the data at fit.
+        preprocessing: `Preprocessing.to_dict()` of the images; from the data at fit.
+
+    Raises ArgumentError for a value outside its range or an unknown name.
+    """
+
+    def __init__(
+        self,
+        network: str = "cellnet",
+        init: Init = "kaiming",
+        loss: LossName = "cross_entropy",
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerName = "adam",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        betas: list[float] = [0.9, 0.999],  # noqa: B006  (a list stays loadable with weights_only; never changed)
+        schedule: ScheduleName = "constant",
+        warmup: float = 0.0,
+        final_learning_rate: float = 1e-6,
+        ema_decay: float | None = None,
+        tta: bool = False,
+        channels_last: bool = True,
+        compile: bool = False,
+        classes: list[str] | None = None,
+        preprocessing: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _check(loss, label_smoothing, optimizer, learning_rate, betas, warmup, final_learning_rate, ema_decay)
+        self.classes = list(classes or [])
+        self.preprocessing = copy.deepcopy(dict(preprocessing or {}))
+        betas = list(betas)
+        self.save_hyperparameters(logger=False)
+        self.hparams.update(classes=self.classes, preprocessing=self.preprocessing)
+
+        num_classes = len(self.classes)
+        self.network = create(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        self.average = _average_of(self.network, ema_decay)
+        if compile:
+            self.network.compile()
+        self.train_scores = RunningScores(num_classes)
+        self.eval_scores = RunningScores(num_classes)
+        self.last_scores: dict[str, torch.Tensor] = {}
+        self.class_weights: torch.Tensor | None = None
+        self.label_map: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of images (B, 1, H, W), by the averaged weights in evaluation where there are any."""
+        if self.hparams["channels_last"]:
+            images = images.contiguous(memory_format=torch.channels_last)
+        network = self.network if self.training or self.average is None else self.average.module
+        return network(images)
+
+    def predict_probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """Class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
+        return self._evaluate(images)[1]
+
+    def match_classes(self, data_classes: list[str], strict: bool = True) -> None:
+        """Makes labels of a data set with `data_classes` into this model's outputs, class by name.
+
+        Raises DataError for a class that the model does not know; with `strict` off its cells count as unlabelled.
+        """
+        unknown = [name for name in data_classes if name not in self.classes]
+        if unknown and strict:
+            raise DataError(
+                f"classes of the data must be among the checkpoint's ({', '.join(self.classes)}), got also "
+                f"{', '.join(unknown)}. Take those cells out, or train on data that has them."
+            )
+        places = [self.classes.index(name) if name in self.classes else -1 for name in data_classes]
+        same = places == list(range(len(self.classes)))
+        self.label_map = None if same else torch.tensor([*places, -1])  # label -1 (unknown) indexes the last
+
+    # -- training
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        weights = getattr(data, "class_weights", None)
+        self.class_weights = None if weights is None or stage != "fit" else torch.as_tensor(weights).float()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        labels, weight = self._targets(batch)
+        logits = self(batch.images)
+        losses = cell_losses(self.hparams["loss"], logits, labels, self.hparams["label_smoothing"])
+        self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
+        if self.class_weights is not None:
+            weight = weight * self.class_weights.to(weight.device)[labels.clamp_min(0)]
+        # DDP averages gradients over ranks: with this factor that average is the global batch's weighted mean.
+        return weighted_mean(losses, weight, self._sum_over_ranks(weight.sum()) / self._num_ranks())
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        if self.trainer.global_step % READ_EVERY == 0:
+            self._log_training()
+
+    def on_train_epoch_end(self) -> None:
+        if self.train_scores.update_called:
+            self._log_training()
+        if self.last_scores:
+            self.log_dict({f"train_{name}": value for name, value in self.last_scores.items()})
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        hparams = self.hparams
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": hparams["weight_decay"]}, {"params": plain, "weight_decay": 0.0}]
+        kind = torch.optim.AdamW if hparams["optimizer"] == "adamw" else torch.optim.Adam
+        fused = self.device.type in ("cpu", "cuda") and not self._clips_scaled_gradients()
+        optimizer = kind(groups, lr=hparams["learning_rate"], betas=tuple(hparams["betas"]), fused=fused)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_function())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._score(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        return Prediction(self._score(batch), batch.cell_ids, batch.weight)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        return Prediction(self.predict_probabilities(batch.images), batch.cell_ids, batch.weight)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fastcell_format"] = CHECKPOINT_FORMAT
+
+    # -- parts
+
+    def _targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = batch.labels
+        if self.label_map is not None:
+            self.label_map = self.label_map.to(labels.device)
+            labels = self.label_map[labels]
+        return labels, batch.weight * (labels >= 0)
+
+    def _evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and probabilities; with `tta` the mean logits and the mean probabilities of four flips."""
+        if not self.hparams["tta"]:
+            logits = self(images).float()
+            return logits, probabilities(self.hparams["loss"], logits)
+        flips = [self(images.flip(axes) if axes else images).float() for axes in ((), (2,), (3,), (2, 3))]
+        chances = torch.stack([probabilities(self.hparams["loss"], logits) for logits in flips]).mean(dim=0)
+        return torch.stack(flips).mean(dim=0), chances
+
+    def _score(self, batch: Batch) -> torch.Tensor:
+        labels, weight = self._targets(batch)
+        logits, chances = self._evaluate(batch.images)
+        losses = cell_losses(self.hparams["loss"], logits, labels)
+        self.eval_scores.update(chances, labels, losses, weight)
+        return chances
+
+    def _log_training(self) -> None:
+        scores = self.train_scores.compute()
+        self.train_scores.reset()
+        self.last_scores = {name: scores[name] for name in ("loss", "accuracy")}
+        if self.logger is not None:
+            values = {f"train_{name}": float(value) for name, value in self.last_scores.items()}
+            rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+            self.logger.log_metrics({**values, "learning_rate": rate}, step=self.trainer.global_step)
+
+    def _log_evaluation(self, part: str) -> None:
+        scores = self.eval_scores.compute()
+        self.eval_scores.reset()
+        self.evaluated_confusion = scores.pop("confusion")
+        self.log_dict({f"{part}_{name}": value for name, value in scores.items()})
+
+    def _num_ranks(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    def _sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
+        return value if self._num_ranks() == 1 else self.trainer.strategy.reduce(value, reduce_op="sum")
+
+    def _clips_scaled_gradients(self) -> bool:
+        """Lightning cannot clip what a fused optimizer unscales by itself (16-bit floats with loss scaling)."""
+        return bool(self.trainer.gradient_clip_val) and str(self.trainer.precision) == "16-mixed"
+
+    def _rate_function(self) -> Callable[[int], float]:
+        hparams = self.hparams
+        name, peak = hparams["schedule"], hparams["learning_rate"]
+        num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self.trainer.estimated_stepping_batches
+        if math.isinf(num_steps):
+            raise invalid("schedule", "constant in a run without end", name, "Set --trainer.max_steps or max_epochs")
+        final = hparams["final_learning_rate"] / peak
+        return lambda step: rate_factor(name, step, int(num_steps), hparams["warmup"], final)
+
+
+def _average_of(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return average.requires_grad_(False)  # else DDP waits for gradients that never come
+
+
+def _check(
+    loss: str,
+    label_smoothing: float,
+    optimizer: str,
+    learning_rate: float,
+    betas: list[float],
+    warmup: float,
+    final_learning_rate: float,
+    ema_decay: float | None,
+) -> None:
+    """Raises ArgumentError for the first hyper-parameter outside its range."""
+    if loss not in LOSSES:
+        raise invalid("loss", f"one of {', '.join(LOSSES)}", loss, "Choose one of these")
+    if optimizer not in get_args(OptimizerName):
+        raise invalid("optimizer", f"one of {', '.join(get_args(OptimizerName))}", optimizer, "Choose one of these")
+    if not 0 <= label_smoothing < 1:
+        raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 switches it off")
+    if not learning_rate > 0:
+        raise invalid("learning_rate", "above 0", learning_rate, "1e-3 is usual")
+    if not final_learning_rate > 0:
+        raise invalid("final_learning_rate", "above 0", final_learning_rate, "1e-6 is next to nothing")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise invalid("betas", "two numbers in [0, 1)", betas, "[0.9, 0.999] is usual")
+    if not 0 <= warmup < 1:
+        raise invalid("warmup", "in [0, 1)", warmup, "It is a share of the run")
+    if ema_decay is not None and not 0 <= ema_decay < 1:
+        raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")

@@ -1,0 +1,36 @@
+"""Start values of weights: the paper's and the modern default."""
+
+from typing import Literal, get_args
+
+from torch import nn
+
+from fastcell.errors import invalid
+
+Init = Literal["kaiming", "paper"]
+
+PAPER_STD = 0.1
+PAPER_BIAS = 0.1
+
+
+def initialize(network: nn.Module, init: str) -> None:
+    """Sets the start values of every convolution and full connection in place, from torch's random state.
+
+    `kaiming`: normal with variance 2 / fan_in (He et al., ICCV 2015), biases 0. `paper`: normal with standard
+    deviation 0.1 truncated at two of them, biases a constant (Meng et al. 2019, doi 10.1109/JBHI.2018.2878878,
+    states no value; 0.1 here, usual beside rectifiers). Batch normalisation keeps weight 1, bias 0.
+
+    Raises ArgumentError for another name.
+    """
+    if init not in get_args(Init):
+        raise invalid("init", f"one of {', '.join(get_args(Init))}", init, "Choose one of these")
+    for layer in network.modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        if init == "paper":
+            nn.init.trunc_normal_(layer.weight, std=PAPER_STD, a=-2 * PAPER_STD, b=2 * PAPER_STD)
+            bias = PAPER_BIAS
+        else:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            bias = 0.0
+        if layer.bias is not None:
+            nn.init.constant_(layer.bias, bias)

@@ -1,0 +1,73 @@
+"""Losses on logits, one value per cell, and the probabilities that belong to each.
+
+Figure 7 of the paper compares the three. Its released code applies softmax in the network and again in the loss;
+here every loss takes logits once.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch.nn import functional
+
+from fastcell.errors import invalid
+
+LossName = Literal["cross_entropy", "mse", "sigmoid"]
+
+
+def cell_losses(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Loss of each cell, (B,) float32.
+
+    `cross_entropy`: of the softmax. `mse`: squared error of the softmax, mean over classes. `sigmoid`: binary cross
+    entropy of each class against the rest, mean over classes. Targets are one-hot, mixed with the uniform
+    distribution by `label_smoothing` (0 to 1; Szegedy et al., CVPR 2016). A label below 0 (unknown) gives loss 0.
+
+    Args:
+        logits: (B, K) floating point.
+        labels: (B,) int64, in [0, K) or negative.
+
+    Raises ArgumentError for an unknown name.
+    """
+    if name not in LOSSES:
+        raise invalid("loss", f"one of {', '.join(get_args(LossName))}", name, "Choose one of these")
+    known = labels >= 0
+    losses = LOSSES[name](logits.float(), _targets(labels, logits.shape[1], label_smoothing))
+    return torch.where(known, losses, torch.zeros_like(losses))
+
+
+def probabilities(name: str, logits: torch.Tensor) -> torch.Tensor:
+    """Class probabilities (B, K) float32 that sum to 1: the softmax, or normalised sigmoids for `sigmoid`."""
+    if name == "sigmoid":
+        log_sigmoid = functional.logsigmoid(logits.float())  # in logs: all classes may be far below 0
+        return log_sigmoid.softmax(dim=1)
+    return logits.float().softmax(dim=1)
+
+
+def weighted_mean(losses: torch.Tensor, weight: torch.Tensor, total_weight: torch.Tensor | None = None) -> torch.Tensor:
+    """sum(weight * loss) / `total_weight` (the weight's own sum by default; 0 where no cell counts)."""
+    total = weight.sum() if total_weight is None else total_weight
+    return (losses * weight).sum() / total.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _targets(labels: torch.Tensor, num_classes: int, smoothing: float) -> torch.Tensor:
+    hot = (labels[:, None] == torch.arange(num_classes, device=labels.device)).float()
+    return hot * (1 - smoothing) + smoothing / num_classes
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -(logits.log_softmax(dim=1) * targets).sum(dim=1)
+
+
+def _mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (logits.softmax(dim=1) - targets).square().mean(dim=1)
+
+
+def _sigmoid(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+
+
+LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "cross_entropy": _cross_entropy,
+    "mse": _mse,
+    "sigmoid": _sigmoid,
+}

@@ -1,0 +1,66 @@
+"""Confusion matrix and loss kept on the device, and the scores read from them while a run goes on.
+
+The full tables (precision, recall, F-score, intervals) are made from the matrix in `fastcell.report.scores`.
+"""
+
+import torch
+from torchmetrics import Metric
+
+
+class RunningScores(Metric):
+    """Confusion matrix and mean loss of all counted cells since the last reset, summed exactly over ranks.
+
+    A cell counts when its weight is above 0 and its label is known. No call but `compute` reads from the device.
+    The matrix is int64, (K, K), rows = true class, columns = predicted class.
+    """
+
+    full_state_update = False
+    confusion: torch.Tensor
+    loss_sum: torch.Tensor
+    weight_sum: torch.Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(sync_on_compute=True)
+        self.num_classes = num_classes
+        self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("weight_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor, weight: torch.Tensor) -> None:
+        """Adds a batch: logits (B, K), labels (B,) int64, losses (B,), loss weights (B,) float32."""
+        self.confusion += batch_confusion(logits.argmax(dim=1), labels, weight, self.num_classes)
+        self.loss_sum += (losses.double() * weight).sum()
+        self.weight_sum += weight.double().sum()
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """`confusion` (K, K) int64 and the scalars `loss`, `accuracy`, `balanced_accuracy` (NaN without cells)."""
+        return {
+            "confusion": self.confusion.clone(),
+            "loss": (self.loss_sum / self.weight_sum).float(),
+            "accuracy": accuracy(self.confusion),
+            "balanced_accuracy": balanced_accuracy(self.confusion),
+        }
+
+
+def batch_confusion(predicted: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Confusion matrix (K, K) int64 of the cells with weight above 0 and a known label, without a synchronisation.
+
+    Args: predicted (B,) int64 in [0, K); labels (B,) int64, negative = unknown; weight (B,) float32.
+    """
+    counts = (weight > 0) & (labels >= 0)
+    places = torch.where(counts, labels * num_classes + predicted, num_classes * num_classes)
+    flat = torch.zeros(num_classes * num_classes + 1, dtype=torch.int64, device=labels.device)
+    flat.scatter_add_(0, places, torch.ones_like(places))
+    return flat[:-1].view(num_classes, num_classes)
+
+
+def accuracy(confusion: torch.Tensor) -> torch.Tensor:
+    """Share of the counted cells that were classified rightly; NaN where there are none."""
+    return (confusion.diagonal().sum() / confusion.sum()).float()
+
+
+def balanced_accuracy(confusion: torch.Tensor) -> torch.Tensor:
+    """Mean recall over the classes that have cells; NaN where there are none."""
+    cells = confusion.sum(dim=1)
+    recall = confusion.diagonal() / cells.clamp_min(1)
+    return (recall.sum() / (cells > 0).sum()).float()

@@ -1,0 +1,68 @@
+"""Networks by name: ours, and timm's where timm is installed."""
+
+import difflib
+import importlib.util
+from collections.abc import Callable
+
+from torch import nn
+
+from fastcell.errors import invalid
+from fastcell.models.cellnet import CellNet
+from fastcell.models.gao import GaoNet
+
+MIN_IMAGE_SIZE = 8
+
+NETWORKS: dict[str, Callable[[int, int, str], nn.Module]] = {
+    "cellnet": lambda num_classes, image_size, init: CellNet(num_classes, image_size, init=init),
+    "cellnet-wide": lambda num_classes, image_size, init: CellNet(num_classes, image_size, wide=True, init=init),
+    "gao": lambda num_classes, image_size, init: GaoNet(num_classes, image_size, init=init),
+}
+
+
+def create(name: str, num_classes: int, image_size: int = 128, init: str = "kaiming") -> nn.Module:
+    """A new network that maps images (B, 1, image_size, image_size) to logits (B, num_classes).
+
+    `name` is one of `names()`; timm's networks get one input channel, keep their own start values (`init` is for
+    ours) and are built without pretrained weights.
+
+    Raises ArgumentError for an unknown name (listing what there is), fewer than one class, an image too small.
+    """
+    if num_classes < 1:
+        raise invalid("num_classes", "at least 1", num_classes, "Give one class name per class")
+    if image_size < MIN_IMAGE_SIZE:
+        raise invalid("image_size", f"at least {MIN_IMAGE_SIZE} pixels", image_size, "Choose a larger side")
+    if name in NETWORKS:
+        return NETWORKS[name](num_classes, image_size, init)
+    if name in names():
+        return _create_timm(name, num_classes, image_size)
+    raise invalid("network", "a known name", name, _known_names(name))
+
+
+def names() -> list[str]:
+    """Every name that `create` takes on this machine, ours first."""
+    if not _has_timm():
+        return list(NETWORKS)
+    import timm
+
+    return [*NETWORKS, *timm.list_models()]
+
+
+def _has_timm() -> bool:
+    return importlib.util.find_spec("timm") is not None
+
+
+def _create_timm(name: str, num_classes: int, image_size: int) -> nn.Module:
+    import timm
+
+    try:  # networks with position embeddings must know the side; convolutional ones refuse the argument
+        return timm.create_model(name, in_chans=1, num_classes=num_classes, img_size=image_size)
+    except TypeError:
+        return timm.create_model(name, in_chans=1, num_classes=num_classes)
+
+
+def _known_names(name: str) -> str:
+    ours = ", ".join(NETWORKS)
+    if not _has_timm():
+        return f"There are {ours}; with timm installed (pip install timm) also any name of timm's"
+    close = difflib.get_close_matches(name, names(), n=5)
+    return f"There are {ours} and {len(names()) - len(NETWORKS)} of timm's" + (f", nearest: {', '.join(close)}" if close else "")
