@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training:main", takes_name=True),
     "test": Command("evaluate a checkpoint on the test part", "fastcell.training:main", takes_name=True),
     "predict": Command("classify cells: one row per cell, in order", "fastcell.training:main", takes_name=True),
-    "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.environment:main"),
+    "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.doctor:main"),
 }
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

@@ -15,7 +15,7 @@ def real_data() -> Path:
     """Folder of real cells: $FASTCELL_REAL_DATA, else ../shared/data beside the checkout."""
     path = Path(os.environ.get("FASTCELL_REAL_DATA") or REPO_DIR.parent / "shared" / "data")
     if not path.is_dir():
-        pytest.skip("no real data: set FASTCELL_REAL_DATA to a folder that holds jurkat/, tcell/ and atom/")
+        pytest.skip("no real data: set FASTCELL_REAL_DATA to a folder that holds jurkat/, tcell/ and atom-samples/")
     return path
 
 
