@@ -1,0 +1,218 @@
+"""``fastcell info DATA``: what a data set holds, as a table and, on request, as figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.data.augmentation import Augmentation, draw, matrices
+from fastcell.data.cells import read_cells
+from fastcell.data.manifest import SPLITS, Manifest
+from fastcell.data.views import ViewConfig, select
+from fastcell.errors import ArgumentError
+
+SHEET_COLUMNS = 8
+AUGMENTATIONS = {
+    "original": {},
+    "flip": {"flip_horizontal": True},
+    "translation": {"translation": 0.15},
+    "rotation": {"rotation_deg": 30.0},
+    "blur": {"blur_sigma": 2.5, "blur_probability": 1.0},
+    "noise": {"noise_std": 12.0, "noise_probability": 1.0},
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run ``fastcell info`` with the arguments after the command's name; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="fastcell info", description=__doc__)
+    parser.add_argument("data", metavar="DATA", help="folder made by pack, index or synth")
+    parser.add_argument("--figures", metavar="DIR", help="write the PNG figures into this folder")
+    parser.add_argument("--split-name", default="default", help="which of the data set's splits (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which cells the contact sheet shows (%(default)s)")
+    options = parser.parse_args(argv)
+    manifest = Manifest.open(options.data)
+    print(describe(manifest, options.split_name))
+    if options.figures:
+        for path in draw_figures(manifest, Path(options.figures), options.split_name, options.seed):
+            print(f"wrote {path}")
+    return 0
+
+
+def describe(manifest: Manifest, split_name: str = "default") -> str:
+    """Render classes x splits x collections, sizes, bytes and quarantine as text."""
+    info = manifest.info
+    kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
+    lines = [
+        f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {len(info.shards):,} shards, "
+        f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}",
+        *_sizes(manifest),
+        "",
+    ]
+    names = manifest.split_names()
+    if split_name not in names and split_name != "default":
+        raise ArgumentError(f"--split-name must be one of {', '.join(names) or '(none)'}, got {split_name!r}.")
+    sides = manifest.split(split_name) if split_name in names else np.full(len(manifest), "")
+    lines += _counts(manifest, sides)
+    lines.append(f"splits: {', '.join(names) or 'none'} (shown: {split_name if split_name in names else 'none'})")
+    if manifest.groups is not None:
+        groups = len(np.unique(manifest.groups[manifest.groups != ""]))
+        lines.append(f"groups: {groups:,}, {_groups_on_several_sides(manifest, sides)} of them on more than one side")
+    lines += _quarantine(manifest)
+    return "\n".join(lines)
+
+
+def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", seed: int = 0) -> list[Path]:
+    """Draw contact sheet, class counts and augmentation (the forms of the paper's Figures 1, 2 and 4).
+
+    Args:
+        manifest: the data set.
+        folder: where the PNGs go; made if need be.
+        split_name: whose training part is balanced in the class counts.
+        seed: of the choice of cells.
+
+    Returns:
+        The files written.
+    """
+    from fastcell.report import figures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    title = f"{manifest.info.name} (synthetic)" if manifest.info.synthetic else manifest.info.name
+    chosen = {
+        name: rng.permutation(rows)[:SHEET_COLUMNS] for name, rows in _rows_by_class(manifest).items() if len(rows)
+    }
+    pictures = {name: list(read_cells(manifest, rows)) for name, rows in chosen.items()}
+    written = [folder / "contact_sheet.png", folder / "augmentation.png"]
+    figures.draw_contact_sheet(pictures, written[0], f"{title}: raw cells, one scale", SHEET_COLUMNS)
+    augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
+    figures.draw_contact_sheet(
+        augmented, written[1], f"{title}: augmentation, 128 x 128", len(AUGMENTATIONS), list(AUGMENTATIONS)
+    )
+    if split_name in manifest.split_names() and manifest.info.classes:
+        try:
+            before = select(manifest, ViewConfig("train", split_name, labelled=True)).class_counts()
+            after = select(
+                manifest, ViewConfig("train", split_name, balance="oversample", labelled=True)
+            ).class_counts()
+        except ArgumentError:
+            return written  # the split has no labelled training part
+        counts = [dict(zip(manifest.info.classes, values.tolist(), strict=True)) for values in (before, after)]
+        written.append(folder / "class_counts.png")
+        figures.draw_class_counts(counts[0], counts[1], written[-1], f"{title}: training cells by class")
+    return written
+
+
+def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
+    rows = {name: np.flatnonzero(manifest.labels == label) for label, name in enumerate(manifest.info.classes)}
+    rows["(unlabelled)"] = np.flatnonzero(manifest.labels < 0)
+    return rows
+
+
+def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
+    """One picture per entry of AUGMENTATIONS, (128, 128) uint8."""
+    from fastcell.ops.transform import transform_pool
+
+    size, (height, width) = 128, cell.shape
+    one = np.ones(1)
+    heights, widths = np.array([height], np.int32), np.array([width], np.int32)
+    pictures = []
+    for position, settings in enumerate(AUGMENTATIONS.values()):
+        config = Augmentation(**{**vars(Augmentation.none()), **settings})
+        # a flip is drawn or not: take the first draw in which something happens
+        for epoch in range(64):
+            chance = draw(config, seed, epoch, np.array([position]))
+            affine = matrices(heights, widths, size, "stretch", chance)
+            plain = matrices(heights, widths, size, "stretch", None)
+            if (
+                not settings
+                or not np.allclose(affine, plain, atol=2)
+                or chance.blur_sigma[0] > 1
+                or chance.noise_std[0] > 6
+            ):
+                break
+        out = np.empty((1, 1, size, size), np.float32)
+        transform_pool(
+            np.ascontiguousarray(cell).ravel(),
+            np.zeros(1, np.int64),
+            heights,
+            widths,
+            affine,
+            np.full(1, np.nan, np.float32),
+            chance.blur_sigma,
+            chance.noise_std,
+            chance.noise_seed,
+            out,
+            "divide",
+        )
+        pictures.append(np.clip(out[0, 0] * cell.mean() * one, 0, 255).astype(np.uint8))
+    return pictures
+
+
+def _sizes(manifest: Manifest) -> list[str]:
+    if not len(manifest):
+        return []
+    heights, widths = manifest.column("height"), manifest.column("width")
+    pixels = (heights.astype(np.int64) * widths).sum()
+    encodings, counts = np.unique(manifest.column("encoding").astype(str), return_counts=True)
+    kinds = ", ".join(f"{name} {count:,}" for name, count in zip(encodings, counts, strict=True))
+    depths = "/".join(str(depth) for depth in np.unique(manifest.column("depth")))
+    window = (
+        "" if manifest.info.window is None else f", window {manifest.info.window[0]:g}..{manifest.info.window[1]:g}"
+    )
+    um = manifest.column("um_per_px")
+    known = um[~np.isnan(um)]
+    scale = f"{known.min():g}..{known.max():g} um/px" if len(known) else "um/px unknown"
+    return [
+        f"height {heights.min()}..{heights.max()} px, width {widths.min()}..{widths.max()} px, {scale}, "
+        f"{depths} bit{window}, stored as {kinds}",
+        f"stored {manifest.column('bytes').sum() / len(manifest):,.0f} bytes a cell, decoded {pixels / 1e6:,.1f} MB",
+    ]
+
+
+def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
+    """Table: class x collection down, splits across."""
+    collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
+    named = sorted(set(collections.tolist()))
+    columns = [*SPLITS, ""] if (sides == "").any() else list(SPLITS)
+    rows: list[list[str]] = [["class", "collection", *(column or "no side" for column in columns), "total"]]
+    for name, members in _rows_by_class(manifest).items():
+        for collection in named:
+            mine = members[collections[members] == collection]
+            if len(mine):
+                numbers = [int((sides[mine] == column).sum()) for column in columns]
+                rows.append([name, collection or "-", *(f"{number:,}" for number in [*numbers, len(mine)])])
+    totals = [int((sides == column).sum()) for column in columns]
+    rows.append(["total", "", *(f"{number:,}" for number in [*totals, len(manifest)])])
+    shares = "".join(
+        f"  {column or 'no side'} {total / max(1, len(manifest)):.1%}" for column, total in zip(columns, totals)
+    )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(text.ljust(widths[i]) if i < 2 else text.rjust(widths[i]) for i, text in enumerate(row)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return [*lines, f"shares:{shares}"]
+
+
+def _groups_on_several_sides(manifest: Manifest, sides: np.ndarray) -> int:
+    assert manifest.groups is not None
+    member = (manifest.groups != "") & (sides != "")
+    pairs = {(group, side) for group, side in zip(manifest.groups[member], sides[member], strict=True)}
+    return len(pairs) - len({group for group, _ in pairs})
+
+
+def _quarantine(manifest: Manifest) -> list[str]:
+    table = manifest.quarantine()
+    if not table.num_rows:
+        return ["quarantine: empty"]
+    counts: dict[tuple[str, str], int] = {}
+    for row in table.select(["class", "reason"]).to_pylist():
+        place = (row["class"] or "(unlabelled)", row["reason"])
+        counts[place] = counts.get(place, 0) + 1
+    return [
+        f"quarantine: {table.num_rows:,} cells",
+        *(f"  {name}: {reason}: {count:,}" for (name, reason), count in sorted(counts.items())),
+    ]
