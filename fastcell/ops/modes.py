@@ -1,0 +1,26 @@
+"""The ways to normalise the intensity of a cell, the same in every operation."""
+
+from __future__ import annotations
+
+from fastcell.errors import invalid
+
+#: Names of the modes; a kernel takes the position in this tuple. With m the mean and s the population standard
+#: deviation of one output image: ``divide`` x / max(m, eps), ``subtract`` x - m, ``standardize`` (x - m) / max(s, eps).
+MODES = ("divide", "subtract", "standardize")
+
+#: Smallest divisor, in grey levels, so that an empty image stays finite.
+EPS = 1e-6
+
+
+def mode_number(mode: str) -> int:
+    """Return the number that the kernels know a mode by.
+
+    Args:
+        mode: one of ``MODES``.
+
+    Raises:
+        ArgumentError: unknown mode.
+    """
+    if mode not in MODES:
+        raise invalid("mode", f"one of {', '.join(MODES)}", mode, "Choose one of them")
+    return MODES.index(mode)
