@@ -1,0 +1,96 @@
+"""The record of the block layout: raw pixels of some hundred cells, read at once and without decoding.
+
+Bytes of a record `block-NNNNNNNN.cells`, all numbers little-endian:
+
+    0    8s          magic, b"fastcell"
+    8    uint32      version, 1
+    12   uint32      n, number of cells, >= 1
+    16   int64       cell_id of the first cell; the others follow it by one
+    24   uint64      p, start of the pixels, a multiple of 64
+    32   int32 (n)   heights in pixels, >= 1
+    ..   int32 (n)   widths in pixels, >= 1
+    ..   zeros up to p
+    p    uint8       grey levels, cell after cell, each row after row, nothing between
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcell.errors import DataError
+
+MAGIC = b"fastcell"
+VERSION = 1
+FIRST_CELL_POSITION = 16
+MAX_BLOCK_BYTES = 1 << 31
+
+_HEAD = struct.Struct("<8sIIqQ")
+_ALIGNMENT = 64
+
+
+class BlockCells(NamedTuple):
+    """The n cells of one block.
+
+    Attributes:
+        pixels: uint8 1-D, a view of the payload: all cells one after the other.
+        offsets: (n,) int64, start of each cell in `pixels`.
+        heights: (n,) int32.
+        widths: (n,) int32.
+        cell_ids: (n,) int64.
+    """
+
+    pixels: np.ndarray
+    offsets: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    cell_ids: np.ndarray
+
+
+def make_block(cells: Sequence[np.ndarray], first_cell: int = 0) -> tuple[bytes, int]:
+    """Encode cells, (H, W) uint8 each, as one record.
+
+    Returns:
+        The header up to the pixels with the pixels behind it, and where the pixels begin.
+    """
+    shapes = np.array([cell.shape for cell in cells], dtype="<i4").reshape(len(cells), 2)
+    start = _HEAD.size + 8 * len(cells)
+    start += -start % _ALIGNMENT
+    head = _HEAD.pack(MAGIC, VERSION, len(cells), first_cell, start) + shapes.T.tobytes()
+    return b"".join([head.ljust(start, b"\0"), *(cell.tobytes() for cell in cells)]), start
+
+
+def read_block(payload: np.ndarray) -> BlockCells:
+    """Decode one record.
+
+    Args:
+        payload: (bytes,) uint8, the whole record; the pixels are a view of it.
+
+    Raises:
+        DataError: the bytes are no such record, of another version, or of another length than their header says.
+    """
+    if payload.ndim != 1 or payload.dtype != np.uint8:
+        raise DataError(f"a block must be one row of uint8, got {payload.dtype} of {payload.ndim} axes.")
+    if len(payload) < _HEAD.size:
+        raise _damaged(f"{len(payload)} bytes")
+    magic, version, count, first_cell, start = _HEAD.unpack(payload[: _HEAD.size].tobytes())
+    if magic != MAGIC or version != VERSION:
+        raise _damaged(f"magic {magic!r}, version {version}")
+    if not count or start < _HEAD.size + 8 * count or start > len(payload):
+        raise _damaged(f"{count} cells, pixels at byte {start} of {len(payload)}")
+    sides = np.frombuffer(payload, "<i4", 2 * count, _HEAD.size).reshape(2, count)
+    heights, widths = (np.array(side, dtype=np.int32) for side in sides)
+    if sides.min() < 1:
+        raise _damaged("a cell without pixels")
+    ends = np.cumsum(heights.astype(np.int64) * widths)
+    if ends[-1] != len(payload) - start:
+        raise _damaged(f"{len(payload) - start} pixels where its sizes say {ends[-1]}")
+    offsets = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    return BlockCells(payload[start:], offsets, heights, widths, np.arange(first_cell, first_cell + count))
+
+
+def _damaged(what: str) -> DataError:
+    return DataError(f"a record is not a block of cells of version {VERSION}: {what}. Pack the data again.")

@@ -1,0 +1,305 @@
+"""From the stored bytes of one cell to grey pixels, with every check that keeps a bad cell out of a run.
+
+Sizes in headers are looked at before memory is taken, and a file that ends early is refused even where the decoder
+would fill the rest with grey: what passes here, every decoder of a run can read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import tempfile
+import zlib
+from functools import lru_cache
+from types import TracebackType
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+MAX_PIXELS = 1 << 26
+ENCODINGS = ("jpg", "png", "tif", "npy", "raw")
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TIFF_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_DAMAGE = re.compile(rb"Corrupt JPEG data: (premature end|bad Huffman|found marker)[^\n]*|Premature end of JPEG[^\n]*")
+
+
+class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
+    """Stored bytes that give no usable cell. `reason` goes into the quarantine table."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NeedsWindow(BadCell):
+    """A 16-bit cell met without a window. `low`, `high`: its smallest and largest grey level."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__("16 bit without window")
+        self.low = low
+        self.high = high
+
+    def __reduce__(self) -> tuple[type[NeedsWindow], tuple[int, int]]:
+        return NeedsWindow, (self.low, self.high)
+
+
+class DecodedCell(NamedTuple):
+    """A cell as the engine sees it.
+
+    Attributes:
+        pixels: (H, W) uint8, contiguous, grey.
+        depth: 8 or 16, bits per grey level of the stored bytes.
+        channels: of the stored bytes (1 grey, 3 colour, 2 or 4 with alpha).
+        encoding: what the bytes are, whatever their name said: jpg, png, tif, npy or raw.
+    """
+
+    pixels: np.ndarray
+    depth: int
+    channels: int
+    encoding: str
+
+
+class _Header(NamedTuple):
+    height: int
+    width: int
+    channels: int
+
+
+def decode(data: bytes | np.ndarray, encoding: str, window: tuple[float, float] | None = None) -> DecodedCell:
+    """Decode one cell to grey.
+
+    Colour becomes grey by OpenCV's weights (0.299 R + 0.587 G + 0.114 B), alpha is dropped, an EXIF orientation is
+    obeyed.
+
+    Args:
+        data: the encoded file; for `raw` a (H, W) uint8 or uint16 array.
+        encoding: one of `ENCODINGS`. For files, their first bytes decide; `raw` is taken at its word.
+        window: grey levels (low, high) of 16-bit cells that map to 0 and 255; 8-bit cells are left as they are.
+
+    Raises:
+        BadCell: nothing usable in `data`; the reason is `empty file`, `not an image`, `truncated`, `too large`, ...
+        NeedsWindow: the cell has 16 bits and `window` is None.
+    """
+    if isinstance(data, np.ndarray):
+        grey, channels, actual = _check_array(data), 1, "raw"
+    else:
+        actual = sniff(data)
+        if actual == "npy":
+            grey, channels = _decode_npy(data), 1
+        else:
+            header = _PEEK[actual](data)
+            if header.height < 1 or header.width < 1:
+                raise BadCell("no pixels")
+            if header.height * header.width > MAX_PIXELS:
+                raise BadCell(f"too large: {header.width} x {header.height} pixels")
+            channels = header.channels
+            grey = _decode_image(data, actual)
+    if grey.dtype == np.uint8:
+        return DecodedCell(grey, 8, channels, actual)
+    if window is None:
+        raise NeedsWindow(int(grey.min()), int(grey.max()))
+    return DecodedCell(window_table(float(window[0]), float(window[1]))[grey], 16, channels, actual)
+
+
+def sniff(data: bytes) -> str:
+    """The encoding that the first bytes of a file tell: jpg, png, tif or npy.
+
+    Raises:
+        BadCell: none of them.
+    """
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpg"
+    if data[:8] == _PNG_SIGNATURE:
+        return "png"
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tif"
+    if data[:6] == b"\x93NUMPY":
+        return "npy"
+    if not data:
+        raise BadCell("empty file")
+    raise BadCell("all bytes zero" if not any(data) else "not an image")
+
+
+@lru_cache(maxsize=8)
+def window_table(low: float, high: float) -> np.ndarray:
+    """(65536,) uint8: the grey level of each 16-bit level, low -> 0, high -> 255, linear, rounded to nearest, clipped.
+
+    Args:
+        low: grey level shown black.
+        high: grey level shown white; above `low`.
+    """
+    levels = (np.arange(65536, dtype=np.float64) - low) * (255.0 / (high - low))
+    table = np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8)
+    table.flags.writeable = False
+    return table
+
+
+class DecoderMessages:
+    """Context that takes what the image libraries print on stderr, and turns their warnings into `BadCell`.
+
+    libjpeg decodes a scan with missing or garbled data without an error, but warns on file descriptor 2. Inside this
+    context the warning is seen by `check()`, and nothing of it reaches the terminal. One thread at a time.
+    """
+
+    def __enter__(self) -> DecoderMessages:
+        self._file = tempfile.TemporaryFile()
+        self._position = 0
+        self._stderr = os.dup(2)
+        os.dup2(self._file.fileno(), 2)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.dup2(self._stderr, 2)
+        os.close(self._stderr)
+        self._file.close()
+
+    def check(self) -> None:
+        """Look at what was printed since the last call.
+
+        Raises:
+            BadCell: a decoder met damaged data.
+        """
+        end = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+        if end == self._position:
+            return
+        text = os.pread(self._file.fileno(), min(end - self._position, 1 << 16), self._position)
+        self._position = end
+        found = _DAMAGE.search(text)
+        if found:
+            raise BadCell("damaged: " + found.group(0).decode("ascii", "replace").strip())
+
+
+def _check_array(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    elif array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2:
+        raise BadCell(f"array of {array.ndim} axes, not (H, W), (1, H, W) or (H, W, 1)")
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        raise BadCell(f"pixels of type {array.dtype}, not uint8 or uint16")
+    if array.size == 0:
+        raise BadCell("no pixels")
+    if array.size > MAX_PIXELS:
+        raise BadCell(f"too large: {array.shape[1]} x {array.shape[0]} pixels")
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _decode_npy(data: bytes) -> np.ndarray:
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except (ValueError, SyntaxError, EOFError):
+        raise BadCell("damaged npy header") from None
+    if dtype.kind != "u" or dtype.itemsize > 2:
+        raise BadCell(f"pixels of type {dtype}, not uint8 or uint16")
+    size = 1
+    for side in shape:
+        size *= side
+    if size > MAX_PIXELS:
+        raise BadCell(f"too large: npy of shape {shape}")
+    start = file.tell()
+    if len(data) - start < size * dtype.itemsize:
+        raise BadCell("truncated")
+    flat = np.frombuffer(data, dtype, size, start)
+    return _check_array(flat.reshape(shape, order="F" if fortran else "C"))
+
+
+def _decode_image(data: bytes, encoding: str) -> np.ndarray:
+    flag = cv2.IMREAD_GRAYSCALE if encoding == "jpg" else cv2.IMREAD_ANYDEPTH  # ANYDEPTH alone is grey, depth kept
+    try:
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error:
+        grey = None
+    if grey is None:
+        raise BadCell(f"{encoding} that cannot be decoded")
+    if grey.dtype not in (np.uint8, np.uint16):
+        raise BadCell(f"pixels of type {grey.dtype}, not uint8 or uint16")
+    return grey
+
+
+def _peek_jpg(data: bytes) -> _Header:
+    """Walk the markers to the first scan; a JPEG that was cut has no end marker behind it."""
+    header, position, end = None, 2, len(data)
+    while position + 4 <= end:
+        if data[position] != 0xFF:
+            raise BadCell("damaged jpg header")
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 2
+            continue
+        length = (data[position + 2] << 8) | data[position + 3]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if position + 10 > end:
+                break
+            precision, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
+            if precision != 8:
+                raise BadCell(f"{precision}-bit jpg")
+            header = _Header(height, width, channels)
+        elif marker == 0xDA:
+            if header is None:
+                raise BadCell("damaged jpg header")
+            if data.rfind(b"\xff\xd9", position) < 0:
+                raise BadCell("truncated")
+            return header
+        elif marker == 0xD9:
+            raise BadCell("jpg without image data")
+        position += 2 + length
+    raise BadCell("truncated")
+
+
+def _peek_png(data: bytes) -> _Header:
+    """Walk all chunks with their checksums up to IEND."""
+    if len(data) < 33:
+        raise BadCell("truncated")
+    if data[12:16] != b"IHDR":
+        raise BadCell("damaged png header")
+    width, height, _, color = struct.unpack_from(">IIBB", data, 16)
+    position, end = 8, len(data)
+    while position + 12 <= end:
+        (length,) = struct.unpack_from(">I", data, position)
+        stop = position + 12 + length
+        if stop > end:
+            break
+        kind = data[position + 4 : position + 8]
+        if zlib.crc32(data[position + 4 : stop - 4]) != int.from_bytes(data[stop - 4 : stop], "big"):
+            raise BadCell(f"damaged: checksum of png chunk {kind.decode('ascii', 'replace')}")
+        if kind == b"IEND":
+            return _Header(height, width, {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color, 1))
+        position = stop
+    raise BadCell("truncated")
+
+
+def _peek_tif(data: bytes) -> _Header:
+    """Read size and channels from the first image directory, classic TIFF or BigTIFF."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    try:
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+        step, field, first = (20, "Q", start + 8) if big else (12, "I", start + 2)
+        tags: dict[int, int] = {}
+        for place in range(first, first + step * min(count, 512), step):
+            tag, kind, _ = struct.unpack_from(order + "HH" + field, data, place)
+            if tag in (256, 257, 277) and kind in _TIFF_FORMATS:
+                value = place + (12 if big else 8)
+                (tags[tag],) = struct.unpack_from(order + _TIFF_FORMATS[kind], data, value)
+    except struct.error:
+        raise BadCell("truncated") from None
+    if 256 not in tags or 257 not in tags:
+        raise BadCell("damaged tif header")
+    return _Header(tags[257], tags[256], min(tags.get(277, 1), 127))
+
+
+_PEEK = {"jpg": _peek_jpg, "png": _peek_png, "tif": _peek_tif}

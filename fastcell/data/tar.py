@@ -1,0 +1,197 @@
+"""Tar archives at the level that shards need: headers written by rule, members with their byte positions read back.
+
+Format: POSIX.1-1988 (ustar) and its extensions by POSIX.1-2001 (pax) and GNU, as in
+https://www.gnu.org/software/tar/manual/html_node/Standard.html .
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from fastcell.errors import DataError
+
+BLOCK = 512
+MAX_NAME_BYTES = 100
+END = bytes(2 * BLOCK)
+
+_REGULAR = b"0\0" + b"7"
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_MAX_EXTENSION = 1 << 20
+
+
+class Member(NamedTuple):
+    """A file in a tar.
+
+    Attributes:
+        name: path as stored, `/` between folders, without a leading `./`.
+        offset: absolute position of its bytes in the tar, a multiple of 512.
+        size: in bytes.
+        plain: False for links, sparse files and devices, which have no bytes of their own here.
+    """
+
+    name: str
+    offset: int
+    size: int
+    plain: bool
+
+
+def make_header(name: bytes, size: int) -> bytes:
+    """The 512-byte ustar header of a regular file, the same for the same arguments: owner root, mode 644, time 0.
+
+    Args:
+        name: at most 100 bytes.
+        size: in bytes, below 8 GiB.
+    """
+    if not 0 < len(name) <= MAX_NAME_BYTES or not 0 <= size < 8 << 30:
+        raise ValueError(f"no ustar header for a name of {len(name)} bytes and {size} bytes of data")
+    size_field = b"%011o\0" % size
+    total = _HEADER_SUM + sum(name) + sum(size_field)
+    return b"".join(
+        (name.ljust(100, b"\0"), _HEAD, size_field, _TIME, b"%06o\0 " % total, _TAIL),
+    )
+
+
+_HEAD = b"0000644\x000000000\x000000000\x00"  # mode, uid, gid
+_TIME = b"00000000000\0"
+_TAIL = (b"0".ljust(101, b"\0") + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2).ljust(356, b"\0")
+_HEADER_SUM = sum(_HEAD) + sum(_TIME) + 8 * ord(" ") + sum(_TAIL)
+
+
+def padding(size: int) -> bytes:
+    """The zero bytes that fill `size` bytes of data up to a multiple of 512."""
+    return bytes(-size % BLOCK)
+
+
+def checksum_holds(header: bytes) -> bool:
+    """Whether the 512 bytes are a tar header by their own checksum."""
+    try:
+        stored = int(header[148:156].strip(b" \0") or b"-1", 8)
+    except ValueError:
+        return False
+    return len(header) == BLOCK and stored == sum(header) - sum(header[148:156]) + 8 * ord(" ")
+
+
+def header_size(header: bytes) -> int:
+    """The size field of a header, octal or GNU's base-256.
+
+    Raises:
+        ValueError: neither.
+    """
+    field = header[124:136]
+    if field[0] & 0x80:
+        return int.from_bytes(field[1:], "big")
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def walk(path: Path) -> Iterator[Member]:
+    """Yield the files of a tar in stored order, reading headers only; folders are passed over.
+
+    Long names (GNU `L`, pax `path`) and sizes beyond 8 GiB are resolved.
+
+    Raises:
+        DataError: not a tar, compressed, damaged, cut short, or several tars joined into one. Members before the break
+            have been yielded then: take none of them.
+    """
+    with open(path, "rb", buffering=1 << 16) as file:
+        size = os.fstat(file.fileno()).st_size
+        _refuse_other_formats(path, file, size)
+        position = 0
+        extra: dict[str, bytes] = {}
+        common: dict[str, bytes] = {}
+        while True:
+            file.seek(position)
+            header = file.read(BLOCK)
+            if len(header) < BLOCK:
+                raise _cut(path, position)
+            if header == END[:BLOCK]:
+                _check_end(path, file, position)
+                return
+            if not checksum_holds(header):
+                what = "is not a tar file" if position == 0 else f"is damaged at byte {position:,}"
+                raise DataError(f"{path} {what}. Make it again from its source, or move it out of the folder.")
+            kind, length, start = header[156:157], _member_size(path, header, position), position + BLOCK
+            if kind in b"xgL" and kind and length <= _MAX_EXTENSION:
+                payload = file.read(length)
+                if len(payload) < length:
+                    raise _cut(path, position)
+                if kind == b"L":
+                    extra["path"] = payload.rstrip(b"\0")
+                else:
+                    (common if kind == b"g" else extra).update(_pax_records(path, payload))
+                position = start + length + (-length % BLOCK)
+                continue
+            if kind == b"K":
+                position = start + length + (-length % BLOCK)
+                continue
+            values = common | extra
+            length = int(values.get("size", length))
+            if kind in b"1234":
+                length = 0  # links and devices state the size of their target
+            name = values.get("GNU.sparse.name") or values.get("path") or _header_name(header)
+            sparse = kind == b"S" or any(key.startswith("GNU.sparse") for key in values)
+            position, extra = start + length + (-length % BLOCK), {}
+            if start + length > size:
+                raise _cut(path, start)
+            if kind == b"5" or name.endswith(b"/"):
+                continue
+            text = name.decode("utf-8", "surrogateescape")
+            while text.startswith("./"):
+                text = text[2:]
+            yield Member(text, start, length, kind in _REGULAR and not sparse)
+
+
+def _refuse_other_formats(path: Path, file: BinaryIO, size: int) -> None:
+    start = file.read(6)
+    for magic, name in _COMPRESSIONS.items():
+        if start.startswith(magic):
+            raise DataError(f"{path} is compressed ({name}), and cells are read from plain tars. Decompress it first.")
+    if size < BLOCK:
+        raise DataError(f"{path} is not a tar file: it has {size} bytes. Make it again, or move it out of the folder.")
+
+
+def _check_end(path: Path, file: BinaryIO, position: int) -> None:
+    if file.read(BLOCK) not in (b"", END[:BLOCK]):
+        raise DataError(f"{path} is damaged at byte {position:,}. Make it again from its source.")
+    while rest := file.read(1 << 20):
+        if any(rest):
+            raise DataError(
+                f"{path} holds more data behind its end mark at byte {position:,}, as tars joined by cat do. "
+                "Keep them as files of their own."
+            )
+
+
+def _member_size(path: Path, header: bytes, position: int) -> int:
+    try:
+        return header_size(header)
+    except ValueError:
+        raise DataError(f"{path} is damaged at byte {position:,}. Make it again from its source.") from None
+
+
+def _header_name(header: bytes) -> bytes:
+    name = header[:100].split(b"\0", 1)[0]
+    prefix = header[345:500].split(b"\0", 1)[0]
+    return prefix + b"/" + name if header[257:263] == b"ustar\0" and prefix else name
+
+
+def _pax_records(path: Path, payload: bytes) -> dict[str, bytes]:
+    """`LENGTH KEY=VALUE newline`, LENGTH in bytes counting itself."""
+    records, position = {}, 0
+    while position < len(payload) and payload[position]:
+        space = payload.find(b" ", position, position + 20)
+        number = payload[position:space] if space > 0 else b""
+        if not number.isdigit() or not (space < position + int(number) <= len(payload)):
+            raise DataError(f"{path} has a damaged pax header. Make it again from its source.")
+        key, _, value = payload[space + 1 : position + int(number) - 1].partition(b"=")
+        records[key.decode("utf-8", "replace")] = value
+        position += int(number)
+    return records
+
+
+def _cut(path: Path, position: int) -> DataError:
+    return DataError(
+        f"{path} is cut short: it ends inside or behind the entry at byte {position:,}, without an end mark. "
+        "Copy or make it again; none of its cells were taken."
+    )
