@@ -73,7 +73,7 @@ def split_by_group(
     sides = np.full(len(labels), "", dtype="<U5")
     loose = names == ""
     if not loose.all():
-        asked = [side for side, share in zip(SIDES, shares) if share > 0]
+        asked = [side for side, share in zip(SIDES, shares, strict=True) if share > 0]
         unique = natural_sorted(set(names[~loose].tolist()))
         if len(unique) < len(asked) and not loose.any():
             raise invalid(
@@ -184,11 +184,10 @@ def summarize_split(
     asked = totals > 0 if shares is None else np.asarray(shares) > 0
     notes = [f"No cell is on the {side} side." for j, side in enumerate(SIDES) if asked[j] and totals[j] == 0]
     for j, side in enumerate(SIDES):
-        absent = [name for name, row in zip(classes, counts) if row.sum() > 0 and row[j] == 0]
+        absent = [name for name, row in zip(classes, counts, strict=True) if row.sum() > 0 and row[j] == 0]
         if asked[j] and totals[j] > 0 and absent:
-            notes.append(
-                f"The {side} side has no cell of {', '.join(absent)}: all of them, or all of their groups, are elsewhere."
-            )
+            names = ", ".join(absent)
+            notes.append(f"The {side} side has no cell of {names}: all of them, or all of their groups, are elsewhere.")
     return SplitSummary(counts, (float(achieved[0]), float(achieved[1]), float(achieved[2])), tuple(notes))
 
 
