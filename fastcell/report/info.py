@@ -44,9 +44,9 @@ def describe(manifest: Manifest, split_name: str = "default") -> str:
     """Render classes x splits x collections, sizes, bytes and quarantine as text."""
     info = manifest.info
     kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
+    megabytes = f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}"
     lines = [
-        f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {len(info.shards):,} shards, "
-        f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}",
+        f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {len(info.shards):,} shards, {megabytes}",
         *_sizes(manifest),
         "",
     ]
@@ -165,7 +165,7 @@ def _sizes(manifest: Manifest) -> list[str]:
     known = um[~np.isnan(um)]
     scale = f"{known.min():g}..{known.max():g} um/px" if len(known) else "um/px unknown"
     return [
-        f"height {heights.min()}..{heights.max()} px, width {widths.min()}..{widths.max()} px, {scale}, "
+        f"height {heights.min()}..{heights.max()} px, width {widths.min()}..{widths.max()} px, {scale}",
         f"{depths} bit{window}, stored as {kinds}",
         f"stored {manifest.column('bytes').sum() / len(manifest):,.0f} bytes a cell, decoded {pixels / 1e6:,.1f} MB",
     ]
@@ -186,7 +186,8 @@ def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
     totals = [int((sides == column).sum()) for column in columns]
     rows.append(["total", "", *(f"{number:,}" for number in [*totals, len(manifest)])])
     shares = "".join(
-        f"  {column or 'no side'} {total / max(1, len(manifest)):.1%}" for column, total in zip(columns, totals)
+        f"  {column or 'no side'} {total / max(1, len(manifest)):.1%}"
+        for column, total in zip(columns, totals, strict=True)
     )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [

@@ -1,0 +1,161 @@
+"""Contestants take turns in one run; a result is a ratio with an interval, and carries its machine and versions.
+
+Results are written by program only, as ``results/BENCH-DEVICE-DATE-COMMIT.json``; ``table.py`` makes the README's
+tables of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from fastcell import doctor, environment
+
+RESULTS_DIR = Path(__file__).parent / "results"
+
+
+@dataclass
+class Row:
+    """One contestant's figures.
+
+    Attributes:
+        contestant: name shown in tables.
+        what: what it does, in one line.
+        cells_per_s: median over the rounds, wall clock.
+        low, high: smallest and largest round.
+        cpu_us_per_cell: median CPU time of all its threads and processes [us].
+        num_rounds: n.
+        num_cells: cells in one round.
+        ratio: median over rounds of this contestant's rate over the reference's in the same round.
+        ratio_low, ratio_high: 95 % bootstrap interval of that median over the rounds.
+    """
+
+    contestant: str
+    what: str
+    cells_per_s: float
+    low: float
+    high: float
+    cpu_us_per_cell: float
+    num_rounds: int
+    num_cells: int
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+@dataclass
+class Result:
+    """One benchmark run: what ``results/*.json`` holds."""
+
+    bench: str
+    data: str
+    settings: dict[str, object]
+    rows: list[Row]
+    environment: dict[str, object] = field(default_factory=dict)
+    commit: str = ""
+    date: str = ""
+
+    def save(self, folder: Path = RESULTS_DIR) -> Path:
+        """Write the result with its environment; returns the file."""
+        self.date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.commit = commit()
+        self.environment = doctor.report(probe=False)
+        folder.mkdir(exist_ok=True)
+        device = "gpu" if environment.has_gpu() else "cpu"
+        path = folder / f"{self.bench}-{device}-{self.date[:10]}-{self.commit}.json"
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def take_turns(
+    contestants: Mapping[str, tuple[str, Callable[[], int]]], reference: str, num_rounds: int = 5, warm_up: int = 1
+) -> list[Row]:
+    """Run every contestant in every round (A B C, A B C, ...) and compare within rounds.
+
+    Args:
+        contestants: name to (description, function that does one round of work and returns the number of cells).
+        reference: the contestant whose rate the ratios divide by.
+        num_rounds: timed rounds.
+        warm_up: rounds before them that are not timed.
+    """
+    names = list(contestants)
+    rate = np.zeros((num_rounds, len(names)))
+    cpu = np.zeros_like(rate)
+    cells = np.zeros(len(names), dtype=np.int64)
+    for turn in range(-warm_up, num_rounds):
+        for index, name in enumerate(names):
+            start, before = time.perf_counter(), _cpu_seconds()
+            cells[index] = contestants[name][1]()
+            seconds, busy = time.perf_counter() - start, _cpu_seconds() - before
+            if turn >= 0:
+                rate[turn, index] = cells[index] / seconds
+                cpu[turn, index] = busy / cells[index] * 1e6
+            print(f"  round {turn + 1} {name}: {cells[index] / seconds:,.0f} cells/s", flush=True)
+    base = rate[:, names.index(reference)]
+    rows = []
+    for index, name in enumerate(names):
+        ratio = rate[:, index] / base
+        low, high = median_interval(ratio)
+        rows.append(
+            Row(
+                contestant=name,
+                what=contestants[name][0],
+                cells_per_s=float(np.median(rate[:, index])),
+                low=float(rate[:, index].min()),
+                high=float(rate[:, index].max()),
+                cpu_us_per_cell=float(np.median(cpu[:, index])),
+                num_rounds=num_rounds,
+                num_cells=int(cells[index]),
+                ratio=float(np.median(ratio)),
+                ratio_low=low,
+                ratio_high=high,
+            )
+        )
+    return rows
+
+
+def median_interval(values: np.ndarray, num_resamples: int = 10_000) -> tuple[float, float]:
+    """95 % bootstrap interval of the median of ``values`` (n,)."""
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(values, (num_resamples, len(values))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def print_rows(rows: list[Row], reference: str) -> None:
+    """Print a table, ratio first."""
+    print(f"\n{'contestant':<32}{'x ' + reference:>24}{'95 %':>16}{'cells/s':>12}{'range':>20}{'CPU us/cell':>13}")
+    for row in rows:
+        print(
+            f"{row.contestant:<32}{row.ratio:>24.2f}{f'{row.ratio_low:.2f}..{row.ratio_high:.2f}':>16}"
+            f"{row.cells_per_s:>12,.0f}{f'{row.low:,.0f}..{row.high:,.0f}':>20}{row.cpu_us_per_cell:>13.1f}"
+        )
+
+
+def commit() -> str:
+    """Short hash of the checkout's commit, ``-dirty`` where files differ from it, ``unknown`` outside of git."""
+    folder = Path(__file__).parent
+    try:
+        name = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, capture_output=True, text=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name}-dirty" if changed else name
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended [s]."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
