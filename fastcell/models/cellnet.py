@@ -1,5 +1,7 @@
 """The paper's network: three convolutions, two full connections (Table I)."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -33,7 +35,7 @@ class CellNet(nn.Module):
         flat = channels * side * side
         widths = [flat, 2048, 64] if wide else [flat, 64]
         connections: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             connections += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.classifier = nn.Sequential(*connections, nn.Linear(64, num_classes))
         initialize(self, init)

@@ -19,11 +19,13 @@ def load_classifier(path: str | Path) -> CellClassifier:
     content = read_checkpoint(path)
     hparams = {name: value for name, value in content["hyper_parameters"].items() if not name.startswith("_")}
     try:
-        model = CellClassifier(**{**hparams, "compile": False})
+        model = CellClassifier(**{**hparams, "compile_network": False})
         model.load_state_dict(content["state_dict"])
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"checkpoint {path} does not fit this version ({reason}). Train again, or use its version.") from error
+        raise DataError(
+            f"checkpoint {path} does not fit this version ({reason}). Train again, or use its version."
+        ) from error
     return model.eval()
 
 
@@ -39,11 +41,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"checkpoint {path} cannot be read ({reason}). It is damaged or no checkpoint; take another.") from error
+        raise DataError(
+            f"checkpoint {path} cannot be read ({reason}). It is damaged or no checkpoint; take another."
+        ) from error
     if not isinstance(content, dict) or "fastcell_format" not in content:
         raise DataError(f"checkpoint {path} was not written by fastcell fit. Give a best.ckpt of a run folder.")
     if content["fastcell_format"] != CHECKPOINT_FORMAT:
         raise DataError(
-            f"checkpoint format must be {CHECKPOINT_FORMAT}, got {content['fastcell_format']} in {path}. Use the version that wrote it."
+            f"checkpoint format must be {CHECKPOINT_FORMAT}, got {content['fastcell_format']} in {path}. "
+            "Use the version that wrote it."
         )
     return content

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -51,7 +52,7 @@ class CellClassifier(pl.LightningModule):
         label_smoothing: share of the target spread evenly over the classes, 0 to 1.
         optimizer: adam or adamw.
         learning_rate: peak learning rate.
-        weight_decay: decay of the weights of convolutions and full connections; biases and batch normalisation have none.
+        weight_decay: decay of the weights of convolutions and full connections; biases and batch norm have none.
         betas: decay rates of Adam's two moments.
         schedule: constant, cosine, one_cycle or exponential (see `fastcell.models.schedule`).
         warmup: share of the run in which the rate rises.
@@ -59,7 +60,7 @@ class CellClassifier(pl.LightningModule):
         ema_decay: decay per step of an average of the weights, which then evaluates in their place; none by default.
         tta: evaluate the mean over the four flips of every image.
         channels_last: memory format of the network.
-        compile: use torch.compile.
+        compile_network: use torch.compile.
         classes: class names in the order of the outputs; from the data at fit.
         preprocessing: `Preprocessing.to_dict()` of the images; from the data at fit.
 
@@ -82,7 +83,7 @@ class CellClassifier(pl.LightningModule):
         ema_decay: float | None = None,
         tta: bool = False,
         channels_last: bool = True,
-        compile: bool = False,
+        compile_network: bool = False,
         classes: list[str] | None = None,
         preprocessing: dict[str, Any] | None = None,
     ) -> None:
@@ -97,13 +98,14 @@ class CellClassifier(pl.LightningModule):
         num_classes = len(self.classes)
         self.network = create(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
         if channels_last:
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = _average_of(self.network, ema_decay)
-        if compile:
+        if compile_network:
             self.network.compile()
         self.train_scores = RunningScores(num_classes)
         self.eval_scores = RunningScores(num_classes)
-        self.last_scores: dict[str, torch.Tensor] = {}
+        self.last_scores: dict[str, float] = {}
+        self.evaluated_confusion: torch.Tensor | None = None
         self.class_weights: torch.Tensor | None = None
         self.label_map: torch.Tensor | None = None
 
@@ -153,16 +155,13 @@ class CellClassifier(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.average is not None:
             self.average.update_parameters(self.network)
-        if self.trainer.global_step % READ_EVERY == 0:
+        if self.trainer.global_step % READ_EVERY == 0 or self.trainer.is_last_batch:
             self._log_training()
 
     def on_train_epoch_end(self) -> None:
-        if self.train_scores.update_called:
-            self._log_training()
-        if self.last_scores:
-            self.log_dict({f"train_{name}": value for name, value in self.last_scores.items()})
+        self.log_dict({f"train_{name}": value for name, value in self.last_scores.items()}, logger=False)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         hparams = self.hparams
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
@@ -178,14 +177,14 @@ class CellClassifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._score(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
         return Prediction(self._score(batch), batch.cell_ids, batch.weight)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
         return Prediction(self.predict_probabilities(batch.images), batch.cell_ids, batch.weight)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("val")
+        self._log_evaluation("valid")
 
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test")
@@ -221,9 +220,9 @@ class CellClassifier(pl.LightningModule):
     def _log_training(self) -> None:
         scores = self.train_scores.compute()
         self.train_scores.reset()
-        self.last_scores = {name: scores[name] for name in ("loss", "accuracy")}
+        self.last_scores = {name: float(scores[name]) for name in ("loss", "accuracy")}
         if self.logger is not None:
-            values = {f"train_{name}": float(value) for name, value in self.last_scores.items()}
+            values = {f"train_{name}": value for name, value in self.last_scores.items()}
             rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
             self.logger.log_metrics({**values, "learning_rate": rate}, step=self.trainer.global_step)
 

@@ -32,7 +32,12 @@ class GaoNet(nn.Module):
         stages: list[nn.Module] = []
         channels, side = 1, image_size
         for kernel, stride, maps, pool in STAGES:
-            stages += [SameConv2d(channels, maps, kernel, stride), ScaledTanh(), SameMaxPool2d(pool), nn.BatchNorm2d(maps)]
+            stages += [
+                SameConv2d(channels, maps, kernel, stride),
+                ScaledTanh(),
+                SameMaxPool2d(pool),
+                nn.BatchNorm2d(maps),
+            ]
             channels, side = maps, same_size(same_size(side, stride), pool)
         self.features = nn.Sequential(*stages)
         flat = channels * side * side

@@ -42,7 +42,9 @@ class RunningScores(Metric):
         }
 
 
-def batch_confusion(predicted: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, num_classes: int) -> torch.Tensor:
+def batch_confusion(
+    predicted: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, num_classes: int
+) -> torch.Tensor:
     """Confusion matrix (K, K) int64 of the cells with weight above 0 and a known label, without a synchronisation.
 
     Args: predicted (B,) int64 in [0, K); labels (B,) int64, negative = unknown; weight (B,) float32.

@@ -65,4 +65,6 @@ def _known_names(name: str) -> str:
     if not _has_timm():
         return f"There are {ours}; with timm installed (pip install timm) also any name of timm's"
     close = difflib.get_close_matches(name, names(), n=5)
-    return f"There are {ours} and {len(names()) - len(NETWORKS)} of timm's" + (f", nearest: {', '.join(close)}" if close else "")
+    return f"There are {ours} and {len(names()) - len(NETWORKS)} of timm's" + (
+        f", nearest: {', '.join(close)}" if close else ""
+    )

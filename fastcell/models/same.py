@@ -37,7 +37,9 @@ class SameConv2d(nn.Conv2d):
         left, right = same_padding(width, self.kernel_size[1], self.stride[1])
         if (top, left) == (bottom, right):  # the convolution's own padding needs no copy
             return functional.conv2d(images, self.weight, self.bias, self.stride, (top, left))
-        return functional.conv2d(functional.pad(images, (left, right, top, bottom)), self.weight, self.bias, self.stride)
+        return functional.conv2d(
+            functional.pad(images, (left, right, top, bottom)), self.weight, self.bias, self.stride
+        )
 
 
 class SameMaxPool2d(nn.Module):
