@@ -142,8 +142,8 @@ def _copy_corner(source, width, mode, eps, image):  # type: ignore[no-untyped-de
 def _sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, weight, lines, sums, image):  # type: ignore[no-untyped-def]
     """Bilinear sample of an axis-aligned map, normalised on the way out if `mode` is divide or subtract.
 
-    Scratch: tap uint32 (6, S), weight float32 (6, S), lines float32 (2 S, S), sums float32 (2 S,). Only source rows that
-    some output row needs are resampled, each once where the map is monotone in neighbouring rows.
+    Scratch: tap uint32 (6, S), weight float32 (6, S), lines float32 (2 S, S), sums float32 (2 S,). Only source rows
+    that some output row needs are resampled; neighbouring output rows share them.
     """
     size = image.shape[0]
     clamp = math.isnan(fill)
@@ -253,9 +253,7 @@ def _sample_affine(source, height, width, matrix, fill, image):  # type: ignore[
         if first >= last:
             first = last = size
         for x in range(first):
-            out[x] = _sample_at_edge(
-                source, height, width, row_x + x * step_x, row_y + x * step_y, clamp, level
-            )
+            out[x] = _sample_at_edge(source, height, width, row_x + x * step_x, row_y + x * step_y, clamp, level)
         fx, fy = row_x + first * step_x, row_y + first * step_y
         for x in range(first, last):
             at = np.uint64((fy >> 32) * width + (fx >> 32))
@@ -269,9 +267,7 @@ def _sample_affine(source, height, width, matrix, fill, image):  # type: ignore[
             fx += step_x
             fy += step_y
         for x in range(last, size):
-            out[x] = _sample_at_edge(
-                source, height, width, row_x + x * step_x, row_y + x * step_y, clamp, level
-            )
+            out[x] = _sample_at_edge(source, height, width, row_x + x * step_x, row_y + x * step_y, clamp, level)
         row_x += down_x
         row_y += down_y
 
@@ -282,7 +278,7 @@ def _sample_affine(source, height, width, matrix, fill, image):  # type: ignore[
 
 @njit(**OPTIONS)
 def _triangle_taps(scale, offset, length, clamp, size, first, count, weight):  # type: ignore[no-untyped-def]
-    """Fill one axis' table of triangle filters; weight is (size, most taps + 1), its last column the outside's share."""
+    """Fill one axis' table of triangle filters; weight (size, most taps + 1) ends with the outside's share."""
     reach = max(abs(scale), 1.0)
     for x in range(size):
         centre = scale * (x + 0.5) + offset
@@ -338,11 +334,9 @@ def _resample_filtered(source, height, width, sx, ox, sy, oy, fill, image):  # t
 
 @njit(**OPTIONS)
 def _sample_filtered(source, height, width, matrix, fill, image):  # type: ignore[no-untyped-def]
-    """Low-pass filtered sample: exact for axis-aligned maps, else filter to the map's own scale, then map bilinearly."""
+    """Low-pass filtered sample; a map that rotates is filtered to its own scale first, then sampled bilinearly."""
     if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
-        _resample_filtered(
-            source, height, width, matrix[0, 0], matrix[0, 2], matrix[1, 1], matrix[1, 2], fill, image
-        )
+        _resample_filtered(source, height, width, matrix[0, 0], matrix[0, 2], matrix[1, 1], matrix[1, 2], fill, image)
         return
     small_width = np.int64(math.ceil(width / max(1.0, math.hypot(matrix[0, 0], matrix[0, 1])) - 1e-9))
     small_height = np.int64(math.ceil(height / max(1.0, math.hypot(matrix[1, 0], matrix[1, 1])) - 1e-9))
@@ -408,7 +402,7 @@ def _blur(image, sigma, lines):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _log(value):  # type: ignore[no-untyped-def]
-    """Natural logarithm of a normal positive float32, 1 ulp; polynomial of Cephes (Moshier 1992), written to vectorise."""
+    """Natural logarithm of a normal positive float32; polynomial of Cephes (Moshier 1992), free of branches."""
     bits = _float_bits(value)
     exponent = (bits >> np.int32(23)) - np.int32(126)
     mantissa = _bits_float((bits & np.int32(0x007FFFFF)) | np.int32(0x3F000000))
@@ -432,7 +426,7 @@ def _log(value):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _sincos_turns(turns):  # type: ignore[no-untyped-def]
-    """Sine and cosine of 2 pi turns for turns in [0, 1), float32; polynomials of Cephes, written to vectorise."""
+    """Sine and cosine of 2 pi turns for turns in [0, 1), float32; polynomials of Cephes, free of branches."""
     quarter = np.int32(turns * F32(4.0) + F32(0.5))
     angle = (turns - F32(quarter) * F32(0.25)) * F32(6.283185307179586)
     z = angle * angle
@@ -501,7 +495,7 @@ def _add_noise(image, std, seed, uniforms, normals):  # type: ignore[no-untyped-
 
 @njit(**OPTIONS)
 def _normalize(image, mode, eps):  # type: ignore[no-untyped-def]
-    """Normalise one image in place; the mean is taken of differences from the first pixel, so that constants are exact."""
+    """Normalise one image in place; sums differences from the first pixel, so that constants are exact."""
     size = image.shape[0]
     pivot = image[0, 0]
     total = 0.0
@@ -550,9 +544,7 @@ def transform_range(  # type: ignore[no-untyped-def]
             _sample_filtered(source, height, width, matrix, fill[b], image)
         elif matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
             fused = mode if plain and mode != MODE_STANDARDIZE else -1
-            _sample_axis_aligned(
-                source, height, width, matrix, fill[b], fused, eps, tap, weight, lines, sums, image
-            )
+            _sample_axis_aligned(source, height, width, matrix, fill[b], fused, eps, tap, weight, lines, sums, image)
             if fused >= 0:
                 continue
         else:

@@ -1,4 +1,4 @@
-"""The ways to normalise the intensity of a cell, the same in every operation."""
+"""Names and bounds that all implementations of an operation share; light to import."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ MODES = ("divide", "subtract", "standardize")
 
 #: Smallest divisor, in grey levels, so that an empty image stays finite.
 EPS = 1e-6
+
+#: Largest blur, standard deviation in output pixels: beyond it a cell is gone, and the radius ceil(3 sigma) would grow
+#: without bound.
+MAX_BLUR_SIGMA = 16.0
 
 
 def mode_number(mode: str) -> int:

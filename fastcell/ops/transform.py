@@ -11,10 +11,7 @@ import numpy.typing as npt
 
 from fastcell.errors import invalid
 from fastcell.ops import _cell_kernels
-from fastcell.ops.modes import EPS, mode_number
-
-#: Largest blur, in output pixels: beyond it a cell is gone, and the radius ceil(3 sigma) would grow without bound.
-MAX_BLUR_SIGMA = 16.0
+from fastcell.ops.modes import EPS, MAX_BLUR_SIGMA, mode_number
 
 # Source coordinates are Q32 fixed point in 64 bits: 31 bits are left of the point.
 _MAX_COORDINATE = float(1 << 30)
@@ -23,7 +20,7 @@ _MAX_COORDINATE = float(1 << 30)
 _CHUNKS_PER_THREAD = 4
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _thread_pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="fastcell-transform")
 
@@ -144,8 +141,7 @@ def transform_cells(
     _check_matrices(matrices, size)
 
     columns_in = [
-        np.ascontiguousarray(a)
-        for a in (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
+        np.ascontiguousarray(a) for a in (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
     ]
     images = out.reshape(count, size, size)
 
@@ -209,6 +205,5 @@ def transform_pool(
         "Check the offsets against the sizes",
     )
     addresses = offsets + pixels.ctypes.data
-    return transform_cells(
-        addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed, out, mode, threads, antialias, eps
-    )
+    cells = (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
+    return transform_cells(*cells, out, mode, threads, antialias, eps)
