@@ -1,8 +1,8 @@
 """Index files for DALI's `readers.webdataset`: which bytes of which tar are read, in which order, how often.
 
-Format (DALI's wds2idx, version 1.2): a line `v1.2 N`, then one line per record, `img OFFSET BYTES NAME`. The name column
-carries the number of the record, 12 digits, which comes back with the bytes. DALI believes an index: a size past the
-end of the tar ends the process by a signal, so every line is held against the tar here first.
+Format (DALI's wds2idx, version 1.2): a line `v1.2 N`, then one line per record, `img OFFSET BYTES NAME`. The name
+column carries the number of the record, 12 digits, which comes back with the bytes. DALI believes an index: a size past
+the end of the tar ends the process by a signal, so every line is held against the tar here first.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def write_index_files(manifest: Manifest, rows: np.ndarray, index_dir: Path) -> 
     if len(rows) and (rows.min() < 0 or rows.max() >= len(shard)):
         raise invalid("rows", f"from 0 to {len(shard) - 1}", f"{rows.min()} to {rows.max()}", "Use a view's rows")
     chosen = shard[rows]
+    if (chosen < 0).any():
+        raise DataError(f"{manifest.path}: the manifest names a shard that dataset.json has not. {WAY_OUT}.")
     starts = np.flatnonzero(np.diff(chosen, prepend=-1))
     numbers = chosen[starts]
     if len(np.unique(numbers)) != len(numbers):
@@ -120,8 +122,6 @@ def _records(manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     names = {item["name"]: number for number, item in enumerate(manifest.info.shards)}
     shards: Iterable[int] = (names.get(name, -1) for name in blocks.column("shard").to_pylist())
     number = np.fromiter(shards, np.int64, blocks.num_rows)
-    if (number < 0).any():
-        raise DataError(f"{manifest.path / 'blocks.parquet'} names a shard that dataset.json has not. {WAY_OUT}.")
     return number, blocks.column("offset").to_numpy(), blocks.column("bytes").to_numpy()
 
 

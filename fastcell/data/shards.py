@@ -184,22 +184,34 @@ def finish_dataset(
     results = _drop_empty_shards(tmp_dir, results)
     if not results:
         raise DataError(f"no usable cell: {describe_reasons(bad)}. Check the source folder and its pattern.")
+    write_sidecars(tmp_dir, results, info, splits, bad)
+    return Manifest.open(_put_in_place(tmp_dir, Path(out_dir).resolve()))
+
+
+def write_sidecars(
+    folder: Path,
+    results: Sequence[ShardResult],
+    info: DatasetInfo,
+    splits: Mapping[str, np.ndarray | Mapping[str, str]] | None,
+    bad: pa.Table,
+) -> None:
+    """Write everything but the shards into `folder`, dataset.json last. Arguments as of `finish_dataset`; `bad` is the
+    whole quarantine table."""
     table, blocks = number_cells(results)
     unknown = set(table.column("class").unique().to_pylist()) - {None, *info.classes}
     if unknown:
         raise invalid("classes", "the list of all class names", info.classes, f"Add {sorted(unknown)}")
     info = fill_info(info, results, table, bad.num_rows)
     if blocks is not None:
-        write_table(tmp_dir / "blocks.parquet", blocks)
-        _number_blocks(tmp_dir, blocks)
+        write_table(folder / "blocks.parquet", blocks)
+        _number_blocks(folder, blocks)
         sides = np.repeat(blocks.column("split").to_numpy(zero_copy_only=False), blocks.column("num_cells").to_numpy())
         splits = {"default": sides.astype(str), **(splits or {})}
     for name, given in (splits or {}).items():
-        write_split(tmp_dir, name, _sides(given, table))
+        write_split(folder, name, _sides(given, table))
     if bad.num_rows:
-        write_quarantine(tmp_dir, bad)
-    write_manifest(tmp_dir, table, info)
-    return Manifest.open(_put_in_place(tmp_dir, Path(out_dir).resolve()))
+        write_quarantine(folder, bad)
+    write_manifest(folder, table, info)
 
 
 def number_cells(results: Sequence[ShardResult]) -> tuple[pa.Table, pa.Table | None]:
