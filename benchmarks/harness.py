@@ -67,7 +67,7 @@ class Result:
         """Write the result with its environment; returns the file."""
         self.date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.commit = commit()
-        self.environment = doctor.report(probe=False)
+        self.environment = {key: value for key, value in doctor.report(probe=False).items() if key != "cache_dir"}
         folder.mkdir(exist_ok=True)
         device = "gpu" if environment.has_gpu() else "cpu"
         path = folder / f"{self.bench}-{device}-{self.date[:10]}-{self.commit}.json"

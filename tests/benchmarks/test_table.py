@@ -1,0 +1,65 @@
+"""The README says what the results say."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS_DIR = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def table():
+    spec = importlib.util.spec_from_file_location("table", BENCHMARKS_DIR / "table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_result(folder, name, date, rows):
+    machine = {"packages": {"torch": "2.13.0", "torchmetrics": "1"}, "gpus": [], "cpu": "some CPU", "num_cpus": 2}
+    result = {
+        "data": "d",
+        "settings": {"batch": 256},
+        "rows": rows,
+        "environment": machine,
+        "commit": "abc",
+        "date": date,
+    }
+    (folder / name).write_text(json.dumps(result))
+
+
+ROW = {
+    "contestant": "ours",
+    "what": "all of it",
+    "ratio": 5.0,
+    "ratio_low": 4.9,
+    "ratio_high": 5.1,
+    "cells_per_s": 12345.6,
+    "low": 12000.0,
+    "high": 13000.0,
+    "cpu_us_per_cell": 81.4,
+}
+
+
+def test_the_newest_result_is_shown(table, tmp_path):
+    write_result(tmp_path, "loader-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [{**ROW, "ratio": 4.0}])
+    write_result(tmp_path, "loader-gpu-2026-01-03-abc.json", "2026-01-03T00:00:00Z", [ROW])
+    text = table.render("a\n<!-- table:loader -->\nold\n<!-- /table -->\nb\n", tmp_path)
+    assert "| ours | 5.00 (4.90..5.10) | 12,346 (12,000..13,000) | 81 µs | all of it |" in text
+    assert "old" not in text
+    assert "no GPU, some CPU, 2 cores; torch 2.13.0; commit abc, 2026-01-03" in text
+    assert text.startswith("a\n<!-- table:loader -->\n| |")
+    assert text.endswith("<!-- /table -->\nb\n")
+    assert table.render(text, tmp_path) == text
+
+
+def test_a_bench_without_results_says_so(table, tmp_path):
+    text = table.render("<!-- table:x -->\n<!-- /table -->", tmp_path)
+    assert text == "<!-- table:x -->\nNo result of `x` yet.\n<!-- /table -->"
+
+
+def test_readme_is_up_to_date(table):
+    text = table.README.read_text(encoding="utf-8")
+    assert text == table.render(text, BENCHMARKS_DIR / "results"), "run `python benchmarks/table.py`"
