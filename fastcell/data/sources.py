@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fastcell.data.natural import natural_sorted
+from fastcell.data.records import storable
 from fastcell.errors import ArgumentError, DataError, invalid
 
 ENCODINGS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "tif", "npy": "npy"}
@@ -360,8 +361,3 @@ def _text_files(root: Path) -> list[Path]:
 def _encoding(name: str) -> str:
     """Kind of image by the ending, in any case; empty for another kind of file."""
     return ENCODINGS.get(name.rpartition(".")[2].lower(), "") if "." in name else ""
-
-
-def storable(name: str) -> str:
-    """A file name as UTF-8 can hold it: bytes that are none become `\\xNN`."""
-    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -248,23 +248,27 @@ def _fold_split(
 
 def _split_stratified(labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
     sides = np.full(len(labels), "", dtype="<U5")
+    owed = np.zeros(len(shares))  # what rounding took from each side in the classes so far
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        sides[rows] = np.repeat(SIDES, _exact_counts(len(rows), np.asarray(shares)))
+        counts = _exact_counts(len(rows), np.asarray(shares), owed)
+        owed += len(rows) * np.asarray(shares) - counts
+        sides[rows] = np.repeat(SIDES, counts)
     return sides
 
 
-def _exact_counts(num: int, shares: np.ndarray) -> np.ndarray:
+def _exact_counts(num: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
     """num cells into sides by largest remainder, with at least one on every side asked where num allows it."""
-    quota = num * shares
-    counts = np.floor(quota).astype(np.int64)
     asked = shares > 0
+    counts = np.floor(num * shares + 1e-9).astype(np.int64)
     if num >= asked.sum():
         counts[asked] = np.maximum(counts[asked], 1)
-    while counts.sum() < num:
-        counts[np.argmax(np.where(asked, quota - counts, -np.inf))] += 1
-    while counts.sum() > num:
-        counts[np.argmax(np.where(counts > 1, counts - quota, -np.inf))] -= 1
+    remainder = num * shares - counts + owed
+    while (missing := num - counts.sum()) != 0:
+        step = 1 if missing > 0 else -1
+        side = np.argmax(np.where(asked & (counts + step >= 1), step * remainder, -np.inf))
+        counts[side] += step
+        remainder[side] -= step
     return counts
 
 

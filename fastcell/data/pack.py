@@ -1,0 +1,364 @@
+"""`fastcell pack`: images of a source into shards, manifest and splits.
+
+Every image is read and decoded once, in a seeded global order, one shard for each task. The order, the splits and the
+bytes depend on the source and the arguments only, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import cast
+
+import joblib
+import numpy as np
+import pyarrow as pa
+from joblib.parallel import get_active_backend
+
+from fastcell.data.decode import BadCell
+from fastcell.data.manifest import LAYOUTS, QUARANTINE_SCHEMA, DatasetInfo, Manifest
+from fastcell.data.progress import Progress
+from fastcell.data.records import storable
+from fastcell.data.shards import (
+    Record,
+    ShardResult,
+    describe_reasons,
+    finish_dataset,
+    staging,
+    write_block_shard,
+    write_cell_shard,
+)
+from fastcell.data.sources import Listing, Source, SourceItem, open_source
+from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.data.summary import describe_dataset
+from fastcell.environment import num_cpus
+from fastcell.errors import DataError, StrictError, invalid
+
+MAX_SHARD_CELLS = 10_000
+MIN_SHARD_CELLS = 256
+_NUM_SHARDS = 8  # small sets get about as many, for several workers and ranks
+_ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than packing so few
+
+Blocks = list[tuple[str, list[SourceItem]]]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard to write, as it goes to a worker: side and cells of each block (cell layout: one block)."""
+
+    path: str
+    source: Source
+    blocks: Blocks
+    layout: str
+    classes: list[str]
+    collection: str | None
+    um_per_px: float
+    window: tuple[float, float] | None
+
+
+def pack(
+    src: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    pattern: str | None = None,
+    layout: str = "cell",
+    shard_cells: int | None = None,
+    block_cells: int = 256,
+    split: SplitOptions | None = None,
+    seed: int = 0,
+    window: tuple[float, float] | None = None,
+    um_per_px: float | None = None,
+    collection: str | None = None,
+    name: str | None = None,
+    jobs: int | None = None,
+    strict: bool = False,
+    verbose: bool = False,
+) -> Manifest:
+    """Pack the images of `src` into a new data set `out`.
+
+    Shards are written by `joblib.Parallel`: inside `joblib.parallel_config(backend="dask")` (or `"ray"`) the tasks
+    spread over machines, which must all see `src` and `out`.
+
+    Args:
+        src: folder of images, or of the paper's released lists.
+        out: folder to be made; it appears when it is whole.
+        pattern: how class, group and collection stand in the paths, see `fastcell.data.sources.Pattern`.
+        layout: `cell` keeps the encoded bytes, one record for each cell; `block` stores raw pixels of `block_cells`
+            cells of the same sides in one record.
+        shard_cells: cells in a shard; None: 10,000, and fewer in a small set, for about 8 shards.
+        block_cells: most cells in a block.
+        split: shares, seed and folds; None: 65/15/20.
+        seed: of the global order, >= 0.
+        window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
+        um_per_px: micrometres per pixel of cells whose source does not tell.
+        collection: name of the recording for cells whose source does not tell.
+        name: of the data set; None: the source's.
+        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
+        strict: refuse bad cells.
+        verbose: print what is read, rate and time left to stderr.
+
+    Raises:
+        ArgumentError: an argument out of its rule, `out` is there already, 16-bit cells without window, or too few
+            groups for the split.
+        DataError: no usable cell.
+        StrictError: bad cells, where `strict`; `out` does not appear then.
+    """
+    _check(layout, shard_cells, block_cells, seed, window, um_per_px)
+    say = _printer(verbose)
+    source = open_source(src, pattern)
+    say(f"reading {source.describe()}")
+    with _explained(f"{out} cannot be written"), staging(out) as folder:
+        with _explained(f"{src} cannot be read"):
+            listing = source.scan()
+        say(f"found {len(listing.items):,} images, {len(listing.classes)} classes")
+        for note in listing.notes:
+            say(f"note: {note}")
+        splits = _sides(listing, split or SplitOptions())
+        size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-len(listing.items) // _NUM_SHARDS)))
+        if layout == "cell":
+            shards = _cell_shards(listing.items, size, seed)
+        else:
+            shards = _block_shards(listing.items, splits, size, block_cells, seed)
+        common = (layout, listing.classes, collection, math.nan if um_per_px is None else um_per_px, window)
+        tasks = [_Task(str(folder / f"shard-{i:06d}.tar"), source, blocks, *common) for i, blocks in enumerate(shards)]
+        results = _write_shards(tasks, len(listing.items), jobs, verbose)
+        rejected = _rejected(listing, collection)
+        if strict:
+            _refuse_bad(results, rejected)
+        info = DatasetInfo(
+            name=name or source.name,
+            classes=listing.classes,
+            layout=layout,
+            window=None if window is None else [float(window[0]), float(window[1])],
+            um_per_px=um_per_px,
+            seed=seed,
+        )
+        keys = [storable(item.key) for item in listing.items]
+        by_key = {title: dict(zip(keys, sides.tolist(), strict=True)) for title, sides in splits.items()}
+        return finish_dataset(folder, out, results, info, by_key, rejected)
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell pack`.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `pack`.
+    """
+    arguments = _parser().parse_args(argv)
+    options = split_options(arguments)
+    manifest = pack(
+        arguments.src,
+        arguments.out,
+        pattern=arguments.pattern,
+        layout=arguments.layout,
+        shard_cells=arguments.shard_cells,
+        block_cells=arguments.block_cells,
+        split=options,
+        seed=arguments.seed,
+        window=None if arguments.window is None else (arguments.window[0], arguments.window[1]),
+        um_per_px=arguments.um_per_px,
+        collection=arguments.collection,
+        name=arguments.name,
+        jobs=arguments.jobs,
+        strict=arguments.strict,
+        verbose=True,
+    )
+    print(describe_dataset(manifest, options.shares))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell pack",
+        description="Pack a folder of images of single cells into shards, manifest and splits.",
+        epilog="Bad images go to quarantine.parquet with a reason. Exit status: 0, 2 for an error, 3 for bad images "
+        "with --strict.",
+    )
+    parser.add_argument("src", metavar="SRC", help="folder of jpg, png, tif or npy images, or of the paper's lists")
+    parser.add_argument("out", metavar="OUT", help="folder to be made")
+    parser.add_argument(
+        "--pattern",
+        metavar="P",
+        help="where class, group and collection stand in a path, e.g. '{group}/{class}/{name}' or '{class}_{name}'; "
+        "'{name}' for an unlabelled folder (default: {class}/{name})",
+    )
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default="cell", help="one cell or one block of raw cells per record"
+    )
+    parser.add_argument("--shard-cells", type=int, metavar="N", help="cells per shard (default: up to 10,000)")
+    parser.add_argument("--block-cells", type=int, default=256, metavar="N", help="cells per block (default: 256)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the global order (default: 0)")
+    parser.add_argument(
+        "--window", type=float, nargs=2, metavar=("LO", "HI"), help="grey levels of 16-bit images for black and white"
+    )
+    parser.add_argument("--um-per-px", type=float, metavar="X", help="micrometres per pixel")
+    parser.add_argument("--collection", metavar="NAME", help="name of the recording")
+    parser.add_argument("--name", help="name of the data set (default: that of SRC)")
+    parser.add_argument("--jobs", type=int, metavar="J", help="worker processes (default: one for each CPU)")
+    parser.add_argument("--strict", action="store_true", help="refuse bad images: exit 3 and make nothing")
+    add_split_arguments(parser)
+    return parser
+
+
+def _check(
+    layout: str,
+    shard_cells: int | None,
+    block_cells: int,
+    seed: int,
+    window: tuple[float, float] | None,
+    um_per_px: float | None,
+) -> None:
+    if layout not in LAYOUTS:
+        raise invalid("--layout", f"one of {', '.join(LAYOUTS)}", layout, "Take cell for tars that other tools read")
+    if shard_cells is not None and shard_cells < 1:
+        raise invalid("--shard-cells", "a number >= 1", shard_cells, "10,000 suits most sets")
+    if not 1 <= block_cells <= 65_536:
+        raise invalid("--block-cells", "a number from 1 to 65,536", block_cells, "256 suits most sets")
+    if seed < 0:
+        raise invalid("--seed", "a number >= 0", seed, "Choose another seed")
+    if window is not None and not (np.isfinite(window).all() and 0 <= window[0] < window[1]):
+        raise invalid(
+            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
+        )
+    if um_per_px is not None and not (np.isfinite(um_per_px) and um_per_px > 0):
+        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
+
+
+def _sides(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
+    """All splits, (N,) str each, in the order of the listing: ours, and those of the source."""
+    number = {name: i for i, name in enumerate(listing.classes)}
+    labels = np.array([number.get(item.class_name or "", -1) for item in listing.items], dtype=np.int64)
+    groups = [item.group for item in listing.items]
+    splits = make_splits(labels, groups if any(groups) else None, options)
+    return splits | {name: np.array(sides, dtype="<U5") for name, sides in listing.splits.items()}
+
+
+def _cell_shards(items: list[SourceItem], shard_cells: int, seed: int) -> list[Blocks]:
+    order = np.random.default_rng([seed, 0xCE11]).permutation(len(items)).tolist()
+    return [
+        [("", [items[i] for i in order[start : start + shard_cells]])] for start in range(0, len(order), shard_cells)
+    ]
+
+
+def _block_shards(
+    items: list[SourceItem], splits: Mapping[str, np.ndarray], shard_cells: int, block_cells: int, seed: int
+) -> list[Blocks]:
+    """Blocks in a seeded order; the cells of a block share their side in every split, so that each split is whole
+    blocks."""
+    rng = np.random.default_rng([seed, 0xB10C])
+    code = np.zeros(len(items), dtype=np.int64)
+    for sides in splits.values():
+        _, side = np.unique(sides, return_inverse=True)
+        _, code = np.unique(code * 4 + side.reshape(-1), return_inverse=True)
+    blocks: Blocks = []
+    for value in np.unique(code):
+        rows = rng.permutation(np.flatnonzero(code == value))
+        side_name = str(splits["default"][rows[0]])
+        for part in np.array_split(rows, -(-len(rows) // block_cells)):
+            blocks.append((side_name, [items[i] for i in part.tolist()]))
+    order = rng.permutation(len(blocks)).tolist()
+    shards: list[Blocks] = []
+    room = 0
+    for i in order:
+        if room < len(blocks[i][1]):
+            shards.append([])
+            room = max(shard_cells, block_cells)
+        shards[-1].append(blocks[i])
+        room -= len(blocks[i][1])
+    return shards
+
+
+def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose: bool) -> list[ShardResult]:
+    """Results in the order of the tasks."""
+    backend, context_jobs = get_active_backend()
+    if jobs is None and context_jobs is None:
+        jobs = 1 if num_cells <= _ONE_PROCESS_CELLS else num_cpus()
+    if jobs == 0:
+        raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
+    streams = backend.supports_return_generator
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if streams else "list")
+    results = []
+    with Progress(num_cells, "cells", show=verbose) as progress:
+        done = cast(Iterable[ShardResult], parallel(joblib.delayed(_write_shard)(task) for task in tasks))
+        for result in done:
+            results.append(result)
+            progress.advance(result.rows.num_rows + result.quarantine.num_rows)
+    return results
+
+
+def _write_shard(task: _Task) -> ShardResult:
+    blocks = ((side, [_record(task, item) for item in items]) for side, items in task.blocks)
+    if task.layout == "block":
+        return write_block_shard(task.path, blocks, task.window)
+    items = chain.from_iterable(part for _, part in task.blocks)
+    return write_cell_shard(task.path, (_record(task, item) for item in items), task.window, task.classes)
+
+
+def _record(task: _Task, item: SourceItem) -> Record:
+    data: bytes | BadCell
+    try:
+        data = task.source.load(item)
+    except OSError as error:
+        data = BadCell(f"cannot be read: {error.strerror}")
+    return Record(
+        item.key,
+        data,
+        item.encoding,
+        item.class_name,
+        item.group,
+        item.collection or task.collection,
+        task.um_per_px if math.isnan(item.um_per_px) else item.um_per_px,
+        task.source.name,
+    )
+
+
+def _rejected(listing: Listing, collection: str | None) -> pa.Table:
+    """Rows of `QUARANTINE_SCHEMA` for cells that the scan has refused."""
+    rows = [
+        {
+            "key": storable(item.key),
+            "source": source,
+            "class": item.class_name,
+            "group": item.group,
+            "collection": item.collection or collection,
+            "reason": reason,
+        }
+        for item, source, reason in listing.rejected
+    ]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+
+
+def _refuse_bad(results: list[ShardResult], rejected: pa.Table) -> None:
+    bad = pa.concat_tables([result.quarantine for result in results] + [rejected])
+    if bad.num_rows:
+        keys = ", ".join(bad.column("key").slice(0, 3).to_pylist())
+        raise StrictError(
+            f"--strict refuses {describe_reasons(bad)} (e.g. {keys}). Nothing was made. Mend or remove them, or pack "
+            "without --strict."
+        )
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn what the file system refuses into a message with the way out."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename is not None else ""
+        raise DataError(
+            f"{what}: {error.strerror or error}{where}. Nothing was made. Free some space, change the rights, or name "
+            "another place."
+        ) from error
+
+
+def _printer(verbose: bool) -> Callable[[str], None]:
+    return (lambda line: print(line, file=sys.stderr, flush=True)) if verbose else (lambda line: None)
