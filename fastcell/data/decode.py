@@ -11,6 +11,7 @@ import os
 import re
 import struct
 import tempfile
+import threading
 import zlib
 from functools import lru_cache
 from types import TracebackType
@@ -142,10 +143,14 @@ class DecoderMessages:
     """Context that takes what the image libraries print on stderr, and turns their warnings into `BadCell`.
 
     libjpeg decodes a scan with missing or garbled data without an error, but warns on file descriptor 2. Inside this
-    context the warning is seen by `check()`, and nothing of it reaches the terminal. One thread at a time.
+    context the warning is seen by `check()`, and nothing of it reaches the terminal. The descriptor belongs to the
+    process, so a second thread waits until the first has left.
     """
 
+    _lock = threading.RLock()
+
     def __enter__(self) -> DecoderMessages:
+        self._lock.acquire()
         self._file = tempfile.TemporaryFile()
         self._position = 0
         self._stderr = os.dup(2)
@@ -158,6 +163,7 @@ class DecoderMessages:
         os.dup2(self._stderr, 2)
         os.close(self._stderr)
         self._file.close()
+        self._lock.release()
 
     def check(self) -> None:
         """Look at what was printed since the last call.

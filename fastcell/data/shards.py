@@ -185,7 +185,7 @@ def finish_dataset(
     if not results:
         raise DataError(f"no usable cell: {describe_reasons(bad)}. Check the source folder and its pattern.")
     write_sidecars(tmp_dir, results, info, splits, bad)
-    return Manifest.open(_put_in_place(tmp_dir, Path(out_dir).resolve()))
+    return Manifest.open(put_in_place(tmp_dir, Path(out_dir).resolve()))
 
 
 def write_sidecars(
@@ -280,7 +280,7 @@ def _sides(sides: np.ndarray | Mapping[str, str], table: pa.Table) -> np.ndarray
     return np.asarray(sides).astype("<U5")
 
 
-def _put_in_place(tmp_dir: Path, out: Path) -> Path:
+def put_in_place(tmp_dir: Path, out: Path) -> Path:
     """Rename the folder, or, inside a mounted volume, its files with dataset.json last."""
     if tmp_dir.parent == out:
         for path in sorted(tmp_dir.iterdir(), key=lambda path: path.name == "dataset.json"):

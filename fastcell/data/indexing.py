@@ -1,0 +1,367 @@
+"""`fastcell index`: the manifest of WebDataset tars that others wrote.
+
+The tars stay as they are. Headers are walked first, then every cell is decoded once, so that a bad one is known before
+a run; what comes out are manifest, splits and quarantine, beside the tars or in a folder of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import joblib
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from joblib.parallel import get_active_backend
+
+from fastcell import __version__
+from fastcell.data import tar
+from fastcell.data.decode import BadCell, DecoderMessages
+from fastcell.data.foreign import Sample, list_samples, name_classes, read_class_file, read_facts
+from fastcell.data.manifest import DatasetInfo, Manifest, read_info
+from fastcell.data.natural import natural_key
+from fastcell.data.progress import Progress
+from fastcell.data.records import CellTable, Record, ShardResult, Window
+from fastcell.data.shards import describe_reasons, put_in_place, staging, write_sidecars
+from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.data.summary import describe_dataset
+from fastcell.environment import num_cpus
+from fastcell.errors import ArgumentError, DataError, StrictError, invalid
+
+_CREATOR = " index"
+_PART_CELLS = 2_000
+_ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading so few
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+class _Part(NamedTuple):
+    """Some samples of one tar, as they go to a worker."""
+
+    path: Path
+    shard: str
+    samples: list[Sample]
+    window: Window
+    um_per_px: float
+
+
+class _PartResult(NamedTuple):
+    """Rows and quarantine with the label's text in the place of the class; samples whose label cannot be read."""
+
+    rows: pa.Table
+    quarantine: pa.Table
+    num_unreadable: int
+
+
+def index(
+    folder: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    split: SplitOptions | None = None,
+    window: Window = None,
+    um_per_px: float | None = None,
+    name: str | None = None,
+    jobs: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+) -> Manifest:
+    """Make the manifest of the WebDataset tars in `folder` and its subfolders.
+
+    Args:
+        folder: with `*.tar`; `classes.txt` or `labels.txt` in it names the classes, one per line, class 0 first.
+        out: folder to be made for manifest and sidecars; None: beside the tars.
+        split: shares, seed and folds; None: 65/15/20.
+        window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
+        um_per_px: micrometres per pixel of cells whose `.json` does not tell.
+        name: of the data set; None: that of the folder.
+        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
+        strict: refuse bad cells.
+        overwrite: replace a manifest that `fastcell index` has made before.
+        verbose: print notes, rate and time left to stderr.
+
+    Raises:
+        ArgumentError: an argument out of its rule, a manifest that is there already, 16-bit cells without window.
+        DataError: no tar, one that cannot be read, no usable cell, or labels that cannot be.
+        StrictError: bad cells, where `strict`; nothing is written then.
+    """
+    root = Path(folder)
+    if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
+        raise invalid(
+            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
+        )
+    if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
+        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
+    paths = find_tars(root)
+    if out is None:
+        _check_place(root, overwrite)
+    names = read_class_file(root)
+    listings = _run(list_samples, paths, 1 if len(paths) < 8 else jobs, None)
+    _say_others(sum((others for _, others in listings), Counter()), verbose)
+    base = (root if out is None else Path(out)).resolve()
+    shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
+    pitch = math.nan if um_per_px is None else um_per_px
+    parts = [
+        _Part(path.resolve(), shard, samples[start : start + _PART_CELLS], window, pitch)
+        for path, shard, (samples, _) in zip(paths, shards, listings, strict=True)
+        for start in range(0, len(samples), _PART_CELLS)
+    ]
+    num_cells = sum(len(part.samples) for part in parts)
+    if not num_cells:
+        raise DataError(f"{root} has no usable cell: its tars hold no jpg, png, tif or npy. Check the folder.")
+    with Progress(num_cells, "cells", show=verbose) as progress:
+        done = _run(_index_part, parts, 1 if num_cells <= _ONE_PROCESS_CELLS and jobs is None else jobs, progress)
+    results = _join(paths, shards, parts, done)
+    bad = pa.concat_tables([result.quarantine for result in results])
+    results = [result for result in results if result.rows.num_rows]
+    if not results:
+        raise DataError(f"{root} has no usable cell: {describe_reasons(bad)}. Check the tars.")
+    if strict and bad.num_rows:
+        raise StrictError(f"--strict refuses {describe_reasons(bad)}. Mend the tars, or index without --strict.")
+    num_unreadable = sum(part.num_unreadable for part in done)
+    if num_unreadable and verbose:
+        _say(f"note: the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")
+    classes, results, bad = _name(results, bad, names)
+    info = DatasetInfo(
+        name=name or root.resolve().name,
+        classes=classes,
+        window=None if window is None else [float(window[0]), float(window[1])],
+        um_per_px=um_per_px,
+        seed=0 if split is None else split.seed,
+        created_by=f"fastcell {__version__}{_CREATOR}",
+    )
+    splits = _sides(results, classes, split or SplitOptions())
+    if out is None:
+        _clear(root)
+        write_sidecars(root, results, info, splits, bad)
+        return Manifest.open(root)
+    with staging(out) as temporary:
+        write_sidecars(temporary, results, info, splits, bad)
+        return Manifest.open(put_in_place(temporary, Path(out).resolve()))
+
+
+def find_tars(root: Path) -> list[Path]:
+    """All `*.tar` below a folder in natural order, hidden folders left out.
+
+    Raises:
+        ArgumentError: no such folder.
+        DataError: no tar in it, or compressed ones.
+    """
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing there"
+        raise ArgumentError(f"DIR must be a folder with WebDataset tars, got {str(root)!r} ({what}). Check the path.")
+    tars: list[Path] = []
+    compressed: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            if not file.startswith("."):
+                kept = tars if file.lower().endswith(".tar") else compressed
+                if kept is tars or file.lower().endswith(_COMPRESSED):
+                    kept.append(Path(folder) / file)
+    if compressed:
+        first = min(compressed).relative_to(root)
+        raise DataError(
+            f"{root} holds {len(compressed)} compressed tars, the first {first}, and cells are read from plain ones. "
+            "Decompress them, or move them out of the folder."
+        )
+    if not tars:
+        raise DataError(f"{root} must hold WebDataset tars, got none. For a folder of images use `fastcell pack`.")
+    return sorted(tars, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell index`.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `index`.
+    """
+    arguments = _parser().parse_args(argv)
+    options = split_options(arguments)
+    manifest = index(
+        arguments.dir,
+        out=arguments.out,
+        split=options,
+        window=None if arguments.window is None else (arguments.window[0], arguments.window[1]),
+        um_per_px=arguments.um_per_px,
+        name=arguments.name,
+        jobs=arguments.jobs,
+        strict=arguments.strict,
+        overwrite=arguments.overwrite,
+        verbose=True,
+    )
+    print(describe_dataset(manifest, options.shares))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell index",
+        description="Make the manifest of WebDataset tars that others wrote: KEY.jpg|jpeg|png|tif|tiff|npy with "
+        "KEY.cls (class number or name) or KEY.json (class, group, collection). The tars stay as they are.",
+        epilog="classes.txt or labels.txt in DIR names the classes, one per line. Bad cells go to quarantine.parquet "
+        "with a reason. Exit status: 0, 2 for an error, 3 for bad cells with --strict.",
+    )
+    parser.add_argument("dir", metavar="DIR", help="folder with the tars")
+    parser.add_argument("--out", metavar="OUT", help="folder to be made for the manifest (default: beside the tars)")
+    parser.add_argument(
+        "--window", type=float, nargs=2, metavar=("LO", "HI"), help="grey levels of 16-bit images for black and white"
+    )
+    parser.add_argument("--um-per-px", type=float, metavar="X", help="micrometres per pixel")
+    parser.add_argument("--name", help="name of the data set (default: that of DIR)")
+    parser.add_argument("--jobs", type=int, metavar="J", help="worker processes (default: one for each CPU)")
+    parser.add_argument("--strict", action="store_true", help="refuse bad cells: exit 3 and write nothing")
+    parser.add_argument("--overwrite", action="store_true", help="replace the manifest of an earlier index")
+    add_split_arguments(parser)
+    return parser
+
+
+def _check_place(root: Path, overwrite: bool) -> None:
+    if not os.access(root, os.W_OK):
+        raise invalid("DIR", "writable", str(root), "Name a folder for the manifest with --out")
+    if not (root / "dataset.json").exists():
+        return
+    rule = "a folder without a manifest"
+    if not read_info(root).created_by.endswith(_CREATOR):
+        raise invalid("DIR", rule, str(root), "It was packed by fastcell, which needs no index: use it as it is")
+    if not overwrite:
+        raise invalid("DIR", rule, str(root), "Give --overwrite to replace the one of an earlier index")
+    if (root / "verdicts.csv").exists():
+        way_out = "Move verdicts.csv away: its cell_ids are those of the manifest that is to be replaced"
+        raise invalid("DIR", "without verdicts", str(root), way_out)
+
+
+def _clear(root: Path) -> None:
+    """Remove what an earlier index has left, dataset.json first."""
+    for name in ("dataset.json", "manifest.parquet", "quarantine.parquet", "quality.parquet"):
+        (root / name).unlink(missing_ok=True)
+    shutil.rmtree(root / "splits", ignore_errors=True)
+
+
+def _run(function: Any, tasks: Sequence[Any], jobs: int | None, progress: Progress | None) -> list[Any]:
+    """`function` of every task, in their order, by joblib's workers."""
+    if jobs == 0:
+        raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
+    backend, context_jobs = get_active_backend()
+    if jobs is None and context_jobs is None:
+        jobs = num_cpus()
+    streams = backend.supports_return_generator
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if streams else "list")
+    results = []
+    for task, result in zip(
+        tasks, cast(Iterable[Any], parallel(joblib.delayed(function)(task) for task in tasks)), strict=True
+    ):
+        results.append(result)
+        if progress is not None:
+            progress.advance(len(task.samples))
+    return results
+
+
+def _index_part(part: _Part) -> _PartResult:
+    table, num_unreadable = CellTable(part.shard, part.window), 0
+    with open(part.path, "rb", buffering=0) as file, DecoderMessages() as messages:
+        handle = file.fileno()
+        for sample in part.samples:
+            facts = read_facts(_read(handle, sample.cls), _read(handle, sample.json))
+            num_unreadable += not facts.readable
+            data = _read(handle, sample.image)
+            record = Record(
+                sample.image.name,
+                BadCell("link or sparse file in the tar") if data is None else data,
+                sample.image.name.rpartition(".")[2].lower(),
+                facts.label,
+                facts.group,
+                facts.collection,
+                part.um_per_px if math.isnan(facts.um_per_px) else facts.um_per_px,
+                part.shard,
+            )
+            cell = table.decode(record, messages)
+            if cell is not None and data is not None:
+                table.admit(record, cell, sample.image.offset, data)
+    return _PartResult(table.rows(), table.quarantine(), num_unreadable)
+
+
+def _read(handle: int, member: tar.Member | None) -> bytes | None:
+    return os.pread(handle, member.size, member.offset) if member is not None and member.plain else None
+
+
+def _join(
+    paths: Sequence[Path], shards: Sequence[str], parts: Sequence[_Part], done: Sequence[_PartResult]
+) -> list[ShardResult]:
+    """One result per tar, with keys that are unique in the whole data set."""
+    mine: dict[str, list[_PartResult]] = {}
+    for part, result in zip(parts, done, strict=True):
+        mine.setdefault(part.shard, []).append(result)
+    results = []
+    for path, shard in zip(paths, shards, strict=True):
+        if shard in mine:
+            rows = pa.concat_tables([result.rows for result in mine[shard]])
+            bad = pa.concat_tables([result.quarantine for result in mine[shard]])
+            results.append(ShardResult(shard, path.stat().st_size, rows, bad))
+    counts = pc.value_counts(pa.concat_tables([result.rows for result in results]).column("key"))
+    if len(counts) == sum(result.rows.num_rows for result in results):
+        return results
+    return [result._replace(rows=_unique_keys(result.rows, result.name)) for result in results]
+
+
+def _unique_keys(rows: pa.Table, shard: str) -> pa.Table:
+    """Keys with the name of their tar in front; a key that comes again in one tar gets `#2`, `#3`, ..."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for key in rows.column("key").to_pylist():
+        seen[key] += 1
+        keys.append(f"{shard}/{key}" + (f"#{seen[key]}" if seen[key] > 1 else ""))
+    return _replace(rows, "key", keys)
+
+
+def _name(
+    results: Sequence[ShardResult], bad: pa.Table, names: Sequence[str] | None
+) -> tuple[list[str], list[ShardResult], pa.Table]:
+    """Classes, and the tables with class names in the place of what the labels say."""
+    labels: set[str] = set()
+    for result in results:
+        labels.update(result.rows.column("class").unique().drop_null().to_pylist())
+    classes, name_of = name_classes(labels, names)
+
+    def named(table: pa.Table) -> pa.Table:
+        found = table.column("class").to_pylist()
+        return _replace(table, "class", [None if label is None else name_of.get(label, label) for label in found])
+
+    return classes, [result._replace(rows=named(result.rows)) for result in results], named(bad)
+
+
+def _replace(table: pa.Table, column: str, values: Sequence[str | None]) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(column), column, pa.array(values, pa.string()))
+
+
+def _sides(results: Sequence[ShardResult], classes: Sequence[str], options: SplitOptions) -> dict[str, np.ndarray]:
+    table = pa.concat_tables([result.rows.select(["class", "group"]) for result in results])
+    number = {name: index for index, name in enumerate(classes)}
+    labels = np.array([number.get(name, -1) for name in table.column("class").to_pylist()], dtype=np.int64)
+    groups = table.column("group").to_pylist()
+    return make_splits(labels, groups if any(groups) else None, options)
+
+
+def _say_others(others: Counter[str], verbose: bool) -> None:
+    num_without = others.pop("", 0)
+    if not verbose:
+        return
+    if num_without:
+        _say(f"note: {num_without:,} samples have no image and are left out.")
+    if others:
+        listed = ", ".join(f".{name} {count:,}" for name, count in others.most_common(6))
+        _say(f"note: passed over beside the images: {listed}{', ...' if len(others) > 6 else ''}.")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
