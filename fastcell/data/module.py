@@ -1,0 +1,284 @@
+"""The data of a run: from a packed folder to the loaders that Lightning asks for."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from fastcell.data.augmentation import Augmentation
+from fastcell.data.loader import CellLoader, StreamConfig
+from fastcell.data.manifest import Manifest, read_info
+from fastcell.data.preprocessing import Preprocessing
+from fastcell.data.ranks import evaluation_share, training_share
+from fastcell.data.transforms import TRANSFORMS
+from fastcell.data.views import View, ViewConfig, select
+from fastcell.environment import num_cpus
+from fastcell.errors import ArgumentError, invalid
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_OF_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
+
+
+class CellDataModule(pl.LightningDataModule):
+    """Cells of a packed data set as batches.
+
+    `classes`, `num_classes`, `preprocessing` and `info` are there at once; only ``dataset.json`` is read for them.
+    Training cuts the train part over the processes and shuffles it; validation, test and prediction keep the order of
+    the manifest. Every cell is in exactly one batch of one process with weight 1, padding has weight 0.
+
+    Args:
+        path: folder made by ``fastcell pack``, ``index`` or ``synth``; None makes, once, the synthetic default set.
+        split_name: which of the data set's splits.
+        batch_size: cells per training step, over all processes.
+        eval_batch_size: cells per step and process in validation, test and prediction.
+        image_size: side of the square images [px], 8 to 1024.
+        fit: how a cell gets into the square: stretch (as the paper), contain (aspect kept) or scale (size kept).
+        scale_um_per_px: micrometres per output pixel for scale; None takes one output pixel per raw pixel.
+        normalization: of the intensity: divide by the mean (as the paper), subtract it, or standardize.
+        antialias: low-pass filter where cells are scaled down; the paper's code has none.
+        augment: change training cells at random.
+        augmentation: how; each change has a strength, 0 switches it off.
+        balance: none; oversample (rare classes repeated in training); weights (classes weighted in the loss).
+        subsample: share in (0, 1] or number of the training cells; None for all.
+        quality: leave out cells that verdicts.csv drops; predictions cover them all the same.
+        predict_split: part that prediction covers: train, valid or test; None for every cell.
+        transform: auto (fused on the CPU, dali on a GPU), fused or dali.
+        dtype: of the images: float32, bfloat16, float16, or auto to follow the trainer's precision.
+        threads: of decoder and transform, per process; 0 shares the machine's cores.
+        initial_fill: cells in the shuffle buffer; 0 for 8192.
+        mmap: map the shards into memory: faster, for local disks on which no shard shrinks meanwhile.
+        seed: of order, augmentation and subsample; None takes that of seed_everything, else 0.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
+        DataError: `path` is no packed data set.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        split_name: str = "default",
+        batch_size: int = 256,
+        eval_batch_size: int = 256,
+        image_size: int = 128,
+        fit: str = "stretch",
+        scale_um_per_px: float | None = None,
+        normalization: str = "divide",
+        antialias: bool = False,
+        augment: bool = True,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008, immutable
+        balance: str = "none",
+        subsample: int | float | None = None,
+        quality: bool = True,
+        predict_split: str | None = None,
+        transform: str = "auto",
+        dtype: str = "auto",
+        threads: int = 0,
+        initial_fill: int = 0,
+        mmap: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_batch("batch_size", batch_size)
+        _check_batch("eval_batch_size", eval_batch_size)
+        if dtype not in ("auto", *DTYPES):
+            raise invalid("dtype", f"auto or one of {', '.join(DTYPES)}", dtype, "Leave it at auto")
+        if transform not in TRANSFORMS:
+            raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", transform, "Leave it at auto")
+        for name, value in (("threads", threads), ("initial_fill", initial_fill)):
+            if value < 0:
+                raise invalid(name, "0 or more", value, "0 chooses for you")
+        self.path = path if path is not None else _default_path()
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.augmentation = augmentation if augment else Augmentation.none()
+        self.predict_split = predict_split
+        self.transform, self.dtype, self.threads = transform, dtype, threads
+        self.initial_fill, self.mmap = initial_fill, mmap
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.info = read_info(self.path)
+        self.classes = list(self.info.classes)
+        window = self.info.window
+        self.preprocessing = Preprocessing(
+            image_size, fit, normalization, antialias, scale_um_per_px, None if window is None else (window[0], window[1])
+        )
+        self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
+        self._manifest: Manifest | None = None
+        self._views: dict[str, View | None] = {}
+        # With logger=True Lightning would compare these with the model's of the same name.
+        self.save_hyperparameters(
+            {
+                "path": self.path,
+                "split_name": split_name,
+                "batch_size": batch_size,
+                "eval_batch_size": eval_batch_size,
+                **self.preprocessing.to_dict(),
+                "augmentation": self.augmentation.to_dict(),
+                "balance": balance,
+                "subsample": subsample,
+                "quality": quality,
+                "transform": transform,
+                "dtype": dtype,
+                "initial_fill": initial_fill,
+                "seed": self.seed,
+            },
+            logger=False,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes a model for these data tells apart."""
+        return len(self.classes)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The data set, opened when first asked for."""
+        if self._manifest is None:
+            self._manifest = Manifest.open(self.path)
+        return self._manifest
+
+    @property
+    def class_weights(self) -> np.ndarray | None:
+        """(K,) float32 loss weights of the training part, or None unless ``balance="weights"``."""
+        return None if self._train.balance != "weights" else select(self.manifest, self._train).class_weights
+
+    def use_preprocessing(self, preprocessing: Preprocessing, classes: list[str]) -> None:
+        """Take preprocessing and class numbers from a checkpoint instead; before `setup`.
+
+        Args:
+            preprocessing: as the model was trained with.
+            classes: names in the order of the model's outputs; cells of other classes count as unlabelled.
+
+        Raises:
+            ArgumentError: model and data have 16-bit cells with different windows.
+        """
+        here, there = self.preprocessing.window, preprocessing.window
+        if here is not None and there is not None and here != there:
+            raise invalid(
+                "window of the data",
+                f"{there[0]:g} to {there[1]:g} as in training",
+                f"{here[0]:g} to {here[1]:g}",
+                f"Pack them with --window {there[0]:g} {there[1]:g}",
+            )
+        self.preprocessing, self.classes = preprocessing, list(classes)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Select the cells of a stage (fit, validate, test or predict; None for all) and check that they will do.
+
+        Raises:
+            ArgumentError: no cells, or training without labels of two classes at least.
+        """
+        wanted = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
+        for part in wanted.get(str(getattr(stage, "value", stage)), ("train", "valid", "test", "predict")):
+            self._views[part] = self._select(part, optional=stage in ("fit", None) and part == "valid")
+
+    def _select(self, part: str, optional: bool) -> View | None:
+        split_name, quality = self._train.split_name, self._train.quality
+        if part == "predict":
+            return select(self.manifest, ViewConfig(self.predict_split, split_name, quality=False))
+        if part == "train":
+            view = select(self.manifest, self._train)
+            if np.count_nonzero(view.class_counts()) < 2:
+                raise ArgumentError(
+                    f"{self.path} must have labelled cells of at least two classes in the train part of split "
+                    f"{split_name!r}, got {[self.info.classes[i] for i in np.flatnonzero(view.class_counts())]}. "
+                    f"Look at it with `fastcell info {self.path}`."
+                )
+            return view
+        try:
+            return select(self.manifest, ViewConfig(part, split_name, quality=quality, labelled=True))
+        except ArgumentError:
+            if optional:
+                return None
+            raise
+
+    def train_dataloader(self) -> CellLoader:
+        """Shuffled, augmented batches of the train part, `batch_size` over all processes."""
+        view = self._view("train")
+        assert view is not None
+        share = training_share(len(view), self.batch_size, *self._rank())
+        return CellLoader(
+            view,
+            share,
+            self.preprocessing,
+            self._config(),
+            shuffle=True,
+            augmentation=self.augmentation,
+            labels=self._labels(),
+            current_epoch=None if self.trainer is None else lambda: self.trainer.current_epoch,
+        )
+
+    def val_dataloader(self) -> CellLoader | list[CellLoader]:
+        """The valid part in stored order; an empty list where training has none."""
+        view = self._view("valid")
+        return [] if view is None else self._evaluation_loader(view)
+
+    def test_dataloader(self) -> CellLoader:
+        """The test part in stored order."""
+        view = self._view("test")
+        assert view is not None
+        return self._evaluation_loader(view)
+
+    def predict_dataloader(self) -> CellLoader:
+        """Every cell of the manifest, or of `predict_split`, in its order, labelled or not."""
+        view = self._view("predict")
+        assert view is not None
+        return self._evaluation_loader(view)
+
+    def teardown(self, stage: str) -> None:
+        """Forget the views, so that another stage selects anew."""
+        self._views.clear()
+
+    def _view(self, part: str) -> View | None:
+        if part not in self._views:
+            self._views[part] = self._select(part, optional=False)
+        return self._views[part]
+
+    def _evaluation_loader(self, view: View) -> CellLoader:
+        share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
+        return CellLoader(view, share, self.preprocessing, self._config(), labels=self._labels())
+
+    def _labels(self) -> np.ndarray:
+        """(N,) int64, numbers in `classes` of every cell of the manifest, -1 for none."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        table = np.array([numbers.get(name, -1) for name in self.info.classes] + [-1], dtype=np.int64)
+        return table[self.manifest.labels]
+
+    def _rank(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _config(self) -> StreamConfig:
+        trainer = self.trainer
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        if device.type != "cuda":
+            device = torch.device("cpu")
+        processes = 1 if trainer is None else max(trainer.num_devices, 1)
+        return StreamConfig(
+            seed=self.seed,
+            transform=self.transform,
+            dtype=DTYPES.get(self.dtype) or _dtype_of(trainer, device),
+            device=device,
+            threads=self.threads or max(num_cpus() // processes, 1),
+            initial_fill=self.initial_fill,
+            mmap=self.mmap,
+        )
+
+
+def _check_batch(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise invalid(name, "a positive whole number", value, "256 suits most machines")
+
+
+def _dtype_of(trainer: Any, device: torch.device) -> torch.dtype:
+    """What the model's first layer would turn the images into anyway; the CPU's mixed precision takes float32."""
+    kind, _, how = str("32-true" if trainer is None else trainer.precision).partition("-")
+    return _OF_PRECISION.get(kind, torch.float32) if device.type == "cuda" or how == "true" else torch.float32
+
+
+def _default_path() -> str:
+    from fastcell.data.synthetic import make_default_dataset
+
+    return str(make_default_dataset())

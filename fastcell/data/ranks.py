@@ -1,0 +1,90 @@
+"""Which rows of a view a rank gets, and in how many steps: arithmetic alone.
+
+Every row belongs to exactly one rank and every rank takes the same number of steps. Where a rank runs out of rows, its
+last batches are filled up with cells of weight 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcell.errors import invalid
+
+
+@dataclass(frozen=True)
+class Share:
+    """One rank's part of an epoch.
+
+    Attributes:
+        start: first row of the view that is this rank's.
+        stop: one past its last row; may equal `start` where there are more ranks than rows.
+        batch: cells per step on this rank.
+        steps: the same on all ranks.
+        rank: this rank.
+        num_ranks: how many there are.
+    """
+
+    start: int
+    stop: int
+    batch: int
+    steps: int
+    rank: int
+    num_ranks: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def num_real(self, step: int) -> int:
+        """Cells of batch `step` that count; they come first, the padding behind them."""
+        return min(max(len(self) - step * self.batch, 0), self.batch)
+
+    def positions(self, step: int) -> np.ndarray:
+        """(batch,) int64: places of the batch's cells in the epoch over all ranks, no two alike."""
+        return (step * self.num_ranks + self.rank) * self.batch + np.arange(self.batch, dtype=np.int64)
+
+
+def training_share(num_rows: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> Share:
+    """Cut the rows into equal contiguous parts, whose sizes differ by at most one.
+
+    Args:
+        num_rows: of the view, repeats counted.
+        batch_size: over all ranks.
+        rank: 0 to num_ranks - 1.
+        num_ranks: how many there are.
+
+    Raises:
+        ArgumentError: `batch_size` cannot be divided evenly.
+    """
+    if batch_size < 1 or batch_size % num_ranks:
+        raise invalid(
+            "batch_size",
+            f"a positive multiple of the number of processes ({num_ranks}), which share it",
+            batch_size,
+            f"Take {max(batch_size // num_ranks, 1) * num_ranks}",
+        )
+    batch = batch_size // num_ranks
+    start, stop = num_rows * rank // num_ranks, num_rows * (rank + 1) // num_ranks
+    largest = -(-num_rows // num_ranks)
+    return Share(start, stop, batch, -(-largest // batch), rank, num_ranks)
+
+
+def evaluation_share(num_rows: int, chunk: int, rank: int = 0, num_ranks: int = 1) -> Share:
+    """Cut the rows into chunks of fixed size and give each rank consecutive whole ones: results cannot depend on ranks.
+
+    Args:
+        num_rows: of the view.
+        chunk: cells per step on each rank.
+        rank: 0 to num_ranks - 1.
+        num_ranks: how many there are.
+
+    Raises:
+        ArgumentError: `chunk` is not positive.
+    """
+    if chunk < 1:
+        raise invalid("eval_batch_size", "positive", chunk, "256 suits most machines")
+    chunks = -(-num_rows // chunk)
+    steps = -(-chunks // num_ranks)
+    start, stop = (min(edge * steps * chunk, num_rows) for edge in (rank, rank + 1))
+    return Share(start, stop, chunk, steps, rank, num_ranks)
