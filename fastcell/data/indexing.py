@@ -31,6 +31,7 @@ from fastcell.data.natural import natural_key
 from fastcell.data.progress import Progress
 from fastcell.data.records import CellTable, Record, ShardResult, Window
 from fastcell.data.shards import describe_reasons, put_in_place, staging, write_sidecars
+from fastcell.data.sources import Pattern
 from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
 from fastcell.data.summary import describe_dataset
 from fastcell.environment import num_cpus
@@ -50,6 +51,7 @@ class _Part(NamedTuple):
     samples: list[Sample]
     window: Window
     um_per_px: float
+    pattern: Pattern | None
 
 
 class _PartResult(NamedTuple):
@@ -64,6 +66,7 @@ def index(
     folder: str | os.PathLike[str],
     *,
     out: str | os.PathLike[str] | None = None,
+    pattern: str | None = None,
     split: SplitOptions | None = None,
     window: Window = None,
     um_per_px: float | None = None,
@@ -78,6 +81,8 @@ def index(
     Args:
         folder: with `*.tar`; `classes.txt` or `labels.txt` in it names the classes, one per line, class 0 first.
         out: folder to be made for manifest and sidecars; None: beside the tars.
+        pattern: how class, group and collection stand in the names inside the tars, see
+            `fastcell.data.sources.Pattern`; used for what `.cls` and `.json` do not tell.
         split: shares, seed and folds; None: 65/15/20.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
         um_per_px: micrometres per pixel of cells whose `.json` does not tell.
@@ -99,17 +104,20 @@ def index(
         )
     if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
         raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
+    names_pattern = None if pattern is None else Pattern(pattern)
     paths = find_tars(root)
     if out is None:
         _check_place(root, overwrite)
     names = read_class_file(root)
     listings = _run(list_samples, paths, 1 if len(paths) < 8 else jobs, None)
+    if names_pattern is not None:
+        _check_pattern(names_pattern, (sample for samples, _ in listings for sample in samples))
     _say_others(sum((others for _, others in listings), Counter()), verbose)
     base = (root if out is None else Path(out)).resolve()
     shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
     pitch = math.nan if um_per_px is None else um_per_px
     parts = [
-        _Part(path.resolve(), shard, samples[start : start + _PART_CELLS], window, pitch)
+        _Part(path.resolve(), shard, samples[start : start + _PART_CELLS], window, pitch, names_pattern)
         for path, shard, (samples, _) in zip(paths, shards, listings, strict=True)
         for start in range(0, len(samples), _PART_CELLS)
     ]
@@ -191,6 +199,7 @@ def main(argv: list[str]) -> int:
     manifest = index(
         arguments.dir,
         out=arguments.out,
+        pattern=arguments.pattern,
         split=options,
         window=None if arguments.window is None else (arguments.window[0], arguments.window[1]),
         um_per_px=arguments.um_per_px,
@@ -214,6 +223,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("dir", metavar="DIR", help="folder with the tars")
     parser.add_argument("--out", metavar="OUT", help="folder to be made for the manifest (default: beside the tars)")
+    parser.add_argument(
+        "--pattern",
+        metavar="P",
+        help="where class, group and collection stand in the names inside the tars, e.g. '{class}/{name}', for what "
+        ".cls and .json do not tell",
+    )
     parser.add_argument(
         "--window", type=float, nargs=2, metavar=("LO", "HI"), help="grey levels of 16-bit images for black and white"
     )
@@ -239,6 +254,13 @@ def _check_place(root: Path, overwrite: bool) -> None:
     if (root / "verdicts.csv").exists():
         way_out = "Move verdicts.csv away: its cell_ids are those of the manifest that is to be replaced"
         raise invalid("DIR", "without verdicts", str(root), way_out)
+
+
+def _check_pattern(pattern: Pattern, samples: Iterable[Sample]) -> None:
+    for sample in samples:
+        if pattern.match(sample.image.name) is None:
+            way_out = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
+            raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, way_out)
 
 
 def _clear(root: Path) -> None:
@@ -274,14 +296,15 @@ def _index_part(part: _Part) -> _PartResult:
         for sample in part.samples:
             facts = read_facts(_read(handle, sample.cls), _read(handle, sample.json))
             num_unreadable += not facts.readable
+            told = (part.pattern.match(sample.image.name) if part.pattern else None) or {}
             data = _read(handle, sample.image)
             record = Record(
                 sample.image.name,
                 BadCell("link or sparse file in the tar") if data is None else data,
                 sample.image.name.rpartition(".")[2].lower(),
-                facts.label,
-                facts.group,
-                facts.collection,
+                facts.label or told.get("class"),
+                facts.group or told.get("group"),
+                facts.collection or told.get("collection"),
                 part.um_per_px if math.isnan(facts.um_per_px) else facts.um_per_px,
                 part.shard,
             )
