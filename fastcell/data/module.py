@@ -197,7 +197,7 @@ class CellDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> CellLoader:
         """Shuffled, augmented batches of the train part, `batch_size` over all processes."""
-        view = self._view("train")
+        view = self.view("train")
         assert view is not None
         share = training_share(len(view), self.batch_size, *self._rank())
         return CellLoader(
@@ -213,18 +213,18 @@ class CellDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> CellLoader | list[CellLoader]:
         """The valid part in stored order; an empty list where training has none."""
-        view = self._view("valid")
+        view = self.view("valid")
         return [] if view is None else self._evaluation_loader(view)
 
     def test_dataloader(self) -> CellLoader:
         """The test part in stored order."""
-        view = self._view("test")
+        view = self.view("test")
         assert view is not None
         return self._evaluation_loader(view)
 
     def predict_dataloader(self) -> CellLoader:
         """Every cell of the manifest, or of `predict_split`, in its order, labelled or not."""
-        view = self._view("predict")
+        view = self.view("predict")
         assert view is not None
         return self._evaluation_loader(view)
 
@@ -232,7 +232,8 @@ class CellDataModule(pl.LightningDataModule):
         """Forget the views, so that another stage selects anew."""
         self._views.clear()
 
-    def _view(self, part: str) -> View | None:
+    def view(self, part: str) -> View | None:
+        """The cells of a part: train, valid, test or predict; None for a valid part that training does without."""
         if part not in self._views:
             self._views[part] = self._select(part, optional=False)
         return self._views[part]
