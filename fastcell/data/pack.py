@@ -54,6 +54,7 @@ class _Task:
 
     path: str
     source: Source
+    source_name: str
     blocks: Blocks
     layout: str
     classes: list[str]
@@ -126,7 +127,10 @@ def pack(
         else:
             shards = _block_shards(listing.items, splits, size, block_cells, seed)
         common = (layout, listing.classes, collection, math.nan if um_per_px is None else um_per_px, window)
-        tasks = [_Task(str(folder / f"shard-{i:06d}.tar"), source, blocks, *common) for i, blocks in enumerate(shards)]
+        tasks = [
+            _Task(str(folder / f"shard-{i:06d}.tar"), source, source.name, blocks, *common)
+            for i, blocks in enumerate(shards)
+        ]
         results = _write_shards(tasks, len(listing.items), jobs, verbose)
         rejected = _rejected(listing, collection)
         if strict:
@@ -317,7 +321,7 @@ def _record(task: _Task, item: SourceItem) -> Record:
         item.group,
         item.collection or task.collection,
         task.um_per_px if math.isnan(item.um_per_px) else item.um_per_px,
-        task.source.name,
+        task.source_name,
     )
 
 
