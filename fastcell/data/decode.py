@@ -6,7 +6,7 @@ would fill the rest with grey: what passes here, every decoder of a run can read
 
 from __future__ import annotations
 
-import io
+import math
 import os
 import re
 import struct
@@ -25,6 +25,10 @@ ENCODINGS = ("jpg", "png", "tif", "npy", "raw")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '(?P<descr>[^'\n]{1,20})', 'fortran_order': (?P<fortran>True|False), "
+    rb"'shape': \((?P<shape>[0-9, ]{0,100})\),? *\} *\n?"
+)
 _DAMAGE = re.compile(rb"Corrupt JPEG data: (premature end|bad Huffman|found marker)[^\n]*|Premature end of JPEG[^\n]*")
 
 
@@ -198,25 +202,36 @@ def _check_array(array: np.ndarray) -> np.ndarray:
 
 
 def _decode_npy(data: bytes) -> np.ndarray:
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except (ValueError, SyntaxError, EOFError):
-        raise BadCell("damaged npy header") from None
-    if dtype.kind != "u" or dtype.itemsize > 2:
-        raise BadCell(f"pixels of type {dtype}, not uint8 or uint16")
-    size = 1
-    for side in shape:
-        size *= side
+    """NEP 1: magic, version, length of the header as uint16 (version 1) or uint32, header as a Python literal."""
+    wide = data[6:7] != b"\x01"
+    start = 12 if wide else 10
+    if len(data) < start:
+        raise BadCell("truncated")
+    start += int.from_bytes(data[8:start], "little")
+    if len(data) < start:
+        raise BadCell("truncated")
+    match = _NPY_HEADER.fullmatch(data[12 if wide else 10 : start])
+    if match is None:
+        raise BadCell("damaged npy header")
+    descr, fortran = match["descr"].decode("latin-1"), match["fortran"] == b"True"
+    if not re.fullmatch(r"[<>=|]?u[12]", descr):
+        raise BadCell(f"pixels of type {_type_name(descr)}, not uint8 or uint16")
+    dtype = np.dtype(descr)
+    shape = tuple(int(side) for side in re.findall(rb"\d+", match["shape"]))
+    size = math.prod(shape)
     if size > MAX_PIXELS:
         raise BadCell(f"too large: npy of shape {shape}")
-    start = file.tell()
     if len(data) - start < size * dtype.itemsize:
         raise BadCell("truncated")
     flat = np.frombuffer(data, dtype, size, start)
     return _check_array(flat.reshape(shape, order="F" if fortran else "C"))
+
+
+def _type_name(descr: str) -> str:
+    try:
+        return np.dtype(descr).name
+    except (TypeError, ValueError, SyntaxError):
+        return descr
 
 
 def _decode_image(data: bytes, encoding: str) -> np.ndarray:
