@@ -1,4 +1,4 @@
-"""Compiled loops of `transform_cells`: gather, affine, bilinear, blur, noise and normalise, one cell at a time.
+"""Compiled CPU loops of the operations: gather, affine, bilinear, blur, noise and normalise, one cell at a time.
 
 All of them live in this one file, because numba's cache notices a change of the file that holds a cached function and
 of no other. They hold no interpreter lock and start no threads.
@@ -21,6 +21,9 @@ Q32_MASK = np.int64(0xFFFFFFFF)
 Q32_WEIGHT = F32(1.0 / 4294967296.0)
 
 MODE_DIVIDE, MODE_SUBTRACT, MODE_STANDARDIZE = 0, 1, 2
+
+# Pixels that are summed in float32 before the sum goes to float64.
+SUM_RUN = 1024
 
 # NaN is a value here (fill: clamp to the border), so the compiler may not assume that there is none.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
@@ -494,35 +497,42 @@ def _add_noise(image, std, seed, uniforms, normals):  # type: ignore[no-untyped-
 
 
 @njit(**OPTIONS)
-def _normalize(image, mode, eps):  # type: ignore[no-untyped-def]
-    """Normalise one image in place; sums differences from the first pixel, so that constants are exact."""
-    size = image.shape[0]
-    pivot = image[0, 0]
+def _normalize(source, mode, eps, out):  # type: ignore[no-untyped-def]
+    """Normalise one image of flat pixels (uint8 or float32) into flat float32; `out` may be `source`.
+
+    Sums differences from the first pixel, so that a constant image gives its constant exactly, in float32 per run of
+    pixels and in float64 over the runs.
+    """
+    pixels = source.shape[0]
+    pivot = F32(source[0])
     total = 0.0
-    for y in range(size):
-        line, row_total = image[y], F32(0.0)
-        for x in range(size):
-            row_total += line[x] - pivot
-        total += row_total
-    mean = pivot + total / (size * size)
-    gain, shift = F32(1.0), F32(0.0)
+    for begin in range(0, pixels, SUM_RUN):
+        run, run_total = source[begin : min(begin + SUM_RUN, pixels)], F32(0.0)
+        for i in range(run.shape[0]):
+            run_total += F32(run[i]) - pivot
+        total += run_total
+    mean = F32(pivot + total / pixels)
+    gain, shift = F32(1.0), mean
     if mode == MODE_DIVIDE:
-        gain = F32(1.0 / max(mean, eps))
-    else:
-        shift = F32(mean)
-    if mode == MODE_STANDARDIZE:
+        gain, shift = F32(1.0 / max(mean, eps)), F32(0.0)
+    elif mode == MODE_STANDARDIZE:
         total = 0.0
-        for y in range(size):
-            line, row_total = image[y], F32(0.0)
-            for x in range(size):
-                difference = line[x] - shift
-                row_total += difference * difference
-            total += row_total
-        gain = F32(1.0 / max(math.sqrt(total / (size * size)), eps))
-    for y in range(size):
-        line = image[y]
-        for x in range(size):
-            line[x] = (line[x] - shift) * gain
+        for begin in range(0, pixels, SUM_RUN):
+            run, run_total = source[begin : min(begin + SUM_RUN, pixels)], F32(0.0)
+            for i in range(run.shape[0]):
+                difference = F32(run[i]) - mean
+                run_total += difference * difference
+            total += run_total
+        gain = F32(1.0 / max(math.sqrt(total / pixels), eps))
+    for i in range(pixels):
+        out[i] = (F32(source[i]) - shift) * gain
+
+
+@njit(**OPTIONS)
+def normalize_images(source, mode, eps, out):  # type: ignore[no-untyped-def]
+    """Normalise every row of source (B, N) uint8 or float32 into out (B, N) float32, which may be `source`; N >= 1."""
+    for b in range(source.shape[0]):
+        _normalize(source[b], mode, eps, out[b])
 
 
 @njit(**OPTIONS)
@@ -553,4 +563,5 @@ def transform_range(  # type: ignore[no-untyped-def]
             _blur(image, np.float64(blur_sigma[b]), lines)
         if noise_std[b] > 0:
             _add_noise(image, F32(noise_std[b]), noise_seed[b], uniforms, normals)
-        _normalize(image, mode, eps)
+        flat = image.reshape(size * size)
+        _normalize(flat, mode, eps, flat)
