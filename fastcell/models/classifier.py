@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastcell.data.batch import Batch
-from fastcell.errors import DataError, invalid
+from fastcell.errors import invalid
 from fastcell.models.initialization import Init
-from fastcell.models.losses import LOSSES, LossName, cell_losses, probabilities, weighted_mean
+from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import RunningScores
 from fastcell.models.registry import create
 from fastcell.models.schedule import ScheduleName, rate_factor
@@ -88,7 +88,13 @@ class CellClassifier(pl.LightningModule):
         preprocessing: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        _check(loss, label_smoothing, optimizer, learning_rate, betas, warmup, final_learning_rate, ema_decay)
+        for name, value, kind in (
+            ("loss", loss, LossName),
+            ("optimizer", optimizer, OptimizerName),
+            ("schedule", schedule, ScheduleName),
+        ):
+            _check_name(name, value, get_args(kind))
+        _check_numbers(label_smoothing, learning_rate, betas, warmup, final_learning_rate, ema_decay)
         self.classes = list(classes or [])
         self.preprocessing = copy.deepcopy(dict(preprocessing or {}))
         betas = list(betas)
@@ -107,7 +113,6 @@ class CellClassifier(pl.LightningModule):
         self.last_scores: dict[str, float] = {}
         self.evaluated_confusion: torch.Tensor | None = None
         self.class_weights: torch.Tensor | None = None
-        self.label_map: torch.Tensor | None = None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (B, K) of images (B, 1, H, W), by the averaged weights in evaluation where there are any."""
@@ -119,21 +124,6 @@ class CellClassifier(pl.LightningModule):
     def predict_probabilities(self, images: torch.Tensor) -> torch.Tensor:
         """Class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
         return self._evaluate(images)[1]
-
-    def match_classes(self, data_classes: list[str], strict: bool = True) -> None:
-        """Makes labels of a data set with `data_classes` into this model's outputs, class by name.
-
-        Raises DataError for a class that the model does not know; with `strict` off its cells count as unlabelled.
-        """
-        unknown = [name for name in data_classes if name not in self.classes]
-        if unknown and strict:
-            raise DataError(
-                f"classes of the data must be among the checkpoint's ({', '.join(self.classes)}), got also "
-                f"{', '.join(unknown)}. Take those cells out, or train on data that has them."
-            )
-        places = [self.classes.index(name) if name in self.classes else -1 for name in data_classes]
-        same = places == list(range(len(self.classes)))
-        self.label_map = None if same else torch.tensor([*places, -1])  # label -1 (unknown) indexes the last
 
     # -- training
 
@@ -174,8 +164,8 @@ class CellClassifier(pl.LightningModule):
 
     # -- evaluation
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score(batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
+        return Prediction(self._score(batch), batch.cell_ids, batch.weight)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
         return Prediction(self._score(batch), batch.cell_ids, batch.weight)
@@ -195,11 +185,7 @@ class CellClassifier(pl.LightningModule):
     # -- parts
 
     def _targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = batch.labels
-        if self.label_map is not None:
-            self.label_map = self.label_map.to(labels.device)
-            labels = self.label_map[labels]
-        return labels, batch.weight * (labels >= 0)
+        return batch.labels, batch.weight * (batch.labels >= 0)
 
     def _evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and probabilities; with `tta` the mean logits and the mean probabilities of four flips."""
@@ -259,10 +245,13 @@ def _average_of(network: nn.Module, decay: float | None) -> AveragedModel | None
     return average.requires_grad_(False)  # else DDP waits for gradients that never come
 
 
-def _check(
-    loss: str,
+def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise invalid(name, f"one of {', '.join(known)}", value, "Choose one of these")
+
+
+def _check_numbers(
     label_smoothing: float,
-    optimizer: str,
     learning_rate: float,
     betas: list[float],
     warmup: float,
@@ -270,10 +259,6 @@ def _check(
     ema_decay: float | None,
 ) -> None:
     """Raises ArgumentError for the first hyper-parameter outside its range."""
-    if loss not in LOSSES:
-        raise invalid("loss", f"one of {', '.join(LOSSES)}", loss, "Choose one of these")
-    if optimizer not in get_args(OptimizerName):
-        raise invalid("optimizer", f"one of {', '.join(get_args(OptimizerName))}", optimizer, "Choose one of these")
     if not 0 <= label_smoothing < 1:
         raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 switches it off")
     if not learning_rate > 0:

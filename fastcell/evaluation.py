@@ -1,0 +1,176 @@
+"""What the commands do once trainer, model and data are built: train and evaluate, evaluate, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+
+from fastcell.data.module import CellDataModule
+from fastcell.errors import DataError
+from fastcell.models.checkpoint import read_checkpoint
+from fastcell.models.classifier import CellClassifier
+from fastcell.predict import PredictionGatherer, prediction_table, write_table
+from fastcell.progress import Throughput
+from fastcell.report.figures import draw_confusion, draw_curves
+from fastcell.report.scores import format_table, summarize
+from fastcell.run_folder import write_confusion, write_json
+
+RUNS = {"valid": "validate", "test": "test"}
+
+
+def train(
+    trainer: pl.Trainer,
+    model: CellClassifier,
+    data: CellDataModule,
+    throughput: Throughput,
+    folder: Path | None,
+    ckpt_path: str | None = None,
+) -> None:
+    """Trains, evaluates the best weights on the test part and completes the run folder.
+
+    Best is the epoch of least validation loss; without a validation part it is the last. Without a test part the
+    validation part is scored, and the text says so.
+
+    Args:
+        trainer: with the `throughput` among its callbacks.
+        model: with the data's classes.
+        data: with labels.
+        throughput: counts cells.
+        folder: the run folder, on rank 0; None elsewhere, and in a trial run (fast_dev_run), which leaves nothing.
+        ckpt_path: checkpoint to go on from.
+    """
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    folder = Path(trainer.strategy.broadcast(str(folder)))
+    trainer.save_checkpoint(folder / "last.ckpt")
+    used = "last.ckpt"
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if has_part(data, "valid") and best:
+        used = Path(best).name
+        model.load_state_dict(read_checkpoint(best)["state_dict"])
+    else:
+        _say(trainer, "No validation part: the last weights are evaluated, not the best.")
+    part = next((name for name in ("test", "valid") if has_part(data, name)), None)
+    values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
+    if part is None:
+        _say(trainer, "No test part and no validation part: nothing to evaluate.")
+    else:
+        gathered, summary = score_part(trainer, model, data, part, folder)
+        if trainer.is_global_zero:
+            values[part] = summary
+            write_table(folder / "predictions.parquet", _table(model, data, part, gathered, truth=True))
+            confusion = np.array(summary["confusion"], np.int64)
+            write_confusion(folder / "confusion.csv", confusion, model.classes)
+            draw_confusion(confusion, model.classes, folder / "confusion.png")
+    if trainer.is_global_zero:
+        values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
+        values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
+        write_json(folder / "metrics.json", values)
+        draw_curves(folder / "metrics.csv", folder / "curves.png")
+        print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")
+        print(f", evaluation {throughput.rate(RUNS[part]):,.0f} cells/s" if part else "")
+        print(f"run folder {folder}", flush=True)
+
+
+def evaluate(
+    trainer: pl.Trainer,
+    model: CellClassifier,
+    data: CellDataModule,
+    throughput: Throughput,
+    part: str,
+    out: Path | None,
+) -> None:
+    """Scores the `part` (valid or test) of a data set, prints the table and writes the predictions to `out`.
+
+    Raises DataError for a class that the model does not know, ArgumentError where the part has no labelled cell.
+    """
+    check_classes(model, data)
+    folder = out.parent if out else Path(trainer.default_root_dir)
+    gathered, _ = score_part(trainer, model, data, part, folder)
+    if trainer.is_global_zero:
+        print(f"{throughput.rate(RUNS[part]):,.0f} cells/s")
+        if out is not None:
+            write_table(out, _table(model, data, part, gathered, truth=True))
+            print(f"predictions {out}", flush=True)
+
+
+def predict(
+    trainer: pl.Trainer, model: CellClassifier, data: CellDataModule, throughput: Throughput, out: Path
+) -> None:
+    """Classifies every cell of the data set and writes the table; prints how many of each class."""
+    gatherer = PredictionGatherer(out.parent)
+    trainer.callbacks.append(gatherer)
+    trainer.predict(model, datamodule=data, return_predictions=False)
+    if trainer.is_global_zero:
+        table = _table(model, data, "predict", gatherer)
+        write_table(out, table)
+        counts = np.bincount(gatherer.probabilities.argmax(axis=1), minlength=len(model.classes))
+        print("  ".join(f"{name} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
+        print(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {out}", flush=True)
+
+
+def score_part(
+    trainer: pl.Trainer, model: CellClassifier, data: CellDataModule, part: str, folder: Path
+) -> tuple[PredictionGatherer, dict[str, Any]]:
+    """Runs the model over a part and prints its scores on rank 0; the summary is empty on the others."""
+    gatherer = PredictionGatherer(folder)
+    trainer.callbacks.append(gatherer)
+    try:
+        run = trainer.test if part == "test" else trainer.validate
+        run(model, datamodule=data, verbose=False)
+    finally:
+        trainer.callbacks.remove(gatherer)
+    if not trainer.is_global_zero:
+        return gatherer, {}
+    names = data.manifest.column("class")[gatherer.cell_ids]
+    labels = np.array([model.classes.index(name) for name in names], np.int64)
+    groups = data.manifest.groups
+    summary = summarize(
+        labels,
+        gatherer.probabilities.argmax(axis=1),
+        model.classes,
+        None if groups is None else groups[gatherer.cell_ids],
+    )
+    print(f"\n{part} part, {len(labels):,} cells\n\n{format_table(summary)}", flush=True)
+    return gatherer, summary
+
+
+def has_part(data: CellDataModule, part: str) -> bool:
+    """Whether the data's split puts labelled cells into `part` (valid or test)."""
+    sides = data.manifest.split(data.hparams["split_name"])
+    return bool(((sides == part) & (data.manifest.labels >= 0)).any())
+
+
+def check_classes(model: CellClassifier, data: CellDataModule) -> None:
+    """Raises DataError for a class of the data that the model does not know."""
+    unknown = [name for name in data.info.classes if name not in model.classes]
+    if unknown:
+        raise DataError(
+            f"classes of {data.path} must be among the checkpoint's ({', '.join(model.classes)}), got also "
+            f"{', '.join(unknown)}. Take a checkpoint that was trained on them, or use fastcell predict."
+        )
+
+
+def _table(
+    model: CellClassifier, data: CellDataModule, part: str, gathered: PredictionGatherer, truth: bool = False
+) -> Any:
+    view = data.view(part)
+    assert view is not None
+    return prediction_table(
+        data.manifest,
+        model.classes,
+        view.rows,
+        gathered.cell_ids,
+        gathered.probabilities,
+        truth=truth,
+        quarantined=part == "predict",
+    )
+
+
+def _say(trainer: pl.Trainer, text: str) -> None:
+    if trainer.is_global_zero:
+        print(text, flush=True)

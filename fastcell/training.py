@@ -1,0 +1,208 @@
+"""`fastcell fit`, `validate`, `test` and `predict`: LightningCLI commands over the data and the classifier."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from fastcell import doctor, environment
+from fastcell.data.module import CellDataModule
+from fastcell.data.preprocessing import Preprocessing
+from fastcell.errors import ArgumentError, invalid
+from fastcell.evaluation import evaluate, has_part, predict, train
+from fastcell.models.checkpoint import load_classifier, read_checkpoint
+from fastcell.models.classifier import CellClassifier
+from fastcell.predict import check_output
+from fastcell.progress import CellBar, EpochLines, Throughput
+from fastcell.run_folder import CurveLogger, create_run_folder, write_json, write_text
+
+COMMANDS = {
+    "fit": "Train a classifier and evaluate it on the test part. With no arguments: on the synthetic default data.",
+    "validate": "Evaluate a checkpoint on the validation part.",
+    "test": "Evaluate a checkpoint on the test part.",
+    "predict": "Classify every cell of a data set, labelled or not: one row per cell in manifest order.",
+}
+PRESETS = ("demo", "paper", "fast")
+DEFAULT_SEED = 0
+# A checkpoint decides these, and evaluation never augments.
+OF_THE_CHECKPOINT = {"image_size", "fit", "scale_um_per_px", "normalization", "antialias"}
+OF_TRAINING = {"batch_size", "augment", "augmentation", "balance", "subsample", "initial_fill"}
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command; `argv[0]` is its name. Returns the exit status; a FastcellError says what is wrong."""
+    command, *arguments = argv
+    if command not in COMMANDS:
+        raise invalid("command", f"one of {', '.join(COMMANDS)}", command, "See fastcell --help")
+    environment.quiet()
+    environment.raise_malloc_thresholds()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(environment.num_cpus())
+    try:
+        FastcellCLI(command, arguments).execute()
+    except MisconfigurationException as error:
+        raise ArgumentError(" ".join(str(error).split())) from error
+    return 0
+
+
+def preset_path(name: str) -> Path:
+    """The packaged YAML file of a preset. Raises ArgumentError for an unknown name."""
+    if name not in PRESETS:
+        raise invalid("--preset", f"one of {', '.join(PRESETS)}", name, "Or give a file of your own with --config")
+    return Path(str(importlib.resources.files("fastcell") / "presets" / f"{name}.yaml"))
+
+
+class FastcellCLI(LightningCLI):
+    """One command: parses its arguments and builds trainer, model and data; `execute` then runs it.
+
+    The settings are those of the preset, then of `--config` files, then flags. Commands other than fit take the
+    model, its classes and its preprocessing from a checkpoint.
+    """
+
+    def __init__(self, command: str, arguments: list[str]) -> None:
+        self.command = command
+        parser_kwargs: dict[str, Any] = {"prog": f"fastcell {command}", "description": COMMANDS[command]}
+        if command == "fit":
+            parser_kwargs["default_config_files"] = [str(preset_path(_preset_name(arguments)))]
+        super().__init__(
+            CellClassifier,
+            CellDataModule,
+            save_config_callback=None,
+            trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "log_every_n_steps": 1},
+            seed_everything_default=DEFAULT_SEED,
+            parser_kwargs=parser_kwargs,
+            args=arguments,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(pl.Trainer, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+        skip = set() if self.command == "fit" else OF_THE_CHECKPOINT | OF_TRAINING
+        if self.command == "fit":
+            parser.add_lightning_class_args(CellClassifier, "model")
+        parser.add_class_arguments(CellDataModule, "data", sub_configs=True, skip=skip)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        if self.command == "fit":
+            parser.add_argument("--preset", type=Literal[PRESETS], default=PRESETS[0], help="packaged settings")
+            parser.add_argument("--runs", type=str, default="runs", help="folder that gets the run folder")
+            parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint of a run to go on from")
+            parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+            parser.link_arguments(
+                "data.preprocessing", "model.preprocessing", compute_fn=Preprocessing.to_dict, apply_on="instantiate"
+            )
+            return
+        parser.add_argument("--ckpt_path", type=str, required=True, help="checkpoint in a run folder")
+        parser.add_argument("--tta", type=bool, default=False, help="average over the four flips of every image")
+        if self.command == "predict":
+            parser.add_argument("--out", type=str, required=True, help="table to write, .csv or .parquet")
+        else:
+            parser.add_argument("--out", type=str | None, default=None, help="table of predictions, .csv or .parquet")
+
+    def instantiate_classes(self) -> None:
+        """Builds data, model and trainer; what can be wrong is looked at before anything takes time."""
+        if self.command == "fit":
+            if self.config.ckpt_path is not None:
+                read_checkpoint(self.config.ckpt_path)
+            super().instantiate_classes()
+            return
+        self.out = None if self.config.out is None else check_output(self.config.out)
+        self.model = load_classifier(self.config.ckpt_path)
+        self.model.hparams["tta"] = self.config.tta
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self.config_init.data
+        self.datamodule.use_preprocessing(Preprocessing.from_dict(self.model.preprocessing), self.model.classes)
+        self.trainer = self.instantiate_trainer()
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer, with what auto means on this machine filled in, and in fit with the run folder as its place."""
+        settings = self.config.trainer
+        _fill_in(settings)
+        self.throughput = Throughput()
+        callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput]
+        if settings.enable_progress_bar is not False and not _is_terminal():
+            settings.enable_progress_bar = False
+            callbacks.append(EpochLines(self.throughput))
+        elif settings.enable_progress_bar is not False:
+            callbacks.append(CellBar(self.throughput))
+        names = ("accelerator", "precision", "deterministic", "enable_progress_bar")
+        kwargs = {**{name: settings[name] for name in names}, **kwargs}
+        self.folder: Path | None = None
+        if self.command != "fit":
+            kwargs.update(logger=False, enable_checkpointing=False)
+        elif not settings.fast_dev_run:
+            if rank_zero_only.rank == 0:
+                self.folder = self._make_run_folder()
+            if settings.logger in (None, True):
+                kwargs["logger"] = CurveLogger(self.folder) if self.folder is not None else False
+            callbacks.append(self._checkpointing())
+        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+
+    def execute(self) -> None:
+        """Runs the command. A run that fails before its first checkpoint leaves no folder."""
+        try:
+            if self.command == "fit":
+                train(self.trainer, self.model, self.datamodule, self.throughput, self.folder, self.config.ckpt_path)
+            elif self.command == "predict":
+                predict(self.trainer, self.model, self.datamodule, self.throughput, self.out)
+            else:
+                part = "valid" if self.command == "validate" else "test"
+                evaluate(self.trainer, self.model, self.datamodule, self.throughput, part, self.out)
+        except SystemExit:
+            if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            if self.folder is not None and not any(self.folder.glob("*.ckpt")):
+                shutil.rmtree(self.folder)
+
+    def _make_run_folder(self) -> Path:
+        folder = create_run_folder(Path(self.config.runs), self.config.preset)
+        write_text(folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
+        environment_now = {**doctor.report(probe=False), "torch_threads": torch.get_num_threads()}
+        write_json(folder / "environment.json", environment_now)
+        return folder
+
+    def _checkpointing(self) -> ModelCheckpoint:
+        place: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
+        if has_part(self.datamodule, "valid") and self.config.trainer.limit_val_batches != 0:
+            return ModelCheckpoint(filename="best", monitor="valid_loss", save_last=True, **place)
+        return ModelCheckpoint(filename="last", **place)
+
+
+def _fill_in(settings: Any) -> None:
+    """Puts what suits the machine where the trainer's settings are open."""
+    if settings.accelerator == "auto":
+        settings.accelerator = "gpu" if environment.has_gpu() else "cpu"
+    on_cpu = settings.accelerator == "cpu"
+    if settings.precision is None:
+        settings.precision = "32-true" if on_cpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if settings.deterministic is None:
+        settings.deterministic = on_cpu
+    torch.utils.deterministic.fill_uninitialized_memory = False  # an aid to find bugs that costs bandwidth
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and sys.stdout.isatty()
+
+
+def _preset_name(arguments: list[str]) -> str:
+    """The value of --preset among the arguments: it is needed before they can be parsed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default=PRESETS[0])
+    return str(parser.parse_known_args(arguments)[0].preset)
