@@ -1,0 +1,297 @@
+"""`fastcell synth`: simulated cells (:mod:`fastcell.data.simulator`) as a data set, with the truth beside the manifest.
+
+``truth.parquet`` has one row per cell: ``cell_id``, ``key``, ``index`` (number in the simulator's series), ``defect``,
+and every latent parameter of the simulator by name. Classes, groups and collections are in the manifest as for any
+data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from joblib.parallel import get_active_backend
+
+from fastcell.data.manifest import FORMAT_VERSION, LAYOUTS, DatasetInfo, Manifest, write_table
+from fastcell.data.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS
+from fastcell.data.progress import Progress
+from fastcell.data.records import Record, ShardResult
+from fastcell.data.shards import finish_dataset, staging, write_block_shard, write_cell_shard
+from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.data.summary import describe_dataset
+from fastcell.environment import cache_dir, num_cpus
+from fastcell.errors import DataError, invalid
+
+DEFAULT_CELLS = 8_000
+DEFAULT_DEFECTS = 0.05
+_ONE_PROCESS_CELLS = 3_000  # starting workers takes longer than drawing so few
+_NUM_SHARDS = 8
+_CHUNK = 65_536
+
+Blocks = list[tuple[str, npt.NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard to write, as it goes to a worker: side and cell numbers of each block (cell layout: one block)."""
+
+    path: str
+    blocks: Blocks
+    layout: str
+    seed: int
+    defects: float
+
+
+def synthesize(
+    out: str | os.PathLike[str],
+    num_cells: int = DEFAULT_CELLS,
+    seed: int = 0,
+    *,
+    defects: float = DEFAULT_DEFECTS,
+    layout: str = "cell",
+    shard_cells: int | None = None,
+    block_cells: int = 256,
+    split: SplitOptions | None = None,
+    jobs: int | None = None,
+    verbose: bool = False,
+) -> Manifest:
+    """Simulate cells 0 to num_cells - 1 of the series `seed` and pack them, shuffled, as a new data set.
+
+    The same arguments give the same bytes, whatever the number of workers (given one version of OpenCV, which encodes).
+
+    Args:
+        out: folder to be made; it appears when it is whole.
+        num_cells: >= 1.
+        seed: of the cells and of their order, 0 to 2**63 - 1.
+        defects: share of empty, cut, defocused, ghost and doublet frames, in equal parts, 0 to 1.
+        layout: `cell` or `block`, as in `fastcell.data.pack`.
+        shard_cells: cells in a shard; None: 10,000, and fewer in a small set, for about 8 shards.
+        block_cells: most cells in a block.
+        split: shares, seed and folds; None: 65/15/20 by recording.
+        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
+        verbose: print rate and time left to stderr.
+
+    Raises:
+        ArgumentError: an argument out of its rule, `out` is there already, or too few recordings for the split.
+        OSError: `out` cannot be written.
+    """
+    _check(num_cells, layout, shard_cells, block_cells, jobs)
+    from fastcell.data import simulator
+
+    recordings, labels = _assignments(num_cells, seed, defects)
+    made = simulator.recordings(seed)
+    groups = np.array(made.groups)[recordings]
+    with staging(out) as folder:
+        splits = make_splits(labels, groups, split or SplitOptions())
+        size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-num_cells // _NUM_SHARDS)))
+        if layout == "cell":
+            shards = _cell_shards(num_cells, size, seed)
+        else:
+            shards = _block_shards(splits, num_cells, size, block_cells, seed)
+        tasks = [
+            _Task(str(folder / f"shard-{number:06d}.tar"), blocks, layout, seed, defects)
+            for number, blocks in enumerate(shards)
+        ]
+        results = _write_shards(tasks, num_cells, jobs, verbose)
+        order = np.concatenate([indices for blocks in shards for _, indices in blocks])
+        if sum(result.rows.num_rows for result in results) != num_cells:
+            raise DataError(f"{out}: a simulated cell could not be read back. OpenCV's JPEG encoder is at fault.")
+        _write_truth(folder / "truth.parquet", order, results, seed, defects)
+        info = DatasetInfo(
+            name="Synthetic ATOM cells",
+            classes=list(simulator.CLASSES),
+            layout=layout,
+            synthetic=True,
+            generator=simulator.GENERATOR,
+            seed=seed,
+        )
+        return finish_dataset(folder, out, results, info, {name: sides[order] for name, sides in splits.items()})
+
+
+def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: bool = False) -> Path:
+    """Folder of the default set (8,000 cells, seed 0, 5 % defects), made once.
+
+    Args:
+        cache: folder to keep it in; None: the user's cache folder. The name of the set's folder tells the versions of
+            simulator and format, so that a new version makes a new set.
+        verbose: print rate and time left to stderr while it is made.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+    """
+    from fastcell.data.simulator import GENERATOR
+
+    name = f"{GENERATOR.replace(' ', '-')}-{DEFAULT_CELLS}-cells-seed-0-format-{FORMAT_VERSION}"
+    folder = Path(cache_dir() if cache is None else cache) / name
+    if not (folder / "dataset.json").exists():
+        try:
+            synthesize(folder, verbose=verbose)
+        except (OSError, ValueError):
+            # Another process may have put the same set there in the meantime.
+            if not (folder / "dataset.json").exists():
+                raise
+    return folder
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell synth`.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `synthesize`.
+    """
+    arguments = _parser().parse_args(argv)
+    options = split_options(arguments)
+    manifest = synthesize(
+        arguments.out,
+        arguments.cells,
+        arguments.seed,
+        defects=arguments.defects,
+        layout=arguments.layout,
+        shard_cells=arguments.shard_cells,
+        block_cells=arguments.block_cells,
+        split=options,
+        jobs=arguments.jobs,
+        verbose=True,
+    )
+    print(describe_dataset(manifest, options.shares))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell synth",
+        description="Make a synthetic data set: simulated ATOM cells of four classes, with the truth in truth.parquet.",
+        epilog="The cells are modelled on 30 real ones. They show that a program works; they measure nothing real.",
+    )
+    parser.add_argument("out", metavar="OUT", help="folder to be made")
+    parser.add_argument("--cells", type=int, default=DEFAULT_CELLS, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of cells and order (default: 0)")
+    parser.add_argument(
+        "--defects",
+        type=float,
+        default=DEFAULT_DEFECTS,
+        metavar="SHARE",
+        help="share of empty, cut, defocused, ghost and doublet frames (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default="cell", help="one cell or one block of raw cells per record"
+    )
+    parser.add_argument("--shard-cells", type=int, metavar="N", help="cells per shard (default: up to 10,000)")
+    parser.add_argument("--block-cells", type=int, default=256, metavar="N", help="cells per block (default: 256)")
+    parser.add_argument("--jobs", type=int, metavar="J", help="worker processes (default: one for each CPU)")
+    add_split_arguments(parser)
+    return parser
+
+
+def _check(num_cells: int, layout: str, shard_cells: int | None, block_cells: int, jobs: int | None) -> None:
+    if num_cells < 1:
+        raise invalid("--cells", "a number >= 1", num_cells, f"The default is {DEFAULT_CELLS:,}")
+    if layout not in LAYOUTS:
+        raise invalid("--layout", f"one of {', '.join(LAYOUTS)}", layout, "Take cell for tars that other tools read")
+    if shard_cells is not None and shard_cells < 1:
+        raise invalid("--shard-cells", "a number >= 1", shard_cells, "10,000 suits most sets")
+    if not 1 <= block_cells <= 65_536:
+        raise invalid("--block-cells", "a number from 1 to 65,536", block_cells, "256 suits most sets")
+    if jobs == 0:
+        raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
+
+
+def _assignments(num_cells: int, seed: int, defects: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Recording and class of cells 0 to num_cells - 1, (N,) int64 each."""
+    from fastcell.data import simulator
+
+    recordings = np.empty(num_cells, np.int64)
+    for start in range(0, num_cells, _CHUNK):
+        stop = min(start + _CHUNK, num_cells)
+        rows = simulator.draw_parameters(np.arange(start, stop), seed, defects)
+        recordings[start:stop] = rows[:, simulator.F.recording]
+    return recordings, simulator.recordings(seed).class_index[recordings]
+
+
+def _cell_shards(num_cells: int, shard_cells: int, seed: int) -> list[Blocks]:
+    order = np.random.default_rng([seed, 0xCE11]).permutation(num_cells)
+    return [[("", order[start : start + shard_cells])] for start in range(0, num_cells, shard_cells)]
+
+
+def _block_shards(
+    splits: dict[str, np.ndarray], num_cells: int, shard_cells: int, block_cells: int, seed: int
+) -> list[Blocks]:
+    """Blocks in a seeded order; the cells of a block share their side in every split."""
+    rng = np.random.default_rng([seed, 0xB10C])
+    code = np.zeros(num_cells, dtype=np.int64)
+    for sides in splits.values():
+        _, side = np.unique(sides, return_inverse=True)
+        _, code = np.unique(code * 4 + side.reshape(-1), return_inverse=True)
+    blocks: Blocks = []
+    for value in np.unique(code):
+        rows = rng.permutation(np.flatnonzero(code == value))
+        side_name = str(splits["default"][rows[0]])
+        blocks += [(side_name, part) for part in np.array_split(rows, -(-len(rows) // block_cells))]
+    per_shard = -(-shard_cells // block_cells)
+    shuffled = [blocks[i] for i in rng.permutation(len(blocks))]
+    return [shuffled[start : start + per_shard] for start in range(0, len(shuffled), per_shard)]
+
+
+def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose: bool) -> list[ShardResult]:
+    """Results in the order of the tasks."""
+    backend, context_jobs = get_active_backend()
+    if jobs is None and context_jobs is None:
+        jobs = 1 if num_cells <= _ONE_PROCESS_CELLS else num_cpus()
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if backend.supports_return_generator else "list")
+    results = []
+    with Progress(num_cells, "cells", show=verbose) as progress:
+        for result in cast(Iterable[ShardResult], parallel(joblib.delayed(_write_shard)(task) for task in tasks)):
+            results.append(result)
+            progress.advance(result.rows.num_rows)
+    return results
+
+
+def _write_shard(task: _Task) -> ShardResult:
+    from fastcell.data.simulator import CLASSES
+
+    if task.layout == "block":
+        return write_block_shard(task.path, ((side, list(_records(task, part))) for side, part in task.blocks))
+    (_, indices), *_ = task.blocks
+    return write_cell_shard(task.path, _records(task, indices), None, CLASSES)
+
+
+def _records(task: _Task, indices: npt.NDArray[np.int64]) -> Iterator[Record]:
+    from fastcell.data.simulator import GENERATOR, make_cells
+
+    for cell in make_cells(indices, task.seed, task.defects):
+        source = f"{GENERATOR}, seed {task.seed}"
+        yield Record(cell.key, cell.encode(), "jpg", cell.class_name, cell.group, cell.collection, source=source)
+
+
+def _write_truth(
+    path: Path, order: npt.NDArray[np.int64], results: Sequence[ShardResult], seed: int, defects: float
+) -> None:
+    from fastcell.data import simulator
+
+    keys = pa.chunked_array([chunk for result in results for chunk in result.rows.column("key").chunks], pa.string())
+    parts = []
+    for start in range(0, len(order), _CHUNK):
+        chosen = order[start : start + _CHUNK]
+        rows = simulator.draw_parameters(chosen, seed, defects)
+        columns = {
+            "cell_id": pa.array(np.arange(start, start + len(chosen)), pa.int64()),
+            "key": keys.slice(start, len(chosen)).combine_chunks(),
+            "index": pa.array(chosen, pa.int64()),
+            "defect": pa.array(np.array(simulator.DEFECTS)[rows[:, simulator.F.defect].astype(int)]),
+        }
+        for field in simulator.F:
+            if field.name not in ("class_index", "recording", "defect"):
+                columns[field.name] = pa.array(rows[:, field], pa.float32())
+        parts.append(pa.table(columns))
+    write_table(path, pa.concat_tables(parts))
