@@ -10,7 +10,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -21,7 +22,9 @@ import numpy as np
 import pyarrow as pa
 from joblib.parallel import get_active_backend
 
+from fastcell.data._order import Blocks, block_shards, cell_shards
 from fastcell.data.decode import BadCell
+from fastcell.data.listing import Listing, Source, SourceItem
 from fastcell.data.manifest import LAYOUTS, QUARANTINE_SCHEMA, DatasetInfo, Manifest
 from fastcell.data.progress import Progress
 from fastcell.data.records import storable
@@ -34,7 +37,7 @@ from fastcell.data.shards import (
     write_block_shard,
     write_cell_shard,
 )
-from fastcell.data.sources import Listing, Source, SourceItem, open_source
+from fastcell.data.sources import open_source
 from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
 from fastcell.data.summary import describe_dataset
 from fastcell.environment import num_cpus
@@ -44,8 +47,6 @@ MAX_SHARD_CELLS = 10_000
 MIN_SHARD_CELLS = 256
 _NUM_SHARDS = 8  # small sets get about as many, for several workers and ranks
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than packing so few
-
-Blocks = list[tuple[str, list[SourceItem]]]
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def pack(
         splits = _sides(listing, split or SplitOptions())
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-len(listing.items) // _NUM_SHARDS)))
         if layout == "cell":
-            shards = _cell_shards(listing.items, size, seed)
+            shards = cell_shards(listing.items, size, seed)
         else:
-            shards = _block_shards(listing.items, splits, size, block_cells, seed)
+            shards = block_shards(listing.items, splits, size, block_cells, seed)
         common = (layout, listing.classes, collection, math.nan if um_per_px is None else um_per_px, window)
         tasks = [
             _Task(str(folder / f"shard-{i:06d}.tar"), source, source.name, blocks, *common)
@@ -246,41 +247,6 @@ def _sides(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
     return splits | {name: np.array(sides, dtype="<U5") for name, sides in listing.splits.items()}
 
 
-def _cell_shards(items: list[SourceItem], shard_cells: int, seed: int) -> list[Blocks]:
-    order = np.random.default_rng([seed, 0xCE11]).permutation(len(items)).tolist()
-    return [
-        [("", [items[i] for i in order[start : start + shard_cells]])] for start in range(0, len(order), shard_cells)
-    ]
-
-
-def _block_shards(
-    items: list[SourceItem], splits: Mapping[str, np.ndarray], shard_cells: int, block_cells: int, seed: int
-) -> list[Blocks]:
-    """Blocks in a seeded order; the cells of a block share their side in every split, so that each split is whole
-    blocks."""
-    rng = np.random.default_rng([seed, 0xB10C])
-    code = np.zeros(len(items), dtype=np.int64)
-    for sides in splits.values():
-        _, side = np.unique(sides, return_inverse=True)
-        _, code = np.unique(code * 4 + side.reshape(-1), return_inverse=True)
-    blocks: Blocks = []
-    for value in np.unique(code):
-        rows = rng.permutation(np.flatnonzero(code == value))
-        side_name = str(splits["default"][rows[0]])
-        for part in np.array_split(rows, -(-len(rows) // block_cells)):
-            blocks.append((side_name, [items[i] for i in part.tolist()]))
-    order = rng.permutation(len(blocks)).tolist()
-    shards: list[Blocks] = []
-    room = 0
-    for i in order:
-        if room < len(blocks[i][1]):
-            shards.append([])
-            room = max(shard_cells, block_cells)
-        shards[-1].append(blocks[i])
-        room -= len(blocks[i][1])
-    return shards
-
-
 def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose: bool) -> list[ShardResult]:
     """Results in the order of the tasks."""
     backend, context_jobs = get_active_backend()
@@ -293,9 +259,14 @@ def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose:
     results = []
     with Progress(num_cells, "cells", show=verbose) as progress:
         done = cast(Iterable[ShardResult], parallel(joblib.delayed(_write_shard)(task) for task in tasks))
-        for result in done:
-            results.append(result)
-            progress.advance(result.rows.num_rows + result.quarantine.num_rows)
+        try:
+            for result in done:
+                results.append(result)
+                progress.advance(result.rows.num_rows + result.quarantine.num_rows)
+        except BrokenExecutor as error:
+            raise DataError(
+                "a worker process was killed, most often because memory ran out. Take fewer --jobs or --shard-cells."
+            ) from error
     return results
 
 

@@ -1,15 +1,16 @@
-"""Sources: patterns, refusals that show the other readings, and the paper's released lists."""
+"""Which reader a path gets."""
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
 import pytest
 
-from fastcell.data.sources import ImageFolder, Listing, Pattern, ReleasedLists, open_source
-from fastcell.errors import ArgumentError, DataError
+from fastcell.data.image_folder import ImageFolder
+from fastcell.data.released_lists import ReleasedLists
+from fastcell.data.sources import open_source
+from fastcell.errors import ArgumentError
 
 
 def fill(root: Path, *keys: str) -> Path:
@@ -20,196 +21,28 @@ def fill(root: Path, *keys: str) -> Path:
     return root
 
 
-def scan(root: Path, pattern: str | None = None) -> Listing:
-    return open_source(root, pattern).scan()
-
-
 @pytest.mark.parametrize(
-    ("pattern", "key", "fields"),
+    ("files", "pattern", "kind"),
     [
-        ("{class}/{name}", "G1/a.png", {"class": "G1", "name": "a.png"}),
-        ("{class}/{name}", "G1/b/a.png", None),
-        ("{class}_{name}", "MB231_01.jpg", {"class": "MB231", "name": "01.jpg"}),
-        ("{class}_{name}", "a_b_c.jpg", {"class": "a", "name": "b_c.jpg"}),
-        ("{class}_{name}", "plain.jpg", None),
-        ("{group}/{class}/{name}", "d 1/α β/x.png", {"group": "d 1", "class": "α β", "name": "x.png"}),
-        ("{collection}/*/{class}-{name}", "c/any/T-1.tif", {"collection": "c", "class": "T", "name": "1.tif"}),
-        ("{class}/**/{name}", "G1/a/b/x.png", {"class": "G1", "name": "x.png"}),
-        ("{class}/**/{name}", "G1/x.png", {"class": "G1", "name": "x.png"}),
-        ("run.1/{name}", "run.1/x.png", {"name": "x.png"}),
-        ("run.1/{name}", "runs1/x.png", None),
+        (["A/a.png"], None, ImageFolder),
+        (["TRAIN.TXT", "A/a.png"], None, ReleasedLists),
+        (["test.txt", "Labels.txt", "A/a.png"], None, ReleasedLists),
+        (["test.txt", "A/a.png"], None, ImageFolder),
+        (["TRAIN.TXT", "A/a.png"], "{class}/{name}", ImageFolder),
     ],
 )
-def test_pattern_reads_a_path(pattern: str, key: str, fields: dict[str, str] | None) -> None:
-    assert Pattern(pattern).match(key) == fields
+def test_reader_follows_from_the_files(tmp_path: Path, files: list[str], pattern: str | None, kind: type) -> None:
+    assert isinstance(open_source(fill(tmp_path, *files), pattern), kind)
 
 
-@pytest.mark.parametrize("text", ["{class}/", "{name}/{name}", "{label}/{name}", "", "{}/{name}"])
-def test_pattern_that_cannot_be_is_refused(text: str) -> None:
-    with pytest.raises(ArgumentError, match="--pattern must be"):
-        Pattern(text)
-
-
-def test_class_folders_need_no_pattern(tmp_path: Path) -> None:
-    fill(tmp_path, "c10/a.JPG", "c9/b.png", "c9/a.tiff", "c9/sub.d.npy", "c9/x.jpeg")
-    fill(tmp_path, "SOURCE.md", "c9/.hid.png", ".git/x.png")
-    listing = scan(tmp_path)
-    assert [item.key for item in listing.items] == ["c10/a.JPG", "c9/a.tiff", "c9/b.png", "c9/sub.d.npy", "c9/x.jpeg"]
-    assert [item.encoding for item in listing.items] == ["jpg", "tif", "png", "npy", "jpg"]
-    assert listing.classes == ["c9", "c10"]
-    assert listing.notes == ["1 other files are left out (.md 1).", "2 hidden files or folders are left out."]
-
-
-def test_spaces_unicode_and_broken_names(tmp_path: Path) -> None:
-    fill(tmp_path, "T cell/µ 1.png", "naïve/Ω.png")
-    broken = os.fsencode(tmp_path) + b"/na\xefve"
-    fill(Path(os.fsdecode(broken)), "a.png")
-    source = open_source(tmp_path)
-    listing = source.scan()
-    assert listing.classes == ["na\\udcefve", "naïve", "T cell"]
-    stored = {item.class_name: source.load(item) for item in listing.items}
-    assert stored == {
-        "na\\udcefve": b"bytes of a.png",
-        "naïve": "bytes of naïve/Ω.png".encode(),
-        "T cell": "bytes of T cell/µ 1.png".encode(),
-    }
-
-
-def test_ambiguous_depth_prints_both_readings(tmp_path: Path) -> None:
-    fill(tmp_path, "d1/act/a.png", "d2/act/b.png")
-    with pytest.raises(DataError) as caught:
-        scan(tmp_path)
-    message = str(caught.value)
-    assert "'d1/act/a.png' is 3 levels deep" in message
-    assert "--pattern '{class}/**/{name}' reads it as class 'd1'" in message
-    assert "--pattern '{group}/{class}/{name}' reads it as class 'act', group 'd1'" in message
-    assert scan(tmp_path, "{class}/**/{name}").classes == ["d1", "d2"]
-    listing = scan(tmp_path, "{group}/{class}/{name}")
-    assert [(item.group, item.class_name) for item in listing.items] == [("d1", "act"), ("d2", "act")]
-
-
-def test_mixed_depths_are_told(tmp_path: Path) -> None:
-    fill(tmp_path, "A/a.png", "A/deep/b.png", "overview.png")
-    with pytest.raises(DataError, match=r"Depths found: 1 \(1 images\), 2 \(1 images\), 3 \(1 images\)"):
-        scan(tmp_path)
-
-
-def test_flat_folder_asks_what_it_is(tmp_path: Path) -> None:
-    fill(tmp_path, "THP1_1.png", "MCF7_1.png")
-    with pytest.raises(DataError) as caught:
-        scan(tmp_path)
-    assert "no class folders" in str(caught.value)
-    assert "'{class}_{name}' reads it as class 'MCF7'" in str(caught.value)
-    assert "'{name}' reads it as an unlabelled cell" in str(caught.value)
-    assert scan(tmp_path, "{class}_{name}").classes == ["MCF7", "THP1"]
-    unlabelled = scan(tmp_path, "{name}")
-    assert unlabelled.classes == []
-    assert [item.class_name for item in unlabelled.items] == [None, None]
-
-
-def test_empty_and_absent_folders_are_refused(tmp_path: Path) -> None:
+def test_paths_that_are_no_folder_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, "notes.md")
-    with pytest.raises(DataError, match=r"must hold images .* got none. 1 other files are left out \(.md 1\)"):
-        scan(tmp_path)
     with pytest.raises(ArgumentError, match="nothing there"):
         open_source(tmp_path / "absent")
     with pytest.raises(ArgumentError, match="a file"):
         open_source(tmp_path / "notes.md")
 
 
-def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
-    fill(tmp_path / "src", "A/a.png")
-    fill(tmp_path / "elsewhere", "b.png")
-    (tmp_path / "src" / "B").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "elsewhere")
-    assert [item.key for item in scan(tmp_path / "src").items] == ["A/a.png", "B/b.png"]
-
-
 def test_sources_travel_to_workers(tmp_path: Path) -> None:
     source = pickle.loads(pickle.dumps(open_source(fill(tmp_path, "A/a.png"))))
     assert source.load(source.scan().items[0]) == b"bytes of A/a.png"
-
-
-def released(root: Path, **texts: str) -> Path:
-    fill(root, "img/t0.jpg", "img/t1.jpg", "img/v.jpg", "img/s.jpg", "img/free.jpg")
-    default = {
-        "Train.txt": "img/t0.jpg 2\nimg/t1.jpg 0\n\n",
-        "valid.txt": "./img/v.jpg 0\r\n",
-        "TEST.txt": "img\\s.jpg\t2\n",
-        "label.txt": "\ufeffTHP1 0\nMCF 7 1\nMB231 2\n",
-    }
-    for name, text in {**default, **{key.replace("_", "."): text for key, text in texts.items()}}.items():
-        (root / name).write_text(text, encoding="utf-8")
-    return root
-
-
-def test_released_lists_keep_numbers_and_split(tmp_path: Path) -> None:
-    source = open_source(released(tmp_path))
-    listing = source.scan()
-    assert isinstance(source, ReleasedLists)
-    assert listing.classes == ["THP1", "MCF 7", "MB231"]
-    assert [(item.key, item.class_name) for item in listing.items] == [
-        ("img/s.jpg", "MB231"),
-        ("img/t0.jpg", "MB231"),
-        ("img/t1.jpg", "THP1"),
-        ("img/v.jpg", "THP1"),
-    ]
-    assert listing.splits == {"paper": ["test", "train", "train", "valid"]}
-    assert listing.notes == ["1 images that no list names are left out."]
-    assert source.load(listing.items[0]) == b"bytes of img/s.jpg"
-
-
-def test_released_lists_reject_missing_and_repeated_files(tmp_path: Path) -> None:
-    released(tmp_path, TEST_txt="img/gone.jpg 0\nimg/t1.jpg 0\nimg/note.txt 0\nimg/s.jpg 2\n")
-    (tmp_path / "img" / "note.txt").write_text("x")
-    listing = scan(tmp_path)
-    assert [(bad.item.key, bad.source, bad.reason) for bad in listing.rejected] == [
-        ("img/gone.jpg", "TEST.txt", "file is missing"),
-        ("img/t1.jpg", "TEST.txt", "listed twice, first in Train.txt line 2"),
-        ("img/note.txt", "TEST.txt", "not a kind of image that can be read"),
-    ]
-    assert listing.splits["paper"] == ["test", "train", "train", "valid"]
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        ({"Train_txt": "img/t0.jpg 0\nimg/t1.jpg\n"}, r"Train.txt line 2: must be 'text number', got 'img/t1.jpg'"),
-        ({"Train_txt": "img/t0.jpg one\n"}, r"Train.txt line 1: must be"),
-        ({"Train_txt": "img/t0.jpg 5\n"}, r"Train.txt line 1: the label must be one of 0, 1, 2, got 5"),
-        ({"Train_txt": "../t0.jpg 0\n"}, r"Train.txt line 1: the path must lie in the folder"),
-        ({"label_txt": "THP1 0\nMCF7 0\n"}, r"label.txt line 2: name and number must be new"),
-        ({"labels_txt": "THP1 0\n"}, r"must hold one list of classes.* got label.txt, labels.txt"),
-        ({"label_txt": ""}, r"label.txt must name at least one class"),
-        ({"Train_txt": "", "valid_txt": "", "TEST_txt": ""}, r"the lists must name at least one image"),
-    ],
-)
-def test_released_lists_that_cannot_be_read_name_the_line(tmp_path: Path, texts: dict[str, str], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        scan(released(tmp_path, **texts))
-
-
-def test_released_lists_without_classes_or_with_a_pattern(tmp_path: Path) -> None:
-    released(tmp_path)
-    (tmp_path / "label.txt").unlink()
-    with pytest.raises(DataError, match=r"got none. Add it, or give --pattern"):
-        scan(tmp_path)
-    assert isinstance(open_source(tmp_path, "{class}/{name}"), ImageFolder)
-
-
-def test_numbers_with_gaps_are_told(tmp_path: Path) -> None:
-    listing = scan(released(tmp_path, label_txt="THP1 0\nMB231 2\nPBMC 7\n"))
-    assert listing.classes == ["THP1", "MB231", "PBMC"]
-    assert "The label numbers 0, 2, 7 become 0 to 2." in listing.notes
-
-
-def test_real_folders(real_data: Path) -> None:
-    jurkat = scan(real_data / "jurkat")
-    assert len(jurkat.items) == 2393
-    assert jurkat.classes == ["Anaphase", "G1", "G2", "Metaphase", "Prophase", "S_phase", "Telophase"]
-    assert sum(item.class_name == "G1" for item in jurkat.items) == 654
-    with pytest.raises(DataError, match=r"\{group\}/\{class\}/\{name\}"):
-        scan(real_data / "tcell")
-    atom = scan(real_data / "atom-samples", "{class}_{name}")
-    assert len(atom.items) == 30
-    assert atom.classes == ["MB231", "MCF7", "PBMC", "THP1"]

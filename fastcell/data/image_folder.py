@@ -1,0 +1,168 @@
+"""Source: a folder of image files whose class, group and collection stand in their paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastcell.data.listing import ENCODINGS, Listing, SourceItem, encoding_of
+from fastcell.data.natural import natural_sorted
+from fastcell.data.records import storable
+from fastcell.errors import DataError, invalid
+
+DEFAULT_PATTERN = "{class}/{name}"
+
+_FIELDS = ("class", "group", "collection", "name")
+_FIELD = re.compile(r"\{([^{}]*)\}|(\*\*/)|(\*)")
+
+
+class Pattern:
+    """How class, group and collection stand in a path, e.g. `{group}/{class}/{name}` or `{class}_{name}`.
+
+    Fields: `{class}`, `{group}`, `{collection}`, each at most once, and `{name}`, once. A field matches within one
+    folder or file name and ends at the first place where the rest fits (`{class}_{name}` ends at the first `_`). `*`
+    matches any text within one name, `**/` any number of folders. Without `{class}` the cells are unlabelled.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Raises ArgumentError for unknown, repeated or missing fields."""
+        self.text = text
+        way_out = "Write for example --pattern '{group}/{class}/{name}'"
+        pieces, found, end = [], [], 0
+        for match in _FIELD.finditer(text):
+            pieces.append(re.escape(text[end : match.start()]))
+            end = match.end()
+            name = match.group(1)
+            if name is None:
+                pieces.append("(?:[^/]+/)*?" if match.group(2) else "[^/]*?")
+                continue
+            if name not in _FIELDS or name in found:
+                rule = "made of {class}, {group}, {collection} and {name}, each at most once"
+                raise invalid("--pattern", rule, text, way_out)
+            found.append(name)
+            pieces.append(f"(?P<{name}>[^/]+?)")
+        if "name" not in found:
+            raise invalid("--pattern", "a path with {name} in it", text, way_out)
+        self.fields = tuple(found)
+        self._regex = re.compile("".join(pieces) + re.escape(text[end:]))
+
+    def match(self, key: str) -> dict[str, str] | None:
+        """Fields of a path, or None where the pattern does not fit."""
+        match = self._regex.fullmatch(key)
+        return match.groupdict() if match else None
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of image files whose class, group and collection stand in their paths.
+
+    Attributes:
+        root: the folder.
+        pattern: see `Pattern`; None: `{class}/{name}`, if that fits every image.
+    """
+
+    root: Path
+    pattern: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    def describe(self) -> str:
+        return f"folder of images {self.root}, pattern {self.pattern or DEFAULT_PATTERN}"
+
+    def scan(self) -> Listing:
+        """List the images. Hidden files and other kinds of file are left out and counted.
+
+        Raises:
+            DataError: no image, or images that the pattern does not fit; then the message shows how else to read them.
+        """
+        keys, notes = find_images(self.root)
+        if not keys:
+            kinds = " ".join(sorted(ENCODINGS))
+            raise DataError(f"{self.root} must hold images ({kinds}), got none. {' '.join(notes)}".rstrip())
+        pattern = Pattern(self.pattern or DEFAULT_PATTERN)
+        items = []
+        for key in keys:
+            fields = pattern.match(key)
+            if fields is None:
+                raise _unread(self.root, keys, key, self.pattern)
+            told = {name: storable(text) for name, text in fields.items()}
+            items.append(
+                SourceItem(key, encoding_of(key), told.get("class"), told.get("group"), told.get("collection"))
+            )
+        names = {item.class_name for item in items if item.class_name is not None}
+        return Listing(items, natural_sorted(names), notes=notes)
+
+    def load(self, item: SourceItem) -> bytes:
+        with open(f"{self.root}/{item.key}", "rb") as file:
+            return file.read()
+
+
+def find_images(root: Path) -> tuple[list[str], list[str]]:
+    """Keys of all images below root, sorted, and notes on what was left out."""
+    keys: list[str] = []
+    hidden = 0
+    others: Counter[str] = Counter()
+    for name, key in _walk(root, "", ()):
+        if name.startswith("."):
+            hidden += 1
+        elif encoding_of(name):
+            keys.append(key)
+        else:
+            others[storable(Path(name).suffix or name)] += 1
+    notes = []
+    if others:
+        kinds = ", ".join(f"{kind} {num}" for kind, num in others.most_common(5))
+        notes.append(f"{sum(others.values())} other files are left out ({kinds}{', ...' if len(others) > 5 else ''}).")
+    if hidden:
+        notes.append(f"{hidden} hidden files or folders are left out.")
+    keys.sort()
+    return keys, notes
+
+
+def _walk(root: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
+    """(name, key) of every file below root, links followed, hidden folders as one entry."""
+    with os.scandir(root / prefix) as entries:
+        for entry in entries:
+            if not entry.is_dir() or entry.name.startswith("."):
+                yield entry.name, prefix + entry.name
+                continue
+            status = entry.stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity not in above:  # a link to a folder above it would never end
+                yield from _walk(root, f"{prefix}{entry.name}/", (*above, identity))
+
+
+def _unread(root: Path, keys: Sequence[str], key: str, pattern: str | None) -> DataError:
+    """The error for a path that the pattern does not fit, with the ways in which it could be read."""
+    depth = key.count("/") + 1
+    if pattern is None and all("/" not in other for other in keys):
+        readings = ["{class}_{name}", "{name}"]
+        what = f"{storable(str(root))} has no class folders, so the default pattern {DEFAULT_PATTERN} does not fit"
+    else:
+        above = "*/" * max(0, depth - 3)
+        readings = {1: ["{name}", "{class}_{name}"], 2: ["{class}/{name}", "{group}/{name}"]}.get(
+            depth, ["{class}/**/{name}", above + "{group}/{class}/{name}"]
+        )
+        what = f"the pattern {pattern or DEFAULT_PATTERN} does not fit every image in {storable(str(root))}"
+    lines = []
+    for reading in readings:
+        fields = Pattern(reading).match(key)
+        if fields is not None:
+            said = ", ".join(f"{name} {fields[name]!r}" for name in _FIELDS if name in fields and name != "name")
+            lines.append(f"--pattern '{reading}' reads it as {said or 'an unlabelled cell'}")
+    depths = Counter(other.count("/") + 1 for other in keys)
+    spread = (
+        ""
+        if len(depths) == 1
+        else " Depths found: " + ", ".join(f"{level} ({num} images)" for level, num in sorted(depths.items())) + "."
+    )
+    return DataError(
+        f"{what}: {storable(key)!r} is {depth} level{'s' if depth > 1 else ''} deep and may mean several things. "
+        f"{'; '.join(lines)}. Give the one that is meant.{spread}"
+    )

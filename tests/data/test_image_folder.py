@@ -1,0 +1,134 @@
+"""Image folders: patterns, and refusals that show the other readings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastcell.data.image_folder import Pattern
+from fastcell.data.listing import Listing
+from fastcell.data.sources import open_source
+from fastcell.errors import ArgumentError, DataError
+
+
+def fill(root: Path, *keys: str) -> Path:
+    for key in keys:
+        path = root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"bytes of " + key.encode())
+    return root
+
+
+def scan(root: Path, pattern: str | None = None) -> Listing:
+    return open_source(root, pattern).scan()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "fields"),
+    [
+        ("{class}/{name}", "G1/a.png", {"class": "G1", "name": "a.png"}),
+        ("{class}/{name}", "G1/b/a.png", None),
+        ("{class}_{name}", "MB231_01.jpg", {"class": "MB231", "name": "01.jpg"}),
+        ("{class}_{name}", "a_b_c.jpg", {"class": "a", "name": "b_c.jpg"}),
+        ("{class}_{name}", "plain.jpg", None),
+        ("{group}/{class}/{name}", "d 1/α β/x.png", {"group": "d 1", "class": "α β", "name": "x.png"}),
+        ("{collection}/*/{class}-{name}", "c/any/T-1.tif", {"collection": "c", "class": "T", "name": "1.tif"}),
+        ("{class}/**/{name}", "G1/a/b/x.png", {"class": "G1", "name": "x.png"}),
+        ("{class}/**/{name}", "G1/x.png", {"class": "G1", "name": "x.png"}),
+        ("run.1/{name}", "run.1/x.png", {"name": "x.png"}),
+        ("run.1/{name}", "runs1/x.png", None),
+    ],
+)
+def test_pattern_reads_a_path(pattern: str, key: str, fields: dict[str, str] | None) -> None:
+    assert Pattern(pattern).match(key) == fields
+
+
+@pytest.mark.parametrize("text", ["{class}/", "{name}/{name}", "{label}/{name}", "", "{}/{name}"])
+def test_pattern_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentError, match="--pattern must be"):
+        Pattern(text)
+
+
+def test_class_folders_need_no_pattern(tmp_path: Path) -> None:
+    fill(tmp_path, "c10/a.JPG", "c9/b.png", "c9/a.tiff", "c9/sub.d.npy", "c9/x.jpeg")
+    fill(tmp_path, "SOURCE.md", "c9/.hid.png", ".git/x.png")
+    listing = scan(tmp_path)
+    assert [item.key for item in listing.items] == ["c10/a.JPG", "c9/a.tiff", "c9/b.png", "c9/sub.d.npy", "c9/x.jpeg"]
+    assert [item.encoding for item in listing.items] == ["jpg", "tif", "png", "npy", "jpg"]
+    assert listing.classes == ["c9", "c10"]
+    assert listing.notes == ["1 other files are left out (.md 1).", "2 hidden files or folders are left out."]
+
+
+def test_spaces_unicode_and_broken_names(tmp_path: Path) -> None:
+    fill(tmp_path, "T cell/µ 1.png", "naïve/Ω.png")
+    broken = os.fsencode(tmp_path) + b"/na\xefve"
+    fill(Path(os.fsdecode(broken)), "a.png")
+    source = open_source(tmp_path)
+    listing = source.scan()
+    assert listing.classes == ["na\\udcefve", "naïve", "T cell"]
+    stored = {item.class_name: source.load(item) for item in listing.items}
+    assert stored == {
+        "na\\udcefve": b"bytes of a.png",
+        "naïve": "bytes of naïve/Ω.png".encode(),
+        "T cell": "bytes of T cell/µ 1.png".encode(),
+    }
+
+
+def test_ambiguous_depth_prints_both_readings(tmp_path: Path) -> None:
+    fill(tmp_path, "d1/act/a.png", "d2/act/b.png")
+    with pytest.raises(DataError) as caught:
+        scan(tmp_path)
+    message = str(caught.value)
+    assert "'d1/act/a.png' is 3 levels deep" in message
+    assert "--pattern '{class}/**/{name}' reads it as class 'd1'" in message
+    assert "--pattern '{group}/{class}/{name}' reads it as class 'act', group 'd1'" in message
+    assert scan(tmp_path, "{class}/**/{name}").classes == ["d1", "d2"]
+    listing = scan(tmp_path, "{group}/{class}/{name}")
+    assert [(item.group, item.class_name) for item in listing.items] == [("d1", "act"), ("d2", "act")]
+
+
+def test_mixed_depths_are_told(tmp_path: Path) -> None:
+    fill(tmp_path, "A/a.png", "A/deep/b.png", "overview.png")
+    with pytest.raises(DataError, match=r"Depths found: 1 \(1 images\), 2 \(1 images\), 3 \(1 images\)"):
+        scan(tmp_path)
+
+
+def test_flat_folder_asks_what_it_is(tmp_path: Path) -> None:
+    fill(tmp_path, "THP1_1.png", "MCF7_1.png")
+    with pytest.raises(DataError) as caught:
+        scan(tmp_path)
+    assert "no class folders" in str(caught.value)
+    assert "'{class}_{name}' reads it as class 'MCF7'" in str(caught.value)
+    assert "'{name}' reads it as an unlabelled cell" in str(caught.value)
+    assert scan(tmp_path, "{class}_{name}").classes == ["MCF7", "THP1"]
+    unlabelled = scan(tmp_path, "{name}")
+    assert unlabelled.classes == []
+    assert [item.class_name for item in unlabelled.items] == [None, None]
+
+
+def test_folder_without_images_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "notes.md")
+    with pytest.raises(DataError, match=r"must hold images .* got none. 1 other files are left out \(.md 1\)"):
+        scan(tmp_path)
+
+
+def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
+    fill(tmp_path / "src", "A/a.png")
+    fill(tmp_path / "elsewhere", "b.png")
+    (tmp_path / "src" / "B").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "elsewhere")
+    assert [item.key for item in scan(tmp_path / "src").items] == ["A/a.png", "B/b.png"]
+
+
+def test_real_folders(real_data: Path) -> None:
+    jurkat = scan(real_data / "jurkat")
+    assert len(jurkat.items) == 2393
+    assert jurkat.classes == ["Anaphase", "G1", "G2", "Metaphase", "Prophase", "S_phase", "Telophase"]
+    assert sum(item.class_name == "G1" for item in jurkat.items) == 654
+    with pytest.raises(DataError, match=r"\{group\}/\{class\}/\{name\}"):
+        scan(real_data / "tcell")
+    atom = scan(real_data / "atom-samples", "{class}_{name}")
+    assert len(atom.items) == 30
+    assert atom.classes == ["MB231", "MCF7", "PBMC", "THP1"]
