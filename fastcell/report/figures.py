@@ -120,7 +120,7 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], path:
     axes.set_title(title, fontsize=10)
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 

@@ -7,21 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcell.data.augmentation import Augmentation, draw, matrices
+from fastcell.data.augmentation import Draw, matrices
 from fastcell.data.cells import read_cells
 from fastcell.data.manifest import SPLITS, Manifest
 from fastcell.data.views import ViewConfig, select
 from fastcell.errors import ArgumentError
 
 SHEET_COLUMNS = 8
-AUGMENTATIONS = {
-    "original": {},
-    "flip": {"flip_horizontal": True},
-    "translation": {"translation": 0.15},
-    "rotation": {"rotation_deg": 30.0},
-    "blur": {"blur_sigma": 2.5, "blur_probability": 1.0},
-    "noise": {"noise_std": 12.0, "noise_probability": 1.0},
-}
+AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 
 def main(argv: list[str]) -> int:
@@ -88,7 +81,7 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
     figures.draw_contact_sheet(pictures, written[0], f"{title}: raw cells, one scale", SHEET_COLUMNS)
     augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
     figures.draw_contact_sheet(
-        augmented, written[1], f"{title}: augmentation, 128 x 128", len(AUGMENTATIONS), list(AUGMENTATIONS)
+        augmented, written[1], f"{title}: augmentation, 128 x 128", len(AUGMENTATIONS), AUGMENTATIONS
     )
     if split_name in manifest.split_names() and manifest.info.classes:
         try:
@@ -111,43 +104,41 @@ def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
 
 
 def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
-    """One picture per entry of AUGMENTATIONS, (128, 128) uint8."""
+    """One picture for each of AUGMENTATIONS, (128, 128) uint8; strong, so that it can be seen."""
     from fastcell.ops.transform import transform_pool
 
-    size, (height, width) = 128, cell.shape
-    one = np.ones(1)
-    heights, widths = np.array([height], np.int32), np.array([width], np.int32)
-    pictures = []
-    for position, settings in enumerate(AUGMENTATIONS.values()):
-        config = Augmentation(**{**vars(Augmentation.none()), **settings})
-        # a flip is drawn or not: take the first draw in which something happens
-        for epoch in range(64):
-            chance = draw(config, seed, epoch, np.array([position]))
-            affine = matrices(heights, widths, size, "stretch", chance)
-            plain = matrices(heights, widths, size, "stretch", None)
-            if (
-                not settings
-                or not np.allclose(affine, plain, atol=2)
-                or chance.blur_sigma[0] > 1
-                or chance.noise_std[0] > 6
-            ):
-                break
-        out = np.empty((1, 1, size, size), np.float32)
-        transform_pool(
-            np.ascontiguousarray(cell).ravel(),
-            np.zeros(1, np.int64),
-            heights,
-            widths,
-            affine,
-            np.full(1, np.nan, np.float32),
-            chance.blur_sigma,
-            chance.noise_std,
-            chance.noise_seed,
-            out,
-            "divide",
-        )
-        pictures.append(np.clip(out[0, 0] * cell.mean() * one, 0, 255).astype(np.uint8))
-    return pictures
+    num, size, (height, width) = len(AUGMENTATIONS), 128, cell.shape
+
+    def only(name: str, value: float) -> np.ndarray:
+        return np.array([value if name == shown else 0.0 for shown in AUGMENTATIONS])
+
+    changes = Draw(
+        flip_horizontal=only("flip", 1) > 0,
+        flip_vertical=np.zeros(num, bool),
+        rotation_rad=only("rotation", np.deg2rad(25)),
+        shift_x=only("translation", 0.12),
+        shift_y=only("translation", -0.08),
+        scale=np.ones(num),
+        blur_sigma=only("blur", 3).astype(np.float32),
+        noise_std=only("noise", 12).astype(np.float32),
+        noise_seed=np.full(num, seed, np.uint64),
+    )
+    heights, widths = np.full(num, height, np.int32), np.full(num, width, np.int32)
+    out = np.empty((num, 1, size, size), np.float32)
+    transform_pool(
+        np.ascontiguousarray(cell).ravel(),
+        np.zeros(num, np.int64),
+        heights,
+        widths,
+        matrices(heights, widths, size, "stretch", changes),
+        np.full(num, np.nan, np.float32),
+        changes.blur_sigma,
+        changes.noise_std,
+        changes.noise_seed,
+        out,
+        "divide",
+    )
+    return list(np.clip(out[:, 0] * cell.mean(), 0, 255).astype(np.uint8))
 
 
 def _sizes(manifest: Manifest) -> list[str]:
