@@ -131,7 +131,7 @@ def warping_pipeline(
         if shrink:
             shrunk = column("shrunk", 1)
             images = fn.resize(images, size=shrunk, antialias=True, interp_type=types.INTERP_LINEAR)
-        warp = {"matrix": column("matrix", 2), "size": (size, size), "inverse_map": False}
+        warp = {"matrix": column("matrix", 2), "size": (size, size), "inverse_map": True}  # output to source
         if fill:  # the operator's fill value is one for all: move each cell's own to zero and back
             level = column("level", 0)
             images = fn.warp_affine(images - level, fill_value=0.0, **warp) + level

@@ -118,8 +118,9 @@ class DaliTransform:
     On a GPU all work is put on the stream that is current when an instance is called, and nothing waits for the
     device. What DALI lent to torch is kept until that stream has passed the normalisation.
 
-    With antialiasing the cell is low-pass filtered along its own axes to about the size it gets, then mapped; without
-    rotation, shift or scale that is what ``fused`` does, else it differs by one more interpolation.
+    With antialiasing the cell is low-pass filtered along its own axes to about the size it gets, then mapped. Without
+    rotation, shift or scale that is what ``fused`` does, but for the outermost pixels, where DALI's filter repeats the
+    edge; with them it differs by one more interpolation.
 
     Args:
         geometry: what is done to each cell.

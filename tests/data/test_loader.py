@@ -1,0 +1,130 @@
+"""Batches: each cell once with weight 1, its label and pixels with it; iterations may be left at any moment."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from fastcell.data.augmentation import Augmentation
+from fastcell.data.batch import Batch
+from fastcell.data.loader import CellLoader, StreamConfig
+from fastcell.data.manifest import Manifest
+from fastcell.data.preprocessing import Preprocessing
+from fastcell.data.ranks import evaluation_share, training_share
+from fastcell.data.views import ViewConfig, select
+from fastcell.errors import DataError
+
+Make = Callable[..., Manifest]
+SMALL = Preprocessing(16, normalization="subtract")
+
+
+def training_loader(manifest: Manifest, batch_size: int = 16, rank: int = 0, num_ranks: int = 1, **options: object):
+    view = select(manifest, ViewConfig("train"))
+    share = training_share(len(view), batch_size, rank, num_ranks)
+    config = StreamConfig(seed=1, initial_fill=32)
+    return CellLoader(view, share, SMALL, config, shuffle=True, **options)
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_every_cell_once_with_its_label_and_image(make_dataset: Make, layout: str) -> None:
+    manifest = make_dataset(150, layout=layout)
+    alone = CellLoader(select(manifest, ViewConfig()), evaluation_share(150, 150), SMALL)
+    (whole,) = list(alone)
+    np.testing.assert_array_equal(whole.cell_ids, np.arange(150))
+    loader = training_loader(manifest)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 6
+    for batch in batches:
+        assert isinstance(batch, Batch)
+        assert [(tensor.dtype, len(tensor)) for tensor in batch] == [
+            (torch.float32, 16),
+            (torch.int64, 16),
+            (torch.int64, 16),
+            (torch.float32, 16),
+        ]
+        assert torch.equal(batch.labels, batch.cell_ids % 3)
+        assert torch.equal(batch.images, whole.images[batch.cell_ids])
+    ids, weight = (torch.cat([batch[column] for batch in batches]) for column in (2, 3))
+    np.testing.assert_array_equal(np.sort(ids[weight == 1]), np.arange(90))
+    assert weight.tolist() == [1] * 90 + [0] * 6
+
+
+def test_augmentation_depends_on_seed_epoch_and_position_alone(make_dataset: Make) -> None:
+    manifest = make_dataset(100)
+
+    def images(epoch: int, threads: int = 1) -> torch.Tensor:
+        view = select(manifest, ViewConfig("train"))
+        config = StreamConfig(seed=2, threads=threads)
+        loader = CellLoader(view, training_share(60, 12), SMALL, config, shuffle=True, augmentation=Augmentation())
+        loader.set_epoch(epoch)
+        return torch.cat([batch.images for batch in loader])
+
+    assert torch.equal(images(0), images(0, threads=2))
+    assert not torch.equal(images(0), images(1))
+
+
+def test_set_epoch_changes_the_order_and_iterating_again_does_not(make_dataset: Make) -> None:
+    loader = training_loader(make_dataset(100))
+    orders = [torch.cat([batch.cell_ids for batch in loader]) for _ in range(2)]
+    assert torch.equal(*orders)
+    loader.set_epoch(1)
+    assert not torch.equal(orders[0], torch.cat([batch.cell_ids for batch in loader]))
+
+
+def test_the_trainer_tells_the_epoch(make_dataset: Make) -> None:
+    manifest, epoch = make_dataset(100), 3
+    told = training_loader(manifest, current_epoch=lambda: epoch)
+    set_to = training_loader(manifest)
+    set_to.set_epoch(3)
+    assert torch.equal(next(iter(told)).cell_ids, next(iter(set_to)).cell_ids)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_ranks_together_see_the_whole(make_dataset: Make, num_ranks: int) -> None:
+    manifest = make_dataset(100)
+    loaders = [training_loader(manifest, 6 * num_ranks, rank, num_ranks) for rank in range(num_ranks)]
+    assert len({len(loader) for loader in loaders}) == 1
+    seen = torch.cat([batch.cell_ids[batch.weight == 1] for loader in loaders for batch in loader])
+    np.testing.assert_array_equal(np.sort(seen), np.arange(60))
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_leaving_early_leaks_neither_threads_nor_files(make_dataset: Make, layout: str) -> None:
+    loader = training_loader(make_dataset(100, layout=layout), 4)
+    next(iter(loader))
+    gc.collect()
+    before = threading.active_count(), len(os.listdir("/proc/self/fd")), num_native_threads()
+    for turn in range(20):
+        for step, _ in enumerate(loader):
+            if step == turn % 4:
+                break
+    gc.collect()
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd")), num_native_threads()) == before
+
+
+def test_two_iterations_at_once_do_not_disturb_each_other(make_dataset: Make) -> None:
+    loader = training_loader(make_dataset(100))
+    alone = [batch.cell_ids.tolist() for batch in loader]
+    pairs = [(one.cell_ids.tolist(), two.cell_ids.tolist()) for one, two in zip(loader, loader, strict=True)]
+    assert pairs == [(ids, ids) for ids in alone]
+
+
+def test_a_bad_cell_reaches_the_user_by_name(make_dataset: Make) -> None:
+    manifest = make_dataset(50)
+    loader = training_loader(manifest, 8)
+    row = manifest.table.slice(11, 1).to_pylist()[0]
+    with open(manifest.path / row["shard"], "r+b") as file:
+        file.seek(row["offset"])
+        file.write(bytes(row["bytes"]))
+    with pytest.raises(DataError, match="shard 'shard-000000.tar', cell 'cell-00011.png'"):
+        list(loader)
+
+
+def num_native_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
