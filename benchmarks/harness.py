@@ -10,10 +10,11 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,12 +54,12 @@ class Row:
 
 @dataclass
 class Result:
-    """One benchmark run: what ``results/*.json`` holds."""
+    """One benchmark run: what ``results/*.json`` holds; rows are dataclasses of one kind."""
 
     bench: str
     data: str
     settings: dict[str, object]
-    rows: list[Row]
+    rows: Sequence[Any]
     environment: dict[str, object] = field(default_factory=dict)
     commit: str = ""
     date: str = ""
