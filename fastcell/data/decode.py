@@ -24,6 +24,8 @@ MAX_PIXELS = 1 << 26
 ENCODINGS = ("jpg", "png", "tif", "npy", "raw")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_CHANNELS = 256, 257, 258, 277
+_TIFF_TAGS = (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_CHANNELS)
 _TIFF_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _NPY_HEADER = re.compile(
     rb"\{'descr': '(?P<descr>[^'\n]{1,20})', 'fortran_order': (?P<fortran>True|False), "
@@ -303,24 +305,32 @@ def _peek_png(data: bytes) -> _Header:
 
 
 def _peek_tif(data: bytes) -> _Header:
-    """Read size and channels from the first image directory, classic TIFF or BigTIFF."""
+    """Read size, channels and bits from the first image directory, classic TIFF or BigTIFF."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
+    wide = "Q" if big else "I"
+    tags: dict[int, int] = {}
     try:
-        (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-        step, field, first = (20, "Q", start + 8) if big else (12, "I", start + 2)
-        tags: dict[int, int] = {}
-        for place in range(first, first + step * min(count, 512), step):
-            tag, kind, _ = struct.unpack_from(order + "HH" + field, data, place)
-            if tag in (256, 257, 277) and kind in _TIFF_FORMATS:
-                value = place + (12 if big else 8)
-                (tags[tag],) = struct.unpack_from(order + _TIFF_FORMATS[kind], data, value)
+        (start,) = struct.unpack_from(order + wide, data, 8 if big else 4)
+        (num,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+        first, step = (start + 8, 20) if big else (start + 2, 12)
+        for place in range(first, first + step * min(num, 512), step):
+            tag, kind, count = struct.unpack_from(order + "HH" + wide, data, place)
+            if tag not in _TIFF_TAGS or kind not in _TIFF_FORMATS:
+                continue
+            form = order + _TIFF_FORMATS[kind]
+            value = place + (12 if big else 8)
+            if struct.calcsize(form) * count > (8 if big else 4):  # the values lie elsewhere
+                (value,) = struct.unpack_from(order + wide, data, value)
+            (tags[tag],) = struct.unpack_from(form, data, value)
     except struct.error:
         raise BadCell("truncated") from None
-    if 256 not in tags or 257 not in tags:
+    if _TIFF_WIDTH not in tags or _TIFF_HEIGHT not in tags:
         raise BadCell("damaged tif header")
-    return _Header(tags[257], tags[256], min(tags.get(277, 1), 127))
+    bits = tags.get(_TIFF_BITS, 1)
+    if bits not in (8, 16):
+        raise BadCell(f"{bits}-bit tif, not 8 or 16")
+    return _Header(tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH], min(tags.get(_TIFF_CHANNELS, 1), 127))
 
 
 _PEEK = {"jpg": _peek_jpg, "png": _peek_png, "tif": _peek_tif}

@@ -27,6 +27,13 @@ def encode(pixels, extension, *options):
     return cv2.imencode(extension, pixels, list(options))[1].tobytes()
 
 
+def pillow(pixels, form, mode=None, **options):
+    file = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(file, form, **options)
+    return file.getvalue()
+
+
 def npy(array):
     file = io.BytesIO()
     np.save(file, array)
@@ -99,13 +106,10 @@ def test_colour_jpg_says_three_channels():
 
 
 def test_palette_and_one_bit_png():
-    file = io.BytesIO()
-    Image.fromarray(grey() > 127).save(file, "png")
-    np.testing.assert_array_equal(decode(file.getvalue(), "png").pixels, (grey() > 127) * np.uint8(255))
-    file = io.BytesIO()
-    Image.fromarray(grey()).convert("P").save(file, "png")
-    assert decode(file.getvalue(), "png").channels == 3
-    assert np.abs(decode(file.getvalue(), "png").pixels.astype(int) - grey()).max() <= 1
+    np.testing.assert_array_equal(decode(pillow(grey() > 127, "png"), "png").pixels, (grey() > 127) * np.uint8(255))
+    cell = decode(pillow(grey(), "png", "P"), "png")
+    assert cell.channels == 3
+    assert np.abs(cell.pixels.astype(int) - grey()).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -125,9 +129,7 @@ def test_big_endian_and_deflated_tif():
     file = io.BytesIO()
     tifffile.imwrite(file, deep, byteorder=">")
     np.testing.assert_array_equal(decode(file.getvalue(), "tif", (0, 65535)).pixels, window_table(0, 65535)[deep])
-    file = io.BytesIO()
-    Image.fromarray(grey()).save(file, "tiff", compression="tiff_deflate")
-    np.testing.assert_array_equal(decode(file.getvalue(), "tif").pixels, grey())
+    np.testing.assert_array_equal(decode(pillow(grey(), "tiff", compression="tiff_deflate"), "tif").pixels, grey())
 
 
 def test_sixteen_bit_without_window_tells_its_range():
@@ -187,7 +189,9 @@ def flipped(data, place):
         (png(0, 5), "no pixels"),
         (png(100_000, 100_000), "too large: 100000 x 100000 pixels"),
         (TIF[: len(TIF) // 2], "truncated"),
-        (encode(grey().astype(np.float32), ".tif"), "pixels of type float32, not uint8 or uint16"),
+        (encode(grey().astype(np.float32), ".tif"), "32-bit tif, not 8 or 16"),
+        (encode(grey().astype(np.int16), ".tif"), "pixels of type int16, not uint8 or uint16"),
+        (pillow(grey() > 127, "tiff"), "1-bit tif, not 8 or 16"),
         (npy(grey())[:-1], "truncated"),
         (npy(grey())[:30], "truncated"),
         (npy(grey()).replace(b"'shape'", b"'shope'"), "damaged npy header"),
@@ -266,3 +270,54 @@ def test_no_damage_raises_anything_else(noise, data, place):
             return
     assert cell.pixels.ndim == 2
     assert cell.pixels.size > 0
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x112] = 6
+    return exif
+
+
+COLOUR = np.dstack([grey(seed=1), grey(seed=2), grey(seed=3)])
+DEEP = grey().astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize(
+    ("data", "tolerance"),
+    [
+        (pillow(grey(), "jpeg"), 0),
+        (pillow(COLOUR, "jpeg"), 0),
+        (pillow(grey(), "jpeg", progressive=True), 0),
+        (pillow(grey(), "jpeg", exif=turned()), 0),
+        (pillow(grey(), "jpeg") + bytes(9), 0),
+        (pillow(COLOUR, "jpeg", "CMYK"), 2),
+        (pillow(COLOUR, "png"), 0),
+        (pillow(COLOUR, "png", "P"), 0),
+        (pillow(COLOUR, "png", "RGBA"), 0),
+        (pillow(grey(), "png", "LA"), 0),
+        (pillow(grey(), "png", exif=turned()), 0),
+        (pillow(grey() > 127, "png"), 0),
+        (pillow(DEEP, "png"), 0),
+        (pillow(grey(), "tiff", compression="tiff_lzw"), 0),
+        (pillow(COLOUR, "tiff"), 1),
+        (pillow(COLOUR, "tiff", "P"), 1),
+        (pillow(DEEP, "tiff"), 0),
+    ],
+)
+def test_dali_decodes_to_the_same_pixels(data, tolerance):
+    pytest.importorskip("nvidia.dali")
+    from nvidia.dali import fn, types
+    from nvidia.dali.pipeline import Pipeline
+
+    cell = decode(data, "any", (0, 65535))
+    depth = types.UINT16 if cell.depth == 16 else types.UINT8
+    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None)
+    with pipeline:
+        encoded = fn.external_source(source=lambda: [np.frombuffer(data, np.uint8)])
+        pipeline.set_outputs(fn.decoders.image(encoded, device="cpu", output_type=types.GRAY, dtype=depth))
+    pipeline.build()
+    pixels = np.asarray(pipeline.run()[0][0])[:, :, 0]
+    if cell.depth == 16:
+        pixels = window_table(0, 65535)[pixels]
+    assert pixels.shape == cell.pixels.shape
+    assert np.abs(pixels.astype(int) - cell.pixels).max() <= tolerance
