@@ -282,4 +282,4 @@ def _dtype_of(trainer: Any, device: torch.device) -> torch.dtype:
 def _default_path() -> str:
     from fastcell.data.synthetic import make_default_dataset
 
-    return str(make_default_dataset())
+    return str(make_default_dataset(verbose=True))

@@ -1,0 +1,306 @@
+"""The data module under Lightning's Trainer: what it trains on, in which order, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from fastcell import environment
+from fastcell.data.augmentation import Augmentation
+from fastcell.data.batch import Batch
+from fastcell.data.manifest import Manifest
+from fastcell.data.module import CellDataModule
+from fastcell.data.pack import pack
+from fastcell.data.preprocessing import Preprocessing
+from fastcell.data.splits import SplitOptions
+from fastcell.errors import ArgumentError, DataError
+
+Make = Callable[..., Manifest]
+
+
+class Recorder(pl.LightningModule):
+    """A model of one weight that notes every cell it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[tuple[int, list[int]]]] = {"train": [], "valid": [], "test": []}
+        self.steps: dict[str, int] = {"train": 0, "valid": 0, "test": 0}
+
+    def note(self, part: str, batch: Batch) -> torch.Tensor:
+        assert isinstance(batch, Batch)
+        self.steps[part] += 1
+        self.seen[part].append((self.current_epoch, batch.cell_ids[batch.weight == 1].tolist()))
+        return (self.weight * batch.images.float().mean((1, 2, 3)) * batch.weight).sum()
+
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        return self.note("train", batch)
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.note("valid", batch)
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        self.note("test", batch)
+
+    def predict_step(self, batch: Batch, index: int) -> torch.Tensor:
+        return batch.cell_ids[batch.weight == 1]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    def epoch(self, part: str, number: int) -> list[int]:
+        return [cell for epoch, cells in self.seen[part] if epoch == number for cell in cells]
+
+
+def trainer(**options: Any) -> pl.Trainer:
+    environment.quiet()
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**{**defaults, **options})
+
+
+def data(manifest: Manifest, **options: Any) -> CellDataModule:
+    defaults = {"batch_size": 16, "eval_batch_size": 8, "image_size": 16, "initial_fill": 16, "threads": 1}
+    return CellDataModule(str(manifest.path), **{**defaults, **options})
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_fit_shows_every_cell_once_an_epoch_in_another_order(make_dataset: Make, layout: str) -> None:
+    model = Recorder()
+    trainer(max_epochs=2).fit(model, datamodule=data(make_dataset(100, layout=layout)))
+    assert sorted(model.epoch("train", 0)) == sorted(model.epoch("train", 1)) == list(range(60))
+    assert model.epoch("train", 0) != model.epoch("train", 1)
+    sanity = list(range(60, 76))  # two batches, before the first epoch
+    assert model.epoch("valid", 0) == sanity + list(range(60, 80))
+    assert model.epoch("valid", 1) == list(range(60, 80))
+
+
+def test_same_seed_same_order(make_dataset: Make) -> None:
+    manifest, orders = make_dataset(100), []
+    for seed in (1, 1, 2):
+        model = Recorder()
+        trainer().fit(model, datamodule=data(manifest, seed=seed))
+        orders.append(model.epoch("train", 0))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_order_of_an_epoch_does_not_depend_on_those_before(make_dataset: Make) -> None:
+    """Left early, validated in the middle, reloaded: epoch 1 is epoch 1."""
+    manifest, epochs = make_dataset(100), []
+    for options in (
+        {},
+        {"limit_train_batches": 2},
+        {"val_check_interval": 0.5},
+        {"reload_dataloaders_every_n_epochs": 1},
+        {"num_sanity_val_steps": 0, "limit_val_batches": 0},
+    ):
+        model = Recorder()
+        trainer(max_epochs=2, **options).fit(model, datamodule=data(manifest))
+        epochs.append(model.epoch("train", 1)[:32])
+    assert epochs == [epochs[0]] * 5
+
+
+def test_val_check_interval(make_dataset: Make) -> None:
+    model = Recorder()
+    trainer(val_check_interval=0.5, num_sanity_val_steps=0).fit(model, datamodule=data(make_dataset(100)))
+    assert model.epoch("valid", 0) == 2 * list(range(60, 80))
+    assert sorted(model.epoch("train", 0)) == list(range(60))
+
+
+def test_fast_dev_run_and_limits(make_dataset: Make) -> None:
+    manifest = make_dataset(100)
+    for options, train, valid in (
+        ({"fast_dev_run": True}, 1, 1),
+        ({"limit_train_batches": 3, "limit_val_batches": 1, "num_sanity_val_steps": 0}, 3, 1),
+        ({"limit_train_batches": 0.5, "limit_val_batches": 0.5, "num_sanity_val_steps": 0}, 2, 1),
+    ):
+        model = Recorder()
+        trainer(**options).fit(model, datamodule=data(manifest))
+        assert (model.steps["train"], model.steps["valid"]) == (train, valid)
+    assert not [thread for thread in threading.enumerate() if thread.name == "fastcell-batches"]
+
+
+def test_an_exception_in_training_ends_the_threads(make_dataset: Make) -> None:
+    class Breaks(Recorder):
+        def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+            if index == 1:
+                raise RuntimeError("stop here")
+            return super().training_step(batch, index)
+
+    module = data(make_dataset(200))
+    with pytest.raises(RuntimeError, match="stop here"):
+        trainer().fit(Breaks(), datamodule=module)
+    del module
+    deadline = [thread for thread in threading.enumerate() if thread.name == "fastcell-batches"]
+    for thread in deadline:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in deadline)
+
+
+def test_validate_test_and_predict_keep_the_order(make_dataset: Make) -> None:
+    manifest, model = make_dataset(100), Recorder()
+    trainer().validate(model, datamodule=data(manifest), verbose=False)
+    trainer().test(model, datamodule=data(manifest), verbose=False)
+    assert model.epoch("valid", 0) == list(range(60, 80))
+    assert model.epoch("test", 0) == list(range(80, 100))
+    cells = trainer().predict(model, datamodule=data(manifest))
+    assert torch.cat(cells).tolist() == list(range(100))
+    cells = trainer().predict(model, datamodule=data(manifest, predict_split="valid"))
+    assert torch.cat(cells).tolist() == list(range(60, 80))
+
+
+def test_predict_without_labels(make_dataset: Make) -> None:
+    manifest = make_dataset(30, labelled=False)
+    module = data(manifest)
+    module.use_preprocessing(Preprocessing(24), ["x", "y"])
+    assert torch.cat(trainer().predict(Recorder(), datamodule=module)).tolist() == list(range(30))
+    batch = next(iter(module.predict_dataloader()))
+    assert batch.images.shape[-1] == 24
+    assert batch.labels.tolist() == [-1] * 8
+
+
+def test_a_checkpoint_decides_the_class_numbers(make_dataset: Make) -> None:
+    module = data(make_dataset(30))
+    assert (module.classes, module.num_classes) == (["A", "B", "C"], 3)
+    module.use_preprocessing(Preprocessing(16), ["C", "A"])
+    assert module.num_classes == 2
+    assert next(iter(module.predict_dataloader())).labels.tolist() == [1, -1, 0, 1, -1, 0, 1, -1]
+
+
+def test_a_checkpoint_with_another_window_is_refused(make_dataset: Make) -> None:
+    module = data(make_dataset(30, encoding="png16"))
+    assert module.preprocessing.window == (0, 65535)
+    with pytest.raises(ArgumentError, match="window of the data must be 10 to 4095 as in training, got '0 to 65535'"):
+        module.use_preprocessing(Preprocessing(16, window=(10, 4095)), ["A", "B"])
+
+
+def test_oversampling_weights_and_subsample_concern_training_alone(make_dataset: Make) -> None:
+    manifest = make_dataset(100)
+    assert data(manifest).class_weights is None
+    np.testing.assert_allclose(data(manifest, balance="weights").class_weights, [1, 1, 1])
+    module = data(manifest, balance="oversample", subsample=7)
+    module.setup("fit")
+    loader = module.train_dataloader()
+    ids = torch.cat([batch.cell_ids[batch.weight == 1] for batch in loader])
+    assert torch.bincount(ids % 3).tolist() == [3, 3, 3]  # 7 cells of three classes: 3, 2 and 2
+    assert len(ids.unique()) == 7
+    assert len(module.val_dataloader()) == 3
+
+
+def test_augment_switches_everything_off(make_dataset: Make) -> None:
+    manifest, images = make_dataset(60), []
+    for options in ({"augment": False}, {"augmentation": Augmentation.none()}, {}):
+        module = data(manifest, **options)
+        images.append(next(iter(module.train_dataloader())).images)
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+
+
+def test_fit_without_a_validation_part(make_dataset: Make) -> None:
+    model = Recorder()
+    trainer().fit(model, datamodule=data(make_dataset(50, sides=(0.8, 0.8))))
+    assert model.steps == {"train": 3, "valid": 0, "test": 0}
+
+
+def test_refusals(make_dataset: Make, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="has no labelled cell in the train part"):
+        data(make_dataset(30, name="none", labelled=False)).setup("fit")
+    with pytest.raises(ArgumentError, match=r"at least two classes in the train part of split 'default', got \['A'\]"):
+        data(make_dataset(30, name="one", sides=(0.04, 0.5))).setup("fit")
+    manifest = make_dataset(30)
+    for options, message in (
+        ({"batch_size": 0}, "batch_size must be a positive whole number, got 0"),
+        ({"transform": "gpu"}, "transform must be one of auto, fused, dali, got 'gpu'"),
+        ({"dtype": "fp8"}, "dtype must be auto or one of float32"),
+        ({"threads": -1}, "threads must be 0 or more, got -1"),
+        ({"fit": "crop"}, "fit must be one of stretch, contain, scale, got 'crop'"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            data(manifest, **options)
+    with pytest.raises(DataError, match="is not a packed data set"):
+        CellDataModule(str(tmp_path / "nothing"))
+
+
+def test_hyperparameters_survive_weights_only(make_dataset: Make, tmp_path: Path) -> None:
+    module = data(make_dataset(30), augmentation=Augmentation(rotation_deg=7))
+    torch.save(dict(module.hparams), tmp_path / "values.pt")
+    values = torch.load(tmp_path / "values.pt", weights_only=True)
+    assert values["augmentation"]["rotation_deg"] == 7
+    assert values["image_size"] == 16
+
+
+DDP_SCRIPT = """
+import json, sys
+import pytorch_lightning as pl
+sys.path.insert(0, {folder!r})
+from test_module import Recorder, data, trainer
+from fastcell.data.manifest import Manifest
+
+if __name__ == "__main__":
+    model = Recorder()
+    module = data(Manifest.open({path!r}), batch_size=8)
+    fit = trainer(devices=2, strategy="ddp", max_epochs=2)
+    fit.fit(model, datamodule=module)
+    with open({out!r} + f".{{fit.global_rank}}", "w") as file:
+        json.dump({{"seen": model.seen, "steps": model.steps, "weight": float(model.weight)}}, file)
+"""
+
+
+def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Path) -> None:
+    manifest = make_dataset(101)
+    script = DDP_SCRIPT.format(folder=str(Path(__file__).parent), path=str(manifest.path), out=str(tmp_path / "rank"))
+    (tmp_path / "ddp.py").write_text(script)
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PL_GLOBAL_SEED": "5"}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "ddp.py")], capture_output=True, text=True, timeout=240, env=environ
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [json.loads((tmp_path / f"rank.{rank}").read_text()) for rank in (0, 1)]
+    assert ranks[0]["steps"] == ranks[1]["steps"]
+    for part, rows in (("train", range(60)), ("valid", range(60, 80))):
+        for epoch in (0, 1):
+            parts = [{cell for at, cells in rank["seen"][part] if at == epoch for cell in cells} for rank in ranks]
+            assert parts[0].isdisjoint(parts[1])
+            assert parts[0] | parts[1] == set(rows)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "contain", "scale"])
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_ragged_real_cells_in_each_fit(real_data: Path, tmp_path: Path, fit: str, layout: str) -> None:
+    """ATOM cells, 21 x 102 to 68 x 440 pixels, through both transforms."""
+    manifest = pack(
+        real_data / "atom-samples",
+        tmp_path / "atom",
+        pattern="{class}_{name}",
+        layout=layout,
+        split=SplitOptions(shares=(0.6, 0.2, 0.2)),
+        jobs=1,
+    )
+    batches = []
+    for transform in ("fused", "dali"):
+        module = data(manifest, image_size=128, fit=fit, transform=transform, eval_batch_size=30)
+        (batch,) = list(module.predict_dataloader())
+        batches.append(batch)
+        np.testing.assert_allclose(batch.images.mean((1, 2, 3)).numpy(), 1, atol=1e-4)
+        assert torch.equal(batch.labels, torch.from_numpy(manifest.labels))
+    # Means of grey levels over 128 x 128 pixels near 1; steep pixels move by DALI's float32 coordinates.
+    np.testing.assert_allclose(batches[0].images.numpy(), batches[1].images.numpy(), atol=2e-3)
+    assert 0.02 < batches[0].images.std() < 2
