@@ -82,9 +82,8 @@ def draw_rows(
         state[0] = _mix(base + _mix(index + np.uint64(1)))
         label = labels[rec]
         row[F.class_index], row[F.recording], row[F.relief] = label, rec, relief[rec]
-        defect = 0
-        if _uniform(state) < defect_share:
-            defect = 1 + int(_uniform(state) * 5)
+        spoiled, kind = _uniform(state) < defect_share, 1 + int(_uniform(state) * 5)
+        defect = kind if spoiled else 0
         row[F.defect] = defect
 
         latent = np.empty(8)

@@ -103,7 +103,8 @@ def draw_body(
     mask = texture.shape[0] - 1
     a, b = row[F.half_width], row[F.half_height]
     cos_tilt, sin_tilt = math.cos(row[F.tilt]), math.sin(row[F.tilt])
-    reach = MAX_RADIUS * 1.15
+    last = MAX_RADIUS - 0.01 if row[F.relief] > 0.5 else min(1.0 + 12.0 * row[F.focus] / math.sqrt(a * b), 1.99)
+    reach = last * 1.15
     span_x = reach * math.sqrt((a * cos_tilt) ** 2 + (b * sin_tilt) ** 2)
     span_y = reach * math.sqrt((a * sin_tilt) ** 2 + (b * cos_tilt) ** 2)
     x0 = max(0, int((row[F.center_x] - span_x) * width))
@@ -122,7 +123,10 @@ def draw_body(
             dx = (x + 0.5) / width - row[F.center_x]
             u = (cos_tilt * dx + sin_tilt * dy) / a
             v = (cos_tilt * dy - sin_tilt * dx) / b
-            r = math.sqrt(u * u + v * v)
+            square = u * u + v * v
+            if square > reach * reach:
+                continue
+            r = math.sqrt(square)
             # Angle in table steps by a cubic arc tangent, off by less than a step.
             au, av = abs(u), abs(v)
             q = min(au, av) / (max(au, av) + 1e-12)
@@ -136,7 +140,7 @@ def draw_body(
             k = min(int(t), NUM_ANGLES - 1)
             f = np.float32(t - k)
             r /= weights[k, 0] + f * (weights[k + 1, 0] - weights[k, 0])
-            if r >= MAX_RADIUS - 0.01:
+            if r >= last:
                 continue
             m = int(r * per_radius + 0.5)
             value = (
