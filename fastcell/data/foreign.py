@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastcell.data import tar
-from fastcell.data.natural import natural_sorted
-from fastcell.errors import DataError, invalid
+from fastcell.data.natural import natural_key, natural_sorted
+from fastcell.errors import ArgumentError, DataError, invalid
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "tif", "tiff", "npy")
 CLASS_FILES = ("classes.txt", "labels.txt")
 
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LABEL_KEYS = ("class_name", "class", "label", "cls")
 _GROUP_KEYS = ("group", "donor", "run")
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -50,6 +52,36 @@ class Facts(NamedTuple):
     collection: str | None = None
     um_per_px: float = math.nan
     readable: bool = True
+
+
+def find_tars(root: Path) -> list[Path]:
+    """All `*.tar` below a folder in natural order, hidden folders left out.
+
+    Raises:
+        ArgumentError: no such folder.
+        DataError: no tar in it, or compressed ones.
+    """
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing there"
+        raise ArgumentError(f"DIR must be a folder with WebDataset tars, got {str(root)!r} ({what}). Check the path.")
+    tars: list[Path] = []
+    compressed: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            if not file.startswith("."):
+                kept = tars if file.lower().endswith(".tar") else compressed
+                if kept is tars or file.lower().endswith(_COMPRESSED):
+                    kept.append(Path(folder) / file)
+    if compressed:
+        first = min(compressed).relative_to(root)
+        raise DataError(
+            f"{root} holds {len(compressed)} compressed tars, the first {first}, and cells are read from plain ones. "
+            "Decompress them, or move them out of the folder."
+        )
+    if not tars:
+        raise DataError(f"{root} must hold WebDataset tars, got none. For a folder of images use `fastcell pack`.")
+    return sorted(tars, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
 def list_samples(path: Path) -> tuple[list[Sample], Counter[str]]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -25,9 +25,8 @@ from joblib.parallel import get_active_backend
 from fastcell import __version__
 from fastcell.data import tar
 from fastcell.data.decode import BadCell, DecoderMessages
-from fastcell.data.foreign import Sample, list_samples, name_classes, read_class_file, read_facts
+from fastcell.data.foreign import Sample, find_tars, list_samples, name_classes, read_class_file, read_facts
 from fastcell.data.manifest import DatasetInfo, Manifest, read_info
-from fastcell.data.natural import natural_key
 from fastcell.data.progress import Progress
 from fastcell.data.records import CellTable, Record, ShardResult, Window
 from fastcell.data.shards import describe_reasons, put_in_place, staging, write_sidecars
@@ -35,12 +34,12 @@ from fastcell.data.sources import Pattern
 from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
 from fastcell.data.summary import describe_dataset
 from fastcell.environment import num_cpus
-from fastcell.errors import ArgumentError, DataError, StrictError, invalid
+from fastcell.errors import DataError, StrictError, invalid
 
 _CREATOR = " index"
 _PART_CELLS = 2_000
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading so few
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_ONE_PROCESS_BYTES = 1 << 28
 
 
 class _Part(NamedTuple):
@@ -98,34 +97,17 @@ def index(
         StrictError: bad cells, where `strict`; nothing is written then.
     """
     root = Path(folder)
-    if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
-        raise invalid(
-            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
-        )
-    if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
-        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
-    names_pattern = None if pattern is None else Pattern(pattern)
+    _check_numbers(window, um_per_px)
+    path_pattern = None if pattern is None else Pattern(pattern)
     paths = find_tars(root)
     if out is None:
         _check_place(root, overwrite)
     names = read_class_file(root)
-    listings = _run(list_samples, paths, 1 if len(paths) < 8 else jobs, None)
-    if names_pattern is not None:
-        _check_pattern(names_pattern, (sample for samples, _ in listings for sample in samples))
-    _say_others(sum((others for _, others in listings), Counter()), verbose)
     base = (root if out is None else Path(out)).resolve()
     shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
-    pitch = math.nan if um_per_px is None else um_per_px
-    parts = [
-        _Part(path.resolve(), shard, samples[start : start + _PART_CELLS], window, pitch, names_pattern)
-        for path, shard, (samples, _) in zip(paths, shards, listings, strict=True)
-        for start in range(0, len(samples), _PART_CELLS)
-    ]
-    num_cells = sum(len(part.samples) for part in parts)
-    if not num_cells:
-        raise DataError(f"{root} has no usable cell: its tars hold no jpg, png, tif or npy. Check the folder.")
-    with Progress(num_cells, "cells", show=verbose) as progress:
-        done = _run(_index_part, parts, 1 if num_cells <= _ONE_PROCESS_CELLS and jobs is None else jobs, progress)
+    common = (window, math.nan if um_per_px is None else um_per_px, path_pattern)
+    parts = _list_parts(paths, shards, common, jobs, verbose)
+    done = _measure(parts, jobs, verbose)
     results = _join(paths, shards, parts, done)
     bad = pa.concat_tables([result.quarantine for result in results])
     results = [result for result in results if result.rows.num_rows]
@@ -152,37 +134,7 @@ def index(
         return Manifest.open(root)
     with staging(out) as temporary:
         write_sidecars(temporary, results, info, splits, bad)
-        return Manifest.open(put_in_place(temporary, Path(out).resolve()))
-
-
-def find_tars(root: Path) -> list[Path]:
-    """All `*.tar` below a folder in natural order, hidden folders left out.
-
-    Raises:
-        ArgumentError: no such folder.
-        DataError: no tar in it, or compressed ones.
-    """
-    if not root.is_dir():
-        what = "a file" if root.exists() else "nothing there"
-        raise ArgumentError(f"DIR must be a folder with WebDataset tars, got {str(root)!r} ({what}). Check the path.")
-    tars: list[Path] = []
-    compressed: list[Path] = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            if not file.startswith("."):
-                kept = tars if file.lower().endswith(".tar") else compressed
-                if kept is tars or file.lower().endswith(_COMPRESSED):
-                    kept.append(Path(folder) / file)
-    if compressed:
-        first = min(compressed).relative_to(root)
-        raise DataError(
-            f"{root} holds {len(compressed)} compressed tars, the first {first}, and cells are read from plain ones. "
-            "Decompress them, or move them out of the folder."
-        )
-    if not tars:
-        raise DataError(f"{root} must hold WebDataset tars, got none. For a folder of images use `fastcell pack`.")
-    return sorted(tars, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+        return Manifest.open(put_in_place(temporary, base))
 
 
 def main(argv: list[str]) -> int:
@@ -241,13 +193,61 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_numbers(window: Window, um_per_px: float | None) -> None:
+    if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
+        raise invalid(
+            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
+        )
+    if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
+        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
+
+
+def _list_parts(
+    paths: Sequence[Path],
+    shards: Sequence[str],
+    common: tuple[Window, float, Pattern | None],
+    jobs: int | None,
+    verbose: bool,
+) -> list[_Part]:
+    """The samples of all tars, in parts of 2,000; says what was passed over."""
+    few = sum(path.stat().st_size for path in paths) < _ONE_PROCESS_BYTES
+    listings = _run(list_samples, paths, 1 if few and jobs is None else jobs)
+    pattern = common[2]
+    if pattern is not None:
+        _check_pattern(pattern, (sample for samples, _ in listings for sample in samples))
+    _say_others(sum((others for _, others in listings), Counter()), verbose)
+    parts = [
+        _Part(path.resolve(), shard, samples[start : start + _PART_CELLS], *common)
+        for path, shard, (samples, _) in zip(paths, shards, listings, strict=True)
+        for start in range(0, len(samples), _PART_CELLS)
+    ]
+    if not parts:
+        raise DataError(
+            f"no usable cell: {paths[0]}{' and the others' if len(paths) > 1 else ''} hold no jpg, png, tif or npy. "
+            "Check the folder."
+        )
+    return parts
+
+
+def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[_PartResult]:
+    """Decode every cell once."""
+    num_cells = sum(len(part.samples) for part in parts)
+    with Progress(num_cells, "cells", show=verbose) as progress:
+        jobs = 1 if num_cells <= _ONE_PROCESS_CELLS and jobs is None else jobs
+        return _run(_index_part, parts, jobs, lambda part: progress.advance(len(part.samples)))
+
+
 def _check_place(root: Path, overwrite: bool) -> None:
     if not os.access(root, os.W_OK):
         raise invalid("DIR", "writable", str(root), "Name a folder for the manifest with --out")
     if not (root / "dataset.json").exists():
         return
     rule = "a folder without a manifest"
-    if not read_info(root).created_by.endswith(_CREATOR):
+    try:
+        mine = read_info(root).created_by.endswith(_CREATOR)
+    except DataError:
+        mine = True  # damaged: it may be replaced, on demand
+    if not mine:
         raise invalid("DIR", rule, str(root), "It was packed by fastcell, which needs no index: use it as it is")
     if not overwrite:
         raise invalid("DIR", rule, str(root), "Give --overwrite to replace the one of an earlier index")
@@ -270,22 +270,24 @@ def _clear(root: Path) -> None:
     shutil.rmtree(root / "splits", ignore_errors=True)
 
 
-def _run(function: Any, tasks: Sequence[Any], jobs: int | None, progress: Progress | None) -> list[Any]:
-    """`function` of every task, in their order, by joblib's workers."""
+def _run(
+    function: Callable[[Any], Any],
+    tasks: Sequence[Any],
+    jobs: int | None,
+    report: Callable[[Any], None] = lambda task: None,
+) -> list[Any]:
+    """`function` of every task, in their order, by joblib's workers; `report` hears of each task that is done."""
     if jobs == 0:
         raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
     backend, context_jobs = get_active_backend()
     if jobs is None and context_jobs is None:
         jobs = num_cpus()
-    streams = backend.supports_return_generator
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if streams else "list")
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if backend.supports_return_generator else "list")
+    done = cast(Iterable[Any], parallel(joblib.delayed(function)(task) for task in tasks))
     results = []
-    for task, result in zip(
-        tasks, cast(Iterable[Any], parallel(joblib.delayed(function)(task) for task in tasks)), strict=True
-    ):
+    for task, result in zip(tasks, done, strict=True):
         results.append(result)
-        if progress is not None:
-            progress.advance(len(task.samples))
+        report(task)
     return results
 
 

@@ -12,8 +12,9 @@ import pytest
 import webdataset
 
 from fastcell.data.decode import decode
+from fastcell.data.foreign import find_tars
 from fastcell.data.index_files import write_index_files
-from fastcell.data.indexing import find_tars, index, main
+from fastcell.data.indexing import index, main
 from fastcell.data.manifest import DatasetInfo, Manifest, read_info
 from fastcell.data.records import Record
 from fastcell.data.shards import finish_dataset, staging, write_cell_shard
@@ -216,7 +217,7 @@ def test_a_manifest_that_is_there(tmp_path):
         (lambda folder: None, DataError, "must hold WebDataset tars, got none"),
         (lambda folder: (folder / "a.tar.gz").write_bytes(b"x"), DataError, "1 compressed tars, the first a.tar.gz"),
         (lambda folder: (folder / "a.tar").write_bytes(b"x" * 2000), DataError, "a.tar is not a tar file"),
-        (lambda folder: write(folder / "a.tar", [("a.txt", "x")]), DataError, "has no usable cell: its tars hold no"),
+        (lambda folder: write(folder / "a.tar", [("a.txt", "x")]), DataError, "no usable cell: .*a.tar hold no"),
         (lambda folder: write(folder / "a.tar", [("a.png", "x")]), DataError, "no usable cell: 1 bad: not an image 1"),
     ],
 )
