@@ -127,7 +127,8 @@ def walk(path: Path) -> Iterator[Member]:
                 position = start + length + (-length % BLOCK)
                 continue
             values = common | extra
-            length = int(values.get("size", length))
+            if "size" in values:
+                length = _pax_size(path, values["size"])
             if kind in b"1234":
                 length = 0  # links and devices state the size of their target
             name = values.get("GNU.sparse.name") or values.get("path") or _header_name(header)
@@ -188,6 +189,12 @@ def _pax_records(path: Path, payload: bytes) -> dict[str, bytes]:
         records[key.decode("utf-8", "replace")] = value
         position += int(number)
     return records
+
+
+def _pax_size(path: Path, value: bytes) -> int:
+    if not value.isdigit():
+        raise DataError(f"{path} has a damaged pax header. Make it again from its source.")
+    return int(value)
 
 
 def _cut(path: Path, position: int) -> DataError:

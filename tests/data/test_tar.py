@@ -106,6 +106,33 @@ def test_links_and_sparse_files_are_not_plain(tmp_path):
         ]
 
 
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    members = [("a.jpg", b"1" * 300), (LONG, b"2" * 600), ("é.cls", b"3")]
+    folder = tmp_path_factory.mktemp("tars")
+    formats = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
+    tars = [
+        write(folder / f"{f}.tar", members if f else members[:1], f, **({"g": "h"} if f == 2 else {})) for f in formats
+    ]
+    return folder / "damaged.tar", [path.read_bytes() for path in tars]
+
+
+@given(st.integers(0, 2), st.integers(0, 10**6), st.binary(min_size=1, max_size=40), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_damage_ends_in_a_message_or_in_members_within_the_file(healthy, which, place, noise, cut):
+    path, tars = healthy
+    data = tars[which]
+    place %= len(data)
+    data = data[:place] + (b"" if cut else noise + data[place + len(noise) :])
+    path.write_bytes(data)
+    try:
+        members = list(tar.walk(path))
+    except DataError as error:
+        assert str(path) in str(error)  # noqa: PT017
+        return
+    assert all(0 < member.offset <= member.offset + member.size <= len(data) for member in members)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
