@@ -10,7 +10,6 @@ import math
 import os
 import re
 import struct
-import tempfile
 import threading
 import zlib
 from functools import lru_cache
@@ -157,10 +156,14 @@ class DecoderMessages:
 
     def __enter__(self) -> DecoderMessages:
         self._lock.acquire()
-        self._file = tempfile.TemporaryFile()
-        self._position = 0
-        self._stderr = os.dup(2)
-        os.dup2(self._file.fileno(), 2)
+        try:
+            self._file = os.memfd_create("decoder-messages")
+            self._position = 0
+            self._stderr = os.dup(2)
+            os.dup2(self._file, 2)
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(
@@ -168,7 +171,7 @@ class DecoderMessages:
     ) -> None:
         os.dup2(self._stderr, 2)
         os.close(self._stderr)
-        self._file.close()
+        os.close(self._file)
         self._lock.release()
 
     def check(self) -> None:
@@ -177,10 +180,10 @@ class DecoderMessages:
         Raises:
             BadCell: a decoder met damaged data.
         """
-        end = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+        end = os.lseek(self._file, 0, os.SEEK_CUR)
         if end == self._position:
             return
-        text = os.pread(self._file.fileno(), min(end - self._position, 1 << 16), self._position)
+        text = os.pread(self._file, min(end - self._position, 1 << 16), self._position)
         self._position = end
         found = _DAMAGE.search(text)
         if found:
