@@ -1,4 +1,7 @@
-"""Names of the numbers that describe one synthetic cell: columns of the parameter rows, and of ``truth.parquet``."""
+"""Names of the numbers that describe one synthetic cell: columns of the parameter rows, and of ``truth.parquet``.
+
+numba's cache does not notice a change of this file: after one, remove ``fastcell/data/__pycache__/*.nb?``.
+"""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def draw_parameters(
     Raises:
         ArgumentError: an index, the seed or the share is out of range.
     """
-    wanted = np.ascontiguousarray(indices, dtype=np.int64)
+    wanted = np.array(indices, dtype=np.int64)  # a copy: a read-only array would be compiled for once more
     if wanted.ndim != 1 or (wanted.size and wanted.min() < 0):
         raise invalid("indices", "a list of whole numbers >= 0", indices, "Count cells from 0")
     if not 0 <= defect_share <= 1:

@@ -87,6 +87,7 @@ def synthesize(
     from fastcell.data import simulator
 
     recordings, labels = _assignments(num_cells, seed, defects)
+    next(simulator.simulate(1, seed))  # compiles what the workers then find in numba's cache
     made = simulator.recordings(seed)
     groups = np.array(made.groups)[recordings]
     with staging(out) as folder:
