@@ -16,6 +16,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+import fastcell
 from fastcell import environment
 from fastcell.data.augmentation import Augmentation
 from fastcell.data.batch import Batch
@@ -268,7 +269,8 @@ def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Pat
     manifest = make_dataset(101)
     script = DDP_SCRIPT.format(folder=str(Path(__file__).parent), path=str(manifest.path), out=str(tmp_path / "rank"))
     (tmp_path / "ddp.py").write_text(script)
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PL_GLOBAL_SEED": "5"}
+    root = str(Path(fastcell.__file__).parent.parent)
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PL_GLOBAL_SEED": "5", "PYTHONPATH": root}
     done = subprocess.run(
         [sys.executable, str(tmp_path / "ddp.py")], capture_output=True, text=True, timeout=240, env=environ
     )
