@@ -1,0 +1,245 @@
+"""``./run``: what it installs, when, and what it hands on. Python, pip, uv and nvidia-smi are stand-ins that log."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPO_DIR = Path(__file__).resolve().parent.parent
+TOOLS = ["sh", "cat", "chmod", "cksum", "cp", "dirname", "grep", "head", "mkdir", "rm", "sed", "tr", "touch"]
+
+# The virtual environment's python is a copy. What is installed is an empty folder.
+PYTHON = """#!/bin/sh
+site=$(dirname "$0")/../lib/python3.11/site-packages
+case "$*" in
+"-c import torch"*) [ -d "$site/torch" ]; exit ;;
+-c*) exit 0 ;;
+*"pip config get global.find-links") printf '%s\\n' "$FAKE_LINKS"; exit ;;
+esac
+printf 'python %s\\n' "$*" >>"$LOG"
+case "$*" in
+"-m venv "*) mkdir -p "$3/bin" "$3/lib/python3.11/site-packages" && cp "$0" "$3/bin/python" ;;
+*"$FAKE_FAILS"*) exit 1 ;;
+*--editable*)
+    mkdir -p "$site/torch" "$site/nvidia/dali" "$site/pytorch_lightning"
+    printf '#!/bin/sh\\nprintf "<%%s>" "$@"\\nexit 5\\n' >"$(dirname "$0")/fastcell"
+    chmod +x "$(dirname "$0")/fastcell" ;;
+esac
+"""
+
+UV = """#!/bin/sh
+printf 'uv %s links=%s\\n' "$*" "$UV_FIND_LINKS" >>"$LOG"
+venv=$(dirname "$LOG")/checkout/.venv
+case "$*" in
+venv*) mkdir -p "$venv/bin" && cp "$(dirname "$0")/python3" "$venv/bin/python" ;;
+*"$FAKE_FAILS"*) exit 1 ;;
+*--editable*) LOG=/dev/null "$venv/bin/python" -m pip install --editable x ;;
+esac
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    path = tmp_path / "checkout"
+    path.mkdir()
+    shutil.copy(REPO_DIR / "run", path / "run")
+    shutil.copy(REPO_DIR / "pyproject.toml", path / "pyproject.toml")
+    return path
+
+
+@pytest.fixture
+def bin_dir(tmp_path: Path) -> Path:
+    """All programs that the script can find: the system's small tools and the stand-in for Python."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found is not None
+        (path / tool).symlink_to(found)
+    add_program(path, "python3", PYTHON)
+    return path
+
+
+def add_program(bin_dir: Path, name: str, text: str) -> None:
+    (bin_dir / name).write_text(text)
+    (bin_dir / name).chmod(0o755)
+
+
+@pytest.fixture
+def run(checkout: Path, bin_dir: Path, tmp_path: Path) -> Run:
+    """Call ``./run`` from another folder; ``fails`` names the installation that is to fail."""
+
+    def call(
+        *arguments: str, extra: str | None = "cpu", fails: str = "nothing-fails", links: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": str(bin_dir), "LOG": str(tmp_path / "log"), "FAKE_FAILS": fails, "FAKE_LINKS": links}
+        if extra is not None:
+            environment["FASTCELL_EXTRA"] = extra
+        (tmp_path / "log").write_text("")
+        return subprocess.run(
+            [str(checkout / "run"), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return call
+
+
+def log(checkout: Path) -> list[str]:
+    text = (checkout.parent / "log").read_text().replace(str(checkout), "ROOT")
+    return text.splitlines()
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash --posix", "busybox sh"])
+def test_syntax(shell: str) -> None:
+    if shutil.which(shell.split()[0]) is None:
+        pytest.skip(f"no {shell} here")
+    done = subprocess.run([*shell.split(), "-n", "run"], cwd=REPO_DIR, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_first_call_sets_up_then_hands_over(run: Run, checkout: Path) -> None:
+    done = run("pack", "a folder", "--pattern={class}/{name}", "")
+    assert (done.returncode, done.stdout) == (5, "<pack><a folder><--pattern={class}/{name}><>"), done.stderr
+    assert log(checkout) == [
+        "python -m venv ROOT/.venv",
+        "python -m pip install --quiet --no-index --no-deps torch>=2.11",
+        "python -m pip install --quiet --editable ROOT[cpu]",
+    ]
+
+
+def test_later_calls_install_nothing(run: Run, checkout: Path) -> None:
+    run("fit")
+    start = time.perf_counter()
+    done = run("fit", "--help")
+    print(f"{time.perf_counter() - start:.3f} s for a call once set up")
+    assert (done.returncode, done.stdout, done.stderr) == (5, "<fit><--help>", "")
+    assert log(checkout) == []
+
+
+def test_tests_bring_the_dev_extra_and_keep_it(run: Run, checkout: Path) -> None:
+    run("fit")
+    assert run("test", "-k", "a or b").returncode == 0
+    assert log(checkout) == [
+        "python -m pip install --quiet --editable ROOT[cpu,dev]",
+        "python -m pytest -k a or b",
+    ]
+    run("test")
+    assert log(checkout) == ["python -m pytest"]
+    (checkout / "pyproject.toml").write_text("changed")
+    assert run("fit").returncode == 5
+    assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu,dev]"]
+
+
+def test_a_moved_checkout_is_set_up_again(run: Run, checkout: Path) -> None:
+    run("fit")
+    stamp = checkout / ".venv" / ".fastcell-setup"
+    stamp.write_text(stamp.read_text().replace(str(checkout), "/elsewhere"))
+    assert run("fit").returncode == 5
+    assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu]"]
+
+
+@pytest.mark.parametrize("failing", ["--editable", "torch>=2.11"])
+def test_an_unfinished_set_up_is_made_anew(failing: str, run: Run, checkout: Path) -> None:
+    first = run("fit", fails=failing)
+    assert first.returncode == 2
+    assert "Run this again then." in first.stderr
+    second = run("fit")
+    assert second.returncode == 5
+    assert "making it anew" in second.stderr
+    assert log(checkout)[0] == "python -m venv ROOT/.venv"
+
+
+@pytest.mark.parametrize("lost", ["bin/python", "bin/fastcell", "lib/python3.11/site-packages/torch"])
+def test_a_damaged_set_up_is_mended(lost: str, run: Run, checkout: Path) -> None:
+    run("fit")
+    path = checkout / ".venv" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert run("fit").returncode == 5
+    assert "python -m pip install --quiet --editable ROOT[cpu]" in log(checkout)
+    run("fit")
+    assert log(checkout) == []
+
+
+@pytest.mark.parametrize("dev", [False, True])
+def test_another_extra_never_joins_the_first(dev: bool, run: Run, checkout: Path) -> None:
+    run("test" if dev else "fit")
+    run("fit", extra="cu13")
+    installs = log(checkout)
+    assert installs[0] == "python -m venv ROOT/.venv"
+    assert installs[-1] == "python -m pip install --quiet --editable ROOT[cu13]"
+    assert run("fit", extra=None).returncode == 5  # what is set up stays, whatever the machine
+    assert log(checkout) == []
+
+
+SMI = "#!/bin/sh\necho '| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: {}     |'\n"
+
+
+@pytest.mark.parametrize(("cuda", "extra"), [("13.0", "cu13"), ("14.1", "cu13"), ("12.8", "cu12"), ("11.8", "cpu")])
+def test_the_drivers_cuda_picks_the_extra(cuda: str, extra: str, run: Run, checkout: Path, bin_dir: Path) -> None:
+    add_program(bin_dir, "nvidia-smi", SMI.format(cuda))
+    assert run("fit", extra=None).returncode == 5
+    assert log(checkout)[-1] == f"python -m pip install --quiet --editable ROOT[{extra}]"
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="this machine has an NVIDIA driver")
+@pytest.mark.parametrize("smi", [None, "#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n"])
+def test_no_driver_means_cpu(smi: str | None, run: Run, checkout: Path, bin_dir: Path) -> None:
+    if smi is not None:
+        add_program(bin_dir, "nvidia-smi", smi)
+    assert run("fit", extra=None).returncode == 5
+    assert log(checkout)[-1] == "python -m pip install --quiet --editable ROOT[cpu]"
+
+
+@pytest.mark.parametrize(("extra", "indexes"), [("cpu", ["cpu"]), ("cu12", ["cu128", "cu126"]), ("cu13", [])])
+def test_torch_comes_from_the_smallest_place_that_has_it(
+    extra: str, indexes: list[str], run: Run, checkout: Path
+) -> None:
+    done = run("fit", extra=extra, fails="--no-deps")  # neither a folder of wheels nor PyTorch's index is there
+    assert done.returncode == 5
+    installs = log(checkout)[1:]
+    assert installs[0].endswith("--no-index --no-deps torch>=2.11")
+    assert [line.split("/whl/")[1].split()[0] for line in installs[1:-2]] == indexes
+    assert installs[-2:] == [
+        "python -m pip install --quiet torch>=2.11",
+        f"python -m pip install --quiet --editable ROOT[{extra}]",
+    ]
+
+
+def test_uv_serves_where_it_is(run: Run, checkout: Path, bin_dir: Path) -> None:
+    add_program(bin_dir, "uv", UV)
+    assert run("fit", links="/wheels /more").returncode == 5
+    python = "ROOT/.venv/bin/python"
+    assert log(checkout) == [
+        "uv venv --quiet --python python3 ROOT/.venv links=/wheels,/more",
+        f"uv pip install --python {python} --no-index --no-deps torch>=2.11 links=/wheels,/more",
+        f"uv pip install --python {python} --editable ROOT[cpu] links=/wheels,/more",
+    ]
+
+
+@pytest.mark.parametrize(("extra", "backend"), [("cpu", "cpu"), ("cu12", "auto"), ("cu13", "auto")])
+def test_uv_picks_torchs_backend(extra: str, backend: str, run: Run, checkout: Path, bin_dir: Path) -> None:
+    add_program(bin_dir, "uv", UV)
+    assert run("fit", extra=extra, fails="--no-index").returncode == 5
+    assert log(checkout)[-2].endswith(f"--torch-backend {backend} torch>=2.11 links=")
+
+
+def test_errors_say_the_way_out(run: Run, checkout: Path, bin_dir: Path) -> None:
+    done = run("fit", extra="cuda")
+    assert done.returncode == 2
+    assert "FASTCELL_EXTRA must be cpu, cu12 or cu13, got 'cuda'. Unset it." in done.stderr
+    (bin_dir / "python3").unlink()
+    done = run("fit")
+    assert done.returncode == 2
+    assert "Python must be 3.10 or newer, got none." in done.stderr
+    assert not (checkout / ".venv").exists()
