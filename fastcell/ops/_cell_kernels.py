@@ -28,6 +28,7 @@ SUM_RUN = 1024
 # NaN is a value here (fill: clamp to the border), so the compiler may not assume that there is none.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": FAST}
+INLINE = {**OPTIONS, "cache": False, "forceinline": True}
 
 
 @intrinsic
@@ -60,7 +61,7 @@ def _bits_float(typingctx, bits):  # type: ignore[no-untyped-def]
     return types.float32(types.int32), codegen
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _to_q32(value):  # type: ignore[no-untyped-def]
     return np.int64(np.rint(value * Q32_ONE))
 
@@ -94,12 +95,18 @@ def _bilinear_taps(scale, offset, length, clamp, size, low, high, weight_low, we
 
 @njit(**OPTIONS)
 def _resample_row(source, start, size, low, high, weight_low, weight_high, outside, fill, identity, line):  # type: ignore[no-untyped-def]
-    """Horizontal pass of one source row into `line`; returns the row's sum."""
+    """Horizontal pass of one source row into `line`; returns the row's sum. A NaN `fill` has no outside."""
     total = F32(0.0)
     if identity:
         row = source[start : start + size]
         for x in range(size):
             value = F32(row[x])
+            line[x] = value
+            total += value
+    elif math.isnan(fill):  # this form gives a constant row its constant exactly
+        for x in range(size):
+            value = F32(source[start + low[x]])
+            value += weight_high[x] * (F32(source[start + high[x]]) - value)
             line[x] = value
             total += value
     else:
@@ -114,7 +121,7 @@ def _resample_row(source, start, size, low, high, weight_low, weight_high, outsi
     return total
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _gain_and_shift(mean, mode, eps):  # type: ignore[no-untyped-def]
     """Factor and then subtrahend that normalise; 1 and 0 for a mode that is applied later."""
     if mode == MODE_DIVIDE:
@@ -175,7 +182,7 @@ def _sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, we
             new_a = used
             used += 1
             sums[new_a] = _resample_row(
-                source, a * width, size, tap[0], tap[1], weight[0], weight[1], weight[2], level, identity, lines[new_a]
+                source, a * width, size, tap[0], tap[1], weight[0], weight[1], weight[2], fill, identity, lines[new_a]
             )
         if b == a:
             new_b = new_a
@@ -183,7 +190,7 @@ def _sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, we
             new_b = used
             used += 1
             sums[new_b] = _resample_row(
-                source, b * width, size, tap[0], tap[1], weight[0], weight[1], weight[2], level, identity, lines[new_b]
+                source, b * width, size, tap[0], tap[1], weight[0], weight[1], weight[2], fill, identity, lines[new_b]
             )
         held_a, held_b, slot_a, slot_b = a, b, new_a, new_b
         tap[4, y] = new_a
@@ -192,17 +199,23 @@ def _sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, we
 
     gain, shift = _gain_and_shift(total / (size * size), mode, eps)
     for y in range(size):
-        ca, cb, cc = weight[3, y] * gain, weight[4, y] * gain, weight[5, y] * level * gain - shift
         la, lb, out = lines[tap[4, y]], lines[tap[5, y]], image[y]
-        for x in range(size):
-            out[x] = ca * la[x] + cb * lb[x] + cc
+        if clamp:
+            share = weight[4, y]
+            for x in range(size):
+                value = la[x]
+                out[x] = (value + share * (lb[x] - value)) * gain - shift
+        else:
+            ca, cb, cc = weight[3, y] * gain, weight[4, y] * gain, weight[5, y] * level * gain - shift
+            for x in range(size):
+                out[x] = ca * la[x] + cb * lb[x] + cc
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # General affine maps.
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _inside(at, step, limit, size):  # type: ignore[no-untyped-def]
     """First and past-the-last x of [0, size) with 0 <= at + x * step <= limit."""
     first, last = 0, size
@@ -217,36 +230,39 @@ def _inside(at, step, limit, size):  # type: ignore[no-untyped-def]
     return first, max(first, last)
 
 
-@njit(inline="always")
+@njit(**INLINE)
+def _pixel(source, height, width, x, y, clamp, fill):  # type: ignore[no-untyped-def]
+    """One pixel of a cell that goes on for ever, as its border or as `fill`."""
+    if not clamp and (x < 0 or x >= width or y < 0 or y >= height):
+        return fill
+    return F32(source[np.uint64(min(max(y, 0), height - 1) * width + min(max(x, 0), width - 1))])
+
+
+@njit(**INLINE)
 def _sample_at_edge(source, height, width, fx, fy, clamp, fill):  # type: ignore[no-untyped-def]
     """One bilinear sample whose taps may lie outside the cell."""
+    x0, y0 = fx >> 32, fy >> 32
     wx, wy = F32(fx & Q32_MASK) * Q32_WEIGHT, F32(fy & Q32_MASK) * Q32_WEIGHT
-    value = F32(0.0)
-    for dy in range(2):
-        row = (fy >> 32) + dy
-        row_weight = wy if dy else F32(1.0) - wy
-        for dx in range(2):
-            column = (fx >> 32) + dx
-            weight = row_weight * (wx if dx else F32(1.0) - wx)
-            if clamp or (0 <= row < height and 0 <= column < width):
-                row_at, column_at = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
-                value += weight * F32(source[np.uint64(row_at * width + column_at)])
-            else:
-                value += weight * fill
-    return value
+    a = _pixel(source, height, width, x0, y0, clamp, fill)
+    c = _pixel(source, height, width, x0 + 1, y0, clamp, fill)
+    d = _pixel(source, height, width, x0, y0 + 1, clamp, fill)
+    e = _pixel(source, height, width, x0 + 1, y0 + 1, clamp, fill)
+    a += wx * (c - a)
+    d += wx * (e - d)
+    return a + wy * (d - a)
 
 
 @njit(**OPTIONS)
-def _sample_affine(source, height, width, matrix, fill, image):  # type: ignore[no-untyped-def]
-    """Bilinear sample of any affine map; `source` is a flat uint8 or float32 array of height * width pixels."""
+def _sample_affine(source, height, width, matrix, scale_x, scale_y, fill, image):  # type: ignore[no-untyped-def]
+    """Bilinear sample of any affine map; `source` holds flat uint8 or float32, a pixel of it scale_x by scale_y."""
     size = image.shape[0]
     clamp = math.isnan(fill)
     level = F32(0.0) if clamp else fill
     height, width = np.int64(height), np.int64(width)
-    row_x = _to_q32(0.5 * matrix[0, 0] + 0.5 * matrix[0, 1] + matrix[0, 2] - 0.5)
-    row_y = _to_q32(0.5 * matrix[1, 0] + 0.5 * matrix[1, 1] + matrix[1, 2] - 0.5)
-    step_x, step_y = _to_q32(matrix[0, 0]), _to_q32(matrix[1, 0])
-    down_x, down_y = _to_q32(matrix[0, 1]), _to_q32(matrix[1, 1])
+    row_x = _to_q32((0.5 * matrix[0, 0] + 0.5 * matrix[0, 1] + matrix[0, 2]) / scale_x - 0.5)
+    row_y = _to_q32((0.5 * matrix[1, 0] + 0.5 * matrix[1, 1] + matrix[1, 2]) / scale_y - 0.5)
+    step_x, step_y = _to_q32(matrix[0, 0] / scale_x), _to_q32(matrix[1, 0] / scale_y)
+    down_x, down_y = _to_q32(matrix[0, 1] / scale_x), _to_q32(matrix[1, 1] / scale_y)
     limit_x, limit_y = ((width - 1) << 32) - 1, ((height - 1) << 32) - 1
     for y in range(size):
         out = image[y]
@@ -306,9 +322,8 @@ def _triangle_taps(scale, offset, length, clamp, size, first, count, weight):  #
 
 
 @njit(**OPTIONS)
-def _resample_filtered(source, height, width, sx, ox, sy, oy, fill, image):  # type: ignore[no-untyped-def]
-    """Separable triangle filter of an axis-aligned map into `image` (any height and width)."""
-    rows, columns = image.shape
+def _resample_filtered(source, height, width, sx, ox, sy, oy, fill, rows, columns, flat):  # type: ignore[no-untyped-def]
+    """Separable triangle filter of an axis-aligned map into `flat` (rows * columns)."""
     clamp = math.isnan(fill)
     level = F32(0.0) if clamp else fill
     first_x, count_x = np.empty(columns, np.int64), np.empty(columns, np.int64)
@@ -326,7 +341,7 @@ def _resample_filtered(source, height, width, sx, ox, sy, oy, fill, image):  # t
                 value += weight_x[x, k] * F32(source[np.uint64(start + first_x[x] + k)])
             lines[r, x] = value
     for y in range(rows):
-        out = image[y]
+        out = flat[y * columns : (y + 1) * columns]
         for x in range(columns):
             out[x] = weight_y[y, weight_y.shape[1] - 1] * level
         for k in range(count_y[y]):
@@ -336,27 +351,30 @@ def _resample_filtered(source, height, width, sx, ox, sy, oy, fill, image):  # t
 
 
 @njit(**OPTIONS)
-def _sample_filtered(source, height, width, matrix, fill, image):  # type: ignore[no-untyped-def]
-    """Low-pass filtered sample; a map that rotates is filtered to its own scale first, then sampled bilinearly."""
+def _sample_filtered(source, height, width, matrix, fill, image, flat):  # type: ignore[no-untyped-def]
+    """Low-pass filtered sample; a map that rotates is filtered to its own scale first, then sampled bilinearly.
+
+    `flat` is `image` (S, S) in one dimension.
+    """
+    sx, sy = matrix[0, 0], matrix[1, 1]
     if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
-        _resample_filtered(source, height, width, matrix[0, 0], matrix[0, 2], matrix[1, 1], matrix[1, 2], fill, image)
+        size = image.shape[0]
+        _resample_filtered(source, height, width, sx, matrix[0, 2], sy, matrix[1, 2], fill, size, size, flat)
         return
-    small_width = np.int64(math.ceil(width / max(1.0, math.hypot(matrix[0, 0], matrix[0, 1])) - 1e-9))
-    small_height = np.int64(math.ceil(height / max(1.0, math.hypot(matrix[1, 0], matrix[1, 1])) - 1e-9))
-    small = np.empty((small_height, small_width), np.float32)
+    small_width = np.int64(math.ceil(width / max(1.0, math.hypot(sx, matrix[0, 1])) - 1e-9))
+    small_height = np.int64(math.ceil(height / max(1.0, math.hypot(matrix[1, 0], sy)) - 1e-9))
     scale_x, scale_y = width / small_width, height / small_height
-    _resample_filtered(source, height, width, scale_x, 0.0, scale_y, 0.0, F32(np.nan), small)
-    to_small = matrix.copy()
-    to_small[0] /= scale_x
-    to_small[1] /= scale_y
-    _sample_affine(small.reshape(small_height * small_width), small_height, small_width, to_small, fill, image)
+    small = np.empty(small_height * small_width, np.float32)
+    no_fill = F32(np.nan)
+    _resample_filtered(source, height, width, scale_x, 0.0, scale_y, 0.0, no_fill, small_height, small_width, small)
+    _sample_affine(small, small_height, small_width, matrix, scale_x, scale_y, fill, image)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Blur, noise, normalisation: in place on the output.
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _mirror(i, size):  # type: ignore[no-untyped-def]
     """Index reflected about the centres of the outermost pixels (dcb|abcd|cba)."""
     if size == 1:
@@ -382,7 +400,8 @@ def _blur(image, sigma, lines):  # type: ignore[no-untyped-def]
     padded = np.empty(size + 2 * radius, np.float32)
     for y in range(size):
         source, line = image[y], lines[y]
-        padded[radius : radius + size] = source
+        for x in range(size):
+            padded[radius + x] = source[x]
         for j in range(1, radius + 1):
             padded[radius - j] = source[_mirror(-j, size)]
             padded[radius + size - 1 + j] = source[_mirror(size - 1 + j, size)]
@@ -403,7 +422,7 @@ def _blur(image, sigma, lines):  # type: ignore[no-untyped-def]
                 out[x] += share * (up[x] + down[x])
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _log(value):  # type: ignore[no-untyped-def]
     """Natural logarithm of a normal positive float32; polynomial of Cephes (Moshier 1992), free of branches."""
     bits = _float_bits(value)
@@ -427,7 +446,7 @@ def _log(value):  # type: ignore[no-untyped-def]
     return x + p + F32(0.693359375) * e
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _sincos_turns(turns):  # type: ignore[no-untyped-def]
     """Sine and cosine of 2 pi turns for turns in [0, 1), float32; polynomials of Cephes, free of branches."""
     quarter = np.int32(turns * F32(4.0) + F32(0.5))
@@ -444,7 +463,7 @@ def _sincos_turns(turns):  # type: ignore[no-untyped-def]
     return sine, cosine
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _philox(counter, key_low, key_high):  # type: ignore[no-untyped-def]
     """Philox4x32-10 (Salmon et al. 2011) of counter (counter, 0, 0, 0); uint64 registers that hold 32 bits."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -457,7 +476,7 @@ def _philox(counter, key_low, key_high):  # type: ignore[no-untyped-def]
     return x0, x1, x2, x3
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _uniform(word):  # type: ignore[no-untyped-def]
     """23-bit uniform in (0, 1), exact in float32, so that every device agrees bit for bit."""
     return (F32(np.int32(word >> np.uint64(9))) + F32(0.5)) * F32(1.1920928955078125e-7)
@@ -537,9 +556,26 @@ def normalize_images(source, mode, eps, out):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def transform_range(  # type: ignore[no-untyped-def]
-    addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed, out, mode, antialias, eps, begin, end
+    addresses,
+    heights,
+    widths,
+    matrices,
+    fill,
+    blur_sigma,
+    noise_std,
+    noise_seed,
+    out,
+    flat_out,
+    mode,
+    antialias,
+    eps,
+    begin,
+    end,
 ):
-    """Transform cells begin..end of a batch; arguments as in `transform_cells`, out float32 (B, S, S), all trusted."""
+    """Transform cells begin..end of a batch; arguments as in `transform_cells`, all trusted.
+
+    out is float32 (B, S, S), flat_out the same memory as (B, S * S).
+    """
     size = out.shape[1]
     tap, weight = np.empty((6, size), np.uint32), np.empty((6, size), np.float32)
     lines, sums = np.empty((2 * size, size), np.float32), np.empty(2 * size, np.float32)
@@ -547,21 +583,20 @@ def transform_range(  # type: ignore[no-untyped-def]
     for b in range(begin, end):
         height, width = np.int64(heights[b]), np.int64(widths[b])
         source = carray(_pointer(addresses[b]), (height * width,), np.uint8)
-        matrix, image = matrices[b], out[b]
+        matrix, image, flat = matrices[b], out[b], flat_out[b]
         plain = not (blur_sigma[b] > 0 or noise_std[b] > 0)
         shrinks = math.hypot(matrix[0, 0], matrix[0, 1]) > 1.0 or math.hypot(matrix[1, 0], matrix[1, 1]) > 1.0
         if antialias and shrinks:
-            _sample_filtered(source, height, width, matrix, fill[b], image)
+            _sample_filtered(source, height, width, matrix, fill[b], image, flat)
         elif matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
             fused = mode if plain and mode != MODE_STANDARDIZE else -1
             _sample_axis_aligned(source, height, width, matrix, fill[b], fused, eps, tap, weight, lines, sums, image)
             if fused >= 0:
                 continue
         else:
-            _sample_affine(source, height, width, matrix, fill[b], image)
+            _sample_affine(source, height, width, matrix, 1.0, 1.0, fill[b], image)
         if blur_sigma[b] > 0:
             _blur(image, np.float64(blur_sigma[b]), lines)
         if noise_std[b] > 0:
             _add_noise(image, F32(noise_std[b]), noise_seed[b], uniforms, normals)
-        flat = image.reshape(size * size)
         _normalize(flat, mode, eps, flat)

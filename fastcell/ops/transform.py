@@ -143,10 +143,10 @@ def transform_cells(
     columns_in = [
         np.ascontiguousarray(a) for a in (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
     ]
-    images = out.reshape(count, size, size)
+    images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
 
     def run(begin: int, end: int) -> None:
-        _cell_kernels.transform_range(*columns_in, images, number, bool(antialias), float(eps), begin, end)
+        _cell_kernels.transform_range(*columns_in, images, flat_images, number, bool(antialias), float(eps), begin, end)
 
     if threads == 1 or count == 1:
         run(0, count)
