@@ -86,12 +86,13 @@ def synthesize(
     _check(num_cells, layout, shard_cells, block_cells, jobs)
     from fastcell.data import simulator
 
-    recordings, labels = _assignments(num_cells, seed, defects)
+    recordings = _recordings(num_cells, seed, defects)
     next(simulator.simulate(1, seed))  # compiles what the workers then find in numba's cache
     made = simulator.recordings(seed)
-    groups = np.array(made.groups)[recordings]
+    # Sides balanced over class and collection, not class alone: each side then meets a class in both collections.
+    _, strata = np.unique(np.char.add(made.collections, made.class_index.astype(str)), return_inverse=True)
     with staging(out) as folder:
-        splits = make_splits(labels, groups, split or SplitOptions())
+        splits = make_splits(strata[recordings], np.array(made.groups)[recordings], split or SplitOptions())
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-num_cells // _NUM_SHARDS)))
         if layout == "cell":
             shards = _cell_shards(num_cells, size, seed)
@@ -208,8 +209,8 @@ def _check(num_cells: int, layout: str, shard_cells: int | None, block_cells: in
         raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
 
 
-def _assignments(num_cells: int, seed: int, defects: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Recording and class of cells 0 to num_cells - 1, (N,) int64 each."""
+def _recordings(num_cells: int, seed: int, defects: float) -> npt.NDArray[np.int64]:
+    """Recording of cells 0 to num_cells - 1, (N,) int64."""
     from fastcell.data import simulator
 
     recordings = np.empty(num_cells, np.int64)
@@ -217,7 +218,7 @@ def _assignments(num_cells: int, seed: int, defects: float) -> tuple[npt.NDArray
         stop = min(start + _CHUNK, num_cells)
         rows = simulator.draw_parameters(np.arange(start, stop), seed, defects)
         recordings[start:stop] = rows[:, simulator.F.recording]
-    return recordings, simulator.recordings(seed).class_index[recordings]
+    return recordings
 
 
 def _cell_shards(num_cells: int, shard_cells: int, seed: int) -> list[Blocks]:

@@ -94,12 +94,15 @@ def test_order_is_mixed(small: Path) -> None:
 def test_split_is_by_recording_at_the_asked_shares(tmp_path: Path) -> None:
     manifest = synthesize(tmp_path / "set", 3000, 0, jobs=1)
     sides, groups = manifest.split(), np.array(manifest.table.column("group").to_pylist())
+    collections = np.array(manifest.table.column("collection").to_pylist())
     for group in np.unique(groups):
         assert len(set(sides[groups == group])) == 1
     for name, share in (("train", 0.65), ("valid", 0.15), ("test", 0.2)):
         assert np.mean(sides == name) == pytest.approx(share, abs=0.01)
         for label in range(4):
             assert np.mean(sides[manifest.labels == label] == name) == pytest.approx(share, abs=0.04)
+        for inside in (collections == "collection-1", collections == "collection-2"):
+            assert np.mean(sides[inside] == name) == pytest.approx(share, abs=0.03)
 
 
 def test_block_layout_holds_the_same_cells(small: Path, tmp_path: Path) -> None:
