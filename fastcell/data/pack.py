@@ -327,6 +327,8 @@ def _explained(what: str) -> Iterator[None]:
     """Turn what the file system refuses into a message with the way out."""
     try:
         yield
+    except BrokenPipeError:  # nobody reads what we print
+        raise
     except OSError as error:
         where = f" ({error.filename})" if error.filename is not None else ""
         raise DataError(

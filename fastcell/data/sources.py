@@ -17,7 +17,7 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None) -> Sou
     Raises:
         ArgumentError: no such folder, or a pattern that cannot be read.
     """
-    root = Path(path)
+    root = Path(path).absolute()  # a worker may have another working directory
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
         raise ArgumentError(f"SRC must be a folder of images, got {str(root)!r} ({what}). Check the path.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import joblib
@@ -17,6 +19,7 @@ from fastcell import cli
 from fastcell.data.cells import read_cells
 from fastcell.data.manifest import Manifest
 from fastcell.data.pack import main, pack
+from fastcell.data.sources import open_source
 from fastcell.data.splits import SIDES, SplitOptions
 from fastcell.errors import ArgumentError, DataError, StrictError
 
@@ -293,6 +296,29 @@ def test_no_write_permission_is_said(cells: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "mkdir", refuse)  # root, as in a container, may write everywhere
     with pytest.raises(DataError, match=r"out cannot be written: Permission denied .* name another place"):
         pack(cells, tmp_path / "out")
+
+
+def test_interrupt_leaves_nothing(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastcell.data.pack.finish_dataset", interrupt)
+    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out")]) == 130
+    assert list((tmp_path / "to").iterdir()) == []
+    assert capsys.readouterr().err.endswith("fastcell: error: interrupted.\n")
+
+
+def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(cells)
+    killing = SimpleNamespace(
+        name="cells", describe=source.describe, scan=source.scan, load=lambda item: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    monkeypatch.setattr("fastcell.data.pack.open_source", lambda path, pattern: killing)
+    with pytest.raises(DataError, match=r"a worker process was killed.*--jobs"):
+        pack(cells, tmp_path / "to" / "out", jobs=2, shard_cells=30)
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def run(*words: str, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
