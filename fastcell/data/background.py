@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class _Channel:
-    """What thread and iterator share. It does not know the iterator, so an iterator that is dropped can be collected."""
+    """What thread and iterator share. It does not know the iterator, so a dropped iterator can be collected."""
 
     def __init__(self, depth: int) -> None:
         self.items: SimpleQueue[tuple[str, Any]] = SimpleQueue()

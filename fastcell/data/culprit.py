@@ -10,7 +10,6 @@ import numpy as np
 from fastcell.data import _dali
 from fastcell.data.decode import BadCell, decode
 from fastcell.data.manifest import Manifest
-
 from fastcell.errors import DataError
 
 _COLUMNS = ["key", "shard", "offset", "bytes", "encoding", "depth", "height", "width", "byte_hash", "block"]
@@ -56,9 +55,9 @@ def bad_cell_error(
     """
     table = manifest.table.select(_COLUMNS).take(np.unique(rows))
     cells = table.to_pylist()
-    shard = None
+    shard: _Shard | None = None
     for cell in cells:
-        if cell["shard"] != (shard and shard.name):
+        if shard is None or cell["shard"] != shard.name:
             if shard is not None:
                 shard.close()
             try:

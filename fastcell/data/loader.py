@@ -18,6 +18,8 @@ from fastcell.data.stream import open_reader
 from fastcell.data.transforms import Geometry, make_transform
 from fastcell.data.views import View
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class StreamConfig:
@@ -37,7 +39,7 @@ class StreamConfig:
     seed: int = 0
     transform: str = "auto"
     dtype: torch.dtype = torch.float32
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
     threads: int = 1
     initial_fill: int = 0
     mmap: bool = False
@@ -66,7 +68,7 @@ class CellLoader:
         view: View,
         share: Share,
         preprocessing: Preprocessing,
-        config: StreamConfig = StreamConfig(),  # noqa: B008, immutable
+        config: StreamConfig = StreamConfig(),
         *,
         shuffle: bool = False,
         augmentation: Augmentation | None = None,

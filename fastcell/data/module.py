@@ -103,7 +103,12 @@ class CellDataModule(pl.LightningDataModule):
         self.classes = list(self.info.classes)
         window = self.info.window
         self.preprocessing = Preprocessing(
-            image_size, fit, normalization, antialias, scale_um_per_px, None if window is None else (window[0], window[1])
+            image_size,
+            fit,
+            normalization,
+            antialias,
+            scale_um_per_px,
+            None if window is None else (window[0], window[1]),
         )
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
         self._manifest: Manifest | None = None

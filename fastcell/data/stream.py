@@ -13,6 +13,7 @@ need the window, and NumPy and TIFF files, whose variants DALI does not all know
 
 from __future__ import annotations
 
+import resource
 import shutil
 import tempfile
 import weakref
@@ -31,13 +32,14 @@ from fastcell.data.decode import BadCell
 from fastcell.data.index_files import write_index_files
 from fastcell.data.ranks import Share
 from fastcell.data.views import View
-from fastcell.errors import DataError
+from fastcell.errors import DataError, invalid
 
 #: Cells that are mixed behind the shards where nothing else is asked for.
 DEFAULT_INITIAL_FILL = 8192
 
 _DALI_ENCODINGS = ("jpg", "png")
 _MAX_RECORD_BYTES = 1 << 16
+_OTHER_FILES = 512
 _CHANGED = "The shard is not as it was packed: pack the data again, or restore the file from a copy."
 
 
@@ -135,20 +137,24 @@ class CellReader:
                 seen.append(ids)
 
     def _reading_pipeline(self, epoch: int, batch_size: int, decode: bool, window: int | None) -> Any:
+        allow_open_files(len(self._files))
         order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(self._files)) if self.shuffle else None
         files = self._files if order is None else [self._files[number] for number in order]
         seeds = np.random.SeedSequence([self.seed, epoch, 1, self.share.rank]).generate_state(1)
-        return _dali.reading_pipeline(
-            files,
-            batch_size=batch_size,
-            threads=self.threads,
-            device_id=self.device_id if decode else None,
-            decode=decode,
-            window=window,
-            seed=int(seeds[0] >> 1),
-            mmap=self.mmap,
-            record_bytes=self._record_bytes,
-        )
+        try:
+            return _dali.reading_pipeline(
+                files,
+                batch_size=batch_size,
+                threads=self.threads,
+                device_id=self.device_id if decode else None,
+                decode=decode,
+                window=window,
+                seed=int(seeds[0] >> 1),
+                mmap=self.mmap,
+                record_bytes=self._record_bytes,
+            )
+        except RuntimeError as error:
+            raise bad_cell_error(self.manifest, self.rows, error, False, None) from None
 
     def _run(self, pipeline: Any, seen: list[np.ndarray]) -> tuple[Any, np.ndarray]:
         """One run of the pipeline; a failure is turned into the error that names the cell."""
@@ -232,7 +238,9 @@ class BlockReader(CellReader):
         try:
             cells = read_block(payload)
             if len(cells.heights) != self._num_cells[number]:
-                raise DataError(f"block {number} holds {len(cells.heights)} cells, not {self._num_cells[number]}. {_CHANGED}")
+                raise DataError(
+                    f"block {number} holds {len(cells.heights)} cells, not {self._num_cells[number]}. {_CHANGED}"
+                )
         except DataError as error:
             raise DataError(str(error), self.manifest.column("shard")[first]) from None
         begin, end = np.searchsorted(self.rows, (first, first + len(cells.heights)))
@@ -292,6 +300,29 @@ class _BlockPixels(Sequence[np.ndarray]):
         payload = self._payloads[serial]
         begin = address - payload.ctypes.data
         return payload[begin : begin + height * width].reshape(height, width, 1)
+
+
+def allow_open_files(num_shards: int) -> None:
+    """Raise the process's limit of open files where that many shards need it: DALI holds them all open.
+
+    Args:
+        num_shards: read at once; twice that is asked for, since validation runs in the middle of training.
+
+    Raises:
+        ArgumentError: the system's hard limit is too low.
+    """
+    wanted = 2 * num_shards + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise invalid(
+            "the limit of open files",
+            f"{wanted} for {num_shards} shards",
+            hard,
+            f"Raise it with `ulimit -n {wanted}`, or pack the data into fewer shards",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def open_reader(view: View, share: Share, **options: Any) -> CellReader:

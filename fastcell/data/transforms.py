@@ -116,7 +116,7 @@ class DaliTransform:
     """DALI operators from cells to grey squares, `fastcell.ops.normalize` from there.
 
     On a GPU all work is put on the stream that is current when an instance is called, and nothing waits for the
-    device. What DALI lent to torch is kept until that stream has passed the normalisation.
+    device. What DALI lent is kept until that stream has passed the normalisation.
 
     With antialiasing the cell is low-pass filtered along its own axes to about the size it gets, then mapped. Without
     rotation, shift or scale that is what ``fused`` does, but for the outermost pixels, where DALI's filter repeats the
@@ -164,7 +164,7 @@ class DaliTransform:
         if stream is not None:
             while self._lent and self._lent[0][0].query():
                 self._lent.popleft()
-            self._lent.append((stream.record_event(), (output, grey)))
+            self._lent.append((stream.record_event(), (cells, output, grey)))
         return images
 
     def _build(self, cells: Cells) -> Any:

@@ -32,7 +32,9 @@ def _record(number: int, encoding: str, labelled: bool) -> Record:
     elif encoding != "npy":
         data = cv2.imencode(f".{encoding}", pixels)[1].tobytes()
     name = CLASSES[number % 3] if labelled else None
-    return Record(f"cell-{number:05d}.{encoding}", data, "raw" if encoding == "npy" else encoding[:3], name, um_per_px=0.25)
+    return Record(
+        f"cell-{number:05d}.{encoding}", data, "raw" if encoding == "npy" else encoding[:3], name, um_per_px=0.25
+    )
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.cli import LightningArgumentParser
 
 import fastcell
 from fastcell import environment
@@ -246,6 +247,19 @@ def test_hyperparameters_survive_weights_only(make_dataset: Make, tmp_path: Path
     values = torch.load(tmp_path / "values.pt", weights_only=True)
     assert values["augmentation"]["rotation_deg"] == 7
     assert values["image_size"] == 16
+
+
+def test_command_line_flags() -> None:
+    """Parsed as LightningCLI does."""
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(CellDataModule, "data")
+    flags = ["--data.subsample=100", "--data.augmentation.rotation_deg=20", "--data.fit=contain", "--data.seed=3"]
+    values = parser.parse_args(flags).data
+    assert (values.subsample, type(values.subsample)) == (100, int)
+    assert (values.augmentation.rotation_deg, values.augmentation.flip_vertical) == (20.0, True)
+    assert (values.fit, values.seed, values.path) == ("contain", 3, None)
+    assert parser.parse_args(["--data.subsample=0.5"]).data.subsample == 0.5
+    assert "micrometres per output pixel" in parser.format_help()
 
 
 DDP_SCRIPT = """

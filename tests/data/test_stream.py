@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fastcell.data.manifest import Manifest
 from fastcell.data.ranks import evaluation_share, training_share
-from fastcell.data.stream import CellReader, Cells, open_reader
+from fastcell.data.stream import CellReader, Cells, allow_open_files, open_reader
 from fastcell.data.views import View, ViewConfig, select
-from fastcell.errors import DataError
+from fastcell.errors import ArgumentError, DataError
 
 Make = Callable[..., Manifest]
 Tagged = Callable[[int], np.ndarray]
@@ -143,6 +147,49 @@ def test_a_shard_that_shrinks_is_named(make_dataset: Make, encoding: str) -> Non
     os.truncate(manifest.path / "shard-000001.tar", 3000)
     with pytest.raises(DataError, match="shard-000001.tar.*ends before it"):
         list(reader.epoch(0))
+
+
+@pytest.mark.parametrize("dali_alone", [False, True])
+def test_a_cell_that_cannot_be_decoded_though_unchanged(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, dali_alone: bool
+) -> None:
+    manifest = make_dataset(60)
+    row = manifest.table.slice(41, 1).to_pylist()[0]
+    garbage = bytes(row["bytes"])
+    overwrite(manifest.path / row["shard"], row["offset"], garbage)
+    hashes = manifest.table.column("byte_hash").to_pylist()
+    hashes[41] = blake2b(garbage, digest_size=16).digest()
+    index = manifest.table.schema.get_field_index("byte_hash")
+    table = manifest.table.set_column(index, "byte_hash", pa.array(hashes, pa.binary(16)))
+    if dali_alone:
+        monkeypatch.setattr("fastcell.data.culprit.decode", lambda *args: None)
+    reader = CellReader(select(replace(manifest, table=table), ViewConfig()), training_share(60, 8), shuffle=True)
+    message = "DALI cannot decode it .* Save the image as PNG" if dali_alone else "cannot be decoded .all bytes zero"
+    with pytest.raises(DataError, match=f"cell-00041.png': {message}"):
+        list(reader.epoch(0))
+
+
+def test_a_shard_that_goes_away_is_named(make_dataset: Make) -> None:
+    manifest = make_dataset(60)
+    reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8))
+    (manifest.path / "shard-000002.tar").unlink()
+    with pytest.raises(DataError, match="shard 'shard-000002.tar': cannot be read .No such file"):
+        list(reader.epoch(0))
+
+
+def test_the_limit_of_open_files_is_raised_or_named() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
+        allow_open_files(10)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600
+        allow_open_files(100)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 712
+        if hard != resource.RLIM_INFINITY:
+            with pytest.raises(ArgumentError, match=f"limit of open files must be .* {hard} shards, got {hard}"):
+                allow_open_files(hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_cell_of_another_size_is_refused(make_dataset: Make, tagged: Tagged) -> None:
