@@ -203,9 +203,7 @@ def _extra() -> str:
 
 _SERVES = "The CPU path does the same work"
 _INSTALL = "pip install 'fastcell[{extra}]', or ./run doctor in a checkout, which installs what this machine needs."
-_INSTALL_GPU = (
-    "pip install 'fastcell[cu13]' for a CUDA 13 driver, 'fastcell[cu12]' for 12, or ./run doctor."
-)
+_INSTALL_GPU = "pip install 'fastcell[cu13]' for a CUDA 13 driver, 'fastcell[cu12]' for 12, or ./run doctor."
 
 # name -> (probe, way out)
 PROBES: dict[str, tuple[Callable[[], str], str]] = {
