@@ -205,6 +205,7 @@ class CellDataModule(pl.LightningDataModule):
         view = self.view("train")
         assert view is not None
         share = training_share(len(view), self.batch_size, *self._rank())
+        trainer = self.trainer
         return CellLoader(
             view,
             share,
@@ -213,7 +214,7 @@ class CellDataModule(pl.LightningDataModule):
             shuffle=True,
             augmentation=self.augmentation,
             labels=self._labels(),
-            current_epoch=None if self.trainer is None else lambda: self.trainer.current_epoch,
+            current_epoch=None if trainer is None else lambda: trainer.current_epoch,
         )
 
     def val_dataloader(self) -> CellLoader | list[CellLoader]:

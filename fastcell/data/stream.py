@@ -221,7 +221,8 @@ class BlockReader(CellReader):
     def epoch(self, epoch: int) -> Iterator[Cells]:
         pipeline = self._reading_pipeline(epoch, 1, False, None)
         rng = np.random.default_rng([self.seed, epoch, 2, self.share.rank]) if self.shuffle else None
-        batch, pool, seen, left = self.share.batch, _Window(rng), [], len(self._blocks)
+        seen: list[np.ndarray] = []
+        batch, pool, left = self.share.batch, _Window(rng), len(self._blocks)
         last: Cells | None = None
         for _ in range(self.share.steps):
             while left and len(pool) < max(self.window or 0, batch):
@@ -272,7 +273,7 @@ class _Window:
         self._table = np.concatenate([self._table, np.stack([ids, addresses, heights, widths, serial])], axis=1)
 
     def draw(self, count: int, size: int, filler: Cells | None) -> Cells:
-        """Take `count` cells out and fill up to `size` with repeats of them, or of the batch before if there are none."""
+        """Take `count` cells out and fill up to `size` with repeats of them; with none, repeat the batch before."""
         if count == 0:
             assert filler is not None
             return filler

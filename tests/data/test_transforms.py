@@ -58,7 +58,7 @@ def test_normalisations_agree(make_dataset: Make, normalization: str) -> None:
 
 
 def test_antialias_without_augmentation_agrees(make_dataset: Make) -> None:
-    """Cells of at most 7 x 10 pixels into 8 x 8: some axes shrink. At its edge DALI repeats pixels, fused renormalises."""
+    """Cells of at most 7 x 10 pixels into 8 x 8: some axes shrink. DALI repeats the edge, fused does not."""
     manifest = make_dataset(40)
     fused, dali = both(manifest, Preprocessing(8, antialias=True), None)
     plain, _ = both(manifest, Preprocessing(8), None)
