@@ -27,8 +27,10 @@ SUM_RUN = 1024
 
 # NaN is a value here (fill: clamp to the border), so the compiler may not assume that there is none.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": FAST}
-INLINE = {**OPTIONS, "cache": False, "forceinline": True}
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
+INLINE = {**OPTIONS, "forceinline": True}
+# What Python calls is stored on disk, with all that it calls inside.
+ENTRY = {**OPTIONS, "cache": True}
 
 
 @intrinsic
@@ -547,14 +549,14 @@ def _normalize(source, mode, eps, out):  # type: ignore[no-untyped-def]
         out[i] = (F32(source[i]) - shift) * gain
 
 
-@njit(**OPTIONS)
+@njit(**ENTRY)
 def normalize_images(source, mode, eps, out):  # type: ignore[no-untyped-def]
     """Normalise every row of source (B, N) uint8 or float32 into out (B, N) float32, which may be `source`; N >= 1."""
     for b in range(source.shape[0]):
         _normalize(source[b], mode, eps, out[b])
 
 
-@njit(**OPTIONS)
+@njit(**ENTRY)
 def transform_range(  # type: ignore[no-untyped-def]
     addresses,
     heights,
@@ -574,7 +576,8 @@ def transform_range(  # type: ignore[no-untyped-def]
 ):
     """Transform cells begin..end of a batch; arguments as in `transform_cells`, all trusted.
 
-    out is float32 (B, S, S), flat_out the same memory as (B, S * S).
+    out is float32 (B, S, S), flat_out the same memory as (B, S * S). antialias is True or None: numba leaves out what
+    None rules out, so that the filters are compiled by those who use them.
     """
     size = out.shape[1]
     tap, weight = np.empty((6, size), np.uint32), np.empty((6, size), np.float32)
@@ -585,15 +588,17 @@ def transform_range(  # type: ignore[no-untyped-def]
         source = carray(_pointer(addresses[b]), (height * width,), np.uint8)
         matrix, image, flat = matrices[b], out[b], flat_out[b]
         plain = not (blur_sigma[b] > 0 or noise_std[b] > 0)
-        shrinks = math.hypot(matrix[0, 0], matrix[0, 1]) > 1.0 or math.hypot(matrix[1, 0], matrix[1, 1]) > 1.0
-        if antialias and shrinks:
-            _sample_filtered(source, height, width, matrix, fill[b], image, flat)
-        elif matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
+        filtered = False
+        if antialias is not None:  # noqa: SIM102  numba prunes this form only
+            if math.hypot(matrix[0, 0], matrix[0, 1]) > 1.0 or math.hypot(matrix[1, 0], matrix[1, 1]) > 1.0:
+                filtered = True
+                _sample_filtered(source, height, width, matrix, fill[b], image, flat)
+        if not filtered and matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
             fused = mode if plain and mode != MODE_STANDARDIZE else -1
             _sample_axis_aligned(source, height, width, matrix, fill[b], fused, eps, tap, weight, lines, sums, image)
             if fused >= 0:
                 continue
-        else:
+        elif not filtered:
             _sample_affine(source, height, width, matrix, 1.0, 1.0, fill[b], image)
         if blur_sigma[b] > 0:
             _blur(image, np.float64(blur_sigma[b]), lines)

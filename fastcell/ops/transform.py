@@ -146,7 +146,9 @@ def transform_cells(
     images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
 
     def run(begin: int, end: int) -> None:
-        _cell_kernels.transform_range(*columns_in, images, flat_images, number, bool(antialias), float(eps), begin, end)
+        _cell_kernels.transform_range(
+            *columns_in, images, flat_images, number, antialias or None, float(eps), begin, end
+        )
 
     if threads == 1 or count == 1:
         run(0, count)
