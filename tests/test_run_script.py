@@ -201,19 +201,30 @@ def test_no_driver_means_cpu(smi: str | None, run: Run, checkout: Path, bin_dir:
     assert log(checkout)[-1] == "python -m pip install --quiet --editable ROOT[cpu]"
 
 
-@pytest.mark.parametrize(("extra", "indexes"), [("cpu", ["cpu"]), ("cu12", ["cu128", "cu126"]), ("cu13", [])])
-def test_torch_comes_from_the_smallest_place_that_has_it(
-    extra: str, indexes: list[str], run: Run, checkout: Path
-) -> None:
-    done = run("fit", extra=extra, fails="--no-deps")  # neither a folder of wheels nor PyTorch's index is there
+@pytest.mark.parametrize(("extra", "asks_uv"), [("cpu", True), ("cu12", True), ("cu13", False)])
+def test_torch_comes_from_the_smallest_place_that_has_it(extra: str, asks_uv: bool, run: Run, checkout: Path) -> None:
+    done = run("fit", extra=extra, fails="--no-deps")  # no folder of wheels has it
     assert done.returncode == 5
-    installs = log(checkout)[1:]
-    assert installs[0].endswith("--no-index --no-deps torch>=2.11")
-    assert [line.split("/whl/")[1].split()[0] for line in installs[1:-2]] == indexes
-    assert installs[-2:] == [
-        "python -m pip install --quiet torch>=2.11",
-        f"python -m pip install --quiet --editable ROOT[{extra}]",
-    ]
+    installs = [line.removeprefix("python -m pip install --quiet ") for line in log(checkout)[1:]]
+    assert installs[0] == "--no-index --no-deps torch>=2.11"
+    assert installs[1:] == [*(["uv"] if asks_uv else []), "torch>=2.11", f"--editable ROOT[{extra}]"]
+
+
+@pytest.mark.parametrize(("extra", "backend"), [("cpu", "cpu"), ("cu12", "auto")])
+def test_pip_lets_uv_fetch_torch(extra: str, backend: str, run: Run, checkout: Path, tmp_path: Path) -> None:
+    """The package uv, which pip installs, knows PyTorch's builds; what follows goes through pip again."""
+    add_program(tmp_path, "uv", UV)
+    add_program(
+        checkout.parent / "bin",
+        "python3",
+        PYTHON.replace(
+            "*--editable*)", '*"quiet uv") cp "$(dirname "$LOG")/uv" "$(dirname "$0")/uv" ;;\n*--editable*)'
+        ),
+    )
+    assert run("fit", extra=extra, fails="--no-deps").returncode == 5
+    lines = log(checkout)
+    assert lines[-2].startswith(f"uv pip install --python ROOT/.venv/bin/python --torch-backend {backend} torch>=2.11")
+    assert lines[-1] == f"python -m pip install --quiet --editable ROOT[{extra}]"
 
 
 def test_uv_serves_where_it_is(run: Run, checkout: Path, bin_dir: Path) -> None:
