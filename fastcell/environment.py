@@ -41,6 +41,8 @@ _REMARKS = (
     r".*LightningCLI's args parameter is intended to run from within Python",
     r".*It is recommended to use `self\.log\(.*sync_dist=True\)`",  # the metrics reduce themselves
     r".*Trying to infer the `?batch_size`? from an ambiguous collection",
+    r".*Total length of `?\w+`? across ranks is zero",  # data with no validation part
+    r".*The dirpath has changed from .* therefore `best_model_score`",  # a resumed run gets a folder of its own
     r".*You defined a `?validation_step`? but have no `?val_dataloader`?",
     r".*was not set\. .*Lightning's default checkpoint",
     r".*[Cc]heckpointing enabled in a pipeline with external source",

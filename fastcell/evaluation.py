@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ def train(
         folder: the run folder, on rank 0; None elsewhere, and in a trial run (fast_dev_run), which leaves nothing.
         ckpt_path: checkpoint to go on from.
     """
+    _say(trainer, describe(trainer, model, data))
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
@@ -103,8 +106,8 @@ def predict(
 ) -> None:
     """Classifies every cell of the data set and writes the table; prints how many of each class."""
     gatherer = PredictionGatherer(out.parent)
-    trainer.callbacks.append(gatherer)
-    trainer.predict(model, datamodule=data, return_predictions=False)
+    with attached(trainer, gatherer):
+        trainer.predict(model, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
         table = _table(model, data, "predict", gatherer)
         write_table(out, table)
@@ -118,12 +121,9 @@ def score_part(
 ) -> tuple[PredictionGatherer, dict[str, Any]]:
     """Runs the model over a part and prints its scores on rank 0; the summary is empty on the others."""
     gatherer = PredictionGatherer(folder)
-    trainer.callbacks.append(gatherer)
-    try:
+    with attached(trainer, gatherer):
         run = trainer.test if part == "test" else trainer.validate
         run(model, datamodule=data, verbose=False)
-    finally:
-        trainer.callbacks.remove(gatherer)
     if not trainer.is_global_zero:
         return gatherer, {}
     names = data.manifest.column("class")[gatherer.cell_ids]
@@ -137,6 +137,31 @@ def score_part(
     )
     print(f"\n{part} part, {len(labels):,} cells\n\n{format_table(summary)}", flush=True)
     return gatherer, summary
+
+
+@contextmanager
+def attached(trainer: pl.Trainer, callback: pl.Callback) -> Iterator[None]:
+    """Has `trainer` call `callback` inside the block."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(callback)
+    try:
+        yield
+    finally:
+        callbacks.remove(callback)
+
+
+def describe(trainer: pl.Trainer, model: CellClassifier, data: CellDataModule) -> str:
+    """What is trained on what, in two lines."""
+    sides = data.manifest.split(data.hparams["split_name"])
+    cells = ", ".join(f"{part} {np.count_nonzero(sides == part):,}" for part in ("train", "valid", "test"))
+    kind = "synthetic cells" if data.info.synthetic else "cells"
+    weights = sum(parameter.numel() for parameter in model.network.parameters())
+    size = model.preprocessing["image_size"]
+    return (
+        f"{data.path}: {kind}, {len(data.classes)} classes; {cells}\n"
+        f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
+        f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
+    )
 
 
 def has_part(data: CellDataModule, part: str) -> bool:

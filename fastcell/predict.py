@@ -42,7 +42,10 @@ class PredictionGatherer(pl.Callback):
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         self._parts.append(outputs)
 
-    on_validation_batch_end = on_test_batch_end
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        self._parts.append(outputs)
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         self._parts.append(outputs)
@@ -50,7 +53,8 @@ class PredictionGatherer(pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._gather(trainer)
 
-    on_validation_epoch_end = on_test_epoch_end
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._gather(trainer)
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._gather(trainer)
@@ -109,7 +113,7 @@ def prediction_table(
     columns["confidence"] = pa.array(chances.max(axis=1, initial=-np.inf), pa.float32(), mask=~found)
     for index, name in enumerate(classes):
         columns[f"p_{name}"] = pa.array(chances[:, index], mask=~found)
-    columns["reason"] = pa.array(np.where(found, None, NOT_READ), pa.string())
+    columns["reason"] = pa.array([None if there else NOT_READ for there in found.tolist()], pa.string())
     table = pa.table(columns)
     if not quarantined:
         return table

@@ -99,9 +99,13 @@ class EpochLines(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.monotonic()
-        if not trainer.is_global_zero or (now - self._last < LINE_EVERY_S and not trainer.should_stop):
-            return
-        self._last = now
+        if trainer.is_global_zero and (
+            now - self._last >= LINE_EVERY_S or trainer.current_epoch + 1 == trainer.max_epochs
+        ):
+            self._last = now
+            self._print(trainer, pl_module)
+
+    def _print(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = "  ".join(f"{name} {value}" for name, value in readings(trainer, pl_module).items())
         epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         place = f"epoch {trainer.current_epoch + 1}{epochs}  step {trainer.global_step}"

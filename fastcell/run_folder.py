@@ -90,6 +90,8 @@ class CurveLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.rows.setdefault(int(step or 0), {}).update(metrics)
+        if "valid_loss" in metrics:  # rare enough to keep the file up to date while the run goes on
+            self.save()
 
     @rank_zero_only
     def save(self) -> None:

@@ -102,7 +102,9 @@ class FastcellCLI(LightningCLI):
             parser.add_argument("--preset", type=Literal[PRESETS], default=PRESETS[0], help="packaged settings")
             parser.add_argument("--runs", type=str, default="runs", help="folder that gets the run folder")
             parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint of a run to go on from")
-            parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+            parser.link_arguments(
+                ("data.classes", "data.path"), "model.classes", compute_fn=_classes_of, apply_on="instantiate"
+            )
             parser.link_arguments(
                 "data.preprocessing", "model.preprocessing", compute_fn=Preprocessing.to_dict, apply_on="instantiate"
             )
@@ -119,7 +121,10 @@ class FastcellCLI(LightningCLI):
         if self.command == "fit":
             if self.config.ckpt_path is not None:
                 read_checkpoint(self.config.ckpt_path)
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:  # jsonargparse wraps what a link's function raises
+                raise (error.__cause__ if isinstance(error.__cause__, ArgumentError) else error) from None
             return
         self.out = None if self.config.out is None else check_output(self.config.out)
         self.model = load_classifier(self.config.ckpt_path)
@@ -143,10 +148,10 @@ class FastcellCLI(LightningCLI):
         names = ("accelerator", "precision", "deterministic", "enable_progress_bar")
         kwargs = {**{name: settings[name] for name in names}, **kwargs}
         self.folder: Path | None = None
-        if self.command != "fit":
+        if self.command != "fit" or settings.fast_dev_run:
             kwargs.update(logger=False, enable_checkpointing=False)
-        elif not settings.fast_dev_run:
-            if rank_zero_only.rank == 0:
+        else:
+            if _is_rank_zero():
                 self.folder = self._make_run_folder()
             if settings.logger in (None, True):
                 kwargs["logger"] = CurveLogger(self.folder) if self.folder is not None else False
@@ -159,6 +164,7 @@ class FastcellCLI(LightningCLI):
             if self.command == "fit":
                 train(self.trainer, self.model, self.datamodule, self.throughput, self.folder, self.config.ckpt_path)
             elif self.command == "predict":
+                assert self.out is not None  # required
                 predict(self.trainer, self.model, self.datamodule, self.throughput, self.out)
             else:
                 part = "valid" if self.command == "validate" else "test"
@@ -173,7 +179,7 @@ class FastcellCLI(LightningCLI):
 
     def _make_run_folder(self) -> Path:
         folder = create_run_folder(Path(self.config.runs), self.config.preset)
-        write_text(folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
+        write_text(folder / "config.yaml", self.parser.dump(self.config, skip_unset=False))
         environment_now = {**doctor.report(probe=False), "torch_threads": torch.get_num_threads()}
         write_json(folder / "environment.json", environment_now)
         return folder
@@ -185,6 +191,16 @@ class FastcellCLI(LightningCLI):
         return ModelCheckpoint(filename="last", **place)
 
 
+def _classes_of(classes: list[str], path: str) -> list[str]:
+    """The class names that training needs. Raises ArgumentError where the data have none."""
+    if not classes:
+        raise ArgumentError(
+            f"{path} must have labels to train on, got none. Pack it with a --pattern that has {{class}}; "
+            "fastcell predict takes data without labels."
+        )
+    return classes
+
+
 def _fill_in(settings: Any) -> None:
     """Puts what suits the machine where the trainer's settings are open."""
     if settings.accelerator == "auto":
@@ -194,7 +210,13 @@ def _fill_in(settings: Any) -> None:
         settings.precision = "32-true" if on_cpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     if settings.deterministic is None:
         settings.deterministic = on_cpu
-    torch.utils.deterministic.fill_uninitialized_memory = False  # an aid to find bugs that costs bandwidth
+    # An aid to find bugs that costs bandwidth; torch makes its module out of this one's class.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _is_rank_zero() -> bool:
+    """Whether this process is rank 0, from the launcher's variables: there is no trainer yet that knows."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
 def _is_terminal() -> bool:

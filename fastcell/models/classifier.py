@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -207,16 +208,21 @@ class CellClassifier(pl.LightningModule):
         scores = self.train_scores.compute()
         self.train_scores.reset()
         self.last_scores = {name: float(scores[name]) for name in ("loss", "accuracy")}
-        if self.logger is not None:
-            values = {f"train_{name}": value for name, value in self.last_scores.items()}
-            rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-            self.logger.log_metrics({**values, "learning_rate": rate}, step=self.trainer.global_step)
+        rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self._to_logger({**{f"train_{name}": value for name, value in self.last_scores.items()}, "learning_rate": rate})
 
     def _log_evaluation(self, part: str) -> None:
         scores = self.eval_scores.compute()
         self.eval_scores.reset()
         self.evaluated_confusion = scores.pop("confusion")
-        self.log_dict({f"{part}_{name}": value for name, value in scores.items()})
+        named = {f"{part}_{name}": value for name, value in scores.items()}
+        self.log_dict(named, logger=False)
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._to_logger({name: float(value) for name, value in named.items()})
+
+    def _to_logger(self, values: dict[str, float]) -> None:
+        if self.logger is not None:
+            self.logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step=self.trainer.global_step)
 
     def _num_ranks(self) -> int:
         return self.trainer.world_size if self._trainer is not None else 1

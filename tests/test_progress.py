@@ -1,0 +1,54 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fastcell import progress
+from fastcell.progress import EpochLines, Throughput
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(time=100.0)
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now.time)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now.time)
+    return now
+
+
+def test_rate_counts_cells_of_all_ranks_and_leaves_out_validation(clock):
+    trainer, batch = SimpleNamespace(world_size=2), SimpleNamespace(images=torch.zeros(32, 1, 8, 8))
+    throughput = Throughput()
+    assert throughput.rate("train") == 0
+    throughput.on_train_epoch_start(trainer, None)
+    clock.time += 2
+    throughput.on_train_batch_end(trainer, None, None, batch, 0)
+    throughput.on_validation_epoch_start(trainer, None)
+    clock.time += 10
+    throughput.on_validation_batch_end(trainer, None, None, batch, 0)
+    throughput.on_validation_end(trainer, None)
+    clock.time += 2
+    throughput.on_train_batch_end(trainer, None, None, batch, 1)
+    assert throughput.rate("train") == pytest.approx(128 / 4)
+    assert throughput.rate("validate") == pytest.approx(64 / 10)
+
+
+def test_lines_come_at_most_once_a_second(clock, capsys):
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        should_stop=False,
+        max_epochs=3,
+        current_epoch=0,
+        global_step=7,
+        callback_metrics={"valid_loss": torch.tensor(0.25), "valid_accuracy": torch.tensor(0.5)},
+    )
+    lines = EpochLines(Throughput())
+    lines.on_train_epoch_end(trainer, None)
+    clock.time += 0.5
+    lines.on_train_epoch_end(trainer, None)
+    assert capsys.readouterr().out == "epoch 1/3  step 7  valid loss 0.250  valid accuracy 0.500  0 cells/s\n"
+    clock.time += 1
+    lines.on_train_epoch_end(trainer, None)
+    assert capsys.readouterr().out.count("\n") == 1
+    trainer.current_epoch = 2
+    lines.on_train_epoch_end(trainer, None)  # the last one is never left out
+    assert capsys.readouterr().out.startswith("epoch 3/3")
