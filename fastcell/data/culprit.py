@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -12,27 +13,8 @@ from fastcell.data.decode import BadCell, decode
 from fastcell.data.manifest import Manifest
 from fastcell.errors import DataError
 
-_COLUMNS = ["key", "shard", "offset", "bytes", "encoding", "depth", "height", "width", "byte_hash", "block"]
+_COLUMNS = ["key", "shard", "offset", "bytes", "encoding", "byte_hash", "block"]
 _CHANGED = "The shard is not as it was packed: pack the data again, or restore the file from its copy."
-
-
-def decode_stored(manifest: Manifest, stored: np.ndarray, cell_id: int) -> np.ndarray:
-    """Decode the stored bytes of a cell as the manifest describes it.
-
-    Args:
-        manifest: that has the cell.
-        stored: (bytes,) uint8.
-        cell_id: row of the manifest.
-
-    Returns:
-        (H, W) uint8 grey pixels.
-
-    Raises:
-        BadCell: they cannot be decoded.
-    """
-    row = manifest.table.slice(int(cell_id), 1)
-    encoding = row.column("encoding")[0].as_py()
-    return decode(stored.tobytes(), encoding, _window(manifest)).pixels
 
 
 def bad_cell_error(
@@ -53,10 +35,9 @@ def bad_cell_error(
     Returns:
         The error to raise: with shard and key where they were found.
     """
-    table = manifest.table.select(_COLUMNS).take(np.unique(rows))
-    cells = table.to_pylist()
+    rows = np.unique(rows)
     shard: _Shard | None = None
-    for cell in cells:
+    for cell in _cells(manifest, rows):
         if shard is None or cell["shard"] != shard.name:
             if shard is not None:
                 shard.close()
@@ -68,7 +49,7 @@ def bad_cell_error(
         if blake2b(stored, digest_size=16).digest() != cell["byte_hash"]:
             what = "ends before it" if len(stored) < cell["bytes"] else "holds other bytes than were packed"
             return DataError(f"the shard {what}. {_CHANGED}", cell["shard"], cell["key"])
-    return _undecodable(manifest, cells, decoded_by_dali, device_id) or DataError(
+    return _undecodable(manifest, rows, decoded_by_dali, device_id) or DataError(
         f"reading {manifest.path} failed, though every cell is as it was packed: {_first_line(error)}. "
         "Look at the machine (memory, disk); `fastcell doctor` prints what is installed."
     )
@@ -90,17 +71,18 @@ class _Shard:
 
 
 def _undecodable(
-    manifest: Manifest, cells: list[dict[str, Any]], decoded_by_dali: bool, device_id: int | None
+    manifest: Manifest, rows: np.ndarray, decoded_by_dali: bool, device_id: int | None
 ) -> DataError | None:
     pipeline = _dali.decoding_pipeline(device_id) if decoded_by_dali else None
-    for cell in cells:
+    window = None if manifest.info.window is None else (manifest.info.window[0], manifest.info.window[1])
+    for cell in _cells(manifest, rows):
         if cell["block"] >= 0:
             continue
         shard = _Shard(manifest, cell["shard"])
         stored = shard.read(cell["offset"], cell["bytes"])
         shard.close()
         try:
-            decode(stored, cell["encoding"], _window(manifest))
+            decode(stored, cell["encoding"], window)
         except BadCell as bad:
             return DataError(
                 f"cannot be decoded ({bad.reason}), though it could when it was packed. Pack the data again.",
@@ -120,9 +102,10 @@ def _undecodable(
     return None
 
 
-def _window(manifest: Manifest) -> tuple[float, float] | None:
-    window = manifest.info.window
-    return None if window is None else (window[0], window[1])
+def _cells(manifest: Manifest, rows: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Rows of the manifest, a few thousand in memory at a time."""
+    for begin in range(0, len(rows), 4096):
+        yield from manifest.table.select(_COLUMNS).take(rows[begin : begin + 4096]).to_pylist()
 
 
 def _first_line(error: Exception) -> str:

@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastcell.data import _dali
 from fastcell.data.blocks import read_block
-from fastcell.data.culprit import bad_cell_error, decode_stored
-from fastcell.data.decode import BadCell
+from fastcell.data.culprit import bad_cell_error
+from fastcell.data.decode import ENCODINGS, BadCell, decode
 from fastcell.data.index_files import write_index_files
 from fastcell.data.ranks import Share
 from fastcell.data.views import View
@@ -101,6 +103,8 @@ class CellReader:
         if len(self.rows) == 0:  # more ranks than rows: read a cell to pad with
             self.rows = view.rows[:1]
         self.window = min(initial_fill or DEFAULT_INITIAL_FILL, len(self.rows)) if shuffle else None
+        levels = self.manifest.info.window
+        self._grey_window = None if levels is None else (levels[0], levels[1])
         self._heights = self.manifest.column("height").astype(np.int32)
         self._widths = self.manifest.column("width").astype(np.int32)
         folder = tempfile.mkdtemp(prefix="fastcell-index-")
@@ -111,10 +115,12 @@ class CellReader:
         self._files = [
             (str(file.shard_path), str(file.index_path)) for file in write_index_files(self.manifest, self.rows, folder)
         ]
-        encodings = self.manifest.column("encoding")[self.rows]
+        column = self.manifest.table.column("encoding")
+        self._encodings = pc.index_in(column, value_set=pa.array(ENCODINGS)).to_numpy().astype(np.int8)
+        plain = np.isin(self._encodings[self.rows], [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
         deep = self.manifest.column("depth")[self.rows] > 8
-        self.decoded_by_dali = not deep.any() and bool(np.isin(encodings.astype(str), _DALI_ENCODINGS).all())
-        self._record_bytes = int(min(self.manifest.column("bytes")[self.rows].max(), _MAX_RECORD_BYTES))
+        self.decoded_by_dali = bool(plain.all() and not deep.any())
+        self._record_bytes = int(min(np.quantile(self.manifest.column("bytes")[self.rows], 0.99), _MAX_RECORD_BYTES))
 
     def close(self) -> None:
         """Remove the index files; no epoch can be read any more."""
@@ -184,7 +190,8 @@ class CellReader:
 
     def _decode_one(self, stored: Any, cell_id: int) -> np.ndarray:
         try:
-            return decode_stored(self.manifest, np.asarray(stored), cell_id)[:, :, None]
+            encoding = ENCODINGS[self._encodings[cell_id]]
+            return decode(np.asarray(stored).tobytes(), encoding, self._grey_window).pixels[:, :, None]
         except BadCell as bad:
             raise bad_cell_error(self.manifest, np.array([cell_id]), bad, False, None) from None
 

@@ -275,7 +275,7 @@ if __name__ == "__main__":
     fit = trainer(devices=2, strategy="ddp", max_epochs=2)
     fit.fit(model, datamodule=module)
     with open({out!r} + f".{{fit.global_rank}}", "w") as file:
-        json.dump({{"seen": model.seen, "steps": model.steps, "weight": float(model.weight)}}, file)
+        json.dump({{"seen": model.seen, "steps": model.steps, "weight": model.weight.item()}}, file)
 """
 
 
@@ -296,6 +296,20 @@ def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Pat
             parts = [{cell for at, cells in rank["seen"][part] if at == epoch for cell in cells} for rank in ranks]
             assert parts[0].isdisjoint(parts[1])
             assert parts[0] | parts[1] == set(rows)
+
+
+def test_small_real_cells_of_donors_train_in_each_fit(real_data: Path, tmp_path: Path) -> None:
+    """T cells of 18 pixels and more, four donors; no donor on two sides."""
+    manifest = pack(real_data / "tcell", tmp_path / "tcell", pattern="{group}/{class}/{name}", jobs=1)
+    sides, groups = manifest.split(), manifest.groups
+    assert groups is not None
+    for fit in ("stretch", "contain", "scale"):
+        model = Recorder()
+        trainer().fit(model, datamodule=data(manifest, fit=fit, batch_size=64, eval_batch_size=64))
+        trainer().test(model, datamodule=data(manifest, fit=fit, eval_batch_size=64), verbose=False)
+        assert sorted(model.epoch("train", 0)) == np.flatnonzero(sides == "train").tolist()
+        assert model.epoch("test", 0) == np.flatnonzero(sides == "test").tolist()
+        assert set(groups[model.epoch("train", 0)]).isdisjoint(groups[model.epoch("test", 0)])
 
 
 @pytest.mark.parametrize("fit", ["stretch", "contain", "scale"])

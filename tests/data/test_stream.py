@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 
 from fastcell.data.manifest import Manifest
+from fastcell.data.pack import pack
 from fastcell.data.ranks import evaluation_share, training_share
+from fastcell.data.records import measure
 from fastcell.data.stream import CellReader, Cells, allow_open_files, open_reader
 from fastcell.data.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
@@ -49,6 +51,23 @@ def test_pixels_belong_to_their_id(make_dataset: Make, tagged: Tagged, layout: s
             assert address == np.asarray(cells.pixels[slot]).__array_interface__["data"][0]
         np.testing.assert_array_equal(cells.heights, view.manifest.column("height")[cells.cell_ids])
     assert seen == 64
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+@pytest.mark.parametrize(("name", "pattern"), [("atom-samples", "{class}_{name}"), ("tcell", "{group}/{class}/{name}")])
+def test_real_cells_have_the_pixels_that_were_packed(
+    real_data: Path, tmp_path: Path, name: str, pattern: str, layout: str
+) -> None:
+    """Ragged JPEG and PNG cells: what the stream decodes has the hash that packing took."""
+    manifest = pack(real_data / name, tmp_path / name, pattern=pattern, layout=layout, jobs=1)
+    hashes = manifest.table.column("pixel_hash").to_pylist()
+    share = training_share(len(manifest), 64)
+    seen = np.zeros(len(manifest), int)
+    for step, cells in enumerate(open_reader(select(manifest, ViewConfig()), share, shuffle=True, threads=2).epoch(1)):
+        seen[cells.cell_ids[: share.num_real(step)]] += 1
+        for cell_id, pixels in zip(cells.cell_ids.tolist(), as_arrays(cells), strict=True):
+            assert measure(np.ascontiguousarray(pixels))[0] == hashes[cell_id]
+    assert (seen == 1).all()
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
