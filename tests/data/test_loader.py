@@ -128,3 +128,23 @@ def test_a_bad_cell_reaches_the_user_by_name(make_dataset: Make) -> None:
 
 def num_native_threads() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", ["cell", "block"])
+@pytest.mark.parametrize("encoding", ["png", "npy"])
+def test_a_gpu_gives_the_batches_of_the_cpu(make_dataset: Make, layout: str, encoding: str) -> None:
+    """Geometry and noise-free augmentation alike; the tolerance is that of DALI's float32 coordinates."""
+    view = select(make_dataset(100, layout=layout, encoding=encoding), ViewConfig())
+    quiet = Augmentation(noise_probability=0.0)
+    batches = []
+    for device in (torch.device("cpu"), torch.device("cuda", 0)):
+        config = StreamConfig(seed=3, device=device, initial_fill=32)
+        loader = CellLoader(view, training_share(100, 16), Preprocessing(32), config, shuffle=True, augmentation=quiet)
+        batches.append(list(loader))
+    for here, there in zip(*batches, strict=True):
+        assert {tensor.device.type for tensor in there} == {"cuda"}
+        assert torch.equal(here.cell_ids, there.cell_ids.cpu())
+        assert torch.equal(here.labels, there.labels.cpu())
+        assert torch.equal(here.weight, there.weight.cpu())
+        np.testing.assert_allclose(there.images.cpu().numpy(), here.images.numpy(), atol=1e-3)
