@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ Make = Callable[..., Manifest]
 SMALL = Preprocessing(16, normalization="subtract")
 
 
-def training_loader(manifest: Manifest, batch_size: int = 16, rank: int = 0, num_ranks: int = 1, **options: object):
+def training_loader(
+    manifest: Manifest, batch_size: int = 16, rank: int = 0, num_ranks: int = 1, **options: Any
+) -> CellLoader:
     view = select(manifest, ViewConfig("train"))
     share = training_share(len(view), batch_size, rank, num_ranks)
     config = StreamConfig(seed=1, initial_fill=32)
