@@ -88,6 +88,19 @@ def test_class_weights_by_hand():
     assert found == pytest.approx(float(((losses * weight).sum() / weight.sum()).detach()), rel=1e-6)
 
 
+def test_ranks_average_to_the_weighted_mean_of_the_global_batch(monkeypatch):
+    model = make_model().eval()  # evaluation: batch norm per rank is another matter
+    batch = make_batch()
+    weight = torch.ones(12)
+    weight[[0, 1, 2, 3, 7]] = 0  # the ranks count 2 and 5 cells
+    whole = model.training_step(batch._replace(weight=weight), 0)
+    monkeypatch.setattr(model, "_num_ranks", lambda: 2)
+    monkeypatch.setattr(model, "_sum_over_ranks", lambda value: weight.sum())
+    parts = [Batch(*(column[rows] for column in batch._replace(weight=weight))) for rows in (slice(0, 6), slice(6, 12))]
+    losses = [model.training_step(part, 0) for part in parts]
+    assert float(sum(losses).detach()) / 2 == pytest.approx(float(whole.detach()), rel=1e-6)
+
+
 def test_learns_a_separable_set_and_scores_it(tmp_path):
     model = make_model(learning_rate=3e-3)
     trainer = fit(model, tmp_path, valid=Batches(make_batch(9)), max_steps=-1, max_epochs=12)

@@ -63,7 +63,7 @@ def test_kaiming_start_values():
 
 def test_unknown_name_lists_what_there_is(monkeypatch):
     monkeypatch.setattr(registry, "_has_timm", lambda: False)
-    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao; with timm installed"):
+    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, cellresnet, gao; with timm installed"):
         create("resnet18", 4)
 
 
