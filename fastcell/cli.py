@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-from fastcell import __version__
+from fastcell import __version__, environment
 from fastcell.errors import FastcellError
 
 
@@ -105,6 +105,7 @@ def _run(args: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"Did you mean 'fastcell {near[0]}'?" if near else "'fastcell --help' lists them."
         return _fail(f"COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {hint}", 2)
+    environment.limit_spinning()
     module_name, function_name = command.target.split(":")
     function = cast(Callable[[list[str]], int], getattr(importlib.import_module(module_name), function_name))
     status = function([name, *rest] if command.takes_name else rest)

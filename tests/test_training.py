@@ -291,6 +291,18 @@ def test_help(command, capsys):
     assert ("--out" in text) == (command != "fit")
 
 
+def test_commands_keep_openmp_from_spinning(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    assert os.environ["GOMP_SPINCOUNT"] == "5"
+
+
 @pytest.mark.slow
 def test_two_processes_predict_and_score_as_one(run_folder, data, tmp_path):
     checkpoint = run_folder / "best.ckpt"
