@@ -38,12 +38,10 @@ class ResidualBlock(nn.Module):
 
 
 class CellResNet(nn.Module):
-    """Residual network of six blocks in three stages of 24, 48 and 96 maps, 0.3 M parameters.
+    """Residual network of six blocks in three stages of 24, 48 and 96 maps, 0.4 M parameters.
 
-    The input is batch-normalised first, since an image divided by its mean lies near 1 with little contrast. Then come
-    a 5 x 5 convolution with stride 2, the stages, the mean over the image, dropout, and one output per class. It is
-    meant for sides of 48 to 128 pixels; what matters is that 32 x 32 places or so are left behind the first
-    convolution.
+    A 5 x 5 convolution with stride 2, the stages, the mean over the image, dropout, one output per class. It is meant
+    for sides of 48 to 128 pixels; what matters is that some 32 x 32 places are left behind the first convolution.
 
     Takes images (B, 1, H, W), floating point; returns logits (B, K).
     """
@@ -51,7 +49,6 @@ class CellResNet(nn.Module):
     def __init__(self, num_classes: int, init: str = "kaiming") -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.BatchNorm2d(1),
             nn.Conv2d(1, WIDTHS[0], STEM_KERNEL, stride=2, padding=STEM_KERNEL // 2, bias=False),
             nn.BatchNorm2d(WIDTHS[0]),
             nn.ReLU(),

@@ -48,6 +48,8 @@ class CellClassifier(pl.LightningModule):
 
     Args:
         network: name in `fastcell.models.registry`.
+        input_norm: normalise the input over the batch first (no parameters): an image divided by its mean lies near 1
+            with little contrast, which slows training.
         init: start values of the weights: kaiming, or paper (truncated normal, standard deviation 0.1).
         loss: cross_entropy, mse or sigmoid, on logits.
         label_smoothing: share of the target spread evenly over the classes, 0 to 1.
@@ -71,6 +73,7 @@ class CellClassifier(pl.LightningModule):
     def __init__(
         self,
         network: str = "cellnet",
+        input_norm: bool = False,
         init: Init = "kaiming",
         loss: LossName = "cross_entropy",
         label_smoothing: float = 0.0,
@@ -104,6 +107,8 @@ class CellClassifier(pl.LightningModule):
 
         num_classes = len(self.classes)
         self.network = create(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
+        if input_norm:  # with parameters it would ask the first convolution for the gradient of its input
+            self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = _average_of(self.network, ema_decay)

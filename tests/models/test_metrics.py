@@ -1,11 +1,12 @@
 import math
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from fastcell.models.metrics import RunningScores, accuracy, balanced_accuracy, batch_confusion
 
@@ -49,7 +50,9 @@ def _score_on_rank(rank: int, folder: str) -> None:
 
 
 def test_scores_are_exact_over_two_ranks(tmp_path):
-    mp.start_processes(_score_on_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    # new interpreters: a fork of one whose OpenMP threads have run would hang
+    ranks = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
     single = RunningScores(3)
     single.update(LOGITS, LABELS, LOSSES, WEIGHT)
     for rank in range(2):
@@ -57,3 +60,7 @@ def test_scores_are_exact_over_two_ranks(tmp_path):
         assert {name: value.tolist() for name, value in found.items()} == {
             name: value.tolist() for name, value in single.compute().items()
         }
+
+
+if __name__ == "__main__":
+    _score_on_rank(int(sys.argv[1]), sys.argv[2])
