@@ -9,8 +9,12 @@ import difflib
 import errno
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple, cast
 
 from fastcell import __version__, environment
@@ -37,6 +41,11 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("classify cells: one row per cell, in order", "fastcell.training:main", takes_name=True),
     "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.doctor:main"),
 }
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler or a container sends it: ends like an interrupt, with unfinished files removed."""
+
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -69,13 +78,15 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 when all went well, 2 for an error the user can mend, 3 for a ``--strict`` failure,
-        130 after an interrupt, 141 when the reader of the output went away.
+        130 after an interrupt, 143 when terminated, 141 when the reader of the output went away.
     """
     args = sys.argv[1:] if argv is None else argv
     try:
         return _run(args)
     except FastcellError as error:
         return _fail(str(error), error.exit_code)
+    except _Terminated:
+        return _fail("terminated.", 143)
     except KeyboardInterrupt:
         return _fail("interrupted.", 130)
     except BrokenPipeError:
@@ -108,9 +119,30 @@ def _run(args: list[str]) -> int:
     environment.limit_spinning()
     module_name, function_name = command.target.split(":")
     function = cast(Callable[[list[str]], int], getattr(importlib.import_module(module_name), function_name))
-    status = function([name, *rest] if command.takes_name else rest)
+    if command.takes_name:  # Lightning sees to signals itself
+        status = function([name, *rest])
+    else:
+        with _termination_raised():
+            status = function(rest)
     sys.stdout.flush()
     return status
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """SIGTERM raises in here, so that what a failure removes is removed and workers end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _explain(error: OSError) -> str | None:

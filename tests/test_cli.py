@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -182,3 +184,22 @@ def test_lazy_names_resolve_and_unknown_ones_do_not() -> None:
     assert "CellDataModule" in dir(fastcell)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         fastcell.nonsense  # noqa: B018
+
+
+def test_termination_ends_like_an_interrupt(
+    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(argv: list[str]) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            (tmp_path / "removed").touch()
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    command(work)
+    assert cli.main(["probe"]) == 143
+    assert capsys.readouterr().err == "fastcell: error: terminated.\n"
+    assert (tmp_path / "removed").exists()
+    assert signal.getsignal(signal.SIGTERM) is before

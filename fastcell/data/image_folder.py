@@ -25,7 +25,8 @@ class Pattern:
 
     Fields: `{class}`, `{group}`, `{collection}`, each at most once, and `{name}`, once. A field matches within one
     folder or file name and ends at the first place where the rest fits (`{class}_{name}` ends at the first `_`). `*`
-    matches any text within one name, `**/` any number of folders. Without `{class}` the cells are unlabelled.
+    matches any text within one name, `**/` any number of folders. So `{class}_{name}` reads `S_phase_01.png` as class
+    `S`; class names with `_` need class folders. Without `{class}` the cells are unlabelled.
     """
 
     def __init__(self, text: str) -> None:
@@ -84,7 +85,11 @@ class ImageFolder:
         keys, notes = find_images(self.root)
         if not keys:
             kinds = " ".join(sorted(ENCODINGS))
-            raise DataError(f"{self.root} must hold images ({kinds}), got none. {' '.join(notes)}".rstrip())
+            left_out = "".join(f" {note}" for note in notes)
+            raise DataError(
+                f"{self.root} must hold images ({kinds}), got none.{left_out} Check the path, or save the "
+                "images as one of these kinds."
+            )
         pattern = Pattern(self.pattern or DEFAULT_PATTERN)
         items = []
         for key in keys:
@@ -126,11 +131,15 @@ def find_images(root: Path) -> tuple[list[str], list[str]]:
 
 
 def _walk(root: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
-    """(name, key) of every file below root, links followed, hidden folders as one entry."""
+    """(name, key) of every file below root, links followed, hidden folders as one entry.
+
+    Pipes, sockets and devices are passed over: reading one may wait for ever.
+    """
     with os.scandir(root / prefix) as entries:
         for entry in entries:
             if not entry.is_dir() or entry.name.startswith("."):
-                yield entry.name, prefix + entry.name
+                if entry.is_file() or entry.is_dir() or not Path(entry).exists():  # the last: a broken link
+                    yield entry.name, prefix + entry.name
                 continue
             status = entry.stat()
             identity = (status.st_dev, status.st_ino)

@@ -115,10 +115,10 @@ def pack(
     say = _printer(verbose)
     source = open_source(src, pattern)
     say(f"reading {source.describe()}")
-    with _explained(f"{out} cannot be written"), staging(out) as folder:
-        with _explained(f"{src} cannot be read"):
+    with explained(f"{out} cannot be written"), staging(out) as folder:
+        with explained(f"{src} cannot be read"):
             listing = source.scan()
-        say(f"found {len(listing.items):,} images, {len(listing.classes)} classes")
+        say(f"found {_counted(len(listing.items), 'image')}, {_counted(len(listing.classes), 'class', 'es')}")
         for note in listing.notes:
             say(f"note: {note}")
         splits = _sides(listing, split or SplitOptions())
@@ -194,7 +194,8 @@ def _parser() -> argparse.ArgumentParser:
         "--pattern",
         metavar="P",
         help="where class, group and collection stand in a path, e.g. '{group}/{class}/{name}' or '{class}_{name}'; "
-        "'{name}' for an unlabelled folder (default: {class}/{name})",
+        "'{name}' for an unlabelled folder (default: {class}/{name}). A field ends at the first place where the rest "
+        "fits: '{class}_{name}' reads S_phase_01.png as class S",
     )
     parser.add_argument(
         "--layout", choices=LAYOUTS, default="cell", help="one cell or one block of raw cells per record"
@@ -323,8 +324,8 @@ def _refuse_bad(results: list[ShardResult], rejected: pa.Table) -> None:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn what the file system refuses into a message with the way out."""
+def explained(what: str) -> Iterator[None]:
+    """Context that turns what the file system refuses into a `DataError`: `what`, the reason, and the way out."""
     try:
         yield
     except BrokenPipeError:  # nobody reads what we print
@@ -335,6 +336,10 @@ def _explained(what: str) -> Iterator[None]:
             f"{what}: {error.strerror or error}{where}. Nothing was made. Free some space, change the rights, or name "
             "another place."
         ) from error
+
+
+def _counted(num: int, what: str, plural: str = "s") -> str:
+    return f"{num:,} {what}{'' if num == 1 else plural}"
 
 
 def _printer(verbose: bool) -> Callable[[str], None]:

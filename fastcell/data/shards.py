@@ -7,6 +7,7 @@ no owner, so the same cells give the same bytes.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -244,13 +245,13 @@ def fill_info(info: DatasetInfo, results: Sequence[ShardResult], table: pa.Table
 
 
 def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
-    """`412 bad: truncated 400, empty file 12`; the `most` commonest reasons of a quarantine table."""
+    """`412 bad: truncated (400), empty file (12)`; the `most` commonest reasons of a quarantine table."""
     if not quarantine.num_rows:
         return "none found"
     counts = Counter(quarantine.column("reason").to_pylist()).most_common()
-    listed = ", ".join(f"{reason} {count:,}" for reason, count in counts[:most])
+    listed = ", ".join(f"{reason} ({count:,})" for reason, count in counts[:most])
     rest = sum(count for _, count in counts[most:])
-    return f"{quarantine.num_rows:,} bad: {listed}" + (f", others {rest:,}" if rest else "")
+    return f"{quarantine.num_rows:,} bad: {listed}" + (f", others ({rest:,})" if rest else "")
 
 
 def _drop_empty_shards(tmp_dir: Path, results: Sequence[ShardResult]) -> list[ShardResult]:
@@ -281,13 +282,23 @@ def _sides(sides: np.ndarray | Mapping[str, str], table: pa.Table) -> np.ndarray
 
 
 def put_in_place(tmp_dir: Path, out: Path) -> Path:
-    """Rename the folder, or, inside a mounted volume, its files with dataset.json last."""
+    """Rename the folder, or, inside a mounted volume, its files with dataset.json last.
+
+    Raises:
+        ArgumentError: another run was there first.
+    """
     if tmp_dir.parent == out:
         for path in sorted(tmp_dir.iterdir(), key=lambda path: path.name == "dataset.json"):
             path.rename(out / path.name)
     else:
         _sync_dir(tmp_dir)
-        tmp_dir.rename(out)
+        try:
+            tmp_dir.rename(out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            way_out = "Another run has put something there in the meantime: use that, or name another place"
+            raise invalid("OUT", "a new or empty folder", str(out), way_out) from error
     _sync_dir(out.parent)
     return out
 

@@ -32,7 +32,7 @@ def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) 
     sides = manifest.split() if "default" in manifest.split_names() else np.full(len(manifest), "", dtype="<U5")
     split = summarize_split(sides, labels, classes, shares)
     bad = Counter(name or _UNLABELLED for name in manifest.quarantine().column("class").to_pylist())
-    lines += _class_table(classes, labels, split, bad, shares)
+    lines += _class_table(classes, labels, sides, split, bad, shares)
     lines += _quarantine_lines(manifest)
     lines += [f"note: {note}" for note in (*split.notes, *_dataset_notes(manifest, labels))]
     return "\n".join(lines)
@@ -44,24 +44,30 @@ def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(
             [row[0].ljust(widths[0]), *(word.rjust(width) for word, width in zip(row[1:], widths[1:], strict=True))]
-        )
+        ).rstrip()
         for row in rows
     ]
 
 
 def _class_table(
-    classes: Sequence[str], labels: np.ndarray, split: SplitSummary, bad: Counter[str], shares: Sequence[float] | None
+    classes: Sequence[str],
+    labels: np.ndarray,
+    sides: np.ndarray,
+    split: SplitSummary,
+    bad: Counter[str],
+    shares: Sequence[float] | None,
 ) -> list[str]:
     totals = np.bincount(labels[labels >= 0], minlength=len(classes))
     rows = [["class", *SIDES, "cells", "quarantined"]]
-    for name, sides, total in zip(classes, split.counts, totals, strict=True):
-        rows.append([name, *(f"{num:,}" for num in sides), f"{total:,}", f"{bad[name]:,}"])
-    unlabelled = int((labels < 0).sum())
-    if unlabelled or (bad[_UNLABELLED] and _UNLABELLED not in classes):
-        rows.append([_UNLABELLED, "", "", "", f"{unlabelled:,}", f"{bad[_UNLABELLED]:,}"])
-    if len(classes) > 1:
-        sums = split.counts.sum(0)
-        rows.append(["all", *(f"{num:,}" for num in sums), f"{len(labels):,}", f"{sum(bad.values()):,}"])
+    for name, counts, total in zip(classes, split.counts, totals, strict=True):
+        rows.append([name, *(f"{num:,}" for num in counts), f"{total:,}", f"{bad[name]:,}"])
+    unlabelled = sides[labels < 0]
+    if len(unlabelled) or (bad[_UNLABELLED] and _UNLABELLED not in classes):
+        by_side = (f"{(unlabelled == side).sum():,}" for side in SIDES)
+        rows.append([_UNLABELLED, *by_side, f"{len(unlabelled):,}", f"{bad[_UNLABELLED]:,}"])
+    if len(rows) > 2:
+        by_side = (f"{(sides == side).sum():,}" for side in SIDES)
+        rows.append(["all", *by_side, f"{len(labels):,}", f"{sum(bad.values()):,}"])
     if shares is not None:
         rows.append(["share", *(f"{100 * share:.1f} %" for share in split.shares), "", ""])
         rows.append(["asked", *(f"{100 * share:.1f} %" for share in shares), "", ""])
@@ -79,7 +85,9 @@ def _quarantine_lines(manifest: Manifest) -> list[str]:
         kind = (name or _UNLABELLED, reason)
         found[kind] += 1
         example.setdefault(kind, key)
-    lines = [f"quarantined {table.num_rows:,} cells (quarantine.parquet lists them):"]
+    lines = [
+        f"quarantined {table.num_rows:,} cell{'' if table.num_rows == 1 else 's'} (quarantine.parquet lists them):"
+    ]
     for kind, num in found.most_common(_MAX_REASONS):
         lines.append(f"  {num:,} of {kind[0]}: {kind[1]}, e.g. {example[kind]}")
     if len(found) > _MAX_REASONS:

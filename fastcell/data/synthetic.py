@@ -21,7 +21,7 @@ import pyarrow as pa
 from joblib.parallel import get_active_backend
 
 from fastcell.data.manifest import FORMAT_VERSION, LAYOUTS, DatasetInfo, Manifest, write_table
-from fastcell.data.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS
+from fastcell.data.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS, explained
 from fastcell.data.progress import Progress
 from fastcell.data.records import Record, ShardResult
 from fastcell.data.shards import finish_dataset, staging, write_block_shard, write_cell_shard
@@ -81,7 +81,7 @@ def synthesize(
 
     Raises:
         ArgumentError: an argument out of its rule, `out` is there already, or too few recordings for the split.
-        OSError: `out` cannot be written.
+        DataError: `out` cannot be written.
     """
     _check(num_cells, layout, shard_cells, block_cells, jobs)
     from fastcell.data import simulator
@@ -91,7 +91,7 @@ def synthesize(
     made = simulator.recordings(seed)
     # Sides balanced over class and collection, not class alone: each side then meets a class in both collections.
     _, strata = np.unique(np.char.add(made.collections, made.class_index.astype(str)), return_inverse=True)
-    with staging(out) as folder:
+    with explained(f"{out} cannot be written"), staging(out) as folder:
         splits = make_splits(strata[recordings], np.array(made.groups)[recordings], split or SplitOptions())
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-num_cells // _NUM_SHARDS)))
         if layout == "cell":
@@ -127,7 +127,7 @@ def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: b
         verbose: print rate and time left to stderr while it is made.
 
     Raises:
-        OSError: the cache folder cannot be written.
+        DataError: the cache folder cannot be written.
     """
     from fastcell.data.simulator import GENERATOR
 
@@ -136,7 +136,7 @@ def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: b
     if not (folder / "dataset.json").exists():
         try:
             synthesize(folder, verbose=verbose)
-        except (OSError, ValueError):
+        except (DataError, ValueError):
             # Another process may have put the same set there in the meantime.
             if not (folder / "dataset.json").exists():
                 raise

@@ -19,7 +19,8 @@ AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 def main(argv: list[str]) -> int:
     """Run ``fastcell info`` with the arguments after the command's name; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="fastcell info", description=__doc__)
+    what = "Show what a data set holds, as tables and, on request, as figures."
+    parser = argparse.ArgumentParser(prog="fastcell info", description=what)
     parser.add_argument("data", metavar="DATA", help="folder made by pack, index or synth")
     parser.add_argument("--figures", metavar="DIR", help="write the PNG figures into this folder")
     parser.add_argument("--split-name", default="default", help="which of the data set's splits (%(default)s)")
@@ -38,8 +39,9 @@ def describe(manifest: Manifest, split_name: str = "default") -> str:
     info = manifest.info
     kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
     megabytes = f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}"
+    num_shards = f"{len(info.shards):,} shard{'' if len(info.shards) == 1 else 's'}"
     lines = [
-        f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {len(info.shards):,} shards, {megabytes}",
+        f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {num_shards}, {megabytes}",
         *_sizes(manifest),
         "",
     ]

@@ -45,6 +45,10 @@ def test_pattern_reads_a_path(pattern: str, key: str, fields: dict[str, str] | N
     assert Pattern(pattern).match(key) == fields
 
 
+def test_a_field_ends_at_its_first_fit() -> None:
+    assert Pattern("{class}_{name}").match("S_phase_01.png") == {"class": "S", "name": "phase_01.png"}
+
+
 @pytest.mark.parametrize("text", ["{class}/", "{name}/{name}", "{label}/{name}", "", "{}/{name}"])
 def test_pattern_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(ArgumentError, match="--pattern must be"):
@@ -110,8 +114,16 @@ def test_flat_folder_asks_what_it_is(tmp_path: Path) -> None:
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "notes.md")
-    with pytest.raises(DataError, match=r"must hold images .* got none. 1 other files are left out \(.md 1\)"):
+    with pytest.raises(DataError, match=r"must hold images .* got none. 1 other files are left out \(.md 1\).*Check"):
         scan(tmp_path)
+
+
+def test_pipes_are_passed_over_and_broken_links_listed(tmp_path: Path) -> None:
+    fill(tmp_path, "A/a.png")
+    os.mkfifo(tmp_path / "A" / "pipe.png")  # reading it would wait for ever
+    (tmp_path / "A" / "lost.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "A" / "linked.png").symlink_to(tmp_path / "A" / "a.png")
+    assert [item.key for item in scan(tmp_path).items] == ["A/a.png", "A/linked.png", "A/lost.png"]
 
 
 def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:

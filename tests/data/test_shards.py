@@ -15,6 +15,7 @@ from fastcell.data.records import Record, make_table
 from fastcell.data.shards import (
     describe_reasons,
     finish_dataset,
+    put_in_place,
     read_block,
     staging,
     write_block_shard,
@@ -208,7 +209,10 @@ def test_shards_without_a_cell_are_dropped_and_no_cell_is_an_error(tmp_path):
         ]
         finish_dataset(folder, tmp_path / "out", results, DatasetInfo("x", CLASSES))
     assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == ["1.tar"]
-    with pytest.raises(DataError, match="no usable cell: 1 bad: not an image 1"), staging(tmp_path / "none") as folder:
+    with (
+        pytest.raises(DataError, match=r"no usable cell: 1 bad: not an image \(1\)"),
+        staging(tmp_path / "none") as folder,
+    ):
         finish_dataset(folder, tmp_path / "none", [write_cell_shard(folder / "0.tar", [bad])], DatasetInfo("x"))
     assert not (tmp_path / "none").exists()
 
@@ -257,7 +261,7 @@ def test_an_empty_folder_is_taken_and_a_mounted_one_filled(tmp_path, monkeypatch
 
 def test_reasons_in_words():
     rows = [(None, "k", "s", None, None, None, reason) for reason in ["a"] * 3 + ["b"] * 2 + ["c", "d"]]
-    assert describe_reasons(make_table(rows, QUARANTINE_SCHEMA)) == "7 bad: a 3, b 2, c 1, others 1"
+    assert describe_reasons(make_table(rows, QUARANTINE_SCHEMA)) == "7 bad: a (3), b (2), c (1), others (1)"
     assert describe_reasons(QUARANTINE_SCHEMA.empty_table()) == "none found"
 
 
@@ -273,3 +277,14 @@ def test_real_cells_pack_unchanged(tmp_path, real_data):
     for row, record in zip(manifest.table.to_pylist(), given, strict=True):
         assert stored(manifest, row) == record.data
         assert (row["height"], row["width"], row["channels"]) == (128, 128, 1)
+
+
+def test_the_second_of_two_runs_leaves_the_first_ones_alone(tmp_path):
+    out = tmp_path / "out"
+    with staging(out) as folder:
+        out.mkdir()
+        (out / "first.txt").write_text("mine")
+        with pytest.raises(ArgumentError, match=r"OUT must be .*Another run has put something there"):
+            put_in_place(folder, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "first.txt").read_text() == "mine"

@@ -67,7 +67,9 @@ def test_sets_that_cannot_be_trained_on_are_told(tmp_path: Path, classes: list[s
 
 
 def test_unlabelled_cells_among_labelled_ones_are_counted(tmp_path: Path) -> None:
-    manifest = make(tmp_path, ["a", "b", None, None], ["train"] * 4, [(None, "truncated", "x.png")])
+    manifest = make(
+        tmp_path, ["a", "b", None, None], ["train", "train", "train", "test"], [(None, "truncated", "x.png")]
+    )
     table = {line.split()[0]: line.split() for line in describe_dataset(manifest).splitlines()}
-    assert table["(unlabelled)"] == ["(unlabelled)", "2", "1"]
-    assert table["all"] == ["all", "2", "0", "0", "4", "1"]
+    assert table["(unlabelled)"] == ["(unlabelled)", "1", "0", "1", "2", "1"]
+    assert table["all"] == ["all", "3", "0", "1", "4", "1"]

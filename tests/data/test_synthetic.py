@@ -13,7 +13,7 @@ from fastcell.data import simulator, synthetic
 from fastcell.data.manifest import Manifest
 from fastcell.data.simulator import F
 from fastcell.data.synthetic import make_default_dataset, synthesize
-from fastcell.errors import ArgumentError
+from fastcell.errors import ArgumentError, DataError
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -172,16 +172,17 @@ def test_default_set_made_by_another_process_meanwhile_is_taken(
 ) -> None:
     def late(folder: Path, verbose: bool = False) -> Manifest:
         synthesize(folder, 20, jobs=1)
-        raise OSError(39, "Directory not empty")
+        raise ArgumentError("OUT must be a new or empty folder")
 
     monkeypatch.setattr(synthetic, "synthesize", late)
     assert (make_default_dataset(tmp_path) / "dataset.json").exists()
 
 
 def test_default_set_failing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(folder: Path, verbose: bool = False) -> Manifest:
+    def fail(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(synthetic, "synthesize", fail)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(synthetic, "_write_shards", fail)
+    monkeypatch.setattr(synthetic, "DEFAULT_CELLS", 20)
+    with pytest.raises(DataError, match=r"cells-seed-0.* cannot be written: No space left .*name another place"):
         make_default_dataset(tmp_path)
