@@ -8,7 +8,6 @@ from torch import nn
 
 from fastcell.errors import invalid
 from fastcell.models.cellnet import CellNet
-from fastcell.models.cellresnet import CellResNet
 from fastcell.models.gao import GaoNet
 
 MIN_IMAGE_SIZE = 8
@@ -16,7 +15,6 @@ MIN_IMAGE_SIZE = 8
 NETWORKS: dict[str, Callable[[int, int, str], nn.Module]] = {
     "cellnet": lambda num_classes, image_size, init: CellNet(num_classes, image_size, init=init),
     "cellnet-wide": lambda num_classes, image_size, init: CellNet(num_classes, image_size, wide=True, init=init),
-    "cellresnet": lambda num_classes, image_size, init: CellResNet(num_classes, init=init),
     "gao": lambda num_classes, image_size, init: GaoNet(num_classes, image_size, init=init),
 }
 

@@ -7,18 +7,13 @@ from torch import nn
 
 from fastcell.errors import ArgumentError
 from fastcell.models import registry
-from fastcell.models.cellresnet import ResidualBlock
 from fastcell.models.registry import NETWORKS, create
 
 
 # By hand from Table I: convolutions 11*11*32+32, 6*6*32*64+64, 3*3*64*128+128; batch norm 2*(32+64+128);
 # connections 2048*64+64, 64*4+4; the wide variant adds 2048*2048+2048.
 # Gao: 7*7*6+6, 4*4*6*16+16, 3*3*16*32+32; 2*(6+16+32); 512*150+150, 150*4+4.
-# Residual: 5*5*24+2*24; blocks 2*(9*24*24*2+4*24), 9*24*48+9*48*48+24*48+6*48, 9*48*48*2+4*48,
-# 9*48*96+9*96*96+48*96+6*96, 9*96*96*2+4*96; 96*4+4.
-@pytest.mark.parametrize(
-    ("name", "count"), [("cellnet", 283_396), ("cellnet-wide", 4_479_748), ("gao", 84_154), ("cellresnet", 392_044)]
-)
+@pytest.mark.parametrize(("name", "count"), [("cellnet", 283_396), ("cellnet-wide", 4_479_748), ("gao", 84_154)])
 def test_number_of_parameters(name, count):
     assert sum(parameter.numel() for parameter in create(name, 4).parameters()) == count
 
@@ -63,7 +58,7 @@ def test_kaiming_start_values():
 
 def test_unknown_name_lists_what_there_is(monkeypatch):
     monkeypatch.setattr(registry, "_has_timm", lambda: False)
-    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, cellresnet, gao; with timm installed"):
+    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao; with timm installed"):
         create("resnet18", 4)
 
 
@@ -99,23 +94,3 @@ def test_timm_network_gets_one_channel(monkeypatch):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         create("cellnet", *arguments)
-
-
-def test_half_of_the_residual_blocks_start_as_the_identity():
-    network = create("cellresnet", 4, 64)
-    maps = torch.rand(2, 48, 16, 16)
-    changing, keeping = network.blocks[2], network.blocks[3]
-    assert torch.equal(keeping(maps), maps)
-    assert changing(torch.rand(2, 24, 32, 32)).shape == maps.shape
-
-
-def test_residual_block_by_hand():
-    block = ResidualBlock(1, 1, stride=1).eval()  # batch norm of start values: divides by sqrt(1 + 1e-5)
-    with torch.no_grad():
-        block.conv1.weight.zero_()
-        block.conv1.weight[0, 0, 1, 1] = 2.0
-        block.conv2.weight.zero_()
-        block.conv2.weight[0, 0, 1, 1] = -0.25
-    maps = torch.tensor([[[[4.0, -3.0]]]])
-    expected = torch.tensor([[[[4.0 - 2.0, 0.0]]]])  # relu(x - relu(2 x) / 4)
-    torch.testing.assert_close(block(maps), expected, rtol=1e-4, atol=1e-4)
