@@ -29,6 +29,7 @@ from fastcell.data.module import CellDataModule
 from harness import Result, print_rows, take_turns
 
 from fastcell import environment
+from fastcell.data.index_files import write_index_files
 from fastcell.data.manifest import Manifest
 from fastcell.data.synthetic import main as synth
 
@@ -52,6 +53,11 @@ def main() -> None:
         synth([str(data), "--cells", str(options.cells), "--seed", "0", "--split", "100/0/0"])
         manifest = Manifest.open(data)
         compare_outputs(manifest, options.threads)
+        indexed = write_index_files(manifest, np.arange(len(manifest)), Path(folder))
+        files = {
+            "paths": [str(file.shard_path) for file in indexed],
+            "index_paths": [str(file.index_path) for file in indexed],
+        }
         contestants = {
             "fastcell": (
                 "stream + fused",
@@ -67,9 +73,9 @@ def main() -> None:
             ),
             "DALI alone": (
                 "readers.webdataset, decoders.image, resize, mean",
-                lambda: count(dali_batches(manifest, options.threads)),
+                lambda: count(dali_batches(files, options.threads)),
             ),
-            "limit: reading": ("DALI's reader alone", lambda: read_alone(manifest, options.threads)),
+            "limit: reading": ("DALI's reader alone", lambda: read_alone(files, len(manifest), options.threads)),
             "limit: decoding": ("cv2.imdecode alone, bytes in memory", DecodeAlone(manifest, options.threads)),
         }
         rows = take_turns(contestants, REFERENCE, options.rounds)
@@ -122,15 +128,14 @@ def webdataset_batches(data: Path, workers: int) -> Iterator[torch.Tensor]:
         yield torch.as_tensor(np.asarray(images))
 
 
-def dali_batches(manifest: Manifest, threads: int) -> Iterator[torch.Tensor]:
+def dali_batches(files: dict[str, list[str]], threads: int) -> Iterator[torch.Tensor]:
     """DALI's own operators end to end, as in its documentation."""
     from nvidia.dali import fn, pipeline_def, types
     from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
 
     @pipeline_def(batch_size=BATCH, num_threads=threads, device_id=None)
     def graph():
-        paths = [str(manifest.path / shard["name"]) for shard in manifest.info.shards]
-        jpeg = fn.readers.webdataset(paths=paths, ext=["jpg"], random_shuffle=True, initial_fill=1024, name="reader")
+        jpeg = fn.readers.webdataset(**files, ext=["img"], random_shuffle=True, initial_fill=1024, name="reader")
         image = fn.decoders.image(jpeg, output_type=types.GRAY)
         image = fn.resize(image, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False, dtype=types.FLOAT)
         image = image / fn.reductions.mean(image)
@@ -144,18 +149,17 @@ def dali_batches(manifest: Manifest, threads: int) -> Iterator[torch.Tensor]:
             yield batch[0]["images"]
 
 
-def read_alone(manifest: Manifest, threads: int) -> int:
+def read_alone(files: dict[str, list[str]], num_cells: int, threads: int) -> int:
     """DALI's reader with nothing behind it."""
     from nvidia.dali import fn, pipeline_def
 
     @pipeline_def(batch_size=BATCH, num_threads=threads, device_id=None)
     def graph():
-        paths = [str(manifest.path / shard["name"]) for shard in manifest.info.shards]
-        return fn.readers.webdataset(paths=paths, ext=["jpg"], random_shuffle=True, initial_fill=1024, name="reader")
+        return fn.readers.webdataset(**files, ext=["img"], random_shuffle=True, initial_fill=1024, name="reader")
 
     pipe = graph()
     pipe.build()
-    rounds = len(manifest) // BATCH
+    rounds = num_cells // BATCH
     for _ in range(rounds):
         pipe.run()
     return rounds * BATCH
