@@ -25,12 +25,12 @@ import cv2
 import numpy as np
 import torch
 import webdataset
-from fastcell.data.module import CellDataModule
 from harness import Result, print_rows, take_turns
 
 from fastcell import environment
 from fastcell.data.index_files import write_index_files
 from fastcell.data.manifest import Manifest
+from fastcell.data.module import CellDataModule
 from fastcell.data.synthetic import main as synth
 
 SIZE = 128
