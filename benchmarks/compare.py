@@ -130,7 +130,7 @@ def fit_network(
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (run,) = Path(folder).iterdir()
         table = pq.read_table(run / "predictions.parquet", columns=["key", "class"])
-        checkpoint = read_checkpoint(next(run.glob("*.ckpt")))
+        checkpoint = read_checkpoint(run / "last.ckpt")
     row_of = {key: row for row, key in enumerate(manifest.column("key"))}
     predicted = np.full(len(manifest), -1)
     rows = [row_of[key] for key in table.column("key").to_pylist()]

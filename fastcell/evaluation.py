@@ -30,8 +30,9 @@ def train(
     throughput: Throughput,
     folder: Path | None,
     ckpt_path: str | None = None,
+    select: str = "best",
 ) -> None:
-    """Trains, evaluates the best weights on the test part and completes the run folder.
+    """Trains, evaluates the chosen weights on the test part and completes the run folder.
 
     Best is the epoch of least validation loss; without a validation part it is the last. Without a test part the
     validation part is scored, and the text says so.
@@ -43,6 +44,7 @@ def train(
         throughput: counts cells.
         folder: the run folder, on rank 0; None elsewhere, and in a trial run (fast_dev_run), which leaves nothing.
         ckpt_path: checkpoint to go on from.
+        select: which weights are evaluated, best or last.
     """
     _say(trainer, describe(trainer, model, data))
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -52,7 +54,9 @@ def train(
     trainer.save_checkpoint(folder / "last.ckpt")
     used = "last.ckpt"
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if has_part(data, "valid") and best:
+    if select == "last":
+        _say(trainer, "The last weights are evaluated, not those of the least validation loss.")
+    elif has_part(data, "valid") and best:
         used = Path(best).name
         model.load_state_dict(read_checkpoint(best)["state_dict"])
     else:

@@ -102,6 +102,12 @@ class FastcellCLI(LightningCLI):
             parser.add_argument("--preset", type=Literal[PRESETS], default=PRESETS[0], help="packaged settings")
             parser.add_argument("--runs", type=str, default="runs", help="folder that gets the run folder")
             parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint of a run to go on from")
+            parser.add_argument(
+                "--select",
+                type=Literal["best", "last"],
+                default="best",
+                help="weights that are evaluated: of the least validation loss, or of the last step",
+            )
             parser.link_arguments(
                 ("data.classes", "data.path"), "model.classes", compute_fn=_classes_of, apply_on="instantiate"
             )
@@ -162,7 +168,8 @@ class FastcellCLI(LightningCLI):
         """Runs the command. A run that fails before its first checkpoint leaves no folder."""
         try:
             if self.command == "fit":
-                train(self.trainer, self.model, self.datamodule, self.throughput, self.folder, self.config.ckpt_path)
+                parts = (self.trainer, self.model, self.datamodule, self.throughput, self.folder)
+                train(*parts, self.config.ckpt_path, self.config.select)
             elif self.command == "predict":
                 assert self.out is not None  # required
                 predict(self.trainer, self.model, self.datamodule, self.throughput, self.out)

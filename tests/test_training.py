@@ -101,6 +101,15 @@ def test_run_folder_is_complete(run_folder):
     assert yaml.safe_load((run_folder / "config.yaml").read_text())["data"]["image_size"] == 16
 
 
+def test_the_last_weights_are_evaluated_where_asked(data, run_folder, tmp_path):
+    assert json.loads((run_folder / "metrics.json").read_text())["checkpoint"] == "best.ckpt"
+    folder = fit(data, tmp_path, "--select=last", "--trainer.max_epochs=2")
+    assert json.loads((folder / "metrics.json").read_text())["checkpoint"] == "last.ckpt"
+    out = tmp_path / "again.parquet"
+    assert main(["test", f"--ckpt_path={folder / 'last.ckpt'}", f"--data.path={data}", f"--out={out}"]) == 0
+    assert pyarrow.parquet.read_table(out).equals(pyarrow.parquet.read_table(folder / "predictions.parquet"))
+
+
 def test_scores_agree_with_confusion_and_predictions(run_folder):
     metrics = json.loads((run_folder / "metrics.json").read_text())
     table = pyarrow.parquet.read_table(run_folder / "predictions.parquet").to_pydict()
