@@ -50,7 +50,7 @@ class CellClassifier(pl.LightningModule):
         network: name in `fastcell.models.registry`.
         input_norm: normalise the input over the batch first (no parameters): an image divided by its mean lies near 1
             with little contrast, which slows training.
-        init: start values of the weights: kaiming, or paper (truncated normal, standard deviation 0.1).
+        init: start values of the weights: kaiming, torch, or paper (`fastcell.models.initialization`).
         loss: cross_entropy, mse or sigmoid, on logits.
         label_smoothing: share of the target spread evenly over the classes, 0 to 1.
         optimizer: adam or adamw.

@@ -6,7 +6,7 @@ from torch import nn
 
 from fastcell.errors import invalid
 
-Init = Literal["kaiming", "paper"]
+Init = Literal["kaiming", "torch", "paper"]
 
 PAPER_STD = 0.1
 PAPER_BIAS = 0.1
@@ -15,7 +15,8 @@ PAPER_BIAS = 0.1
 def initialize(network: nn.Module, init: str) -> None:
     """Sets the start values of every convolution and full connection in place, from torch's random state.
 
-    `kaiming`: normal with variance 2 / fan_in (He et al., ICCV 2015), biases 0. `paper`: normal with standard
+    `kaiming`: normal with variance 2 / fan_in (He et al., ICCV 2015), biases 0. `torch`: what torch gives a new layer,
+    uniform with variance 1 / (3 fan_in), biases alike. `paper`: normal with standard
     deviation 0.1 truncated at two of them, biases a constant (Meng et al. 2019, doi 10.1109/JBHI.2018.2878878,
     states no value; 0.1 here, usual beside rectifiers). Batch normalisation keeps weight 1, bias 0.
 
@@ -23,6 +24,8 @@ def initialize(network: nn.Module, init: str) -> None:
     """
     if init not in get_args(Init):
         raise invalid("init", f"one of {', '.join(get_args(Init))}", init, "Choose one of these")
+    if init == "torch":
+        return
     for layer in network.modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue

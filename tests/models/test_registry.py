@@ -56,6 +56,13 @@ def test_kaiming_start_values():
     assert float(layer.bias.detach().abs().max()) == 0
 
 
+def test_torch_start_values():
+    torch.manual_seed(0)
+    layer = create("cellnet", 4, init="torch").classifier[1]
+    assert float(layer.weight.detach().abs().max()) == pytest.approx(2048**-0.5, rel=0.001)
+    assert float(layer.weight.detach().std()) == pytest.approx((1 / (3 * 2048)) ** 0.5, rel=0.01)
+
+
 def test_unknown_name_lists_what_there_is(monkeypatch):
     monkeypatch.setattr(registry, "_has_timm", lambda: False)
     with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao; with timm installed"):
@@ -88,7 +95,7 @@ def test_timm_network_gets_one_channel(monkeypatch):
     [
         ((0, 128), "num_classes must be at least 1"),
         ((4, 7), "at least 8 pixels"),
-        ((4, 64, "zero"), "init must be one of kaiming, paper"),
+        ((4, 64, "zero"), "init must be one of kaiming, torch, paper"),
     ],
 )
 def test_bad_arguments(arguments, message):
