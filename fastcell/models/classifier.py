@@ -117,6 +117,7 @@ class CellClassifier(pl.LightningModule):
         self.train_scores = RunningScores(num_classes)
         self.eval_scores = RunningScores(num_classes)
         self.last_scores: dict[str, float] = {}
+        self._unread = 0  # steps since the last reading
         self.evaluated_confusion: torch.Tensor | None = None
         self.class_weights: torch.Tensor | None = None
 
@@ -151,8 +152,12 @@ class CellClassifier(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.average is not None:
             self.average.update_parameters(self.network)
-        if self.trainer.global_step % READ_EVERY == 0 or self.trainer.is_last_batch:
+        self._unread += 1
+        # at the end of an epoch, but not a handful of steps after the last reading: such a mean is noise
+        ends = self.trainer.is_last_batch and (self._unread >= READ_EVERY // 2 or self._unread == batch_idx + 1)
+        if self._unread == READ_EVERY or ends:
             self._log_training()
+            self._unread = 0
 
     def on_train_epoch_end(self) -> None:
         self.log_dict({f"train_{name}": value for name, value in self.last_scores.items()}, logger=False)

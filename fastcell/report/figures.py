@@ -83,7 +83,7 @@ def draw_curves(metrics_csv: Path, path: Path) -> None:
         axes.set_xlabel("iteration")
         axes.set_ylabel(label)
         axes.set_title(f"{label.capitalize()} by iteration", fontsize=10)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)
@@ -167,4 +167,4 @@ def draw_contact_sheet(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=DPI, format="png")
+    figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)
