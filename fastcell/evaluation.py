@@ -162,7 +162,7 @@ def describe(trainer: pl.Trainer, model: CellClassifier, data: CellDataModule) -
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     size = model.preprocessing["image_size"]
     return (
-        f"{data.path}: {kind}, {len(data.classes)} classes; {cells}\n"
+        f"{data.path}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
         f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
     )

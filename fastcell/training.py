@@ -22,7 +22,7 @@ from fastcell.data.module import CellDataModule
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.errors import ArgumentError, invalid
 from fastcell.evaluation import evaluate, has_part, predict, train
-from fastcell.models.checkpoint import load_classifier, read_checkpoint
+from fastcell.models.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
 from fastcell.models.classifier import CellClassifier
 from fastcell.predict import check_output
 from fastcell.progress import CellBar, EpochLines, Throughput
@@ -162,6 +162,8 @@ class FastcellCLI(LightningCLI):
             if settings.logger in (None, True):
                 kwargs["logger"] = CurveLogger(self.folder) if self.folder is not None else False
             callbacks.append(self._checkpointing())
+        plugins = self.config_init.trainer.plugins or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def execute(self) -> None:

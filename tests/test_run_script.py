@@ -254,3 +254,8 @@ def test_errors_say_the_way_out(run: Run, checkout: Path, bin_dir: Path) -> None
     assert done.returncode == 2
     assert "Python must be 3.10 or newer, got none." in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_a_checkpoint_is_tested_by_fastcell(run: Run) -> None:
+    done = run("test", "--ckpt_path", "best.ckpt")
+    assert (done.returncode, done.stdout) == (5, "<test><--ckpt_path><best.ckpt>")

@@ -334,3 +334,16 @@ def launch(*arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_checkpoints_are_written_atomically(data, tmp_path, monkeypatch):
+    """On a full disk the run ends, and no half checkpoint keeps its folder alive."""
+
+    def no_room(content, file):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fastcell.models.checkpoint.torch.save", no_room)
+    with pytest.raises(OSError, match="No space"):
+        fit(data, tmp_path)
+    assert list(tmp_path.iterdir()) == []

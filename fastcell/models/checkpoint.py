@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from fastcell.data.manifest import replace_file
 from fastcell.errors import DataError
 from fastcell.models.classifier import CHECKPOINT_FORMAT, CellClassifier
 
@@ -42,10 +44,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except PermissionError:
         raise
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"checkpoint {path} cannot be read ({reason}). It is damaged or no checkpoint; take another."
-        ) from error
+        # torch's own text would have the user unpickle the file
+        raise DataError(f"checkpoint {path} cannot be read. It is damaged or no checkpoint; take another.") from error
     if not isinstance(content, dict) or "fastcell_format" not in content:
         raise DataError(f"checkpoint {path} was not written by fastcell fit. Give a best.ckpt of a run folder.")
     if content["fastcell_format"] != CHECKPOINT_FORMAT:
@@ -54,3 +54,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "Use the version that wrote it."
         )
     return content
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all: what a full disk or a kill cuts off never has a checkpoint's name."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write ``checkpoint`` to ``path`` through a temporary file beside it."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(Path(path), lambda file: torch.save(checkpoint, file))

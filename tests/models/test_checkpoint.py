@@ -1,10 +1,11 @@
+import os
 import pickle
 
 import pytest
 import torch
 
 from fastcell.errors import DataError
-from fastcell.models.checkpoint import load_classifier, read_checkpoint
+from fastcell.models.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
 from fastcell.models.classifier import CellClassifier
 
 
@@ -64,3 +65,20 @@ def test_missing_and_foreign_checkpoints(tmp_path):
     save(tmp_path / "unknown.ckpt", hyper_parameters={"classes": ["x"], "speed": 1})
     with pytest.raises(DataError, match="does not fit this version"):
         load_classifier(tmp_path / "unknown.ckpt")
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    place = tmp_path / "new" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, place)
+    save = torch.save
+
+    def no_room(content, file):
+        save(content, file)
+        os.truncate(file, 100)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_room)
+    with pytest.raises(OSError, match="No space"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, place)
+    assert torch.load(place, weights_only=True) == {"step": 1}
+    assert [path.name for path in place.parent.iterdir()] == ["last.ckpt"]
