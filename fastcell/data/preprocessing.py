@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fastcell.errors import DataError, invalid
+from fastcell.ops.modes import MODES
 
 FITS = ("stretch", "contain", "scale")
-NORMALIZATIONS = ("divide", "subtract", "standardize")
+NORMALIZATIONS = MODES
 
 
 @dataclass(frozen=True)

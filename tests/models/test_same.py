@@ -43,7 +43,7 @@ def test_convolution_equals_direct_sum(kernel, stride, size):
     weight = layer.weight.detach().numpy()[0, 0]
     out = -(-size // stride)
     before = max((out - 1) * stride + kernel - size, 0) // 2
-    expected = np.full((out, out), float(layer.bias))
+    expected = np.full((out, out), float(layer.bias.detach()))
     for row in range(out):
         for column in range(out):
             for i in range(kernel):
