@@ -65,7 +65,7 @@ def make_baseline(
     """Build an unfitted scikit-learn pipeline: PCA, classifier.
 
     The components keep their own variances: scaled to one variance, the last ones, mostly noise, would count as much as
-    the first (on 2,393 Jurkat cells that takes the SVM's accuracy from 0.69 to 0.64).
+    the first (that takes the SVM's accuracy on 2,393 Jurkat cells, five folds, from 0.672 to 0.649).
 
     Args:
         method: ``knn`` or ``svm``.

@@ -74,7 +74,9 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
 
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    title = f"{manifest.info.name} (synthetic)" if manifest.info.synthetic else manifest.info.name
+    title = manifest.info.name
+    if manifest.info.synthetic and "synthetic" not in title.lower():
+        title += " (synthetic)"
     chosen = {
         name: rng.permutation(rows)[:SHEET_COLUMNS] for name, rows in _rows_by_class(manifest).items() if len(rows)
     }
