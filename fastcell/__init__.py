@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "ArgumentError": "fastcell.errors",
-    "Augmentation": "fastcell.data.augmentation",
+    "Augmentation": "fastcell.ops.augmentation",
     "Batch": "fastcell.data.batch",
     "CellDataModule": "fastcell.data.module",
     "DataError": "fastcell.errors",

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from fastcell.data.augmentation import Augmentation
 from fastcell.data.background import Background
 from fastcell.data.batch import Batch
 from fastcell.data.preprocessing import Preprocessing
@@ -17,6 +16,7 @@ from fastcell.data.ranks import Share
 from fastcell.data.stream import open_reader
 from fastcell.data.transforms import Geometry, make_transform
 from fastcell.data.views import View
+from fastcell.ops.augmentation import Augmentation
 
 _CPU = torch.device("cpu")
 

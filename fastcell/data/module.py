@@ -9,7 +9,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fastcell.data.augmentation import Augmentation
 from fastcell.data.loader import CellLoader, StreamConfig
 from fastcell.data.manifest import Manifest, read_info
 from fastcell.data.preprocessing import Preprocessing
@@ -18,6 +17,7 @@ from fastcell.data.transforms import TRANSFORMS
 from fastcell.data.views import View, ViewConfig, select
 from fastcell.environment import num_cpus
 from fastcell.errors import ArgumentError, invalid
+from fastcell.ops.augmentation import Augmentation
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OF_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}

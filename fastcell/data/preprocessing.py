@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fastcell.errors import DataError, invalid
-from fastcell.ops.modes import MODES
+from fastcell.ops.modes import FITS, MODES
 
-FITS = ("stretch", "contain", "scale")
 NORMALIZATIONS = MODES
 
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from fastcell.data import _dali
-from fastcell.data.augmentation import Augmentation, Draw, draw, matrices
 from fastcell.data.manifest import Manifest
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.stream import Cells
 from fastcell.errors import invalid
+from fastcell.ops.augmentation import Augmentation, Draw, draw, matrices
 from fastcell.ops.normalize import normalize
 from fastcell.ops.transform import transform_cells
 

@@ -8,6 +8,10 @@ from fastcell.errors import invalid
 #: deviation of one output image: ``divide`` x / max(m, eps), ``subtract`` x - m, ``standardize`` (x - m) / max(s, eps).
 MODES = ("divide", "subtract", "standardize")
 
+#: How a cell gets into the square; a kernel takes the position in this tuple. ``stretch``: both sides to the square,
+#: ``contain``: the longer side, aspect kept, ``scale``: a fixed size of pixel.
+FITS = ("stretch", "contain", "scale")
+
 #: Smallest divisor, in grey levels, so that an empty image stays finite.
 EPS = 1e-6
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcell.data.augmentation import Draw, matrices
 from fastcell.data.cells import read_cells
 from fastcell.data.manifest import SPLITS, Manifest
 from fastcell.data.views import ViewConfig, select
 from fastcell.errors import ArgumentError
+from fastcell.ops.augmentation import Draw, matrices
 
 SHEET_COLUMNS = 8
 AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")

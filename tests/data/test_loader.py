@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from fastcell.data.augmentation import Augmentation
 from fastcell.data.batch import Batch
 from fastcell.data.loader import CellLoader, StreamConfig
 from fastcell.data.manifest import Manifest
@@ -20,6 +19,7 @@ from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share, training_share
 from fastcell.data.views import ViewConfig, select
 from fastcell.errors import DataError
+from fastcell.ops.augmentation import Augmentation
 
 Make = Callable[..., Manifest]
 SMALL = Preprocessing(16, normalization="subtract")

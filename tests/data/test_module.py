@@ -19,7 +19,6 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 import fastcell
 from fastcell import environment
-from fastcell.data.augmentation import Augmentation
 from fastcell.data.batch import Batch
 from fastcell.data.manifest import Manifest
 from fastcell.data.module import CellDataModule
@@ -27,6 +26,7 @@ from fastcell.data.pack import pack
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.splits import SplitOptions
 from fastcell.errors import ArgumentError, DataError
+from fastcell.ops.augmentation import Augmentation
 
 Make = Callable[..., Manifest]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from fastcell.data.augmentation import Augmentation, draw, matrices
 from fastcell.data.manifest import Manifest
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share
@@ -16,6 +15,7 @@ from fastcell.data.stream import Cells, open_reader
 from fastcell.data.transforms import DaliTransform, FusedTransform, Geometry, make_transform
 from fastcell.data.views import ViewConfig, select
 from fastcell.errors import ArgumentError
+from fastcell.ops.augmentation import Augmentation, draw, matrices
 
 Make = Callable[..., Manifest]
 QUIET = {"noise_probability": 0.0}  # the generators differ

@@ -295,7 +295,7 @@ def test_pool_gives_what_addresses_give_and_checks_extents():
 GUARDED = """
 import ctypes, mmap
 import numpy as np
-from fastcell.data.augmentation import Augmentation, draw, matrices
+from fastcell.ops.augmentation import Augmentation, draw, matrices
 from fastcell.ops.transform import transform_cells
 page = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fastcell.data.augmentation import Augmentation, Draw, draw, matrices
 from fastcell.errors import ArgumentError
+from fastcell.ops.augmentation import Augmentation, Draw, draw, matrices
 
 STRONG = Augmentation(
     rotation_deg=30.0,

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.data.preprocessing import FITS
 from fastcell.errors import invalid
-from fastcell.ops.modes import MAX_BLUR_SIGMA
+from fastcell.ops.modes import FITS, MAX_BLUR_SIGMA
 from fastcell.ops.philox import philox, uniform
 
 
