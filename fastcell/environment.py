@@ -202,6 +202,36 @@ def _cgroup_cpus(root: Path) -> float | None:
     return cpus if cpus > 0 else None  # version 1 says -1 for no limit
 
 
+def available_memory() -> int:
+    """Return the bytes of memory that this process may still take: of the machine, or of its cgroup if that is less."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        pages = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        pass
+    left = _cgroup_memory_left(Path("/sys/fs/cgroup"))
+    return max(0, pages if left is None else min(pages, left))
+
+
+def _cgroup_memory_left(root: Path) -> int | None:
+    """Return the bytes that the cgroup file system at ``root`` still allows, None for no limit.
+
+    The page cache counts as used there, though it is given back on demand: what is inactive of it is added again.
+    """
+    for limit_name, used_name, cache_name, folder in (
+        ("memory.max", "memory.current", "inactive_file", root),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", root / "memory"),
+    ):
+        try:
+            limit, used = int((folder / limit_name).read_text()), int((folder / used_name).read_text())
+            table = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            return limit - used + int(table.get(cache_name, 0))
+        except (OSError, ValueError):  # "max" for no limit
+            continue
+    return None
+
+
 def cache_dir() -> Path:
     """Return the folder for what fastcell makes once and can make again; it need not exist yet.
 

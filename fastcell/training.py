@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
+import logging
 import os
 import shutil
 import sys
@@ -37,8 +38,8 @@ COMMANDS = {
 PRESETS = ("demo", "paper", "fast")
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.
-OF_THE_CHECKPOINT = {"image_size", "fit", "scale_um_per_px", "normalization", "antialias"}
-OF_TRAINING = {"batch_size", "augment", "augmentation", "balance", "subsample", "initial_fill"}
+OF_THE_CHECKPOINT = {"image_size", "fit", "scale_um_per_px", "normalization", "antialias", "depth"}
+OF_TRAINING = {"batch_size", "augment", "augmentation", "balance", "subsample", "initial_fill", "store", "bank_gib"}
 
 
 def main(argv: list[str]) -> int:
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
         raise invalid("command", f"one of {', '.join(COMMANDS)}", command, "See fastcell --help")
     environment.quiet()
     environment.raise_malloc_thresholds()
+    _show_remarks()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(environment.num_cpus())
     try:
@@ -55,6 +57,19 @@ def main(argv: list[str]) -> int:
     except MisconfigurationException as error:
         raise ArgumentError(" ".join(str(error).split())) from error
     return 0
+
+
+def _show_remarks() -> None:
+    """Prints what the engine says of its choices, on rank 0."""
+    remarks = logging.getLogger("fastcell")
+    remarks.setLevel(logging.INFO)
+    remarks.propagate = False
+    for old in list(remarks.handlers):
+        remarks.removeHandler(old)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: _is_rank_zero())
+    remarks.addHandler(handler)
 
 
 def preset_path(name: str) -> Path:

@@ -89,6 +89,7 @@ def warping_pipeline(
     threads: int,
     device_id: int | None,
     cells_on_gpu: bool,
+    depth: int,
     fill: bool,
     shrink: bool,
     blur: bool,
@@ -97,10 +98,11 @@ def warping_pipeline(
 ) -> Pipeline:
     """Build the graph that maps raw cells to squares: affine map, blur, noise; grey levels, not yet normalised.
 
-    Inputs to feed, B samples each: ``cells`` (H, W, 1) uint8; ``matrix`` (2, 3) float32, output pixel centre to source
-    point; then, only where the flag of that name asks for it, ``level`` () float32, the grey level outside of the cell
-    (without it the cell's edge continues); ``shrunk`` (2,) float32, height and width that a low-pass filter takes the
-    cell to before the map; ``sigma`` () float32 and ``radius`` () int32 of the blur; ``std`` () float32 of the noise.
+    Inputs to feed, B samples each: ``cells`` (H, W, 1) uint8 or uint16; ``matrix`` (2, 3) float32, output pixel centre
+    to source point; then, only where the flag of that name asks for it, ``level`` () float32, the grey level outside of
+    the cell (without it the cell's edge continues); ``shrunk`` (2,) float32, height and width that a low-pass filter
+    takes the cell to before the map; ``sigma`` () float32 and ``radius`` () int32 of the blur; ``std`` () float32 of
+    the noise.
 
     Args:
         batch_size: B, the same in every run.
@@ -108,6 +110,7 @@ def warping_pipeline(
         threads: of the CPU operators, >= 1.
         device_id: GPU, or None for the CPU operators.
         cells_on_gpu: the cells are in GPU memory already.
+        depth: bits of a grey level, 8 or 16.
         fill, shrink, blur, noise: which of the operators are needed.
         seed: of the noise.
 
@@ -122,12 +125,14 @@ def warping_pipeline(
         return fn.external_source(name=name, ndim=ndim, dtype=dtype)
 
     with pipeline:
-        cells = fn.external_source(
-            name="cells", device="gpu" if cells_on_gpu else "cpu", ndim=3, dtype=types.UINT8, layout="HWC"
-        )
+        kind = types.UINT8 if depth == 8 else types.UINT16
+        place = "gpu" if cells_on_gpu else "cpu"
+        cells = fn.external_source(name="cells", device=place, ndim=3, dtype=kind, layout="HWC")
         if device_id is not None and not cells_on_gpu:
             cells = cells.gpu()
         images = fn.cast(cells, dtype=types.FLOAT)
+        if depth == 16:  # 65535 is grey level 255
+            images = images * (1 / 257)
         if shrink:
             shrunk = column("shrunk", 1)
             images = fn.resize(images, size=shrunk, antialias=True, interp_type=types.INTERP_LINEAR)

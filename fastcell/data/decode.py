@@ -57,7 +57,7 @@ class DecodedCell(NamedTuple):
     """A cell as the engine sees it.
 
     Attributes:
-        pixels: (H, W) uint8, contiguous, grey.
+        pixels: (H, W) uint8, contiguous, grey; uint16 where depth 16 was asked for.
         depth: 8 or 16, bits per grey level of the stored bytes.
         channels: of the stored bytes (1 grey, 3 colour, 2 or 4 with alpha).
         encoding: what the bytes are, whatever their name said: jpg, png, tif, npy or raw.
@@ -75,7 +75,9 @@ class _Header(NamedTuple):
     channels: int
 
 
-def decode(data: bytes | np.ndarray, encoding: str, window: tuple[float, float] | None = None) -> DecodedCell:
+def decode(
+    data: bytes | np.ndarray, encoding: str, window: tuple[float, float] | None = None, depth: int = 8
+) -> DecodedCell:
     """Decode one cell to grey.
 
     Colour becomes grey by OpenCV's weights (0.299 R + 0.587 G + 0.114 B), alpha is dropped, an EXIF orientation is
@@ -85,6 +87,8 @@ def decode(data: bytes | np.ndarray, encoding: str, window: tuple[float, float] 
         data: the encoded file; for `raw` a (H, W) uint8 or uint16 array.
         encoding: one of `ENCODINGS`. For files, their first bytes decide; `raw` is taken at its word.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255; 8-bit cells are left as they are.
+        depth: of the pixels to give: 8, or 16 for uint16 where 65535 is grey level 255, so that nothing inside the
+            window is rounded away.
 
     Raises:
         BadCell: nothing usable in `data`; the reason is `empty file`, `not an image`, `truncated`, `too large`, ...
@@ -105,10 +109,10 @@ def decode(data: bytes | np.ndarray, encoding: str, window: tuple[float, float] 
             channels = header.channels
             grey = _decode_image(data, actual)
     if grey.dtype == np.uint8:
-        return DecodedCell(grey, 8, channels, actual)
+        return DecodedCell(grey if depth == 8 else grey.astype(np.uint16) * np.uint16(257), 8, channels, actual)
     if window is None:
         raise NeedsWindow(int(grey.min()), int(grey.max()))
-    return DecodedCell(window_table(float(window[0]), float(window[1]))[grey], 16, channels, actual)
+    return DecodedCell(window_table(float(window[0]), float(window[1]), depth)[grey], 16, channels, actual)
 
 
 def sniff(data: bytes) -> str:
@@ -131,15 +135,17 @@ def sniff(data: bytes) -> str:
 
 
 @lru_cache(maxsize=8)
-def window_table(low: float, high: float) -> np.ndarray:
-    """(65536,) uint8: the grey level of each 16-bit level, low -> 0, high -> 255, linear, rounded to nearest, clipped.
+def window_table(low: float, high: float, depth: int = 8) -> np.ndarray:
+    """(65536,) uint8 or uint16: the level shown for each 16-bit level, linear, rounded to nearest, clipped.
 
     Args:
         low: grey level shown black.
         high: grey level shown white; above `low`.
+        depth: 8 takes low -> 0 and high -> 255, 16 takes high -> 65535.
     """
-    levels = (np.arange(65536, dtype=np.float64) - low) * (255.0 / (high - low))
-    table = np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8)
+    white, dtype = (255, np.uint8) if depth == 8 else (65535, np.uint16)
+    levels = (np.arange(65536, dtype=np.float64) - low) * (white / (high - low))
+    table = np.clip(np.floor(levels + 0.5), 0, white).astype(dtype)
     table.flags.writeable = False
     return table
 

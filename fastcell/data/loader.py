@@ -1,7 +1,12 @@
-"""Batches of a view: stage 1, stage 2 and the manifest's columns together, made ahead in a thread."""
+"""Batches of a view: cells, transform and the manifest's columns together, made ahead in a thread.
+
+On a GPU the batches are made on a stream of their own, beside the training step that is under way; the stream that
+takes a batch waits for it, the processor does not.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,19 +15,27 @@ import numpy as np
 import torch
 
 from fastcell.data.background import Background
+from fastcell.data.bank import CellBank
+from fastcell.data.bank_order import BankOrder, StoredOrder
 from fastcell.data.batch import Batch
+from fastcell.data.pools import pool_cells
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import Share
-from fastcell.data.stream import open_reader
-from fastcell.data.transforms import Geometry, make_transform
+from fastcell.data.rolling import RollingReader
+from fastcell.data.stream import CellReader, Cells, open_reader
+from fastcell.data.transforms import Geometry, make_transform, resolve_transform, to_device
 from fastcell.data.views import View
 from fastcell.ops.augmentation import Augmentation
+from fastcell.ops.pool import CellPool, make_clock
 
 _CPU = torch.device("cpu")
 
+# Steps whose indices go to the device together: few copies, little memory.
+_STEPS_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
-class StreamConfig:
+class LoaderConfig:
     """How a loader works; what it gives does not depend on it, but for `seed`, `initial_fill` and rounding.
 
     Attributes:
@@ -45,9 +58,72 @@ class StreamConfig:
     mmap: bool = False
     depth: int = 2
 
+    @property
+    def device_id(self) -> int | None:
+        """Number of the GPU, or None for the CPU."""
+        return self.device.index or 0 if self.device.type == "cuda" else None
 
-class CellLoader:
-    """Iterable of `Batch`, `share.steps` of them, as often as asked for; every iteration starts afresh.
+
+class BatchLoader(ABC):
+    """Iterable of `Batch`, the same number of them as often as asked for; every iteration starts afresh.
+
+    Attributes:
+        batch_size: cells of a batch on this rank.
+    """
+
+    batch_size: int
+
+    def __init__(self, config: LoaderConfig, current_epoch: Callable[[], int] | None) -> None:
+        self.config = config
+        self._current_epoch = current_epoch
+        self._epoch = 0
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Runs in the background thread; work for a GPU goes to the stream that is current there."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number of the epoch whose order the next iteration takes, where no trainer tells it."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self._epoch if self._current_epoch is None else self._current_epoch()
+        if self.config.device.type != "cuda":
+            return Background(lambda: self._batches(epoch), self.config.depth)
+        return _FromStream(lambda: self._batches(epoch), self.config.depth, self.config.device)
+
+
+class _FromStream(Iterator[Batch]):
+    """Batches made on a stream of their own in a thread, handed over to the stream that is current where they go."""
+
+    def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, device: torch.device) -> None:
+        self._device = device
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        self._made = Background(lambda: _on_stream(make, stream), depth)
+
+    def __next__(self) -> Batch:
+        batch, event = next(self._made)
+        stream = torch.cuda.current_stream(self._device)
+        stream.wait_event(event)
+        for tensor in batch:
+            tensor.record_stream(stream)  # else the thread's stream might write into it while it is used
+        return batch
+
+
+def _on_stream(
+    make: Callable[[], Iterator[Batch]], stream: torch.cuda.Stream
+) -> Iterator[tuple[Batch, torch.cuda.Event]]:
+    with torch.cuda.stream(stream):
+        for batch in make():
+            yield batch, stream.record_event()
+
+
+class CellLoader(BatchLoader):
+    """Batches of cells that pass through: read and decoded in every epoch.
 
     Args:
         view: which cells.
@@ -58,6 +134,7 @@ class CellLoader:
         augmentation: None for none.
         labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
         current_epoch: asked for the epoch when an iteration starts; None counts on `set_epoch`.
+        reader: where the cells come from; None opens the tars.
 
     Raises:
         ArgumentError, DataError: as `fastcell.data.stream.CellReader` and `fastcell.data.transforms.make_transform`.
@@ -68,19 +145,18 @@ class CellLoader:
         view: View,
         share: Share,
         preprocessing: Preprocessing,
-        config: StreamConfig = StreamConfig(),
+        config: LoaderConfig = LoaderConfig(),
         *,
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
         current_epoch: Callable[[], int] | None = None,
+        reader: CellReader | RollingReader | None = None,
     ) -> None:
-        self.view, self.share, self.config = view, share, config
+        super().__init__(config, current_epoch)
+        self.view, self.share = view, share
         self.batch_size = share.batch
         self._labels = view.manifest.labels if labels is None else labels
-        self._current_epoch = current_epoch
-        self._epoch = 0
-        device_id = config.device.index or 0 if config.device.type == "cuda" else None
         self._make_transform = partial(
             make_transform,
             config.transform,
@@ -88,11 +164,11 @@ class CellLoader:
             batch=share.batch,
             dtype=config.dtype,
             threads=config.threads,
-            device_id=device_id,
+            device_id=config.device_id,
             rank=share.rank,
         )
         self._make_transform(epoch=0)  # wrong arguments show here, not in the thread
-        self._reader = open_reader(
+        self._reader = reader or open_reader(
             view,
             share,
             shuffle=shuffle,
@@ -100,34 +176,114 @@ class CellLoader:
             initial_fill=config.initial_fill,
             mmap=config.mmap,
             threads=config.threads,
-            device_id=device_id,
+            device_id=config.device_id,
+            depth=preprocessing.depth,
         )
 
     def __len__(self) -> int:
         return self.share.steps
 
-    def set_epoch(self, epoch: int) -> None:
-        """Number of the epoch whose order the next iteration takes, where no trainer tells it."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Background[Batch]:
-        epoch = self._epoch if self._current_epoch is None else self._current_epoch()
-        stream = torch.cuda.current_stream(self.config.device) if self.config.device.type == "cuda" else None
-        return Background(lambda: self._batches(epoch, stream), self.config.depth)
-
-    def _batches(self, epoch: int, stream: torch.cuda.Stream | None) -> Iterator[Batch]:
-        """Runs in the background thread; work for a GPU goes to the stream that was current where iteration began."""
+    def _batches(self, epoch: int) -> Iterator[Batch]:
         transform = self._make_transform(epoch=epoch)
-        with torch.cuda.stream(stream):  # None: does nothing
-            for step, cells in enumerate(self._reader.epoch(epoch)):
-                images = transform(cells, self.share.positions(step))
-                weight = np.zeros(self.share.batch, np.float32)
-                weight[: self.share.num_real(step)] = 1
-                ids = cells.cell_ids
-                yield Batch(images, *(self._to_device(column) for column in (self._labels[ids], ids, weight)))
+        for step, cells in enumerate(self._reader.epoch(epoch)):
+            images = transform(cells, self.share.positions(step))
+            weight = np.zeros(self.share.batch, np.float32)
+            weight[: self.share.num_real(step)] = 1
+            ids = cells.cell_ids
+            yield Batch(images, *(to_device(column, self.config.device) for column in (self._labels[ids], ids, weight)))
 
-    def _to_device(self, column: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(column)
-        if self.config.device.type != "cuda":
-            return tensor
-        return tensor.pin_memory().to(self.config.device, non_blocking=True)
+
+class BankLoader(BatchLoader):
+    """Batches of cells that lie in a bank: after the first epoch nothing is read or decoded.
+
+    Args:
+        bank: the cells of this rank.
+        view: they are from.
+        order: of the batches; its entries are rows of the bank.
+        preprocessing: size, fit, normalisation.
+        config: how it works.
+        augmentation: None for none.
+        labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
+        current_epoch: asked for the epoch when an iteration starts; None counts on `set_epoch`.
+
+    Raises:
+        ArgumentError: as `fastcell.data.transforms.make_transform`.
+    """
+
+    def __init__(
+        self,
+        bank: CellBank,
+        view: View,
+        order: BankOrder | StoredOrder,
+        preprocessing: Preprocessing,
+        config: LoaderConfig = LoaderConfig(),
+        *,
+        augmentation: Augmentation | None = None,
+        labels: np.ndarray | None = None,
+        current_epoch: Callable[[], int] | None = None,
+    ) -> None:
+        super().__init__(config, current_epoch)
+        self.bank, self.view, self.order = bank, view, order
+        self.batch_size = order.batch
+        self._geometry = Geometry(view.manifest, preprocessing, augmentation, config.seed)
+        self._one_launch = (
+            resolve_transform(config.transform, preprocessing, config.device_id) == "fused"
+            and not preprocessing.antialias
+        )
+        self._make_transform = partial(
+            make_transform,
+            config.transform,
+            self._geometry,
+            batch=order.batch,
+            dtype=config.dtype,
+            threads=config.threads,
+            device_id=config.device_id,
+            rank=getattr(order, "rank", 0),
+        )
+        self._labels = view.manifest.labels if labels is None else labels
+        self._columns: tuple[CellPool, torch.Tensor, torch.Tensor] | None = None
+        self._sides: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self.order.steps
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        device = self.config.device
+        if self._columns is None:
+            self._columns = self._on_device()
+        pool, labels_of, ids_of = self._columns
+        clock = make_clock(self.config.seed, epoch, device)
+        transform = None if self._one_launch else self._make_transform(epoch=epoch)
+        for first in range(0, self.order.steps, _STEPS_AT_ONCE):
+            batches = self.order.batches(epoch, first, min(first + _STEPS_AT_ONCE, self.order.steps))
+            slots = self.bank.slots[batches.entries].astype(np.int64)
+            index, position = to_device(slots, device), to_device(batches.positions, device)
+            weights = to_device(batches.real.astype(np.float32), device)
+            for step in range(len(slots)):
+                self.bank.wait(slots[step])
+                if transform is None:
+                    columns = (pool, index[step], position[step], clock)
+                    images = self._geometry.transform(*columns, self.config.dtype, self.config.threads)
+                else:
+                    images = transform(self._cells(slots[step]), batches.positions[step])
+                labels, ids = (column[index[step]].long() for column in (labels_of, ids_of))
+                yield Batch(images, labels, ids, weights[step])
+
+    def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:
+        """The pool with the columns that the geometry asks for, labels and cell_ids (M,) int32 of its cells."""
+        device, ids = self.config.device, self.bank.cell_ids
+        border, um_per_px = (
+            None if values is None else to_device(values, device) for values in self._geometry.columns(ids)
+        )
+        pool = self.bank.pool._replace(border=border, um_per_px=um_per_px)
+        return pool, to_device(self._labels[ids].astype(np.int32), device), to_device(ids, device)
+
+    def _cells(self, slots: np.ndarray) -> Cells:
+        """Cells of the bank by the way that those of the stream take, for what the single launch does not do."""
+        bank = self.bank
+        if self._sides is None:
+            columns = (bank.pool.offset, bank.pool.height, bank.pool.width)
+            offset, height, width = (column.cpu().numpy() for column in columns)
+            self._sides = offset, height, width
+        place = (column[slots] for column in self._sides)
+        return pool_cells(bank.pool.pixels, bank.cell_ids[slots].astype(np.int64), *place)

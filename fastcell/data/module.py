@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
-from fastcell.data.loader import CellLoader, StreamConfig
+from fastcell.data.bank import CellBank, fill_order
+from fastcell.data.bank_order import NUM_PARTS, BankOrder, StoredOrder
+from fastcell.data.loader import BankLoader, BatchLoader, CellLoader, LoaderConfig
 from fastcell.data.manifest import Manifest, read_info
+from fastcell.data.placement import SHARE_OF_FREE, STORES, Budget, Placement, place
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share, training_share
+from fastcell.data.rolling import RollingReader
+from fastcell.data.stream import DEFAULT_INITIAL_FILL
 from fastcell.data.transforms import TRANSFORMS
 from fastcell.data.views import View, ViewConfig, select
-from fastcell.environment import num_cpus
+from fastcell.environment import available_memory, num_cpus
 from fastcell.errors import ArgumentError, invalid
 from fastcell.ops.augmentation import Augmentation
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OF_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
@@ -46,7 +56,12 @@ class CellDataModule(pl.LightningDataModule):
         subsample: share in (0, 1] or number of the training cells; None for all.
         quality: leave out cells that verdicts.csv drops; predictions cover them all the same.
         predict_split: part that prediction covers: train, valid or test; None for every cell.
-        transform: auto (fused on the CPU, dali on a GPU), fused or dali.
+        store: auto (bank where it fits, else stream), stream (read and decode in every epoch), or bank (decode once,
+            keep the cells in memory; a rolling window where they do not fit).
+        bank_gib: memory that banks may take on each process [GiB], of the GPU and of the host alike; None for half of
+            what is free.
+        transform: auto (fused, but for what its GPU kernel does not do), fused or dali.
+        depth: bits of a grey level up to the network: 8, or 16 for 16-bit cells in twice the memory.
         dtype: of the images: float32, bfloat16, float16, or auto to follow the trainer's precision.
         threads: of decoder and transform, per process; 0 shares the machine's cores.
         initial_fill: cells in the shuffle buffer; 0 for 8192.
@@ -75,7 +90,10 @@ class CellDataModule(pl.LightningDataModule):
         subsample: int | float | None = None,
         quality: bool = True,
         predict_split: str | None = None,
+        store: str = "auto",
+        bank_gib: float | None = None,
         transform: str = "auto",
+        depth: int = 8,
         dtype: str = "auto",
         threads: int = 0,
         initial_fill: int = 0,
@@ -89,6 +107,10 @@ class CellDataModule(pl.LightningDataModule):
             raise invalid("dtype", f"auto or one of {', '.join(DTYPES)}", dtype, "Leave it at auto")
         if transform not in TRANSFORMS:
             raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", transform, "Leave it at auto")
+        if store not in STORES:
+            raise invalid("store", f"one of {', '.join(STORES)}", store, "Leave it at auto")
+        if bank_gib is not None and not bank_gib >= 0:
+            raise invalid("bank_gib", "0 or more", bank_gib, "Leave it out for half of what is free")
         for name, value in (("threads", threads), ("initial_fill", initial_fill)):
             if value < 0:
                 raise invalid(name, "0 or more", value, "0 chooses for you")
@@ -97,6 +119,7 @@ class CellDataModule(pl.LightningDataModule):
         self.augmentation = augmentation if augment else Augmentation.none()
         self.predict_split = predict_split
         self.transform, self.dtype, self.threads = transform, dtype, threads
+        self.store, self.bank_gib = store, bank_gib
         self.initial_fill, self.mmap = initial_fill, mmap
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.info = read_info(self.path)
@@ -109,10 +132,14 @@ class CellDataModule(pl.LightningDataModule):
             antialias,
             scale_um_per_px,
             None if window is None else (window[0], window[1]),
+            depth,
         )
+        if depth == 16 and window is None:
+            raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
         self._manifest: Manifest | None = None
         self._views: dict[str, View | None] = {}
+        self._stores: dict[str, _Store] = {}
         # With logger=True Lightning would compare these with the model's of the same name.
         self.save_hyperparameters(
             {
@@ -125,6 +152,8 @@ class CellDataModule(pl.LightningDataModule):
                 "balance": balance,
                 "subsample": subsample,
                 "quality": quality,
+                "store": store,
+                "bank_gib": bank_gib,
                 "transform": transform,
                 "dtype": dtype,
                 "initial_fill": initial_fill,
@@ -200,43 +229,59 @@ class CellDataModule(pl.LightningDataModule):
                 return None
             raise
 
-    def train_dataloader(self) -> CellLoader:
+    def train_dataloader(self) -> BatchLoader:
         """Shuffled, augmented batches of the train part, `batch_size` over all processes."""
         view = self.view("train")
         assert view is not None
-        share = training_share(len(view), self.batch_size, *self._rank())
-        trainer = self.trainer
-        return CellLoader(
-            view,
-            share,
-            self.preprocessing,
-            self._config(),
-            shuffle=True,
-            augmentation=self.augmentation,
-            labels=self._labels(),
-            current_epoch=None if trainer is None else lambda: trainer.current_epoch,
-        )
+        rank, num_ranks = self._rank()
+        config, trainer = self._config(), self.trainer
+        options: dict[str, Any] = {
+            "augmentation": self.augmentation,
+            "labels": self._labels(),
+            "current_epoch": None if trainer is None else lambda: trainer.current_epoch,
+        }
+        store = self._store("train", view)
+        if store.bank is not None:
+            order = self._bank_order(len(view), store.placement.num_parts)
+            return BankLoader(store.bank, view, order, self.preprocessing, config, **options)
+        share = training_share(len(view), self.batch_size, rank, num_ranks)
+        return CellLoader(view, share, self.preprocessing, config, shuffle=True, reader=store.window, **options)
 
-    def val_dataloader(self) -> CellLoader | list[CellLoader]:
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The valid part in stored order; an empty list where training has none."""
         view = self.view("valid")
-        return [] if view is None else self._evaluation_loader(view)
+        if view is None:
+            return []
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:  # read once: nothing to keep
+            return self._evaluation_loader(view)
+        share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
+        train = self.view("train")
+        assert train is not None
+        self._store("train", train)  # has the first choice of memory
+        store = self._store("valid", view)
+        if store.bank is None:
+            return self._evaluation_loader(view)
+        order = StoredOrder(share)
+        return BankLoader(store.bank, view, order, self.preprocessing, self._config(), labels=self._labels())
 
-    def test_dataloader(self) -> CellLoader:
+    def test_dataloader(self) -> BatchLoader:
         """The test part in stored order."""
         view = self.view("test")
         assert view is not None
         return self._evaluation_loader(view)
 
-    def predict_dataloader(self) -> CellLoader:
+    def predict_dataloader(self) -> BatchLoader:
         """Every cell of the manifest, or of `predict_split`, in its order, labelled or not."""
         view = self.view("predict")
         assert view is not None
         return self._evaluation_loader(view)
 
     def teardown(self, stage: str) -> None:
-        """Forget the views, so that another stage selects anew."""
+        """Forget the views and let the banks go, so that another stage selects anew."""
         self._views.clear()
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
 
     def view(self, part: str) -> View | None:
         """The cells of a part: train, valid, test or predict; None for a valid part that training does without."""
@@ -248,6 +293,83 @@ class CellDataModule(pl.LightningDataModule):
         share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
         return CellLoader(view, share, self.preprocessing, self._config(), labels=self._labels())
 
+    def _bank_order(self, num_rows: int, num_parts: int) -> BankOrder:
+        window = self.initial_fill or DEFAULT_INITIAL_FILL
+        return BankOrder(num_rows, self.batch_size, self.seed, num_parts, window, *self._rank())
+
+    def _store(self, part: str, view: View) -> _Store:
+        """Where the cells of a part are kept: chosen once, for training the same on every rank, and said."""
+        if part not in self._stores:
+            if part == "train":
+                rows = fill_order(view, self.seed)
+            else:
+                share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
+                rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
+            placement = self._place(part, rows)
+            self._stores[part] = store = self._open(part, placement, view, rows)
+            if part == "train":
+                logger.info("%s", store.text)
+        return self._stores[part]
+
+    def _place(self, part: str, rows: np.ndarray) -> Placement:
+        _, num_ranks = self._rank()
+        asked = self.store
+        if asked == "bank" and part == "valid":
+            asked = "auto"  # a rolling window mixes, which is no use in stored order
+        heights, widths = (self.manifest.column(name).astype(np.int64) for name in ("height", "width"))
+        size = heights * widths * (self.preprocessing.depth // 8)
+        cells = np.unique(rows)
+        largest = 0
+        cuts = part == "train" and len(rows) >= NUM_PARTS and NUM_PARTS % num_ranks == 0
+        if cuts:
+            edges = BankOrder(len(rows), self.batch_size, 0, NUM_PARTS, 1, 0, num_ranks).part_edges()
+            owned = np.split(rows, edges[:: NUM_PARTS // num_ranks][1:-1])
+            largest = max(int(size[np.unique(part)].sum()) for part in owned)
+        return place(asked, len(cells), int(size[cells].sum()), largest, num_ranks if cuts else 1, self._budget())
+
+    def _budget(self) -> Budget:
+        device = self._config().device
+        processes = 1 if self.trainer is None else max(self.trainer.num_devices, 1)
+        if self.bank_gib is not None:
+            host = gpu = int(self.bank_gib * 2**30)
+        else:
+            host = int(SHARE_OF_FREE * available_memory()) // processes
+            gpu = int(SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
+        budget = Budget(gpu if device.type == "cuda" else None, host)
+        for store in self._stores.values():
+            budget = budget.less(store.placement)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            least = torch.tensor([budget.host_bytes, budget.gpu_bytes or 0], device=device)
+            torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
+            host, gpu = least.tolist()
+            budget = Budget(None if budget.gpu_bytes is None else gpu, host)
+        return budget
+
+    def _open(self, part: str, placement: Placement, view: View, rows: np.ndarray) -> _Store:
+        config = self._config()
+        options: dict[str, Any] = {
+            "memory": placement.memory,
+            "device": config.device,
+            "depth": self.preprocessing.depth,
+            "decode_on_gpu": config.device.type == "cuda",
+            "threads": config.threads,
+            "mmap": config.mmap,
+        }
+        if placement.store == "stream":
+            return _Store(placement)
+        if placement.store == "window":
+            share = training_share(len(view), self.batch_size, *self._rank())
+            size = placement.pool_bytes
+            window = RollingReader(view, share, window_bytes=size, seed=self.seed, **options)
+            return _Store(placement, window=window)
+        if part == "train":
+            order = self._bank_order(len(rows), placement.num_parts)
+            edges = order.part_edges()[order.parts.start : order.parts.stop + 1]
+        else:
+            edges = np.array([0, len(rows)])
+        chosen = View(view.manifest, rows[edges[0] : edges[-1]])
+        return _Store(placement, bank=CellBank(chosen, edges - edges[0], **options))
+
     def _labels(self) -> np.ndarray:
         """(N,) int64, numbers in `classes` of every cell of the manifest, -1 for none."""
         numbers = {name: number for number, name in enumerate(self.classes)}
@@ -257,13 +379,13 @@ class CellDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _config(self) -> StreamConfig:
+    def _config(self) -> LoaderConfig:
         trainer = self.trainer
         device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
         if device.type != "cuda":
             device = torch.device("cpu")
         processes = 1 if trainer is None else max(trainer.num_devices, 1)
-        return StreamConfig(
+        return LoaderConfig(
             seed=self.seed,
             transform=self.transform,
             dtype=DTYPES.get(self.dtype) or _dtype_of(trainer, device),
@@ -272,6 +394,28 @@ class CellDataModule(pl.LightningDataModule):
             initial_fill=self.initial_fill,
             mmap=self.mmap,
         )
+
+
+@dataclass
+class _Store:
+    """What keeps the cells of one part."""
+
+    placement: Placement
+    bank: CellBank | None = None
+    window: RollingReader | None = None
+
+    @property
+    def text(self) -> str:
+        """One line for the user."""
+        if self.window is None:
+            return self.placement.reason
+        return f"{self.placement.reason}; mixing {self.window.mixing():.2f} (1 is a uniform draw)"
+
+    def close(self) -> None:
+        if self.bank is not None:
+            self.bank.close()
+        if self.window is not None:
+            self.window.close()
 
 
 def _check_batch(name: str, value: int) -> None:

@@ -24,6 +24,8 @@ class Preprocessing:
         antialias: low-pass filter before down-scaling. The paper's code does not.
         scale_um_per_px: micrometres per output pixel for ``fit="scale"``; None takes one output pixel per raw pixel.
         window: (low, high) grey levels of a 16-bit source that map to 0 and 255; None for 8-bit sources.
+        depth: bits of a grey level from the decoder to the network: 8, or 16 so that a 16-bit source loses nothing
+            inside its window.
     """
 
     image_size: int = 128
@@ -32,6 +34,7 @@ class Preprocessing:
     antialias: bool = False
     scale_um_per_px: float | None = None
     window: tuple[float, float] | None = None
+    depth: int = 8
 
     def __post_init__(self) -> None:
         if not isinstance(self.image_size, int) or not 8 <= self.image_size <= 1024:
@@ -47,6 +50,8 @@ class Preprocessing:
             )
         if self.scale_um_per_px is not None and not self.scale_um_per_px > 0:
             raise invalid("scale_um_per_px", "positive", self.scale_um_per_px, "Leave it out for raw pixels")
+        if self.depth not in (8, 16) or isinstance(self.depth, bool):
+            raise invalid("depth", "8 or 16", self.depth, "16 keeps what 16-bit images hold, in twice the memory")
         if self.window is not None:
             object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from fastcell.data import _dali
 from fastcell.data.blocks import read_block
@@ -53,8 +54,11 @@ class Cells:
         cell_ids: (B,) int64.
         heights: (B,) int32.
         widths: (B,) int32.
-        pixels: B samples (H, W, 1) uint8: DALI's tensor list, on the CPU or the GPU, or a sequence of NumPy arrays.
+        pixels: B samples (H, W, 1): DALI's tensor list, on the CPU or the GPU, or a sequence of arrays.
         addresses: (B,) int64, where each cell's pixels begin, or None on the GPU. `pixels` keeps them alive.
+        depth: bits of a grey level: 8 for uint8, 16 for uint16 where 65535 is grey level 255.
+        pool: one dimension, where cells of a bank lie, and
+        offsets: (B,) int64, first pixel of each in it; None for cells that just pass through.
     """
 
     cell_ids: np.ndarray
@@ -62,9 +66,26 @@ class Cells:
     widths: np.ndarray
     pixels: Any
     addresses: np.ndarray | None
+    depth: int = 8
+    pool: torch.Tensor | None = None
+    offsets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.cell_ids)
+
+    @property
+    def num_bytes(self) -> np.ndarray:
+        """(B,) int64, size of each cell's pixels."""
+        return self.heights.astype(np.int64) * self.widths * (self.depth // 8)
+
+    def part(self, begin: int, end: int) -> Cells:
+        """The cells from `begin` up to `end`, without a copy."""
+        if begin == 0 and end == len(self):
+            return self
+        keep = slice(begin, end)
+        pixels = [self.pixels[slot] for slot in range(begin, end)]
+        addresses = None if self.addresses is None else self.addresses[keep]
+        return Cells(self.cell_ids[keep], self.heights[keep], self.widths[keep], pixels, addresses, self.depth)
 
 
 class CellReader:
@@ -79,8 +100,11 @@ class CellReader:
         mmap: map the tars into memory: 5 instead of 13 us a cell, for local disks on which no tar shrinks meanwhile.
         threads: of the decoder, >= 1.
         device_id: GPU that decodes, or None for the CPU.
+        depth: bits of a grey level in the cells to give, 8 or 16.
+        mix: with `shuffle`: mix the cells in the buffer; else the shards alone change places.
 
     Raises:
+        ArgumentError: 16 bits asked of blocks, which store 8.
         DataError: a tar is missing or is not the one that was packed.
     """
 
@@ -95,14 +119,17 @@ class CellReader:
         mmap: bool = False,
         threads: int = 1,
         device_id: int | None = None,
+        depth: int = 8,
+        mix: bool = True,
     ) -> None:
         self.manifest = view.manifest
         self.share = share
+        self.depth = depth
         self.shuffle, self.seed, self.mmap, self.threads, self.device_id = shuffle, seed, mmap, threads, device_id
         self.rows = view.rows[share.start : share.stop]
         if len(self.rows) == 0:  # more ranks than rows: read a cell to pad with
             self.rows = view.rows[:1]
-        self.window = min(initial_fill or DEFAULT_INITIAL_FILL, len(self.rows)) if shuffle else None
+        self.window = min(initial_fill or DEFAULT_INITIAL_FILL, len(self.rows)) if shuffle and mix else None
         levels = self.manifest.info.window
         self._grey_window = None if levels is None else (levels[0], levels[1])
         self._heights = self.manifest.column("height").astype(np.int32)
@@ -112,14 +139,14 @@ class CellReader:
         self._index(Path(folder))
 
     def _index(self, folder: Path) -> None:
-        self._files = [
-            (str(file.shard_path), str(file.index_path)) for file in write_index_files(self.manifest, self.rows, folder)
-        ]
+        files = write_index_files(self.manifest, self.rows, folder)
+        self._files = [(str(file.shard_path), str(file.index_path)) for file in files]
+        self._rows_of_file = np.split(self.rows, np.cumsum([file.num for file in files])[:-1])
         column = self.manifest.table.column("encoding")
         self._encodings = pc.index_in(column, value_set=pa.array(ENCODINGS)).to_numpy().astype(np.int8)
         plain = np.isin(self._encodings[self.rows], [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
         deep = self.manifest.column("depth")[self.rows] > 8
-        self.decoded_by_dali = bool(plain.all() and not deep.any())
+        self.decoded_by_dali = bool(plain.all() and not deep.any()) and self.depth == 8
         self._record_bytes = int(min(np.quantile(self.manifest.column("bytes")[self.rows], 0.99), _MAX_RECORD_BYTES))
 
     def close(self) -> None:
@@ -142,10 +169,22 @@ class CellReader:
                 yield self._decoded(data, ids) if self.decoded_by_dali else self._decode(data, ids, pool)
                 seen.append(ids)
 
+    def rows_in_order(self, epoch: int = 0) -> np.ndarray:
+        """(n,) int64, the rows as an epoch without mixing reads them."""
+        return np.concatenate([self._rows_of_file[number] for number in self._order_of_files(epoch)])
+
+    def in_order(self, epoch: int = 0) -> Iterator[Cells]:
+        """Read an epoch without mixing: the cells of `rows_in_order` in pieces of any size, each once, no padding."""
+        for step, cells in enumerate(self.epoch(epoch)):
+            yield cells.part(0, self.share.num_real(step))
+
+    def _order_of_files(self, epoch: int) -> np.ndarray:
+        number = len(self._files)
+        return np.random.default_rng([self.seed, epoch, 0]).permutation(number) if self.shuffle else np.arange(number)
+
     def _reading_pipeline(self, epoch: int, batch_size: int, decode: bool, window: int | None) -> Any:
         allow_open_files(len(self._files))
-        order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(self._files)) if self.shuffle else None
-        files = self._files if order is None else [self._files[number] for number in order]
+        files = [self._files[number] for number in self._order_of_files(epoch)]
         seeds = np.random.SeedSequence([self.seed, epoch, 1, self.share.rank]).generate_state(1)
         try:
             return _dali.reading_pipeline(
@@ -186,12 +225,12 @@ class CellReader:
         heights, widths = (np.array([pixels.shape[axis] for pixels in arrays], np.int32) for axis in (0, 1))
         self._check_sides(ids, heights, widths)
         addresses = np.array([pixels.ctypes.data for pixels in arrays], np.int64)
-        return Cells(ids, heights, widths, arrays, addresses)
+        return Cells(ids, heights, widths, arrays, addresses, self.depth)
 
     def _decode_one(self, stored: Any, cell_id: int) -> np.ndarray:
         try:
             encoding = ENCODINGS[self._encodings[cell_id]]
-            return decode(np.asarray(stored).tobytes(), encoding, self._grey_window).pixels[:, :, None]
+            return decode(np.asarray(stored).tobytes(), encoding, self._grey_window, self.depth).pixels[:, :, None]
         except BadCell as bad:
             raise bad_cell_error(self.manifest, np.array([cell_id]), bad, False, None) from None
 
@@ -213,21 +252,23 @@ class BlockReader(CellReader):
     """The same for the block layout: DALI reads blocks, a window of ours mixes the cells of several."""
 
     def _index(self, folder: Path) -> None:
+        if self.depth != 8:
+            raise invalid("depth", "8 for cells in blocks, which are stored so", self.depth, "Pack with --layout cell")
         blocks = self.manifest.blocks()
         self._first = blocks.column("first_cell").to_numpy()
         self._num_cells = blocks.column("num_cells").to_numpy()
         numbers = np.searchsorted(self._first, np.unique(self.rows), side="right") - 1
         self._blocks = np.unique(numbers)
-        self._files = [
-            (str(file.shard_path), str(file.index_path))
-            for file in write_index_files(self.manifest, self._blocks, folder)
-        ]
+        files = write_index_files(self.manifest, self._blocks, folder)
+        self._files = [(str(file.shard_path), str(file.index_path)) for file in files]
+        edges = np.searchsorted(self.rows, self._first[self._blocks])[np.cumsum([file.num for file in files])[:-1]]
+        self._rows_of_file = np.split(self.rows, edges)
         self.decoded_by_dali = False
         self._record_bytes = int(min(blocks.column("bytes").to_numpy()[self._blocks].max(), 1 << 24))
 
     def epoch(self, epoch: int) -> Iterator[Cells]:
         pipeline = self._reading_pipeline(epoch, 1, False, None)
-        rng = np.random.default_rng([self.seed, epoch, 2, self.share.rank]) if self.shuffle else None
+        rng = np.random.default_rng([self.seed, epoch, 2, self.share.rank]) if self.window is not None else None
         seen: list[np.ndarray] = []
         batch, pool, left = self.share.batch, _Window(rng), len(self._blocks)
         last: Cells | None = None
@@ -239,6 +280,16 @@ class BlockReader(CellReader):
             last = pool.draw(min(batch, len(pool)), batch, last)
             yield last
             seen.append(last.cell_ids)
+
+    def in_order(self, epoch: int = 0) -> Iterator[Cells]:
+        pipeline = self._reading_pipeline(epoch, 1, False, None)
+        seen: list[np.ndarray] = []
+        for _ in range(len(self._blocks)):
+            data, numbers = self._run(pipeline, seen)
+            payload, ids, addresses, heights, widths = self._read_block(np.asarray(data[0]), int(numbers[0]))
+            table = np.stack([ids, addresses, heights, widths, np.zeros_like(ids)])
+            yield Cells(ids, heights, widths, _BlockPixels(table, {0: payload}), addresses)
+            seen.append(ids)
 
     def _read_block(self, payload: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
         """Payload, then id, address, height and width of the wanted cells of one block."""

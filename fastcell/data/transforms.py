@@ -1,6 +1,6 @@
-"""Stage 2 of the stream: ragged grey cells in, normalised square images out, in one of two ways with one meaning.
+"""Stage 2: ragged grey cells in, normalised square images out, in one of two ways with one meaning.
 
-``fused``  `fastcell.ops.transform`: one compiled pass over each cell, on the CPU.
+``fused``  one compiled pass over each cell: `fastcell.ops.transform` on the CPU, ``kernels/transform.cu`` on a GPU.
 ``dali``   DALI operators (`warp_affine`, `gaussian_blur`, `noise.gaussian`), then `fastcell.ops.normalize`; CPU or GPU.
 
 Both map a cell by the same matrix in one interpolation, so they agree but for rounding and for the generator of the
@@ -18,11 +18,13 @@ import torch
 
 from fastcell.data import _dali
 from fastcell.data.manifest import Manifest
+from fastcell.data.pools import PoolWriter, empty_pool
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.stream import Cells
 from fastcell.errors import invalid
 from fastcell.ops.augmentation import Augmentation, Draw, draw, matrices
 from fastcell.ops.normalize import normalize
+from fastcell.ops.pool import GPU_IMAGE_SIZES, CellPool, make_clock, transform
 from fastcell.ops.transform import transform_cells
 
 TRANSFORMS = ("auto", "fused", "dali")
@@ -52,6 +54,36 @@ class Geometry:
         """The augmentation of the cells at (B,) int64 `positions` of an epoch; None without augmentation."""
         return None if self.augmentation is None else draw(self.augmentation, self.seed, epoch, positions)
 
+    def columns(self, cell_ids: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(B,) float32 each: grey level outside of the cells and micrometres per pixel, None where nobody asks."""
+        border = None if self._border is None else self._border[cell_ids]
+        return border, None if self._um_per_px is None else self._um_per_px[cell_ids].astype(np.float32)
+
+    def transform(
+        self,
+        pool: CellPool,
+        index: torch.Tensor,
+        position: torch.Tensor,
+        clock: torch.Tensor,
+        dtype: torch.dtype,
+        threads: int = 1,
+    ) -> torch.Tensor:
+        """Images of some cells of a pool (see `fastcell.ops.pool.transform`), which has the columns of `columns`."""
+        values = self.preprocessing
+        return transform(
+            pool,
+            index,
+            position,
+            clock,
+            image_size=values.image_size,
+            fit=values.fit,
+            augmentation=self.augmentation,
+            mode=values.normalization,
+            scale_um_per_px=values.scale_um_per_px,
+            dtype=dtype,
+            threads=threads,
+        )
+
     def matrices(self, cells: Cells, drawn: Draw | None) -> np.ndarray:
         """(B, 2, 3) float64, output pixel centre to source point."""
         values = self.preprocessing
@@ -72,6 +104,29 @@ class Transform(Protocol):
 
     def __call__(self, cells: Cells, positions: np.ndarray) -> torch.Tensor:
         """Give (B, 1, S, S) images of the cells, which stand at (B,) int64 `positions` of the epoch."""
+
+
+def resolve_transform(name: str, preprocessing: Preprocessing, device_id: int | None) -> str:
+    """What ``auto`` means: fused, but for what its GPU kernel does not do (antialiasing, other sizes).
+
+    Args:
+        name: ``auto``, ``fused`` or ``dali``.
+        preprocessing: of the images.
+        device_id: GPU, or None for the CPU.
+
+    Raises:
+        ArgumentError: unknown name, or ``fused`` asked for where it cannot be.
+    """
+    if name not in TRANSFORMS:
+        raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", name, "Leave it at auto")
+    if device_id is None:
+        return "fused" if name == "auto" else name
+    fits = preprocessing.image_size in GPU_IMAGE_SIZES and not preprocessing.antialias
+    if name == "fused" and not fits:
+        sizes = ", ".join(map(str, GPU_IMAGE_SIZES))
+        got = f"image_size {preprocessing.image_size}, antialias {preprocessing.antialias}"
+        raise invalid("fused on a GPU", f"of image_size {sizes} without antialias", got, "Leave transform at auto")
+    return "fused" if name == "auto" and fits else "dali" if name == "auto" else name
 
 
 class FusedTransform:
@@ -108,8 +163,64 @@ class FusedTransform:
             values.normalization,
             self.threads,
             values.antialias,
+            # dtype
         )
         return images if self.dtype == torch.float32 else images.to(self.dtype)
+
+
+class FusedGpuTransform:
+    """One launch of ``kernels/transform.cu`` per batch, on the stream that is current; nothing waits for the device.
+
+    Cells that do not lie in a pool yet are put into one first, a copy inside the GPU or over the bus.
+
+    Args:
+        geometry: what is done to each cell.
+        epoch: of the augmentation.
+        dtype: of the images.
+        device: the GPU.
+    """
+
+    def __init__(self, geometry: Geometry, epoch: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.geometry, self.epoch, self.dtype, self.device = geometry, epoch, dtype, device
+        self._clock: torch.Tensor | None = None
+        self._lent: deque[tuple[torch.cuda.Event, Any]] = deque()
+
+    def __call__(self, cells: Cells, positions: np.ndarray) -> torch.Tensor:
+        if self._clock is None:
+            self._clock = make_clock(self.geometry.seed, self.epoch, self.device)
+        pixels, offsets = cells.pool, cells.offsets
+        if pixels is None:
+            sizes = cells.num_bytes // (cells.depth // 8)
+            offsets = np.cumsum(sizes) - sizes
+            pixels = empty_pool(int(sizes.sum()), cells.depth, "gpu", self.device)
+            PoolWriter(pixels, self.device, torch.cuda.current_stream(self.device)).write(cells, 0)
+        assert offsets is not None
+        border, um_per_px = self.geometry.columns(cells.cell_ids)
+
+        def send(values: np.ndarray) -> torch.Tensor:
+            return to_device(values, self.device)
+
+        pool = CellPool(
+            pixels,
+            send(offsets),
+            send(cells.heights),
+            send(cells.widths),
+            None if border is None else send(border),
+            None if um_per_px is None else send(um_per_px),
+        )
+        index, position = send(np.arange(len(cells))), send(positions)
+        images = self.geometry.transform(pool, index, position, self._clock, self.dtype)
+        stream = torch.cuda.current_stream(self.device)
+        while self._lent and self._lent[0][0].query():
+            self._lent.popleft()
+        self._lent.append((stream.record_event(), (cells, pixels)))
+        return images
+
+
+def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A tensor of the values on a device; copied there through pinned memory, without waiting."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor if device.type != "cuda" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 class DaliTransform:
@@ -176,6 +287,7 @@ class DaliTransform:
             threads=self.threads,
             device_id=self.device_id,
             cells_on_gpu=cells.addresses is None,
+            depth=cells.depth,
             fill=self.geometry.fills,
             shrink=values.antialias,
             blur=self._blurs,
@@ -226,17 +338,16 @@ def make_transform(
     """Make the transform of one epoch.
 
     Args:
-        name: ``auto`` (fused on the CPU, dali on a GPU), ``fused`` or ``dali``.
+        name: ``auto``, ``fused`` or ``dali`` (see `resolve_transform`).
 
     The others are those of the classes.
 
     Raises:
-        ArgumentError: unknown name, or ``fused`` asked for on a GPU.
+        ArgumentError: unknown name, or ``fused`` asked for where it cannot be.
     """
-    if name not in TRANSFORMS:
-        raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", name, "Leave it at auto")
-    if name == "fused" and device_id is not None:
-        raise invalid("transform", "auto or dali on a GPU", name, "fused runs on the CPU")
-    if name == "fused" or (name == "auto" and device_id is None):
-        return FusedTransform(geometry, epoch, dtype, threads)
-    return DaliTransform(geometry, epoch, batch, dtype, threads, device_id, rank)
+    name = resolve_transform(name, geometry.preprocessing, device_id)
+    if name == "dali":
+        return DaliTransform(geometry, epoch, batch, dtype, threads, device_id, rank)
+    if device_id is not None:
+        return FusedGpuTransform(geometry, epoch, dtype, torch.device("cuda", device_id))
+    return FusedTransform(geometry, epoch, dtype, threads)

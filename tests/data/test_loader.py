@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fastcell.data.batch import Batch
-from fastcell.data.loader import CellLoader, StreamConfig
+from fastcell.data.loader import CellLoader, LoaderConfig
 from fastcell.data.manifest import Manifest
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share, training_share
@@ -30,7 +30,7 @@ def training_loader(
 ) -> CellLoader:
     view = select(manifest, ViewConfig("train"))
     share = training_share(len(view), batch_size, rank, num_ranks)
-    config = StreamConfig(seed=1, initial_fill=32)
+    config = LoaderConfig(seed=1, initial_fill=32)
     return CellLoader(view, share, SMALL, config, shuffle=True, **options)
 
 
@@ -63,7 +63,7 @@ def test_augmentation_depends_on_seed_epoch_and_position_alone(make_dataset: Mak
 
     def images(epoch: int, threads: int = 1) -> torch.Tensor:
         view = select(manifest, ViewConfig("train"))
-        config = StreamConfig(seed=2, threads=threads)
+        config = LoaderConfig(seed=2, threads=threads)
         loader = CellLoader(view, training_share(60, 12), SMALL, config, shuffle=True, augmentation=Augmentation())
         loader.set_epoch(epoch)
         return torch.cat([batch.images for batch in loader])
@@ -142,7 +142,7 @@ def test_a_gpu_gives_the_batches_of_the_cpu(make_dataset: Make, layout: str, enc
     quiet = Augmentation(noise_probability=0.0)
     batches = []
     for device in (torch.device("cpu"), torch.device("cuda", 0)):
-        config = StreamConfig(seed=3, device=device, initial_fill=32)
+        config = LoaderConfig(seed=3, device=device, initial_fill=32)
         loader = CellLoader(view, training_share(100, 16), Preprocessing(32), config, shuffle=True, augmentation=quiet)
         batches.append(list(loader))
     for here, there in zip(*batches, strict=True):

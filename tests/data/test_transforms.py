@@ -12,7 +12,14 @@ from fastcell.data.manifest import Manifest
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share
 from fastcell.data.stream import Cells, open_reader
-from fastcell.data.transforms import DaliTransform, FusedTransform, Geometry, make_transform
+from fastcell.data.transforms import (
+    DaliTransform,
+    FusedGpuTransform,
+    FusedTransform,
+    Geometry,
+    make_transform,
+    resolve_transform,
+)
 from fastcell.data.views import ViewConfig, select
 from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Augmentation, draw, matrices
@@ -120,11 +127,27 @@ def test_dtypes(make_dataset: Make, dtype: torch.dtype, name: str) -> None:
     assert torch.equal(images, exact.to(dtype))
 
 
-def test_refuses_fused_on_a_gpu_and_unknown_names(make_dataset: Make) -> None:
+def test_auto_takes_fused_wherever_its_kernel_does_the_work() -> None:
+    for device_id, preprocessing, want in (
+        (None, Preprocessing(100, antialias=True), "fused"),
+        (0, Preprocessing(128), "fused"),
+        (0, Preprocessing(32, "scale"), "fused"),
+        (0, Preprocessing(100), "dali"),
+        (0, Preprocessing(128, antialias=True), "dali"),
+    ):
+        assert resolve_transform("auto", preprocessing, device_id) == want
+        assert resolve_transform("dali", preprocessing, device_id) == "dali"
+    with pytest.raises(ArgumentError, match="fused on a GPU must be of image_size 32, 64, 96, 128 without antialias"):
+        resolve_transform("fused", Preprocessing(128, antialias=True), 0)
+    with pytest.raises(ArgumentError, match="transform must be one of auto, fused, dali, got 'gpu'"):
+        resolve_transform("gpu", Preprocessing(), None)
+
+
+def test_what_each_name_makes(make_dataset: Make) -> None:
     geometry = Geometry(make_dataset(10), Preprocessing(SIZE), None, 0)
     options = {"epoch": 0, "batch": 4, "dtype": torch.float32, "threads": 1, "rank": 0}
-    with pytest.raises(ArgumentError, match="transform must be auto or dali on a GPU, got 'fused'"):
-        make_transform("fused", geometry, device_id=0, **options)
-    with pytest.raises(ArgumentError, match="transform must be one of auto, fused, dali, got 'gpu'"):
-        make_transform("gpu", geometry, device_id=None, **options)
-    assert isinstance(make_transform("auto", geometry, device_id=None, **options), FusedTransform)
+    made = [
+        make_transform(name, geometry, device_id=device_id, **options) for name, device_id in
+        (("auto", None), ("dali", None), ("auto", 0))
+    ]  # fmt: skip
+    assert [type(transform) for transform in made] == [FusedTransform, DaliTransform, FusedGpuTransform]

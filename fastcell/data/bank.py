@@ -1,0 +1,189 @@
+"""The bank: decoded ragged cells that stay in memory, filled once while the first epoch already draws from them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastcell.data.background import Background
+from fastcell.data.pools import PoolWriter, empty_pool
+from fastcell.data.ranks import evaluation_share
+from fastcell.data.stream import CellReader, Cells, open_reader
+from fastcell.data.views import View
+from fastcell.ops.pool import CellPool
+
+_READ_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What the filling thread tells: cells of a part that are there, once the stream has passed `event`."""
+
+    part: int
+    num_cells: int
+    event: torch.cuda.Event | None
+
+
+def fill_order(view: View, seed: int) -> np.ndarray:
+    """(n,) int64, the rows of a view in the order in which a bank is filled: whole shards in a seeded order.
+
+    Blocks are in such an order already and are read as they lie.
+    """
+    if view.manifest.info.layout == "block":
+        return view.rows
+    shard = view.manifest.shard_index
+    order = np.random.default_rng([seed, 6]).permutation(len(view.manifest.info.shards))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return view.rows[np.argsort(place[shard[view.rows]], kind="stable")]
+
+
+class CellBank:
+    """All cells of some rows, decoded, each once, in one pool of memory without gaps.
+
+    Filling begins with the first `wait` and goes on in a thread, part by part in turns; it ends with the bank.
+
+    Args:
+        view: the rows, in the order to be filled; a cell's repeats stand side by side and share its pixels.
+        edges: (P + 1,) where the parts of the view begin, that all are in this bank.
+        memory: ``host``, ``pinned`` or ``gpu``: where the pool lies.
+        device: that draws from the bank.
+        depth: bits of a grey level, 8 or 16.
+        decode_on_gpu: let DALI decode on the device, else on the CPU.
+        threads: of the decoder.
+        mmap: map the tars into memory.
+
+    Attributes:
+        pool: the cells, its columns on `device`.
+        cell_ids: (M,) int32, the manifest's row of each cell of the pool.
+        slots: (n,) int32, the cell of the pool for each row of the view.
+
+    Raises:
+        DataError: a shard is missing or is not the one that was packed.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        edges: np.ndarray,
+        *,
+        memory: str = "host",
+        device: torch.device | None = None,
+        depth: int = 8,
+        decode_on_gpu: bool = False,
+        threads: int = 1,
+        mmap: bool = False,
+    ) -> None:
+        device = device or torch.device("cpu")
+        parts = [view.rows[begin:end] for begin, end in itertools.pairwise(edges)]
+        firsts = [np.diff(rows, prepend=-1) != 0 for rows in parts]
+        cells = [rows[first] for rows, first in zip(parts, firsts, strict=True)]
+        starts = np.concatenate([[0], np.cumsum([len(ids) for ids in cells])]).astype(np.int64)
+        pairs = zip(firsts, starts, strict=False)
+        self.slots = np.concatenate([start + np.cumsum(first) - 1 for first, start in pairs]).astype(np.int32)
+        self.cell_ids = np.concatenate(cells).astype(np.int32)
+        self._starts, self._there = starts, np.zeros(len(cells), np.int64)
+
+        manifest = view.manifest
+        heights = manifest.column("height").astype(np.int32)[self.cell_ids]
+        widths = manifest.column("width").astype(np.int32)[self.cell_ids]
+        ends = np.cumsum(heights.astype(np.int64) * widths)
+        offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        pixels = empty_pool(int(ends[-1]) if len(ends) else 0, depth, memory, device)
+
+        offset, height, width = (torch.from_numpy(values).to(device) for values in (offsets, heights, widths))
+        self.pool = CellPool(pixels, offset, height, width)
+
+        decoder = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
+        options: dict[str, Any] = {"threads": threads, "mmap": mmap, "device_id": decoder, "depth": depth}
+        readers = [
+            open_reader(View(manifest, ids), evaluation_share(len(ids), _READ_BATCH), **options)
+            for ids in cells
+            if len(ids)
+        ]
+        numbers = [part for part, ids in enumerate(cells) if len(ids)]
+        begins = [int(offsets[starts[part]]) for part in numbers]
+        self._lock = threading.Lock()
+        self._event: torch.cuda.Event | None = None
+        self._filling: Background[Filled] | None = None
+        self._error: Exception | None = None
+        self._fill = lambda: _fill(readers, numbers, begins, PoolWriter(pixels, device))
+        self._num_pieces = len(self.cell_ids) + 1  # no more than that: the thread never waits for those who wait
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all pixels."""
+        return self.pool.pixels.numel() * self.pool.pixels.element_size()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every cell is known to be there."""
+        return bool((self._there == np.diff(self._starts)).all())
+
+    def wait(self, slots: np.ndarray) -> None:
+        """Wait until some cells of the pool are there; a GPU's current stream waits, not the caller, for the copies.
+
+        Args:
+            slots: int64, any shape.
+
+        Raises:
+            DataError: a cell cannot be decoded, or a shard is not as the manifest has it; shard and key are named.
+        """
+        if not self.is_full:
+            with self._lock:
+                for part, (start, stop) in enumerate(itertools.pairwise(self._starts)):
+                    mine = slots[(slots >= start) & (slots < stop)]
+                    self._advance(part, int(mine.max() - start) + 1 if mine.size else 0)
+        if self._event is not None:
+            torch.cuda.current_stream(self.pool.offset.device).wait_event(self._event)
+
+    def _advance(self, part: int, num_cells: int) -> None:
+        while self._there[part] < num_cells:
+            if self._error is not None:
+                raise self._error
+            if self._filling is None:
+                self._filling = Background(self._fill, self._num_pieces)
+            try:
+                filled = next(self._filling)
+            except StopIteration:
+                raise RuntimeError("the bank was closed before it was full") from None
+            except Exception as error:
+                self._error = error
+                raise
+            self._there[filled.part] = filled.num_cells
+            self._event = filled.event
+
+    def fill(self) -> None:
+        """Wait until every cell is there."""
+        self.wait(np.arange(len(self.cell_ids)))
+
+    def close(self) -> None:
+        """Stop filling. What is there stays until the bank is dropped."""
+        if self._filling is not None:
+            self._filling.close()
+
+
+def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer: PoolWriter) -> Iterator[Filled]:
+    """Runs in the filling thread: one piece of each part in turn. Must not know the bank, which ends it."""
+    done = [0] * len(readers)
+    places = list(begins)
+    streams: list[Iterator[Cells] | None] = [reader.in_order() for reader in readers]
+    while any(streams):
+        for number, stream in enumerate(streams):
+            cells = None if stream is None else next(stream, None)
+            if cells is None:
+                streams[number] = None
+                continue
+            event = writer.write(cells, places[number])
+            places[number] += int(cells.num_bytes.sum()) // (cells.depth // 8)
+            done[number] += len(cells)
+            yield Filled(parts[number], done[number], event)
+    for reader in readers:
+        reader.close()
+    writer.finish()
