@@ -37,11 +37,13 @@ class Throughput(pl.Callback):
     def _start(self, stage: str) -> None:
         self._since[stage] = time.perf_counter()
 
-    def _count(self, trainer: pl.Trainer, stage: str, batch: Batch) -> None:
+    def _count(self, trainer: pl.Trainer, stage: str, batch: Batch | tuple[Batch, ...]) -> None:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since.get(stage, now)
         self._since[stage] = now
-        self.cells[stage] = self.cells.get(stage, 0) + len(batch.images) * trainer.world_size
+        batches = (batch,) if isinstance(batch, Batch) else batch
+        cells = sum(len(one.images) for one in batches)
+        self.cells[stage] = self.cells.get(stage, 0) + cells * trainer.world_size
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start("train")

@@ -39,7 +39,17 @@ PRESETS = ("demo", "paper", "fast")
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.
 OF_THE_CHECKPOINT = {"image_size", "fit", "scale_um_per_px", "normalization", "antialias", "depth"}
-OF_TRAINING = {"batch_size", "augment", "augmentation", "balance", "subsample", "initial_fill", "store", "bank_gib"}
+OF_TRAINING = {
+    "batch_size",
+    "augment",
+    "augmentation",
+    "balance",
+    "subsample",
+    "initial_fill",
+    "store",
+    "bank_gib",
+    "steps_per_call",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -126,6 +136,7 @@ class FastcellCLI(LightningCLI):
             parser.link_arguments(
                 ("data.classes", "data.path"), "model.classes", compute_fn=_classes_of, apply_on="instantiate"
             )
+            parser.link_arguments("model.steps_per_call", "data.steps_per_call")
             parser.link_arguments(
                 "data.preprocessing", "model.preprocessing", compute_fn=Preprocessing.to_dict, apply_on="instantiate"
             )

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -120,6 +121,32 @@ def _on_stream(
     with torch.cuda.stream(stream):
         for batch in make():
             yield batch, stream.record_event()
+
+
+class GroupedLoader:
+    """Several batches at a time, for a `training_step` that makes several optimizer steps.
+
+    Args:
+        loader: of the batches.
+        group: batches in each item; the last has what is left.
+    """
+
+    def __init__(self, loader: BatchLoader, group: int) -> None:
+        self.loader, self.group = loader, group
+        self.batch_size = loader.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of an epoch, one by one."""
+        return len(self.loader)
+
+    def __len__(self) -> int:
+        return -(-len(self.loader) // self.group)
+
+    def __iter__(self) -> Iterator[tuple[Batch, ...]]:
+        batches = iter(self.loader)
+        while group := tuple(islice(batches, self.group)):
+            yield group
 
 
 class CellLoader(BatchLoader):

@@ -14,7 +14,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from fastcell.data.bank import CellBank, fill_order
 from fastcell.data.bank_order import NUM_PARTS, BankOrder, StoredOrder
-from fastcell.data.loader import BankLoader, BatchLoader, CellLoader, LoaderConfig
+from fastcell.data.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader, LoaderConfig
 from fastcell.data.manifest import Manifest, read_info
 from fastcell.data.placement import SHARE_OF_FREE, STORES, Budget, Placement, place
 from fastcell.data.preprocessing import Preprocessing
@@ -63,6 +63,7 @@ class CellDataModule(pl.LightningDataModule):
         transform: auto (fused, but for what its GPU kernel does not do), fused or dali.
         depth: bits of a grey level up to the network: 8, or 16 for 16-bit cells in twice the memory.
         dtype: of the images: float32, bfloat16, float16, or auto to follow the trainer's precision.
+        steps_per_call: batches that the training loader gives at a time, as the model's argument of this name asks for.
         threads: of decoder and transform, per process; 0 shares the machine's cores.
         initial_fill: cells in the shuffle buffer; 0 for 8192.
         mmap: map the shards into memory: faster, for local disks on which no shard shrinks meanwhile.
@@ -95,6 +96,7 @@ class CellDataModule(pl.LightningDataModule):
         transform: str = "auto",
         depth: int = 8,
         dtype: str = "auto",
+        steps_per_call: int = 1,
         threads: int = 0,
         initial_fill: int = 0,
         mmap: bool = False,
@@ -119,7 +121,7 @@ class CellDataModule(pl.LightningDataModule):
         self.augmentation = augmentation if augment else Augmentation.none()
         self.predict_split = predict_split
         self.transform, self.dtype, self.threads = transform, dtype, threads
-        self.store, self.bank_gib = store, bank_gib
+        self.store, self.bank_gib, self.steps_per_call = store, bank_gib, steps_per_call
         self.initial_fill, self.mmap = initial_fill, mmap
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.info = read_info(self.path)
@@ -229,8 +231,12 @@ class CellDataModule(pl.LightningDataModule):
                 return None
             raise
 
-    def train_dataloader(self) -> BatchLoader:
-        """Shuffled, augmented batches of the train part, `batch_size` over all processes."""
+    def train_dataloader(self) -> BatchLoader | GroupedLoader:
+        """Shuffled, augmented batches of the train part, `batch_size` over all processes, in groups if asked for."""
+        loader = self._training_loader()
+        return loader if self.steps_per_call == 1 else GroupedLoader(loader, self.steps_per_call)
+
+    def _training_loader(self) -> BatchLoader:
         view = self.view("train")
         assert view is not None
         rank, num_ranks = self._rank()

@@ -163,7 +163,7 @@ class FusedTransform:
             values.normalization,
             self.threads,
             values.antialias,
-            # dtype
+            dtype=np.uint8 if cells.depth == 8 else np.uint16,
         )
         return images if self.dtype == torch.float32 else images.to(self.dtype)
 

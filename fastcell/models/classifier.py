@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
@@ -64,6 +65,9 @@ class CellClassifier(pl.LightningModule):
         tta: evaluate the mean over the four flips of every image.
         channels_last: memory format of the network.
         compile_network: use torch.compile.
+        steps_per_call: optimizer steps in one `training_step`, on as many batches: saves the trainer's own cost of a
+            step. `global_step`, `max_steps`, schedules and checkpoints count optimizer steps all the same; what
+            Lightning counts in batches (`val_check_interval`, `limit_train_batches`, callbacks) counts calls.
         classes: class names in the order of the outputs; from the data at fit.
         preprocessing: `Preprocessing.to_dict()` of the images; from the data at fit.
 
@@ -88,6 +92,7 @@ class CellClassifier(pl.LightningModule):
         tta: bool = False,
         channels_last: bool = True,
         compile_network: bool = False,
+        steps_per_call: int = 1,
         classes: list[str] | None = None,
         preprocessing: dict[str, Any] | None = None,
     ) -> None:
@@ -99,6 +104,9 @@ class CellClassifier(pl.LightningModule):
         ):
             _check_name(name, value, get_args(kind))
         _check_numbers(label_smoothing, learning_rate, betas, warmup, final_learning_rate, ema_decay)
+        if steps_per_call < 1:
+            raise invalid("steps_per_call", "at least 1", steps_per_call, "8 is enough to hide the trainer's cost")
+        self.automatic_optimization = steps_per_call == 1
         self.classes = list(classes or [])
         self.preprocessing = copy.deepcopy(dict(preprocessing or {}))
         betas = list(betas)
@@ -139,7 +147,33 @@ class CellClassifier(pl.LightningModule):
         weights = getattr(data, "class_weights", None)
         self.class_weights = None if weights is None or stage != "fit" else torch.as_tensor(weights).float()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: Batch | tuple[Batch, ...], batch_idx: int) -> torch.Tensor | None:
+        if self.automatic_optimization:
+            assert isinstance(batch, Batch)
+            return self._loss(batch)
+        for one in (batch,) if isinstance(batch, Batch) else batch:
+            self._step(one)
+        return None
+
+    def _step(self, batch: Batch) -> None:
+        """One of several optimizer steps in a call; none behind the trainer's last."""
+        if 0 <= self.trainer.max_steps <= self.trainer.global_step:
+            return
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        optimizer.zero_grad()
+        self.manual_backward(self._loss(batch))
+        optimizer.step()
+        scheduler.step()
+        self._count_step()
+
+    def _count_step(self) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self._unread += 1
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
         labels, weight = self._targets(batch)
         logits = self(batch.images)
         losses = cell_losses(self.hparams["loss"], logits, labels, self.hparams["label_smoothing"])
@@ -149,13 +183,13 @@ class CellClassifier(pl.LightningModule):
         # DDP averages gradients over ranks: with this factor that average is the global batch's weighted mean.
         return weighted_mean(losses, weight, self._sum_over_ranks(weight.sum()) / self._num_ranks())
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-        self._unread += 1
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.automatic_optimization:
+            self._count_step()
         # at the end of an epoch, but not a handful of steps after the last reading: such a mean is noise
-        ends = self.trainer.is_last_batch and (self._unread >= READ_EVERY // 2 or self._unread == batch_idx + 1)
-        if self._unread == READ_EVERY or ends:
+        all_unread = self._unread == (batch_idx + 1) * self.hparams["steps_per_call"]
+        ends = self.trainer.is_last_batch and (self._unread >= READ_EVERY // 2 or all_unread)
+        if self._unread >= READ_EVERY or ends:
             self._log_training()
             self._unread = 0
 
@@ -240,6 +274,19 @@ class CellClassifier(pl.LightningModule):
     def _sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
         return value if self._num_ranks() == 1 else self.trainer.strategy.reduce(value, reduce_op="sum")
 
+    def _num_steps(self) -> float:
+        """Optimizer steps of the whole run; infinite where nothing ends it."""
+        steps = self.trainer.estimated_stepping_batches
+        if self.automatic_optimization:
+            return steps
+        assert self.trainer.max_epochs is not None
+        epochs = self.trainer.max_epochs if self.trainer.max_epochs >= 0 else math.inf
+        calls = self.trainer.num_training_batches
+        in_epoch = min(
+            calls * self.hparams["steps_per_call"], getattr(self.trainer.train_dataloader, "num_steps", 1 << 62)
+        )
+        return min(epochs * in_epoch, self.trainer.max_steps if self.trainer.max_steps >= 0 else math.inf)
+
     def _clips_scaled_gradients(self) -> bool:
         """Lightning cannot clip what a fused optimizer unscales by itself (16-bit floats with loss scaling)."""
         return bool(self.trainer.gradient_clip_val) and str(self.trainer.precision) == "16-mixed"
@@ -247,7 +294,7 @@ class CellClassifier(pl.LightningModule):
     def _rate_function(self) -> Callable[[int], float]:
         hparams = self.hparams
         name, peak = hparams["schedule"], hparams["learning_rate"]
-        num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self.trainer.estimated_stepping_batches
+        num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self._num_steps()
         if math.isinf(num_steps):
             raise invalid("schedule", "constant in a run without end", name, "Set --trainer.max_steps or max_epochs")
         final = hparams["final_learning_rate"] / peak

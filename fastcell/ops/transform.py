@@ -19,6 +19,27 @@ _MAX_COORDINATE = float(1 << 30)
 # Chunks per thread: enough to even out cells of unlike size, few enough to cost nothing.
 _CHUNKS_PER_THREAD = 4
 
+# The compiled loops learn the pixels' type, and those of twice and four times its width, from arrays without elements.
+_PIXEL_TYPES: dict[np.dtype, tuple[np.ndarray, np.ndarray, np.ndarray]] = {
+    np.dtype(np.uint8): (np.empty(0, np.uint8), np.empty(0, np.uint16), np.empty(0, np.uint32)),
+    np.dtype(np.uint16): (np.empty(0, np.uint16), np.empty(0, np.uint32), np.empty(0, np.uint64)),
+}
+
+# Column, rule and way out, in the order of the numbers of `_cell_kernels.find_bad_cell`.
+_CELL_RULES = (
+    ("addresses", "the address of a cell, aligned to its pixels", "Give the data pointer"),
+    ("heights", "at least 1", "Leave empty cells out"),
+    ("widths", "at least 1", "Leave empty cells out"),
+    (
+        "matrices",
+        f"finite and map the square to coordinates below {_MAX_COORDINATE:.0f}",
+        "Check the cell's size and the scale",
+    ),
+    ("fill", "a grey level or NaN", "Give NaN to clamp to the border"),
+    ("blur_sigma", f"from 0 to {MAX_BLUR_SIGMA:g}", "Give 0 for no blur"),
+    ("noise_std", "finite and not negative", "Give 0 for no noise"),
+)
+
 
 @functools.cache
 def _thread_pool(threads: int) -> ThreadPoolExecutor:
@@ -35,21 +56,16 @@ def _check_column(name: str, value: object, dtype: type, shape: tuple[int, ...])
         raise invalid(name, f"a {np.dtype(dtype).name} array of shape {shape}", got, "Convert it before the call")
 
 
-def _check_values(name: str, good: npt.NDArray[np.bool_], value: np.ndarray, rule: str, way_out: str) -> None:
-    if not good.all():
-        row = int(np.argmin(good))
-        raise invalid(f"{name}[{row}]", rule, value[row].tolist(), way_out)
+def _is_pixel_type(dtype: npt.DTypeLike) -> bool:
+    try:
+        return np.dtype(dtype) in _PIXEL_TYPES
+    except TypeError:
+        return False
 
 
-def _check_matrices(matrices: npt.NDArray[np.float64], size: int) -> None:
-    linear = np.abs(matrices[:, :, :2]).sum(2) * size
-    _check_values(
-        "matrices",
-        (linear + np.abs(matrices[:, :, 2]) < _MAX_COORDINATE).all(1),
-        matrices,
-        f"finite and map the square to coordinates below {_MAX_COORDINATE:.0f}",
-        "Check the cell's size and the scale",
-    )
+def _plain(column: np.ndarray) -> np.ndarray:
+    """The column as the one kind of array that the loops are compiled for; they would compile anew for every other."""
+    return column if column.flags.carray else np.array(column, order="C")
 
 
 def transform_cells(
@@ -66,6 +82,7 @@ def transform_cells(
     threads: int = 1,
     antialias: bool = False,
     eps: float = EPS,
+    dtype: npt.DTypeLike = np.uint8,
 ) -> npt.NDArray[np.float32]:
     """Map raw cells to normalised square images, one pass per cell.
 
@@ -83,8 +100,8 @@ def transform_cells(
     columns i + Q k (k = 0..3) by Box and Muller's transform, on 23-bit uniforms that are exact in float32.
 
     Args:
-        addresses: (B,) int64, address of each cell's first pixel; a cell is H * W contiguous uint8, row by row. The
-            caller keeps the memory alive and answers for its extent; `transform_pool` checks it.
+        addresses: (B,) int64, address of each cell's first pixel, even for uint16; a cell is H * W contiguous `dtype`,
+            row by row. The caller keeps the memory alive and answers for its extent; `transform_pool` checks it.
         heights: (B,) int32, H >= 1 [px].
         widths: (B,) int32, W >= 1 [px].
         matrices: (B, 2, 3) float64, output pixel centre to source point [px].
@@ -99,6 +116,7 @@ def transform_cells(
             ``torch.nn.functional.interpolate(antialias=True)`` does; a map that rotates or shears is filtered along
             the source's axes first and sampled bilinearly after.
         eps: smallest divisor [grey levels].
+        dtype: of the pixels: uint8, a grey level each, or uint16, where 65535 is grey level 255.
 
     Returns:
         ``out``.
@@ -113,7 +131,7 @@ def transform_cells(
     count, _, size, columns = out.shape
     if size != columns or size < 1 or not out.flags.c_contiguous or not out.flags.writeable:
         raise invalid("out", "square, C-contiguous and writeable", (out.shape, out.strides), "Allocate it anew")
-    for name, value, dtype, shape in (
+    for name, value, kind, shape in (
         ("addresses", addresses, np.int64, (count,)),
         ("heights", heights, np.int32, (count,)),
         ("widths", widths, np.int32, (count,)),
@@ -123,31 +141,28 @@ def transform_cells(
         ("noise_std", noise_std, np.float32, (count,)),
         ("noise_seed", noise_seed, np.uint64, (count,)),
     ):
-        _check_column(name, value, dtype, shape)
+        _check_column(name, value, kind, shape)
     if threads < 1:
         raise invalid("threads", "at least 1", threads, "Give the number of CPU cores to use")
+    if not _is_pixel_type(dtype):
+        raise invalid("dtype", "uint8 or uint16", dtype, "Convert the cells")
     if not eps > 0:
         raise invalid("eps", "positive", eps, f"Leave it out for {EPS}")
     if count == 0:
         return out
-    _check_values("addresses", addresses != 0, addresses, "the address of a cell", "Give the data pointer")
-    _check_values("heights", heights >= 1, heights, "at least 1", "Leave empty cells out")
-    _check_values("widths", widths >= 1, widths, "at least 1", "Leave empty cells out")
-    _check_values("fill", ~np.isinf(fill), fill, "a grey level or NaN", "Give NaN to clamp to the border")
-    good_blur = (blur_sigma >= 0) & (blur_sigma <= MAX_BLUR_SIGMA)
-    _check_values("blur_sigma", good_blur, blur_sigma, f"from 0 to {MAX_BLUR_SIGMA:g}", "Give 0 for no blur")
-    good_noise = (noise_std >= 0) & np.isfinite(noise_std)
-    _check_values("noise_std", good_noise, noise_std, "finite and not negative", "Give 0 for no noise")
-    _check_matrices(matrices, size)
-
-    columns_in = [
-        np.ascontiguousarray(a) for a in (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
+    cells = [
+        _plain(column) for column in (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
     ]
+    pixel_types = _PIXEL_TYPES[np.dtype(dtype)]
+    bad, rule = _cell_kernels.find_bad_cell(*cells[:7], size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
+    if bad >= 0:
+        name, good, way_out = _CELL_RULES[rule]
+        raise invalid(f"{name}[{bad}]", good, cells[rule][bad].tolist(), way_out)
     images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
 
     def run(begin: int, end: int) -> None:
         _cell_kernels.transform_range(
-            *columns_in, images, flat_images, number, antialias or None, float(eps), begin, end
+            *cells, images, flat_images, pixel_types, number, True if antialias else None, float(eps), begin, end
         )
 
     if threads == 1 or count == 1:
@@ -161,7 +176,7 @@ def transform_cells(
 
 
 def transform_pool(
-    pixels: npt.NDArray[np.uint8],
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     offsets: npt.NDArray[np.int64],
     heights: npt.NDArray[np.int32],
     widths: npt.NDArray[np.int32],
@@ -179,16 +194,17 @@ def transform_pool(
     """Do what `transform_cells` does for cells that lie in one pool, with every cell's extent checked.
 
     Args:
-        pixels: (N,) uint8, contiguous pool of raw cells.
-        offsets: (B,) int64, where each cell begins in the pool; cells may repeat and overlap.
+        pixels: (N,) uint8 grey levels, or uint16 where 65535 is grey level 255; contiguous pool of raw cells.
+        offsets: (B,) int64, where each cell begins in the pool [pixels]; cells may repeat and overlap.
 
     The other arguments, what comes back and the further errors are those of `transform_cells`.
 
     Raises:
         ArgumentError: a cell reaches beyond the pool, or an argument breaks its rule.
     """
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 1:
-        raise invalid("pixels", "a uint8 array of one dimension", getattr(pixels, "shape", pixels), "Flatten the pool")
+    if not isinstance(pixels, np.ndarray) or not _is_pixel_type(pixels.dtype) or pixels.ndim != 1:
+        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise invalid("pixels", "a uint8 or uint16 array of one dimension", got, "Flatten or convert the pool")
     if not pixels.flags.c_contiguous:
         raise invalid("pixels", "contiguous", pixels.strides, "Copy it with numpy.ascontiguousarray")
     count = len(out)
@@ -198,14 +214,12 @@ def transform_pool(
         ("widths", widths, np.int32),
     ):
         _check_column(name, value, dtype, (count,))
-    ends = offsets + heights.astype(np.int64) * widths
-    _check_values(
-        "offsets",
-        (offsets >= 0) & (ends <= pixels.size),
-        offsets,
-        f"inside the pool of {pixels.size} pixels with the whole cell",
-        "Check the offsets against the sizes",
-    )
-    addresses = offsets + pixels.ctypes.data
+    # No sum of an offset and a size: it could overflow, and pass.
+    good = (offsets >= 0) & (offsets <= pixels.size - heights.astype(np.int64) * widths)
+    if not good.all():
+        row = int(np.argmin(good))
+        rule = f"inside the pool of {pixels.size} pixels with the whole cell"
+        raise invalid(f"offsets[{row}]", rule, int(offsets[row]), "Check the offsets against the sizes")
+    addresses = offsets * pixels.itemsize + pixels.ctypes.data
     cells = (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
-    return transform_cells(*cells, out, mode, threads, antialias, eps)
+    return transform_cells(*cells, out, mode, threads, antialias, eps, pixels.dtype)

@@ -334,3 +334,101 @@ def test_ragged_real_cells_in_each_fit(real_data: Path, tmp_path: Path, fit: str
     # Means of grey levels over 128 x 128 pixels near 1; steep pixels move by DALI's float32 coordinates.
     np.testing.assert_allclose(batches[0].images.numpy(), batches[1].images.numpy(), atol=2e-3)
     assert 0.02 < batches[0].images.std() < 2
+
+
+@pytest.mark.parametrize(("store", "layout"), [("stream", "cell"), ("bank", "cell"), ("bank", "block")])
+@pytest.mark.parametrize("transform", ["fused", "dali"])
+def test_every_store_with_every_transform(make_dataset: Make, store: str, layout: str, transform: str) -> None:
+    model = Recorder()
+    module = data(make_dataset(100, layout=layout), store=store, transform=transform)
+    trainer(max_epochs=2).fit(model, datamodule=module)
+    for epoch in (0, 1):
+        assert sorted(model.epoch("train", epoch)) == list(range(60))
+    assert model.epoch("valid", 1) == list(range(60, 80))
+
+
+def test_a_bank_that_is_too_small_rolls_and_says_so(make_dataset: Make, caplog: pytest.LogCaptureFixture) -> None:
+    manifest, model = make_dataset(900, sides=(0.9, 0.95)), Recorder()
+    with caplog.at_level("INFO", logger="fastcell"):
+        trainer(max_epochs=2).fit(model, datamodule=data(manifest, store="bank", bank_gib=8000 / 2**30))
+    for epoch in (0, 1):
+        assert sorted(model.epoch("train", epoch)) == list(range(810))
+    assert model.epoch("train", 0) != model.epoch("train", 1)
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("fastcell")]
+    assert line.startswith("rolling window: 8 kB of memory over 810 cells")
+    assert "mixing" in line
+
+
+def test_auto_streams_where_a_bank_does_not_fit(make_dataset: Make) -> None:
+    module = data(make_dataset(300), bank_gib=1000 / 2**30)
+    module.setup("fit")
+    assert type(module.train_dataloader()).__name__ == "CellLoader"
+    module = data(make_dataset(300, name="again"))
+    module.setup("fit")
+    assert type(module.train_dataloader()).__name__ == "BankLoader"
+
+
+def test_validation_lies_in_the_bank_beside_training(make_dataset: Make) -> None:
+    """After the first epoch the tars may go away."""
+    manifest, model = make_dataset(100), Recorder()
+
+    class Unlink(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            for shard in manifest.path.glob("*.tar"):
+                shard.unlink()
+
+    trainer(max_epochs=3, callbacks=[Unlink()]).fit(model, datamodule=data(manifest))
+    assert model.epoch("valid", 2) == list(range(60, 80))
+
+
+def test_groups_of_batches(make_dataset: Make) -> None:
+    one, four = (data(make_dataset(200, name=str(steps)), steps_per_call=steps) for steps in (1, 4))
+    for module in (one, four):
+        module.setup("fit")
+    groups = list(four.train_dataloader())
+    assert [len(group) for group in groups] == [4, 4] == [4] * len(four.train_dataloader())
+    for alone, grouped in zip(one.train_dataloader(), [batch for group in groups for batch in group], strict=True):
+        assert torch.equal(alone.images, grouped.images)
+
+
+def test_16_bits_reach_the_network(make_dataset: Make) -> None:
+    """The cells hold 8-bit levels in 16 bits, so both depths give the same images."""
+    manifest = make_dataset(60, encoding="png16")
+    images: dict[tuple[int, str, str], dict[int, torch.Tensor]] = {}
+    for depth in (8, 16):
+        for store in ("stream", "bank"):
+            for transform in ("fused", "dali"):
+                module = data(manifest, depth=depth, store=store, transform=transform, augment=False)
+                module.setup("fit")
+                batches = list(module.train_dataloader())
+                images[depth, store, transform] = {
+                    int(cell): image
+                    for batch in batches
+                    for cell, image in zip(batch.cell_ids, batch.images, strict=True)
+                }
+    want = images[8, "stream", "fused"]
+    for (_, _, transform), got in images.items():
+        assert got.keys() == want.keys()
+        for cell, image in got.items():
+            np.testing.assert_allclose(image, want[cell], atol=2e-5 if transform == "fused" else 1e-3)
+    with pytest.raises(ArgumentError, match="depth must be 8 for the 8-bit cells of"):
+        data(make_dataset(30, name="shallow"), depth=16)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"store": "disk"}, "store must be one of auto, stream, bank, got 'disk'"),
+    ({"bank_gib": -1.0}, "bank_gib must be 0 or more, got -1.0"),
+    ({"store": "bank", "bank_gib": 0.0}, "bank_gib must be above 0 for a bank"),
+    ({"depth": 12}, "depth must be 8 or 16, got 12"),
+    ({"store": "bank", "bank_gib": 2e-7}, "bank_gib must be enough for"),
+])  # fmt: skip
+def test_bad_stores_are_named(make_dataset: Make, change: dict[str, Any], message: str) -> None:
+    manifest = make_dataset(300)
+
+    def open_loader() -> None:
+        module = data(manifest, **change)
+        module.setup("fit")
+        module.train_dataloader()
+
+    with pytest.raises(ArgumentError, match=message):
+        open_loader()

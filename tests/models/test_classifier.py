@@ -203,3 +203,40 @@ def test_predict_step_gives_probabilities_ids_and_weight():
 def test_bad_hyper_parameters(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         make_model(**arguments)
+
+
+class Groups(Batches):
+    """A loader of groups of batches."""
+
+    def __init__(self, group: int, *batches: Batch) -> None:
+        super().__init__(*(batches[begin : begin + group] for begin in range(0, len(batches), group)))
+        self.num_steps = len(batches)
+
+
+@pytest.mark.parametrize("group", [2, 3, 8])
+def test_several_steps_in_a_call_are_the_same_steps(tmp_path, group):
+    """Weights, averages, schedule, step count and scores; the last call of an epoch has fewer batches."""
+    settings = {"schedule": "one_cycle", "warmup": 0.3, "ema_decay": 0.9, "optimizer": "adamw", "weight_decay": 0.1}
+    batches = [make_batch(seed) for seed in range(7)]
+    states = []
+    for loader, steps in ((Batches(*batches), 1), (Groups(group, *batches), group)):
+        model = make_model(**settings, steps_per_call=steps)
+        trainer = make_trainer(tmp_path, max_steps=-1, max_epochs=3)
+        trainer.fit(model, loader)
+        assert trainer.global_step == 21
+        states.append((model.state_dict(), trainer.optimizers[0].param_groups[0]["lr"], model.last_scores))
+    for name, value in states[0][0].items():
+        assert torch.equal(value, states[1][0][name]), name
+    assert states[0][1] == states[1][1] == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_several_steps_in_a_call_end_at_max_steps(tmp_path):
+    model = make_model(steps_per_call=4)
+    trainer = make_trainer(tmp_path, max_steps=6)
+    trainer.fit(model, Groups(4, *(make_batch(seed) for seed in range(8))))
+    assert trainer.global_step == 6
+
+
+def test_several_steps_in_a_call_must_be_a_number():
+    with pytest.raises(ArgumentError, match="steps_per_call must be at least 1, got 0"):
+        make_model(steps_per_call=0)

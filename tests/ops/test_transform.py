@@ -1,4 +1,4 @@
-"""transform_cells against a float64 reference on SciPy, OpenCV, torch and DALI; bounds, errors, threads."""
+"""transform_cells against a float64 reference on SciPy, OpenCV, torch and DALI; bounds, errors, threads, cache."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from fastcell.errors import ArgumentError
+from fastcell.ops import _cell_kernels
 from fastcell.ops.philox import philox
 from fastcell.ops.transform import transform_cells, transform_pool
 
@@ -87,23 +88,38 @@ def transform(
         mode,
         threads,
         antialias,
+        dtype=cells[0].dtype if count else np.uint8,
     )
     assert returned is out
     return out[:, 0]
 
 
-def random_cell(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+def random_cell(height, width, seed=0, dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (height, width), dtype=dtype, endpoint=True)
 
 
 SHAPES = [(1, 1), (1, 7), (5, 1), (2, 2), (18, 18), (21, 102), (68, 440), (37, 131), (128, 128), (300, 41)]
 
 
+def grey_levels(cell):
+    return cell / (257.0 if cell.dtype == np.uint16 else 1.0)
+
+
+def check_against_reference(cell, maps, mode, fill, size=128):
+    out = transform([cell] * len(maps), maps, size=size, mode=mode, fill=fill)
+    for image, matrix in zip(out, maps, strict=True):
+        grey = grey_reference(grey_levels(cell), matrix, size, fill=fill)
+        rounding = 255e-5 if mode == "subtract" else 1e-5 * max(1.0, grey.max() / max(grey.mean(), 1e-6))
+        if mode == "standardize":  # divides the rounding of the grey levels by their deviation
+            rounding = 255e-5 / max(grey.std(), 255e-5)
+        assert np.abs(image - normalized(grey, mode)).max() <= rounding
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("mode", ["divide", "subtract", "standardize"])
-@pytest.mark.parametrize("fill", [NAN, 97.0])
+@pytest.mark.parametrize("fill", [NAN, 97.0, 0.3])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_sampling_agrees_with_scipy(shape, fill, mode):
-    cell = random_cell(*shape)
+def test_sampling_agrees_with_scipy(shape, fill, mode, dtype):
     maps = [
         stretch(*shape, 128),
         turned(*shape, 128, 0, 1.3, (9.3, -4.1)),
@@ -112,13 +128,48 @@ def test_sampling_agrees_with_scipy(shape, fill, mode):
         turned(*shape, 128, -170.0, 0.4, (-30, 25)),
         turned(*shape, 128, 90.0, 2.5),
     ]
-    out = transform([cell] * len(maps), maps, mode=mode, fill=fill)
-    for image, matrix in zip(out, maps, strict=True):
-        grey = grey_reference(cell, matrix, 128, fill=fill)
-        rounding = 255e-5 if mode == "subtract" else 1e-5 * max(1.0, grey.max() / max(grey.mean(), 1e-6))
-        if mode == "standardize":  # divides the rounding of the grey levels by their deviation
-            rounding = 255e-5 / max(grey.std(), 255e-5)
-        assert np.abs(image - normalized(grey, mode)).max() <= rounding
+    check_against_reference(random_cell(*shape, dtype=dtype), maps, mode, fill)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("fill", [NAN, 97.0])
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((100, 120), 16),  # many more pixels than are sampled
+        ((3, 3000), 128),  # wider than 32-bit coordinates reach
+        ((2500, 3), 128),
+        ((3, 2040), 128),  # as wide as they reach
+        ((62, 32), 16),  # 64 rows of 32 pixels, ring included, and 2 are just too many for the table of pairs ...
+        ((61, 32), 16),  # ... and these are not
+    ],
+)
+def test_large_cells_agree_with_scipy(shape, size, fill, dtype):
+    """Some are sampled in place, others are rearranged first; a rotation that points far away leaves the 32 bits."""
+    maps = [turned(*shape, size, 20.0), turned(*shape, size, 20.0, 0.9, (3.0, -2.0)), turned(*shape, size, -3.0, 2.0)]
+    maps.append(np.array([[0.5, 0.01, 2030.0], [-0.01, 0.5, -2030.0]]))
+    maps.append(np.array([[500.0, 0.01, -900.0], [-0.01, 500.0, 1e8]]))
+    check_against_reference(random_cell(*shape, dtype=dtype), maps, "subtract", fill, size)
+
+
+@pytest.mark.parametrize("mode", ["divide", "subtract", "standardize"])
+@pytest.mark.parametrize("fill", [NAN, 61.5])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_sixteen_bits_of_the_same_greys_give_the_same_images(antialias, fill, mode):
+    cells = [random_cell(*shape, seed=5) for shape in ((21, 102), (128, 128), (150, 140), (9, 300), (1, 1), (40, 1))]
+    cells += [np.full((30, 40), value, np.uint8) for value in (0, 255)]
+    wide = [cell.astype(np.uint16) * 257 for cell in cells]
+    for degrees in (0.0, 25.0):
+        maps = [turned(*cell.shape, 64, degrees) for cell in cells]
+        maps[1][:, :] = np.eye(3)[:2] if degrees == 0.0 else maps[1]  # the identity
+        changes = {"size": 64, "mode": mode, "fill": fill, "antialias": antialias}
+        for more in ({}, {"sigma": 0.7, "std": 3.0, "seed": 4}):
+            narrow, got = transform(cells, maps, **changes, **more), transform(wide, maps, **changes, **more)
+            assert np.isfinite(got).all()
+            for a, b, cell in zip(narrow, got, cells, strict=True):
+                constant = mode == "standardize" and not more and cell.min() == cell.max()
+                if not constant:  # there a deviation of rounding alone is divided by itself
+                    np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * max(1.0, np.abs(a).max()))
 
 
 @pytest.mark.parametrize("size", [8, 32, 33, 64, 100, 128, 130, 256])
@@ -287,46 +338,65 @@ def test_pool_gives_what_addresses_give_and_checks_extents():
     out = np.empty((3, 1, 128, 128), np.float32)
     transform_pool(pool, offsets, *rest, out)
     np.testing.assert_array_equal(out[:, 0], transform(cells, maps))
-    for bad in (np.array([-1, 600, 0]), np.array([0, 601 + 31 * 17, 0]), np.array([0, 600, len(pool)])):
+    far = np.iinfo(np.int64).max
+    for bad in ([-1, 600, 0], [0, 601 + 31 * 17, 0], [0, 600, len(pool)], [far, 0, 0], [far - 599, 0, 0]):
         with pytest.raises(ArgumentError, match=r"offsets\[\d\] must be inside the pool"):
-            transform_pool(pool, bad, *rest, out)
+            transform_pool(pool, np.array(bad), *rest, out)
+
+
+def test_pool_of_sixteen_bits():
+    cells = [random_cell(20, 30, 1, np.uint16), random_cell(31, 17, 2, np.uint16)]
+    pool = np.concatenate([cell.ravel() for cell in cells])
+    maps = np.array([stretch(20, 30, 64), turned(31, 17, 64, 40.0)])
+    zeros = np.zeros(2, np.float32)
+    sizes = np.array([20, 31], np.int32), np.array([30, 17], np.int32)
+    rest = (*sizes, maps, np.full(2, np.nan, np.float32), zeros, zeros, np.zeros(2, np.uint64))
+    out = np.empty((2, 1, 64, 64), np.float32)
+    transform_pool(pool, np.array([0, 600]), *rest, out)
+    for image, cell, matrix in zip(out[:, 0], cells, maps, strict=True):
+        np.testing.assert_allclose(image, reference(cell, matrix, 64, "divide"), atol=5e-5)
+    with pytest.raises(ArgumentError, match=r"offsets\[1\] must be inside the pool"):
+        transform_pool(pool, np.array([0, 601]), *rest, out)
+    for bad in (pool.astype(np.float32), pool.astype(np.int16), pool.astype(">u2"), pool.reshape(1, -1), pool.tolist()):
+        with pytest.raises(ArgumentError, match="pixels must be a uint8 or uint16 array of one dimension"):
+            transform_pool(bad, np.array([0, 600]), *rest, out)
+    with pytest.raises(ArgumentError, match="pixels must be contiguous"):
+        transform_pool(np.repeat(pool, 2)[::2], np.array([0, 600]), *rest, out)
 
 
 GUARDED = """
-import ctypes, mmap
+import ctypes, itertools, mmap
 import numpy as np
 from fastcell.ops.augmentation import Augmentation, draw, matrices
 from fastcell.ops.transform import transform_cells
 page = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
 rng = np.random.default_rng(0)
-shapes = [(1, 1), (1, 50), (50, 1), (2, 2), (18, 18), (33, 77)]
-def place(height, width, at_end):
-    memory = mmap.mmap(-1, 3 * page)
+shapes = [(1, 1), (1, 50), (50, 1), (2, 2), (18, 18), (33, 77)]  # the last is rearranged for size 32, not for 8
+def place(height, width, at_end, dtype):
+    memory = mmap.mmap(-1, 4 * page)
     view = np.frombuffer(memory, np.uint8)
-    start = view.ctypes.data
-    address = start + 2 * page - height * width if at_end else start + page
-    view[address - start : address - start + height * width] = 7
-    for guard in (start, start + 2 * page):
+    start, size = view.ctypes.data, height * width * np.dtype(dtype).itemsize
+    address = start + 3 * page - size if at_end else start + page
+    view[address - start : address - start + size] = 7
+    for guard in (start, start + 3 * page):
         assert libc.mprotect(ctypes.c_void_p(guard), page, 0) == 0
     return memory, view, address
 strong = Augmentation(rotation_deg=180.0, translation=0.5, scale=1.0)
-for height, width in shapes:
-    for at_end in (False, True):
-        keep = place(height, width, at_end)
-        for fit in ("stretch", "contain", "scale"):
-            count = 200
-            maps = matrices([height] * count, [width] * count, 32, fit, draw(strong, 1, 0, np.arange(count)))
-            maps[::3, 0, 1] = maps[::3, 1, 0] = 0
-            maps[1::7] *= 1e4
-            for fill in (float("nan"), 5.0):
-                for antialias in (False, True):
-                    out = np.full((count, 1, 32, 32), np.nan, np.float32)
-                    f = lambda v: np.full(count, v, np.float32)
-                    sizes = np.full(count, height, np.int32), np.full(count, width, np.int32)
-                    transform_cells(np.full(count, keep[2]), *sizes, maps, f(fill), f(0), f(0),
-                        np.zeros(count, np.uint64), out, "divide", 1, antialias)
-                    assert np.isfinite(out).all()
+for (height, width), at_end, dtype in itertools.product(shapes, (False, True), (np.uint8, np.uint16)):
+    keep = place(height, width, at_end, dtype)
+    for fit, size in itertools.product(("stretch", "contain", "scale"), (8, 32)):
+        count = 200
+        maps = matrices([height] * count, [width] * count, size, fit, draw(strong, 1, 0, np.arange(count)))
+        maps[::3, 0, 1] = maps[::3, 1, 0] = 0
+        maps[1::7] *= 1e4
+        for fill, antialias in itertools.product((float("nan"), 5.0), (False, True)):
+            out = np.full((count, 1, size, size), np.nan, np.float32)
+            f = lambda v: np.full(count, v, np.float32)
+            sizes = np.full(count, height, np.int32), np.full(count, width, np.int32)
+            transform_cells(np.full(count, keep[2]), *sizes, maps, f(fill), f(0), f(0),
+                np.zeros(count, np.uint64), out, "divide", 1, antialias, dtype=dtype)
+            assert np.isfinite(out).all()
 print("no access outside")
 """
 
@@ -337,6 +407,41 @@ def test_no_access_outside_the_cell():
         [sys.executable, "-c", textwrap.dedent(GUARDED)], capture_output=True, text=True, check=False, timeout=250
     )
     assert done.stdout.strip() == "no access outside", (done.returncode, done.stderr[-2000:])
+
+
+def test_compiled_loops_hold_no_interpreter_lock():
+    for entry in (_cell_kernels.transform_range, _cell_kernels.find_bad_cell, _cell_kernels.normalize_images):
+        assert entry.targetoptions["nogil"]
+
+
+ANOTHER_PROCESS = """
+import numpy as np
+from fastcell.ops import _cell_kernels
+from fastcell.ops.transform import transform_pool
+def column(value, dtype):
+    value = np.full(3, value, dtype)
+    value.flags.writeable = {writeable}
+    return value
+matrices = np.broadcast_to(np.eye(3)[:2], (3, 2, 3))
+for dtype in (np.uint8, np.uint16):
+    transform_pool(np.ones(99, dtype), column(0, np.int64), column(9, np.int32), column(9, np.int32), matrices,
+        column(np.nan, np.float32), column(0, np.float32), column(0, np.float32), column(0, np.uint64),
+        np.empty((3, 1, 8, 8), np.float32))
+for entry in (_cell_kernels.transform_range, _cell_kernels.find_bad_cell):
+    hits, misses = (sum(count.values()) for count in (entry.stats.cache_hits, entry.stats.cache_misses))
+    print(entry.__name__, "hits", hits, "misses", misses)
+"""
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+def test_another_process_does_not_compile_again(writeable):
+    """Nor for read-only columns, which are another type to the compiler."""
+    for dtype in (np.uint8, np.uint16):  # compiles, if nobody has
+        transform([random_cell(9, 9, dtype=dtype)], [stretch(9, 9, 8)], size=8)
+    code = ANOTHER_PROCESS.format(writeable=writeable)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=250)
+    want = ["transform_range hits 2 misses 0", "find_bad_cell hits 1 misses 0"]
+    assert done.stdout.splitlines() == want, done.stderr[-2000:]
 
 
 def test_dali_warp_affine_and_gaussian_blur_agree():
@@ -382,11 +487,21 @@ def arguments(count=2, size=16):
     }
 
 
+def test_odd_addresses_hold_no_sixteen_bits():
+    _cell, good = arguments()
+    good["addresses"][1] += 1
+    transform_cells(**good)
+    with pytest.raises(ArgumentError, match=r"addresses\[1\] must be the address of a cell, aligned to its pixels"):
+        transform_cells(**good, dtype=np.uint16)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("addresses", np.zeros(2, np.int64)),
         ("addresses", np.zeros(3, np.int64)),
+        ("dtype", np.float32),
+        ("dtype", "grey"),
         ("heights", np.array([1, 0], np.int32)),
         ("heights", np.ones(2, np.int64)),
         ("widths", np.array([-1, 1], np.int32)),
