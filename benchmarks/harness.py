@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,14 +76,64 @@ class Result:
         return path
 
 
-def take_turns(
-    contestants: Mapping[str, tuple[str, Callable[[], int]]], reference: str, num_rounds: int = 5, warm_up: int = 1
-) -> list[Row]:
-    """Run every contestant in every round (A B C, A B C, ...) and compare within rounds.
+@dataclass
+class Turns:
+    """What was measured: every contestant in every round.
+
+    Attributes:
+        names: of the contestants.
+        what: what each does, in one line.
+        rate: (rounds, contestants) cells/s.
+        cpu_us: (rounds, contestants) CPU time per cell [us].
+        cells: (contestants,) cells in one round.
+    """
+
+    names: list[str]
+    what: dict[str, str]
+    rate: np.ndarray
+    cpu_us: np.ndarray
+    cells: np.ndarray
+
+    def rows(self, reference: str, names: Sequence[str] | None = None) -> list[Row]:
+        """Rows of some contestants, compared with one of them round by round."""
+        base = self.rate[:, self.names.index(reference)]
+        return [self._row(name, self.rate[:, self.names.index(name)] / base) for name in names or self.names]
+
+    def _row(self, name: str, ratio: np.ndarray) -> Row:
+        index = self.names.index(name)
+        rate, (low, high) = self.rate[:, index], median_interval(ratio)
+        return Row(
+            contestant=name,
+            what=self.what[name],
+            cells_per_s=float(np.median(rate)),
+            low=float(rate.min()),
+            high=float(rate.max()),
+            cpu_us_per_cell=float(np.median(self.cpu_us[:, index])),
+            num_rounds=len(rate),
+            num_cells=int(self.cells[index]),
+            ratio=float(np.median(ratio)),
+            ratio_low=low,
+            ratio_high=high,
+        )
+
+
+class Done(NamedTuple):
+    """What a round of work took, where it measures itself (in another process, or without its start and end)."""
+
+    cells: int
+    seconds: float
+    cpu_seconds: float
+
+
+Work = Callable[[], "int | Done"]
+"""One round of work: returns the number of cells, or what it measured."""
+
+
+def time_turns(contestants: Mapping[str, tuple[str, Work]], num_rounds: int = 5, warm_up: int = 1) -> Turns:
+    """Run every contestant in every round (A B C, A B C, ...).
 
     Args:
-        contestants: name to (description, function that does one round of work and returns the number of cells).
-        reference: the contestant whose rate the ratios divide by.
+        contestants: name to (description, work).
         num_rounds: timed rounds.
         warm_up: rounds before them that are not timed.
     """
@@ -93,34 +143,16 @@ def take_turns(
     cells = np.zeros(len(names), dtype=np.int64)
     for turn in range(-warm_up, num_rounds):
         for index, name in enumerate(names):
-            start, before = time.perf_counter(), _cpu_seconds()
-            cells[index] = contestants[name][1]()
-            seconds, busy = time.perf_counter() - start, _cpu_seconds() - before
+            start, before = time.perf_counter(), cpu_seconds()
+            done = contestants[name][1]()
+            if not isinstance(done, Done):
+                done = Done(done, time.perf_counter() - start, cpu_seconds() - before)
+            cells[index], seconds, busy = done
             if turn >= 0:
                 rate[turn, index] = cells[index] / seconds
                 cpu[turn, index] = busy / cells[index] * 1e6
             print(f"  round {turn + 1} {name}: {cells[index] / seconds:,.0f} cells/s", flush=True)
-    base = rate[:, names.index(reference)]
-    rows = []
-    for index, name in enumerate(names):
-        ratio = rate[:, index] / base
-        low, high = median_interval(ratio)
-        rows.append(
-            Row(
-                contestant=name,
-                what=contestants[name][0],
-                cells_per_s=float(np.median(rate[:, index])),
-                low=float(rate[:, index].min()),
-                high=float(rate[:, index].max()),
-                cpu_us_per_cell=float(np.median(cpu[:, index])),
-                num_rounds=num_rounds,
-                num_cells=int(cells[index]),
-                ratio=float(np.median(ratio)),
-                ratio_low=low,
-                ratio_high=high,
-            )
-        )
-    return rows
+    return Turns(names, {name: contestants[name][0] for name in names}, rate, cpu, cells)
 
 
 def median_interval(values: np.ndarray, num_resamples: int = 10_000) -> tuple[float, float]:
@@ -156,7 +188,7 @@ def commit() -> str:
     return f"{name}-dirty" if changed else name
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """CPU time of this process and of its children that have ended [s]."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 import webdataset
-from harness import Result, print_rows, take_turns
+from harness import Result, print_rows, time_turns
 
 from fastcell import environment
 from fastcell.data.index_files import write_index_files
@@ -78,7 +78,7 @@ def main() -> None:
             "limit: reading": ("DALI's reader alone", lambda: read_alone(files, len(manifest), options.threads)),
             "limit: decoding": ("cv2.imdecode alone, bytes in memory", DecodeAlone(manifest, options.threads)),
         }
-        rows = take_turns(contestants, REFERENCE, options.rounds)
+        rows = time_turns(contestants, options.rounds).rows(REFERENCE)
     print_rows(rows, REFERENCE)
     settings = {"cells": options.cells, "batch": BATCH, "size": SIZE, "threads": options.threads}
     print(f"wrote {Result('loader', f'synthetic, {options.cells} ragged JPEG cells', settings, rows).save()}")

@@ -1,0 +1,363 @@
+"""Cells per second and core from decoded cells in memory, and what decoding once is worth.
+
+All contestants take turns in one run, each on the same single core. Four comparisons, like with like:
+
+* `memory`: square 128 x 128 cells, decoded, in memory, to a batch divided by its mean; no augmentation;
+* `memory-affine`: the same with flips and a random affine map (rotation, magnification, shift), bilinear;
+* `stream`: JPEG files, ragged, decoded in every epoch;
+* `bank`: what a user of each sees in the second epoch: this bank beside the usual decode-every-epoch paths.
+
+FFCV is there where FASTCELL_FFCV_PYTHON names the Python of an environment that has it (benchmarks/peers/README.md).
+Before anything is timed, the images of the paths are compared cell by cell.
+
+    python benchmarks/memory.py [--cells 12000] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import loader as usual
+import numpy as np
+import torch
+from harness import Done, Result, print_rows, time_turns
+from torch.nn import functional
+
+from fastcell import environment
+from fastcell.data.cells import read_cells
+from fastcell.data.index_files import write_index_files
+from fastcell.data.loader import BatchLoader
+from fastcell.data.manifest import Manifest
+from fastcell.data.module import CellDataModule
+from fastcell.data.pack import pack
+from fastcell.data.splits import SplitOptions
+from fastcell.data.synthetic import main as synth
+from fastcell.ops.augmentation import Augmentation, draw, matrices
+from fastcell.ops.transform import transform_pool
+
+SIZE, BATCH = 128, 256
+AFFINE = Augmentation(blur_sigma=0.0, noise_std=0.0)
+FFCV = "FASTCELL_FFCV_PYTHON"
+FFCV_MODES = {
+    "FFCV, raw in memory": ("rawfused", "uint8 NDArrayField, the mean taken while reading (Numba)", False),
+    "FFCV, raw in memory, affine": ("rawfused", "uint8 NDArrayField, affine and mean while reading (Numba)", True),
+    "FFCV, JPEG": ("jpeg", "RGBImageField of JPEG at quality 90, as documented; FFCV has no grey images", False),
+    "FFCV, JPEG, one channel": ("jpeggrey", "grey JPEG as stored, one channel resized (Numba): its quickest", False),
+}
+PEER = Path(__file__).parent / "peers" / "ffcv_worker.py"
+
+
+def main() -> None:
+    """Run the benchmark, print its tables and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=12_000, help="synthetic cells (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
+    parser.add_argument("--data", type=Path, help="where to make and keep the data (a temporary folder)")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    environment.quiet()
+    environment.raise_malloc_thresholds()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.data or Path(scratch)
+        ragged, square = make_data(folder, options.cells)
+        stored = write_peer_source(ragged, folder / "peers")
+        peers = start_peers(stored)
+        try:
+            run(ragged, square, peers, folder, options.rounds)
+        finally:
+            for peer in peers.values():
+                peer.close()
+
+
+def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path, rounds: int) -> None:
+    """Compare outputs, time, write."""
+    loaders = {
+        "fastcell, bank": training_loader(square, "bank"),
+        "fastcell, bank, ragged cells": training_loader(ragged, "bank"),
+        "fastcell, bank, affine": training_loader(square, "bank", AFFINE),
+        "fastcell, stream": training_loader(ragged, "stream"),
+    }
+    pool = torch.from_numpy(np.stack(list(read_cells(square, range(len(square))))))[:, None]
+    compare_outputs(ragged, square, loaders["fastcell, bank"], peers, pool)
+    for indexed in [write_index_files(ragged, np.arange(len(ragged)), folder / "index")]:
+        files = {
+            "paths": [str(file.shard_path) for file in indexed],
+            "index_paths": [str(file.index_path) for file in indexed],
+        }
+    what = {
+        "fastcell, bank": "square cells, bank + fused",
+        "fastcell, bank, ragged cells": "the cells as they were taken, bank + fused: resized in every epoch",
+        "fastcell, bank, affine": "square cells, bank + fused",
+        "fastcell, stream": "stream + fused",
+    }
+    contestants: dict[str, tuple[str, Any]] = {name: (what[name], Epochs(loader)) for name, loader in loaders.items()}
+    contestants["uint8 tensor"] = ("torch: index, float, divide by mean", lambda: usual.count(tensor_batches(pool)))
+    contestants["uint8 tensor, grid_sample"] = (
+        "torch: index, float, affine_grid, grid_sample, divide by mean",
+        lambda: usual.count(tensor_batches(pool, affine=True)),
+    )
+    contestants["webdataset + OpenCV"] = (
+        "torch DataLoader in the process, cv2.imdecode + cv2.resize",
+        lambda: usual.count(usual.webdataset_batches(ragged.path, 0)),
+    )
+    contestants["DALI alone"] = (
+        "readers.webdataset, decoders.image, resize, mean on the CPU",
+        lambda: usual.count(usual.dali_batches(files, 1)),
+    )
+    contestants |= {name: (FFCV_MODES[name][1], peer) for name, peer in peers.items()}
+    turns = time_turns(contestants, rounds)
+    tables = {
+        "memory": (
+            "uint8 tensor",
+            ["fastcell, bank", "uint8 tensor", "FFCV, raw in memory", "fastcell, bank, ragged cells"],
+        ),
+        "memory-affine": (
+            "uint8 tensor, grid_sample",
+            ["fastcell, bank, affine", "uint8 tensor, grid_sample", "FFCV, raw in memory, affine"],
+        ),
+        "stream": ("FFCV, JPEG", ["fastcell, stream", "FFCV, JPEG", "FFCV, JPEG, one channel"]),
+        "bank": (
+            "webdataset + OpenCV",
+            [
+                "fastcell, bank, ragged cells",
+                "webdataset + OpenCV",
+                "DALI alone",
+                "FFCV, JPEG",
+                "FFCV, JPEG, one channel",
+            ],
+        ),
+    }
+    settings: dict[str, object] = {"cells": len(ragged), "batch": BATCH, "size": SIZE, "cores": 1}
+    settings |= {name: version for peer in list(peers.values())[:1] for name, version in peer.packages.items()}
+    for bench, (reference, names) in tables.items():
+        there = [name for name in names if name in contestants]
+        if reference not in there:
+            print(f"{bench}: no {reference}, no table")
+            continue
+        rows = turns.rows(reference, there)
+        print(f"\n{bench}")
+        print_rows(rows, reference)
+        print(f"wrote {Result(bench, 'synthetic cells', settings, rows).save()}")
+
+
+class Epochs:
+    """A loader as a contestant: every call is another epoch; the first, untimed one fills a bank."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader, self.epoch = loader, -1
+
+    def __call__(self) -> int:
+        self.epoch += 1
+        self.loader.set_epoch(self.epoch)
+        return usual.count(
+            batch.images[batch.weight > 0] if batch.weight.min() == 0 else batch.images for batch in self.loader
+        )
+
+
+class Peer:
+    """FFCV in its own process; a call is one epoch."""
+
+    def __init__(self, python: str, source: Path, mode: str, augment: bool) -> None:
+        command = [python, str(PEER), str(source), mode, "--batch", str(BATCH), "--size", str(SIZE)]
+        with open(source / f"{mode}.log", "w") as log:
+            self.process = subprocess.Popen(
+                [*command, *(["--augment"] if augment else [])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.packages: dict[str, str] = {
+            f"{name} (FFCV's)" if name != "ffcv" else name: version
+            for name, version in self._answer()["packages"].items()
+        }
+
+    def __call__(self) -> Done:
+        done = self.ask("go")
+        return Done(done["cells"], done["seconds"], done["cpu_seconds"])
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send a line, return the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"FFCV's process ended with status {self.process.wait()}; its log lies beside its source.")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise SystemExit(f"FFCV's process: {answer['error']}")
+        return answer
+
+
+def start_peers(source: Path) -> dict[str, Peer]:
+    """FFCV in every mode, or none, with the reason."""
+    python = os.environ.get(FFCV)
+    if not python:
+        print(f"without FFCV: {FFCV} does not name a Python that has it (benchmarks/peers/README.md)")
+        return {}
+    peers: dict[str, Peer] = {}
+    for name, (mode, _, augment) in FFCV_MODES.items():
+        print(f"starting {name}", flush=True)
+        peers[name] = Peer(python, source, mode, augment)
+    return peers
+
+
+def make_data(folder: Path, num_cells: int) -> tuple[Manifest, Manifest]:
+    """Ragged JPEG cells, and the same cells as square PNG."""
+    ragged, square = folder / "ragged", folder / "square"
+    if not (ragged / "dataset.json").exists():
+        synth([str(ragged), "--cells", str(num_cells), "--seed", "0", "--split", "100/0/0"])
+    manifest = Manifest.open(ragged)
+    if not (square / "dataset.json").exists():
+        images = folder / "images"
+        for cell, pixels in enumerate(read_cells(manifest, range(len(manifest)))):
+            path = images / str(manifest.labels[cell]) / f"{cell:08d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))
+        pack(images, square, pattern="{class}/{name}", split=SplitOptions((1.0, 0.0, 0.0)))
+    return manifest, Manifest.open(square)
+
+
+def write_peer_source(manifest: Manifest, folder: Path) -> Path:
+    """The JPEG files one behind the other, and where each begins: what the peers are given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tars = {shard["name"]: (manifest.path / shard["name"]).read_bytes() for shard in manifest.info.shards}
+    shard, offset, size = (manifest.column(name) for name in ("shard", "offset", "bytes"))
+    with open(folder / "cells.bin", "wb") as file:
+        for name, begin, count in zip(shard, offset, size, strict=True):
+            file.write(tars[name][begin : begin + count])
+    columns = (np.cumsum(size) - size, size, manifest.column("height"), manifest.column("width"), manifest.labels)
+    np.save(folder / "cells.npy", np.stack(columns, axis=1).astype(np.int64))
+    return folder
+
+
+def training_loader(manifest: Manifest, store: str, augmentation: Augmentation | None = None) -> BatchLoader:
+    """The loader as a user would set it up, on one core."""
+    module = CellDataModule(
+        str(manifest.path),
+        batch_size=BATCH,
+        store=store,
+        transform="fused",
+        threads=1,
+        augment=augmentation is not None,
+        augmentation=augmentation or Augmentation.none(),
+    )
+    module.setup("fit")
+    loader = module.train_dataloader()
+    assert isinstance(loader, BatchLoader)
+    return loader
+
+
+def tensor_batches(pool: torch.Tensor, affine: bool = False) -> Iterator[torch.Tensor]:
+    """The whole set as one uint8 tensor (N, 1, 128, 128), augmented by grid_sample, a batch at a time."""
+    for rows in torch.randperm(len(pool)).split(BATCH):
+        images = pool[rows].float()
+        if affine:
+            images = sample(images, random_maps(len(rows)))
+        yield images / images.mean((1, 2, 3), keepdim=True)
+
+
+def sample(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Bilinear sample of (B, 1, S, S) at (B, 2, 3) maps in grid_sample's coordinates, -1..1."""
+    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def random_maps(count: int) -> torch.Tensor:
+    """Flips, rotation, magnification and shift of `AFFINE`, in grid_sample's coordinates."""
+    angle = torch.empty(count).uniform_(-1, 1) * np.deg2rad(AFFINE.rotation_deg)
+    magnify = torch.empty(count).uniform_(1 / (1 + AFFINE.scale), 1 + AFFINE.scale)
+    mirror = (torch.randint(0, 2, (2, count)) * 2 - 1) / magnify
+    shift = torch.empty(2, count).uniform_(-1, 1) * 2 * AFFINE.translation
+    row_x = torch.stack([mirror[0] * angle.cos(), -mirror[0] * angle.sin(), shift[0]], dim=1)
+    row_y = torch.stack([mirror[1] * angle.sin(), mirror[1] * angle.cos(), shift[1]], dim=1)
+    return torch.stack([row_x, row_y], dim=1)
+
+
+def compare_outputs(
+    ragged: Manifest, square: Manifest, loader: BatchLoader, peers: dict[str, Peer], pool: torch.Tensor
+) -> None:
+    """Stop unless all paths make the same images of the same cells, in grey levels of the cell's mean.
+
+    The bank and the tensor hold the same bytes: 0.01. FFCV decodes with another library and rounds the resized JPEG to
+    whole levels: 3 anywhere and 0.5 on average; its documented JPEG path encodes at quality 90 once more and resizes
+    by area: its average is printed and may be 6.
+    """
+    ours = {}
+    for batch in loader:
+        ours |= dict(zip(batch.cell_ids.tolist(), batch.images, strict=True))
+    by_tensor = pool.float() / pool.float().mean((1, 2, 3), keepdim=True)
+    worst = max(float((image - by_tensor[cell]).abs().max()) for cell, image in ours.items())
+    print(f"bank against the tensor: at most {worst:.1e} of the mean")
+    drawn = draw(AFFINE, 1, 2, np.arange(BATCH))
+    maps = matrices(np.full(BATCH, SIZE), np.full(BATCH, SIZE), SIZE, draw=drawn)
+    by_grid = sample(pool[:BATCH].float(), in_grid_coordinates(maps))
+    by_grid /= by_grid.mean((1, 2, 3), keepdim=True)
+    zeros = np.zeros(BATCH, np.float32)
+    by_twin = transform_pool(
+        pool.flatten().numpy(),
+        np.arange(BATCH) * SIZE * SIZE,
+        *(np.full(BATCH, SIZE, np.int32),) * 2,
+        maps,
+        np.full(BATCH, np.nan, np.float32),
+        zeros,
+        zeros,
+        np.zeros(BATCH, np.uint64),
+        np.empty((BATCH, 1, SIZE, SIZE), np.float32),
+    )
+    difference = float(np.abs(by_twin - by_grid.numpy()).max())
+    print(f"affine against grid_sample with the same maps: at most {difference:.1e} of the mean")
+    if worst > 1e-4 or difference > 1e-3:
+        raise SystemExit("outputs differ: nothing timed")
+    compare_peers(ragged, square, peers, ours)
+
+
+def in_grid_coordinates(maps: np.ndarray) -> torch.Tensor:
+    """(B, 2, 3) maps from pixel centres to pixels as grid_sample wants them: from -1..1 to -1..1."""
+    half = SIZE / 2
+    linear = maps[:, :, :2]
+    offset = (maps[:, :, 2] + linear.sum(2) * half) / half - 1
+    return torch.from_numpy(np.concatenate([linear, offset[:, :, None]], axis=2)).float()
+
+
+def compare_peers(ragged: Manifest, square: Manifest, peers: dict[str, Peer], ours: dict[int, torch.Tensor]) -> None:
+    """Hold FFCV's images against ours, cell by cell."""
+    row_of = {int(key.rsplit("/", 1)[1].split(".")[0]): cell for cell, key in enumerate(square.column("key"))}
+    mean = ragged.column("mean_intensity")
+    for name, peer in peers.items():
+        if FFCV_MODES[name][2]:
+            continue  # random: the sampling itself is compared above
+        records = np.load(peer.ask("images 500")["images"])
+        grey = [
+            np.abs(record["image"] - ours[row_of[int(record["row"])]].numpy()) * mean[record["row"]]
+            for record in records
+        ]
+        worst, average = float(np.max(grey)), float(np.mean(grey))
+        print(f"{name} against the bank: at most {worst:.2f}, on average {average:.3f} grey levels")
+        lossy = FFCV_MODES[name][0] == "jpeg"
+        if average > (6 if lossy else 0.5) or (worst > 3 and not lossy):
+            raise SystemExit("outputs differ: nothing timed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""What a training step costs, what the trainer and the loader add to it, and what was tried to make it cheaper.
+
+All contestants take turns in one run, with the settings of a preset:
+
+* plain loop, batch there: loss, backward, optimizer, schedule, scores, on one batch that is already on the device;
+* the same with a space-to-depth first convolution, with torch.compile, and on a GPU as a CUDA graph;
+* Trainer, batch there: the same step under Lightning; and with 8 optimizer steps in one call;
+* Trainer, bank: real batches of the bank, augmented. Its share of "Trainer, batch there" is what the loader costs.
+
+    python benchmarks/step.py [--preset demo] [--steps 40] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fastcell import environment
+
+environment.limit_spinning()  # before torch is there, as the command line does
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from harness import Done, Result, Work, cpu_seconds, print_rows, time_turns
+from torch import nn
+from torch.nn import functional
+
+from fastcell.data.batch import Batch
+from fastcell.data.loader import GroupedLoader
+from fastcell.data.module import CellDataModule
+from fastcell.data.synthetic import main as synth
+from fastcell.models.classifier import CellClassifier
+from fastcell.models.same import SameConv2d, same_padding
+from fastcell.ops.augmentation import Augmentation
+from fastcell.training import preset_path
+
+REFERENCE = "plain loop, batch there"
+GROUP = 8
+
+
+class SpaceToDepth(nn.Module):
+    """A stride-2 "same" convolution of one channel as a stride-1 convolution of four: the same values.
+
+    Args:
+        convolution: kernel K x K, stride 2; its weights are used.
+    """
+
+    def __init__(self, convolution: SameConv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        weight, side = self.convolution.weight, images.shape[-1]
+        before, after = same_padding(side, weight.shape[-1], 2)
+        odd = weight.shape[-1] % 2
+        maps = functional.pixel_unshuffle(functional.pad(images, (before, after + odd, before, after + odd)), 2)
+        weight = functional.pixel_unshuffle(functional.pad(weight, (0, odd, 0, odd)), 2)
+        layout = torch.channels_last
+        return functional.conv2d(
+            maps.contiguous(memory_format=layout), weight.contiguous(memory_format=layout), self.convolution.bias
+        )
+
+
+class Fixed:
+    """A loader whose batch is already there."""
+
+    def __init__(self, batch: Batch, steps: int) -> None:
+        self.batch, self.steps, self.batch_size = batch, steps, len(batch.images)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter([self.batch] * self.steps)
+
+
+def main() -> None:
+    """Run the benchmark, print its table and write its result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="demo", help="packaged settings (%(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="optimizer steps in a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
+    parser.add_argument("--cells", type=int, default=8000, help="synthetic cells (%(default)s)")
+    options = parser.parse_args()
+    environment.quiet()
+    environment.raise_malloc_thresholds()
+    torch.set_num_threads(environment.num_cpus())
+    device = torch.device("cuda" if environment.has_gpu() else "cpu")
+    settings = yaml.safe_load(preset_path(options.preset).read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "cells"
+        synth([str(data), "--cells", str(options.cells), "--seed", "0"])
+        module = make_module(data, settings["data"])
+        module.setup("fit")
+        batch = next(iter(module.train_dataloader()))
+        batch = Batch(*(column.to(device) for column in batch))
+        contestants = make_contestants(module, batch, settings["model"], device, options.steps)
+        rows = time_turns(contestants, options.rounds).rows(REFERENCE)
+    print_rows(rows, REFERENCE)
+    shown = {"preset": options.preset, "batch": len(batch.images), "size": batch.images.shape[-1]}
+    shown |= {"steps": options.steps, "threads": torch.get_num_threads()}
+    print(f"wrote {Result('step', 'synthetic cells', shown, rows).save()}")
+
+
+def make_module(data: Path, settings: dict[str, Any], **more: Any) -> CellDataModule:
+    """The data as the preset presents them, in the bank."""
+    changes = Augmentation(**settings.get("augmentation", {}))
+    plain = {name: value for name, value in settings.items() if name != "augmentation"}
+    return CellDataModule(str(data), **plain, augmentation=changes, store="bank", **more)
+
+
+def make_model(module: CellDataModule, settings: dict[str, Any], **more: Any) -> CellClassifier:
+    """The preset's model, the same start values every time."""
+    torch.manual_seed(0)
+    preprocessing = module.preprocessing.to_dict()
+    return CellClassifier(**settings, classes=module.classes, preprocessing=preprocessing, **more)
+
+
+def make_contestants(
+    module: CellDataModule, batch: Batch, settings: dict[str, Any], device: torch.device, steps: int
+) -> dict[str, tuple[str, Work]]:
+    """Name to (description, a round)."""
+    deep = make_model(module, settings)
+    network = deep.network[-1] if isinstance(deep.network, nn.Sequential) else deep.network
+    plain = copy.deepcopy(deep)
+    network.features[0] = SpaceToDepth(network.features[0])
+    with torch.no_grad():
+        difference = (plain.eval()(batch.images.cpu()) - deep.eval()(batch.images.cpu())).abs().max()
+    print(f"space-to-depth against the plain convolution: logits differ by at most {difference:.1e}")
+    if difference > 1e-4:
+        raise SystemExit("outputs differ: nothing timed")
+    cells = steps * len(batch.images)
+
+    def loop(model: CellClassifier) -> Callable[[], int]:
+        return Loop(model.to(device).train(), batch, steps)
+
+    compiled = make_model(module, settings, compile_network=True)
+    contestants: dict[str, tuple[str, Work]] = {
+        REFERENCE: ("loss, backward, optimizer, schedule, scores", loop(plain)),
+        "plain loop, space-to-depth": ("first convolution on 4 channels of half the side", loop(deep)),
+        "plain loop, torch.compile": ("network by inductor", loop(compiled)),
+    }
+    if device.type == "cuda":
+        contestants["plain loop, CUDA graph"] = (
+            "the step captured",
+            Graphed(make_model(module, settings), batch, steps),
+        )
+    for name, what, group, fixed in (
+        ("Trainer, batch there", "the step under Lightning", 1, True),
+        (f"Trainer, batch there, {GROUP} steps a call", f"steps_per_call {GROUP}", GROUP, True),
+        ("Trainer, bank", "batches of the bank, augmented", 1, False),
+        (f"Trainer, bank, {GROUP} steps a call", f"the same, steps_per_call {GROUP}", GROUP, False),
+    ):
+        model = make_model(module, settings, steps_per_call=group)
+        contestants[name] = (what, Trained(model, module, Fixed(batch, steps) if fixed else None, group, cells))
+    return contestants
+
+
+class Loop:
+    """The step without a trainer."""
+
+    def __init__(self, model: CellClassifier, batch: Batch, steps: int) -> None:
+        self.model, self.batch, self.steps = model, batch, steps
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
+
+    def __call__(self) -> int:
+        for _ in range(self.steps):
+            self.optimizer.zero_grad()
+            self.model._loss(self.batch).backward()
+            self.optimizer.step()
+            self.schedule.step()
+        synchronize(self.batch.images.device)
+        return self.steps * len(self.batch.images)
+
+
+class Graphed:
+    """The step as one CUDA graph, replayed on a batch that lies where it lay at the capture."""
+
+    def __init__(self, model: CellClassifier, batch: Batch, steps: int) -> None:
+        self.steps, self.batch = steps, batch
+        model = model.to("cuda").train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, capturable=True)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=False)
+            model._loss(batch).backward()
+            optimizer.step()
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            step()
+
+    def __call__(self) -> int:
+        for _ in range(self.steps):
+            self.graph.replay()
+        torch.cuda.synchronize()
+        return self.steps * len(self.batch.images)
+
+
+class Trained:
+    """Steps under Lightning's Trainer, from the first call's start to the last one's end: not the fit around them."""
+
+    def __init__(
+        self, model: CellClassifier, module: CellDataModule, fixed: Fixed | None, group: int, cells: int
+    ) -> None:
+        self.model, self.module, self.fixed, self.group, self.cells = model, module, fixed, group, cells
+
+    def __call__(self) -> Done:
+        clock = Clock()
+        trainer = pl.Trainer(
+            accelerator="auto",
+            devices=1,
+            max_steps=self.cells // self.module.batch_size,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            callbacks=[clock],
+        )
+        loader = self.fixed or self.module.train_dataloader()
+        grouped = loader if self.group == 1 else GroupedLoader(loader, self.group)  # type: ignore[arg-type]
+        trainer.fit(self.model, grouped)
+        return Done(self.cells, clock.seconds, clock.cpu_seconds)
+
+
+class Clock(pl.Callback):
+    """Wall and CPU time of the calls of one fit."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            synchronize(pl_module.device)
+            self.start, self.before = time.perf_counter(), cpu_seconds()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step >= trainer.max_steps:
+            synchronize(pl_module.device)
+            self.seconds, self.cpu_seconds = time.perf_counter() - self.start, cpu_seconds() - self.before
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
