@@ -698,10 +698,9 @@ def _sincos_turns(turns):  # type: ignore[no-untyped-def]
 
 
 @njit(**INLINE)
-def _philox(counter, key_low, key_high):  # type: ignore[no-untyped-def]
-    """Philox4x32-10 (Salmon et al. 2011) of counter (counter, 0, 0, 0); uint64 registers that hold 32 bits."""
+def _philox(x0, x1, x2, x3, key_low, key_high):  # type: ignore[no-untyped-def]
+    """Philox4x32-10 (Salmon et al. 2011) of counter (x0, x1, x2, x3); uint64 registers that hold 32 bits."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    x0, x1, x2, x3 = counter, np.uint64(0), np.uint64(0), np.uint64(0)
     for _ in range(10):
         p, q = np.uint64(0xD2511F53) * x0, np.uint64(0xCD9E8D57) * x2
         x0, x1, x2, x3 = (q >> half) ^ x1 ^ key_low, q & mask, (p >> half) ^ x3 ^ key_high, p & mask
@@ -726,14 +725,14 @@ def _add_noise(image, std, seed, uniforms, normals):  # type: ignore[no-untyped-
     size = image.shape[0]
     quarter = (size + 3) // 4
     rows = uniforms.shape[1] // quarter
-    key_low, key_high = seed & np.uint64(0xFFFFFFFF), seed >> np.uint64(32)
+    key_low, key_high, zero = seed & np.uint64(0xFFFFFFFF), seed >> np.uint64(32), np.uint64(0)
     u0, u1, u2, u3 = uniforms[0], uniforms[1], uniforms[2], uniforms[3]
     for begin in range(0, size, rows):
         end = min(begin + rows, size)
         count = (end - begin) * quarter
         for i in range(count):
             counter = np.uint64(begin * quarter + i) & np.uint64(0xFFFFFFFF)
-            r0, r1, r2, r3 = _philox(counter, key_low, key_high)
+            r0, r1, r2, r3 = _philox(counter, zero, zero, zero, key_low, key_high)
             u0[i] = _uniform(r0)
             u1[i] = _uniform(r1)
             u2[i] = _uniform(r2)
@@ -781,6 +780,18 @@ def _shift_and_gain(source, mode, eps):  # type: ignore[no-untyped-def]
             run_total += difference * difference
         total += run_total
     return mean, F32(1.0 / max(math.sqrt(total / pixels), eps))
+
+
+@njit(**ENTRY)
+def draw_words(positions, epoch, seed, words):  # type: ignore[no-untyped-def]
+    """Random words of `fastcell.ops.augmentation.draw`: words uint64 (3, 4, B), 32 bits each, of B uint64 positions."""
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for b in range(positions.shape[0]):
+        low, high = positions[b] & mask, positions[b] >> half
+        for n in range(3):
+            drawn = _philox(low, high, epoch, np.uint64(n), seed & mask, seed >> half)
+            for k in range(4):
+                words[n, k, b] = drawn[k]
 
 
 @njit(**ENTRY)

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.errors import invalid
+from fastcell.ops._cell_kernels import draw_words
 from fastcell.ops.modes import FITS, MAX_BLUR_SIGMA
-from fastcell.ops.philox import philox, uniform
+from fastcell.ops.philox import uniform
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def draw(config: Augmentation, seed: int, epoch: int, positions: npt.ArrayLike) 
     signed = np.asarray(positions)
     if signed.ndim != 1 or signed.dtype.kind not in "iu" or (signed.size and signed.min() < 0):
         raise invalid("positions", "one dimension of whole numbers >= 0", signed, "Give the place in the epoch's order")
-    place = signed.astype(np.uint64)
-    words = [philox((place, place >> np.uint64(32), epoch, n), np.uint64(seed)) for n in range(3)]
+    words = np.empty((3, 4, len(signed)), np.uint64)
+    draw_words(signed.astype(np.uint64), np.uint64(epoch), np.uint64(seed), words)
     u_horizontal, u_vertical, u_rotation, u_scale = (uniform(word) for word in words[0])
     u_x, u_y, u_blur, u_sigma = (uniform(word) for word in words[1])
     u_noise, u_std = uniform(words[2][0]), uniform(words[2][1])

@@ -19,12 +19,16 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 import fastcell
 from fastcell import environment
+from fastcell.data.bank import fill_order
+from fastcell.data.bank_order import NUM_PARTS, BankOrder
 from fastcell.data.batch import Batch
 from fastcell.data.manifest import Manifest
 from fastcell.data.module import CellDataModule
 from fastcell.data.pack import pack
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.splits import SplitOptions
+from fastcell.data.synthetic import main as synth
+from fastcell.data.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
 from fastcell.ops.augmentation import Augmentation
 
@@ -271,7 +275,7 @@ from fastcell.data.manifest import Manifest
 
 if __name__ == "__main__":
     model = Recorder()
-    module = data(Manifest.open({path!r}), batch_size=8)
+    module = data(Manifest.open({path!r}), batch_size=8, **{options!r})
     fit = trainer(devices=2, strategy="ddp", max_epochs=2)
     fit.fit(model, datamodule=module)
     with open({out!r} + f".{{fit.global_rank}}", "w") as file:
@@ -279,9 +283,18 @@ if __name__ == "__main__":
 """
 
 
-def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "num_parts"),
+    [({"store": "stream"}, 0), ({"store": "bank"}, 1), ({"store": "bank", "bank_gib": 1500 / 2**30}, NUM_PARTS)],
+    ids=["stream", "bank", "bank in parts"],
+)
+def test_two_processes_train_on_disjoint_parts(
+    make_dataset: Make, tmp_path: Path, options: dict[str, Any], num_parts: int
+) -> None:
+    """From a bank they draw, together, the batches that one process would."""
     manifest = make_dataset(101)
-    script = DDP_SCRIPT.format(folder=str(Path(__file__).parent), path=str(manifest.path), out=str(tmp_path / "rank"))
+    out, here = str(tmp_path / "rank"), str(Path(__file__).parent)
+    script = DDP_SCRIPT.format(folder=here, path=str(manifest.path), out=out, options=options)
     (tmp_path / "ddp.py").write_text(script)
     root = str(Path(fastcell.__file__).parent.parent)
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PL_GLOBAL_SEED": "5", "PYTHONPATH": root}
@@ -296,6 +309,15 @@ def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Pat
             parts = [{cell for at, cells in rank["seen"][part] if at == epoch for cell in cells} for rank in ranks]
             assert parts[0].isdisjoint(parts[1])
             assert parts[0] | parts[1] == set(rows)
+    if num_parts:
+        view = select(manifest, ViewConfig("train", labelled=True))
+        order, filled = BankOrder(60, 8, 5, num_parts, 16), fill_order(view, 5)
+        steps = [set(one[1]) | set(two[1]) for one, two in zip(*(rank["seen"]["train"] for rank in ranks), strict=True)]
+        for epoch in (0, 1):
+            batches = order.batches(epoch)
+            for step in range(order.steps):
+                want = filled[batches.entries[step][batches.real[step]]]
+                assert steps[epoch * order.steps + step] == set(want.tolist())
 
 
 def test_small_real_cells_of_donors_train_in_each_fit(real_data: Path, tmp_path: Path) -> None:
@@ -432,3 +454,40 @@ def test_bad_stores_are_named(make_dataset: Make, change: dict[str, Any], messag
 
     with pytest.raises(ArgumentError, match=message):
         open_loader()
+
+
+RSS_SCRIPT = """
+import os, sys
+from fastcell import environment
+from fastcell.data.module import CellDataModule
+environment.raise_malloc_thresholds()
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+module = CellDataModule({path!r}, batch_size=64, image_size=64, threads=1, **{options!r})
+module.setup("fit")
+loader = module.train_dataloader()
+for epoch in range(20):
+    loader.set_epoch(epoch)
+    for batch in loader:
+        pass
+    print(resident(), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [{"store": "bank"}, {"store": "bank", "bank_gib": 6e6 / 2**30}], ids=["bank", "window"]
+)
+def test_memory_is_flat_over_20_epochs(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Resident size after the 5th and after the 20th epoch: within 8 MB, a tenth of what one epoch's images take."""
+    path = tmp_path / "cells"
+    assert synth([str(path), "--cells", "6000", "--seed", "1"]) == 0
+    script = RSS_SCRIPT.format(path=str(path), options=options)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    sizes = [int(line) for line in done.stdout.split()]
+    print(f"resident [MB] by epoch: {[round(size / 1e6) for size in sizes]}")
+    assert sizes[-1] - sizes[4] < 8e6
