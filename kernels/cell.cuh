@@ -6,6 +6,7 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef long long i64;
+typedef unsigned long long u64;
 
 constexpr int kWarp = 32;
 
@@ -57,3 +58,27 @@ template <int NT> __device__ __forceinline__ float block_sum(float sum, float* p
   for (int i = 0; i < NT / kWarp; ++i) total += partial[i];
   return total;
 }
+
+// Philox4x32-10, the random number generator that counts: the same counter and key give the same words everywhere.
+// Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011, doi.org/10.1145/2063384.2063405
+struct Words { u32 w[4]; };
+
+__device__ __forceinline__ Words philox(u32 x0, u32 x1, u32 x2, u32 x3, u64 key) {
+  u32 k0 = (u32)key, k1 = (u32)(key >> 32);
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const u64 p = (u64)0xD2511F53u * x0, q = (u64)0xCD9E8D57u * x2;
+    x0 = (u32)(q >> 32) ^ x1 ^ k0;
+    x1 = (u32)q;
+    x2 = (u32)(p >> 32) ^ x3 ^ k1;
+    x3 = (u32)p;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{x0, x1, x2, x3}};
+}
+
+// A word as a number in (0, 1), neither end included. 23 bits are exact in float32, 32 bits in double, so every device
+// gets the same number, bit for bit.
+__device__ __forceinline__ float uniform23(u32 word) { return ((float)(word >> 9) + 0.5f) * 1.1920928955078125e-7f; }
+__device__ __forceinline__ double uniform32(u32 word) { return ((double)word + 0.5) * 2.3283064365386963e-10; }

@@ -378,7 +378,7 @@ def _launch(
 
 def shared_bytes(size: int, blurs: bool) -> int:
     """Dynamic shared memory of one block [bytes], as the header of ``kernels/transform.cu`` states it."""
-    return 0 if not blurs else 4 * size * size
+    return 4 * size * size if blurs else 112 + size
 
 
 def _cupy() -> Any:

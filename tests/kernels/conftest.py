@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -32,19 +33,20 @@ def gxx() -> None:
 
 
 @pytest.fixture(scope="session")
-def build_library(gxx: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], ctypes.CDLL]:
-    """Compile the kernels of a folder into a library of host functions."""
+def build_library(gxx: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ctypes.CDLL]:
+    """Compile one source of a folder, e.g. ``normalize``, into a library of host functions."""
 
-    def build(kernels: Path) -> ctypes.CDLL:
-        target = tmp_path_factory.mktemp("host") / "kernels.so"
-        return ctypes.CDLL(str(_compile(kernels, "host_tu.cpp", target, "-O2", "-fPIC", "-shared")))
+    def build(kernels: Path, stem: str, *flags: str) -> ctypes.CDLL:
+        target = tmp_path_factory.mktemp("host") / f"{stem}.so"
+        return ctypes.CDLL(str(_compile(kernels, f"{stem}_host.cpp", target, "-O2", "-fPIC", "-shared", *flags)))
 
     return build
 
 
-@pytest.fixture(scope="session")
-def host_library(build_library: Callable[[Path], ctypes.CDLL]) -> ctypes.CDLL:
-    return build_library(kernel_dir())
+@pytest.fixture(scope="module")
+def host_library(build_library: Callable[[Path, str], ctypes.CDLL], request: pytest.FixtureRequest) -> ctypes.CDLL:
+    """The source that the test module is named after, as host functions."""
+    return build_library(kernel_dir(), request.path.stem.removeprefix("test_"))
 
 
 @pytest.fixture
@@ -62,23 +64,39 @@ def mutant(tmp_path: Path) -> Callable[[str, str, str], Path]:
     return make
 
 
-@pytest.fixture
-def thread_sanitizer(gxx: None, tmp_path: Path) -> Callable[[Path], subprocess.CompletedProcess[str]]:
-    """Run the kernels of a folder under ThreadSanitizer; exit code 66 means a data race."""
+SANITIZERS = {
+    "thread": ("-fsanitize=thread", "-DFEW_ENTRIES"),
+    "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DFEW_ENTRIES"),
+}
 
-    def run(kernels: Path) -> subprocess.CompletedProcess[str]:
-        program = tmp_path / "program"
-        command = ["g++", "-fsanitize=thread", "-x", "c++", "-", "-o", str(program)]
+
+@pytest.fixture
+def sanitized(gxx: None, tmp_path: Path) -> Callable[[Path, str, str], subprocess.CompletedProcess[str]]:
+    """Run the kernels of a folder under a sanitizer.
+
+    ``thread``: ThreadSanitizer; exit code 66 means a data race. ``address``: AddressSanitizer and
+    UndefinedBehaviorSanitizer; exit code 1 and a report mean an error.
+    """
+
+    def run(kernels: Path, stem: str, sanitizer: str) -> subprocess.CompletedProcess[str]:
+        program, flags = tmp_path / "program", SANITIZERS[sanitizer]
+        command = ["g++", flags[0], "-x", "c++", "-", "-o", str(program)]
         if subprocess.run(command, input="int main() {}", text=True, capture_output=True).returncode:
-            pytest.skip("this g++ has no ThreadSanitizer")
-        _compile(kernels, "host_main.cpp", program, "-O1", "-g", "-fsanitize=thread")
-        # ThreadSanitizer cannot map its shadow under some address layouts: setarch -R switches randomisation off.
+            pytest.skip(f"this g++ has no sanitizer for {flags[0]}")
+        _compile(kernels, f"{stem}_main.cpp", program, "-O1", "-g", *flags)
+        # A sanitizer cannot map its shadow under some address layouts: setarch -R switches randomisation off.
         prefix = ["setarch", "-R"] if shutil.which("setarch") else []
-        done = subprocess.run([*prefix, str(program)], capture_output=True, text=True, timeout=240)
+        options = {"ASAN_OPTIONS": "detect_stack_use_after_return=0", "TSAN_OPTIONS": "halt_on_error=1"}
+        environment = {**os.environ, **options}
+
+        def start(*command: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+
+        done = start(*prefix, str(program))
         if "unexpected memory mapping" in done.stderr or "Operation not permitted" in done.stderr:
-            done = subprocess.run([str(program)], capture_output=True, text=True, timeout=240)
+            done = start(str(program))
         if "unexpected memory mapping" in done.stderr:
-            pytest.skip("ThreadSanitizer cannot run under this kernel's address layout")
+            pytest.skip("the sanitizer cannot run under this kernel's address layout")
         return done
 
     return run
@@ -89,11 +107,12 @@ class Resources(NamedTuple):
 
     registers: int
     spilled_bytes: int
+    shared_bytes: int  # static; a launch adds the dynamic ones
 
 
 @pytest.fixture(scope="session")
-def nvrtc() -> Callable[[str, str], dict[str, Resources]]:
-    """Compile a source for an architecture, e.g. ``sm_90``, and return every entry's resources."""
+def nvrtc() -> Callable[..., dict[str, Resources]]:
+    """Compile a source for an architecture, e.g. ``sm_90``, with macros, and return every entry's resources."""
     spec = importlib.util.find_spec("nvidia")
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
     found = sorted(path for place in places for path in place.glob("*/lib/libnvrtc.so.*"))
@@ -103,11 +122,12 @@ def nvrtc() -> Callable[[str, str], dict[str, Resources]]:
         ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(found[-1]))
 
-    def compile_source(name: str, architecture: str) -> dict[str, Resources]:
+    def compile_source(name: str, architecture: str, **macros: object) -> dict[str, Resources]:
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
         source = (kernel_dir() / name).read_bytes()
         assert library.nvrtcCreateProgram(ctypes.byref(program), source, name.encode(), 0, None, None) == 0
         options = ["-std=c++17", f"-arch={architecture}", f"-I{kernel_dir()}", "-ftz=true", "-Xptxas=-v"]
+        options += [f"-D{macro}={value}" for macro, value in macros.items()]
         raw = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         failed = library.nvrtcCompileProgram(program, len(options), raw)
         library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
@@ -116,10 +136,16 @@ def nvrtc() -> Callable[[str, str], dict[str, Resources]]:
         library.nvrtcDestroyProgram(ctypes.byref(program))
         text = log.value.decode()
         assert failed == 0, text
-        pattern = r"entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers"
-        return {
-            entry: Resources(int(registers), int(stores) + int(loads))
-            for entry, stores, loads, registers in re.findall(pattern, text, re.S)
-        }
+        pattern = (
+            r"entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers(.*)"
+        )
+        found = {}
+        for report in text.split("Compiling ")[1:]:
+            match = re.search(pattern, report, re.S)
+            assert match, report
+            entry, stores, loads, registers, rest = match.groups()
+            shared = re.search(r"(\d+) bytes smem", rest)  # not named if there are none
+            found[entry] = Resources(int(registers), int(stores) + int(loads), int(shared.group(1)) if shared else 0)
+        return found
 
     return compile_source

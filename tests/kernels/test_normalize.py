@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from fastcell.ops._source import kernel_dir
+
 THREADS, SHARED_BYTES = 512, 128
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 7}
 OUT_TYPES = {"f32": np.float32, "f16": np.uint16, "bf16": np.uint16}
@@ -125,7 +127,7 @@ def test_in_place(host_library, height, width, path, order):
 
 
 def test_a_dropped_barrier_gives_wrong_values(build_library, mutant):
-    library = build_library(mutant("cell.cuh", "__syncthreads();", ""))
+    library = build_library(mutant("cell.cuh", "__syncthreads();", ""), "normalize")
     images = cells(128, 128, "u8")
     for order in ORDERS.values():
         out = result(library, "u8_f32_tile", images, "divide", order)
@@ -133,26 +135,33 @@ def test_a_dropped_barrier_gives_wrong_values(build_library, mutant):
 
 
 def test_shared_memory_beyond_the_launch_is_seen(build_library, mutant, capfd):
-    library = build_library(mutant("normalize.cu", "scratch + NT / kWarp", "scratch + NT"))
+    library = build_library(mutant("normalize.cu", "scratch + NT / kWarp", "scratch + NT"), "normalize")
     images = cells(128, 128, "u8")
     assert run(library, "u8_f32_tile", images, "standardize", np.empty(images.shape, np.float32)) == 1
     assert "shared memory written past the launch's size" in capfd.readouterr().err
 
 
 @pytest.mark.slow
-def test_no_data_race(thread_sanitizer):
-    from fastcell.ops._source import kernel_dir
-
-    done = thread_sanitizer(kernel_dir())
+@pytest.mark.parametrize("sanitizer", ["thread", "address"])
+def test_sanitizers_find_nothing(sanitized, sanitizer):
+    done = sanitized(kernel_dir(), "normalize", sanitizer)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
-def test_a_planted_race_is_reported(thread_sanitizer, mutant):
+def test_a_planted_race_is_reported(sanitized, mutant):
     """Two sums in one place: right values in every order that is tried, and a race all the same."""
-    done = thread_sanitizer(mutant("normalize.cu", "scratch + NT / kWarp", "scratch"))
+    done = sanitized(mutant("normalize.cu", "scratch + NT / kWarp", "scratch"), "normalize", "thread")
     assert done.returncode == 66, done.stderr
     assert "data race" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_planted_overrun_is_reported(sanitized, mutant):
+    kernels = mutant("normalize.cu", "i < n; i += step) {  // a", "i <= n; i += step) {  // a")
+    done = sanitized(kernels, "normalize", "address")
+    assert done.returncode != 0
+    assert "heap-buffer-overflow" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120"])
@@ -160,6 +169,7 @@ def test_registers_and_spills(nvrtc, architecture):
     """At most 64 registers: two blocks of 512 threads share the 65,536 of a multiprocessor."""
     resources = nvrtc("normalize.cu", architecture)
     assert len(resources) == 18
-    for entry, (registers, spilled_bytes) in resources.items():
+    for entry, (registers, spilled_bytes, shared_bytes) in resources.items():
         assert spilled_bytes == 0, entry
         assert registers <= 64, entry
+        assert shared_bytes == 0, entry
