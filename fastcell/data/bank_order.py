@@ -31,7 +31,7 @@ class Batches(NamedTuple):
 
     Attributes:
         entries: (steps, b) int64, rows in fill order, counted from the first that this rank holds.
-        positions: (steps, b) int64, place of each in the epoch; padding stands behind the end of the epoch.
+        positions: (steps, b) int64, place of each in the epoch; of padding a number that no cell has.
         real: (steps, b) bool, False for padding.
     """
 
@@ -118,7 +118,19 @@ class BankOrder:
         for part in self.parts:
             mine = real & (positions % self.num_parts == part)
             entries[mine] = edges[part] + self.permutation(epoch, part)[positions[mine] // self.num_parts]
+        if not real.all():
+            self._pad(epoch, steps, entries, real)
         return Batches(entries, positions, real)
+
+    def _pad(self, epoch: int, steps: np.ndarray, entries: np.ndarray, real: np.ndarray) -> None:
+        """Fill up with the cells drawn just before, all different: a batch norm sees padding too."""
+        part = self.parts.start
+        size = max(self.part_size(part), 1)
+        order = self.permutation(epoch, part) if self.part_size(part) else np.zeros(1, np.int64)
+        step, slot = np.nonzero(~real)
+        number = (np.cumsum(~real, axis=1) - 1)[step, slot]
+        drawn = steps[step] * self.batch_size // self.num_parts  # of the part, before this batch
+        entries[step, slot] = order[np.where(drawn > number, drawn - 1 - number, number) % size]
 
     def _positions(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places in the epoch of this rank's cells, (steps, b), and which of them are real."""

@@ -70,7 +70,13 @@ def make_clock(seed: int, epoch: int, device: torch.device | str = "cpu") -> tor
         seed: 0 <= seed < 2**64.
         epoch: 0 <= epoch < 2**32.
         device: of the indices.
+
+    Raises:
+        ArgumentError: seed or epoch out of range.
     """
+    for name, value, bits in (("seed", seed, 64), ("epoch", epoch, 32)):
+        if not 0 <= value < 1 << bits:
+            raise invalid(name, f"from 0 to 2**{bits} - 1", value, "Choose another")
     return torch.from_numpy(np.array([seed, epoch], np.uint64).view(np.int64)).to(device)
 
 

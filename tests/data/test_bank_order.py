@@ -44,6 +44,23 @@ def test_every_row_once_and_the_same_batches_on_any_number_of_ranks(
     assert every_rank(num_ranks, num_rows, batch_size, epoch, num_parts) == alone
 
 
+@given(st.integers(64, 700), per_rank, epochs, st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, NUM_PARTS]))
+def test_padding_is_other_cells_that_were_drawn_before(
+    num_rows: int, share: int, epoch: int, num_ranks: int, num_parts: int
+) -> None:
+    """Copies of one cell would spoil the statistics of a batch norm."""
+    for rank in range(num_ranks):
+        order = BankOrder(num_rows, 8 * share, 5, num_parts, 64, rank, num_ranks)
+        batches = order.batches(epoch)
+        for step, real in enumerate(batches.real):
+            padding = batches.entries[step][~real]
+            held = order.part_size(order.parts.start)
+            assert len(set(padding.tolist())) == min(len(padding), held)
+            assert (padding < order.part_edges()[order.parts.stop] - order.part_edges()[order.parts.start]).all()
+            if step and order.num_parts == 1 and order.num_ranks == 1:
+                assert set(padding.tolist()) <= set(batches.entries[:step].ravel().tolist())
+
+
 @given(sizes, st.integers(1, 60), epochs)
 def test_three_ranks_share_a_replicated_bank(num_rows: int, share: int, epoch: int) -> None:
     assert every_rank(3, num_rows, 3 * share, epoch, 1) == every_rank(1, num_rows, 3 * share, epoch, 1)

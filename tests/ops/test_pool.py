@@ -93,6 +93,12 @@ def test_16_bit_results_are_the_rounded_ones_and_out_is_written(dtype: torch.dty
     assert torch.equal(out, exact.to(dtype))
 
 
+@pytest.mark.parametrize(("seed", "epoch", "name"), [(-1, 0, "seed"), (2**64, 0, "seed"), (0, 2**32, "epoch")])
+def test_clock_out_of_range_is_refused(seed: int, epoch: int, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"{name} must be from 0 to 2"):
+        make_clock(seed, epoch)
+
+
 def test_empty_batch() -> None:
     empty = torch.zeros(0, dtype=torch.int64)
     assert transform(pool_of(), empty, empty, make_clock(0, 0), image_size=64).shape == (0, 1, 64, 64)
