@@ -96,10 +96,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "cells"
         synth([str(data), "--cells", str(options.cells), "--seed", "0"])
-        module = make_module(data, settings["data"])
-        module.setup("fit")
-        batch = next(iter(module.train_dataloader()))
+        look, module = (make_module(data, settings["data"]) for _ in range(2))
+        look.setup("fit")
+        batch = next(iter(look.train_dataloader()))
         batch = Batch(*(column.to(device) for column in batch))
+        module.setup("fit")
         contestants = make_contestants(module, batch, settings["model"], device, options.steps)
         rows = time_turns(contestants, options.rounds).rows(REFERENCE)
     print_rows(rows, REFERENCE)
@@ -232,6 +233,7 @@ class Trained:
             limit_val_batches=0,
             callbacks=[clock],
         )
+        self.module.trainer = trainer  # tells it the device
         loader = self.fixed or self.module.train_dataloader()
         grouped = loader if self.group == 1 else GroupedLoader(loader, self.group)  # type: ignore[arg-type]
         trainer.fit(self.model, grouped)

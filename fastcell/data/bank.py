@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from fastcell.data.background import Background
 from fastcell.data.pools import PoolWriter, empty_pool
 from fastcell.data.ranks import evaluation_share
-from fastcell.data.stream import CellReader, Cells, open_reader
+from fastcell.data.stream import CellReader, Cells, allow_open_files, open_reader
 from fastcell.data.views import View
 from fastcell.ops.pool import CellPool
 
@@ -101,7 +101,12 @@ class CellBank:
         self.pool = CellPool(pixels, offset, height, width)
 
         decoder = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
-        options: dict[str, Any] = {"threads": threads, "mmap": mmap, "device_id": decoder, "depth": depth}
+        options: dict[str, Any] = {
+            "threads": max(1, threads // len(cells)),
+            "mmap": mmap,
+            "device_id": decoder,
+            "depth": depth,
+        }
         readers = [
             open_reader(View(manifest, ids), evaluation_share(len(ids), _READ_BATCH), **options)
             for ids in cells
@@ -113,7 +118,10 @@ class CellBank:
         self._event: torch.cuda.Event | None = None
         self._filling: Background[Filled] | None = None
         self._error: Exception | None = None
-        self._fill = lambda: _fill(readers, numbers, begins, PoolWriter(pixels, device))
+        allow_open_files(sum(reader.num_files for reader in readers))
+        self._fill: Callable[[], Iterator[Filled]] | None = lambda: _fill(
+            readers, numbers, begins, PoolWriter(pixels, device)
+        )
         self._num_pieces = len(self.cell_ids) + 1  # no more than that: the thread never waits for those who wait
 
     @property
@@ -126,11 +134,12 @@ class CellBank:
         """Whether every cell is known to be there."""
         return bool((self._there == np.diff(self._starts)).all())
 
-    def wait(self, slots: np.ndarray) -> None:
+    def wait(self, slots: np.ndarray, on_host: bool = False) -> None:
         """Wait until some cells of the pool are there; a GPU's current stream waits, not the caller, for the copies.
 
         Args:
             slots: int64, any shape.
+            on_host: the caller reads a pool in host memory itself, and waits for the copies too.
 
         Raises:
             DataError: a cell cannot be decoded, or a shard is not as the manifest has it; shard and key are named.
@@ -140,7 +149,9 @@ class CellBank:
                 for part, (start, stop) in enumerate(itertools.pairwise(self._starts)):
                     mine = slots[(slots >= start) & (slots < stop)]
                     self._advance(part, int(mine.max() - start) + 1 if mine.size else 0)
-        if self._event is not None:
+        if self._event is not None and on_host and not self.pool.pixels.is_cuda:
+            self._event.synchronize()
+        elif self._event is not None:
             torch.cuda.current_stream(self.pool.offset.device).wait_event(self._event)
 
     def _advance(self, part: int, num_cells: int) -> None:
@@ -148,7 +159,9 @@ class CellBank:
             if self._error is not None:
                 raise self._error
             if self._filling is None:
-                self._filling = Background(self._fill, self._num_pieces)
+                assert self._fill is not None
+                fill, self._fill = self._fill, None  # the readers go when the thread is done
+                self._filling = Background(fill, self._num_pieces)
             try:
                 filled = next(self._filling)
             except StopIteration:
@@ -156,8 +169,8 @@ class CellBank:
             except Exception as error:
                 self._error = error
                 raise
+            self._event = filled.event  # before the count, which others look at without the lock
             self._there[filled.part] = filled.num_cells
-            self._event = filled.event
 
     def fill(self) -> None:
         """Wait until every cell is there."""
@@ -174,16 +187,18 @@ def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer
     done = [0] * len(readers)
     places = list(begins)
     streams: list[Iterator[Cells] | None] = [reader.in_order() for reader in readers]
-    while any(streams):
-        for number, stream in enumerate(streams):
-            cells = None if stream is None else next(stream, None)
-            if cells is None:
-                streams[number] = None
-                continue
-            event = writer.write(cells, places[number])
-            places[number] += int(cells.num_bytes.sum()) // (cells.depth // 8)
-            done[number] += len(cells)
-            yield Filled(parts[number], done[number], event)
-    for reader in readers:
-        reader.close()
-    writer.finish()
+    try:
+        while any(streams):
+            for number, stream in enumerate(streams):
+                cells = None if stream is None else next(stream, None)
+                if cells is None:
+                    streams[number] = None
+                    continue
+                event = writer.write(cells, places[number])
+                places[number] += int(cells.num_bytes.sum()) // (cells.depth // 8)
+                done[number] += len(cells)
+                yield Filled(parts[number], done[number], event)
+    finally:
+        writer.finish()
+        for reader in readers:
+            reader.close()

@@ -11,8 +11,7 @@ whole parts, it takes their cells. The batches are the same whatever the number 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +63,7 @@ class BankOrder:
     window: int = 8192
     rank: int = 0
     num_ranks: int = 1
+    _kept: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.batch_size % self.num_ranks:
@@ -106,8 +106,14 @@ class BankOrder:
 
     def permutation(self, epoch: int, part: int) -> np.ndarray:
         """(n,) unsigned, a part's rows in the order of an epoch, numbered from the part's first row."""
-        window = max(1, self.window // self.num_parts) if epoch == 0 else 0
-        return _permutation(self.seed, epoch, part, self.part_size(part), window)
+        if any(kept != epoch for kept, _ in list(self._kept)):
+            self._kept.clear()
+        order = self._kept.get((epoch, part))
+        if order is None:
+            window = max(1, self.window // self.num_parts) if epoch == 0 else 0
+            rng = np.random.default_rng([self.seed, epoch, _STREAM, part])
+            order = self._kept[epoch, part] = _permute(rng, self.part_size(part), window)
+        return order
 
     def batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Batches:
         """The batches from step `first` up to `stop` of an epoch on this rank; any of them without those before it."""
@@ -149,11 +155,15 @@ class BankOrder:
         return np.where(real, positions, behind), real
 
 
-@lru_cache(maxsize=NUM_PARTS)
-def _permutation(seed: int, epoch: int, part: int, size: int, window: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, epoch, _STREAM, part])
-    order = np.lexsort((rng.random(size), np.arange(size) // window)) if window else rng.permutation(size)
-    order = order.astype(np.min_scalar_type(max(size, 1 << 16)))  # kept: half of what int64 takes
+def _permute(rng: np.random.Generator, size: int, window: int) -> np.ndarray:
+    """(size,) unsigned: a permutation, inside of windows of that many; 0 for one window."""
+    if not window:
+        order = rng.permutation(size)
+    else:
+        keys, whole = rng.random(size), size // window * window
+        inside = np.argsort(keys[:whole].reshape(-1, window), axis=1) + np.arange(0, whole, window)[:, None]
+        order = np.concatenate([inside.ravel(), whole + np.argsort(keys[whole:])])
+    order = order.astype(np.min_scalar_type(max(size, 1 << 16)))  # kept for an epoch: half of what int64 takes
     order.flags.writeable = False
     return order
 

@@ -78,6 +78,7 @@ class BatchLoader(ABC):
         self.config = config
         self._current_epoch = current_epoch
         self._epoch = 0
+        self._stream: torch.cuda.Stream | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -91,19 +92,37 @@ class BatchLoader(ABC):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
+        return _Lazy(self._start)
+
+    def _start(self) -> Iterator[Batch]:
         epoch = self._epoch if self._current_epoch is None else self._current_epoch()
         if self.config.device.type != "cuda":
             return Background(lambda: self._batches(epoch), self.config.depth)
-        return _FromStream(lambda: self._batches(epoch), self.config.depth, self.config.device)
+        if self._stream is None:  # one for all iterations: torch keeps freed memory by stream
+            self._stream = torch.cuda.Stream(self.config.device)
+        return _FromStream(lambda: self._batches(epoch), self.config.depth, self._stream)
+
+
+class _Lazy(Iterator[Batch]):
+    """Starts with the first batch that is asked for: Lightning makes iterators that it drops or takes much later."""
+
+    def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
+        self._start: Callable[[], Iterator[Batch]] | None = start
+        self._batches: Iterator[Batch] = iter(())
+
+    def __next__(self) -> Batch:
+        if self._start is not None:
+            start, self._start = self._start, None
+            self._batches = start()
+        return next(self._batches)
 
 
 class _FromStream(Iterator[Batch]):
     """Batches made on a stream of their own in a thread, handed over to the stream that is current where they go."""
 
-    def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, device: torch.device) -> None:
-        self._device = device
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
+    def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, stream: torch.cuda.Stream) -> None:
+        self._device = stream.device
+        stream.wait_stream(torch.cuda.current_stream(self._device))
         self._made = Background(lambda: _on_stream(make, stream), depth)
 
     def __next__(self) -> Batch:
@@ -211,13 +230,17 @@ class CellLoader(BatchLoader):
         return self.share.steps
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
-        transform = self._make_transform(epoch=epoch)
-        for step, cells in enumerate(self._reader.epoch(epoch)):
-            images = transform(cells, self.share.positions(step))
-            weight = np.zeros(self.share.batch, np.float32)
-            weight[: self.share.num_real(step)] = 1
-            ids = cells.cell_ids
-            yield Batch(images, *(to_device(column, self.config.device) for column in (self._labels[ids], ids, weight)))
+        transform, device = self._make_transform(epoch=epoch), self.config.device
+        try:
+            for step, cells in enumerate(self._reader.epoch(epoch)):
+                images = transform(cells, self.share.positions(step))
+                weight = np.zeros(self.share.batch, np.float32)
+                weight[: self.share.num_real(step)] = 1
+                ids = cells.cell_ids
+                yield Batch(images, *(to_device(column, device) for column in (self._labels[ids], ids, weight)))
+        finally:
+            if device.type == "cuda":  # what DALI lent goes away with the transform
+                torch.cuda.current_stream(device).synchronize()
 
 
 class BankLoader(BatchLoader):
@@ -279,7 +302,9 @@ class BankLoader(BatchLoader):
         if self._columns is None:
             self._columns = self._on_device()
         pool, labels_of, ids_of = self._columns
-        clock = make_clock(self.config.seed, epoch, device)
+        if pool.pixels.is_cuda:
+            pool.pixels.record_stream(torch.cuda.current_stream(device))
+        clock = to_device(make_clock(self.config.seed, epoch).numpy(), device)
         transform = None if self._one_launch else self._make_transform(epoch=epoch)
         for first in range(0, self.order.steps, _STEPS_AT_ONCE):
             batches = self.order.batches(epoch, first, min(first + _STEPS_AT_ONCE, self.order.steps))
@@ -287,7 +312,7 @@ class BankLoader(BatchLoader):
             index, position = to_device(slots, device), to_device(batches.positions, device)
             weights = to_device(batches.real.astype(np.float32), device)
             for step in range(len(slots)):
-                self.bank.wait(slots[step])
+                self.bank.wait(slots[step], on_host=transform is not None)
                 if transform is None:
                     columns = (pool, index[step], position[step], clock)
                     images = self._geometry.transform(*columns, self.config.dtype, self.config.threads)
@@ -303,7 +328,10 @@ class BankLoader(BatchLoader):
             None if values is None else to_device(values, device) for values in self._geometry.columns(ids)
         )
         pool = self.bank.pool._replace(border=border, um_per_px=um_per_px)
-        return pool, to_device(self._labels[ids].astype(np.int32), device), to_device(ids, device)
+        labels, cell_ids = to_device(self._labels[ids].astype(np.int32), device), to_device(ids, device)
+        if device.type == "cuda":  # kept for iterations on whatever stream
+            torch.cuda.current_stream(device).synchronize()
+        return pool, labels, cell_ids
 
     def _cells(self, slots: np.ndarray) -> Cells:
         """Cells of the bank by the way that those of the stream take, for what the single launch does not do."""

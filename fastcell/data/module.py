@@ -142,6 +142,7 @@ class CellDataModule(pl.LightningDataModule):
         self._manifest: Manifest | None = None
         self._views: dict[str, View | None] = {}
         self._stores: dict[str, _Store] = {}
+        self._free: Budget | None = None
         # With logger=True Lightning would compare these with the model's of the same name.
         self.save_hyperparameters(
             {
@@ -207,6 +208,7 @@ class CellDataModule(pl.LightningDataModule):
         Raises:
             ArgumentError: no cells, or training without labels of two classes at least.
         """
+        self._let_go()  # made for another trainer, or for none
         wanted = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
         for part in wanted.get(str(getattr(stage, "value", stage)), ("train", "valid", "test", "predict")):
             self._views[part] = self._select(part, optional=stage in ("fit", None) and part == "valid")
@@ -284,10 +286,14 @@ class CellDataModule(pl.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Forget the views and let the banks go, so that another stage selects anew."""
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._views.clear()
         for store in self._stores.values():
             store.close()
         self._stores.clear()
+        self._free = None
 
     def view(self, part: str) -> View | None:
         """The cells of a part: train, valid, test or predict; None for a valid part that training does without."""
@@ -325,23 +331,21 @@ class CellDataModule(pl.LightningDataModule):
         heights, widths = (self.manifest.column(name).astype(np.int64) for name in ("height", "width"))
         size = heights * widths * (self.preprocessing.depth // 8)
         cells = np.unique(rows)
-        largest = 0
-        cuts = part == "train" and len(rows) >= NUM_PARTS and NUM_PARTS % num_ranks == 0
-        if cuts:
+        if part != "train":  # every rank has rows of its own
+            return place(asked, len(cells), int(size[cells].sum()), 0, 1, self._budget())
+        largest = 1 << 62
+        if len(rows) >= NUM_PARTS and NUM_PARTS % num_ranks == 0:
             edges = BankOrder(len(rows), self.batch_size, 0, NUM_PARTS, 1, 0, num_ranks).part_edges()
             owned = np.split(rows, edges[:: NUM_PARTS // num_ranks][1:-1])
             largest = max(int(size[np.unique(part)].sum()) for part in owned)
-        return place(asked, len(cells), int(size[cells].sum()), largest, num_ranks if cuts else 1, self._budget())
+        return place(asked, len(cells), int(size[cells].sum()), largest, num_ranks, self._budget())
 
     def _budget(self) -> Budget:
+        """What is left for a bank: of what was free before the first, the least of all ranks."""
         device = self._config().device
-        processes = 1 if self.trainer is None else max(self.trainer.num_devices, 1)
-        if self.bank_gib is not None:
-            host = gpu = int(self.bank_gib * 2**30)
-        else:
-            host = int(SHARE_OF_FREE * available_memory()) // processes
-            gpu = int(SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
-        budget = Budget(gpu if device.type == "cuda" else None, host)
+        if self._free is None:
+            self._free = self._free_memory(device)
+        budget = self._free
         for store in self._stores.values():
             budget = budget.less(store.placement)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -350,6 +354,17 @@ class CellDataModule(pl.LightningDataModule):
             host, gpu = least.tolist()
             budget = Budget(None if budget.gpu_bytes is None else gpu, host)
         return budget
+
+    def _free_memory(self, device: torch.device) -> Budget:
+        if self.bank_gib is not None:
+            size = int(self.bank_gib * 2**30)
+            return Budget(size if device.type == "cuda" else None, size)
+        processes = 1 if self.trainer is None else max(self.trainer.num_devices, 1)
+        host = int(SHARE_OF_FREE * available_memory()) // processes
+        if device.type != "cuda":
+            return Budget(None, host)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, free for a bank
+        return Budget(int(SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + kept)), host)
 
     def _open(self, part: str, placement: Placement, view: View, rows: np.ndarray) -> _Store:
         config = self._config()

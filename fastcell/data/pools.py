@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from fastcell.data.stream import Cells
+from fastcell.errors import FastcellError
 from fastcell.ops._copy_kernels import copy_cells
 
 _IN_FLIGHT = 4
@@ -26,9 +28,31 @@ def empty_pool(num_pixels: int, depth: int, memory: str, device: torch.device) -
         device: of ``gpu``.
     """
     dtype = torch.uint8 if depth == 8 else torch.uint16
-    if memory == "gpu":
-        return torch.empty(num_pixels, dtype=dtype, device=device)
-    return torch.empty(num_pixels, dtype=dtype, pin_memory=memory == "pinned")
+    pool = torch.empty(num_pixels, dtype=dtype, device=device if memory == "gpu" else None)
+    if memory == "pinned" and num_pixels:
+        _pin(pool, device)
+    return pool
+
+
+def _pin(pool: torch.Tensor, device: torch.device) -> None:
+    """Lock the pages of a tensor in memory until it goes away.
+
+    Torch's own pinned memory is rounded up to a power of two and never given back, which a large pool cannot afford.
+    """
+    runtime, address = torch.cuda.cudart(), pool.data_ptr()
+    with torch.cuda.device(device):
+        status = int(runtime.cudaHostRegister(address, pool.numel() * pool.element_size(), 0))
+    if status != 0:
+        raise FastcellError(
+            f"{pool.numel() * pool.element_size():,} bytes of host memory must be free to be pinned, got CUDA error "
+            f"{status}. Lower --data.bank_gib, or take --data.store stream."
+        )
+
+    def unpin() -> None:
+        torch.cuda.synchronize(device)
+        runtime.cudaHostUnregister(address)
+
+    weakref.finalize(pool, unpin)
 
 
 def pool_cells(
@@ -77,6 +101,9 @@ class PoolWriter:
         self._stream = stream
         if stream is None and device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # where the pool's memory was used before
+            if pool.is_cuda:
+                pool.record_stream(self._stream)
         self._in_flight: deque[tuple[torch.cuda.Event, Any]] = deque()
 
     def write(self, cells: Cells, at: int) -> torch.cuda.Event | None:

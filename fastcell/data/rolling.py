@@ -23,7 +23,7 @@ from fastcell.data.pools import PoolWriter, empty_pool, pool_cells
 from fastcell.data.ranks import Share
 from fastcell.data.stream import Cells, open_reader
 from fastcell.data.views import View
-from fastcell.errors import ArgumentError
+from fastcell.errors import ArgumentError, invalid
 
 PANES = 8
 
@@ -107,6 +107,27 @@ def mixing(places: np.ndarray, batch: int, most: int = 256) -> float:
     return float(distance.mean() / expected)
 
 
+class _Running:
+    """What the two sides of one iteration share.
+
+    Attributes:
+        stop: the iteration is over.
+        freed: one item per pane that is used up; what the GPU must have passed before another takes its place.
+        loading: the thread that fills the window.
+    """
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.freed: queue.SimpleQueue[torch.cuda.Event | None] = queue.SimpleQueue()
+        self.loading: Background[Any] | None = None
+
+    def end(self) -> None:
+        """End the thread and wait for it. Twice does no harm."""
+        self.stop.set()
+        if self.loading is not None:
+            self.loading.close()
+
+
 class RollingReader:
     """Cells of one rank's share, drawn from a rolling window; takes the place of a `CellReader`.
 
@@ -115,7 +136,7 @@ class RollingReader:
         share: which of its rows and in how many steps.
         window_bytes: of pixels in memory.
         seed: of the order.
-        memory: ``host``, ``pinned`` or ``gpu``: where the window lies.
+        memory: ``host`` or ``gpu``: where the window lies.
         device: that draws from it.
         decode_on_gpu: let DALI decode on the device.
         depth, threads, mmap: as for `CellReader`.
@@ -148,11 +169,15 @@ class RollingReader:
         self._sizes = self._heights.astype(np.int64) * self._widths
         item = depth // 8
         self.pane_pixels = window_bytes // item // PANES
+        if memory not in ("host", "gpu"):
+            raise invalid("memory", "host or gpu", memory, "Pinned memory would be written while a GPU reads it")
         self._pool = empty_pool(PANES * self.pane_pixels, depth, memory, self._device)
+        self._lock, self._running = threading.Lock(), _Running()
         self.plan(0)  # what cannot be shows here
 
     def close(self) -> None:
-        """Remove the index files; no epoch can be read any more."""
+        """Stop, and remove the index files; no epoch can be read any more."""
+        self._running.end()
         self._reader.close()
 
     def plan(self, epoch: int) -> Window:
@@ -176,6 +201,8 @@ class RollingReader:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Cells]:
         """Read one epoch: `share.steps` batches of `share.batch` cells, padded behind the share's last.
 
+        There is one window: an iteration that begins ends the one before it.
+
         Args:
             epoch: number.
             first: step to begin with: the batches from there on are those of the whole epoch.
@@ -189,28 +216,36 @@ class RollingReader:
         begin = min(first * batch, len(panes) - 1)
         oldest = int(panes[begin:].min())
         offsets = window.start + window.pane % PANES * self.pane_pixels
-        freed: queue.SimpleQueue[torch.cuda.Event | None] = queue.SimpleQueue()
-        stop = threading.Event()
         pieces, where = self._reader.in_order(epoch), (window.pane, offsets, oldest, self._pool, self._device)
-        loading = Background(lambda: _load(pieces, *where, freed, stop), len(window.used_up()) + 1)
+        with self._lock:
+            self._running.end()
+            mine = self._running = _Running()
+            on_gpu = self._device.type == "cuda"
+            ready = torch.cuda.current_stream(self._device).record_event() if on_gpu else None
+            loading = Background(
+                lambda: _load(pieces, *where, ready, mine), len(window.used_up()) + 1, on_stop=mine.stop.set
+            )
+            mine.loading = loading
+            if self._pool.is_cuda:
+                self._pool.record_stream(torch.cuda.current_stream(self._device))
         there, free, used_up = oldest - 1, oldest, window.used_up()
         try:
             for step in range(first, self.share.steps):
                 places = np.arange(step * batch, (step + 1) * batch)
                 chosen = window.order[places[places < len(self.share)]]
                 chosen = np.resize(chosen if len(chosen) else window.order[-1:], batch)
-                while there < window.pane[chosen].max():
-                    there, event = next(loading)
+                while there < window.pane[chosen].max() and not mine.stop.is_set():
+                    there, event = next(loading, (there, None))
                     if event is not None:
                         torch.cuda.current_stream(self._device).wait_event(event)
+                if mine.stop.is_set():
+                    raise RuntimeError("another iteration over this rolling window has begun, or it was closed")
                 yield self._cells(rows[chosen], offsets[chosen])
                 while free < len(used_up) and used_up[free] < (step + 1) * batch:
-                    on_gpu = self._device.type == "cuda"
-                    freed.put(torch.cuda.current_stream(self._device).record_event() if on_gpu else None)
+                    mine.freed.put(torch.cuda.current_stream(self._device).record_event() if on_gpu else None)
                     free += 1
         finally:
-            stop.set()
-            loading.close()
+            mine.end()
 
     def _cells(self, ids: np.ndarray, offsets: np.ndarray) -> Cells:
         return pool_cells(self._pool, ids, offsets, self._heights[ids], self._widths[ids])
@@ -223,38 +258,42 @@ def _load(
     oldest: int,
     pool: torch.Tensor,
     device: torch.device,
-    freed: queue.SimpleQueue[torch.cuda.Event | None],
-    stop: threading.Event,
+    ready: torch.cuda.Event | None,
+    running: _Running,
 ) -> Iterator[tuple[int, torch.cuda.Event | None]]:
     """Runs in a thread: copies the panes from `oldest` on into their places as these become free, one after another."""
     writer = PoolWriter(pool, device)
+    if ready is not None:
+        writer.wait_for(ready)  # the epoch before this one has read the window until then
     current, at = oldest, 0
     event: torch.cuda.Event | None = None
-    for cells in pieces:
-        begin = 0
-        while begin < len(cells):
-            number = int(pane[at + begin])
-            end = min(len(cells), int(np.searchsorted(pane, number, side="right")) - at)
-            if number >= oldest:
-                if number != current:
-                    yield current, event
-                    current = number
-                    if number >= oldest + PANES and not _wait_until_free(freed, stop, writer):
-                        return
-                event = writer.write(cells.part(begin, end), int(offsets[at + begin]))
-            begin = end
-        at += len(cells)
-    yield current, event
-    writer.finish()
+    try:
+        for cells in pieces:
+            begin = 0
+            while begin < len(cells):
+                number = int(pane[at + begin])
+                end = min(len(cells), int(np.searchsorted(pane, number, side="right")) - at)
+                if number >= oldest:
+                    if number != current:
+                        yield current, event
+                        current = number
+                        if number >= oldest + PANES and not _wait_until_free(running, writer):
+                            return
+                    event = writer.write(cells.part(begin, end), int(offsets[at + begin]))
+                begin = end
+            at += len(cells)
+            if running.stop.is_set():
+                return
+        yield current, event
+    finally:
+        writer.finish()
 
 
-def _wait_until_free(
-    freed: queue.SimpleQueue[torch.cuda.Event | None], stop: threading.Event, writer: PoolWriter
-) -> bool:
+def _wait_until_free(running: _Running, writer: PoolWriter) -> bool:
     """Wait for the oldest pane to be used up; False where nobody will use it any more."""
-    while not stop.is_set():
+    while not running.stop.is_set():
         try:
-            event = freed.get(timeout=0.05)
+            event = running.freed.get(timeout=0.05)
         except queue.Empty:
             continue
         if event is not None:

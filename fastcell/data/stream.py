@@ -149,6 +149,11 @@ class CellReader:
         self.decoded_by_dali = bool(plain.all() and not deep.any()) and self.depth == 8
         self._record_bytes = int(min(np.quantile(self.manifest.column("bytes")[self.rows], 0.99), _MAX_RECORD_BYTES))
 
+    @property
+    def num_files(self) -> int:
+        """Tars that an epoch holds open."""
+        return len(self._files)
+
     def close(self) -> None:
         """Remove the index files; no epoch can be read any more."""
         self._cleanup()

@@ -187,7 +187,7 @@ class FusedGpuTransform:
 
     def __call__(self, cells: Cells, positions: np.ndarray) -> torch.Tensor:
         if self._clock is None:
-            self._clock = make_clock(self.geometry.seed, self.epoch, self.device)
+            self._clock = to_device(make_clock(self.geometry.seed, self.epoch).numpy(), self.device)
         pixels, offsets = cells.pool, cells.offsets
         if pixels is None:
             sizes = cells.num_bytes // (cells.depth // 8)

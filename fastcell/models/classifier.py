@@ -126,6 +126,7 @@ class CellClassifier(pl.LightningModule):
         self.eval_scores = RunningScores(num_classes)
         self.last_scores: dict[str, float] = {}
         self._unread = 0  # steps since the last reading
+        self._steps_of_epoch = 0
         self.evaluated_confusion: torch.Tensor | None = None
         self.class_weights: torch.Tensor | None = None
 
@@ -172,6 +173,10 @@ class CellClassifier(pl.LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.network)
         self._unread += 1
+        self._steps_of_epoch += 1
+
+    def on_train_epoch_start(self) -> None:
+        self._steps_of_epoch = 0
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         labels, weight = self._targets(batch)
@@ -187,7 +192,7 @@ class CellClassifier(pl.LightningModule):
         if self.automatic_optimization:
             self._count_step()
         # at the end of an epoch, but not a handful of steps after the last reading: such a mean is noise
-        all_unread = self._unread == (batch_idx + 1) * self.hparams["steps_per_call"]
+        all_unread = self._unread == self._steps_of_epoch
         ends = self.trainer.is_last_batch and (self._unread >= READ_EVERY // 2 or all_unread)
         if self._unread >= READ_EVERY or ends:
             self._log_training()

@@ -63,13 +63,12 @@ class CellPool(NamedTuple):
         return self.offset.shape[0]
 
 
-def make_clock(seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """(2,) int64, what `transform` draws from besides the positions: the bits of `seed`, then `epoch`.
+def make_clock(seed: int, epoch: int) -> torch.Tensor:
+    """(2,) int64 on the CPU, what `transform` draws from besides the positions: the bits of `seed`, then `epoch`.
 
     Args:
         seed: 0 <= seed < 2**64.
         epoch: 0 <= epoch < 2**32.
-        device: of the indices.
 
     Raises:
         ArgumentError: seed or epoch out of range.
@@ -77,7 +76,7 @@ def make_clock(seed: int, epoch: int, device: torch.device | str = "cpu") -> tor
     for name, value, bits in (("seed", seed, 64), ("epoch", epoch, 32)):
         if not 0 <= value < 1 << bits:
             raise invalid(name, f"from 0 to 2**{bits} - 1", value, "Choose another")
-    return torch.from_numpy(np.array([seed, epoch], np.uint64).view(np.int64)).to(device)
+    return torch.from_numpy(np.array([seed, epoch], np.uint64).view(np.int64))
 
 
 def transform(

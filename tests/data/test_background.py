@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -87,3 +88,32 @@ def test_interpreter_exits_with_an_iterator_left_open() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_thread_that_waits_for_an_item_wakes_when_another_closes() -> None:
+    def slow() -> Iterator[int]:
+        while True:
+            time.sleep(0.002)
+            yield 1
+
+    for _ in range(40):
+        items = Background(slow, 1000)
+        user = threading.Thread(target=lambda items=items: list(items), daemon=True)
+        user.start()
+        time.sleep(0.007)
+        items.close()
+        user.join(20)
+        assert not user.is_alive()
+
+
+def test_on_stop_wakes_a_maker_that_waits_by_itself() -> None:
+    wake = threading.Event()
+
+    def make() -> Iterator[int]:
+        yield 0
+        wake.wait()
+
+    items = Background(make, on_stop=wake.set)
+    assert next(items) == 0
+    items.close()
+    assert not threads()

@@ -491,3 +491,33 @@ def test_memory_is_flat_over_20_epochs(tmp_path: Path, options: dict[str, Any]) 
     sizes = [int(line) for line in done.stdout.split()]
     print(f"resident [MB] by epoch: {[round(size / 1e6) for size in sizes]}")
     assert sizes[-1] - sizes[4] < 8e6
+
+
+@pytest.mark.parametrize("store", ["stream", "bank"])
+def test_a_resumed_run_goes_on_with_the_next_epoch(make_dataset: Make, tmp_path: Path, store: str) -> None:
+    """Though Lightning asks for an iterator before it has restored the epoch, to count the steps of a schedule."""
+
+    class Scheduled(Recorder):
+        def configure_optimizers(self) -> Any:
+            assert self.trainer.estimated_stepping_batches > 0
+            return super().configure_optimizers()
+
+    manifest, whole, resumed = make_dataset(100), Scheduled(), Scheduled()
+    trainer(max_epochs=4).fit(whole, datamodule=data(manifest, store=store))
+    half = trainer(max_epochs=2)
+    half.fit(Scheduled(), datamodule=data(manifest, store=store))
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    rest = trainer(max_epochs=4)
+    rest.fit(resumed, datamodule=data(manifest, store=store), ckpt_path=tmp_path / "half.ckpt", weights_only=False)
+    for epoch in (2, 3):
+        assert resumed.epoch("train", epoch) == whole.epoch("train", epoch)
+
+
+def test_a_look_at_a_batch_before_the_run_does_no_harm(make_dataset: Make) -> None:
+    model, module = Recorder(), data(make_dataset(100))
+    module.setup("fit")
+    before = module.train_dataloader()
+    next(iter(before))
+    trainer().fit(model, datamodule=module)
+    assert sorted(model.epoch("train", 0)) == list(range(60))
+    assert module.train_dataloader() is not before

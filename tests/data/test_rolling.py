@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -133,3 +135,44 @@ def test_a_bad_cell_reaches_the_user_by_name(make_dataset: Make) -> None:
         file.write(bytes(row["bytes"]))
     with pytest.raises(DataError, match="cell 'cell-00111.npy'"):
         list(reader_of(manifest).epoch(0))
+
+
+def test_an_iteration_ends_the_one_before_it(make_dataset: Make, tagged: Any) -> None:
+    """There is one window: nobody may go on reading what another writes over."""
+    reader = reader_of(make_dataset(900, num_shards=6))
+    first = reader.epoch(0)
+    next(first)
+    second = reader.epoch(1)
+    for cells in second:
+        for slot in range(len(cells)):
+            np.testing.assert_array_equal(cells.pixels[slot][:, :, 0], tagged(int(cells.cell_ids[slot])))
+    with pytest.raises(RuntimeError, match="another iteration over this rolling window has begun"):
+        next(first)
+
+
+EXIT_SCRIPT = """
+from fastcell.data.manifest import Manifest
+from fastcell.data.ranks import training_share
+from fastcell.data.rolling import RollingReader
+from fastcell.data.loader import CellLoader
+from fastcell.data.preprocessing import Preprocessing
+from fastcell.data.views import ViewConfig, select
+
+view = select(Manifest.open({path!r}), ViewConfig("train"))
+share = training_share(len(view), 16)
+batches = iter(CellLoader(view, share, Preprocessing(16), reader=RollingReader(view, share, window_bytes=8 * 500)))
+next(batches)
+print("left")
+"""
+
+
+def test_interpreter_exits_with_an_iteration_left_open(make_dataset: Make) -> None:
+    script = EXIT_SCRIPT.format(path=str(make_dataset(900, num_shards=6).path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
+
+
+def test_pinned_memory_is_refused(make_dataset: Make) -> None:
+    view = select(make_dataset(100), ViewConfig("train"))
+    with pytest.raises(ArgumentError, match="memory must be host or gpu, got 'pinned'"):
+        RollingReader(view, training_share(len(view), 4), window_bytes=4000, memory="pinned")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,8 +52,15 @@ def bank_loader(manifest: Manifest, device: str, memory: str, decode_on_gpu: boo
 @pytest.mark.parametrize("memory", ["gpu", "pinned"])
 @pytest.mark.parametrize("decode_on_gpu", [False, True])
 def test_batches_are_those_of_the_cpu(cells: Manifest, memory: str, decode_on_gpu: bool) -> None:
-    """nvJPEG rounds a grey level or two differently, hence its wider bound."""
+    """nvJPEG rounds a grey level or two differently; the images are compared where the pixels are the same."""
     here, there = bank_loader(cells, "cpu", "host"), bank_loader(cells, GPU, memory, decode_on_gpu)
+    here.bank.fill()
+    there.bank.fill()
+    torch.cuda.synchronize()
+    pixels = there.bank.pool.pixels.cpu().short() - here.bank.pool.pixels.short()
+    assert pixels.abs().max() <= (3 if decode_on_gpu else 0)
+    if decode_on_gpu:
+        here.bank.pool.pixels.copy_(there.bank.pool.pixels)
     for epoch in (0, 1):
         here.set_epoch(epoch)
         there.set_epoch(epoch)
@@ -62,8 +68,7 @@ def test_batches_are_those_of_the_cpu(cells: Manifest, memory: str, decode_on_gp
             assert {tensor.device.type for tensor in two} == {"cuda"}
             for column in (1, 2, 3):
                 assert torch.equal(one[column], two[column].cpu())
-            bound = 0.05 if decode_on_gpu else 1e-5 * float(one.images.abs().max())
-            assert (one.images - two.images.cpu()).abs().max() <= bound
+            assert (one.images - two.images.cpu()).abs().max() <= 1e-5 * float(one.images.abs().max())
 
 
 @pytest.mark.parametrize("rolling", [False, True])
@@ -81,16 +86,23 @@ def test_fused_stream_and_rolling_window_give_the_batches_of_the_cpu(cells: Mani
         )
     for one, two in zip(*loaders, strict=True):
         assert torch.equal(one.cell_ids, two.cell_ids.cpu())
-        assert (one.images - two.images.cpu()).abs().max() <= 0.05
+        assert (one.images - two.images.cpu()).abs().mean() <= 0.02  # nvJPEG rounds a grey level or two differently
 
 
-def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest, tmp_path: Path) -> None:
-    """Between two readings no copy comes back from the device, nothing synchronises, and almost nothing goes there."""
+def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest) -> None:
+    """Inside an epoch, between two readings, no copy comes back, nothing waits, and next to nothing is sent."""
     environment.quiet()
     module = CellDataModule(str(cells.path), batch_size=64, image_size=64, store="bank")
     model = CellClassifier(classes=module.classes, preprocessing=module.preprocessing.to_dict())
-    first, steps = READ_EVERY + 2, READ_EVERY - 4
-    profiler = torch.profiler.profile(activities=list(torch.profiler.ProfilerActivity.__members__.values())[:2])
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    profiler = torch.profiler.profile(activities=activities)
+    module.setup("fit")
+    view = module.view("train")
+    assert view is not None
+    in_epoch = -(-len(view) // 64)
+    first = in_epoch + 4  # the second epoch: the bank is full
+    last = 2 * READ_EVERY - 2
+    assert in_epoch + 10 < last < 2 * in_epoch
 
     class Profile(pl.Callback):
         def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -99,7 +111,7 @@ def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest, tmp_
                 profiler.start()
 
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-            if trainer.global_step == first + steps:
+            if trainer.global_step == last:
                 profiler.stop()
 
     trainer = pl.Trainer(
@@ -116,12 +128,43 @@ def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest, tmp_
     )
     trainer.fit(model, datamodule=module)
     names: Counter[str] = Counter(event.name for event in profiler.events())
-    back = sum(count for name, count in names.items() if "Memcpy DtoH" in name)
-    there = sum(count for name, count in names.items() if "Memcpy HtoD" in name)
-    waits = sum(count for name, count in names.items() if name in ("cudaStreamSynchronize", "cudaEventSynchronize"))
-    assert (back, waits) == (0, 0)
-    assert there <= 8  # indices of the next epoch's steps, together
-    assert names["cudaDeviceSynchronize"] <= 1  # the profiler's own, at its end
+    assert names["cudaLaunchKernel"] > 10 * (last - first)  # the profiler saw the device
+    assert sum(count for name, count in names.items() if "Memcpy DtoH" in name) == 0
+    assert sum(count for name, count in names.items() if "Memcpy HtoD" in name) <= 2
+    assert names["cudaStreamSynchronize"] + names["cudaEventSynchronize"] == 0
+    assert names["cudaDeviceSynchronize"] <= 2  # the profiler's own
+
+
+def test_two_epochs_of_a_rolling_window_on_a_busy_gpu(cells: Manifest) -> None:
+    """What is written into the window waits for what still reads it."""
+    view = select(cells, ViewConfig("train"))
+    share, device = training_share(len(view), 64), torch.device(GPU)
+    reader = RollingReader(view, share, window_bytes=10_000_000, memory="gpu", device=device)
+    busy = CellLoader(view, share, Preprocessing(64), LoaderConfig(device=device, transform="fused"), reader=reader)
+    other = RollingReader(view, share, window_bytes=10_000_000)
+    calm = CellLoader(view, share, Preprocessing(64), LoaderConfig(), reader=other)
+    for epoch in (0, 1):
+        busy.set_epoch(epoch)
+        calm.set_epoch(epoch)
+        for one, two in zip(calm, busy, strict=True):
+            torch.cuda._sleep(2_000_000)
+            assert torch.equal(one.cell_ids, two.cell_ids.cpu())
+            assert (one.images - two.images.cpu()).abs().mean() <= 0.02
+
+
+def test_16_bit_cells_and_the_way_of_dali(cells: Manifest) -> None:
+    """A pinned pool that DALI's operators read on the host, and uint16 in GPU memory."""
+    view = select(cells, ViewConfig("train"))
+    rows = fill_order(view, 0)
+    for memory, transform, depth in (("pinned", "dali", 8), ("gpu", "dali", 8), ("gpu", "fused", 16)):
+        loaders = []
+        for name, place in (("cpu", "host"), (GPU, memory)):
+            options: dict[str, Any] = {"memory": place, "device": torch.device(name), "depth": depth}
+            bank = CellBank(View(cells, rows), np.array([0, len(rows)]), decode_on_gpu=depth == 8, **options)
+            config = LoaderConfig(device=torch.device(name), transform=transform)
+            loaders.append(BankLoader(bank, view, BankOrder(len(rows), 64), Preprocessing(64, depth=depth), config))
+        for one, two in zip(*loaders, strict=True):
+            assert (one.images - two.images.cpu()).abs().mean() <= 0.02
 
 
 def test_fills_on_a_stream_of_its_own(cells: Manifest) -> None:
