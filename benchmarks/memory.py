@@ -41,7 +41,7 @@ from fastcell.data.pack import pack
 from fastcell.data.splits import SplitOptions
 from fastcell.data.synthetic import main as synth
 from fastcell.ops.augmentation import Augmentation, draw, matrices
-from fastcell.ops.transform import transform_pool
+from fastcell.ops.transform_cells import transform_pool
 
 SIZE, BATCH = 128, 256
 AFFINE = Augmentation(blur_sigma=0.0, noise_std=0.0)

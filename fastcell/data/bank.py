@@ -16,7 +16,7 @@ from fastcell.data.pools import PoolWriter, empty_pool
 from fastcell.data.ranks import evaluation_share
 from fastcell.data.stream import CellReader, Cells, allow_open_files, open_reader
 from fastcell.data.views import View
-from fastcell.ops.pool import CellPool
+from fastcell.ops.transform import CellPool
 
 _READ_BATCH = 256
 

@@ -27,7 +27,7 @@ from fastcell.data.stream import CellReader, Cells, open_reader
 from fastcell.data.transforms import Geometry, make_transform, resolve_transform, to_device
 from fastcell.data.views import View
 from fastcell.ops.augmentation import Augmentation
-from fastcell.ops.pool import CellPool, make_clock
+from fastcell.ops.transform import CellPool, make_clock
 
 _CPU = torch.device("cpu")
 

@@ -1,6 +1,6 @@
 """Stage 2: ragged grey cells in, normalised square images out, in one of two ways with one meaning.
 
-``fused``  one compiled pass over each cell: `fastcell.ops.transform` on the CPU, ``kernels/transform.cu`` on a GPU.
+``fused``  one compiled pass over each cell: `fastcell.ops.transform_cells` on the CPU, ``kernels/transform.cu`` on GPU.
 ``dali``   DALI operators (`warp_affine`, `gaussian_blur`, `noise.gaussian`), then `fastcell.ops.normalize`; CPU or GPU.
 
 Both map a cell by the same matrix in one interpolation, so they agree but for rounding and for the generator of the
@@ -24,8 +24,8 @@ from fastcell.data.stream import Cells
 from fastcell.errors import invalid
 from fastcell.ops.augmentation import Augmentation, Draw, draw, matrices
 from fastcell.ops.normalize import normalize
-from fastcell.ops.pool import GPU_IMAGE_SIZES, CellPool, make_clock, transform
-from fastcell.ops.transform import transform_cells
+from fastcell.ops.transform import GPU_IMAGE_SIZES, CellPool, make_clock, transform
+from fastcell.ops.transform_cells import transform_cells
 
 TRANSFORMS = ("auto", "fused", "dali")
 
@@ -68,7 +68,7 @@ class Geometry:
         dtype: torch.dtype,
         threads: int = 1,
     ) -> torch.Tensor:
-        """Images of some cells of a pool (see `fastcell.ops.pool.transform`), which has the columns of `columns`."""
+        """Images of some cells of a pool that has the columns of `columns` (see `fastcell.ops.transform.transform`)."""
         values = self.preprocessing
         return transform(
             pool,

@@ -1,225 +1,408 @@
-"""Raw cells to normalised square images in one pass on the CPU: gather, affine, bilinear, blur, noise, normalise."""
+"""Batches from a pool of ragged cells: ``kernels/transform.cu`` on the GPU, `fastcell.ops.transform_cells` on the CPU.
+
+Gather, affine map, bilinear sampling, blur, noise and normalisation in one launch. What is changed at random is drawn
+from (seed, epoch, position) where the work is done, so nothing but indices goes in, and a captured CUDA graph gives new
+batches when it is replayed on new indices.
+"""
 
 from __future__ import annotations
 
 import functools
-import os
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from fastcell.errors import invalid
-from fastcell.ops import _cell_kernels
-from fastcell.ops.modes import EPS, MAX_BLUR_SIGMA, mode_number
+from fastcell.errors import FastcellError, invalid
+from fastcell.ops._source import kernel_dir, kernel_source
+from fastcell.ops.augmentation import Augmentation, draw, matrices
+from fastcell.ops.modes import EPS, FITS, MODES, mode_number
+from fastcell.ops.transform_cells import transform_pool
 
-# Source coordinates are Q32 fixed point in 64 bits: 31 bits are left of the point.
-_MAX_COORDINATE = float(1 << 30)
+#: Sides [px] that the GPU kernel is compiled for; the CPU takes any.
+GPU_IMAGE_SIZES = (32, 64, 96, 128)
 
-# Chunks per thread: enough to even out cells of unlike size, few enough to cost nothing.
-_CHUNKS_PER_THREAD = 4
-
-# The compiled loops learn the pixels' type, and those of twice and four times its width, from arrays without elements.
-_PIXEL_TYPES: dict[np.dtype, tuple[np.ndarray, np.ndarray, np.ndarray]] = {
-    np.dtype(np.uint8): (np.empty(0, np.uint8), np.empty(0, np.uint16), np.empty(0, np.uint32)),
-    np.dtype(np.uint16): (np.empty(0, np.uint16), np.empty(0, np.uint32), np.empty(0, np.uint64)),
+_ROWS_PER_WARP = 8
+_CUDA_TYPES = {
+    torch.uint8: "u8",
+    torch.uint16: "u16",
+    torch.float32: "float",
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
 }
-
-# Column, rule and way out, in the order of the numbers of `_cell_kernels.find_bad_cell`.
-_CELL_RULES = (
-    ("addresses", "the address of a cell, aligned to its pixels", "Give the data pointer"),
-    ("heights", "at least 1", "Leave empty cells out"),
-    ("widths", "at least 1", "Leave empty cells out"),
-    (
-        "matrices",
-        f"finite and map the square to coordinates below {_MAX_COORDINATE:.0f}",
-        "Check the cell's size and the scale",
-    ),
-    ("fill", "a grey level or NaN", "Give NaN to clamp to the border"),
-    ("blur_sigma", f"from 0 to {MAX_BLUR_SIGMA:g}", "Give 0 for no blur"),
-    ("noise_std", "finite and not negative", "Give 0 for no noise"),
-)
+_OUTPUTS = (torch.float32, torch.float16, torch.bfloat16)
 
 
-@functools.cache
-def _thread_pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="fastcell-transform")
+class CellPool(NamedTuple):
+    """M ragged cells, one behind the other.
+
+    Attributes:
+        pixels: (N,) uint8 grey levels, or uint16 where 65535 is grey level 255; on the CPU, on a GPU, or in pinned host
+            memory that a GPU reads over the bus.
+        offset: (M,) int64, where each cell begins in `pixels`; cells may overlap.
+        height: (M,) int32 [px].
+        width: (M,) int32 [px].
+        border: (M,) float32, grey level 0..255 outside of each cell; None where a cell's edge continues.
+        um_per_px: (M,) float32, micrometres per pixel, NaN for unknown; None where nobody asks.
+
+    All but `pixels` are on the device that works.
+    """
+
+    pixels: torch.Tensor
+    offset: torch.Tensor
+    height: torch.Tensor
+    width: torch.Tensor
+    border: torch.Tensor | None = None
+    um_per_px: torch.Tensor | None = None
+
+    @property
+    def num_cells(self) -> int:
+        """M."""
+        return self.offset.shape[0]
 
 
-# A forked child inherits the pools but not their threads: it must make its own.
-os.register_at_fork(after_in_child=_thread_pool.cache_clear)
-
-
-def _check_column(name: str, value: object, dtype: type, shape: tuple[int, ...]) -> None:
-    if not isinstance(value, np.ndarray) or value.dtype != dtype or value.shape != shape:
-        got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise invalid(name, f"a {np.dtype(dtype).name} array of shape {shape}", got, "Convert it before the call")
-
-
-def _is_pixel_type(dtype: npt.DTypeLike) -> bool:
-    try:
-        return np.dtype(dtype) in _PIXEL_TYPES
-    except TypeError:
-        return False
-
-
-def _plain(column: np.ndarray) -> np.ndarray:
-    """The column as the one kind of array that the loops are compiled for; they would compile anew for every other."""
-    return column if column.flags.carray else np.array(column, order="C")
-
-
-def transform_cells(
-    addresses: npt.NDArray[np.int64],
-    heights: npt.NDArray[np.int32],
-    widths: npt.NDArray[np.int32],
-    matrices: npt.NDArray[np.float64],
-    fill: npt.NDArray[np.float32],
-    blur_sigma: npt.NDArray[np.float32],
-    noise_std: npt.NDArray[np.float32],
-    noise_seed: npt.NDArray[np.uint64],
-    out: npt.NDArray[np.float32],
-    mode: str = "divide",
-    threads: int = 1,
-    antialias: bool = False,
-    eps: float = EPS,
-    dtype: npt.DTypeLike = np.uint8,
-) -> npt.NDArray[np.float32]:
-    """Map raw cells to normalised square images, one pass per cell.
-
-    A pixel i of an axis covers [i, i + 1] with its centre at i + 0.5, in source and output alike. The output pixel
-    (x, y) is the bilinear sample of the cell at ``matrix @ (x + 0.5, y + 0.5, 1)``, in grey levels. Then comes a
-    Gaussian blur of radius ceil(3 sigma), mirrored about the outermost pixel centres, then noise, then the
-    normalisation of the image by its own mean (see ``modes.MODES``).
-
-    Outside the cell: with ``fill`` NaN the nearest pixel of the cell continues for ever; with a number the cell lies on
-    an endless plane of that grey level. So a pixel whose source point lies half a pixel or more outside the rectangle
-    [0, W] x [0, H] is exactly ``fill``, and within half a pixel of the rectangle's edge cell and plane are
-    interpolated. DALI's ``warp_affine`` does the same with and without ``fill_value``.
-
-    Noise: Philox4x32-10 with key ``noise_seed`` and counter y * Q + i, Q = ceil(S / 4), gives the normals of row y at
-    columns i + Q k (k = 0..3) by Box and Muller's transform, on 23-bit uniforms that are exact in float32.
+def make_clock(seed: int, epoch: int) -> torch.Tensor:
+    """(2,) int64 on the CPU, what `transform` draws from besides the positions: the bits of `seed`, then `epoch`.
 
     Args:
-        addresses: (B,) int64, address of each cell's first pixel, even for uint16; a cell is H * W contiguous `dtype`,
-            row by row. The caller keeps the memory alive and answers for its extent; `transform_pool` checks it.
-        heights: (B,) int32, H >= 1 [px].
-        widths: (B,) int32, W >= 1 [px].
-        matrices: (B, 2, 3) float64, output pixel centre to source point [px].
-        fill: (B,) float32, grey level outside the cell, or NaN.
-        blur_sigma: (B,) float32, standard deviation of the blur in output pixels, 0..16; 0 for none.
-        noise_std: (B,) float32, standard deviation of the noise in grey levels, >= 0; 0 for none.
-        noise_seed: (B,) uint64, key of the noise.
-        out: (B, 1, S, S) float32, C-contiguous; written and returned.
-        mode: ``divide``, ``subtract`` or ``standardize``.
-        threads: how many threads share the batch, >= 1. The result does not depend on it.
-        antialias: where an axis is scaled down, sample with a triangle filter as wide as the scale, as
-            ``torch.nn.functional.interpolate(antialias=True)`` does; a map that rotates or shears is filtered along
-            the source's axes first and sampled bilinearly after.
-        eps: smallest divisor [grey levels].
-        dtype: of the pixels: uint8, a grey level each, or uint16, where 65535 is grey level 255.
-
-    Returns:
-        ``out``.
+        seed: 0 <= seed < 2**64.
+        epoch: 0 <= epoch < 2**32.
 
     Raises:
-        ArgumentError: a dtype, shape or value breaks its rule.
+        ArgumentError: seed or epoch out of range.
     """
-    number = mode_number(mode)
-    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.ndim != 4 or out.shape[1] != 1:
-        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise invalid("out", "a float32 array of shape (B, 1, S, S)", got, "Allocate it with numpy.empty")
-    count, _, size, columns = out.shape
-    if size != columns or size < 1 or not out.flags.c_contiguous or not out.flags.writeable:
-        raise invalid("out", "square, C-contiguous and writeable", (out.shape, out.strides), "Allocate it anew")
-    for name, value, kind, shape in (
-        ("addresses", addresses, np.int64, (count,)),
-        ("heights", heights, np.int32, (count,)),
-        ("widths", widths, np.int32, (count,)),
-        ("matrices", matrices, np.float64, (count, 2, 3)),
-        ("fill", fill, np.float32, (count,)),
-        ("blur_sigma", blur_sigma, np.float32, (count,)),
-        ("noise_std", noise_std, np.float32, (count,)),
-        ("noise_seed", noise_seed, np.uint64, (count,)),
-    ):
-        _check_column(name, value, kind, shape)
-    if threads < 1:
-        raise invalid("threads", "at least 1", threads, "Give the number of CPU cores to use")
-    if not _is_pixel_type(dtype):
-        raise invalid("dtype", "uint8 or uint16", dtype, "Convert the cells")
+    for name, value, bits in (("seed", seed, 64), ("epoch", epoch, 32)):
+        if not 0 <= value < 1 << bits:
+            raise invalid(name, f"from 0 to 2**{bits} - 1", value, "Choose another")
+    return torch.from_numpy(np.array([seed, epoch], np.uint64).view(np.int64))
+
+
+def transform(
+    pool: CellPool,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    *,
+    image_size: int = 128,
+    fit: str = "stretch",
+    augmentation: Augmentation | None = None,
+    mode: str = "divide",
+    scale_um_per_px: float | None = None,
+    dtype: torch.dtype = torch.float32,
+    out: torch.Tensor | None = None,
+    threads: int = 1,
+    eps: float = EPS,
+) -> torch.Tensor:
+    """Make normalised square images of some cells of a pool.
+
+    The map is that of `fastcell.ops.augmentation.matrices`, the changes those of `fastcell.ops.augmentation.draw`, the
+    rest is described in `fastcell.ops.transform_cells.transform_cells`. CPU and GPU draw the same changes and the same
+    noise, and agree to 1e-5 of the image's largest value.
+
+    Works inside ``torch.compile(fullgraph=True)``. On a GPU it is launched on torch's current stream of the indices'
+    device and returns at once; the first call with new types or sizes compiles the kernel, so make one before a graph
+    capture. There an index or an extent outside of the pool gives an image of NaN; on the CPU it is an error.
+
+    Args:
+        pool: the cells; columns on the device of `index`.
+        index: (B,) int64, which cells, 0 <= index < M; B may be 0.
+        position: (B,) int64 >= 0, place of each cell in the epoch: decides its changes. On the device of `index`.
+        clock: (2,) int64 from `make_clock`, on the device of `index`.
+        image_size: S, side of the images [px]; on a GPU one of `GPU_IMAGE_SIZES`.
+        fit: ``stretch``, ``contain`` or ``scale``.
+        augmentation: strengths of the random changes; None for none.
+        mode: of the normalisation: ``divide``, ``subtract`` or ``standardize``.
+        scale_um_per_px: micrometres per output pixel, for ``scale``; None takes one output pixel per raw pixel.
+        dtype: of the result: float32, float16 or bfloat16.
+        out: (B, 1, S, S) of `dtype`, contiguous, on the device of `index`; written and returned.
+        threads: that share a batch on the CPU; the result does not depend on it.
+        eps: smallest divisor [grey levels], > 0.
+
+    Returns:
+        (B, 1, S, S) of `dtype`; `out` where given.
+
+    Raises:
+        ArgumentError: a name, dtype, shape, layout, device or (on the CPU) a value breaks its rule.
+        FastcellError: CuPy is missing where the indices are on a GPU.
+    """
+    if fit not in FITS:
+        raise invalid("fit", f"one of {', '.join(FITS)}", fit, "Take stretch for what the paper does")
+    if dtype not in _OUTPUTS:
+        raise invalid("dtype", "float32, float16 or bfloat16", dtype, "Convert the result after the call")
     if not eps > 0:
         raise invalid("eps", "positive", eps, f"Leave it out for {EPS}")
-    if count == 0:
-        return out
-    cells = [
-        _plain(column) for column in (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
-    ]
-    pixel_types = _PIXEL_TYPES[np.dtype(dtype)]
-    bad, rule = _cell_kernels.find_bad_cell(*cells[:7], size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
-    if bad >= 0:
-        name, good, way_out = _CELL_RULES[rule]
-        raise invalid(f"{name}[{bad}]", good, cells[rule][bad].tolist(), way_out)
-    images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
-
-    def run(begin: int, end: int) -> None:
-        _cell_kernels.transform_range(
-            *cells, images, flat_images, pixel_types, number, True if antialias else None, float(eps), begin, end
-        )
-
-    if threads == 1 or count == 1:
-        run(0, count)
-        return out
-    step = max(1, -(-count // (threads * _CHUNKS_PER_THREAD)))
-    begins = range(0, count, step)
-    for done in [_thread_pool(threads).submit(run, begin, min(begin + step, count)) for begin in begins]:
-        done.result()
+    _check_pool(pool, index)
+    count = index.shape[0]
+    _check("index", index, (torch.int64,), (count,), index.device)
+    _check("position", position, (torch.int64,), (count,), index.device)
+    _check("clock", clock, (torch.int64,), (2,), index.device)
+    if index.is_cuda and image_size not in GPU_IMAGE_SIZES:
+        sizes = ", ".join(map(str, GPU_IMAGE_SIZES))
+        raise invalid("image_size", f"one of {sizes} on a GPU", image_size, "Take another, or transform='dali'")
+    settings = _settings(fit, augmentation, mode_number(mode), scale_um_per_px, eps)
+    columns = (*pool, index, position, clock)
+    if out is None:
+        return torch.ops.fastcell.transform(*columns, image_size, dtype, settings, threads)
+    _check("out", out, (dtype,), (count, 1, image_size, image_size), index.device)
+    torch.ops.fastcell.transform_into(*columns, out, settings, threads)
     return out
 
 
-def transform_pool(
-    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
-    offsets: npt.NDArray[np.int64],
-    heights: npt.NDArray[np.int32],
-    widths: npt.NDArray[np.int32],
-    matrices: npt.NDArray[np.float64],
-    fill: npt.NDArray[np.float32],
-    blur_sigma: npt.NDArray[np.float32],
-    noise_std: npt.NDArray[np.float32],
-    noise_seed: npt.NDArray[np.uint64],
-    out: npt.NDArray[np.float32],
-    mode: str = "divide",
-    threads: int = 1,
-    antialias: bool = False,
-    eps: float = EPS,
-) -> npt.NDArray[np.float32]:
-    """Do what `transform_cells` does for cells that lie in one pool, with every cell's extent checked.
-
-    Args:
-        pixels: (N,) uint8 grey levels, or uint16 where 65535 is grey level 255; contiguous pool of raw cells.
-        offsets: (B,) int64, where each cell begins in the pool [pixels]; cells may repeat and overlap.
-
-    The other arguments, what comes back and the further errors are those of `transform_cells`.
-
-    Raises:
-        ArgumentError: a cell reaches beyond the pool, or an argument breaks its rule.
-    """
-    if not isinstance(pixels, np.ndarray) or not _is_pixel_type(pixels.dtype) or pixels.ndim != 1:
-        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise invalid("pixels", "a uint8 or uint16 array of one dimension", got, "Flatten or convert the pool")
-    if not pixels.flags.c_contiguous:
-        raise invalid("pixels", "contiguous", pixels.strides, "Copy it with numpy.ascontiguousarray")
-    count = len(out)
+def _check_pool(pool: CellPool, index: torch.Tensor) -> None:
+    if index.device.type not in ("cpu", "cuda"):
+        raise invalid("index", "on the CPU or a CUDA device", index.device, "Move it with .to()")
+    count = pool.num_cells
+    _check("pixels", pool.pixels, (torch.uint8, torch.uint16), tuple(pool.pixels.shape[:1]), None)
+    if pool.pixels.device != index.device and not (index.is_cuda and pool.pixels.is_pinned()):
+        raise invalid("pixels", f"on {index.device}, or in pinned memory", pool.pixels.device, "Move the pool")
     for name, value, dtype in (
-        ("offsets", offsets, np.int64),
-        ("heights", heights, np.int32),
-        ("widths", widths, np.int32),
+        ("offset", pool.offset, torch.int64),
+        ("height", pool.height, torch.int32),
+        ("width", pool.width, torch.int32),
+        ("border", pool.border, torch.float32),
+        ("um_per_px", pool.um_per_px, torch.float32),
     ):
-        _check_column(name, value, dtype, (count,))
-    # No sum of an offset and a size: it could overflow, and pass.
-    good = (offsets >= 0) & (offsets <= pixels.size - heights.astype(np.int64) * widths)
-    if not good.all():
-        row = int(np.argmin(good))
-        rule = f"inside the pool of {pixels.size} pixels with the whole cell"
-        raise invalid(f"offsets[{row}]", rule, int(offsets[row]), "Check the offsets against the sizes")
-    addresses = offsets * pixels.itemsize + pixels.ctypes.data
-    cells = (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
-    return transform_cells(*cells, out, mode, threads, antialias, eps, pixels.dtype)
+        if value is not None:
+            _check(name, value, (dtype,), (count,), index.device)
+
+
+def _check(
+    name: str, value: torch.Tensor, dtypes: tuple[torch.dtype, ...], shape: tuple[int, ...], device: torch.device | None
+) -> None:
+    if value.dtype not in dtypes or tuple(value.shape) != shape or not value.is_contiguous():
+        kind = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        got = f"{value.dtype} {tuple(value.shape)}{'' if value.is_contiguous() else ', strided'}"
+        raise invalid(name, f"{kind}, contiguous, of shape {shape}", got, "Convert it before the call")
+    if device is not None and value.device != device:
+        raise invalid(name, f"on {device}, as index is", value.device, "Move it with .to()")
+
+
+class _Settings(NamedTuple):
+    """What of a call is no tensor, in the order of the operator's list."""
+
+    fit: float
+    scale_um_per_px: float  # 0: none given
+    flip_horizontal: float
+    flip_vertical: float
+    rotation_deg: float
+    translation: float
+    scale: float
+    blur_sigma: float
+    blur_probability: float
+    noise_std: float
+    noise_probability: float
+    mode: float
+    eps: float
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return Augmentation(bool(self.flip_horizontal), bool(self.flip_vertical), *self[4:11])
+
+    @property
+    def blurs(self) -> bool:
+        return self.blur_sigma > 0 and self.blur_probability > 0
+
+
+def _settings(
+    fit: str, augmentation: Augmentation | None, mode: int, scale_um_per_px: float | None, eps: float
+) -> list[float]:
+    if scale_um_per_px is not None and not scale_um_per_px > 0:
+        raise invalid("scale_um_per_px", "positive", scale_um_per_px, "Leave it out for raw pixels")
+    changes = (augmentation or Augmentation.none()).to_dict().values()
+    return [float(value) for value in (FITS.index(fit), scale_um_per_px or 0.0, *changes, mode, eps)]
+
+
+@torch.library.custom_op("fastcell::transform", mutates_args=())
+def _transform(
+    pixels: torch.Tensor,
+    offset: torch.Tensor,
+    height: torch.Tensor,
+    width: torch.Tensor,
+    border: torch.Tensor | None,
+    um_per_px: torch.Tensor | None,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    image_size: int,
+    dtype: torch.dtype,
+    settings: Sequence[float],
+    threads: int,
+) -> torch.Tensor:
+    out = index.new_empty((index.shape[0], 1, image_size, image_size), dtype=dtype)
+    pool = CellPool(pixels, offset, height, width, border, um_per_px)
+    _dispatch(pool, index, position, clock, out, _Settings(*settings), threads)
+    return out
+
+
+@_transform.register_fake
+def _(
+    pixels: torch.Tensor,
+    offset: torch.Tensor,
+    height: torch.Tensor,
+    width: torch.Tensor,
+    border: torch.Tensor | None,
+    um_per_px: torch.Tensor | None,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    image_size: int,
+    dtype: torch.dtype,
+    settings: Sequence[float],
+    threads: int,
+) -> torch.Tensor:
+    return index.new_empty((index.shape[0], 1, image_size, image_size), dtype=dtype)
+
+
+@torch.library.custom_op("fastcell::transform_into", mutates_args=("out",))
+def _transform_into(
+    pixels: torch.Tensor,
+    offset: torch.Tensor,
+    height: torch.Tensor,
+    width: torch.Tensor,
+    border: torch.Tensor | None,
+    um_per_px: torch.Tensor | None,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    out: torch.Tensor,
+    settings: Sequence[float],
+    threads: int,
+) -> None:
+    pool = CellPool(pixels, offset, height, width, border, um_per_px)
+    _dispatch(pool, index, position, clock, out, _Settings(*settings), threads)
+
+
+@_transform_into.register_fake
+def _(
+    pixels: torch.Tensor,
+    offset: torch.Tensor,
+    height: torch.Tensor,
+    width: torch.Tensor,
+    border: torch.Tensor | None,
+    um_per_px: torch.Tensor | None,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    out: torch.Tensor,
+    settings: Sequence[float],
+    threads: int,
+) -> None:
+    return None
+
+
+def _dispatch(
+    pool: CellPool,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    out: torch.Tensor,
+    settings: _Settings,
+    threads: int,
+) -> None:
+    if index.shape[0] == 0:
+        return
+    run = _launch if index.is_cuda else functools.partial(_run_twin, threads=threads)
+    run(pool, index, position, clock, out, settings)
+
+
+def _run_twin(
+    pool: CellPool,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    out: torch.Tensor,
+    settings: _Settings,
+    threads: int,
+) -> None:
+    chosen = index.numpy()
+    if chosen.min() < 0 or chosen.max() >= pool.num_cells:
+        got = f"{chosen.min()} to {chosen.max()}"
+        raise invalid("index", f"from 0 to {pool.num_cells - 1}", got, "Take indices of cells in the pool")
+    offset, height, width = (column.numpy()[chosen] for column in (pool.offset, pool.height, pool.width))
+    fit, scale_um_per_px = FITS[int(settings.fit)], settings.scale_um_per_px or None
+    drawn = None
+    if not settings.augmentation.is_none:
+        seed, epoch = clock.numpy().view(np.uint64).tolist()
+        drawn = draw(settings.augmentation, seed, epoch, position.numpy())
+    um_per_px = None if pool.um_per_px is None else pool.um_per_px.numpy()[chosen]
+    maps = matrices(height, width, out.shape[2], fit, drawn, scale_um_per_px, um_per_px)
+    zeros = np.zeros(len(chosen), np.float32)
+    exact = out if out.dtype == torch.float32 else torch.empty(out.shape)
+    transform_pool(
+        pool.pixels.numpy(),
+        offset,
+        height,
+        width,
+        maps,
+        np.full(len(chosen), np.nan, np.float32) if pool.border is None else pool.border.numpy()[chosen],
+        zeros if drawn is None else drawn.blur_sigma,
+        zeros if drawn is None else drawn.noise_std,
+        zeros.astype(np.uint64) if drawn is None else drawn.noise_seed,
+        exact.detach().numpy(),
+        MODES[int(settings.mode)],
+        threads,
+        eps=settings.eps,
+    )
+    if exact is not out:
+        out.copy_(exact)
+
+
+def _launch(
+    pool: CellPool,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    out: torch.Tensor,
+    settings: _Settings,
+) -> None:
+    cupy = _cupy()
+    device, size = index.device.index, out.shape[2]
+    blurs = settings.blurs
+    kernel = _kernel(device, size, _CUDA_TYPES[pool.pixels.dtype], _CUDA_TYPES[out.dtype], blurs)
+    pointers = [tensor if tensor is None else tensor.data_ptr() for tensor in (*pool, index, position, clock, out)]
+    pixels, offset, height, width, border, um_per_px, *batch = (np.uintp(pointer or 0) for pointer in pointers)
+    arguments = (
+        *(pixels, np.int64(pool.pixels.numel()), offset, height, width, border, um_per_px, np.int64(pool.num_cells)),
+        *batch,
+        np.int32(settings.fit),
+        np.float64(settings.scale_um_per_px),
+        np.int32(settings.flip_horizontal),
+        np.int32(settings.flip_vertical),
+        np.float64(math.radians(settings.rotation_deg)),
+        *(np.float64(value) for value in settings[5:11]),
+        np.int32(settings.mode),
+        np.float32(settings.eps),
+    )
+    stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
+    with cupy.cuda.Device(device), stream:
+        threads = size // _ROWS_PER_WARP * 32
+        kernel((index.shape[0],), (threads,), arguments, shared_mem=shared_bytes(size, blurs))
+
+
+def shared_bytes(size: int, blurs: bool) -> int:
+    """Dynamic shared memory of one block [bytes], as the header of ``kernels/transform.cu`` states it."""
+    return 4 * size * size if blurs else 112 + size
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise FastcellError(
+            "transform needs CuPy for cells on a GPU, got no such module. Install the extra cu12 or cu13 of fastcell."
+        ) from error
+    return cupy
+
+
+# Modules and kernels are kept for ever: unloading one while a CUDA graph holds it breaks the graph.
+@functools.cache
+def _kernel(device: int, size: int, source: str, target: str, blurs: bool) -> Any:
+    cupy = _cupy()
+    macros = (f"-DCELL_SIZE={size}", f"-DCELL_IN={source}", f"-DCELL_OUT={target}", f"-DCELL_BLUR={int(blurs)}")
+    options = ("-std=c++17", f"-I{kernel_dir()}", *macros)
+    with cupy.cuda.Device(device):
+        kernel = cupy.RawModule(code=kernel_source("transform.cu"), options=options).get_function("transform")
+        kernel.max_dynamic_shared_size_bytes = shared_bytes(size, blurs)  # above 48 KiB it must be asked for
+        return kernel

@@ -109,7 +109,7 @@ def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
 
 def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
     """One picture for each of AUGMENTATIONS, (128, 128) uint8; strong, so that it can be seen."""
-    from fastcell.ops.transform import transform_pool
+    from fastcell.ops.transform_cells import transform_pool
 
     num, size, (height, width) = len(AUGMENTATIONS), 128, cell.shape
 

@@ -1,4 +1,4 @@
-"""Both transforms do the same to a cell; each is what `fastcell.ops.transform` says it is."""
+"""Both transforms do the same to a cell; each is what `fastcell.ops.transform_cells` says it is."""
 
 from __future__ import annotations
 

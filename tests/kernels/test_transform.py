@@ -17,7 +17,7 @@ from fastcell.ops._source import kernel_dir
 from fastcell.ops.augmentation import Augmentation, draw, matrices
 from fastcell.ops.modes import EPS, FITS, MODES
 from fastcell.ops.philox import philox
-from fastcell.ops.transform import transform_pool
+from fastcell.ops.transform_cells import transform_pool
 
 SIZES = (32, 64, 96, 128)
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 7}
