@@ -10,7 +10,7 @@ All contestants take turns in one run, each on the same single core. Four compar
 FFCV is there where FASTCELL_FFCV_PYTHON names the Python of an environment that has it (benchmarks/peers/README.md).
 Before anything is timed, the images of the paths are compared cell by cell.
 
-    python benchmarks/memory.py [--cells 12000] [--rounds 5]
+    python benchmarks/memory.py [--cells 24000] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PEER = Path(__file__).parent / "peers" / "ffcv_worker.py"
 def main() -> None:
     """Run the benchmark, print its tables and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=12_000, help="synthetic cells (%(default)s)")
+    parser.add_argument("--cells", type=int, default=24_000, help="synthetic cells (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
     parser.add_argument("--data", type=Path, help="where to make and keep the data (a temporary folder)")
     options = parser.parse_args()
@@ -86,6 +86,7 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path
         "fastcell, bank, ragged cells": training_loader(ragged, "bank"),
         "fastcell, bank, affine": training_loader(square, "bank", AFFINE),
         "fastcell, stream": training_loader(ragged, "stream"),
+        "fastcell, stream, mapped": training_loader(ragged, "stream", mmap=True),
     }
     pool = torch.from_numpy(np.stack(list(read_cells(square, range(len(square))))))[:, None]
     compare_outputs(ragged, square, loaders["fastcell, bank"], peers, pool)
@@ -98,7 +99,8 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path
         "fastcell, bank": "square cells, bank + fused",
         "fastcell, bank, ragged cells": "the cells as they were taken, bank + fused: resized in every epoch",
         "fastcell, bank, affine": "square cells, bank + fused",
-        "fastcell, stream": "stream + fused",
+        "fastcell, stream": "stream + fused, files read",
+        "fastcell, stream, mapped": "stream + fused, files mapped as FFCV's are (`--data.mmap`)",
     }
     contestants: dict[str, tuple[str, Any]] = {name: (what[name], Epochs(loader)) for name, loader in loaders.items()}
     contestants["uint8 tensor"] = ("torch: index, float, divide by mean", lambda: usual.count(tensor_batches(pool)))
@@ -126,7 +128,10 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path
             ["FFCV, raw in memory, affine", "uint8 tensor, grid_sample"],
             ["fastcell, bank, affine", "uint8 tensor, grid_sample", "FFCV, raw in memory, affine"],
         ),
-        "stream": (["FFCV, JPEG"], ["fastcell, stream", "FFCV, JPEG", "FFCV, JPEG, one channel"]),
+        "stream": (
+            ["FFCV, JPEG"],
+            ["fastcell, stream", "fastcell, stream, mapped", "FFCV, JPEG", "FFCV, JPEG, one channel"],
+        ),
         "bank": (
             ["webdataset + OpenCV"],
             [
@@ -253,7 +258,9 @@ def write_peer_source(manifest: Manifest, folder: Path) -> Path:
     return folder
 
 
-def training_loader(manifest: Manifest, store: str, augmentation: Augmentation | None = None) -> BatchLoader:
+def training_loader(
+    manifest: Manifest, store: str, augmentation: Augmentation | None = None, mmap: bool = False
+) -> BatchLoader:
     """The loader as a user would set it up, on one core."""
     module = CellDataModule(
         str(manifest.path),
@@ -261,6 +268,7 @@ def training_loader(manifest: Manifest, store: str, augmentation: Augmentation |
         store=store,
         transform="fused",
         threads=1,
+        mmap=mmap,
         augment=augmentation is not None,
         augmentation=augmentation or Augmentation.none(),
     )
