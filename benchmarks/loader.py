@@ -101,7 +101,9 @@ def fastcell_batches(data: Path, threads: int, transform: str) -> Iterator[torch
 
 def fastcell_module(data: Path, threads: int, transform: str) -> CellDataModule:
     """The module as a user would set it up, augmentation off."""
-    module = CellDataModule(str(data), batch_size=BATCH, transform=transform, threads=threads, augment=False)
+    module = CellDataModule(
+        str(data), batch_size=BATCH, store="stream", transform=transform, threads=threads, augment=False
+    )
     module.setup("fit")
     return module
 

@@ -30,7 +30,8 @@ def table(bench: str, results_dir: Path) -> str:
         return f"No result of `{bench}` yet."
     result = json.loads(files[-1].read_text())
     rows = result["rows"]
-    lines = _scores(rows) if "accuracy" in rows[0] else _rates(rows)
+    kind = _scores if "accuracy" in rows[0] else _ways if "way" in rows[0] else _rates
+    lines = kind(rows)
     return "\n".join([*lines, "", _origin(result, files[-1].name)])
 
 
@@ -52,6 +53,15 @@ def _scores(rows: list[dict[str, Any]]) -> list[str]:
         gain = "-" if row["gain"] is None else _interval(row["gain"], signed=True)
         scores = f"{_interval(row['accuracy'])} | {_interval(row['balanced_accuracy'])}"
         lines.append(f"| {row['method']} | {scores} | {gain} | {row['fit_s']:.0f} |")
+    return lines
+
+
+def _ways(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | accuracy, mean and deviation over seeds | by seed | training, cells/s |", "|---|--:|---|--:|"]
+    for row in rows:
+        seeds = ", ".join(f"{value:.3f}" for value in row["accuracies"])
+        spread = f"{row['accuracy_mean']:.3f} ± {row['accuracy_std']:.3f}"
+        lines.append(f"| {row['way']} | {spread} | {seeds} | {row['cells_per_s']:,.0f} |")
     return lines
 
 

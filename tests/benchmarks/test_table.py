@@ -55,6 +55,19 @@ def test_the_newest_result_is_shown(table, tmp_path):
     assert table.render(text, tmp_path) == text
 
 
+def test_trainings_are_shown_by_seed(table, tmp_path):
+    row = {
+        "way": "bank",
+        "accuracies": [0.91, 0.93],
+        "accuracy_mean": 0.92,
+        "accuracy_std": 0.01414,
+        "cells_per_s": 1234.5,
+    }
+    write_result(tmp_path, "stores-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [row])
+    text = table.render("<!-- table:stores -->\n<!-- /table -->", tmp_path)
+    assert "| bank | 0.920 ± 0.014 | 0.910, 0.930 | 1,234 |" in text
+
+
 def test_a_bench_without_results_says_so(table, tmp_path):
     text = table.render("<!-- table:x -->\n<!-- /table -->", tmp_path)
     assert text == "<!-- table:x -->\nNo result of `x` yet.\n<!-- /table -->"

@@ -1,0 +1,103 @@
+"""Does it change what is learnt where the cells come from? The same training through the stream and through the bank.
+
+For every seed, in turns: ``fastcell fit`` with ``stream + dali`` and with ``bank + fused``, each scored on the same
+test cells, as a user runs it. The images of both are the same (tests hold them against each other); the order of the
+batches is not, so runs differ as runs with different seeds do.
+
+    python benchmarks/stores.py [--seeds 3]                              # the synthetic default set, preset demo
+    python benchmarks/stores.py DATA --preset fast --bench stores-NAME
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from harness import Result
+
+from fastcell import environment
+from fastcell.data.manifest import Manifest
+from fastcell.data.module import CellDataModule
+
+WAYS = {"stream + dali": ("stream", "dali"), "bank + fused": ("bank", "fused")}
+
+
+@dataclass
+class Way:
+    """One way over all seeds.
+
+    Attributes:
+        way: store + transform.
+        accuracies: of the test part, by seed.
+        accuracy_mean: over the seeds.
+        accuracy_std: sample standard deviation over the seeds.
+        cells_per_s: median training rate.
+    """
+
+    way: str
+    accuracies: list[float]
+    accuracy_mean: float
+    accuracy_std: float
+    cells_per_s: float
+
+
+def main() -> None:
+    """Train, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", help="packed data set (the synthetic default set)")
+    parser.add_argument("--preset", default="demo", help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each way (%(default)s)")
+    parser.add_argument("--bench", default="stores", help="name of the result (%(default)s)")
+    options = parser.parse_args()
+    environment.quiet()
+    manifest = Manifest.open(CellDataModule(options.data).path)
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    for seed in range(options.seeds):
+        for way, (store, transform) in WAYS.items():
+            accuracy, rate = train(manifest.path, options.preset, seed, store, transform)
+            found[way].append((accuracy, rate))
+            print(f"seed {seed}, {way}: accuracy {accuracy:.3f}, {rate:,.0f} cells/s", flush=True)
+    rows = [summarize(way, runs) for way, runs in found.items()]
+    for row in rows:
+        print(f"{row.way:<16}{row.accuracy_mean:.3f} +- {row.accuracy_std:.3f}{row.cells_per_s:>10,.0f} cells/s")
+    name = ("synthetic " if manifest.info.synthetic else "") + manifest.info.name
+    settings = {"preset": options.preset, "seeds": options.seeds, "test cells": int((manifest.split() == "test").sum())}
+    print(f"wrote {Result(options.bench, name, settings, rows).save()}")
+
+
+def train(data: Path, preset: str, seed: int, store: str, transform: str) -> tuple[float, float]:
+    """One run of the command line: test accuracy and training rate [cells/s]."""
+    with tempfile.TemporaryDirectory() as runs:
+        command = [
+            sys.executable,
+            "-m",
+            "fastcell",
+            "fit",
+            f"--data.path={data}",
+            f"--preset={preset}",
+            f"--runs={runs}",
+        ]
+        flags = [f"--seed_everything={seed}", f"--data.store={store}", f"--data.transform={transform}"]
+        done = subprocess.run([*command, *flags], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"fit ended with status {done.returncode}: {done.stderr[-2000:]}")
+        (metrics,) = Path(runs).glob("*/metrics.json")
+        values = json.loads(metrics.read_text())
+    return float(values["test"]["accuracy"]["value"]), float(values["cells_per_s"]["train"])
+
+
+def summarize(way: str, runs: list[tuple[float, float]]) -> Way:
+    """One row."""
+    accuracies, rates = (np.array(column) for column in zip(*runs, strict=True))
+    spread = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0
+    return Way(way, accuracies.tolist(), float(accuracies.mean()), spread, float(np.median(rates)))
+
+
+if __name__ == "__main__":
+    main()
