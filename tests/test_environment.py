@@ -164,3 +164,31 @@ def test_no_driver_means_no_gpu_and_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_DIR, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_available_memory_is_some_and_not_more_than_there_is():
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 1 << 20 < environment.available_memory() <= total
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 5\ninactive_file 250\n"}, 550),
+        ({"memory.max": "max\n", "memory.current": "700\n", "memory.stat": "inactive_file 250\n"}, None),
+        (
+            {
+                "memory/memory.limit_in_bytes": "900\n",
+                "memory/memory.usage_in_bytes": "600\n",
+                "memory/memory.stat": "total_inactive_file 100\n",
+            },
+            400,
+        ),
+        ({}, None),
+    ],
+)
+def test_memory_that_a_cgroup_leaves(tmp_path, files, left):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert environment._cgroup_memory_left(tmp_path) == left

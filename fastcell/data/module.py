@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from fastcell.data.bank import CellBank, fill_order
-from fastcell.data.bank_order import NUM_PARTS, BankOrder, StoredOrder
+from fastcell.data.bank_order import StoredOrder
 from fastcell.data.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader, LoaderConfig
 from fastcell.data.manifest import Manifest, read_info
-from fastcell.data.placement import SHARE_OF_FREE, STORES, Budget, Placement, place
+from fastcell.data.placement import STORES
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share, training_share
-from fastcell.data.rolling import RollingReader
+from fastcell.data.stores import Store, Stores
 from fastcell.data.stream import DEFAULT_INITIAL_FILL
 from fastcell.data.transforms import TRANSFORMS
 from fastcell.data.views import View, ViewConfig, select
-from fastcell.environment import available_memory, num_cpus
+from fastcell.environment import num_cpus
 from fastcell.errors import ArgumentError, invalid
 from fastcell.ops.augmentation import Augmentation
 
@@ -141,8 +139,8 @@ class CellDataModule(pl.LightningDataModule):
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
         self._manifest: Manifest | None = None
         self._views: dict[str, View | None] = {}
-        self._stores: dict[str, _Store] = {}
-        self._free: Budget | None = None
+        self._stores: Stores | None = None
+        self._opened: dict[str, Store] = {}
         # With logger=True Lightning would compare these with the model's of the same name.
         self.save_hyperparameters(
             {
@@ -241,18 +239,16 @@ class CellDataModule(pl.LightningDataModule):
     def _training_loader(self) -> BatchLoader:
         view = self.view("train")
         assert view is not None
-        rank, num_ranks = self._rank()
         config, trainer = self._config(), self.trainer
         options: dict[str, Any] = {
             "augmentation": self.augmentation,
             "labels": self._labels(),
             "current_epoch": None if trainer is None else lambda: trainer.current_epoch,
         }
-        store = self._store("train", view)
-        if store.bank is not None:
-            order = self._bank_order(len(view), store.placement.num_parts)
-            return BankLoader(store.bank, view, order, self.preprocessing, config, **options)
-        share = training_share(len(view), self.batch_size, rank, num_ranks)
+        store = self._store("train")
+        if store.bank is not None and store.order is not None:
+            return BankLoader(store.bank, view, store.order, self.preprocessing, config, **options)
+        share = training_share(len(view), self.batch_size, *self._rank())
         return CellLoader(view, share, self.preprocessing, config, shuffle=True, reader=store.window, **options)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
@@ -262,14 +258,10 @@ class CellDataModule(pl.LightningDataModule):
             return []
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:  # read once: nothing to keep
             return self._evaluation_loader(view)
-        share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
-        train = self.view("train")
-        assert train is not None
-        self._store("train", train)  # has the first choice of memory
-        store = self._store("valid", view)
+        store = self._store("valid")
         if store.bank is None:
             return self._evaluation_loader(view)
-        order = StoredOrder(share)
+        order = StoredOrder(evaluation_share(len(view), self.eval_batch_size, *self._rank()))
         return BankLoader(store.bank, view, order, self.preprocessing, self._config(), labels=self._labels())
 
     def test_dataloader(self) -> BatchLoader:
@@ -290,10 +282,10 @@ class CellDataModule(pl.LightningDataModule):
 
     def _let_go(self) -> None:
         self._views.clear()
-        for store in self._stores.values():
-            store.close()
-        self._stores.clear()
-        self._free = None
+        self._opened.clear()
+        if self._stores is not None:
+            self._stores.close()
+        self._stores = None
 
     def view(self, part: str) -> View | None:
         """The cells of a part: train, valid, test or predict; None for a valid part that training does without."""
@@ -305,91 +297,26 @@ class CellDataModule(pl.LightningDataModule):
         share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
         return CellLoader(view, share, self.preprocessing, self._config(), labels=self._labels())
 
-    def _bank_order(self, num_rows: int, num_parts: int) -> BankOrder:
-        window = self.initial_fill or DEFAULT_INITIAL_FILL
-        return BankOrder(num_rows, self.batch_size, self.seed, num_parts, window, *self._rank())
-
-    def _store(self, part: str, view: View) -> _Store:
-        """Where the cells of a part are kept: chosen once, for training the same on every rank, and said."""
-        if part not in self._stores:
-            if part == "train":
-                rows = fill_order(view, self.seed)
-            else:
-                share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
-                rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
-            placement = self._place(part, rows)
-            self._stores[part] = store = self._open(part, placement, view, rows)
-            if part == "train":
-                logger.info("%s", store.text)
-        return self._stores[part]
-
-    def _place(self, part: str, rows: np.ndarray) -> Placement:
-        _, num_ranks = self._rank()
-        asked = self.store
-        if asked == "bank" and part == "valid":
-            asked = "auto"  # a rolling window mixes, which is no use in stored order
-        heights, widths = (self.manifest.column(name).astype(np.int64) for name in ("height", "width"))
-        size = heights * widths * (self.preprocessing.depth // 8)
-        cells = np.unique(rows)
-        if part != "train":  # every rank has rows of its own
-            return place(asked, len(cells), int(size[cells].sum()), 0, 1, self._budget())
-        largest = 1 << 62
-        if len(rows) >= NUM_PARTS and NUM_PARTS % num_ranks == 0:
-            edges = BankOrder(len(rows), self.batch_size, 0, NUM_PARTS, 1, 0, num_ranks).part_edges()
-            owned = np.split(rows, edges[:: NUM_PARTS // num_ranks][1:-1])
-            largest = max(int(size[np.unique(part)].sum()) for part in owned)
-        return place(asked, len(cells), int(size[cells].sum()), largest, num_ranks, self._budget())
-
-    def _budget(self) -> Budget:
-        """What is left for a bank: of what was free before the first, the least of all ranks."""
-        device = self._config().device
-        if self._free is None:
-            self._free = self._free_memory(device)
-        budget = self._free
-        for store in self._stores.values():
-            budget = budget.less(store.placement)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            least = torch.tensor([budget.host_bytes, budget.gpu_bytes or 0], device=device)
-            torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
-            host, gpu = least.tolist()
-            budget = Budget(None if budget.gpu_bytes is None else gpu, host)
-        return budget
-
-    def _free_memory(self, device: torch.device) -> Budget:
-        if self.bank_gib is not None:
-            size = int(self.bank_gib * 2**30)
-            return Budget(size if device.type == "cuda" else None, size)
-        processes = 1 if self.trainer is None else max(self.trainer.num_devices, 1)
-        host = int(SHARE_OF_FREE * available_memory()) // processes
-        if device.type != "cuda":
-            return Budget(None, host)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, free for a bank
-        return Budget(int(SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + kept)), host)
-
-    def _open(self, part: str, placement: Placement, view: View, rows: np.ndarray) -> _Store:
-        config = self._config()
-        options: dict[str, Any] = {
-            "memory": placement.memory,
-            "device": config.device,
-            "depth": self.preprocessing.depth,
-            "decode_on_gpu": config.device.type == "cuda",
-            "threads": config.threads,
-            "mmap": config.mmap,
-        }
-        if placement.store == "stream":
-            return _Store(placement)
-        if placement.store == "window":
-            share = training_share(len(view), self.batch_size, *self._rank())
-            size = placement.pool_bytes
-            window = RollingReader(view, share, window_bytes=size, seed=self.seed, **options)
-            return _Store(placement, window=window)
+    def _store(self, part: str) -> Store:
+        """Where the cells of ``train`` or ``valid`` are kept; training has the first choice, and says what it chose."""
+        if part in self._opened:
+            return self._opened[part]
+        view = self.view(part)
+        assert view is not None
+        if self._stores is None:
+            limit = None if self.bank_gib is None else int(self.bank_gib * 2**30)
+            self._stores = Stores(
+                self.store, limit, self._config(), self.preprocessing.depth, *self._rank(), self._num_local()
+            )
         if part == "train":
-            order = self._bank_order(len(rows), placement.num_parts)
-            edges = order.part_edges()[order.parts.start : order.parts.stop + 1]
+            store = self._stores.open_training(view, self.batch_size, self.initial_fill or DEFAULT_INITIAL_FILL)
+            logger.info("%s", store.text)
         else:
-            edges = np.array([0, len(rows)])
-        chosen = View(view.manifest, rows[edges[0] : edges[-1]])
-        return _Store(placement, bank=CellBank(chosen, edges - edges[0], **options))
+            self._store("train")
+            share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
+            store = self._stores.open_evaluation(view, share)
+        self._opened[part] = store
+        return store
 
     def _labels(self) -> np.ndarray:
         """(N,) int64, numbers in `classes` of every cell of the manifest, -1 for none."""
@@ -400,43 +327,24 @@ class CellDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    def _num_local(self) -> int:
+        """Processes on this machine."""
+        return 1 if self.trainer is None else max(self.trainer.num_devices, 1)
+
     def _config(self) -> LoaderConfig:
         trainer = self.trainer
         device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
         if device.type != "cuda":
             device = torch.device("cpu")
-        processes = 1 if trainer is None else max(trainer.num_devices, 1)
         return LoaderConfig(
             seed=self.seed,
             transform=self.transform,
             dtype=DTYPES.get(self.dtype) or _dtype_of(trainer, device),
             device=device,
-            threads=self.threads or max(num_cpus() // processes, 1),
+            threads=self.threads or max(num_cpus() // self._num_local(), 1),
             initial_fill=self.initial_fill,
             mmap=self.mmap,
         )
-
-
-@dataclass
-class _Store:
-    """What keeps the cells of one part."""
-
-    placement: Placement
-    bank: CellBank | None = None
-    window: RollingReader | None = None
-
-    @property
-    def text(self) -> str:
-        """One line for the user."""
-        if self.window is None:
-            return self.placement.reason
-        return f"{self.placement.reason}; mixing {self.window.mixing():.2f} (1 is a uniform draw)"
-
-    def close(self) -> None:
-        if self.bank is not None:
-            self.bank.close()
-        if self.window is not None:
-            self.window.close()
 
 
 def _check_batch(name: str, value: int) -> None:
