@@ -213,7 +213,7 @@ class RollingReader:
         window, rows = self.plan(epoch), self._reader.rows_in_order(epoch)
         batch = self.share.batch
         panes = window.pane[window.order]
-        begin = min(first * batch, len(panes) - 1)
+        begin = max(0, min(first, self.share.steps - 1) - 1) * batch  # padding takes cells of the batch before
         oldest = int(panes[begin:].min())
         offsets = window.start + window.pane % PANES * self.pane_pixels
         pieces, where = self._reader.in_order(epoch), (window.pane, offsets, oldest, self._pool, self._device)
@@ -231,9 +231,7 @@ class RollingReader:
         there, free, used_up = oldest - 1, oldest, window.used_up()
         try:
             for step in range(first, self.share.steps):
-                places = np.arange(step * batch, (step + 1) * batch)
-                chosen = window.order[places[places < len(self.share)]]
-                chosen = np.resize(chosen if len(chosen) else window.order[-1:], batch)
+                chosen = self._drawn(window.order, step)
                 while there < window.pane[chosen].max() and not mine.stop.is_set():
                     there, event = next(loading, (there, None))
                     if event is not None:
@@ -246,6 +244,13 @@ class RollingReader:
                     free += 1
         finally:
             mine.end()
+
+    def _drawn(self, order: np.ndarray, step: int) -> np.ndarray:
+        """(batch,) cells of a batch as they arrive, filled up with those drawn just before: a batch norm sees them."""
+        begin, batch = min(step * self.share.batch, len(order)), self.share.batch
+        drawn = order[begin : min(begin + batch, len(self.share))]
+        before = order[max(0, begin - batch + len(drawn)) : begin][::-1]
+        return np.resize(np.concatenate([drawn, before]) if len(drawn) + len(before) else order[:1], batch)
 
     def _cells(self, ids: np.ndarray, offsets: np.ndarray) -> Cells:
         return pool_cells(self._pool, ids, offsets, self._heights[ids], self._widths[ids])

@@ -336,14 +336,19 @@ class _Window:
         self._table = np.concatenate([self._table, np.stack([ids, addresses, heights, widths, serial])], axis=1)
 
     def draw(self, count: int, size: int, filler: Cells | None) -> Cells:
-        """Take `count` cells out and fill up to `size` with repeats of them; with none, repeat the batch before."""
+        """Take `count` cells out and fill up to `size` with those of the batch before, which a batch norm sees too."""
         if count == 0:
             assert filler is not None
             return filler
         chosen = np.arange(count) if self._rng is None else self._rng.choice(len(self), count, replace=False)
-        drawn = self._table[:, np.resize(chosen, size)]
+        drawn = self._table[:, chosen]
+        payloads = {serial: self._payloads[serial] for serial in np.unique(drawn[4]).tolist()}
+        if count < size and filler is not None:
+            drawn = np.concatenate([drawn, filler.pixels.table[:, : size - count]], axis=1)
+            payloads |= filler.pixels.payloads
+        drawn = drawn[:, np.resize(np.arange(drawn.shape[1]), size)]
         self._table = np.delete(self._table, chosen, axis=1)
-        pixels = _BlockPixels(drawn, {serial: self._payloads[serial] for serial in np.unique(drawn[4]).tolist()})
+        pixels = _BlockPixels(drawn, payloads)
         waiting = set(np.unique(self._table[4]).tolist())
         self._payloads = {serial: payload for serial, payload in self._payloads.items() if serial in waiting}
         ids, addresses = drawn[0], drawn[1]
@@ -354,14 +359,14 @@ class _BlockPixels(Sequence[np.ndarray]):
     """Cells inside of the blocks that hold them, cut out when asked for."""
 
     def __init__(self, table: np.ndarray, payloads: dict[int, np.ndarray]) -> None:
-        self._table, self._payloads = table, payloads
+        self.table, self.payloads = table, payloads
 
     def __len__(self) -> int:
-        return self._table.shape[1]
+        return self.table.shape[1]
 
     def __getitem__(self, slot: Any) -> Any:
-        _, address, height, width, serial = self._table[:, slot].tolist()
-        payload = self._payloads[serial]
+        _, address, height, width, serial = self.table[:, slot].tolist()
+        payload = self.payloads[serial]
         begin = address - payload.ctypes.data
         return payload[begin : begin + height * width].reshape(height, width, 1)
 

@@ -95,6 +95,16 @@ def test_replays_from_any_step(make_dataset: Make, layout: str, first: int) -> N
     assert replayed == unbroken[first:]
 
 
+def test_padding_is_other_cells_that_were_drawn_before(make_dataset: Make, tagged: Any) -> None:
+    """61 cells in batches of 12: the last one has a single cell, and copies of it would spoil a batch norm."""
+    manifest = make_dataset(61, sides=(1.0, 1.0))
+    for first in (0, 5):
+        *_, last = reader_of(manifest, 12).epoch(0, first)
+        assert len(set(last.cell_ids.tolist())) == 12
+        for slot in range(12):
+            np.testing.assert_array_equal(last.pixels[slot][:, :, 0], tagged(int(last.cell_ids[slot])))
+
+
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_ranks_together_see_the_whole(make_dataset: Make, num_ranks: int) -> None:
     manifest, ids = make_dataset(500), []

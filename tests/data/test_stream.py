@@ -111,6 +111,16 @@ def test_ranks_share_the_rows(make_dataset: Make, layout: str, num_ranks: int) -
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
+def test_padding_is_other_cells(make_dataset: Make, tagged: Tagged, layout: str) -> None:
+    """61 cells in batches of 12: the last one has a single cell, and copies of it would spoil a batch norm."""
+    view = select(make_dataset(61, layout=layout), ViewConfig())
+    *_, last = open_reader(view, training_share(61, 12), shuffle=True, initial_fill=20).epoch(0)
+    assert len(set(last.cell_ids.tolist())) == 12
+    for cell_id, pixels in zip(last.cell_ids.tolist(), as_arrays(last), strict=True):
+        np.testing.assert_array_equal(pixels, tagged(cell_id))
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
 def test_more_ranks_than_cells(make_dataset: Make, layout: str) -> None:
     manifest = make_dataset(10, layout=layout)
     share = training_share(1, 4, rank=0, num_ranks=4)
