@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fastcell import progress
+from fastcell.data.batch import Batch
 from fastcell.progress import EpochLines, Throughput
 
 
@@ -15,8 +16,12 @@ def clock(monkeypatch):
     return now
 
 
+def batch_of(cells):
+    return Batch(torch.zeros(cells, 1, 8, 8), *(torch.zeros(cells) for _ in range(3)))
+
+
 def test_rate_counts_cells_of_all_ranks_and_leaves_out_validation(clock):
-    trainer, batch = SimpleNamespace(world_size=2), SimpleNamespace(images=torch.zeros(32, 1, 8, 8))
+    trainer, batch = SimpleNamespace(world_size=2), batch_of(32)
     throughput = Throughput()
     assert throughput.rate("train") == 0
     throughput.on_train_epoch_start(trainer, None)
@@ -30,6 +35,14 @@ def test_rate_counts_cells_of_all_ranks_and_leaves_out_validation(clock):
     throughput.on_train_batch_end(trainer, None, None, batch, 1)
     assert throughput.rate("train") == pytest.approx(128 / 4)
     assert throughput.rate("validate") == pytest.approx(64 / 10)
+
+
+def test_rate_counts_every_batch_of_a_call(clock):
+    trainer, throughput = SimpleNamespace(world_size=1), Throughput()
+    throughput.on_train_epoch_start(trainer, None)
+    clock.time += 2
+    throughput.on_train_batch_end(trainer, None, None, (batch_of(32), batch_of(16)), 0)
+    assert throughput.rate("train") == pytest.approx(48 / 2)
 
 
 def test_lines_come_at_most_once_a_second(clock, capsys):
