@@ -479,7 +479,7 @@ for epoch in range(20):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"store": "bank"}, {"store": "bank", "bank_gib": 6e6 / 2**30}], ids=["bank", "window"]
+    "options", [{"store": "bank"}, {"store": "bank", "bank_gib": 16e6 / 2**30}], ids=["bank", "window"]
 )
 def test_memory_is_flat_over_20_epochs(tmp_path: Path, options: dict[str, Any]) -> None:
     """Resident size after the 5th and after the 20th epoch: within 8 MB, a tenth of what one epoch's images take."""
