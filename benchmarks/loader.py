@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 import torch
 import webdataset
+from dali_index import write_dali_index
 from harness import Result, print_rows, time_turns
 
 from fastcell import environment
-from fastcell.data.index_files import write_index_files
 from fastcell.data.manifest import Manifest
 from fastcell.data.module import CellDataModule
 from fastcell.data.synthetic import main as synth
@@ -53,11 +53,7 @@ def main() -> None:
         synth([str(data), "--cells", str(options.cells), "--seed", "0", "--split", "100/0/0"])
         manifest = Manifest.open(data)
         compare_outputs(manifest, options.threads)
-        indexed = write_index_files(manifest, np.arange(len(manifest)), Path(folder))
-        files = {
-            "paths": [str(file.shard_path) for file in indexed],
-            "index_paths": [str(file.index_path) for file in indexed],
-        }
+        files = write_dali_index(manifest, Path(folder) / "index")
         contestants = {
             "fastcell": (
                 "stream + fused",

@@ -28,12 +28,12 @@ import cv2
 import loader as usual
 import numpy as np
 import torch
+from dali_index import write_dali_index
 from harness import Done, Result, print_rows, time_turns
 from torch.nn import functional
 
 from fastcell import environment
 from fastcell.data.cells import read_cells
-from fastcell.data.index_files import write_index_files
 from fastcell.data.loader import BatchLoader
 from fastcell.data.manifest import Manifest
 from fastcell.data.module import CellDataModule
@@ -86,21 +86,15 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path
         "fastcell, bank, ragged cells": training_loader(ragged, "bank"),
         "fastcell, bank, affine": training_loader(square, "bank", AFFINE),
         "fastcell, stream": training_loader(ragged, "stream"),
-        "fastcell, stream, mapped": training_loader(ragged, "stream", mmap=True),
     }
     pool = torch.from_numpy(np.stack(list(read_cells(square, range(len(square))))))[:, None]
     compare_outputs(ragged, square, loaders["fastcell, bank"], peers, pool)
-    indexed = write_index_files(ragged, np.arange(len(ragged)), folder / "index")
-    files = {
-        "paths": [str(file.shard_path) for file in indexed],
-        "index_paths": [str(file.index_path) for file in indexed],
-    }
+    files = write_dali_index(ragged, folder / "index")
     what = {
         "fastcell, bank": "square cells, bank + fused",
         "fastcell, bank, ragged cells": "the cells as they were taken, bank + fused: resized in every epoch",
         "fastcell, bank, affine": "square cells, bank + fused",
         "fastcell, stream": "stream + fused, files read",
-        "fastcell, stream, mapped": "stream + fused, files mapped as FFCV's are (`--data.mmap`)",
     }
     contestants: dict[str, tuple[str, Any]] = {name: (what[name], Epochs(loader)) for name, loader in loaders.items()}
     contestants["uint8 tensor"] = ("torch: index, float, divide by mean", lambda: usual.count(tensor_batches(pool)))
@@ -130,7 +124,7 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path
         ),
         "stream": (
             ["FFCV, JPEG"],
-            ["fastcell, stream", "fastcell, stream, mapped", "FFCV, JPEG", "FFCV, JPEG, one channel"],
+            ["fastcell, stream", "FFCV, JPEG", "FFCV, JPEG, one channel"],
         ),
         "bank": (
             ["webdataset + OpenCV"],
@@ -258,9 +252,7 @@ def write_peer_source(manifest: Manifest, folder: Path) -> Path:
     return folder
 
 
-def training_loader(
-    manifest: Manifest, store: str, augmentation: Augmentation | None = None, mmap: bool = False
-) -> BatchLoader:
+def training_loader(manifest: Manifest, store: str, augmentation: Augmentation | None = None) -> BatchLoader:
     """The loader as a user would set it up, on one core."""
     module = CellDataModule(
         str(manifest.path),
@@ -268,7 +260,6 @@ def training_loader(
         store=store,
         transform="fused",
         threads=1,
-        mmap=mmap,
         augment=augmentation is not None,
         augmentation=augmentation or Augmentation.none(),
     )

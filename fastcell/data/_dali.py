@@ -1,8 +1,7 @@
-"""The DALI graphs of the stream, and the few places where arrays pass between DALI, NumPy and torch."""
+"""The DALI graph of the transform, and the few places where arrays pass between DALI, NumPy and torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,76 +9,6 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
 from fastcell.environment import quiet_dali
-
-#: Digits of the cell_id (block layout: block number) that the name column of an index file holds.
-NAME_DIGITS = 12
-
-_POWERS = 10 ** np.arange(NAME_DIGITS - 1, -1, -1, dtype=np.int64)
-
-
-def reading_pipeline(
-    files: Sequence[tuple[str, str]],
-    *,
-    batch_size: int,
-    threads: int,
-    device_id: int | None,
-    decode: bool,
-    window: int | None,
-    seed: int,
-    mmap: bool,
-    record_bytes: int,
-) -> Pipeline:
-    """Build the graph that reads records and, if asked, decodes them to grey.
-
-    Args:
-        files: (tar, index file) paths, in the order to be read.
-        batch_size: records per run.
-        threads: of the decoder, >= 1.
-        device_id: GPU, or None for the CPU operators.
-        decode: give (H, W, 1) uint8 pixels, on the GPU if there is one; else the stored bytes, on the CPU.
-        window: None reads in order; a number mixes the records in a buffer of that many.
-        seed: of that buffer.
-        mmap: map the tars into memory instead of reading them (dies by a signal where a tar shrinks meanwhile).
-        record_bytes: size that is reserved for each record before it is read; larger ones grow.
-
-    Returns:
-        A built pipeline with the outputs (pixels or bytes, (B, 12) uint8 digits of the number of the record).
-    """
-    pipeline = Pipeline(
-        batch_size=batch_size, num_threads=threads, device_id=device_id, prefetch_queue_depth=2, seed=seed
-    )
-    with pipeline:
-        data = fn.readers.webdataset(
-            paths=[tar for tar, _ in files],
-            index_paths=[index for _, index in files],
-            ext=["img"],
-            missing_component_behavior="error",
-            dont_use_mmap=not mmap,
-            random_shuffle=window is not None,
-            initial_fill=window or 1,
-            seed=seed,
-            tensor_init_bytes=record_bytes,
-        )
-        number = fn.get_property(data, key="source_info")[-NAME_DIGITS:]
-        if decode:
-            device = "cpu" if device_id is None else "mixed"
-            data = fn.decoders.image(data, device=device, output_type=types.GRAY)
-        pipeline.set_outputs(data, number)
-    with quiet_dali():
-        pipeline.build()
-    return pipeline
-
-
-def decoding_pipeline(device_id: int | None) -> Pipeline:
-    """Build the decoder alone, for one cell at a time fed as ``data``: it tells which cell DALI cannot decode."""
-    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=device_id, prefetch_queue_depth=1)
-    with pipeline:
-        data = fn.external_source(name="data", ndim=1, dtype=types.UINT8)
-        device = "cpu" if device_id is None else "mixed"
-        pipeline.set_outputs(fn.decoders.image(data, device=device, output_type=types.GRAY))
-    with quiet_dali():
-        pipeline.build()
-    return pipeline
 
 
 def warping_pipeline(
@@ -151,11 +80,6 @@ def warping_pipeline(
     with quiet_dali():
         pipeline.build()
     return pipeline
-
-
-def record_numbers(digits: Any) -> np.ndarray:
-    """(B,) int64 from the second output of `reading_pipeline`."""
-    return (digits.as_array().astype(np.int64) - ord("0")) @ _POWERS
 
 
 def pixel_addresses(cells: Any) -> np.ndarray:

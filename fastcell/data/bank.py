@@ -12,22 +12,28 @@ import numpy as np
 import torch
 
 from fastcell.data.background import Background
+from fastcell.data.losses import Losses
 from fastcell.data.pools import PoolWriter, empty_pool
 from fastcell.data.ranks import evaluation_share
-from fastcell.data.stream import CellReader, Cells, allow_open_files, open_reader
+from fastcell.data.stream import CellReader, Cells
 from fastcell.data.views import View
 from fastcell.ops.transform import CellPool
 
 _READ_BATCH = 256
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What the filling thread tells: cells of a part that are there, once the stream has passed `event`."""
+    """What the filling thread tells: cells of a part that are there, once the stream has passed `event`.
+
+    `lost` are those of them, by place in the part, for which a blank one stands.
+    """
 
     part: int
     num_cells: int
     event: torch.cuda.Event | None
+    lost: np.ndarray
 
 
 def fill_order(view: View, seed: int) -> np.ndarray:
@@ -57,15 +63,14 @@ class CellBank:
         depth: bits of a grey level, 8 or 16.
         decode_on_gpu: let DALI decode on the device, else on the CPU.
         threads: of the decoder.
-        mmap: map the tars into memory.
+        losses: that lost cells are added to; a blank one of its size stands in the pool for each.
 
     Attributes:
         pool: the cells, its columns on `device`.
         cell_ids: (M,) int32, the manifest's row of each cell of the pool.
         slots: (n,) int32, the cell of the pool for each row of the view.
+        is_good: (M,) bool, False for the cells of the pool that turned out to be lost; known of those that are there.
 
-    Raises:
-        DataError: a shard is missing or is not the one that was packed.
     """
 
     def __init__(
@@ -78,7 +83,7 @@ class CellBank:
         depth: int = 8,
         decode_on_gpu: bool = False,
         threads: int = 1,
-        mmap: bool = False,
+        losses: Losses | None = None,
     ) -> None:
         device = device or torch.device("cpu")
         parts = [view.rows[begin:end] for begin, end in itertools.pairwise(edges)]
@@ -89,6 +94,7 @@ class CellBank:
         self.slots = np.concatenate([start + np.cumsum(first) - 1 for first, start in pairs]).astype(np.int32)
         self.cell_ids = np.concatenate(cells).astype(np.int32)
         self._starts, self._there = starts, np.zeros(len(cells), np.int64)
+        self.is_good, self.all_good = np.ones(len(self.cell_ids), bool), True
 
         manifest = view.manifest
         heights = manifest.column("height").astype(np.int32)[self.cell_ids]
@@ -103,12 +109,12 @@ class CellBank:
         decoder = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
         options: dict[str, Any] = {
             "threads": max(1, threads // len(cells)),
-            "mmap": mmap,
+            "losses": losses,
             "device_id": decoder,
             "depth": depth,
         }
         readers = [
-            open_reader(View(manifest, ids), evaluation_share(len(ids), _READ_BATCH), **options)
+            CellReader(View(manifest, ids), evaluation_share(len(ids), _READ_BATCH), **options)
             for ids in cells
             if len(ids)
         ]
@@ -118,7 +124,6 @@ class CellBank:
         self._event: torch.cuda.Event | None = None
         self._filling: Background[Filled] | None = None
         self._error: Exception | None = None
-        allow_open_files(sum(reader.num_files for reader in readers))
         self._fill: Callable[[], Iterator[Filled]] | None = lambda: _fill(
             readers, numbers, begins, PoolWriter(pixels, device)
         )
@@ -142,7 +147,7 @@ class CellBank:
             on_host: the caller reads a pool in host memory itself, and waits for the copies too.
 
         Raises:
-            DataError: a cell cannot be decoded, or a shard is not as the manifest has it; shard and key are named.
+            DataError: cells are lost and `losses` does not let that pass; shard and key are named.
         """
         if not self.is_full:
             with self._lock:
@@ -169,6 +174,8 @@ class CellBank:
             except Exception as error:
                 self._error = error
                 raise
+            if len(filled.lost):
+                self.is_good[self._starts[filled.part] + filled.lost], self.all_good = False, False
             self._event = filled.event  # before the count, which others look at without the lock
             self._there[filled.part] = filled.num_cells
 
@@ -196,9 +203,8 @@ def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer
                     continue
                 event = writer.write(cells, places[number])
                 places[number] += int(cells.num_bytes.sum()) // (cells.depth // 8)
+                lost = done[number] + np.flatnonzero(~cells.good) if cells.good is not None else _NONE
                 done[number] += len(cells)
-                yield Filled(parts[number], done[number], event)
+                yield Filled(parts[number], done[number], event, lost)
     finally:
         writer.finish()
-        for reader in readers:
-            reader.close()

@@ -19,11 +19,12 @@ from fastcell.data.background import Background
 from fastcell.data.bank import CellBank
 from fastcell.data.bank_order import BankOrder, StoredOrder
 from fastcell.data.batch import Batch
+from fastcell.data.losses import Losses
 from fastcell.data.pools import pool_cells
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import Share
 from fastcell.data.rolling import RollingReader
-from fastcell.data.stream import CellReader, Cells, open_reader
+from fastcell.data.stream import CellReader, Cells
 from fastcell.data.transforms import Geometry, make_transform, resolve_transform, to_device
 from fastcell.data.views import View
 from fastcell.ops.augmentation import Augmentation
@@ -46,7 +47,6 @@ class LoaderConfig:
         device: that the batches are on.
         threads: of decoder and transform, >= 1.
         initial_fill: cells in the shuffle buffer; 0 for the default of `fastcell.data.stream`.
-        mmap: map the tars into memory.
         depth: batches made ahead.
     """
 
@@ -56,7 +56,6 @@ class LoaderConfig:
     device: torch.device = _CPU
     threads: int = 1
     initial_fill: int = 0
-    mmap: bool = False
     depth: int = 2
 
     @property
@@ -74,9 +73,9 @@ class BatchLoader(ABC):
 
     batch_size: int
 
-    def __init__(self, config: LoaderConfig, current_epoch: Callable[[], int] | None) -> None:
+    def __init__(self, config: LoaderConfig, where: Callable[[], tuple[int, int]] | None) -> None:
         self.config = config
-        self._current_epoch = current_epoch
+        self._where = where
         self._epoch = 0
         self._stream: torch.cuda.Stream | None = None
 
@@ -84,8 +83,10 @@ class BatchLoader(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Runs in the background thread; work for a GPU goes to the stream that is current there."""
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """The batches of an epoch from step `first` on.
+
+        Runs in the background thread; work for a GPU goes to the stream that is current there."""
 
     def set_epoch(self, epoch: int) -> None:
         """Number of the epoch whose order the next iteration takes, where no trainer tells it."""
@@ -95,12 +96,12 @@ class BatchLoader(ABC):
         return _Lazy(self._start)
 
     def _start(self) -> Iterator[Batch]:
-        epoch = self._epoch if self._current_epoch is None else self._current_epoch()
+        epoch, first = (self._epoch, 0) if self._where is None else self._where()
         if self.config.device.type != "cuda":
-            return Background(lambda: self._batches(epoch), self.config.depth)
+            return Background(lambda: self._batches(epoch, first), self.config.depth)
         if self._stream is None:  # one for all iterations: torch keeps freed memory by stream
             self._stream = torch.cuda.Stream(self.config.device)
-        return _FromStream(lambda: self._batches(epoch), self.config.depth, self._stream)
+        return _FromStream(lambda: self._batches(epoch, first), self.config.depth, self._stream)
 
 
 class _Lazy(Iterator[Batch]):
@@ -179,11 +180,12 @@ class CellLoader(BatchLoader):
         shuffle: another order in every epoch; else the stored order.
         augmentation: None for none.
         labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
-        current_epoch: asked for the epoch when an iteration starts; None counts on `set_epoch`.
+        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
         reader: where the cells come from; None opens the tars.
+        losses: that lost cells are added to; None ends the run at the first.
 
     Raises:
-        ArgumentError, DataError: as `fastcell.data.stream.CellReader` and `fastcell.data.transforms.make_transform`.
+        ArgumentError: as `fastcell.data.stream.CellReader` and `fastcell.data.transforms.make_transform`.
     """
 
     def __init__(
@@ -196,10 +198,11 @@ class CellLoader(BatchLoader):
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
-        current_epoch: Callable[[], int] | None = None,
+        where: Callable[[], tuple[int, int]] | None = None,
         reader: CellReader | RollingReader | None = None,
+        losses: Losses | None = None,
     ) -> None:
-        super().__init__(config, current_epoch)
+        super().__init__(config, where)
         self.view, self.share = view, share
         self.batch_size = share.batch
         self._labels = view.manifest.labels if labels is None else labels
@@ -214,13 +217,13 @@ class CellLoader(BatchLoader):
             rank=share.rank,
         )
         self._make_transform(epoch=0)  # wrong arguments show here, not in the thread
-        self._reader = reader or open_reader(
+        self._reader = reader or CellReader(
             view,
             share,
             shuffle=shuffle,
             seed=config.seed,
             initial_fill=config.initial_fill,
-            mmap=config.mmap,
+            losses=losses,
             threads=config.threads,
             device_id=config.device_id,
             depth=preprocessing.depth,
@@ -229,13 +232,15 @@ class CellLoader(BatchLoader):
     def __len__(self) -> int:
         return self.share.steps
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         transform, device = self._make_transform(epoch=epoch), self.config.device
         try:
-            for step, cells in enumerate(self._reader.epoch(epoch)):
+            for step, cells in enumerate(self._reader.epoch(epoch, first), first):
                 images = transform(cells, self.share.positions(step))
                 weight = np.zeros(self.share.batch, np.float32)
                 weight[: self.share.num_real(step)] = 1
+                if cells.good is not None:
+                    weight *= cells.good
                 ids = cells.cell_ids
                 yield Batch(images, *(to_device(column, device) for column in (self._labels[ids], ids, weight)))
         finally:
@@ -254,7 +259,7 @@ class BankLoader(BatchLoader):
         config: how it works.
         augmentation: None for none.
         labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
-        current_epoch: asked for the epoch when an iteration starts; None counts on `set_epoch`.
+        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
 
     Raises:
         ArgumentError: as `fastcell.data.transforms.make_transform`.
@@ -270,9 +275,9 @@ class BankLoader(BatchLoader):
         *,
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
-        current_epoch: Callable[[], int] | None = None,
+        where: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
-        super().__init__(config, current_epoch)
+        super().__init__(config, where)
         self.bank, self.view, self.order = bank, view, order
         self.batch_size = order.batch
         self._geometry = Geometry(view.manifest, preprocessing, augmentation, config.seed)
@@ -297,7 +302,7 @@ class BankLoader(BatchLoader):
     def __len__(self) -> int:
         return self.order.steps
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         device = self.config.device
         if self._columns is None:
             self._columns = self._on_device()
@@ -306,20 +311,24 @@ class BankLoader(BatchLoader):
             pool.pixels.record_stream(torch.cuda.current_stream(device))
         clock = to_device(make_clock(self.config.seed, epoch).numpy(), device)
         transform = None if self._one_launch else self._make_transform(epoch=epoch)
-        for first in range(0, self.order.steps, _STEPS_AT_ONCE):
-            batches = self.order.batches(epoch, first, min(first + _STEPS_AT_ONCE, self.order.steps))
+        for begin in range(first, self.order.steps, _STEPS_AT_ONCE):
+            batches = self.order.batches(epoch, begin, min(begin + _STEPS_AT_ONCE, self.order.steps))
             slots = self.bank.slots[batches.entries].astype(np.int64)
             index, position = to_device(slots, device), to_device(batches.positions, device)
             weights = to_device(batches.real.astype(np.float32), device)
             for step in range(len(slots)):
                 self.bank.wait(slots[step], on_host=transform is not None)
+                chosen, place, weight = slots[step], index[step], weights[step]
+                if not self.bank.all_good and not (good := self.bank.is_good[chosen]).all():
+                    chosen = np.where(good, chosen, chosen[np.argmax(good)])  # the first good cell stands in
+                    place, weight = to_device(chosen, device), weight * to_device(good.astype(np.float32), device)
                 if transform is None:
-                    columns = (pool, index[step], position[step], clock)
+                    columns = (pool, place, position[step], clock)
                     images = self._geometry.transform(*columns, self.config.dtype, self.config.threads)
                 else:
-                    images = transform(self._cells(slots[step]), batches.positions[step])
-                labels, ids = (column[index[step]].long() for column in (labels_of, ids_of))
-                yield Batch(images, labels, ids, weights[step])
+                    images = transform(self._cells(chosen), batches.positions[step])
+                labels, ids = (column[place].long() for column in (labels_of, ids_of))
+                yield Batch(images, labels, ids, weight)
 
     def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:
         """The pool with the columns that the geometry asks for, labels and cell_ids (M,) int32 of its cells."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from fastcell.data.bank_order import StoredOrder
 from fastcell.data.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader, LoaderConfig
+from fastcell.data.losses import ON_BAD_CELL, Losses
 from fastcell.data.manifest import Manifest, read_info
 from fastcell.data.placement import STORES
 from fastcell.data.preprocessing import Preprocessing
@@ -64,7 +66,8 @@ class CellDataModule(pl.LightningDataModule):
         steps_per_call: batches that the training loader gives at a time, as the model's argument of this name asks for.
         threads: of decoder and transform, per process; 0 shares the machine's cores.
         initial_fill: cells in the shuffle buffer; 0 for 8192.
-        mmap: map the shards into memory: faster, for local disks on which no shard shrinks meanwhile.
+        on_bad_cell: what to do with a cell whose stored bytes are not those that were packed: replace it by another of
+            its batch with weight 0 and say so at the end, or stop with an error.
         seed: of order, augmentation and subsample; None takes that of seed_everything, else 0.
 
     Raises:
@@ -97,7 +100,7 @@ class CellDataModule(pl.LightningDataModule):
         steps_per_call: int = 1,
         threads: int = 0,
         initial_fill: int = 0,
-        mmap: bool = False,
+        on_bad_cell: str = "replace",
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -111,6 +114,8 @@ class CellDataModule(pl.LightningDataModule):
             raise invalid("store", f"one of {', '.join(STORES)}", store, "Leave it at auto")
         if bank_gib is not None and not bank_gib >= 0:
             raise invalid("bank_gib", "0 or more", bank_gib, "Leave it out for half of what is free")
+        if on_bad_cell not in ON_BAD_CELL:
+            raise invalid("on_bad_cell", f"one of {', '.join(ON_BAD_CELL)}", on_bad_cell, "Leave it at replace")
         for name, value in (("threads", threads), ("initial_fill", initial_fill)):
             if value < 0:
                 raise invalid(name, "0 or more", value, "0 chooses for you")
@@ -120,7 +125,7 @@ class CellDataModule(pl.LightningDataModule):
         self.predict_split = predict_split
         self.transform, self.dtype, self.threads = transform, dtype, threads
         self.store, self.bank_gib, self.steps_per_call = store, bank_gib, steps_per_call
-        self.initial_fill, self.mmap = initial_fill, mmap
+        self.initial_fill, self.on_bad_cell = initial_fill, on_bad_cell
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.info = read_info(self.path)
         self.classes = list(self.info.classes)
@@ -138,6 +143,7 @@ class CellDataModule(pl.LightningDataModule):
             raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
         self._manifest: Manifest | None = None
+        self._losses: Losses | None = None
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
         self._opened: dict[str, Store] = {}
@@ -174,6 +180,13 @@ class CellDataModule(pl.LightningDataModule):
         if self._manifest is None:
             self._manifest = Manifest.open(self.path)
         return self._manifest
+
+    @property
+    def losses(self) -> Losses:
+        """The cells that this process has found lost."""
+        if self._losses is None:
+            self._losses = Losses(self.manifest, self.on_bad_cell)
+        return self._losses
 
     @property
     def class_weights(self) -> np.ndarray | None:
@@ -243,13 +256,15 @@ class CellDataModule(pl.LightningDataModule):
         options: dict[str, Any] = {
             "augmentation": self.augmentation,
             "labels": self._labels(),
-            "current_epoch": None if trainer is None else lambda: trainer.current_epoch,
+            "where": None if trainer is None else partial(_where, trainer, self.steps_per_call),
         }
         store = self._store("train")
         if store.bank is not None and store.order is not None:
             return BankLoader(store.bank, view, store.order, self.preprocessing, config, **options)
         share = training_share(len(view), self.batch_size, *self._rank())
-        return CellLoader(view, share, self.preprocessing, config, shuffle=True, reader=store.window, **options)
+        return CellLoader(
+            view, share, self.preprocessing, config, shuffle=True, reader=store.window, losses=self.losses, **options
+        )
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The valid part in stored order; an empty list where training has none."""
@@ -295,7 +310,7 @@ class CellDataModule(pl.LightningDataModule):
 
     def _evaluation_loader(self, view: View) -> CellLoader:
         share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
-        return CellLoader(view, share, self.preprocessing, self._config(), labels=self._labels())
+        return CellLoader(view, share, self.preprocessing, self._config(), labels=self._labels(), losses=self.losses)
 
     def _store(self, part: str) -> Store:
         """Where the cells of ``train`` or ``valid`` are kept; training has the first choice, and says what it chose."""
@@ -306,7 +321,13 @@ class CellDataModule(pl.LightningDataModule):
         if self._stores is None:
             limit = None if self.bank_gib is None else int(self.bank_gib * 2**30)
             self._stores = Stores(
-                self.store, limit, self._config(), self.preprocessing.depth, *self._rank(), self._num_local()
+                self.store,
+                limit,
+                self._config(),
+                self.preprocessing.depth,
+                *self._rank(),
+                self._num_local(),
+                self.losses,
             )
         if part == "train":
             store = self._stores.open_training(view, self.batch_size, self.initial_fill or DEFAULT_INITIAL_FILL)
@@ -343,8 +364,12 @@ class CellDataModule(pl.LightningDataModule):
             device=device,
             threads=self.threads or max(num_cpus() // self._num_local(), 1),
             initial_fill=self.initial_fill,
-            mmap=self.mmap,
         )
+
+
+def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
+    """Epoch, and first step of it: not 0 where training goes on in the middle of one."""
+    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready * steps_per_call
 
 
 def _check_batch(name: str, value: int) -> None:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from fastcell.data.background import Background
+from fastcell.data.losses import Losses
 from fastcell.data.placement import size_text
 from fastcell.data.pools import PoolWriter, empty_pool, pool_cells
 from fastcell.data.ranks import Share
-from fastcell.data.stream import Cells, open_reader
+from fastcell.data.stream import CellReader, Cells
 from fastcell.data.views import View
 from fastcell.errors import ArgumentError, invalid
 
@@ -139,11 +140,10 @@ class RollingReader:
         memory: ``host`` or ``gpu``: where the window lies.
         device: that draws from it.
         decode_on_gpu: let DALI decode on the device.
-        depth, threads, mmap: as for `CellReader`.
+        depth, threads, losses: as for `CellReader`.
 
     Raises:
         ArgumentError: the window is too small for the batches.
-        DataError: a tar is missing or is not the one that was packed.
     """
 
     def __init__(
@@ -158,13 +158,13 @@ class RollingReader:
         decode_on_gpu: bool = False,
         depth: int = 8,
         threads: int = 1,
-        mmap: bool = False,
+        losses: Losses | None = None,
     ) -> None:
         self.share, self.seed, self.depth = share, seed, depth
         self._device = device or torch.device("cpu")
         decoder = self._device.index or 0 if decode_on_gpu and self._device.type == "cuda" else None
-        options: dict[str, Any] = {"threads": threads, "mmap": mmap, "device_id": decoder, "depth": depth}
-        self._reader = open_reader(view, share, shuffle=True, mix=False, seed=seed, **options)
+        options: dict[str, Any] = {"threads": threads, "device_id": decoder, "depth": depth, "losses": losses}
+        self._reader = CellReader(view, share, shuffle=True, mix=False, seed=seed, **options)
         self._heights, self._widths = (view.manifest.column(name).astype(np.int32) for name in ("height", "width"))
         self._sizes = self._heights.astype(np.int64) * self._widths
         item = depth // 8
@@ -176,9 +176,8 @@ class RollingReader:
         self.plan(0)  # what cannot be shows here
 
     def close(self) -> None:
-        """Stop, and remove the index files; no epoch can be read any more."""
+        """Stop the iteration that is under way."""
         self._running.end()
-        self._reader.close()
 
     def plan(self, epoch: int) -> Window:
         """The order of an epoch.
@@ -208,7 +207,7 @@ class RollingReader:
             first: step to begin with: the batches from there on are those of the whole epoch.
 
         Raises:
-            DataError: a cell cannot be decoded, or a shard is not as the manifest has it; shard and key are named.
+            DataError: cells are lost and `losses` does not let that pass; shard and key are named.
         """
         window, rows = self.plan(epoch), self._reader.rows_in_order(epoch)
         batch = self.share.batch
@@ -216,14 +215,16 @@ class RollingReader:
         begin = max(0, min(first, self.share.steps - 1) - 1) * batch  # padding takes cells of the batch before
         oldest = int(panes[begin:].min())
         offsets = window.start + window.pane % PANES * self.pane_pixels
-        pieces, where = self._reader.in_order(epoch), (window.pane, offsets, oldest, self._pool, self._device)
+        arrived = int(np.searchsorted(window.pane, oldest))
+        good = np.ones(len(rows), bool)
+        pieces, where = self._reader.in_order(epoch, arrived), (window.pane, offsets, arrived, self._pool, self._device)
         with self._lock:
             self._running.end()
             mine = self._running = _Running()
             on_gpu = self._device.type == "cuda"
             ready = torch.cuda.current_stream(self._device).record_event() if on_gpu else None
             loading = Background(
-                lambda: _load(pieces, *where, ready, mine), len(window.used_up()) + 1, on_stop=mine.stop.set
+                lambda: _load(pieces, *where, good, ready, mine), len(window.used_up()) + 1, on_stop=mine.stop.set
             )
             mine.loading = loading
             if self._pool.is_cuda:
@@ -238,7 +239,7 @@ class RollingReader:
                         torch.cuda.current_stream(self._device).wait_event(event)
                 if mine.stop.is_set():
                     raise RuntimeError("another iteration over this rolling window has begun, or it was closed")
-                yield self._cells(rows[chosen], offsets[chosen])
+                yield self._cells(chosen, rows, offsets, good)
                 while free < len(used_up) and used_up[free] < (step + 1) * batch:
                     mine.freed.put(torch.cuda.current_stream(self._device).record_event() if on_gpu else None)
                     free += 1
@@ -252,39 +253,47 @@ class RollingReader:
         before = order[max(0, begin - batch + len(drawn)) : begin][::-1]
         return np.resize(np.concatenate([drawn, before]) if len(drawn) + len(before) else order[:1], batch)
 
-    def _cells(self, ids: np.ndarray, offsets: np.ndarray) -> Cells:
-        return pool_cells(self._pool, ids, offsets, self._heights[ids], self._widths[ids])
+    def _cells(self, chosen: np.ndarray, rows: np.ndarray, offsets: np.ndarray, good: np.ndarray) -> Cells:
+        kept = good[chosen]
+        if not kept.all() and kept.any():  # the first good cell stands in
+            chosen = np.where(kept, chosen, chosen[np.argmax(kept)])
+        ids = rows[chosen]
+        cells = pool_cells(self._pool, ids, offsets[chosen], self._heights[ids], self._widths[ids])
+        return cells if kept.all() else replace(cells, good=kept)
 
 
 def _load(
     pieces: Iterator[Cells],
     pane: np.ndarray,
     offsets: np.ndarray,
-    oldest: int,
+    arrived: int,
     pool: torch.Tensor,
     device: torch.device,
+    good: np.ndarray,
     ready: torch.cuda.Event | None,
     running: _Running,
 ) -> Iterator[tuple[int, torch.cuda.Event | None]]:
-    """Runs in a thread: copies the panes from `oldest` on into their places as these become free, one after another."""
+    """Runs in a thread: copies the panes, from that of cell `arrived` on, into their places as these become free."""
     writer = PoolWriter(pool, device)
     if ready is not None:
         writer.wait_for(ready)  # the epoch before this one has read the window until then
-    current, at = oldest, 0
+    current = oldest = int(pane[arrived])
+    at = arrived
     event: torch.cuda.Event | None = None
     try:
         for cells in pieces:
+            if cells.good is not None:
+                good[at : at + len(cells)] = cells.good
             begin = 0
             while begin < len(cells):
                 number = int(pane[at + begin])
                 end = min(len(cells), int(np.searchsorted(pane, number, side="right")) - at)
-                if number >= oldest:
-                    if number != current:
-                        yield current, event
-                        current = number
-                        if number >= oldest + PANES and not _wait_until_free(running, writer):
-                            return
-                    event = writer.write(cells.part(begin, end), int(offsets[at + begin]))
+                if number != current:
+                    yield current, event
+                    current = number
+                    if number >= oldest + PANES and not _wait_until_free(running, writer):
+                        return
+                event = writer.write(cells.part(begin, end), int(offsets[at + begin]))
                 begin = end
             at += len(cells)
             if running.stop.is_set():

@@ -11,6 +11,7 @@ import torch
 from fastcell.data.bank import CellBank, fill_order
 from fastcell.data.bank_order import NUM_PARTS, BankOrder
 from fastcell.data.loader import LoaderConfig
+from fastcell.data.losses import Losses
 from fastcell.data.placement import SHARE_OF_FREE, Budget, Placement, place
 from fastcell.data.ranks import Share, training_share
 from fastcell.data.rolling import RollingReader
@@ -60,6 +61,7 @@ class Stores:
         rank: this process.
         num_ranks: how many there are.
         num_local: processes on this machine, which share its memory.
+        losses: that lost cells are added to.
     """
 
     def __init__(
@@ -71,9 +73,10 @@ class Stores:
         rank: int,
         num_ranks: int,
         num_local: int,
+        losses: Losses | None = None,
     ) -> None:
         self.kind, self.config, self.depth = kind, config, depth
-        self.rank, self.num_ranks = rank, num_ranks
+        self.rank, self.num_ranks, self._losses = rank, num_ranks, losses
         self._budget = _free_memory(config.device, limit_bytes, num_local)
         self._opened: list[Store] = []
 
@@ -87,7 +90,6 @@ class Stores:
 
         Raises:
             ArgumentError: the batches cannot be shared, or a rolling window is too small for them.
-            DataError: a shard is missing or is not the one that was packed.
         """
         rows = fill_order(view, self.config.seed)
         size, num_ranks = self._sizes(view), self.num_ranks
@@ -120,9 +122,6 @@ class Stores:
         Args:
             view: over all ranks.
             share: this rank's rows of it.
-
-        Raises:
-            DataError: a shard is missing or is not the one that was packed.
         """
         rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
         kind = "auto" if self.kind == "bank" else self.kind  # a rolling window mixes: no use in stored order
@@ -165,7 +164,7 @@ class Stores:
             "depth": self.depth,
             "decode_on_gpu": self.config.device.type == "cuda",
             "threads": self.config.threads,
-            "mmap": self.config.mmap,
+            "losses": self._losses,
         }
 
 

@@ -1,49 +1,50 @@
-"""Stage 1 of the stream: records of the shards in, ragged grey cells with their ids out, batch by batch.
+"""Stage 1 of the stream: stored bytes of the shards in, ragged grey cells with their ids out, batch by batch.
 
-Order. A rank's rows are cut once from the stored order of the view, and its index files (one line per row) are written
-once, into a folder of this process that goes away with the reader. An epoch permutes the order of the shards by
-(seed, epoch) and mixes cells in a buffer of `initial_fill` behind them, which on top of pack's global seeded order
-makes an epoch random; no index is written again. So the same rank sees the same cells in every epoch, in another order.
-In the block layout the records are blocks, read in their order, and the buffer is ours.
+Order. A rank's rows are cut once from the stored order of the view. An epoch permutes the order of their shards by
+(seed, epoch) and mixes the rows in windows behind them, which on top of pack's global seeded order makes an epoch
+random. A window is read in the order of the file, while the one before it is decoded. So the same rank sees the same
+cells in every epoch, in another order, any batch of which can be computed without those before it.
 
-Cells of every encoding that DALI decodes as `fastcell.data.decode` does come from DALI's decoder. 16-bit cells, which
-need the window, and NumPy and TIFF files, whose variants DALI does not all know, are read by DALI and decoded by
-`fastcell.data.decode` in threads.
+Decoding. JPEG and PNG cells of 8 bits come from DALI's decoder. 16-bit cells, which need the window of grey levels, and
+NumPy and TIFF files, whose variants DALI does not all know, are decoded by `fastcell.data.decode` in threads; pixels of
+blocks are taken as they lie in the file.
+
+Bad cells. Stored bytes are compared with the manifest's hash in the first epoch, and again in a shard that has changed,
+before any decoder sees them: a decoder of damaged bytes may give anything, or end the process. A cell that fails goes
+to `fastcell.data.losses` with all others of its shard that do, and the first good cell of its batch takes its place.
 """
 
 from __future__ import annotations
 
-import resource
-import shutil
-import tempfile
-import weakref
+import itertools
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from fastcell.data import _dali
-from fastcell.data.blocks import read_block
-from fastcell.data.culprit import bad_cell_error
+from fastcell.data._decoder import Decoder
+from fastcell.data.background import Background
 from fastcell.data.decode import ENCODINGS, BadCell, decode
-from fastcell.data.index_files import write_index_files
+from fastcell.data.losses import OTHER_BYTES, Losses, hashes_of, wrong_bytes
 from fastcell.data.ranks import Share
+from fastcell.data.shard_files import ShardFiles, Stored
 from fastcell.data.views import View
 from fastcell.errors import DataError, invalid
 
 #: Cells that are mixed behind the shards where nothing else is asked for.
 DEFAULT_INITIAL_FILL = 8192
 
+_IN_ORDER = 2048  # cells of a window that is not mixed
+_MOST_BYTES = 1 << 28  # of a window
 _DALI_ENCODINGS = ("jpg", "png")
-_MAX_RECORD_BYTES = 1 << 16
-_OTHER_FILES = 512
-_CHANGED = "The shard is not as it was packed: pack the data again, or restore the file from a copy."
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Cells:
         depth: bits of a grey level: 8 for uint8, 16 for uint16 where 65535 is grey level 255.
         pool: one dimension, where cells of a bank lie, and
         offsets: (B,) int64, first pixel of each in it; None for cells that just pass through.
+        good: (B,) bool, False for the stand-in of a lost cell; None where all are good.
     """
 
     cell_ids: np.ndarray
@@ -69,6 +71,7 @@ class Cells:
     depth: int = 8
     pool: torch.Tensor | None = None
     offsets: np.ndarray | None = None
+    good: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.cell_ids)
@@ -85,7 +88,26 @@ class Cells:
         keep = slice(begin, end)
         pixels = [self.pixels[slot] for slot in range(begin, end)]
         addresses = None if self.addresses is None else self.addresses[keep]
-        return Cells(self.cell_ids[keep], self.heights[keep], self.widths[keep], pixels, addresses, self.depth)
+        good = None if self.good is None else self.good[keep]
+        return Cells(
+            self.cell_ids[keep], self.heights[keep], self.widths[keep], pixels, addresses, self.depth, good=good
+        )
+
+
+class Piece(NamedTuple):
+    """Cells to be decoded together.
+
+    Attributes:
+        cell_ids: (b,) int64, wanted.
+        taken: (b,) int64, place in `stored` of the cell that is taken, another one for a lost cell; -1 for a blank one.
+        good: (b,) bool, whether it is the wanted cell.
+        stored: where the bytes are.
+    """
+
+    cell_ids: np.ndarray
+    taken: np.ndarray
+    good: np.ndarray
+    stored: Stored
 
 
 class CellReader:
@@ -96,16 +118,16 @@ class CellReader:
         share: which of its rows and in how many steps (`fastcell.data.ranks`).
         shuffle: another order in every epoch; else the stored order.
         seed: of the order.
-        initial_fill: cells in the shuffle buffer; 0 takes 8,192. It never exceeds the share.
-        mmap: map the tars into memory: 5 instead of 13 us a cell, for local disks on which no tar shrinks meanwhile.
+        initial_fill: cells in a window of mixed cells; 0 takes 8,192.
         threads: of the decoder, >= 1.
         device_id: GPU that decodes, or None for the CPU.
         depth: bits of a grey level in the cells to give, 8 or 16.
-        mix: with `shuffle`: mix the cells in the buffer; else the shards alone change places.
+        mix: with `shuffle`: mix the cells in windows; else the shards alone change places.
+        losses: that lost cells are added to, shared with other readers of the data set; None for its own, which ends
+            the run at the first.
 
     Raises:
         ArgumentError: 16 bits asked of blocks, which store 8.
-        DataError: a tar is missing or is not the one that was packed.
     """
 
     def __init__(
@@ -116,285 +138,354 @@ class CellReader:
         shuffle: bool = False,
         seed: int = 0,
         initial_fill: int = 0,
-        mmap: bool = False,
         threads: int = 1,
         device_id: int | None = None,
         depth: int = 8,
         mix: bool = True,
+        losses: Losses | None = None,
     ) -> None:
-        self.manifest = view.manifest
-        self.share = share
-        self.depth = depth
-        self.shuffle, self.seed, self.mmap, self.threads, self.device_id = shuffle, seed, mmap, threads, device_id
+        self.manifest = manifest = view.manifest
+        if manifest.info.layout == "block" and depth != 8:
+            raise invalid("depth", "8 for cells in blocks, which are stored so", depth, "Pack with --layout cell")
+        self.share, self.depth = share, depth
+        self.shuffle, self.seed, self.threads, self.device_id = shuffle, seed, threads, device_id
+        self.losses = Losses(manifest, "error") if losses is None else losses
         self.rows = view.rows[share.start : share.stop]
         if len(self.rows) == 0:  # more ranks than rows: read a cell to pad with
             self.rows = view.rows[:1]
-        self.window = min(initial_fill or DEFAULT_INITIAL_FILL, len(self.rows)) if shuffle and mix else None
-        levels = self.manifest.info.window
+        self._heights, self._widths = (manifest.column(name).astype(np.int32) for name in ("height", "width"))
+        sizes = manifest.column("bytes")
+        self._raw_sizes_hold = sizes == self._heights.astype(np.int64) * self._widths
+        most = max(1, int(_MOST_BYTES // max(1.0, float(sizes[self.rows].mean()))))
+        self.window = min(initial_fill or DEFAULT_INITIAL_FILL, most) if shuffle and mix else None
+        self._at_once = self._whole_batches(min(_IN_ORDER, most))
+        levels = manifest.info.window
         self._grey_window = None if levels is None else (levels[0], levels[1])
-        self._heights = self.manifest.column("height").astype(np.int32)
-        self._widths = self.manifest.column("width").astype(np.int32)
-        folder = tempfile.mkdtemp(prefix="fastcell-index-")
-        self._cleanup = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._index(Path(folder))
-
-    def _index(self, folder: Path) -> None:
-        files = write_index_files(self.manifest, self.rows, folder)
-        self._files = [(str(file.shard_path), str(file.index_path)) for file in files]
-        self._rows_of_file = np.split(self.rows, np.cumsum([file.num for file in files])[:-1])
-        column = self.manifest.table.column("encoding")
-        self._encodings = pc.index_in(column, value_set=pa.array(ENCODINGS)).to_numpy().astype(np.int8)
-        plain = np.isin(self._encodings[self.rows], [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
-        deep = self.manifest.column("depth")[self.rows] > 8
-        self.decoded_by_dali = bool(plain.all() and not deep.any()) and self.depth == 8
-        self._record_bytes = int(min(np.quantile(self.manifest.column("bytes")[self.rows], 0.99), _MAX_RECORD_BYTES))
+        encodings = pc.index_in(manifest.table.column("encoding"), value_set=pa.array(ENCODINGS))
+        self._encodings = encodings.fill_null(-1).to_numpy().astype(np.int8)
+        self._way = self._choose_way()
+        self._hashes, self._checked = hashes_of(manifest), np.zeros(len(manifest), bool)
+        self._idle: Decoder | None = None
 
     @property
-    def num_files(self) -> int:
-        """Tars that an epoch holds open."""
-        return len(self._files)
+    def decoded_by_dali(self) -> bool:
+        """Whether the cells come from DALI's decoder."""
+        return self._way == "dali"
 
-    def close(self) -> None:
-        """Remove the index files; no epoch can be read any more."""
-        self._cleanup()
-
-    def epoch(self, epoch: int) -> Iterator[Cells]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Cells]:
         """Read one epoch: `share.steps` batches of `share.batch` cells.
 
-        The first `len(share)` cells are the share's rows, each as often as it stands there; what follows is padding.
+        The first `len(share)` cells are the share's rows, each as often as it stands there; behind them comes padding
+        by the cells drawn just before: a batch norm sees it too.
+
+        Args:
+            epoch: number.
+            first: step to begin with: the batches from there on are those of the whole epoch.
 
         Raises:
-            DataError: a cell cannot be decoded, or a shard is not as the manifest has it; shard and key are named.
+            DataError: cells are lost and `losses` does not let that pass; shard and key are named.
         """
-        pipeline = self._reading_pipeline(epoch, self.share.batch, self.decoded_by_dali, self.window)
-        seen: list[np.ndarray] = []
-        with ThreadPoolExecutor(self.threads, "fastcell-decode") as pool:
-            for _ in range(self.share.steps):
-                data, ids = self._run(pipeline, seen)
-                yield self._decoded(data, ids) if self.decoded_by_dali else self._decode(data, ids, pool)
-                seen.append(ids)
+        share = self.share
+        order = self._mixed(self.rows_in_order(epoch), epoch)
+        whole = len(order) // share.batch * share.batch
+        padding = order[:whole][::-1] if whole else order
+        order = np.concatenate([order, np.resize(padding, max(share.steps * share.batch - len(order), 0))])
+        edges = np.arange(first, share.steps + 1) * share.batch
+        yield from self._cells(order, edges, self._whole_batches(self.window or self._at_once))
 
     def rows_in_order(self, epoch: int = 0) -> np.ndarray:
-        """(n,) int64, the rows as an epoch without mixing reads them."""
-        return np.concatenate([self._rows_of_file[number] for number in self._order_of_files(epoch)])
+        """(n,) int64, the rows as an epoch without mixing reads them: shard by shard."""
+        if not self.shuffle:
+            return self.rows
+        shard = self.manifest.shard_index[self.rows]
+        starts = np.flatnonzero(np.diff(shard, prepend=-1))
+        parts = np.split(self.rows, starts[1:])
+        order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(parts))
+        return np.concatenate([parts[number] for number in order])
 
-    def in_order(self, epoch: int = 0) -> Iterator[Cells]:
-        """Read an epoch without mixing: the cells of `rows_in_order` in pieces of any size, each once, no padding."""
-        for step, cells in enumerate(self.epoch(epoch)):
-            yield cells.part(0, self.share.num_real(step))
+    def in_order(self, epoch: int = 0, first: int = 0) -> Iterator[Cells]:
+        """Read an epoch without mixing: the cells of `rows_in_order` from place `first` on, in pieces of any size, each
+        once, no padding. A blank one of its size stands in for a lost cell."""
+        order = self.rows_in_order(epoch)
+        edges = np.append(np.arange(first, len(order), self.share.batch), len(order))
+        yield from self._cells(order, edges, self._at_once, blank=True)
 
-    def _order_of_files(self, epoch: int) -> np.ndarray:
-        number = len(self._files)
-        return np.random.default_rng([self.seed, epoch, 0]).permutation(number) if self.shuffle else np.arange(number)
+    # -- order
 
-    def _reading_pipeline(self, epoch: int, batch_size: int, decode: bool, window: int | None) -> Any:
-        allow_open_files(len(self._files))
-        files = [self._files[number] for number in self._order_of_files(epoch)]
-        seeds = np.random.SeedSequence([self.seed, epoch, 1, self.share.rank]).generate_state(1)
+    def _mixed(self, order: np.ndarray, epoch: int) -> np.ndarray:
+        if self.window is None:
+            return order
+        rng = np.random.default_rng([self.seed, epoch, 1, self.share.rank])
+        order = np.roll(order, rng.integers(len(order)))  # else few shards would give the same windows again and again
+        at_once = self._whole_batches(self.window)
+        return np.concatenate(
+            [rng.permutation(order[begin : begin + at_once]) for begin in range(0, len(order), at_once)]
+        )
+
+    def _whole_batches(self, cells: int) -> int:
+        return max(cells // self.share.batch, 1) * self.share.batch
+
+    # -- from rows to cells
+
+    def _choose_way(self) -> str:
+        encodings = self._encodings[self.rows]
+        if self.manifest.info.layout == "block" and (encodings == ENCODINGS.index("raw")).all():
+            return "raw"
+        plain = np.isin(encodings, [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
+        deep = self.manifest.column("depth")[self.rows] > 8
+        return "dali" if plain.all() and not deep.any() and self.depth == 8 else "threads"
+
+    def _cells(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool = False) -> Iterator[Cells]:
+        pieces = self._pieces(order, edges, at_once, blank)
+        if self._way == "raw":
+            yield from map(self._as_stored, pieces)
+        elif self._way == "dali":
+            yield from self._by_dali(pieces, blank)
+        else:
+            with ThreadPoolExecutor(self.threads, "fastcell-decode") as pool:
+                for piece in pieces:
+                    yield self._by_threads(piece, pool, blank)
+
+    def _pieces(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool) -> Iterator[Piece]:
+        """The cells between the edges, in windows that a thread reads ahead."""
+        step = max(1, at_once // self.share.batch)
+        windows = [edges[begin : begin + step + 1] for begin in range(0, len(edges) - 1, step)]
+        needed = (np.unique(order[window[0] : window[-1]]) for window in windows)
+        files = ShardFiles(self.manifest)
+        reading = Background(lambda: (self._read(files, cell_ids) for cell_ids in needed), 2)
         try:
-            return _dali.reading_pipeline(
-                files,
-                batch_size=batch_size,
-                threads=self.threads,
-                device_id=self.device_id if decode else None,
-                decode=decode,
-                window=window,
-                seed=int(seeds[0] >> 1),
-                mmap=self.mmap,
-                record_bytes=self._record_bytes,
-            )
-        except RuntimeError as error:
-            raise bad_cell_error(self.manifest, self.rows, error, False, None) from None
+            for window, stored in zip(windows, reading, strict=True):
+                for begin, end in itertools.pairwise(window):
+                    yield self._piece(order[begin:end], stored, blank)
+        finally:
+            reading.close()
+            files.close()
 
-    def _run(self, pipeline: Any, seen: list[np.ndarray]) -> tuple[Any, np.ndarray]:
-        """One run of the pipeline; a failure is turned into the error that names the cell."""
+    def _piece(self, cell_ids: np.ndarray, stored: Stored, blank: bool) -> Piece:
+        taken = np.searchsorted(stored.cell_ids, cell_ids)
+        good = ~self.losses.is_lost[cell_ids]
+        if not good.all():
+            taken = taken.copy()
+            taken[~good] = taken[np.argmax(good)] if good.any() and not blank else -1
+        return Piece(cell_ids, taken, good, stored)
+
+    def _read(self, files: ShardFiles, cell_ids: np.ndarray) -> Stored:
+        """Runs in the reading thread."""
+        shards = np.unique(self.manifest.shard_index[cell_ids])
+        for number in files.changed(shards):
+            self._checked[self.manifest.shard_index == number] = False
+        stored = files.read(cell_ids[~self.losses.is_lost[cell_ids]])
+        found = self._verify(stored)
+        if found:
+            self.losses.add(found | self._verify_shards(files, list(found)))
+        return stored
+
+    def _verify(self, stored: Stored) -> dict[int, str]:
+        """Reasons of cells that could not be read or are not what the manifest says."""
+        reasons = dict(stored.reasons)
+        todo = ~self._checked[stored.cell_ids]
+        if reasons:
+            todo &= ~np.isin(stored.cell_ids, list(reasons))
+        places = np.flatnonzero(todo)
+        if len(places):
+            wrong = wrong_bytes(self._hashes, stored, places)
+            reasons.update(dict.fromkeys(stored.cell_ids[places[wrong]].tolist(), OTHER_BYTES))
+            if self._way == "raw":
+                odd = stored.cell_ids[places[~wrong & ~self._raw_sizes_hold[stored.cell_ids[places]]]]
+                reasons.update(dict.fromkeys(odd.tolist(), "stored bytes do not fit the sides in the manifest"))
+            self._checked[stored.cell_ids[places[~wrong]]] = True
+        return reasons
+
+    def _verify_shards(self, files: ShardFiles, cell_ids: list[int]) -> dict[int, str]:
+        """Look at all cells of the shards that these lost ones are in, whoever reads them."""
+        reasons: dict[int, str] = {}
+        of_shard = self.manifest.shard_index
+        for number in np.unique(of_shard[cell_ids]).tolist():
+            rows = np.flatnonzero((of_shard == number) & ~self.losses.is_lost)
+            self._checked[rows] = False
+            for begin in range(0, len(rows), self._at_once):
+                reasons |= self._verify(files.read(rows[begin : begin + self._at_once]))
+        return reasons
+
+    # -- ways of decoding
+
+    def _as_stored(self, piece: Piece) -> Cells:
+        ids, heights, widths = self._identity(piece)
+        starts = np.where(piece.taken < 0, 0, piece.stored.starts[piece.taken])
+        buffer = piece.stored.buffer
+        addresses = buffer.ctypes.data + starts
+        pixels: list[Any] | _StoredPixels = _StoredPixels(buffer, starts, heights, widths)
+        blanks = np.flatnonzero(piece.taken < 0)
+        if len(blanks):
+            pixels = list(pixels)
+            for slot in blanks.tolist():
+                pixels[slot] = _blank(int(heights[slot]), int(widths[slot]), 8)
+                addresses[slot] = pixels[slot].ctypes.data
+        return Cells(ids, heights, widths, pixels, addresses, good=_unless_all(piece.good))
+
+    def _by_dali(self, pieces: Iterator[Piece], blank: bool) -> Iterator[Cells]:
+        decoder, self._idle = self._idle or Decoder(self.share.batch, self.threads, self.device_id), None
+        waiting: deque[Piece] = deque()
         try:
-            data, digits = pipeline.run()
-            return data, _dali.record_numbers(digits)
-        except RuntimeError as error:
-            unseen = self.rows[~np.isin(self.rows, np.concatenate(seen))] if seen else self.rows
-            raise bad_cell_error(self.manifest, unseen, error, self.decoded_by_dali, self.device_id) from None
+            for piece in pieces:
+                self._feed(decoder, piece)
+                waiting.append(piece)
+                if len(waiting) == 2:
+                    yield self._take(decoder, waiting, blank)
+            while waiting:
+                yield self._take(decoder, waiting, blank)
+        finally:
+            decoder.forget()
+            self._idle = decoder
 
-    def _decoded(self, pixels: Any, ids: np.ndarray) -> Cells:
-        heights, widths = _dali.sides(pixels)
-        self._check_sides(ids, heights, widths)
-        addresses = _dali.pixel_addresses(pixels) if self.device_id is None else None
-        return Cells(ids, heights, widths, pixels, addresses)
+    def _feed(self, decoder: Decoder, piece: Piece) -> None:
+        heights, widths = self._heights, self._widths
+        decoder.feed(
+            [
+                piece.stored.bytes_of(place) if place >= 0 else _blank_png(int(heights[cell]), int(widths[cell]))
+                for place, cell in zip(piece.taken.tolist(), piece.cell_ids.tolist(), strict=True)
+            ]
+        )
 
-    def _decode(self, stored: Any, ids: np.ndarray, pool: ThreadPoolExecutor) -> Cells:
-        def work(part: np.ndarray) -> list[np.ndarray]:
-            return [self._decode_one(stored[slot], ids[slot]) for slot in part]
+    def _take(self, decoder: Decoder, waiting: deque[Piece], blank: bool) -> Cells:
+        """The cells of the first piece that waits, which leaves; bad ones among them have been replaced."""
+        while True:
+            try:
+                pixels = decoder.take()
+                sides = _dali.sides(pixels)
+                found = self._of_other_sides(waiting[0], *sides)
+            except RuntimeError as error:
+                found = self._undecodable(waiting, error)
+            if not found:
+                piece = waiting.popleft()
+                addresses = _dali.pixel_addresses(pixels) if self.device_id is None else None
+                return Cells(self._identity(piece)[0], *sides, pixels, addresses, good=_unless_all(piece.good))
+            self.losses.add(found)
+            decoder.forget()
+            for _ in range(len(waiting)):
+                piece = waiting.popleft()
+                waiting.append(self._piece(piece.cell_ids, piece.stored, blank))
+                self._feed(decoder, waiting[-1])
 
-        parts = np.array_split(np.arange(len(ids)), self.threads)
-        arrays = [pixels for done in pool.map(work, parts) for pixels in done]
-        heights, widths = (np.array([pixels.shape[axis] for pixels in arrays], np.int32) for axis in (0, 1))
-        self._check_sides(ids, heights, widths)
+    def _by_threads(self, piece: Piece, pool: ThreadPoolExecutor, blank: bool) -> Cells:
+        while True:
+            places = np.unique(piece.taken[piece.taken >= 0])
+            parts = np.array_split(places, self.threads)
+            done = pool.map(self._decode, [piece.stored] * len(parts), parts)
+            results = list(itertools.chain.from_iterable(done))
+            found = {cell_id: what for cell_id, what in results if isinstance(what, str)}
+            if not found:
+                break
+            self.losses.add(found)
+            piece = self._piece(piece.cell_ids, piece.stored, blank)
+        ids, heights, widths = self._identity(piece)
+        decoded = dict(zip(places.tolist(), (pixels for _, pixels in results), strict=True))
+        arrays: list[Any] = [
+            decoded[place] if place >= 0 else _blank(int(height), int(width), self.depth)
+            for place, height, width in zip(piece.taken.tolist(), heights, widths, strict=True)
+        ]
         addresses = np.array([pixels.ctypes.data for pixels in arrays], np.int64)
-        return Cells(ids, heights, widths, arrays, addresses, self.depth)
+        return Cells(ids, heights, widths, arrays, addresses, self.depth, good=_unless_all(piece.good))
 
-    def _decode_one(self, stored: Any, cell_id: int) -> np.ndarray:
-        try:
-            encoding = ENCODINGS[self._encodings[cell_id]]
-            return decode(np.asarray(stored).tobytes(), encoding, self._grey_window, self.depth).pixels[:, :, None]
-        except BadCell as bad:
-            raise bad_cell_error(self.manifest, np.array([cell_id]), bad, False, None) from None
+    def _decode(self, stored: Stored, places: np.ndarray) -> list[tuple[int, Any]]:
+        """Id, and pixels (H, W, 1) or the reason why there are none, of some cells."""
+        results: list[tuple[int, Any]] = []
+        for place in places.tolist():
+            cell_id = int(stored.cell_ids[place])
+            try:
+                data, encoding = stored.bytes_of(place).tobytes(), ENCODINGS[self._encodings[cell_id]]
+                pixels = decode(data, encoding, self._grey_window, self.depth).pixels
+                sides = int(self._heights[cell_id]), int(self._widths[cell_id])
+                results.append((cell_id, pixels[:, :, None] if pixels.shape == sides else _other_sides(*pixels.shape)))
+            except BadCell as bad:
+                results.append((cell_id, f"cannot be decoded any more: {bad.reason}"))
+        return results
 
-    def _check_sides(self, ids: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> None:
+    def _identity(self, piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, heights and widths of the cells that are taken."""
+        ids = piece.cell_ids
+        if not piece.good.all():
+            ids = np.where(piece.taken < 0, ids, piece.stored.cell_ids[piece.taken])
+        return ids, self._heights[ids], self._widths[ids]
+
+    # -- what DALI cannot decode
+
+    def _of_other_sides(self, piece: Piece, heights: np.ndarray, widths: np.ndarray) -> dict[int, str]:
         """An address without the manifest's size behind it is one that must not be read."""
-        wrong = (heights != self._heights[ids]) | (widths != self._widths[ids])
-        if wrong.any():
-            slot = int(np.argmax(wrong))
-            row = self.manifest.table.slice(int(ids[slot]), 1).to_pylist()[0]
+        ids, wanted_heights, wanted_widths = self._identity(piece)
+        wrong = np.flatnonzero((heights != wanted_heights) | (widths != wanted_widths))
+        return {int(ids[slot]): _other_sides(int(heights[slot]), int(widths[slot])) for slot in wrong.tolist()}
+
+    def _undecodable(self, waiting: Sequence[Piece], error: Exception) -> dict[int, str]:
+        """The cells that stopped DALI, whose message does not always name them.
+
+        Raises:
+            DataError: there is none.
+        """
+        found: dict[int, str] = {}
+        alone = Decoder(1, 1, self.device_id)
+        for piece in waiting:
+            places = np.unique(piece.taken[piece.taken >= 0])
+            wrong = wrong_bytes(self._hashes, piece.stored, places)
+            found |= dict.fromkeys(piece.stored.cell_ids[places[wrong]].tolist(), OTHER_BYTES)
+            right = places[~wrong]
+            results = self._decode(piece.stored, right)
+            found |= {cell_id: what for cell_id, what in results if isinstance(what, str)}
+            for place, (cell_id, what) in zip(right.tolist(), results, strict=True):
+                if not isinstance(what, str) and not _decodes(alone, piece.stored.bytes_of(place)):
+                    found[cell_id] = "DALI cannot decode it; saved as PNG it could"
+        if not found:
             raise DataError(
-                f"is {heights[slot]} x {widths[slot]} pixels, the manifest says {row['height']} x {row['width']}. "
-                + _CHANGED,
-                row["shard"],
-                row["key"],
-            )
+                f"reading {self.manifest.path} failed, though every cell is as it was packed: {_first_line(error)}. "
+                "Look at the machine (memory, disk); `fastcell doctor` prints what is installed."
+            ) from None
+        return found | self._verify_shards(ShardFiles(self.manifest), list(found))
 
 
-class BlockReader(CellReader):
-    """The same for the block layout: DALI reads blocks, a window of ours mixes the cells of several."""
+class _StoredPixels(Sequence[np.ndarray]):
+    """Raw cells inside of what was read, cut out when asked for."""
 
-    def _index(self, folder: Path) -> None:
-        if self.depth != 8:
-            raise invalid("depth", "8 for cells in blocks, which are stored so", self.depth, "Pack with --layout cell")
-        blocks = self.manifest.blocks()
-        self._first = blocks.column("first_cell").to_numpy()
-        self._num_cells = blocks.column("num_cells").to_numpy()
-        numbers = np.searchsorted(self._first, np.unique(self.rows), side="right") - 1
-        self._blocks = np.unique(numbers)
-        files = write_index_files(self.manifest, self._blocks, folder)
-        self._files = [(str(file.shard_path), str(file.index_path)) for file in files]
-        edges = np.searchsorted(self.rows, self._first[self._blocks])[np.cumsum([file.num for file in files])[:-1]]
-        self._rows_of_file = np.split(self.rows, edges)
-        self.decoded_by_dali = False
-        self._record_bytes = int(min(blocks.column("bytes").to_numpy()[self._blocks].max(), 1 << 24))
-
-    def epoch(self, epoch: int) -> Iterator[Cells]:
-        pipeline = self._reading_pipeline(epoch, 1, False, None)
-        rng = np.random.default_rng([self.seed, epoch, 2, self.share.rank]) if self.window is not None else None
-        seen: list[np.ndarray] = []
-        batch, pool, left = self.share.batch, _Window(rng), len(self._blocks)
-        last: Cells | None = None
-        for _ in range(self.share.steps):
-            while left and len(pool) < max(self.window or 0, batch):
-                data, numbers = self._run(pipeline, seen)
-                pool.add(*self._read_block(np.asarray(data[0]), int(numbers[0])))
-                left -= 1
-            last = pool.draw(min(batch, len(pool)), batch, last)
-            yield last
-            seen.append(last.cell_ids)
-
-    def in_order(self, epoch: int = 0) -> Iterator[Cells]:
-        pipeline = self._reading_pipeline(epoch, 1, False, None)
-        seen: list[np.ndarray] = []
-        for _ in range(len(self._blocks)):
-            data, numbers = self._run(pipeline, seen)
-            payload, ids, addresses, heights, widths = self._read_block(np.asarray(data[0]), int(numbers[0]))
-            table = np.stack([ids, addresses, heights, widths, np.zeros_like(ids)])
-            yield Cells(ids, heights, widths, _BlockPixels(table, {0: payload}), addresses)
-            seen.append(ids)
-
-    def _read_block(self, payload: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
-        """Payload, then id, address, height and width of the wanted cells of one block."""
-        first = int(self._first[number])
-        try:
-            cells = read_block(payload)
-            if len(cells.heights) != self._num_cells[number]:
-                raise DataError(
-                    f"block {number} holds {len(cells.heights)} cells, not {self._num_cells[number]}. {_CHANGED}"
-                )
-        except DataError as error:
-            raise DataError(str(error), self.manifest.column("shard")[first]) from None
-        begin, end = np.searchsorted(self.rows, (first, first + len(cells.heights)))
-        local = self.rows[begin:end] - first
-        ids, heights, widths = self.rows[begin:end], cells.heights[local], cells.widths[local]
-        self._check_sides(ids, heights, widths)
-        return payload, ids, cells.offsets[local] + cells.pixels.ctypes.data, heights, widths
-
-
-class _Window:
-    """Cells of several blocks, waiting to be drawn: at random, or first in first out without `rng`."""
-
-    def __init__(self, rng: np.random.Generator | None) -> None:
-        self._rng = rng
-        self._payloads: dict[int, np.ndarray] = {}
-        self._added = 0
-        # id, address, height, width, number of the payload
-        self._table = np.empty((5, 0), np.int64)
+    def __init__(self, buffer: np.ndarray, starts: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> None:
+        self._buffer, self._starts, self._heights, self._widths = buffer, starts, heights, widths
 
     def __len__(self) -> int:
-        return self._table.shape[1]
-
-    def add(
-        self, payload: np.ndarray, ids: np.ndarray, addresses: np.ndarray, heights: np.ndarray, widths: np.ndarray
-    ) -> None:
-        serial = np.full(len(ids), self._added)
-        self._payloads[self._added] = payload
-        self._added += 1
-        self._table = np.concatenate([self._table, np.stack([ids, addresses, heights, widths, serial])], axis=1)
-
-    def draw(self, count: int, size: int, filler: Cells | None) -> Cells:
-        """Take `count` cells out and fill up to `size` with those of the batch before, which a batch norm sees too."""
-        if count == 0:
-            assert filler is not None
-            return filler
-        chosen = np.arange(count) if self._rng is None else self._rng.choice(len(self), count, replace=False)
-        drawn = self._table[:, chosen]
-        payloads = {serial: self._payloads[serial] for serial in np.unique(drawn[4]).tolist()}
-        if count < size and filler is not None:
-            drawn = np.concatenate([drawn, filler.pixels.table[:, : size - count]], axis=1)
-            payloads |= filler.pixels.payloads
-        drawn = drawn[:, np.resize(np.arange(drawn.shape[1]), size)]
-        self._table = np.delete(self._table, chosen, axis=1)
-        pixels = _BlockPixels(drawn, payloads)
-        waiting = set(np.unique(self._table[4]).tolist())
-        self._payloads = {serial: payload for serial, payload in self._payloads.items() if serial in waiting}
-        ids, addresses = drawn[0], drawn[1]
-        return Cells(ids, drawn[2].astype(np.int32), drawn[3].astype(np.int32), pixels, addresses)
-
-
-class _BlockPixels(Sequence[np.ndarray]):
-    """Cells inside of the blocks that hold them, cut out when asked for."""
-
-    def __init__(self, table: np.ndarray, payloads: dict[int, np.ndarray]) -> None:
-        self.table, self.payloads = table, payloads
-
-    def __len__(self) -> int:
-        return self.table.shape[1]
+        return len(self._starts)
 
     def __getitem__(self, slot: Any) -> Any:
-        _, address, height, width, serial = self.table[:, slot].tolist()
-        payload = self.payloads[serial]
-        begin = address - payload.ctypes.data
-        return payload[begin : begin + height * width].reshape(height, width, 1)
+        if slot >= len(self):
+            raise IndexError(slot)
+        begin, height, width = (int(column[slot]) for column in (self._starts, self._heights, self._widths))
+        return self._buffer[begin : begin + height * width].reshape(height, width, 1)
 
 
-def allow_open_files(num_shards: int) -> None:
-    """Raise the process's limit of open files where that many shards need it: DALI holds them all open.
-
-    Args:
-        num_shards: read at once; twice that is asked for, since validation runs in the middle of training.
-
-    Raises:
-        ArgumentError: the system's hard limit is too low.
-    """
-    wanted = 2 * num_shards + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise invalid(
-            "the limit of open files",
-            f"{wanted} for {num_shards} shards",
-            hard,
-            f"Raise it with `ulimit -n {wanted}`, or pack the data into fewer shards",
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+def _blank(height: int, width: int, depth: int) -> np.ndarray:
+    """(H, W, 1) of one grey level, not black: its mean divides."""
+    return np.full((height, width, 1), 128 if depth == 8 else 128 * 257, np.uint8 if depth == 8 else np.uint16)
 
 
-def open_reader(view: View, share: Share, **options: Any) -> CellReader:
-    """The reader that the layout of the data set needs; arguments as for `CellReader`."""
-    kind = BlockReader if view.manifest.info.layout == "block" else CellReader
-    return kind(view, share, **options)
+def _blank_png(height: int, width: int) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imencode(".png", _blank(height, width, 8))[1]).reshape(-1)
+
+
+def _unless_all(good: np.ndarray) -> np.ndarray | None:
+    return None if good.all() else good
+
+
+def _other_sides(height: int, width: int) -> str:
+    return f"is {height} x {width} pixels, which the manifest does not say"
+
+
+def _decodes(decoder: Decoder, image: np.ndarray) -> bool:
+    try:
+        decoder.feed([image])
+        decoder.take()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    """The line of DALI's message that says most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "rror" in line and not line.startswith(("Error in", "Error when", "Current"))]
+    return (telling or lines or [type(error).__name__])[0][:300].rstrip(".")

@@ -13,7 +13,6 @@ import webdataset
 
 from fastcell.data.decode import decode
 from fastcell.data.foreign import find_tars
-from fastcell.data.index_files import write_index_files
 from fastcell.data.indexing import index, main
 from fastcell.data.manifest import DatasetInfo, Manifest, read_info
 from fastcell.data.records import Record
@@ -61,8 +60,6 @@ def test_tars_of_the_webdataset_library(tmp_path):
     assert {tuple(row.values()) for row in manifest.table.select(["height", "width", "depth"]).to_pylist()} == {
         (20, 30, 8)
     }
-    files = write_index_files(manifest, np.arange(12), tmp_path / "index")
-    assert [file.num for file in files] == [6, 6]
 
 
 def test_it_measures_as_pack_does(tmp_path):

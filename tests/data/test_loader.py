@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from fastcell.data.batch import Batch
-from fastcell.data.loader import CellLoader, LoaderConfig
+from fastcell.data.loader import BatchLoader, CellLoader, LoaderConfig
 from fastcell.data.manifest import Manifest
+from fastcell.data.module import CellDataModule
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share, training_share
 from fastcell.data.views import ViewConfig, select
@@ -80,12 +81,13 @@ def test_set_epoch_changes_the_order_and_iterating_again_does_not(make_dataset: 
     assert not torch.equal(orders[0], torch.cat([batch.cell_ids for batch in loader]))
 
 
-def test_the_trainer_tells_the_epoch(make_dataset: Make) -> None:
-    manifest, epoch = make_dataset(100), 3
-    told = training_loader(manifest, current_epoch=lambda: epoch)
-    set_to = training_loader(manifest)
+def test_the_trainer_tells_where_to_begin(make_dataset: Make) -> None:
+    manifest = make_dataset(100)
+    told = training_loader(manifest, where=lambda: (3, 1), augmentation=Augmentation())
+    set_to = training_loader(manifest, augmentation=Augmentation())
     set_to.set_epoch(3)
-    assert torch.equal(next(iter(told)).cell_ids, next(iter(set_to)).cell_ids)
+    for one, other in zip(told, list(set_to)[1:], strict=True):
+        assert all(torch.equal(*columns) for columns in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3])
@@ -127,6 +129,53 @@ def test_a_bad_cell_reaches_the_user_by_name(make_dataset: Make) -> None:
         file.write(bytes(row["bytes"]))
     with pytest.raises(DataError, match="shard 'shard-000000.tar', cell 'cell-00011.png'"):
         list(loader)
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+@pytest.mark.parametrize("transform", ["fused", "dali"])
+@pytest.mark.parametrize("store", ["stream", "bank", "window"])
+def test_lost_cells_have_weight_0_and_nobody_else_moves(
+    make_dataset: Make, layout: str, transform: str, store: str
+) -> None:
+    """In every store: the same batches as of whole data, but for the lost cells, in two epochs."""
+    manifest = make_dataset(200, layout=layout)
+    gib = {"stream": 0.0, "bank": 1.0, "window": 1500 / 2**30}[store]
+    batches = []
+    for damaged in (False, True):
+        if damaged:
+            for cell_id in (5, 64, 117):
+                row = manifest.table.slice(cell_id, 1).to_pylist()[0]
+                with open(manifest.path / row["shard"], "r+b") as file:
+                    file.seek(row["offset"])
+                    file.write(bytes(row["bytes"]))
+        module = CellDataModule(
+            str(manifest.path),
+            batch_size=8,
+            image_size=16,
+            store="stream" if store == "stream" else "bank",
+            bank_gib=gib,
+            transform=transform,
+            augmentation=Augmentation(noise_std=0.0, blur_sigma=0.0),
+            initial_fill=32,
+            seed=3,
+        )
+        module.setup("fit")
+        loader = module.train_dataloader()
+        assert isinstance(loader, BatchLoader)
+        for epoch in range(2):
+            loader.set_epoch(epoch)
+            batches.append(list(loader))
+    assert sorted(module.losses.reasons) == [5, 64, 117]
+    for whole, rest in zip(batches[0] + batches[1], batches[2] + batches[3], strict=True):
+        lost = torch.isin(whole.cell_ids, torch.tensor([5, 64, 117]))
+        assert torch.equal(rest.weight, whole.weight * ~lost)
+        assert torch.isfinite(rest.images).all()
+        for column in range(3):
+            assert torch.equal(rest[column][~lost], whole[column][~lost])
+        assert (rest.cell_ids[lost] == rest.cell_ids[~lost][0]).all()
+    for epoch in (batches[2], batches[3]):
+        counted = torch.cat([batch.cell_ids[batch.weight > 0] for batch in epoch])
+        assert sorted(counted.tolist()) == sorted(set(range(120)) - {5, 64, 117})
 
 
 def num_native_threads() -> int:

@@ -11,7 +11,7 @@ import torch
 from fastcell.data.manifest import Manifest
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share
-from fastcell.data.stream import Cells, open_reader
+from fastcell.data.stream import CellReader, Cells
 from fastcell.data.transforms import (
     DaliTransform,
     FusedGpuTransform,
@@ -33,7 +33,7 @@ BATCH, SIZE = 24, 32
 
 
 def read(manifest: Manifest) -> Cells:
-    return next(open_reader(select(manifest, ViewConfig()), evaluation_share(len(manifest), BATCH)).epoch(0))
+    return next(CellReader(select(manifest, ViewConfig()), evaluation_share(len(manifest), BATCH)).epoch(0))
 
 
 def both(
