@@ -34,6 +34,7 @@ _LIBRARIES = (
 
 # What Lightning, torch and DALI remark on runs that are as they should be.
 _REMARKS = (
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # the loaders begin at the very batch
     r".*does not have many workers which may be a bottleneck",  # DALI has its own threads
     r".*Your `?IterableDataset`? has `?__len__`? defined",
     r".*Checkpoint directory .* exists and is not empty",

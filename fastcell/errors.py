@@ -43,6 +43,19 @@ class StrictError(FastcellError):
     exit_code = 3
 
 
+class StoppedError(FastcellError):
+    """A run was asked to stop by a signal, did so in good order, and can go on.
+
+    Args:
+        message: how it goes on.
+        number: of the signal; the process ends with 128 more, as shells say it.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
 def invalid(name: str, rule: str, got: object, way_out: str) -> ArgumentError:
     """Build the error for an argument that breaks its rule.
 

@@ -26,6 +26,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from fastcell.data.manifest import replace_file
+from fastcell.models.checkpoint import read_checkpoint
 
 COLUMNS = ("step", "epoch", "learning_rate", "train_loss", "train_accuracy")
 
@@ -65,12 +66,30 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> No
 
 
 class CurveLogger(Logger):
-    """Keeps what a run logs, one row per step, and writes it as metrics.csv; empty where nothing was logged."""
+    """Keeps what a run logs, one row per step, and writes it as metrics.csv; empty where nothing was logged.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the run folder.
+        point: checkpoint that the run goes on from; rows of later steps are forgotten.
+    """
+
+    def __init__(self, folder: Path, point: str | None = None) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
         self.rows: dict[int, dict[str, float]] = {}
+        if point is not None and Path(point).parent == folder:
+            self._load(int(read_checkpoint(point)["global_step"]))
+
+    def _load(self, last_step: int) -> None:
+        if not self.path.exists():
+            return
+        with open(self.path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                step = int(row.pop("step"))
+                if step <= last_step:
+                    self.rows[step] = {
+                        name: int(value) if name == "epoch" else float(value) for name, value in row.items() if value
+                    }
 
     @property
     def name(self) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
+import json
 import logging
 import os
 import shutil
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +18,19 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from fastcell import doctor, environment
 from fastcell.data.module import CellDataModule
 from fastcell.data.preprocessing import Preprocessing
-from fastcell.errors import ArgumentError, invalid
+from fastcell.errors import ArgumentError, StoppedError, invalid
 from fastcell.evaluation import evaluate, has_part, predict, train
 from fastcell.models.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
 from fastcell.models.classifier import CellClassifier
 from fastcell.predict import check_output
 from fastcell.progress import CellBar, EpochLines, Throughput
+from fastcell.resume import RankWatch, ResumePoints, check_run, held, latest_point, remove_points
 from fastcell.run_folder import CurveLogger, create_run_folder, write_json, write_text
 
 COMMANDS = {
@@ -100,7 +104,12 @@ class FastcellCLI(LightningCLI):
         self.command = command
         parser_kwargs: dict[str, Any] = {"prog": f"fastcell {command}", "description": COMMANDS[command]}
         if command == "fit":
-            parser_kwargs["default_config_files"] = [str(preset_path(_preset_name(arguments)))]
+            folder = _value_of("--resume", arguments)
+            if folder is not None:
+                check_run(Path(folder))
+                arguments = ["--config", str(Path(folder) / "config.yaml"), *arguments]
+            preset = _value_of("--preset", arguments) or PRESETS[0]
+            parser_kwargs["default_config_files"] = [str(preset_path(preset))]
         super().__init__(
             CellClassifier,
             CellDataModule,
@@ -126,7 +135,18 @@ class FastcellCLI(LightningCLI):
         if self.command == "fit":
             parser.add_argument("--preset", type=Literal[PRESETS], default=PRESETS[0], help="packaged settings")
             parser.add_argument("--runs", type=str, default="runs", help="folder that gets the run folder")
-            parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint of a run to go on from")
+            parser.add_argument(
+                "--resume", type=str | None, default=None, help="folder of a run that was stopped: go on in it"
+            )
+            parser.add_argument(
+                "--ckpt_path", type=str | None, default=None, help="checkpoint to go on from, in a new run folder"
+            )
+            parser.add_argument(
+                "--checkpoint_every_steps", type=int | None, default=None, help="steps between points to go on from"
+            )
+            parser.add_argument(
+                "--checkpoint_every_minutes", type=float | None, default=5.0, help="likewise in minutes (null: none)"
+            )
             parser.add_argument(
                 "--select",
                 type=Literal["best", "last"],
@@ -151,7 +171,7 @@ class FastcellCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds data, model and trainer; what can be wrong is looked at before anything takes time."""
         if self.command == "fit":
-            if self.config.ckpt_path is not None:
+            if self.config.ckpt_path is not None and self.config.resume is None:
                 read_checkpoint(self.config.ckpt_path)
             try:
                 super().instantiate_classes()
@@ -171,7 +191,7 @@ class FastcellCLI(LightningCLI):
         settings = self.config.trainer
         _fill_in(settings)
         self.throughput = Throughput()
-        callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput]
+        callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, RankWatch()]
         if settings.enable_progress_bar is not False and not _is_terminal():
             settings.enable_progress_bar = False
             callbacks.append(EpochLines(self.throughput))
@@ -180,14 +200,20 @@ class FastcellCLI(LightningCLI):
         names = ("accelerator", "precision", "deterministic", "enable_progress_bar")
         kwargs = {**{name: settings[name] for name in names}, **kwargs}
         self.folder: Path | None = None
+        self.points: ResumePoints | None = None
+        self.ckpt_path = self.config.ckpt_path
         if self.command != "fit" or settings.fast_dev_run:
             kwargs.update(logger=False, enable_checkpointing=False)
         else:
+            if self.config.resume is not None:
+                self.ckpt_path = self._point_to_go_on_from(Path(self.config.resume))
             if _is_rank_zero():
-                self.folder = self._make_run_folder()
+                self.folder = Path(self.config.resume) if self.config.resume is not None else self._make_run_folder()
             if settings.logger in (None, True):
-                kwargs["logger"] = CurveLogger(self.folder) if self.folder is not None else False
-            callbacks.append(self._checkpointing())
+                kwargs["logger"] = CurveLogger(self.folder, self.ckpt_path) if self.folder is not None else False
+            every = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
+            self.points = ResumePoints(self.folder, *every)
+            callbacks += [self._checkpointing(), self.points]
         plugins = self.config_init.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
@@ -196,21 +222,58 @@ class FastcellCLI(LightningCLI):
         """Runs the command. A run that fails before its first checkpoint leaves no folder."""
         try:
             if self.command == "fit":
-                parts = (self.trainer, self.model, self.datamodule, self.throughput, self.folder)
-                train(*parts, self.config.ckpt_path, self.config.select)
+                with held(self.folder) if self.folder is not None else nullcontext():
+                    parts = (self.trainer, self.model, self.datamodule, self.throughput, self.folder)
+                    train(*parts, self.ckpt_path, self.config.select)
+                if self.folder is not None:
+                    remove_points(self.folder)
             elif self.command == "predict":
                 assert self.out is not None  # required
                 predict(self.trainer, self.model, self.datamodule, self.throughput, self.out)
             else:
                 part = "valid" if self.command == "validate" else "test"
                 evaluate(self.trainer, self.model, self.datamodule, self.throughput, part, self.out)
+        except SIGTERMException:
+            number = self.points.stopped_by if self.points is not None else None
+            raise self._stopped(number or signal.SIGTERM) from None
         except SystemExit:
             if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
                 raise KeyboardInterrupt from None
             raise
         finally:
-            if self.folder is not None and not any(self.folder.glob("*.ckpt")):
+            if self.folder is not None and self.config.resume is None and not any(self.folder.glob("*.ckpt")):
                 shutil.rmtree(self.folder)
+
+    def _stopped(self, number: int) -> StoppedError:
+        name = signal.Signals(number).name
+        if self.folder is None or not any(self.folder.glob("*.ckpt")):
+            return StoppedError(f"stopped by {name}.", number)
+        step = self.trainer.global_step
+        return StoppedError(
+            f"stopped by {name} after step {step:,}. Go on with `fastcell fit --resume {self.folder}`.", number
+        )
+
+    def _point_to_go_on_from(self, folder: Path) -> str | None:
+        point, torn = latest_point(folder)
+        if _is_rank_zero():
+            for path in torn:
+                print(f"{path} is torn and left aside")
+            where = "its beginning: no step was saved" if point is None else str(point)
+            print(f"going on from {where}", flush=True)
+            self._check_threads(folder)
+        return None if point is None else str(point)
+
+    def _check_threads(self, folder: Path) -> None:
+        """The sums of several threads are rounded in another order."""
+        try:
+            before = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("torch_threads")
+        except (OSError, ValueError):
+            return
+        if before != torch.get_num_threads():
+            print(
+                f"this run began with {before} threads and goes on with {torch.get_num_threads()}: the weights will be "
+                f"equal but for rounding. OMP_NUM_THREADS={before} repeats them bit by bit."
+            )
 
     def _make_run_folder(self) -> Path:
         folder = create_run_folder(Path(self.config.runs), self.config.preset)
@@ -258,8 +321,9 @@ def _is_terminal() -> bool:
     return sys.stderr.isatty() and sys.stdout.isatty()
 
 
-def _preset_name(arguments: list[str]) -> str:
-    """The value of --preset among the arguments: it is needed before they can be parsed."""
+def _value_of(name: str, arguments: list[str]) -> str | None:
+    """The value of an option among the arguments that is needed before they can be parsed."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", default=PRESETS[0])
-    return str(parser.parse_known_args(arguments)[0].preset)
+    parser.add_argument(name, dest="value")
+    value = parser.parse_known_args(arguments)[0].value
+    return None if value is None else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from fastcell.data.bank_order import StoredOrder
 from fastcell.data.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader, LoaderConfig
-from fastcell.data.losses import ON_BAD_CELL, Losses
+from fastcell.data.losses import ON_BAD_CELL, Losses, hashes_of
 from fastcell.data.manifest import Manifest, read_info
-from fastcell.data.placement import STORES
+from fastcell.data.placement import STORES, Before
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share, training_share
 from fastcell.data.stores import Store, Stores
@@ -141,9 +142,13 @@ class CellDataModule(pl.LightningDataModule):
         )
         if depth == 16 and window is None:
             raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
+        if isinstance(subsample, float) and subsample > 1 and subsample.is_integer():
+            subsample = int(subsample)  # as the command line reads a number
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
         self._manifest: Manifest | None = None
         self._losses: Losses | None = None
+        self._before: Before | None = None
+        self._cells_hash: str | None = None
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
         self._opened: dict[str, Store] = {}
@@ -244,6 +249,42 @@ class CellDataModule(pl.LightningDataModule):
                 return None
             raise
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the batches of training depend on, for a run that goes on with them."""
+        if "train" not in self._opened:
+            return {}
+        placement = self._opened["train"].placement
+        before = Before(placement.store, placement.num_parts, placement.pool_bytes, self._rank()[1])
+        return {**before._asdict(), **self._fingerprint()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Give the batches of the run that `state_dict` is of.
+
+        Raises:
+            ArgumentError: data, seed or batch size are others.
+        """
+        state = dict(state_dict)
+        self._before = Before(**{name: state.pop(name) for name in Before._fields})
+        for name, value in self._fingerprint().items():
+            if value != state.get(name):
+                raise invalid(
+                    f"{name} of a run that goes on", f"as it was ({state.get(name)})", value, "Or start a new run"
+                )
+
+    def _fingerprint(self) -> dict[str, Any]:
+        view = self.view("train")
+        assert view is not None
+        if self._cells_hash is None:
+            digest = blake2b(view.rows.tobytes(), digest_size=16)
+            digest.update(hashes_of(self.manifest)[view.rows].tobytes())
+            self._cells_hash = digest.hexdigest()
+        return {
+            "training cells": self._cells_hash,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "initial_fill": self.initial_fill,
+        }
+
     def train_dataloader(self) -> BatchLoader | GroupedLoader:
         """Shuffled, augmented batches of the train part, `batch_size` over all processes, in groups if asked for."""
         loader = self._training_loader()
@@ -330,7 +371,8 @@ class CellDataModule(pl.LightningDataModule):
                 self.losses,
             )
         if part == "train":
-            store = self._stores.open_training(view, self.batch_size, self.initial_fill or DEFAULT_INITIAL_FILL)
+            window = self.initial_fill or DEFAULT_INITIAL_FILL
+            store = self._stores.open_training(view, self.batch_size, window, self._before)
             logger.info("%s", store.text)
         else:
             self._store("train")

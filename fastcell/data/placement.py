@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fastcell.data.bank_order import NUM_PARTS
-from fastcell.errors import invalid
+from fastcell.errors import ArgumentError, invalid
 
 STORES = ("auto", "stream", "bank")
 
@@ -98,6 +99,56 @@ def place(store: str, num_cells: int, num_bytes: int, rank_bytes: int, num_ranks
     share = min(1.0, room * num_ranks / num_bytes)
     reason = f"rolling window: {size_text(room)} of {what} over {cells} ({share:.0%} at a time); every epoch decodes"
     return Placement("window", near, 1, room, reason)
+
+
+class Before(NamedTuple):
+    """What the order of training batches depends on beside seed and batch size; kept in checkpoints.
+
+    Attributes:
+        store, num_parts, pool_bytes: of the `Placement`.
+        num_ranks: how many shared the work.
+    """
+
+    store: str
+    num_parts: int
+    pool_bytes: int
+    num_ranks: int
+
+
+def as_before(found: Placement, before: Before, num_ranks: int) -> Placement:
+    """The placement that gives the batches of an earlier one.
+
+    Args:
+        found: what `place` gives now, asked for a stream or a bank as the earlier one was.
+        before: of the run that goes on.
+        num_ranks: how many share the work now.
+
+    Raises:
+        ArgumentError: the number of processes differs where the order depends on it, or memory does not suffice.
+    """
+    if before.store != "bank" and num_ranks != before.num_ranks:
+        raise invalid(
+            "number of processes",
+            f"{before.num_ranks} as before, since the order of the {before.store} depends on it",
+            num_ranks,
+            "Only a run whose cells are in a bank goes on with another number",
+        )
+    if before.store == "stream":
+        return found
+    if before.store == "window":
+        reason = f"rolling window: {size_text(before.pool_bytes)} as before; every epoch decodes"
+        return replace(found, store="window", num_parts=1, pool_bytes=before.pool_bytes, reason=reason)
+    if (
+        found.store != "bank"
+        or (found.num_parts > before.num_parts)
+        or before.num_parts % num_ranks * (before.num_parts > 1)
+    ):
+        raise ArgumentError(
+            f"the run that goes on had its cells in a bank of {before.num_parts} part(s), on {before.num_ranks} "
+            f"process(es), which cannot be on {num_ranks} here ({found.reason}). Give it more memory (--data.bank_gib) "
+            "or the number of processes that it had."
+        )
+    return replace(found, num_parts=before.num_parts)
 
 
 def size_text(num_bytes: float) -> str:

@@ -210,10 +210,8 @@ class RollingReader:
             DataError: cells are lost and `losses` does not let that pass; shard and key are named.
         """
         window, rows = self.plan(epoch), self._reader.rows_in_order(epoch)
-        batch = self.share.batch
-        panes = window.pane[window.order]
-        begin = max(0, min(first, self.share.steps - 1) - 1) * batch  # padding takes cells of the batch before
-        oldest = int(panes[begin:].min())
+        batch, padding = self.share.batch, self._padding(window)
+        oldest = int(window.pane[np.concatenate([window.order[first * batch :], padding])].min())
         offsets = window.start + window.pane % PANES * self.pane_pixels
         arrived = int(np.searchsorted(window.pane, oldest))
         good = np.ones(len(rows), bool)
@@ -230,9 +228,13 @@ class RollingReader:
             if self._pool.is_cuda:
                 self._pool.record_stream(torch.cuda.current_stream(self._device))
         there, free, used_up = oldest - 1, oldest, window.used_up()
+        while used_up[free] < first * batch:
+            mine.freed.put(None)
+            free += 1
         try:
             for step in range(first, self.share.steps):
-                chosen = self._drawn(window.order, step)
+                drawn = window.order[step * batch : (step + 1) * batch][: max(len(self.share) - step * batch, 0)]
+                chosen = np.concatenate([drawn, np.resize(padding, batch - len(drawn))])
                 while there < window.pane[chosen].max() and not mine.stop.is_set():
                     there, event = next(loading, (there, None))
                     if event is not None:
@@ -246,12 +248,18 @@ class RollingReader:
         finally:
             mine.end()
 
-    def _drawn(self, order: np.ndarray, step: int) -> np.ndarray:
-        """(batch,) cells of a batch as they arrive, filled up with those drawn just before: a batch norm sees them."""
-        begin, batch = min(step * self.share.batch, len(order)), self.share.batch
-        drawn = order[begin : min(begin + batch, len(self.share))]
-        before = order[max(0, begin - batch + len(drawn)) : begin][::-1]
-        return np.resize(np.concatenate([drawn, before]) if len(drawn) + len(before) else order[:1], batch)
+    def _padding(self, window: Window) -> np.ndarray:
+        """(batch,) cells that fill up the last batches, where they are not whole: a batch norm sees them.
+
+        They are drawn just before, and of the panes that stay to the end.
+        """
+        batch, order = self.share.batch, window.order
+        whole = len(self.share) // batch * batch
+        if whole == self.share.steps * batch:
+            return order[:0]
+        before = order[:whole][::-1] if whole else order
+        before = before[window.pane[before] > window.pane[-1] - PANES]
+        return np.resize(before if len(before) else order[-1:], batch)
 
     def _cells(self, chosen: np.ndarray, rows: np.ndarray, offsets: np.ndarray, good: np.ndarray) -> Cells:
         kept = good[chosen]

@@ -12,7 +12,7 @@ from fastcell.data.bank import CellBank, fill_order
 from fastcell.data.bank_order import NUM_PARTS, BankOrder
 from fastcell.data.loader import LoaderConfig
 from fastcell.data.losses import Losses
-from fastcell.data.placement import SHARE_OF_FREE, Budget, Placement, place
+from fastcell.data.placement import SHARE_OF_FREE, Before, Budget, Placement, as_before, place
 from fastcell.data.ranks import Share, training_share
 from fastcell.data.rolling import RollingReader
 from fastcell.data.views import View
@@ -80,13 +80,14 @@ class Stores:
         self._budget = _free_memory(config.device, limit_bytes, num_local)
         self._opened: list[Store] = []
 
-    def open_training(self, view: View, batch_size: int, window: int) -> Store:
+    def open_training(self, view: View, batch_size: int, window: int, before: Before | None = None) -> Store:
         """Choose where the training cells go, the same on every rank, and open it.
 
         Args:
             view: over all ranks.
             batch_size: over all ranks.
             window: rows that a bank's first epoch mixes.
+            before: of the run that goes on, whose batches are wanted; None for a new one.
 
         Raises:
             ArgumentError: the batches cannot be shared, or a rolling window is too small for them.
@@ -99,7 +100,10 @@ class Stores:
             owned = np.split(rows, edges[:: NUM_PARTS // num_ranks][1:-1])
             largest = max(int(size[np.unique(part)].sum()) for part in owned)
         cells = np.unique(rows)
-        placement = place(self.kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
+        kind = self.kind if before is None else "stream" if before.store == "stream" else "bank"
+        placement = place(kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
+        if before is not None:
+            placement = as_before(placement, before, num_ranks)
         if placement.store == "window":
             share = training_share(len(view), batch_size, self.rank, num_ranks)
             reader = RollingReader(

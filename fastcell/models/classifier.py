@@ -125,6 +125,7 @@ class CellClassifier(pl.LightningModule):
         self.train_scores = RunningScores(num_classes)
         self.eval_scores = RunningScores(num_classes)
         self.last_scores: dict[str, float] = {}
+        self.on_step_done: Callable[[], object] | None = None  # called when all of a step is done, before it is counted
         self._unread = 0  # steps since the last reading
         self._steps_of_epoch = 0
         self.evaluated_confusion: torch.Tensor | None = None
@@ -197,6 +198,8 @@ class CellClassifier(pl.LightningModule):
         if self._unread >= READ_EVERY or ends:
             self._log_training()
             self._unread = 0
+        if self.on_step_done is not None:
+            self.on_step_done()
 
     def on_train_epoch_end(self) -> None:
         self.log_dict({f"train_{name}": value for name, value in self.last_scores.items()}, logger=False)
@@ -231,6 +234,21 @@ class CellClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fastcell_format"] = CHECKPOINT_FORMAT
+        checkpoint["fastcell_unread"] = {
+            "scores": {name: self._sum_over_ranks(value) for name, value in self.train_scores.sums().items()},
+            "steps": self._unread,
+            "steps_of_epoch": self._steps_of_epoch,
+            "last_scores": dict(self.last_scores),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        unread = checkpoint.get("fastcell_unread")
+        if unread is None or self._trainer is None:
+            return
+        if self.trainer.is_global_zero:  # a sum over ranks
+            self.train_scores.take(unread["scores"])
+        self._unread, self.last_scores = unread["steps"], dict(unread["last_scores"])
+        self._steps_of_epoch = unread["steps_of_epoch"]
 
     # -- parts
 

@@ -41,6 +41,16 @@ class RunningScores(Metric):
             "balanced_accuracy": balanced_accuracy(self.confusion),
         }
 
+    def sums(self) -> dict[str, torch.Tensor]:
+        """Copies of this rank's sums since the last reset, by name."""
+        return {name: getattr(self, name).clone() for name in ("confusion", "loss_sum", "weight_sum")}
+
+    def take(self, sums: dict[str, torch.Tensor]) -> None:
+        """Go on from such sums."""
+        for name, value in sums.items():
+            setattr(self, name, value.to(getattr(self, name)))
+        self._update_count += 1
+
 
 def batch_confusion(
     predicted: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, num_classes: int

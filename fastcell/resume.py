@@ -1,0 +1,236 @@
+"""Points from which a training run goes on at the very next batch, and how a run is stopped so that it can.
+
+A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder, written when a step is complete, every so many steps
+or minutes and when the run is asked to stop. The two newest are kept, until the run has ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from fastcell.errors import DataError, invalid
+from fastcell.models.checkpoint import read_checkpoint
+from fastcell.models.classifier import CellClassifier
+
+_POINT = re.compile(r"step-(\d{9})\.ckpt")
+_KEPT = 2
+_LOOK_EVERY = 20  # steps between two looks at the clock where several processes must agree
+_WATCH_EVERY_S = 1.0
+
+
+class ResumePoints(pl.Callback):
+    """Writes points to go on from, and turns SIGTERM and Ctrl-C into a stop after the step that is under way.
+
+    A second signal stops at once.
+
+    Args:
+        folder: the run folder; None on other ranks than 0.
+        every_steps: optimizer steps between points, or None.
+        every_minutes: between points, or None.
+
+    Attributes:
+        stopped_by: the signal that asked the run to stop, or None.
+
+    Raises:
+        ArgumentError: a number that is not positive.
+    """
+
+    def __init__(self, folder: Path | None, every_steps: int | None, every_minutes: float | None) -> None:
+        for name, value in (("checkpoint_every_steps", every_steps), ("checkpoint_every_minutes", every_minutes)):
+            if value is not None and not value > 0:
+                raise invalid(name, "above 0", value, "Leave it out for no such points")
+        self.folder, self.every_steps, self.every_minutes = folder, every_steps, every_minutes
+        self.stopped_by: signal.Signals | None = None
+        self._last_step = self._last_time = 0.0
+        self._saved_step = -1
+        self._handlers: dict[int, Any] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit" or not isinstance(pl_module, CellClassifier):
+            return
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
+        pl_module.on_step_done = lambda: self._step_done(trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last_step, self._last_time = trainer.global_step, time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            # In the place of Lightning's own, which talks to the other processes from inside of the signal.
+            self._handlers = {
+                number: signal.signal(number, lambda number, frame: self._ask_to_stop(trainer, number, frame))
+                for number in (signal.SIGTERM, signal.SIGINT)
+            }
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore_handlers()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        between_steps = trainer.training and not trainer.validating and not trainer.sanity_checking
+        if isinstance(exception, SIGTERMException) and between_steps and self._saved_step != trainer.global_step:
+            self._save(trainer)
+        self._restore_handlers()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_step = trainer.global_step  # last.ckpt has it
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_step = trainer.global_step
+
+    def _step_done(self, trainer: pl.Trainer) -> None:
+        if self._is_due(trainer) and not _evaluation_follows(trainer):
+            self._save(trainer)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        if self.every_steps is not None and trainer.global_step - self._last_step >= self.every_steps:
+            return True
+        if self.every_minutes is None:
+            return False
+        is_time = time.monotonic() - self._last_time >= 60 * self.every_minutes
+        if trainer.world_size == 1:
+            return is_time
+        return trainer.global_step % _LOOK_EVERY == 0 and bool(trainer.strategy.broadcast(is_time))
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        assert self.folder is not None
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:09d}.ckpt")
+        self._saved_step = trainer.global_step
+        self._last_step, self._last_time = trainer.global_step, time.monotonic()
+        if trainer.is_global_zero:
+            for path in _points(self.folder)[_KEPT:]:
+                path.unlink()
+
+    def _ask_to_stop(self, trainer: pl.Trainer, number: int, frame: FrameType | None) -> None:
+        if self.stopped_by is not None:
+            raise KeyboardInterrupt
+        self.stopped_by = signal.Signals(number)
+        trainer._signal_connector.received_sigterm = True  # both loops leave at the end of their step
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+class RankWatch(pl.Callback):
+    """Ends this process when another of the run has died, within `_WATCH_EVERY_S` of its launcher's knowing.
+
+    Rank 0 looks after the processes it started, they after it. Where a cluster's launcher started them, it does so.
+    """
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        children = getattr(trainer.strategy.launcher, "procs", [])
+        self._done = done = threading.Event()
+        if trainer.world_size > 1 and (children or trainer.local_rank > 0):
+            parent = os.getppid() if trainer.local_rank > 0 else None
+            threading.Thread(target=_watch, args=(done, children, parent), name="fastcell-ranks", daemon=True).start()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._done.set()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._done.set()
+
+
+def _watch(done: threading.Event, children: list[Any], parent: int | None) -> None:
+    while not done.wait(_WATCH_EVERY_S):
+        if parent is not None and os.getppid() != parent:
+            _leave("rank 0 has died", [])
+        for rank, child in enumerate(children, 1):
+            status = child.poll()
+            if status not in (None, 0):
+                how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+                _leave(f"rank {rank} (process {child.pid}) {how}", [other for other in children if other is not child])
+
+
+def _leave(what: str, others: list[Any]) -> None:
+    os.write(2, f"fastcell: error: {what}; this run ends. Go on with `fastcell fit --resume`.\n".encode())
+    for other in others:
+        other.kill()
+    os._exit(1)
+
+
+def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
+    """The readable checkpoint of the most steps in a run folder, or None, and those that are torn."""
+    found: list[tuple[int, float, Path]] = []
+    torn: list[Path] = []
+    for path in sorted(folder.glob("*.ckpt")):
+        try:
+            step = int(read_checkpoint(path)["global_step"])
+        except (DataError, KeyError, TypeError, ValueError):
+            torn.append(path)
+        else:
+            found.append((step, path.name == "last.ckpt", path))
+    # best.ckpt is written before the epoch's other callbacks have run
+    found = [item for item in found if item[2].name != "best.ckpt"]
+    return (max(found)[2] if found else None), torn
+
+
+def remove_points(folder: Path) -> None:
+    """Remove the points of a run that has ended."""
+    for path in _points(folder):
+        path.unlink()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder against a second process inside the block; the kernel lets it go with the process.
+
+    Raises:
+        ArgumentError: another process trains in it.
+    """
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise invalid("--resume", "a run that has stopped", str(folder), "Another process trains in it") from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            (folder / ".lock").unlink(missing_ok=True)
+
+
+def check_run(folder: Path) -> None:
+    """Raises ArgumentError where a folder is not that of a run that can go on."""
+    if not (folder / "config.yaml").is_file():
+        raise invalid(
+            "--resume",
+            "the folder of a training run, with its config.yaml",
+            str(folder),
+            "Give a folder that fit made, or start a new run",
+        )
+
+
+def _points(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted((path for path in folder.iterdir() if _POINT.fullmatch(path.name)), reverse=True)
+
+
+def _evaluation_follows(trainer: pl.Trainer) -> bool:
+    """Whether this step is the last of an epoch or of the run, or validation comes behind it, which saves by itself."""
+    loop = trainer.fit_loop.epoch_loop
+    batches = loop.batch_progress.current.ready
+    if trainer.is_last_batch or batches >= trainer.num_training_batches:
+        return True
+    if 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop:
+        return True
+    every = trainer.val_check_batch
+    return every is not None and every != float("inf") and batches % int(every) == 0
