@@ -451,3 +451,90 @@ def simulator_name() -> str:
     from fastcell.data.simulator import GENERATOR
 
     return GENERATOR.replace(" ", "-")
+
+
+STEPS = """
+import os, shutil, signal, sys
+from pathlib import Path
+import fastcell.data.indexing as indexing
+from fastcell.data.indexing import index
+from fastcell.data.pack import pack
+from fastcell.errors import ArgumentError
+
+name, source, root = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+out = root / "out"
+indexing._PART_CELLS = 10
+
+def work():
+    if name == "index":
+        index(out, pattern="{class}/{name}", jobs=1, overwrite=True, name="x")
+    else:
+        block = {"layout": "block", "block_cells": 10} if name == "block" else {}
+        pack(source, out, shard_cells=20, jobs=1, **block)
+
+def snapshot():
+    return {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file() and not p.name.startswith("t-")}
+
+def fresh():
+    shutil.rmtree(out, ignore_errors=True)
+    if name == "index":
+        shutil.copytree(source, out)
+    elif name == "mounted":
+        out.mkdir()
+
+def in_child(kill_at):
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    left = [kill_at]
+    def counted(call):
+        def step(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == -1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+        return step
+    for call in ("rename", "replace", "unlink", "mkdir", "rmdir", "fsync", "ftruncate"):
+        setattr(os, call, counted(getattr(os, call)))
+    try:
+        work()
+    except ArgumentError as error:
+        os._exit(0 if "a data set is there" in str(error) else 1)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+if name == "mounted":
+    os.path.ismount = lambda path: str(path) == str(out)
+fresh()
+assert in_child(10**9) == 0
+expected = snapshot()
+steps = 0
+while True:
+    fresh()
+    status = in_child(steps)
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL, (steps, status)
+    assert in_child(10**9) == 0, steps
+    assert snapshot() == expected, steps
+    assert os.listdir(root) == ["out"], (steps, os.listdir(root))
+    steps += 1
+print(steps)
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pack", pytest.param("block", marks=pytest.mark.slow), pytest.param("mounted", marks=pytest.mark.slow), "index"],
+)
+def test_killed_before_each_step_in_the_file_system(small: Path, tmp_path: Path, name: str) -> None:
+    """SIGKILL before the first, the second, ... of all renames, removals, new folders and syncs of a run."""
+    source = write_tars(tmp_path / "tars", small, 3) if name == "index" else small
+    (tmp_path / "root").mkdir()
+    environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[1]))
+    words = [sys.executable, "-c", STEPS, name, str(source), str(tmp_path / "root")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 30
