@@ -131,14 +131,16 @@ def index(
     check_jobs(jobs)
     path_pattern = None if pattern is None else Pattern(pattern)
     paths = find_tars(root)
-    if out is None:
-        _check_place(root, overwrite)
+    if out is None and not os.access(root, os.W_OK):
+        raise invalid("DIR", "writable", str(root), "Name a folder for the manifest with --out")
     names = read_class_file(root)
     base = (root if out is None else Path(out)).resolve()
     say = printer(verbose)
     common = (window, math.nan if um_per_px is None else um_per_px, path_pattern)
     opened = open_staging_in(root, say) if out is None else open_staging(out, say, "part")
     with explained(f"{root} cannot be indexed"), opened as stage:
+        if out is None:
+            _check_place(root, overwrite)
         stage.begin(describe_job("index") | {"tars": str(root.resolve()), "arguments": repr((*common[:2], pattern))})
         done, results = _read_tars(paths, base, stage.saved_dir, common, jobs, verbose)
         bad = pa.concat_tables([result.quarantine for result in results])
@@ -307,8 +309,6 @@ def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[_P
 
 
 def _check_place(root: Path, overwrite: bool) -> None:
-    if not os.access(root, os.W_OK):
-        raise invalid("DIR", "writable", str(root), "Name a folder for the manifest with --out")
     if not (root / "dataset.json").exists():
         return
     rule = "a folder without a manifest"

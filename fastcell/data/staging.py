@@ -152,7 +152,7 @@ def open_staging(
             _refuse_taken(out, out_dir, folder)
         except ArgumentError:
             if (out / "dataset.json").exists():  # the run was killed after its work was done
-                shutil.rmtree(stage.run_dir)
+                _empty(stage.run_dir)
             raise
         yield stage
 
@@ -166,6 +166,9 @@ def open_staging_in(folder: Path, say: Callable[[str], None] = _silent) -> Itera
         OSError: it cannot be written.
     """
     with _locked_run(folder.resolve() / ".index.partial", folder, "part", say) as stage:
+        placed = "dataset.json" in (_read_json(stage.run_dir / _PLACING) or [])
+        if placed and not (stage.data_dir / "dataset.json").exists():  # the run was killed after its work was done
+            _empty(stage.run_dir)
         yield stage
 
 
@@ -254,6 +257,12 @@ def _new_run(folder: Path) -> Path:
         if path.suffix != ".saved":
             path.unlink()
     return run_dir
+
+
+def _empty(run_dir: Path) -> None:
+    shutil.rmtree(run_dir)
+    for name in ("data", "saved"):
+        (run_dir / name).mkdir(parents=True)
 
 
 def _release(folder: Path, handle: int, keep: bool) -> None:

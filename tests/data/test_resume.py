@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,7 +151,11 @@ def kill_again_and_again(command: Program, root: Path, seed: int, num: int) -> N
             pipe.close()
         if (out / "dataset.json").exists():
             break
-    if not (out / "dataset.json").exists():
+    if (out / "dataset.json").exists():  # killed when all was done: nothing is left but to say so
+        child = command.start(out)
+        assert re.search(r"a data set is there|Give --overwrite", child.communicate(timeout=60)[1])
+        assert child.returncode == 2
+    else:
         num_saved, kept = len(command.saved(out)), inodes(command, out)
         err = command.run(out)
         assert (f"going on from {num_saved:,} " in err) == (num_saved > 0)
@@ -202,9 +207,10 @@ def test_second_run_at_once_is_refused(images: Path, tmp_path: Path, name: str) 
     with program(name, images, tmp_path) as command:
         first = command.start(out)
         wait_for(lambda: len(command.saved(out)) >= 1)
+        first.send_signal(signal.SIGSTOP)  # so that it is still there when the second one comes
         second = command.start(out)
         err = second.communicate(timeout=60)[1]
-        assert first.poll() is None
+        first.send_signal(signal.SIGCONT)
         assert second.returncode == 2
         assert f"which another run (process {first.pid} on " in err.splitlines()[-1]
         assert first.wait(60) == 0

@@ -234,6 +234,23 @@ def test_folder_with_other_things_in_it(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.tar", "dataset.json"]
 
 
+def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path) -> None:
+    def run() -> None:
+        with open_staging_in(tmp_path) as stage:
+            stage.begin({})
+            finish(stage, "a")
+            (stage.data_dir / "dataset.json").write_text("{}")
+            put_in_place(stage.data_dir, tmp_path)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert ".index.partial" in os.listdir(tmp_path)
+    with pytest.raises(ArgumentError, match="is there"), open_staging_in(tmp_path):
+        raise ArgumentError("the manifest is there")
+    assert sorted(os.listdir(tmp_path)) == ["a", "dataset.json"]
+
+
 def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path: Path) -> None:
     path = tmp_path / "a.saved"
     other = pa.table({"b": pa.array(["x", None]), "c": pa.array([b"1" * 16, None], pa.binary(16))})
