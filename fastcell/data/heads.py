@@ -50,7 +50,7 @@ class Heads:
         if number < 0:
             return []
         self._left[number] -= len(rows)
-        return [] if self._left[number] else list(self._check(number))
+        return [] if self._left[number] else self._check(number)
 
     def rest(self) -> list[str]:
         """Problems of the shards that `after` has not seen, and of blocks.parquet."""
@@ -72,24 +72,26 @@ class Heads:
         self._broken.append(way_out)
         return BLOCKS_SCHEMA.empty_table()
 
-    def _check(self, number: int) -> Iterator[str]:
+    def _check(self, number: int) -> list[str]:
         self._done[number] = True
         item = self._manifest.info.shards[number]
         path = self._manifest.path / item["name"]
-        if path.exists() and not path.is_file():
-            yield f"shard {item['name']!r}: it is not a file."
-            return
         mine = slice(self._edges[number], self._edges[number + 1])
         records = {name: column[mine] for name, column in self._records.items()}
+        found = []
         try:
-            check_shard(path, records["offset"], records["bytes"], item["bytes"])
-        except DataError as error:
-            yield str(error)
-        except OSError as error:
-            yield f"shard {item['name']!r}: it cannot be read ({error.strerror})."
-            return
-        if self._shapes is not None and path.exists():
-            yield from self._check_blocks(path, self._shapes, records)
+            if path.exists() and not path.is_file():
+                return [f"shard {item['name']!r}: it is not a file."]
+            try:
+                check_shard(path, records["offset"], records["bytes"], item["bytes"])
+            except DataError as error:
+                found.append(str(error))
+            if self._shapes is not None and path.exists():
+                found += self._check_blocks(path, self._shapes, records)
+        except (OSError, ValueError) as error:  # ValueError: a size in a header that is no number
+            reason = error.strerror if isinstance(error, OSError) else error
+            found.append(f"shard {item['name']!r}: it cannot be read ({reason}).")
+        return found
 
     def _check_blocks(self, path: Path, shapes: np.ndarray, records: dict[str, np.ndarray]) -> Iterator[str]:
         wrong = []

@@ -299,8 +299,10 @@ def _stamp(task: _Task) -> str:
 def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     """Hash of what a scan has found: which cells, and their sides."""
     digest = blake2b(digest_size=16)
-    for field in zip(*listing.items, strict=True):
-        digest.update("\0".join(map(str, field)).encode("utf-8", "surrogateescape"))
+    *texts, pitch = zip(*listing.items, strict=True) if listing.items else [()]
+    for text in texts:
+        digest.update("\0".join([part or "" for part in text]).encode("utf-8", "surrogateescape"))
+    digest.update(np.array(pitch, dtype=np.float64).tobytes())
     for name, sides in sorted(splits.items()):
         digest.update(name.encode() + sides.astype("S5").tobytes())
     return digest.hexdigest()

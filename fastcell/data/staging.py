@@ -89,7 +89,9 @@ class Staging:
             return
         if num and found:
             other = ", ".join(sorted(key for key in {*given, *found} if given.get(key) != found.get(key)))
-            self.say(f"an interrupted run with other {other} was here: its {_counted(num, self.unit)} are removed")
+            pieces = _counted(num, f"finished {self.unit}")
+            was = "is" if num == 1 else "are"
+            self.say(f"an interrupted run with other {other} was here; the {pieces} of it {was} removed")
         for folder in (self.saved_dir, self.data_dir):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -189,6 +191,7 @@ def put_in_place(tmp_dir: Path, out: Path) -> Path:
         replace_file(tmp_dir.parent / _PLACING, lambda file: file.write_text(text, encoding="utf-8"))
         for name in names:
             (tmp_dir / name).rename(out / name)
+        _sync_dir(out)
     else:
         try:
             tmp_dir.rename(out)
@@ -237,7 +240,7 @@ def _locked_run(
         except BaseException as error:
             keep = stage.keeps(error)
             if keep and stage.begun:
-                say(f"kept {_counted(stage.count(), unit)} that are finished: the same command goes on from there")
+                say(f"kept {_counted(stage.count(), f'finished {unit}')}: the same command goes on from there")
             raise
     finally:
         _release(folder, handle, keep)
@@ -292,23 +295,29 @@ def _lock(folder: Path, out: str) -> int:
         except FileNotFoundError:  # the run that held it has just removed it
             continue
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _busy(out, _read_json(folder / "lock")) from None
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                _claim(folder / "claim", out)
+            _hold(handle, folder, out)
             if _is_at(handle, folder / "lock"):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, _myself(), 0)
                 _held.add(handle)
                 return handle
+        except FileNotFoundError:
+            pass
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _hold(handle: int, folder: Path, out: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _busy(out, _read_json(folder / "lock")) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _claim(folder / "claim", out)
 
 
 def _claim(path: Path, out: str) -> None:
@@ -317,6 +326,8 @@ def _claim(path: Path, out: str) -> None:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             holder = _read_json(path) or {}
+            if not path.exists():  # given back meanwhile
+                continue
             if holder.get("host") != socket.gethostname() or _lives(holder.get("pid")):
                 raise _busy(out, holder, f", or remove {path} if that run is gone") from None
             path.unlink(missing_ok=True)

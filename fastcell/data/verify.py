@@ -80,6 +80,10 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
     if jobs is not None and jobs < 1:
         raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
     manifest = Manifest.open(path)
+    for item in manifest.info.shards:
+        types = [type(item.get(key)) for key in ("name", "bytes", "num_cells")] if isinstance(item, dict) else []
+        if types != [str, int, int]:
+            raise DataError(f"{manifest.path / 'dataset.json'} does not tell the shards. Pack or index the data again.")
     problems = list(_table_problems(manifest))
     heads = Heads(manifest)
     num_bytes, start = 0, time.monotonic()

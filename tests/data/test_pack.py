@@ -309,7 +309,7 @@ def test_interrupt_keeps_what_is_finished_hidden(
         patch.setattr("fastcell.data.pack.finish_dataset", interrupt)
         assert cli.main(words) == 130
     assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
-    kept = "kept 2 shards that are finished: the same command goes on from there\n"
+    kept = "kept 2 finished shards: the same command goes on from there\n"
     assert capsys.readouterr().err.endswith(f"{kept}fastcell: error: interrupted.\n")
     assert cli.main(words) == 0
     assert "going on from 2 shards" in capsys.readouterr().err

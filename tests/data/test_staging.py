@@ -62,11 +62,11 @@ def test_same_job_finds_what_is_finished_and_nothing_else(tmp_path: Path) -> Non
 
 def test_other_job_starts_afresh_and_says_what_differs(tmp_path: Path) -> None:
     said: list[str] = []
-    leave(tmp_path / "out", {"seed": 1, "layout": "cell"}, "a.tar")
+    leave(tmp_path / "out", {"seed": 1, "layout": "cell"}, "a.tar", "b.tar")
     with open_staging(tmp_path / "out", said.append) as stage:
         stage.begin({"seed": 2, "layout": "cell"})
         assert os.listdir(stage.data_dir) == os.listdir(stage.saved_dir) == []
-    assert said == ["an interrupted run with other seed was here: its 1 shard are removed"]
+    assert said == ["an interrupted run with other seed was here; the 2 finished shards of it are removed"]
     assert os.listdir(tmp_path) == []
 
 

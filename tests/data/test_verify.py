@@ -93,6 +93,11 @@ def test_no_data_set_exits_2(tmp_path: Path, make_dataset: MakeDataset, capsys: 
     assert cli.main(["verify", str(tmp_path)]) == 2
     assert "is not a packed data set" in capsys.readouterr().err
     manifest = make_dataset(9)
+    whole = (manifest.path / "dataset.json").read_text()
+    (manifest.path / "dataset.json").write_text(whole.replace('"num_cells": 3', '"cells": 3'))
+    assert cli.main(["verify", str(manifest.path)]) == 2
+    assert "does not tell the shards" in capsys.readouterr().err
+    (manifest.path / "dataset.json").write_text(whole)
     (manifest.path / "manifest.parquet").write_bytes(b"PAR1")
     assert cli.main(["verify", str(manifest.path)]) == 2
     with pytest.raises(ArgumentError, match="--jobs must be a number >= 1, got 0"):
