@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "synth": Command("make a synthetic data set of ATOM-like cells", "fastcell.data.synthetic:main"),
     "pack": Command("turn folders of images into shards and a manifest", "fastcell.data.pack:main"),
     "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.data.indexing:main"),
+    "verify": Command("check every cell of a data set against its hash", "fastcell.data.verify:main"),
     "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),
     "fit": Command("train and evaluate a classifier", "fastcell.training:main", takes_name=True),
     "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training:main", takes_name=True),
@@ -77,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: the arguments after the program's name; ``sys.argv[1:]`` if None.
 
     Returns:
-        The exit status: 0 when all went well, 2 for an error the user can mend, 3 for a ``--strict`` failure,
+        The exit status: 0 when all went well, 1 where ``verify`` has found damage, 2 for an error the user can mend,
+        3 for a ``--strict`` failure,
         130 after an interrupt, 143 when terminated, 141 when the reader of the output went away.
     """
     args = sys.argv[1:] if argv is None else argv

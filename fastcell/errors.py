@@ -21,6 +21,10 @@ class ArgumentError(FastcellError, ValueError):
     """An argument, flag or configuration value that cannot be used."""
 
 
+class BusyError(ArgumentError):
+    """Another run is making what was asked for; it goes on undisturbed."""
+
+
 class DataError(FastcellError):
     """A file, shard or cell that cannot be used.
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastcell.errors import DataError
 
@@ -56,11 +57,22 @@ def make_block(cells: Sequence[np.ndarray], first_cell: int = 0) -> tuple[bytes,
     Returns:
         The header up to the pixels with the pixels behind it, and where the pixels begin.
     """
-    shapes = np.array([cell.shape for cell in cells], dtype="<i4").reshape(len(cells), 2)
-    start = _HEAD.size + 8 * len(cells)
+    head = make_head([cell.shape for cell in cells], first_cell)
+    return b"".join([head, *(cell.tobytes() for cell in cells)]), len(head)
+
+
+def make_head(shapes: npt.ArrayLike, first_cell: int) -> bytes:
+    """The bytes of a record up to its pixels.
+
+    Args:
+        shapes: (n, 2) int, height and width of each cell in pixels.
+        first_cell: cell_id of the first.
+    """
+    sides = np.asarray(shapes, dtype="<i4").reshape(-1, 2)
+    start = _HEAD.size + 8 * len(sides)
     start += -start % _ALIGNMENT
-    head = _HEAD.pack(MAGIC, VERSION, len(cells), first_cell, start) + shapes.T.tobytes()
-    return b"".join([head.ljust(start, b"\0"), *(cell.tobytes() for cell in cells)]), start
+    head = _HEAD.pack(MAGIC, VERSION, len(sides), first_cell, start) + sides.T.tobytes()
+    return head.ljust(start, b"\0")
 
 
 def read_block(payload: np.ndarray) -> BlockCells:

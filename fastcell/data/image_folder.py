@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcell.data.listing import ENCODINGS, Listing, SourceItem, encoding_of
+from fastcell.data.listing import ENCODINGS, Listing, SourceItem, encoding_of, file_stamp
 from fastcell.data.natural import natural_sorted
 from fastcell.data.records import storable
 from fastcell.errors import DataError, invalid
@@ -106,6 +106,9 @@ class ImageFolder:
     def load(self, item: SourceItem) -> bytes:
         with open(f"{self.root}/{item.key}", "rb") as file:
             return file.read()
+
+    def stamp(self, item: SourceItem) -> str:
+        return file_stamp(f"{self.root}/{item.key}")
 
 
 def find_images(root: Path) -> tuple[list[str], list[str]]:

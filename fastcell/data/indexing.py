@@ -10,30 +10,33 @@ import argparse
 import math
 import os
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-import joblib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from joblib.parallel import get_active_backend
 
 from fastcell import __version__
 from fastcell.data import tar
 from fastcell.data.decode import BadCell, DecoderMessages
 from fastcell.data.foreign import Sample, find_tars, list_samples, name_classes, read_class_file, read_facts
+from fastcell.data.listing import file_stamp
 from fastcell.data.manifest import DatasetInfo, Manifest, read_info
+from fastcell.data.pack import explained, printer
 from fastcell.data.progress import Progress
 from fastcell.data.records import CellTable, Record, ShardResult, Window
-from fastcell.data.shards import describe_reasons, put_in_place, staging, write_sidecars
+from fastcell.data.saved import load, save
+from fastcell.data.shards import describe_reasons, write_sidecars
 from fastcell.data.sources import Pattern
 from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.data.staging import describe_job, open_staging, open_staging_in, put_in_place
 from fastcell.data.summary import describe_dataset
-from fastcell.environment import num_cpus
+from fastcell.data.workers import check_jobs, run_tasks
 from fastcell.errors import DataError, StrictError, invalid
 
 _CREATOR = " index"
@@ -42,15 +45,38 @@ _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading so few
 _ONE_PROCESS_BYTES = 1 << 28
 
 
-class _Part(NamedTuple):
-    """Some samples of one tar, as they go to a worker."""
+class _Tar(NamedTuple):
+    """One tar to list, as it goes to a worker; `saved` and the number of a part make the name of what a part saves."""
 
     path: Path
+    saved: str
+
+
+class _Listed(NamedTuple):
+    """What a tar holds: its stamp, its samples (None where all its parts are saved) and their number; how often each
+    other extension is passed over."""
+
+    stamp: str
+    samples: list[Sample] | None
+    num: int
+    others: Counter[str]
+
+
+class _Part(NamedTuple):
+    """Samples `start` to `start + num` of one tar, as they go to a worker; None where they are saved."""
+
+    tar: _Tar
     shard: str
-    samples: list[Sample]
+    listed: _Listed
+    start: int
+    num: int
     window: Window
     um_per_px: float
     pattern: Pattern | None
+
+    @property
+    def saved_path(self) -> Path:
+        return _saved_path(self.tar, self.start)
 
 
 class _PartResult(NamedTuple):
@@ -77,6 +103,9 @@ def index(
 ) -> Manifest:
     """Make the manifest of the WebDataset tars in `folder` and its subfolders.
 
+    A run that was interrupted or killed leaves what it has read, by tar and 2,000 cells; the same call goes on from
+    there. Tars that were changed since, by size or time, are read again.
+
     Args:
         folder: with `*.tar`; `classes.txt` or `labels.txt` in it names the classes, one per line, class 0 first.
         out: folder to be made for manifest and sidecars; None: beside the tars.
@@ -93,48 +122,49 @@ def index(
 
     Raises:
         ArgumentError: an argument out of its rule, a manifest that is there already, 16-bit cells without window.
+        BusyError: another run indexes the same place.
         DataError: no tar, one that cannot be read, no usable cell, or labels that cannot be.
         StrictError: bad cells, where `strict`; nothing is written then.
     """
     root = Path(folder)
     _check_numbers(window, um_per_px)
+    check_jobs(jobs)
     path_pattern = None if pattern is None else Pattern(pattern)
     paths = find_tars(root)
-    if out is None:
-        _check_place(root, overwrite)
+    if out is None and not os.access(root, os.W_OK):
+        raise invalid("DIR", "writable", str(root), "Name a folder for the manifest with --out")
     names = read_class_file(root)
     base = (root if out is None else Path(out)).resolve()
-    shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
+    say = printer(verbose)
     common = (window, math.nan if um_per_px is None else um_per_px, path_pattern)
-    parts = _list_parts(paths, shards, common, jobs, verbose)
-    done = _measure(parts, jobs, verbose)
-    results = _join(paths, shards, parts, done)
-    bad = pa.concat_tables([result.quarantine for result in results])
-    results = [result for result in results if result.rows.num_rows]
-    if not results:
-        raise DataError(f"{root} has no usable cell: {describe_reasons(bad)}. Check the tars.")
-    if strict and bad.num_rows:
-        raise StrictError(f"--strict refuses {describe_reasons(bad)}. Mend the tars, or index without --strict.")
-    num_unreadable = sum(part.num_unreadable for part in done)
-    if num_unreadable and verbose:
-        _say(f"note: the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")
-    classes, results, bad = _name(results, bad, names)
-    info = DatasetInfo(
-        name=name or root.resolve().name,
-        classes=classes,
-        window=None if window is None else [float(window[0]), float(window[1])],
-        um_per_px=um_per_px,
-        seed=0 if split is None else split.seed,
-        created_by=f"fastcell {__version__}{_CREATOR}",
-    )
-    splits = _sides(results, classes, split or SplitOptions())
-    if out is None:
-        _clear(root)
-        write_sidecars(root, results, info, splits, bad)
-        return Manifest.open(root)
-    with staging(out) as temporary:
-        write_sidecars(temporary, results, info, splits, bad)
-        return Manifest.open(put_in_place(temporary, base))
+    opened = open_staging_in(root, say) if out is None else open_staging(out, say, "part")
+    with explained(f"{root} cannot be indexed"), opened as stage:
+        if out is None:
+            _check_place(root, overwrite)
+        stage.begin(describe_job("index") | {"tars": str(root.resolve()), "arguments": repr((*common[:2], pattern))})
+        done, results = _read_tars(paths, base, stage.saved_dir, common, jobs, verbose)
+        bad = pa.concat_tables([result.quarantine for result in results])
+        results = [result for result in results if result.rows.num_rows]
+        if not results:
+            raise DataError(f"{root} has no usable cell: {describe_reasons(bad)}. Check the tars.")
+        if strict and bad.num_rows:
+            raise StrictError(f"--strict refuses {describe_reasons(bad)}. Mend the tars, or index without --strict.")
+        num_unreadable = sum(part.num_unreadable for part in done)
+        if num_unreadable:
+            say(f"note: the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")
+        classes, results, bad = _name(results, bad, names)
+        info = DatasetInfo(
+            name=name or root.resolve().name,
+            classes=classes,
+            window=None if window is None else [float(window[0]), float(window[1])],
+            um_per_px=um_per_px,
+            seed=0 if split is None else split.seed,
+            created_by=f"fastcell {__version__}{_CREATOR}",
+        )
+        write_sidecars(stage.data_dir, results, info, _sides(results, classes, split or SplitOptions()), bad)
+        if out is None:
+            _clear(root)
+        return Manifest.open(put_in_place(stage.data_dir, base))
 
 
 def main(argv: list[str]) -> int:
@@ -171,7 +201,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Make the manifest of WebDataset tars that others wrote: KEY.jpg|jpeg|png|tif|tiff|npy with "
         "KEY.cls (class number or name) or KEY.json (class, group, collection). The tars stay as they are.",
         epilog="classes.txt or labels.txt in DIR names the classes, one per line. Bad cells go to quarantine.parquet "
-        "with a reason. Exit status: 0, 2 for an error, 3 for bad cells with --strict.",
+        "with a reason. After an interrupt or a crash the same command goes on from the tars that were read. Exit "
+        "status: 0, 2 for an error, 3 for bad cells with --strict.",
     )
     parser.add_argument("dir", metavar="DIR", help="folder with the tars")
     parser.add_argument("--out", metavar="OUT", help="folder to be made for the manifest (default: beside the tars)")
@@ -202,44 +233,82 @@ def _check_numbers(window: Window, um_per_px: float | None) -> None:
         raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
 
 
-def _list_parts(
+def _read_tars(
     paths: Sequence[Path],
+    base: Path,
+    saved_dir: Path,
+    common: tuple[Window, float, Pattern | None],
+    jobs: int | None,
+    verbose: bool,
+) -> tuple[list[_PartResult], list[ShardResult]]:
+    """Parts and, put together, tars: decoded, or taken over from an earlier run."""
+    shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
+    names = [blake2b(os.fsencode(shard), digest_size=12).hexdigest() for shard in shards]
+    tars = [_Tar(path.resolve(), str(saved_dir / name)) for path, name in zip(paths, names, strict=True)]
+    parts = _list_parts(tars, shards, common, jobs, verbose)
+    done = _measure(parts, jobs, verbose)
+    return done, _join(paths, shards, parts, done)
+
+
+def _list_parts(
+    tars: Sequence[_Tar],
     shards: Sequence[str],
     common: tuple[Window, float, Pattern | None],
     jobs: int | None,
     verbose: bool,
 ) -> list[_Part]:
     """The samples of all tars, in parts of 2,000; says what was passed over."""
-    few = sum(path.stat().st_size for path in paths) < _ONE_PROCESS_BYTES
-    listings = _run(list_samples, paths, 1 if few and jobs is None else jobs)
+    few = sum(found.path.stat().st_size for found in tars) < _ONE_PROCESS_BYTES
+    listings = list(run_tasks(_list_tar, tars, 1 if few and jobs is None else jobs))
     pattern = common[2]
     if pattern is not None:
-        _check_pattern(pattern, (sample for samples, _ in listings for sample in samples))
-    _say_others(sum((others for _, others in listings), Counter()), verbose)
-    parts = [
-        _Part(path.resolve(), shard, samples[start : start + _PART_CELLS], *common)
-        for path, shard, (samples, _) in zip(paths, shards, listings, strict=True)
-        for start in range(0, len(samples), _PART_CELLS)
-    ]
+        _check_pattern(pattern, (sample for listed in listings for sample in listed.samples or ()))
+    _say_others(sum((listed.others for listed in listings), Counter()), verbose)
+    parts = []
+    for found, shard, listed in zip(tars, shards, listings, strict=True):
+        for start in range(0, listed.num, _PART_CELLS):
+            num = min(_PART_CELLS, listed.num - start)
+            samples = None if listed.samples is None else listed.samples[start : start + num]
+            parts.append(_Part(found, shard, listed._replace(samples=samples), start, num, *common))
     if not parts:
         raise DataError(
-            f"no usable cell: {paths[0]}{' and the others' if len(paths) > 1 else ''} hold no jpg, png, tif or npy. "
+            f"no usable cell: {tars[0].path}{' and the others' if len(tars) > 1 else ''} hold no jpg, png, tif or npy. "
             "Check the folder."
         )
     return parts
 
 
+def _saved_path(found: _Tar, start: int) -> Path:
+    return Path(f"{found.saved}-{start}.saved")
+
+
+def _list_tar(found: _Tar) -> _Listed:
+    """The samples of a tar; where all its parts are saved, their number alone, without reading it."""
+    stamp = file_stamp(str(found.path))
+    first = load(_saved_path(found, 0), stamp)
+    if first is not None:
+        num = first.facts["num_samples"]
+        if all(_saved_path(found, start).exists() for start in range(0, num, _PART_CELLS)):
+            return _Listed(stamp, None, num, Counter(first.facts["others"]))
+    samples, others = list_samples(found.path)
+    return _Listed(stamp, samples, len(samples), others)
+
+
 def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[_PartResult]:
     """Decode every cell once."""
-    num_cells = sum(len(part.samples) for part in parts)
-    with Progress(num_cells, "cells", show=verbose) as progress:
-        jobs = 1 if num_cells <= _ONE_PROCESS_CELLS and jobs is None else jobs
-        return _run(_index_part, parts, jobs, lambda part: progress.advance(len(part.samples)))
+    num_cells, done = sum(part.num for part in parts), []
+    few = num_cells <= _ONE_PROCESS_CELLS
+    with (
+        Progress(num_cells, "cells", show=verbose) as progress,
+        closing(run_tasks(_index_part, parts, 1 if few and jobs is None else jobs)) as results,
+    ):
+        for part, result in zip(parts, results, strict=True):
+            done.append(result)
+            progress.advance(part.num)
+    return done
 
 
 def _check_place(root: Path, overwrite: bool) -> None:
-    if not os.access(root, os.W_OK):
-        raise invalid("DIR", "writable", str(root), "Name a folder for the manifest with --out")
     if not (root / "dataset.json").exists():
         return
     rule = "a folder without a manifest"
@@ -270,32 +339,25 @@ def _clear(root: Path) -> None:
     shutil.rmtree(root / "splits", ignore_errors=True)
 
 
-def _run(
-    function: Callable[[Any], Any],
-    tasks: Sequence[Any],
-    jobs: int | None,
-    report: Callable[[Any], None] = lambda task: None,
-) -> list[Any]:
-    """`function` of every task, in their order, by joblib's workers; `report` hears of each task that is done."""
-    if jobs == 0:
-        raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
-    backend, context_jobs = get_active_backend()
-    if jobs is None and context_jobs is None:
-        jobs = num_cpus()
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if backend.supports_return_generator else "list")
-    done = cast(Iterable[Any], parallel(joblib.delayed(function)(task) for task in tasks))
-    results = []
-    for task, result in zip(tasks, done, strict=True):
-        results.append(result)
-        report(task)
-    return results
-
-
 def _index_part(part: _Part) -> _PartResult:
+    """Rows of a part: those that are saved, or by reading it."""
+    stamp, samples, num, others = part.listed
+    saved = load(part.saved_path, stamp)
+    if saved is not None:
+        return _PartResult(saved.tables[0], saved.tables[1], saved.facts["num_unreadable"])
+    if samples is None:  # what was saved has been damaged since
+        samples = list_samples(part.tar.path)[0][part.start : part.start + part.num]
+    result = _read_part(part, samples)
+    facts = {"stamp": stamp, "num_samples": num, "others": others, "num_unreadable": result.num_unreadable}
+    save(part.saved_path, facts, [result.rows, result.quarantine])
+    return result
+
+
+def _read_part(part: _Part, samples: Sequence[Sample]) -> _PartResult:
     table, num_unreadable = CellTable(part.shard, part.window), 0
-    with open(part.path, "rb", buffering=0) as file, DecoderMessages() as messages:
+    with open(part.tar.path, "rb", buffering=0) as file, DecoderMessages() as messages:
         handle = file.fileno()
-        for sample in part.samples:
+        for sample in samples:
             facts = read_facts(_read(handle, sample.cls), _read(handle, sample.json))
             num_unreadable += not facts.readable
             told = (part.pattern.match(sample.image.name) if part.pattern else None) or {}
@@ -378,15 +440,10 @@ def _sides(results: Sequence[ShardResult], classes: Sequence[str], options: Spli
 
 
 def _say_others(others: Counter[str], verbose: bool) -> None:
+    say = printer(verbose)
     num_without = others.pop("", 0)
-    if not verbose:
-        return
     if num_without:
-        _say(f"note: {num_without:,} samples have no image and are left out.")
+        say(f"note: {num_without:,} samples have no image and are left out.")
     if others:
         listed = ", ".join(f".{name} {count:,}" for name, count in others.most_common(6))
-        _say(f"note: passed over beside the images: {listed}{', ...' if len(others) > 6 else ''}.")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+        say(f"note: passed over beside the images: {listed}{', ...' if len(others) > 6 else ''}.")

@@ -10,17 +10,16 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import chain
-from typing import cast
+from pathlib import Path
 
-import joblib
 import numpy as np
 import pyarrow as pa
-from joblib.parallel import get_active_backend
 
 from fastcell.data._order import Blocks, block_shards, cell_shards
 from fastcell.data.decode import BadCell
@@ -28,19 +27,20 @@ from fastcell.data.listing import Listing, Source, SourceItem
 from fastcell.data.manifest import LAYOUTS, QUARANTINE_SCHEMA, DatasetInfo, Manifest
 from fastcell.data.progress import Progress
 from fastcell.data.records import storable
+from fastcell.data.saved import shard_once
 from fastcell.data.shards import (
     Record,
     ShardResult,
     describe_reasons,
     finish_dataset,
-    staging,
     write_block_shard,
     write_cell_shard,
 )
 from fastcell.data.sources import open_source
 from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.data.staging import describe_job, open_staging
 from fastcell.data.summary import describe_dataset
-from fastcell.environment import num_cpus
+from fastcell.data.workers import check_jobs, run_tasks
 from fastcell.errors import DataError, StrictError, invalid
 
 MAX_SHARD_CELLS = 10_000
@@ -54,9 +54,10 @@ class _Task:
     """One shard to write, as it goes to a worker: side and cells of each block (cell layout: one block)."""
 
     path: str
+    blocks: Blocks
+    saved_dir: str
     source: Source
     source_name: str
-    blocks: Blocks
     layout: str
     classes: list[str]
     collection: str | None
@@ -84,6 +85,9 @@ def pack(
 ) -> Manifest:
     """Pack the images of `src` into a new data set `out`.
 
+    A run that was interrupted or killed leaves its finished shards; the same call goes on from there and makes the same
+    bytes. Images that were changed since, by size or time, are read again with their shards.
+
     Shards are written by `joblib.Parallel`: inside `joblib.parallel_config(backend="dask")` (or `"ray"`) the tasks
     spread over machines, which must all see `src` and `out`.
 
@@ -108,14 +112,16 @@ def pack(
     Raises:
         ArgumentError: an argument out of its rule, `out` is there already, 16-bit cells without window, or too few
             groups for the split.
-        DataError: no usable cell.
+        BusyError: another run is making `out`.
+        DataError: no usable cell, `out` cannot be written, or a worker process was killed.
         StrictError: bad cells, where `strict`; `out` does not appear then.
     """
     _check(layout, shard_cells, block_cells, seed, window, um_per_px)
-    say = _printer(verbose)
+    check_jobs(jobs)
+    say = printer(verbose)
     source = open_source(src, pattern)
     say(f"reading {source.describe()}")
-    with explained(f"{out} cannot be written"), staging(out) as folder:
+    with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
         with explained(f"{src} cannot be read"):
             listing = source.scan()
         say(f"found {_counted(len(listing.items), 'image')}, {_counted(len(listing.classes), 'class', 'es')}")
@@ -127,9 +133,16 @@ def pack(
             shards = cell_shards(listing.items, size, seed)
         else:
             shards = block_shards(listing.items, splits, size, block_cells, seed)
-        common = (layout, listing.classes, collection, math.nan if um_per_px is None else um_per_px, window)
+        pitch = math.nan if um_per_px is None else um_per_px
+        common = (source, source.name, layout, listing.classes, collection, pitch, window)
+        stage.begin(
+            describe_job("pack")
+            | {"source": source.describe(), "listing": _digest(listing, splits), "seed": seed}
+            | {"shard size": [size, block_cells], "arguments": repr(common[1:])}
+        )
+        saved_dir = str(stage.saved_dir)
         tasks = [
-            _Task(str(folder / f"shard-{i:06d}.tar"), source, source.name, blocks, *common)
+            _Task(str(stage.data_dir / f"shard-{i:06d}.tar"), blocks, saved_dir, *common)
             for i, blocks in enumerate(shards)
         ]
         results = _write_shards(tasks, len(listing.items), jobs, verbose)
@@ -146,7 +159,7 @@ def pack(
         )
         keys = [storable(item.key) for item in listing.items]
         by_key = {title: dict(zip(keys, sides.tolist(), strict=True)) for title, sides in splits.items()}
-        return finish_dataset(folder, out, results, info, by_key, rejected)
+        return finish_dataset(stage.data_dir, out, results, info, by_key, rejected)
 
 
 def main(argv: list[str]) -> int:
@@ -185,8 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastcell pack",
         description="Pack a folder of images of single cells into shards, manifest and splits.",
-        epilog="Bad images go to quarantine.parquet with a reason. Exit status: 0, 2 for an error, 3 for bad images "
-        "with --strict.",
+        epilog="Bad images go to quarantine.parquet with a reason. After an interrupt or a crash the same command goes "
+        "on from the shards that were finished. Exit status: 0, 2 for an error, 3 for bad images with --strict.",
     )
     parser.add_argument("src", metavar="SRC", help="folder of jpg, png, tif or npy images, or of the paper's lists")
     parser.add_argument("out", metavar="OUT", help="folder to be made")
@@ -250,33 +263,49 @@ def _sides(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
 
 def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose: bool) -> list[ShardResult]:
     """Results in the order of the tasks."""
-    backend, context_jobs = get_active_backend()
-    if jobs is None and context_jobs is None:
-        jobs = 1 if num_cells <= _ONE_PROCESS_CELLS else num_cpus()
-    if jobs == 0:
-        raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
-    streams = backend.supports_return_generator
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if streams else "list")
     results = []
-    with Progress(num_cells, "cells", show=verbose) as progress:
-        done = cast(Iterable[ShardResult], parallel(joblib.delayed(_write_shard)(task) for task in tasks))
-        try:
-            for result in done:
-                results.append(result)
-                progress.advance(result.rows.num_rows + result.quarantine.num_rows)
-        except BrokenExecutor as error:
-            raise DataError(
-                "a worker process was killed, most often because memory ran out. Take fewer --jobs or --shard-cells."
-            ) from error
+    few = num_cells <= _ONE_PROCESS_CELLS
+    with (
+        Progress(num_cells, "cells", show=verbose) as progress,
+        closing(run_tasks(_write_shard, tasks, jobs, few)) as done,
+    ):
+        for result in done:
+            results.append(result)
+            progress.advance(result.rows.num_rows + result.quarantine.num_rows)
     return results
 
 
 def _write_shard(task: _Task) -> ShardResult:
+    path = Path(task.path)
+    return shard_once(path, Path(task.saved_dir), _stamp(task), lambda: _write_anew(task))
+
+
+def _write_anew(task: _Task) -> ShardResult:
     blocks = ((side, [_record(task, item) for item in items]) for side, items in task.blocks)
     if task.layout == "block":
         return write_block_shard(task.path, blocks, task.window)
     items = chain.from_iterable(part for _, part in task.blocks)
     return write_cell_shard(task.path, (_record(task, item) for item in items), task.window, task.classes)
+
+
+def _stamp(task: _Task) -> str:
+    """Sizes and times of the files of a shard, as one hash."""
+    digest = blake2b(digest_size=16)
+    for _, items in task.blocks:
+        digest.update("\n".join([task.source.stamp(item) for item in items]).encode())
+    return digest.hexdigest()
+
+
+def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
+    """Hash of what a scan has found: which cells, and their sides."""
+    digest = blake2b(digest_size=16)
+    *texts, pitch = zip(*listing.items, strict=True) if listing.items else [()]
+    for text in texts:
+        digest.update("\0".join([part or "" for part in text]).encode("utf-8", "surrogateescape"))
+    digest.update(np.array(pitch, dtype=np.float64).tobytes())
+    for name, sides in sorted(splits.items()):
+        digest.update(name.encode() + sides.astype("S5").tobytes())
+    return digest.hexdigest()
 
 
 def _record(task: _Task, item: SourceItem) -> Record:
@@ -325,11 +354,16 @@ def _refuse_bad(results: list[ShardResult], rejected: pa.Table) -> None:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Context that turns what the file system refuses into a `DataError`: `what`, the reason, and the way out."""
+    """Context that turns what the file system refuses into a `DataError`: `what`, the reason, and the way out; and the
+    loss of a worker process likewise."""
     try:
         yield
     except BrokenPipeError:  # nobody reads what we print
         raise
+    except BrokenExecutor as error:
+        raise DataError(
+            "a worker process was killed, most often because memory ran out. Take fewer --jobs or --shard-cells."
+        ) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename is not None else ""
         raise DataError(
@@ -342,5 +376,6 @@ def _counted(num: int, what: str, plural: str = "s") -> str:
     return f"{num:,} {what}{'' if num == 1 else plural}"
 
 
-def _printer(verbose: bool) -> Callable[[str], None]:
+def printer(verbose: bool) -> Callable[[str], None]:
+    """A function that prints a line to stderr; one that does not, where not `verbose`."""
     return (lambda line: print(line, file=sys.stderr, flush=True)) if verbose else (lambda line: None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcell.data.image_folder import find_images
-from fastcell.data.listing import Listing, Rejected, SourceItem, encoding_of
+from fastcell.data.listing import Listing, Rejected, SourceItem, encoding_of, file_stamp
 from fastcell.errors import DataError
 
 _LISTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
@@ -79,6 +79,9 @@ class ReleasedLists:
     def load(self, item: SourceItem) -> bytes:
         with open(f"{self.root}/{item.key}", "rb") as file:
             return file.read()
+
+    def stamp(self, item: SourceItem) -> str:
+        return file_stamp(f"{self.root}/{item.key}")
 
     def _lists(self) -> list[tuple[Path, str]]:
         order = list(_LISTS)

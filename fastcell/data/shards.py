@@ -7,14 +7,11 @@ no owner, so the same cells give the same bytes.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -39,6 +36,7 @@ from fastcell.data.manifest import (
     write_table,
 )
 from fastcell.data.records import CellTable, Record, ShardResult, Window, make_table, storable
+from fastcell.data.staging import put_in_place, staging
 from fastcell.errors import DataError, invalid
 
 __all__ = [
@@ -46,6 +44,7 @@ __all__ = [
     "Record",
     "ShardResult",
     "finish_dataset",
+    "put_in_place",
     "read_block",
     "staging",
     "write_block_shard",
@@ -129,35 +128,6 @@ def write_block_shard(
         return _close_shard(path, file, table)._replace(blocks=make_table(block_rows, BLOCKS_SCHEMA))
 
 
-@contextmanager
-def staging(out_dir: str | os.PathLike[str]) -> Iterator[Path]:
-    """A hidden folder in which a data set is made; `finish_dataset` gives it its name, a failure removes it.
-
-    Args:
-        out_dir: where the data set is to be; must not exist, or be an empty folder.
-
-    Raises:
-        ArgumentError: `out_dir` is a file or holds something.
-        OSError: it cannot be written.
-    """
-    out = Path(out_dir).resolve()
-    if out.exists() and not out.is_dir():
-        raise invalid("OUT", "a new or empty folder", str(out_dir), "It is a file: name another place")
-    if out.is_dir() and any(out.iterdir()):
-        what = "a data set is there" if (out / "dataset.json").exists() else "the folder holds other files"
-        raise invalid("OUT", "a new or empty folder", str(out_dir), f"Name another place or remove it first: {what}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # A mounted volume cannot be replaced by a renamed folder, nor one in a folder that we may not write to.
-    inside = out.is_dir() and (os.path.ismount(out) or not os.access(out.parent, os.W_OK))
-    name = f".{out.name}.{os.getpid()}-{os.urandom(4).hex()}.partial"
-    folder = (out if inside else out.parent) / name
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def finish_dataset(
     tmp_dir: Path,
     out_dir: str | os.PathLike[str],
@@ -169,7 +139,7 @@ def finish_dataset(
     """Give the cells their ids, write manifest and sidecars beside the shards, and put the folder in place.
 
     Args:
-        tmp_dir: folder from `staging(out_dir)` with the shards of `results`.
+        tmp_dir: folder from `staging(out_dir)` with the shards of `results`, and nothing that is not to be kept.
         out_dir: as given to `staging`.
         results: one per shard in stored order; cell_ids count through them. Shards without a cell are dropped.
         info: name, classes, layout and so on; shards and counts are filled in here, and `um_per_px` where all cells
@@ -257,7 +227,7 @@ def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
 def _drop_empty_shards(tmp_dir: Path, results: Sequence[ShardResult]) -> list[ShardResult]:
     for result in results:
         if not result.rows.num_rows:
-            (tmp_dir / result.name).unlink()
+            (tmp_dir / result.name).unlink(missing_ok=True)
     return [result for result in results if result.rows.num_rows]
 
 
@@ -279,36 +249,6 @@ def _sides(sides: np.ndarray | Mapping[str, str], table: pa.Table) -> np.ndarray
     if len(sides) != table.num_rows:
         raise invalid("splits", f"one side for each of the {table.num_rows} cells", len(sides), "Give a mapping by key")
     return np.asarray(sides).astype("<U5")
-
-
-def put_in_place(tmp_dir: Path, out: Path) -> Path:
-    """Rename the folder, or, inside a mounted volume, its files with dataset.json last.
-
-    Raises:
-        ArgumentError: another run was there first.
-    """
-    if tmp_dir.parent == out:
-        for path in sorted(tmp_dir.iterdir(), key=lambda path: path.name == "dataset.json"):
-            path.rename(out / path.name)
-    else:
-        _sync_dir(tmp_dir)
-        try:
-            tmp_dir.rename(out)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            way_out = "Another run has put something there in the meantime: use that, or name another place"
-            raise invalid("OUT", "a new or empty folder", str(out), way_out) from error
-    _sync_dir(out.parent)
-    return out
-
-
-def _sync_dir(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _close_shard(path: Path, file: BinaryIO, table: CellTable) -> ShardResult:

@@ -9,32 +9,35 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from joblib.parallel import get_active_backend
 
 from fastcell.data.manifest import FORMAT_VERSION, LAYOUTS, DatasetInfo, Manifest, write_table
-from fastcell.data.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS, explained
+from fastcell.data.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS, explained, printer
 from fastcell.data.progress import Progress
 from fastcell.data.records import Record, ShardResult
-from fastcell.data.shards import finish_dataset, staging, write_block_shard, write_cell_shard
+from fastcell.data.saved import shard_once
+from fastcell.data.shards import finish_dataset, write_block_shard, write_cell_shard
 from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.data.staging import describe_job, open_staging
 from fastcell.data.summary import describe_dataset
-from fastcell.environment import cache_dir, num_cpus
-from fastcell.errors import DataError, invalid
+from fastcell.data.workers import check_jobs, run_tasks
+from fastcell.environment import cache_dir
+from fastcell.errors import BusyError, DataError, invalid
 
 DEFAULT_CELLS = 8_000
 DEFAULT_DEFECTS = 0.05
 _ONE_PROCESS_CELLS = 3_000  # starting workers takes longer than drawing so few
 _NUM_SHARDS = 8
 _CHUNK = 65_536
+_POLL_S = 0.5
 
 Blocks = list[tuple[str, npt.NDArray[np.int64]]]
 
@@ -44,6 +47,7 @@ class _Task:
     """One shard to write, as it goes to a worker: side and cell numbers of each block (cell layout: one block)."""
 
     path: str
+    saved_dir: str
     blocks: Blocks
     layout: str
     seed: int
@@ -66,6 +70,7 @@ def synthesize(
     """Simulate cells 0 to num_cells - 1 of the series `seed` and pack them, shuffled, as a new data set.
 
     The same arguments give the same bytes, whatever the number of workers (given one version of OpenCV, which encodes).
+    A run that was interrupted or killed leaves its finished shards, and the same call goes on from there.
 
     Args:
         out: folder to be made; it appears when it is whole.
@@ -81,9 +86,11 @@ def synthesize(
 
     Raises:
         ArgumentError: an argument out of its rule, `out` is there already, or too few recordings for the split.
-        DataError: `out` cannot be written.
+        BusyError: another run is making `out`.
+        DataError: `out` cannot be written, or a worker process was killed.
     """
     _check(num_cells, layout, shard_cells, block_cells, jobs)
+    say = printer(verbose)
     from fastcell.data import simulator
 
     recordings = _recordings(num_cells, seed, defects)
@@ -91,22 +98,28 @@ def synthesize(
     made = simulator.recordings(seed)
     # Sides balanced over class and collection, not class alone: each side then meets a class in both collections.
     _, strata = np.unique(np.char.add(made.collections, made.class_index.astype(str)), return_inverse=True)
-    with explained(f"{out} cannot be written"), staging(out) as folder:
+    with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
         splits = make_splits(strata[recordings], np.array(made.groups)[recordings], split or SplitOptions())
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-num_cells // _NUM_SHARDS)))
         if layout == "cell":
             shards = _cell_shards(num_cells, size, seed)
         else:
             shards = _block_shards(splits, num_cells, size, block_cells, seed)
+        stage.begin(
+            describe_job("synth")
+            | {"generator": simulator.GENERATOR, "seed": seed, "cells": num_cells, "defects": defects}
+            | {"layout": layout, "shard size": [size, block_cells], "split": repr(split or SplitOptions())}
+        )
+        saved_dir = str(stage.saved_dir)
         tasks = [
-            _Task(str(folder / f"shard-{number:06d}.tar"), blocks, layout, seed, defects)
+            _Task(str(stage.data_dir / f"shard-{number:06d}.tar"), saved_dir, blocks, layout, seed, defects)
             for number, blocks in enumerate(shards)
         ]
         results = _write_shards(tasks, num_cells, jobs, verbose)
         order = np.concatenate([indices for blocks in shards for _, indices in blocks])
         if sum(result.rows.num_rows for result in results) != num_cells:
             raise DataError(f"{out}: a simulated cell could not be read back. OpenCV's JPEG encoder is at fault.")
-        _write_truth(folder / "truth.parquet", order, results, seed, defects)
+        _write_truth(stage.data_dir / "truth.parquet", order, results, seed, defects)
         info = DatasetInfo(
             name="Synthetic ATOM cells",
             classes=list(simulator.CLASSES),
@@ -115,11 +128,12 @@ def synthesize(
             generator=simulator.GENERATOR,
             seed=seed,
         )
-        return finish_dataset(folder, out, results, info, {name: sides[order] for name, sides in splits.items()})
+        by_place = {name: sides[order] for name, sides in splits.items()}
+        return finish_dataset(stage.data_dir, out, results, info, by_place)
 
 
 def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: bool = False) -> Path:
-    """Folder of the default set (8,000 cells, seed 0, 5 % defects), made once.
+    """Folder of the default set (8,000 cells, seed 0, 5 % defects), made once; waits where another process makes it.
 
     Args:
         cache: folder to keep it in; None: the user's cache folder. The name of the set's folder tells the versions of
@@ -133,9 +147,15 @@ def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: b
 
     name = f"{GENERATOR.replace(' ', '-')}-{DEFAULT_CELLS}-cells-seed-0-format-{FORMAT_VERSION}"
     folder = Path(cache_dir() if cache is None else cache) / name
-    if not (folder / "dataset.json").exists():
+    say, told = printer(verbose), False
+    while not (folder / "dataset.json").exists():
         try:
             synthesize(folder, verbose=verbose)
+        except BusyError as busy:  # other processes of the same run, most often
+            if not told:
+                say(f"waiting: {busy}")
+            told = True
+            time.sleep(_POLL_S)
         except (DataError, ValueError):
             # Another process may have put the same set there in the meantime.
             if not (folder / "dataset.json").exists():
@@ -174,7 +194,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastcell synth",
         description="Make a synthetic data set: simulated ATOM cells of four classes, with the truth in truth.parquet.",
-        epilog="The cells are modelled on 30 real ones. They show that a program works; they measure nothing real.",
+        epilog="The cells are modelled on 30 real ones. They show that a program works; they measure nothing real. "
+        "After an interrupt or a crash the same command goes on from the shards that were finished.",
     )
     parser.add_argument("out", metavar="OUT", help="folder to be made")
     parser.add_argument("--cells", type=int, default=DEFAULT_CELLS, metavar="N", help="how many (default: %(default)s)")
@@ -205,8 +226,7 @@ def _check(num_cells: int, layout: str, shard_cells: int | None, block_cells: in
         raise invalid("--shard-cells", "a number >= 1", shard_cells, "10,000 suits most sets")
     if not 1 <= block_cells <= 65_536:
         raise invalid("--block-cells", "a number from 1 to 65,536", block_cells, "256 suits most sets")
-    if jobs == 0:
-        raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
+    check_jobs(jobs)
 
 
 def _recordings(num_cells: int, seed: int, defects: float) -> npt.NDArray[np.int64]:
@@ -247,19 +267,23 @@ def _block_shards(
 
 def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose: bool) -> list[ShardResult]:
     """Results in the order of the tasks."""
-    backend, context_jobs = get_active_backend()
-    if jobs is None and context_jobs is None:
-        jobs = 1 if num_cells <= _ONE_PROCESS_CELLS else num_cpus()
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if backend.supports_return_generator else "list")
     results = []
-    with Progress(num_cells, "cells", show=verbose) as progress:
-        for result in cast(Iterable[ShardResult], parallel(joblib.delayed(_write_shard)(task) for task in tasks)):
+    few = num_cells <= _ONE_PROCESS_CELLS
+    with (
+        Progress(num_cells, "cells", show=verbose) as progress,
+        closing(run_tasks(_write_shard, tasks, jobs, few)) as done,
+    ):
+        for result in done:
             results.append(result)
             progress.advance(result.rows.num_rows)
     return results
 
 
 def _write_shard(task: _Task) -> ShardResult:
+    return shard_once(Path(task.path), Path(task.saved_dir), "", lambda: _write_anew(task))
+
+
+def _write_anew(task: _Task) -> ShardResult:
     from fastcell.data.simulator import CLASSES
 
     if task.layout == "block":

@@ -298,22 +298,33 @@ def test_no_write_permission_is_said(cells: Path, tmp_path: Path, monkeypatch: p
         pack(cells, tmp_path / "out")
 
 
-def test_interrupt_leaves_nothing(
+def test_interrupt_keeps_what_is_finished_hidden(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastcell.data.pack.finish_dataset", interrupt)
-    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out")]) == 130
-    assert list((tmp_path / "to").iterdir()) == []
-    assert capsys.readouterr().err.endswith("fastcell: error: interrupted.\n")
+    words = ["pack", str(cells), str(tmp_path / "to" / "out"), "--shard-cells", "30"]
+    with monkeypatch.context() as patch:
+        patch.setattr("fastcell.data.pack.finish_dataset", interrupt)
+        assert cli.main(words) == 130
+    assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
+    kept = "kept 2 finished shards: the same command goes on from there\n"
+    assert capsys.readouterr().err.endswith(f"{kept}fastcell: error: interrupted.\n")
+    assert cli.main(words) == 0
+    assert "going on from 2 shards" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["out"]
+    assert snapshot(tmp_path / "to" / "out") == snapshot(pack(cells, tmp_path / "new", shard_cells=30).path)
 
 
 def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(cells)
     killing = SimpleNamespace(
-        name="cells", describe=source.describe, scan=source.scan, load=lambda item: os.kill(os.getpid(), signal.SIGKILL)
+        name="cells",
+        describe=source.describe,
+        scan=source.scan,
+        stamp=source.stamp,
+        load=lambda item: os.kill(os.getpid(), signal.SIGKILL),
     )
     monkeypatch.setattr("fastcell.data.pack.open_source", lambda path, pattern: killing)
     with pytest.raises(DataError, match=r"a worker process was killed.*--jobs"):

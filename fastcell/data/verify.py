@@ -1,0 +1,174 @@
+"""`fastcell verify`: whether a data set is whole, by its tables, its shards and the bytes of every cell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from fastcell.data.heads import Heads
+from fastcell.data.integrity import Losses, check_cells
+from fastcell.data.manifest import SPLITS, Manifest, replace_file
+from fastcell.data.pack import explained
+from fastcell.data.progress import Progress
+from fastcell.environment import num_cpus
+from fastcell.errors import DataError, FastcellError, invalid
+
+DAMAGED = 1
+"""Exit status where damage was found."""
+
+_MOST_PROBLEMS = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` has found.
+
+    Attributes:
+        problems: what is wrong with tables and shards as a whole, one sentence each.
+        losses: the cells whose bytes are not those that were packed.
+        num_bytes: stored bytes of the cells that were read.
+        seconds: that reading took.
+    """
+
+    problems: list[str]
+    losses: Losses
+    num_bytes: int
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems and not len(self.losses)
+
+    def describe(self) -> str:
+        """The lines to print: problems and losses where there are any, and last cells, bytes, seconds and rate."""
+        lines = [f"problem: {line}" for line in self.problems[:_MOST_PROBLEMS]]
+        if len(self.problems) > _MOST_PROBLEMS:
+            lines.append(f"and {len(self.problems) - _MOST_PROBLEMS:,} more problems")
+        lost = self.losses.describe()
+        lines += [*([""] if lines and lost else []), *lost, *([""] if lines or lost else [])]
+        num, num_lost = len(self.losses.rows), len(self.losses)
+        state = "whole" if self.whole else f"damaged, {num_lost:,} of {num:,} cells lost"
+        rate = f"{num / max(self.seconds, 1e-9):,.0f} cells/s"
+        done = f"{num:,} cells, {self.num_bytes / 1e6:,.1f} MB checked in {self.seconds:,.1f} s, {rate}"
+        lines.append(f"{state}: {done}")
+        return "\n".join(lines)
+
+
+def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bool = False) -> Verdict:
+    """Check a data set: its tables against each other, each shard's size and headers, every cell's stored bytes.
+
+    Not looked at: label files and padding between the cells, and the pixels, which are decoded from the bytes checked.
+
+    Args:
+        path: folder of a packed or indexed data set.
+        jobs: threads; None: one for each CPU.
+        verbose: print rate and time left to stderr.
+
+    Raises:
+        ArgumentError: `jobs` is out of its rule.
+        DataError: dataset.json or manifest.parquet is missing or cannot be read: nothing can be checked without them.
+    """
+    if jobs is not None and jobs < 1:
+        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
+    manifest = Manifest.open(path)
+    for item in manifest.info.shards:
+        types = [type(item.get(key)) for key in ("name", "bytes", "num_cells")] if isinstance(item, dict) else []
+        if types != [str, int, int]:
+            raise DataError(f"{manifest.path / 'dataset.json'} does not tell the shards. Pack or index the data again.")
+    problems = list(_table_problems(manifest))
+    heads = Heads(manifest)
+    num_bytes, start = 0, time.monotonic()
+    with Progress(len(manifest), "cells", show=verbose) as progress:
+
+        def report(rows: np.ndarray, num_read: int) -> None:
+            nonlocal num_bytes
+            num_bytes += num_read
+            problems.extend(heads.after(rows))
+            progress.advance(len(rows))
+
+        codes = check_cells(manifest, jobs=jobs or num_cpus(), report=report)
+    problems += heads.rest()
+    losses = Losses(manifest, np.arange(len(manifest)), codes)
+    return Verdict(problems, losses, num_bytes, time.monotonic() - start)
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell verify`.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0 where the data set is whole, 1 where damage was found. Errors are raised, see `verify`.
+    """
+    arguments = _parser().parse_args(argv)
+    listed = None if arguments.list is None else Path(arguments.list)
+    if listed is not None and not listed.absolute().parent.is_dir():  # said before the work
+        raise invalid("--list", "a file in a folder that is there", arguments.list, "Make the folder first")
+    verdict = verify(arguments.data, jobs=arguments.jobs, verbose=True)
+    print(verdict.describe(), flush=True)
+    if listed is not None:
+        write_list(listed, verdict.losses)
+    return 0 if verdict.whole else DAMAGED
+
+
+def write_list(path: Path, losses: Losses) -> None:
+    """Write one CSV row per lost cell, with columns cell_id, key, shard, class and reason; whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    table = losses.table()
+    with explained(f"{path} cannot be written"):
+        replace_file(path, lambda file: csv.write_csv(table, file))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell verify",
+        description="Check a packed or indexed data set: tables, shards, and the stored bytes of every cell against "
+        "the hash that the manifest has of them.",
+        epilog="Exit status: 0 where it is whole, 1 where damage was found, 2 for an error: no data set there, or one "
+        "whose dataset.json or manifest.parquet cannot be read.",
+    )
+    parser.add_argument("data", metavar="DATA", help="folder of the data set")
+    parser.add_argument("--jobs", type=int, metavar="J", help="threads (default: one for each CPU)")
+    parser.add_argument("--list", metavar="FILE.csv", help="write every lost cell: cell_id, key, shard, class, reason")
+    return parser
+
+
+def _table_problems(manifest: Manifest) -> Iterator[str]:
+    """What does not fit between dataset.json, manifest, splits and the other tables."""
+    counts = {item["name"]: item["num_cells"] for item in manifest.info.shards}
+    found = manifest.table.column("shard").value_counts().to_pylist()
+    there = {item["values"]: item["counts"] for item in found}
+    for name in sorted({*counts, *there}, key=str):
+        if counts.get(name, 0) != there.get(name, 0):
+            yield f"{name} has {there.get(name, 0):,} cells in the manifest and {counts.get(name, 0):,} in dataset.json"
+    unknown = set(manifest.table.column("class").unique().to_pylist()) - {None, *manifest.info.classes}
+    if unknown:
+        yield f"the manifest has classes that dataset.json has not: {', '.join(sorted(unknown))}"
+    for name in manifest.split_names():
+        try:
+            sides = manifest.split(name)
+            odd = set(sides.tolist()) - {"", *SPLITS}
+            if odd:
+                yield f"split {name} has sides other than {', '.join(SPLITS)}: {', '.join(sorted(odd))}"
+            if pq.read_metadata(manifest.path / "splits" / f"{name}.parquet").num_rows != (sides != "").sum():
+                yield f"split {name} names a cell twice"
+        except (FastcellError, ValueError) as error:
+            yield str(error)
+    for read in (manifest.quarantine, manifest.verdicts):
+        try:
+            read()
+        except DataError as error:
+            yield str(error)
