@@ -69,7 +69,7 @@ class Source(Protocol):
         """List the cells without reading their pixels. Raises ArgumentError or DataError."""
 
     def load(self, item: SourceItem) -> bytes:
-        """Stored bytes of one cell. Raises OSError."""
+        """Stored bytes of one cell. Raises OSError, or BadCell for a file too large to be a cell."""
 
 
 def encoding_of(name: str) -> str:
