@@ -42,6 +42,7 @@ _TIFF_MOST_TAGS = 512
 _DENSEST = {"jpg": 512, "png": 8 * 1032, "tif": 4096}
 _SMALL_PIXELS = 1 << 20
 _MOST_SCANS = 64
+_MOST_PIECE_PIXELS = 1 << 24
 _NPY_HEADER = re.compile(
     rb"\{'descr': '(?P<descr>[^'\n]{1,20})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>[0-9, ]{0,100})\),? *\} *\n?"
@@ -313,8 +314,9 @@ def _peek_jpg(data: bytes) -> _Header:
                 raise BadCell("damaged jpg header")
             if data.rfind(b"\xff\xd9", position) < 0:
                 raise BadCell("truncated")
-            if data.count(b"\xff\xda", position) > _MOST_SCANS:  # each one is a pass over the whole image
-                raise BadCell(f"jpg of more than {_MOST_SCANS} scans")
+            scans = data.count(b"\xff\xda", position)  # each is a pass over the whole image
+            if scans > _MOST_SCANS or scans * header.height * header.width > 16 * MAX_PIXELS:
+                raise BadCell(f"jpg of {scans} scans")
             return header
         elif marker == 0xD9:
             raise BadCell("jpg without image data")
@@ -356,7 +358,7 @@ def _peek_tif(data: bytes) -> _Header:
     # Memory is taken for a whole strip or tile, however much of it the image fills.
     rows = tags.get(_TIFF_TILE_HEIGHT, tags.get(_TIFF_ROWS, height))
     columns = tags.get(_TIFF_TILE_WIDTH, width)
-    if rows != 0xFFFFFFFF and rows * columns > max(_SMALL_PIXELS, 4 * height * width):
+    if rows != 0xFFFFFFFF and rows * columns > max(_MOST_PIECE_PIXELS, 4 * height * width):
         raise BadCell(f"too large: tif in pieces of {columns} x {rows} pixels")
     return _Header(height, width, min(tags.get(_TIFF_CHANNELS, 1), 127))
 
