@@ -22,7 +22,8 @@ from pathlib import Path
 
 import torch
 from corpus import Corpus, make_corpus
-from mutations import mutate_checkpoint, mutate_dataset, mutate_image, mutate_tar
+from mutated_values import mutate_checkpoint, mutate_dataset
+from mutations import mutate_image, mutate_tar
 
 from fastcell.data.cells import read_cells
 from fastcell.data.decode import MAX_PIXELS, BadCell, DecoderMessages, decode
