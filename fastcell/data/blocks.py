@@ -31,6 +31,7 @@ MAX_BLOCK_BYTES = 1 << 31
 
 _HEAD = struct.Struct("<8sIIqQ")
 _ALIGNMENT = 64
+_MAX_CELL = (1 << 63) - 1
 
 
 class BlockCells(NamedTuple):
@@ -97,7 +98,12 @@ def read_block(payload: np.ndarray) -> BlockCells:
     heights, widths = (np.array(side, dtype=np.int32) for side in sides)
     if sides.min() < 1:
         raise _damaged("a cell without pixels")
-    ends = np.cumsum(heights.astype(np.int64) * widths)
+    areas = heights.astype(np.int64) * widths
+    if areas.max() > len(payload):  # summed up, they could pass int64 and come out right
+        raise _damaged(f"a cell of {areas.max()} pixels in {len(payload)} bytes")
+    if not 0 <= first_cell <= _MAX_CELL - count:
+        raise _damaged(f"first cell {first_cell}")
+    ends = np.cumsum(areas)
     if ends[-1] != len(payload) - start:
         raise _damaged(f"{len(payload) - start} pixels where its sizes say {ends[-1]}")
     offsets = np.concatenate([np.zeros(1, np.int64), ends[:-1]])

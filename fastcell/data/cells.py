@@ -39,7 +39,7 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True) -> 
             shard, key = cell["shard"], cell["key"]
             if shard not in files:
                 try:
-                    files[shard] = os.open(manifest.path / shard, os.O_RDONLY)
+                    files[shard] = os.open(manifest.path / shard, os.O_RDONLY | os.O_NONBLOCK)
                 except FileNotFoundError:
                     raise DataError(f"the shard is missing. {WAY_OUT}.", shard=shard) from None
             data = os.pread(files[shard], cell["bytes"], cell["offset"])

@@ -20,12 +20,29 @@ import cv2
 import numpy as np
 
 MAX_PIXELS = 1 << 26
+MAX_FILE_BYTES = MAX_PIXELS * 8  # four channels of 16 bits
 ENCODINGS = ("jpg", "png", "tif", "npy", "raw")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_CHANNELS = 256, 257, 258, 277
-_TIFF_TAGS = (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_CHANNELS)
+_TIFF_ROWS, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 278, 322, 323
+_TIFF_TAGS = (
+    _TIFF_WIDTH,
+    _TIFF_HEIGHT,
+    _TIFF_BITS,
+    _TIFF_CHANNELS,
+    _TIFF_ROWS,
+    _TIFF_TILE_WIDTH,
+    _TIFF_TILE_HEIGHT,
+)
 _TIFF_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_TIFF_MOST_TAGS = 512
+# Pixels that a byte can hold: a JPEG block of 64 takes a bit at least, deflate makes 1,032 bytes of one, LZW less than
+# 4,096. An image that claims more is no image of a cell; those that small are decoded whatever they claim.
+_DENSEST = {"jpg": 512, "png": 8 * 1032, "tif": 4096}
+_SMALL_PIXELS = 1 << 20
+_MOST_SCANS = 64
+_MOST_PIECE_PIXELS = 1 << 24
 _NPY_HEADER = re.compile(
     rb"\{'descr': '(?P<descr>[^'\n]{1,20})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>[0-9, ]{0,100})\),? *\} *\n?"
@@ -106,6 +123,8 @@ def decode(
                 raise BadCell("no pixels")
             if header.height * header.width > MAX_PIXELS:
                 raise BadCell(f"too large: {header.width} x {header.height} pixels")
+            if header.height * header.width > max(_SMALL_PIXELS, _DENSEST[actual] * len(data)):
+                raise BadCell(f"truncated: {header.width} x {header.height} pixels in {len(data)} bytes")
             channels = header.channels
             grey = _decode_image(data, actual)
     if grey.dtype == np.uint8:
@@ -230,7 +249,9 @@ def _decode_npy(data: bytes) -> np.ndarray:
     dtype = np.dtype(descr)
     shape = tuple(int(side) for side in re.findall(rb"\d+", match["shape"]))
     size = math.prod(shape)
-    if size > MAX_PIXELS:
+    if len(shape) > 3:
+        raise BadCell(f"array of {len(shape)} axes, not (H, W), (1, H, W) or (H, W, 1)")
+    if max(shape, default=0) > MAX_PIXELS or size > MAX_PIXELS:
         raise BadCell(f"too large: npy of shape {shape}")
     if len(data) - start < size * dtype.itemsize:
         raise BadCell("truncated")
@@ -259,8 +280,11 @@ def _decode_image(data: bytes, encoding: str) -> np.ndarray:
 
 
 def _peek_jpg(data: bytes) -> _Header:
-    """Walk the markers to the first scan; a JPEG that was cut has no end marker behind it."""
-    header, position, end = None, 2, len(data)
+    """Walk the markers to the first scan; a JPEG that was cut has no end marker behind it.
+
+    What decoders skip each in their way is refused: bytes between segments, and a second EXIF block.
+    """
+    header, position, end, num_exif = None, 2, len(data), 0
     while position + 4 <= end:
         if data[position] != 0xFF:
             raise BadCell("damaged jpg header")
@@ -271,8 +295,14 @@ def _peek_jpg(data: bytes) -> _Header:
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
             position += 2
             continue
+        if marker < 0xC0 or marker == 0xC8 or 0xF0 <= marker <= 0xFD:
+            raise BadCell("damaged jpg header")
         length = (data[position + 2] << 8) | data[position + 3]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
+            num_exif += 1
+            if num_exif > 1:
+                raise BadCell("jpg with two EXIF blocks")
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xCC):
             if position + 10 > end:
                 break
             precision, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
@@ -284,6 +314,9 @@ def _peek_jpg(data: bytes) -> _Header:
                 raise BadCell("damaged jpg header")
             if data.rfind(b"\xff\xd9", position) < 0:
                 raise BadCell("truncated")
+            scans = data.count(b"\xff\xda", position)  # each is a pass over the whole image
+            if scans > _MOST_SCANS or scans * header.height * header.width > 16 * MAX_PIXELS:
+                raise BadCell(f"jpg of {scans} scans")
             return header
         elif marker == 0xD9:
             raise BadCell("jpg without image data")
@@ -315,31 +348,53 @@ def _peek_png(data: bytes) -> _Header:
 
 def _peek_tif(data: bytes) -> _Header:
     """Read size, channels and bits from the first image directory, classic TIFF or BigTIFF."""
+    tags = _tif_tags(data)
+    if _TIFF_WIDTH not in tags or _TIFF_HEIGHT not in tags:
+        raise BadCell("damaged tif header")
+    bits = tags.get(_TIFF_BITS, 1)
+    if bits not in (8, 16):
+        raise BadCell(f"{bits}-bit tif, not 8 or 16")
+    height, width = tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH]
+    # Memory is taken for a whole strip or tile, however much of it the image fills.
+    rows = tags.get(_TIFF_TILE_HEIGHT, tags.get(_TIFF_ROWS, height))
+    columns = tags.get(_TIFF_TILE_WIDTH, width)
+    if rows != 0xFFFFFFFF and rows * columns > max(_MOST_PIECE_PIXELS, 4 * height * width):
+        raise BadCell(f"too large: tif in pieces of {columns} x {rows} pixels")
+    return _Header(height, width, min(tags.get(_TIFF_CHANNELS, 1), 127))
+
+
+def _tif_tags(data: bytes) -> dict[int, int]:
+    """First values of `_TIFF_TAGS`. As in libtiff the first entry of a tag counts."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     wide = "Q" if big else "I"
     tags: dict[int, int] = {}
     try:
         (start,) = struct.unpack_from(order + wide, data, 8 if big else 4)
-        (num,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+        (num,) = _unpack(order + ("Q" if big else "H"), data, start)
+        if num > _TIFF_MOST_TAGS:
+            raise BadCell("damaged tif header")
         first, step = (start + 8, 20) if big else (start + 2, 12)
-        for place in range(first, first + step * min(num, 512), step):
+        for place in range(first, first + step * num, step):
             tag, kind, count = struct.unpack_from(order + "HH" + wide, data, place)
-            if tag not in _TIFF_TAGS or kind not in _TIFF_FORMATS:
+            if tag not in _TIFF_TAGS or tag in tags:
                 continue
+            if kind not in _TIFF_FORMATS or not count:
+                raise BadCell("damaged tif header")
             form = order + _TIFF_FORMATS[kind]
             value = place + (12 if big else 8)
             if struct.calcsize(form) * count > (8 if big else 4):  # the values lie elsewhere
                 (value,) = struct.unpack_from(order + wide, data, value)
-            (tags[tag],) = struct.unpack_from(form, data, value)
+            (tags[tag],) = _unpack(form, data, value)
     except struct.error:
         raise BadCell("truncated") from None
-    if _TIFF_WIDTH not in tags or _TIFF_HEIGHT not in tags:
-        raise BadCell("damaged tif header")
-    bits = tags.get(_TIFF_BITS, 1)
-    if bits not in (8, 16):
-        raise BadCell(f"{bits}-bit tif, not 8 or 16")
-    return _Header(tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH], min(tags.get(_TIFF_CHANNELS, 1), 127))
+    return tags
+
+
+def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...]:
+    if place > len(data):  # a place of 64 bits is more than unpack_from takes
+        raise BadCell("truncated")
+    return struct.unpack_from(form, data, place)
 
 
 _PEEK = {"jpg": _peek_jpg, "png": _peek_png, "tif": _peek_tif}

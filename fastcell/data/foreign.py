@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from fastcell.data import tar
 from fastcell.data.natural import natural_key, natural_sorted
@@ -25,7 +25,9 @@ CLASS_FILES = ("classes.txt", "labels.txt")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LABEL_KEYS = ("class_name", "class", "label", "cls")
 _GROUP_KEYS = ("group", "donor", "run")
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_MAX_LABEL = 256  # characters of a class, group or collection
+_PITCHES = (1e-6, 1e6)  # um per px
 
 
 class Sample(NamedTuple):
@@ -69,10 +71,11 @@ def find_tars(root: Path) -> list[Path]:
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in files:
-            if not file.startswith("."):
+            path = Path(folder) / file
+            if not file.startswith(".") and path.is_file():  # reading a pipe may wait for ever
                 kept = tars if file.lower().endswith(".tar") else compressed
                 if kept is tars or file.lower().endswith(_COMPRESSED):
-                    kept.append(Path(folder) / file)
+                    kept.append(path)
     if compressed:
         first = min(compressed).relative_to(root)
         raise DataError(
@@ -142,6 +145,8 @@ def read_facts(cls: bytes | None, described: bytes | None) -> Facts:
         label = cls.decode("utf-8").strip()
     except UnicodeDecodeError:
         label = ""
+    if len(label) > _MAX_LABEL:
+        label = ""
     return facts._replace(label=_known(label), readable=facts.readable and bool(label))
 
 
@@ -160,18 +165,21 @@ def _json_facts(described: bytes) -> Facts:
         label=None if label is None else _known(label),
         group=group,
         collection=_text(values.get("collection")),
-        um_per_px=float(pitch) if isinstance(pitch, (int, float)) and 0 < pitch < math.inf else math.nan,
+        um_per_px=float(pitch) if _is_number(pitch) and _PITCHES[0] <= pitch <= _PITCHES[1] else math.nan,
         readable=label is not None or not any(values.get(key) is not None for key in _LABEL_KEYS),
     )
 
 
 def _text(value: Any) -> str | None:
-    """A JSON value as a name: text, or a whole number."""
+    """A JSON value as a name: text that is no page of it, or a whole number."""
     if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or math.isinf(value):
-        return None
-    return str(int(value)) if value == int(value) else None
+        text = value.strip()
+        return text if 0 < len(text) <= _MAX_LABEL else None
+    return str(int(value)) if _is_number(value) and abs(value) < 1e18 and value == int(value) else None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _known(label: str) -> str | None:

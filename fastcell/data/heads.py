@@ -1,4 +1,4 @@
-"""What of a shard no cell's hash covers and the loader needs all the same: its size, tar headers, heads of blocks."""
+"""What of a shard no cell's hash covers and other programs need: its size, tar headers, heads of blocks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
+from fastcell.data import tar
 from fastcell.data.blocks import make_head
-from fastcell.data.index_files import check_shard
-from fastcell.data.manifest import BLOCKS_SCHEMA, Manifest
+from fastcell.data.manifest import Manifest
 from fastcell.errors import DataError
+
+WAY_OUT = "Restore it from a copy, or pack or index the data again"
+NUM_HEADERS_CHECKED = 64
 
 
 class Heads:
@@ -27,11 +29,11 @@ class Heads:
         self._names = [item["name"] for item in manifest.info.shards]
         self._left = np.bincount(manifest.shard_index + 1, minlength=len(self._names) + 1)[1:]
         self._done = np.zeros(len(self._names), dtype=bool)
-        self._broken: list[str] = []
         self._shapes: np.ndarray | None = None
         table = manifest.table.select(["shard", "offset", "bytes"])
         if manifest.info.layout == "block":
-            table = self._read_blocks()
+            table = manifest.blocks()
+            self._shapes = np.stack([manifest.column("height"), manifest.column("width")], axis=1)
         numbers = {name: i for i, name in enumerate(self._names)}
         shard = table.column("shard").to_pylist()
         owner = np.fromiter((numbers.get(name, -1) for name in shard), np.int64, len(shard))
@@ -53,24 +55,8 @@ class Heads:
         return [] if self._left[number] else self._check(number)
 
     def rest(self) -> list[str]:
-        """Problems of the shards that `after` has not seen, and of blocks.parquet."""
-        return [*self._broken, *(line for i in np.flatnonzero(~self._done).tolist() for line in self._check(i))]
-
-    def _read_blocks(self) -> pa.Table:
-        """blocks.parquet; no row of it where it cannot be used."""
-        way_out = "blocks.parquet does not fit the manifest. Pack the data again."
-        try:
-            table = self._manifest.blocks()
-            counts = table.column("num_cells").to_numpy().astype(np.int64)
-            fits = np.array_equal(table.column("first_cell").to_numpy(), np.cumsum(counts) - counts)
-            blocks = np.repeat(np.arange(len(counts)), counts)
-            if fits and np.array_equal(self._manifest.column("block"), blocks):
-                self._shapes = np.stack([self._manifest.column("height"), self._manifest.column("width")], axis=1)
-                return table
-        except (DataError, ValueError) as error:  # ValueError: a negative count
-            way_out = str(error)
-        self._broken.append(way_out)
-        return BLOCKS_SCHEMA.empty_table()
+        """Problems of the shards that `after` has not seen."""
+        return [line for i in np.flatnonzero(~self._done).tolist() for line in self._check(i)]
 
     def _check(self, number: int) -> list[str]:
         self._done[number] = True
@@ -104,6 +90,49 @@ class Heads:
             first, num = wrong[0]
             yield (
                 f"shard {path.name!r}: the heads of {len(wrong)} of its {len(records['offset'])} blocks are damaged, "
-                f"the first that of cells {first} to {first + num - 1}, which the loader cannot read then. Restore it "
+                f"the first that of cells {first} to {first + num - 1}, which others cannot read then. Restore it "
                 "from a copy, or pack the data again."
             )
+
+
+def check_shard(path: Path, offsets: np.ndarray, sizes: np.ndarray, expected_bytes: int | None = None) -> None:
+    """Hold records against the tar that is to have them.
+
+    All are compared with the file's size and with the 512-byte grid of a tar; of up to 64 of them, spread over the
+    file, the tar header in front is read, its checksum and size compared.
+
+    Args:
+        path: of the tar.
+        offsets: (n,) int64, where the bytes of each record begin.
+        sizes: (n,) int64, how many they are.
+        expected_bytes: size that the file had when the manifest was made, None if not known.
+
+    Raises:
+        DataError: something does not fit.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"the shard is missing from {path.parent}. {WAY_OUT}.", shard=path.name) from None
+    try:
+        size = os.fstat(file).st_size
+        if expected_bytes is not None and size != expected_bytes:
+            was = f"it has {size:,} bytes, and had {expected_bytes:,} when the manifest was made"
+            raise DataError(f"{was}. {WAY_OUT}.", shard=path.name)
+        if not len(offsets):
+            return
+        wrong = (offsets < tar.BLOCK) | (offsets % tar.BLOCK != 0) | (sizes < 1) | (sizes > size - offsets)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise _not_there(path, int(offsets[first]), int(sizes[first]))
+        order = np.argsort(offsets, kind="stable")
+        for place in order[np.unique(np.linspace(0, len(order) - 1, NUM_HEADERS_CHECKED).astype(np.int64))].tolist():
+            header = os.pread(file, tar.BLOCK, int(offsets[place]) - tar.BLOCK)
+            if not tar.checksum_holds(header) or tar.header_size(header) != sizes[place]:
+                raise _not_there(path, int(offsets[place]), int(sizes[place]))
+    finally:
+        os.close(file)
+
+
+def _not_there(path: Path, offset: int, size: int) -> DataError:
+    return DataError(f"no record of {size:,} bytes begins at byte {offset:,}. {WAY_OUT}.", shard=path.name)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastcell.data.decode import MAX_FILE_BYTES, BadCell
 from fastcell.data.listing import ENCODINGS, Listing, SourceItem, encoding_of, file_stamp
 from fastcell.data.natural import natural_sorted
 from fastcell.data.records import storable
@@ -16,6 +17,7 @@ from fastcell.errors import DataError, invalid
 
 DEFAULT_PATTERN = "{class}/{name}"
 
+_MOST_LINKS = 64  # paths by which links may lead to one folder
 _FIELDS = ("class", "group", "collection", "name")
 _FIELD = re.compile(r"\{([^{}]*)\}|(\*\*/)|(\*)")
 
@@ -104,11 +106,24 @@ class ImageFolder:
         return Listing(items, natural_sorted(names), notes=notes)
 
     def load(self, item: SourceItem) -> bytes:
-        with open(f"{self.root}/{item.key}", "rb") as file:
-            return file.read()
+        return read_image(self.root, item.key)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(f"{self.root}/{item.key}")
+
+
+def read_image(root: Path, key: str) -> bytes:
+    """Stored bytes of one image.
+
+    Raises:
+        BadCell: it is larger than any image of a cell; files with holes take no room on the disk.
+        OSError: it cannot be read.
+    """
+    with open(f"{root}/{key}", "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise BadCell(f"too large: {size:,} bytes")
+        return file.read(MAX_FILE_BYTES)
 
 
 def find_images(root: Path) -> tuple[list[str], list[str]]:
@@ -116,7 +131,7 @@ def find_images(root: Path) -> tuple[list[str], list[str]]:
     keys: list[str] = []
     hidden = 0
     others: Counter[str] = Counter()
-    for name, key in _walk(root, "", ()):
+    for name, key in _walk(root):
         if name.startswith("."):
             hidden += 1
         elif encoding_of(name):
@@ -133,21 +148,33 @@ def find_images(root: Path) -> tuple[list[str], list[str]]:
     return keys, notes
 
 
-def _walk(root: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
+def _walk(root: Path) -> Iterator[tuple[str, str]]:
     """(name, key) of every file below root, links followed, hidden folders as one entry.
 
-    Pipes, sockets and devices are passed over: reading one may wait for ever.
+    Pipes, sockets and devices are passed over: reading one may wait for ever. A link to a folder above it would never
+    end; links from many folders to many folders would end too late.
     """
-    with os.scandir(root / prefix) as entries:
-        for entry in entries:
-            if not entry.is_dir() or entry.name.startswith("."):
-                if entry.is_file() or entry.is_dir() or not Path(entry).exists():  # the last: a broken link
-                    yield entry.name, prefix + entry.name
-                continue
-            status = entry.stat()
-            identity = (status.st_dev, status.st_ino)
-            if identity not in above:  # a link to a folder above it would never end
-                yield from _walk(root, f"{prefix}{entry.name}/", (*above, identity))
+    visits: Counter[tuple[int, int]] = Counter()
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
+    while waiting:
+        prefix, above = waiting.pop()
+        with os.scandir(root / prefix) as entries:
+            for entry in entries:
+                if not entry.is_dir() or entry.name.startswith("."):
+                    if entry.is_file() or entry.is_dir() or not Path(entry).exists():  # the last: a broken link
+                        yield entry.name, prefix + entry.name
+                    continue
+                status = entry.stat()
+                identity = (status.st_dev, status.st_ino)
+                if identity in above:
+                    continue
+                visits[identity] += 1
+                if visits[identity] > _MOST_LINKS:
+                    raise DataError(
+                        f"{storable(str(root))}: the folder {storable(prefix + entry.name)!r} must be reached by at "
+                        f"most {_MOST_LINKS} paths, got more by links. Remove links, or name a folder inside."
+                    )
+                waiting.append((f"{prefix}{entry.name}/", (*above, identity)))
 
 
 def _unread(root: Path, keys: Sequence[str], key: str, pattern: str | None) -> DataError:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from fastcell import __version__
 from fastcell.data import tar
-from fastcell.data.decode import BadCell, DecoderMessages
+from fastcell.data.decode import MAX_FILE_BYTES, BadCell, DecoderMessages
 from fastcell.data.foreign import Sample, find_tars, list_samples, name_classes, read_class_file, read_facts
 from fastcell.data.listing import file_stamp
 from fastcell.data.manifest import DatasetInfo, Manifest, read_info
@@ -43,6 +43,7 @@ _CREATOR = " index"
 _PART_CELLS = 2_000
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading so few
 _ONE_PROCESS_BYTES = 1 << 28
+_MAX_LABEL_BYTES = 1 << 20
 
 
 class _Tar(NamedTuple):
@@ -336,7 +337,10 @@ def _clear(root: Path) -> None:
     """Remove what an earlier index has left, dataset.json first."""
     for name in ("dataset.json", "manifest.parquet", "quarantine.parquet", "quality.parquet"):
         (root / name).unlink(missing_ok=True)
-    shutil.rmtree(root / "splits", ignore_errors=True)
+    splits = root / "splits"
+    if splits.is_symlink():  # splits are written into a folder of ours, not to where a link points
+        splits.unlink()
+    shutil.rmtree(splits, ignore_errors=True)
 
 
 def _index_part(part: _Part) -> _PartResult:
@@ -358,13 +362,13 @@ def _read_part(part: _Part, samples: Sequence[Sample]) -> _PartResult:
     with open(part.tar.path, "rb", buffering=0) as file, DecoderMessages() as messages:
         handle = file.fileno()
         for sample in samples:
-            facts = read_facts(_read(handle, sample.cls), _read(handle, sample.json))
+            facts = read_facts(_read_label(handle, sample.cls), _read_label(handle, sample.json))
             num_unreadable += not facts.readable
             told = (part.pattern.match(sample.image.name) if part.pattern else None) or {}
-            data = _read(handle, sample.image)
+            data = _read_image(handle, sample.image)
             record = Record(
                 sample.image.name,
-                BadCell("link or sparse file in the tar") if data is None else data,
+                data,
                 sample.image.name.rpartition(".")[2].lower(),
                 facts.label or told.get("class"),
                 facts.group or told.get("group"),
@@ -373,13 +377,24 @@ def _read_part(part: _Part, samples: Sequence[Sample]) -> _PartResult:
                 part.shard,
             )
             cell = table.decode(record, messages)
-            if cell is not None and data is not None:
+            if cell is not None and isinstance(data, bytes):
                 table.admit(record, cell, sample.image.offset, data)
     return _PartResult(table.rows(), table.quarantine(), num_unreadable)
 
 
-def _read(handle: int, member: tar.Member | None) -> bytes | None:
-    return os.pread(handle, member.size, member.offset) if member is not None and member.plain else None
+def _read_image(handle: int, member: tar.Member) -> bytes | BadCell:
+    if not member.plain:
+        return BadCell("link or sparse file in the tar")
+    if member.size > MAX_FILE_BYTES:
+        return BadCell(f"too large: {member.size:,} bytes")
+    return os.pread(handle, member.size, member.offset)
+
+
+def _read_label(handle: int, member: tar.Member | None) -> bytes | None:
+    """Bytes of a label file; empty, which is none that can be read, where it is larger than any label."""
+    if member is None or not member.plain:
+        return None
+    return b"" if member.size > _MAX_LABEL_BYTES else os.pread(handle, member.size, member.offset)
 
 
 def _join(

@@ -70,7 +70,7 @@ class Source(Protocol):
         """List the cells without reading their pixels. Raises ArgumentError or DataError."""
 
     def load(self, item: SourceItem) -> bytes:
-        """Stored bytes of one cell. Raises OSError."""
+        """Stored bytes of one cell. Raises OSError, or BadCell for a file too large to be a cell."""
 
     def stamp(self, item: SourceItem) -> str:
         """Text that changes when the stored bytes of a cell do, without reading them: size and time of its file."""

@@ -22,21 +22,10 @@ logger = logging.getLogger(__name__)
 
 ON_BAD_CELL = ("replace", "error")
 
-OTHER_BYTES = "other bytes than were packed"
 WAY_OUT = "Restore the shard from a copy, or pack the data again"
 
 #: Share of a data set's cells that may be lost before a run stops: more is a wrong folder or a disk that went away.
 MOST_LOST = 0.5
-
-LOSSES_SCHEMA = pa.schema(
-    [
-        ("cell_id", pa.int64()),
-        ("key", pa.string()),
-        ("shard", pa.string()),
-        ("class", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
 
 
 class Losses:
@@ -105,7 +94,7 @@ class Losses:
             )
 
     def table(self) -> pa.Table:
-        """Rows of `LOSSES_SCHEMA` in the order of cell_id."""
+        """One row per lost cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""
         return losses_table(self.manifest, self.reasons)
 
     def _error(self, cell_id: int, message: str) -> DataError:
@@ -114,7 +103,7 @@ class Losses:
 
 
 def losses_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
-    """Rows of `LOSSES_SCHEMA` in the order of cell_id, for a reason by cell_id."""
+    """As `Losses.table`, for a reason by cell_id."""
     ids = sorted(reasons)
     cells = manifest.table.select(["cell_id", "key", "shard", "class"]).take(pa.array(ids, pa.int64()))
     return cells.append_column("reason", pa.array([reasons[cell_id] for cell_id in ids], pa.string()))

@@ -28,11 +28,37 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from fastcell.data.manifest_checks import (
+    LAYOUTS,
+    SPLITS,
+    check_blocks,
+    check_cells,
+    check_info,
+    check_quarantine,
+    check_sides,
+)
+from fastcell.data.parquet import read_table
 from fastcell.errors import ArgumentError, DataError
 
+__all__ = [
+    "BLOCKS_SCHEMA",
+    "LAYOUTS",
+    "QUARANTINE_SCHEMA",
+    "SCHEMA",
+    "SPLITS",
+    "SPLIT_SCHEMA",
+    "DatasetInfo",
+    "Manifest",
+    "read_info",
+    "replace_file",
+    "write_manifest",
+    "write_quarantine",
+    "write_split",
+    "write_table",
+]
+
 FORMAT_VERSION = 1
-SPLITS = ("train", "valid", "test")
-LAYOUTS = ("cell", "block")
+_MOST_INFO_BYTES = 1 << 26
 
 SCHEMA = pa.schema(
     [
@@ -123,7 +149,7 @@ class DatasetInfo:
         """Read ``dataset.json``.
 
         Raises:
-            DataError: not JSON, another format version, or fields missing.
+            DataError: not JSON, another format version, fields missing, or a value that cannot be.
         """
         try:
             values = json.loads(text)
@@ -132,9 +158,11 @@ class DatasetInfo:
                 raise DataError(
                     f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}. Pack the data again."
                 )
-            known = {item.name for item in fields(cls)}
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except (ValueError, TypeError, AttributeError) as error:
+            names = {item.name for item in fields(cls)}
+            known = {name: value for name, value in values.items() if name in names}
+            check_info(known, path)
+            return cls(**known)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{path} is not a dataset.json of fastcell ({error}). Pack or index the data again."
             ) from None
@@ -159,15 +187,17 @@ class Manifest:
         """Open the data set in folder ``path``.
 
         Raises:
-            DataError: there is none, it is damaged, or it belongs to another format version.
+            DataError: there is none, it is damaged, it belongs to another format version, or its rows name places or
+                sizes that cannot be.
         """
         folder = Path(path)
         info = read_info(folder)
-        table = _read_table(folder / "manifest.parquet", SCHEMA)
-        ids = table.column("cell_id").to_numpy()
-        if not np.array_equal(ids, np.arange(len(ids))) or len(ids) != info.num_cells:
-            raise DataError(f"{folder / 'manifest.parquet'} does not fit dataset.json. Pack or index the data again.")
-        return cls(folder, info, table)
+        table = read_table(folder / "manifest.parquet", SCHEMA)
+        check_cells(table, info, folder / "manifest.parquet")
+        manifest = cls(folder, info, table)
+        if info.layout == "block":
+            manifest.blocks()
+        return manifest
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -204,17 +234,16 @@ class Manifest:
 
         Raises:
             ArgumentError: there is no split of that name; the message lists those that are there.
+            DataError: the file is damaged, or does not fit the manifest.
         """
-        path = self.path / "splits" / f"{name}.parquet"
-        if not path.is_file():
-            there = self.split_names()
+        there = self.split_names()
+        if name not in there:
             raise ArgumentError(f"split_name must be one of {', '.join(there) or '(none)'}, got {name!r}.")
-        table = _read_table(path, SPLIT_SCHEMA)
+        path = self.path / "splits" / f"{name}.parquet"
+        table = read_table(path, SPLIT_SCHEMA, most_rows=len(self))
+        check_sides(table, len(self), path)
         sides = np.full(len(self), "", dtype="<U5")
-        ids = table.column("cell_id").to_numpy()
-        if len(ids) and (ids.min() < 0 or ids.max() >= len(self)):
-            raise DataError(f"{path} names cells that the manifest does not have. Make the split again.")
-        sides[ids] = table.column("split").to_numpy(zero_copy_only=False)
+        sides[table.column("cell_id").to_numpy()] = table.column("split").to_numpy(zero_copy_only=False)
         return sides
 
     def split_names(self) -> list[str]:
@@ -224,7 +253,11 @@ class Manifest:
     def quarantine(self) -> pa.Table:
         """Rows of `QUARANTINE_SCHEMA`; empty where nothing was found bad."""
         path = self.path / "quarantine.parquet"
-        return _read_table(path, QUARANTINE_SCHEMA) if path.exists() else QUARANTINE_SCHEMA.empty_table()
+        if not path.exists():
+            return QUARANTINE_SCHEMA.empty_table()
+        table = read_table(path, QUARANTINE_SCHEMA)
+        check_quarantine(table, len(self), path)
+        return table
 
     def verdicts(self) -> np.ndarray:
         """(N,) bool: False for the cells that ``verdicts.csv`` drops; all True where there is no such file.
@@ -236,23 +269,37 @@ class Manifest:
         path = self.path / "verdicts.csv"
         if not path.exists():
             return keep
+        if not path.is_file():
+            raise DataError(f"{path} must be a file. Mend or remove it.")
         try:
             table = csv.read_csv(path)
-            ids = table.column("cell_id").cast(pa.int64()).to_numpy()
-            words = table.column("verdict").cast(pa.string()).to_numpy(zero_copy_only=False).astype(str)
-        except (pa.ArrowException, KeyError, ValueError) as error:
+            ids = table.column("cell_id").cast(pa.int64())
+            words = table.column("verdict").cast(pa.string())
+        except PermissionError:
+            raise
+        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise DataError(f"{path} must have columns cell_id and verdict ({error}). Mend or remove it.") from None
-        unknown = sorted(set(words.tolist()) - {"keep", "drop"})
-        if unknown or (len(ids) and (ids.min() < 0 or ids.max() >= len(self))):
+        known = pc.and_(pc.greater_equal(ids, 0), pc.less(ids, len(self)))
+        right = pc.and_(known, pc.is_in(words, value_set=pa.array(["keep", "drop"]))).fill_null(False)
+        if not pc.all(right, min_count=0).as_py():
+            row = pc.index(right, False).as_py()
             raise DataError(
-                f"{path}: verdicts must be keep or drop, of cells in the manifest, got {unknown or 'others'}."
+                f"{path}: verdicts must be keep or drop, of cells in the manifest, got {words[row].as_py()!r} for "
+                f"{ids[row].as_py()!r}. Mend or remove it."
             )
-        keep[ids[words == "drop"]] = False
+        keep[ids.filter(pc.equal(words, "drop")).to_numpy()] = False
         return keep
 
     def blocks(self) -> pa.Table:
         """Rows of `BLOCKS_SCHEMA`, in stored order (block layout only)."""
-        return _read_table(self.path / "blocks.parquet", BLOCKS_SCHEMA)
+        return self._blocks
+
+    @cached_property
+    def _blocks(self) -> pa.Table:
+        path = self.path / "blocks.parquet"
+        table = read_table(path, BLOCKS_SCHEMA, most_rows=len(self))
+        check_blocks(table, self.table, self.info, path)
+        return table
 
     def _codes(self, name: str, values: list[str]) -> np.ndarray:
         index = pc.index_in(self.table.column(name), value_set=pa.array(values, pa.string()))
@@ -267,6 +314,10 @@ def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
     """
     file = Path(path) / "dataset.json"
     try:
+        if file.exists() and (not file.is_file() or file.stat().st_size > _MOST_INFO_BYTES):
+            raise DataError(
+                f"{file} must be a file of at most {_MOST_INFO_BYTES:,} bytes. Pack or index the data again."
+            )
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         what = "no such folder" if not Path(path).is_dir() else "no dataset.json in it"
@@ -321,13 +372,3 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pq.read_table(path, partitioning=None)
-        return table.select(schema.names).cast(schema).combine_chunks()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing. Pack or index the data again.") from None
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}). Pack or index the data again.") from None

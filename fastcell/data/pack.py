@@ -312,6 +312,8 @@ def _record(task: _Task, item: SourceItem) -> Record:
     data: bytes | BadCell
     try:
         data = task.source.load(item)
+    except BadCell as bad:
+        data = bad
     except OSError as error:
         data = BadCell(f"cannot be read: {error.strerror}")
     return Record(

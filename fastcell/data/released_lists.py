@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcell.data.image_folder import find_images
+from fastcell.data.image_folder import find_images, read_image
 from fastcell.data.listing import Listing, Rejected, SourceItem, encoding_of, file_stamp
 from fastcell.errors import DataError
 
@@ -77,8 +77,7 @@ class ReleasedLists:
         return Listing(items, list(numbers.values()), {"paper": [side for _, side in cells]}, rejected, notes)
 
     def load(self, item: SourceItem) -> bytes:
-        with open(f"{self.root}/{item.key}", "rb") as file:
-            return file.read()
+        return read_image(self.root, item.key)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(f"{self.root}/{item.key}")
@@ -124,7 +123,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str, int]]:
         if not line.strip():
             continue
         text, _, number = line.strip().replace("\t", " ").rpartition(" ")
-        if not text.strip() or not re.fullmatch(r"-?\d+", number):
+        if not text.strip() or not re.fullmatch(r"-?[0-9]{1,18}", number):
             raise DataError(f"{path} line {i}: must be 'text number', got {line.strip()!r}. Mend the line.")
         yield f"{path} line {i}", text.strip().replace("\\", "/").removeprefix("./"), int(number)
 

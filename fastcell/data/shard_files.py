@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastcell.data.integrity import MISSING, REASONS, SHORT, UNREADABLE
 from fastcell.data.manifest import Manifest
 
 #: Tars held open by one reader.
@@ -15,6 +16,8 @@ MOST_OPEN = 16
 
 _GAP = 1 << 14  # bytes between two cells that are read along rather than read around
 _MOST_AT_ONCE = 1 << 22
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in the place of a tar would be waited for
 
 Stamp = tuple[int, int, int]
 
@@ -123,17 +126,18 @@ class ShardFiles:
                     part = target[int(begin[place] - begin[0]) : int(end[place] - begin[0])]
                     self._read_run(shard, cell_ids[one], begin[one], end[one], part, reasons)
                 return
-            reasons.update(dict.fromkeys(cell_ids.tolist(), f"cannot be read: {error.strerror}"))
+            reason = MISSING if isinstance(error, (FileNotFoundError, NotADirectoryError)) else UNREADABLE
+            reasons.update(dict.fromkeys(cell_ids.tolist(), REASONS[reason]))
             return
         if got < len(target):
             missing = cell_ids[end - begin[0] > got]
-            reasons.update(dict.fromkeys(missing.tolist(), "the shard ends before it"))
+            reasons.update(dict.fromkeys(missing.tolist(), REASONS[SHORT]))
 
     def _file(self, shard: int) -> int:
         if shard not in self._open:
             if len(self._open) >= MOST_OPEN:
                 os.close(self._open.popitem(last=False)[1])
-            self._open[shard] = os.open(self._manifest.shard_path(shard), os.O_RDONLY | os.O_CLOEXEC)
+            self._open[shard] = os.open(self._manifest.shard_path(shard), _FLAGS)
         self._open.move_to_end(shard)
         return self._open[shard]
 

@@ -33,7 +33,8 @@ from fastcell.data import _dali
 from fastcell.data._decoder import Decoder
 from fastcell.data.background import Background
 from fastcell.data.decode import ENCODINGS, BadCell, decode
-from fastcell.data.losses import OTHER_BYTES, Losses, hashes_of, wrong_bytes
+from fastcell.data.integrity import CHANGED, REASONS, check_cells
+from fastcell.data.losses import Losses, hashes_of, wrong_bytes
 from fastcell.data.ranks import Share
 from fastcell.data.shard_files import ShardFiles, Stored
 from fastcell.data.views import View
@@ -277,7 +278,7 @@ class CellReader:
         stored = files.read(cell_ids[~self.losses.is_lost[cell_ids]])
         found = self._verify(stored)
         if found:
-            self.losses.add(found | self._verify_shards(files, list(found)))
+            self.losses.add(found | self._verify_shards(list(found)))
         return stored
 
     def _verify(self, stored: Stored) -> dict[int, str]:
@@ -289,23 +290,20 @@ class CellReader:
         places = np.flatnonzero(todo)
         if len(places):
             wrong = wrong_bytes(self._hashes, stored, places)
-            reasons.update(dict.fromkeys(stored.cell_ids[places[wrong]].tolist(), OTHER_BYTES))
+            reasons.update(dict.fromkeys(stored.cell_ids[places[wrong]].tolist(), REASONS[CHANGED]))
             if self._way == "raw":
                 odd = stored.cell_ids[places[~wrong & ~self._raw_sizes_hold[stored.cell_ids[places]]]]
                 reasons.update(dict.fromkeys(odd.tolist(), "stored bytes do not fit the sides in the manifest"))
             self._checked[stored.cell_ids[places[~wrong]]] = True
         return reasons
 
-    def _verify_shards(self, files: ShardFiles, cell_ids: list[int]) -> dict[int, str]:
+    def _verify_shards(self, cell_ids: list[int]) -> dict[int, str]:
         """Look at all cells of the shards that these lost ones are in, whoever reads them."""
-        reasons: dict[int, str] = {}
         of_shard = self.manifest.shard_index
-        for number in np.unique(of_shard[cell_ids]).tolist():
-            rows = np.flatnonzero((of_shard == number) & ~self.losses.is_lost)
-            self._checked[rows] = False
-            for begin in range(0, len(rows), self._at_once):
-                reasons |= self._verify(files.read(rows[begin : begin + self._at_once]))
-        return reasons
+        rows = np.flatnonzero(np.isin(of_shard, of_shard[cell_ids]) & ~self.losses.is_lost)
+        codes = check_cells(self.manifest, rows)
+        self._checked[rows[codes == 0]] = True
+        return {int(row): REASONS[code] for row, code in zip(rows[codes > 0], codes[codes > 0], strict=True)}
 
     # -- ways of decoding
 
@@ -427,7 +425,7 @@ class CellReader:
         for piece in waiting:
             places = np.unique(piece.taken[piece.taken >= 0])
             wrong = wrong_bytes(self._hashes, piece.stored, places)
-            found |= dict.fromkeys(piece.stored.cell_ids[places[wrong]].tolist(), OTHER_BYTES)
+            found |= dict.fromkeys(piece.stored.cell_ids[places[wrong]].tolist(), REASONS[CHANGED])
             right = places[~wrong]
             results = self._decode(piece.stored, right)
             found |= {cell_id: what for cell_id, what in results if isinstance(what, str)}
@@ -439,7 +437,7 @@ class CellReader:
                 f"reading {self.manifest.path} failed, though every cell is as it was packed: {_first_line(error)}. "
                 "Look at the machine (memory, disk); `fastcell doctor` prints what is installed."
             ) from None
-        return found | self._verify_shards(ShardFiles(self.manifest), list(found))
+        return found | self._verify_shards(list(found))
 
 
 class _StoredPixels(Sequence[np.ndarray]):

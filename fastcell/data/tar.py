@@ -7,6 +7,7 @@ https://www.gnu.org/software/tar/manual/html_node/Standard.html .
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -20,6 +21,10 @@ END = bytes(2 * BLOCK)
 _REGULAR = b"0\0" + b"7"
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _MAX_EXTENSION = 1 << 20
+_MAX_NAME_BYTES = 4096  # what a file system takes as a path
+_OCTAL = re.compile(rb"[0-7]{1,12}")
+_SPARSE = "sparse"  # any of GNU's records for files with holes
+_HERE = re.compile(rb"(\./)+")
 
 
 class Member(NamedTuple):
@@ -67,11 +72,10 @@ def padding(size: int) -> bytes:
 
 def checksum_holds(header: bytes) -> bool:
     """Whether the 512 bytes are a tar header by their own checksum."""
-    try:
-        stored = int(header[148:156].strip(b" \0") or b"-1", 8)
-    except ValueError:
+    stored = header[148:156].strip(b" \0")
+    if len(header) != BLOCK or not _OCTAL.fullmatch(stored):
         return False
-    return len(header) == BLOCK and stored == sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    return int(stored, 8) == sum(header) - sum(header[148:156]) + 8 * ord(" ")
 
 
 def header_size(header: bytes) -> int:
@@ -83,7 +87,10 @@ def header_size(header: bytes) -> int:
     field = header[124:136]
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
+    digits = field.strip(b" \0") or b"0"
+    if not _OCTAL.fullmatch(digits):  # int() would take a sign
+        raise ValueError(f"no octal number: {digits!r}")
+    return int(digits, 8)
 
 
 def walk(path: Path) -> Iterator[Member]:
@@ -113,17 +120,19 @@ def walk(path: Path) -> Iterator[Member]:
                 what = "is not a tar file" if position == 0 else f"is damaged at byte {position:,}"
                 raise DataError(f"{path} {what}. Make it again from its source, or move it out of the folder.")
             kind, length, start = header[156:157], _member_size(path, header, position), position + BLOCK
-            if kind in b"xgL" and kind and length <= _MAX_EXTENSION:
-                payload = file.read(length)
-                if len(payload) < length:
+            if kind in (b"x", b"g", b"L", b"K"):
+                if length > size - start:
                     raise _cut(path, position)
+                if length > _MAX_EXTENSION:
+                    raise DataError(
+                        f"{path} has a name or header of {length:,} bytes at byte {position:,}, more than any file "
+                        "needs. Make it again from its source."
+                    )
+                payload = file.read(length)
                 if kind == b"L":
-                    extra["path"] = payload.rstrip(b"\0")
-                else:
+                    extra["path"] = payload.split(b"\0", 1)[0]
+                elif kind != b"K":
                     (common if kind == b"g" else extra).update(_pax_records(path, payload))
-                position = start + length + (-length % BLOCK)
-                continue
-            if kind == b"K":
                 position = start + length + (-length % BLOCK)
                 continue
             values = common | extra
@@ -132,16 +141,19 @@ def walk(path: Path) -> Iterator[Member]:
             if kind in b"1234":
                 length = 0  # links and devices state the size of their target
             name = values.get("GNU.sparse.name") or values.get("path") or _header_name(header)
-            sparse = kind == b"S" or any(key.startswith("GNU.sparse") for key in values)
+            sparse = kind == b"S" or _SPARSE in values
             position, extra = start + length + (-length % BLOCK), {}
             if start + length > size:
                 raise _cut(path, start)
             if kind == b"5" or name.endswith(b"/"):
                 continue
-            text = name.decode("utf-8", "surrogateescape")
-            while text.startswith("./"):
-                text = text[2:]
-            yield Member(text, start, length, kind in _REGULAR and not sparse)
+            if len(name) > _MAX_NAME_BYTES:
+                raise DataError(
+                    f"{path} has a name of {len(name):,} bytes at byte {start:,}, and a path has at most "
+                    f"{_MAX_NAME_BYTES:,}. Make it again from its source."
+                )
+            text = _HERE.sub(b"", name, count=1) if name.startswith(b"./") else name
+            yield Member(text.decode("utf-8", "surrogateescape"), start, length, kind in _REGULAR and not sparse)
 
 
 def _refuse_other_formats(path: Path, file: BinaryIO, size: int) -> None:
@@ -178,7 +190,7 @@ def _header_name(header: bytes) -> bytes:
 
 
 def _pax_records(path: Path, payload: bytes) -> dict[str, bytes]:
-    """`LENGTH KEY=VALUE newline`, LENGTH in bytes counting itself."""
+    """`LENGTH KEY=VALUE newline`, LENGTH in bytes counting itself; the records that matter here."""
     records, position = {}, 0
     while position < len(payload) and payload[position]:
         space = payload.find(b" ", position, position + 20)
@@ -186,13 +198,16 @@ def _pax_records(path: Path, payload: bytes) -> dict[str, bytes]:
         if not number.isdigit() or not (space < position + int(number) <= len(payload)):
             raise DataError(f"{path} has a damaged pax header. Make it again from its source.")
         key, _, value = payload[space + 1 : position + int(number) - 1].partition(b"=")
-        records[key.decode("utf-8", "replace")] = value
+        if key in (b"path", b"size", b"GNU.sparse.name"):
+            records[key.decode()] = value.split(b"\0", 1)[0]
+        if key.startswith(b"GNU.sparse"):
+            records[_SPARSE] = b""
         position += int(number)
     return records
 
 
 def _pax_size(path: Path, value: bytes) -> int:
-    if not value.isdigit():
+    if not value.isdigit() or len(value) > 20:
         raise DataError(f"{path} has a damaged pax header. Make it again from its source.")
     return int(value)
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from pyarrow import csv
 
 from fastcell.data.heads import Heads
 from fastcell.data.integrity import Losses, check_cells
-from fastcell.data.manifest import SPLITS, Manifest, replace_file
+from fastcell.data.manifest import Manifest, replace_file
 from fastcell.data.pack import explained
 from fastcell.data.progress import Progress
 from fastcell.environment import num_cpus
@@ -75,15 +74,12 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
 
     Raises:
         ArgumentError: `jobs` is out of its rule.
-        DataError: dataset.json or manifest.parquet is missing or cannot be read: nothing can be checked without them.
+        DataError: dataset.json, manifest.parquet or blocks.parquet is missing or cannot be read, or they contradict:
+            nothing can be checked without them.
     """
     if jobs is not None and jobs < 1:
         raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
     manifest = Manifest.open(path)
-    for item in manifest.info.shards:
-        types = [type(item.get(key)) for key in ("name", "bytes", "num_cells")] if isinstance(item, dict) else []
-        if types != [str, int, int]:
-            raise DataError(f"{manifest.path / 'dataset.json'} does not tell the shards. Pack or index the data again.")
     problems = list(_table_problems(manifest))
     heads = Heads(manifest)
     num_bytes, start = 0, time.monotonic()
@@ -138,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Check a packed or indexed data set: tables, shards, and the stored bytes of every cell against "
         "the hash that the manifest has of them.",
         epilog="Exit status: 0 where it is whole, 1 where damage was found, 2 for an error: no data set there, or one "
-        "whose dataset.json or manifest.parquet cannot be read.",
+        "whose manifest cannot be read or contradicts itself.",
     )
     parser.add_argument("data", metavar="DATA", help="folder of the data set")
     parser.add_argument("--jobs", type=int, metavar="J", help="threads (default: one for each CPU)")
@@ -147,25 +143,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _table_problems(manifest: Manifest) -> Iterator[str]:
-    """What does not fit between dataset.json, manifest, splits and the other tables."""
-    counts = {item["name"]: item["num_cells"] for item in manifest.info.shards}
-    found = manifest.table.column("shard").value_counts().to_pylist()
-    there = {item["values"]: item["counts"] for item in found}
-    for name in sorted({*counts, *there}, key=str):
-        if counts.get(name, 0) != there.get(name, 0):
-            yield f"{name} has {there.get(name, 0):,} cells in the manifest and {counts.get(name, 0):,} in dataset.json"
-    unknown = set(manifest.table.column("class").unique().to_pylist()) - {None, *manifest.info.classes}
-    if unknown:
-        yield f"the manifest has classes that dataset.json has not: {', '.join(sorted(unknown))}"
+    """What is wrong with the tables beside the manifest, which is checked when it is opened."""
     for name in manifest.split_names():
         try:
-            sides = manifest.split(name)
-            odd = set(sides.tolist()) - {"", *SPLITS}
-            if odd:
-                yield f"split {name} has sides other than {', '.join(SPLITS)}: {', '.join(sorted(odd))}"
-            if pq.read_metadata(manifest.path / "splits" / f"{name}.parquet").num_rows != (sides != "").sum():
-                yield f"split {name} names a cell twice"
-        except (FastcellError, ValueError) as error:
+            manifest.split(name)
+        except FastcellError as error:
             yield str(error)
     for read in (manifest.quarantine, manifest.verdicts):
         try:

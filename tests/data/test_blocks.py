@@ -70,3 +70,22 @@ def test_damage_is_named(change):
 def test_wrong_array_is_refused():
     with pytest.raises(DataError, match="one row of uint8, got int32 of 2 axes"):
         read_block(np.zeros((2, 2), np.int32))
+
+
+def test_sizes_whose_sum_wraps_around_are_damage():
+    side = 1 << 31 - 1  # four cells of 2^60 pixels, sixteen times: 2^64 is 0 in 64 bits
+    sides = np.full(17, side, "<i4")
+    sides[-1] = 2
+    start = 192
+    head = struct.pack("<8sIIqQ", b"fastcell", 1, 17, 0, start) + sides.tobytes() + sides.tobytes()
+    with np.errstate(over="ignore"):
+        assert (sides.astype(np.int64) ** 2).sum() == 4  # what the payload holds
+    with pytest.raises(DataError, match="a cell of 1152921504606846976 pixels in 196 bytes"):
+        read_block(payload(head.ljust(start, b"\0") + bytes(4)))
+
+
+@pytest.mark.parametrize("first_cell", [-1, 2**63 - 1])
+def test_cell_ids_that_cannot_be_are_damage(first_cell):
+    data, _ = make_block([np.ones((2, 2), np.uint8)] * 2)
+    with pytest.raises(DataError, match="first cell"):
+        read_block(payload(data[:16] + struct.pack("<q", first_cell) + data[24:]))

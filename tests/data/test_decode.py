@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import struct
 import threading
 import zlib
@@ -321,3 +322,56 @@ def test_dali_decodes_to_the_same_pixels(data, tolerance):
         pixels = window_table(0, 65535)[pixels]
     assert pixels.shape == cell.pixels.shape
     assert np.abs(pixels.astype(int) - cell.pixels).max() <= tolerance
+
+
+def npy_of(shape):
+    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head
+
+
+def tif_with(*entries, order="<", start=8):
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
+    body = b"".join(struct.pack(order + "HHII", *entry) for entry in entries)
+    return head + struct.pack(order + "H", len(entries)) + body + bytes(4)
+
+
+def jpg_with(position, piece):
+    data = encode(grey(), ".jpg")
+    return data[:position] + piece + data[position:]
+
+
+EXIF = b"\xff\xe1" + struct.pack(">H", 34) + b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06" + bytes(7)
+BIG_TIFF = b"II+\0\x08\0\0\0" + struct.pack("<Q", 1 << 63)
+SIZE = ((256, 4, 1, 34), (257, 4, 1, 21), (258, 3, 1, 8))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (npy_of("(0, 99999999999999999999)"), "too large: npy of shape"),  # no pixels, and no array either
+        (npy_of("(" + "1," * 40 + ")"), "array of 40 axes"),
+        (png(8192, 8192), "truncated: 8192 x 8192 pixels in 65 bytes"),
+        (jpg_with(2, EXIF + EXIF), "jpg with two EXIF blocks"),  # OpenCV obeys one, DALI the other
+        (jpg_with(2, b"\xff\0\0\x04\0\0"), "damaged jpg header"),  # libjpeg skips two bytes, not a segment
+        (encode(grey(), ".jpg")[:-2] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" * 70 + b"\xff\xd9", "jpg of 71 scans"),
+        (BIG_TIFF, "truncated"),  # a place of 64 bits
+        (tif_with(*SIZE, (256, 4, 1, 9)), "tif that cannot be decoded"),  # the first entry of a tag counts
+        (tif_with((256, 9, 1, 1 << 30), *SIZE), "damaged tif header"),
+        (tif_with(*SIZE, (322, 4, 1, 16384), (323, 4, 1, 16384)), "too large: tif in pieces of 16384 x 16384 pixels"),
+        (tif_with(*SIZE, (278, 4, 1, 1 << 31)), "too large: tif in pieces of 34 x 2147483648 pixels"),
+        (tif_with(*SIZE, *[(700, 1, 1, 0)] * 600), "damaged tif header"),
+    ],
+)
+def test_what_claims_too_much_is_refused_before_memory_is_taken(data, reason):
+    with pytest.raises(BadCell, match=re.escape(reason)), DecoderMessages():
+        decode(data, "any")
+
+
+def test_one_strip_of_all_rows_is_no_claim():
+    file = io.BytesIO()
+    tifffile.imwrite(file, grey())
+    data = bytearray(file.getvalue())
+    place = data.index(struct.pack("<HH", 278, 3) if struct.pack("<HH", 278, 3) in data else struct.pack("<HH", 278, 4))
+    data[place : place + 12] = struct.pack("<HHII", 278, 4, 1, 0xFFFFFFFF)
+    np.testing.assert_array_equal(decode(bytes(data), "tif").pixels, grey())

@@ -2,12 +2,13 @@
 
 import io
 import math
+import os
 import tarfile
 from collections import Counter
 
 import pytest
 
-from fastcell.data.foreign import Facts, list_samples, name_classes, read_class_file, read_facts
+from fastcell.data.foreign import Facts, find_tars, list_samples, name_classes, read_class_file, read_facts
 from fastcell.errors import ArgumentError, DataError
 
 
@@ -111,3 +112,25 @@ def test_class_file(tmp_path):
     (tmp_path / "classes.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):
         read_class_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cls", "described", "facts"),
+    [
+        (b"9" * 5_000, None, Facts(readable=False)),  # more digits than int() takes
+        (b"x" * 257, None, Facts(readable=False)),
+        (None, b'{"class": ' + b"9" * 400 + b"}", Facts(readable=False)),  # beyond any float
+        (None, b'{"class": "a", "um_per_px": ' + b"9" * 400 + b"}", Facts("a")),
+        (None, b'{"class": "a", "um_per_px": 1e-300}', Facts("a")),  # 0 in 32 bits
+        (None, b'{"class": "a", "um_per_px": true}', Facts("a")),
+        (None, b"[" * 100_000, Facts(readable=False)),
+    ],
+)
+def test_labels_that_are_none(cls, described, facts):
+    assert repr(read_facts(cls, described)) == repr(facts)  # NaN is not equal to itself
+
+
+def test_a_pipe_is_no_tar(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(DataError, match="must hold WebDataset tars, got none"):
+        find_tars(tmp_path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from fastcell.data.image_folder import Pattern
-from fastcell.data.listing import Listing
+from fastcell.data.decode import BadCell
+from fastcell.data.image_folder import ImageFolder, Pattern, find_images
+from fastcell.data.listing import Listing, SourceItem
 from fastcell.data.sources import open_source
 from fastcell.errors import ArgumentError, DataError
 
@@ -144,3 +146,35 @@ def test_real_folders(real_data: Path) -> None:
     atom = scan(real_data / "atom-samples", "{class}_{name}")
     assert len(atom.items) == 30
     assert atom.classes == ["MB231", "MCF7", "PBMC", "THP1"]
+
+
+def test_folders_deeper_than_the_stack(tmp_path):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(1_200):
+            os.mkdir("d", dir_fd=handle)
+            above, handle = handle, os.open("d", os.O_RDONLY, dir_fd=handle)
+            os.close(above)
+        os.close(os.open("a.png", os.O_CREAT | os.O_WRONLY, dir_fd=handle))
+        assert find_images(tmp_path)[0] == ["d/" * 1_200 + "a.png"]
+    finally:  # too deep for who clears up behind the tests
+        os.close(handle)
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)
+
+
+def test_links_that_multiply_are_refused(tmp_path):
+    for level in range(20):  # 2^20 paths to the last one
+        folder = tmp_path / f"{level}"
+        folder.mkdir()
+        for name in "ab":
+            (folder / name).symlink_to(f"../{level + 1}")
+    (tmp_path / "20").mkdir()
+    with pytest.raises(DataError, match="must be reached by at most 64 paths"):
+        find_images(tmp_path)
+
+
+def test_a_file_of_holes_is_not_read(tmp_path):
+    with open(tmp_path / "a.png", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BadCell, match="too large: 1,099,511,627,776 bytes"):
+        ImageFolder(tmp_path).load(SourceItem("a.png", "png"))

@@ -1,6 +1,7 @@
 """`fastcell index` on tars of the webdataset library, GNU tar and Python: the same cells, labels and bytes."""
 
 import json
+import resource
 import shutil
 import subprocess
 import tarfile
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import webdataset
 
+from fastcell.data import tar
 from fastcell.data.decode import decode
 from fastcell.data.foreign import find_tars
 from fastcell.data.indexing import index, main
@@ -260,3 +262,20 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
         three = index(tmp_path, overwrite=True, um_per_px=1.0)
     assert one.table.equals(three.table)
     assert one.split().tolist() == three.split().tolist()
+
+
+def test_label_files_and_images_of_any_size_take_no_memory(tmp_path):
+    for name, size in (("a.cls", 1 << 32), ("b.png", 1 << 33)):
+        header = bytearray(tar.make_header(name.encode(), min(size, (8 << 30) - 1)))
+        good = [("a.png", image(1)), ("c.png", image(2))]
+        body = b"".join(tar.make_header(n.encode(), len(d)) + d + tar.padding(len(d)) for n, d in good)
+        with open(tmp_path / "s.tar", "wb") as file:  # a file of holes: it takes no room on the disk
+            file.write(body + bytes(header))
+            file.seek(len(body) + 512 + min(size, (8 << 30) - 1) + (-min(size, (8 << 30) - 1) % 512))
+            file.write(tar.END)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        manifest = index(tmp_path, jobs=1, overwrite=True)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+        assert manifest.column("key").tolist() == ["a.png", "c.png"]
+        bad = manifest.quarantine().column("reason").to_pylist()
+        assert bad == ([] if name == "a.cls" else ["too large: 8,589,934,591 bytes"])

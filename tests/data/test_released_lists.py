@@ -94,3 +94,9 @@ def test_numbers_with_gaps_are_told(tmp_path: Path) -> None:
     listing = scan(released(tmp_path, label_txt="THP1 0\nMB231 2\nPBMC 7\n"))
     assert listing.classes == ["THP1", "MB231", "PBMC"]
     assert "The label numbers 0, 2, 7 become 0 to 2." in listing.notes
+
+
+def test_a_number_of_thousands_of_digits_is_a_line_to_mend(tmp_path):
+    root = released(tmp_path, **{"Train.txt": f"img/t0.jpg {'9' * 5000}\n"})
+    with pytest.raises(DataError, match=r"Train\.txt line 1: must be 'text number'"):
+        scan(root)

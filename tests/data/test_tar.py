@@ -4,6 +4,7 @@ import gzip
 import io
 import subprocess
 import tarfile
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -153,3 +154,53 @@ def test_tars_that_cannot_be_read(tmp_path, change, message):
     with pytest.raises(DataError, match=message) as caught:
         list(tar.walk(path))
     assert str(path) in str(caught.value)
+
+
+def forged(kind=b"0", name=b"a.png", size=b"00000001000\0", body=bytes(512)):
+    """A tar of one header with any field and a checksum that holds, `body`, and the end mark."""
+    header = bytearray(tar.make_header(name[:100], 512))
+    header[124:136], header[156:157], header[148:156] = size, kind, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + body + tar.padding(len(body)) + tar.END
+
+
+def extended(kind, body):
+    """The same of an extension header in front of a member a.png of 512 bytes."""
+    return forged(kind, size=b"%011o\0" % len(body), body=body)[: -len(tar.END)] + forged()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (forged(size=b"-0000001000\0"), "is damaged at byte 0"),  # -512: the walk stood still for ever
+        (forged(size=b"-0000000001\0"), "is damaged at byte 0"),
+        (forged(size=b"1_0\0\0\0\0\0\0\0\0\0"), "is damaged at byte 0"),
+        (forged(size=b"\x80" + b"\xff" * 11), "is cut short"),
+        (forged(b"K", size=b"\x80" + b"\xff" * 11), "is cut short"),  # a place that no seek takes
+        (forged(b"L", size=b"17777777777\0"), "is cut short"),
+        (extended(b"L", b"n" * 2_000_000), "has a name or header of 2,000,000 bytes"),
+        (extended(b"L", b"n" * 5_000), "has a name of 5,000 bytes"),
+        (extended(b"x", b"5014 size=" + b"9" * 5_003 + b"\n"), "damaged pax header"),  # more digits than int() takes
+    ],
+)
+def test_headers_that_claim_too_much(tmp_path, data, message):
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        list(tar.walk(tmp_path / "a.tar"))
+
+
+def test_long_names_and_many_records_take_no_time(tmp_path):
+    begin = time.perf_counter()
+    (tmp_path / "a.tar").write_bytes(extended(b"L", b"./" * 500_000 + b"a.png"))
+    with pytest.raises(DataError, match="has a name of"):
+        list(tar.walk(tmp_path / "a.tar"))
+    record = b"20 comment%06d=a\n\n\n"
+    common = extended(b"g", b"".join(record.replace(b"%06d", b"%06d" % i)[:20] for i in range(40_000)))[: -len(tar.END)]
+    (tmp_path / "b.tar").write_bytes(common + forged()[: -len(tar.END)] * 2_000 + tar.END)
+    assert sum(1 for _ in tar.walk(tmp_path / "b.tar")) == 2_001
+    assert time.perf_counter() - begin < 5
+
+
+def test_names_end_at_a_zero_and_lose_their_front(tmp_path):
+    (tmp_path / "a.tar").write_bytes(extended(b"L", b"././b.png\0rest"))
+    assert [member.name for member in tar.walk(tmp_path / "a.tar")] == ["b.png"]

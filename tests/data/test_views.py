@@ -23,24 +23,26 @@ from fastcell.errors import ArgumentError, DataError
 
 def make_manifest(folder: Path, classes: list[str | None], **columns: list) -> Manifest:
     num = len(classes)
-    values: dict[str, object] = {
-        "cell_id": range(num),
+    values: dict[str, list] = {
+        "cell_id": list(range(num)),
         "key": [f"{i}.png" for i in range(num)],
         "shard": ["shard-000000.tar"] * num,
+        "offset": [512 + 1024 * i for i in range(num)],
+        "encoding": ["png"] * num,
+        "depth": [8] * num,
         "class": classes,
+        "group": [None] * num,
+        "collection": [None] * num,
+        "byte_hash": [b"\0" * 16] * num,
+        "pixel_hash": [b"\0" * 16] * num,
+        "block": [-1] * num,
         **columns,
     }
-    table = pa.table(
-        {
-            field.name: pa.array(values[field.name], field.type)
-            if field.name in values
-            else pa.array([b"\0" * 16] * num if pa.types.is_fixed_size_binary(field.type) else [None] * num, field.type)
-            for field in SCHEMA
-        },
-        schema=SCHEMA,
-    )
+    arrays = [pa.array(values.get(field.name, [1] * num), field.type) for field in SCHEMA]
+    table = pa.table(arrays, schema=SCHEMA)
     names = sorted({name for name in classes if name is not None})
-    info = DatasetInfo("t", names, shards=[{"name": "shard-000000.tar", "bytes": 0, "num_cells": num}], num_cells=num)
+    shards = [{"name": "shard-000000.tar", "bytes": 1024 * (num + 1), "num_cells": num}]
+    info = DatasetInfo("t", names, shards=shards, num_cells=num)
     folder.mkdir(exist_ok=True, parents=True)
     write_manifest(folder, table, info)
     return Manifest.open(folder)
@@ -71,7 +73,7 @@ def test_an_empty_part_is_refused_with_the_way_out(manifest):
 
 
 def test_quarantined_and_dropped_cells_are_in_no_view(manifest):
-    columns = {field.name: pa.array([None, None], field.type) for field in QUARANTINE_SCHEMA}
+    columns = {field.name: pa.array(["x", "y"], pa.string()) for field in QUARANTINE_SCHEMA}
     columns["cell_id"] = pa.array([2, None], pa.int64())
     write_quarantine(manifest.path, pa.table(columns, schema=QUARANTINE_SCHEMA))
     (manifest.path / "verdicts.csv").write_text("cell_id,verdict,reason\n0,drop,blur\n1,keep,\n")
