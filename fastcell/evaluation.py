@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
+from fastcell.data.losses import describe_losses, losses_table
 from fastcell.data.module import CellDataModule
 from fastcell.errors import DataError
 from fastcell.models.checkpoint import read_checkpoint
 from fastcell.models.classifier import CellClassifier
 from fastcell.predict import PredictionGatherer, prediction_table, write_table
+from fastcell.predict_parts import PredictionParts, saved_parts
 from fastcell.progress import Throughput
 from fastcell.report.figures import draw_confusion, draw_curves
 from fastcell.report.scores import format_table, summarize
@@ -73,13 +76,18 @@ def train(
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / "confusion.csv", confusion, model.classes)
             draw_confusion(confusion, model.classes, folder / "confusion.png")
+    reasons = gather_losses(trainer, data)
     if trainer.is_global_zero:
+        values["num_lost"] = len(reasons)
+        if reasons:
+            write_table(folder / "losses.csv", losses_table(data.manifest, reasons))
         values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
         write_json(folder / "metrics.json", values)
         draw_curves(folder / "metrics.csv", folder / "curves.png")
         print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")
         print(f", evaluation {throughput.rate(RUNS[part]):,.0f} cells/s" if part else "")
+        _say_losses(trainer, data, reasons)
         print(f"run folder {folder}", flush=True)
 
 
@@ -98,7 +106,9 @@ def evaluate(
     check_classes(model, data)
     folder = out.parent if out else Path(trainer.default_root_dir)
     gathered, _ = score_part(trainer, model, data, part, folder)
+    reasons = gather_losses(trainer, data)
     if trainer.is_global_zero:
+        _say_losses(trainer, data, reasons)
         print(f"{throughput.rate(RUNS[part]):,.0f} cells/s")
         if out is not None:
             write_table(out, _table(model, data, part, gathered, truth=True))
@@ -106,15 +116,50 @@ def evaluate(
 
 
 def predict(
-    trainer: pl.Trainer, model: CellClassifier, data: CellDataModule, throughput: Throughput, out: Path
+    trainer: pl.Trainer,
+    model: CellClassifier,
+    data: CellDataModule,
+    throughput: Throughput,
+    out: Path,
+    checkpoint: Path,
 ) -> None:
-    """Classifies every cell of the data set and writes the table; prints how many of each class."""
-    gatherer = PredictionGatherer(out.parent)
-    with attached(trainer, gatherer):
-        trainer.predict(model, datamodule=data, return_predictions=False)
+    """Classifies every cell of the data set and writes the table; prints how many of each class.
+
+    What an interrupted run of the same job has done is taken over.
+
+    Args:
+        trainer: with the `throughput` among its callbacks.
+        model: from the `checkpoint`.
+        data: with the model's preprocessing.
+        throughput: counts cells.
+        out: file to be written.
+        checkpoint: file that the model came from.
+
+    Raises:
+        BusyError: another run writes the same file.
+    """
+    settings = {
+        "classes": model.classes,
+        "tta": model.hparams["tta"],
+        "chunk": data.eval_batch_size,
+        "predict_split": data.predict_split,
+        "precision": str(trainer.precision),
+        "device": trainer.strategy.root_device.type,
+    }
+    with ExitStack() as stack:
+        stage = None
+        if trainer.is_global_zero:
+            stage = stack.enter_context(
+                saved_parts(out, data.manifest, checkpoint, settings, lambda line: _say(trainer, line))
+            )
+        gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.losses)
+        with attached(trainer, gatherer):
+            trainer.predict(model, datamodule=data, return_predictions=False)
+        if trainer.is_global_zero:
+            table = _table(model, data, "predict", gatherer, reasons=gatherer.reasons)
+            write_table(out, table)
     if trainer.is_global_zero:
-        table = _table(model, data, "predict", gatherer)
-        write_table(out, table)
+        _say_losses(trainer, data, gatherer.reasons)
         counts = np.bincount(gatherer.probabilities.argmax(axis=1), minlength=len(model.classes))
         print("  ".join(f"{name} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
         print(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {out}", flush=True)
@@ -139,7 +184,8 @@ def score_part(
         model.classes,
         None if groups is None else groups[gatherer.cell_ids],
     )
-    print(f"\n{part} part, {len(labels):,} cells\n\n{format_table(summary)}", flush=True)
+    print(f"\n{part} part, {len(labels):,} cells\n\n{format_table(summary)}")
+    print(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}", flush=True)
     return gatherer, summary
 
 
@@ -185,7 +231,12 @@ def check_classes(model: CellClassifier, data: CellDataModule) -> None:
 
 
 def _table(
-    model: CellClassifier, data: CellDataModule, part: str, gathered: PredictionGatherer, truth: bool = False
+    model: CellClassifier,
+    data: CellDataModule,
+    part: str,
+    gathered: PredictionGatherer | PredictionParts,
+    truth: bool = False,
+    reasons: dict[int, str] | None = None,
 ) -> Any:
     view = data.view(part)
     assert view is not None
@@ -197,7 +248,22 @@ def _table(
         gathered.probabilities,
         truth=truth,
         quarantined=part == "predict",
+        reasons=data.losses.reasons if reasons is None else reasons,
     )
+
+
+def gather_losses(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
+    """Why cells were lost, by cell_id, over all ranks; to be called on each."""
+    if trainer.world_size == 1:
+        return data.losses.reasons
+    found: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(found, data.losses.reasons)
+    return {cell_id: reason for part in found for cell_id, reason in part.items()}
+
+
+def _say_losses(trainer: pl.Trainer, data: CellDataModule, reasons: dict[int, str]) -> None:
+    if reasons:
+        _say(trainer, describe_losses(losses_table(data.manifest, reasons)))
 
 
 def _say(trainer: pl.Trainer, text: str) -> None:

@@ -23,7 +23,7 @@ NOT_READ = "could not be read during the run"
 
 
 class PredictionGatherer(pl.Callback):
-    """Keeps every prediction of a test or predict run on the device and brings those of all ranks together at its end.
+    """Keeps every prediction of a validation or test run on the device and brings those of all ranks together.
 
     Args:
         folder: on rank 0, a folder in which the ranks may leave their parts, seen by all of them.
@@ -47,16 +47,10 @@ class PredictionGatherer(pl.Callback):
     ) -> None:
         self._parts.append(outputs)
 
-    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
-        self._parts.append(outputs)
-
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._gather(trainer)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._gather(trainer)
-
-    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._gather(trainer)
 
     def _gather(self, trainer: pl.Trainer) -> None:
@@ -84,6 +78,7 @@ def prediction_table(
     probabilities: np.ndarray,
     truth: bool = False,
     quarantined: bool = True,
+    reasons: dict[int, str] | None = None,
 ) -> pa.Table:
     """One row per cell: key, group, class, confidence, p_<class> for each class, reason.
 
@@ -98,6 +93,7 @@ def prediction_table(
         probabilities: (N, K) float32.
         truth: also give the manifest's class, as column `true_class`.
         quarantined: also list the quarantined cells.
+        reasons: why cells have no prediction, by cell_id.
     """
     rows = np.unique(rows)
     found = np.isin(rows, cell_ids)
@@ -113,7 +109,10 @@ def prediction_table(
     columns["confidence"] = pa.array(chances.max(axis=1, initial=-np.inf), pa.float32(), mask=~found)
     for index, name in enumerate(classes):
         columns[f"p_{name}"] = pa.array(chances[:, index], mask=~found)
-    columns["reason"] = pa.array([None if there else NOT_READ for there in found.tolist()], pa.string())
+    texts = np.full(len(rows), None, object)
+    for place in np.flatnonzero(~found).tolist():
+        texts[place] = (reasons or {}).get(int(rows[place]), NOT_READ)
+    columns["reason"] = pa.array(texts, pa.string())
     table = pa.table(columns)
     if not quarantined:
         return table

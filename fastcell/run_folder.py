@@ -9,7 +9,9 @@
       metrics.json          scores of the test part with intervals, throughput
       confusion.csv, .png   of the test part, rows = true class
       predictions.parquet   of the test part, one row per cell
+      losses.csv            cells that went bad since they were packed; only where there are any
       best.ckpt, last.ckpt  checkpoints
+      step-*.ckpt           points to go on from, while the run goes on
 """
 
 from __future__ import annotations

@@ -229,7 +229,8 @@ class FastcellCLI(LightningCLI):
                     remove_points(self.folder)
             elif self.command == "predict":
                 assert self.out is not None  # required
-                predict(self.trainer, self.model, self.datamodule, self.throughput, self.out)
+                checkpoint = Path(self.config.ckpt_path)
+                predict(self.trainer, self.model, self.datamodule, self.throughput, self.out, checkpoint)
             else:
                 part = "valid" if self.command == "validate" else "test"
                 evaluate(self.trainer, self.model, self.datamodule, self.throughput, part, self.out)
@@ -246,6 +247,8 @@ class FastcellCLI(LightningCLI):
 
     def _stopped(self, number: int) -> StoppedError:
         name = signal.Signals(number).name
+        if self.command == "predict":
+            return StoppedError(f"stopped by {name}. The same command goes on from there.", number)
         if self.folder is None or not any(self.folder.glob("*.ckpt")):
             return StoppedError(f"stopped by {name}.", number)
         step = self.trainer.global_step

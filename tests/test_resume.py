@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,10 @@ import torch
 
 from fastcell import cli
 from fastcell.data import pack
-from fastcell.models.classifier import CellClassifier
+from fastcell.data.batch import Batch
+from fastcell.data.manifest import Manifest
+from fastcell.data.staging import open_staging_of
+from fastcell.models.classifier import CellClassifier, Prediction
 from fastcell.resume import held, latest_point
 from fastcell.training import main
 
@@ -236,3 +240,192 @@ def test_killed_at_random_moments(data: Path, tmp_path: Path, store: str, ranks:
     rng = random.Random(f"{store} {ranks}")
     folder = run_with_kills(rng, new_run(data, tmp_path / "runs", *arguments), tmp_path / "runs", 5, longest)
     assert_same_run(folder, whole)
+
+
+# -- prediction
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(data, tmp_path_factory.mktemp("model"), "--trainer.max_epochs=1") / "best.ckpt"
+
+
+def predict_command(checkpoint: Path, data: Path, out: Path) -> list[str]:
+    return ["predict", f"--ckpt_path={checkpoint}", f"--data.path={data}", f"--out={out}", "--data.eval_batch_size=8"]
+
+
+def test_a_killed_prediction_goes_on(
+    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Chunks of a part that was saved are not predicted again; a torn part counts as none."""
+    assert main(predict_command(checkpoint, data, tmp_path / "whole.csv")) == 0
+    predicted, step = [], CellClassifier.predict_step
+    monkeypatch.setattr("fastcell.predict_parts.SAVE_EVERY_S", 0.0)
+
+    def die_in_time(self: CellClassifier, batch: Batch, batch_idx: int) -> Prediction:
+        predicted.append(batch.cell_ids.tolist())
+        if len(predicted) in (7, 12):
+            raise Killed
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(CellClassifier, "predict_step", die_in_time)
+    command = predict_command(checkpoint, data, tmp_path / "p.csv")
+    with pytest.raises(Killed):
+        main(command)
+    parts = sorted((tmp_path / ".p.csv.partial").glob("run-*/saved/*.saved"))
+    assert len(parts) == 6
+    parts[2].write_bytes(parts[2].read_bytes()[:-40])
+    with pytest.raises(Killed):
+        main(command)
+    assert main(command) == 0
+    assert "going on from" in capsys.readouterr().out
+    chunks = [list(range(begin, min(begin + 8, 180))) for begin in range(0, 180, 8)]
+    assert predicted[:7] == chunks[:7]
+    assert predicted[7:12] == [chunks[2], *chunks[6:10]]
+    assert [ids[: len(chunk)] for ids, chunk in zip(predicted[12:], chunks[9:], strict=True)] == chunks[9:]
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "whole.csv"]
+
+
+def test_a_prediction_of_something_else_begins_anew(
+    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastcell.predict_parts.SAVE_EVERY_S", 0.0)
+    steps, step = iter(range(100)), CellClassifier.predict_step
+
+    def die_in_time(self: CellClassifier, batch: Batch, batch_idx: int) -> Prediction:
+        if next(steps) == 5:
+            raise Killed
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(CellClassifier, "predict_step", die_in_time)
+    with pytest.raises(Killed):
+        main(predict_command(checkpoint, data, tmp_path / "p.csv"))
+    assert main([*predict_command(checkpoint, data, tmp_path / "p.csv"), "--tta=true"]) == 0
+    assert main([*predict_command(checkpoint, data, tmp_path / "flips.csv"), "--tta=true"]) == 0
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "flips.csv").read_bytes()
+
+
+def test_two_predictions_of_one_file(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_staging_of(tmp_path / "p.csv"):
+        assert cli.main(predict_command(checkpoint, data, tmp_path / "p.csv")) == 2
+    assert "which another run" in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_predictions_killed_at_random_moments(data: Path, checkpoint: Path, tmp_path: Path, ranks: int) -> None:
+    command = [*predict_command(checkpoint, data, tmp_path / "p.csv"), f"--trainer.devices={ranks}"]
+    begun = time.monotonic()
+    whole = [item.replace("p.csv", "whole.csv") for item in command]
+    assert launch(whole).wait(120) == 0
+    longest, rng = time.monotonic() - begun, random.Random(ranks)
+    for _ in range(5):
+        process = launch(command)
+        try:
+            process.wait(rng.uniform(0.3, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+        wait_until_free(tmp_path)
+        (tmp_path / "p.csv").unlink(missing_ok=True)
+    assert launch(command).wait(120) == 0
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "whole.csv"]
+
+
+def wait_until_free(folder: Path) -> None:
+    """Rank 1 of a killed run looks after rank 0 once a second."""
+    time.sleep(2.5)
+
+
+# -- ranks
+
+
+@pytest.mark.slow
+def test_every_cell_once_on_1_2_and_3_ranks(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """180 cells in chunks of 8, 5 of them bad: predictions byte by byte, scores and mean loss."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    for cell in Manifest.open(damaged).table.to_pylist()[3:180:41]:
+        with open(damaged / cell["shard"], "r+b") as file:
+            file.seek(cell["offset"])
+            file.write(bytes(cell["bytes"]))
+    texts, losses = [], []
+    for ranks in (1, 2, 3):
+        command = predict_command(checkpoint, damaged, tmp_path / f"{ranks}.csv")
+        process = launch([*command, f"--trainer.devices={ranks}"])
+        assert process.wait(120) == 0
+        process = launch(["validate", *command[1:3], "--data.eval_batch_size=8", f"--trainer.devices={ranks}"])
+        text = process.communicate(timeout=120)[0]
+        assert process.returncode == 0
+        lines = [line for line in text.splitlines() if "cells/s" not in line and "mean loss" not in line]
+        texts.append(lines)
+        losses.append(float(text.partition("mean loss ")[2].split()[0]))
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
+    assert (tmp_path / "1.csv").read_text().count("other bytes than were packed") == 5
+    assert texts[0] == texts[1] == texts[2]
+    assert max(losses) - min(losses) <= 1e-6 * max(losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_dies_ends_the_others(data: Path, tmp_path: Path, victim: int) -> None:
+    """Within 5 seconds, with a line that names it; the run then goes on as if nothing had been."""
+    command = new_run(data, tmp_path / "runs", "--trainer.max_epochs=2000", "--trainer.devices=2")
+    process = launch(command)
+    wait_for_points(tmp_path / "runs", process)
+    child = children_of(process.pid)[0]
+    begun = time.monotonic()
+    os.kill(process.pid if victim == 0 else child, signal.SIGKILL)
+    text = process.communicate(timeout=60)[1]
+    while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
+        time.sleep(0.05)
+        assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 5
+    assert process.returncode != 0
+    assert ("rank 0 has died" if victim == 0 else f"rank 1 (process {child}) was killed by signal 9") in text
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            command = (path.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and "fastcell" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_bank_goes_on_with_another_number_of_ranks(data: Path, tmp_path: Path, before: int, after: int) -> None:
+    """The same batches; the weights are equal but for rounding and batch norm, which is per rank."""
+    command = new_run(data, tmp_path / "runs", "--trainer.max_epochs=40", "--data.store=bank")
+    process = launch([*command, f"--trainer.devices={before}"])
+    folder = wait_for_points(tmp_path / "runs", process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    process = launch(["fit", f"--resume={folder}", f"--trainer.devices={after}"])
+    text = process.communicate(timeout=280)
+    assert process.returncode == 0, text
+    assert weights(folder)["step"] == 400
+
+
+@pytest.mark.slow
+def test_a_stream_refuses_another_number_of_ranks(data: Path, tmp_path: Path) -> None:
+    process = launch(new_run(data, tmp_path / "runs", "--trainer.max_epochs=40", "--data.store=stream"))
+    folder = wait_for_points(tmp_path / "runs", process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    process = launch(["fit", f"--resume={folder}", "--trainer.devices=2"])
+    text = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert "number of processes must be 1 as before, since the order of the stream depends on it" in text

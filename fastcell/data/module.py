@@ -148,6 +148,7 @@ class CellDataModule(pl.LightningDataModule):
         self._manifest: Manifest | None = None
         self._losses: Losses | None = None
         self._before: Before | None = None
+        self._predicted: np.ndarray | None = None
         self._cells_hash: str | None = None
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
@@ -330,7 +331,13 @@ class CellDataModule(pl.LightningDataModule):
         """Every cell of the manifest, or of `predict_split`, in its order, labelled or not."""
         view = self.view("predict")
         assert view is not None
+        if self._predicted is not None:
+            view = View(view.manifest, view.rows[_left(view.rows, self._predicted, self.eval_batch_size)])
         return self._evaluation_loader(view)
+
+    def skip_predicted(self, cell_ids: np.ndarray) -> None:
+        """Leave out of prediction the chunks all of whose cells are among (n,) int64 `cell_ids`."""
+        self._predicted = cell_ids
 
     def teardown(self, stage: str) -> None:
         """Forget the views and let the banks go, so that another stage selects anew."""
@@ -407,6 +414,14 @@ class CellDataModule(pl.LightningDataModule):
             threads=self.threads or max(num_cpus() // self._num_local(), 1),
             initial_fill=self.initial_fill,
         )
+
+
+def _left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
+    """(n,) bool, the rows of the chunks that are not done; of the last one at least, for something must be run."""
+    chunks = np.arange(len(rows)) // chunk
+    left = np.bincount(chunks, ~np.isin(rows, done)) > 0
+    left[-1] |= not left.any()
+    return left[chunks]
 
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:

@@ -174,6 +174,19 @@ def open_staging_in(folder: Path, say: Callable[[str], None] = _silent) -> Itera
         yield stage
 
 
+@contextmanager
+def open_staging_of(file: Path, say: Callable[[str], None] = _silent) -> Iterator[Staging]:
+    """As `open_staging`, for a single file that is put together from parts and written by the caller.
+
+    Raises:
+        BusyError: another run makes the same file.
+        OSError: it cannot be written.
+    """
+    file = file.resolve()
+    with _locked_run(file.parent / f".{file.name}.partial", file, "part", say) as stage:
+        yield stage
+
+
 def put_in_place(tmp_dir: Path, out: Path) -> Path:
     """Rename the folder, or, inside a mounted volume or among other files, what it holds, with dataset.json last.
 

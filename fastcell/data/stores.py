@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,9 @@ from fastcell.data.ranks import Share, training_share
 from fastcell.data.rolling import RollingReader
 from fastcell.data.views import View
 from fastcell.environment import available_memory
+from fastcell.errors import FastcellError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -101,24 +107,48 @@ class Stores:
             largest = max(int(size[np.unique(part)].sum()) for part in owned)
         cells = np.unique(rows)
         kind = self.kind if before is None else "stream" if before.store == "stream" else "bank"
-        placement = place(kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
-        if before is not None:
-            placement = as_before(placement, before, num_ranks)
-        if placement.store == "window":
-            share = training_share(len(view), batch_size, self.rank, num_ranks)
-            reader = RollingReader(
-                view, share, window_bytes=placement.pool_bytes, seed=self.config.seed, **self._options(placement)
-            )
-            return self._keep(Store(placement, window=reader))
+        while True:
+            placement = place(kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
+            if before is not None:
+                placement = as_before(placement, before, num_ranks)
+            store = self._unless_memory_fails(placement, partial(self._open, placement, view, rows, batch_size, window))
+            if store is not None:
+                return self._keep(store)
+
+    def _open(self, placement: Placement, view: View, rows: np.ndarray, batch_size: int, window: int) -> Store:
         if placement.store == "stream":
-            return self._keep(Store(placement))
-        order = BankOrder(
-            len(rows), batch_size, self.config.seed, placement.num_parts, window, self.rank, self.num_ranks
-        )
+            return Store(placement)
+        options, seed = self._options(placement), self.config.seed
+        if placement.store == "window":
+            share = training_share(len(view), batch_size, self.rank, self.num_ranks)
+            reader = RollingReader(view, share, window_bytes=placement.pool_bytes, seed=seed, **options)
+            return Store(placement, window=reader)
+        order = BankOrder(len(rows), batch_size, seed, placement.num_parts, window, self.rank, self.num_ranks)
         edges = order.part_edges()[order.parts.start : order.parts.stop + 1]
-        chosen = View(view.manifest, rows[edges[0] : edges[-1]])
-        bank = CellBank(chosen, edges - edges[0], **self._options(placement))
-        return self._keep(Store(placement, bank, order))
+        bank = CellBank(View(view.manifest, rows[edges[0] : edges[-1]]), edges - edges[0], **options)
+        return Store(placement, bank, order)
+
+    def _unless_memory_fails(self, placement: Placement, make: Callable[[], Store]) -> Store | None:
+        """What `make` gives; None where memory that seemed free is not, on this rank or another: it is then taken for
+        full, and the next place is to be tried."""
+        store, failed = None, torch.zeros((), device=self.config.device)
+        try:
+            store = make()
+        except (MemoryError, RuntimeError, FastcellError) as error:
+            if placement.store == "stream" or not _is_out_of_memory(error):
+                raise
+            failed += 1
+        if _distributed():
+            torch.distributed.all_reduce(failed, op=torch.distributed.ReduceOp.MAX)
+        if not failed:
+            return store
+        if store is not None:
+            store.close()
+        logger.warning("no room for %s after all; trying the next place", placement.reason)
+        self._budget = Budget(None, 0) if placement.memory == "host" else replace(self._budget, gpu_bytes=0)
+        if placement.memory == "pinned":
+            self._budget = Budget(0, 0)
+        return None
 
     def open_evaluation(self, view: View, share: Share) -> Store:
         """Choose where this rank's cells of an evaluation that comes again go, in stored order, and open it.
@@ -149,7 +179,7 @@ class Stores:
     def _left(self) -> Budget:
         """What the rank with the least has left."""
         budget = self._budget
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not _distributed():
             return budget
         least = torch.tensor([budget.host_bytes, budget.gpu_bytes or 0], device=self.config.device)
         torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
@@ -170,6 +200,16 @@ class Stores:
             "threads": self.config.threads,
             "losses": self._losses,
         }
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Torch has a type of its own for a full GPU, and for the host only words."""
+    words = ("can't allocate memory", "must be free to be pinned")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def _free_memory(device: torch.device, limit_bytes: int | None, num_local: int) -> Budget:
