@@ -110,6 +110,10 @@ class Piece(NamedTuple):
     good: np.ndarray
     stored: Stored
 
+    def of(self, column: np.ndarray) -> np.ndarray:
+        """(b,) values of a column of `stored` for the cells that are taken, anything for the blank ones."""
+        return column[self.taken] if len(column) else np.zeros(len(self.taken), column.dtype)
+
 
 class CellReader:
     """Reads one rank's share of a view, epoch by epoch.
@@ -309,7 +313,7 @@ class CellReader:
 
     def _as_stored(self, piece: Piece) -> Cells:
         ids, heights, widths = self._identity(piece)
-        starts = np.where(piece.taken < 0, 0, piece.stored.starts[piece.taken])
+        starts = np.where(piece.taken < 0, 0, piece.of(piece.stored.starts))
         buffer = piece.stored.buffer
         addresses = buffer.ctypes.data + starts
         pixels: list[Any] | _StoredPixels = _StoredPixels(buffer, starts, heights, widths)
@@ -337,13 +341,13 @@ class CellReader:
             self._idle = decoder
 
     def _feed(self, decoder: Decoder, piece: Piece) -> None:
-        heights, widths = self._heights, self._widths
-        decoder.feed(
-            [
-                piece.stored.bytes_of(place) if place >= 0 else _blank_png(int(heights[cell]), int(widths[cell]))
-                for place, cell in zip(piece.taken.tolist(), piece.cell_ids.tolist(), strict=True)
-            ]
-        )
+        buffer, starts = piece.stored.buffer, piece.of(piece.stored.starts)
+        ends = starts + piece.of(piece.stored.sizes)
+        images = [buffer[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        for slot in np.flatnonzero(piece.taken < 0).tolist():
+            cell = piece.cell_ids[slot]
+            images[slot] = _blank_png(int(self._heights[cell]), int(self._widths[cell]))
+        decoder.feed(images)
 
     def _take(self, decoder: Decoder, waiting: deque[Piece], blank: bool) -> Cells:
         """The cells of the first piece that waits, which leaves; bad ones among them have been replaced."""
@@ -403,7 +407,7 @@ class CellReader:
         """Ids, heights and widths of the cells that are taken."""
         ids = piece.cell_ids
         if not piece.good.all():
-            ids = np.where(piece.taken < 0, ids, piece.stored.cell_ids[piece.taken])
+            ids = np.where(piece.taken < 0, ids, piece.of(piece.stored.cell_ids))
         return ids, self._heights[ids], self._widths[ids]
 
     # -- what DALI cannot decode

@@ -312,6 +312,20 @@ def test_a_batch_without_a_good_cell(make_dataset: Make, encoding: str) -> None:
     assert all((pixels == 128).all() for pixels in as_arrays(batches[1]))
 
 
+@pytest.mark.parametrize("layout", ["cell", "block"])
+@pytest.mark.parametrize("encoding", ["png", "npy"])
+def test_a_shard_without_a_good_cell(make_dataset: Make, encoding: str, layout: str) -> None:
+    manifest = make_dataset(60, encoding=encoding, layout=layout)
+    for cell_id in range(20):
+        damage(manifest, cell_id)
+    reader = CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=Losses(manifest))
+    for _ in range(2):
+        for cells in reader.epoch(0):
+            assert cells.good is not None
+            assert not cells.good.any()
+            assert all((pixels == 128).all() for pixels in as_arrays(cells))
+
+
 @pytest.mark.parametrize("encoding", ["png", "npy"])
 def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str) -> None:
     """Its address must not be read with the manifest's size."""
