@@ -63,6 +63,9 @@ class ShardFiles:
 
     def read(self, cell_ids: np.ndarray) -> Stored:
         """The stored bytes of (n,) int64 cells, increasing and each once."""
+        if not len(cell_ids):
+            none = np.empty(0, np.int64)
+            return Stored(none, np.empty(0, np.uint8), none, none, {})
         order = np.lexsort((self._offset[cell_ids], self._shard[cell_ids]))
         in_file = cell_ids[order]
         shard, begin = self._shard[in_file], self._offset[in_file]
