@@ -217,7 +217,7 @@ class CellLoader(BatchLoader):
             rank=share.rank,
         )
         self._make_transform(epoch=0)  # wrong arguments show here, not in the thread
-        self._reader = reader or CellReader(
+        self.reader = reader or CellReader(
             view,
             share,
             shuffle=shuffle,
@@ -235,7 +235,7 @@ class CellLoader(BatchLoader):
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         transform, device = self._make_transform(epoch=epoch), self.config.device
         try:
-            for step, cells in enumerate(self._reader.epoch(epoch, first), first):
+            for step, cells in enumerate(self.reader.epoch(epoch, first), first):
                 images = transform(cells, self.share.positions(step))
                 weight = np.zeros(self.share.batch, np.float32)
                 weight[: self.share.num_real(step)] = 1

@@ -131,6 +131,9 @@ class CellReader:
         losses: that lost cells are added to, shared with other readers of the data set; None for its own, which ends
             the run at the first.
 
+    Attributes:
+        checked: (N,) bool, for every row of the manifest whether its stored bytes were compared with the hash.
+
     Raises:
         ArgumentError: 16 bits asked of blocks, which store 8.
     """
@@ -169,7 +172,7 @@ class CellReader:
         encodings = pc.index_in(manifest.table.column("encoding"), value_set=pa.array(ENCODINGS))
         self._encodings = encodings.fill_null(-1).to_numpy().astype(np.int8)
         self._way = self._choose_way()
-        self._hashes, self._checked = hashes_of(manifest), np.zeros(len(manifest), bool)
+        self._hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
         self._idle: Decoder | None = None
 
     @property
@@ -278,7 +281,7 @@ class CellReader:
         """Runs in the reading thread."""
         shards = np.unique(self.manifest.shard_index[cell_ids])
         for number in files.changed(shards):
-            self._checked[self.manifest.shard_index == number] = False
+            self.checked[self.manifest.shard_index == number] = False
         stored = files.read(cell_ids[~self.losses.is_lost[cell_ids]])
         found = self._verify(stored)
         if found:
@@ -288,7 +291,7 @@ class CellReader:
     def _verify(self, stored: Stored) -> dict[int, str]:
         """Reasons of cells that could not be read or are not what the manifest says."""
         reasons = dict(stored.reasons)
-        todo = ~self._checked[stored.cell_ids]
+        todo = ~self.checked[stored.cell_ids]
         if reasons:
             todo &= ~np.isin(stored.cell_ids, list(reasons))
         places = np.flatnonzero(todo)
@@ -298,7 +301,7 @@ class CellReader:
             if self._way == "raw":
                 odd = stored.cell_ids[places[~wrong & ~self._raw_sizes_hold[stored.cell_ids[places]]]]
                 reasons.update(dict.fromkeys(odd.tolist(), "stored bytes do not fit the sides in the manifest"))
-            self._checked[stored.cell_ids[places[~wrong]]] = True
+            self.checked[stored.cell_ids[places[~wrong]]] = True
         return reasons
 
     def _verify_shards(self, cell_ids: list[int]) -> dict[int, str]:
@@ -306,7 +309,7 @@ class CellReader:
         of_shard = self.manifest.shard_index
         rows = np.flatnonzero(np.isin(of_shard, of_shard[cell_ids]) & ~self.losses.is_lost)
         codes = check_cells(self.manifest, rows)
-        self._checked[rows[codes == 0]] = True
+        self.checked[rows[codes == 0]] = True
         return {int(row): REASONS[code] for row, code in zip(rows[codes > 0], codes[codes > 0], strict=True)}
 
     # -- ways of decoding
@@ -317,12 +320,10 @@ class CellReader:
         buffer = piece.stored.buffer
         addresses = buffer.ctypes.data + starts
         pixels: list[Any] | _StoredPixels = _StoredPixels(buffer, starts, heights, widths)
-        blanks = np.flatnonzero(piece.taken < 0)
-        if len(blanks):
-            pixels = list(pixels)
-            for slot in blanks.tolist():
-                pixels[slot] = _blank(int(heights[slot]), int(widths[slot]), 8)
-                addresses[slot] = pixels[slot].ctypes.data
+        if (piece.taken < 0).any():
+            sides = zip(piece.taken.tolist(), heights.tolist(), widths.tolist(), strict=True)
+            pixels = [pixels[slot] if side[0] >= 0 else _blank(side[1], side[2], 8) for slot, side in enumerate(sides)]
+            addresses = np.array([cell.ctypes.data for cell in pixels], np.int64)
         return Cells(ids, heights, widths, pixels, addresses, good=_unless_all(piece.good))
 
     def _by_dali(self, pieces: Iterator[Piece], blank: bool) -> Iterator[Cells]:

@@ -1,0 +1,125 @@
+"""What does it cost that nothing is lost? CPU time per cell with every check and point, over CPU time without.
+
+Twenty pairs in turns, each of the same work on the same cells, on one core; the ratio of CPU times within each pair:
+
+- `training`: an epoch of `fastcell fit`'s trainer over the stream. With: all stored bytes hashed, a point to go on from
+  every 20 steps. Without: neither.
+- `reading`: an epoch of the stream alone, stored bytes to float images. With: all hashed, as in the first epoch of a
+  process. Without: as in every later one.
+
+    python benchmarks/price.py [--cells 4000] [--pairs 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from harness import Result, print_rows, time_turns
+
+from fastcell import environment
+from fastcell.data.loader import CellLoader
+from fastcell.data.module import CellDataModule
+from fastcell.data.synthetic import main as synth
+from fastcell.models.checkpoint import AtomicCheckpointIO
+from fastcell.models.classifier import CellClassifier
+from fastcell.resume import ResumePoints
+
+POINTS_EVERY = 20
+READINGS = 5  # epochs of reading in one turn: one alone is a fifth of a second
+
+
+def main() -> None:
+    """Run the benchmark, print its table and write its result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=4_000, help="synthetic cells (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=20, help="(%(default)s)")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    environment.quiet()
+    environment.raise_malloc_thresholds()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "cells"
+        synth([str(data), "--cells", str(options.cells), "--seed", "0", "--split", "100/0/0"])
+        contestants = {
+            "reading, checked": ("stream + fused, every cell hashed", lambda: read(loader, hashed=True)),
+            "reading": ("stream + fused, hashed before", lambda: read(loader, hashed=False)),
+            "training, checked": (
+                f"cellnet at 32 px, every cell hashed, a point every {POINTS_EVERY} steps",
+                lambda: train(data, Path(folder) / "points", checked=True),
+            ),
+            "training": ("cellnet at 32 px, neither", lambda: train(data, Path(folder) / "points", checked=False)),
+        }
+        module = CellDataModule(str(data), store="stream", transform="fused", threads=1, augment=False)
+        module.setup("fit")
+        loader = module.train_dataloader()
+        assert isinstance(loader, CellLoader)
+        turns = time_turns(contestants, options.pairs)
+    settings: dict[str, object] = {"cells": options.cells, "pairs": options.pairs, "cores": 1}
+    rows = []
+    for name in ("reading", "training"):
+        checked, plain = (turns.cpu_us[:, turns.names.index(each)] for each in (f"{name}, checked", name))
+        added = checked / plain - 1
+        low, high = mean_interval(added)
+        settings[f"CPU time added to {name}, mean (95 %)"] = f"{added.mean():+.1%} ({low:+.1%}..{high:+.1%})"
+        rows += turns.rows(name, [f"{name}, checked", name])
+    print_rows(rows, "without")
+    for name, value in settings.items():
+        print(f"{name}: {value}")
+    print("wrote", Result("price", "synthetic cells", settings, rows).save())
+
+
+def read(loader: CellLoader, hashed: bool) -> int:
+    """Some epochs of the stream; hashed as in the first, or not, as in all later ones."""
+    cells = 0
+    for epoch in range(READINGS):
+        loader.set_epoch(epoch)
+        loader.reader.checked[:] = not hashed
+        cells += sum(len(batch.images) for batch in loader)
+    return cells
+
+
+def train(data: Path, points: Path, checked: bool) -> int:
+    """One epoch of training; without checks the hashes count as taken."""
+    pl.seed_everything(0)
+    shutil.rmtree(points, ignore_errors=True)
+    points.mkdir()
+    module = CellDataModule(str(data), batch_size=64, image_size=32, store="stream", threads=1)
+    model = CellClassifier(classes=module.classes, preprocessing=module.preprocessing.to_dict())
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[ResumePoints(points, POINTS_EVERY, None)] if checked else [],
+    )
+    module.setup("fit")
+    loader = module.train_dataloader()
+    assert isinstance(loader, CellLoader)
+    loader.reader.checked[:] = not checked
+    trainer.fit(model, loader)
+    return trainer.global_step * 64
+
+
+def mean_interval(values: np.ndarray, num_resamples: int = 10_000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of ``values`` (n,)."""
+    means = np.random.default_rng(0).choice(values, (num_resamples, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
