@@ -1,0 +1,95 @@
+"""Memory that seems free and is not gives way to the next place; thousands of shards take few files and memory."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from fastcell.data import stores
+from fastcell.data.bank import CellBank
+from fastcell.data.loader import LoaderConfig
+from fastcell.data.manifest import Manifest
+from fastcell.data.stores import Stores
+from fastcell.data.views import ViewConfig, select
+
+Make = Callable[..., Manifest]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["gpu", "host", "python"],
+)
+def test_a_bank_for_which_memory_fails_becomes_a_stream(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    view = select(make_dataset(60), ViewConfig("train"))
+
+    def fail(*_: object, **__: object) -> CellBank:
+        raise error
+
+    monkeypatch.setattr(stores, "CellBank", fail)
+    with caplog.at_level(logging.WARNING, "fastcell"):
+        store = Stores("auto", None, LoaderConfig(), 8, 0, 1, 1).open_training(view, 8, 32)
+    assert store.placement.store == "stream"
+    assert "no room for bank: 36 cells" in caplog.text
+    assert "trying the next place" in caplog.text
+
+
+def test_another_error_is_not_taken_for_it(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = select(make_dataset(60), ViewConfig("train"))
+
+    def fail(*_: object, **__: object) -> CellBank:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(stores, "CellBank", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        Stores("auto", None, LoaderConfig(), 8, 0, 1, 1).open_training(view, 8, 32)
+
+
+READ_ALL = """
+import resource, sys
+from fastcell.data.manifest import Manifest
+from fastcell.data.ranks import training_share
+from fastcell.data.stream import CellReader
+from fastcell.data.views import ViewConfig, select
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+view = select(Manifest.open(sys.argv[1]), ViewConfig())
+reader = CellReader(view, training_share(len(view), 64), shuffle=True)
+sizes = []
+for epoch in range(3):
+    assert sum(len(cells) for cells in reader.epoch(epoch)) >= len(view)
+    sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
+print(*sizes)
+"""
+
+
+def read_all(manifest: Manifest) -> list[int]:
+    """Peak resident size [MB] after each of three epochs, in a process that may open 128 files."""
+    command = [sys.executable, "-c", READ_ALL, str(manifest.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return [int(size) for size in done.stdout.split()]
+
+
+def test_more_shards_than_open_files(make_dataset: Make) -> None:
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 128
+    read_all(make_dataset(600, num_shards=300))
+
+
+@pytest.mark.slow
+def test_ten_thousand_shards(make_dataset: Make) -> None:
+    few, many = (read_all(make_dataset(20_000, num_shards=num, name=str(num))) for num in (10, 10_000))
+    assert many[-1] - many[0] < 30
+    assert many[-1] - few[-1] < 60
