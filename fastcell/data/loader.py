@@ -316,19 +316,21 @@ class BankLoader(BatchLoader):
             slots = self.bank.slots[batches.entries].astype(np.int64)
             index, position = to_device(slots, device), to_device(batches.positions, device)
             weights = to_device(batches.real.astype(np.float32), device)
+            labels, ids = (column[index].long() for column in (labels_of, ids_of))
             for step in range(len(slots)):
                 self.bank.wait(slots[step], on_host=transform is not None)
-                chosen, place, weight = slots[step], index[step], weights[step]
+                chosen, place = slots[step], index[step]
+                columns = (labels[step], ids[step], weights[step])
                 if not self.bank.all_good and not (good := self.bank.is_good[chosen]).all():
                     chosen = np.where(good, chosen, chosen[np.argmax(good)])  # the first good cell stands in
-                    place, weight = to_device(chosen, device), weight * to_device(good.astype(np.float32), device)
+                    place, weight = to_device(chosen, device), columns[2] * to_device(good.astype(np.float32), device)
+                    columns = (labels_of[place].long(), ids_of[place].long(), weight)
                 if transform is None:
-                    columns = (pool, place, position[step], clock)
-                    images = self._geometry.transform(*columns, self.config.dtype, self.config.threads)
+                    which = (pool, place, position[step], clock)
+                    images = self._geometry.transform(*which, self.config.dtype, self.config.threads)
                 else:
                     images = transform(self._cells(chosen), batches.positions[step])
-                labels, ids = (column[place].long() for column in (labels_of, ids_of))
-                yield Batch(images, labels, ids, weight)
+                yield Batch(images, *columns)
 
     def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:
         """The pool with the columns that the geometry asks for, labels and cell_ids (M,) int32 of its cells."""
