@@ -29,6 +29,7 @@ _POINT = re.compile(r"step-(\d{9})\.ckpt")
 _KEPT = 2
 _LOOK_EVERY = 20  # steps between two looks at the clock where several processes must agree
 _WATCH_EVERY_S = 1.0
+_PARENT = "FASTCELL_PARENT"
 
 
 class ResumePoints(pl.Callback):
@@ -126,20 +127,20 @@ class ResumePoints(pl.Callback):
 
 
 class RankWatch(pl.Callback):
-    """Ends this process when another of the run has died, within `_WATCH_EVERY_S` of its launcher's knowing.
+    """Ends this process, rank 0, and the others when one of those that it started has died, within a second or two.
 
-    Rank 0 looks after the processes it started, they after it. Where a cluster's launcher started them, it does so.
+    They look after it by `watch_parent`. Where a cluster's launcher started them, it does so.
     """
 
     def __init__(self) -> None:
         self._done = threading.Event()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        children = getattr(trainer.strategy.launcher, "procs", [])
+        children = list(getattr(trainer.strategy.launcher, "procs", []))
+        self._done.set()
         self._done = done = threading.Event()
-        if trainer.world_size > 1 and (children or trainer.local_rank > 0):
-            parent = os.getppid() if trainer.local_rank > 0 else None
-            threading.Thread(target=_watch, args=(done, children, parent), name="fastcell-ranks", daemon=True).start()
+        if children:
+            threading.Thread(target=_watch_children, args=(done, children), name="fastcell-ranks", daemon=True).start()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._done.set()
@@ -148,10 +149,27 @@ class RankWatch(pl.Callback):
         self._done.set()
 
 
-def _watch(done: threading.Event, children: list[Any], parent: int | None) -> None:
+def watch_parent() -> None:
+    """Have this process, if it is a further rank on its machine, end within a second or two of the death of its parent.
+
+    From its first moment on: it may wait for rank 0 for half an hour before there is a trainer. By then the parent may
+    have died already, so rank 0 leaves its number to those that it starts.
+    """
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        os.environ[_PARENT] = str(os.getpid())
+        return
+    parent = int(os.environ.get(_PARENT, os.getppid()))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_EVERY_S)
+        _leave("rank 0 has died", [])
+
+    threading.Thread(target=watch, name="fastcell-parent", daemon=True).start()
+
+
+def _watch_children(done: threading.Event, children: list[Any]) -> None:
     while not done.wait(_WATCH_EVERY_S):
-        if parent is not None and os.getppid() != parent:
-            _leave("rank 0 has died", [])
         for rank, child in enumerate(children, 1):
             status = child.poll()
             if status not in (None, 0):
@@ -160,7 +178,7 @@ def _watch(done: threading.Event, children: list[Any], parent: int | None) -> No
 
 
 def _leave(what: str, others: list[Any]) -> None:
-    os.write(2, f"fastcell: error: {what}; this run ends. Go on with `fastcell fit --resume`.\n".encode())
+    os.write(2, f"fastcell: error: {what}; this run ends, and can be resumed.\n".encode())
     for other in others:
         other.kill()
     os._exit(1)

@@ -30,7 +30,7 @@ from fastcell.models.checkpoint import AtomicCheckpointIO, load_classifier, read
 from fastcell.models.classifier import CellClassifier
 from fastcell.predict import check_output
 from fastcell.progress import CellBar, EpochLines, Throughput
-from fastcell.resume import RankWatch, ResumePoints, check_run, held, latest_point, remove_points
+from fastcell.resume import RankWatch, ResumePoints, check_run, held, latest_point, remove_points, watch_parent
 from fastcell.run_folder import CurveLogger, create_run_folder, write_json, write_text
 
 COMMANDS = {
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
     command, *arguments = argv
     if command not in COMMANDS:
         raise invalid("command", f"one of {', '.join(COMMANDS)}", command, "See fastcell --help")
+    watch_parent()
     environment.quiet()
     environment.raise_malloc_thresholds()
     _show_remarks()
