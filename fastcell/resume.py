@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.errors import DataError, invalid
@@ -27,7 +28,7 @@ from fastcell.models.classifier import CellClassifier
 
 _POINT = re.compile(r"step-(\d{9})\.ckpt")
 _KEPT = 2
-_LOOK_EVERY = 20  # steps between two looks at the clock where several processes must agree
+_LOOK_EVERY = 20  # steps between two looks at clock or signals where several processes must agree
 _WATCH_EVERY_S = 1.0
 _PARENT = "FASTCELL_PARENT"
 
@@ -73,6 +74,8 @@ class ResumePoints(pl.Callback):
                 number: signal.signal(number, lambda number, frame: self._ask_to_stop(trainer, number, frame))
                 for number in (signal.SIGTERM, signal.SIGINT)
             }
+        if trainer.world_size > 1:  # Lightning asks rank 0 before each step; so does this, but all ranks
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: self._agree(trainer)  # type: ignore[method-assign]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore_handlers()
@@ -118,7 +121,19 @@ class ResumePoints(pl.Callback):
         if self.stopped_by is not None:
             raise KeyboardInterrupt
         self.stopped_by = signal.Signals(number)
-        trainer._signal_connector.received_sigterm = True  # both loops leave at the end of their step
+        if trainer.world_size == 1:
+            trainer._signal_connector.received_sigterm = True  # both loops leave at the end of their step
+
+    def _agree(self, trainer: pl.Trainer) -> None:
+        """Between two steps: leave on all ranks where one was asked to stop."""
+        device = trainer.strategy.root_device
+        if device.type == "cuda" and trainer.global_step % _LOOK_EVERY:  # reading it waits for the device
+            return
+        number = torch.tensor([int(self.stopped_by or 0)], device=device)
+        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
+        if int(number):
+            self.stopped_by = signal.Signals(int(number))
+            raise SIGTERMException
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
