@@ -149,9 +149,10 @@ class RankWatch(pl.Callback):
 
     def __init__(self) -> None:
         self._done = threading.Event()
+        self._children: list[Any] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        children = list(getattr(trainer.strategy.launcher, "procs", []))
+        self._children = children = list(getattr(trainer.strategy.launcher, "procs", []))
         self._done.set()
         self._done = done = threading.Event()
         if children:
@@ -162,6 +163,19 @@ class RankWatch(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._done.set()
+
+    def who_died(self) -> str | None:
+        """What became of a process whose connection broke, as far as it is known within some seconds."""
+        parent = os.environ.get(_PARENT)
+        for _ in range(30):
+            if int(os.environ.get("LOCAL_RANK", "0")) > 0 and parent is not None and os.getppid() != int(parent):
+                return "rank 0 has died"
+            for rank, child in enumerate(self._children, 1):
+                how = _how_it_ended(child)
+                if how is not None:
+                    return f"rank {rank} (process {child.pid}) {how}"
+            time.sleep(0.1)
+        return None
 
 
 def watch_parent() -> None:
@@ -186,10 +200,17 @@ def watch_parent() -> None:
 def _watch_children(done: threading.Event, children: list[Any]) -> None:
     while not done.wait(_WATCH_EVERY_S):
         for rank, child in enumerate(children, 1):
-            status = child.poll()
-            if status not in (None, 0):
-                how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            how = _how_it_ended(child)
+            if how is not None:
                 _leave(f"rank {rank} (process {child.pid}) {how}", [other for other in children if other is not child])
+
+
+def _how_it_ended(child: Any) -> str | None:
+    """None while it lives, and where it ended well."""
+    status = child.poll()
+    if status in (None, 0):
+        return None
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
 
 
 def _leave(what: str, others: list[Any]) -> None:

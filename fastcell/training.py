@@ -24,7 +24,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from fastcell import doctor, environment
 from fastcell.data.module import CellDataModule
 from fastcell.data.preprocessing import Preprocessing
-from fastcell.errors import ArgumentError, StoppedError, invalid
+from fastcell.errors import ArgumentError, FastcellError, StoppedError, invalid
 from fastcell.evaluation import evaluate, has_part, predict, train
 from fastcell.models.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
 from fastcell.models.classifier import CellClassifier
@@ -191,8 +191,8 @@ class FastcellCLI(LightningCLI):
         """The trainer, with what auto means on this machine filled in, and in fit with the run folder as its place."""
         settings = self.config.trainer
         _fill_in(settings)
-        self.throughput = Throughput()
-        callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, RankWatch()]
+        self.throughput, self.ranks = Throughput(), RankWatch()
+        callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, self.ranks]
         if settings.enable_progress_bar is not False and not _is_terminal():
             settings.enable_progress_bar = False
             callbacks.append(EpochLines(self.throughput))
@@ -238,6 +238,11 @@ class FastcellCLI(LightningCLI):
         except SIGTERMException:
             number = self.points.stopped_by if self.points is not None else None
             raise self._stopped(number or signal.SIGTERM) from None
+        except RuntimeError as error:  # as a collective operation does whose partner is gone
+            died = self.ranks.who_died() if self.trainer.world_size > 1 else None
+            if died is None:
+                raise
+            raise FastcellError(f"{died}; this run ends, and can be resumed.") from error
         except SystemExit:
             if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
                 raise KeyboardInterrupt from None
