@@ -132,9 +132,10 @@ def draw(minutes: list[Minute], path: Path) -> None:
     parts = (("resident size [MB]", "resident_mb"), ("open files", "open_files"), ("training [cells/s]", "cells_per_s"))
     figure, axes = plt.subplots(3, 1, figsize=(6.5, 6), sharex=True, layout="constrained")
     for axis, (title, name) in zip(axes, parts, strict=True):
-        axis.plot(x, [getattr(item, name) for item in minutes], color="#0072B2", marker="o", markersize=3)
+        values = [getattr(item, name) for item in minutes]
+        axis.plot(x, values, color="#0072B2", marker="o", markersize=3)
         axis.set_ylabel(title)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.15 * max(values))
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("time [min]")
     figure.suptitle(f"{len(minutes)} minutes of training with 1 % bad cells")
