@@ -2,8 +2,8 @@
 
 Twenty pairs in turns, each of the same work on the same cells, on one core; the ratio of CPU times within each pair:
 
-- `training`: an epoch of `fastcell fit`'s trainer over the stream. With: all stored bytes hashed, a point to go on from
-  every 20 steps. Without: neither.
+- `training`: the first epoch of `fastcell fit`'s trainer over the stream. With: all stored bytes hashed, and points to
+  go on from as often as by default, which is looked at in every step. Without: neither.
 - `reading`: an epoch of the stream alone, stored bytes to float images. With: all hashed, as in the first epoch of a
   process. Without: as in every later one.
 
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from harness import Result, print_rows, time_turns
+from harness import Result, median_interval, print_rows, time_turns
 
 from fastcell import environment
 from fastcell.data.loader import CellLoader
@@ -32,7 +32,7 @@ from fastcell.models.checkpoint import AtomicCheckpointIO
 from fastcell.models.classifier import CellClassifier
 from fastcell.resume import ResumePoints
 
-POINTS_EVERY = 20
+EVERY_MINUTES = 5.0
 READINGS = 5  # epochs of reading in one turn: one alone is a fifth of a second
 
 
@@ -54,7 +54,7 @@ def main() -> None:
             "reading, checked": ("stream + fused, every cell hashed", lambda: read(loader, hashed=True)),
             "reading": ("stream + fused, hashed before", lambda: read(loader, hashed=False)),
             "training, checked": (
-                f"cellnet at 32 px, every cell hashed, a point every {POINTS_EVERY} steps",
+                "cellnet at 32 px, every cell hashed, points every 5 minutes",
                 lambda: train(data, Path(folder) / "points", checked=True),
             ),
             "training": ("cellnet at 32 px, neither", lambda: train(data, Path(folder) / "points", checked=False)),
@@ -69,8 +69,8 @@ def main() -> None:
     for name in ("reading", "training"):
         checked, plain = (turns.cpu_us[:, turns.names.index(each)] for each in (f"{name}, checked", name))
         added = checked / plain - 1
-        low, high = mean_interval(added)
-        settings[f"CPU time added to {name}, mean (95 %)"] = f"{added.mean():+.1%} ({low:+.1%}..{high:+.1%})"
+        low, high = median_interval(added)
+        settings[f"CPU time added to {name}, median (95 %)"] = f"{np.median(added):+.1%} ({low:+.1%}..{high:+.1%})"
         rows += turns.rows(name, [f"{name}, checked", name])
     print_rows(rows, "without")
     for name, value in settings.items():
@@ -104,7 +104,7 @@ def train(data: Path, points: Path, checked: bool) -> int:
         enable_model_summary=False,
         use_distributed_sampler=False,
         plugins=[AtomicCheckpointIO()],
-        callbacks=[ResumePoints(points, POINTS_EVERY, None)] if checked else [],
+        callbacks=[ResumePoints(points, None, EVERY_MINUTES)] if checked else [],
     )
     module.setup("fit")
     loader = module.train_dataloader()
@@ -112,13 +112,6 @@ def train(data: Path, points: Path, checked: bool) -> int:
     loader.reader.checked[:] = not checked
     trainer.fit(model, loader)
     return trainer.global_step * 64
-
-
-def mean_interval(values: np.ndarray, num_resamples: int = 10_000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of ``values`` (n,)."""
-    means = np.random.default_rng(0).choice(values, (num_resamples, len(values))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":
