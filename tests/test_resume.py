@@ -104,8 +104,10 @@ def new_run(data: Path, runs: Path, *arguments: str) -> list[str]:
         ["--data.store=stream"],
         ["--data.store=bank"],
         ["--data.store=bank", "--data.bank_gib=2e-5"],
-        ["--data.store=stream", "--data.transform=dali", "--data.augmentation.noise_std=0"],
-        ["--data.store=bank", "--model.steps_per_call=3"],
+        pytest.param(
+            ["--data.store=stream", "--data.transform=dali", "--data.augmentation.noise_std=0"], marks=pytest.mark.slow
+        ),
+        pytest.param(["--data.store=bank", "--model.steps_per_call=3"], marks=pytest.mark.slow),
         ["--data.store=bank", "--trainer.val_check_interval=0.5"],
     ],
     ids=["stream", "bank", "window", "dali", "calls", "validation"],
