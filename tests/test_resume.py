@@ -189,7 +189,7 @@ def wait_for_points(runs: Path, process: subprocess.Popen[str]) -> Path:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_behind_the_step_with_a_point(data: Path, tmp_path: Path, number: int, status: int) -> None:
-    arguments = ["--trainer.max_epochs=60"]
+    arguments = ["--trainer.max_epochs=20"]
     process = launch(new_run(data, tmp_path / "runs", *arguments))
     folder = wait_for_points(tmp_path / "runs", process)
     process.send_signal(number)
