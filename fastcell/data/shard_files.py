@@ -52,14 +52,16 @@ class ShardFiles:
 
     Args:
         manifest: of the data set.
+        stamps: of the tars that were looked at before, by number; kept up to date. Who reads a set several times keeps
+            them in between, to be told of what changed.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, stamps: dict[int, Stamp | None]) -> None:
         self._manifest = manifest
         self._shard = manifest.shard_index
         self._offset, self._bytes = manifest.column("offset"), manifest.column("bytes")
         self._open: OrderedDict[int, int] = OrderedDict()
-        self._stamps: dict[int, Stamp | None] = {}
+        self._stamps = stamps
 
     def read(self, cell_ids: np.ndarray) -> Stored:
         """The stored bytes of (n,) int64 cells, increasing and each once."""
@@ -92,7 +94,7 @@ class ShardFiles:
         return Stored(cell_ids, buffer, starts[back], self._bytes[cell_ids], reasons)
 
     def changed(self, shards: np.ndarray) -> list[int]:
-        """Which of the shards, by number, are not the files that they were when they were asked for before."""
+        """Which of the shards, by number, are not the files that they were when they were last asked for."""
         news = []
         for number in shards.tolist():
             stamp = self._stamp(number)

@@ -36,7 +36,7 @@ from fastcell.data.decode import ENCODINGS, BadCell, decode
 from fastcell.data.integrity import CHANGED, REASONS, check_cells
 from fastcell.data.losses import Losses, hashes_of, wrong_bytes
 from fastcell.data.ranks import Share
-from fastcell.data.shard_files import ShardFiles, Stored
+from fastcell.data.shard_files import ShardFiles, Stamp, Stored
 from fastcell.data.views import View
 from fastcell.errors import DataError, invalid
 
@@ -174,6 +174,7 @@ class CellReader:
         self._way = self._choose_way()
         self._hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
         self._idle: Decoder | None = None
+        self._stamps: dict[int, Stamp | None] = {}
 
     @property
     def decoded_by_dali(self) -> bool:
@@ -259,7 +260,7 @@ class CellReader:
         step = max(1, at_once // self.share.batch)
         windows = [edges[begin : begin + step + 1] for begin in range(0, len(edges) - 1, step)]
         needed = (np.unique(order[window[0] : window[-1]]) for window in windows)
-        files = ShardFiles(self.manifest)
+        files = ShardFiles(self.manifest, self._stamps)
         reading = Background(lambda: (self._read(files, cell_ids) for cell_ids in needed), 2)
         try:
             for window, stored in zip(windows, reading, strict=True):
@@ -281,7 +282,7 @@ class CellReader:
         """Runs in the reading thread."""
         shards = np.unique(self.manifest.shard_index[cell_ids])
         for number in files.changed(shards):
-            self.checked[self.manifest.shard_index == number] = False
+            self.checked[self._rows_of(number)] = False
         stored = files.read(cell_ids[~self.losses.is_lost[cell_ids]])
         found = self._verify(stored)
         if found:
@@ -304,10 +305,16 @@ class CellReader:
             self.checked[stored.cell_ids[places[~wrong]]] = True
         return reasons
 
+    def _rows_of(self, shard: int) -> slice:
+        """The rows of the manifest that a shard has: those of each stand side by side, in the order of the shards."""
+        begin, end = np.searchsorted(self.manifest.shard_index, (shard, shard + 1))
+        return slice(int(begin), int(end))
+
     def _verify_shards(self, cell_ids: list[int]) -> dict[int, str]:
         """Look at all cells of the shards that these lost ones are in, whoever reads them."""
-        of_shard = self.manifest.shard_index
-        rows = np.flatnonzero(np.isin(of_shard, of_shard[cell_ids]) & ~self.losses.is_lost)
+        shards = np.unique(self.manifest.shard_index[cell_ids]).tolist()
+        rows = np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self._rows_of, shards)])
+        rows = rows[~self.losses.is_lost[rows]]
         codes = check_cells(self.manifest, rows)
         self.checked[rows[codes == 0]] = True
         return {int(row): REASONS[code] for row, code in zip(rows[codes > 0], codes[codes > 0], strict=True)}

@@ -227,9 +227,14 @@ def test_a_shard_that_shrinks_loses_its_end(make_dataset: Make, layout: str) -> 
     assert sorted(losses.reasons) == lost.tolist()
 
 
-def test_what_changes_later_is_looked_at_again(make_dataset: Make) -> None:
-    """Hashes are taken in the first epoch; a shard with another time of change goes through it anew."""
-    manifest = make_dataset(60)
+@pytest.mark.parametrize("layout", ["cell", "block"])
+@pytest.mark.parametrize("encoding", ["npy", "png"])
+def test_what_changes_later_is_looked_at_again(make_dataset: Make, layout: str, encoding: str) -> None:
+    """Hashes are taken in the first epoch; a shard with another time of change goes through it anew.
+
+    No decoder could tell: a NumPy file or a block with another grey level is as good as before.
+    """
+    manifest = make_dataset(60, layout=layout, encoding=encoding)
     losses = Losses(manifest)
     reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses)
     list(reader.epoch(0))
