@@ -30,7 +30,8 @@ def table(bench: str, results_dir: Path) -> str:
         return f"No result of `{bench}` yet."
     result = json.loads(files[-1].read_text())
     rows = result["rows"]
-    kind = _scores if "accuracy" in rows[0] else _ways if "way" in rows[0] else _rates
+    kinds = {"accuracy": _scores, "way": _ways, "minute": _minutes}
+    kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
     return "\n".join([*lines, "", _origin(result, files[-1].name)])
 
@@ -62,6 +63,15 @@ def _ways(rows: list[dict[str, Any]]) -> list[str]:
         seeds = ", ".join(f"{value:.3f}" for value in row["accuracies"])
         spread = f"{row['accuracy_mean']:.3f} ± {row['accuracy_std']:.3f}"
         lines.append(f"| {row['way']} | {spread} | {seeds} | {row['cells_per_s']:,.0f} |")
+    return lines
+
+
+def _minutes(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| minute | resident size | open files | threads | training, cells/s |", "|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        if row["minute"] in (1, 2) or row["minute"] % 5 == 0:
+            counts = f"{row['open_files']:.0f} | {row['threads']:.0f} | {row['cells_per_s']:,.0f}"
+            lines.append(f"| {row['minute']} | {row['resident_mb']:,.0f} MB | {counts} |")
     return lines
 
 

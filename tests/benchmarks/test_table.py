@@ -68,6 +68,17 @@ def test_trainings_are_shown_by_seed(table, tmp_path):
     assert "| bank | 0.920 ± 0.014 | 0.910, 0.930 | 1,234 |" in text
 
 
+def test_minutes_are_shown_some_of_them(table, tmp_path):
+    rows = [
+        {"minute": minute, "resident_mb": 1000.4 + minute, "open_files": 20.0, "threads": 9.0, "cells_per_s": 1999.6}
+        for minute in range(1, 8)
+    ]
+    write_result(tmp_path, "soak-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", rows)
+    text = table.render("<!-- table:soak -->\n<!-- /table -->", tmp_path)
+    assert "| 5 | 1,005 MB | 20 | 9 | 2,000 |" in text
+    assert [line.split()[1] for line in text.splitlines() if " MB " in line] == ["1", "2", "5"]
+
+
 def test_a_bench_without_results_says_so(table, tmp_path):
     text = table.render("<!-- table:x -->\n<!-- /table -->", tmp_path)
     assert text == "<!-- table:x -->\nNo result of `x` yet.\n<!-- /table -->"
