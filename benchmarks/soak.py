@@ -1,7 +1,8 @@
-"""Does anything grow? Training without end, with bad cells in it, watched from outside: memory, open files, cells/s.
+"""Does anything grow? Training without end, with bad cells in it, watched from outside: memory, open files, speed.
 
 `fastcell fit` over the stream and validation in every epoch, for a time, in a process of its own; each second its
-resident size, its open files and its threads are read from /proc, and its epochs from its output.
+resident size, its open files, its threads and its CPU time are read from /proc, and its epochs from its output. Cells
+per second of CPU time tell whether it slows down, whatever else runs on the machine.
 
     python benchmarks/soak.py [--minutes 30] [--store stream]
 """
@@ -43,6 +44,7 @@ class Minute:
         threads: of the process.
         epochs: ended in this minute.
         cells_per_s: training cells of those epochs over the minute, validation time included.
+        cells_per_cpu_s: the same over the CPU time of all threads.
     """
 
     minute: int
@@ -51,6 +53,7 @@ class Minute:
     threads: float
     epochs: int
     cells_per_s: float
+    cells_per_cpu_s: float
 
 
 def main() -> None:
@@ -96,16 +99,16 @@ def watch(data: Path, folder: Path, store: str, num_minutes: int, num_training: 
                 if process.poll() is not None:
                     raise SystemExit((folder / "log").read_text())
                 time.sleep(0.5)
-            before, begun = last_epoch(folder / "log"), time.monotonic()
+            before, begun, cpu_before = last_epoch(folder / "log"), time.monotonic(), cpu_s(process.pid)
             for minute in range(1, num_minutes + 1):
                 seen = []
                 while time.monotonic() < begun + 60 * minute:
                     seen.append(state_of(process.pid))
                     time.sleep(1)
-                epoch, now = last_epoch(folder / "log"), np.median(seen, axis=0)
-                rate = (epoch - before) * num_training / 60
-                minutes.append(Minute(minute, *map(float, now), epoch - before, rate))
-                before = epoch
+                epoch, now, cpu = last_epoch(folder / "log"), np.median(seen, axis=0), cpu_s(process.pid)
+                cells = (epoch - before) * num_training
+                minutes.append(Minute(minute, *map(float, now), epoch - before, cells / 60, cells / (cpu - cpu_before)))
+                before, cpu_before = epoch, cpu
                 print(minutes[-1], flush=True)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -126,11 +129,22 @@ def state_of(pid: int) -> tuple[float, int, int]:
     return resident, len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"])
 
 
+def cpu_s(pid: int) -> float:
+    """CPU time of all threads so far [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def draw(minutes: list[Minute], path: Path) -> None:
-    """Three curves over the minutes, each from zero."""
+    """Four curves over the minutes, each from zero."""
     x = [item.minute for item in minutes]
-    parts = (("resident size [MB]", "resident_mb"), ("open files", "open_files"), ("training [cells/s]", "cells_per_s"))
-    figure, axes = plt.subplots(3, 1, figsize=(6.5, 6), sharex=True, layout="constrained")
+    parts = (
+        ("resident size [MB]", "resident_mb"),
+        ("open files", "open_files"),
+        ("training\n[cells/s]", "cells_per_s"),
+        ("training\n[cells per CPU second]", "cells_per_cpu_s"),
+    )
+    figure, axes = plt.subplots(4, 1, figsize=(6.5, 7.5), sharex=True, layout="constrained")
     for axis, (title, name) in zip(axes, parts, strict=True):
         values = [getattr(item, name) for item in minutes]
         axis.plot(x, values, color="#0072B2", marker="o", markersize=3)

@@ -67,11 +67,15 @@ def _ways(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _minutes(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["| minute | resident size | open files | threads | training, cells/s |", "|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| minute | resident size | open files | threads | training, cells/s | training, cells per CPU second |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
     for row in rows:
         if row["minute"] in (1, 2) or row["minute"] % 5 == 0:
-            counts = f"{row['open_files']:.0f} | {row['threads']:.0f} | {row['cells_per_s']:,.0f}"
-            lines.append(f"| {row['minute']} | {row['resident_mb']:,.0f} MB | {counts} |")
+            counts = f"{row['open_files']:.0f} | {row['threads']:.0f}"
+            rates = f"{row['cells_per_s']:,.0f} | {row['cells_per_cpu_s']:,.0f}"
+            lines.append(f"| {row['minute']} | {row['resident_mb']:,.0f} MB | {counts} | {rates} |")
     return lines
 
 

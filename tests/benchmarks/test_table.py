@@ -69,13 +69,14 @@ def test_trainings_are_shown_by_seed(table, tmp_path):
 
 
 def test_minutes_are_shown_some_of_them(table, tmp_path):
+    rates = {"cells_per_s": 1999.6, "cells_per_cpu_s": 1500.2}
     rows = [
-        {"minute": minute, "resident_mb": 1000.4 + minute, "open_files": 20.0, "threads": 9.0, "cells_per_s": 1999.6}
+        {"minute": minute, "resident_mb": 1000.4 + minute, "open_files": 20.0, "threads": 9.0, **rates}
         for minute in range(1, 8)
     ]
     write_result(tmp_path, "soak-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", rows)
     text = table.render("<!-- table:soak -->\n<!-- /table -->", tmp_path)
-    assert "| 5 | 1,005 MB | 20 | 9 | 2,000 |" in text
+    assert "| 5 | 1,005 MB | 20 | 9 | 2,000 | 1,500 |" in text
     assert [line.split()[1] for line in text.splitlines() if " MB " in line] == ["1", "2", "5"]
 
 
