@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +12,11 @@ from joblib.parallel import get_active_backend
 
 from fastcell.environment import num_cpus
 from fastcell.errors import invalid
+
+logger = logging.getLogger(__name__)
+
+_SHARED_MEMORY = "/dev/shm"
+_SEMAPHORE_BYTES = 1 << 20  # far more than the semaphores of the workers take
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -41,6 +48,9 @@ def run_tasks(
     backend, context_jobs = get_active_backend()
     if jobs is None and context_jobs is None:
         jobs = 1 if few else num_cpus()
+    if jobs not in (1, None) and not _has_shared_memory():
+        logger.warning("%s is full or cannot be written: one process does all, without workers", _SHARED_MEMORY)
+        jobs = 1
     streams = backend.supports_return_generator
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if streams else "list")
     done: Any = parallel(joblib.delayed(function)(task) for task in tasks)
@@ -49,3 +59,12 @@ def run_tasks(
     finally:
         if streams:
             done.close()
+
+
+def _has_shared_memory() -> bool:
+    """Whether there is room for semaphores, which worker processes need; True where a system keeps them elsewhere."""
+    try:
+        state = os.statvfs(_SHARED_MEMORY)
+    except OSError:
+        return True
+    return state.f_bavail * state.f_frsize >= _SEMAPHORE_BYTES and os.access(_SHARED_MEMORY, os.W_OK)
