@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training:main", takes_name=True),
     "test": Command("evaluate a checkpoint on the test part", "fastcell.training:main", takes_name=True),
     "predict": Command("classify cells: one row per cell, in order", "fastcell.training:main", takes_name=True),
+    "bench": Command("measure what this machine does with the cells, and what binds", "fastcell.bench:main"),
     "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.doctor:main"),
 }
 
