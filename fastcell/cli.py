@@ -32,7 +32,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "synth": Command("make a synthetic data set of ATOM-like cells", "fastcell.data.synthetic:main"),
-    "pack": Command("turn folders of images into shards and a manifest", "fastcell.data.pack:main"),
+    "pack": Command("turn images of cells, in any of its formats, into a data set", "fastcell.data.pack:main"),
     "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.data.indexing:main"),
     "verify": Command("check every cell of a data set against its hash", "fastcell.data.verify:main"),
     "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),

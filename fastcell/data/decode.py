@@ -43,7 +43,7 @@ _DENSEST = {"jpg": 512, "png": 8 * 1032, "tif": 4096}
 _SMALL_PIXELS = 1 << 20
 _MOST_SCANS = 64
 _MOST_PIECE_PIXELS = 1 << 24
-_NPY_HEADER = re.compile(
+NPY_HEADER = re.compile(
     rb"\{'descr': '(?P<descr>[^'\n]{1,20})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>[0-9, ]{0,100})\),? *\} *\n?"
 )
@@ -114,24 +114,31 @@ def decode(
     if isinstance(data, np.ndarray):
         grey, channels, actual = _check_array(data), 1, "raw"
     else:
-        actual = sniff(data)
-        if actual == "npy":
-            grey, channels = _decode_npy(data), 1
-        else:
-            header = _PEEK[actual](data)
-            if header.height < 1 or header.width < 1:
-                raise BadCell("no pixels")
-            if header.height * header.width > MAX_PIXELS:
-                raise BadCell(f"too large: {header.width} x {header.height} pixels")
-            if header.height * header.width > max(_SMALL_PIXELS, _DENSEST[actual] * len(data)):
-                raise BadCell(f"truncated: {header.width} x {header.height} pixels in {len(data)} bytes")
-            channels = header.channels
-            grey = _decode_image(data, actual)
+        grey, channels, actual = decode_levels(data)
     if grey.dtype == np.uint8:
         return DecodedCell(grey if depth == 8 else grey.astype(np.uint16) * np.uint16(257), 8, channels, actual)
     if window is None:
         raise NeedsWindow(int(grey.min()), int(grey.max()))
     return DecodedCell(window_table(float(window[0]), float(window[1]), depth)[grey], 16, channels, actual)
+
+
+def decode_levels(data: bytes) -> tuple[np.ndarray, int, str]:
+    """(H, W) uint8 or uint16 grey levels as a file has them, its channels, and what it is.
+
+    Raises:
+        BadCell: as `decode`.
+    """
+    actual = sniff(data)
+    if actual == "npy":
+        return _decode_npy(data), 1, actual
+    header = _PEEK[actual](data)
+    if header.height < 1 or header.width < 1:
+        raise BadCell("no pixels")
+    if header.height * header.width > MAX_PIXELS:
+        raise BadCell(f"too large: {header.width} x {header.height} pixels")
+    if header.height * header.width > max(_SMALL_PIXELS, _DENSEST[actual] * len(data)):
+        raise BadCell(f"truncated: {header.width} x {header.height} pixels in {len(data)} bytes")
+    return _decode_image(data, actual), header.channels, actual
 
 
 def sniff(data: bytes) -> str:
@@ -240,7 +247,7 @@ def _decode_npy(data: bytes) -> np.ndarray:
     start += int.from_bytes(data[8:start], "little")
     if len(data) < start:
         raise BadCell("truncated")
-    match = _NPY_HEADER.fullmatch(data[12 if wide else 10 : start])
+    match = NPY_HEADER.fullmatch(data[12 if wide else 10 : start])
     if match is None:
         raise BadCell("damaged npy header")
     descr, fortran = match["descr"].decode("latin-1"), match["fortran"] == b"True"

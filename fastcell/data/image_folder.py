@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastcell.data.decode import MAX_FILE_BYTES, BadCell
-from fastcell.data.listing import ENCODINGS, Listing, SourceItem, encoding_of, file_stamp
+from fastcell.data.listing import ENCODINGS, Listing, SourceItem, encoding_of, file_stamp, storable
 from fastcell.data.natural import natural_sorted
-from fastcell.data.records import storable
 from fastcell.errors import DataError, invalid
 
 DEFAULT_PATTERN = "{class}/{name}"
@@ -31,8 +30,8 @@ class Pattern:
     `S`; class names with `_` need class folders. Without `{class}` the cells are unlabelled.
     """
 
-    def __init__(self, text: str) -> None:
-        """Raises ArgumentError for unknown, repeated or missing fields."""
+    def __init__(self, text: str, needs_name: bool = True) -> None:
+        """Raises ArgumentError for unknown, repeated or missing fields; a file of many cells needs no `{name}`."""
         self.text = text
         way_out = "Write for example --pattern '{group}/{class}/{name}'"
         pieces, found, end = [], [], 0
@@ -48,7 +47,7 @@ class Pattern:
                 raise invalid("--pattern", rule, text, way_out)
             found.append(name)
             pieces.append(f"(?P<{name}>[^/]+?)")
-        if "name" not in found:
+        if needs_name and "name" not in found:
             raise invalid("--pattern", "a path with {name} in it", text, way_out)
         self.fields = tuple(found)
         self._regex = re.compile("".join(pieces) + re.escape(text[end:]))
@@ -97,7 +96,7 @@ class ImageFolder:
         for key in keys:
             fields = pattern.match(key)
             if fields is None:
-                raise _unread(self.root, keys, key, self.pattern)
+                raise unread(self.root, keys, key, self.pattern)
             told = {name: storable(text) for name, text in fields.items()}
             items.append(
                 SourceItem(key, encoding_of(key), told.get("class"), told.get("group"), told.get("collection"))
@@ -128,13 +127,18 @@ def read_image(root: Path, key: str) -> bytes:
 
 def find_images(root: Path) -> tuple[list[str], list[str]]:
     """Keys of all images below root, sorted, and notes on what was left out."""
+    return find_files(root, lambda name: bool(encoding_of(name)))
+
+
+def find_files(root: Path, wanted: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Keys of all files below root whose name is `wanted`, sorted, and notes on what was left out."""
     keys: list[str] = []
     hidden = 0
     others: Counter[str] = Counter()
-    for name, key in _walk(root):
+    for name, key in walk_files(root):
         if name.startswith("."):
             hidden += 1
-        elif encoding_of(name):
+        elif wanted(name):
             keys.append(key)
         else:
             others[storable(Path(name).suffix or name)] += 1
@@ -148,7 +152,7 @@ def find_images(root: Path) -> tuple[list[str], list[str]]:
     return keys, notes
 
 
-def _walk(root: Path) -> Iterator[tuple[str, str]]:
+def walk_files(root: Path) -> Iterator[tuple[str, str]]:
     """(name, key) of every file below root, links followed, hidden folders as one entry.
 
     Pipes, sockets and devices are passed over: reading one may wait for ever. A link to a folder above it would never
@@ -177,18 +181,19 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
                 waiting.append((f"{prefix}{entry.name}/", (*above, identity)))
 
 
-def _unread(root: Path, keys: Sequence[str], key: str, pattern: str | None) -> DataError:
-    """The error for a path that the pattern does not fit, with the ways in which it could be read."""
+def unread(root: Path, keys: Sequence[str], key: str, pattern: str | None, what: str = "image") -> DataError:
+    """The error for a path that the pattern does not fit, with the ways in which it could be read; `what` the paths
+    are of."""
     depth = key.count("/") + 1
     if pattern is None and all("/" not in other for other in keys):
         readings = ["{class}_{name}", "{name}"]
-        what = f"{storable(str(root))} has no class folders, so the default pattern {DEFAULT_PATTERN} does not fit"
+        why = f"{storable(str(root))} has no class folders, so the default pattern {DEFAULT_PATTERN} does not fit"
     else:
         above = "*/" * max(0, depth - 3)
         readings = {1: ["{name}", "{class}_{name}"], 2: ["{class}/{name}", "{group}/{name}"]}.get(
             depth, ["{class}/**/{name}", above + "{group}/{class}/{name}"]
         )
-        what = f"the pattern {pattern or DEFAULT_PATTERN} does not fit every image in {storable(str(root))}"
+        why = f"the pattern {pattern or DEFAULT_PATTERN} does not fit every {what} in {storable(str(root))}"
     lines = []
     for reading in readings:
         fields = Pattern(reading).match(key)
@@ -199,9 +204,9 @@ def _unread(root: Path, keys: Sequence[str], key: str, pattern: str | None) -> D
     spread = (
         ""
         if len(depths) == 1
-        else " Depths found: " + ", ".join(f"{level} ({num} images)" for level, num in sorted(depths.items())) + "."
+        else " Depths found: " + ", ".join(f"{level} ({num} {what}s)" for level, num in sorted(depths.items())) + "."
     )
     return DataError(
-        f"{what}: {storable(key)!r} is {depth} level{'s' if depth > 1 else ''} deep and may mean several things. "
+        f"{why}: {storable(key)!r} is {depth} level{'s' if depth > 1 else ''} deep and may mean several things. "
         f"{'; '.join(lines)}. Give the one that is meant.{spread}"
     )

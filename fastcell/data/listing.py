@@ -1,15 +1,18 @@
-"""What a source is: a reader of one format, the cells it lists, their stored bytes.
+"""What a source is: a reader of one format, the cells it lists, their stored bytes or pixels.
 
-A source is small and can be pickled. `scan` lists its cells, `load` reads the stored bytes of one of them; a worker on
-another machine that sees the same disk can do the latter.
+A source is small and can be pickled. `scan` lists its cells, `load` reads one of them; a worker on another machine that
+sees the same disk can do the latter.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 ENCODINGS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "tif", "npy": "npy"}
 
@@ -17,8 +20,10 @@ ENCODINGS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "t
 class SourceItem(NamedTuple):
     """One cell of a source.
 
-    key: its path in the source, with "/". encoding: jpg, png, tif or npy. class_name, group, collection: None for none.
-    um_per_px: micrometres per pixel, NaN for unknown.
+    key: its path in the source, with "/"; of a cell in a container `path/index`, six digits at least. encoding: jpg,
+    png, tif, npy, or raw for an array. class_name, group, collection: None for none. um_per_px: micrometres per pixel,
+    NaN for unknown. place: where the source finds the cell again, for its own use; of a cell in a container the path of
+    that first.
     """
 
     key: str
@@ -27,6 +32,28 @@ class SourceItem(NamedTuple):
     group: str | None = None
     collection: str | None = None
     um_per_px: float = math.nan
+    place: tuple[int | str, ...] = ()
+
+
+class Features(NamedTuple):
+    """What the instrument has measured of the cells beside their pixels.
+
+    names: of all features. pieces: a function that reads them, some thousand cells at a time: their keys, and one (n,)
+    number array for each feature that these cells have.
+    """
+
+    names: list[str]
+    pieces: Callable[[], Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]]
+
+
+class Runs(NamedTuple):
+    """Cells that are decoded together: a chunk of HDF5, a page of tiles.
+
+    numbers: (N,) int64, run of each item, in the order of items. num_bytes: of all the cells, decoded.
+    """
+
+    numbers: np.ndarray
+    num_bytes: int
 
 
 class Rejected(NamedTuple):
@@ -42,11 +69,13 @@ class Listing:
     """What a scan found.
 
     Attributes:
-        items: the cells, sorted by key; keys are unique.
+        items: the cells, in an order that follows from their keys; keys are unique.
         classes: class names in the order of their numbers; empty where nothing is labelled.
         splits: splits that the source brings along: name -> side of each item, in the order of items.
         rejected: cells for the quarantine.
         notes: what the user should know, one sentence each.
+        features: of the instrument; None where it tells none.
+        runs: cells that are dear to read one by one; None where each is read by itself.
     """
 
     items: list[SourceItem]
@@ -54,6 +83,8 @@ class Listing:
     splits: dict[str, list[str]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    features: Features | None = None
+    runs: Runs | None = None
 
 
 class Source(Protocol):
@@ -69,8 +100,9 @@ class Source(Protocol):
     def scan(self) -> Listing:
         """List the cells without reading their pixels. Raises ArgumentError or DataError."""
 
-    def load(self, item: SourceItem) -> bytes:
-        """Stored bytes of one cell. Raises OSError, or BadCell for a file too large to be a cell."""
+    def load(self, item: SourceItem) -> bytes | np.ndarray:
+        """One cell: the bytes of an image file, or (H, W) uint8 or uint16. Raises OSError, or BadCell where there is
+        no usable cell, or one too large to be one."""
 
     def stamp(self, item: SourceItem) -> str:
         """Text that changes when the stored bytes of a cell do, without reading them: size and time of its file."""
@@ -88,3 +120,10 @@ def file_stamp(path: str) -> str:
 def encoding_of(name: str) -> str:
     """Kind of image by the ending, in any case; empty for another kind of file."""
     return ENCODINGS.get(name.rpartition(".")[2].lower(), "") if "." in name else ""
+
+
+def storable(text: str | None) -> Any:
+    """The text as UTF-8 can hold it; file names may carry bytes that are none."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -6,6 +6,7 @@ Files of a packed data set::
     manifest.parquet     one row per usable cell; row number = cell_id (`SCHEMA`)
     splits/NAME.parquet  cell_id, split
     quarantine.parquet   cells that cannot be used, with the reason (`QUARANTINE_SCHEMA`)
+    features.parquet     what the instrument has measured beside the pixels, optional (`fastcell.data.features`)
     verdicts.csv         quality control, optional: cell_id, verdict (keep | drop), reason; may be edited by hand
     blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
     shard-*.tar          the pixels
@@ -15,8 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from fastcell.data.features import read_features, read_names
+from fastcell.data.files import replace_file
 from fastcell.data.manifest_checks import (
     LAYOUTS,
     SPLITS,
@@ -259,6 +260,19 @@ class Manifest:
         check_quarantine(table, len(self), path)
         return table
 
+    def features(self) -> pa.Table | None:
+        """`cell_id` and one column of float64 for each feature of the instrument, N rows in the order of cell_id, null
+        where a cell has none; None where the source told no features.
+
+        Raises:
+            DataError: the file is damaged, or does not fit the manifest.
+        """
+        return read_features(self.path, len(self))
+
+    def feature_names(self) -> list[str]:
+        """Names of the features, without reading their values; empty where there are none. Raises DataError."""
+        return read_names(self.path)
+
     def verdicts(self) -> np.ndarray:
         """(N,) bool: False for the cells that ``verdicts.csv`` drops; all True where there is no such file.
 
@@ -354,21 +368,3 @@ def write_quarantine(path: Path, table: pa.Table) -> None:
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file that is there whole or not at all."""
     replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary)`` in the folder of ``path``, then put its file in place at once and on disk."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

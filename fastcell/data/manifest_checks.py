@@ -189,6 +189,15 @@ def check_quarantine(table: pa.Table, num_cells: int, path: Path) -> None:
     _refuse(path, "cell_id", "null or a cell of the manifest", ids, known)
 
 
+def check_features(table: pa.Table, num_cells: int, path: Path) -> None:
+    """Hold the rows of features.parquet against the manifest. Raises DataError for the first rule that a row breaks."""
+    ids = table.column("cell_id")
+    if ids.null_count:
+        raise DataError(f"{path}: column 'cell_id' must have a value in every row, got null. {_WAY_OUT}.")
+    values = ids.to_numpy()
+    _refuse(path, "cell_id", "a cell of the manifest", values, (values >= 0) & (values < num_cells))
+
+
 _NUMBERS = (
     "bytes",
     "height",

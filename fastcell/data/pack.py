@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -22,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.data._order import Blocks, block_shards, cell_shards
+from fastcell.data.containers import look_again
 from fastcell.data.decode import BadCell
-from fastcell.data.listing import Listing, Source, SourceItem
+from fastcell.data.listing import Listing, Source, SourceItem, storable
 from fastcell.data.manifest import LAYOUTS, QUARANTINE_SCHEMA, DatasetInfo, Manifest
 from fastcell.data.progress import Progress
-from fastcell.data.records import storable
 from fastcell.data.saved import shard_once
 from fastcell.data.shards import (
     Record,
@@ -36,7 +37,7 @@ from fastcell.data.shards import (
     write_block_shard,
     write_cell_shard,
 )
-from fastcell.data.sources import open_source
+from fastcell.data.sources import FORMATS, ReadOptions, open_source
 from fastcell.data.splits import SplitOptions, add_split_arguments, make_splits, split_options
 from fastcell.data.staging import describe_job, open_staging
 from fastcell.data.summary import describe_dataset
@@ -70,6 +71,7 @@ def pack(
     out: str | os.PathLike[str],
     *,
     pattern: str | None = None,
+    read: ReadOptions | None = None,
     layout: str = "cell",
     shard_cells: int | None = None,
     block_cells: int = 256,
@@ -92,9 +94,10 @@ def pack(
     spread over machines, which must all see `src` and `out`.
 
     Args:
-        src: folder of images, or of the paper's released lists.
+        src: file or folder of cells, in one of `fastcell.data.sources.FORMATS`.
         out: folder to be made; it appears when it is whole.
         pattern: how class, group and collection stand in the paths, see `fastcell.data.sources.Pattern`.
+        read: how the source is read: format, tiles, table and so on; None: found by looking.
         layout: `cell` keeps the encoded bytes, one record for each cell; `block` stores raw pixels of `block_cells`
             cells of the same sides in one record.
         shard_cells: cells in a shard; None: 10,000, and fewer in a small set, for about 8 shards.
@@ -119,20 +122,20 @@ def pack(
     _check(layout, shard_cells, block_cells, seed, window, um_per_px)
     check_jobs(jobs)
     say = printer(verbose)
-    source = open_source(src, pattern)
+    source = open_source(src, pattern, read)
     say(f"reading {source.describe()}")
     with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
         with explained(f"{src} cannot be read"):
             listing = source.scan()
-        say(f"found {_counted(len(listing.items), 'image')}, {_counted(len(listing.classes), 'class', 'es')}")
+        say(f"found {_counted(len(listing.items), 'cell')}, {_counted(len(listing.classes), 'class', 'es')}")
         for note in listing.notes:
             say(f"note: {note}")
-        splits = _sides(listing, split or SplitOptions())
+        splits = _sides(listing, _possible(listing, split or SplitOptions(), say))
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-len(listing.items) // _NUM_SHARDS)))
         if layout == "cell":
-            shards = cell_shards(listing.items, size, seed)
+            shards = cell_shards(listing.items, size, seed, listing.runs)
         else:
-            shards = block_shards(listing.items, splits, size, block_cells, seed)
+            shards = block_shards(listing.items, splits, size, block_cells, seed, listing.runs)
         pitch = math.nan if um_per_px is None else um_per_px
         common = (source, source.name, layout, listing.classes, collection, pitch, window)
         stage.begin(
@@ -159,7 +162,7 @@ def pack(
         )
         keys = [storable(item.key) for item in listing.items]
         by_key = {title: dict(zip(keys, sides.tolist(), strict=True)) for title, sides in splits.items()}
-        return finish_dataset(stage.data_dir, out, results, info, by_key, rejected)
+        return finish_dataset(stage.data_dir, out, results, info, by_key, rejected, listing.features)
 
 
 def main(argv: list[str]) -> int:
@@ -177,6 +180,14 @@ def main(argv: list[str]) -> int:
         arguments.src,
         arguments.out,
         pattern=arguments.pattern,
+        read=ReadOptions(
+            format=arguments.format,
+            tile=arguments.tile,
+            channel=arguments.channel,
+            table=arguments.table,
+            labels=arguments.labels,
+            subtract_background=arguments.subtract_background,
+        ),
         layout=arguments.layout,
         shard_cells=arguments.shard_cells,
         block_cells=arguments.block_cells,
@@ -190,18 +201,20 @@ def main(argv: list[str]) -> int:
         strict=arguments.strict,
         verbose=True,
     )
-    print(describe_dataset(manifest, options.shares))
+    print(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastcell pack",
-        description="Pack a folder of images of single cells into shards, manifest and splits.",
-        epilog="Bad images go to quarantine.parquet with a reason. After an interrupt or a crash the same command goes "
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Pack images of single cells into shards, manifest and splits.",
+        epilog=_formats_help()
+        + "\n\nBad images go to quarantine.parquet with a reason. After an interrupt or a crash the same command goes "
         "on from the shards that were finished. Exit status: 0, 2 for an error, 3 for bad images with --strict.",
     )
-    parser.add_argument("src", metavar="SRC", help="folder of jpg, png, tif or npy images, or of the paper's lists")
+    parser.add_argument("src", metavar="SRC", help="file or folder of cells, see formats")
     parser.add_argument("out", metavar="OUT", help="folder to be made")
     parser.add_argument(
         "--pattern",
@@ -224,8 +237,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="name of the data set (default: that of SRC)")
     parser.add_argument("--jobs", type=int, metavar="J", help="worker processes (default: one for each CPU)")
     parser.add_argument("--strict", action="store_true", help="refuse bad images: exit 3 and make nothing")
+    group = parser.add_argument_group("reading")
+    group.add_argument("--format", choices=FORMATS, help="of SRC (default: found by looking)")
+    group.add_argument(
+        "--table",
+        metavar="FILE",
+        help="CSV or Parquet: path, label, group, collection, um_per_px, split; other columns of numbers are features",
+    )
+    group.add_argument("--labels", metavar="FILE", help="one label per cell of an array: .npy, .csv or .txt")
+    group.add_argument("--tile", type=_tile, metavar="HxW", help="tiles of a montage, e.g. 40x40")
+    group.add_argument("--channel", type=int, metavar="C", help="of TIFF stacks with several channels, from 0")
+    group.add_argument("--subtract-background", action="store_true", help="of .rtdc: image - image_bg")
     add_split_arguments(parser)
     return parser
+
+
+def _formats_help() -> str:
+    width = max(map(len, FORMATS))
+    lines = [f"  {name:<{width}}  {kind.help}" for name, kind in FORMATS.items()]
+    return "formats:\n" + "\n".join(lines)
+
+
+def _tile(text: str) -> tuple[int, int]:
+    """`40x40` -> height and width."""
+    match = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be height x width in pixels, e.g. 40x40, got {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def _check(
@@ -250,6 +288,17 @@ def _check(
         )
     if um_per_px is not None and not (np.isfinite(um_per_px) and um_per_px > 0):
         raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
+
+
+def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:
+    """The split that was asked for; none where nothing is labelled and there are fewer groups than sides, which is what
+    recordings to be classified are like."""
+    groups = {item.group for item in listing.items}
+    asked = sum(share > 0 for share in options.shares or ())
+    if listing.classes or options.folds or None in groups or len(groups) >= asked:
+        return options
+    say(f"note: no split, for no cell is labelled and there are {len(groups)} groups for {asked} sides.")
+    return replace(options, shares=None)
 
 
 def _sides(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
@@ -281,6 +330,7 @@ def _write_shard(task: _Task) -> ShardResult:
 
 
 def _write_anew(task: _Task) -> ShardResult:
+    look_again()
     blocks = ((side, [_record(task, item) for item in items]) for side, items in task.blocks)
     if task.layout == "block":
         return write_block_shard(task.path, blocks, task.window)
@@ -289,17 +339,25 @@ def _write_anew(task: _Task) -> ShardResult:
 
 
 def _stamp(task: _Task) -> str:
-    """Sizes and times of the files of a shard, as one hash."""
+    """Sizes and times of the files of a shard, as one hash; each file of many cells is asked for once."""
     digest = blake2b(digest_size=16)
+    of_file: dict[int | str, str] = {}
     for _, items in task.blocks:
-        digest.update("\n".join([task.source.stamp(item) for item in items]).encode())
+        stamps = []
+        for item in items:
+            if not item.place:
+                stamps.append(task.source.stamp(item))
+            elif item.place[0] not in of_file:
+                of_file[item.place[0]] = task.source.stamp(item)
+        digest.update("\n".join(stamps).encode())
+    digest.update("\n".join(of_file.values()).encode())
     return digest.hexdigest()
 
 
 def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     """Hash of what a scan has found: which cells, and their sides."""
     digest = blake2b(digest_size=16)
-    *texts, pitch = zip(*listing.items, strict=True) if listing.items else [()]
+    *texts, pitch, _ = zip(*listing.items, strict=True) if listing.items else [(), ()]  # _: places, see `Source.stamp`
     for text in texts:
         digest.update("\0".join([part or "" for part in text]).encode("utf-8", "surrogateescape"))
     digest.update(np.array(pitch, dtype=np.float64).tobytes())
@@ -309,7 +367,7 @@ def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
 
 
 def _record(task: _Task, item: SourceItem) -> Record:
-    data: bytes | BadCell
+    data: bytes | np.ndarray | BadCell
     try:
         data = task.source.load(item)
     except BadCell as bad:

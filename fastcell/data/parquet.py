@@ -37,7 +37,7 @@ def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None) -> p
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            num_rows = _check_claims(path, size, pq.read_metadata(file), most_rows)
+            num_rows = check_claims(path, size, pq.read_metadata(file), most_rows)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         if num_rows > _FREE_ROWS:  # another one in each row: as a dictionary ten million take five seconds longer
             texts = [name for name in texts if name != "key"]
@@ -53,7 +53,8 @@ def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None) -> p
     return table
 
 
-def _check_claims(path: Path, size: int, metadata: pq.FileMetaData, most_rows: int | None) -> int:
+def check_claims(path: Path, size: int, metadata: pq.FileMetaData, most_rows: int | None = None) -> int:
+    """Number of rows, where they and their bytes can be in a file of `size` bytes. Raises DataError otherwise."""
     rows = metadata.num_rows
     most = max(_FREE_ROWS, size * _MOST_ROWS) if most_rows is None else most_rows
     if not 0 <= rows <= most:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.data.decode import BadCell, DecodedCell, DecoderMessages, NeedsWindow, decode
+from fastcell.data.listing import storable
 from fastcell.data.manifest import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.errors import invalid
 
@@ -172,13 +173,6 @@ def measure(pixels: np.ndarray) -> tuple[bytes, float, float]:
     middle = len(frame) // 2
     border = (int(frame[middle]) + int(frame[(len(frame) - 1) // 2])) / 2
     return digest.digest(), cv2.sumElems(pixels)[0] / pixels.size, border
-
-
-def storable(text: str | None) -> Any:
-    """The text as UTF-8 can hold it; file names may carry bytes that are none."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def make_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

@@ -25,6 +25,8 @@ from fastcell import __version__
 from fastcell.data import tar
 from fastcell.data.blocks import FIRST_CELL_POSITION, MAX_BLOCK_BYTES, BlockCells, make_block, read_block
 from fastcell.data.decode import DecodedCell, DecoderMessages
+from fastcell.data.features import write_features
+from fastcell.data.listing import Features
 from fastcell.data.manifest import (
     BLOCKS_SCHEMA,
     SCHEMA,
@@ -135,6 +137,7 @@ def finish_dataset(
     info: DatasetInfo,
     splits: Mapping[str, np.ndarray | Mapping[str, str]] | None = None,
     quarantine: pa.Table | None = None,
+    features: Features | None = None,
 ) -> Manifest:
     """Give the cells their ids, write manifest and sidecars beside the shards, and put the folder in place.
 
@@ -147,6 +150,7 @@ def finish_dataset(
         splits: for each name the sides, as (N,) str in the order of cell_id or as mapping from key to side. Without a
             split named `default`, the block layout takes it from its blocks.
         quarantine: further rows of `QUARANTINE_SCHEMA`, e.g. of files that could not be read.
+        features: of the instrument, by key.
 
     Raises:
         DataError: no usable cell.
@@ -155,7 +159,7 @@ def finish_dataset(
     results = _drop_empty_shards(tmp_dir, results)
     if not results:
         raise DataError(f"no usable cell: {describe_reasons(bad)}. Check the source folder and its pattern.")
-    write_sidecars(tmp_dir, results, info, splits, bad)
+    write_sidecars(tmp_dir, results, info, splits, bad, features)
     return Manifest.open(put_in_place(tmp_dir, Path(out_dir).resolve()))
 
 
@@ -165,6 +169,7 @@ def write_sidecars(
     info: DatasetInfo,
     splits: Mapping[str, np.ndarray | Mapping[str, str]] | None,
     bad: pa.Table,
+    features: Features | None = None,
 ) -> None:
     """Write everything but the shards into `folder`, dataset.json last. Arguments as of `finish_dataset`; `bad` is the
     whole quarantine table."""
@@ -182,6 +187,8 @@ def write_sidecars(
         write_split(folder, name, _sides(given, table))
     if bad.num_rows:
         write_quarantine(folder, bad)
+    if features is not None:
+        write_features(folder, features, table.column("key"))
     write_manifest(folder, table, info)
 
 

@@ -149,7 +149,7 @@ def _table_problems(manifest: Manifest) -> Iterator[str]:
             manifest.split(name)
         except FastcellError as error:
             yield str(error)
-    for read in (manifest.quarantine, manifest.verdicts):
+    for read in (manifest.quarantine, manifest.verdicts, manifest.features):
         try:
             read()
         except DataError as error:

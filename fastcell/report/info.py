@@ -54,6 +54,10 @@ def describe(manifest: Manifest, split_name: str = "default") -> str:
     if manifest.groups is not None:
         groups = len(np.unique(manifest.groups[manifest.groups != ""]))
         lines.append(f"groups: {groups:,}, {_groups_on_several_sides(manifest, sides)} of them on more than one side")
+    names = manifest.feature_names()
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        lines.append(f"features: {len(names):,} of the instrument ({shown})")
     lines += _quarantine(manifest)
     return "\n".join(lines)
 

@@ -326,7 +326,7 @@ def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: py
         stamp=source.stamp,
         load=lambda item: os.kill(os.getpid(), signal.SIGKILL),
     )
-    monkeypatch.setattr("fastcell.data.pack.open_source", lambda path, pattern: killing)
+    monkeypatch.setattr("fastcell.data.pack.open_source", lambda *arguments: killing)
     with pytest.raises(DataError, match=r"a worker process was killed.*--jobs"):
         pack(cells, tmp_path / "to" / "out", jobs=2, shard_cells=30)
     assert list((tmp_path / "to").iterdir()) == []
