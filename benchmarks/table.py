@@ -30,7 +30,7 @@ def table(bench: str, results_dir: Path) -> str:
         return f"No result of `{bench}` yet."
     result = json.loads(files[-1].read_text())
     rows = result["rows"]
-    kinds = {"accuracy": _scores, "way": _ways, "minute": _minutes}
+    kinds = {"accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
     return "\n".join([*lines, "", _origin(result, files[-1].name)])
@@ -76,6 +76,19 @@ def _minutes(rows: list[dict[str, Any]]) -> list[str]:
             counts = f"{row['open_files']:.0f} | {row['threads']:.0f}"
             rates = f"{row['cells_per_s']:,.0f} | {row['cells_per_cpu_s']:,.0f}"
             lines.append(f"| {row['minute']} | {row['resident_mb']:,.0f} MB | {counts} | {rates} |")
+    return lines
+
+
+def _found(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| simulated fault | cells | found where 95 % of good cells are kept | found at the command's threshold |",
+        "|---|--:|--:|--:|",
+    ]
+    for row in rows:
+        kind = "none: good cells dropped" if row["kind"] == "none" else row["kind"]
+        recall = f"{row['recall']:.4f} ({row['low']:.4f}..{row['high']:.4f})"
+        even = f"{row['found_even']:.4f} ({row['even_low']:.4f}..{row['even_high']:.4f})"
+        lines.append(f"| {kind}, {row['faults']} | {row['num']:,} | {recall} | {even} |")
     return lines
 
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "pack": Command("turn images of cells, in any of its formats, into a data set", "fastcell.data.pack:main"),
     "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.data.indexing:main"),
     "verify": Command("check every cell of a data set against its hash", "fastcell.data.verify:main"),
+    "qc": Command("find poor images, and why: scores, contact sheets, verdicts", "fastcell.report.qc:main"),
     "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),
     "fit": Command("train and evaluate a classifier", "fastcell.training:main", takes_name=True),
     "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training:main", takes_name=True),

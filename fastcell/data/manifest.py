@@ -7,7 +7,9 @@ Files of a packed data set::
     splits/NAME.parquet  cell_id, split
     quarantine.parquet   cells that cannot be used, with the reason (`QUARANTINE_SCHEMA`)
     features.parquet     what the instrument has measured beside the pixels, optional (`fastcell.data.features`)
-    verdicts.csv         quality control, optional: cell_id, verdict (keep | drop), reason; may be edited by hand
+    quality.parquet      quality control, optional: score, likeliest fault, verdict (`QUALITY_SCHEMA`) and features by
+                         cell_id; changes no view
+    verdicts.csv         what views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited by hand
     blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
     shard-*.tar          the pixels
 """
@@ -35,6 +37,7 @@ from fastcell.data.manifest_checks import (
     check_blocks,
     check_cells,
     check_info,
+    check_quality,
     check_quarantine,
     check_sides,
 )
@@ -44,6 +47,7 @@ from fastcell.errors import ArgumentError, DataError
 __all__ = [
     "BLOCKS_SCHEMA",
     "LAYOUTS",
+    "QUALITY_SCHEMA",
     "QUARANTINE_SCHEMA",
     "SCHEMA",
     "SPLITS",
@@ -103,6 +107,14 @@ BLOCKS_SCHEMA = pa.schema(
         ("first_cell", pa.int64()),  # cell_ids in a block are consecutive
         ("num_cells", pa.int32()),
         ("split", pa.string()),  # a block holds cells of one split
+    ]
+)
+QUALITY_SCHEMA = pa.schema(
+    [
+        ("cell_id", pa.int64()),
+        ("score", pa.float32()),  # 0 good .. 1 bad
+        ("reason", pa.string()),  # the likeliest fault, whatever the verdict; empty: none
+        ("verdict", pa.string()),  # keep | drop
     ]
 )
 SPLIT_SCHEMA = pa.schema([("cell_id", pa.int64()), ("split", pa.string())])
@@ -272,6 +284,19 @@ class Manifest:
     def feature_names(self) -> list[str]:
         """Names of the features, without reading their values; empty where there are none. Raises DataError."""
         return read_names(self.path)
+
+    def quality(self) -> pa.Table | None:
+        """Rows of `QUALITY_SCHEMA`, one for each cell, or None where quality control has not been run.
+
+        Raises:
+            DataError: the file is damaged, or does not fit the manifest.
+        """
+        path = self.path / "quality.parquet"
+        if not path.exists():
+            return None
+        table = read_table(path, QUALITY_SCHEMA, most_rows=len(self))
+        check_quality(table, len(self), path)
+        return table
 
     def verdicts(self) -> np.ndarray:
         """(N,) bool: False for the cells that ``verdicts.csv`` drops; all True where there is no such file.

@@ -21,6 +21,7 @@ from fastcell.errors import DataError
 
 SPLITS = ("train", "valid", "test")
 LAYOUTS = ("cell", "block")
+VERDICTS = ("keep", "drop")
 NULLABLE = ("um_per_px", "class", "group", "collection")
 
 _WAY_OUT = "Pack or index the data again"
@@ -198,6 +199,18 @@ def check_features(table: pa.Table, num_cells: int, path: Path) -> None:
     _refuse(path, "cell_id", "a cell of the manifest", values, (values >= 0) & (values < num_cells))
 
 
+def check_quality(table: pa.Table, num_cells: int, path: Path) -> None:
+    """Hold the rows of quality.parquet against the manifest. Raises DataError for the first rule that a row breaks."""
+    way_out = "Run fastcell qc again"
+    _check_nulls(table, path, (), way_out)
+    ids = table.column("cell_id").to_numpy()
+    if len(ids) != num_cells or not np.array_equal(ids, np.arange(num_cells)):
+        raise DataError(f"{path}: cell_id must be those of the manifest, in order. {way_out}.")
+    score = table.column("score").to_numpy()
+    _refuse(path, "score", "from 0 to 1", score, (score >= 0) & (score <= 1), way_out=way_out)
+    _refuse_text(path, table, "verdict", f"one of {', '.join(VERDICTS)}", pa.array(VERDICTS), way_out=way_out)
+
+
 _NUMBERS = (
     "bytes",
     "height",
@@ -211,10 +224,10 @@ _NUMBERS = (
 )
 
 
-def _check_nulls(table: pa.Table, path: Path, nullable: tuple[str, ...]) -> None:
+def _check_nulls(table: pa.Table, path: Path, nullable: tuple[str, ...], way_out: str = _WAY_OUT) -> None:
     for name in table.column_names:
         if name not in nullable and table.column(name).null_count:
-            raise DataError(f"{path}: column {name!r} must have a value in every row, got null. {_WAY_OUT}.")
+            raise DataError(f"{path}: column {name!r} must have a value in every row, got null. {way_out}.")
 
 
 def _holds_pixels(table: pa.Table, size: np.ndarray, area: np.ndarray, deep: np.ndarray, raw: np.ndarray) -> np.ndarray:
@@ -223,13 +236,29 @@ def _holds_pixels(table: pa.Table, size: np.ndarray, area: np.ndarray, deep: np.
     return np.where(raw, is_raw & (size == area), ~is_raw & (~is_npy | (size >= area * np.where(deep, 2, 1))))
 
 
-def _refuse(path: Path, name: str, rule: str, values: np.ndarray, holds: np.ndarray, first_row: int = 0) -> None:
+def _refuse(
+    path: Path,
+    name: str,
+    rule: str,
+    values: np.ndarray,
+    holds: np.ndarray,
+    first_row: int = 0,
+    way_out: str = _WAY_OUT,
+) -> None:
     if not holds.all():
         row = int(np.argmin(holds))
-        raise DataError(f"{path}: {name} must be {rule}, got {values[row]} in row {row + first_row:,}. {_WAY_OUT}.")
+        raise DataError(f"{path}: {name} must be {rule}, got {values[row]} in row {row + first_row:,}. {way_out}.")
 
 
-def _refuse_text(path: Path, table: pa.Table, name: str, rule: str, known: pa.Array, skip_nulls: bool = False) -> None:
+def _refuse_text(
+    path: Path,
+    table: pa.Table,
+    name: str,
+    rule: str,
+    known: pa.Array,
+    skip_nulls: bool = False,
+    way_out: str = _WAY_OUT,
+) -> None:
     column = table.column(name)
     holds = pc.is_in(column, value_set=known, skip_nulls=True)
     if skip_nulls:
@@ -237,7 +266,7 @@ def _refuse_text(path: Path, table: pa.Table, name: str, rule: str, known: pa.Ar
     if not pc.all(holds, min_count=0).as_py():
         row = pc.index(holds, False).as_py()
         got = _short(column[row].as_py())
-        raise DataError(f"{path}: {name} must be {rule}, got {got} in row {row:,}. {_WAY_OUT}.")
+        raise DataError(f"{path}: {name} must be {rule}, got {got} in row {row:,}. {way_out}.")
 
 
 def _is_level(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +149,13 @@ def _table_problems(manifest: Manifest) -> Iterator[str]:
             manifest.split(name)
         except FastcellError as error:
             yield str(error)
-    for read in (manifest.quarantine, manifest.verdicts, manifest.features):
+    reads: tuple[Callable[[], object], ...] = (
+        manifest.quarantine,
+        manifest.features,
+        manifest.quality,
+        manifest.verdicts,
+    )
+    for read in reads:
         try:
             read()
         except DataError as error:

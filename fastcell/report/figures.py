@@ -125,7 +125,12 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], path:
 
 
 def draw_contact_sheet(
-    rows: Mapping[str, Sequence[np.ndarray]], path: Path, title: str, columns: int = 8, captions: Sequence[str] = ()
+    rows: Mapping[str, Sequence[np.ndarray]],
+    path: Path,
+    title: str,
+    columns: int = 8,
+    captions: Sequence[str] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Draw one row of cells per name, all at one scale, in their own proportions (the form of the paper's Figure 1).
 
@@ -135,6 +140,7 @@ def draw_contact_sheet(
         title: above the sheet.
         columns: images in a row.
         captions: above the columns, where they mean something.
+        notes: by the names of the rows, what to write below each image.
     """
     heights = [max((cell.shape[0] for cell in cells), default=1) for cells in rows.values()]
     width = max((cell.shape[1] for cells in rows.values() for cell in cells), default=1)
@@ -158,6 +164,8 @@ def draw_contact_sheet(
                 axes.imshow(cell, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
                 axes.set_xlim(-0.5, width - 0.5)
                 axes.set_ylim(height - 0.5, -0.5)
+                if notes is not None:
+                    axes.set_xlabel(notes[name][column], fontsize=6, labelpad=2)
             if line == 0 and column < len(captions):
                 axes.set_title(captions[column], fontsize=8)
             if column == 0:

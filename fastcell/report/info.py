@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from fastcell.data.cells import read_cells
 from fastcell.data.manifest import SPLITS, Manifest
@@ -59,6 +60,7 @@ def describe(manifest: Manifest, split_name: str = "default") -> str:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         lines.append(f"features: {len(names):,} of the instrument ({shown})")
     lines += _quarantine(manifest)
+    lines += _quality(manifest)
     return "\n".join(lines)
 
 
@@ -215,4 +217,16 @@ def _quarantine(manifest: Manifest) -> list[str]:
     return [
         f"quarantine: {table.num_rows:,} cells",
         *(f"  {name}: {reason}: {count:,}" for (name, reason), count in sorted(counts.items())),
+    ]
+
+
+def _quality(manifest: Manifest) -> list[str]:
+    """One line where quality control was run, or verdicts are there."""
+    table, dropped = manifest.quality(), int((~manifest.verdicts()).sum())
+    applied = f"verdicts.csv drops {dropped:,}" if (manifest.path / "verdicts.csv").exists() else "no verdicts.csv yet"
+    if table is None:
+        return [f"quality: not checked, {applied}"] if dropped else []
+    drop = pc.sum(pc.equal(table.column("verdict"), "drop"), min_count=0).as_py()
+    return [
+        f"quality: {drop:,} of {table.num_rows:,} cells found poor ({drop / max(1, table.num_rows):.1%}), {applied}"
     ]

@@ -88,3 +88,11 @@ def test_a_bench_without_results_says_so(table, tmp_path):
 def test_readme_is_up_to_date(table):
     text = table.README.read_text(encoding="utf-8")
     assert text == table.render(text, BENCHMARKS_DIR / "results"), "run `python benchmarks/table.py`"
+
+
+def test_what_quality_control_finds_is_shown_by_kind(table, tmp_path):
+    row = {"kind": "cut", "faults": "milder", "num": 1234, "recall": 0.98, "low": 0.97, "high": 0.99}
+    row |= {"found_even": 0.9, "even_low": 0.85, "even_high": 0.95}
+    write_result(tmp_path, "quality-found-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [row])
+    text = table.render("<!-- table:quality-found -->\n<!-- /table -->\n", tmp_path)
+    assert "| cut, milder | 1,234 | 0.9800 (0.9700..0.9900) | 0.9000 (0.8500..0.9500) |" in text

@@ -1,0 +1,183 @@
+"""Quality control: cells per second and core, and what it finds among simulated cells it has not learned from.
+
+Speed, on one core, stages in turns: decoding alone (the reference), features alone, and the whole command on both
+layouts (read, decode, measure, score, write the sidecar). Cells are simulated ATOM frames, ragged, JPEG.
+
+What is found: simulated series of other seeds than the model's, half of the cells with a fault. The threshold is set
+where 95 % of the good cells are kept; recall by kind, and the share found at the command's own threshold. `milder`
+faults go beyond what the model has seen: 5 to 25 % of the cell cut off instead of 25 to 65, a third to all of the
+least blur, ghosts of 20 to 40 % of the contrast instead of 8 to 20, doublets that overlap by up to a half.
+
+    python benchmarks/quality.py [--cells 4096] [--rounds 5] [--found-cells 20000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from harness import Result, Work, print_rows, time_turns
+
+from fastcell import environment
+from fastcell.data import simulator
+from fastcell.data.decode import decode
+from fastcell.data.manifest import Manifest
+from fastcell.data.synthetic import synthesize
+from fastcell.quality.assessment import assess
+from fastcell.quality.calibration import EVEN, interval
+from fastcell.quality.features import FEATURES, cell_features, measure
+from fastcell.quality.sidecar import write_quality
+from fastcell.quality.simulated import GOOD, features_of, load_model
+
+DECODE = "decode"
+SEED = 404
+KEPT = 0.95
+
+
+@dataclass
+class Found:
+    """How many faults of one kind are found.
+
+    Attributes:
+        kind: of `fastcell.data.simulator.DEFECTS`; for good cells what is dropped wrongly.
+        faults: ``as learned`` or ``milder``.
+        num: cells.
+        recall, low, high: share found where 95 % of good cells are kept, with its 95 % interval.
+        found_even, even_low, even_high: likewise at the command's threshold.
+    """
+
+    kind: str
+    faults: str
+    num: int
+    recall: float
+    low: float
+    high: float
+    found_even: float
+    even_low: float
+    even_high: float
+
+
+def main() -> None:
+    """Run both parts, print their tables and write their results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=4096, help="cells in one round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
+    parser.add_argument("--found-cells", type=int, default=20_000, help="cells for the recall (%(default)s)")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    environment.raise_malloc_thresholds()
+    found = [row for milder in (False, True) for row in find(options.found_cells, milder)]
+    print(f"{'kind':<10} {'faults':<11} {'cells':>6}  recall at {KEPT:.0%} of good cells kept    at the threshold")
+    for row in found:
+        at_even = f"{row.found_even:.4f} ({row.even_low:.4f}..{row.even_high:.4f})"
+        print(
+            f"{row.kind:<10} {row.faults:<11} {row.num:>6}  {row.recall:.4f} ({row.low:.4f}..{row.high:.4f})  {at_even}"
+        )
+    settings: dict[str, object] = {"cells": options.found_cells, "seed": SEED, "kept": KEPT}
+    print(f"wrote {Result('quality-found', 'simulated cells, half of them with a fault', settings, found).save()}")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = time_turns(stages(Path(folder), options.cells), options.rounds).rows(DECODE)
+    print_rows(rows, DECODE)
+    settings = {"cells": options.cells, "cores": 1}
+    print(f"wrote {Result('quality', 'simulated ATOM frames', settings, rows).save()}")
+
+
+def find(num_cells: int, milder: bool) -> list[Found]:
+    """Score simulated cells and count what is found, by kind."""
+    rows = simulator.draw_parameters(np.arange(num_cells), SEED + milder, 0.5)
+    if milder:
+        weaken(rows)
+    kinds = np.array(simulator.DEFECTS)[rows[:, simulator.F.defect].astype(int)]
+    model = load_model()
+    scores = np.concatenate([1 - model.predict(measured)[:, model.kinds.index(GOOD)] for measured in drawn(rows)])
+    threshold = float(np.quantile(scores[kinds == GOOD], KEPT))
+    found = []
+    for kind in simulator.DEFECTS:
+        mine = scores[kinds == kind]
+        counts = [int((mine >= level).sum()) for level in (threshold, EVEN)]
+        (low, high), (even_low, even_high) = (interval(count, len(mine)) for count in counts)
+        shares = [count / len(mine) for count in counts]
+        faults = "milder" if milder else "as learned"
+        found.append(Found(kind, faults, len(mine), shares[0], low, high, shares[1], even_low, even_high))
+    return found
+
+
+def drawn(rows: np.ndarray) -> list[np.ndarray]:
+    """Features of cells with these parameters, stored as JPEG, some hundred at a time."""
+    import cv2
+
+    quality = [cv2.IMWRITE_JPEG_QUALITY, simulator.JPEG_QUALITY]
+    parts = []
+    for begin in range(0, len(rows), 512):
+        files = [cv2.imencode(".jpg", simulator.draw_cell(row), quality)[1] for row in rows[begin : begin + 512]]
+        parts.append(features_of([decode(file.tobytes(), "jpg").pixels for file in files]))
+    return parts
+
+
+def weaken(rows: np.ndarray) -> None:
+    """Make the faults milder, in place."""
+    fields = simulator.F
+    share = np.random.default_rng(SEED).random(len(rows))
+    for row, part in zip(rows, share, strict=True):
+        kind, strength = simulator.DEFECTS[int(row[fields.defect])], row[fields.defect_strength]
+        if kind == "cut":
+            outside = 0.05 + 0.2 * part
+            row[fields.defect_strength] = outside
+            for center, half in ((fields.center_x, fields.half_width), (fields.center_y, fields.half_height)):
+                if np.isclose(row[center], (1 - 2 * strength) * row[half]):
+                    row[center] = (1 - 2 * outside) * row[half]
+                elif np.isclose(row[center], 1 - (1 - 2 * strength) * row[half]):
+                    row[center] = 1 - (1 - 2 * outside) * row[half]
+        elif kind == "defocused":
+            row[fields.defect_strength] = (0.008 + 0.014 * part) * (1.5 if row[fields.relief] > 0.5 else 1.0)
+        elif kind == "ghost":
+            row[fields.defect_strength] = 0.2 + 0.2 * part
+        elif kind == "doublet":
+            for one, other in ((fields.center_x, fields.partner_x), (fields.center_y, fields.partner_y)):
+                middle, half = (row[one] + row[other]) / 2, (row[other] - row[one]) / 2 * (0.5 + 0.5 * part)
+                row[one], row[other] = middle - half, middle + half
+
+
+def stages(folder: Path, num_cells: int) -> dict[str, tuple[str, Work]]:
+    """What is timed."""
+    sets = {layout: synthesize(folder / layout, num_cells, 1, layout=layout, jobs=1) for layout in ("cell", "block")}
+    files = [cell.encode() for cell in simulator.simulate(num_cells, 1)]
+    cells = [decode(file, "jpg").pixels for file in files]
+    heights, widths = (np.array([cell.shape[axis] for cell in cells], np.int32) for axis in (0, 1))
+    area = heights.astype(np.int64) * widths
+    pool, offsets = np.concatenate([cell.ravel() for cell in cells]), np.cumsum(area) - area
+    mean = f"{np.mean(area):,.0f} pixels a cell on average"
+
+    def decoding() -> int:
+        for file in files:
+            decode(file, "jpg")
+        return num_cells
+
+    def measuring() -> int:
+        cell_features(pool, offsets, heights, widths)
+        return num_cells
+
+    def whole(path: Path) -> Work:
+        def work() -> int:
+            manifest = Manifest.open(path)
+            features = measure(manifest, jobs=1)
+            found = assess(manifest, features)
+            write_quality(manifest, features, found.scores, found.reasons, found.drop)
+            return num_cells
+
+        return work
+
+    return {
+        DECODE: ("grey JPEG with its checks, no more", decoding),
+        "features": (f"{len(FEATURES)} features of decoded cells, {mean}", measuring),
+        "command, cell layout": ("read, decode, measure, score, write", whole(sets["cell"].path)),
+        "command, block layout": ("read, measure, score, write", whole(sets["block"].path)),
+    }
+
+
+if __name__ == "__main__":
+    main()

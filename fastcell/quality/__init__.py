@@ -1,0 +1,1 @@
+"""Which cells are worth keeping: physical features, a score, reasons, verdicts."""

@@ -1,0 +1,200 @@
+"""The judgement of a whole set: which cells are poor, why, and how far that can be trusted.
+
+Cells of one collection are judged together. Where they look like the simulated cells of the ATOM microscope, what
+those teach scores them (`simulated`); where they do not, only what stands out from their own bulk does (`outliers`).
+Labels of the user's, where there are enough of them, take the place of both (`labels`); those cells themselves are as
+they are labelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.data.manifest import Manifest
+from fastcell.errors import invalid
+from fastcell.quality.calibration import EVEN, calibrate, describe_share, interval
+from fastcell.quality.labels import LEAST_LABELS, Labels, can_learn, learn
+from fastcell.quality.outliers import LEAST_CELLS, outlier_scores
+from fastcell.quality.simulated import GOOD, SimulatedModel, load_model
+
+UNREADABLE = "unreadable"
+DEFAULT_MOST_PASSED = 0.05
+DOUBTFUL = 0.1
+"""Score below which nothing is held against a cell."""
+_STRIKING = 3.0  # times the share that is dropped of all cells
+
+
+@dataclass
+class Assessment:
+    """What quality control says of N cells.
+
+    Attributes:
+        scores: (N,) float32, 0 good to 1 bad; 1 for a cell that cannot be read.
+        reasons: (N,) str objects, the likeliest fault, whatever the verdict; empty below the score `DOUBTFUL`.
+        drop: (N,) bool.
+        notes: what it stands on and how far it holds, a sentence each.
+    """
+
+    scores: npt.NDArray[np.float32]
+    reasons: np.ndarray
+    drop: npt.NDArray[np.bool_]
+    notes: list[str] = field(default_factory=list)
+
+
+def assess(
+    manifest: Manifest,
+    features: npt.NDArray[np.float32],
+    labels: Labels | None = None,
+    most_passed: float = DEFAULT_MOST_PASSED,
+) -> Assessment:
+    """Judge all cells of a data set.
+
+    Args:
+        manifest: of N cells.
+        features: (N, F), NaN for a cell that cannot be read.
+        labels: of the user's, if any.
+        most_passed: share of bad cells that may pass, above 0, below 1: held, at 95 % confidence, on the held-out cells
+            that the scores were calibrated with.
+
+    Raises:
+        ArgumentError: `most_passed` is out of its range.
+    """
+    if not 0 < most_passed < 1:
+        raise invalid("--max-bad-passed", "a share above 0 and below 1", most_passed, "The default is 0.05")
+    num = len(manifest)
+    found = Assessment(np.ones(num, np.float32), np.full(num, UNREADABLE, dtype=object), np.ones(num, bool))
+    readable = np.asarray(np.isfinite(features).all(axis=1))
+    model = load_model()
+    notes, used = [], False
+    for name, rows in collections(manifest, readable).items():
+        note, alike = _judge_collection(found, model, features, rows, name, most_passed)
+        notes.append(note)
+        used |= alike
+    if used:
+        notes += _held_out(model, most_passed)
+    if labels is not None and can_learn(labels, features):
+        notes = _judge_by_labels(found, features, readable, labels, most_passed)
+    elif labels is not None:
+        few = f"labels: fewer than {LEAST_LABELS} good or {LEAST_LABELS} bad ones, too few to learn from"
+        notes.append(f"{few}; the labelled cells are as they are labelled")
+    found.reasons[found.scores < DOUBTFUL] = ""
+    found.notes += notes
+    if labels is not None:
+        _obey_labels(found, labels)
+    found.notes += _striking_classes(manifest, found)
+    if not readable.all():
+        found.notes.append(f"unreadable: {int((~readable).sum()):,} cells, dropped; fastcell verify says why")
+    return found
+
+
+def collections(manifest: Manifest, chosen: npt.NDArray[np.bool_]) -> dict[str, np.ndarray]:
+    """(k,) rows of the chosen cells by collection; one entry ``cells`` where no cell has one."""
+    names = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
+    named = {name or "no collection": np.flatnonzero(chosen & (names == name)) for name in np.unique(names).tolist()}
+    if list(named) == ["no collection"]:
+        named = {"cells": named["no collection"]}
+    return {name: rows for name, rows in named.items() if len(rows)}
+
+
+def _judge_collection(
+    found: Assessment, model: SimulatedModel, features: np.ndarray, rows: np.ndarray, name: str, most_passed: float
+) -> tuple[str, bool]:
+    """Score the cells of one collection; says how, and whether by the simulated cells."""
+    mine = features[rows]
+    alike, distance = model.looks_alike(mine)
+    told = f"distance {distance:.1f}, those are within {model.look_limit:.1f}"
+    if alike:
+        scores, reasons = _simulated_scores(model, mine)
+        threshold = calibrate(model.calibration["below_even"], model.calibration["num_bad"], most_passed).score
+        note = f"{name}: looks like the simulated cells ({told}); scored by what those teach"
+    else:
+        scores, reasons = outlier_scores(mine)
+        threshold = EVEN
+        how = "only what stands out from its own bulk is found, and no share of bad cells can be promised"
+        if len(rows) < LEAST_CELLS:
+            how = f"fewer than {LEAST_CELLS} cells tell nothing of each other, so only blank images are found"
+        note = f"{name}: looks unlike the simulated cells ({told}); {how}"
+    found.scores[rows], found.reasons[rows], found.drop[rows] = scores, reasons, scores >= threshold
+    return note, alike
+
+
+def _simulated_scores(model: SimulatedModel, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shares = model.predict(features)
+    good = model.kinds.index(GOOD)
+    scores = 1 - shares[:, good]
+    shares[:, good] = -1
+    return scores, np.array(model.kinds, dtype=object)[shares.argmax(1)]
+
+
+def _judge_by_labels(
+    found: Assessment, features: np.ndarray, readable: np.ndarray, labels: Labels, most_passed: float
+) -> list[str]:
+    """Score all cells by what labels teach; says how far it holds."""
+    model = load_model()
+    hints = np.full((len(features), len(model.kinds)), np.nan)
+    hints[readable] = np.log(model.predict(features[readable]) + 1e-4)
+    learned = learn(labels, features, hints, most_passed)
+    found.scores[readable] = learned.scores[readable]
+    found.drop[readable] = learned.scores[readable] >= learned.threshold.score
+    named = readable & (learned.reasons != "bad")
+    found.reasons[named] = learned.reasons[named]
+    notes = [
+        f"labels: learned from {learned.num_good:,} good and {learned.num_bad:,} bad cells",
+        f"threshold {learned.threshold.score:.3f}: in cross-validation on them "
+        + _errors(learned.bad_passed, learned.num_bad, learned.good_dropped, learned.num_good),
+    ]
+    if not learned.threshold.promised:
+        few = f"labels: {learned.num_bad:,} bad cells are too few to promise that at most {most_passed:.1%} pass"
+        notes.append(f"{few}; the strictest threshold that they allow is taken")
+    return notes
+
+
+def _obey_labels(found: Assessment, labels: Labels) -> None:
+    found.drop[labels.cell_ids] = labels.bad
+    named = labels.bad & (labels.kinds != "bad")
+    found.reasons[labels.cell_ids[named]] = labels.kinds[named]
+
+
+def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
+    """A class that loses far more than the others may look like a fault by its nature: cells that divide, for one."""
+    notes = []
+    for label, name in enumerate(manifest.info.classes):
+        mine = manifest.labels == label
+        num, dropped, others = int(mine.sum()), int(found.drop[mine].sum()), found.drop[~mine]
+        rest = float(others.mean()) if len(others) else 1.0
+        if dropped >= 3 and interval(dropped, num)[0] > _STRIKING * rest:
+            share = f"{dropped:,} of {num:,} cells ({dropped / num:.0%}) would be dropped, of all others {rest:.1%}"
+            notes.append(f"class {name}: {share}; it may look so by its nature, look at --review before --apply")
+    return notes
+
+
+def _held_out(model: SimulatedModel, most_passed: float) -> list[str]:
+    """What the threshold does to simulated cells that neither fit nor calibration has seen."""
+    threshold = calibrate(model.calibration["below_even"], model.calibration["num_bad"], most_passed)
+    passed, num_bad, dropped, num_good = held_out_counts(model, threshold.score)
+    notes = [
+        f"threshold {threshold.score:.3f}: of held-out simulated cells "
+        + _errors(passed, num_bad, dropped, num_good)
+        + "; simulated faults are plain, so expect more of both in a recording"
+    ]
+    if not threshold.promised:
+        notes.append(f"the calibration cells are too few to promise that at most {most_passed:.3%} of bad cells pass")
+    return notes
+
+
+def _errors(passed: int, num_bad: int, dropped: int, num_good: int) -> str:
+    return f"{describe_share(passed, num_bad)} bad ones pass, {describe_share(dropped, num_good)} good ones are dropped"
+
+
+def held_out_counts(model: SimulatedModel, threshold: float) -> tuple[int, int, int, int]:
+    """Of the held-out simulated cells: bad ones below a threshold (up to `EVEN`), bad ones, good ones that reach it,
+    good ones. Thresholds that more than a tenth of good cells reach count a tenth."""
+    kinds: Mapping[str, dict] = model.held_out
+    bad = [values for kind, values in kinds.items() if kind != GOOD]
+    passed = sum(int((np.array(values["below_even"]) < threshold).sum()) for values in bad)
+    dropped = int((np.array(kinds[GOOD]["top"]) >= threshold).sum())
+    return passed, sum(values["num"] for values in bad), dropped, kinds[GOOD]["num"]
