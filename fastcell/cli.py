@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "synth": Command("make a synthetic data set of ATOM-like cells", "fastcell.data.synthetic:main"),
     "pack": Command("turn images of cells, in any of its formats, into a data set", "fastcell.data.pack:main"),
     "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.data.indexing:main"),
+    "split": Command("make new splits: groups whole, copies of a cell on one side", "fastcell.data.resplit:main"),
     "verify": Command("check every cell of a data set against its hash", "fastcell.data.verify:main"),
     "qc": Command("find poor images, and why: scores, contact sheets, verdicts", "fastcell.report.qc:main"),
     "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),

@@ -25,6 +25,7 @@ from fastcell import __version__
 from fastcell.data import tar
 from fastcell.data.decode import MAX_FILE_BYTES, BadCell, DecoderMessages
 from fastcell.data.foreign import Sample, find_tars, list_samples, name_classes, read_class_file, read_facts
+from fastcell.data.leakproof import Copies, keep_exact_copies_together, make_leakproof_splits
 from fastcell.data.listing import file_stamp
 from fastcell.data.manifest import DatasetInfo, Manifest, read_info
 from fastcell.data.pack import explained, printer
@@ -162,7 +163,10 @@ def index(
             seed=0 if split is None else split.seed,
             created_by=f"fastcell {__version__}{_CREATOR}",
         )
-        write_sidecars(stage.data_dir, results, info, _sides(results, classes, split or SplitOptions()), bad)
+        splits, notes = _sides(base, results, info, split or SplitOptions())
+        for note in notes:
+            say(f"note: {note}")
+        write_sidecars(stage.data_dir, results, info, splits, bad)
         if out is None:
             _clear(root)
         return Manifest.open(put_in_place(stage.data_dir, base))
@@ -335,7 +339,7 @@ def _check_pattern(pattern: Pattern, samples: Iterable[Sample]) -> None:
 
 def _clear(root: Path) -> None:
     """Remove what an earlier index has left, dataset.json first."""
-    for name in ("dataset.json", "manifest.parquet", "quarantine.parquet", "quality.parquet"):
+    for name in ("dataset.json", "manifest.parquet", "quarantine.parquet", "quality.parquet", "duplicates.parquet"):
         (root / name).unlink(missing_ok=True)
     splits = root / "splits"
     if splits.is_symlink():  # splits are written into a folder of ours, not to where a link points
@@ -446,12 +450,22 @@ def _replace(table: pa.Table, column: str, values: Sequence[str | None]) -> pa.T
     return table.set_column(table.schema.get_field_index(column), column, pa.array(values, pa.string()))
 
 
-def _sides(results: Sequence[ShardResult], classes: Sequence[str], options: SplitOptions) -> dict[str, np.ndarray]:
-    table = pa.concat_tables([result.rows.select(["class", "group"]) for result in results])
-    number = {name: index for index, name in enumerate(classes)}
+def _sides(
+    base: Path, results: Sequence[ShardResult], info: DatasetInfo, options: SplitOptions
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """All splits in the order of the results, exact copies together, and notes."""
+    table = pa.concat_tables([result.rows.select(["key", "class", "group"]) for result in results])
+    number = {name: index for index, name in enumerate(info.classes)}
     labels = np.array([number.get(name, -1) for name in table.column("class").to_pylist()], dtype=np.int64)
     groups = table.column("group").to_pylist()
-    return make_splits(labels, groups if any(groups) else None, options)
+    named = groups if any(groups) else None
+    keys = table.column("key").to_pylist()
+
+    def remake(copies: Copies) -> tuple[dict[str, np.ndarray], list[str]]:
+        return make_leakproof_splits(labels, named, options, copies, keys.__getitem__)
+
+    splits = make_splits(labels, named, options)
+    return keep_exact_copies_together(base, results, info, keys, splits, remake)
 
 
 def _say_others(others: Counter[str], verbose: bool) -> None:

@@ -10,6 +10,7 @@ Files of a packed data set::
     quality.parquet      quality control, optional: score, likeliest fault, verdict (`QUALITY_SCHEMA`) and features by
                          cell_id; changes no view
     verdicts.csv         what views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited by hand
+    duplicates.parquet   copies that `fastcell split` has found, optional (`fastcell.data.duplicates`)
     blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
     shard-*.tar          the pixels
 """
@@ -106,7 +107,7 @@ BLOCKS_SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("first_cell", pa.int64()),  # cell_ids in a block are consecutive
         ("num_cells", pa.int32()),
-        ("split", pa.string()),  # a block holds cells of one split
+        ("split", pa.string()),  # side its cells were put on before they were read; splits/ has the last word
     ]
 )
 QUALITY_SCHEMA = pa.schema(

@@ -25,6 +25,7 @@ import pyarrow as pa
 from fastcell.data._order import Blocks, block_shards, cell_shards
 from fastcell.data.containers import look_again
 from fastcell.data.decode import BadCell
+from fastcell.data.leakproof import Copies, keep_exact_copies_together, make_leakproof_splits
 from fastcell.data.listing import Listing, Source, SourceItem, storable
 from fastcell.data.manifest import LAYOUTS, QUARANTINE_SCHEMA, DatasetInfo, Manifest
 from fastcell.data.progress import Progress
@@ -130,7 +131,8 @@ def pack(
         say(f"found {_counted(len(listing.items), 'cell')}, {_counted(len(listing.classes), 'class', 'es')}")
         for note in listing.notes:
             say(f"note: {note}")
-        splits = _sides(listing, _possible(listing, split or SplitOptions(), say))
+        options = _possible(listing, split or SplitOptions(), say)
+        splits = _sides(listing, options)
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-len(listing.items) // _NUM_SHARDS)))
         if layout == "cell":
             shards = cell_shards(listing.items, size, seed, listing.runs)
@@ -161,6 +163,7 @@ def pack(
             seed=seed,
         )
         keys = [storable(item.key) for item in listing.items]
+        splits = _keep_copies_together(stage.data_dir, results, info, listing, keys, splits, options, say)
         by_key = {title: dict(zip(keys, sides.tolist(), strict=True)) for title, sides in splits.items()}
         return finish_dataset(stage.data_dir, out, results, info, by_key, rejected, listing.features)
 
@@ -303,11 +306,38 @@ def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None
 
 def _sides(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
     """All splits, (N,) str each, in the order of the listing: ours, and those of the source."""
+    splits = make_splits(*_strata(listing), options)
+    return splits | {name: np.array(sides, dtype="<U5") for name, sides in listing.splits.items()}
+
+
+def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
+    """Class number and group of each cell of a listing; None where there are no groups."""
     number = {name: i for i, name in enumerate(listing.classes)}
     labels = np.array([number.get(item.class_name or "", -1) for item in listing.items], dtype=np.int64)
     groups = [item.group for item in listing.items]
-    splits = make_splits(labels, groups if any(groups) else None, options)
-    return splits | {name: np.array(sides, dtype="<U5") for name, sides in listing.splits.items()}
+    return labels, groups if any(groups) else None
+
+
+def _keep_copies_together(
+    base: Path,
+    results: list[ShardResult],
+    info: DatasetInfo,
+    listing: Listing,
+    keys: list[str],
+    splits: dict[str, np.ndarray],
+    options: SplitOptions,
+    say: Callable[[str], None],
+) -> dict[str, np.ndarray]:
+    labels, groups = _strata(listing)
+
+    def remake(copies: Copies) -> tuple[dict[str, np.ndarray], list[str]]:
+        return make_leakproof_splits(labels, groups, options, copies, keys.__getitem__)
+
+    given = list(listing.splits)
+    splits, notes = keep_exact_copies_together(base, results, info, keys, splits, remake, given)
+    for note in notes:
+        say(f"note: {note}")
+    return splits
 
 
 def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose: bool) -> list[ShardResult]:

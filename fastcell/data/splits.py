@@ -56,14 +56,16 @@ def split_by_group(
     groups: Sequence[str | None] | np.ndarray | None,
     shares: tuple[float, float, float] = PAPER_SHARES,
     seed: int = 0,
+    units: np.ndarray | None = None,
 ) -> np.ndarray:
     """Sides of N cells by class and by group.
 
     labels: (N,) int, -1 = unknown (a stratum of its own). groups: (N,) names, None or empty for a cell without group;
-    or None as a whole. shares: train, valid and test, summing to 1; a side with share 0 stays empty.
-    Cells without group are drawn at random within each class, exact to one cell, and a class with at least as many
-    cells as there are sides is on every side. Groups go whole to the side that brings the cell shares, and with less
-    weight the shares of each class, nearest to what was asked.
+    or None as a whole. shares: train, valid and test, summing to 1; a side with share 0 stays empty. units: (N,) int,
+    cells without group that have the same number >= 0 (copies of one cell) stay together.
+    Cells without group are drawn at random within each class, exact to one cell (to one unit), and a class with at
+    least as many cells as there are sides is on every side. Groups go whole to the side that brings the cell shares,
+    and with less weight the shares of each class, nearest to what was asked.
     Returns (N,) `<U5`. The result depends on the arguments only. Raises ArgumentError where there are fewer groups than
     sides asked.
     """
@@ -83,7 +85,7 @@ def split_by_group(
         chosen = assign_groups(counts, np.asarray(shares), rng)
         sides[~loose] = np.asarray(SIDES)[chosen][index]
     if loose.any():
-        sides[loose] = _split_stratified(labels[loose], shares, rng)
+        sides[loose] = _split_stratified(labels[loose], shares, rng, None if units is None else units[loose])
     return sides
 
 
@@ -93,6 +95,7 @@ def k_folds(
     k: int,
     seed: int = 0,
     shares: tuple[float, float, float] = PAPER_SHARES,
+    units: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """K splits in which every cell is tested exactly once, stratified by class, groups kept whole.
 
@@ -103,7 +106,7 @@ def k_folds(
     labels, names = _check_cells(labels, groups)
     loose = names == ""
     unique = natural_sorted(set(names[~loose].tolist()))
-    most = len(unique) + int(loose.sum())
+    most = len(unique) + _num_units(loose, units)
     if k < 2 or k > most:
         what = "groups" if unique else "cells"
         raise invalid("--folds", f"2 to {most} (the number of {what})", k, "Choose another number of folds")
@@ -112,8 +115,8 @@ def k_folds(
     if unique:
         counts, index = _count_groups(labels[~loose], names[~loose], unique)
         fold[~loose] = assign_groups(counts, np.full(k, 1 / k), rng)[index]
-    fold[loose] = _deal_folds(labels[loose], k, rng)
-    return [_fold_split(labels, names, fold == i, seed + i, shares) for i in range(k)]
+    fold[loose] = _deal_folds(labels[loose], k, rng, None if units is None else units[loose])
+    return [_fold_split(labels, names, fold == i, seed + i, shares, units) for i in range(k)]
 
 
 def leave_one_group_out(
@@ -121,6 +124,7 @@ def leave_one_group_out(
     groups: Sequence[str | None] | np.ndarray | None,
     seed: int = 0,
     shares: tuple[float, float, float] = PAPER_SHARES,
+    units: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """One split for each group, in natural order of the group names: that group is the test side.
 
@@ -147,21 +151,24 @@ def leave_one_group_out(
 
 
 def make_splits(
-    labels: np.ndarray, groups: Sequence[str | None] | np.ndarray | None, options: SplitOptions
+    labels: np.ndarray,
+    groups: Sequence[str | None] | np.ndarray | None,
+    options: SplitOptions,
+    units: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """All splits that the options ask for: `default`, and `fold-0` ... where folds are asked.
 
-    labels and groups as in `split_by_group`. With shares None, `default` has side `""` for every cell.
+    labels, groups and units as in `split_by_group`. With shares None, `default` has side `""` for every cell.
     """
     if options.shares is None:
         if options.folds is not None:
             raise invalid("--folds", "absent with --split none", options.folds, "Leave one of the two out")
         return {"default": np.full(len(labels), "", dtype="<U5")}
-    splits = {"default": split_by_group(labels, groups, options.shares, options.seed)}
+    splits = {"default": split_by_group(labels, groups, options.shares, options.seed, units)}
     if options.folds == "groups":
         folds = leave_one_group_out(labels, groups, options.seed, options.shares)
     elif options.folds is not None:
-        folds = k_folds(labels, groups, int(options.folds), options.seed, options.shares)
+        folds = k_folds(labels, groups, int(options.folds), options.seed, options.shares, units)
     else:
         folds = []
     return splits | {f"fold-{i}": fold for i, fold in enumerate(folds)}
@@ -235,26 +242,65 @@ def split_options(arguments: argparse.Namespace) -> SplitOptions:
 
 
 def _fold_split(
-    labels: np.ndarray, names: np.ndarray, is_test: np.ndarray, seed: int, shares: tuple[float, float, float]
+    labels: np.ndarray,
+    names: np.ndarray,
+    is_test: np.ndarray,
+    seed: int,
+    shares: tuple[float, float, float],
+    units: np.ndarray | None = None,
 ) -> np.ndarray:
     sides = np.full(len(labels), "test", dtype="<U5")
     train, valid, _ = _check_shares(shares)
     if train <= 0:
         raise invalid("--split", "with a train share above 0 for folds", shares, "Write for example --split 65/15/20")
     valid /= train + valid
-    sides[~is_test] = split_by_group(labels[~is_test], names[~is_test], (1 - valid, valid, 0.0), seed)
+    others = None if units is None else units[~is_test]
+    sides[~is_test] = split_by_group(labels[~is_test], names[~is_test], (1 - valid, valid, 0.0), seed, others)
     return sides
 
 
-def _split_stratified(labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
+def _split_stratified(
+    labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator, units: np.ndarray | None
+) -> np.ndarray:
+    """Cells in a random order by class; the sides are pieces of it, cut where the cells so far reach a share."""
     sides = np.full(len(labels), "", dtype="<U5")
     owed = np.zeros(len(shares))  # what rounding took from each side in the classes so far
+    one, sizes = _weigh_units(len(labels), units)
+    placed = np.zeros(len(sizes), dtype=bool)
+    side_of = np.full(len(sizes), "", dtype="<U5")
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        counts = _exact_counts(len(rows), np.asarray(shares), owed)
-        owed += len(rows) * np.asarray(shares) - counts
-        sides[rows] = np.repeat(SIDES, counts)
+        heads = _first_of_each(one[rows])
+        heads = heads[~placed[heads]]
+        placed[heads] = True
+        ends = np.cumsum(sizes[heads])
+        total = int(ends[-1]) if len(ends) else 0
+        counts = _exact_counts(total, np.asarray(shares), owed)
+        owed += total * np.asarray(shares) - counts
+        middles = ends - sizes[heads] / 2
+        chosen = np.searchsorted(np.cumsum(counts), middles, side="right")
+        side_of[heads] = np.asarray(SIDES)[np.minimum(chosen, len(SIDES) - 1)]
+    sides[:] = side_of[one]
     return sides
+
+
+def _weigh_units(num: int, units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the unit of each of `num` cells, a cell that stands alone being one, and cells in each unit."""
+    if units is None or not (units >= 0).any():
+        return np.arange(num), np.ones(num, dtype=np.int64)
+    code = np.where(units >= 0, units, int(units.max()) + 1 + np.arange(num))
+    _, one, sizes = np.unique(code, return_inverse=True, return_counts=True)
+    return one.reshape(-1), sizes
+
+
+def _first_of_each(values: np.ndarray) -> np.ndarray:
+    """The different values, in the order in which they first appear."""
+    _, first = np.unique(values, return_index=True)
+    return values[np.sort(first)]
+
+
+def _num_units(loose: np.ndarray, units: np.ndarray | None) -> int:
+    return len(_weigh_units(int(loose.sum()), None if units is None else units[loose])[1])
 
 
 def _exact_counts(num: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
@@ -272,13 +318,30 @@ def _exact_counts(num: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _deal_folds(labels: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal the cells class by class, each class going on where the last one ended: sizes differ by one at most."""
+def _deal_folds(labels: np.ndarray, k: int, rng: np.random.Generator, units: np.ndarray | None) -> np.ndarray:
+    """Deal the cells class by class, each class going on where the last one ended: sizes differ by one at most.
+
+    A unit goes whole to the fold with the fewest cells of its class, and among those to the smallest.
+    """
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     fold = np.empty(len(labels), dtype=np.int64)
-    fold[order] = np.arange(len(labels)) % k
-    return fold
+    one, sizes = _weigh_units(len(labels), units)
+    if len(sizes) == len(labels):
+        fold[order] = np.arange(len(labels)) % k
+        return fold
+    heads = _first_of_each(one[order])
+    class_of = np.empty(len(sizes), dtype=np.int64)
+    class_of[one[order[::-1]]] = labels[order[::-1]]
+    fold_of, all_cells, of_class, current = np.empty(len(sizes), dtype=np.int64), [0] * k, [0] * k, None
+    for head, size, label in zip(heads.tolist(), sizes[heads].tolist(), class_of[heads].tolist(), strict=True):
+        if label != current:
+            of_class, current = [0] * k, label
+        chosen = min(range(k), key=lambda i: (of_class[i], all_cells[i]))
+        fold_of[head] = chosen
+        of_class[chosen] += size
+        all_cells[chosen] += size
+    return fold_of[one]
 
 
 def _count_groups(labels: np.ndarray, names: np.ndarray, unique: list[str]) -> tuple[np.ndarray, np.ndarray]:

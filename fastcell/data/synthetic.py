@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fastcell.data.leakproof import keep_exact_copies_together, make_leakproof_splits
 from fastcell.data.manifest import FORMAT_VERSION, LAYOUTS, DatasetInfo, Manifest, write_table
 from fastcell.data.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS, explained, printer
 from fastcell.data.progress import Progress
@@ -99,7 +100,8 @@ def synthesize(
     # Sides balanced over class and collection, not class alone: each side then meets a class in both collections.
     _, strata = np.unique(np.char.add(made.collections, made.class_index.astype(str)), return_inverse=True)
     with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
-        splits = make_splits(strata[recordings], np.array(made.groups)[recordings], split or SplitOptions())
+        groups = np.array(made.groups)[recordings]
+        splits = make_splits(strata[recordings], groups, split or SplitOptions())
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-num_cells // _NUM_SHARDS)))
         if layout == "cell":
             shards = _cell_shards(num_cells, size, seed)
@@ -129,6 +131,19 @@ def synthesize(
             seed=seed,
         )
         by_place = {name: sides[order] for name, sides in splits.items()}
+        keys = pa.concat_tables([result.rows.select(["key"]) for result in results]).column("key").to_pylist()
+        by_place, notes = keep_exact_copies_together(
+            stage.data_dir,
+            results,
+            info,
+            keys,
+            by_place,
+            lambda copies: make_leakproof_splits(
+                strata[recordings][order], groups[order], split or SplitOptions(), copies, keys.__getitem__
+            ),
+        )
+        for note in notes:
+            say(f"note: {note}")
         return finish_dataset(stage.data_dir, out, results, info, by_place)
 
 

@@ -1,0 +1,135 @@
+"""What `fastcell split` says: copies and recall, classes and groups by side, folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fastcell.data._bound import Bound
+from fastcell.data.duplicates import Duplicates
+from fastcell.data.grouping import Grouping
+from fastcell.data.manifest import Manifest
+from fastcell.data.natural import natural_sorted
+from fastcell.data.splits import SIDES, summarize_split
+from fastcell.data.summary import format_table
+
+LARGE_SHARE = 0.01
+_MOST_SETS = 10
+_MOST_GROUPS = 6
+_UNLABELLED = "(unlabelled)"
+
+
+def large_sets(manifest: Manifest, found: Duplicates) -> list[int]:
+    """Numbers of the sets that hold more than 1 % of a class, and more than two cells of it; large ones first."""
+    labels = manifest.labels[found.cell_ids]
+    num_classes = len(manifest.info.classes) + 1
+    counts = np.zeros((len(found), num_classes), np.int64)
+    np.add.at(counts, (found.sets, labels), 1)  # -1, unlabelled, is the last column
+    totals = np.bincount(manifest.labels % num_classes, minlength=num_classes)
+    large = np.flatnonzero(((counts > LARGE_SHARE * totals) & (counts > 2)).any(1))
+    return large[np.argsort(-counts[large].sum(1), kind="stable")].tolist()
+
+
+def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int]) -> list[str]:
+    """Sets and cells by kind, cells that stand alone, recall by kind of planted copy, large sets."""
+    exact = found.kinds == "exact"
+    num = len(manifest)
+    sets_with_exact = len(np.unique(found.sets[exact]))
+    lines = [f"{manifest.info.name}: {num:,} cells, {num - len(found.cell_ids):,} of them stand alone"]
+    rows = [["copies", "sets", "cells"], ["exact, turned or mirrored", f"{sets_with_exact:,}", f"{exact.sum():,}"]]
+    if found.near is not None:
+        rows.append(["near", f"{len(found) - sets_with_exact:,}", f"{(~exact).sum():,}"])
+    lines += format_table(rows)
+    lines += _describe_recall(found)
+    lines += _describe_large(manifest, found, apart)
+    return lines
+
+
+def _describe_recall(found: Duplicates) -> list[str]:
+    near = found.near
+    if near is None:
+        return ["near copies were not looked for"]
+    bounds = f"{near.correlation:.3f} and more ({near.detail:.3f} in details)"
+    lines = ["", f"near copies: {near.num_pairs:,} pairs of neighbours compared; copies agree to {bounds}"]
+    if near.num_plain:
+        lines.append(f"{near.num_plain:,} cells show too little to be compared (small, or grey all over)")
+    if near.recall:
+        rows = [["found of copies made of these cells", "found", "made", "share", "95 %"]]
+        for item in near.recall:
+            low, high = item.interval()
+            share = f"{item.found / max(item.planted, 1):.3f}"
+            rows.append([item.kind, f"{item.found:,}", f"{item.planted:,}", share, f"{low:.3f}..{high:.3f}"])
+        lines += format_table(rows)
+    return lines
+
+
+def _describe_large(manifest: Manifest, found: Duplicates, apart: Sequence[int]) -> list[str]:
+    large = large_sets(manifest, found)
+    if not large:
+        return ["no set holds more than 1 % of a class"] if len(found) else []
+    members, keys = found.members(), manifest.table.column("key")
+    names = [*manifest.info.classes, _UNLABELLED]
+    lines = [f"{len(large):,} set{'s hold' if len(large) > 1 else ' holds'} more than 1 % of a class:"]
+    for number in large[:_MOST_SETS]:
+        cells = members[number]
+        labels, counts = np.unique(manifest.labels[cells], return_counts=True)
+        label = int(labels[np.argmax(counts)])
+        total = int((manifest.labels == label).sum())
+        lowest = found.correlations[found.sets == number].min()
+        kept = "not kept together (--merge-large does)" if number in apart else "kept together"
+        lines.append(
+            f"  {len(cells):,} cells, {counts.max() / total:.1%} of {names[label]}, e.g. "
+            f"{keys[int(cells[0])].as_py()}, best links from {lowest:.4f}: {kept}"
+        )
+    if len(large) > _MOST_SETS:
+        lines.append(f"  and {len(large) - _MOST_SETS:,} more")
+    return lines
+
+
+def describe_splits(
+    manifest: Manifest, splits: Mapping[str, np.ndarray], bound: Bound, grouping: Grouping, shares: Sequence[float]
+) -> list[str]:
+    """Classes by side with achieved shares, groups by side, and a line for each fold."""
+    (title, sides), *folds = splits.items()
+    lines = [f"split {title}, grouped by {grouping.by}:", *_class_table(manifest, sides, shares)]
+    if grouping.names is not None:
+        lines += _groups_by_side(bound, sides)
+    notes = summarize_split(sides, manifest.labels, manifest.info.classes, shares).notes
+    lines += [f"note: {note}" for note in notes]
+    if folds:
+        rows = [["fold", *SIDES, "groups tested"]]
+        for name, fold in folds:
+            tested = natural_sorted(set(bound.names[fold == "test"].tolist()) - {""})
+            counts = [f"{(fold == side).sum():,}" for side in SIDES]
+            rows.append([name, *counts, _listed(tested) if tested else "-"])
+        lines += ["", *format_table(rows)]
+    return lines
+
+
+def _class_table(manifest: Manifest, sides: np.ndarray, shares: Sequence[float]) -> list[str]:
+    rows = [["class", *SIDES, *(f"{side} %" for side in SIDES), "no side"]]
+    names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.labels < 0).any() else [])]
+    for number, name in [*enumerate(names), (None, "all")]:
+        label = -1 if name == _UNLABELLED else number
+        mine = sides if label is None else sides[manifest.labels == label]
+        counts = [int((mine == side).sum()) for side in SIDES]
+        total = max(sum(counts), 1)
+        percent = [f"{100 * count / total:.1f}" for count in counts]
+        rows.append([name, *(f"{count:,}" for count in counts), *percent, f"{(mine == '').sum():,}"])
+    rows.append(["asked", "", "", "", *(f"{100 * share:.1f}" for share in shares), ""])
+    return format_table(rows)
+
+
+def _groups_by_side(bound: Bound, sides: np.ndarray) -> list[str]:
+    lines = []
+    for side in SIDES:
+        names = natural_sorted(set(bound.names[sides == side].tolist()) - {""})
+        if not names:
+            continue
+        lines.append(f"{side}: {len(names):,} group{'' if len(names) == 1 else 's'} ({_listed(names)})")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_GROUPS]) + (", ..." if len(names) > _MOST_GROUPS else "")
