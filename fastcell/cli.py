@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("check every cell of a data set against its hash", "fastcell.data.verify:main"),
     "qc": Command("find poor images, and why: scores, contact sheets, verdicts", "fastcell.report.qc:main"),
     "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),
+    "audit": Command("find what tells classes and is not the cell", "fastcell.report.audit:main"),
     "fit": Command("train and evaluate a classifier", "fastcell.training:main", takes_name=True),
     "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training:main", takes_name=True),
     "test": Command("evaluate a checkpoint on the test part", "fastcell.training:main", takes_name=True),

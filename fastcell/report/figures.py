@@ -51,7 +51,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path, ti
     accuracy = f", accuracy {np.trace(counts) / total:.3f}" if total else ""
     axes.set_title(f"{title}: {total:,} cells{accuracy}", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.05)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_curves(metrics_csv: Path, path: Path) -> None:
@@ -87,7 +87,7 @@ def draw_curves(metrics_csv: Path, path: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], path: Path, title: str) -> None:
@@ -121,7 +121,7 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], path:
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_contact_sheet(
@@ -171,8 +171,9 @@ def draw_contact_sheet(
             if column == 0:
                 axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whatever its name ends in."""
     figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)
