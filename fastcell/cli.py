@@ -44,6 +44,9 @@ COMMANDS: dict[str, Command] = {
     "test": Command("evaluate a checkpoint on the test part", "fastcell.training:main", takes_name=True),
     "predict": Command("classify cells: one row per cell, in order", "fastcell.training:main", takes_name=True),
     "bench": Command("measure what this machine does with the cells, and what binds", "fastcell.bench:main"),
+    "convert": Command("write predictions as files of other programs", "fastcell.convert:main"),
+    "count": Command("count the cells of each class, corrected for confusions", "fastcell.counts:main"),
+    "export": Command("write a classifier as ONNX, checked against torch", "fastcell.export:main"),
     "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.doctor:main"),
 }
 

@@ -11,13 +11,15 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from fastcell.convert import write_predictions
 from fastcell.data.losses import describe_losses, losses_table
 from fastcell.data.module import CellDataModule
 from fastcell.errors import DataError
 from fastcell.models.checkpoint import read_checkpoint
 from fastcell.models.classifier import CellClassifier
-from fastcell.predict import PredictionGatherer, prediction_table, write_table
+from fastcell.predict import PredictionGatherer, prediction_table
 from fastcell.predict_parts import PredictionParts, saved_parts
+from fastcell.predictions import write_table
 from fastcell.progress import Throughput
 from fastcell.report.figures import draw_confusion, draw_curves
 from fastcell.report.scores import format_table, summarize
@@ -111,8 +113,9 @@ def evaluate(
         _say_losses(trainer, data, reasons)
         print(f"{throughput.rate(RUNS[part]):,.0f} cells/s")
         if out is not None:
-            write_table(out, _table(model, data, part, gathered, truth=True))
-            print(f"predictions {out}", flush=True)
+            table = _table(model, data, part, gathered, truth=True)
+            lines = write_predictions(out, table, model.classes, data.manifest)
+            print("\n".join([*lines, f"predictions {out}"]), flush=True)
 
 
 def predict(
@@ -157,9 +160,11 @@ def predict(
             trainer.predict(model, datamodule=data, return_predictions=False)
         if trainer.is_global_zero:
             table = _table(model, data, "predict", gatherer, reasons=gatherer.reasons)
-            write_table(out, table)
+            lines = write_predictions(out, table, model.classes, data.manifest)
     if trainer.is_global_zero:
         _say_losses(trainer, data, gatherer.reasons)
+        for line in lines:
+            print(line)
         counts = np.bincount(gatherer.probabilities.argmax(axis=1), minlength=len(model.classes))
         print("  ".join(f"{name} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
         print(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {out}", flush=True)

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 import pytorch_lightning as pl
 import torch
 
-from fastcell.data.manifest import Manifest, replace_file
+from fastcell.data.manifest import Manifest
 from fastcell.errors import DataError, invalid
 from fastcell.models.classifier import Prediction
 
-FORMATS = (".csv", ".parquet")
+FORMATS = (".csv", ".parquet", ".fcs")
 NOT_READ = "could not be read during the run"
 
 
@@ -127,23 +125,16 @@ def prediction_table(
 def check_output(path: str | Path) -> Path:
     """`path` as a Path, if predictions can be written there; asked before a long run, not after it.
 
-    Raises ArgumentError for another ending than .csv or .parquet, DataError where there is no such folder.
+    Raises ArgumentError for another ending than `FORMATS`, DataError where there is no such folder.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
-        raise invalid("--out", f"a file name that ends in {' or '.join(FORMATS)}", str(path), "Add the ending")
+        rule = f"a file name that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise invalid("--out", rule, str(path), "For others write .parquet, and use fastcell convert")
     if not path.parent.is_dir() or path.is_dir():
         what = "is a folder" if path.is_dir() else f"cannot be made: there is no folder {path.parent}"
         raise DataError(f"--out must be a file in a folder that is there, but {path} {what}. Choose another place.")
     return path
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Writes a table as .csv or .parquet, by the ending; at no time is there a part of it under that name."""
-    if path.suffix == ".csv":
-        replace_file(path, lambda file: pyarrow.csv.write_csv(table, file))
-    else:
-        replace_file(path, lambda file: pyarrow.parquet.write_table(table, file))
 
 
 def _counted(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:

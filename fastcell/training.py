@@ -165,9 +165,9 @@ class FastcellCLI(LightningCLI):
         parser.add_argument("--ckpt_path", type=str, required=True, help="checkpoint in a run folder")
         parser.add_argument("--tta", type=bool, default=False, help="average over the four flips of every image")
         if self.command == "predict":
-            parser.add_argument("--out", type=str, required=True, help="table to write, .csv or .parquet")
+            parser.add_argument("--out", type=str, required=True, help="file to write, .csv, .parquet or .fcs")
         else:
-            parser.add_argument("--out", type=str | None, default=None, help="table of predictions, .csv or .parquet")
+            parser.add_argument("--out", type=str | None, default=None, help="predictions, .csv, .parquet or .fcs")
 
     def instantiate_classes(self) -> None:
         """Builds data, model and trainer; what can be wrong is looked at before anything takes time."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from fastcell.data.manifest import Manifest
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 
@@ -43,3 +48,47 @@ def gpu() -> str:
 def _gpu_marker(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("gpu") is not None:
         request.getfixturevalue("gpu")
+
+
+@pytest.fixture(scope="session")
+def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 200 simulated cells."""
+    from fastcell.data.synthetic import synthesize
+
+    path = tmp_path_factory.mktemp("trained") / "cells"
+    synthesize(path, 200, seed=0, jobs=1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(trained_data: Path) -> Path:
+    """Run folder of a small network after 40 steps on `trained_data`."""
+    from fastcell.training import main
+
+    runs = trained_data.parent / "runs"
+    arguments = ["--data.image_size=32", "--data.threads=1", "--trainer.max_steps=40", "--trainer.max_epochs=-1"]
+    assert main(["fit", "--preset=fast", f"--data.path={trained_data}", f"--runs={runs}", *arguments]) == 0
+    (folder,) = runs.iterdir()
+    return folder
+
+
+@pytest.fixture
+def make_set(tmp_path: Path) -> Callable[..., Manifest]:
+    """Function that packs unlabelled cells into tmp_path/set: so many, or with these keys."""
+
+    def make(num_cells: int = 0, keys: list[str] | None = None) -> Manifest:
+        import numpy as np
+
+        from fastcell.data.manifest import DatasetInfo
+        from fastcell.data.records import Record
+        from fastcell.data.shards import finish_dataset, staging, write_cell_shard
+
+        names = keys or [f"cell-{number:03d}" for number in range(num_cells)]
+        rng = np.random.default_rng(0)
+        records = [Record(name, rng.integers(0, 255, (6, 7)).astype(np.uint8), "raw") for name in names]
+        with staging(tmp_path / "set") as folder:
+            result = write_cell_shard(folder / "shard-000000.tar", records, None, [])
+            sides = {"default": np.full(len(names), "test")}
+            return finish_dataset(folder, tmp_path / "set", [result], DatasetInfo("cells"), sides)
+
+    return make

@@ -75,7 +75,7 @@ def test_every_command_exists(name: str) -> None:
     assert f"def {function}(argv: list[str]) -> int:" in path.read_text()
 
 
-@pytest.mark.parametrize("name", ["synth", "pack", "index", "verify", "info", "doctor"])
+@pytest.mark.parametrize("name", ["synth", "pack", "index", "verify", "info", "convert", "count", "export", "doctor"])
 def test_help_of_light_commands_loads_no_torch(name: str) -> None:
     code = (
         "import sys\nfrom fastcell import cli\n"

@@ -15,16 +15,17 @@ from fastcell.errors import DataError
 WAY_OUT = "Restore the shard from a copy, or pack or index the data again"
 
 
-def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True) -> Iterator[np.ndarray]:
+def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, depth: int = 8) -> Iterator[np.ndarray]:
     """Yield the pixels of the cells with these cell_ids, in the order asked for.
 
     Args:
         manifest: of the data set.
         rows: cell_ids.
         verify: compare the stored bytes with the manifest's hash first.
+        depth: 8 or 16 bits of a grey level, as in `fastcell.data.decode.decode`.
 
     Yields:
-        (H, W) uint8, grey; a 16-bit source is mapped by the data set's window.
+        (H, W) uint8 or uint16, grey; a 16-bit source is mapped by the data set's window.
 
     Raises:
         DataError: a shard is missing or too short, or the bytes are not those that were packed; names shard and key.
@@ -48,10 +49,11 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True) -> 
             if verify and hashlib.blake2b(data, digest_size=16).digest() != cell["byte_hash"]:
                 raise DataError(f"the stored bytes are not those that were packed. {WAY_OUT}.", shard=shard, key=key)
             if cell["encoding"] == "raw":
-                yield np.frombuffer(data, np.uint8).reshape(cell["height"], cell["width"])
+                pixels = np.frombuffer(data, np.uint8).reshape(cell["height"], cell["width"])
+                yield pixels if depth == 8 else pixels.astype(np.uint16) * np.uint16(257)
                 continue
             try:
-                yield decode(data, cell["encoding"], window).pixels
+                yield decode(data, cell["encoding"], window, depth).pixels
             except BadCell as error:
                 raise DataError(f"{error.reason}. {WAY_OUT}.", shard=shard, key=key) from None
     finally:

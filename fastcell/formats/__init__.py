@@ -1,0 +1,1 @@
+"""Writers of the files that other programs of the field read."""
