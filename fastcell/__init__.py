@@ -18,6 +18,7 @@ _EXPORTS = {
     "ArgumentError": "fastcell.errors",
     "Augmentation": "fastcell.ops.augmentation",
     "Batch": "fastcell.data.batch",
+    "CellClassifier": "fastcell.sklearn",
     "CellDataModule": "fastcell.data.module",
     "DataError": "fastcell.errors",
     "FastcellError": "fastcell.errors",

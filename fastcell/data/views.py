@@ -100,7 +100,7 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
         where = "" if config.split is None else f" in the {config.split} part of split {config.split_name!r}"
         raise ArgumentError(f"{manifest.path} has no {what}{where}. Look at it with `fastcell info {manifest.path}`.")
     if config.balance == "oversample":
-        rows = _oversample(rows, manifest.labels[rows], config.seed)
+        rows = oversample(rows, manifest.labels[rows], config.seed)
     weights = _class_weights(manifest.labels[rows], len(manifest.info.classes)) if config.balance == "weights" else None
     return View(manifest, rows, weights)
 
@@ -124,7 +124,7 @@ def _subsample(rows: np.ndarray, labels: np.ndarray, amount: float | int, seed: 
     return np.sort(np.concatenate(kept))
 
 
-def _oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Repeat whole classes, then a seeded choice of their cells, until every class has as many rows as the largest."""
     counts = np.bincount(labels[labels >= 0])
     target = int(counts.max(initial=0))

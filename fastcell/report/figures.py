@@ -132,11 +132,21 @@ def draw_contact_sheet(
     captions: Sequence[str] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
+    """Draw one row of cells per name, as `contact_sheet` does, and write it as PNG to ``path``."""
+    save(contact_sheet(rows, title, columns, captions, notes), path)
+
+
+def contact_sheet(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    title: str,
+    columns: int = 8,
+    captions: Sequence[str] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> Figure:
     """Draw one row of cells per name, all at one scale, in their own proportions (the form of the paper's Figure 1).
 
     Args:
         rows: name to at most ``columns`` images (H, W) uint8, any sizes.
-        path: PNG to write.
         title: above the sheet.
         columns: images in a row.
         captions: above the columns, where they mean something.
@@ -145,7 +155,8 @@ def draw_contact_sheet(
     heights = [max((cell.shape[0] for cell in cells), default=1) for cells in rows.values()]
     width = max((cell.shape[1] for cells in rows.values() for cell in cells), default=1)
     inches = 1.35 / width  # one column is 1.35 inches wide
-    figure = Figure(figsize=(1.1 + 1.45 * columns, 0.7 + sum(height * inches + 0.12 for height in heights)))
+    gap = 0.12 if notes is None else 0.3
+    figure = Figure(figsize=(1.1 + 1.45 * columns, 0.7 + sum(height * inches + gap for height in heights)))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     for line, ((name, cells), height) in enumerate(zip(rows.items(), heights, strict=True)):
@@ -171,7 +182,7 @@ def draw_contact_sheet(
             if column == 0:
                 axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
     figure.suptitle(title, fontsize=10)
-    save(figure, path)
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -17,7 +17,7 @@ from fastcell.data.manifest import (
     write_quarantine,
     write_split,
 )
-from fastcell.data.views import ViewConfig, _oversample, _subsample, select
+from fastcell.data.views import ViewConfig, _subsample, oversample, select
 from fastcell.errors import ArgumentError, DataError
 
 
@@ -90,7 +90,7 @@ def test_broken_verdicts_are_an_error(manifest, text):
         select(manifest, ViewConfig())
 
 
-def test_oversample_makes_classes_count_alike(manifest):
+def testoversample_makes_classes_count_alike(manifest):
     view = select(manifest, ViewConfig(split="train", balance="oversample"))
     assert view.class_counts().tolist() == [5, 5]
     assert (np.diff(view.rows) >= 0).all()
@@ -127,7 +127,7 @@ def test_a_number_of_cells_is_met_exactly(counts, data, seed):
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=5), seed=st.integers(0, 2**31))
 def test_oversampling_uses_every_cell_about_equally(counts, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
-    rows = _oversample(np.arange(len(labels)), labels, seed)
+    rows = oversample(np.arange(len(labels)), labels, seed)
     times = np.bincount(rows, minlength=len(labels))
     for label in range(len(counts)):
         mine = times[labels == label]
