@@ -1,184 +1,115 @@
-"""The network against SVM and kNN on the same cells and the same splits, predictions of all splits pooled.
-
-For every split: ``fastcell fit`` as a user runs it, then the baselines on the same training cells, their parameters and
-their preprocessing (the network's, or the paper's 128 x 128 divided by the mean) picked on the same validation cells.
-Test cells of all splits are pooled, and the network is compared with each baseline on them by a paired bootstrap (by
-group where there are groups).
+"""The network against SVM and kNN on the same cells and the same splits: ``fastcell compare``, kept as a result.
 
     python benchmarks/compare.py                                     # the synthetic default set, preset demo
-    python benchmarks/compare.py DATA --splits folds --preset fast   # a set packed with --folds
+    python benchmarks/compare.py DATA --splits folds --preset fast --bench compare-jurkat   # a set packed with --folds
+
+Further arguments are those of ``fastcell compare``. The row of each method is that of the largest volume.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import csv
+import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
 from harness import Result
 
-from fastcell import environment
-from fastcell.baselines import METHODS, find_backend, fit_baseline
-from fastcell.data.manifest import Manifest
-from fastcell.data.module import CellDataModule
-from fastcell.data.preprocessing import Preprocessing
-from fastcell.errors import ArgumentError
-from fastcell.models.checkpoint import read_checkpoint
-from fastcell.report.scores import format_table, paired_difference, summarize
-
-NETWORK = "CNN"
+from fastcell.errors import FastcellError
+from fastcell.study.compare import main as compare
+from fastcell.study.engine import label
 
 
 @dataclass
 class Score:
-    """One method over all pooled test cells; intervals are 95 %, ``{"value", "low", "high"}``.
+    """One method over all pooled test cells, mean over seeds; intervals are 95 %, ``{"value", "low", "high"}``.
 
     Attributes:
         method: name in the table.
         accuracy, balanced_accuracy: of the pooled test cells.
-        gain: accuracy of the network minus this method's, paired; None for the network itself.
-        fit_s: median over the splits of the time to fit, its choice of parameters included [s].
-        fit_longest_s: longest of them [s].
+        std: deviation of the accuracy over seeds; None for one.
+        gain: accuracy of the first method minus this one's, paired; None for the first itself.
+        fit_s: median over splits and seeds of the time to fit, choice of parameters included [s].
+        predict_us: median time to classify one preprocessed cell [us].
         num_cells: pooled test cells.
+        num_seeds: n.
     """
 
     method: str
     accuracy: dict[str, float]
     balanced_accuracy: dict[str, float]
+    std: float | None
     gain: dict[str, float] | None
     fit_s: float
-    fit_longest_s: float
+    predict_us: float
     num_cells: int
+    num_seeds: int
 
 
 def main() -> None:
-    """Run the comparison, print its tables and write its result."""
+    """Run the comparison, which prints its tables, and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", help="packed data set (the synthetic default set)")
-    parser.add_argument("--splits", default="default", help="names with commas, or folds for all fold-* (%(default)s)")
-    parser.add_argument("--preset", default="demo", help="of the network (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the network and the baselines (%(default)s)")
     parser.add_argument("--bench", default="compare", help="name of the result (%(default)s)")
-    options, extra = parser.parse_known_args()
-    environment.quiet()
-    module = CellDataModule(options.data)
-    manifest = Manifest.open(module.path)
-    there = manifest.split_names()
-    splits = (
-        [name for name in there if name.startswith("fold-")] if options.splits == "folds" else options.splits.split(",")
-    )
-    if not splits or not set(splits) <= set(there):
-        raise ArgumentError(f"--splits must be among {', '.join(there)}, got {options.splits!r}.")
-    pooled = {method: np.full(len(manifest), -1) for method in (NETWORK, *METHODS)}
-    seconds: dict[str, list[float]] = {method: [] for method in pooled}
-    for split in splits:
-        sides = manifest.split(split)
-        usable = manifest.labels >= 0
-        test = (sides == "test") & usable
-        start = time.perf_counter()
-        predicted, preprocessing = fit_network(manifest, split, options.preset, options.seed, extra)
-        seconds[NETWORK].append(time.perf_counter() - start)
-        pooled[NETWORK][test] = predicted[test]
-        print(f"{split}: {NETWORK} {accuracy(manifest, pooled[NETWORK], test):.3f} in {seconds[NETWORK][-1]:.0f} s")
-        for method in METHODS:
-            start = time.perf_counter()
-            best = None
-            for candidate in dict.fromkeys((preprocessing, Preprocessing(window=preprocessing.window))):
-                images = preprocessed(manifest.path, candidate)
-                train, valid = (np.flatnonzero((sides == side) & usable) for side in ("train", "valid"))
-                labels = manifest.labels
-                fitted = fit_baseline(
-                    method, images[train], labels[train], images[valid], labels[valid], seed=options.seed
-                )
-                if best is None or fitted.valid_accuracy > best[0].valid_accuracy:
-                    best = fitted, images
-            assert best is not None
-            pooled[method][test] = best[0].estimator.predict(best[1][test].reshape(test.sum(), -1))
-            seconds[method].append(time.perf_counter() - start)
-            print(
-                f"{split}: {method} {accuracy(manifest, pooled[method], test):.3f} with {best[0].parameters}",
-                flush=True,
-            )
-    rows = score(manifest, pooled, seconds)
-    settings = {"preset": options.preset, "splits": len(splits), "backend": find_backend().name, "seed": options.seed}
-    named = "synthetic" in manifest.info.name.lower()
-    kind = "synthetic " if manifest.info.synthetic and not named else ""
-    data = f"{kind}{manifest.info.name}, {rows[0].num_cells:,} test cells pooled"
+    parser.add_argument("--out", help="folder of the comparison, kept and gone on with (a temporary one)")
+    parser.add_argument("--methods", default="cnn,svm,knn")
+    parser.add_argument("--volumes", default="1")
+    options, rest = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        out = options.out or temporary
+        compare([*rest, "--methods", options.methods, "--volumes", options.volumes, "--out", out])
+        study = json.loads((Path(out) / "study.json").read_text(encoding="utf-8"))
+        rows = read_scores(Path(out))
+    settings = {
+        "preset": study["settings"]["preset"],
+        "splits": sum(len(scheme["splits"]) for scheme in study["schemes"].values()),
+        "seeds": rows[0].num_seeds,
+    }
+    data = f"{study['data']}, {rows[0].num_cells:,} test cells"
     print(f"wrote {Result(options.bench, data, settings, rows).save()}")
 
 
-def fit_network(
-    manifest: Manifest, split: str, preset: str, seed: int, extra: list[str]
-) -> tuple[np.ndarray, Preprocessing]:
-    """Train as a user does; returns (N,) predicted classes (-1 outside the test part) and the preprocessing."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "fastcell", "fit", "--preset", preset, "--runs", folder]
-        command += [
-            "--data.path",
-            str(manifest.path),
-            "--data.split_name",
-            split,
-            "--seed_everything",
-            str(seed),
-            *extra,
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        (run,) = Path(folder).iterdir()
-        table = pq.read_table(run / "predictions.parquet", columns=["key", "class"])
-        checkpoint = read_checkpoint(run / "last.ckpt")
-    row_of = {key: row for row, key in enumerate(manifest.column("key"))}
-    predicted = np.full(len(manifest), -1)
-    rows = [row_of[key] for key in table.column("key").to_pylist()]
-    predicted[rows] = [manifest.info.classes.index(name) for name in table.column("class").to_pylist()]
-    return predicted, Preprocessing.from_dict(checkpoint["hyper_parameters"]["preprocessing"])
+def read_scores(out: Path) -> list[Score]:
+    """The test scores of every method at the largest volume, from the tables of ``fastcell compare``."""
+    entries = [row for row in _read(out / "accuracy.csv") if row["part"] == "test"]
+    largest = max(float(row["volume"]) for row in entries)
+    entries = [row for row in entries if float(row["volume"]) == largest and row["scheme"] == entries[0]["scheme"]]
+    what = f"{entries[0]['scheme']}, volume {largest:g}"
+    first = label(entries[0]["method"])
+    gains = {
+        row["second"]: {key: float(row[key]) for key in ("value", "low", "high")}
+        for row in _read(out / "differences.csv")
+        if (row["what"], row["first"]) == (what, first)
+    }
+    return [
+        Score(
+            method=label(row["method"]),
+            accuracy=_interval(row, "accuracy", ""),
+            balanced_accuracy=_interval(row, "balanced_accuracy", "balanced_"),
+            std=float(row["std"]) if row["std"] else None,
+            gain=gains.get(label(row["method"])),
+            fit_s=float(row["fit_s"]),
+            predict_us=float(row["predict_us"]),
+            num_cells=int(row["num_cells"]),
+            num_seeds=int(row["num_seeds"]),
+        )
+        for row in entries
+    ]
 
 
-def preprocessed(path: Path, preprocessing: Preprocessing) -> np.ndarray:
-    """(N, S, S) float32, every cell in the order of cell_id, as the engine feeds networks."""
-    module = CellDataModule(str(path))
-    module.use_preprocessing(preprocessing, module.classes)
-    module.setup("predict")
-    images = np.empty((len(module.manifest), preprocessing.image_size, preprocessing.image_size), np.float32)
-    for batch in module.predict_dataloader():
-        counted = batch.weight > 0
-        images[batch.cell_ids[counted].numpy()] = batch.images[counted, 0].numpy()
-    return images
+def _interval(row: dict[str, str], name: str, prefix: str) -> dict[str, float]:
+    return {"value": float(row[name]), "low": float(row[f"{prefix}low"]), "high": float(row[f"{prefix}high"])}
 
 
-def accuracy(manifest: Manifest, predicted: np.ndarray, rows: np.ndarray) -> float:
-    """Share of ``rows`` (N,) bool that are classified right."""
-    return float((predicted == manifest.labels)[rows].mean())
-
-
-def score(manifest: Manifest, pooled: dict[str, np.ndarray], seconds: dict[str, list[float]]) -> list[Score]:
-    """Score every method over the cells that were tested, the network first; prints the tables."""
-    tested = pooled[NETWORK] >= 0
-    labels = manifest.labels[tested]
-    groups = None if manifest.groups is None else manifest.groups[tested]
-    rows = []
-    for method, values in pooled.items():
-        predicted = values[tested]
-        summary = summarize(labels, predicted, manifest.info.classes, groups)
-        print(f"\n{method}\n{format_table(summary)}")
-        gain = None
-        if method != NETWORK:
-            value, low, high = paired_difference(labels, pooled[NETWORK][tested], predicted, groups)
-            gain = {"value": value, "low": low, "high": high}
-            print(f"{NETWORK} minus {method}: {value:+.3f} ({low:+.3f}..{high:+.3f})")
-        times = seconds[method]
-        scores = (summary["accuracy"], summary["balanced_accuracy"])
-        rows.append(Score(method, *scores, gain, float(np.median(times)), max(times), int(tested.sum())))
-    return rows
+def _read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":
     try:
         main()
-    except ArgumentError as error:
+    except FastcellError as error:
         sys.exit(f"compare: error: {error}")

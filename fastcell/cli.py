@@ -48,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command("write predictions as files of other programs", "fastcell.convert:main"),
     "count": Command("count the cells of each class, corrected for confusions", "fastcell.counts:main"),
     "export": Command("write a classifier as ONNX, checked against torch", "fastcell.export:main"),
+    "compare": Command("compare networks, SVM and kNN on the same cells", "fastcell.study.compare:main"),
     "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.doctor:main"),
 }
 

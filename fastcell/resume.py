@@ -243,8 +243,12 @@ def remove_points(folder: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, name: str = "--resume") -> Iterator[None]:
     """Hold a run folder against a second process inside the block; the kernel lets it go with the process.
+
+    Args:
+        folder: of the run.
+        name: argument that gave the folder.
 
     Raises:
         ArgumentError: another process trains in it.
@@ -253,7 +257,7 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise invalid("--resume", "a run that has stopped", str(folder), "Another process trains in it") from None
+            raise invalid(name, "a run that has stopped", str(folder), "Another process works in it") from None
         except OSError:  # a file system without locks
             pass
         try:

@@ -75,7 +75,9 @@ def test_every_command_exists(name: str) -> None:
     assert f"def {function}(argv: list[str]) -> int:" in path.read_text()
 
 
-@pytest.mark.parametrize("name", ["synth", "pack", "index", "verify", "info", "convert", "count", "export", "doctor"])
+@pytest.mark.parametrize(
+    "name", ["synth", "pack", "index", "verify", "info", "convert", "count", "export", "compare", "doctor"]
+)
 def test_help_of_light_commands_loads_no_torch(name: str) -> None:
     code = (
         "import sys\nfrom fastcell import cli\n"

@@ -167,7 +167,7 @@ def test_what_resume_refuses(
         assert message in capsys.readouterr().err
     with held(folder):
         assert cli.main(["fit", f"--resume={folder}"]) == 2
-    assert "Another process trains in it" in capsys.readouterr().err
+    assert "Another process works in it" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

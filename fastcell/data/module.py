@@ -187,6 +187,10 @@ class CellDataModule(pl.LightningDataModule):
             self._manifest = Manifest.open(self.path)
         return self._manifest
 
+    def use_manifest(self, manifest: Manifest) -> None:
+        """Take this manifest of the same data set, with splits of its own; before `setup`."""
+        self._manifest = manifest
+
     @property
     def losses(self) -> Losses:
         """The cells that this process has found lost."""

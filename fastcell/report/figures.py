@@ -185,6 +185,22 @@ def contact_sheet(
     return figure
 
 
+def save_figure(figure: Figure, stem: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a figure as ``STEM.pdf`` (vector) and ``STEM.png``, and the data that it shows as ``STEM.csv``.
+
+    Args:
+        figure: to be written; the same figure gives the same bytes.
+        stem: path without ending.
+        rows: the data, one mapping of column to value for each row; the columns are those of the first.
+    """
+    with open(f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    save(figure, Path(f"{stem}.png"))
+    figure.savefig(f"{stem}.pdf", format="pdf", bbox_inches="tight", pad_inches=0.08, metadata={"CreationDate": None})
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whatever its name ends in."""
     figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)

@@ -96,8 +96,9 @@ def bootstrap(
         return draws.reshape(num_resamples, num_classes, num_classes)
     tables = _confusion_per_group(labels, predicted, groups[known], num_classes)
     num_groups = len(tables)
-    times = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_resamples)
-    return (times @ tables.reshape(num_groups, -1)).reshape(num_resamples, num_classes, num_classes)
+    kinds, counts = np.unique(tables.reshape(num_groups, -1), axis=0, return_counts=True)  # groups alike are one kind
+    times = rng.multinomial(num_groups, counts / num_groups, size=num_resamples)
+    return (times @ kinds).reshape(num_resamples, num_classes, num_classes)
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -129,19 +130,33 @@ def paired_difference(
         num_resamples: number of draws.
         seed: of the draws.
     """
-    gain = (predicted == labels).astype(np.int64) - (other == labels)
+    return mean_interval((predicted == labels).astype(np.int64) - (other == labels), groups, num_resamples, seed)
+
+
+def mean_interval(
+    values: np.ndarray, units: np.ndarray | None = None, num_resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of `values`, and its 95 % bootstrap interval.
+
+    Args:
+        values: (N,) numbers.
+        units: (N,) what is resampled as a whole: the group of a value, or the cell that several values are of; None
+            where each value stands for itself.
+        num_resamples: number of draws.
+        seed: of the draws.
+    """
     rng = np.random.default_rng(seed)
-    if groups is None:
-        counts = np.array([(gain == value).sum() for value in (-1, 0, 1)])
-        draws = rng.multinomial(len(gain), counts / len(gain), size=num_resamples)
-        resampled = (draws[:, 2] - draws[:, 0]) / len(gain)
+    sums: np.ndarray
+    sizes: np.ndarray
+    if units is None:
+        sums, sizes = values.astype(np.float64), np.ones(len(values))
     else:
-        _, member = np.unique(groups, return_inverse=True)
-        sizes, sums = np.bincount(member), np.bincount(member, weights=gain)
-        times = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=num_resamples)
-        resampled = (times @ sums) / (times @ sizes)
-    low, high = interval(resampled)
-    return float(gain.mean()), float(low), float(high)
+        _, member = np.unique(units, return_inverse=True)
+        sums, sizes = np.bincount(member, weights=values), np.bincount(member, weights=np.ones(len(values)))
+    kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)  # units alike are one kind
+    draws = rng.multinomial(len(sums), counts / len(sums), size=num_resamples)
+    low, high = interval((draws @ kinds[0]) / (draws @ kinds[1]))
+    return float(values.mean()), float(low), float(high)
 
 
 def summarize(
