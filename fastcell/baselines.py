@@ -24,7 +24,7 @@ SCALINGS = ("common", "pixels")
 BACKENDS = ("auto", "cuml", "sklearnex", "sklearn")
 KNN_SUBSAMPLE = 6500  # the paper classifies against a random subsample of this many training images
 MAX_CELLS_WITHOUT_PCA = 3000
-# Training an RBF machine takes time in the square of the cells: half an hour and more beyond these.
+# Training an RBF machine takes time in the square of the cells, or worse; by these numbers a study still ends.
 MAX_SVM_CELLS = {"sklearn": 30_000, "sklearnex": 100_000, "cuml": 1_000_000}
 PCA_CELLS = 20_000
 _CHUNK = 4096

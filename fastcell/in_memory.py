@@ -24,6 +24,7 @@ from fastcell.data.views import oversample
 from fastcell.errors import invalid
 from fastcell.models.classifier import CellClassifier
 from fastcell.ops.augmentation import Augmentation
+from fastcell.ops.transform import GPU_IMAGE_SIZES
 
 _OF_PREPROCESSING = ("image_size", "fit", "normalization")
 
@@ -130,12 +131,13 @@ def train_on_cells(
         torch.manual_seed(seed)
         module = CellClassifier(**recipe.model, classes=classes, preprocessing=preprocessing.to_dict())
         trainer = _trainer(recipe, device)
+        place = _place_of_work(device, preprocessing)
         loader = PoolLoader(
-            make_pool(cells, device),
+            make_pool(cells, place),
             labels,
             order,
             preprocessing,
-            LoaderConfig(seed=seed, device=device, threads=threads),
+            LoaderConfig(seed=seed, device=place, threads=threads),
             weights=weights,
             rows=rows,
             augmentation=recipe.augmentation,
@@ -157,21 +159,27 @@ def classify_cells(module: CellClassifier, cells: Sequence[np.ndarray], chunk: i
         threads: of the preprocessing.
     """
     device = torch.device("cuda", 0) if environment.has_gpu() else torch.device("cpu")
-    share = evaluation_share(len(cells), chunk)
+    preprocessing = Preprocessing.from_dict(dict(module.preprocessing))
+    place = _place_of_work(device, preprocessing)
     loader = PoolLoader(
-        make_pool(cells, device),
+        make_pool(cells, place),
         np.full(len(cells), -1),
-        StoredOrder(share),
-        Preprocessing.from_dict(dict(module.preprocessing)),
-        LoaderConfig(device=device, threads=threads),
+        StoredOrder(evaluation_share(len(cells), chunk)),
+        preprocessing,
+        LoaderConfig(device=place, threads=threads),
     )
     module = module.to(device)
     try:
         with torch.inference_mode():
-            chances = [module.predict_probabilities(batch.images).cpu().numpy() for batch in loader]
+            chances = [module.predict_probabilities(batch.images.to(device)).cpu().numpy() for batch in loader]
     finally:
         module.cpu()
     return np.concatenate(chances)[: len(cells)]
+
+
+def _place_of_work(device: torch.device, preprocessing: Preprocessing) -> torch.device:
+    """Where the images are made: on the CPU where the GPU's kernel is not compiled for their size."""
+    return device if preprocessing.image_size in GPU_IMAGE_SIZES else torch.device("cpu")
 
 
 def _trainer(recipe: Recipe, device: torch.device) -> pl.Trainer:

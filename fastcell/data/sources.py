@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcell.data import arrays, ifcb, rtdc, table, tiff_stacks
+from fastcell.data.containers import look_again
 from fastcell.data.image_folder import ImageFolder, Pattern, walk_files
 from fastcell.data.listing import ENCODINGS, Source, storable
 from fastcell.data.released_lists import ReleasedLists, has_lists
@@ -120,6 +121,7 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
         ArgumentError: no such path, nothing in it that can be read, or an option that does not belong to what is there.
         DataError: files of a format that has to be exported first.
     """
+    look_again()
     root = Path(path).absolute()  # a worker may have another working directory
     options = options or ReadOptions()
     if pattern is not None:

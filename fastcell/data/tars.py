@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcell.data import tar
-from fastcell.data.containers import read_at
+from fastcell.data.containers import look_again, read_at
 from fastcell.data.decode import MAX_FILE_BYTES, BadCell
 from fastcell.data.foreign import Facts, Sample, find_tars, list_samples, name_classes, read_class_file, read_facts
 from fastcell.data.image_folder import Pattern
@@ -43,6 +43,7 @@ class Tars:
             DataError: no tar, no sample, a tar that cannot be read, or labels that cannot be.
             ArgumentError: the pattern does not fit the names.
         """
+        look_again()
         alone = not self.root.is_dir()
         folder = self.root.parent if alone else self.root
         pattern = None if self.pattern is None else Pattern(self.pattern)

@@ -117,7 +117,7 @@ def _stripes(off: np.ndarray, used: np.ndarray, places: tuple[_Place, _Place], a
     """Mean absolute second difference of the means of whole lines across two strips; a line with cell breaks it."""
     found = []
     for place in places:
-        whole = used[place].all(axis)
+        whole = np.asarray(used[place].all(axis))
         means = off[place].mean(axis)
         second = np.abs(means[1:-1] - 0.5 * (means[:-2] + means[2:]))
         found.append(second[whole[1:-1] & whole[:-2] & whole[2:]])

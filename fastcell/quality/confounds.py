@@ -76,7 +76,7 @@ def class_findings(sample: Sample, images: Floats, permutations: int, rng: np.ra
         verdict = "cannot tell" if whole.alone else "skipped"
         notes = (f"not tested: {whole.why_not}.",)
         return [Finding(key, title, verdict=verdict, notes=notes) for key, title in keys.items()]
-    known = np.isfinite(sample.backgrounds).all(1)
+    known = np.asarray(np.isfinite(sample.backgrounds).all(1))
     with_background = class_design(sample.labels, sample.groups, known)
     made = _Maker(sample, permutations, rng)
     background, intensity, size, file = keys.items()
@@ -181,7 +181,7 @@ def _size(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
     whole = made.test(with_squares(sides), design)
     alone = f"The size alone gives {whole.number:.3f} (chance {whole.chance:.3f})"
     details = {"kind": found.kind, "size": whole.number, "size_chance": whole.chance}
-    seen = class_design(sample.labels, sample.groups, np.isfinite(sample.extents).all(1))
+    seen = class_design(sample.labels, sample.groups, np.asarray(np.isfinite(sample.extents).all(1)))
     if seen.design is None or len(seen.design.rows) < 0.5 * len(design.rows) or not made.certain:
         verdict = "cannot tell" if whole.skill >= 0.1 else "ok"
         return Finding(
@@ -314,7 +314,7 @@ def _shares(features: Floats, design: Design) -> Floats:
     """(p,) share of the variance of each feature, ranked, that the class explains, within strata if so tested."""
     scores = normal_scores(features)
     if design.centered:
-        scores = center(scores, design.strata)
+        scores = np.asarray(center(scores, design.strata), np.float64)
     scores = scores - scores.mean(0)
     total = (scores**2).sum(0)
     within = (center(scores, design.labels) ** 2).sum(0)

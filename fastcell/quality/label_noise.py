@@ -92,7 +92,9 @@ def find_label_noise(
     margins = np.clip(np.log(p_called) - np.log1p(-np.minimum(p_called, 1 - 1e-12)), 0, _MOST_MARGIN)
     number, share = _fit(margins, disagree)
     edges, total = _bins(margins)
-    (_, a, b), expected = _fit_bins(edges, total, np.bincount(_place(margins, edges), disagree, len(total)), _OVERLAP)
+    (_, a, b), expected = _fit_bins(
+        edges, total, np.bincount(_place(margins, edges), disagree, len(total)).astype(np.float64), _OVERLAP
+    )
     null = []
     for _ in range(permutations):
         drawn = rng.binomial(total.astype(np.int64), expected)
@@ -133,7 +135,7 @@ def _fit(margins: Floats, disagree: npt.NDArray[np.bool_]) -> tuple[float, Float
     """Estimated share of wrong labels, and (n,) probability that a disagreement at that margin is one."""
     edges, total = _bins(margins)
     place = _place(margins, edges)
-    (rate, a, b), _ = _fit_bins(edges, total, np.bincount(place, disagree, len(total)))
+    (rate, a, b), _ = _fit_bins(edges, total, np.bincount(place, disagree, len(total)).astype(np.float64))
     overlap = (1 - rate) / (1 + np.exp(a + b * margins))
     return rate, rate / np.maximum(rate + overlap, 1e-300)
 

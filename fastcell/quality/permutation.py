@@ -170,9 +170,9 @@ def held_out_rates(values: Floats, labels: Ints, folds: Ints) -> Floats:
     sorted_values, sums = values[order], np.zeros((num_folds * num, values.shape[1]))
     there = np.flatnonzero(counts)
     sums[there] = np.add.reduceat(sorted_values, (ends - counts)[there], axis=0, dtype=np.float64)
-    sums, per_fold = sums.reshape(num_folds, num, -1), counts.reshape(num_folds, num)
+    by_fold, per_fold = sums.reshape(num_folds, num, -1), counts.reshape(num_folds, num)
     fitted = per_fold.sum(0) - per_fold  # (F, K) cells that the means of a fold come from
-    means = ((sums.sum(0) - sums) / np.maximum(fitted, 1)[:, :, None]).astype(values.dtype)
+    means = ((by_fold.sum(0) - by_fold) / np.maximum(fitted, 1)[:, :, None]).astype(values.dtype)
     offsets = np.where(fitted > 0, 0.5 * np.einsum("fkp,fkp->fk", means, means), np.inf)
     confusion = np.zeros(num * num)
     sorted_labels = labels[order]
@@ -201,7 +201,7 @@ def whiten(features: Floats, strata: Ints | None = None) -> npt.NDArray[np.float
     kept = scale > 1e-9
     values = values[:, kept] / scale[kept]
     if strata is not None:
-        values = center(values, strata)
+        values = np.asarray(center(values, strata), np.float64)
         left = values.std(0) > 1e-6
         values = values[:, left]
     if not values.shape[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ def table_finding(
         "classes": found.rows, "columns": found.columns, "table": found.table.tolist(), "low": found.low,
         "high": found.high, "guess": found.guess, "single": single,
     }  # fmt: skip
-    base = {"unit": "Cramér's V, bias-corrected", "effect": found.result.number, "details": details}
+    base: dict[str, Any] = {"unit": "Cramér's V, bias-corrected", "effect": found.result.number, "details": details}
     if single:
         places = ", ".join(f"{name} only in {found.columns[int(_row(found, name).argmax())]}" for name in single[:6])
         more = f" and {len(single) - 6} more" if len(single) > 6 else ""
@@ -57,19 +58,19 @@ def table_finding(
         )
         made = Finding(
             key, title, result=found.result, verdict="problem", says={"else": says}, advice={"problem": way}, **base
-        )  # type: ignore[arg-type]
+        )
         return made, found
     if found.pure() == len(found.columns):
         says = f"Every {what} holds one class, every class lies in several: {strength}"
         way = f"test on whole {what}s only; no {what} may be on two sides of a split"
-        made = Finding(key, title, result=found.result, verdict="ok", says={"else": says}, advice={"ok": way}, **base)  # type: ignore[arg-type]
+        made = Finding(key, title, result=found.result, verdict="ok", says={"else": says}, advice={"ok": way}, **base)
         return made, found
     way = f"balance classes within {what}s (`--data.balance`), and report scores by {what}"
     made = Finding(
         key, title, result=found.result, thresholds=(0.3, 0.7),
         says={"else": f"Classes lie in several {what}s each. {strength}"},
         advice={"warning": way, "problem": way}, **base,
-    )  # type: ignore[arg-type] # fmt: skip
+    )  # fmt: skip
     return made, found
 
 

@@ -151,9 +151,8 @@ def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]
     if (ids < 0).any():
         row = int(np.argmax(ids < 0))
         got = repr(words[row].as_py())[:200]
-        raise DataError(
-            f"{path}: {name} must be that of a cell in {manifest.path}, got {got} in line {row + 2:,}. Mend the line."
-        )
+        rule = f"that of a cell in {manifest.path}"
+        raise DataError(f"{path}: {name} must be {rule}, got {got} in line {row + 2:,}. Mend the line.")
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(np.diff(ids[order]) == 0)
     if len(twice):

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pyarrow.csv
-import pytest
-from matplotlib.figure import Figure
 
 from fastcell.report.cell_figures import ConfidentErrors, draw_embeddings, draw_errors, draw_occlusion
 from fastcell.report.embedding import Embedding
@@ -11,48 +9,40 @@ from fastcell.report.occlusion import OcclusionMaps
 from fastcell.report.plates import Plates
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are written, in order, once each."""
-    figures = []
-    save = Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        if figure not in figures:
-            figures.append(figure)
-        return save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return figures
-
-
-def test_occlusion(tmp_path, drawn):
+def test_occlusion(tmp_path, drawn, columns):
     rng = np.random.default_rng(0)
     maps = OcclusionMaps(rng.random((7, 4, 4)).astype(np.float32), rng.random(7).astype(np.float32))
     labels, ids = np.array([0, 2, 0, 0, 0, 0, 2]), np.arange(7) * 10
     draw_occlusion(Plates(tmp_path), rng.random((7, 8, 8)), maps, labels, ids, ["A", "B", "C"], "Seven cells.")
-    table = pyarrow.csv.read_csv(tmp_path / "occlusion.csv").to_pandas()
-    assert len(table) == 7 * 16
-    assert sorted(table[table.is_drawn].cell_id.unique()) == [0, 10, 20, 30, 40, 60]  # four of A, both of C
-    of_third = table[table.cell_id == 20].sort_values(["row", "column"]).probability.to_numpy().reshape(4, 4)
+    table = columns(tmp_path / "occlusion.csv")
+    assert len(table["row"]) == 7 * 16
+    assert np.unique(table["cell_id"][table["is_drawn"].astype(bool)]).tolist() == [
+        0,
+        10,
+        20,
+        30,
+        40,
+        60,
+    ]  # four of A, both of C
+    of_third = columns(tmp_path / "occlusion.csv", cell_id=20)["probability"].reshape(4, 4)
     np.testing.assert_allclose(of_third, maps.covered[2], rtol=1e-6)
     np.testing.assert_allclose(drawn[0].axes[3].images[0].get_array(), maps.covered[2], rtol=1e-6)
-    means = pyarrow.csv.read_csv(tmp_path / "occlusion_mean.csv").to_pandas()
+    means = columns(tmp_path / "occlusion_mean.csv", **{"class": "C"})
     expected = (maps.plain[:, None, None] - maps.covered)[labels == 2].mean(axis=0)
-    np.testing.assert_allclose(means[means["class"] == "C"].loss, expected.ravel(), rtol=1e-5)
+    np.testing.assert_allclose(means["loss"], expected.ravel(), rtol=1e-5)
     np.testing.assert_allclose(drawn[1].axes[1].images[0].get_array(), expected, rtol=1e-5)
     assert drawn[1].axes[1].get_title() == "C, n = 2"
 
 
-def test_embeddings(tmp_path, drawn):
+def test_embeddings(tmp_path, drawn, columns):
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
     layers = [Embedding(f"layer {i}", 5, rng.random((30, 2)).astype(np.float32), 0.5) for i in range(3)]
     draw_embeddings(Plates(tmp_path), layers, labels, ["A", "B", "C"], "30 cells")
-    table = pyarrow.csv.read_csv(tmp_path / "embedding.csv").to_pandas()
-    assert len(table) == 90
+    assert len(columns(tmp_path / "embedding.csv")["x"]) == 90
+    table = columns(tmp_path / "embedding.csv", layer="layer 1")
     shown = np.concatenate([dots.get_offsets() for dots in drawn[0].axes[1].collections])
-    mine = table[table.layer == "layer 1"][["x", "y"]].to_numpy()
+    mine = np.stack([table["x"], table["y"]], axis=1)
     np.testing.assert_allclose(np.sort(shown, axis=0), np.sort(mine, axis=0), rtol=1e-6)
 
 

@@ -4,24 +4,12 @@ import numpy as np
 import pyarrow.csv
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from fastcell.models.registry import create
 from fastcell.report.layers import trace_layers
 from fastcell.report.network_figures import draw_filters, draw_network, first_convolutions
 from fastcell.report.plates import Plates
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are written, in order."""
-    figures = []
-    save = Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *args, **kwargs: (figures.append(figure), save(figure, *args, **kwargs))[1]
-    )
-    return figures
 
 
 def test_layers_of_the_paper():
@@ -57,16 +45,15 @@ def test_every_layer_is_drawn_with_its_shape(tmp_path, drawn):
     assert "A, B, C" in plates.captions["network"]
 
 
-def test_filters_are_those_of_the_network(tmp_path, drawn):
+def test_filters_are_those_of_the_network(tmp_path, drawn, columns):
     network = create("cellnet", 3, 32)
     convolutions = first_convolutions(network)
     assert [tuple(weights.shape) for _, weights in convolutions] == [(32, 1, 11, 11), (64, 32, 6, 6)]
     draw_filters(Plates(tmp_path), "cellnet", convolutions)
-    table = pyarrow.csv.read_csv(tmp_path / "filters.csv").to_pandas()
-    second = table[table.layer == "convolution 2"]
+    second = columns(tmp_path / "filters.csv", layer="convolution 2")
     weights = network.features[4].weight.detach().numpy()
     places = (second["map"], second["input"], second["row"], second["column"])
-    assert len(second) == weights.size
+    assert len(second["weight"]) == weights.size
     np.testing.assert_allclose(second["weight"], weights[places], rtol=1e-6)
     mosaic = drawn[0].axes[0].images[0].get_array()
     first = network.features[0].weight.detach().numpy()

@@ -1,25 +1,12 @@
 """What is drawn is what the CSV has."""
 
 import numpy as np
-import pyarrow.csv
 import pytest
-from matplotlib.figure import Figure
 
 from fastcell.report.calibration import Interval, reliability
 from fastcell.report.operating_curves import class_curve, reject_curve
 from fastcell.report.plates import Plates
 from fastcell.report.score_figures import describe_goals, draw_calibration, draw_class_curves, draw_reject
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are written, in order."""
-    figures = []
-    save = Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *args, **kwargs: (figures.append(figure), save(figure, *args, **kwargs))[1]
-    )
-    return figures
 
 
 @pytest.fixture
@@ -29,43 +16,43 @@ def cells():
     return probabilities, (rng.random(200)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
 
 
-def test_calibration(tmp_path, drawn, cells):
+def test_calibration(tmp_path, drawn, columns, cells):
     binned = reliability(*cells)
     draw_calibration(Plates(tmp_path), {"as trained": (binned, Interval(0.1, 0.05, 0.2))}, "200 cells")
-    table = pyarrow.csv.read_csv(tmp_path / "calibration.csv").to_pandas()
+    table = columns(tmp_path / "calibration.csv")
     upper, lower = drawn[0].axes
     x, y = upper.lines[1].get_data()
-    full = table.cells > 0
-    np.testing.assert_allclose(x, table.confidence[full])
-    np.testing.assert_allclose(y, table.accuracy[full])
-    np.testing.assert_allclose(lower.patches[0].get_data().values, table.cells)
-    assert table.cells.sum() == 200
+    full = table["cells"] > 0
+    np.testing.assert_allclose(x, table["confidence"][full])
+    np.testing.assert_allclose(y, table["accuracy"][full])
+    np.testing.assert_allclose(lower.patches[0].get_data().values, table["cells"])
+    assert table["cells"].sum() == 200
     assert "0.100 (0.050 to 0.200)" in upper.lines[1].get_label()
 
 
-def test_class_curves(tmp_path, drawn, cells):
+def test_class_curves(tmp_path, drawn, columns, cells):
     probabilities, labels = cells
     curves = {name: class_curve(probabilities[:, i], labels == i, num_resamples=20) for i, name in enumerate("ABC")}
     draw_class_curves(Plates(tmp_path), curves, "200 cells")
-    table = pyarrow.csv.read_csv(tmp_path / "roc_pr.csv").to_pandas()
     left, right = drawn[0].axes
     for place, name in enumerate("ABC"):
-        mine = table[table["class"] == name]
-        np.testing.assert_allclose(
-            left.lines[place].get_xydata(), mine[["false_positive_rate", "true_positive_rate"]], rtol=1e-9
+        mine = columns(tmp_path / "roc_pr.csv", **{"class": name})
+        points = np.stack(
+            [mine[column] for column in ("false_positive_rate", "true_positive_rate", "precision")], axis=1
         )
-        np.testing.assert_allclose(right.lines[place].get_xydata(), mine[["true_positive_rate", "precision"]][1:])
+        np.testing.assert_allclose(left.lines[place].get_xydata(), points[:, :2], rtol=1e-9)
+        np.testing.assert_allclose(right.lines[place].get_xydata(), points[1:, 1:])
         assert f"{name} (n = {(labels == place).sum()})" in left.lines[place].get_label()
 
 
-def test_reject(tmp_path, drawn, cells):
+def test_reject(tmp_path, drawn, columns, cells):
     curve = reject_curve(*cells, num_resamples=20)
     draw_reject(Plates(tmp_path), curve, "200 cells")
-    table = pyarrow.csv.read_csv(tmp_path / "reject.csv").to_pandas()
+    table = columns(tmp_path / "reject.csv")
     x, y = drawn[0].axes[0].lines[0].get_data()
-    np.testing.assert_allclose(x, 100 * table.coverage)
-    np.testing.assert_allclose(y, table.accuracy)
-    assert table.accuracy.iloc[-1] == pytest.approx((cells[0].argmax(axis=1) == cells[1]).mean())
+    np.testing.assert_allclose(x, 100 * table["coverage"])
+    np.testing.assert_allclose(y, table["accuracy"])
+    assert table["accuracy"][-1] == pytest.approx((cells[0].argmax(axis=1) == cells[1]).mean())
 
 
 def test_goals_in_words():

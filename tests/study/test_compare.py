@@ -108,7 +108,7 @@ def test_a_stopped_run_goes_on(planted, tmp_path, number, status):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "fastcell", "compare", str(planted().path), "--out", str(out)]
     command += ["--methods", "knn,cnn", "--volumes", "1", "--seeds", "3", "--splits", "default"]
-    command += ["--data.image_size", "16", "--min-steps", "400", "--trainer.max_epochs", "200"]
+    command += ["--data.image_size", "16", "--min-steps", "100", "--trainer.max_epochs", "60"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as child:
         deadline = time.monotonic() + 120
         while not list(out.glob("cells/cnn-*")) and time.monotonic() < deadline:
