@@ -1,4 +1,4 @@
-"""Write the README's tables from ``benchmarks/results/``; with ``--check``, only say whether they are up to date.
+"""Write the tables of both READMEs from ``benchmarks/results/``; with ``--check``, say whether they are up to date.
 
 A table stands between ``<!-- table:BENCH -->`` and ``<!-- /table -->``, made from the newest result of that bench.
 
@@ -15,15 +15,22 @@ from typing import Any
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
+READMES = (README, BENCHMARKS_DIR / "README.md")
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
-def render(text: str, results_dir: Path) -> str:
-    """Return ``text`` with every marked table made anew; a bench without results says so."""
-    return MARKED.sub(lambda match: match[1] + table(match[2], results_dir) + "\n" + match[3], text)
+def render(text: str, results_dir: Path, folder: str = "benchmarks/results") -> str:
+    """Return ``text`` with every marked table made anew; a bench without results says so.
+
+    Args:
+        text: Markdown.
+        results_dir: where the results are.
+        folder: the same as links in ``text`` name it.
+    """
+    return MARKED.sub(lambda match: match[1] + table(match[2], results_dir, folder) + "\n" + match[3], text)
 
 
-def table(bench: str, results_dir: Path) -> str:
+def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> str:
     """Render the newest result of ``bench`` as Markdown, with machine, versions, n and spread below it."""
     files = sorted(results_dir.glob(f"{bench}-?pu-*.json"), key=lambda path: json.loads(path.read_text())["date"])
     if not files:
@@ -31,9 +38,10 @@ def table(bench: str, results_dir: Path) -> str:
     result = json.loads(files[-1].read_text())
     rows = result["rows"]
     kinds = {"accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
+    kinds |= {"copies": _copies, "expected": _audits}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
-    return "\n".join([*lines, "", _origin(result, files[-1].name)])
+    return "\n".join([*lines, "", _origin(result, f"{folder}/{files[-1].name}")])
 
 
 def _rates(rows: list[dict[str, Any]]) -> list[str]:
@@ -92,12 +100,29 @@ def _found(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _copies(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| cells | what | found | share (95 %) |", "|---|---|--:|--:|"]
+    for row in rows:
+        share = f"{row['found'] / row['of']:.4f} ({max(row['low'], 0):.4f}..{row['high']:.4f})"
+        lines.append(f"| {row['data']} | {row['copies']} | {row['found']:,} of {row['of']:,} | {share} |")
+    return lines
+
+
+def _audits(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| sets | what | asked | alarms, in sets | other alarms |", "|---|---|---|--:|---|"]
+    for row in rows:
+        others = ", ".join(f"{name} {count}" for name, count in row["other_alarms"].items()) or "-"
+        asked = row["expected"] or "none expected"
+        lines.append(f"| {row['kind']} | {row['what']} | {asked} | {row['found']} of {row['sets']} | {others} |")
+    return lines
+
+
 def _interval(entry: dict[str, float], signed: bool = False) -> str:
     sign = "+" if signed else ""
     return f"{entry['value']:{sign}.3f} ({entry['low']:{sign}.3f}..{entry['high']:{sign}.3f})"
 
 
-def _origin(result: dict[str, Any], name: str) -> str:
+def _origin(result: dict[str, Any], path: str) -> str:
     machine = result["environment"]
     packages = {key: value for key, value in machine["packages"].items() if key.startswith(("torch", "nvidia-dali"))}
     versions = ", ".join(f"{key} {packages[key]}" for key in sorted(packages) if key != "torchmetrics")
@@ -105,20 +130,22 @@ def _origin(result: dict[str, Any], name: str) -> str:
     device = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
     return (
         f"{result['data']}; {settings}. {device}; {versions}; commit {result['commit']}, {result['date'][:10]}: "
-        f"[{name}](benchmarks/results/{name})."
+        f"[{path.rpartition('/')[2]}]({path})."
     )
 
 
 def main(argv: list[str]) -> int:
-    """Rewrite the README, or check it; returns the exit code."""
-    before = README.read_text(encoding="utf-8")
-    after = render(before, BENCHMARKS_DIR / "results")
-    if argv == ["--check"]:
-        if before != after:
-            print("README's tables differ from benchmarks/results. Run `python benchmarks/table.py`.", file=sys.stderr)
-        return int(before != after)
-    README.write_text(after, encoding="utf-8")
-    return 0
+    """Rewrite the READMEs, or check them; returns the exit code."""
+    status = 0
+    for path in READMES:
+        before = path.read_text(encoding="utf-8")
+        after = render(before, BENCHMARKS_DIR / "results", "benchmarks/results" if path == README else "results")
+        if argv != ["--check"]:
+            path.write_text(after, encoding="utf-8")
+        elif before != after:
+            print(f"{path} differs from benchmarks/results. Run `python benchmarks/table.py`.", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

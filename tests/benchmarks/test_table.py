@@ -85,9 +85,20 @@ def test_a_bench_without_results_says_so(table, tmp_path):
     assert text == "<!-- table:x -->\nNo result of `x` yet.\n<!-- /table -->"
 
 
-def test_readme_is_up_to_date(table):
-    text = table.README.read_text(encoding="utf-8")
-    assert text == table.render(text, BENCHMARKS_DIR / "results"), "run `python benchmarks/table.py`"
+def test_readmes_are_up_to_date(table):
+    assert table.main(["--check"]) == 0, "run `python benchmarks/table.py`"
+
+
+def test_copies_and_audits_are_shown_row_by_row(table, tmp_path):
+    copies = {"data": "Jurkat", "copies": "blurred", "found": 95, "of": 100, "low": -1e-20, "high": 0.9784}
+    write_result(tmp_path, "duplicates-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [copies])
+    found = {"kind": "planted", "what": "tilt", "expected": "drift", "found": 3, "sets": 4, "other_alarms": {"x": 1}}
+    write_result(tmp_path, "audit-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [found])
+    text = "<!-- table:duplicates -->\n<!-- /table -->\n<!-- table:audit -->\n<!-- /table -->"
+    text = table.render(text, tmp_path, "results")
+    assert "| Jurkat | blurred | 95 of 100 | 0.9500 (0.0000..0.9784) |" in text
+    assert "| planted | tilt | drift | 3 of 4 | x 1 |" in text
+    assert "[audit-cpu-2026-01-02-abc.json](results/audit-cpu-2026-01-02-abc.json)" in text
 
 
 def test_what_quality_control_finds_is_shown_by_kind(table, tmp_path):
