@@ -83,7 +83,7 @@ class Arrays:
         return self.root.resolve().stem
 
     def describe(self) -> str:
-        told = f", labels {self.labels} {file_stamp(str(self.labels))}" if self.labels else ""
+        told = f", labels {self.labels}" if self.labels else ""
         return f"arrays {self.root}, pattern {self.pattern or 'by folders'}{told}"
 
     def scan(self) -> Listing:

@@ -131,6 +131,8 @@ def pack(
         say(f"found {_counted(len(listing.items), 'cell')}, {_counted(len(listing.classes), 'class', 'es')}")
         for note in listing.notes:
             say(f"note: {note}")
+        for told in listing.splits:
+            say(f"note: the sides that the source tells are the split {told} (fit --data.split_name {told}).")
         options = _possible(listing, split or SplitOptions(), say)
         splits = _sides(listing, options)
         size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-len(listing.items) // _NUM_SHARDS)))

@@ -24,7 +24,6 @@ from fastcell.data.listing import (
     Source,
     SourceItem,
     encoding_of,
-    file_stamp,
     storable,
 )
 from fastcell.data.natural import natural_sorted
@@ -63,7 +62,7 @@ class Table:
         return self.inner.name
 
     def describe(self) -> str:
-        return f"{self.inner.describe()}, table {self.path} {file_stamp(str(self.path))}"
+        return f"{self.inner.describe()}, table {self.path}"
 
     def scan(self) -> Listing:
         """Read the table. Cells that are not there, or named a second time, are rejected.
@@ -105,6 +104,12 @@ class Table:
             seen.setdefault(key, row)
         if not seen:
             raise DataError(f"{storable(str(self.path))} must name at least one cell, got none. Look at the table.")
+        if not items and all(bad.reason == "no such cell" for bad in rejected):
+            keys = f"'{storable(there.items[0].key)}'" if there.items else "none"
+            raise DataError(
+                f"{storable(str(self.path))} must name cells of the source, whose paths are like {keys}, got "
+                f"{rejected[0].item.key!r} first, and none of its {len(rejected):,} is there. Mend its paths."
+            )
         notes = list(there.notes)
         unnamed = len(there.items) - len(items)
         if unnamed:

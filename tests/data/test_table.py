@@ -62,10 +62,13 @@ def test_table_names_labels_groups_and_features(images: Path, tmp_path: Path) ->
     ]
 
 
-def test_split_of_the_table_is_kept(images: Path, tmp_path: Path) -> None:
+def test_split_of_the_table_is_kept(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"f{i % 2}/{i:02d}.png\tA\t{('train', 'VAL', 'test', '')[i % 4]}" for i in range(12)]
     path = write(tmp_path / "t.tsv", "file\tclass\tsplit", *lines)
-    manifest = pack(images, tmp_path / "out", read=ReadOptions(table=path))
+    manifest = pack(images, tmp_path / "out", read=ReadOptions(table=path), verbose=True)
+    said = capsys.readouterr().err
+    assert "the split table (fit --data.split_name table)" in said
+    assert f", table {path}\n" in said
     sides = dict(zip(manifest.column("key").tolist(), manifest.split("table").tolist(), strict=True))
     assert sides == {f"f{i % 2}/{i:02d}.png": ("train", "valid", "test", "")[i % 4] for i in range(12)}
 
@@ -112,6 +115,7 @@ def test_tables_that_cannot_be(images: Path, tmp_path: Path) -> None:
     refused(write(tmp_path / "b.csv", "path,label", "../x.png,A"), "row 1: the path must lie in the source")
     refused(write(tmp_path / "c.csv", "path,label", "/etc/passwd,A"), "row 1: the path must lie in the source")
     refused(write(tmp_path / "d.csv", "path,label"), "must name at least one cell")
+    refused(write(tmp_path / "i.csv", "path,label", "00.png,A"), "paths are like 'f0/00.png', got '00.png' first")
     refused(write(tmp_path / "e.csv", "path,split", "f0/00.png,some"), "split must be empty or one of")
     refused(write(tmp_path / "f.csv", "path,label", "a,b,c,d"), "cannot be read")
     (tmp_path / "g.parquet").write_bytes(b"PAR1 and more")
