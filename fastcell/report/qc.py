@@ -29,6 +29,7 @@ PAPER_DROPPED = {"MB231": "25.7 %", "MCF7": "23.3 %", "THP1": "37.5 %", "PBMC": 
 
 SHEET_COLUMNS = 10
 _SURE = 0.9
+_REVIEW_NAME = "review.csv"
 
 
 def main(argv: list[str]) -> int:
@@ -42,6 +43,8 @@ def main(argv: list[str]) -> int:
         return 0
     if not 0 < options.max_bad_passed < 1:  # said before the work
         raise invalid("--max-bad-passed", "a share above 0 and below 1", options.max_bad_passed, "The default is 0.05")
+    if options.review:
+        _check_taken(manifest, Path(options.review))
     labels = None if options.labels is None else read_labels(Path(options.labels), manifest)
     features, how = _features(manifest, options.jobs)
     found = assess(manifest, features, labels, options.max_bad_passed)
@@ -109,7 +112,7 @@ def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int 
     Args:
         manifest: of the data set.
         found: what quality control says of it.
-        folder: made if need be; what is in it is overwritten.
+        folder: made if need be; an earlier review in it is overwritten.
         seed: of the choice of cells in each row.
 
     Returns:
@@ -141,9 +144,24 @@ def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int 
             columns = max(4, *map(len, rows.values()))
             draw_contact_sheet(rows, written[-1], title, columns, notes=notes)
     ids = np.union1d(np.flatnonzero(found.drop), np.array(shown, np.int64))
-    written.append(folder / "review.csv")
+    written.append(folder / _REVIEW_NAME)
     _write_table(manifest, found, ids, written[-1])
     return written
+
+
+def _check_taken(manifest: Manifest, folder: Path) -> None:
+    """Refuse to write over an edited review whose edits are not in ``verdicts.csv`` yet: they are somebody's work."""
+    path, own = folder / _REVIEW_NAME, manifest.path / VERDICTS_NAME
+    if not path.exists():
+        return
+    edited = read_verdicts(path, manifest)
+    edited = edited.where(edited.by_hand)
+    taken = read_verdicts(own, manifest) if own.exists() else no_verdicts()
+    told = dict(zip(taken.cell_ids.tolist(), taken.drop.tolist(), strict=True))
+    num = sum(told.get(cell) != drop for cell, drop in zip(edited.cell_ids.tolist(), edited.drop.tolist(), strict=True))
+    if num:
+        way_out = f"Take them with --verdicts {path}, or name another folder"
+        raise invalid("--review", "a folder without edited verdicts", f"{folder} with {num:,} not yet taken", way_out)
 
 
 def _features(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[np.float32], str]:

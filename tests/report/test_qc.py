@@ -98,6 +98,21 @@ def test_a_review_is_written_edited_and_read_back(data, tmp_path, capsys):
     assert len(edited) == len(rows)
 
 
+def test_an_edited_review_is_not_overwritten(data, tmp_path, capsys):
+    review = tmp_path / "review"
+    again = ["qc", str(data.path), "--review", str(review)]
+    assert fastcell(again) == 0
+    rows = rows_of(review / "review.csv")
+    rows[0]["verdict"] = "keep" if rows[0]["verdict"] == "drop" else "drop"
+    save(review / "review.csv", rows)
+    assert fastcell(again) == 2
+    assert "with 1 not yet taken" in capsys.readouterr().err
+    assert rows_of(review / "review.csv") == rows
+    assert fastcell(["qc", str(data.path), "--verdicts", str(review / "review.csv")]) == 0
+    assert fastcell(again) == 0
+    assert not data.verdicts()[int(rows[0]["cell_id"])] or rows[0]["verdict"] == "keep"
+
+
 def test_labels_are_learned_from(data, tmp_path, capsys):
     truth = pq.read_table(data.path / "truth.parquet")
     rows = [
