@@ -1,4 +1,4 @@
-"""Source: WebDataset tars that others wrote, to be packed anew, in another layout or order."""
+"""Source: WebDataset tars, of others or of a packed set, to be packed anew, in another layout or order."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fastcell.data.decode import MAX_FILE_BYTES, BadCell
 from fastcell.data.foreign import Facts, Sample, find_tars, list_samples, name_classes, read_class_file, read_facts
 from fastcell.data.image_folder import Pattern
 from fastcell.data.listing import Listing, SourceItem, encoding_of, file_stamp, storable
+from fastcell.data.manifest import Manifest
 from fastcell.errors import DataError, invalid
 
 _MOST_LABEL_BYTES = 1 << 20
@@ -20,6 +21,8 @@ _MOST_LABEL_BYTES = 1 << 20
 @dataclass(frozen=True)
 class Tars:
     """A tar, or a folder of tars, with `KEY.jpg|jpeg|png|tif|tiff|npy` and `KEY.cls` or `KEY.json`.
+
+    The cells of a packed set have what its manifest says of them: their groups stand nowhere else.
 
     Attributes:
         root: file or folder.
@@ -40,13 +43,15 @@ class Tars:
         """List the samples by the tars' headers, and read their labels.
 
         Raises:
-            DataError: no tar, no sample, a tar that cannot be read, or labels that cannot be.
+            DataError: no tar, no sample, a tar that cannot be read, labels that cannot be, or a packed set of blocks.
             ArgumentError: the pattern does not fit the names.
         """
         look_again()
         alone = not self.root.is_dir()
         folder = self.root.parent if alone else self.root
         pattern = None if self.pattern is None else Pattern(self.pattern)
+        packed = _packed(folder)
+        known = {} if packed is None else _facts_of(packed)
         cells: list[tuple[str, Sample, Facts]] = []
         others: Counter[str] = Counter()
         for path in [self.root] if alone else find_tars(self.root):
@@ -54,14 +59,23 @@ class Tars:
             samples, passed = list_samples(path)
             others += passed
             for sample in samples:
-                facts = read_facts(_label(path, sample.cls), _label(path, sample.json))
+                facts = known.get((shard, sample.image.offset)) or read_facts(
+                    _label(path, sample.cls), _label(path, sample.json)
+                )
                 cells.append((shard, sample, facts))
         if not cells:
             raise DataError(f"{storable(str(self.root))}: no usable cell, for no tar holds an image. Check the path.")
-        names = read_class_file(folder)
         told = [_told(pattern, sample) for _, sample, _ in cells]
         labels = [facts.label or fields.get("class") for (*_, facts), fields in zip(cells, told, strict=True)]
-        classes, name_of = name_classes({label for label in labels if label is not None}, names)
+        found = {label for label in labels if label is not None}
+        if packed is None:
+            classes, name_of = name_classes(found, read_class_file(folder))
+        else:
+            classes = packed.info.classes
+            name_of = {str(i): name for i, name in enumerate(classes)} | {name: name for name in classes}
+            if not found <= set(name_of):
+                lost = min(found - set(name_of))
+                raise DataError(f"{storable(str(folder))}/dataset.json must name every class, got none for {lost!r}.")
         counts = Counter(sample.image.name for _, sample, _ in cells)
         seen: Counter[str] = Counter()
         items = []
@@ -82,7 +96,12 @@ class Tars:
                     (str(folder / shard), sample.image.offset, sample.image.size if sample.image.plain else -1),
                 )
             )
-        return Listing(items, classes, notes=_notes(others, sum(not facts.readable for *_, facts in cells)))
+        notes = _notes(others, sum(not facts.readable for *_, facts in cells))
+        if packed is not None:
+            notes.append(
+                "classes and groups are those of the packed set; its splits, features and verdicts stay there."
+            )
+        return Listing(items, classes, notes=notes)
 
     def load(self, item: SourceItem) -> bytes:
         path, offset, size = str(item.place[0]), int(item.place[1]), int(item.place[2])
@@ -94,6 +113,26 @@ class Tars:
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(str(item.place[0]))
+
+
+def _packed(folder: Path) -> Manifest | None:
+    """The packed set whose shards these are; None where they are others' tars."""
+    if not ((folder / "dataset.json").is_file() and (folder / "manifest.parquet").is_file()):
+        return None
+    manifest = Manifest.open(folder)
+    if manifest.info.layout != "cell":
+        shown = storable(str(folder))
+        raise DataError(f"{shown} must be of layout cell to be packed anew, got blocks. Pack its source instead.")
+    return manifest
+
+
+def _facts_of(manifest: Manifest) -> dict[tuple[str, int], Facts]:
+    """What a manifest says of its cells, by shard and offset."""
+    names = ("shard", "offset", "class", "group", "collection", "um_per_px")
+    return {
+        (shard, offset): Facts(label, group, collection, pitch)
+        for shard, offset, label, group, collection, pitch in zip(*map(manifest.column, names), strict=True)
+    }
 
 
 def _label(path: Path, member: tar.Member | None) -> bytes | None:

@@ -45,6 +45,21 @@ def write(path: Path, numbers: range, names: list[str] | None = None) -> Path:
     return path
 
 
+def test_a_packed_set_keeps_classes_and_groups(tmp_path: Path) -> None:
+    for i in range(24):
+        path = tmp_path / "images" / f"d{i % 6}" / f"c{9 if i % 3 else 10}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), pixels_of(i))
+    first = pack(tmp_path / "images", tmp_path / "first", pattern="{group}/{class}/{name}", um_per_px=0.5)
+    names = ["key", "class", "group", "collection", "um_per_px", "height"]
+    told = sorted(first.table.select(names).to_pylist(), key=str)
+    again = pack(first.path, tmp_path / "again", layout="block")
+    assert again.info.classes == first.info.classes == ["c9", "c10"]
+    assert sorted(again.table.select(names).to_pylist(), key=str) == told
+    with pytest.raises(DataError, match="must be of layout cell to be packed anew, got blocks"):
+        pack(again.path, tmp_path / "third")
+
+
 def test_a_folder_of_tars_as_blocks(tmp_path: Path) -> None:
     write(tmp_path / "tars" / "a.tar", range(30))
     write(tmp_path / "tars" / "b.tar", range(30, 50))
