@@ -92,7 +92,11 @@ def pick_images(file: ArrayFile) -> str:
     if len(shapes) == 1:
         return next(iter(shapes))
     listed = ", ".join(f"{storable(name)} {shape}" for name, shape in list(file.shapes().items())[:5]) or "none"
-    raise DataError(f"{storable(file.path)} must hold one array of images (N, H, W), got {listed}. Name it images.")
+    if [len(shape) for shape in file.shapes().values()] == [2]:
+        way_out = "Save it with three axes; .npy files of one image are read as a folder"
+    else:
+        way_out = "Name it images" if shapes else "Put it at the top level of the file, and name it images"
+    raise DataError(f"{storable(file.path)} must hold one array of images (N, H, W), got {listed}. {way_out}.")
 
 
 def read_fields(file: ArrayFile, images: str, num: int) -> Fields:

@@ -23,8 +23,8 @@ PAPER_SHARES = (0.65, 0.15, 0.20)
 MAX_GROUP_FOLDS = 200
 
 _GROUP_WAY_OUT = (
-    "Ask for fewer sides (--split 80/0/20 has no validation side, --split 0/0/100 only a test side), "
-    "or pack without groups if cells of one group may sit on two sides"
+    "Ask for fewer sides (--split 80/0/20 has no validation side, --split 0/0/100 only a test side, "
+    "--split none no side at all), or pack without groups if cells of one group may sit on two sides"
 )
 
 
