@@ -79,7 +79,9 @@ def assess(
     if labels is not None and can_learn(labels, features):
         notes = _judge_by_labels(found, features, readable, labels, most_passed)
     elif labels is not None:
-        few = f"labels: fewer than {LEAST_LABELS} good or {LEAST_LABELS} bad ones, too few to learn from"
+        bad = int(labels.bad.sum())
+        told = f"{len(labels.bad) - bad:,} good and {bad:,} bad ones"
+        few = f"labels: {told}, too few to learn from, which takes {LEAST_LABELS} readable ones of each"
         notes.append(f"{few}; the labelled cells are as they are labelled")
     found.reasons[found.scores < DOUBTFUL] = ""
     found.notes += notes

@@ -19,6 +19,7 @@ LEAST_LABELS = 20
 """Good and bad cells, each, from which on a model is fitted to them."""
 
 _GOOD_WORDS, _BAD_WORDS = ("good", "keep"), ("bad", "drop")
+_UNCLEAR = ("ok", "okay", "fine", "yes", "no", "true", "false")  # would count as reasons, so as bad
 _LEAST_OF_KIND = 5
 _FOLDS = 5
 # What they say belongs to the recording or to the cell, not to how good its image is.
@@ -71,7 +72,8 @@ def read_labels(path: Path, manifest: Manifest) -> Labels:
         manifest: of the data set.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, a row names no cell of the data set or has no label.
+        DataError: the file cannot be read, a column is missing, a row names no cell of the data set, or its label is
+            none or may mean good and bad alike, as numbers do.
     """
     table = read_csv(path, ("cell_id", "key", "label", "verdict", "reason"))
     name = next((name for name in ("label", "verdict") if name in table.column_names), None)
@@ -82,7 +84,8 @@ def read_labels(path: Path, manifest: Manifest) -> Labels:
     if name == "verdict" and "reason" in table.column_names:
         reasons = [(word or "").strip().lower() for word in table.column("reason").to_pylist()]
     for row, word in enumerate(words):
-        if not word or (name == "verdict" and word not in ("keep", "drop")):
+        unclear = word in _UNCLEAR or not any(sign.isalpha() for sign in word)
+        if unclear or (name == "verdict" and word not in ("keep", "drop")):
             rule = "good, bad or a reason" if name == "label" else "keep or drop"
             raise DataError(f"{path}: {name} must be {rule}, got {word!r} in line {row + 2:,}. Mend the line.")
     kinds = [

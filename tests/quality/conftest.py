@@ -1,4 +1,4 @@
-"""Packed sets of drawn cells, in which something may be planted."""
+"""Small data sets: simulated cells with faults, and drawn cells in which something may be planted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ import pytest
 from fastcell.data.manifest import Manifest, write_split
 from fastcell.data.pack import pack
 from fastcell.data.splits import SplitOptions
+from fastcell.data.synthetic import synthesize
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """600 simulated cells, 30 % of them with a fault; not to be changed."""
+    return synthesize(tmp_path_factory.mktemp("quality") / "set", 600, 11, defects=0.3, jobs=1)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Manifest:
+    """80 simulated cells, half of them with a fault, in a folder of the test's own."""
+    return synthesize(tmp_path / "set", 80, 12, defects=0.5, jobs=1)
 
 
 def draw_cell(rng: np.random.Generator, label: int, level: float = 120.0) -> np.ndarray:

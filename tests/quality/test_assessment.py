@@ -95,7 +95,7 @@ def test_few_labels_teach_nothing_and_stand_all_the_same(synthetic, measured):
     changed = np.flatnonzero(found.drop != plain.drop)
     assert sorted(changed.tolist()) == sorted([good, bad])
     assert found.reasons[good] == "torn"
-    assert any("too few to learn from" in note for note in found.notes)
+    assert any("labels: 1 good and 1 bad ones, too few to learn from" in note for note in found.notes)
 
 
 def test_a_class_that_is_hit_hardest_is_named(synthetic, measured):

@@ -41,6 +41,8 @@ def test_words(fresh, tmp_path):
     [
         ("cell_id\n1\n", "must have a column label"),
         ("cell_id,label\n1,good\n2,\n", "label must be good, bad or a reason, got '' in line 3"),
+        ("cell_id,label\n1,good\n2,1\n", "label must be good, bad or a reason, got '1' in line 3"),
+        ("cell_id,label\n1,OK\n", "label must be good, bad or a reason, got 'ok' in line 2"),
         ("cell_id,verdict\n1,good\n", "verdict must be keep or drop, got 'good' in line 2"),
         ("cell_id,label\n1,good\n1,bad\n", "line 3 names cell '1' again"),
     ],
