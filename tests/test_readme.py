@@ -60,8 +60,9 @@ def test_lightning_commands(words: list[str]) -> None:
 
 def test_every_command_and_preset_is_described() -> None:
     assert len(commands()) > 10
+    table = [line for line in README.splitlines() if line.startswith("| `fastcell ")]
     for name in cli.COMMANDS:
-        assert re.search(rf"^\|.*`fastcell {name}\b.*\|$", README, re.MULTILINE), name
+        assert any(re.search(rf"`fastcell {name}\b", line) for line in table), name
     for path in (REPO_DIR / "fastcell" / "presets").glob("*.yaml"):
         assert f"| `{path.stem}` |" in README
 
