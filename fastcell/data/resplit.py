@@ -106,8 +106,10 @@ def resplit(
         manifest.labels, grouping.names, options, copies, lambda cell: keys[cell].as_py(), strict=True
     )
     splits = {title if part == "default" else _fold_prefix(title) + part: sides for part, sides in made.items()}
+    there = None if near else read_duplicates(manifest)
     with explained(f"{manifest.path} cannot be written"):
-        found.write(manifest)
+        if there is None or there.near is None:  # what a longer search has found stays
+            found.write(manifest)
         for file in stale:
             file.unlink(missing_ok=True)
         for part, sides in splits.items():
@@ -195,8 +197,13 @@ def _too_large(manifest: Manifest, found: Duplicates, exact: Duplicates) -> tupl
     return tuple(
         number
         for number in large_sets(manifest, found)
-        if len(members[number]) > MOST_CELLS_UNASKED and len(set(one[members[number]].tolist())) > 1
+        if len(members[number]) > MOST_CELLS_UNASKED and not _is_one(one[members[number]])
     )
+
+
+def _is_one(exact: np.ndarray) -> bool:
+    """Whether cells, by the numbers (m,) of their exact sets, -1 for none, are all exact copies of each other."""
+    return bool(exact[0] >= 0 and (exact == exact[0]).all())
 
 
 def _check_name(name: str, made_up: bool) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastcell import cli
+from fastcell.data.duplicates import Duplicates, NearFacts, read_duplicates
 from fastcell.data.grouping import read_grouping
 from fastcell.data.manifest import Manifest
 from fastcell.data.resplit import resplit
@@ -117,6 +118,37 @@ def test_command_says_shares_groups_and_copies(
     assert "by-donor-fold-2" in said
     assert cli.main(arguments) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def write_near(manifest: Manifest, cells: np.ndarray) -> None:
+    """The sidecar of a search that has found one set of near copies, none of them exact."""
+    num = len(cells)
+    kinds, alike = np.full(num, "near"), np.full(num, 0.995, np.float32)
+    facts = NearFacts(0, num, 0.99, 0.9, ())
+    made = Duplicates(cells, np.zeros(num, np.int64), kinds, alike, np.zeros(num, bool), len(manifest), 0, facts)
+    made.write(manifest)
+
+
+def test_many_near_copies_are_kept_together_only_when_asked(make_dataset: Make) -> None:
+    manifest = make_dataset(140)  # class by cell_id % 3
+    cells = np.arange(0, 90, 3)
+    write_near(manifest, cells)
+    made = resplit(manifest.path, TWO, name="loose")
+    assert made.apart == (0,)
+    assert len(set(made.splits["loose"][cells].tolist())) == 2
+    merged = resplit(manifest.path, TWO, name="merged", merge_large=True)
+    assert merged.apart == ()
+    assert len(set(merged.splits["merged"][cells].tolist())) == 1
+
+
+def test_exact_copies_alone_do_not_replace_what_a_longer_search_found(make_dataset: Make) -> None:
+    manifest = make_dataset(60)
+    write_near(manifest, np.array([0, 3]))
+    resplit(manifest.path, TWO, name="quick", near=False)
+    there = read_duplicates(manifest)
+    assert there is not None
+    assert there.cell_ids.tolist() == [0, 3]
+    assert there.near is not None
 
 
 @pytest.mark.slow
