@@ -168,7 +168,9 @@ def sequence_names(sample: Sample) -> npt.NDArray[np.str_]:
 
 def _copies(manifest: Manifest, copies: Duplicates | None, jobs: int | None) -> Finding:
     try:
-        found = copies or read_duplicates(manifest) or exact_sets(manifest, jobs=jobs)
+        found = read_duplicates(manifest) if copies is None else copies
+        if found is None:  # a search that found nothing is a search too
+            found = exact_sets(manifest, jobs=jobs)
     except FastcellError as error:
         return Finding("duplicates", "copies of a cell across splits", verdict="cannot tell", says={"else": str(error)})
     return duplicate_finding(manifest, found)

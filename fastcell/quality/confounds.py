@@ -223,7 +223,10 @@ def _file(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
     result = made.test(beyond, _packed(design))
     alone = f"Bytes and settings of the files alone give {whole.number:.3f} (chance {whole.chance:.3f})"
     kinds = f"{len(names)} ways of writing files" if len(names) > 1 else "one way of writing files"
-    alarm = f"{alone}, also beyond what the pixels need ({kinds}): the files of classes were written differently."
+    written = "the files of classes were written differently."
+    if len(names) == 1:
+        written = "files were written differently with the same settings, or the cells' texture takes its bytes."
+    alarm = f"{alone}, also beyond what the pixels need ({kinds}): {written}"
     return Finding(
         key, title, unit="bytes beyond the pixels' need, settings: balanced accuracy", result=result,
         notes=made.notes(found),

@@ -143,7 +143,7 @@ def drift_finding(key: str, title: str, drift: Drift, what: str) -> Finding:
         f"{drift.swing[best, worst]:.1f} standard deviations). Of all {what}: {listed}."
     )
     way = (
-        "see drift.png for when; leave out or record again what was taken while the instrument moved, and record "
+        f"see {key}.png for when; leave out or record again what was taken while the instrument moved, and record "
         "classes in turns, not one after the other"
     )
     note = (

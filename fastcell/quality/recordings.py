@@ -65,7 +65,10 @@ def table_finding(
         way = f"test on whole {what}s only; no {what} may be on two sides of a split"
         made = Finding(key, title, result=found.result, verdict="ok", says={"else": says}, advice={"ok": way}, **base)
         return made, found
-    way = f"balance classes within {what}s (`--data.balance`), and report scores by {what}"
+    way = (
+        f"record every class in every {what} alike (`--data.balance` evens classes out, not {what}s), and report scores "
+        f"by {what}"
+    )
     made = Finding(
         key, title, result=found.result, thresholds=(0.3, 0.7),
         says={"else": f"Classes lie in several {what}s each. {strength}"},
@@ -128,7 +131,8 @@ def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
     if len(blank):
         says += f" {len(blank):,} sets of images of one grey level are not counted: empty frames."
     verdict = "problem" if across else "warning" if twofold else "ok"
-    ways = ["split again with `fastcell split`, which keeps copies on one side"] if across else []
+    large = " (large sets of near ones with `--merge-large` only)" if copies.near is not None else ""
+    ways = [f"split again with `fastcell split`, which keeps copies on one side{large}"] if across else []
     ways += ["look at the cells of two classes: one label of each is wrong"] if twofold else []
     details = {
         "sets": num_sets, "cells": num_cells, "across": across, "two_classes": len(twofold), "blank": len(blank),

@@ -102,7 +102,8 @@ def draw_backgrounds(grey: np.ndarray, weight: np.ndarray, classes: Sequence[str
         means = [
             np.where(weight[i] >= _LEAST_BACKGROUND * weight[i].max(), grey[i] / weight[i], np.nan) for i in present
         ]
-        everyone = np.nanmean(np.stack(means), axis=0)
+        shown_there = np.isfinite(means)
+        everyone = np.where(shown_there, means, 0).sum(0) / shown_there.sum(0)
     low, high = (float(bound(np.stack(means))) for bound in (np.nanmin, np.nanmax))
     off = [mean - everyone for mean in means]
     most = max(1.0, float(np.nanmax(np.abs(np.stack(off)))))
@@ -156,7 +157,7 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
         for axes in (left, right):
             axes.axhline(0, color="0.5", linewidth=0.6)
             axes.grid(alpha=0.3)
-    grid[0, 0].legend(frameon=False, fontsize=7)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower left", ncols=2)
     for axes in grid[-1]:
         axes.set_xlabel("place in the order of the recording [%]")
     figure.suptitle(title, fontsize=10)

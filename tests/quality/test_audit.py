@@ -1,7 +1,10 @@
 """The audit as a whole: what is planted is found, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 
+from fastcell.data.duplicates import NearFacts, exact_sets
 from fastcell.data.pack import pack
 from fastcell.errors import ArgumentError
 from fastcell.quality.audit import audit
@@ -69,6 +72,13 @@ def test_the_sample_is_bounded_and_the_same_again(make_audit_set):
     assert [finding.result for finding in found.findings if finding.result] == [
         finding.result for finding in again.findings if finding.result
     ]
+
+
+def test_an_earlier_search_that_found_nothing_counts(make_audit_set):
+    manifest = make_audit_set(60)
+    replace(exact_sets(manifest, jobs=1), near=NearFacts(0, 12, 0.99, 0.9, ())).write(manifest)
+    (copies,) = [finding for finding in run(manifest).findings if finding.key == "duplicates"]
+    assert copies.says["else"] == "0 cells in 0 sets of copies."
 
 
 def test_numbers_out_of_their_rule(make_audit_set):

@@ -33,6 +33,8 @@ def test_a_ramp_is_found_with_its_size_and_place():
     (made,) = judge([drift_finding("drift", "drift", found, "features")])
     assert made.verdict == "warning"
     assert "two changes with the order of cells, most in b" in made.says["warning"]
+    assert made.advice["warning"].startswith("see drift.png")
+    assert drift_finding("confidence_drift", "", found, "").advice["warning"].startswith("see confidence_drift.png")
 
 
 def test_opposite_drifts_do_not_cancel():

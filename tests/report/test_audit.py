@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from fastcell.data.pack import main as pack
 from fastcell.errors import DataError, StrictError
 from fastcell.report.audit import CANDIDATE_COLUMNS, main
+from fastcell.report.audit_figures import draw_backgrounds
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,15 @@ def test_confidence_of_a_run_drifts(packed, tmp_path, capsys):
     assert main([str(packed), str(tmp_path / "run"), "--out", str(out), "--permutations", "300", "--jobs", "1"]) == 0
     assert "[problem] drift of the run's confidence" in capsys.readouterr().out
     assert (out / "confidence_drift.png").exists()
+
+
+def test_backgrounds_that_no_class_shows_are_drawn_in_silence(tmp_path):
+    weight = np.ones((2, 32, 32))
+    weight[:, 10:20, 10:20] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_backgrounds(100 * weight, weight, ["A", "B"], tmp_path / "background.png", "two classes")
+    assert cv2.imread(str(tmp_path / "background.png")).shape[0] > 100
 
 
 def test_runs_that_are_none(packed, tmp_path):
