@@ -108,9 +108,12 @@ def find_drift(
         shuffled = scores[permute_within(code, rng)]
         null[turn] = _explained(shuffled, parts, waves)[0]
         null_curves[turn] = _binned(shuffled, bins)
-    # An expected value of the null that is known, so that few permutations do no harm.
+    # The scale of each feature comes from the order found and the permuted ones alike: from these alone the order found
+    # would stand out by itself, the more so the fewer they are.
+    every = np.vstack([share, null])
+    every = (every - every.mean(0)) / np.maximum(every.std(0), 1e-12)
+    standard, standard_null = every[0], every[1:].max(1)
     mean, spread = null.mean(0), np.maximum(null.std(0), 1e-12)
-    standard, standard_null = (share - mean) / spread, ((null - mean) / spread).max(1)
     p = np.array([(1 + (standard_null >= value - 1e-9).sum()) / (1 + permutations) for value in standard])
     strongest = int(standard.argmax())
     found = outcome(share[strongest], null[:, strongest])

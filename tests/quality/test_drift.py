@@ -17,6 +17,14 @@ def test_no_drift_has_uniform_p():
     assert np.mean(found) > 0.35
 
 
+def test_few_permutations_of_many_features_do_not_alarm_by_themselves():
+    rng = np.random.default_rng(6)
+    names = [str(number) for number in range(30)]
+    found = [find_drift(rng.normal(size=(60, 30)), names, np.full(60, "a"), 20, rng).result.p for _ in range(150)]
+    assert np.mean(np.array(found) <= 0.1) < 0.18  # 0.095 by right, with a standard error of 0.024
+    assert np.mean(found) > 0.42
+
+
 def test_a_ramp_is_found_with_its_size_and_place():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(600, 3))
