@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import csv
 
+from fastcell.data.duplicates import read_duplicates
 from fastcell.data.heads import Heads
 from fastcell.data.integrity import Losses, check_cells
 from fastcell.data.manifest import Manifest, replace_file
@@ -154,6 +155,7 @@ def _table_problems(manifest: Manifest) -> Iterator[str]:
         manifest.features,
         manifest.quality,
         manifest.verdicts,
+        lambda: read_duplicates(manifest),
     )
     for read in reads:
         try:

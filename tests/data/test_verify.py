@@ -140,6 +140,7 @@ def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:
     assert set(far["cell_id"]) == {29}
     (manifest.path / "splits" / "torn.parquet").write_bytes(b"PAR1")
     (manifest.path / "quarantine.parquet").write_bytes(b"")
+    (manifest.path / "duplicates.parquet").write_bytes(b"PAR1")
     (manifest.path / "verdicts.csv").write_text("cell_id,verdict\n31,drop\n")
     problems = "\n".join(verify(manifest.path).problems)
     assert "split must be one of train, valid, test, got 'left'" in problems
@@ -147,7 +148,8 @@ def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:
     assert "torn.parquet cannot be read" in problems
     assert "quarantine.parquet cannot be read" in problems
     assert "verdicts.csv" in problems
-    assert len(problems.splitlines()) == 5
+    assert "duplicates.parquet cannot be read" in problems
+    assert len(problems.splitlines()) == 6
 
 
 def test_blocks_table_that_does_not_fit(make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
