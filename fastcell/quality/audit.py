@@ -1,8 +1,9 @@
 """What a classifier can read from a data set that is not the cell, and what makes its labels and scores doubtful.
 
-Every question gets a number, its chance level from permutations that refit everything, a verdict in one word and what
-to do. An alarm (``warning`` or ``problem``) takes both: a p of at most 0.05 after Holm's adjustment for all tests of
-the audit, and an effect large enough to matter. So of clean data sets at most one in twenty raises any.
+Every question gets a number, its chance level from permutations that refit everything (of labels: from labels drawn
+without wrong ones), a verdict in one word and what to do. An alarm (``warning`` or ``problem``) from a test takes both:
+a p of at most 0.05 after Holm's adjustment for all tests of the audit, and an effect large enough to matter. So of
+clean data sets at most one in twenty raises any.
 """
 
 from __future__ import annotations
@@ -181,6 +182,14 @@ def _noise_finding(noise: LabelNoise | None) -> Finding:
     if noise is None:
         why = f"it takes {LEAST_CELLS} cells and two classes of {LEAST_OF_CLASS}"
         return Finding(key, title, verdict="skipped", notes=(f"not tested: {why}.",))
+    if not noise.tells:
+        accuracy = f"balanced accuracy {noise.balanced_accuracy:.3f}"
+        says = f"A classifier hardly tells the classes ({accuracy}), so its disagreement says nothing of single labels."
+        way = "look at cells of each class side by side (`fastcell info DATA --figures DIR`) before training on them"
+        details = {"cells": len(noise.rows), "balanced_accuracy": noise.balanced_accuracy}
+        return Finding(
+            key, title, verdict="cannot tell", says={"else": says}, advice={"cannot tell": way}, details=details
+        )
     num = len(noise.candidates())
     quality = f"the classifier behind it has balanced accuracy {noise.balanced_accuracy:.3f}"
     alarm = (

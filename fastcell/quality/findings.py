@@ -110,8 +110,7 @@ def _judged(finding: Finding, p_adjusted: float) -> Finding:
     warn, problem = finding.thresholds
     size = finding.size
     if math.isnan(finding.result.p) or finding.result.least_p > ALPHA:
-        lift = finding.result.lift if finding.effect is None else finding.effect
-        verdict = "warning" if lift >= problem else "cannot tell"
+        verdict = "cannot tell"
     elif p_adjusted > ALPHA or size < warn:
         verdict = "ok"
     else:

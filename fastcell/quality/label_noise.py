@@ -31,6 +31,9 @@ _LEAST_SLOPE = math.log(0.5)  # of ln odds of overlap over the margin, 1 where p
 # and wrong labels could not be told from overlap
 LEAST_CELLS = 200
 LEAST_OF_CLASS = 10
+LEAST_SKILL = 0.3
+"""Share of the way from chance to a perfect answer that the classifier must go. One that hardly tells the classes is
+wrong however sure it is, whatever the labels are."""
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
@@ -59,9 +62,16 @@ class LabelNoise:
     result: Outcome
     balanced_accuracy: float
 
+    @property
+    def tells(self) -> bool:
+        """Whether the classifier tells the classes well enough to speak of single labels."""
+        chance = 1 / len(np.unique(self.given))
+        return (self.balanced_accuracy - chance) / (1 - chance) >= LEAST_SKILL
+
     def candidates(self, least: float = 0.5) -> Ints:
-        """Places of the cells whose label is wrong with probability `least` or more, surest first."""
-        chosen = np.flatnonzero(self.wrong >= least)
+        """Places of the cells whose label is wrong with probability `least` or more, surest first; none where the
+        classifier does not tell."""
+        chosen = np.flatnonzero(self.wrong >= least) if self.tells else np.zeros(0, np.int64)
         return chosen[np.lexsort((self.p_given[chosen], -self.wrong[chosen]))]
 
 

@@ -99,11 +99,6 @@ class Outcome:
         """
         return max((self.number - self.chance_high) / max(self.most - self.chance_high, 1e-9), self.best)
 
-    @property
-    def lift(self) -> float:
-        """Share of the way from the mean of chance (0) to a perfect answer (1)."""
-        return (self.number - self.chance) / max(self.most - self.chance, 1e-9)
-
 
 def outcome(number: float, null: Floats, arrangements: float = math.inf, most: float = 1.0) -> Outcome:
     """Outcome of a statistic (large is more) and its values `null` (R,) under permutation."""

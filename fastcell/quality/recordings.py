@@ -66,8 +66,8 @@ def table_finding(
         made = Finding(key, title, result=found.result, verdict="ok", says={"else": says}, advice={"ok": way}, **base)
         return made, found
     way = (
-        f"record every class in every {what} alike (`--data.balance` evens classes out, not {what}s), and report scores "
-        f"by {what}"
+        f"record every class in every {what} alike (`--data.balance` evens classes out, not {what}s), and report "
+        f"scores by {what}"
     )
     made = Finding(
         key, title, result=found.result, thresholds=(0.3, 0.7),

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from fastcell.data.duplicates import NearFacts, exact_sets
@@ -72,6 +74,17 @@ def test_the_sample_is_bounded_and_the_same_again(make_audit_set):
     assert [finding.result for finding in found.findings if finding.result] == [
         finding.result for finding in again.findings if finding.result
     ]
+
+
+def test_labels_that_nothing_tells(make_audit_set):
+    manifest = make_audit_set(240)
+    table = manifest.table
+    mixed = np.random.default_rng(3).permutation(np.array(manifest.column("class").tolist()))
+    place = table.schema.get_field_index("class")
+    mixed_set = replace(manifest, table=table.set_column(place, "class", pa.array(mixed.tolist(), pa.string())))
+    (labels,) = [finding for finding in run(mixed_set).findings if finding.key == "label_noise"]
+    assert labels.verdict == "cannot tell"
+    assert "hardly tells the classes" in labels.says["else"]
 
 
 def test_an_earlier_search_that_found_nothing_counts(make_audit_set):

@@ -99,7 +99,7 @@ def test_verdicts_take_both_significance_and_size():
     )
     verdicts = {finding.key: finding.verdict for finding in made}
     assert verdicts == {
-        "a": "problem", "b": "warning", "c": "ok", "d": "ok", "e": "warning", "f": "cannot tell", "g": "skipped",
+        "a": "problem", "b": "warning", "c": "ok", "d": "ok", "e": "cannot tell", "f": "cannot tell", "g": "skipped",
         "h": "problem",
     }  # fmt: skip
     assert made[3].p_adjusted == pytest.approx(0.12)  # the fourth of six: 3 x 0.04

@@ -42,6 +42,15 @@ def test_wrong_labels_among_overlapping_classes():
     assert found.result.number == pytest.approx(wrong.mean(), abs=0.02)
 
 
+def test_classes_that_nothing_tells_raise_no_doubt_of_single_labels():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 2, 300)
+    found = find_label_noise(rng.normal(size=(300, 90)), labels, 30, rng)
+    assert found.result.number > 0.3  # it is wrong however sure it is
+    assert not found.tells
+    assert len(found.candidates()) == 0
+
+
 def test_too_few():
     features, labels, _ = make(3, num=100)
     assert find_label_noise(features, labels, 20, np.random.default_rng(0)) is None

@@ -56,7 +56,6 @@ def test_effects_are_found_and_measured():
     assert found.number == pytest.approx(0.841, abs=0.05)
     assert found.chance == pytest.approx(0.5, abs=0.02)
     assert found.p == pytest.approx(0.01)
-    assert found.lift == pytest.approx((found.number - found.chance) / (1 - found.chance))
 
 
 def test_two_classes_are_told_as_by_scikit_learns_discriminant_analysis():
