@@ -1,4 +1,4 @@
-"""Figures, as PNG. One look for all: titled, labelled, and told apart without colour.
+"""Figures, as PNG, those of a report as PDF and CSV too: titled, labelled, and told apart without colour.
 
 Nothing here touches a display: figures are made with Matplotlib's object interface, never with pyplot.
 """
@@ -6,18 +6,28 @@ Nothing here touches a display: figures are made with Matplotlib's object interf
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fastcell.data.files import replace_file
 
 # Okabe and Ito's colours, distinct for colour-blind readers; the line styles tell them apart in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 LINES = ("-", "--", "-.", ":")
 DPI = 150
+_CAPTION_SIZE = 7.5
+_CHARACTERS_PER_INCH = 19.0  # of the caption's size
+_VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
 
 
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path, title: str = "Confusion matrix") -> None:
@@ -185,20 +195,30 @@ def contact_sheet(
     return figure
 
 
-def save_figure(figure: Figure, stem: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a figure as ``STEM.pdf`` (vector) and ``STEM.png``, and the data that it shows as ``STEM.csv``.
+def save_figure(figure: Figure, stem: Path, data: pa.Table, caption: str) -> None:
+    """Write a figure as ``STEM.png`` to look at, ``STEM.pdf`` to print, and the data that it shows as ``STEM.csv``.
+
+    Each file is there whole or not at all. The same figure gives the same bytes.
 
     Args:
-        figure: to be written; the same figure gives the same bytes.
+        figure: with the constrained layout, so that it makes room for the caption.
         stem: path without ending.
-        rows: the data, one mapping of column to value for each row; the columns are those of the first.
+        data: every number that is drawn.
+        caption: what is drawn, with units and number of cells.
     """
-    with open(f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    save(figure, Path(f"{stem}.png"))
-    figure.savefig(f"{stem}.pdf", format="pdf", bbox_inches="tight", pad_inches=0.08, metadata={"CreationDate": None})
+    width = max(40, int(figure.get_figwidth() * _CHARACTERS_PER_INCH))
+    figure.supxlabel(textwrap.fill(caption, width), fontsize=_CAPTION_SIZE, x=0.01, ha="left", linespacing=1.35)
+    shape: dict[str, Any] = {"dpi": 2 * DPI if max(figure.get_size_inches()) < 6 else DPI}
+    shape |= {"bbox_inches": "tight", "pad_inches": 0.08}
+    with matplotlib.rc_context(_VECTOR):
+        for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+            replace_file(
+                Path(f"{stem}.{kind}"),
+                lambda file, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
+                    file, format=kind, metadata=metadata, **shape
+                ),
+            )
+    replace_file(Path(f"{stem}.csv"), lambda file: pyarrow.csv.write_csv(data, file))
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import pyarrow as pa
-import pyarrow.csv
 from matplotlib.figure import Figure
 
-from fastcell.data.manifest import replace_file
-from fastcell.report.figures import DPI
-
-_CAPTION_SIZE = 7.5
-_CHARACTERS_PER_INCH = 19.0  # of the caption's size
-_VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
+from fastcell.report.figures import save_figure
 
 
 class Plates:
@@ -43,18 +34,5 @@ class Plates:
             caption: what is drawn, with units and number of cells.
             data: every number that is drawn.
         """
-        width = max(40, int(figure.get_figwidth() * _CHARACTERS_PER_INCH))
-        figure.supxlabel(textwrap.fill(caption, width), fontsize=_CAPTION_SIZE, x=0.01, ha="left", linespacing=1.35)
-        shape: dict[str, Any] = {"dpi": 2 * DPI if max(figure.get_size_inches()) < 6 else DPI}
-        shape |= {"bbox_inches": "tight", "pad_inches": 0.08}
-        with matplotlib.rc_context(_VECTOR):
-            for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-                path = self.folder / f"{name}.{kind}"
-                replace_file(
-                    path,
-                    lambda file, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
-                        file, format=kind, metadata=metadata, **shape
-                    ),
-                )
-        replace_file(self.folder / f"{name}.csv", lambda file: pyarrow.csv.write_csv(data, file))
+        save_figure(figure, self.folder / name, data, caption)
         self.captions[name] = caption

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -50,8 +50,7 @@ def draw_volumes(entries: Sequence[Entry], names: Mapping[str, str], stem: Path,
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    _caption(figure, caption)
-    save_figure(figure, stem, [_row(entry) for entry in entries])
+    save_figure(figure, stem, _table(entries), caption)
 
 
 def draw_losses(curves: Mapping[str, Mapping[str, np.ndarray]], stem: Path, title: str, caption: str) -> None:
@@ -86,8 +85,7 @@ def draw_losses(curves: Mapping[str, Mapping[str, np.ndarray]], stem: Path, titl
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
     figure.suptitle(title, fontsize=10)
-    _caption(figure, caption)
-    save_figure(figure, stem, rows)
+    save_figure(figure, stem, pa.Table.from_pylist(rows), caption)
 
 
 def draw_resolutions(entries: Sequence[Entry], stem: Path, title: str, caption: str) -> None:
@@ -122,8 +120,7 @@ def draw_resolutions(entries: Sequence[Entry], stem: Path, title: str, caption: 
     axes.set_ylabel("image size [px]")
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axes, label="test accuracy", fraction=0.06)
-    _caption(figure, caption)
-    save_figure(figure, stem, [_row(entry) for entry in entries])
+    save_figure(figure, stem, _table(entries), caption)
 
 
 def draw_bars(
@@ -172,13 +169,7 @@ def draw_bars(
     axes.spines[["top", "right"]].set_visible(False)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}" if value <= 1 else ""))
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    _caption(figure, caption)
-    save_figure(figure, stem, [_row(entry) for entry in entries])
-
-
-def _caption(figure: Figure, text: str) -> None:
-    """Words below the figure, in lines that fit it."""
-    figure.supxlabel(textwrap.fill(text, max(40, int(figure.get_figwidth() * 17))), fontsize=7.5)
+    save_figure(figure, stem, _table(entries), caption)
 
 
 def _apart(volumes: Sequence[float]) -> list[float]:
@@ -189,6 +180,10 @@ def _apart(volumes: Sequence[float]) -> list[float]:
         if not kept or np.log10(kept[-1] / volume) > 0.09 * span:
             kept.append(volume)
     return kept[::-1]
+
+
+def _table(entries: Sequence[Entry]) -> pa.Table:
+    return pa.Table.from_pylist([_row(entry) for entry in entries])
 
 
 def _row(entry: Entry) -> dict[str, object]:
