@@ -86,7 +86,10 @@ def _torn_groups(manifest: Manifest, names: np.ndarray | None) -> tuple[str, ...
 
 
 def _match_keys(manifest: Manifest, text: str) -> npt.NDArray[np.object_]:
-    pattern = Pattern(text)
+    try:
+        pattern = Pattern(text)
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace("--pattern", "--group-by")) from None
     if "group" not in pattern.fields:
         raise invalid("--group-by", "a pattern with {group} in it", text, _WAY_OUT)
     names = np.empty(len(manifest), dtype=object)

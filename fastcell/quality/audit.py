@@ -27,7 +27,7 @@ from fastcell.quality.features import FEATURES
 from fastcell.quality.findings import ALARMS, Finding, judge
 from fastcell.quality.label_noise import LEAST_CELLS, LEAST_OF_CLASS, LabelNoise, find_label_noise
 from fastcell.quality.recordings import duplicate_finding, split_findings, table_finding
-from fastcell.quality.run_confidence import find_confidence_drift
+from fastcell.quality.run_confidence import find_confidence_drift, read_run
 from fastcell.quality.sample import Sample, choose_rows, read_sample
 
 MOST_CELLS = 20_000
@@ -104,6 +104,7 @@ def audit(
             raise invalid(name, f"a number >= {least}", value, "Leave it out for the default")
     tell: Say = say or (lambda line: None)
     manifest = Manifest.open(data) if isinstance(data, str) else data
+    of_run = None if run is None else read_run(manifest, Path(run))  # now, for what follows takes minutes
     rows = choose_rows(manifest, most_cells, seed)
     kept = int(manifest.verdicts().sum())
     if not len(rows):
@@ -141,8 +142,8 @@ def audit(
     drift = find_drift(*drifting_features(sample), sequence_names(sample), permutations, random(7))
     findings.append(_drift_finding(drift))
     confidence = None
-    if run is not None:
-        confidence, made = find_confidence_drift(manifest, Path(run), permutations, random(8))
+    if of_run is not None:
+        confidence, made = find_confidence_drift(manifest, of_run, permutations, random(8))
         findings.append(made)
     return Audit(
         judge(findings), sample, tables, drift, confidence, noise, kept, permutations, time.monotonic() - start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -57,16 +58,25 @@ def read_predictions(path: Path) -> pa.Table:
     return table
 
 
-def find_confidence_drift(
-    manifest: Manifest, run: Path, permutations: int, rng: np.random.Generator
-) -> tuple[Drift | None, Finding]:
-    """Follow confidence, and errors where classes are known, over the order of cells.
+class RunCells(NamedTuple):
+    """Cells of a data set that a run has classified.
 
-    Args:
-        manifest: that the run's cells are in, found by key and group.
-        run: see `read_predictions`.
-        permutations: R.
-        rng: of these.
+    Attributes:
+        rows: (m,) int64, cell_ids.
+        confidence: (m,) float64, finite.
+        called: (m,) str objects, the classes called.
+    """
+
+    rows: np.ndarray
+    confidence: np.ndarray
+    called: np.ndarray
+
+
+def read_run(manifest: Manifest, run: Path) -> RunCells:
+    """The cells of a run, found in the manifest by key and group.
+
+    Raises:
+        DataError: see `read_predictions`; or none of its cells is in the manifest.
     """
     table = read_predictions(run)
     rows, at = _match(manifest, table)
@@ -76,10 +86,24 @@ def find_confidence_drift(
         )
     confidence = table.column("confidence").to_numpy(zero_copy_only=False)[at]
     called = table.column("class").to_numpy(zero_copy_only=False).astype(object)[at]
+    known = np.isfinite(confidence)
+    return RunCells(rows[known], confidence[known], called[known])
+
+
+def find_confidence_drift(
+    manifest: Manifest, run: RunCells, permutations: int, rng: np.random.Generator
+) -> tuple[Drift | None, Finding]:
+    """Follow confidence, and errors where classes are known, over the order of cells.
+
+    Args:
+        manifest: that the run's cells are in.
+        run: from `read_run`.
+        permutations: R.
+        rng: of these.
+    """
+    rows, confidence, called = run
     labels = manifest.labels[rows]
     names = np.array([*manifest.info.classes, ""], object)[labels]
-    known = np.isfinite(confidence)
-    rows, confidence, called, labels, names = (part[known] for part in (rows, confidence, called, labels, names))
     groups, collections = (
         None if column is None else column[rows]
         for column in (names_of(manifest, "group"), names_of(manifest, "collection"))

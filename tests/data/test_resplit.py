@@ -51,6 +51,8 @@ def test_groups_by_pattern_on_the_keys(make_dataset: Make) -> None:
     assert grouping.names is not None
     with pytest.raises(ArgumentError, match=r"--group-by must be a pattern that fits every key"):
         read_grouping(manifest, "{group}/{name}")
+    with pytest.raises(ArgumentError, match=r"^--group-by must be .*--group-by '"):
+        read_grouping(manifest, "{group")
     with pytest.raises(ArgumentError, match=r"a pattern with \{group\} in it"):
         read_grouping(manifest, "{name}")
 

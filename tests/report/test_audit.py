@@ -108,7 +108,8 @@ def test_backgrounds_that_no_class_shows_are_drawn_in_silence(tmp_path):
     assert cv2.imread(str(tmp_path / "background.png")).shape[0] > 100
 
 
-def test_runs_that_are_none(packed, tmp_path):
+def test_runs_that_are_none_are_refused_before_cells_are_read(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastcell.quality.audit.read_sample", lambda *_, **__: pytest.fail("cells were read"))
     with pytest.raises(DataError, match=r"RUN must hold predictions\.parquet"):
         main([str(packed), str(tmp_path), "--out", str(tmp_path / "out"), "--permutations", "20"])
     (tmp_path / "bad.parquet").write_bytes(b"nothing")
