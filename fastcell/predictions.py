@@ -94,7 +94,7 @@ def read_predictions(path: Path) -> Predictions:
     kinds = {name: pa.string() for name in _TEXTS if name in names}
     kinds |= {name: pa.float32() for name in names if name.startswith(_CHANCE) or name == "confidence"}
     schema = pa.schema([(name, kinds[name]) for name in names if name in kinds])
-    table = _read_csv(path, schema) if path.suffix == ".csv" else read_table(path, schema)
+    table = _read_csv(path, schema) if path.suffix == ".csv" else read_table(path, schema, way_out=_WAY_OUT)
     _check_values(table, path)
     return Predictions(table, classes, path)
 
@@ -151,12 +151,12 @@ def read_quality(manifest: Manifest) -> pa.Table:
     kinds = {field.name: field.type for field in there if _is_number(field.type) and field.name != "cell_id"}
     numbers = {name: kind if pa.types.is_floating(kind) else pa.float64() for name, kind in kinds.items()}
     schema = pa.schema([("cell_id", pa.int64()), *numbers.items()])
-    table = read_table(path, schema, most_rows=len(manifest))
+    table = read_table(path, schema, most_rows=len(manifest), way_out="Run fastcell qc again")
     ids = table.column("cell_id").to_numpy(zero_copy_only=False)
     if table.column("cell_id").null_count or (len(ids) and (ids.min() < 0 or ids.max() >= len(manifest))):
-        raise DataError(f"{path} must name cells of the manifest. Make it again.")
+        raise DataError(f"{path} must name cells of the manifest. Run fastcell qc again.")
     if len(np.unique(ids)) < len(ids):
-        raise DataError(f"{path} must have one row for each cell. Make it again.")
+        raise DataError(f"{path} must have one row for each cell. Run fastcell qc again.")
     place = np.full(len(manifest), -1, np.int64)
     place[ids] = np.arange(len(ids))
     return table.select(list(numbers)).take(pa.array(place, mask=place < 0))

@@ -295,7 +295,7 @@ class Manifest:
         path = self.path / "quality.parquet"
         if not path.exists():
             return None
-        table = read_table(path, QUALITY_SCHEMA, most_rows=len(self))
+        table = read_table(path, QUALITY_SCHEMA, most_rows=len(self), way_out="Run fastcell qc again")
         check_quality(table, len(self), path)
         return table
 

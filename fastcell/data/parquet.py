@@ -18,7 +18,7 @@ _MOST_ROWS = 16  # per byte: keys that count upwards take 0.7 bytes each, hashes
 _MOST_EXPANSION = 1_000  # of the compression; cell_ids that count upwards reach 7, one name for all rows some hundred
 
 
-def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None, way_out: str = _WAY_OUT) -> pa.Table:
     """Read the columns of `schema`, one chunk each.
 
     Rows and decompressed sizes that the file claims are held against its size first, and texts are read as
@@ -28,44 +28,47 @@ def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None) -> p
         path: of the file.
         schema: names and types; the file's types are cast to these.
         most_rows: that the file may have, None for what its size allows.
+        way_out: of the errors, what to do.
 
     Raises:
         DataError: the file is missing, damaged, has other columns, or claims more than it can hold.
     """
     if not path.is_file():
-        raise DataError(f"{path} is missing or no file. {_WAY_OUT}.")
+        raise DataError(f"{path} is missing or no file. {way_out}.")
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            num_rows = check_claims(path, size, pq.read_metadata(file), most_rows)
+            num_rows = check_claims(path, size, pq.read_metadata(file), most_rows, way_out)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         if num_rows > _FREE_ROWS:  # another one in each row: as a dictionary ten million take five seconds longer
             texts = [name for name in texts if name != "key"]
         table = pq.read_table(path, columns=schema.names, partitioning=None, read_dictionary=texts)
         table = table.select(schema.names)
-        _check_texts(path, size, table)
+        _check_texts(path, size, table, way_out)
         table = table.cast(schema).combine_chunks()
         table.validate(full=True)
     except PermissionError:
         raise
     except (pa.ArrowException, KeyError, ValueError, OSError, OverflowError) as error:
-        raise DataError(f"{path} cannot be read ({_first_line(error)}). {_WAY_OUT}.") from None
+        raise DataError(f"{path} cannot be read ({_first_line(error)}). {way_out}.") from None
     return table
 
 
-def check_claims(path: Path, size: int, metadata: pq.FileMetaData, most_rows: int | None = None) -> int:
+def check_claims(
+    path: Path, size: int, metadata: pq.FileMetaData, most_rows: int | None = None, way_out: str = _WAY_OUT
+) -> int:
     """Number of rows, where they and their bytes can be in a file of `size` bytes. Raises DataError otherwise."""
     rows = metadata.num_rows
     most = max(_FREE_ROWS, size * _MOST_ROWS) if most_rows is None else most_rows
     if not 0 <= rows <= most:
-        raise DataError(f"{path} must have at most {most:,} rows, got {rows:,}. {_WAY_OUT}.")
+        raise DataError(f"{path} must have at most {most:,} rows, got {rows:,}. {way_out}.")
     claimed = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
     if min(claimed, default=0) < 0 or sum(claimed) > max(_FREE_BYTES, size * _MOST_EXPANSION):
-        raise DataError(f"{path} has {size:,} bytes and claims to hold {sum(claimed):,}. {_WAY_OUT}.")
+        raise DataError(f"{path} has {size:,} bytes and claims to hold {sum(claimed):,}. {way_out}.")
     return rows
 
 
-def _check_texts(path: Path, size: int, table: pa.Table) -> None:
+def _check_texts(path: Path, size: int, table: pa.Table, way_out: str) -> None:
     """Hold what the texts take once they stand in every row against the file's size."""
     chunks = [chunk for column in table.columns for chunk in column.chunks if pa.types.is_dictionary(chunk.type)]
     most = max(_FREE_BYTES, size * _MOST_EXPANSION)
@@ -76,7 +79,7 @@ def _check_texts(path: Path, size: int, table: pa.Table) -> None:
             pc.sum(length.take(chunk.indices)).as_py() or 0 for length, chunk in zip(lengths, chunks, strict=True)
         )
     if total > most:
-        raise DataError(f"{path} has {size:,} bytes and claims to hold {total:,} of text. {_WAY_OUT}.")
+        raise DataError(f"{path} has {size:,} bytes and claims to hold {total:,} of text. {way_out}.")
 
 
 def _first_line(error: Exception) -> str:
