@@ -190,7 +190,7 @@ def test_terminated_run_stops_at_once_and_keeps_what_is_finished(
         child.send_signal(number)
         start = time.monotonic()
         err = child.communicate(timeout=30)[1]
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 15  # at once, on a busy machine too
         assert child.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
         *_, kept, last = err.splitlines()
         assert kept == (
