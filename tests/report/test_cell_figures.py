@@ -62,6 +62,6 @@ def test_the_most_confident_errors_of_each_class(tmp_path, drawn):
         {"key": "k3", "true_class": "B", "called_class": "A", "confidence": 0.7, "p_true_class": 0.3},
     ]
     axes = drawn[0].axes
-    assert axes[0].get_title() == "B 0.80"
+    assert axes[0].get_xlabel() == "B 0.80"
     assert axes[0].get_ylabel() == "A\n2 of 3"
     assert (axes[1].images[0].get_array() == 50).all()
