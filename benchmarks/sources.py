@@ -39,11 +39,12 @@ SIDES = (48, 64)  # of a region of interest of common instruments
 RTDC_SIDES = (80, 250)
 NO_SPLIT = SplitOptions(None)
 PEAK = """
-import resource, sys
+import sys
 from fastcell.data.pack import pack
 from fastcell.data.splits import SplitOptions
 pack(sys.argv[1], sys.argv[2], layout="block", jobs=1, split=SplitOptions(None))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) * 1024)  # ru_maxrss would begin with the size of the parent
 """
 
 
