@@ -88,10 +88,10 @@ def main(argv: list[str]) -> int:
         print(parts.text, flush=True)
         rows = measure(parts, seconds)
     print(f"\n{format_rows(rows, rate)}\n")
-    for line in conclude(rows, parts.where, rate):
-        print(line)
+    conclusions = conclude(rows, parts.where, rate)
+    print("\n".join(conclusions))
     if options.out is not None:
-        content = {"settings": parts.settings, "rows": [asdict(row) for row in rows]}
+        content = {"settings": parts.settings, "rows": [asdict(row) for row in rows], "conclusions": conclusions}
         content |= {"environment": doctor.report(probe=False)}
         write_text(Path(options.out), json.dumps(content, indent=1) + "\n")
     return 0

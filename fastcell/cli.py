@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("check every cell of a data set against its hash", "fastcell.data.verify:main"),
     "qc": Command("find poor images, and why: scores, contact sheets, verdicts", "fastcell.report.qc:main"),
     "explain": Command("draw what a network looks at, and where it is wrong", "fastcell.report.explain:main"),
+    "report": Command("write one HTML page: data, scores, figures, errors, speed", "fastcell.report.page.command:main"),
     "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),
     "audit": Command("find what tells classes and is not the cell", "fastcell.report.audit:main"),
     "fit": Command("train and evaluate a classifier", "fastcell.training:main", takes_name=True),

@@ -85,6 +85,7 @@ def train(
             write_table(folder / "losses.csv", losses_table(data.manifest, reasons))
         values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
+        values["train_waited_s"] = round(throughput.waited_s, 3)
         write_json(folder / "metrics.json", values)
         draw_curves(folder / "metrics.csv", folder / "curves.png")
         print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")

@@ -22,11 +22,14 @@ class Throughput(pl.Callback):
     Attributes:
         cells: number of cells by stage (train, validate, test, predict).
         seconds: wall time by stage, loading included.
+        waited_s: wall time of training from the end of a batch, or the start of the epoch, to the next: the host waits
+            for cells, or Lightning's loop works.
     """
 
     def __init__(self) -> None:
         self.cells: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
+        self.waited_s = 0.0
         self._since: dict[str, float] = {}
 
     def rate(self, stage: str) -> float:
@@ -47,6 +50,12 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start("train")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.waited_s += now - self._since.get("train", now)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start("validate")

@@ -45,6 +45,23 @@ def test_rate_counts_every_batch_of_a_call(clock):
     assert throughput.rate("train") == pytest.approx(48 / 2)
 
 
+def test_waiting_counts_from_the_end_of_a_batch_to_the_next(clock):
+    trainer, batch = SimpleNamespace(world_size=1), batch_of(32)
+    throughput = Throughput()
+    throughput.on_train_epoch_start(trainer, None)
+    for waits, works in ((1.0, 2.0), (0.5, 3.0)):
+        clock.time += waits
+        throughput.on_train_batch_start(trainer, None, batch, 0)
+        clock.time += works
+        throughput.on_train_batch_end(trainer, None, None, batch, 0)
+    throughput.on_validation_epoch_start(trainer, None)
+    clock.time += 100
+    throughput.on_validation_end(trainer, None)
+    clock.time += 0.25
+    throughput.on_train_batch_start(trainer, None, batch, 0)
+    assert throughput.waited_s == pytest.approx(1.75)
+
+
 def test_lines_come_at_most_once_a_second(clock, capsys):
     trainer = SimpleNamespace(
         is_global_zero=True,

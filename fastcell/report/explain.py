@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,13 @@ def main(argv: list[str]) -> int:
         run, Plates(folder), options.cells, options.positions, options.patch, options.embed, options.seed
     )
     print(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}", flush=True)
+    draw_parts(explanation, parts)
+    print(f"figures {folder}", flush=True)
+    return 0
+
+
+def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]:
+    """Draw the parts, each said on a line, and write explain.json beside them; returns its content."""
     for part in parts:
         since = time.perf_counter()
         try:
@@ -61,9 +68,9 @@ def main(argv: list[str]) -> int:
         seconds = time.perf_counter() - since
         explanation.seconds[part] = round(seconds, 3)
         print(f"{part}: {said} ({seconds:.1f} s)", flush=True)
-    write_json(folder / "explain.json", explanation.summary())
-    print(f"figures {folder}", flush=True)
-    return 0
+    summary = explanation.summary()
+    write_json(explanation.plates.folder / "explain.json", summary)
+    return summary
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

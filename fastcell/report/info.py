@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def describe(manifest: Manifest, split_name: str = "default") -> str:
     num_shards = f"{len(info.shards):,} shard{'' if len(info.shards) == 1 else 's'}"
     lines = [
         f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {num_shards}, {megabytes}",
-        *_sizes(manifest),
+        *describe_sizes(manifest),
         "",
     ]
     names = manifest.split_names()
@@ -54,13 +55,14 @@ def describe(manifest: Manifest, split_name: str = "default") -> str:
     lines.append(f"splits: {', '.join(names) or 'none'} (shown: {split_name if split_name in names else 'none'})")
     if manifest.groups is not None:
         groups = len(np.unique(manifest.groups[manifest.groups != ""]))
-        lines.append(f"groups: {groups:,}, {_groups_on_several_sides(manifest, sides)} of them on more than one side")
+        torn = num_groups_on_several_sides(manifest, sides)
+        lines.append(f"groups: {groups:,}, {torn:,} of them on more than one side")
     names = manifest.feature_names()
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         lines.append(f"features: {len(names):,} of the instrument ({shown})")
     lines += _quarantine(manifest)
-    lines += _quality(manifest)
+    lines += describe_quality(manifest)
     return "\n".join(lines)
 
 
@@ -151,7 +153,8 @@ def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
     return list(np.clip(out[:, 0] * cell.mean(), 0, 255).astype(np.uint8))
 
 
-def _sizes(manifest: Manifest) -> list[str]:
+def describe_sizes(manifest: Manifest) -> list[str]:
+    """Lines: pixels and micrometres, bits and encodings, bytes; none of an empty set."""
     if not len(manifest):
         return []
     heights, widths = manifest.column("height"), manifest.column("width")
@@ -172,8 +175,13 @@ def _sizes(manifest: Manifest) -> list[str]:
     ]
 
 
-def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
-    """Table: class x collection down, splits across."""
+def count_rows(manifest: Manifest, sides: np.ndarray) -> list[list[str]]:
+    """Table of cells: a header, class x collection down and sides across, the totals last.
+
+    Args:
+        manifest: of the data set.
+        sides: (N,) str, side of each cell, "" for none.
+    """
     collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
     named = sorted(set(collections.tolist()))
     columns = [*SPLITS, ""] if (sides == "").any() else list(SPLITS)
@@ -186,9 +194,14 @@ def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
                 rows.append([name, collection or "-", *(f"{number:,}" for number in [*numbers, len(mine)])])
     totals = [int((sides == column).sum()) for column in columns]
     rows.append(["total", "", *(f"{number:,}" for number in [*totals, len(manifest)])])
+    return rows
+
+
+def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
+    rows = count_rows(manifest, sides)
     shares = "".join(
-        f"  {column or 'no side'} {total / max(1, len(manifest)):.1%}"
-        for column, total in zip(columns, totals, strict=True)
+        f"  {name} {int(total.replace(',', '')) / max(1, len(manifest)):.1%}"
+        for name, total in zip(rows[0][2:-1], rows[-1][2:-1], strict=True)
     )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
@@ -199,28 +212,31 @@ def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
     return [*lines, f"shares:{shares}"]
 
 
-def _groups_on_several_sides(manifest: Manifest, sides: np.ndarray) -> int:
+def num_groups_on_several_sides(manifest: Manifest, sides: np.ndarray) -> int:
+    """Groups whose cells sit on more than one side; the manifest must have groups."""
     assert manifest.groups is not None
     member = (manifest.groups != "") & (sides != "")
     pairs = {(group, side) for group, side in zip(manifest.groups[member], sides[member], strict=True)}
     return len(pairs) - len({group for group, _ in pairs})
 
 
+def count_quarantined(manifest: Manifest) -> dict[tuple[str, str], int]:
+    """Cells in quarantine by class and reason, sorted."""
+    rows = manifest.quarantine().select(["class", "reason"]).to_pylist()
+    return dict(sorted(Counter((row["class"] or "(unlabelled)", row["reason"]) for row in rows).items()))
+
+
 def _quarantine(manifest: Manifest) -> list[str]:
-    table = manifest.quarantine()
-    if not table.num_rows:
+    counts = count_quarantined(manifest)
+    if not counts:
         return ["quarantine: empty"]
-    counts: dict[tuple[str, str], int] = {}
-    for row in table.select(["class", "reason"]).to_pylist():
-        place = (row["class"] or "(unlabelled)", row["reason"])
-        counts[place] = counts.get(place, 0) + 1
     return [
-        f"quarantine: {table.num_rows:,} cells",
-        *(f"  {name}: {reason}: {count:,}" for (name, reason), count in sorted(counts.items())),
+        f"quarantine: {sum(counts.values()):,} cells",
+        *(f"  {name}: {reason}: {count:,}" for (name, reason), count in counts.items()),
     ]
 
 
-def _quality(manifest: Manifest) -> list[str]:
+def describe_quality(manifest: Manifest) -> list[str]:
     """One line where quality control was run, or verdicts are there."""
     table, dropped = manifest.quality(), int((~manifest.verdicts()).sum())
     applied = f"verdicts.csv drops {dropped:,}" if (manifest.path / "verdicts.csv").exists() else "no verdicts.csv yet"

@@ -173,6 +173,7 @@ def _write_report(study: Any, methods: list[str], options: argparse.Namespace, l
         {
             "study": options.study,
             "data": study.manifest.info.name,
+            "path": str(study.manifest.path.absolute()),
             "methods": methods,
             "settings": settings,
             "recipe": asdict(study.recipe),

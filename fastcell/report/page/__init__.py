@@ -1,0 +1,1 @@
+"""``fastcell report``: one self-contained HTML page about a run, its data and its comparisons."""

@@ -1,0 +1,422 @@
+"""``fastcell report``: the page of a real run and of a real comparison, as files and in a headless Chromium."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcell import cli
+from fastcell.data.cells import read_cells
+from fastcell.data.manifest import Manifest
+from fastcell.errors import ArgumentError, DataError
+from fastcell.report.finished_run import Outputs
+from fastcell.report.page.blocks import Picture, embed, percent
+from fastcell.report.page.browser import browser_data, choose
+from fastcell.report.page.command import main
+from fastcell.report.page.run_sections import what_bound
+from fastcell.report.page.studies import _html
+
+HOSTILE = "<b onmouseover=alert(1)>"
+CLASSES = [HOSTILE, "plain"]
+FEW = ["--data.image_size", "16", "--data.batch_size", "32", "--data.augment", "false"]
+
+
+def draw_cells(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for group in range(6):
+        for name in CLASSES:
+            (folder / f"donor {group}" / name).mkdir(parents=True)
+            for number in range(10):
+                cell = rng.normal(100, 5, rng.integers(14, 24, 2))
+                if name == HOSTILE and number:  # one in ten is beyond telling
+                    cell[4:9, 4:9] += 100
+                path = folder / f"donor {group}" / name / f"{number:03d}.png"
+                cv2.imwrite(str(path), cell.clip(0, 255).astype(np.uint8))
+    (folder / "donor 0" / "plain" / "broken.png").write_bytes(b"no picture")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Folder with `cells`, the run `run`, the comparison `study` and the page `run/report.html` of both."""
+    folder = tmp_path_factory.mktemp("page")
+    draw_cells(folder / "source")
+    pattern = "{group}/{class}/{name}"
+    assert cli.main(["pack", str(folder / "source"), str(folder / "cells"), "--pattern", pattern]) == 0
+    fit = ["fit", "--preset", "demo", "--data.path", str(folder / "cells"), "--runs", str(folder / "runs"), *FEW]
+    assert cli.main([*fit, "--trainer.max_epochs", "4", "--trainer.accelerator", "cpu"]) == 0
+    (run,) = (folder / "runs").iterdir()
+    run.rename(folder / "run")
+    compare = ["compare", str(folder / "cells"), "--methods", "knn", "--volumes", "1", "--seeds", "1"]
+    splits = ["--splits", "groups,random", "--pca", "4", "--data.image_size", "16"]
+    assert cli.main([*compare, *splits, "--out", str(folder / "study")]) == 0
+    explain = ["explain", str(folder / "run"), "--cells=4", "--positions=4", "--embed=12"]
+    assert cli.main(explain) == 0
+    assert main([str(folder / "run"), str(folder / "study")]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(made):
+    return (made / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def data_of(text: str) -> dict:
+    (found,) = re.findall(r'<script type="application/json" id="cell-data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(found)
+
+
+def section_of(text: str, anchor: str) -> str:
+    (found,) = re.findall(rf'<section id="{anchor}">(.*?)</section>', text, re.DOTALL)
+    return found
+
+
+def test_page_has_the_numbers_of_the_run(made, text):
+    metrics = json.loads((made / "run" / "metrics.json").read_text())
+    test = metrics["test"]
+    accuracy = test["accuracy"]
+    scores = section_of(text, "scores")
+    assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})" in scores
+    recall = test["classes"]["plain"]["recall"]
+    assert f"{recall['value']:.3f} ({recall['low']:.3f} to {recall['high']:.3f})" in scores
+    assert f"calls {percent(accuracy['value'], 1)} of {test['num_cells']} test cells right" in text.replace("\n", " ")
+    assert f'<td>train</td><td class="number">{metrics["cells_per_s"]["train"]:,.0f}</td>' in section_of(text, "speed")
+    assert what_bound(metrics["train_waited_s"] / metrics["seconds"]["train"]) in section_of(text, "speed")
+
+
+def test_page_tells_of_data_groups_and_quarantine(made, text):
+    data, splits = section_of(text, "data"), section_of(text, "splits")
+    manifest = Manifest.open(made / "cells")
+    reason = manifest.quarantine().column("reason")[0].as_py()
+    assert f'<td>plain</td><td>{reason}</td><td class="number">1</td>' in data
+    assert f"{len(manifest):,}</td></tr></tfoot>" in data
+    sides = manifest.split()
+    for group in np.unique(manifest.groups):
+        counts = [int(((manifest.groups == group) & (sides == side)).sum()) for side in ("train", "valid", "test")]
+        numbers = "".join(f'<td class="number">{count}</td>' for count in counts)
+        assert f"<td>{group}</td>{numbers}" in splits
+    assert "6 groups, each on one side only" in splits
+
+
+def test_page_asks_for_nothing_beside_it(text):
+    without_data = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "data:", text)
+    assert "default-src 'none'" in without_data
+    markup = re.sub(r"<script>.*?</script>", "", without_data, flags=re.DOTALL)
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", markup)
+    assert sources
+    assert {source[:5] for source in sources if not source.startswith("#")} == {"data:"}
+    assert not re.search(r"@import|url\(|https?://", without_data)
+
+
+def test_names_of_classes_are_text(text):
+    assert "<b onmouseover" not in text
+    assert "&lt;b onmouseover" in section_of(text, "scores")
+    assert data_of(text)["classes"] == CLASSES
+
+
+def test_browser_shows_the_stored_pixels(made, text):
+    manifest = Manifest.open(made / "cells")
+    cells = data_of(text)["cells"]
+    test = np.flatnonzero(manifest.split() == "test")
+    assert sorted(cell["key"] for cell in cells) == sorted(manifest.column("key")[test].tolist())
+    rows = {key: row for row, key in enumerate(manifest.column("key").tolist())}
+    for cell in cells:
+        row = rows[cell["key"]]
+        assert cell["true"] == manifest.labels[row]
+        assert cell["group"] == manifest.groups[row]
+        assert cell["called"] == int(np.argmax(cell["p"]))
+        assert sum(cell["p"]) == pytest.approx(1, abs=1e-3)
+        png = np.frombuffer(base64.b64decode(cell["image"].partition(",")[2]), np.uint8)
+        (stored,) = read_cells(manifest, [row])
+        np.testing.assert_array_equal(cv2.imdecode(png, cv2.IMREAD_UNCHANGED), stored)
+
+
+def test_comparison_is_a_section(made, text):
+    study = section_of(text, "study-1")
+    report = (made / "study" / "report.md").read_text()
+    cells = [line.split("|")[1:-1] for line in report.splitlines() if line.startswith("| kNN")]
+    assert cells
+    for value in cells[0]:
+        assert value.strip().strip("*") in re.sub(r"<[^>]+>", "", study)
+    assert '<table class="sortable">' in study
+    assert study.count("<img src=") == len(list((made / "study").glob("*.png")))
+    assert study.count("<h2>") == 1
+
+
+def test_markdown_of_others_is_text():
+    html = _html("# Title\n\n| a | b |\n|---|---|\n| <script>x</script> | ![y](http://z) [u](http://v) |\n")
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "<a" not in html
+    assert "Title" not in html
+
+
+def test_page_of_a_comparison_alone_looks_at_its_data(made, tmp_path, capsys):
+    out = tmp_path / "study.html"
+    assert main([str(made / "study"), "-o", str(out)]) == 0
+    assert "wrote" in capsys.readouterr().out
+    page = out.read_text(encoding="utf-8")
+    assert "120" in section_of(page, "data")
+    assert 'id="cell-data"' not in page
+    assert "--splits groups,random" in section_of(page, "again")
+
+
+def test_explanation_is_drawn_once(made, capsys):
+    before = (made / "run" / "explain" / "explain.json").stat().st_mtime_ns
+    assert main([str(made / "run")]) == 0
+    assert "occlusion:" not in capsys.readouterr().out
+    assert (made / "run" / "explain" / "explain.json").stat().st_mtime_ns == before
+    assert main([str(made / "run"), str(made / "study")]) == 0  # as the other tests expect it
+
+
+def test_explanation_of_other_weights_is_not_shown(made, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(made / "run", run)
+    checkpoint = run / json.loads((run / "metrics.json").read_text())["checkpoint"]
+    checkpoint.touch()
+    assert main([str(run), "--no-explain"]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Not drawn. fastcell explain draws it." in section_of(page, "look")
+    assert "Is it as sure as it may be?" not in page
+
+
+def outputs(labels, chances):
+    num = len(labels)
+    return Outputs(np.arange(num), np.array(labels), np.array(chances, np.float32), None)
+
+
+def test_errors_come_first_and_leave_room_for_right_ones():
+    wrong = [[0.4 - i / 100, 0.6 + i / 100] for i in range(20)]  # of class 0, called 1, more and more confident
+    cells = outputs([0] * 40, wrong + [[0.9, 0.1]] * 20)
+    places = choose(cells, 10, seed=0)
+    assert places[:8].tolist() == [19, 18, 17, 16, 15, 14, 13, 12]
+    assert (places[8:] >= 20).all()
+    assert len(places) == 10
+    assert sorted(choose(cells, 100, seed=0).tolist()) == list(range(40))
+    few = outputs([0] * 10, wrong[:1] + [[0.9, 0.1]] * 9)
+    assert (choose(few, 5, seed=0) == 0).sum() == 1
+    assert len(choose(few, 5, seed=0)) == 5
+    assert len(choose(cells, 0, seed=0)) == 0
+
+
+def test_cells_that_cannot_be_read_are_counted(made, tmp_path):
+    shutil.copytree(made / "cells", tmp_path / "cells")
+    manifest = Manifest.open(tmp_path / "cells")
+    chances = np.full((3, 2), 0.5)
+    offset = int(manifest.column("offset")[1])
+    with open(manifest.shard_path(int(manifest.shard_index[1])), "r+b") as file:
+        file.seek(offset + 20)
+        file.write(b"\xff\x00\xff")
+    found = browser_data(manifest, outputs([0, 1, 0], chances), CLASSES, np.arange(3))
+    assert found["num_lost"] == 1
+    assert len(found["cells"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.02, "the network bound it"), (0.3, "a part that can be seen"), (0.8, "loading cells bound it")],
+)
+def test_what_bound_follows_the_share(share, words):
+    assert words in what_bound(share)
+    assert f"{100 * share:.0f}\u00a0%" in what_bound(share)
+
+
+def test_benchmark_of_the_machine_is_taken_in(made, tmp_path):
+    rows = [{"part": "read", "what": "stored bytes", "cells_per_s": 1234.0, "low": 1000.0, "high": 1500.0}]
+    bench = tmp_path / "bench.json"
+    bench.write_text(json.dumps({"rows": rows, "conclusions": ["Classifying: decoding binds."]}))
+    out = tmp_path / "page.html"
+    assert main([str(made / "run"), "--bench", str(bench), "--no-explain", "-o", str(out)]) == 0
+    speed = section_of(out.read_text(encoding="utf-8"), "speed")
+    assert "Classifying: decoding binds." in speed
+    assert "1,000 to 1,500" in speed
+    bench.write_text('{"rows": [{"part": "read"}]}')
+    with pytest.raises(DataError, match="--bench must be what fastcell bench --out wrote"):
+        main([str(made / "run"), "--bench", str(bench), "--no-explain", "-o", str(out)])
+
+
+def test_wrong_arguments_name_the_way_out(made, tmp_path):
+    with pytest.raises(ArgumentError, match="a file in a folder that is there"):
+        main([str(made / "run"), "-o", str(tmp_path)])
+    with pytest.raises(ArgumentError, match="a file in a folder that is there"):
+        main([str(made / "run"), "-o", str(tmp_path / "none" / "page.html")])
+    with pytest.raises(ArgumentError, match="one run of fastcell fit"):
+        main([str(made / "run"), str(made / "cells")])
+    with pytest.raises(ArgumentError, match="no such folder"):
+        main([str(tmp_path / "nowhere"), "-o", str(tmp_path / "page.html")])
+    with pytest.raises(ArgumentError, match="--cells must be at least 0"):
+        main([str(made / "run"), "--cells", "-1"])
+    with pytest.raises(ArgumentError, match="--bench must be a file"):
+        main([str(made / "run"), "--bench", str(tmp_path / "none.json")])
+    (tmp_path / "study").mkdir()
+    shutil.copy(made / "study" / "study.json", tmp_path / "study")
+    with pytest.raises(DataError, match="Let the same fastcell compare run to its end"):
+        main([str(made / "run"), str(tmp_path / "study"), "-o", str(tmp_path / "page.html"), "--no-explain"])
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_pictures_of_others_are_refused(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match="must be a picture that fastcell drew"):
+        embed(path, "title")
+    cv2.imwrite(str(path), np.zeros((30, 300), np.uint8))
+    picture = embed(path, "title", "caption")
+    assert picture == Picture("title", picture.source, 2.0, "caption", "caption")
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine: install Debian's package chromium")
+    with playwright.sync_playwright() as drive:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = drive.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium, made, text):
+    """The page opened from the disk, and what it complains of and asks for."""
+    page = chromium.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(20_000)
+    page.troubles = []
+    page.on("console", lambda message: page.troubles.append(message.text))
+    page.on("pageerror", lambda error: page.troubles.append(str(error)))
+    page.on("request", lambda request: request.url.startswith("data:") or page.troubles.append(request.url))
+    address = (made / "run" / "report.html").as_uri()
+    page.goto(address)
+    assert page.troubles == [address]
+    page.troubles.clear()
+    yield page
+    assert page.troubles == []
+    page.close()
+
+
+def names_of_cards(tab) -> list[str]:
+    return tab.locator(".card .key").all_inner_texts()
+
+
+def test_browser_filters_by_true_and_called_class(tab, text):
+    cells = data_of(text)["cells"]
+    wrong = [cell for cell in cells if cell["true"] != cell["called"]]
+    assert wrong
+    assert sorted(names_of_cards(tab)) == sorted(cell["key"] for cell in wrong)
+    tab.select_option("#kind", "")
+    assert len(names_of_cards(tab)) == min(48, len(cells))
+    for true in (0, 1):
+        for called in (0, 1):
+            tab.select_option("#true", str(true))
+            tab.select_option("#called", str(called))
+            expected = [cell for cell in cells if (cell["true"], cell["called"]) == (true, called)]
+            assert sorted(names_of_cards(tab)) == sorted(cell["key"] for cell in expected)
+            assert f"{len(expected)} cell" in tab.inner_text("#count")
+    tab.click("#filters button[type=reset]")
+    from playwright.sync_api import expect
+
+    expect(tab.locator(".card")).to_have_count(len(wrong))
+
+
+def test_browser_orders_by_confidence_and_searches(tab, text):
+    cells = {cell["key"]: max(cell["p"]) for cell in data_of(text)["cells"]}
+    tab.select_option("#kind", "")
+    sure = [cells[key] for key in names_of_cards(tab)]
+    assert sure == sorted(sure, reverse=True)
+    tab.select_option("#order", "unsure")
+    assert [cells[key] for key in names_of_cards(tab)] == sorted(sure)
+    key = next(iter(cells))
+    tab.fill("#search", key.upper())
+    assert names_of_cards(tab) == [key]
+    tab.fill("#search", "no such cell")
+    assert names_of_cards(tab) == []
+
+
+def test_number_of_the_confusion_matrix_shows_its_cells(tab, text):
+    cells = data_of(text)["cells"]
+    cell = next(cell for cell in cells if cell["true"] != cell["called"])
+    same = [other["key"] for other in cells if (other["true"], other["called"]) == (cell["true"], cell["called"])]
+    button = tab.locator(f'#confusion button[data-true="{cell["true"]}"][data-called="{cell["called"]}"]')
+    assert button.inner_text() == str(len(same))  # every test cell is on the page
+    button.click()
+    assert sorted(names_of_cards(tab)) == sorted(same)
+
+
+def test_cell_opens_with_all_probabilities(tab, text):
+    cells = {cell["key"]: cell for cell in data_of(text)["cells"]}
+    tab.locator(".card").first.click()
+    cell = cells[tab.inner_text("#cell-name")]
+    assert f"True class {CLASSES[cell['true']]}, called {CLASSES[cell['called']]}" in tab.inner_text("#cell-text")
+    assert cell["group"] in tab.inner_text("#cell-text")
+    shown = tab.locator("#cell-chances tr td:nth-child(2)").all_inner_texts()
+    assert shown == [f"{p:.4f}" for p in sorted(cell["p"], reverse=True)]
+    tab.locator("#cell button").click()
+    assert not tab.locator("#cell").is_visible()
+
+
+def test_tables_sort_by_number(tab):
+    table = tab.locator("#splits table.sortable")
+    column = table.locator("tbody td:nth-child(2)")
+    table.locator("th button").nth(1).click()
+    numbers = [int(text.replace(",", "")) for text in column.all_inner_texts()]
+    assert numbers == sorted(numbers)
+    assert len(set(numbers)) > 1
+    table.locator("th button").nth(1).click()
+    assert [int(text) for text in column.all_inner_texts()] == sorted(numbers, reverse=True)
+    assert table.locator("th").nth(1).get_attribute("aria-sort") == "descending"
+    table.locator("th button").first.click()
+    groups = table.locator("tbody td:nth-child(1)").all_inner_texts()
+    assert groups == [f"donor {number}" for number in range(6)]
+
+
+def test_light_and_dark(chromium, tab, made):
+    def background(page) -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = background(tab)
+    tab.click("#theme")
+    assert background(tab) != light
+    assert tab.inner_text("#theme") == "Light"
+    dark = chromium.new_page(color_scheme="dark")
+    dark.goto((made / "run" / "report.html").as_uri())
+    assert background(dark) == background(tab)
+    dark.close()
+
+
+def test_print_leaves_controls_out_and_is_light(tab):
+    tab.click("#theme")
+    tab.emulate_media(media="print")
+    assert not tab.locator("#gallery").is_visible()
+    assert not tab.locator("nav").is_visible()
+    assert tab.locator("#confusion").is_visible()
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.pdf().startswith(b"%PDF")
+
+
+def test_page_is_whole_without_scripts(chromium, made):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((made / "run" / "report.html").as_uri())
+    assert page.locator("#scores table").count() == 3
+    assert page.locator("noscript p").is_visible()
+    assert not page.locator("#filters").is_visible()
+    context.close()
+
+
+def test_no_part_is_wider_than_a_phone(chromium, made):
+    page = chromium.new_page(viewport={"width": 390, "height": 800})
+    page.goto((made / "run" / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
