@@ -26,6 +26,7 @@ from fastcell.report.scores import format_table, summarize
 from fastcell.run_folder import write_confusion, write_json
 
 RUNS = {"valid": "validate", "test": "test"}
+PART_NAMES = {"valid": "validation", "test": "test"}
 
 
 def train(
@@ -77,7 +78,8 @@ def train(
             write_table(folder / "predictions.parquet", _table(model, data, part, gathered, truth=True))
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / "confusion.csv", confusion, model.classes)
-            draw_confusion(confusion, model.classes, folder / "confusion.png")
+            about = f"{PART_NAMES[part]} part of {data.manifest.info.name}"
+            draw_confusion(confusion, model.classes, folder / "confusion", about=about)
     reasons = gather_losses(trainer, data)
     if trainer.is_global_zero:
         values["num_lost"] = len(reasons)
@@ -87,7 +89,7 @@ def train(
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
         values["train_waited_s"] = round(throughput.waited_s, 3)
         write_json(folder / "metrics.json", values)
-        draw_curves(folder / "metrics.csv", folder / "curves.png")
+        draw_curves(folder / "metrics.csv", folder / "curves", data.manifest.info.name)
         print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")
         print(f", evaluation {throughput.rate(RUNS[part]):,.0f} cells/s" if part else "")
         _say_losses(trainer, data, reasons)

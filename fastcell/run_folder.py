@@ -5,9 +5,9 @@
     runs/20260131-142501-demo/
       config.yaml           every setting, resolved; `fastcell fit --config` repeats the run
       environment.json      machine, versions
-      metrics.csv           loss and accuracy by step (curves.png draws it)
+      metrics.csv           loss and accuracy by step (curves.png and .pdf draw it)
       metrics.json          scores of the test part with intervals, throughput
-      confusion.csv, .png   of the test part, rows = true class
+      confusion.csv, .png, .pdf   of the test part, rows = true class
       predictions.parquet   of the test part, one row per cell
       losses.csv            cells that went bad since they were packed; only where there are any
       best.ckpt, last.ckpt  checkpoints

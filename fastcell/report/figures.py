@@ -30,14 +30,17 @@ _CHARACTERS_PER_INCH = 19.0  # of the caption's size
 _VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
 
 
-def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path, title: str = "Confusion matrix") -> None:
-    """Draw a confusion matrix: shade = share of the true class, number = cells.
+def draw_confusion(
+    confusion: np.ndarray, classes: Sequence[str], stem: Path, title: str = "Confusion matrix", about: str = ""
+) -> None:
+    """Draw a confusion matrix: shade = share of the true class, number = cells. PNG and PDF; see `save_figure`.
 
     Args:
         confusion: (K, K) int, row = true class, column = called class.
         classes: K names.
-        path: PNG to write.
+        stem: path without ending.
         title: above the matrix; the accuracy is added.
+        about: which cells, for the caption.
     """
     counts = np.asarray(confusion, dtype=np.int64)
     support = counts.sum(1, keepdims=True)
@@ -61,16 +64,17 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path, ti
     accuracy = f", accuracy {np.trace(counts) / total:.3f}" if total else ""
     axes.set_title(f"{title}: {total:,} cells{accuracy}", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.05)
-    save(figure, path)
+    save_figure(figure, stem, None, f"Cells by true and called class, n = {total:,}{f', {about}' if about else ''}.")
 
 
-def draw_curves(metrics_csv: Path, path: Path) -> None:
-    """Draw accuracy and loss by iteration (the paper's Figure 6).
+def draw_curves(metrics_csv: Path, stem: Path, about: str = "") -> None:
+    """Draw accuracy and loss by iteration (the paper's Figure 6). PNG and PDF; see `save_figure`.
 
     Args:
         metrics_csv: Lightning's CSV log with columns ``step`` and any of ``train_loss``, ``train_accuracy``,
             ``valid_loss``, ``valid_accuracy``; rows may leave columns empty.
-        path: PNG to write.
+        stem: path without ending.
+        about: on which cells, for the caption.
     """
     with open(metrics_csv, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -97,16 +101,20 @@ def draw_curves(metrics_csv: Path, path: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)
-    save(figure, path)
+    of = f" of {about}" if about else ""
+    caption = (
+        f"Accuracy (share called right) and mean loss{of} while training goes on; an iteration is one optimizer step."
+    )
+    save_figure(figure, stem, None, caption)
 
 
-def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], path: Path, title: str) -> None:
-    """Draw cells per class before and after balancing (the paper's Figure 2).
+def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], stem: Path, title: str) -> None:
+    """Draw cells per class before and after balancing (the paper's Figure 2). PNG, PDF and CSV; see `save_figure`.
 
     Args:
         before: cells per class name as recorded.
         after: rows per class name as training sees them.
-        path: PNG to write.
+        stem: path without ending.
         title: above the bars.
     """
     names = list(before)
@@ -130,8 +138,13 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], path:
     axes.set_title(title, fontsize=10)
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
-    save(figure, path)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
+    table = {"class": names, "before": list(before.values()), "after": [after[name] for name in names]}
+    caption = (
+        f"Cells by class: {sum(before.values()):,} as recorded, and {sum(after.values()):,} rows after classes are "
+        "balanced by repeating cells."
+    )
+    save_figure(figure, stem, pa.table(table), caption)
 
 
 def draw_contact_sheet(
@@ -195,7 +208,7 @@ def contact_sheet(
     return figure
 
 
-def save_figure(figure: Figure, stem: Path, data: pa.Table, caption: str) -> None:
+def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str) -> None:
     """Write a figure as ``STEM.png`` to look at, ``STEM.pdf`` to print, and the data that it shows as ``STEM.csv``.
 
     Each file is there whole or not at all. The same figure gives the same bytes.
@@ -203,7 +216,7 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table, caption: str) -> Non
     Args:
         figure: with the constrained layout, so that it makes room for the caption.
         stem: path without ending.
-        data: every number that is drawn.
+        data: every number that is drawn; None where the caller has them in a file beside the figure.
         caption: what is drawn, with units and number of cells.
     """
     width = max(40, int(figure.get_figwidth() * _CHARACTERS_PER_INCH))
@@ -218,7 +231,8 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table, caption: str) -> Non
                     file, format=kind, metadata=metadata, **shape
                 ),
             )
-    replace_file(Path(f"{stem}.csv"), lambda file: pyarrow.csv.write_csv(data, file))
+    if data is not None:
+        replace_file(Path(f"{stem}.csv"), lambda file: pyarrow.csv.write_csv(data, file))
 
 
 def save(figure: Figure, path: Path) -> None:

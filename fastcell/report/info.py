@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastcell.data.cells import read_cells
@@ -76,7 +78,7 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
         seed: of the choice of cells.
 
     Returns:
-        The files written.
+        The PNG files written. Beside each are a PDF and a CSV: which cells are shown, or how many there are.
     """
     from fastcell.report import figures
 
@@ -89,12 +91,20 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
         name: rng.permutation(rows)[:SHEET_COLUMNS] for name, rows in _rows_by_class(manifest).items() if len(rows)
     }
     pictures = {name: list(read_cells(manifest, rows)) for name, rows in chosen.items()}
-    written = [folder / "contact_sheet.png", folder / "augmentation.png"]
-    figures.draw_contact_sheet(pictures, written[0], f"{title}: raw cells, one scale", SHEET_COLUMNS)
-    augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
-    figures.draw_contact_sheet(
-        augmented, written[1], f"{title}: augmentation, 128 x 128", len(AUGMENTATIONS), AUGMENTATIONS
+    sheet = figures.contact_sheet(pictures, f"{title}: raw cells, one scale", SHEET_COLUMNS)
+    caption = (
+        f"Raw cells, {SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at one scale, in "
+        "their own proportions, grey levels as recorded."
     )
+    figures.save_figure(sheet, folder / "contact_sheet", _shown(manifest, chosen), caption)
+    augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
+    sheet = figures.contact_sheet(augmented, f"{title}: augmentation, 128 x 128", len(AUGMENTATIONS), AUGMENTATIONS)
+    caption = (
+        "The first cell of each class, changed by one kind of augmentation at a time, strongly, so that it can be seen."
+    )
+    first = {name: rows[:1] for name, rows in chosen.items()}
+    figures.save_figure(sheet, folder / "augmentation", _shown(manifest, first), caption)
+    written = [folder / "contact_sheet.png", folder / "augmentation.png"]
     if split_name in manifest.split_names() and manifest.info.classes:
         try:
             before = select(manifest, ViewConfig("train", split_name, labelled=True)).class_counts()
@@ -105,8 +115,16 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
             return written  # the split has no labelled training part
         counts = [dict(zip(manifest.info.classes, values.tolist(), strict=True)) for values in (before, after)]
         written.append(folder / "class_counts.png")
-        figures.draw_class_counts(counts[0], counts[1], written[-1], f"{title}: training cells by class")
+        stem = folder / "class_counts"
+        figures.draw_class_counts(counts[0], counts[1], stem, f"{title}: training cells by class, {split_name}")
     return written
+
+
+def _shown(manifest: Manifest, rows: Mapping[str, np.ndarray]) -> pa.Table:
+    """Which cells a sheet shows, by its rows."""
+    ids = np.concatenate([np.empty(0, np.int64), *rows.values()])
+    names = np.repeat(list(rows), [len(one) for one in rows.values()])
+    return pa.table({"row": names.astype(str), "cell_id": ids, "key": manifest.column("key")[ids].astype(str)})
 
 
 def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:

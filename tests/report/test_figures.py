@@ -14,23 +14,23 @@ def read(path):
 
 
 def test_confusion_darkens_with_the_share(tmp_path):
-    figures.draw_confusion(np.array([[90, 10], [0, 0]]), ["A", "B"], tmp_path / "c.png")
+    figures.draw_confusion(np.array([[90, 10], [0, 0]]), ["A", "B"], tmp_path / "c")
     mostly_right = read(tmp_path / "c.png").mean()
-    figures.draw_confusion(np.array([[0, 0], [0, 0]]), ["A", "B"], tmp_path / "empty.png")
+    figures.draw_confusion(np.array([[0, 0], [0, 0]]), ["A", "B"], tmp_path / "empty")
     assert read(tmp_path / "empty.png").mean() > mostly_right + 5
 
 
 def test_curves_leave_empty_cells_out(tmp_path):
     log = tmp_path / "metrics.csv"
     log.write_text("step,train_loss,valid_loss,valid_accuracy\n10,0.5,,\n20,0.4,0.6,0.8\n30,,0.5,0.9\n")
-    figures.draw_curves(log, tmp_path / "curves.png")
+    figures.draw_curves(log, tmp_path / "curves")
     assert (read(tmp_path / "curves.png") < 128).any()
 
 
 def test_curves_of_an_empty_log(tmp_path):
     log = tmp_path / "metrics.csv"
     log.write_text("step,train_loss\n")
-    figures.draw_curves(log, tmp_path / "curves.png")
+    figures.draw_curves(log, tmp_path / "curves")
     assert read(tmp_path / "curves.png").size
 
 
@@ -48,9 +48,11 @@ def test_contact_sheet_keeps_proportions_and_grey_levels(tmp_path):
 
 
 def test_class_counts_are_as_high_as_the_counts(tmp_path):
-    figures.draw_class_counts({"a": 10, "b": 100}, {"a": 100, "b": 100}, tmp_path / "n.png", "t")
+    figures.draw_class_counts({"a": 10, "b": 100}, {"a": 100, "b": 100}, tmp_path / "n", "t")
     picture = cv2.imread(str(tmp_path / "n.png"))
     blue = (picture[..., 0] > 150) & (picture[..., 2] < 60)  # the bars before balancing, in OpenCV's order B G R
     heights = blue.sum(0)
     middle = len(heights) // 2
     assert heights[:middle].max() / heights[middle:].max() == pytest.approx(0.1, abs=0.03)
+    assert (tmp_path / "n.csv").read_text().splitlines()[1:] == ['"a",10,100', '"b",100,100']
+    assert (tmp_path / "n.pdf").read_bytes().startswith(b"%PDF")

@@ -1,5 +1,7 @@
 """``fastcell info`` tells what is in a data set."""
 
+import csv
+
 import cv2
 import numpy as np
 import pytest
@@ -40,6 +42,12 @@ def test_figures_are_written(packed, tmp_path, capsys):
     assert main([str(packed), "--figures", str(tmp_path / "new" / "figures")]) == 0
     for name in ("contact_sheet.png", "augmentation.png", "class_counts.png"):
         assert cv2.imread(str(tmp_path / "new" / "figures" / name)) is not None
+        assert (tmp_path / "new" / "figures" / name).with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    with open(tmp_path / "new" / "figures" / "contact_sheet.csv", newline="") as file:
+        shown = list(csv.DictReader(file))
+    keys = Manifest.open(packed).column("key")
+    assert [row["key"] for row in shown] == [keys[int(row["cell_id"])] for row in shown]
+    assert [row["row"] for row in shown] == ["a"] * 8 + ["b"] * 8
 
 
 def test_an_unknown_split_and_no_data_set(packed, tmp_path):

@@ -18,19 +18,10 @@ from fastcell.report.info import (
 )
 from fastcell.report.page.blocks import Section, Table, embed, percent
 
-_CAPTIONS = {
-    "contact_sheet": (
-        "Cells as recorded",
-        "Raw cells, drawn at random from each class, at one scale, in their own proportions. Grey levels as recorded.",
-    ),
-    "class_counts": (
-        "Training cells by class",
-        "Training cells of each class as recorded, and as training sees them if classes are balanced by oversampling.",
-    ),
-    "augmentation": (
-        "Augmentation",
-        "One cell of each class, changed by one kind of augmentation at a time, strongly, so that it can be seen.",
-    ),
+_TITLES = {
+    "contact_sheet": "Cells as recorded",
+    "class_counts": "Training cells by class",
+    "augmentation": "Augmentation",
 }
 
 
@@ -62,8 +53,7 @@ def data_card(manifest: Manifest, split_name: str, seed: int) -> Section:
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_quality(manifest)]
     with tempfile.TemporaryDirectory() as scratch:
         for path in draw_figures(manifest, Path(scratch), split_name, seed):
-            title, caption = _CAPTIONS[path.stem]
-            section.pictures.append(embed(path, title, caption))
+            section.pictures.append(embed(path, _TITLES[path.stem]))
     return section
 
 

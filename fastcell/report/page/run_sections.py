@@ -70,8 +70,8 @@ def scores(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple
         section.tables.append(_by_class(part, summary))
     curves = run.folder / "curves.png"
     if curves.is_file():
-        caption = "Loss and accuracy while training went on, of the training and the validation part."
-        section.pictures.append(embed(curves, "Training", caption))
+        alt = "Loss and accuracy by iteration, training and validation part"
+        section.pictures.append(embed(curves, "Training", alt=alt))
     return section, summaries
 
 
