@@ -1,11 +1,12 @@
-"""Write a simulated set with a known fault: the background of one class is some grey levels brighter than the others'.
+"""Write a simulated set with two known faults, for `fastcell compare --study leakage` to show.
 
-Every class is in every recording, and recordings differ as the simulator's do, so nothing but the cell and the planted
-background depends on the class. `fastcell compare --study leakage` then shows two things at once: what augmenting
-before splitting invents, and, by the kNN that sees the outer frame alone, what the background gives away. With
-``--background 0`` the frame has nothing to tell.
+Every class is in every recording, and recordings differ as the simulator's do, so nothing but the cell depends on the
+class. Planted are a background, the second class's, that is some grey levels brighter than the others', which a kNN
+that sees the outer frame alone can read; and a rare class, the first: few cells of it are there, so balancing the
+classes makes many copies of each, and augmenting before splitting puts them on both sides. ``--background 0`` and
+``--rare 0`` leave these out.
 
-    python benchmarks/planted.py OUT [--cells 20000] [--background 8]
+    python benchmarks/planted.py OUT [--cells 20000] [--background 8] [--rare 150]
     fastcell compare OUT/set --study leakage --methods cnn,knn,frame --folds 2 --seeds 1 --trainer.max_epochs 4 \\
         --data.image_size 64
 """
@@ -24,13 +25,19 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for images/ and set/")
     parser.add_argument("--cells", type=int, default=20_000, help="(%(default)s)")
     parser.add_argument("--background", type=float, default=8.0, help="grey levels of 255 (%(default)s)")
+    parser.add_argument("--rare", type=int, default=150, help="cells of the first class; 0: as many (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     options = parser.parse_args()
     if options.out.exists() and any(options.out.iterdir()):
         parser.error(f"OUT must be a new or empty folder, got {options.out}")
-    cells = make_cells(options.seed, options.cells, "crossed", 1.0)
+    # A quarter or so is of the first class, and most of that is left out.
+    cells = make_cells(options.seed, options.cells if not options.rare else 2 * options.cells, "crossed", 1.0)
+    if options.rare:
+        rare = [cell for cell in cells if cell.label == 0][: options.rare]
+        cells = [*rare, *(cell for cell in cells if cell.label != 0)][: options.cells]
     manifest = write_set(options.out, cells, options.seed, background_plant(options.background))
-    print(f"wrote {manifest.path}: {len(manifest):,} cells, background of the second class + {options.background:g}")
+    what = f"background of the second class + {options.background:g}, {(manifest.labels == 0).sum():,} of the first"
+    print(f"wrote {manifest.path}: {len(manifest):,} cells, {what}")
 
 
 if __name__ == "__main__":

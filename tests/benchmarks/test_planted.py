@@ -16,7 +16,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "planted.py"
 
 def frames(folder: Path, levels: int) -> tuple[Manifest, np.ndarray]:
     """The set with that planted, and the mean grey level of each cell's outermost columns."""
-    command = [sys.executable, str(PROGRAM), str(folder), "--cells", "60", "--background", str(levels)]
+    command = [sys.executable, str(PROGRAM), str(folder), "--cells", "60", "--background", str(levels), "--rare", "5"]
     subprocess.run(command, check=True, capture_output=True)
     manifest = Manifest.open(folder / "set")
     cells = read_cells(manifest, range(len(manifest)))
@@ -32,6 +32,8 @@ def test_background_of_one_class_is_brighter(tmp_path):
     assert np.abs(gain[manifest.labels == 1] - 8).max() < 1
     assert np.abs(gain[manifest.labels != 1]).max() == 0
     assert len(np.unique(manifest.groups)) == 4
+    assert len(manifest) == 60
+    assert (manifest.labels == 0).sum() == 5
 
 
 def test_a_folder_with_content_is_left_alone(tmp_path):
