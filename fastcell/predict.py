@@ -93,13 +93,15 @@ def prediction_table(
         quarantined: also list the quarantined cells.
         reasons: why cells have no prediction, by cell_id.
     """
-    rows = np.unique(rows)
-    found = np.isin(rows, cell_ids)
+    wanted, known = (_marked(ids, manifest.table.num_rows) for ids in (rows, cell_ids))
+    rows = np.flatnonzero(wanted)
+    found = known[rows]
     chances = np.full((len(rows), len(classes)), np.nan, np.float32)
-    chances[found] = probabilities[np.isin(cell_ids, rows)]
+    chances[found] = probabilities[wanted[cell_ids]]
     winner = np.where(found, np.nan_to_num(chances, nan=-1.0).argmax(axis=1), 0)
     names = pa.array(classes, pa.string()).take(pa.array(winner, mask=~found))
-    cells = manifest.table.take(rows)
+    cells = manifest.table.select(["key", "group", "class"])
+    cells = cells if len(rows) == cells.num_rows else cells.take(rows)
     columns: dict[str, Any] = {"key": cells.column("key"), "group": cells.column("group")}
     if truth:
         columns["true_class"] = cells.column("class")
@@ -115,11 +117,11 @@ def prediction_table(
     if not quarantined:
         return table
     bad = manifest.quarantine()
-    known = {"key": bad.column("key"), "group": bad.column("group"), "reason": bad.column("reason")}
+    told = {"key": bad.column("key"), "group": bad.column("group"), "reason": bad.column("reason")}
     if truth:
-        known["true_class"] = bad.column("class")
+        told["true_class"] = bad.column("class")
     empty = {field.name: pa.nulls(bad.num_rows, field.type) for field in table.schema}
-    return pa.concat_tables([table, pa.table({**empty, **known}, schema=table.schema)])
+    return pa.concat_tables([table, pa.table({**empty, **told}, schema=table.schema)])
 
 
 def check_output(path: str | Path) -> Path:
@@ -135,6 +137,13 @@ def check_output(path: str | Path) -> Path:
         what = "is a folder" if path.is_dir() else f"cannot be made: there is no folder {path.parent}"
         raise DataError(f"--out must be a file in a folder that is there, but {path} {what}. Choose another place.")
     return path
+
+
+def _marked(ids: np.ndarray, count: int) -> np.ndarray:
+    """(count,) bool, True at the ids."""
+    mask = np.zeros(count, bool)
+    mask[ids] = True
+    return mask
 
 
 def _counted(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:

@@ -50,6 +50,14 @@ def test_truth_is_a_column_of_its_own():
     assert table.column("true_class").to_pylist() == ["x", None, "y", "x"]
 
 
+def test_rows_may_be_some_of_the_cells_in_any_order_with_repeats():
+    rows, ids, chances = np.array([3, 1, 3]), np.array([0, 1, 2]), np.array([[1, 0], [0, 1], [1, 0]], np.float32)
+    table = prediction_table(make_manifest(0), ["x", "y"], rows, ids, chances)
+    assert table.column("key").to_pylist() == ["k1", "k3"]
+    assert table.column("class").to_pylist() == ["y", None]
+    assert table.column("p_y").to_pylist() == [1.0, None]
+
+
 def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):
     with pytest.raises(ArgumentError, match=r"--out must be a file name that ends in \.csv, \.parquet or \.fcs"):
         check_output(tmp_path / "p.txt")

@@ -229,11 +229,10 @@ class Manifest:
     def groups(self) -> np.ndarray | None:
         """(N,) str, or None where no cell has a group."""
         column = self.table.column("group")
-        return (
-            None
-            if column.null_count == len(column)
-            else column.fill_null("").to_numpy(zero_copy_only=False).astype(str)
-        )
+        if column.null_count == len(column):
+            return None
+        coded = column.fill_null("").combine_chunks().dictionary_encode()
+        return np.array(coded.dictionary.to_pylist(), str)[coded.indices.to_numpy()]
 
     @cached_property
     def shard_index(self) -> np.ndarray:
@@ -257,7 +256,8 @@ class Manifest:
         table = read_table(path, SPLIT_SCHEMA, most_rows=len(self))
         check_sides(table, len(self), path)
         sides = np.full(len(self), "", dtype="<U5")
-        sides[table.column("cell_id").to_numpy()] = table.column("split").to_numpy(zero_copy_only=False)
+        numbers = pc.index_in(table.column("split"), value_set=pa.array(SPLITS)).to_numpy()
+        sides[table.column("cell_id").to_numpy()] = np.array(SPLITS)[numbers]
         return sides
 
     def split_names(self) -> list[str]:

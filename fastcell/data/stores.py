@@ -104,8 +104,8 @@ class Stores:
         if len(rows) >= NUM_PARTS and NUM_PARTS % num_ranks == 0:
             edges = BankOrder(len(rows), batch_size, 0, NUM_PARTS, 1, 0, num_ranks).part_edges()
             owned = np.split(rows, edges[:: NUM_PARTS // num_ranks][1:-1])
-            largest = max(int(size[np.unique(part)].sum()) for part in owned)
-        cells = np.unique(rows)
+            largest = max(int(size[_each_once(part)].sum()) for part in owned)
+        cells = _each_once(rows)
         kind = self.kind if before is None else "stream" if before.store == "stream" else "bank"
         while True:
             placement = place(kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
@@ -159,7 +159,7 @@ class Stores:
         """
         rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
         kind = "auto" if self.kind == "bank" else self.kind  # a rolling window mixes: no use in stored order
-        cells, size = np.unique(rows), self._sizes(view)
+        cells, size = _each_once(rows), self._sizes(view)
         placement = place(kind, len(cells), int(size[cells].sum()), 0, 1, self._left())
         if placement.store == "stream":
             return self._keep(Store(placement))
@@ -200,6 +200,11 @@ class Stores:
             "threads": self.config.threads,
             "losses": self._losses,
         }
+
+
+def _each_once(rows: np.ndarray) -> np.ndarray:
+    """Rows of a view without repeats, which stand side by side; `np.unique` takes over a microsecond for each."""
+    return rows[np.diff(rows, prepend=-1) != 0]
 
 
 def _distributed() -> bool:

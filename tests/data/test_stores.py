@@ -8,15 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from fastcell.data import stores
-from fastcell.data.bank import CellBank
+from fastcell.data.bank import CellBank, fill_order
 from fastcell.data.loader import LoaderConfig
 from fastcell.data.manifest import Manifest
 from fastcell.data.stores import Stores
-from fastcell.data.views import ViewConfig, select
+from fastcell.data.views import View, ViewConfig, select
 
 Make = Callable[..., Manifest]
 
@@ -62,7 +63,7 @@ import resource, sys
 from fastcell.data.manifest import Manifest
 from fastcell.data.ranks import training_share
 from fastcell.data.stream import CellReader
-from fastcell.data.views import ViewConfig, select
+from fastcell.data.views import View, ViewConfig, select
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
 view = select(Manifest.open(sys.argv[1]), ViewConfig())
@@ -93,3 +94,11 @@ def test_ten_thousand_shards(make_dataset: Make) -> None:
     few, many = (read_all(make_dataset(20_000, num_shards=num, name=str(num))) for num in (10, 10_000))
     assert many[-1] - many[0] < 30
     assert many[-1] - few[-1] < 60
+
+
+def test_repeats_of_a_cell_count_once(make_dataset: Make) -> None:
+    """Rows of a view stand in stored order, those of a fill order shard by shard: repeats are neighbours in both."""
+    view = select(make_dataset(40), ViewConfig())
+    rows = fill_order(View(view.manifest, np.sort(np.concatenate([view.rows, view.rows[::3]]))), seed=1)
+    assert (np.diff(rows) < 0).any()
+    assert sorted(stores._each_once(rows).tolist()) == np.unique(rows).tolist()
