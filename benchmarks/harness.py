@@ -1,14 +1,16 @@
 """Contestants take turns in one run; a result is a ratio with an interval, and carries its machine and versions.
 
-Results are written by program only, as ``results/BENCH-DEVICE-DATE-COMMIT.json``; ``table.py`` makes the README's
-tables of them.
+Results are written by program only, as ``results/BENCH-DEVICE-DATE-COMMIT.json`` with the rows as CSV beside it;
+``table.py`` makes the README's tables of them, ``plot.py`` pictures.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,7 @@ import numpy as np
 from fastcell import doctor, environment
 
 RESULTS_DIR = Path(__file__).parent / "results"
+_LOAD_AT_START = os.getloadavg()
 
 
 @dataclass
@@ -37,6 +40,18 @@ class Row:
         num_cells: cells in one round.
         ratio: median over rounds of this contestant's rate over the reference's in the same round.
         ratio_low, ratio_high: 95 % bootstrap interval of that median over the rounds.
+        data: what the cells are and how they lie ("ragged JPEG, cell layout").
+        size: side of the images [px]; 0 where there is none.
+        batch: cells in a batch; 0 where there is none.
+        dtype: of the images.
+        device: where the images end, "cpu" or "cuda:0".
+        threads: cores it may use; 0 where nobody said.
+        peak_rss_mb: most memory of its processes at a time, pages shared by several counted once [MB, 10**6 bytes].
+            Only where the contestant has processes of its own; None elsewhere.
+        gpu_memory_mb: GPU memory that was taken by it, its context with it [MB].
+        first_batch_s: median over the rounds, warm: from asking for an epoch to its first batch [s].
+        first_batch_cold_s: the same for the first epoch of a fresh process, which also opens the data and loads
+            compiled code; imports are not counted, the files are in the page cache [s].
     """
 
     contestant: str
@@ -50,11 +65,33 @@ class Row:
     ratio: float
     ratio_low: float
     ratio_high: float
+    data: str = ""
+    size: int = 0
+    batch: int = 0
+    dtype: str = ""
+    device: str = "cpu"
+    threads: int = 0
+    peak_rss_mb: float | None = None
+    gpu_memory_mb: float | None = None
+    first_batch_s: float | None = None
+    first_batch_cold_s: float | None = None
 
 
 @dataclass
 class Result:
-    """One benchmark run: what ``results/*.json`` holds; rows are dataclasses of one kind."""
+    """One benchmark run: what ``results/*.json`` holds; rows are dataclasses of one kind.
+
+    Attributes:
+        bench: name of the result.
+        data: what the cells are.
+        settings: of the run.
+        rows: one dataclass per line of the table.
+        environment: of the machine, set by `save`.
+        commit: of the checkout, set by `save`.
+        date: UTC, set by `save`.
+        absent: contestants that could not take part, with the reason.
+        packages: versions of a peer's own environment.
+    """
 
     bench: str
     data: str
@@ -63,17 +100,70 @@ class Result:
     environment: dict[str, object] = field(default_factory=dict)
     commit: str = ""
     date: str = ""
+    absent: dict[str, str] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path = RESULTS_DIR) -> Path:
-        """Write the result with its environment; returns the file."""
+        """Write the result with its environment as JSON, and its rows as CSV of the same stem; returns the JSON."""
         self.date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.commit = commit()
-        self.environment = {key: value for key, value in doctor.report(probe=False).items() if key != "cache_dir"}
+        self.environment = describe_machine()
         folder.mkdir(exist_ok=True)
         device = "gpu" if environment.has_gpu() else "cpu"
         path = folder / f"{self.bench}-{device}-{self.date[:10]}-{self.commit}.json"
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        write_csv([asdict(row) for row in self.rows], path.with_suffix(".csv"))
         return path
+
+
+def describe_machine() -> dict[str, object]:
+    """CPU, GPUs with driver, CUDA of the driver and of torch, versions, and the load average at start and now."""
+    found = {key: value for key, value in doctor.report(probe=False).items() if key != "cache_dir"}
+    torch = sys.modules.get("torch")
+    found["torch_cuda"] = None if torch is None else torch.version.cuda
+    # Of one, five and fifteen minutes; the run itself is in the second.
+    found["load_average_start"], found["load_average_end"] = list(_LOAD_AT_START), list(os.getloadavg())
+    return found
+
+
+def write_csv(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Write rows of the same columns; what is no number or text is written as JSON, None as an empty field."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            nested = {key: json.dumps(value) for key, value in row.items() if isinstance(value, (dict, list, tuple))}
+            writer.writerow({**row, **nested})
+
+
+class Done(NamedTuple):
+    """What a round of work took, where it measures itself (in another process, or without its start and end)."""
+
+    cells: int
+    seconds: float
+    cpu_seconds: float
+    first_batch_s: float | None = None
+    peak_rss_mb: float | None = None
+    gpu_memory_mb: float | None = None
+
+
+Work = Callable[[], "int | Done"]
+"""One round of work: returns the number of cells, or what it measured."""
+
+
+@dataclass
+class Contestant:
+    """Who takes a turn; the fields behind `work` are those of `Row`."""
+
+    what: str
+    work: Work
+    data: str = ""
+    size: int = 0
+    batch: int = 0
+    dtype: str = ""
+    device: str = "cpu"
+    threads: int = 0
+    first_batch_cold_s: float | None = None
 
 
 @dataclass
@@ -86,6 +176,9 @@ class Turns:
         rate: (rounds, contestants) cells/s.
         cpu_us: (rounds, contestants) CPU time per cell [us].
         cells: (contestants,) cells in one round.
+        contestants: by name.
+        first_batch_s: (rounds, contestants), NaN where nobody measured it.
+        peak_rss_mb, gpu_memory_mb: (contestants,) the most in any round, also one not timed; NaN where not measured.
     """
 
     names: list[str]
@@ -93,6 +186,10 @@ class Turns:
     rate: np.ndarray
     cpu_us: np.ndarray
     cells: np.ndarray
+    contestants: dict[str, Contestant] = field(default_factory=dict)
+    first_batch_s: np.ndarray | None = None
+    peak_rss_mb: np.ndarray | None = None
+    gpu_memory_mb: np.ndarray | None = None
 
     def rows(self, reference: str, names: Sequence[str] | None = None) -> list[Row]:
         """Rows of some contestants, compared with one of them round by round."""
@@ -102,6 +199,7 @@ class Turns:
     def _row(self, name: str, ratio: np.ndarray) -> Row:
         index = self.names.index(name)
         rate, (low, high) = self.rate[:, index], median_interval(ratio)
+        entry = self.contestants.get(name) or Contestant(self.what[name], lambda: 0)
         return Row(
             contestant=name,
             what=self.what[name],
@@ -114,45 +212,58 @@ class Turns:
             ratio=float(np.median(ratio)),
             ratio_low=low,
             ratio_high=high,
+            data=entry.data,
+            size=entry.size,
+            batch=entry.batch,
+            dtype=entry.dtype,
+            device=entry.device,
+            threads=entry.threads,
+            peak_rss_mb=_known(self.peak_rss_mb, index),
+            gpu_memory_mb=_known(self.gpu_memory_mb, index),
+            first_batch_s=None if self.first_batch_s is None else _known(np.median(self.first_batch_s, axis=0), index),
+            first_batch_cold_s=entry.first_batch_cold_s,
         )
 
 
-class Done(NamedTuple):
-    """What a round of work took, where it measures itself (in another process, or without its start and end)."""
-
-    cells: int
-    seconds: float
-    cpu_seconds: float
+def _known(values: np.ndarray | None, index: int) -> float | None:
+    return None if values is None or np.isnan(values[index]) else float(values[index])
 
 
-Work = Callable[[], "int | Done"]
-"""One round of work: returns the number of cells, or what it measured."""
-
-
-def time_turns(contestants: Mapping[str, tuple[str, Work]], num_rounds: int = 5, warm_up: int = 1) -> Turns:
+def time_turns(
+    contestants: Mapping[str, tuple[str, Work] | Contestant], num_rounds: int = 5, warm_up: int = 1
+) -> Turns:
     """Run every contestant in every round (A B C, A B C, ...).
 
     Args:
-        contestants: name to (description, work).
+        contestants: name to `Contestant`, or to (description, work).
         num_rounds: timed rounds.
         warm_up: rounds before them that are not timed.
     """
-    names = list(contestants)
+    entries = {
+        name: entry if isinstance(entry, Contestant) else Contestant(*entry) for name, entry in contestants.items()
+    }
+    names = list(entries)
     rate = np.zeros((num_rounds, len(names)))
-    cpu = np.zeros_like(rate)
+    cpu, first = np.zeros_like(rate), np.full_like(rate, np.nan)
     cells = np.zeros(len(names), dtype=np.int64)
+    memory = np.full((2, len(names)), np.nan)
     for turn in range(-warm_up, num_rounds):
         for index, name in enumerate(names):
             start, before = time.perf_counter(), cpu_seconds()
-            done = contestants[name][1]()
+            done = entries[name].work()
             if not isinstance(done, Done):
                 done = Done(done, time.perf_counter() - start, cpu_seconds() - before)
-            cells[index], seconds, busy = done
+            cells[index] = done.cells
             if turn >= 0:
-                rate[turn, index] = cells[index] / seconds
-                cpu[turn, index] = busy / cells[index] * 1e6
-            print(f"  round {turn + 1} {name}: {cells[index] / seconds:,.0f} cells/s", flush=True)
-    return Turns(names, {name: contestants[name][0] for name in names}, rate, cpu, cells)
+                rate[turn, index] = done.cells / done.seconds
+                cpu[turn, index] = done.cpu_seconds / done.cells * 1e6
+                first[turn, index] = np.nan if done.first_batch_s is None else done.first_batch_s
+            for kind, taken in enumerate((done.peak_rss_mb, done.gpu_memory_mb)):
+                if taken is not None:
+                    memory[kind, index] = np.fmax(memory[kind, index], taken)
+            print(f"  round {turn + 1} {name}: {done.cells / done.seconds:,.0f} cells/s", flush=True)
+    what = {name: entry.what for name, entry in entries.items()}
+    return Turns(names, what, rate, cpu, cells, entries, first, memory[0], memory[1])
 
 
 def median_interval(values: np.ndarray, num_resamples: int = 10_000) -> tuple[float, float]:

@@ -1,214 +1,439 @@
-"""Cells per second from JPEG tars to a normalised (B, 1, 128, 128) batch, against the path a user would write.
+"""Cells per second from stored cells to a normalised (B, 1, 128, 128) batch, against the ways a user has.
 
-Contestants take turns in one run over the same synthetic shards, on the same cores:
+Three parts, each a run of its own in which contestants take turns on the same cores, like with like:
 
-* fastcell: DALI reads and decodes, one fused pass resizes and normalises (``stream + fused``);
-* fastcell, DALI operators: the same with DALI's own warp (``stream + dali``);
-* webdataset + OpenCV: torch DataLoader over webdataset, cv2.imdecode, cv2.resize, NumPy mean; one worker per core;
-* DALI alone: readers.webdataset, decoders.image, resize, and the mean by DALI's reduction;
-* two limits: reading alone (DALI's reader, nothing decoded) and decoding alone (cv2.imdecode of bytes in memory).
+* decode (result `loader`): ragged JPEG files, decoded in every epoch. fastcell's stream with both transforms;
+  webdataset with OpenCV and with Pillow; DALI's own operators; FFCV; SPDL; LitData; MosaicML Streaming;
+  torchvision's ImageFolder; threads with simplejpeg;
+* memory (`loader-memory`, with random affine maps `loader-memory-affine`): cells of 128 x 128 that lie decoded in
+  memory. fastcell's bank with both transforms; a uint8 tensor, with grid_sample for the maps; torch's DataLoader over
+  a memory map; FFCV's raw arrays;
+* formats (`loader-formats`): what fastcell makes of JPEG, PNG and raw records, one cell or a block in each, ragged and
+  square, by store and transform.
 
-Before anything is timed, the batches of all paths are compared cell by cell.
+The limits stand in the same tables: reading alone, decoding alone, copying alone, writing the batch alone.
 
-    python benchmarks/loader.py [--cells 20000] [--rounds 5] [--threads N]
+Every contestant is a process of its own (`loader_ways.py`, `peers/`), stopped while it is not its turn. Its first
+epoch, whose rate does not count, gives the time to the first batch in a fresh process and the peak of its memory. Then
+its images are compared with a reference, cell by cell, in grey levels of the cell's mean; who differs by more than its
+bound is not timed. A peer that is not installed is named in the result with the reason; peers/README.md says how to
+install them.
+
+    python benchmarks/loader.py [--part decode] [--cells 10000] [--rounds 5] [--threads 1] [--data DIR]
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
+import io
+import os
+import signal
+import sys
+import tarfile
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-import webdataset
-from dali_index import write_dali_index
-from harness import Result, print_rows, time_turns
+from harness import Contestant, Result, print_rows, time_turns
+from worker import Worker, WorkerError, write_source
 
 from fastcell import environment
+from fastcell.data.cells import read_cells
 from fastcell.data.manifest import Manifest
-from fastcell.data.module import CellDataModule
+from fastcell.data.pack import pack
+from fastcell.data.splits import SplitOptions
 from fastcell.data.synthetic import main as synth
 
-SIZE = 128
-BATCH = 256
-REFERENCE = "webdataset + OpenCV"
+BENCHMARKS_DIR = Path(__file__).resolve().parent
+SIZE, BATCH, COMPARED = 128, 256, 300
+LIMIT = "limit: "
+# Programs of the contestants, and the variables that name the Python of the peers' environments.
+OWN, PEERS, FFCV = "loader_ways.py", "peers/streaming_worker.py", "peers/ffcv_worker.py"
+PYTHONS = {PEERS: "FASTCELL_PEERS_PYTHON", FFCV: "FASTCELL_FFCV_PYTHON"}
+MODULES = {"spdl": "spdl", "litdata": "litdata", "mosaic": "streaming", "folder": "torchvision"}
+MODULES |= {"threads": "simplejpeg", "jpeg": "ffcv", "jpeggrey": "ffcv", "rawfused": "ffcv"}
+# glibc keeps freed memory, for all alike: page faults of large tensors are not what is compared.
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 62), "MALLOC_TOP_PAD_": str(1 << 26)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Who takes part.
+
+    Attributes:
+        what: what it does, in one line.
+        mode: of the program.
+        data: key of `DATA`; peers get the files of its JPEG set.
+        program: OWN, PEERS or FFCV.
+        worst, average: bounds of the difference from the reference [grey levels].
+        augment: random affine maps, whose images cannot be compared.
+    """
+
+    what: str
+    mode: str
+    data: str = "jpeg"
+    program: str = OWN
+    worst: float = 3.0
+    average: float = 0.5
+    augment: bool = False
+
+
+# OpenCV resizes 8-bit images in fixed point, and JPEG decoders differ by a grey level or two: hence 3 and 0.5 (above).
+_EXACT = {"worst": 0.05, "average": 0.01}  # the same decoded bytes, nothing resized
+DATA = {
+    "jpeg": "ragged, JPEG",
+    "png": "ragged, PNG",
+    "raw": "ragged, raw",
+    "block": "ragged, raw in blocks",
+    "square": "128 x 128, raw in blocks",
+    "square-jpeg": "128 x 128, JPEG",
+}
+REFERENCES = {
+    "loader": ["webdataset + OpenCV"],
+    "loader-memory": ["FFCV, raw in memory", "uint8 tensor"],
+    "loader-memory-affine": ["FFCV, raw in memory, affine", "uint8 tensor, grid_sample"],
+    "loader-formats": ["stream + fused, ragged JPEG"],
+}
+PARTS: dict[str, dict[str, dict[str, Entry]]] = {
+    "decode": {
+        "loader": {
+            "fastcell, stream + fused": Entry("shards read, DALI's decoder, one compiled pass", "stream-fused"),
+            "fastcell, stream + dali": Entry("shards read, DALI's decoder and operators", "stream-dali"),
+            "webdataset + OpenCV": Entry("DataLoader, cv2.imdecode, cv2.resize", "webdataset-opencv"),
+            "webdataset + Pillow": Entry("DataLoader, Pillow, cv2.resize", "webdataset-pillow"),
+            "DALI alone": Entry("readers.webdataset, decoders.image, resize, mean", "dali"),
+            "FFCV, JPEG": Entry(
+                "RGBImageField, JPEG at quality 90, as documented; no grey images, resize by area",
+                "jpeg",
+                program=FFCV,
+                worst=np.inf,
+                average=6.0,
+            ),
+            "FFCV, JPEG, one channel": Entry(
+                "grey JPEG as stored, one channel resized (Numba)", "jpeggrey", program=FFCV, worst=5.0, average=0.6
+            ),
+            "SPDL": Entry("DataLoader of threads, FFmpeg decodes, cv2.resize", "spdl", program=PEERS),
+            "LitData": Entry("StreamingDataLoader, cv2.imdecode, cv2.resize", "litdata", program=PEERS),
+            "MosaicML Streaming": Entry("StreamingDataLoader, cv2.imdecode, cv2.resize", "mosaic", program=PEERS),
+            "torchvision ImageFolder": Entry("DataLoader, Pillow, transforms v2 on tensors", "folder", program=PEERS),
+            "threads + simplejpeg": Entry("by hand: memory map, simplejpeg, cv2.resize", "threads", program=PEERS),
+            LIMIT + "read": Entry("the tars' bytes, page cache to process", "limit-read"),
+            LIMIT + "decode": Entry("cv2.imdecode, bytes in memory", "limit-decode"),
+            LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy"),
+            LIMIT + "write": Entry("one constant into the float32 batch", "limit-write"),
+        }
+    },
+    "memory": {
+        "loader-memory": {
+            "fastcell, bank + fused": Entry(
+                "gathered and divided in one compiled pass", "bank-fused", "square", **_EXACT
+            ),
+            "fastcell, bank + dali": Entry("the same with DALI's operators", "bank-dali", "square", **_EXACT),
+            "fastcell, bank + fused, ragged": Entry(
+                "the cells as taken, resized in every epoch", "bank-fused", "block"
+            ),
+            "uint8 tensor": Entry("torch: index, float, divide by mean", "tensor", "square", **_EXACT),
+            "memory map + DataLoader": Entry("numpy.memmap, batch divided", "memmap", "square", **_EXACT),
+            "FFCV, raw in memory": Entry(
+                "uint8 NDArrayField, divided while reading (Numba)", "rawfused", "square", FFCV, **_EXACT
+            ),
+            LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy", "square"),
+            LIMIT + "write": Entry("one constant into the float32 batch", "limit-write", "square"),
+        },
+        "loader-memory-affine": {
+            "fastcell, bank + fused, affine": Entry(
+                "one compiled pass with flips and a map", "bank-fused", "square", augment=True
+            ),
+            "uint8 tensor, grid_sample": Entry(
+                "torch: index, affine_grid, grid_sample", "tensor", "square", augment=True
+            ),
+            "FFCV, raw in memory, affine": Entry(
+                "uint8 NDArrayField, map and division while reading (Numba)", "rawfused", "square", FFCV, augment=True
+            ),
+        },
+    },
+    "formats": {
+        "loader-formats": {
+            "stream + fused, ragged JPEG": Entry("one file for each cell", "stream-fused", "jpeg"),
+            "stream + dali, ragged JPEG": Entry("one file for each cell", "stream-dali", "jpeg"),
+            "stream + fused, ragged PNG": Entry("one file for each cell", "stream-fused", "png"),
+            "stream + fused, ragged raw": Entry("one .npy for each cell", "stream-fused", "raw"),
+            "stream + fused, ragged blocks": Entry("raw pixels, 256 cells in a record", "stream-fused", "block"),
+            "stream + dali, ragged blocks": Entry("raw pixels, 256 cells in a record", "stream-dali", "block"),
+            "stream + fused, square JPEG": Entry(
+                "one file for each cell", "stream-fused", "square-jpeg", worst=8.0, average=1.5
+            ),
+            "stream + fused, square blocks": Entry("raw pixels, 256 in a record", "stream-fused", "square", **_EXACT),
+            "bank + fused, ragged": Entry("cells in memory, as taken", "bank-fused", "block"),
+            "bank + dali, ragged": Entry("cells in memory, as taken", "bank-dali", "block"),
+            "bank + fused, square": Entry("cells in memory, 128 x 128", "bank-fused", "square", **_EXACT),
+            LIMIT + "decode JPEG": Entry("cv2.imdecode, bytes in memory", "limit-decode", "jpeg"),
+            LIMIT + "decode PNG": Entry("cv2.imdecode, bytes in memory", "limit-decode", "png"),
+            LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy", "block"),
+            LIMIT + "write": Entry("one constant into the float32 batch", "limit-write", "block"),
+        }
+    },
+}
 
 
 def main() -> None:
-    """Run the benchmark, print its table and write its result."""
+    """Run the parts, print their tables and write their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=20_000, help="synthetic cells (%(default)s)")
+    parser.add_argument("--part", choices=(*PARTS, "all"), default="decode", help="(%(default)s)")
+    parser.add_argument("--cells", type=int, default=10_000, help="synthetic cells (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
-    parser.add_argument("--threads", type=int, default=environment.num_cpus(), help="cores used (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="cores that all are held to (%(default)s)")
+    parser.add_argument("--data", type=Path, help="where to make and keep the data (a temporary folder)")
+    parser.add_argument("--device", default="cuda:0" if environment.has_gpu() else "cpu", help="(%(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants whose names begin so, and the limits")
     options = parser.parse_args()
-    environment.quiet()
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(0)
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "synthetic"
-        synth([str(data), "--cells", str(options.cells), "--seed", "0", "--split", "100/0/0"])
-        manifest = Manifest.open(data)
-        compare_outputs(manifest, options.threads)
-        files = write_dali_index(manifest, Path(folder) / "index")
-        contestants = {
-            "fastcell": (
-                "stream + fused",
-                lambda: count(fastcell_batches(data, options.threads, "fused")),
-            ),
-            "fastcell, DALI operators": (
-                "stream + dali",
-                lambda: count(fastcell_batches(data, options.threads, "dali")),
-            ),
-            REFERENCE: (
-                f"torch DataLoader, {options.threads} workers, cv2.imdecode + cv2.resize",
-                lambda: count(webdataset_batches(data, options.threads)),
-            ),
-            "DALI alone": (
-                "readers.webdataset, decoders.image, resize, mean",
-                lambda: count(dali_batches(files, options.threads)),
-            ),
-            "limit: reading": ("DALI's reader alone", lambda: read_alone(files, len(manifest), options.threads)),
-            "limit: decoding": ("cv2.imdecode alone, bytes in memory", DecodeAlone(manifest, options.threads)),
-        }
-        rows = time_turns(contestants, options.rounds).rows(REFERENCE)
-    print_rows(rows, REFERENCE)
-    settings = {"cells": options.cells, "batch": BATCH, "size": SIZE, "threads": options.threads}
-    print(f"wrote {Result('loader', f'synthetic, {options.cells} ragged JPEG cells', settings, rows).save()}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers are closed on the way out
+    environment.limit_spinning()
+    cores = sorted(os.sched_getaffinity(0))
+    if not 0 < options.threads <= len(cores):
+        raise SystemExit(f"--threads must be from 1 to {len(cores)}, got {options.threads}.")
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Data(options.data or Path(scratch), options.cells)
+        data.manifest("jpeg")
+        os.sched_setaffinity(0, cores[-options.threads :])
+        for part in PARTS if options.part == "all" else [options.part]:
+            run(PARTS[part], data, options)
 
 
-def count(batches: Iterator[torch.Tensor]) -> int:
-    """Number of images, each batch touched once so that nothing lazy is left undone."""
-    total = 0
-    for images in batches:
-        assert torch.isfinite(images[:, 0, 0, 0].float().sum())
-        total += len(images)
-    return total
+class Data:
+    """The same cells in every form that is asked for, made when it is.
 
-
-def fastcell_batches(data: Path, threads: int, transform: str) -> Iterator[torch.Tensor]:
-    """One training epoch without augmentation, shuffled."""
-    for batch in fastcell_module(data, threads, transform).train_dataloader():
-        yield batch.images[batch.weight > 0] if batch.weight.min() == 0 else batch.images
-
-
-def fastcell_module(data: Path, threads: int, transform: str) -> CellDataModule:
-    """The module as a user would set it up, augmentation off."""
-    module = CellDataModule(
-        str(data), batch_size=BATCH, store="stream", transform=transform, threads=threads, augment=False
-    )
-    module.setup("fit")
-    return module
-
-
-def to_image(jpeg: bytes) -> np.ndarray:
-    """What a user would write: decode, resize, divide by the mean; (1, 128, 128) float32."""
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
-    image = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR).astype(np.float32)
-    return (image / image.mean())[None]
-
-
-def webdataset_batches(data: Path, workers: int) -> Iterator[torch.Tensor]:
-    """Webdataset through torch's DataLoader, shuffled, as its documentation advises."""
-    shards = sorted(str(path) for path in data.glob("*.tar"))
-    source = (
-        webdataset.WebDataset(shards, shardshuffle=len(shards), workersplitter=webdataset.split_by_worker)
-        .shuffle(1000)
-        .to_tuple("jpg")
-        .map_tuple(to_image)
-        .batched(BATCH)
-    )
-    loader = webdataset.WebLoader(source, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
-    for (images,) in loader:
-        yield torch.as_tensor(np.asarray(images))
-
-
-def dali_batches(files: dict[str, list[str]], threads: int) -> Iterator[torch.Tensor]:
-    """DALI's own operators end to end, as in its documentation."""
-    from nvidia.dali import fn, pipeline_def, types
-    from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
-
-    @pipeline_def(batch_size=BATCH, num_threads=threads, device_id=None)
-    def graph():
-        jpeg = fn.readers.webdataset(**files, ext=["img"], random_shuffle=True, initial_fill=1024, name="reader")
-        image = fn.decoders.image(jpeg, output_type=types.GRAY)
-        image = fn.resize(image, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False, dtype=types.FLOAT)
-        image = image / fn.reductions.mean(image)
-        return fn.transpose(image, perm=[2, 0, 1])
-
-    with environment.quiet_dali():
-        iterator = DALIGenericIterator(
-            graph(), ["images"], reader_name="reader", last_batch_policy=LastBatchPolicy.PARTIAL
-        )
-        for batch in iterator:
-            yield batch[0]["images"]
-
-
-def read_alone(files: dict[str, list[str]], num_cells: int, threads: int) -> int:
-    """DALI's reader with nothing behind it."""
-    from nvidia.dali import fn, pipeline_def
-
-    @pipeline_def(batch_size=BATCH, num_threads=threads, device_id=None)
-    def graph():
-        return fn.readers.webdataset(**files, ext=["img"], random_shuffle=True, initial_fill=1024, name="reader")
-
-    pipe = graph()
-    pipe.build()
-    rounds = num_cells // BATCH
-    for _ in range(rounds):
-        pipe.run()
-    return rounds * BATCH
-
-
-class DecodeAlone:
-    """cv2.imdecode of every cell, bytes already in memory, one thread per core."""
-
-    def __init__(self, manifest: Manifest, threads: int) -> None:
-        self.threads = threads
-        tars = {shard["name"]: (manifest.path / shard["name"]).read_bytes() for shard in manifest.info.shards}
-        columns = (manifest.column(name) for name in ("shard", "offset", "bytes"))
-        self.cells = [tars[shard][offset : offset + size] for shard, offset, size in zip(*columns, strict=True)]
-
-    def __call__(self) -> int:
-        parts = [self.cells[start :: self.threads] for start in range(self.threads)]
-        with ThreadPoolExecutor(self.threads) as pool:
-            return sum(pool.map(self._decode, parts))
-
-    @staticmethod
-    def _decode(cells: list[bytes]) -> int:
-        for jpeg in cells:
-            cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
-        return len(cells)
-
-
-def compare_outputs(manifest: Manifest, threads: int) -> None:
-    """Stop unless fastcell and the user's path make the same images of the same cells.
-
-    Decoders may differ by a grey level or two in a JPEG, and OpenCV resizes 8-bit images in fixed point; so the bound
-    is 3 of 255 grey levels anywhere, and 0.5 on average.
+    Args:
+        folder: where they are kept.
+        num_cells: of the synthetic set.
     """
-    ours: dict[int, np.ndarray] = {}
-    for transform in ("fused", "dali"):
-        worst, mean = 0.0, 0.0
-        for batch in fastcell_module(manifest.path, threads, transform).train_dataloader():
-            for cell, image in zip(batch.cell_ids.tolist(), batch.images.numpy(), strict=True):
-                ours[cell] = image
-            if len(ours) >= 1024:
-                break
-        offsets = manifest.column("offset")
-        for cell, image in ours.items():
-            with open(manifest.path / manifest.column("shard")[cell], "rb") as tar:
-                tar.seek(offsets[cell])
-                theirs = to_image(tar.read(manifest.column("bytes")[cell]))
-            grey = np.abs(image - theirs) * manifest.column("mean_intensity")[cell]
-            worst, mean = max(worst, float(grey.max())), mean + float(grey.mean()) / len(ours)
-        print(f"fastcell ({transform}) against the user's path: at most {worst:.2f}, on average {mean:.3f} grey levels")
-        if worst > 3 or mean > 0.5:
-            raise SystemExit("outputs differ: nothing timed")
-        ours.clear()
+
+    def __init__(self, folder: Path, num_cells: int) -> None:
+        self.folder, self.num_cells = folder / f"cells-{num_cells}", num_cells
+
+    def manifest(self, form: str) -> Manifest:
+        """The packed set of a form, a key of `DATA`."""
+        path = self.folder / form
+        if not (path / "dataset.json").exists():
+            print(f"making {form}", flush=True)
+            self._make(form, path)
+        return Manifest.open(path)
+
+    def source(self) -> Path:
+        """The JPEG files as peers take them."""
+        folder = self.folder / "source"
+        if not (folder / "cells.npy").exists():
+            write_source(self.manifest("jpeg"), folder)
+        return folder
+
+    def _make(self, form: str, path: Path) -> None:
+        whole = SplitOptions((1.0, 0.0, 0.0))
+        if form == "jpeg":
+            synth([str(path), "--cells", str(self.num_cells), "--seed", "0", "--split", "100/0/0"])
+            return
+        tar = self.folder / f"{form}.tar"
+        with tarfile.open(tar, "w") as out:
+            jpeg = self.manifest("jpeg")
+            for row, cell in enumerate(read_cells(jpeg, range(len(jpeg)))):
+                name, stored = ENCODERS[form](cell)
+                for suffix, content in ((name, stored), ("cls", str(jpeg.labels[row]).encode())):
+                    member = tarfile.TarInfo(f"{row:08d}.{suffix}")
+                    member.size = len(content)
+                    out.addfile(member, io.BytesIO(content))
+        pack(tar, path, layout="block" if form in ("block", "square") else "cell", split=whole)
+        tar.unlink()
+
+    def references(self, rows: np.ndarray) -> np.ndarray:
+        """What images of JPEG rows must be, (n, 1, 128, 128) float32: decoded, resized, divided by the mean."""
+        jpeg = self.manifest("jpeg")
+        images = [resize(cell).astype(np.float32) for cell in read_cells(jpeg, rows)]
+        return np.stack([image / image.mean() for image in images])[:, None]
+
+    def jpeg_rows(self, form: str) -> np.ndarray:
+        """(N,) the row in the JPEG set of every cell of a form."""
+        manifest = self.manifest(form)
+        if form == "jpeg":
+            return np.arange(len(manifest))
+        return np.array([int(Path(key).stem) for key in manifest.column("key")])
+
+
+def resize(cell: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 to (128, 128) uint8."""
+    return cv2.resize(cell, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+
+
+def _npy(cell: np.ndarray) -> tuple[str, bytes]:
+    out = io.BytesIO()
+    np.save(out, cell)
+    return "npy", out.getvalue()
+
+
+ENCODERS: dict[str, Callable[[np.ndarray], tuple[str, bytes]]] = {
+    "png": lambda cell: ("png", cv2.imencode(".png", cell)[1].tobytes()),
+    "raw": _npy,
+    "block": _npy,
+    "square": lambda cell: _npy(resize(cell)),
+    "square-jpeg": lambda cell: (
+        "jpg",
+        cv2.imencode(".jpg", resize(cell), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes(),
+    ),
+}
+
+
+def run(tables: dict[str, dict[str, Entry]], data: Data, options: argparse.Namespace) -> None:
+    """One part: start, compare, time in turns, write one result for each table."""
+    asked = tuple(options.only or [""])
+    entries = {
+        name: entry for table in tables.values() for name, entry in table.items() if name.startswith((*asked, LIMIT))
+    }
+    workers: dict[str, Worker] = {}
+    absent: dict[str, str] = {}
+    try:
+        for name, entry in entries.items():
+            try:
+                workers[name] = start(name, entry, data, options)
+            except WorkerError as error:
+                absent[name] = str(error)
+                print(f"without {name}: {error}", flush=True)
+        contestants = {name: contestant(name, entries[name], worker, options) for name, worker in workers.items()}
+        turns = time_turns(contestants, options.rounds, warm_up=0)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    settings: dict[str, object] = {"cells": options.cells, "batch": BATCH, "size": SIZE, "cores": options.threads}
+    packages = versions(entries, workers)
+    for bench, table in tables.items():
+        names = [name for name in table if name in workers]
+        reference = next((name for name in [*REFERENCES[bench], *names] if name in names), None)
+        if reference is None or reference.startswith(LIMIT):
+            print(f"{bench}: nobody takes part")
+            continue
+        rows = turns.rows(reference, names)
+        print(f"\n{bench}")
+        print_rows(rows, reference)
+        left_out = {name: reason for name, reason in absent.items() if name in table}
+        result = Result(bench, TITLES[bench], settings, rows, absent=left_out, packages=packages)
+        print(f"wrote {result.save()}")
+
+
+def versions(entries: dict[str, Entry], workers: dict[str, Worker]) -> dict[str, str]:
+    """Of the peers' packages, and of what else their environments have in another version than this one."""
+    found: dict[str, str] = {}
+    for name, worker in workers.items():
+        program = entries[name].program
+        for package, version in worker.packages.items():
+            if program != OWN and version == installed(package):
+                continue
+            peer = program == OWN or package in PINNED
+            found[package if peer else f"{package} (of {Path(program).stem})"] = version
+    return found
+
+
+def installed(package: str) -> str | None:
+    """Its version in this environment."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+PINNED = ("ffcv", "spdl", "litdata", "mosaicml-streaming", "simplejpeg", "torchvision")
+TITLES = {
+    "loader": "synthetic cells, ragged JPEG, decoded in every epoch",
+    "loader-memory": "synthetic cells, decoded in memory",
+    "loader-memory-affine": "synthetic cells, decoded in memory, random affine maps",
+    "loader-formats": "synthetic cells by format, layout, store and transform",
+}
+
+
+def start(name: str, entry: Entry, data: Data, options: argparse.Namespace) -> Worker:
+    """A contestant that has run its first epoch and whose images are right.
+
+    Raises:
+        WorkerError: it is not installed, does not start, loses cells, or makes other images.
+    """
+    python = find_python(entry)
+    if options.device != "cpu" and entry.program == FFCV:
+        raise WorkerError("its worker ends on the CPU")
+    source = data.manifest(entry.data).path if entry.program == OWN else data.source()
+    folder = data.folder / "own" / f"{Path(entry.program).stem}-{entry.data}"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [python, BENCHMARKS_DIR / entry.program, source, entry.mode, "--folder", folder]
+    command += ["--threads", options.threads, "--batch", BATCH, "--size", SIZE]
+    command += [] if entry.program == FFCV else ["--device", options.device]
+    command += ["--augment"] if entry.augment else []
+    print(f"starting {name}", flush=True)
+    worker = Worker(command, folder / f"{entry.mode}{'-affine' * entry.augment}.log", 600, MALLOC)
+    try:
+        done = worker.first_epoch()
+        if not name.startswith(LIMIT):
+            if done.cells != options.cells:
+                raise WorkerError(f"gave {done.cells} of {options.cells} cells")
+            if not entry.augment:
+                compare(name, entry, worker, data)
+    except BaseException:
+        worker.close()
+        raise
+    return worker
+
+
+def find_python(entry: Entry) -> str:
+    """The Python that has what an entry needs: the one named for its program, or this one.
+
+    Raises:
+        WorkerError: no variable names one, and this one lacks it.
+    """
+    if entry.program == OWN:
+        return sys.executable
+    named = os.environ.get(PYTHONS[entry.program])
+    if named:
+        return named
+    if importlib.util.find_spec(MODULES[entry.mode]) is None:
+        variable = PYTHONS[entry.program]
+        raise WorkerError(
+            f"not installed here, and {variable} names no Python that has it (benchmarks/peers/README.md)"
+        )
+    return sys.executable
+
+
+def compare(name: str, entry: Entry, worker: Worker, data: Data) -> None:
+    """Hold images of a contestant against the reference, cell by cell.
+
+    Raises:
+        WorkerError: they differ by more than its bounds.
+    """
+    records = np.load(worker.ask(f"images {COMPARED}")["images"])
+    rows = records["row"] if entry.program != OWN else data.jpeg_rows(entry.data)[records["row"]]
+    mean = data.manifest("jpeg").column("mean_intensity")[rows]
+    difference = np.abs(records["image"] - data.references(rows)) * mean[:, None, None, None]
+    worst, average = float(difference.max()), float(difference.mean())
+    bounds = f"bounds {entry.worst:g} and {entry.average:g}"
+    print(
+        f"  {name}: at most {worst:.2f}, on average {average:.3f} grey levels from the reference; {bounds}", flush=True
+    )
+    if worst > entry.worst or average > entry.average:
+        raise WorkerError(f"its images differ by up to {worst:.2f}, on average {average:.3f} grey levels; {bounds}")
+
+
+def contestant(name: str, entry: Entry, worker: Worker, options: argparse.Namespace) -> Contestant:
+    """How it takes its turns; a limit has no first batch, and its memory says nothing."""
+    limit = name.startswith(LIMIT)
+    return Contestant(
+        entry.what,
+        (lambda: worker()._replace(peak_rss_mb=None, gpu_memory_mb=None, first_batch_s=None)) if limit else worker,
+        data=DATA[entry.data],
+        size=SIZE,
+        batch=BATCH,
+        dtype="float32",
+        device=options.device,
+        threads=options.threads,
+        first_batch_cold_s=None if limit else worker.first_batch_cold_s,
+    )
 
 
 if __name__ == "__main__":

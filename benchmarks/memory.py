@@ -16,35 +16,30 @@ Before anything is timed, the images of the paths are compared cell by cell.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
-import loader as usual
+import loader_ways as usual
 import numpy as np
 import torch
 from dali_index import write_dali_index
-from harness import Done, Result, print_rows, time_turns
-from torch.nn import functional
+from harness import Result, print_rows, time_turns
+from loader_ways import AFFINE, BATCH, SIZE, sample, tensor_batches, training_loader
+from worker import Worker, WorkerError, write_source
 
 from fastcell import environment
 from fastcell.data.cells import read_cells
 from fastcell.data.loader import BatchLoader
 from fastcell.data.manifest import Manifest
-from fastcell.data.module import CellDataModule
 from fastcell.data.pack import pack
 from fastcell.data.splits import SplitOptions
 from fastcell.data.synthetic import main as synth
-from fastcell.ops.augmentation import Augmentation, draw, matrices
+from fastcell.ops.augmentation import draw, matrices
 from fastcell.ops.transform_cells import transform_pool
 
-SIZE, BATCH = 128, 256
-AFFINE = Augmentation(blur_sigma=0.0, noise_std=0.0)
 FFCV = "FASTCELL_FFCV_PYTHON"
 FFCV_MODES = {
     "FFCV, raw in memory": ("rawfused", "uint8 NDArrayField, the mean taken while reading (Numba)", False),
@@ -70,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.data or Path(scratch)
         ragged, square = make_data(folder, options.cells)
-        stored = write_peer_source(ragged, folder / "peers")
+        stored = write_source(ragged, folder / "peers")
         peers = start_peers(stored)
         try:
             run(ragged, square, peers, folder, options.rounds)
@@ -79,13 +74,13 @@ def main() -> None:
                 peer.close()
 
 
-def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path, rounds: int) -> None:
+def run(ragged: Manifest, square: Manifest, peers: dict[str, Worker], folder: Path, rounds: int) -> None:
     """Compare outputs, time, write."""
     loaders = {
-        "fastcell, bank": training_loader(square, "bank"),
-        "fastcell, bank, ragged cells": training_loader(ragged, "bank"),
-        "fastcell, bank, affine": training_loader(square, "bank", AFFINE),
-        "fastcell, stream": training_loader(ragged, "stream"),
+        "fastcell, bank": training_loader(square.path, "bank"),
+        "fastcell, bank, ragged cells": training_loader(ragged.path, "bank"),
+        "fastcell, bank, affine": training_loader(square.path, "bank", augmentation=AFFINE),
+        "fastcell, stream": training_loader(ragged.path, "stream"),
     }
     pool = torch.from_numpy(np.stack(list(read_cells(square, range(len(square))))))[:, None]
     compare_outputs(ragged, square, loaders["fastcell, bank"], peers, pool)
@@ -138,7 +133,11 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Peer], folder: Path
         ),
     }
     settings: dict[str, object] = {"cells": len(ragged), "batch": BATCH, "size": SIZE, "cores": 1}
-    settings |= {name: version for peer in list(peers.values())[:1] for name, version in peer.packages.items()}
+    settings |= {
+        name if name == "ffcv" else f"{name} (FFCV's)": version
+        for peer in list(peers.values())[:1]
+        for name, version in peer.packages.items()
+    }
     for bench, (references, names) in tables.items():
         there = [name for name in names if name in contestants]
         reference = next((name for name in references if name in there), None)
@@ -165,61 +164,20 @@ class Epochs:
         )
 
 
-class Peer:
-    """FFCV in its own process; a call is one epoch."""
-
-    def __init__(self, python: str, source: Path, mode: str, augment: bool) -> None:
-        command = [python, str(PEER), str(source), mode, "--batch", str(BATCH), "--size", str(SIZE)]
-        with open(source / f"{mode}.log", "w") as log:
-            self.process = subprocess.Popen(
-                [*command, *(["--augment"] if augment else [])],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        self.packages: dict[str, str] = {
-            f"{name} (FFCV's)" if name != "ffcv" else name: version
-            for name, version in self._answer()["packages"].items()
-        }
-
-    def __call__(self) -> Done:
-        done = self.ask("go")
-        return Done(done["cells"], done["seconds"], done["cpu_seconds"])
-
-    def ask(self, line: str) -> dict[str, Any]:
-        """Send a line, return the answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"FFCV's process ended with status {self.process.wait()}; its log lies beside its source.")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise SystemExit(f"FFCV's process: {answer['error']}")
-        return answer
-
-
-def start_peers(source: Path) -> dict[str, Peer]:
+def start_peers(source: Path) -> dict[str, Worker]:
     """FFCV in every mode, or none, with the reason."""
     python = os.environ.get(FFCV)
     if not python:
         print(f"without FFCV: {FFCV} does not name a Python that has it (benchmarks/peers/README.md)")
         return {}
-    peers: dict[str, Peer] = {}
+    peers: dict[str, Worker] = {}
     for name, (mode, _, augment) in FFCV_MODES.items():
         print(f"starting {name}", flush=True)
-        peers[name] = Peer(python, source, mode, augment)
+        command = [python, PEER, source, mode, "--batch", str(BATCH), "--size", str(SIZE)]
+        try:
+            peers[name] = Worker([*command, *(["--augment"] if augment else [])], source / f"{mode}.log", 600)
+        except WorkerError as error:
+            print(f"without {name}: {error}")
     return peers
 
 
@@ -239,64 +197,8 @@ def make_data(folder: Path, num_cells: int) -> tuple[Manifest, Manifest]:
     return manifest, Manifest.open(square)
 
 
-def write_peer_source(manifest: Manifest, folder: Path) -> Path:
-    """The JPEG files one behind the other, and where each begins: what the peers are given."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tars = {shard["name"]: (manifest.path / shard["name"]).read_bytes() for shard in manifest.info.shards}
-    shard, offset, size = (manifest.column(name) for name in ("shard", "offset", "bytes"))
-    with open(folder / "cells.bin", "wb") as file:
-        for name, begin, count in zip(shard, offset, size, strict=True):
-            file.write(tars[name][begin : begin + count])
-    columns = (np.cumsum(size) - size, size, manifest.column("height"), manifest.column("width"), manifest.labels)
-    np.save(folder / "cells.npy", np.stack(columns, axis=1).astype(np.int64))
-    return folder
-
-
-def training_loader(manifest: Manifest, store: str, augmentation: Augmentation | None = None) -> BatchLoader:
-    """The loader as a user would set it up, on one core."""
-    module = CellDataModule(
-        str(manifest.path),
-        batch_size=BATCH,
-        store=store,
-        transform="fused",
-        threads=1,
-        augment=augmentation is not None,
-        augmentation=augmentation or Augmentation.none(),
-    )
-    module.setup("fit")
-    loader = module.train_dataloader()
-    assert isinstance(loader, BatchLoader)
-    return loader
-
-
-def tensor_batches(pool: torch.Tensor, affine: bool = False) -> Iterator[torch.Tensor]:
-    """The whole set as one uint8 tensor (N, 1, 128, 128), augmented by grid_sample, a batch at a time."""
-    for rows in torch.randperm(len(pool)).split(BATCH):
-        images = pool[rows].float()
-        if affine:
-            images = sample(images, random_maps(len(rows)))
-        yield images / images.mean((1, 2, 3), keepdim=True)
-
-
-def sample(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Bilinear sample of (B, 1, S, S) at (B, 2, 3) maps in grid_sample's coordinates, -1..1."""
-    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def random_maps(count: int) -> torch.Tensor:
-    """Flips, rotation, magnification and shift of `AFFINE`, in grid_sample's coordinates."""
-    angle = torch.empty(count).uniform_(-1, 1) * np.deg2rad(AFFINE.rotation_deg)
-    magnify = torch.empty(count).uniform_(1 / (1 + AFFINE.scale), 1 + AFFINE.scale)
-    mirror = (torch.randint(0, 2, (2, count)) * 2 - 1) / magnify
-    shift = torch.empty(2, count).uniform_(-1, 1) * 2 * AFFINE.translation
-    row_x = torch.stack([mirror[0] * angle.cos(), -mirror[0] * angle.sin(), shift[0]], dim=1)
-    row_y = torch.stack([mirror[1] * angle.sin(), mirror[1] * angle.cos(), shift[1]], dim=1)
-    return torch.stack([row_x, row_y], dim=1)
-
-
 def compare_outputs(
-    ragged: Manifest, square: Manifest, loader: BatchLoader, peers: dict[str, Peer], pool: torch.Tensor
+    ragged: Manifest, square: Manifest, loader: BatchLoader, peers: dict[str, Worker], pool: torch.Tensor
 ) -> None:
     """Stop unless all paths make the same images of the same cells, in grey levels of the cell's mean.
 
@@ -341,7 +243,7 @@ def in_grid_coordinates(maps: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([linear, offset[:, :, None]], axis=2)).float()
 
 
-def compare_peers(ragged: Manifest, square: Manifest, peers: dict[str, Peer], ours: dict[int, torch.Tensor]) -> None:
+def compare_peers(ragged: Manifest, square: Manifest, peers: dict[str, Worker], ours: dict[int, torch.Tensor]) -> None:
     """Hold FFCV's images against ours, cell by cell."""
     row_of = {int(key.rsplit("/", 1)[1].split(".")[0]): cell for cell, key in enumerate(square.column("key"))}
     mean = ragged.column("mean_intensity")

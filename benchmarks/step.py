@@ -109,11 +109,11 @@ def main() -> None:
     print(f"wrote {Result('step', 'synthetic cells', shown, rows).save()}")
 
 
-def make_module(data: Path, settings: dict[str, Any], **more: Any) -> CellDataModule:
+def make_module(data: Path, settings: dict[str, Any], store: str = "bank", **more: Any) -> CellDataModule:
     """The data as the preset presents them, in the bank."""
     changes = Augmentation(**settings.get("augmentation", {}))
     plain = {name: value for name, value in settings.items() if name != "augmentation"}
-    return CellDataModule(str(data), **plain, augmentation=changes, store="bank", **more)
+    return CellDataModule(str(data), **{**plain, **more}, augmentation=changes, store=store)
 
 
 def make_model(module: CellDataModule, settings: dict[str, Any], **more: Any) -> CellClassifier:
@@ -212,18 +212,35 @@ class Graphed:
 
 
 class Trained:
-    """Steps under Lightning's Trainer, from the first call's start to the last one's end: not the fit around them."""
+    """Steps under Lightning's Trainer, from the first call's start to the last one's end: not the fit around them.
+
+    Args:
+        model: trained on from round to round.
+        module: whose loader, batch size and device are taken.
+        fixed: another loader; None for the module's own.
+        group: optimizer steps in a call.
+        cells: in a round.
+        precision: of the trainer.
+    """
 
     def __init__(
-        self, model: CellClassifier, module: CellDataModule, fixed: Fixed | None, group: int, cells: int
+        self,
+        model: CellClassifier,
+        module: CellDataModule,
+        fixed: Fixed | None,
+        group: int,
+        cells: int,
+        precision: str = "32-true",
     ) -> None:
         self.model, self.module, self.fixed, self.group, self.cells = model, module, fixed, group, cells
+        self.precision = precision
 
     def __call__(self) -> Done:
         clock = Clock()
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
+            precision=self.precision,  # type: ignore[arg-type]
             max_steps=self.cells // self.module.batch_size,
             logger=False,
             enable_checkpointing=False,

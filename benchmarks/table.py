@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,63 @@ def render(text: str, results_dir: Path, folder: str = "benchmarks/results") -> 
 
 def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> str:
     """Render the newest result of ``bench`` as Markdown, with machine, versions, n and spread below it."""
-    files = sorted(results_dir.glob(f"{bench}-?pu-*.json"), key=lambda path: json.loads(path.read_text())["date"])
-    if not files:
+    path = newest(bench, results_dir)
+    if path is None:
         return f"No result of `{bench}` yet."
-    result = json.loads(files[-1].read_text())
+    result = json.loads(path.read_text())
     rows = result["rows"]
-    kinds = {"accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
+    kinds = {"copy_share": _kernels, "agreement": _baselines, "from_cells": _baseline_growth}
+    kinds |= {"accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
     kinds |= {"copies": _copies, "expected": _audits}
+    kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
-    return "\n".join([*lines, "", _origin(result, f"{folder}/{files[-1].name}")])
+    absent = [f"Without {name}: {reason}." for name, reason in result.get("absent", {}).items()]
+    return "\n".join([*lines, "", " ".join([_origin(result, f"{folder}/{path.name}"), *absent])])
+
+
+def newest(bench: str, results_dir: Path) -> Path | None:
+    """The result of `bench` that was written last."""
+    files = results_dir.glob(f"{bench}-?pu-*.json")
+    return max(files, key=lambda path: json.loads(path.read_text())["date"], default=None)
 
 
 def _rates(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["| | ratio (95 %) | cells/s, median (range) | CPU time per cell | |", "|---|--:|--:|--:|---|"]
+    """Rates; columns that only some programs measure are there where any row has them."""
+    extra = {title: show for title, (column, show) in MEASURED.items() if any(row.get(column) for row in rows)}
+    titles = ["", "ratio (95 %)", "cells/s, median (range)", "CPU time per cell", *extra, ""]
+    lines = [_line(titles), "|---|" + "--:|" * (3 + len(extra)) + "---|"]
     for row in rows:
         ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}..{row['ratio_high']:.2f})"
         rate = f"{row['cells_per_s']:,.0f} ({row['low']:,.0f}..{row['high']:,.0f})"
-        lines.append(f"| {row['contestant']} | {ratio} | {rate} | {row['cpu_us_per_cell']:.0f} µs | {row['what']} |")
+        values = [
+            show(row[MEASURED[title][0]]) if row.get(MEASURED[title][0]) else "-" for title, show in extra.items()
+        ]
+        lines.append(_line([row["contestant"], ratio, rate, f"{row['cpu_us_per_cell']:.0f} µs", *values, row["what"]]))
     return lines
+
+
+def _line(cells: list[str]) -> str:
+    return "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
+
+
+def _seconds(value: float) -> str:
+    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value:,.0f} MB"
+
+
+# Title of a column that is shown where a program measured it: field of the row, and how it reads.
+MEASURED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "data": ("data", str),
+    "cores": ("threads", str),
+    "first batch": ("first_batch_s", _seconds),
+    "first batch, fresh process": ("first_batch_cold_s", _seconds),
+    "memory, peak": ("peak_rss_mb", _megabytes),
+    "GPU memory": ("gpu_memory_mb", _megabytes),
+}
 
 
 def _scores(rows: list[dict[str, Any]]) -> list[str]:
@@ -117,6 +156,123 @@ def _audits(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _kernels(rows: list[dict[str, Any]]) -> list[str]:
+    cases: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        case = tuple(row[column] for column in ("kernel", "stages", "data", "size", "dtype"))
+        cases.setdefault(case, {})[row["contestant"]] = row
+    lines = [
+        "| kernel | cells | image | cells/s, median (range) | GB/s | of a copy's | x torch (95 %) | x DALI (95 %) |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for (kernel, stages, data, size, dtype), row in cases.items():
+        limit = "fastcell" not in row
+        ours = next(iter(row.values())) if limit else row["fastcell"]
+        name = f"{ours['contestant']} | - | -" if limit else f"{kernel}: {stages} | {data} | {size} px, {dtype}"
+        rate = "-" if limit else f"{ours['cells_per_s']:,.0f} ({ours['low']:,.0f}..{ours['high']:,.0f})"
+        lines.append(
+            f"| {name} | {rate} | {ours['gb_per_s']:.1f} | {ours['copy_share']:.0%} "
+            f"| {_advantage(row.get('torch'))} | {_advantage(row.get('DALI'))} |"
+        )
+    return lines
+
+
+def _baselines(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| step | library | cells | components | time [s] | x scikit-learn (95 %) | accuracy | same class |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}..{row['ratio_high']:.2f})"
+        scores = [("-" if row[column] is None else f"{row[column]:.3f}") for column in ("accuracy", "agreement")]
+        lines.append(
+            f"| {row['method']}, {row['step']} | {row['backend']} | {row['num_train']:,} | {row['features']} "
+            f"| {row['seconds']:.3g} | {ratio} | {' | '.join(scores)} |"
+        )
+    return lines
+
+
+def _baseline_growth(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| step | library | components | time grows with the cells to the power of (between neighbours) | cells |",
+        "|---|---|--:|--:|--:|",
+    ]
+    for row in rows:
+        exponent = f"{row['exponent']:.2f} ({row['low']:.2f}..{row['high']:.2f})"
+        step, cells = f"{row['method']}, {row['step']}", f"{row['from_cells']:,} to {row['to_cells']:,}"
+        lines.append(f"| {step} | {row['backend']} | {row['features']} | {exponent} | {cells} |")
+    return lines
+
+
+def _advantage(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row['advantage']:.2f} ({row['advantage_low']:.2f}..{row['advantage_high']:.2f})"
+
+
+def _stalls(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | share of its time that is the loader's (95 %) | cells/s, median (range) | CPU time per cell | |"]
+    lines.append("|---|--:|--:|--:|---|")
+    for row in rows:
+        stall = f"{row['stall']:.0%} ({row['stall_low']:.0%}..{row['stall_high']:.0%})"
+        rate = f"{row['cells_per_s']:,.0f} ({row['low']:,.0f}..{row['high']:,.0f})"
+        stall = "-" if row["contestant"].startswith("headspace") else stall
+        lines.append(f"| {row['contestant']} | {stall} | {rate} | {row['cpu_us_per_cell']:,.0f} µs | {row['what']} |")
+    return lines
+
+
+def _paper(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| | iterations run | cells/s in training steps | in validation | the command, whole | all 3,000 iterations |"
+    ]
+    lines.append("|---|--:|--:|--:|--:|--:|")
+    for row in rows:
+        how = "calculated from those run, no measurement" if row["is_calculated"] else "measured"
+        told = f"{row['cells_per_s']:,.0f} | {row['validate_s']:,.1f} s | {row['measured_s']:,.1f} s"
+        lines.append(f"| {row['paper']} | {row['iterations']:,} | {told} | {row['whole_s']:,.1f} s, {how} |")
+    return lines
+
+
+def _targets(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | asked of validation | training cells | reached, by seed | best, by seed | time, mean and deviation |"]
+    lines.append("|---|--:|--:|---|---|--:|")
+    for row in rows:
+        seconds = ", ".join("no" if value is None else f"{value:,.1f} s" for value in row["seconds"])
+        best = ", ".join(f"{value:.4f}" for value in row["best"])
+        mean = "not reached" if row["mean_s"] is None else f"{row['mean_s']:,.1f} s"
+        mean += "" if row["std_s"] is None else f" ± {row['std_s']:,.1f} s"
+        told = f"{row['target']:.1%} | {row['cells']:,} | {seconds} | {best} | {mean}"
+        lines.append(f"| {row['recipe']} | {told} |")
+    return lines
+
+
+def _latencies(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | p50 [µs] (95 %) | p99 [µs] (95 %) | p99.9 [µs] (95 %) | slowest [µs] | calls | |"]
+    lines.append("|---|--:|--:|--:|--:|--:|---|")
+    for row in rows:
+        parts = " | ".join(
+            f"{row[f'{name}_us']:,.0f} ({row[f'{name}_low']:,.0f}..{row[f'{name}_high']:,.0f})"
+            for name in ("p50", "p99", "p999")
+        )
+        lines.append(f"| {row['latency']} | {parts} | {row['max_us']:,.0f} | {row['num_calls']:,} | {row['what']} |")
+    return lines
+
+
+def _growth(rows: list[dict[str, Any]]) -> list[str]:
+    sizes = " | ".join(f"{size:,}" for size in rows[0]["rows"])
+    lines = [
+        f"| rows: | {sizes} | exponent (95 %) | one row adds | |",
+        f"|---|{'--:|' * len(rows[0]['rows'])}--:|--:|---|",
+    ]
+    for row in rows:
+        values = " | ".join(f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in row["values"])
+        low, high = row["exponent_low"], row["exponent_high"]
+        exponent = f"{row['exponent']:.2f}" + ("" if low is None else f" ({low:.2f}..{high:.2f})")
+        each = f"{row['per_row']:,.0f} {'ns' if row['unit'] == 's' else 'B'}"
+        lines.append(f"| {row['quantity']} [{row['unit']}] | {values} | {exponent} | {each} | {row['what']} |")
+    return lines
+
+
 def _interval(entry: dict[str, float], signed: bool = False) -> str:
     sign = "+" if signed else ""
     return f"{entry['value']:{sign}.3f} ({entry['low']:{sign}.3f}..{entry['high']:{sign}.3f})"
@@ -125,9 +281,13 @@ def _interval(entry: dict[str, float], signed: bool = False) -> str:
 def _origin(result: dict[str, Any], path: str) -> str:
     machine = result["environment"]
     packages = {key: value for key, value in machine["packages"].items() if key.startswith(("torch", "nvidia-dali"))}
+    packages |= result.get("packages", {})
     versions = ", ".join(f"{key} {packages[key]}" for key in sorted(packages) if key != "torchmetrics")
     settings = ", ".join(f"{key} {value}" for key, value in result["settings"].items())
     device = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
+    if "load_average_start" in machine:
+        load = [machine[f"load_average_{when}"][0] for when in ("start", "end")]
+        device += f", load {load[0]:.1f} at the start and {load[1]:.1f} at the end"
     return (
         f"{result['data']}; {settings}. {device}; {versions}; commit {result['commit']}, {result['date'][:10]}: "
         f"[{path.rpartition('/')[2]}]({path})."

@@ -7,6 +7,7 @@ Intel's extension where that is installed.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -71,10 +72,14 @@ def find_backend(name: str = "auto") -> Backend:
         try:
             from sklearnex.neighbors import KNeighborsClassifier as IntelNeighbors
             from sklearnex.svm import SVC as IntelSVC  # noqa: N811, the class is called so
-        except ImportError:
+        except ImportError as error:
             if name == "sklearnex":
-                way_out = "Install scikit-learn-intelex"
-                raise invalid("backend", "auto where the extension is not installed", name, way_out) from None
+                if importlib.util.find_spec("sklearnex") is None:
+                    way_out = "Install scikit-learn-intelex"
+                    raise invalid("backend", "auto where the extension is not installed", name, way_out) from None
+                # 2026.2 registers a type of the same name as DALI does, and whichever is imported second fails.
+                rule = f"auto where the extension cannot be imported ({error})"
+                raise invalid("backend", rule, name, "Take the version that the extra bench names") from error
         else:
             return Backend("sklearnex", IntelSVC, IntelNeighbors)
     from sklearn.neighbors import KNeighborsClassifier

@@ -1,5 +1,7 @@
 """Baselines are estimators of scikit-learn, find what is there to be found, and refuse what would not end."""
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -143,6 +145,19 @@ def test_cuml_is_refused_without_a_gpu(monkeypatch):
     with pytest.raises(ArgumentError, match="backend must be auto where there is no GPU"):
         find_backend("cuml")
     assert find_backend().name in ("sklearn", "sklearnex")
+
+
+def test_an_extension_that_cannot_be_imported_says_why(monkeypatch, tmp_path):
+    # As it is beside DALI: both register a type of one name.
+    (tmp_path / "sklearnex").mkdir()
+    (tmp_path / "sklearnex" / "__init__.py").write_text("raise ImportError('DLDeviceType is already registered!')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearnex"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("fastcell.environment.has_gpu", lambda: False)
+    with pytest.raises(ArgumentError, match=r"cannot be imported \(DLDeviceType is already registered!\)"):
+        find_backend("sklearnex")
+    assert find_backend().name == "sklearn"
 
 
 @pytest.mark.parametrize("method", ["knn", "svm"])

@@ -1,0 +1,436 @@
+"""Everything that a GPU machine is wanted for, in one command: the GPU tests, then the benchmarks in order of worth.
+
+Each part runs in its own process with a time limit. Its log, its results and a line in ``gpu_all/state.json`` are in
+the folder ``--out`` as soon as it ends, so that a run that is cut off loses one part at most. The same command goes on
+behind it: parts that have ended, well or not, are not run again (``--again`` does), those that were cut off or had no
+time left are. A part that fails does not stop the others; the exit code is 1 if any has failed or timed out.
+
+``--budget`` bounds the whole of one start. A part whose time limit no longer fits is run in a smaller size, or left out
+where that does not fit either, and the summary says so. Nothing is downloaded. The commit in the results is that of the
+checkout; outside of git, the variable FASTCELL_COMMIT's.
+
+    benchmarks/gpu_all [--out DIR] [--budget 470] [--dry-run] [--device auto|gpu|cpu] [--quick] [--only kernel,step]
+
+``--device cpu`` runs all parts in small sizes on a machine with no GPU. It shows that the command works, and measures
+nothing worth keeping.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+
+BENCHMARKS_DIR = Path(__file__).resolve().parent
+REPO_DIR = BENCHMARKS_DIR.parent
+COMMIT_VARIABLE = "FASTCELL_COMMIT"
+GRACE_S = 5.0  # between being asked to end and being made to
+
+
+@dataclass(frozen=True)
+class Part:
+    """One program.
+
+    Attributes:
+        name: of the part.
+        what: it is for, in a line.
+        command: program, relative to the checkout, and its arguments.
+        small: arguments of the smaller size; None where there is none.
+        limit_s, small_limit_s: time limits of both [s].
+    """
+
+    name: str
+    what: str
+    command: tuple[str, ...]
+    small: tuple[str, ...] | None
+    limit_s: float
+    small_limit_s: float
+
+
+def benchmark(
+    name: str, what: str, limit_s: float, full: str, small_limit_s: float, small: str, program: str = ""
+) -> Part:
+    """A program of this folder."""
+    path = f"benchmarks/{program or name}.py"
+    return Part(name, what, (path, *full.split()), tuple(small.split()), limit_s, small_limit_s)
+
+
+# In order of worth.
+PARTS = (
+    Part("tests", "every test that is marked gpu", ("-m", "pytest"), None, 150, 150),
+    benchmark("kernel", "each kernel against torch, DALI and a copy", 90, "--rounds 7", 60, "--quick"),
+    benchmark("step", "a training step and what is added to it", 60, "", 45, "--cells 1000 --steps 4 --rounds 2"),
+    benchmark(
+        "train",
+        "loaders beside a batch that is there, by network, precision and batch",
+        100,
+        "--part steps",
+        60,
+        "--part steps --cells 1000 --rounds 1 --round-cells 512 --settings cellnet:32-true:128",
+    ),
+    benchmark("loader", "cells to batches, beside peers", 60, "--rounds 3", 45, "--cells 1000 --rounds 1"),
+    benchmark("predict", "cells to a file", 60, "--cells 40000 --rounds 3", 45, "--cells 1000 --rounds 1"),
+    benchmark("latency", "one cell to a class", 60, "--part latency", 30, "--part latency --calls 200", "predict"),
+    benchmark(
+        "baselines",
+        "kNN and SVM by library",
+        90,
+        "--cells 1000,3000,8000",
+        60,
+        "--cells 500,1000 --features 16 --rounds 2",
+    ),
+    benchmark("memory", "the bank on one CPU core", 60, "--cells 12000", 60, "--cells 2000 --rounds 2"),
+    benchmark(
+        "scale",
+        "what grows with the manifest",
+        90,
+        "--max-rows 1000000 --rounds 1",
+        60,
+        "--max-rows 100000 --stored 1000 --rounds 1",
+    ),
+)
+CPU_SLACK = 3.0  # times the limits, on a machine with no GPU: it need not be fast
+
+
+@dataclass
+class Outcome:
+    """What became of a part.
+
+    Attributes:
+        status: ``passed``, ``failed``, ``timed out``, ``skipped``, ``interrupted`` or ``running``.
+        seconds: it ran [s].
+        reason: why, for all but ``passed``; for that, what is worth saying.
+        log: its output, relative to the folder of results.
+        results: files it has written, likewise.
+        later: whether another start runs it again.
+    """
+
+    status: str
+    seconds: float = 0.0
+    reason: str = ""
+    log: str = ""
+    results: tuple[str, ...] = ()
+    later: bool = False
+
+
+class State:
+    """Outcomes of parts, in a file that is whole at any moment.
+
+    Args:
+        path: of the file.
+        identity: what a run must have in common with the one that wrote the file; other runs start afresh.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, object]) -> None:
+        self.path, self.identity = path, identity
+        self.outcomes: dict[str, Outcome] = {}
+        self.note = ""
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["identity"] == identity:
+                for name, values in stored["parts"].items():
+                    self.outcomes[name] = Outcome(**{**values, "results": tuple(values["results"])})
+            else:
+                self.note = f"{path} is of another run ({stored['identity']}): starting afresh"
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError) as error:
+            self.note = f"{path} cannot be read ({error!r}): starting afresh"
+
+    def set(self, name: str, outcome: Outcome) -> None:
+        """Record an outcome."""
+        self.outcomes[name] = outcome
+        parts = {name: asdict(value) for name, value in self.outcomes.items()}
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(json.dumps({"identity": self.identity, "parts": parts}, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(self.path)
+
+    def done(self, name: str) -> bool:
+        """Whether a part has ended."""
+        return name in self.outcomes and not self.outcomes[name].later
+
+
+class StopRequest(Exception):  # noqa: N818, nothing is wrong
+    """The command was asked to end."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what is left to do; returns the exit code."""
+    options = parse(argv)
+    has_gpu = find_gpu() if options.device != "cpu" else False
+    if options.device == "gpu" and not has_gpu:
+        print("--device gpu needs a GPU that torch can use, found none. Take --device cpu to try the command.")
+        return 2
+    small = options.quick or not has_gpu
+    slack = options.slack or (1.0 if has_gpu else CPU_SLACK)
+    parts = [part for part in PARTS if not options.only or part.name in options.only]
+    if options.dry_run:
+        print_plan(parts, small, options.budget, slack)
+        return 0
+    folder = options.out / "gpu_all"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = find_commit()
+    identity: dict[str, object] = {"commit": name, "gpu": has_gpu, "quick": options.quick, "python": sys.executable}
+    if options.again:
+        (folder / "state.json").unlink(missing_ok=True)
+    state = State(folder / "state.json", identity)
+    print(f"commit {name}, {'GPU' if has_gpu else 'CPU, small sizes'}, {options.budget:.0f} s; {folder}")
+    if state.note:
+        print(state.note)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        run_parts(parts, state, options.out, options.budget, slack, small, has_gpu)
+    except (StopRequest, KeyboardInterrupt):
+        print(summarize(parts, state, folder))
+        return 130
+    print(summarize(parts, state, folder))
+    return exit_code(parts, state)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=BENCHMARKS_DIR / "results", help="results and logs (%(default)s)")
+    parser.add_argument("--budget", type=float, default=470, help="seconds for this start (%(default)s)")
+    parser.add_argument("--slack", type=float, help="times the time limits (1; 3 on a machine with no GPU)")
+    parser.add_argument("--device", choices=("auto", "gpu", "cpu"), default="auto", help="(%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="small sizes on a GPU too")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="these parts, with commas between them")
+    parser.add_argument("--again", action="store_true", help="forget what an earlier start has done")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be run")
+    options = parser.parse_args(argv)
+    known = {part.name for part in PARTS}
+    if options.only and not known.issuperset(options.only):
+        parser.error(f"--only must be of {', '.join(sorted(known))}, got {','.join(options.only)}.")
+    options.out = options.out.resolve()
+    return options
+
+
+def run_parts(
+    parts: list[Part], state: State, out: Path, budget_s: float, slack: float, small: bool, has_gpu: bool
+) -> None:
+    """Run the parts that are left, one after the other."""
+    end = time.monotonic() + budget_s
+    for number, part in enumerate(parts, 1):
+        head = f"[{number}/{len(parts)}] {part.name}"
+        if state.done(part.name):
+            print(f"{head}: {state.outcomes[part.name].status} in an earlier start")
+            continue
+        arguments, limit_s, note = choose(part, small, end - time.monotonic(), slack)
+        if arguments is None:
+            state.set(part.name, Outcome("skipped", reason=note, later=not note.startswith("no such")))
+            print(f"{head}: skipped, {note}", flush=True)
+            continue
+        log = out / "gpu_all" / f"{part.name}.log"
+        report = out / "gpu_all" / f"{part.name}.xml"
+        if part.name == "tests":
+            arguments += gpu_tests(report)
+        print(f"{head}: {' '.join(arguments)} (at most {limit_s:.0f} s)", flush=True)
+        state.set(part.name, Outcome("running", log=str(log.relative_to(out)), later=True))
+        report.unlink(missing_ok=True)
+        before, start = snapshot(BENCHMARKS_DIR / "results"), time.monotonic()
+        try:
+            code = run(arguments, limit_s, log)
+        except (StopRequest, KeyboardInterrupt):
+            seconds = time.monotonic() - start
+            state.set(part.name, Outcome("interrupted", seconds, "asked to end", str(log.relative_to(out)), (), True))
+            raise
+        outcome = judge(code, limit_s)
+        if part.name == "tests" and code is not None:
+            outcome = judge_tests(report, code, has_gpu)
+        outcome.seconds, outcome.log = time.monotonic() - start, str(log.relative_to(out))
+        outcome.reason = "; ".join(text for text in (outcome.reason, note) if text)
+        outcome.results = tuple(collect(BENCHMARKS_DIR / "results", before, out))
+        state.set(part.name, outcome)
+        print(f"{head}: {outcome.status} in {outcome.seconds:.0f} s {outcome.reason}", flush=True)
+        if outcome.status in ("failed", "timed out"):
+            print("".join(f"    {line}\n" for line in tail(log)), end="", flush=True)
+
+
+def choose(part: Part, small: bool, left_s: float, slack: float = 1) -> tuple[list[str] | None, float, str]:
+    """Arguments for the interpreter, time limit [s], and what is worth saying; None where the part cannot run."""
+    program = part.command[0]
+    if program.endswith(".py") and not (REPO_DIR / program).is_file():
+        return None, 0.0, f"no such program: {program}"
+    if not small and left_s >= part.limit_s * slack:
+        return list(part.command), part.limit_s * slack, ""
+    least_s = slack * (part.limit_s if part.small is None else part.small_limit_s)
+    if left_s < least_s:
+        return None, 0.0, f"{max(left_s, 0):.0f} s of the budget were left, it may take {least_s:.0f} s"
+    if part.small is None:
+        return list(part.command), least_s, ""
+    return [program, *part.small], least_s, "" if small else f"in small: {left_s:.0f} s of the budget were left"
+
+
+def gpu_tests(report: Path) -> list[str]:
+    """Arguments of pytest: the files with GPU tests, without what the project's settings ask of other plug-ins."""
+    files = [
+        str(path.relative_to(REPO_DIR))
+        for path in sorted((REPO_DIR / "tests").rglob("test_*.py"))
+        if re.search(r"^(@|pytestmark = )pytest\.mark\.gpu\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    settings = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider"]
+    return [*settings, "-m", "gpu", "-q", "-rs", f"--junitxml={report}", *files]
+
+
+def run(arguments: list[str], limit_s: float, log: Path) -> int | None:
+    """Run the interpreter in the checkout, output into `log`; its exit code, None where it took too long."""
+    paths = [str(REPO_DIR), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    with open(log, "w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=REPO_DIR,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            return process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            end_group(process)
+
+
+def die_with_parent() -> None:
+    """In a child: be killed when its parent ends, even by SIGKILL, so that it does not disturb the next start."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a part: its process and those that it has started."""
+    for number, wait_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(wait_s)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.poll()
+
+
+def judge(code: int | None, limit_s: float) -> Outcome:
+    """What an exit code means."""
+    if code is None:
+        return Outcome("timed out", reason=f"took more than {limit_s:.0f} s")
+    if code == 0:
+        return Outcome("passed")
+    return Outcome("failed", reason=f"signal {-code}" if code < 0 else f"exit code {code}")
+
+
+def judge_tests(report: Path, code: int, has_gpu: bool) -> Outcome:
+    """What pytest's report means: on a GPU machine tests that were skipped have not passed."""
+    try:
+        suite = ElementTree.parse(report).getroot().find("testsuite")
+        assert suite is not None
+    except (OSError, ElementTree.ParseError, AssertionError):
+        return Outcome("failed", reason=f"exit code {code}, no report")
+    total, failed, skipped = (int(suite.get(key, 0)) for key in ("tests", "failures", "skipped"))
+    failed += int(suite.get("errors", 0))
+    ran = total - skipped
+    counts = f"{ran - failed} passed, {failed} failed, {skipped} skipped"
+    if failed or code not in (0, 5):
+        return Outcome("failed", reason=f"{counts}; exit code {code}")
+    if ran:
+        return Outcome("passed", reason=counts)
+    why = next((element.get("message", "") for element in suite.iter("skipped")), "none found")
+    return Outcome("failed" if has_gpu else "skipped", reason=f"{counts}: {why}")
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    """Time of change of each result."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*") if path.is_file()}
+
+
+def collect(folder: Path, before: dict[str, int], out: Path) -> list[str]:
+    """Move the results written since `before` to `out`, with the commit by variable where git does not know it."""
+    names = []
+    commit = os.environ.get(COMMIT_VARIABLE, "")
+    for name, changed in sorted(snapshot(folder).items()):
+        if before.get(name) == changed:
+            continue
+        path = folder / name
+        target = out / (name.replace("-unknown.", f"-{commit}.") if commit else name)
+        if commit and name.endswith("-unknown.json"):
+            result = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps({**result, "commit": commit}, indent=1) + "\n", encoding="utf-8")
+        if path != target:
+            shutil.move(path, target)
+        names.append(target.name)
+    return names
+
+
+def find_commit() -> str:
+    """The checkout's commit as results name it, else the variable's value, else ``unknown``."""
+    sys.path.insert(0, str(BENCHMARKS_DIR))
+    sys.path.insert(1, str(REPO_DIR))
+    from harness import commit
+
+    name = commit()
+    return os.environ.get(COMMIT_VARIABLE, name) if name == "unknown" else name
+
+
+def find_gpu() -> bool:
+    """Whether torch can use a GPU; asked in another process, so that this one holds no GPU memory."""
+    code = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM."""
+    raise StopRequest
+
+
+def tail(path: Path, lines: int = 15) -> list[str]:
+    """The last lines of a log."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+
+
+def print_plan(parts: list[Part], small: bool, budget_s: float, slack: float) -> None:
+    """List what would be run, in order."""
+    print(f"{budget_s:.0f} s for all; in this order, as far as it goes:")
+    for part in parts:
+        arguments, limit_s, note = choose(part, small, budget_s, slack)
+        command = note if arguments is None else f"{' '.join(arguments)} (at most {limit_s:.0f} s)"
+        print(f"  {part.name:<10} {part.what}: {command}")
+
+
+def summarize(parts: list[Part], state: State, folder: Path) -> str:
+    """A line for each part; also written to ``summary.txt``."""
+    lines = [f"{'part':<11}{'status':<13}{'s':>6}  reason, results"]
+    missing = Outcome("not run", later=True)
+    for part in parts:
+        outcome = state.outcomes.get(part.name, missing)
+        said = ", ".join(filter(None, [outcome.reason, *outcome.results]))
+        lines.append(f"{part.name:<11}{outcome.status:<13}{outcome.seconds:>6.0f}  {said}".rstrip())
+    left = [part.name for part in parts if not state.done(part.name)]
+    lines.append(f"left for another start: {', '.join(left)}" if left else "nothing is left to do")
+    text = "\n".join(lines)
+    (folder / "summary.txt").write_text(text + "\n", encoding="utf-8")
+    return "\n" + text
+
+
+def exit_code(parts: list[Part], state: State) -> int:
+    """0, or 1 where a part has failed or timed out."""
+    bad = ("failed", "timed out")
+    return int(any(state.outcomes[part.name].status in bad for part in parts if part.name in state.outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""What grows with the number of cells, and with which exponent: from ten thousand rows of a manifest to ten million.
+
+Rows are many, stored cells few: the tars of a synthetic set are linked under many names, and the manifest, written by
+the library, has a row for each name and cell. So shards, offsets, keys and hashes are those of a set of that size, but
+the file cache holds the bytes. Each size is measured in fresh processes, the sizes in turns; one process asks, in the
+order of a run: open the manifest, select the training cells, choose the store and set up the loader, make the first
+batch; then, without decoding, the order of an epoch of the stream and of a bank, the hash that a checkpoint carries,
+and the table of predictions of all cells as a file.
+
+Exponents are slopes of log CPU time (or memory) over log rows, from the sizes in the upper two decades, with Student's
+95 % interval. A slope below 1 has a fixed cost in it; `per row` is what a row adds between the two largest sizes.
+`--part ranks` measures loading by one and two processes and says what a model makes of more (`ranks.py`).
+
+    python benchmarks/scale.py [--max-rows 10000000] [--stored 20000] [--rounds 2] [--part growth|ranks]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ranks
+from harness import Result
+from scipy import stats
+
+from fastcell import environment
+from fastcell.data.manifest import Manifest
+from fastcell.data.records import ShardResult
+from fastcell.data.shards import finish_dataset, staging
+from fastcell.data.synthetic import synthesize
+
+SHARD_CELLS = 10_000
+SIZES = [10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000]
+WHAT = {
+    "open": "Manifest.open: read, check every row",
+    "select": "read the split, select the training cells",
+    "loader": "choose the store, set up reader and transform of the stream",
+    "first batch": "from asking for it: 256 cells read, hashed, decoded, resized",
+    "start": "all of these: from a path to the first batch, imports not counted",
+    "order, stream": "shards permuted and rows mixed, one epoch",
+    "order, bank": "order of filling, permutation, indices of every batch, one epoch",
+    "fingerprint": "hash of the training cells, once in a run, for its checkpoints",
+    "predictions": "table of all cells from given probabilities, written as Parquet",
+    "memory, start": "most memory up to the first batch, that of the imported libraries not counted",
+    "memory, predictions": "most memory up to the predictions, likewise",
+    "manifest": "bytes of manifest.parquet",
+}
+
+
+@dataclass
+class Growth:
+    """How one quantity grows.
+
+    Attributes:
+        quantity: name, see `WHAT`.
+        what: in one line.
+        unit: of the values: s, or MB (10**6 bytes).
+        rows: sizes, increasing.
+        values: median over the rounds by size, wall time for times.
+        low, high: smallest and largest round by size.
+        cpu: median CPU time of the process by size [s]; the values themselves where it is no time.
+        exponent: slope of log `cpu` over log rows, over the sizes from `fitted_from` rows on.
+        exponent_low, exponent_high: Student's 95 % interval; None with fewer than three sizes.
+        fitted_from: rows.
+        per_row: growth of `cpu` per row between the two largest sizes [ns, or bytes].
+        num_rounds: n at each size.
+    """
+
+    quantity: str
+    what: str
+    unit: str
+    rows: list[int]
+    values: list[float]
+    low: list[float]
+    high: list[float]
+    cpu: list[float]
+    exponent: float
+    exponent_low: float | None
+    exponent_high: float | None
+    fitted_from: int
+    per_row: float
+    num_rounds: int
+
+
+def main() -> None:
+    """Run the benchmark, print its tables and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--max-rows", type=int, default=SIZES[-1], help="largest manifest (%(default)s)")
+    parser.add_argument("--stored", type=int, default=20_000, help="synthetic cells that are stored (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="processes for each size (%(default)s)")
+    parser.add_argument("--part", choices=("growth", "ranks"), default="growth", help="(%(default)s)")
+    parser.add_argument("--scratch", type=Path, help="folder for the sets (the system's temporary folder)")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure is not None:
+        print(json.dumps(measure(options.measure)))
+        return
+    if options.make is not None:
+        print(len(make_rows(Manifest.open(options.make[0]), Path(options.make[1]), int(options.make[2]))))
+        return
+    if options.max_rows < SIZES[1] or options.stored < SHARD_CELLS:
+        parser.error(f"--max-rows must be at least {SIZES[1]:,}, --stored {SHARD_CELLS:,}")
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        stored = options.stored // SHARD_CELLS * SHARD_CELLS
+        base = synthesize(Path(folder) / "stored", stored, 0, shard_cells=SHARD_CELLS, jobs=1)
+        if options.part == "growth":
+            sizes = [size for size in SIZES if size <= options.max_rows]
+            rows = run_growth(base, Path(folder), sizes, options.rounds)
+            print_growth(rows)
+            settings: dict[str, object] = {"stored cells": stored, "shard": SHARD_CELLS, "rounds": options.rounds}
+            result = Result("scale", "rows that share stored synthetic cells", settings, rows)
+            print(f"wrote {result.save()}", flush=True)
+        else:
+            ranks.run(base, max(options.rounds, 5))
+
+
+def run_growth(base: Manifest, folder: Path, sizes: Sequence[int], rounds: int) -> list[Growth]:
+    """Make the sets, measure them in turns, fit."""
+    paths = {size: folder / f"rows-{size}" for size in sizes}
+    for size, path in paths.items():
+        start = time.perf_counter()
+        _ask("--make", base.path, path, size)
+        print(f"  {size:,} rows made in {time.perf_counter() - start:.1f} s", flush=True)
+    found: dict[int, list[dict[str, list[float]]]] = {size: [] for size in sizes}
+    for turn in range(-1, rounds):  # the first round fills caches
+        for size, path in paths.items():
+            if turn < 0 and size > sizes[0]:
+                continue
+            values = json.loads(_ask("--measure", path))
+            print(f"  round {turn + 1}, {size:,} rows: first batch after {values['start'][0]:.2f} s", flush=True)
+            if turn >= 0:
+                found[size].append(values)
+    return [fit_growth(name, sizes, [[values[name] for values in found[size]] for size in sizes]) for name in WHAT]
+
+
+def _ask(*arguments: object) -> str:
+    """Run this program in a process of its own, so that its memory goes with it; its last line."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout.splitlines()[-1]
+
+
+def make_rows(base: Manifest, out: Path, num_rows: int) -> Manifest:
+    """A data set of `num_rows` rows over the stored cells of `base`: its tars under many names, by links.
+
+    Keys and pixel hashes differ in every row, as they do in a set without copies; byte hashes are those of the bytes.
+    """
+    sides = base.split()
+    edges = np.searchsorted(base.shard_index, np.arange(len(base.info.shards) + 1))
+    rng = np.random.default_rng(0)
+    results, split = [], []
+    with staging(out) as folder:
+        for number, first in enumerate(range(0, num_rows, SHARD_CELLS)):
+            shard = number % len(base.info.shards)
+            begin, end = int(edges[shard]), min(int(edges[shard + 1]), int(edges[shard]) + num_rows - first)
+            if end < edges[shard + 1]:
+                raise ValueError(f"num_rows must be a multiple of {SHARD_CELLS:,}, got {num_rows:,}")
+            name = f"shard-{number:06d}.tar"
+            os.link(base.shard_path(shard), folder / name)
+            rows = base.table.slice(begin, end - begin)
+            columns = {
+                "key": pa.array([f"{number:04d}/{key}" for key in rows.column("key").to_pylist()]),
+                "shard": pa.array([name] * len(rows)),
+                "pixel_hash": pa.FixedSizeBinaryArray.from_buffers(
+                    pa.binary(16), len(rows), [None, pa.py_buffer(rng.bytes(16 * len(rows)))]
+                ),
+            }
+            for column, values in columns.items():
+                rows = rows.set_column(rows.schema.get_field_index(column), column, values)
+            size = base.info.shards[shard]["bytes"]
+            results.append(ShardResult(name, size, rows, base.quarantine().slice(0, 0)))
+            split.append(sides[begin:end])
+        info = replace(base.info, shards=[], name=f"{num_rows:,} rows")
+        return finish_dataset(folder, out, results, info, {"default": np.concatenate(split)})
+
+
+def measure(path: Path) -> dict[str, list[float]]:
+    """Wall and CPU time [s] of each step on one core; for memory and size one value [MB], twice."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    environment.quiet()
+    environment.raise_malloc_thresholds()
+    import torch
+
+    from fastcell.convert import write_predictions
+    from fastcell.data.bank import fill_order
+    from fastcell.data.bank_order import BankOrder
+    from fastcell.data.loader import CellLoader
+    from fastcell.data.module import CellDataModule
+    from fastcell.predict import prediction_table
+
+    torch.set_num_threads(1)
+    found: dict[str, list[float]] = {}
+
+    def step(name: str, work: Callable[[], Any]) -> Any:
+        wall, cpu = time.perf_counter(), time.process_time()
+        done = work()
+        found[name] = [time.perf_counter() - wall, time.process_time() - cpu]
+        return done
+
+    before = _memory_mb("VmRSS")
+    module = CellDataModule(str(path), store="stream", transform="fused", threads=1)
+    manifest = step("open", lambda: module.manifest)
+    step("select", lambda: module.setup("fit"))
+    loader = step("loader", module.train_dataloader)
+    assert isinstance(loader, CellLoader)
+    step("first batch", lambda: next(iter(loader)))  # and ends the threads that read ahead
+    names = ("open", "select", "loader", "first batch")
+    found["start"] = [sum(found[name][kind] for name in names) for kind in (0, 1)]
+    found["memory, start"] = [_memory_mb("VmHWM") - before] * 2
+
+    def bank_order() -> None:
+        view = module.view("train")
+        assert view is not None
+        fill_order(view, 0)
+        order = BankOrder(len(view), module.batch_size)
+        for first in range(0, order.steps, 256):
+            order.batches(1, first, min(first + 256, order.steps))
+
+    reader = loader.reader
+    step("order, stream", lambda: reader._mixed(reader.rows_in_order(1), 1))  # type: ignore[union-attr]
+    step("order, bank", bank_order)
+    step("fingerprint", module._fingerprint)
+    ids = np.arange(len(manifest))
+    chances = np.random.default_rng(0).random((len(ids), len(module.classes)), dtype=np.float32)
+
+    def predictions() -> None:
+        table = prediction_table(manifest, module.classes, ids, ids, chances)
+        write_predictions(path / "predictions.parquet", table, module.classes, manifest)
+
+    step("predictions", predictions)
+    (path / "predictions.parquet").unlink()
+    found["memory, predictions"] = [_memory_mb("VmHWM") - before] * 2
+    found["manifest"] = [(path / "manifest.parquet").stat().st_size / 1e6] * 2
+    return found
+
+
+def _memory_mb(name: str) -> float:
+    """VmRSS (now) or VmHWM (the most so far) of this process [MB]."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[name].split()[0]) * 1024 / 1e6
+
+
+def fit_growth(name: str, sizes: Sequence[int], rounds: list[list[list[float]]]) -> Growth:
+    """One row from (sizes, rounds, 2) values, wall and CPU."""
+    values = np.array(rounds)
+    wall, cpu = values[:, :, 0], np.median(values[:, :, 1], axis=1)
+    rows = np.array(sizes)
+    upper = rows >= rows[-1] / 100
+    slope, low, high = fit_exponent(rows[upper], cpu[upper])
+    is_time = name not in ("manifest",) and not name.startswith("memory")
+    return Growth(
+        quantity=name,
+        what=WHAT[name],
+        unit="s" if is_time else "MB",
+        rows=list(sizes),
+        values=np.median(wall, axis=1).tolist(),
+        low=wall.min(axis=1).tolist(),
+        high=wall.max(axis=1).tolist(),
+        cpu=cpu.tolist(),
+        exponent=slope,
+        exponent_low=low,
+        exponent_high=high,
+        fitted_from=int(rows[upper][0]),
+        per_row=float((cpu[-1] - cpu[-2]) / (rows[-1] - rows[-2])) * (1e9 if is_time else 1e6),
+        num_rounds=values.shape[1],
+    )
+
+
+def fit_exponent(rows: np.ndarray, values: np.ndarray) -> tuple[float, float | None, float | None]:
+    """Slope of log values (n,) over log rows (n,), and Student's 95 % interval, None with fewer than three points."""
+    fit = stats.linregress(np.log(rows), np.log(np.maximum(values, 1e-9)))
+    if len(rows) < 3:
+        return float(fit.slope), None, None
+    half = float(stats.t.ppf(0.975, len(rows) - 2) * fit.stderr)
+    return float(fit.slope), float(fit.slope) - half, float(fit.slope) + half
+
+
+def print_growth(rows: Sequence[Growth]) -> None:
+    """A line for each quantity."""
+    head = "".join(f"{size:>12,}" for size in rows[0].rows)
+    print(f"\n{'':<22}{head}{'exponent':>10}{'95 %':>15}{'per row':>12}")
+    for row in rows:
+        values = "".join(f"{value:>12.3f}" for value in row.values)
+        interval = "" if row.exponent_low is None else f"{row.exponent_low:.2f}..{row.exponent_high:.2f}"
+        each = f"{row.per_row:,.0f} {'ns' if row.unit == 's' else 'B'}"
+        print(f"{f'{row.quantity} [{row.unit}]':<22}{values}{row.exponent:>10.2f}{interval:>15}{each:>12}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,420 @@
+"""What does training cost, and how much of that is the loader's? How long is the paper's training, and to 99 %?
+
+`--part steps` (default): under Lightning's Trainer, in turns, for each network, precision and batch size: `headspace`,
+one batch that is there already; `replay`, the batches of one epoch kept on the device; and the real loaders, bank and
+stream, both fused and augmented. The stall of a loader is the share of its time that headspace does not take.
+
+`--part processes`: `fastcell fit` with one process and with two (on a CPU over gloo, each with half of the cores).
+
+`--part paper`: `fastcell fit --preset paper`, 3,000 iterations of 1,300 cells; fewer with `--iterations`, and then the
+time of the whole is calculated from them, and called so.
+
+`--part accuracy`: time until the validation part is called right to `--to-accuracy`, validation included, by seed.
+
+    python benchmarks/train.py [--part steps|processes|paper|accuracy] [--cells N] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fastcell import environment
+
+environment.limit_spinning()  # before torch is there, as the command line does
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import yaml
+from harness import Contestant, Done, Result, Row, print_rows, time_turns
+from step import Fixed, Trained, make_model, make_module
+
+from fastcell.data.batch import Batch
+from fastcell.data.module import CellDataModule
+from fastcell.data.synthetic import synthesize
+from fastcell.training import preset_path
+
+HEADSPACE = "headspace"
+PAPER_ITERATIONS, PAPER_BATCH = 3_000, 1_300
+CPU_SETTINGS = ("cellnet:32-true:256", "cellnet:32-true:1300", "gao:32-true:256", "cellnet:bf16-mixed:256")
+GPU_SETTINGS = tuple(
+    f"{network}:{precision}:{batch}"
+    for network in ("cellnet", "gao")
+    for precision in ("32-true", "bf16-mixed")
+    for batch in (256, 1300, 4096)
+)
+
+
+@dataclass
+class TrainRow(Row):
+    """One loader under one network, precision and batch size.
+
+    Attributes:
+        network: name.
+        stall: share of the time that headspace does not take, median over the rounds, with the bounds of its interval.
+    """
+
+    network: str = ""
+    stall: float = 0.0
+    stall_low: float = 0.0
+    stall_high: float = 0.0
+
+
+@dataclass
+class PaperRow:
+    """The paper's training.
+
+    Attributes:
+        paper: preset and precision.
+        iterations: that were run, of `batch` cells.
+        measured_s: of the command, from its start to its end: imports, opening, training, evaluation.
+        train_s: of it in training steps, loading and filling the bank included.
+        validate_s: of it in validation.
+        cells_per_s: in training steps.
+        whole_s: time in training steps of all 3,000 iterations.
+        is_calculated: whether `whole_s` is that of the iterations run, scaled, and no measurement.
+    """
+
+    paper: str
+    iterations: int
+    batch: int
+    measured_s: float
+    train_s: float
+    validate_s: float
+    cells_per_s: float
+    whole_s: float
+    is_calculated: bool
+
+
+@dataclass
+class AccuracyRow:
+    """Time to an accuracy over seeds.
+
+    Attributes:
+        recipe: preset, epochs at most.
+        target: share of the validation cells.
+        cells: of the training part.
+        seconds: by seed, from the start of the fit; None where the target was not reached.
+        cells_seen: training cells until then, or in all, by seed.
+        best: highest validation accuracy by seed.
+        mean_s, std_s: over the seeds that reached it; None where fewer than one, or two, did.
+    """
+
+    recipe: str
+    target: float
+    cells: int
+    seconds: list[float | None]
+    cells_seen: list[int]
+    best: list[float]
+    mean_s: float | None
+    std_s: float | None
+
+
+def main() -> None:
+    """Run a part, print its table and write its result."""
+    options = _parser().parse_args()
+    environment.quiet()
+    environment.raise_malloc_thresholds()
+    torch.set_num_threads(environment.num_cpus())
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    on_gpu = environment.has_gpu()
+    part = {"steps": run_steps, "processes": run_processes, "paper": run_paper, "accuracy": run_accuracy}[options.part]
+    default = {"steps": 4_000, "processes": 4_000, "paper": 8_000, "accuracy": 8_000}[options.part]
+    cells = options.cells or (
+        {"accuracy": 1_000_000, "steps": 50_000}.get(options.part, 100_000) if on_gpu else default
+    )
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        data = Path(folder) / "cells"
+        synthesize(data, cells, 0, defects=options.defects)
+        rows, bench, settings = part(data, options)
+    settings = {"cells": cells, "defects": options.defects, **settings}
+    print(f"wrote {Result(bench, 'synthetic cells', settings, rows).save()}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=("steps", "processes", "paper", "accuracy"), default="steps")
+    parser.add_argument("--cells", type=int, help="synthetic cells (a few thousand; on a GPU up to a million)")
+    parser.add_argument("--defects", type=float, default=0.05, help="share of defective frames (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds of steps and processes (%(default)s)")
+    parser.add_argument("--settings", help="steps: network:precision:batch,... (those of the machine)")
+    parser.add_argument("--round-cells", type=int, help="steps: cells in a round (2,600; 100,000 on a GPU)")
+    parser.add_argument("--size", type=int, default=128, help="steps: side of the images (%(default)s)")
+    parser.add_argument("--iterations", type=int, help="paper: 3,000; 12 on a CPU")
+    parser.add_argument("--preset", default="demo", help="processes and accuracy (%(default)s)")
+    parser.add_argument("--to-accuracy", type=float, default=0.99, help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="accuracy: runs (%(default)s)")
+    parser.add_argument("--epochs", type=int, help="accuracy: most epochs (those of the preset)")
+    parser.add_argument("--batch", type=int, help="accuracy: cells in a batch (that of the preset)")
+    parser.add_argument("--checks", type=int, default=1, help="accuracy: validations in an epoch (%(default)s)")
+    parser.add_argument("--scratch", type=Path, help="folder for the data (the system's temporary folder)")
+    return parser
+
+
+# -- steps
+
+
+class Replay(Fixed):
+    """The batches of one epoch, kept on the device and given again and again."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        super().__init__(batches[0], len(batches))
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+def run_steps(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
+    """Every setting by itself: its contestants take turns."""
+    on_gpu = environment.has_gpu()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    chosen = options.settings.split(",") if options.settings else GPU_SETTINGS if on_gpu else CPU_SETTINGS
+    round_cells = options.round_cells or (100_000 if on_gpu else 2_600)
+    rows: list[TrainRow] = []
+    settings: dict[str, object] = {"size": options.size, "cells in a round": round_cells}
+    for setting in chosen:
+        network, precision, batch = setting.split(":")
+        cells = max(round_cells, int(batch))
+        if precision.startswith("bf16") and not on_gpu:  # ten times slower on the CPUs looked at, AMX or not
+            cells = 2 * int(batch)
+        contestants = make_contestants(data, network, precision, int(batch), options.size, cells, device)
+        turns = time_turns(contestants, options.rounds)
+        found = [as_train_row(row, network) for row in turns.rows(f"{HEADSPACE}, {setting}")]
+        print_rows(found, HEADSPACE)
+        rows += found
+        if on_gpu:
+            torch.cuda.empty_cache()
+    return rows, "train", settings
+
+
+def make_contestants(
+    data: Path, network: str, precision: str, batch: int, size: int, cells: int, device: torch.device
+) -> dict[str, Contestant]:
+    """Headspace, replay, bank and stream, each with a network of its own."""
+    shown: dict[str, Any] = {"batch_size": batch, "image_size": size}
+    dtype = "bfloat16" if precision.startswith("bf16") and device.type == "cuda" else "float32"
+    made = {
+        store: make_module(data, shown, store=store, transform="fused", dtype=dtype) for store in ("bank", "stream")
+    }
+    look = make_module(data, shown, transform="fused", dtype=dtype)
+    for module in (*made.values(), look):
+        module.setup("fit")
+    kept = [Batch(*(column.to(device) for column in one)) for one in look.train_dataloader()]
+    whole = [one for one in kept if bool((one.weight > 0).all())] or kept
+    loaders: dict[str, tuple[str, CellDataModule, Fixed | None]] = {
+        HEADSPACE: ("one batch, there already", made["bank"], Fixed(whole[0], max(cells // batch, 1))),
+        "replay": ("batches of one epoch, kept on the device", made["bank"], Replay(whole)),
+        "bank": ("bank + fused, augmented", made["bank"], None),
+        "stream": ("stream + fused, augmented: read and decoded", made["stream"], None),
+    }
+    common: dict[str, Any] = {"size": size, "batch": batch, "dtype": precision, "threads": environment.num_cpus()}
+    common["device"] = "cuda:0" if device.type == "cuda" else "cpu"
+    contestants = {}
+    for name, (what, module, fixed) in loaders.items():
+        model = make_model(module, {"network": network})
+        work = Trained(model, module, fixed, 1, cells, precision)
+        contestants[f"{name}, {network}:{precision}:{batch}"] = Contestant(what, work, data="JPEG, ragged", **common)
+    return contestants
+
+
+def as_train_row(row: Row, network: str) -> TrainRow:
+    """The stall of a row is what is missing from the rate of headspace."""
+    return TrainRow(
+        **asdict(row), network=network, stall=1 - row.ratio, stall_low=1 - row.ratio_high, stall_high=1 - row.ratio_low
+    )
+
+
+# -- fastcell fit, as a command
+
+
+def fit(data: Path, threads: int | None = None, **flags: object) -> tuple[dict[str, Any], float]:
+    """Run `fastcell fit`; its metrics.json and the wall time of the command [s]."""
+    with tempfile.TemporaryDirectory() as runs:
+        command = [sys.executable, "-m", "fastcell", "fit", f"--data.path={data}", f"--runs={runs}"]
+        command += [f"--{name.replace('__', '.')}={value}" for name, value in flags.items()]
+        variables = {**os.environ, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise SystemExit(f"fit ended with status {done.returncode}: {done.stderr[-2000:]}")
+        (metrics,) = Path(runs).glob("*/metrics.json")
+        values: dict[str, Any] = json.loads(metrics.read_text())
+        return values, seconds
+
+
+def run_processes(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
+    """One process and two, in turns, by the trainer's own count."""
+    on_gpu, cores = environment.has_gpu(), environment.num_cpus()
+    if on_gpu and torch.cuda.device_count() < 2:
+        raise SystemExit("two processes need two GPUs: nothing measured")
+
+    def work(num: int) -> Done:
+        more = {"trainer__devices": num, **({"trainer__strategy": "ddp"} if num > 1 else {})}
+        threads = None if on_gpu else max(cores // num, 1)
+        before = os.times()
+        values, _ = fit(data, threads, preset=options.preset, trainer__max_epochs=2, **more)
+        after = os.times()
+        seconds = values["seconds"]["train"]
+        cells = round(values["cells_per_s"]["train"] * seconds)
+        children = after.children_user + after.children_system - before.children_user - before.children_system
+        return Done(cells, seconds, children)
+
+    contestants = {
+        f"{num} process{'es' * (num > 1)}": Contestant(
+            f"fastcell fit, 2 epochs; CPU time with imports, filling and evaluation, {'gloo' if not on_gpu else 'nccl'}"
+            if num > 1
+            else "fastcell fit, 2 epochs; CPU time with imports, filling and evaluation",
+            lambda num=num: work(num),  # type: ignore[misc]
+            threads=cores,
+            device="cuda" if on_gpu else "cpu",
+        )
+        for num in (1, 2)
+    }
+    rows = time_turns(contestants, options.rounds, warm_up=0).rows("1 process")
+    print_rows(rows, "1 process")
+    return list(rows), "train-processes", {"preset": options.preset, "cores": cores}
+
+
+def run_paper(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
+    """The preset `paper` for some iterations, or all."""
+    iterations = options.iterations or (PAPER_ITERATIONS if environment.has_gpu() else 12)
+    values, seconds = fit(data, preset="paper", trainer__max_steps=iterations)
+    row = paper_row(values, seconds, iterations)
+    kind = "calculated from the iterations run" if row.is_calculated else "measured"
+    rate = f"{row.cells_per_s:,.0f} cells/s; the command {seconds:.1f} s"
+    print(f"{row.iterations:,} iterations in {row.train_s:.1f} s, {rate}")
+    print(f"{PAPER_ITERATIONS:,} iterations: {row.whole_s:,.1f} s, {kind}")
+    return [row], "train-paper", {}
+
+
+def paper_row(values: dict[str, Any], seconds: float, iterations: int) -> PaperRow:
+    """From metrics.json and the command's wall time [s]."""
+    if values["steps"] != iterations:
+        raise SystemExit(f"{iterations} iterations were asked for, {values['steps']} were run")
+    train_s = values["seconds"]["train"]
+    return PaperRow(
+        paper=f"preset paper, {'bf16-mixed or 16-mixed' if environment.has_gpu() else '32-true'}",
+        iterations=iterations,
+        batch=PAPER_BATCH,
+        measured_s=seconds,
+        train_s=train_s,
+        validate_s=values["seconds"].get("validate", 0.0),
+        cells_per_s=values["cells_per_s"]["train"],
+        whole_s=train_s * PAPER_ITERATIONS / iterations,
+        is_calculated=iterations != PAPER_ITERATIONS,
+    )
+
+
+# -- time to an accuracy
+
+
+class Watch(pl.Callback):
+    """Stops a fit when the validation accuracy has reached a target, and tells when that was.
+
+    Attributes:
+        reached_s: since the start of the fit [s]; None so far.
+        best: highest validation accuracy.
+        cells: training cells so far.
+    """
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        self.reached_s: float | None = None
+        self.best, self.cells = 0.0, 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.cells += len(batch.images)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.see(float(trainer.callback_metrics["valid_accuracy"]))  # waits for the device
+            trainer.should_stop |= self.reached_s is not None
+
+    def see(self, accuracy: float) -> None:
+        """Take note of an accuracy."""
+        self.best = max(self.best, accuracy)
+        if accuracy >= self.target and self.reached_s is None:
+            self.reached_s = time.perf_counter() - self.start
+
+
+def run_accuracy(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
+    """One training for each seed; the data are made before the clock starts, the bank is filled behind it."""
+    settings = yaml.safe_load(preset_path(options.preset).read_text())
+    epochs = options.epochs or settings["trainer"]["max_epochs"]
+    steps = settings["trainer"].get("max_steps", -1)
+    settings["data"]["batch_size"] = options.batch or settings["data"]["batch_size"]
+    watches, cells = [], 0
+    for seed in range(options.seeds):
+        pl.seed_everything(seed)
+        module = make_module(data, settings["data"], seed=seed)
+        module.setup("fit")
+        view = module.view("train")
+        assert view is not None
+        cells = len(view)
+        torch.manual_seed(seed)
+        model = make_model(module, settings["model"])
+        watch = Watch(options.to_accuracy)
+        trainer = pl.Trainer(
+            accelerator="gpu" if environment.has_gpu() else "cpu",
+            devices=1,
+            precision="bf16-mixed" if environment.has_gpu() else "32-true",
+            max_epochs=epochs,
+            max_steps=steps,
+            val_check_interval=1.0 / options.checks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            callbacks=[watch],
+        )
+        trainer.fit(model, datamodule=module)
+        watches.append(watch)
+        took = "not reached" if watch.reached_s is None else f"after {watch.reached_s:.1f} s"
+        print(f"seed {seed}: {options.to_accuracy:.1%} {took}; best {watch.best:.4f}", flush=True)
+    most = f"{epochs} epochs" if epochs > 0 else f"{steps:,} steps"
+    row = accuracy_row(
+        f"{options.preset}, batch {settings['data']['batch_size']}, at most {most}", options.to_accuracy, cells, watches
+    )
+    spread = "" if row.mean_s is None else f", {row.mean_s:.1f} s on average"
+    spread += "" if row.std_s is None else f", standard deviation {row.std_s:.1f} s"
+    reached = sum(second is not None for second in row.seconds)
+    print(f"{reached} of {options.seeds} seeds reached {options.to_accuracy:.1%}{spread}")
+    return [row], "train-accuracy", {"preset": options.preset, "epochs": epochs, "checks": options.checks}
+
+
+def accuracy_row(recipe: str, target: float, cells: int, watches: Sequence[Watch]) -> AccuracyRow:
+    """Mean and sample deviation over the seeds that reached the target."""
+    times = np.array([watch.reached_s for watch in watches if watch.reached_s is not None])
+    return AccuracyRow(
+        recipe=recipe,
+        target=target,
+        cells=cells,
+        seconds=[watch.reached_s for watch in watches],
+        cells_seen=[watch.cells for watch in watches],
+        best=[watch.best for watch in watches],
+        mean_s=float(times.mean()) if len(times) else None,
+        std_s=float(times.std(ddof=1)) if len(times) > 1 else None,
+    )
+
+
+if __name__ == "__main__":
+    main()

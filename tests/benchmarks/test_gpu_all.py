@@ -1,0 +1,230 @@
+"""The command for a GPU machine: each part is judged by what it did, a second start goes on, budgets are kept."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS_DIR = Path(__file__).parents[2] / "benchmarks"
+REPO_DIR = BENCHMARKS_DIR.parent
+
+# A part that writes a result as the harness does outside of git, and one that waits until it is let go.
+WRITES = """\
+import json, pathlib
+folder = pathlib.Path(__file__).parent / "results"
+folder.mkdir(exist_ok=True)
+(folder / "kernel-cpu-2026-01-02-unknown.json").write_text(json.dumps({"commit": "unknown", "rows": []}))
+(folder / "kernel-cpu-2026-01-02-unknown.csv").write_text("a\\n1\\n")
+"""
+WAITS = """\
+import os, pathlib, time
+folder = pathlib.Path(__file__).parent
+(folder / "pid").write_text(str(os.getpid()))
+while not (folder / "go").exists():
+    time.sleep(0.02)
+"""
+# Written in two pieces, or this file would be taken for one with GPU tests.
+TESTS = (
+    "import pytest\n\n@pytest.mark."
+    """gpu
+def test_one():
+    pytest.skip("no GPU here")
+
+def test_two():
+    assert False
+"""
+)
+
+
+@pytest.fixture
+def gpu_all(program):
+    return program("gpu_all")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout without git, with small programs in place of some parts."""
+    folder = tmp_path / "checkout"
+    (folder / "benchmarks").mkdir(parents=True)
+    for name in ("gpu_all.py", "gpu_all", "harness.py"):
+        shutil.copy(BENCHMARKS_DIR / name, folder / "benchmarks" / name)
+    (folder / "tests").mkdir()
+    (folder / "tests" / "test_a.py").write_text(TESTS)
+    (folder / "tests" / "test_b.py").write_text("this is no test of a GPU, and no Python\n")
+    (folder / "benchmarks" / "kernel.py").write_text(WRITES)
+    (folder / "benchmarks" / "step.py").write_text("import sys\nprint('no luck')\nsys.exit(3)\n")
+    (folder / "benchmarks" / "loader.py").write_text(WAITS)
+    (folder / "benchmarks" / "baselines.py").write_text("import fastcell\nprint(fastcell.__file__)\n")
+    return folder
+
+
+def start(checkout, out, *more):
+    variables = {**os.environ, "PYTHONPATH": str(REPO_DIR), "PYTHON": sys.executable, "FASTCELL_COMMIT": "abc1234"}
+    command = [checkout / "benchmarks" / "gpu_all", "--device", "cpu", "--out", out, *more]
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def read_state(out):
+    try:
+        return json.loads((out / "gpu_all" / "state.json").read_text())["parts"]
+    except FileNotFoundError:
+        return {}
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, kill):
+    out = tmp_path / "out"
+    first = start(checkout, out)
+    wait_for((checkout / "benchmarks" / "pid").exists)
+    wait_for(lambda: (checkout / "benchmarks" / "pid").read_text())
+    pid = int((checkout / "benchmarks" / "pid").read_text())
+    first.send_signal(kill)
+    said = first.communicate(timeout=60)[0]
+    assert first.returncode == (-signal.SIGKILL if kill == signal.SIGKILL else 130)
+    wait_for(lambda: not is_alive(pid), 20)
+    assert read_state(out)["loader"]["status"] == ("running" if kill == signal.SIGKILL else "interrupted")
+    assert "[2/10] kernel: passed" in said
+
+    (checkout / "benchmarks" / "go").touch()
+    second = start(checkout, out)
+    said = second.communicate(timeout=120)[0]
+    assert second.returncode == 1, said
+    parts = read_state(out)
+    status = {name: part["status"] for name, part in parts.items()}
+    gone = dict.fromkeys(("train", "predict", "latency", "memory", "scale"), "skipped")
+    done = {"tests": "skipped", "kernel": "passed", "step": "failed", "loader": "passed", "baselines": "passed"}
+    assert status == done | gone
+    assert "kernel: passed in an earlier start" in said
+    assert "step: failed in an earlier start" in said
+    assert "[5/10] loader: passed in" in said
+    assert parts["tests"]["reason"] == "0 passed, 0 failed, 1 skipped: no GPU here"
+    assert parts["step"]["reason"] == "exit code 3"
+    assert parts["scale"]["reason"] == "no such program: benchmarks/scale.py"
+    assert "no luck" in (out / "gpu_all" / "step.log").read_text()
+    assert str(checkout) not in (out / "gpu_all" / "baselines.log").read_text()  # PYTHONPATH leads to the package
+    assert str(REPO_DIR / "fastcell") in (out / "gpu_all" / "baselines.log").read_text()
+    assert parts["kernel"]["results"] == ["kernel-cpu-2026-01-02-abc1234.csv", "kernel-cpu-2026-01-02-abc1234.json"]
+    assert json.loads((out / "kernel-cpu-2026-01-02-abc1234.json").read_text()) == {"commit": "abc1234", "rows": []}
+    assert list((checkout / "benchmarks" / "results").iterdir()) == []
+    summary = (out / "gpu_all" / "summary.txt").read_text()
+    assert "nothing is left to do" in summary
+    assert [line.split()[0] for line in summary.splitlines()[1:-1]] == [
+        *("tests", "kernel", "step", "train", "loader", "predict", "latency", "baselines", "memory", "scale")
+    ]
+
+
+def test_a_budget_leaves_the_least_worthy_parts_for_later(checkout, tmp_path):
+    (checkout / "benchmarks" / "go").touch()
+    out = tmp_path / "out"
+    process = start(checkout, out, "--budget", "160", "--only", "kernel,loader")
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    parts = read_state(out)
+    assert {name: part["status"] for name, part in parts.items()} == {"kernel": "skipped", "loader": "passed"}
+    assert "of the budget were left, it may take 180 s" in parts["kernel"]["reason"]
+    assert "left for another start: kernel" in said
+    assert start(checkout, out, "--only", "kernel,loader").wait(60) == 0
+    assert read_state(out)["kernel"]["status"] == "passed"
+
+
+def test_a_part_shrinks_before_it_is_left_out(gpu_all):
+    part = gpu_all.Part("kernel", "", ("benchmarks/kernel.py", "--rounds", "7"), ("--quick",), 90, 60)
+    assert gpu_all.choose(part, False, 91)[:2] == (["benchmarks/kernel.py", "--rounds", "7"], 90)
+    arguments, limit_s, note = gpu_all.choose(part, False, 89)
+    assert (arguments, limit_s, note) == (
+        ["benchmarks/kernel.py", "--quick"],
+        60,
+        "in small: 89 s of the budget were left",
+    )
+    assert gpu_all.choose(part, False, 59)[0] is None
+    assert gpu_all.choose(part, True, 91)[:2] == (["benchmarks/kernel.py", "--quick"], 60)
+    assert gpu_all.choose(part, True, 91, slack=2) == (None, 0.0, "91 s of the budget were left, it may take 120 s")
+
+
+def test_a_part_that_takes_too_long_ends_with_its_children(gpu_all, tmp_path):
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    begin = time.monotonic()
+    assert gpu_all.run(["-c", code], 1.0, tmp_path / "log") is None
+    assert time.monotonic() - begin < 20
+    pid = int((tmp_path / "log").read_text())
+    wait_for(lambda: not is_alive(pid), 10)
+    assert gpu_all.judge(None, 1.0).status == "timed out"
+    assert gpu_all.judge(-9, 1.0).reason == "signal 9"
+
+
+REPORT = '<testsuites><testsuite errors="{}" failures="{}" skipped="{}" tests="{}">{}</testsuite></testsuites>'
+
+
+@pytest.mark.parametrize(
+    ("counts", "code", "has_gpu", "status", "reason"),
+    [
+        ((0, 0, 1, 5), 0, True, "passed", "4 passed, 0 failed, 1 skipped"),
+        ((0, 2, 0, 5), 1, True, "failed", "3 passed, 2 failed, 0 skipped; exit code 1"),
+        ((1, 0, 0, 5), 2, True, "failed", "4 passed, 1 failed, 0 skipped; exit code 2"),
+        ((0, 0, 5, 5), 0, True, "failed", "0 passed, 0 failed, 5 skipped: why"),
+        ((0, 0, 5, 5), 0, False, "skipped", "0 passed, 0 failed, 5 skipped: why"),
+        ((0, 0, 0, 0), 5, True, "failed", "0 passed, 0 failed, 0 skipped: none found"),
+        ((0, 0, 0, 3), -11, True, "failed", "3 passed, 0 failed, 0 skipped; exit code -11"),
+    ],
+)
+def test_tests_that_were_skipped_have_not_passed_on_a_gpu(gpu_all, tmp_path, counts, code, has_gpu, status, reason):
+    skipped = '<testcase name="a"><skipped message="why"/></testcase>' if counts[2] else ""
+    (tmp_path / "report.xml").write_text(REPORT.format(*counts, skipped))
+    outcome = gpu_all.judge_tests(tmp_path / "report.xml", code, has_gpu)
+    assert (outcome.status, outcome.reason) == (status, reason)
+    assert gpu_all.judge_tests(tmp_path / "none.xml", 4, True).reason == "exit code 4, no report"
+
+
+def test_another_commit_or_a_broken_file_starts_afresh(gpu_all, tmp_path):
+    path = tmp_path / "state.json"
+    state = gpu_all.State(path, {"commit": "a"})
+    state.set("kernel", gpu_all.Outcome("passed", 1.5, results=("r.json",)))
+    again = gpu_all.State(path, {"commit": "a"})
+    assert again.done("kernel")
+    assert again.outcomes["kernel"] == gpu_all.Outcome("passed", 1.5, results=("r.json",))
+    other = gpu_all.State(path, {"commit": "b"})
+    assert not other.done("kernel")
+    assert "is of another run" in other.note
+    path.write_text("{")
+    assert "cannot be read" in gpu_all.State(path, {"commit": "a"}).note
+
+
+def test_every_benchmark_that_is_named_exists_or_is_said_to_be_missing(gpu_all, capsys):
+    assert gpu_all.main(["--dry-run", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    for part in gpu_all.PARTS[1:]:
+        program = part.command[0]
+        if (REPO_DIR / program).is_file():
+            text = (REPO_DIR / program).read_text()
+            for option in (word for word in (*part.command, *(part.small or ())) if word.startswith("--")):
+                assert f'"{option}"' in text, f"{program} has no {option}"
+        else:
+            assert f"no such program: {program}" in said
+    files = [word for word in gpu_all.gpu_tests(Path("r.xml")) if word.startswith("tests/")]
+    assert "tests/gpu/test_transform_gpu.py" in files
+    assert not any(file.startswith("tests/benchmarks/") for file in files)

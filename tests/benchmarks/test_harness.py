@@ -1,0 +1,79 @@
+"""Rows hold what contestants said and measured, and results are written as JSON and CSV."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def harness(program):
+    return program("harness")
+
+
+def rounds(harness, seconds, **measured):
+    """Work that tells other seconds in every round."""
+    left = iter(seconds)
+    return lambda: harness.Done(100, next(left), 0.002, **measured)
+
+
+def test_rows_compare_within_the_round(harness):
+    contestants = {
+        "ours": ("all of it", rounds(harness, [9.0, 1.0, 2.0, 4.0])),
+        "theirs": ("as documented", rounds(harness, [9.0, 3.0, 4.0, 12.0])),
+    }
+    ours, theirs = harness.time_turns(contestants, num_rounds=3, warm_up=1).rows("theirs")
+    assert (ours.contestant, ours.what, ours.num_rounds, ours.num_cells) == ("ours", "all of it", 3, 100)
+    assert (ours.ratio, theirs.ratio) == (3.0, 1.0)
+    assert (ours.cells_per_s, ours.low, ours.high) == (50.0, 25.0, 100.0)
+    assert ours.ratio_low == 2.0
+    assert ours.ratio_high == 3.0
+    assert ours.cpu_us_per_cell == pytest.approx(20.0)
+    assert (ours.peak_rss_mb, ours.first_batch_s, ours.device, ours.data) == (None, None, "cpu", "")
+
+
+def test_a_contestant_brings_its_fields_and_measures(harness):
+    memory = iter([300.0, 700.0, 500.0])
+    first = iter([9.0, 0.1, 0.3])
+
+    def work():
+        return harness.Done(10, 1.0, 1.0, first_batch_s=next(first), peak_rss_mb=next(memory), gpu_memory_mb=40.0)
+
+    entry = harness.Contestant("it", work, "ragged JPEG", 128, 256, "float32", "cuda:0", 2, first_batch_cold_s=9.0)
+    (row,) = harness.time_turns({"a": entry}, num_rounds=2, warm_up=1).rows("a")
+    assert (row.data, row.size, row.batch, row.dtype, row.device, row.threads) == (
+        "ragged JPEG",
+        128,
+        256,
+        "float32",
+        "cuda:0",
+        2,
+    )
+    assert (row.peak_rss_mb, row.gpu_memory_mb) == (700.0, 40.0)
+    assert row.first_batch_s == pytest.approx(0.2)
+    assert row.first_batch_cold_s == 9.0
+
+
+def test_work_that_returns_a_count_is_timed_here(harness):
+    (row,) = harness.time_turns({"sum": ("sums", lambda: int(np.ones(2_000_000).sum()))}, 2, 0).rows("sum")
+    assert row.num_cells == 2_000_000
+    assert 0 < row.low <= row.cells_per_s <= row.high
+    assert row.cpu_us_per_cell > 0
+
+
+def test_a_result_is_json_and_csv(harness, tmp_path):
+    (row,) = harness.time_turns({"a": ("it, again", rounds(harness, [1.0, 1.0]))}, 1, 1).rows("a")
+    path = harness.Result("try", "cells", {"n": 1}, [row], absent={"b": "not installed"}).save(tmp_path)
+    saved = json.loads(path.read_text())
+    assert saved["absent"] == {"b": "not installed"}
+    assert len(saved["environment"]["load_average_start"]) == len(saved["environment"]["load_average_end"]) == 3
+    assert {"cpu", "gpus", "driver_cuda", "torch_cuda", "packages", "num_cpus"} <= saved["environment"].keys()
+    (line,) = csv.DictReader(path.with_suffix(".csv").read_text().splitlines())
+    assert list(line) == list(saved["rows"][0])
+    assert (line["what"], float(line["cells_per_s"]), line["peak_rss_mb"]) == ("it, again", 100.0, "")
+
+
+def test_nested_values_of_a_csv_are_json(harness, tmp_path):
+    harness.write_csv([{"a": {"low": 1}, "b": None}], tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == 'a,b\n"{""low"": 1}",\n'
