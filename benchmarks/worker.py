@@ -69,7 +69,7 @@ class Worker:
         self.packages: dict[str, str] = {}
         try:
             ready = self._answer()
-        except WorkerError:
+        except BaseException:
             self.close()
             raise
         self.packages = ready["packages"]
@@ -126,9 +126,12 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         watch = threading.Timer(self.timeout_s, self.process.kill)
+        watch.daemon = True
         watch.start()
-        line = self.process.stdout.readline()
-        watch.cancel()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            watch.cancel()
         if not line:
             end = (self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise WorkerError(f"its process ended with status {self.process.wait()}: {end}")

@@ -33,6 +33,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,13 @@ class Files(Way):
         return self.bytes[offset : offset + num_bytes]
 
     def own_folder(self, name: str, write: Callable[[Path], None]) -> Path:
-        """A folder of files of its own, made by `write` unless one from these very cells is there."""
+        """A folder of files of its own, made by `write` unless one from these cells and this environment is there.
+
+        What LitData writes depends on what else is installed: chunks of another environment could not be read.
+        """
         folder, whole = self.options.folder / name, self.options.folder / f"{name}.json"
-        stamp = [len(self.cells), int(self.cells[:, :2].sum()), *map(int, self.cells[-1])]
+        installed = sorted(f"{each.name} {each.version}" for each in distributions())
+        stamp = [len(self.cells), int(self.cells[:, :2].sum()), *map(int, self.cells[-1]), sys.version, *installed]
         if whole.exists() and json.loads(whole.read_text()) == stamp:
             return folder
         shutil.rmtree(folder, ignore_errors=True)
