@@ -103,6 +103,13 @@ def _chosen_parts(text: str | None) -> list[str]:
     return names
 
 
+def about(run: FinishedRun, part: str) -> str:
+    """Which cells of a run are looked at, for captions."""
+    info = run.manifest.info
+    synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
+    return f"{len(run.rows(part)):,} {_PART_NAMES[part]} cells of {info.name}{synthetic}"
+
+
 @dataclass
 class Explanation:
     """A run, where its figures go, and what has been found out about it so far.
@@ -153,9 +160,7 @@ class Explanation:
     @property
     def about(self) -> str:
         """Which cells, for captions."""
-        info = self.run.manifest.info
-        synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
-        return f"{len(self.run.rows(self.part)):,} {_PART_NAMES[self.part]} cells of {info.name}{synthetic}"
+        return about(self.run, self.part)
 
     def sample(self, num: int, by_class: bool) -> np.ndarray:
         """At most `num` cell_ids of the part, sorted; drawn at random, `by_class` from each class in turn."""

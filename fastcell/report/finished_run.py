@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class FinishedRun:
         manifest: of the data set.
         split_name: the split that it trained by.
         quality: whether verdicts.csv was obeyed.
+        settings: the section `data` of config.yaml.
     """
 
     folder: Path
@@ -73,6 +74,8 @@ class FinishedRun:
     manifest: Manifest
     split_name: str
     quality: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    _outputs: dict[str, Outputs | None] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -98,6 +101,19 @@ class FinishedRun:
             return np.empty(0, np.int64)
         return view.rows
 
+    def num_trained(self) -> int:
+        """Cells that training saw: the labelled ones of the training part, or the subsample of them."""
+        share = self.settings.get("subsample")
+        if not isinstance(share, int | float):
+            return len(self.rows("train"))
+        if isinstance(share, float) and share > 1 and share.is_integer():
+            share = int(share)  # as the command line reads a number
+        view = ViewConfig("train", self.split_name, share, quality=self.quality, labelled=True)
+        try:
+            return len(select(self.manifest, view).rows)
+        except ArgumentError:  # another data set, with fewer cells
+            return len(self.rows("train"))
+
     def batches(self, rows: np.ndarray) -> Iterator[Batch]:
         """Cells (n,) int64, by increasing id, preprocessed as in training; padding and lost ones have weight 0."""
         share = evaluation_share(len(rows), min(_BATCH, max(1, len(rows))))
@@ -112,7 +128,12 @@ class FinishedRun:
         )
 
     def outputs(self, part: str) -> Outputs | None:
-        """What the network says of the labelled cells of a part; None where there are none."""
+        """What the network says of the labelled cells of a part, asked once; None where there are none."""
+        if part not in self._outputs:
+            self._outputs[part] = self._ask(part)
+        return self._outputs[part]
+
+    def _ask(self, part: str) -> Outputs | None:
         rows = self.rows(part)
         if not len(rows):
             return None
@@ -176,7 +197,13 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
     manifest.split(split_name)  # says so now if there is none
     device = torch.device("cuda") if environment.has_gpu() else torch.device("cpu")
     return FinishedRun(
-        folder, checkpoint, model.to(device).eval(), manifest, split_name, bool(settings.get("quality", True))
+        folder,
+        checkpoint,
+        model.to(device).eval(),
+        manifest,
+        split_name,
+        bool(settings.get("quality", True)),
+        settings,
     )
 
 

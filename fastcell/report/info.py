@@ -93,8 +93,8 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
     pictures = {name: list(read_cells(manifest, rows)) for name, rows in chosen.items()}
     sheet = figures.contact_sheet(pictures, f"{title}: raw cells, one scale", SHEET_COLUMNS)
     caption = (
-        f"Raw cells, {SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at one scale, in "
-        "their own proportions, grey levels as recorded."
+        f"Raw cells, up to {SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at one "
+        "scale, in their own proportions, grey levels as recorded."
     )
     figures.save_figure(sheet, folder / "contact_sheet", _shown(manifest, chosen), caption)
     augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
@@ -124,7 +124,7 @@ def _shown(manifest: Manifest, rows: Mapping[str, np.ndarray]) -> pa.Table:
     """Which cells a sheet shows, by its rows."""
     ids = np.concatenate([np.empty(0, np.int64), *rows.values()])
     names = np.repeat(list(rows), [len(one) for one in rows.values()])
-    return pa.table({"row": names.astype(str), "cell_id": ids, "key": manifest.column("key")[ids].astype(str)})
+    return pa.table({"row": names.astype(str), "cell_id": ids, "key": manifest.table.column("key").take(ids)})
 
 
 def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
     with held(study.out_dir, "--out"):
         try:
-            report = _run(study, methods, options)
+            report = _run(study, methods, options, changes)
         except KeyboardInterrupt:
             print("stopped; the same command goes on from here", file=sys.stderr)
             raise
@@ -66,11 +66,16 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(study: Any, methods: list[str], options: argparse.Namespace) -> list[str]:
+def _run(study: Any, methods: list[str], options: argparse.Namespace, changes: Sequence[str]) -> list[str]:
     """Run the study that is asked for and write its report; returns its lines."""
     from fastcell.study.volume import check_volumes, run_volumes
 
     volumes = check_volumes(options.volumes or DEFAULT_VOLUMES[options.study])
+    asked = {
+        "source": None if options.data is None else str(study.manifest.path.absolute()),
+        "source_cells": len(study.manifest),
+        "changes": list(changes),
+    }
     if options.study == "loss":
         from fastcell.study.loss import run_losses
 
@@ -87,7 +92,7 @@ def _run(study: Any, methods: list[str], options: argparse.Namespace) -> list[st
     else:
         lines, _, _ = run_volumes(study, methods, volumes, options.seeds)
     study.drop_images()
-    return _write_report(study, methods, options, lines)
+    return _write_report(study, methods, options, lines, asked)
 
 
 def _open(options: argparse.Namespace, changes: Sequence[str]) -> tuple[Any, list[str]]:
@@ -152,8 +157,19 @@ def _components(text: str) -> int | None:
     return int(text)
 
 
-def _write_report(study: Any, methods: list[str], options: argparse.Namespace, lines: list[str]) -> list[str]:
-    """Write ``report.md`` and ``study.json``; returns the lines of the report."""
+def _write_report(
+    study: Any, methods: list[str], options: argparse.Namespace, lines: list[str], asked: Mapping[str, Any]
+) -> list[str]:
+    """Write ``report.md`` and ``study.json``; returns the lines of the report.
+
+    Args:
+        study: that was run; of leakage, on the augmented set.
+        methods: names.
+        options: of the command line.
+        lines: of the report.
+        asked: `source`, the folder of the data set as asked for (None for the synthetic default), `source_cells`, how
+            many it holds, and `changes`, the arguments that change the preset.
+    """
     from fastcell import doctor
     from fastcell.run_folder import write_json, write_text
 
@@ -175,6 +191,7 @@ def _write_report(study: Any, methods: list[str], options: argparse.Namespace, l
             "data": study.manifest.info.name,
             "path": str(study.manifest.path.absolute()),
             "methods": methods,
+            **asked,
             "settings": settings,
             "recipe": asdict(study.recipe),
             "schemes": {

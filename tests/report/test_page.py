@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from fastcell import cli
 from fastcell.data.cells import read_cells
 from fastcell.data.manifest import Manifest
-from fastcell.errors import ArgumentError, DataError
+from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.report.finished_run import Outputs
 from fastcell.report.page.blocks import Picture, embed, percent
 from fastcell.report.page.browser import browser_data, choose
 from fastcell.report.page.command import main
+from fastcell.report.page.data_card import _about_groups
 from fastcell.report.page.run_sections import what_bound
 from fastcell.report.page.studies import _html
+from fastcell.study import compare
 
 HOSTILE = "<b onmouseover=alert(1)>"
 CLASSES = [HOSTILE, "plain"]
@@ -150,11 +155,11 @@ def test_comparison_is_a_section(made, text):
 
 
 def test_markdown_of_others_is_text():
-    html = _html("# Title\n\n| a | b |\n|---|---|\n| <script>x</script> | ![y](http://z) [u](http://v) |\n")
-    assert "<script" not in html
-    assert "<img" not in html
-    assert "<a" not in html
-    assert "Title" not in html
+    made = _html("# Title\n\n| a | b |\n|---|---|\n| <script>x</script> | ![y](http://z) [u](http://v) |\n")
+    assert "<script" not in made
+    assert "<img" not in made
+    assert "<a" not in made
+    assert "Title" not in made
 
 
 def test_page_of_a_comparison_alone_looks_at_its_data(made, tmp_path, capsys):
@@ -165,6 +170,105 @@ def test_page_of_a_comparison_alone_looks_at_its_data(made, tmp_path, capsys):
     assert "120" in section_of(page, "data")
     assert 'id="cell-data"' not in page
     assert "--splits groups,random" in section_of(page, "again")
+
+
+def test_command_of_a_comparison_repeats_it(made):
+    study = json.loads((made / "study" / "study.json").read_text())
+    page = (made / "run" / "report.html").read_text(encoding="utf-8")
+    (command,) = re.findall(r"fastcell compare [^<]+", section_of(page, "again"))
+    words = shlex.split(html.unescape(command))
+    assert words[2] == str(made / "cells")
+    options, changes = compare._parser().parse_known_args(words[2:])
+    assert changes == ["--data.image_size", "16"]
+    settings = {name: value for name, value in vars(options).items() if name not in ("data", "out")}
+    assert settings == study["settings"]
+
+
+def test_commands_of_a_run_name_data_and_split(made, text, monkeypatch, capsys):
+    (commands,) = re.findall(r"<code>(fastcell fit [^<]+)</code>", section_of(text, "again"))
+    fit, test, *_ = (shlex.split(html.unescape(line)) for line in commands.splitlines())
+    assert fit == ["fastcell", "fit", "--config", "run/config.yaml", "--data.path", str(made / "cells")]
+    capsys.readouterr()
+    monkeypatch.chdir(made)
+    assert cli.main([*test[1:], "--trainer.accelerator", "cpu"]) == 0
+    accuracy = json.loads((made / "run" / "metrics.json").read_text())["test"]["accuracy"]
+    assert re.search(rf"^accuracy +{accuracy['value']:.3f} ", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_split_and_subsample_of_the_run_are_told(made, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(made / "run", run)
+    shutil.copytree(made / "cells", tmp_path / "cells")
+    splits = tmp_path / "cells" / "splits"
+    shutil.copy(splits / "default.parquet", splits / "other one.parquet")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["data"] |= {"path": "../cells", "split_name": "other one", "subsample": 10, "quality": False}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(run)
+    assert main([".", "--no-explain"]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "was trained on 10 cells of" in page
+    again = html.unescape(section_of(page, "again"))
+    assert "In the folder that run is in" in again
+    assert "--data.split_name 'other one' --data.quality false" in again
+
+
+def test_page_of_a_comparison_whose_data_are_gone_or_others(made, tmp_path):
+    shutil.copytree(made / "study", tmp_path / "study")
+    path, out = tmp_path / "study" / "study.json", tmp_path / "study.html"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "source": str(tmp_path / "gone")}))
+    assert main([str(tmp_path / "study"), "-o", str(out)]) == 0
+    page = out.read_text(encoding="utf-8")
+    assert "Its data set cannot be looked at" in page
+    assert '<section id="data">' not in page
+    path.write_text(json.dumps({**values, "source_cells": 121}))
+    assert main([str(tmp_path / "study"), "-o", str(out)]) == 0
+    assert "now holds another set of 120 cells" in out.read_text(encoding="utf-8")
+    assert main([str(tmp_path / "study"), "--data.path", str(made / "cells"), "-o", str(out)]) == 0
+    assert '<section id="data">' in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "values"),
+    [
+        ("run", "metrics.json", {"cells_per_s": [1]}),
+        ("run", "metrics.json", {"seconds": {"train": "long"}}),
+        ("run", "environment.json", {"packages": "many"}),
+        ("run", "explain/explain.json", {"captions": {"filters": 1}}),
+        ("study", "study.json", {"settings": 5}),
+        ("study", "study.json", {"schemes": []}),
+        ("study", "study.json", {"environment": {"gpus": 3}}),
+    ],
+)
+def test_damaged_files_are_named(made, tmp_path, folder, name, values):
+    shutil.copytree(made / folder, tmp_path / folder)
+    (tmp_path / folder / name).write_text(json.dumps(values))
+    with pytest.raises(DataError, match=rf"{Path(name).name} must have an? .* Remove it, or make it anew"):
+        main([str(tmp_path / folder), "--no-explain", "-o", str(tmp_path / "page.html")])
+    (tmp_path / folder / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=rf"{Path(name).name} must be JSON"):
+        main([str(tmp_path / folder), "--no-explain", "-o", str(tmp_path / "page.html")])
+
+
+def test_figures_of_the_network_that_cannot_be_written_or_are_gone(made, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(made / "run", run)
+    (run / "explain" / "filters.png").unlink()
+    assert main([str(run), "--no-explain"]) == 0
+    look = section_of((run / "report.html").read_text(encoding="utf-8"), "look")
+    assert "Filters of the first convolutions" not in look
+    assert "<h3>The network</h3>" in look
+    shutil.rmtree(run / "explain")
+    (run / "explain").write_text("in the way")
+    with pytest.raises(FastcellError, match="--no-explain makes the page without them"):
+        main([str(run)])
+
+
+def test_cells_without_a_group_are_told():
+    assert "every test cell is of a group" in _about_groups(0, 0)
+    assert "3 cells have no group" in _about_groups(0, 3)
+    assert "2 of them on more than one side" in _about_groups(2, 3)
 
 
 def test_explanation_is_drawn_once(made, capsys):

@@ -43,8 +43,8 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
         classes, K probabilities and the data URI of a PNG; ``num_lost``.
     """
     cells, lost = [], 0
-    keys = manifest.column("key")[outputs.cell_ids[places]]
-    for place, key in zip(places.tolist(), keys.tolist(), strict=True):
+    keys = manifest.table.column("key").take(outputs.cell_ids[places]).to_pylist()
+    for place, key in zip(places.tolist(), keys, strict=True):
         try:
             (pixels,) = read_cells(manifest, [outputs.cell_ids[place]])
         except DataError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +15,15 @@ import torch
 
 from fastcell import __version__, environment
 from fastcell.data.manifest import Manifest
-from fastcell.errors import invalid
-from fastcell.report.explain import PARTS, Explanation, draw_parts
+from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.report.explain import PARTS, Explanation, about, draw_parts
 from fastcell.report.finished_run import FinishedRun, Outputs, num_called_otherwise, open_run
 from fastcell.report.page import run_sections
 from fastcell.report.page.blocks import WIDE_INCHES, Section, percent
 from fastcell.report.page.browser import browser_data, choose
 from fastcell.report.page.data_card import data_card, splits
-from fastcell.report.page.run_sections import PART_NAMES, read_json
-from fastcell.report.page.studies import is_study, study_section
+from fastcell.report.page.run_sections import ENVIRONMENT, EXPLAIN, METRICS, PART_NAMES, read_json
+from fastcell.report.page.studies import is_study, read_study, repeat_command, study_section
 from fastcell.report.plates import Plates
 from fastcell.run_folder import write_text
 
@@ -40,16 +41,24 @@ def main(argv: list[str]) -> int:
         rule = "one run of fastcell fit, and any number of folders of fastcell compare"
         raise invalid("PATH", rule, ", ".join(map(str, runs)), "Write a page for each run")
     out = Path(options.out) if options.out else folders[0] / "report.html"
-    if out.is_dir() or not out.absolute().parent.is_dir():
+    if out.is_dir() or (folders[0].is_dir() and not out.absolute().parent.is_dir()):
         raise invalid("--out", "a file in a folder that is there", str(out), "Make the folder, or name a file in it")
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):
+        raise invalid("--out", "a file in a folder that may be written", str(out), "Name a file elsewhere with --out")
     environment.quiet()
     environment.raise_malloc_thresholds()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(environment.num_cpus())
     page = run_page(open_run(runs[0], options.data_path), options) if runs else study_page(studies, options)
     for number, folder in enumerate(studies, start=1):
-        section, _ = study_section(folder, number)
+        section, values = study_section(folder, number)
         page.sections.insert(page.place_of_studies + number - 1, section)
+        page.sections[-1].code.append((f"{section.title}: command", repeat_command(values)))
+        if "changes" not in values:
+            page.sections[-1].paragraphs.append(
+                f"{folder}/study.json is of a version that did not write the arguments that change the preset: what "
+                "--model.*, --data.* and --trainer.* have set is under recipe there."
+            )
     write_text(out, render(page))
     print(f"wrote {out} ({out.stat().st_size / 1e6:,.1f} MB)", flush=True)
     return 0
@@ -93,8 +102,8 @@ def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
         outputs["train"] = cells
     part = list(outputs)[-1]
     cells = outputs[part]
-    summary, figures = _explanation(run, options), run.folder / "explain"
-    metrics = read_json(run.folder / "metrics.json")
+    summary, figures = _explanation(run, part, options), run.folder / "explain"
+    metrics = read_json(run.folder / "metrics.json", METRICS)
     scores, summaries = run_sections.scores(run, outputs, options.seed)
     scores.pictures += run_sections.explanation(figures, summary, run_sections.SCORE_FIGURES)
     changed = num_called_otherwise(run, cells)
@@ -103,7 +112,7 @@ def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
             f"{changed:,} of these cells are called otherwise than when the run ended: other data, another version or "
             "another machine."
         )
-    page = _start(run, part, summaries[part], len(run.rows("train")))
+    page = _start(run, part, summaries[part], run.num_trained())
     look = Section("look", "What the network looks at", pictures=run_sections.explanation(figures, summary, None))
     look.paragraphs += [f"Left out: {name}: {reason}." for name, reason in summary.get("left_out", {}).items()]
     if not look.pictures:
@@ -114,8 +123,8 @@ def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
         splits(run.manifest, run.split_name),
         look,
         run_sections.speed(metrics, read_json(Path(options.bench)) if options.bench else {}),
-        run_sections.environment_section(read_json(run.folder / "environment.json")),
-        _again(run),
+        run_sections.environment_section(read_json(run.folder / "environment.json", ENVIRONMENT)),
+        _again(run, options),
     ]
     page.place_of_studies = 1
     places = choose(cells, options.cells, options.seed)
@@ -127,20 +136,22 @@ def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
 
 def study_page(folders: list[Path], options: argparse.Namespace) -> Page:
     """A page of comparisons alone; their data set is looked at where it is still there."""
-    values = read_json(folders[0] / "study.json")
-    path = options.data_path or values.get("path")
-    manifest = None
-    if options.data_path or (isinstance(path, str) and (Path(path) / "dataset.json").is_file()):
-        manifest = Manifest.open(str(path))
+    values = read_study(folders[0])
+    manifest, reason = _data_of(values, options.data_path)
     names = ", ".join(map(str, values.get("methods", [])))
-    page = Page(f"Comparison on {values.get('data', folders[0].name)}", f"Methods: {names}.")
-    if manifest is not None:
+    if len(folders) == 1:
+        page = Page(f"Comparison on {values.get('data', folders[0].name)}", f"Methods: {names}.")
+    else:
+        page = Page(f"{len(folders)} comparisons", f"Data and environment are of the first, {folders[0]}.")
+    if manifest is None:
+        page.lead += f" {reason}"
+    else:
         split_name = next(iter(_split_names(values)), "default")
         page.synthetic = manifest.info.synthetic
         page.facts = [("data", manifest.info.name), ("cells", f"{len(manifest):,}")]
         page.sections = [data_card(manifest, split_name, options.seed), splits(manifest, split_name)]
-    again = Section("again", "Do it again", [f"The settings are in {folders[0] / 'study.json'}."])
-    again.code.append(("Command", _compare_command(values)))
+    files = ", ".join(str(folder / "study.json") for folder in folders)
+    again = Section("again", "Do it again", [f"The settings are in {files}."])
     page.sections += [run_sections.environment_section(values.get("environment", {})), again]
     return page
 
@@ -186,15 +197,24 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def _explanation(run: FinishedRun, options: argparse.Namespace) -> Mapping[str, Any]:
-    """explain.json of the run, its figures drawn if they are missing or older than the weights."""
+def _explanation(run: FinishedRun, part: str, options: argparse.Namespace) -> Mapping[str, Any]:
+    """explain.json of the run, its figures drawn if they are missing, older than the weights, or of other cells."""
     path, weights = run.folder / "explain" / "explain.json", run.folder / run.checkpoint
     fresh = path.is_file() and path.stat().st_mtime >= weights.stat().st_mtime
-    summary = read_json(path) if fresh else {}
+    summary = read_json(path, EXPLAIN) if fresh else {}
+    if (summary.get("checkpoint"), summary.get("cells")) != (run.checkpoint, about(run, part)):
+        summary = {}
     whole = set(PARTS) <= {*summary.get("seconds", {}), *summary.get("left_out", {})}
-    if options.no_explain or whole:
+    there = all((path.parent / f"{name}.png").is_file() for name in summary.get("captions", {}))
+    if options.no_explain or (whole and there):
         return summary
-    return draw_parts(Explanation(run, Plates(path.parent), seed=options.seed), list(PARTS))
+    try:
+        return draw_parts(Explanation(run, Plates(path.parent), seed=options.seed), list(PARTS))
+    except OSError as error:
+        raise FastcellError(
+            f"{path.parent} must be a folder that can be written, to draw figures of the network in, but: {error}. "
+            "--no-explain makes the page without them."
+        ) from None
 
 
 def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
@@ -218,35 +238,52 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
     return Page(run.folder.resolve().name, lead, facts, synthetic=info.synthetic)
 
 
-def _again(run: FinishedRun) -> Section:
-    section = Section("again", "Do it again")
+def _again(run: FinishedRun, options: argparse.Namespace) -> Section:
+    section, name = Section("again", "Do it again"), run.folder.resolve().name
     section.paragraphs.append(
-        f"In the folder that {run.folder.name} is in, with the same data set "
+        f"In the folder that {name} is in, with the same data set "
         f"({len(run.manifest):,} cells, {run.manifest.info.name}) and the versions above:"
     )
-    name = run.folder.resolve().name
+    is_default = options.data_path is None and run.settings.get("path") is None  # the synthetic set, made anywhere
+    data = [] if is_default else ["--data.path", str(run.manifest.path.absolute())]
+    test = ["--data.split_name", run.split_name] if run.split_name != "default" else []
+    test += [] if run.quality else ["--data.quality", "false"]
+    test += ["--tta", "true"] if run.model.hparams["tta"] else []
     lines = [
-        f"fastcell fit --config {name}/config.yaml",
-        f"fastcell test --ckpt_path {name}/{run.checkpoint} --data.path {run.manifest.path}",
-        f"fastcell explain {name}",
-        f"fastcell report {name}",
+        shlex.join(["fastcell", "fit", "--config", f"{name}/config.yaml", *data]),
+        shlex.join(["fastcell", "test", "--ckpt_path", f"{name}/{run.checkpoint}", *data, *test]),
+        shlex.join(["fastcell", "explain", name, *data]),
+        shlex.join(["fastcell", "report", name, *data]),
     ]
     section.code.append(("Commands", "\n".join(lines)))
     section.code.append(("config.yaml: every setting", (run.folder / "config.yaml").read_text(encoding="utf-8")))
     return section
 
 
+def _data_of(values: Mapping[str, Any], given: str | None) -> tuple[Manifest | None, str]:
+    """The data set of a comparison, or why there is none; `given` is taken as it is."""
+    if given is not None:
+        return Manifest.open(given), ""
+    if values.get("study") == "leakage" and "changes" in values and "source" not in values:
+        return None, "Its data set was the synthetic default."  # path is that of the augmented images
+    path = values.get("source", values.get("path"))
+    if path is None:
+        return None, "study.json does not say where the data set is; --data.path does."
+    try:
+        manifest = Manifest.open(path)
+    except (DataError, OSError) as error:
+        return None, f"Its data set cannot be looked at: {error} If it has moved, --data.path says where it is."
+    if len(manifest) != values.get("source_cells", len(manifest)):
+        return (
+            None,
+            f"{path} now holds another set of {len(manifest):,} cells; --data.path says where the old is.",
+        )
+    return manifest, ""
+
+
 def _split_names(values: Mapping[str, Any]) -> list[str]:
-    schemes = values.get("schemes", {})
-    return [str(name) for scheme in schemes.values() for name in scheme.get("splits", [])]
-
-
-def _compare_command(values: Mapping[str, Any]) -> str:
-    words = [f"fastcell compare {values.get('path', 'DATA')}"]
-    for name, value in values.get("settings", {}).items():
-        if value is not None:
-            words.append(f"--{name.replace('_', '-')} {value}")
-    return " ".join(words)
+    names = [scheme.get("splits") for scheme in values.get("schemes", {}).values() if isinstance(scheme, dict)]
+    return [str(name) for some in names if isinstance(some, list) for name in some]
 
 
 def _browser_text(cells: Outputs, browser: Mapping[str, Any], part: str) -> str:

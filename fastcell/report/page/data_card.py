@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.data.manifest import SPLITS, Manifest
+from fastcell.errors import DataError
 from fastcell.report.info import (
     count_quarantined,
     count_rows,
@@ -52,8 +53,11 @@ def data_card(manifest: Manifest, split_name: str, seed: int) -> Section:
         section.paragraphs.append("Quarantine: empty; every image was packed.")
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_quality(manifest)]
     with tempfile.TemporaryDirectory() as scratch:
-        for path in draw_figures(manifest, Path(scratch), split_name, seed):
-            section.pictures.append(embed(path, _TITLES[path.stem]))
+        try:
+            for path in draw_figures(manifest, Path(scratch), split_name, seed):
+                section.pictures.append(embed(path, _TITLES[path.stem]))
+        except DataError as error:  # of a cell on the sheet
+            section.paragraphs.append(f"The cells could not be drawn: {error}")
     return section
 
 
@@ -61,7 +65,7 @@ def splits(manifest: Manifest, split_name: str) -> Section:
     """Which cells train, validate and test, and whether groups are kept whole."""
     section = Section("splits", "Splits and groups")
     if split_name not in manifest.split_names():
-        section.paragraphs.append("The cells have no split by this name.")
+        section.paragraphs.append(f"The data set itself has no split {split_name}: a comparison makes some of its own.")
         return section
     sides, groups = manifest.split(split_name), manifest.groups
     shares = ", ".join(f"{side} {percent((sides == side).mean(), 1)}" for side in SPLITS)
@@ -74,15 +78,8 @@ def splits(manifest: Manifest, split_name: str) -> Section:
         return section
     names, inverse = np.unique(groups, return_inverse=True)
     counts = np.stack([np.bincount(inverse[sides == side], minlength=len(names)) for side in SPLITS], axis=1)
-    torn = num_groups_on_several_sides(manifest, sides)
-    section.paragraphs.append(
-        f"{int((names != '').sum()):,} groups, "
-        + (
-            f"{torn:,} of them on more than one side: the test score is flattered by cells of known groups."
-            if torn
-            else "each on one side only: every test cell is of a group that training has not seen."
-        )
-    )
+    torn, num_alone = num_groups_on_several_sides(manifest, sides), int(((groups == "") & (sides != "")).sum())
+    section.paragraphs.append(f"{int((names != '').sum()):,} groups, {_about_groups(torn, num_alone)}")
     shown = np.argsort(-counts.sum(axis=1), kind="stable")[:_MOST_GROUPS]
     rows = [[str(names[i]) or "(none)", *(f"{count:,}" for count in counts[i])] for i in shown.tolist()]
     caption = "Cells of each group by side"
@@ -93,6 +90,18 @@ def splits(manifest: Manifest, split_name: str) -> Section:
 
 
 _MOST_GROUPS = 40
+
+
+def _about_groups(num_torn: int, num_alone: int) -> str:
+    """What groups on several sides, and cells of no group, mean for the test score."""
+    if num_torn:
+        return f"{num_torn:,} of them on more than one side: the test score may be flattered by cells of known groups."
+    if num_alone:
+        return (
+            f"each on one side only. But {num_alone:,} cells have no group: nothing says whether their sources are on "
+            "several sides."
+        )
+    return "each on one side only: every test cell is of a group that training has not seen."
 
 
 def _sides(manifest: Manifest, split_name: str) -> np.ndarray:

@@ -31,13 +31,70 @@ _FIGURES = {
 SCORE_FIGURES = ("calibration", "roc_pr", "reject")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a run; empty where the file is not there.
+_MOST_JSON_BYTES = 64 << 20
+_NUMBERS, _TEXTS = "an object of numbers", "an object of texts"
+_KINDS = {
+    "a number": lambda value: _is_number(value),
+    "a text": lambda value: isinstance(value, str),
+    "a list": lambda value: isinstance(value, list),
+    "an object": lambda value: isinstance(value, dict),
+    _NUMBERS: lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
+}
+ENVIRONMENT = {"memory_bytes": "a number", "gpus": "a list", "packages": "an object"}
+METRICS = {"cells_per_s": _NUMBERS, "seconds": _NUMBERS, "train_waited_s": "a number"}
+EXPLAIN = {
+    "checkpoint": "a text",
+    "cells": "a text",
+    "captions": _TEXTS,
+    "left_out": _TEXTS,
+    "seconds": _NUMBERS,
+}
+STUDY = {
+    "study": "a text",
+    "data": "a text",
+    "path": "a text",
+    "source": "a text",
+    "source_cells": "a number",
+    "methods": "a list",
+    "changes": "a list",
+    "settings": "an object",
+    "schemes": "an object",
+    "environment": "an object",
+}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_kinds(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path) -> None:
+    """Look at the values that a page reads out of a file; one that is null or not there is allowed.
 
     Raises:
-        DataError: it is there and no JSON object.
+        DataError: one is of another kind.
+    """
+    for name, kind in kinds.items():
+        value = values.get(name)
+        if value is not None and not _KINDS[kind](value):
+            raise DataError(
+                f"{path} must have {kind} under {name!r}, got {str(value)[:60]!r}. Remove it, or make it anew."
+            )
+
+
+def read_json(path: Path, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A JSON object of a run without its nulls; empty where the file is not there.
+
+    Args:
+        path: of the file.
+        kinds: what is checked, see `check_kinds`.
+
+    Raises:
+        DataError: it is there and no JSON object, or one with other values.
     """
     try:
+        if path.stat().st_size > _MOST_JSON_BYTES:
+            raise ValueError(f"it has more than {_MOST_JSON_BYTES >> 20} MiB")
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
@@ -45,7 +102,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} must be JSON that fastcell wrote, but: {error}. Remove it, or make it anew.") from None
     if not isinstance(values, dict):
         raise DataError(f"{path} must hold a JSON object, got a {type(values).__name__}. Remove it, or make it anew.")
-    return values
+    check_kinds(values, kinds or {}, path)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def scores(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple[Section, dict[str, Any]]:
@@ -111,7 +169,7 @@ def explanation(folder: Path, summary: Mapping[str, Any], names: tuple[str, ...]
     return [
         embed(folder / f"{name}.png", _FIGURES.get(name, name), alt=captions[name])
         for name in wanted
-        if name in captions
+        if name in captions and (folder / f"{name}.png").is_file()
     ]
 
 

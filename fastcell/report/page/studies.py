@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from fastcell.errors import DataError
 from fastcell.report.page.blocks import WIDE_INCHES, Picture, Section, embed
-from fastcell.report.page.run_sections import read_json
+from fastcell.report.page.run_sections import ENVIRONMENT, STUDY, check_kinds, read_json
 
 TITLES = {
     "volume": "Methods by volume of data",
@@ -23,6 +24,34 @@ TITLES = {
 
 
 _PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # a line of report.md, a file beside it
+
+
+_MOST_REPORT_BYTES = 8 << 20
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """The study.json of a comparison.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = folder / "study.json"
+    values = read_json(path, STUDY)
+    check_kinds(values.get("environment", {}), ENVIRONMENT, path)
+    return values
+
+
+def repeat_command(values: Mapping[str, Any]) -> str:
+    """The `fastcell compare` that does a comparison again, for a shell; for one of an older version as far as known."""
+    words = ["fastcell", "compare"]
+    if "changes" not in values:  # a version that did not write what was asked for
+        words.append(str(values.get("path", "DATA")))
+    elif "source" in values:  # else the synthetic default
+        words.append(values["source"])
+    for name, value in values.get("settings", {}).items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, *map(str, values.get("changes", []))])
 
 
 def is_study(folder: Path) -> bool:
@@ -43,9 +72,12 @@ def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
     Raises:
         DataError: its report.md is not there: the comparison has not come to its end.
     """
-    values = read_json(folder / "study.json")
+    values = read_study(folder)
+    report = folder / "report.md"
     try:
-        text = (folder / "report.md").read_text(encoding="utf-8")
+        if report.stat().st_size > _MOST_REPORT_BYTES:
+            raise OSError(f"it has more than {_MOST_REPORT_BYTES >> 20} MiB")
+        text = report.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise DataError(
             f"{folder} must have the report.md of a finished comparison, but: {error}. "
