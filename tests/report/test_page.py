@@ -331,6 +331,13 @@ def test_what_bound_follows_the_share(share, words):
     assert f"{100 * share:.0f}\u00a0%" in what_bound(share)
 
 
+def test_on_a_gpu_the_host_s_waiting_is_no_verdict():
+    assert "the network bound it" in what_bound(0.02, on_gpu=True)
+    for share in (0.3, 0.8):
+        assert "loading cells bound it" not in what_bound(share, on_gpu=True)
+        assert "fastcell bench tells what binds" in what_bound(share, on_gpu=True)
+
+
 def test_benchmark_of_the_machine_is_taken_in(made, tmp_path):
     rows = [{"part": "read", "what": "stored bytes", "cells_per_s": 1234.0, "low": 1000.0, "high": 1500.0}]
     bench = tmp_path / "bench.json"

@@ -104,6 +104,7 @@ def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
     cells = outputs[part]
     summary, figures = _explanation(run, part, options), run.folder / "explain"
     metrics = read_json(run.folder / "metrics.json", METRICS)
+    machine = read_json(run.folder / "environment.json", ENVIRONMENT)
     scores, summaries = run_sections.scores(run, outputs, options.seed)
     scores.pictures += run_sections.explanation(figures, summary, run_sections.SCORE_FIGURES)
     changed = num_called_otherwise(run, cells)
@@ -122,8 +123,8 @@ def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
         data_card(run.manifest, run.split_name, options.seed),
         splits(run.manifest, run.split_name),
         look,
-        run_sections.speed(metrics, read_json(Path(options.bench)) if options.bench else {}),
-        run_sections.environment_section(read_json(run.folder / "environment.json", ENVIRONMENT)),
+        run_sections.speed(metrics, read_json(Path(options.bench)) if options.bench else {}, bool(machine.get("gpus"))),
+        run_sections.environment_section(machine),
         _again(run, options),
     ]
     page.place_of_studies = 1

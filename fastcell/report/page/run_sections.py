@@ -173,7 +173,7 @@ def explanation(folder: Path, summary: Mapping[str, Any], names: tuple[str, ...]
     ]
 
 
-def speed(metrics: Mapping[str, Any], bench: Mapping[str, Any]) -> Section:
+def speed(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: bool = False) -> Section:
     """Cells per second of each stage, what bound training, and `fastcell bench` where it was run."""
     section = Section("speed", "Speed")
     rates, seconds = metrics.get("cells_per_s", {}), metrics.get("seconds", {})
@@ -184,7 +184,7 @@ def speed(metrics: Mapping[str, Any], bench: Mapping[str, Any]) -> Section:
         section.paragraphs.append("The run left no rates: it was cut off before its end.")
     waited, total = metrics.get("train_waited_s"), seconds.get("train", 0)
     if waited is not None and total:
-        section.paragraphs.append(what_bound(waited / total))
+        section.paragraphs.append(what_bound(waited / total, on_gpu))
     if bench:
         try:
             rows = [
@@ -199,11 +199,18 @@ def speed(metrics: Mapping[str, Any], bench: Mapping[str, Any]) -> Section:
     return section
 
 
-def what_bound(share: float) -> str:
-    """What bound training, in a sentence, by the share of the time (0 to 1) in which it waited for the next batch."""
+def what_bound(share: float, on_gpu: bool = False) -> str:
+    """What bound training, in a sentence.
+
+    Args:
+        share: of the time, 0 to 1, in which the host waited for the next batch.
+        on_gpu: whether a GPU trained: it works on while the host waits, so a large share need not have cost anything.
+    """
     waiting = f"Training waited for the next batch for {percent(share)} of its time"
     if share < _LITTLE:
         return f"{waiting}: the network bound it, not the loading of cells."
+    if on_gpu:
+        return f"{waiting}, as the host saw it. A GPU works on meanwhile: fastcell bench tells what binds."
     if share > _MUCH:
         return f"{waiting}: loading cells bound it. fastcell bench tells which step of it, and what would be faster."
     return f"{waiting}: the network took most of it, and loading cells a part that can be seen."
