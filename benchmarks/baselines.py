@@ -151,7 +151,9 @@ def main() -> None:
     print_tables(rows, growth)
     settings: dict[str, object] = {"test cells": TEST_CELLS, "side": SIZE, "threads": len(cores)}
     for bench, table in (("baselines", rows), ("baselines-growth", growth)):
-        print(f"wrote {Result(bench, 'synthetic cells', settings, table, absent=absent, packages=versions()).save()}")
+        if table:  # no growth from one number of cells
+            result = Result(bench, "synthetic cells", settings, table, absent=absent, packages=versions())
+            print(f"wrote {result.save()}")
 
 
 def numbers(text: str) -> list[int]:

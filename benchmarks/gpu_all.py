@@ -3,7 +3,8 @@
 Each part runs in its own process with a time limit. Its log, its results and a line in ``gpu_all/state.json`` are in
 the folder ``--out`` as soon as it ends, so that a run that is cut off loses one part at most. The same command goes on
 behind it: parts that have ended, well or not, are not run again (``--again`` does), those that were cut off or had no
-time left are. A part that fails does not stop the others; the exit code is 1 if any has failed or timed out.
+time left are, and what took too long is run once more in its smaller size. A part that fails does not stop the others;
+the exit code is 1 if any has failed or timed out.
 
 ``--budget`` bounds the whole of one start. A part whose time limit no longer fits is run in a smaller size, or left out
 where that does not fit either, and the summary says so. Nothing is downloaded. The commit in the results is that of the
@@ -75,7 +76,7 @@ PARTS = (
         "train",
         "loaders beside a batch that is there, by network, precision and batch",
         100,
-        "--part steps",
+        "--part steps --cells 20000 --round-cells 20000",
         60,
         "--part steps --cells 1000 --rounds 1 --round-cells 512 --settings cellnet:32-true:128",
     ),
@@ -97,7 +98,7 @@ PARTS = (
         90,
         "--max-rows 1000000 --rounds 1",
         60,
-        "--max-rows 100000 --stored 1000 --rounds 1",
+        "--max-rows 100000 --stored 10000 --rounds 1",
     ),
 )
 CPU_SLACK = 3.0  # times the limits, on a machine with no GPU: it need not be fast
@@ -227,9 +228,13 @@ def run_parts(
         if state.done(part.name):
             print(f"{head}: {state.outcomes[part.name].status} in an earlier start")
             continue
-        arguments, limit_s, note = choose(part, small, end - time.monotonic(), slack)
+        too_long = part.name in state.outcomes and state.outcomes[part.name].status == "timed out"
+        arguments, limit_s, note = choose(part, small or too_long, end - time.monotonic(), slack)
+        if too_long and not small and arguments is not None:
+            note = "in small: it took too long in an earlier start"
         if arguments is None:
-            state.set(part.name, Outcome("skipped", reason=note, later=not note.startswith("no such")))
+            if not too_long:
+                state.set(part.name, Outcome("skipped", reason=note, later=not note.startswith("no such")))
             print(f"{head}: skipped, {note}", flush=True)
             continue
         log = out / "gpu_all" / f"{part.name}.log"
@@ -247,6 +252,8 @@ def run_parts(
             state.set(part.name, Outcome("interrupted", seconds, "asked to end", str(log.relative_to(out)), (), True))
             raise
         outcome = judge(code, limit_s)
+        # The next start has a smaller size for what took too long.
+        outcome.later = code is None and part.small is not None and tuple(arguments) == part.command
         if part.name == "tests" and code is not None:
             outcome = judge_tests(report, code, has_gpu)
         outcome.seconds, outcome.log = time.monotonic() - start, str(log.relative_to(out))
@@ -355,7 +362,7 @@ def judge_tests(report: Path, code: int, has_gpu: bool) -> Outcome:
 
 def snapshot(folder: Path) -> dict[str, int]:
     """Time of change of each result."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*") if path.is_file()}
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*") if path.is_file() and path.suffix != ".new"}
 
 
 def collect(folder: Path, before: dict[str, int], out: Path) -> list[str]:

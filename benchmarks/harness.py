@@ -111,8 +111,10 @@ class Result:
         folder.mkdir(exist_ok=True)
         device = "gpu" if environment.has_gpu() else "cpu"
         path = folder / f"{self.bench}-{device}-{self.date[:10]}-{self.commit}.json"
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         write_csv([asdict(row) for row in self.rows], path.with_suffix(".csv"))
+        fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
+        fresh.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        fresh.replace(path)
         return path
 
 

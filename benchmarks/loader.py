@@ -40,7 +40,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from harness import Contestant, Result, print_rows, time_turns
-from worker import Worker, WorkerError, write_source
+from worker import MALLOC, Worker, WorkerError, write_source
 
 from fastcell import environment
 from fastcell.data.cells import read_cells
@@ -57,8 +57,6 @@ OWN, PEERS, FFCV = "loader_ways.py", "peers/streaming_worker.py", "peers/ffcv_wo
 PYTHONS = {PEERS: "FASTCELL_PEERS_PYTHON", FFCV: "FASTCELL_FFCV_PYTHON"}
 MODULES = {"spdl": "spdl", "litdata": "litdata", "mosaic": "streaming", "folder": "torchvision"}
 MODULES |= {"threads": "simplejpeg", "jpeg": "ffcv", "jpeggrey": "ffcv", "rawfused": "ffcv"}
-# glibc keeps freed memory, for all alike: page faults of large tensors are not what is compared.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 62), "MALLOC_TOP_PAD_": str(1 << 26)}
 
 
 @dataclass(frozen=True)

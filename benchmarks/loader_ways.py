@@ -138,8 +138,7 @@ class WebDataset(Packed):
     decoder = "opencv"
 
     def open(self) -> None:
-        """Keys to rows, for the comparison."""
-        self.row_of = {Path(key).with_suffix("").as_posix(): row for row, key in enumerate(self.manifest.column("key"))}
+        """The loader; its workers are kept."""
         self.loader = webdataset_loader(self.options.source, self.options.workers, self.decoder, self.options.batch)
 
     def epoch(self, number: int) -> Batches:
@@ -149,8 +148,9 @@ class WebDataset(Packed):
 
     def in_order(self) -> Batches:
         """Rows of the keys."""
+        row_of = {Path(key).with_suffix("").as_posix(): row for row, key in enumerate(self.manifest.column("key"))}
         for images, keys in self.epoch(0):
-            yield images, np.array([self.row_of[key] for key in keys])
+            yield images, np.array([row_of[key] for key in keys])
 
 
 class WebDatasetPillow(WebDataset):
@@ -209,10 +209,13 @@ class Dali(Packed):
 
     modules = ("nvidia.dali.fn", "nvidia.dali.plugin.pytorch")
 
+    def prepare(self) -> None:
+        """Write the index files."""
+        self.files = write_dali_index(self.manifest, self.options.folder / "index")
+
     def open(self) -> None:
         """Pipeline and iterator, which go on from epoch to epoch."""
-        files = write_dali_index(self.manifest, self.options.folder / "index")
-        self.iterator = dali_iterator(files, self.options.threads, self.options.device, self.options.batch)
+        self.iterator = dali_iterator(self.files, self.options.threads, self.options.device, self.options.batch)
 
     def epoch(self, number: int) -> Batches:
         """The iterator starts anew by itself."""
@@ -221,9 +224,8 @@ class Dali(Packed):
 
     def in_order(self) -> Batches:
         """A second pipeline, which does not shuffle: its order is the manifest's."""
-        files = write_dali_index(self.manifest, self.options.folder / "index")
-        begin = 0
-        for batch in dali_iterator(files, self.options.threads, self.options.device, self.options.batch, shuffle=False):
+        begin, options = 0, self.options
+        for batch in dali_iterator(self.files, options.threads, options.device, options.batch, shuffle=False):
             images = batch[0]["images"]
             yield images, np.arange(begin, begin + len(images))
             begin += len(images)
@@ -287,6 +289,7 @@ class Memmap(Resized):
             _Mapped(self.path),
             batch_size=self.options.batch,
             shuffle=True,
+            collate_fn=tuple,
             num_workers=self.options.workers,
             persistent_workers=self.options.workers > 0,
             pin_memory=self.options.device.type == "cuda",
@@ -314,8 +317,8 @@ class _Mapped(Dataset):
         """Mapped where it is read: in the worker."""
         return np.load(self.path, mmap_mode="r")
 
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        return torch.from_numpy(np.array(self.pixels[row])), row
+    def __getitems__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.pixels[rows]), torch.tensor(rows)
 
 
 class Tensor(Resized):

@@ -16,6 +16,7 @@ Before anything is timed, the images of the paths are compared cell by cell.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import tempfile
 from pathlib import Path
@@ -28,7 +29,7 @@ import torch
 from dali_index import write_dali_index
 from harness import Result, print_rows, time_turns
 from loader_ways import AFFINE, BATCH, SIZE, sample, tensor_batches, training_loader
-from worker import Worker, WorkerError, write_source
+from worker import MALLOC, Worker, WorkerError, write_source
 
 from fastcell import environment
 from fastcell.data.cells import read_cells
@@ -84,7 +85,7 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Worker], folder: Pa
     }
     pool = torch.from_numpy(np.stack(list(read_cells(square, range(len(square))))))[:, None]
     compare_outputs(ragged, square, loaders["fastcell, bank"], peers, pool)
-    files = write_dali_index(ragged, folder / "index")
+    absent = {name: f"{FFCV} names no Python that has it" for name in FFCV_MODES if name not in peers}
     what = {
         "fastcell, bank": "square cells, bank + fused",
         "fastcell, bank, ragged cells": "the cells as they were taken, bank + fused: resized in every epoch",
@@ -97,10 +98,15 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Worker], folder: Pa
         "torch: index, float, affine_grid, grid_sample, divide by mean",
         lambda: usual.count(tensor_batches(pool, affine=True)),
     )
-    contestants["webdataset + OpenCV"] = (
-        "torch DataLoader in the process, cv2.imdecode + cv2.resize",
-        lambda: usual.count(usual.webdataset_batches(ragged.path, 0)),
-    )
+    if importlib.util.find_spec("webdataset"):
+        contestants["webdataset + OpenCV"] = (
+            "torch DataLoader in the process, cv2.imdecode + cv2.resize",
+            lambda: usual.count(usual.webdataset_batches(ragged.path, 0)),
+        )
+    else:
+        absent["webdataset + OpenCV"] = "not installed"
+    files = write_dali_index(ragged, folder / "index")
+    # A pipeline of its own in each round: one that goes on would make its next batches in the others' turns.
     contestants["DALI alone"] = (
         "readers.webdataset, decoders.image, resize, mean on the CPU",
         lambda: usual.count(usual.dali_batches(files, 1)),
@@ -147,7 +153,8 @@ def run(ragged: Manifest, square: Manifest, peers: dict[str, Worker], folder: Pa
         rows = turns.rows(reference, there)
         print(f"\n{bench}")
         print_rows(rows, reference)
-        print(f"wrote {Result(bench, 'synthetic cells', settings, rows).save()}")
+        left_out = {name: reason for name, reason in absent.items() if name in names}
+        print(f"wrote {Result(bench, 'synthetic cells', settings, rows, absent=left_out).save()}")
 
 
 class Epochs:
@@ -175,7 +182,7 @@ def start_peers(source: Path) -> dict[str, Worker]:
         print(f"starting {name}", flush=True)
         command = [python, PEER, source, mode, "--batch", str(BATCH), "--size", str(SIZE)]
         try:
-            peers[name] = Worker([*command, *(["--augment"] if augment else [])], source / f"{mode}.log", 600)
+            peers[name] = Worker([*command, *(["--augment"] if augment else [])], source / f"{mode}.log", 600, MALLOC)
         except WorkerError as error:
             print(f"without {name}: {error}")
     return peers

@@ -14,15 +14,16 @@ This module imports only NumPy and torch: peers' environments have them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeAlias
 
@@ -175,6 +176,15 @@ def save_images(way: Way, count: int, file: Path) -> dict[str, object]:
     return {"images": str(file), "cells": len(out)}
 
 
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Of the distributions that are there: OpenCV, say, comes under several names."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def serve(ways: Mapping[str, type[Way]], description: str) -> None:
     """Answer lines until `quit` or the end of the input."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,7 +212,7 @@ def serve(ways: Mapping[str, type[Way]], description: str) -> None:
     way.prepare()
     for name in way.modules:
         importlib.import_module(name)
-    answer(ready=True, packages={name: version(name) for name in way.packages})
+    answer(ready=True, packages=versions(way.packages))
     epoch = -1
     for line in sys.stdin:
         match line.split():

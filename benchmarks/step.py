@@ -221,6 +221,8 @@ class Trained:
         group: optimizer steps in a call.
         cells: in a round.
         precision: of the trainer.
+        untimed: calls before the clock starts. With 0 the first batch is loaded before it; with 1 as many batches are
+            loaded in the time as are trained on.
     """
 
     def __init__(
@@ -231,17 +233,18 @@ class Trained:
         group: int,
         cells: int,
         precision: str = "32-true",
+        untimed: int = 0,
     ) -> None:
         self.model, self.module, self.fixed, self.group, self.cells = model, module, fixed, group, cells
-        self.precision = precision
+        self.precision, self.untimed = precision, untimed
 
     def __call__(self) -> Done:
-        clock = Clock()
+        clock = Clock(self.untimed)
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
             precision=self.precision,  # type: ignore[arg-type]
-            max_steps=self.cells // self.module.batch_size,
+            max_steps=self.cells // self.module.batch_size + self.untimed * self.group,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -258,16 +261,29 @@ class Trained:
 
 
 class Clock(pl.Callback):
-    """Wall and CPU time of the calls of one fit."""
+    """Wall and CPU time of the calls of one fit.
+
+    Args:
+        untimed: calls before it starts.
+    """
+
+    def __init__(self, untimed: int = 0) -> None:
+        self.untimed, self.calls = untimed, 0
+
+    def _begin(self, device: torch.device) -> None:
+        synchronize(device)
+        self.start, self.before = time.perf_counter(), cpu_seconds()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx == 0:
-            synchronize(pl_module.device)
-            self.start, self.before = time.perf_counter(), cpu_seconds()
+        if self.calls == self.untimed == 0:
+            self._begin(pl_module.device)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.calls += 1
+        if self.calls == self.untimed:
+            self._begin(pl_module.device)
         if trainer.global_step >= trainer.max_steps:
             synchronize(pl_module.device)
             self.seconds, self.cpu_seconds = time.perf_counter() - self.start, cpu_seconds() - self.before

@@ -212,8 +212,9 @@ def make_contestants(
         module.setup("fit")
     kept = [Batch(*(column.to(device) for column in one)) for one in look.train_dataloader()]
     whole = [one for one in kept if bool((one.weight > 0).all())] or kept
+    steps = max(cells // batch, 1) + 1  # the first of them is not timed
     loaders: dict[str, tuple[str, CellDataModule, Fixed | None]] = {
-        HEADSPACE: ("one batch, there already", made["bank"], Fixed(whole[0], max(cells // batch, 1))),
+        HEADSPACE: ("one batch, there already", made["bank"], Fixed(whole[0], steps)),
         "replay": ("batches of one epoch, kept on the device", made["bank"], Replay(whole)),
         "bank": ("bank + fused, augmented", made["bank"], None),
         "stream": ("stream + fused, augmented: read and decoded", made["stream"], None),
@@ -223,7 +224,7 @@ def make_contestants(
     contestants = {}
     for name, (what, module, fixed) in loaders.items():
         model = make_model(module, {"network": network})
-        work = Trained(model, module, fixed, 1, cells, precision)
+        work = Trained(model, module, fixed, 1, cells // batch * batch, precision, untimed=1)
         contestants[f"{name}, {network}:{precision}:{batch}"] = Contestant(what, work, data="JPEG, ragged", **common)
     return contestants
 

@@ -274,8 +274,8 @@ class Folder(Files):
         bilinear = v2.InterpolationMode.BILINEAR
         steps = [v2.PILToTensor(), v2.Resize(size, bilinear, antialias=False), v2.ToDtype(torch.float32), _by_mean]
         dataset = ImageFolder(str(self.images), transform=v2.Compose(steps), loader=load)
-        row_of = {path: int(Path(path).stem) for path, _ in dataset.samples}
-        dataset.samples = [(path, row_of[path]) for path, _ in dataset.samples]  # the number in the label's place
+        # The number in the label's place; files are called by it, in eight digits.
+        dataset.samples = [(path, int(path[-12:-4])) for path, _ in dataset.samples]
         self.loader = DataLoader(
             dataset,
             batch_size=self.options.batch,

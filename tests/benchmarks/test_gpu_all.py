@@ -1,5 +1,6 @@
 """The command for a GPU machine: each part is judged by what it did, a second start goes on, budgets are kept."""
 
+import itertools
 import json
 import os
 import shutil
@@ -228,3 +229,30 @@ def test_every_benchmark_that_is_named_exists_or_is_said_to_be_missing(gpu_all, 
     files = [word for word in gpu_all.gpu_tests(Path("r.xml")) if word.startswith("tests/")]
     assert "tests/gpu/test_transform_gpu.py" in files
     assert not any(file.startswith("tests/benchmarks/") for file in files)
+
+
+def test_what_took_too_long_is_run_once_more_in_small(gpu_all, tmp_path):
+    (tmp_path / "gpu_all").mkdir()
+    part = gpu_all.Part("slow", "", ("-c", "import time; time.sleep(60)"), ("import time; time.sleep(61)",), 1, 1)
+    state = gpu_all.State(tmp_path / "state.json", {})
+    gpu_all.run_parts([part], state, tmp_path, 100, 1, small=False, has_gpu=True)
+    assert (state.outcomes["slow"].status, state.done("slow")) == ("timed out", False)
+    assert gpu_all.exit_code([part], state) == 1
+    gpu_all.run_parts([part], state, tmp_path, 0, 1, small=False, has_gpu=True)  # no time: nothing is forgotten
+    assert (state.outcomes["slow"].status, state.done("slow")) == ("timed out", False)
+    quick = gpu_all.Part("slow", "", part.command, ("print(1)",), 1, 60)
+    gpu_all.run_parts([quick], state, tmp_path, 100, 1, small=False, has_gpu=True)
+    assert (state.outcomes["slow"].status, state.done("slow")) == ("passed", True)
+    assert state.outcomes["slow"].reason == "in small: it took too long in an earlier start"
+    assert (tmp_path / "gpu_all" / "slow.log").read_text() == "1\n"
+    again = gpu_all.State(tmp_path / "again.json", {})
+    gpu_all.run_parts([part], again, tmp_path, 100, 1, small=True, has_gpu=True)
+    assert again.done("slow")  # there is nothing smaller
+
+
+def test_scale_takes_the_sizes_that_it_is_given(gpu_all, program):
+    (part,) = (part for part in gpu_all.PARTS if part.name == "scale")
+    for arguments in (part.command, part.small):
+        given = dict(itertools.pairwise(arguments))
+        assert int(given.get("--stored", 20_000)) >= program("scale").SHARD_CELLS
+        assert int(given["--max-rows"]) >= program("scale").SIZES[1]

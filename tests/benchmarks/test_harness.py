@@ -77,3 +77,17 @@ def test_a_result_is_json_and_csv(harness, tmp_path):
 def test_nested_values_of_a_csv_are_json(harness, tmp_path):
     harness.write_csv([{"a": {"low": 1}, "b": None}], tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == 'a,b\n"{""low"": 1}",\n'
+
+
+def test_a_result_that_is_cut_off_is_none(harness, tmp_path, monkeypatch):
+    write = type(tmp_path).write_text
+
+    def half(path, text, **options):
+        write(path, text[: len(text) // 2], **options)
+        raise OSError("no space left on device")
+
+    (row,) = harness.time_turns({"a": ("it", rounds(harness, [1.0]))}, 1, 0).rows("a")
+    monkeypatch.setattr(type(tmp_path), "write_text", half)
+    with pytest.raises(OSError, match="no space"):
+        harness.Result("try", "cells", {}, [row]).save(tmp_path)
+    assert list(tmp_path.glob("*.json")) == []

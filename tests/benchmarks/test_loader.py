@@ -223,3 +223,42 @@ def test_a_run_writes_its_tables(loader, data, monkeypatch, tmp_path):
     assert "| limit: write |" in text
     assert "first batch, fresh process" in text
     assert "Without FFCV, raw in memory: not installed here, and FASTCELL_FFCV_PYTHON names no Python" in text
+
+
+def test_whole_batches_are_taken_from_a_memory_map(loader, tmp_path):
+    ways = importlib.import_module("loader_ways")
+    pixels = np.arange(5 * 4, dtype=np.uint8).reshape(5, 1, 2, 2)
+    np.save(tmp_path / "pixels.npy", pixels)
+    images, rows = ways._Mapped(tmp_path / "pixels.npy").__getitems__([3, 0, 4])
+    assert rows.tolist() == [3, 0, 4]
+    np.testing.assert_array_equal(images.numpy(), pixels[[3, 0, 4]])
+
+
+@pytest.mark.parametrize("mode", ["webdataset-opencv", "dali"])
+def test_what_only_the_comparison_needs_is_not_in_the_first_epoch(loader, data, mode):
+    way = importlib.import_module("loader_ways").WAYS[mode](make_options(loader, data, "jpeg"))
+    way.prepare()
+    manifest = way.__dict__.pop("manifest", None)
+    assert (manifest is not None) == (mode == "dali")  # which reads index files, written before
+    way.open()
+    next(iter(way.epoch(0)))
+    assert "manifest" not in way.__dict__
+
+
+def test_a_benchmark_that_is_asked_to_end_does_not_wait_for_its_worker(loader, tmp_path):
+    silent = tmp_path / "silent.py"
+    silent.write_text("import time\nprint('{\"packages\": {}}', flush=True)\ntime.sleep(100)\n")
+    script = (
+        "import signal, sys; from pathlib import Path; from worker import Worker\n"
+        "signal.signal(signal.SIGALRM, lambda *_: sys.exit(143)); signal.alarm(1)\n"
+        "Worker([sys.executable, sys.argv[1]], Path(sys.argv[1] + '.log')).ask('go')\n"
+    )
+    path = os.pathsep.join([str(BENCHMARKS_DIR), str(BENCHMARKS_DIR.parent)])
+    command = [sys.executable, "-c", script, str(silent)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=60)
+    assert done.returncode == 143
+
+
+def test_versions_of_packages_that_are_not_there_are_left_out(loader):
+    found = importlib.import_module("serve").versions(("numpy", "no-such-distribution"))
+    assert found == {"numpy": np.__version__}

@@ -1,6 +1,7 @@
 """Stalls, the paper's time and the time to an accuracy are computed as their rows say; loaders give what they name."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_contestants_train_on_what_they_name(train, tmp_path):
     made = train.make_contestants(data, "cellnet", "32-true", 32, 32, 64, torch.device("cpu"))
     assert [name.partition(",")[0] for name in made] == ["headspace", "replay", "bank", "stream"]
     fixed, replay = (list(made[f"{name}, cellnet:32-true:32"].work.fixed) for name in ("headspace", "replay"))
-    assert len(fixed) == 2
+    assert len(fixed) == 3  # the first is not timed
     assert torch.equal(fixed[0].cell_ids, fixed[1].cell_ids)
     assert len(replay) >= 5
     ids = torch.cat([batch.cell_ids for batch in replay])
@@ -35,6 +36,25 @@ def test_contestants_train_on_what_they_name(train, tmp_path):
         done = contestant.work()
         assert done.cells == 64
         assert done.seconds > 0
+
+
+def test_as_many_batches_are_loaded_in_the_time_as_are_trained_on(train, program, tmp_path):
+    data = tmp_path / "cells"
+    synthesize(data, 300, 0, jobs=1)
+    work = train.make_contestants(data, "cellnet", "32-true", 32, 32, 64, torch.device("cpu"))[
+        "headspace, cellnet:32-true:32"
+    ].work
+
+    class Slow(program("step").Fixed):
+        def __iter__(self):
+            for _ in range(self.steps):
+                time.sleep(0.3)
+                yield self.batch
+
+    work.fixed = Slow(work.fixed.batch, work.fixed.steps)
+    done = work()
+    assert done.cells == 64
+    assert done.seconds >= 0.6
 
 
 METRICS = {"steps": 12, "seconds": {"train": 30.0}, "cells_per_s": {"train": 520.0}}
