@@ -19,6 +19,7 @@ from fastcell.report.info import (
 )
 from fastcell.report.page.blocks import Section, Table, embed, percent
 
+_MOST_GROUPS = 40  # in the table
 _TITLES = {
     "contact_sheet": "Cells as recorded",
     "class_counts": "Training cells by class",
@@ -87,9 +88,6 @@ def splits(manifest: Manifest, split_name: str) -> Section:
         caption += f", the {_MOST_GROUPS} largest of {len(names):,} groups"
     section.tables.append(Table(["group", *SPLITS], rows, caption))
     return section
-
-
-_MOST_GROUPS = 40
 
 
 def _about_groups(num_torn: int, num_alone: int) -> str:
