@@ -100,7 +100,7 @@ REFERENCES = {
 PARTS: dict[str, dict[str, dict[str, Entry]]] = {
     "decode": {
         "loader": {
-            "fastcell, stream + fused": Entry("shards read, DALI's decoder, one compiled pass", "stream-fused"),
+            "fastcell, stream + fused": Entry("shards read, JPEG decoded and transformed in compiled loops", "stream-fused"),
             "fastcell, stream + dali": Entry("shards read, DALI's decoder and operators", "stream-dali"),
             "webdataset + OpenCV": Entry("DataLoader, cv2.imdecode, cv2.resize", "webdataset-opencv"),
             "webdataset + Pillow": Entry("DataLoader, Pillow, cv2.resize", "webdataset-pillow"),

@@ -227,6 +227,7 @@ class CellLoader(BatchLoader):
             threads=config.threads,
             device_id=config.device_id,
             depth=preprocessing.depth,
+            by_dali=resolve_transform(config.transform, preprocessing, config.device_id) == "dali",
         )
 
     def __len__(self) -> int:

@@ -5,9 +5,10 @@ Order. A rank's rows are cut once from the stored order of the view. An epoch pe
 random. A window is read in the order of the file, while the one before it is decoded. So the same rank sees the same
 cells in every epoch, in another order, any batch of which can be computed without those before it.
 
-Decoding. JPEG and PNG cells of 8 bits come from DALI's decoder. 16-bit cells, which need the window of grey levels, and
-NumPy and TIFF files, whose variants DALI does not all know, are decoded by `fastcell.data.decode` in threads; pixels of
-blocks are taken as they lie in the file.
+Decoding. On a GPU, and where DALI's operators transform the cells, JPEG and PNG cells of 8 bits come from DALI's
+decoder. Else threads decode: grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by
+`fastcell.data.decode`: PNG, colour, 16-bit cells, which need the window of grey levels, and NumPy and TIFF files, whose
+variants DALI does not all know. Pixels of blocks are taken as they lie in the file.
 
 Bad cells. Stored bytes are compared with the manifest's hash in the first epoch, and again in a shard that has changed,
 before any decoder sees them: a decoder of damaged bytes may give anything, or end the process. A cell that fails goes
@@ -21,6 +22,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -39,6 +41,7 @@ from fastcell.data.ranks import Share
 from fastcell.data.shard_files import ShardFiles, Stamp, Stored
 from fastcell.data.views import View
 from fastcell.errors import DataError, invalid
+from fastcell.ops.jpeg import decode_jpegs
 
 #: Cells that are mixed behind the shards where nothing else is asked for.
 DEFAULT_INITIAL_FILL = 8192
@@ -127,6 +130,7 @@ class CellReader:
         threads: of the decoder, >= 1.
         device_id: GPU that decodes, or None for the CPU.
         depth: bits of a grey level in the cells to give, 8 or 16.
+        by_dali: decode with DALI on the CPU too, what it can.
         mix: with `shuffle`: mix the cells in windows; else the shards alone change places.
         losses: that lost cells are added to, shared with other readers of the data set; None for its own, which ends
             the run at the first.
@@ -149,6 +153,7 @@ class CellReader:
         threads: int = 1,
         device_id: int | None = None,
         depth: int = 8,
+        by_dali: bool = False,
         mix: bool = True,
         losses: Losses | None = None,
     ) -> None:
@@ -171,15 +176,10 @@ class CellReader:
         self._grey_window = None if levels is None else (levels[0], levels[1])
         encodings = pc.index_in(manifest.table.column("encoding"), value_set=pa.array(ENCODINGS))
         self._encodings = encodings.fill_null(-1).to_numpy().astype(np.int8)
-        self._way = self._choose_way()
+        self._way = self._choose_way(by_dali or device_id is not None)
         self._hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
         self._idle: Decoder | None = None
         self._stamps: dict[int, Stamp | None] = {}
-
-    @property
-    def decoded_by_dali(self) -> bool:
-        """Whether the cells come from DALI's decoder."""
-        return self._way == "dali"
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Cells]:
         """Read one epoch: `share.steps` batches of `share.batch` cells.
@@ -236,13 +236,13 @@ class CellReader:
 
     # -- from rows to cells
 
-    def _choose_way(self) -> str:
+    def _choose_way(self, by_dali: bool) -> str:
         encodings = self._encodings[self.rows]
         if self.manifest.info.layout == "block" and (encodings == ENCODINGS.index("raw")).all():
             return "raw"
         plain = np.isin(encodings, [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
         deep = self.manifest.column("depth")[self.rows] > 8
-        return "dali" if plain.all() and not deep.any() and self.depth == 8 else "threads"
+        return "dali" if by_dali and plain.all() and not deep.any() and self.depth == 8 else "threads"
 
     def _cells(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool = False) -> Iterator[Cells]:
         pieces = self._pieces(order, edges, at_once, blank)
@@ -379,37 +379,70 @@ class CellReader:
 
     def _by_threads(self, piece: Piece, pool: ThreadPoolExecutor, blank: bool) -> Cells:
         while True:
-            places = np.unique(piece.taken[piece.taken >= 0])
-            parts = np.array_split(places, self.threads)
-            done = pool.map(self._decode, [piece.stored] * len(parts), parts)
-            results = list(itertools.chain.from_iterable(done))
-            found = {cell_id: what for cell_id, what in results if isinstance(what, str)}
+            ids, heights, widths = self._identity(piece)
+            sizes = heights.astype(np.int64) * widths
+            starts = np.cumsum(sizes) - sizes
+            pixels = np.empty(int(sizes.sum()), np.uint8 if self.depth == 8 else np.uint16)
+            decode_part = partial(self._decode_into, pixels, piece, heights, widths, starts)
+            slots = np.array_split(np.arange(len(ids)), self.threads)
+            parts = pool.map(decode_part, slots) if self.threads > 1 else map(decode_part, slots)
+            found = {cell_id: reason for part in parts for cell_id, reason in part.items()}
             if not found:
                 break
             self.losses.add(found)
             piece = self._piece(piece.cell_ids, piece.stored, blank)
-        ids, heights, widths = self._identity(piece)
-        decoded = dict(zip(places.tolist(), (pixels for _, pixels in results), strict=True))
-        arrays: list[Any] = [
-            decoded[place] if place >= 0 else _blank(int(height), int(width), self.depth)
-            for place, height, width in zip(piece.taken.tolist(), heights, widths, strict=True)
-        ]
-        addresses = np.array([pixels.ctypes.data for pixels in arrays], np.int64)
-        return Cells(ids, heights, widths, arrays, addresses, self.depth, good=_unless_all(piece.good))
+        addresses = pixels.ctypes.data + starts * pixels.itemsize
+        cells = _StoredPixels(pixels, starts, heights, widths)
+        return Cells(ids, heights, widths, cells, addresses, self.depth, good=_unless_all(piece.good))
 
-    def _decode(self, stored: Stored, places: np.ndarray) -> list[tuple[int, Any]]:
-        """Id, and pixels (H, W, 1) or the reason why there are none, of some cells."""
-        results: list[tuple[int, Any]] = []
-        for place in places.tolist():
-            cell_id = int(stored.cell_ids[place])
-            try:
-                data, encoding = stored.bytes_of(place).tobytes(), ENCODINGS[self._encodings[cell_id]]
-                pixels = decode(data, encoding, self._grey_window, self.depth).pixels
-                sides = int(self._heights[cell_id]), int(self._widths[cell_id])
-                results.append((cell_id, pixels[:, :, None] if pixels.shape == sides else _other_sides(*pixels.shape)))
-            except BadCell as bad:
-                results.append((cell_id, f"cannot be decoded any more: {bad.reason}"))
-        return results
+    def _decode_into(
+        self,
+        pixels: np.ndarray,
+        piece: Piece,
+        heights: np.ndarray,
+        widths: np.ndarray,
+        starts: np.ndarray,
+        slots: np.ndarray,
+    ) -> dict[int, str]:
+        """Write the pixels of some cells of a piece to where they start; the reasons of those that have none."""
+        stored = piece.stored
+        found: dict[int, str] = {}
+        is_done = np.zeros(len(slots), bool)
+        if self.depth == 8:
+            real = np.flatnonzero(piece.taken[slots] >= 0)
+            places, to_slots = piece.taken[slots[real]], slots[real]
+            is_done[real] = decode_jpegs(
+                stored.buffer,
+                stored.starts[places],
+                stored.sizes[places],
+                heights[to_slots],
+                widths[to_slots],
+                pixels,
+                starts[to_slots],
+            )
+        for slot in slots[~is_done].tolist():
+            place, height, width = int(piece.taken[slot]), int(heights[slot]), int(widths[slot])
+            to = pixels[starts[slot] : starts[slot] + height * width].reshape(height, width)
+            if place < 0:
+                to[:] = _blank(height, width, self.depth)[:, :, 0]
+                continue
+            decoded = self._decode(stored, place)
+            if isinstance(decoded, str):
+                found[int(stored.cell_ids[place])] = decoded
+            else:
+                to[:] = decoded
+        return found
+
+    def _decode(self, stored: Stored, place: int) -> np.ndarray | str:
+        """(H, W) pixels of a cell, or the reason why there are none."""
+        cell_id = int(stored.cell_ids[place])
+        try:
+            data, encoding = stored.bytes_of(place).tobytes(), ENCODINGS[self._encodings[cell_id]]
+            pixels = decode(data, encoding, self._grey_window, self.depth).pixels
+        except BadCell as bad:
+            return f"cannot be decoded any more: {bad.reason}"
+        sides = int(self._heights[cell_id]), int(self._widths[cell_id])
+        return pixels if pixels.shape == sides else _other_sides(*pixels.shape)
 
     def _identity(self, piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, heights and widths of the cells that are taken."""
@@ -438,11 +471,11 @@ class CellReader:
             places = np.unique(piece.taken[piece.taken >= 0])
             wrong = wrong_bytes(self._hashes, piece.stored, places)
             found |= dict.fromkeys(piece.stored.cell_ids[places[wrong]].tolist(), REASONS[CHANGED])
-            right = places[~wrong]
-            results = self._decode(piece.stored, right)
-            found |= {cell_id: what for cell_id, what in results if isinstance(what, str)}
-            for place, (cell_id, what) in zip(right.tolist(), results, strict=True):
-                if not isinstance(what, str) and not _decodes(alone, piece.stored.bytes_of(place)):
+            for place in places[~wrong].tolist():
+                cell_id, decoded = int(piece.stored.cell_ids[place]), self._decode(piece.stored, place)
+                if isinstance(decoded, str):
+                    found[cell_id] = decoded
+                elif not _decodes(alone, piece.stored.bytes_of(place)):
                     found[cell_id] = "DALI cannot decode it; saved as PNG it could"
         if not found:
             raise DataError(
@@ -453,7 +486,7 @@ class CellReader:
 
 
 class _StoredPixels(Sequence[np.ndarray]):
-    """Raw cells inside of what was read, cut out when asked for."""
+    """Cells inside of one piece of memory, cut out when asked for."""
 
     def __init__(self, buffer: np.ndarray, starts: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> None:
         self._buffer, self._starts, self._heights, self._widths = buffer, starts, heights, widths

@@ -1,0 +1,85 @@
+"""Grey JPEG cells to pixels on the CPU, a batch in a call: `fastcell.ops._jpeg_kernels` behind checked arguments."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.errors import invalid
+from fastcell.ops import _jpeg_kernels
+
+
+def decode_jpegs(
+    data: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    heights: npt.NDArray[np.int32],
+    widths: npt.NDArray[np.int32],
+    out: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Decode JPEG cells of one component in one baseline scan (ITU-T T.81), all others are left.
+
+    The pixels are, bit by bit, those of libjpeg and of OpenCV's ``imdecode(data, IMREAD_GRAYSCALE)``: Huffman decoding
+    is exact, and the inverse transform is the accurate integer one of libjpeg's ``jidctint.c``. Left are colour,
+    progressive and arithmetic coding, restart markers, 12 bits, an EXIF block, which may turn the image, and whatever
+    looks damaged or has other sides. The interpreter lock is not held.
+
+    Args:
+        data: (bytes,) uint8, contiguous, that holds the encoded cells.
+        starts: (B,) int64, first byte of each in `data`.
+        sizes: (B,) int64 [bytes].
+        heights, widths: (B,) int32 [px], that each cell must have; at most 65,535.
+        out: (pixels,) uint8, contiguous, written.
+        offsets: (B,) int64, first pixel of each cell in `out`.
+
+    Returns:
+        (B,) bool, whether the cell was decoded; in the place of one that was not, anything may stand.
+
+    Raises:
+        ArgumentError: a cell reaches beyond `data` or `out`, or an array is not of its kind.
+    """
+    for name, array in (("data", data), ("out", out)):
+        if array.dtype != np.uint8 or array.ndim != 1 or not array.flags.c_contiguous:
+            raise invalid(name, "contiguous uint8 of one dimension", f"{array.dtype} {array.shape}", "Flatten it")
+    count = len(starts)
+    columns: list[np.ndarray] = []
+    for name, column, dtype in (
+        ("starts", starts, np.int64),
+        ("sizes", sizes, np.int64),
+        ("heights", heights, np.int32),
+        ("widths", widths, np.int32),
+        ("offsets", offsets, np.int64),
+    ):
+        if column.dtype != dtype or column.shape != (count,):
+            got = f"{column.dtype} {column.shape}"
+            raise invalid(
+                name, f"a {np.dtype(dtype).name} array of shape ({count},)", got, "Convert it before the call"
+            )
+        columns.append(np.ascontiguousarray(column))
+    first_bytes, num_bytes, rows, row_widths, first_pixels = columns
+    num_pixels = rows.astype(np.int64) * row_widths
+    for name, first, size, memory in (
+        ("starts", first_bytes, num_bytes, data),
+        ("offsets", first_pixels, num_pixels, out),
+    ):
+        inside = (size >= 0) & (first >= 0) & (first <= memory.size - size)
+        if not inside.all():
+            row = int(np.argmin(inside))
+            rule = f"inside of the {memory.size} bytes with the whole cell"
+            raise invalid(f"{name}[{row}]", rule, int(first[row]), "Check it against the sizes")
+    is_done = np.zeros(count, np.bool_)
+    _jpeg_kernels.decode_range(
+        data.ctypes.data,
+        first_bytes,
+        num_bytes,
+        rows,
+        row_widths,
+        out.ctypes.data,
+        first_pixels,
+        _jpeg_kernels.ZIGZAG.ctypes.data,
+        is_done,
+        0,
+        count,
+    )
+    return is_done
