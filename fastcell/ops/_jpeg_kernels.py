@@ -31,10 +31,10 @@ _SHIFT = np.uint64(64 - LOOKUP_BITS)
 END = 128
 _STEPS, _MORE_STEPS, _VALUE, _SECOND = 8, 16, 24, 48
 
-# A block takes 64 symbols at most, of 16 bits and 15 more, and a look ahead is 8 bytes.
-PADDING = 64 * 4 + 64
+# Zeros behind a scan: what is looked at before it shows that it has ended.
+PADDING = 64
 
-# Place of each coefficient of a scan in its block, row by row; a step out of the block leads to place 64.
+# Place of each coefficient of a scan in its block, row by row. A step out of it leads to the start of the next one.
 ZIGZAG = np.full(64 + 2 * END, 64, np.uint8)
 ZIGZAG[:64] = (
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48,
@@ -77,9 +77,11 @@ def _store(bits, numba_type):  # type: ignore[no-untyped-def]
     return store
 
 
-_byte, _int32, _int64 = _load(8, types.uint8), _load(32, types.int32), _load(64, types.int64)
+_byte, _int16 = _load(8, types.uint8), _load(16, types.int16)
+_int32, _int64 = _load(32, types.int32), _load(64, types.int64)
 _word, _word_from_top = _load(64, types.uint64), _load(64, types.uint64, swap=True)
 _put_byte, _put_int16, _put_word = _store(8, types.uint8), _store(16, types.int32), _store(64, types.uint64)
+_put_int64 = _store(64, types.int64)
 
 
 # -- inverse transform
@@ -89,8 +91,8 @@ def _constant(kind, value):  # type: ignore[no-untyped-def]
     return ir.Constant(kind, [value] * kind.count)
 
 
-def _one_axis(builder, rows, bits):  # type: ignore[no-untyped-def]
-    """Eight vectors out of up to eight, the rest zero: one axis of the transform, rounded to `bits` fewer."""
+def _one_axis(builder, rows, bits, offset):  # type: ignore[no-untyped-def]
+    """Eight vectors out of up to eight, the rest zero: one axis of the transform, `bits` fewer, with `offset`."""
     kind = rows[0].type
 
     def add(a, b):  # type: ignore[no-untyped-def]
@@ -107,7 +109,7 @@ def _one_axis(builder, rows, bits):  # type: ignore[no-untyped-def]
     even2, even3 = add(z1, times(x[6], -15137)), add(z1, times(x[2], 6270))
     by13 = _constant(kind, 13)
     even0, even1 = builder.shl(add(x[0], x[4]), by13), builder.shl(sub(x[0], x[4]), by13)
-    half = _constant(kind, 1 << (bits - 1))
+    half = _constant(kind, (1 << (bits - 1)) + (offset << bits))
     even0, even1 = builder.add(even0, half), builder.add(even1, half)
     sums = [add(even0, even3), add(even1, even2), sub(even1, even2), sub(even0, even3)]
     z1, z2, z3, z4 = add(x[7], x[1]), add(x[5], x[3]), add(x[7], x[3]), add(x[5], x[1])
@@ -126,96 +128,105 @@ def _one_axis(builder, rows, bits):  # type: ignore[no-untyped-def]
     return [*plus, *reversed(minus)]
 
 
-def _joined(builder, vectors):  # type: ignore[no-untyped-def]
-    """One vector out of a power of two of them."""
-    while len(vectors) > 1:
-        width = 2 * vectors[0].type.count
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(width)))
-        vectors = [builder.shuffle_vector(a, b, mask) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
-    return vectors[0]
+def _shuffled(builder, a, b, order):  # type: ignore[no-untyped-def]
+    """Elements of two vectors, those of the second counted behind those of the first."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order)))
 
 
-def _picked(builder, vector, places):  # type: ignore[no-untyped-def]
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
-
-
-def _interleaved(builder, a, b, half):  # type: ignore[no-untyped-def]
-    """Elements of two vectors in turns: of their first halves (0) or their second ones (1)."""
+def _interleaved(builder, a, b, half, group):  # type: ignore[no-untyped-def]
+    """Elements of two vectors in turns, of the first (0) or second (1) half of each group."""
     width = a.type.count
-    order = [half * width // 2 + n // 2 + width * (n % 2) for n in range(width)]
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), width), order))
+    places = [begin + half * group // 2 + n for begin in range(0, width, group) for n in range(group // 2)]
+    return _shuffled(builder, a, b, [place + other for place in places for other in (0, width)])
 
 
 def _transposed(builder, rows):  # type: ignore[no-untyped-def]
-    """Vectors of the columns of 8 rows."""
-    columns = rows[0].type.count
-    if columns == 8:
-        for _ in range(3):
-            rows = [_interleaved(builder, rows[n // 2], rows[n // 2 + 4], n % 2) for n in range(8)]
-        return rows
-    whole = _joined(builder, rows)
-    return [_picked(builder, whole, [column + columns * row for row in range(8)]) for column in range(columns)]
+    """Each four elements of four vectors: rows to columns."""
+    a, b, c, d = rows
+    pairs = [_interleaved(builder, x, y, half, 4) for half in (0, 1) for x, y in ((a, c), (b, d))]
+    return [_interleaved(builder, pairs[n], pairs[n + 1], half, 4) for n in (0, 2) for half in (0, 1)]
+
+
+def _turned(builder, rows):  # type: ignore[no-untyped-def]
+    """Columns of two blocks out of their 8 rows.
+
+    Four elements stand together, in rows (A, B) of the blocks' halves or (A, A', B, B') of whole ones. A column has
+    those of rows 0 to 3 of A, of B, then rows 4 to 7 of A, of B.
+    """
+    if rows[0].type.count == 8:
+        wide = [_shuffled(builder, upper, lower, range(16)) for upper, lower in zip(rows[:4], rows[4:], strict=True)]
+        return _transposed(builder, wide)
+    upper, lower = _transposed(builder, rows[:4]), _transposed(builder, rows[4:])
+    fours = [[place + n for place in (start, start + 8, start + 16, start + 24) for n in range(4)] for start in (0, 4)]
+    return [_shuffled(builder, upper[n], lower[n], four) for four in fours for n in range(4)]
 
 
 def _inverse_transform(side):  # type: ignore[no-untyped-def]
-    """Coefficients of a block, of which only `side` rows and columns are not zero, to 8 x 8 grey levels."""
+    """Coefficients of two blocks, A and B, one behind the other, to 8 x 16 grey levels.
+
+    Of their rows and columns those from `side`, 4 or 8, on are zero. The first coefficient of each is given by itself:
+    to write it where it is at once read in a wider piece would wait for the cache.
+    """
 
     @intrinsic
-    def transform(typingctx, coefficients, target, stride):  # type: ignore[no-untyped-def]
+    def transform(typingctx, coefficients, first, second, target, stride):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            source, target, stride = args
+            source, *corners, target, stride = args
             i16, i32, i64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-            narrow, wide = ir.VectorType(i16, side), ir.VectorType(i32, side)
+            narrow = ir.VectorType(i16, side)
             rows = []
             for row in range(side):
-                at = builder.add(source, ir.Constant(i64, 16 * row))
-                words = builder.load(builder.inttoptr(at, narrow.as_pointer()), align=2)
-                rows.append(builder.sext(words, wide))
-            rows = _one_axis(builder, rows, 11)
-            columns = _one_axis(builder, _transposed(builder, rows), 18)
+                halves = []
+                for block in range(2):
+                    at = builder.add(source, ir.Constant(i64, 16 * row + 128 * block))
+                    halves.append(builder.load(builder.inttoptr(at, narrow.as_pointer()), align=2))
+                both = _shuffled(builder, *halves, range(2 * side))
+                rows.append(builder.sext(both, ir.VectorType(i32, 2 * side)))
+            for block, corner in enumerate(corners):
+                rows[0] = builder.insert_element(rows[0], corner, ir.Constant(i32, side * block))
+            columns = _turned(builder, _one_axis(builder, rows, 11, 0))
+            columns = _one_axis(builder, columns, 18, 128)
             zero, white = (_constant(columns[0].type, level) for level in (0, 255))
-            middle = _constant(columns[0].type, 128)
-            levels = []
-            for column in columns:
-                level = builder.add(column, middle)
-                level = builder.select(builder.icmp_signed("<", level, zero), zero, level)
-                level = builder.select(builder.icmp_signed(">", level, white), white, level)
-                levels.append(builder.trunc(level, ir.VectorType(i16, 8)))
-            pairs = [_joined(builder, levels[n : n + 2]) for n in range(0, 8, 2)]
-            bytes16 = [builder.trunc(pair, ir.VectorType(ir.IntType(8), 16)) for pair in pairs]
-            for _ in range(3):  # 64 bytes in a row, one half into the other: rows where columns were
-                bytes16 = [_interleaved(builder, bytes16[n // 2], bytes16[n // 2 + 2], n % 2) for n in range(4)]
-            for number, two in enumerate(bytes16):
-                words = builder.bitcast(two, ir.VectorType(i64, 2))
-                for row in range(2):
-                    at = builder.add(target, builder.mul(stride, ir.Constant(i64, 2 * number + row)))
-                    word = builder.extract_element(words, ir.Constant(i32, row))
-                    builder.store(word, builder.inttoptr(at, i64.as_pointer()), align=1)
+            four_columns = []
+            for begin in (0, 4):  # a byte each of a word for every row
+                packed = None
+                for n in range(4):
+                    level = columns[begin + n]
+                    level = builder.select(builder.icmp_signed("<", level, zero), zero, level)
+                    level = builder.select(builder.icmp_signed(">", level, white), white, level)
+                    level = builder.shl(level, _constant(level.type, 8 * n))
+                    packed = level if packed is None else builder.or_(packed, level)
+                four_columns.append(packed)
+            for half in range(2):  # rows 0, 1, 4 and 5, then the others, of A and B in turns
+                words = builder.bitcast(_interleaved(builder, *four_columns, half, 4), ir.VectorType(i64, 8))
+                words = _shuffled(builder, words, words, (0, 2, 1, 3, 4, 6, 5, 7))
+                for n, row in enumerate((0, 1, 4, 5)):
+                    two = _shuffled(builder, words, words, (2 * n, 2 * n + 1))
+                    at = builder.add(target, builder.mul(stride, ir.Constant(i64, row + 2 * half)))
+                    builder.store(two, builder.inttoptr(at, two.type.as_pointer()), align=1)
             return context.get_dummy_value()
 
-        return types.void(types.int64, types.int64, types.int64), codegen
+        return types.void(types.int64, types.int32, types.int32, types.int64, types.int64), codegen
 
     return transform
 
 
-_transform_2, _transform_4, _transform_8 = (_inverse_transform(side) for side in (2, 4, 8))
+_transform_4, _transform_8 = _inverse_transform(4), _inverse_transform(8)
 
 
 @njit(**INLINE)
-def _flat_block(level, target, stride):  # type: ignore[no-untyped-def]
-    word = np.uint64(level) * np.uint64(0x0101010101010101)
-    for row in range(8):
-        _put_word(target + row * stride, word)
+def _flat(mean):  # type: ignore[no-untyped-def]
+    """Eight bytes of the level that a block's first coefficient gives all of it."""
+    return np.uint64(min(max(((mean + 4) >> 3) + 128, 0), 255)) * np.uint64(0x0101010101010101)
 
 
 @intrinsic
 def _clear(typingctx, address):  # type: ignore[no-untyped-def]
-    """Set the 64 int16 of a block to zero."""
+    """Set the 128 int16 of two blocks to zero."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         kind = ir.VectorType(ir.IntType(64), 8)
-        for part in range(2):
+        for part in range(4):
             at = builder.add(args[0], ir.Constant(ir.IntType(64), 64 * part))
             builder.store(ir.Constant(kind, [0] * 8), builder.inttoptr(at, kind.as_pointer()), align=2)
         return context.get_dummy_value()
@@ -286,13 +297,13 @@ def _extended(extra, size):  # type: ignore[no-untyped-def]
 
 
 @njit(**INTERNAL)
-def _pair_up(singles, pairs):  # type: ignore[no-untyped-def]
-    """Entries of two values out of those of one, where both fit."""
+def _pair_up(singles, behind, pairs):  # type: ignore[no-untyped-def]
+    """Entries of two values out of those of one and of those that come behind it, where both fit."""
     for place in range(1 << LOOKUP_BITS):
         entry = singles[place]
         bits = entry & 0xFF
         if entry != 0 and ((entry >> _STEPS) & 0xFF) < END:
-            second = singles[(place << bits) & ((1 << LOOKUP_BITS) - 1)]
+            second = behind[(place << bits) & ((1 << LOOKUP_BITS) - 1)]
             more = second & 0xFF
             if second != 0 and bits + more <= LOOKUP_BITS:
                 steps, value = (second >> _STEPS) & 0xFF, (second >> _VALUE) & 0xFFFF
@@ -453,15 +464,19 @@ def _decode_scan(  # type: ignore[no-untyped-def]
     zigzag,
     quantiser,
     dc,
-    ac_singles,
     ac,
+    ac_singles,
     tables,
     last_code,
     first_symbol,
-    block,
+    blocks,
+    lasts,
     edge,
 ):
     """Write the pixels of a scan, or a part of them: whether all was as it should be.
+
+    Symbols of a row of blocks are decoded in one loop that knows blocks by arithmetic alone: a branch at the end of
+    each would be guessed wrong, which costs more than all it does.
 
     Args:
         scan: address of its bytes, `PADDING` zeros behind them.
@@ -469,80 +484,90 @@ def _decode_scan(  # type: ignore[no-untyped-def]
         target: address of (height, width) uint8.
         zigzag: address of `ZIGZAG`.
         quantiser: address of int32 in the order of the scan, zeros behind the 64.
-        dc, ac_singles, ac: addresses of the lookups: of one value for the first coefficient and the others, of two.
+        dc, ac, ac_singles: addresses of the lookups: for the first coefficient of a block, the others, one by one.
         tables: address of both tables' counts and symbols.
         last_code, first_symbol: (2, 18) int64 of both.
-        block: address of 65 int16, zeros but for the last; left so.
-        edge: address of 64 uint8.
+        blocks: address of a row's coefficients and two blocks more, 64 int16 each that are zero and left so.
+        lasts: address of int64, one for each of those blocks.
+        edge: address of 128 uint8.
     """
     # On top of the buffer lie `count` bits or more that were not taken yet, then those of the bytes from `at` on.
     buffer, count = np.uint64(0), np.int64(0)
     at, end = scan, scan + num_bytes
-    level = np.int64(0)
+    num_blocks = (width + 7) >> 3
+    level = np.int16(0)
     for top in range(0, height, 8):
-        rows = min(8, height - top)
-        for left in range(0, width, 8):
+        number, place, lookup = np.int64(0), np.int64(-1), dc
+        while number < num_blocks:
             buffer |= _word_from_top(at) >> np.uint64(count)
             at += (63 - count) >> 3
             count |= 56
-            entry = _int64(dc + (np.int64(buffer >> _SHIFT) << 3))
-            if entry == 0:
-                entry = _long_entry(buffer, tables, False, last_code[0], first_symbol[0])
-                if entry == 0:
-                    return False
-            buffer <<= np.uint64(entry & 63)
-            count -= entry & 63
-            level += (entry << (48 - _VALUE)) >> 48
-            place = np.int64(0)
-            while place < 63:
-                buffer |= _word_from_top(at) >> np.uint64(count)
-                at += (63 - count) >> 3
-                count |= 56
-                for _ in range(2):  # 56 bits are enough for two looks, or for one symbol of any length
-                    entry = _int64(ac + (np.int64(buffer >> _SHIFT) << 3))
-                    is_long = entry == 0
-                    if is_long:
-                        entry = _long_entry(buffer, tables + _TABLE_BYTES, True, last_code[1], first_symbol[1])
-                        if entry == 0:
-                            return False
-                    first = place + ((entry >> _STEPS) & 0xFF)
-                    if first == 63 and not is_long:  # the last of the block: what follows is another's
-                        entry = _int64(ac_singles + (np.int64(buffer >> _SHIFT) << 3))
-                    buffer <<= np.uint64(entry & 63)
-                    count -= entry & 63
-                    # The second value first: where there is none, its place is that of the first, written behind it.
-                    second = first + ((entry >> _MORE_STEPS) & 0xFF)
-                    value = np.int32(entry >> _SECOND) * _int32(quantiser + (second << 2))
-                    _put_int16(block + (np.int64(_byte(zigzag + second)) << 1), value)
-                    value = np.int32((entry << (48 - _VALUE)) >> 48) * _int32(quantiser + (first << 2))
-                    _put_int16(block + (np.int64(_byte(zigzag + first)) << 1), value)
-                    place = second
-                    if is_long or place >= 63:
-                        break
-            last = place - END  # along the zigzag, of those that are not zero; below 0: the block is full
-            if at > end + 8 or (place != 63 and not 0 <= last < 63):  # beyond the scan, beyond the block
+            if at > end + 8:
                 return False
-            mean = np.int32(level) * _int32(quantiser)
+            for _ in range(3):  # 56 bits are enough for three looks, or for two and a symbol of any length
+                entry = _int64(lookup + (np.int64(buffer >> _SHIFT) << 3))
+                is_long = entry == 0
+                if is_long:
+                    which = 0 if place < 0 else 1
+                    table = tables + which * _TABLE_BYTES
+                    entry = _long_entry(buffer, table, which == 1, last_code[which], first_symbol[which])
+                    if entry == 0:
+                        return False
+                first = place + ((entry >> _STEPS) & 0xFF)
+                if first == 63 and not is_long:  # the last of the block: what follows is another's
+                    entry = _int64(ac_singles + (np.int64(buffer >> _SHIFT) << 3))
+                buffer <<= np.uint64(entry & 63)
+                count -= entry & 63
+                # The second value first: where there is none, its place is that of the first, which is written behind.
+                place = first + ((entry >> _MORE_STEPS) & 0xFF)
+                value = np.int32(entry >> _SECOND) * _int32(quantiser + (place << 2))
+                block = blocks + (number << 7)
+                _put_int16(block + (np.int64(_byte(zigzag + place)) << 1), value)
+                value = np.int32((entry << (48 - _VALUE)) >> 48) * _int32(quantiser + (first << 2))
+                _put_int16(block + (np.int64(_byte(zigzag + first)) << 1), value)
+                _put_int64(lasts + (number << 3), place)
+                is_complete = place >= 63
+                number += np.int64(is_complete)
+                lookup = dc if is_complete else ac
+                place = np.int64(-1) if is_complete else place
+                if is_long or number >= num_blocks:
+                    break
+        rows = min(8, height - top)
+        for left in range(0, width, 16):
+            pair = blocks + (left << 4)
+            most = np.int64(0)  # along the zigzag, the last of both blocks that is not zero
+            levels = (np.int32(0), np.int32(0))
+            for which in range(2):
+                if left + 8 * which < width:
+                    last = _int64(lasts + (left + 8 * which))
+                    last = 63 if last == 63 else last - END
+                    if not 0 <= last <= 63:
+                        return False
+                    most = max(most, last)
+                    level = np.int16(level + _int16(pair + 128 * which))
+                    levels = (np.int32(level), levels[1]) if which == 0 else (levels[0], np.int32(level))
             corner = target + top * width + left
-            whole = rows == 8 and left + 8 <= width
-            to = corner if whole else edge
-            stride = width if whole else np.int64(8)
-            if last == 0:
-                grey = ((mean + 4) >> 3) + 128
-                _flat_block(min(max(grey, 0), 255), to, stride)
+            is_whole = rows == 8 and left + 16 <= width
+            to = corner if is_whole else edge
+            stride = width if is_whole else np.int64(16)
+            if most == 0:
+                one, other = _flat(levels[0]), _flat(levels[1])
+                for row in range(8):
+                    _put_word(to + row * stride, one)
+                    _put_word(to + row * stride + 8, other)
+            elif most <= 9:
+                _transform_4(pair, levels[0], levels[1], to, stride)
             else:
-                _put_int16(block, mean)
-                if last < 0 or last > 9:
-                    _transform_8(block, to, stride)
-                elif last > 2:
-                    _transform_4(block, to, stride)
-                else:
-                    _transform_2(block, to, stride)
-                _clear(block)
-            if not whole:
+                _transform_8(pair, levels[0], levels[1], to, stride)
+            _clear(pair)
+            if not is_whole:
+                columns = min(16, width - left)
                 for row in range(rows):
-                    for column in range(min(8, width - left)):
-                        _put_byte(corner + row * width + column, _byte(edge + 8 * row + column))
+                    source, to = edge + 16 * row, corner + row * width
+                    for word in range(columns >> 3):
+                        _put_word(to + 8 * word, _word(source + 8 * word))
+                    for column in range(columns & ~7, columns):
+                        _put_byte(to + column, _byte(source + column))
     return (at << 3) - count <= (end << 3)
 
 
@@ -559,15 +584,18 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
         zigzag: address of `ZIGZAG`.
         is_done: (B,) bool, gets whether a cell was decoded. Of one that was not anything may be in its place.
     """
-    most = np.int64(0)
+    most, widest = np.int64(0), np.int64(0)
     for cell in range(begin, end):
         most = max(most, sizes[cell])
+        widest = max(widest, np.int64(widths[cell]))
     scan = np.empty(most + PADDING + 16, np.uint8)
     quantiser = np.zeros(64 + 2 * END, np.int32)
-    singles, pairs = np.zeros((2, 1 << LOOKUP_BITS), np.int64), np.zeros(1 << LOOKUP_BITS, np.int64)
+    singles, pairs = np.zeros((2, 1 << LOOKUP_BITS), np.int64), np.zeros((2, 1 << LOOKUP_BITS), np.int64)
     last_code, first_symbol = np.zeros((2, 18), np.int64), np.zeros((2, 18), np.int64)
     kept, is_kept = np.zeros(2 * _TABLE_BYTES, np.uint8), np.zeros(2, np.bool_)
-    block, edge = np.zeros(65, np.int16), np.zeros(64, np.uint8)
+    num_blocks = (widest + 7) // 8 + 2
+    blocks, lasts = np.zeros(64 * num_blocks, np.int16), np.zeros(num_blocks, np.int64)
+    edge = np.zeros(128, np.uint8)
     quantisers, tables, found = np.zeros(4, np.int64), np.zeros(8, np.int64), np.zeros(4, np.int64)
     scan_at, kept_at = np.int64(scan.ctypes.data), np.int64(kept.ctypes.data)
     for cell in range(begin, end):
@@ -577,12 +605,15 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
         behind = first + sizes[cell]
         if height < 1 or width < 1 or not _read_header(first, behind, height, width, quantisers, tables, found):
             continue
+        is_new = False
         for which in range(2):
             table = kept_at + which * _TABLE_BYTES
             if not _keep_table(found[DC_TABLE + which], table) or not is_kept[which]:
                 is_kept[which] = _derive(table, which == 1, singles[which], last_code[which], first_symbol[which])
-                if which == 1:
-                    _pair_up(singles[1], pairs)
+                is_new = True
+        if is_new:
+            for which in range(2):
+                _pair_up(singles[which], singles[1], pairs[which])
         num_bytes = _unstuff(found[SCAN], behind, scan_at)
         if num_bytes < 0 or not is_kept[0] or not is_kept[1]:
             continue
@@ -597,14 +628,15 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
             np.int64(target + offsets[cell]),
             np.int64(zigzag),
             np.int64(quantiser.ctypes.data),
-            np.int64(singles[0].ctypes.data),
+            np.int64(pairs[0].ctypes.data),
+            np.int64(pairs[1].ctypes.data),
             np.int64(singles[1].ctypes.data),
-            np.int64(pairs.ctypes.data),
             kept_at,
             last_code,
             first_symbol,
-            np.int64(block.ctypes.data),
+            np.int64(blocks.ctypes.data),
+            np.int64(lasts.ctypes.data),
             np.int64(edge.ctypes.data),
         )
         if not is_done[cell]:
-            block[:] = 0
+            blocks[:] = 0
