@@ -100,8 +100,9 @@ REFERENCES = {
 PARTS: dict[str, dict[str, dict[str, Entry]]] = {
     "decode": {
         "loader": {
-            "fastcell, stream + fused": Entry("shards read, JPEG decoded and transformed in compiled loops", "stream-fused"),
-            "fastcell, stream + dali": Entry("shards read, DALI's decoder and operators", "stream-dali"),
+            "fastcell, stream + fused": Entry("JPEG decoded and transformed in compiled loops", "stream-fused"),
+            "fastcell, stream + fused, DALI decodes": Entry("the same behind DALI's decoder", "stream-fused-dali"),
+            "fastcell, stream + dali": Entry("DALI's decoder and operators", "stream-dali"),
             "webdataset + OpenCV": Entry("DataLoader, cv2.imdecode, cv2.resize", "webdataset-opencv"),
             "webdataset + Pillow": Entry("DataLoader, Pillow, cv2.resize", "webdataset-pillow"),
             "DALI alone": Entry("readers.webdataset, decoders.image, resize, mean", "dali"),

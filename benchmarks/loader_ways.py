@@ -5,7 +5,9 @@ batch: (B, 1, size, size) float32, the whole cell stretched to the square, divid
 
     python loader_ways.py SOURCE MODE [--threads N] [--batch 256] [--size 128] [--device cpu] [--augment]
 
-    STORE-TRANSFORM     this engine: stream or bank, fused or dali, as `CellDataModule` sets it up
+    STORE-TRANSFORM     this engine: stream or bank, fused or dali, as `CellDataModule` sets it up; with `fused` threads
+                        decode
+    stream-fused-dali   the stream with DALI's decoder in front of the fused transform
     webdataset-opencv   webdataset's README: WebDataset with shard and sample shuffle, decoding in `map_tuple`, batches
                         made in the worker, WebLoader; cv2.imdecode and cv2.resize
     webdataset-pillow   the same with Pillow's decoder and bilinear resize of the decoded pixels by cv2
@@ -52,7 +54,7 @@ AFFINE = Augmentation(blur_sigma=0.0, noise_std=0.0)
 class FastcellWay(Way):
     """This engine's training loader."""
 
-    store = transform = ""
+    store = transform = decoder = ""
     modules = ("fastcell.data.module", "fastcell.data.transforms", "fastcell.data.stream", "nvidia.dali.fn")
     loader: BatchLoader
 
@@ -61,7 +63,14 @@ class FastcellWay(Way):
         options = self.options
         augmentation = AFFINE if options.augment else None
         self.loader = training_loader(
-            options.source, self.store, self.transform, options.threads, augmentation, options.device, options.batch
+            options.source,
+            self.store,
+            self.transform,
+            options.threads,
+            augmentation,
+            options.device,
+            options.batch,
+            self.decoder,
         )
 
     def epoch(self, number: int) -> Batches:
@@ -80,9 +89,9 @@ class FastcellWay(Way):
             yield images, torch.as_tensor(rows).cpu().numpy()
 
 
-def fastcell_way(store: str, transform: str) -> type[FastcellWay]:
+def fastcell_way(store: str, transform: str, decoder: str) -> type[FastcellWay]:
     """A class for one combination."""
-    return type("FastcellWay", (FastcellWay,), {"store": store, "transform": transform})
+    return type("FastcellWay", (FastcellWay,), {"store": store, "transform": transform, "decoder": decoder})
 
 
 def training_loader(
@@ -93,6 +102,7 @@ def training_loader(
     augmentation: Augmentation | None = None,
     device: torch.device | None = None,
     batch: int = BATCH,
+    decoder: str = "auto",
 ) -> BatchLoader:
     """The engine's loader as a user would set it up, on a device of which no trainer tells it."""
     # Here, as peers and limits do without Lightning.
@@ -110,6 +120,7 @@ def training_loader(
         batch_size=batch,
         store=store,
         transform=transform,
+        decoder=decoder,
         threads=threads,
         dtype="float32",
         augment=augmentation is not None,
@@ -447,7 +458,12 @@ class WriteAlone(Packed):
 
 
 WAYS: dict[str, type[Way]] = {
-    **{f"{store}-{how}": fastcell_way(store, how) for store in ("stream", "bank") for how in ("fused", "dali")},
+    **{
+        f"{store}-{how}": fastcell_way(store, how, decoder)
+        for store in ("stream", "bank")
+        for how, decoder in (("fused", "threads"), ("dali", "dali"))
+    },
+    "stream-fused-dali": fastcell_way("stream", "fused", "dali"),
     "webdataset-opencv": WebDataset,
     "webdataset-pillow": WebDatasetPillow,
     "dali": Dali,

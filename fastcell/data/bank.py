@@ -62,6 +62,7 @@ class CellBank:
         device: that draws from the bank.
         depth: bits of a grey level, 8 or 16.
         decode_on_gpu: let DALI decode on the device, else on the CPU.
+        decoder: as for `CellReader`.
         threads: of the decoder.
         losses: that lost cells are added to; a blank one of its size stands in the pool for each.
 
@@ -82,6 +83,7 @@ class CellBank:
         device: torch.device | None = None,
         depth: int = 8,
         decode_on_gpu: bool = False,
+        decoder: str = "auto",
         threads: int = 1,
         losses: Losses | None = None,
     ) -> None:
@@ -106,11 +108,12 @@ class CellBank:
         offset, height, width = (torch.from_numpy(values).to(device) for values in (offsets, heights, widths))
         self.pool = CellPool(pixels, offset, height, width)
 
-        decoder = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
+        device_id = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
         options: dict[str, Any] = {
             "threads": max(1, threads // len(cells)),
             "losses": losses,
-            "device_id": decoder,
+            "device_id": device_id,
+            "decoder": decoder,
             "depth": depth,
         }
         readers = [

@@ -43,6 +43,8 @@ class LoaderConfig:
     Attributes:
         seed: of order and augmentation.
         transform: ``auto``, ``fused`` or ``dali`` (`fastcell.data.transforms`).
+        decoder: ``auto``, ``dali`` or ``threads`` (`fastcell.data.stream`); ``auto`` with the transform ``dali`` is
+            ``dali``.
         dtype: of the images.
         device: that the batches are on.
         threads: of decoder and transform, >= 1.
@@ -52,11 +54,16 @@ class LoaderConfig:
 
     seed: int = 0
     transform: str = "auto"
+    decoder: str = "auto"
     dtype: torch.dtype = torch.float32
     device: torch.device = _CPU
     threads: int = 1
     initial_fill: int = 0
     depth: int = 2
+
+    def __post_init__(self) -> None:
+        if self.decoder == "auto" and self.transform == "dali":
+            object.__setattr__(self, "decoder", "dali")
 
     @property
     def device_id(self) -> int | None:
@@ -227,7 +234,7 @@ class CellLoader(BatchLoader):
             threads=config.threads,
             device_id=config.device_id,
             depth=preprocessing.depth,
-            by_dali=resolve_transform(config.transform, preprocessing, config.device_id) == "dali",
+            decoder=config.decoder,
         )
 
     def __len__(self) -> int:

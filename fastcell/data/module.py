@@ -21,7 +21,7 @@ from fastcell.data.placement import STORES, Before
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.ranks import evaluation_share, training_share
 from fastcell.data.stores import Store, Stores
-from fastcell.data.stream import DEFAULT_INITIAL_FILL
+from fastcell.data.stream import DECODERS, DEFAULT_INITIAL_FILL
 from fastcell.data.transforms import TRANSFORMS
 from fastcell.data.views import View, ViewConfig, select
 from fastcell.environment import num_cpus
@@ -62,6 +62,7 @@ class CellDataModule(pl.LightningDataModule):
         bank_gib: memory that banks may take on each process [GiB], of the GPU and of the host alike; None for half of
             what is free.
         transform: auto (fused, but for what its GPU kernel does not do), fused or dali.
+        decoder: dali, threads, or auto (DALI on a GPU and for the transform dali, else threads).
         depth: bits of a grey level up to the network: 8, or 16 for 16-bit cells in twice the memory.
         dtype: of the images: float32, bfloat16, float16, or auto to follow the trainer's precision.
         steps_per_call: batches that the training loader gives at a time, as the model's argument of this name asks for.
@@ -96,6 +97,7 @@ class CellDataModule(pl.LightningDataModule):
         store: str = "auto",
         bank_gib: float | None = None,
         transform: str = "auto",
+        decoder: str = "auto",
         depth: int = 8,
         dtype: str = "auto",
         steps_per_call: int = 1,
@@ -111,6 +113,8 @@ class CellDataModule(pl.LightningDataModule):
             raise invalid("dtype", f"auto or one of {', '.join(DTYPES)}", dtype, "Leave it at auto")
         if transform not in TRANSFORMS:
             raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", transform, "Leave it at auto")
+        if decoder not in DECODERS:
+            raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
         if store not in STORES:
             raise invalid("store", f"one of {', '.join(STORES)}", store, "Leave it at auto")
         if bank_gib is not None and not bank_gib >= 0:
@@ -124,7 +128,7 @@ class CellDataModule(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augmentation = augmentation if augment else Augmentation.none()
         self.predict_split = predict_split
-        self.transform, self.dtype, self.threads = transform, dtype, threads
+        self.transform, self.decoder, self.dtype, self.threads = transform, decoder, dtype, threads
         self.store, self.bank_gib, self.steps_per_call = store, bank_gib, steps_per_call
         self.initial_fill, self.on_bad_cell = initial_fill, on_bad_cell
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
@@ -168,6 +172,7 @@ class CellDataModule(pl.LightningDataModule):
                 "store": store,
                 "bank_gib": bank_gib,
                 "transform": transform,
+                "decoder": decoder,
                 "dtype": dtype,
                 "initial_fill": initial_fill,
                 "seed": self.seed,
@@ -413,6 +418,7 @@ class CellDataModule(pl.LightningDataModule):
         return LoaderConfig(
             seed=self.seed,
             transform=self.transform,
+            decoder=self.decoder,
             dtype=DTYPES.get(self.dtype) or _dtype_of(trainer, device),
             device=device,
             threads=self.threads or max(num_cpus() // self._num_local(), 1),

@@ -140,7 +140,7 @@ class RollingReader:
         memory: ``host`` or ``gpu``: where the window lies.
         device: that draws from it.
         decode_on_gpu: let DALI decode on the device.
-        depth, threads, losses: as for `CellReader`.
+        decoder, depth, threads, losses: as for `CellReader`.
 
     Raises:
         ArgumentError: the window is too small for the batches.
@@ -156,14 +156,16 @@ class RollingReader:
         memory: str = "host",
         device: torch.device | None = None,
         decode_on_gpu: bool = False,
+        decoder: str = "auto",
         depth: int = 8,
         threads: int = 1,
         losses: Losses | None = None,
     ) -> None:
         self.share, self.seed, self.depth = share, seed, depth
         self._device = device or torch.device("cpu")
-        decoder = self._device.index or 0 if decode_on_gpu and self._device.type == "cuda" else None
-        options: dict[str, Any] = {"threads": threads, "device_id": decoder, "depth": depth, "losses": losses}
+        device_id = self._device.index or 0 if decode_on_gpu and self._device.type == "cuda" else None
+        options: dict[str, Any] = {"threads": threads, "device_id": device_id, "decoder": decoder}
+        options |= {"depth": depth, "losses": losses}
         self._reader = CellReader(view, share, shuffle=True, mix=False, seed=seed, **options)
         self._heights, self._widths = (view.manifest.column(name).astype(np.int32) for name in ("height", "width"))
         self._sizes = self._heights.astype(np.int64) * self._widths

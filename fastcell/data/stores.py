@@ -197,6 +197,7 @@ class Stores:
             "device": self.config.device,
             "depth": self.depth,
             "decode_on_gpu": self.config.device.type == "cuda",
+            "decoder": self.config.decoder,
             "threads": self.config.threads,
             "losses": self._losses,
         }

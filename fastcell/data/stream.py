@@ -5,8 +5,8 @@ Order. A rank's rows are cut once from the stored order of the view. An epoch pe
 random. A window is read in the order of the file, while the one before it is decoded. So the same rank sees the same
 cells in every epoch, in another order, any batch of which can be computed without those before it.
 
-Decoding. On a GPU, and where DALI's operators transform the cells, JPEG and PNG cells of 8 bits come from DALI's
-decoder. Else threads decode: grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by
+Decoding. On a GPU, and where it is asked for, JPEG and PNG cells of 8 bits come from DALI's decoder. Else threads
+decode: grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by
 `fastcell.data.decode`: PNG, colour, 16-bit cells, which need the window of grey levels, and NumPy and TIFF files, whose
 variants DALI does not all know. Pixels of blocks are taken as they lie in the file.
 
@@ -42,6 +42,8 @@ from fastcell.data.shard_files import ShardFiles, Stamp, Stored
 from fastcell.data.views import View
 from fastcell.errors import DataError, invalid
 from fastcell.ops.jpeg import decode_jpegs
+
+DECODERS = ("auto", "dali", "threads")
 
 #: Cells that are mixed behind the shards where nothing else is asked for.
 DEFAULT_INITIAL_FILL = 8192
@@ -128,9 +130,10 @@ class CellReader:
         seed: of the order.
         initial_fill: cells in a window of mixed cells; 0 takes 8,192.
         threads: of the decoder, >= 1.
-        device_id: GPU that decodes, or None for the CPU.
+        device_id: GPU that DALI decodes on, or None for the CPU.
         depth: bits of a grey level in the cells to give, 8 or 16.
-        by_dali: decode with DALI on the CPU too, what it can.
+        decoder: ``dali`` or ``threads``, see above; ``auto`` takes DALI on a GPU and threads on a CPU. What only one of
+            them can decode is decoded by that.
         mix: with `shuffle`: mix the cells in windows; else the shards alone change places.
         losses: that lost cells are added to, shared with other readers of the data set; None for its own, which ends
             the run at the first.
@@ -139,7 +142,7 @@ class CellReader:
         checked: (N,) bool, for every row of the manifest whether its stored bytes were compared with the hash.
 
     Raises:
-        ArgumentError: 16 bits asked of blocks, which store 8.
+        ArgumentError: 16 bits asked of blocks, which store 8, or a decoder of another name.
     """
 
     def __init__(
@@ -153,13 +156,15 @@ class CellReader:
         threads: int = 1,
         device_id: int | None = None,
         depth: int = 8,
-        by_dali: bool = False,
+        decoder: str = "auto",
         mix: bool = True,
         losses: Losses | None = None,
     ) -> None:
         self.manifest = manifest = view.manifest
         if manifest.info.layout == "block" and depth != 8:
             raise invalid("depth", "8 for cells in blocks, which are stored so", depth, "Pack with --layout cell")
+        if decoder not in DECODERS:
+            raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
         self.share, self.depth = share, depth
         self.shuffle, self.seed, self.threads, self.device_id = shuffle, seed, threads, device_id
         self.losses = Losses(manifest, "error") if losses is None else losses
@@ -176,7 +181,7 @@ class CellReader:
         self._grey_window = None if levels is None else (levels[0], levels[1])
         encodings = pc.index_in(manifest.table.column("encoding"), value_set=pa.array(ENCODINGS))
         self._encodings = encodings.fill_null(-1).to_numpy().astype(np.int8)
-        self._way = self._choose_way(by_dali or device_id is not None)
+        self._way = self._choose_way(decoder == "dali" or (decoder == "auto" and device_id is not None))
         self._hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
         self._idle: Decoder | None = None
         self._stamps: dict[int, Stamp | None] = {}

@@ -180,7 +180,7 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
                 for block in range(2):
                     at = builder.add(source, ir.Constant(i64, 16 * row + 128 * block))
                     halves.append(builder.load(builder.inttoptr(at, narrow.as_pointer()), align=2))
-                both = _shuffled(builder, *halves, range(2 * side))
+                both = _shuffled(builder, halves[0], halves[1], range(2 * side))
                 rows.append(builder.sext(both, ir.VectorType(i32, 2 * side)))
             for block, corner in enumerate(corners):
                 rows[0] = builder.insert_element(rows[0], corner, ir.Constant(i32, side * block))
@@ -198,7 +198,8 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
                     packed = level if packed is None else builder.or_(packed, level)
                 four_columns.append(packed)
             for half in range(2):  # rows 0, 1, 4 and 5, then the others, of A and B in turns
-                words = builder.bitcast(_interleaved(builder, *four_columns, half, 4), ir.VectorType(i64, 8))
+                turns = _interleaved(builder, four_columns[0], four_columns[1], half, 4)
+                words = builder.bitcast(turns, ir.VectorType(i64, 8))
                 words = _shuffled(builder, words, words, (0, 2, 1, 3, 4, 6, 5, 7))
                 for n, row in enumerate((0, 1, 4, 5)):
                     two = _shuffled(builder, words, words, (2 * n, 2 * n + 1))

@@ -183,15 +183,16 @@ def num_native_threads() -> int:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("decoder", ["dali", "threads"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_a_gpu_gives_the_batches_of_the_cpu(make_dataset: Make, layout: str, encoding: str) -> None:
+def test_a_gpu_gives_the_batches_of_the_cpu(make_dataset: Make, layout: str, encoding: str, decoder: str) -> None:
     """Geometry and noise-free augmentation alike; the tolerance is that of DALI's float32 coordinates."""
     view = select(make_dataset(100, layout=layout, encoding=encoding), ViewConfig())
     quiet = Augmentation(noise_probability=0.0)
     batches = []
     for device in (torch.device("cpu"), torch.device("cuda", 0)):
-        config = LoaderConfig(seed=3, device=device, initial_fill=32)
+        config = LoaderConfig(seed=3, decoder=decoder, device=device, initial_fill=32)
         loader = CellLoader(view, training_share(100, 16), Preprocessing(32), config, shuffle=True, augmentation=quiet)
         batches.append(list(loader))
     for here, there in zip(*batches, strict=True):

@@ -235,6 +235,7 @@ def test_refusals(make_dataset: Make, tmp_path: Path) -> None:
     for options, message in (
         ({"batch_size": 0}, "batch_size must be a positive whole number, got 0"),
         ({"transform": "gpu"}, "transform must be one of auto, fused, dali, got 'gpu'"),
+        ({"decoder": "pillow"}, "decoder must be one of auto, dali, threads, got 'pillow'"),
         ({"dtype": "fp8"}, "dtype must be auto or one of float32"),
         ({"threads": -1}, "threads must be 0 or more, got -1"),
         ({"fit": "crop"}, "fit must be one of stretch, contain, scale, got 'crop'"),

@@ -39,14 +39,14 @@ def ids_of(reader: CellReader, epoch: int) -> np.ndarray:
     return np.concatenate(ids)[: len(reader.share)]
 
 
-@pytest.mark.parametrize("by_dali", [False, True])
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("encoding", ["png", "tif", "npy", "png16"])
 def test_pixels_belong_to_their_id(
-    make_dataset: Make, tagged: Tagged, layout: str, encoding: str, by_dali: bool
+    make_dataset: Make, tagged: Tagged, layout: str, encoding: str, decoder: str
 ) -> None:
     view = select(make_dataset(60, layout=layout, encoding=encoding), ViewConfig())
-    reader = CellReader(view, training_share(60, 8), shuffle=True, initial_fill=20, threads=2, by_dali=by_dali)
+    reader = CellReader(view, training_share(60, 8), shuffle=True, initial_fill=20, threads=2, decoder=decoder)
     seen = 0
     for cells in reader.epoch(0):
         for cell_id, pixels in zip(cells.cell_ids.tolist(), as_arrays(cells), strict=True):
@@ -59,11 +59,11 @@ def test_pixels_belong_to_their_id(
     assert seen == 64
 
 
-@pytest.mark.parametrize("by_dali", [False, True])
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize(("name", "pattern"), [("atom-samples", "{class}_{name}"), ("tcell", "{group}/{class}/{name}")])
 def test_real_cells_have_the_pixels_that_were_packed(
-    real_data: Path, tmp_path: Path, name: str, pattern: str, layout: str, by_dali: bool
+    real_data: Path, tmp_path: Path, name: str, pattern: str, layout: str, decoder: str
 ) -> None:
     """Ragged JPEG and PNG cells: what the stream decodes has the hash that packing took."""
     manifest = pack(real_data / name, tmp_path / name, pattern=pattern, layout=layout, jobs=1)
@@ -71,7 +71,7 @@ def test_real_cells_have_the_pixels_that_were_packed(
     share = training_share(len(manifest), 64)
     seen = np.zeros(len(manifest), int)
     for step, cells in enumerate(
-        CellReader(select(manifest, ViewConfig()), share, shuffle=True, threads=2, by_dali=by_dali).epoch(1)
+        CellReader(select(manifest, ViewConfig()), share, shuffle=True, threads=2, decoder=decoder).epoch(1)
     ):
         seen[cells.cell_ids[: share.num_real(step)]] += 1
         for cell_id, pixels in zip(cells.cell_ids.tolist(), as_arrays(cells), strict=True):
@@ -167,9 +167,9 @@ BAD = 37
 @pytest.mark.parametrize("encoding", ["png", "npy", "tif", "png16"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("by_dali", [False, True])
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
 def test_a_damaged_cell_is_replaced(
-    make_dataset: Make, tagged: Tagged, layout: str, shuffle: bool, encoding: str, by_dali: bool
+    make_dataset: Make, tagged: Tagged, layout: str, shuffle: bool, encoding: str, decoder: str
 ) -> None:
     """By the first good cell of its batch; nobody else moves."""
     manifest = make_dataset(60, layout=layout, encoding=encoding)
@@ -178,7 +178,7 @@ def test_a_damaged_cell_is_replaced(
     whole = [[cells.cell_ids for cells in untouched.epoch(epoch)] for epoch in range(2)]
     damage(manifest, BAD)
     losses = Losses(manifest)
-    reader = CellReader(view, share, shuffle=shuffle, initial_fill=20, losses=losses, by_dali=by_dali)
+    reader = CellReader(view, share, shuffle=shuffle, initial_fill=20, losses=losses, decoder=decoder)
     for epoch in range(2):
         for ids, cells in zip(whole[epoch], reader.epoch(epoch), strict=True):
             lost = ids == BAD
@@ -255,10 +255,10 @@ def test_what_changes_later_is_looked_at_again(make_dataset: Make, layout: str, 
     assert losses.reasons == {BAD: "other bytes than were packed"}
 
 
-@pytest.mark.parametrize("by_dali", [False, True])
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("blank", [True, False])
 def test_a_cell_that_cannot_be_decoded_though_unchanged(
-    make_dataset: Make, tagged: Tagged, blank: bool, by_dali: bool
+    make_dataset: Make, tagged: Tagged, blank: bool, decoder: str
 ) -> None:
     """The hash fits garbage: the decoder fails in a batch that others are in; DALI is built anew."""
     manifest = make_dataset(60)
@@ -268,7 +268,7 @@ def test_a_cell_that_cannot_be_decoded_though_unchanged(
     changed = with_hash(manifest, 41, garbage)
     losses = Losses(changed)
     reader = CellReader(
-        select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, by_dali=by_dali
+        select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, decoder=decoder
     )
     seen = []
     for cells in reader.in_order() if blank else reader.epoch(0):
@@ -296,7 +296,9 @@ def test_what_dali_alone_cannot_decode_is_replaced(
     monkeypatch.setattr(
         "fastcell.data.stream.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
     )
-    reader = CellReader(select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, by_dali=True)
+    reader = CellReader(
+        select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, decoder="dali"
+    )
     list(reader.epoch(0))
     assert losses.reasons == {41: "DALI cannot decode it; saved as PNG it could"}
 
@@ -316,15 +318,15 @@ def test_one_shard_may_go_away_but_not_all(make_dataset: Make) -> None:
         list(CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=Losses(manifest)).epoch(0))
 
 
-@pytest.mark.parametrize("by_dali", [False, True])
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_a_batch_without_a_good_cell(make_dataset: Make, encoding: str, by_dali: bool) -> None:
+def test_a_batch_without_a_good_cell(make_dataset: Make, encoding: str, decoder: str) -> None:
     manifest = make_dataset(60, encoding=encoding)
     for cell_id in range(8, 16):
         damage(manifest, cell_id)
     losses = Losses(manifest)
     batches = list(
-        CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses, by_dali=by_dali).epoch(0)
+        CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses, decoder=decoder).epoch(0)
     )
     assert batches[0].good is None
     assert batches[1].good is not None
@@ -347,9 +349,9 @@ def test_a_shard_without_a_good_cell(make_dataset: Make, encoding: str, layout: 
             assert all((pixels == 128).all() for pixels in as_arrays(cells))
 
 
-@pytest.mark.parametrize("by_dali", [False, True])
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str, by_dali: bool) -> None:
+def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str, decoder: str) -> None:
     """Its address must not be read with the manifest's size."""
     manifest = make_dataset(20, encoding=encoding)
     column = manifest.column("height").astype(np.int32)
@@ -360,20 +362,20 @@ def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str, by
     seen = [
         cells.cell_ids
         for cells in CellReader(
-            select(changed, ViewConfig()), evaluation_share(20, 4), losses=losses, by_dali=by_dali
+            select(changed, ViewConfig()), evaluation_share(20, 4), losses=losses, decoder=decoder
         ).epoch(0)
     ]
     assert np.concatenate(seen).tolist() == [*range(7), 4, *range(8, 20)]
     assert losses.reasons[7].endswith("pixels, which the manifest does not say")
 
 
-@pytest.mark.parametrize("by_dali", [False, True])
-def test_many_shards_need_few_open_files(make_dataset: Make, monkeypatch: pytest.MonkeyPatch, by_dali: bool) -> None:
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
+def test_many_shards_need_few_open_files(make_dataset: Make, monkeypatch: pytest.MonkeyPatch, decoder: str) -> None:
     manifest = make_dataset(90, num_shards=45)
     opened: list[int] = []
     before = len(os.listdir("/proc/self/fd"))
     reader = CellReader(
-        select(manifest, ViewConfig()), training_share(90, 2), shuffle=True, initial_fill=8, by_dali=by_dali
+        select(manifest, ViewConfig()), training_share(90, 2), shuffle=True, initial_fill=8, decoder=decoder
     )
     for _ in reader.epoch(0):
         opened.append(len(os.listdir("/proc/self/fd")) - before)
