@@ -21,6 +21,7 @@ from harness import Result
 from fastcell.errors import FastcellError
 from fastcell.study.compare import main as compare
 from fastcell.study.engine import label
+from fastcell.study.table import SCHEMES
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Score:
         accuracy, balanced_accuracy: of the pooled test cells.
         std: deviation of the accuracy over seeds; None for one.
         gain: accuracy of the first method minus this one's, paired; None for the first itself.
+        other_splits: accuracy under the second scheme of splits minus that under the first, on the same cells; None
+            where there is one.
         fit_s: median over splits and seeds of the time to fit, choice of parameters included [s].
         predict_us: median time to classify one preprocessed cell [us].
         num_cells: pooled test cells.
@@ -43,6 +46,7 @@ class Score:
     balanced_accuracy: dict[str, float]
     std: float | None
     gain: dict[str, float] | None
+    other_splits: dict[str, float] | None
     fit_s: float
     predict_us: float
     num_cells: int
@@ -73,15 +77,20 @@ def main() -> None:
 
 def read_scores(out: Path) -> list[Score]:
     """The test scores of every method at the largest volume, from the tables of ``fastcell compare``."""
-    entries = [row for row in _read(out / "accuracy.csv") if row["part"] == "test"]
+    entries = [row for row in read_csv(out / "accuracy.csv") if row["part"] == "test"]
     largest = max(float(row["volume"]) for row in entries)
     entries = [row for row in entries if float(row["volume"]) == largest and row["scheme"] == entries[0]["scheme"]]
     what = f"{entries[0]['scheme']}, volume {largest:g}"
     first = label(entries[0]["method"])
     gains = {
         row["second"]: {key: float(row[key]) for key in ("value", "low", "high")}
-        for row in _read(out / "differences.csv")
+        for row in read_csv(out / "differences.csv")
         if (row["what"], row["first"]) == (what, first)
+    }
+    across = {
+        row["first"].rpartition(", ")[0]: {key: float(row[key]) for key in ("value", "low", "high")}
+        for row in read_csv(out / "differences.csv")
+        if row["what"] == SCHEMES
     }
     return [
         Score(
@@ -90,6 +99,7 @@ def read_scores(out: Path) -> list[Score]:
             balanced_accuracy=_interval(row, "balanced_accuracy", "balanced_"),
             std=float(row["std"]) if row["std"] else None,
             gain=gains.get(label(row["method"])),
+            other_splits=across.get(label(row["method"])),
             fit_s=float(row["fit_s"]),
             predict_us=float(row["predict_us"]),
             num_cells=int(row["num_cells"]),
@@ -103,7 +113,8 @@ def _interval(row: dict[str, str], name: str, prefix: str) -> dict[str, float]:
     return {"value": float(row[name]), "low": float(row[f"{prefix}low"]), "high": float(row[f"{prefix}high"])}
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows by column."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from audit import background_plant, make_cells, write_set
 
+from fastcell.data.manifest import Manifest
+
 
 def main() -> None:
     """Write the images and the packed set."""
@@ -30,14 +32,27 @@ def main() -> None:
     options = parser.parse_args()
     if options.out.exists() and any(options.out.iterdir()):
         parser.error(f"OUT must be a new or empty folder, got {options.out}")
-    # A quarter or so is of the first class, and most of that is left out.
-    cells = make_cells(options.seed, options.cells if not options.rare else 2 * options.cells, "crossed", 1.0)
-    if options.rare:
-        rare = [cell for cell in cells if cell.label == 0][: options.rare]
-        cells = [*rare, *(cell for cell in cells if cell.label != 0)][: options.cells]
-    manifest = write_set(options.out, cells, options.seed, background_plant(options.background))
+    manifest = write_planted(options.out, options.cells, options.background, options.rare, options.seed)
     what = f"background of the second class + {options.background:g}, {(manifest.labels == 0).sum():,} of the first"
     print(f"wrote {manifest.path}: {len(manifest):,} cells, {what}")
+
+
+def write_planted(out: Path, num_cells: int, background: float, num_rare: int, seed: int) -> Manifest:
+    """Images in ``out/images`` and the packed set in ``out/set``.
+
+    Args:
+        out: new folder.
+        num_cells: of all classes.
+        background: of the second class, grey levels of 255 brighter.
+        num_rare: cells of the first class; 0 for as many as of the others.
+        seed: of the simulation.
+    """
+    # A quarter or so is of the first class, and most of that is left out.
+    cells = make_cells(seed, num_cells if not num_rare else 2 * num_cells, "crossed", 1.0)
+    if num_rare:
+        rare = [cell for cell in cells if cell.label == 0][:num_rare]
+        cells = [*rare, *(cell for cell in cells if cell.label != 0)][:num_cells]
+    return write_set(out, cells, seed, background_plant(background))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ from fastcell.study.table import (
     Place,
     Tables,
     accuracy_text,
+    class_rows,
     difference_table,
+    write_csv,
     write_rows,
 )
 from fastcell.study.volume import largest_places, make_tables, make_tasks, units_text
@@ -195,6 +197,8 @@ def run_leakage(
     lines += [f"![]({stem.name}.png)", ""]
     if notes:
         lines += ["### Left out", "", *(f"- {note}" for note in notes), ""]
+    scores = [tables.class_scores(place, "test") for mine in places.values() for place in mine]
+    write_csv(study.out_dir / "classes.csv", class_rows(scores, study.manifest.info.classes))
     write_rows(study.out_dir / "accuracy.csv", entries)
     write_rows(study.out_dir / "differences.csv", differences)
     return lines, entries, differences

@@ -19,6 +19,7 @@ DIFFERENCES = """\
 what,first,second,volume,value,low,high,num_cells
 "folds, volume 0.1",CNN,kNN,0.1,0.1,0.05,0.15,100
 "folds, volume 1",CNN,kNN,1,0.2,0.15,0.25,100
+schemes,"CNN, random","CNN, folds",1,0.03,0.01,0.05,100
 """
 
 
@@ -41,3 +42,5 @@ def test_scores_of_the_largest_volume(compare, tmp_path):
     assert cnn.balanced_accuracy == {"value": 0.8, "low": 0.75, "high": 0.85}
     assert (knn.method, knn.std, knn.fit_s, knn.predict_us) == ("kNN", None, 2, 20)
     assert knn.gain == {"value": 0.2, "low": 0.15, "high": 0.25}
+    assert cnn.other_splits == {"value": 0.03, "low": 0.01, "high": 0.05}
+    assert knn.other_splits is None
