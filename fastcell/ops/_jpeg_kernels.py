@@ -1,13 +1,15 @@
-"""Compiled loops that decode grey baseline JPEG, many cells in a call, to the very bits that libjpeg gives.
+"""Compiled loops that decode grey baseline JPEG, many cells in a call, to the very bits that libjpeg-turbo gives.
 
 A cell is a small JPEG: a third of the time that a library takes for it goes into setting up a decoder and deriving
 tables that are those of the cell before. Here these are kept, and one look at a table gives up to two symbols with
 their runs, sizes and values. The inverse transform is libjpeg's accurate integer one (`jidctint.c`), in vectors.
 
 What is not one grey component of 8 bits in one baseline scan without restarts (ITU-T T.81) is left to another decoder,
-and so is all that looks damaged. Whatever the bytes are, nothing outside of the memory given is read or written.
+and so is all that looks damaged, coefficients included that no picture has: decoders differ there in what overflows.
+Whatever the bytes are, also while another thread changes them, nothing outside of the memory given is read or written.
 
-Addresses are int64. As in `_cell_kernels`, all is in one file for numba's cache.
+Addresses are int64; the first byte of a word in memory is its lowest. As in `_cell_kernels`, all is in one file for
+numba's cache.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ LOOKUP_BITS = 11
 _SHIFT = np.uint64(64 - LOOKUP_BITS)
 
 # An entry: how many bits it takes, steps along the zigzag to the coefficient and from there to a second one, and the
-# values of both. Steps of END lead out of the block: it is complete.
+# values of both. A step of END says that the block is complete, and leads to the place of its last coefficient + END.
 END = 128
 _STEPS, _MORE_STEPS, _VALUE, _SECOND = 8, 16, 24, 48
 
 # Zeros behind a scan: what is looked at before it shows that it has ended.
 PADDING = 64
+
+# First coefficients beyond overflow in 16 bits; a picture's are within 1,024 and half a step of the quantiser.
+_MOST_LEVEL = 8191
 
 # Place of each coefficient of a scan in its block, row by row. A step out of it leads to the start of the next one.
 ZIGZAG = np.full(64 + 2 * END, 64, np.uint8)
@@ -45,6 +50,9 @@ ZIGZAG[:64] = (
 # What a header tells: addresses of the quantiser's 64 bytes, of the two Huffman tables' counts, and of the scan.
 QUANTISER, DC_TABLE, AC_TABLE, SCAN = range(4)
 _TABLE_BYTES = 16 + 256  # counts by length, symbols
+
+#: Largest side of an image [px].
+MOST_SIDE = 65535
 
 
 def _load(bits, numba_type, swap=False):  # type: ignore[no-untyped-def]
@@ -166,6 +174,9 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
 
     Of their rows and columns those from `side`, 4 or 8, on are zero. The first coefficient of each is given by itself:
     to write it where it is at once read in a wider piece would wait for the cache.
+
+    Gives True, and any pixels, where a value between the two axes is far beyond what a picture can have (10,000): with
+    16 bits for it, as vectors of libjpeg-turbo have, sums might overflow.
     """
 
     @intrinsic
@@ -184,8 +195,14 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
                 rows.append(builder.sext(both, ir.VectorType(i32, 2 * side)))
             for block, corner in enumerate(corners):
                 rows[0] = builder.insert_element(rows[0], corner, ir.Constant(i32, side * block))
-            columns = _turned(builder, _one_axis(builder, rows, 11, 0))
-            columns = _one_axis(builder, columns, 18, 128)
+            rows = _one_axis(builder, rows, 11, 0)
+            # In -16384..16383 where no bit above the lower 15 is left.
+            beyond, *others = [builder.add(row, _constant(row.type, 1 << 14)) for row in rows]
+            for other in others:
+                beyond = builder.or_(beyond, other)
+            beyond = builder.icmp_unsigned(">=", beyond, _constant(beyond.type, 1 << 15))
+            beyond = builder.bitcast(beyond, ir.IntType(beyond.type.count))
+            columns = _one_axis(builder, _turned(builder, rows), 18, 128)
             zero, white = (_constant(columns[0].type, level) for level in (0, 255))
             four_columns = []
             for begin in (0, 4):  # a byte each of a word for every row
@@ -205,9 +222,9 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
                     two = _shuffled(builder, words, words, (2 * n, 2 * n + 1))
                     at = builder.add(target, builder.mul(stride, ir.Constant(i64, row + 2 * half)))
                     builder.store(two, builder.inttoptr(at, two.type.as_pointer()), align=1)
-            return context.get_dummy_value()
+            return builder.icmp_unsigned("!=", beyond, ir.Constant(beyond.type, 0))
 
-        return types.void(types.int64, types.int32, types.int32, types.int64, types.int64), codegen
+        return types.boolean(types.int64, types.int32, types.int32, types.int64, types.int64), codegen
 
     return transform
 
@@ -246,14 +263,15 @@ def _derive(table, is_ac, singles, last_code, first_symbol):  # type: ignore[no-
         table: address of the counts of codes by length, 1 to 16, with the symbols behind them.
         is_ac: of the coefficients behind the first one of a block.
         singles: (2 ** LOOKUP_BITS,) int64, gets an entry of one value for the next bits, 0 where they hold none whole.
-        last_code: (18,) int64, gets for each length the code behind its last, on the left of 16 bits.
-        first_symbol: (17,) int64, gets the number of each length's first symbol less its first code.
+        last_code: (18,) int64, gets for each length, from 1 on, the code behind its last, on the left of 16 bits, and
+            what none reaches behind them.
+        first_symbol: (18,) int64, gets the number of each length's first symbol less its first code.
     """
     singles[:] = 0
     code, number = 0, 0
     for length in range(1, 17):
         count = np.int64(_byte(table + length - 1))
-        if code + count > (1 << length):
+        if code + count >= (1 << length) or number + count > 256:  # a code of ones alone is none
             return False
         first_symbol[length] = number - code
         for _ in range(count):
@@ -387,6 +405,9 @@ def _read_header(begin, end, height, width, quantisers, tables, found):  # type:
                 return False
             if _two_bytes(body + 1) != height or _two_bytes(body + 3) != width:
                 return False
+            sampling = _byte(body + 7)
+            if not (1 <= sampling >> 4 <= 4 and 1 <= sampling & 15 <= 4):
+                return False
             component, quantiser = np.int64(_byte(body + 6)), np.int64(_byte(body + 8))
         elif marker == 0xDA:  # scan: that component, all of its coefficients, all of their bits
             if length != 8 or component < 0 or quantiser > 3:
@@ -407,17 +428,17 @@ def _read_header(begin, end, height, width, quantisers, tables, found):  # type:
 
 
 @njit(**INTERNAL)
-def _keep_table(table, kept):  # type: ignore[no-untyped-def]
-    """Whether a table is the one that is kept; else it is now."""
+def _replace_table(table, kept):  # type: ignore[no-untyped-def]
+    """Keep a table; whether it is another one than was kept."""
     size = 16 + _sum_of_counts(table)
     differ = np.uint8(0)
     for n in range(size):
         differ |= _byte(table + n) ^ _byte(kept + n)
     if differ == 0:
-        return True
+        return False
     for n in range(size):
         _put_byte(kept + n, _byte(table + n))
-    return False
+    return True
 
 
 @njit(**INTERNAL)
@@ -479,6 +500,11 @@ def _decode_scan(  # type: ignore[no-untyped-def]
     Symbols of a row of blocks are decoded in one loop that knows blocks by arithmetic alone: a branch at the end of
     each would be guessed wrong, which costs more than all it does.
 
+    That nothing outside is touched: a look begins at place 62 or before it; its steps are two of 16 at most, or one and
+    END, so no place is beyond 62 + 16 + END, which zigzag and quantiser reach to. From place 64 on the one leads to the
+    start of the next block, of which there is one more than are counted, and the other makes a zero of what is written
+    there before its own first coefficient is.
+
     Args:
         scan: address of its bytes, `PADDING` zeros behind them.
         num_bytes: how many there are.
@@ -505,7 +531,7 @@ def _decode_scan(  # type: ignore[no-untyped-def]
             count |= 56
             if at > end + 8:
                 return False
-            for _ in range(3):  # 56 bits are enough for three looks, or for two and a symbol of any length
+            for _ in range(3):  # 56 bits: two looks of 11, and a symbol of 16 with 15 more
                 entry = _int64(lookup + (np.int64(buffer >> _SHIFT) << 3))
                 is_long = entry == 0
                 if is_long:
@@ -547,6 +573,8 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                     most = max(most, last)
                     level = np.int16(level + _int16(pair + 128 * which))
                     levels = (np.int32(level), levels[1]) if which == 0 else (levels[0], np.int32(level))
+            if max(abs(levels[0]), abs(levels[1])) > _MOST_LEVEL:
+                return False
             corner = target + top * width + left
             is_whole = rows == 8 and left + 16 <= width
             to = corner if is_whole else edge
@@ -556,19 +584,20 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                 for row in range(8):
                     _put_word(to + row * stride, one)
                     _put_word(to + row * stride + 8, other)
-            elif most <= 9:
-                _transform_4(pair, levels[0], levels[1], to, stride)
-            else:
-                _transform_8(pair, levels[0], levels[1], to, stride)
+            elif most <= 9:  # along the zigzag, these are all in the upper left 4 x 4
+                if _transform_4(pair, levels[0], levels[1], to, stride):
+                    return False
+            elif _transform_8(pair, levels[0], levels[1], to, stride):
+                return False
             _clear(pair)
             if not is_whole:
                 columns = min(16, width - left)
                 for row in range(rows):
-                    source, to = edge + 16 * row, corner + row * width
+                    source, line = edge + 16 * row, corner + row * width
                     for word in range(columns >> 3):
-                        _put_word(to + 8 * word, _word(source + 8 * word))
+                        _put_word(line + 8 * word, _word(source + 8 * word))
                     for column in range(columns & ~7, columns):
-                        _put_byte(to + column, _byte(source + column))
+                        _put_byte(line + column, _byte(source + column))
     return (at << 3) - count <= (end << 3)
 
 
@@ -585,45 +614,51 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
         zigzag: address of `ZIGZAG`.
         is_done: (B,) bool, gets whether a cell was decoded. Of one that was not anything may be in its place.
     """
-    most, widest = np.int64(0), np.int64(0)
+    num_bytes, num_columns = np.int64(0), np.int64(0)
     for cell in range(begin, end):
-        most = max(most, sizes[cell])
-        widest = max(widest, np.int64(widths[cell]))
-    scan = np.empty(most + PADDING + 16, np.uint8)
+        if 1 <= heights[cell] <= MOST_SIDE and 1 <= widths[cell] <= MOST_SIDE:
+            num_bytes = max(num_bytes, sizes[cell])
+            num_columns = max(num_columns, np.int64(widths[cell]))
+    num_blocks = (num_columns + 7) // 8 + 2
+    # An array is freed behind the last line that names it: where an address is taken, it is taken in the loop.
+    copied, scan = np.empty(num_bytes, np.uint8), np.empty(num_bytes + PADDING + 16, np.uint8)
     quantiser = np.zeros(64 + 2 * END, np.int32)
     singles, pairs = np.zeros((2, 1 << LOOKUP_BITS), np.int64), np.zeros((2, 1 << LOOKUP_BITS), np.int64)
     last_code, first_symbol = np.zeros((2, 18), np.int64), np.zeros((2, 18), np.int64)
     kept, is_kept = np.zeros(2 * _TABLE_BYTES, np.uint8), np.zeros(2, np.bool_)
-    num_blocks = (widest + 7) // 8 + 2
     blocks, lasts = np.zeros(64 * num_blocks, np.int16), np.zeros(num_blocks, np.int64)
     edge = np.zeros(128, np.uint8)
     quantisers, tables, found = np.zeros(4, np.int64), np.zeros(8, np.int64), np.zeros(4, np.int64)
-    scan_at, kept_at = np.int64(scan.ctypes.data), np.int64(kept.ctypes.data)
     for cell in range(begin, end):
         is_done[cell] = False
-        height, width = np.int64(heights[cell]), np.int64(widths[cell])
-        first = np.int64(data + starts[cell])
-        behind = first + sizes[cell]
-        if height < 1 or width < 1 or not _read_header(first, behind, height, width, quantisers, tables, found):
+        height, width, size = np.int64(heights[cell]), np.int64(widths[cell]), sizes[cell]
+        if not (1 <= height <= MOST_SIDE and 1 <= width <= MOST_SIDE):
+            continue
+        first = np.int64(copied.ctypes.data)  # of a copy: what was looked at must not change before it is used
+        source = np.int64(data + starts[cell])
+        for n in range(size):
+            _put_byte(first + n, _byte(source + n))
+        if not _read_header(first, first + size, height, width, quantisers, tables, found):
             continue
         is_new = False
         for which in range(2):
-            table = kept_at + which * _TABLE_BYTES
-            if not _keep_table(found[DC_TABLE + which], table) or not is_kept[which]:
+            table = np.int64(kept.ctypes.data) + which * _TABLE_BYTES
+            if _replace_table(found[DC_TABLE + which], table) or not is_kept[which]:
                 is_kept[which] = _derive(table, which == 1, singles[which], last_code[which], first_symbol[which])
                 is_new = True
         if is_new:
             for which in range(2):
                 _pair_up(singles[which], singles[1], pairs[which])
-        num_bytes = _unstuff(found[SCAN], behind, scan_at)
-        if num_bytes < 0 or not is_kept[0] or not is_kept[1]:
+        scan_at = np.int64(scan.ctypes.data)
+        scan_size = _unstuff(found[SCAN], first + size, scan_at)
+        if scan_size < 0 or not is_kept[0] or not is_kept[1]:
             continue
-        scan[num_bytes : num_bytes + PADDING] = 0
+        scan[scan_size : scan_size + PADDING] = 0
         for place in range(64):
             quantiser[place] = np.int32(_byte(found[QUANTISER] + place))
         is_done[cell] = _decode_scan(
             scan_at,
-            num_bytes,
+            scan_size,
             height,
             width,
             np.int64(target + offsets[cell]),
@@ -632,7 +667,7 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
             np.int64(pairs[0].ctypes.data),
             np.int64(pairs[1].ctypes.data),
             np.int64(singles[1].ctypes.data),
-            kept_at,
+            np.int64(kept.ctypes.data),
             last_code,
             first_symbol,
             np.int64(blocks.ctypes.data),
@@ -640,4 +675,4 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
             np.int64(edge.ctypes.data),
         )
         if not is_done[cell]:
-            blocks[:] = 0
+            blocks[: 64 * ((width + 7) // 8 + 2)] = 0

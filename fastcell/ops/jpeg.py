@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,16 +22,17 @@ def decode_jpegs(
 ) -> npt.NDArray[np.bool_]:
     """Decode JPEG cells of one component in one baseline scan (ITU-T T.81), all others are left.
 
-    The pixels are, bit by bit, those of libjpeg and of OpenCV's ``imdecode(data, IMREAD_GRAYSCALE)``: Huffman decoding
-    is exact, and the inverse transform is the accurate integer one of libjpeg's ``jidctint.c``. Left are colour,
-    progressive and arithmetic coding, restart markers, 12 bits, an EXIF block, which may turn the image, and whatever
-    looks damaged or has other sides. The interpreter lock is not held.
+    The pixels are, bit by bit, those of libjpeg-turbo and of OpenCV's ``imdecode(data, IMREAD_GRAYSCALE)``: Huffman
+    decoding is exact, and the inverse transform is the accurate integer one of libjpeg's ``jidctint.c``. Left are
+    colour, progressive and arithmetic coding, restart markers, 12 bits, an EXIF block, which may turn the image, and
+    whatever looks damaged, has other sides or coefficients that no picture has. On a processor whose words begin with
+    the highest byte everything is left. The interpreter lock is not held.
 
     Args:
         data: (bytes,) uint8, contiguous, that holds the encoded cells.
         starts: (B,) int64, first byte of each in `data`.
         sizes: (B,) int64 [bytes].
-        heights, widths: (B,) int32 [px], that each cell must have; at most 65,535.
+        heights, widths: (B,) int32 [px], that each cell must have.
         out: (pixels,) uint8, contiguous, written.
         offsets: (B,) int64, first pixel of each cell in `out`.
 
@@ -69,6 +72,8 @@ def decode_jpegs(
             rule = f"inside of the {memory.size} bytes with the whole cell"
             raise invalid(f"{name}[{row}]", rule, int(first[row]), "Check it against the sizes")
     is_done = np.zeros(count, np.bool_)
+    if sys.byteorder != "little":
+        return is_done
     _jpeg_kernels.decode_range(
         data.ctypes.data,
         first_bytes,
