@@ -123,6 +123,7 @@ PARTS: dict[str, dict[str, dict[str, Entry]]] = {
             "threads + simplejpeg": Entry("by hand: memory map, simplejpeg, cv2.resize", "threads", program=PEERS),
             LIMIT + "read": Entry("the tars' bytes, page cache to process", "limit-read"),
             LIMIT + "decode": Entry("cv2.imdecode, bytes in memory", "limit-decode"),
+            LIMIT + "decode, own": Entry("the engine's loops for grey JPEG, bytes in memory", "limit-decode-own"),
             LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy"),
             LIMIT + "write": Entry("one constant into the float32 batch", "limit-write"),
         }

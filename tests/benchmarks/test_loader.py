@@ -84,7 +84,7 @@ def test_forms_hold_the_same_cells(data):
     assert set(data.manifest("square").column("height")) == {128}
 
 
-@pytest.mark.parametrize("mode", ["limit-read", "limit-decode", "limit-copy", "limit-write"])
+@pytest.mark.parametrize("mode", ["limit-read", "limit-decode", "limit-decode-own", "limit-copy", "limit-write"])
 def test_limits_go_through_all_cells(loader, data, mode):
     way = importlib.import_module("loader_ways").WAYS[mode](make_options(loader, data, "jpeg"))
     way.open()
