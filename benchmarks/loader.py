@@ -1,6 +1,6 @@
 """Cells per second from stored cells to a normalised (B, 1, 128, 128) batch, against the ways a user has.
 
-Three parts, each a run of its own in which contestants take turns on the same cores, like with like:
+Four parts, each a run of its own in which contestants take turns on the same cores, like with like:
 
 * decode (result `loader`): ragged JPEG files, decoded in every epoch. fastcell's stream with both transforms;
   webdataset with OpenCV and with Pillow; DALI's own operators; FFCV; SPDL; LitData; MosaicML Streaming;
@@ -8,6 +8,7 @@ Three parts, each a run of its own in which contestants take turns on the same c
 * memory (`loader-memory`, with random affine maps `loader-memory-affine`): cells of 128 x 128 that lie decoded in
   memory. fastcell's bank with both transforms; a uint8 tensor, with grid_sample for the maps; torch's DataLoader over
   a memory map; FFCV's raw arrays;
+* threads (`loader-threads`): some of decode's contestants with 1, 2, 4, ... cores, each held to as many;
 * formats (`loader-formats`): what fastcell makes of JPEG, PNG and raw records, one cell or a block in each, ragged and
   square, by store and transform.
 
@@ -34,7 +35,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -70,6 +71,7 @@ class Entry:
         program: OWN, PEERS or FFCV.
         worst, average: bounds of the difference from the reference [grey levels].
         augment: random affine maps, whose images cannot be compared.
+        threads: cores that it is held to; 0 for those that all are.
     """
 
     what: str
@@ -79,6 +81,7 @@ class Entry:
     worst: float = 3.0
     average: float = 0.5
     augment: bool = False
+    threads: int = 0
 
 
 # OpenCV resizes 8-bit images in fixed point, and JPEG decoders differ by a grey level or two: hence 3 and 0.5 (above).
@@ -96,6 +99,7 @@ REFERENCES = {
     "loader-memory": ["FFCV, raw in memory", "uint8 tensor"],
     "loader-memory-affine": ["FFCV, raw in memory, affine", "uint8 tensor, grid_sample"],
     "loader-formats": ["stream + fused, ragged JPEG"],
+    "loader-threads": ["webdataset + OpenCV, 1 core"],
 }
 PARTS: dict[str, dict[str, dict[str, Entry]]] = {
     "decode": {
@@ -181,10 +185,26 @@ PARTS: dict[str, dict[str, dict[str, Entry]]] = {
 }
 
 
+def by_threads(most: int) -> dict[str, dict[str, Entry]]:
+    """The part `threads`: contestants of `decode`, and the bank, with 1, 2, 4, ... cores."""
+    decoding = PARTS["decode"]["loader"]
+    names = ("fastcell, stream + fused", "webdataset + OpenCV", "DALI alone", "FFCV, JPEG", "threads + simplejpeg")
+    entries = {name: decoding[name] for name in names}
+    entries["fastcell, bank + fused"] = Entry("the same cells in memory, resized in every epoch", "bank-fused")
+    counts = [2**power for power in range(most.bit_length())]
+    return {
+        "loader-threads": {
+            f"{name}, {count} core{'s' * (count > 1)}": replace(entry, threads=count)
+            for name, entry in entries.items()
+            for count in counts
+        }
+    }
+
+
 def main() -> None:
     """Run the parts, print their tables and write their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=(*PARTS, "all"), default="decode", help="(%(default)s)")
+    parser.add_argument("--part", choices=(*PARTS, "threads", "all"), default="decode", help="(%(default)s)")
     parser.add_argument("--cells", type=int, default=10_000, help="synthetic cells (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="cores that all are held to (%(default)s)")
@@ -200,9 +220,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = Data(options.data or Path(scratch), options.cells)
         data.manifest("jpeg")
-        os.sched_setaffinity(0, cores[-options.threads :])
-        for part in PARTS if options.part == "all" else [options.part]:
-            run(PARTS[part], data, options)
+        for part in (*PARTS, "threads") if options.part == "all" else [options.part]:
+            if part == "threads":
+                os.sched_setaffinity(0, cores)
+                run(by_threads(len(cores)), data, options)
+            else:
+                os.sched_setaffinity(0, cores[-options.threads :])
+                run(PARTS[part], data, options)
 
 
 class Data:
@@ -305,7 +329,8 @@ def run(tables: dict[str, dict[str, Entry]], data: Data, options: argparse.Names
     finally:
         for worker in workers.values():
             worker.close()
-    settings: dict[str, object] = {"cells": options.cells, "batch": BATCH, "size": SIZE, "cores": options.threads}
+    cores = max(entry.threads or options.threads for entry in entries.values())
+    settings: dict[str, object] = {"cells": options.cells, "batch": BATCH, "size": SIZE, "cores": cores}
     packages = versions(entries, workers)
     for bench, table in tables.items():
         names = [name for name in table if name in workers]
@@ -348,6 +373,7 @@ TITLES = {
     "loader-memory": "synthetic cells, decoded in memory",
     "loader-memory-affine": "synthetic cells, decoded in memory, random affine maps",
     "loader-formats": "synthetic cells by format, layout, store and transform",
+    "loader-threads": "synthetic cells, ragged JPEG, by cores",
 }
 
 
@@ -364,11 +390,17 @@ def start(name: str, entry: Entry, data: Data, options: argparse.Namespace) -> W
     folder = data.folder / "own" / f"{Path(entry.program).stem}-{entry.data}"
     folder.mkdir(parents=True, exist_ok=True)
     command = [python, BENCHMARKS_DIR / entry.program, source, entry.mode, "--folder", folder]
-    command += ["--threads", options.threads, "--batch", BATCH, "--size", SIZE]
+    threads = entry.threads or options.threads
+    command += ["--threads", threads, "--batch", BATCH, "--size", SIZE]
     command += [] if entry.program == FFCV else ["--device", options.device]
     command += ["--augment"] if entry.augment else []
     print(f"starting {name}", flush=True)
-    worker = Worker(command, folder / f"{entry.mode}{'-affine' * entry.augment}.log", 600, MALLOC)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[-threads:])  # a child has what its parent had
+    try:
+        worker = Worker(command, folder / f"{entry.mode}{'-affine' * entry.augment}.log", 600, MALLOC)
+    finally:
+        os.sched_setaffinity(0, cores)
     try:
         done = worker.first_epoch()
         if not name.startswith(LIMIT):
@@ -431,7 +463,7 @@ def contestant(name: str, entry: Entry, worker: Worker, options: argparse.Namesp
         batch=BATCH,
         dtype="float32",
         device=options.device,
-        threads=options.threads,
+        threads=entry.threads or options.threads,
         first_batch_cold_s=None if limit else worker.first_batch_cold_s,
     )
 

@@ -183,7 +183,7 @@ def test_every_entry_names_a_mode_that_is_there(loader):
     source = (BENCHMARKS_DIR / loader.FFCV).read_text()
     ffcv = source[source.index("MODES = (") :].partition(")")[0]
     assert loader.MODULES.keys() >= peers.WAYS.keys()
-    for tables in loader.PARTS.values():
+    for tables in (*loader.PARTS.values(), loader.by_threads(2)):
         for bench, table in tables.items():
             assert set(loader.REFERENCES[bench]) <= table.keys()
             assert bench in loader.TITLES
@@ -191,6 +191,19 @@ def test_every_entry_names_a_mode_that_is_there(loader):
                 there = {loader.OWN: ways, loader.PEERS: peers.WAYS, loader.FFCV: ffcv}[entry.program]
                 assert entry.mode in there, name
                 assert entry.data in loader.DATA, name
+
+
+def test_each_of_the_part_threads_is_held_to_its_cores(loader, data):
+    table = loader.by_threads(6)["loader-threads"]
+    assert [entry.threads for name, entry in table.items() if name.startswith("DALI alone")] == [1, 2, 4]
+    before = os.sched_getaffinity(0)
+    worker = loader.start("bank", table["fastcell, bank + fused, 1 core"], data, options_of(loader))
+    try:
+        assert os.sched_getaffinity(worker.process.pid) == {max(before)}
+        assert os.sched_getaffinity(0) == before
+        assert worker().cells == CELLS
+    finally:
+        worker.close()
 
 
 @pytest.mark.slow
