@@ -87,11 +87,11 @@ def read_scores(out: Path) -> list[Score]:
         for row in read_csv(out / "differences.csv")
         if (row["what"], row["first"]) == (what, first)
     }
-    across = {
-        row["first"].rpartition(", ")[0]: {key: float(row[key]) for key in ("value", "low", "high")}
-        for row in read_csv(out / "differences.csv")
-        if row["what"] == SCHEMES
-    }
+    across: dict[str, dict[str, float]] = {}
+    for row in read_csv(out / "differences.csv"):
+        if row["what"] == SCHEMES:  # the second scheme's stand first
+            values = {key: float(row[key]) for key in ("value", "low", "high")}
+            across.setdefault(row["first"].rpartition(", ")[0], values)
     return [
         Score(
             method=label(row["method"]),

@@ -73,7 +73,8 @@ def main() -> None:
             rows += read_protocols(out, name, manifest)
     settings = {
         "cells": options.cells,
-        "of the rare class": options.rare,
+        "rare cells": options.rare,
+        "background": options.background,
         "folds": options.folds,
         "seeds": 1,
         "epochs": options.epochs,

@@ -8,7 +8,8 @@ Four parts, each a run of its own in which contestants take turns on the same co
 * memory (`loader-memory`, with random affine maps `loader-memory-affine`): cells of 128 x 128 that lie decoded in
   memory. fastcell's bank with both transforms; a uint8 tensor, with grid_sample for the maps; torch's DataLoader over
   a memory map; FFCV's raw arrays;
-* threads (`loader-threads`): some of decode's contestants with 1, 2, 4, ... cores, each held to as many;
+* threads (`loader-threads`): some of decode's contestants with 1, 2, 4, ... logical cores, each held to as many, in
+  ratio to webdataset on one;
 * formats (`loader-formats`): what fastcell makes of JPEG, PNG and raw records, one cell or a block in each, ragged and
   square, by store and transform.
 
@@ -53,6 +54,7 @@ from fastcell.data.synthetic import main as synth
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 SIZE, BATCH, COMPARED = 128, 256, 300
 LIMIT = "limit: "
+_MOST_CORES = 16  # of the part `threads`
 # Programs of the contestants, and the variables that name the Python of the peers' environments.
 OWN, PEERS, FFCV = "loader_ways.py", "peers/streaming_worker.py", "peers/ffcv_worker.py"
 PYTHONS = {PEERS: "FASTCELL_PEERS_PYTHON", FFCV: "FASTCELL_FFCV_PYTHON"}
@@ -104,8 +106,9 @@ REFERENCES = {
 PARTS: dict[str, dict[str, dict[str, Entry]]] = {
     "decode": {
         "loader": {
-            "fastcell, stream + fused": Entry("JPEG decoded and transformed in compiled loops", "stream-fused"),
+            "fastcell, stream + fused": Entry("as `fit` sets it up; one pass behind the decoder", "stream-fused"),
             "fastcell, stream + fused, DALI decodes": Entry("the same behind DALI's decoder", "stream-fused-dali"),
+            "fastcell, stream + fused, threads decode": Entry("the same on the CPU's cores", "stream-fused-threads"),
             "fastcell, stream + dali": Entry("DALI's decoder and operators", "stream-dali"),
             "webdataset + OpenCV": Entry("DataLoader, cv2.imdecode, cv2.resize", "webdataset-opencv"),
             "webdataset + Pillow": Entry("DataLoader, Pillow, cv2.resize", "webdataset-pillow"),
@@ -186,12 +189,11 @@ PARTS: dict[str, dict[str, dict[str, Entry]]] = {
 
 
 def by_threads(most: int) -> dict[str, dict[str, Entry]]:
-    """The part `threads`: contestants of `decode`, and the bank, with 1, 2, 4, ... cores."""
+    """The part `threads`: contestants of `decode` with 1, 2, 4, ... logical cores. All live at once: not too many."""
     decoding = PARTS["decode"]["loader"]
     names = ("fastcell, stream + fused", "webdataset + OpenCV", "DALI alone", "FFCV, JPEG", "threads + simplejpeg")
     entries = {name: decoding[name] for name in names}
-    entries["fastcell, bank + fused"] = Entry("the same cells in memory, resized in every epoch", "bank-fused")
-    counts = [2**power for power in range(most.bit_length())]
+    counts = [2**power for power in range(min(most, _MOST_CORES).bit_length())]
     return {
         "loader-threads": {
             f"{name}, {count} core{'s' * (count > 1)}": replace(entry, threads=count)
@@ -315,6 +317,9 @@ def run(tables: dict[str, dict[str, Entry]], data: Data, options: argparse.Names
     entries = {
         name: entry for table in tables.values() for name, entry in table.items() if name.startswith((*asked, LIMIT))
     }
+    # There it is what `auto` takes: once is enough.
+    usual = "stream-fused-threads" if options.device == "cpu" else "stream-fused-dali"
+    entries = {name: entry for name, entry in entries.items() if entry.mode != usual}
     workers: dict[str, Worker] = {}
     absent: dict[str, str] = {}
     try:
@@ -398,7 +403,7 @@ def start(name: str, entry: Entry, data: Data, options: argparse.Namespace) -> W
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(cores)[-threads:])  # a child has what its parent had
     try:
-        worker = Worker(command, folder / f"{entry.mode}{'-affine' * entry.augment}.log", 600, MALLOC)
+        worker = Worker(command, folder / f"{entry.mode}{'-affine' * entry.augment}-{threads}.log", 600, MALLOC)
     finally:
         os.sched_setaffinity(0, cores)
     try:

@@ -5,9 +5,8 @@ batch: (B, 1, size, size) float32, the whole cell stretched to the square, divid
 
     python loader_ways.py SOURCE MODE [--threads N] [--batch 256] [--size 128] [--device cpu] [--augment]
 
-    STORE-TRANSFORM     this engine: stream or bank, fused or dali, as `CellDataModule` sets it up; with `fused` threads
-                        decode
-    stream-fused-dali   the stream with DALI's decoder in front of the fused transform
+    STORE-TRANSFORM     this engine: stream or bank, fused or dali, as `CellDataModule` sets it up
+    stream-fused-DECODER    the stream with another decoder in front of the fused transform, dali or threads
     webdataset-opencv   webdataset's README: WebDataset with shard and sample shuffle, decoding in `map_tuple`, batches
                         made in the worker, WebLoader; cv2.imdecode and cv2.resize
     webdataset-pillow   the same with Pillow's decoder and bilinear resize of the decoded pixels by cv2
@@ -484,9 +483,9 @@ WAYS: dict[str, type[Way]] = {
     **{
         f"{store}-{how}": fastcell_way(store, how, decoder)
         for store in ("stream", "bank")
-        for how, decoder in (("fused", "threads"), ("dali", "dali"))
+        for how, decoder in (("fused", "auto"), ("dali", "dali"))
     },
-    "stream-fused-dali": fastcell_way("stream", "fused", "dali"),
+    **{f"stream-fused-{decoder}": fastcell_way("stream", "fused", decoder) for decoder in ("dali", "threads")},
     "webdataset-opencv": WebDataset,
     "webdataset-pillow": WebDatasetPillow,
     "dali": Dali,
@@ -511,5 +510,6 @@ def count(batches: Iterator[torch.Tensor]) -> int:
 
 if __name__ == "__main__":
     environment.quiet()
+    environment.raise_malloc_thresholds()
     cv2.setNumThreads(0)
     serve(WAYS, __doc__ or "")

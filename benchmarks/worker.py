@@ -23,12 +23,7 @@ from serve import descendants
 from fastcell.data.manifest import Manifest
 
 # glibc keeps freed memory, for all alike: page faults of large tensors are not what is compared.
-MALLOC = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 62),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-    "MALLOC_ARENA_MAX": "1",
-}
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 62), "MALLOC_TOP_PAD_": str(1 << 26)}
 _SAMPLE_S = 0.1
 _PR_SET_PDEATHSIG = 1
 

@@ -27,6 +27,7 @@ _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 _TOP_PAD_BYTES = 64 << 20
+_FEW_CPUS = 8
 
 # Deprecations inside these libraries concern their authors; their users can do nothing about them.
 _LIBRARIES = (
@@ -132,12 +133,13 @@ def limit_spinning() -> None:
 
 @functools.cache
 def raise_malloc_thresholds() -> bool:
-    """Make glibc keep freed memory instead of handing each large tensor back to the kernel, in one arena.
+    """Make glibc keep freed memory instead of handing each large tensor back to the kernel.
 
     By default each tensor above 32 MiB is mapped, page-faulted and unmapped at every step, which costs a CPU a third of
     its training rate and half of its inference rate (two cores, batch 256). The process's resident size then stays at
-    its peak. In an arena for each thread, 64 MiB at a time, the batches of a loader's threads would be faulted in anew
-    for epochs, and hold a fifth more. Call it before the first large allocation.
+    its peak. On few cores all threads share one arena, unless MALLOC_ARENA_MAX is set: in an arena for each, 64 MiB at
+    a time, the batches of a loader's threads are faulted in anew for epochs and take more memory. With many threads,
+    where one lock might bind, that is not measured and left as it is. Call it before the first large allocation.
 
     Returns:
         True if set; False, having done nothing, where the C library is not glibc.
@@ -151,7 +153,8 @@ def raise_malloc_thresholds() -> bool:
     mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
     mallopt.restype = ctypes.c_int
     keep = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD_BYTES))  # -1: never trim
-    settings = (*keep, (_M_ARENA_MAX, 1))
+    one_arena = num_cpus() <= _FEW_CPUS and "MALLOC_ARENA_MAX" not in os.environ
+    settings = (*keep, (_M_ARENA_MAX, 1)) if one_arena else keep
     accepted = [mallopt(option, value) == 1 for option, value in settings]  # a list: each one is set, whatever the last
     return all(accepted)
 

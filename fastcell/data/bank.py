@@ -61,7 +61,7 @@ class CellBank:
         memory: ``host``, ``pinned`` or ``gpu``: where the pool lies.
         device: that draws from the bank.
         depth: bits of a grey level, 8 or 16.
-        decode_on_gpu: let DALI decode on the device, else on the CPU.
+        decode_on_gpu: where DALI decodes: on the device, else on the CPU.
         decoder: as for `CellReader`.
         threads: of the decoder.
         losses: that lost cells are added to; a blank one of its size stands in the pool for each.

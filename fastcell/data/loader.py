@@ -43,8 +43,7 @@ class LoaderConfig:
     Attributes:
         seed: of order and augmentation.
         transform: ``auto``, ``fused`` or ``dali`` (`fastcell.data.transforms`).
-        decoder: ``auto``, ``dali`` or ``threads`` (`fastcell.data.stream`); ``auto`` with the transform ``dali`` is
-            ``dali``.
+        decoder: ``auto``, ``dali`` or ``threads`` (`fastcell.data.stream`).
         dtype: of the images.
         device: that the batches are on.
         threads: of decoder and transform, >= 1.
@@ -61,9 +60,10 @@ class LoaderConfig:
     initial_fill: int = 0
     depth: int = 2
 
-    def __post_init__(self) -> None:
-        if self.decoder == "auto" and self.transform == "dali":
-            object.__setattr__(self, "decoder", "dali")
+    @property
+    def reader_decoder(self) -> str:
+        """`decoder`, where DALI goes with its own operators if nothing else is asked for."""
+        return "dali" if self.decoder == "auto" and self.transform == "dali" else self.decoder
 
     @property
     def device_id(self) -> int | None:
@@ -234,7 +234,7 @@ class CellLoader(BatchLoader):
             threads=config.threads,
             device_id=config.device_id,
             depth=preprocessing.depth,
-            decoder=config.decoder,
+            decoder=config.reader_decoder,
         )
 
     def __len__(self) -> int:

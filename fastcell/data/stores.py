@@ -197,7 +197,7 @@ class Stores:
             "device": self.config.device,
             "depth": self.depth,
             "decode_on_gpu": self.config.device.type == "cuda",
-            "decoder": self.config.decoder,
+            "decoder": self.config.reader_decoder,
             "threads": self.config.threads,
             "losses": self._losses,
         }

@@ -132,8 +132,8 @@ class CellReader:
         threads: of the decoder, >= 1.
         device_id: GPU that DALI decodes on, or None for the CPU.
         depth: bits of a grey level in the cells to give, 8 or 16.
-        decoder: ``dali`` or ``threads``, see above; ``auto`` takes DALI on a GPU and threads on a CPU. What only one of
-            them can decode is decoded by that.
+        decoder: ``dali`` or ``threads``, see above; ``auto`` takes DALI on a GPU and threads on a CPU. Threads decode
+            all of a share in which there is a cell that DALI cannot.
         mix: with `shuffle`: mix the cells in windows; else the shards alone change places.
         losses: that lost cells are added to, shared with other readers of the data set; None for its own, which ends
             the run at the first.

@@ -22,6 +22,8 @@ OWN_MODES = [
     ("stream-fused", "raw"),
     ("stream-fused", "block"),
     ("stream-dali", "jpeg"),
+    ("stream-fused-dali", "jpeg"),
+    ("stream-fused-threads", "jpeg"),
     ("bank-fused", "block"),
     ("bank-dali", "square"),
     ("webdataset-opencv", "jpeg"),
@@ -197,7 +199,7 @@ def test_each_of_the_part_threads_is_held_to_its_cores(loader, data):
     table = loader.by_threads(6)["loader-threads"]
     assert [entry.threads for name, entry in table.items() if name.startswith("DALI alone")] == [1, 2, 4]
     before = os.sched_getaffinity(0)
-    worker = loader.start("bank", table["fastcell, bank + fused, 1 core"], data, options_of(loader))
+    worker = loader.start("stream", table["fastcell, stream + fused, 1 core"], data, options_of(loader))
     try:
         assert os.sched_getaffinity(worker.process.pid) == {max(before)}
         assert os.sched_getaffinity(0) == before

@@ -27,6 +27,7 @@ from fastcell.data.module import CellDataModule
 from fastcell.data.pack import pack
 from fastcell.data.preprocessing import Preprocessing
 from fastcell.data.splits import SplitOptions
+from fastcell.data.stream import CellReader
 from fastcell.data.synthetic import main as synth
 from fastcell.data.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
@@ -368,6 +369,31 @@ def test_every_store_with_every_transform(make_dataset: Make, store: str, layout
     for epoch in (0, 1):
         assert sorted(model.epoch("train", epoch)) == list(range(60))
     assert model.epoch("valid", 1) == list(range(60, 80))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way"),
+    [
+        ({}, "threads"),
+        ({"decoder": "dali"}, "dali"),
+        ({"transform": "dali"}, "dali"),
+        ({"transform": "dali", "decoder": "threads"}, "threads"),
+    ],
+)
+@pytest.mark.parametrize("store", [{"store": "stream"}, {"store": "bank"}, {"store": "bank", "bank_gib": 8000 / 2**30}])
+def test_the_decoder_reaches_every_store(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, store: dict[str, Any], arguments: dict[str, str], way: str
+) -> None:
+    seen = []
+    choose = CellReader._choose_way
+    monkeypatch.setattr(CellReader, "_choose_way", lambda self, dali: seen.append(choose(self, dali)) or seen[-1])
+    module = data(make_dataset(900, sides=(0.9, 0.95)), **store, **arguments)
+    module.setup("fit")
+    next(iter(module.train_dataloader()))
+    assert set(seen) == {way}
+    seen.clear()
+    next(iter(module.val_dataloader()))
+    assert set(seen) == {way}
 
 
 def test_a_bank_that_is_too_small_rolls_and_says_so(make_dataset: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -135,7 +135,7 @@ def test_leaving_early_leaks_neither_threads_nor_files(make_dataset: Make) -> No
         epoch.close()
     gc.collect()
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before[:2]
-    assert len(os.listdir("/proc/self/task")) <= before[2] + 3  # of DALI: the decoder has one pipeline or two
+    assert len(os.listdir("/proc/self/task")) <= before[2]
 
 
 def test_a_bad_cell_reaches_the_user_by_name(make_dataset: Make) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fastcell.data.cells import read_cells
 from fastcell.data.decode import DecodedCell, decode
 from fastcell.data.losses import Losses
 from fastcell.data.manifest import Manifest
@@ -282,6 +283,40 @@ def test_a_cell_that_cannot_be_decoded_though_unchanged(
         seen += cells.cell_ids.tolist() if cells.good is None else cells.cell_ids[cells.good].tolist()
     assert set(seen) == set(range(60)) - {41}
     assert losses.reasons == {41: "cannot be decoded any more: all bytes zero"}
+
+
+@pytest.mark.parametrize("decoder", ["threads", "dali"])
+@pytest.mark.parametrize("blank", [True, False])
+def test_jpeg_cells_beside_lost_ones(make_dataset: Make, blank: bool, decoder: str) -> None:
+    """One with other bytes, one whose hash fits garbage, and one of other sides, in batches of good ones."""
+    manifest = make_dataset(60, encoding="jpg")
+    want = dict(enumerate(read_cells(manifest, range(60))))
+    damage(manifest, BAD)
+    row = manifest.table.slice(41, 1).to_pylist()[0]
+    garbage = bytes(row["bytes"])
+    overwrite(manifest.path / row["shard"], row["offset"], garbage)
+    changed = with_hash(manifest, 41, garbage)
+    heights = changed.column("height").astype(np.int32)
+    heights[7] += 1
+    index = changed.table.schema.get_field_index("height")
+    changed = replace(changed, table=changed.table.set_column(index, "height", pa.array(heights, pa.int32())))
+    losses = Losses(changed)
+    rows = np.sort(np.concatenate([np.arange(60), [3, 3, 50]]))
+    reader = CellReader(
+        View(changed, rows), training_share(63, 8), shuffle=True, losses=losses, decoder=decoder, threads=3
+    )
+    seen = []
+    for cells in reader.in_order() if blank else reader.epoch(0):
+        good = np.ones(len(cells), bool) if cells.good is None else cells.good
+        for cell_id, pixels, is_good in zip(cells.cell_ids.tolist(), as_arrays(cells), good.tolist(), strict=True):
+            if blank and not is_good:
+                assert (pixels == 128).all()
+            else:
+                np.testing.assert_array_equal(pixels, want[cell_id])
+            seen += [cell_id] * is_good
+    assert set(seen) == set(range(60)) - {7, 41, BAD}
+    assert min(seen.count(3), seen.count(50) + 1) == 3
+    assert sorted(losses.reasons) == [7, BAD, 41]
 
 
 def test_what_dali_alone_cannot_decode_is_replaced(
