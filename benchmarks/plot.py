@@ -134,7 +134,8 @@ def origin(result: dict[str, Any]) -> str:
     machine = result["environment"]
     device = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}"
     settings = ", ".join(f"{key} {value}" for key, value in result["settings"].items())
-    return f"{device}, {machine['num_cpus']} core{'s' * (machine['num_cpus'] > 1)}; {settings}; commit {result['commit']}, {result['date'][:10]}."
+    cores = f"{machine['num_cpus']} core{'s' * (machine['num_cpus'] > 1)}"
+    return f"{device}, {cores}; {settings}; commit {result['commit']}, {result['date'][:10]}."
 
 
 if __name__ == "__main__":

@@ -297,7 +297,8 @@ def _origin(result: dict[str, Any], path: str) -> str:
     packages |= result.get("packages", {})
     versions = ", ".join(f"{key} {packages[key]}" for key in sorted(packages) if key != "torchmetrics")
     settings = ", ".join(f"{key} {value}" for key, value in result["settings"].items())
-    device = f"{'; '.join(machine['gpus']) or 'no GPU'}, {machine['cpu']}, {machine['num_cpus']} core{'s' * (machine['num_cpus'] > 1)}"
+    cores = f"{machine['num_cpus']} core{'s' * (machine['num_cpus'] > 1)}"
+    device = f"{'; '.join(machine['gpus']) or 'no GPU'}, {machine['cpu']}, {cores}"
     if "load_average_start" in machine:
         load = [machine[f"load_average_{when}"][0] for when in ("start", "end")]
         device += f", load {load[0]:.1f} at the start and {load[1]:.1f} at the end"
