@@ -80,7 +80,7 @@ PARTS = (
         60,
         "--part steps --cells 1000 --rounds 1 --round-cells 512 --settings cellnet:32-true:128",
     ),
-    benchmark("loader", "cells to batches, beside peers", 60, "--rounds 3", 45, "--cells 1000 --rounds 1"),
+    benchmark("loader", "cells to batches, beside peers", 90, "--rounds 3", 45, "--cells 1000 --rounds 1"),
     benchmark("predict", "cells to a file", 60, "--cells 40000 --rounds 3", 45, "--cells 1000 --rounds 1"),
     benchmark("latency", "one cell to a class", 60, "--part latency", 30, "--part latency --calls 200", "predict"),
     benchmark(
