@@ -186,7 +186,8 @@ def make_cells(folder: Path, count: int) -> Path:
 
     environment.quiet()
     simulated = min(count, SIMULATED)
-    synthesize(folder / "cells", simulated + TEST_CELLS, seed=0, jobs=environment.num_cpus())
+    # Alone: workers of its own would keep this process from ending until they have been idle for minutes.
+    synthesize(folder / "cells", simulated + TEST_CELLS, seed=0, jobs=1)
     manifest = Manifest.open(folder / "cells")
     order = np.random.default_rng(0).permutation(len(manifest))
     pool = make_pool(list(read_cells(manifest, order)))
