@@ -6,9 +6,9 @@ random. A window is read in the order of the file, while the one before it is de
 cells in every epoch, in another order, any batch of which can be computed without those before it.
 
 Decoding. On a GPU, and where it is asked for, JPEG and PNG cells of 8 bits come from DALI's decoder. Else threads
-decode: grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by
-`fastcell.data.decode`: PNG, colour, 16-bit cells, which need the window of grey levels, and NumPy and TIFF files, whose
-variants DALI does not all know. Pixels of blocks are taken as they lie in the file.
+decode: grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by `fastcell.data.decode`: PNG, colour, 16-bit
+cells, which need the window of grey levels, and NumPy and TIFF files, whose variants DALI does not all know. Pixels of
+blocks are taken as they lie in the file.
 
 Bad cells. Stored bytes are compared with the manifest's hash in the first epoch, and again in a shard that has changed,
 before any decoder sees them: a decoder of damaged bytes may give anything, or end the process. A cell that fails goes
@@ -27,21 +27,19 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from fastcell.data import _dali
+from fastcell.data._cell_decoder import CellDecoder, blank_cell, other_sides
 from fastcell.data._decoder import Decoder
 from fastcell.data.background import Background
-from fastcell.data.decode import ENCODINGS, BadCell, decode
+from fastcell.data.decode import ENCODINGS
 from fastcell.data.integrity import CHANGED, REASONS, check_cells
 from fastcell.data.losses import Losses, hashes_of, wrong_bytes
 from fastcell.data.ranks import Share
 from fastcell.data.shard_files import ShardFiles, Stamp, Stored
 from fastcell.data.views import View
 from fastcell.errors import DataError, invalid
-from fastcell.ops.jpeg import decode_jpegs
 
 DECODERS = ("auto", "dali", "threads")
 
@@ -185,10 +183,7 @@ class CellReader:
         most = max(1, int(_MOST_BYTES // max(1.0, float(sizes[self.rows].mean()))))
         self.window = min(initial_fill or DEFAULT_INITIAL_FILL, most) if shuffle and mix else None
         self._at_once = self._whole_batches(min(_IN_ORDER, most))
-        levels = manifest.info.window
-        self._grey_window = None if levels is None else (levels[0], levels[1])
-        encodings = pc.index_in(manifest.table.column("encoding"), value_set=pa.array(ENCODINGS))
-        self._encodings = encodings.fill_null(-1).to_numpy().astype(np.int8)
+        self._cell_decoder = CellDecoder(manifest, depth)
         self._way = self._choose_way(decoder == "dali" or (decoder == "auto" and device_id is not None))
         self._hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
         self._idle: Decoder | None = None
@@ -250,7 +245,7 @@ class CellReader:
     # -- from rows to cells
 
     def _choose_way(self, by_dali: bool) -> str:
-        encodings = self._encodings[self.rows]
+        encodings = self._cell_decoder.encodings[self.rows]
         if self.manifest.info.layout == "block" and (encodings == ENCODINGS.index("raw")).all():
             return "raw"
         plain = np.isin(encodings, [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
@@ -340,7 +335,9 @@ class CellReader:
         pixels: list[Any] | _StoredPixels = _StoredPixels(buffer, starts, heights, widths)
         if (piece.taken < 0).any():
             sides = zip(piece.taken.tolist(), heights.tolist(), widths.tolist(), strict=True)
-            pixels = [pixels[slot] if side[0] >= 0 else _blank(side[1], side[2], 8) for slot, side in enumerate(sides)]
+            pixels = [
+                pixels[slot] if side[0] >= 0 else blank_cell(side[1], side[2], 8) for slot, side in enumerate(sides)
+            ]
             addresses = np.array([cell.ctypes.data for cell in pixels], np.int64)
         return Cells(ids, heights, widths, pixels, addresses, good=_unless_all(piece.good))
 
@@ -404,7 +401,9 @@ class CellReader:
         sizes = heights.astype(np.int64) * widths
         starts = np.cumsum(sizes) - sizes
         pixels = np.empty(int(sizes.sum()), np.uint8 if self.depth == 8 else np.uint16)
-        decode_part = partial(self._decode_into, pixels, piece, heights, widths, starts)
+        decode_part = partial(
+            self._cell_decoder.decode_into, pixels, starts, piece.stored, piece.taken, heights, widths
+        )
         slots = np.array_split(np.arange(len(ids)), self.threads)
         found = pool.map(decode_part, slots) if self.threads > 1 else map(decode_part, slots)
         addresses = pixels.ctypes.data + starts * pixels.itemsize
@@ -419,55 +418,6 @@ class CellReader:
             decoding = self._begin(self._piece(piece.cell_ids, piece.stored, blank), pool)
         return decoding.cells
 
-    def _decode_into(
-        self,
-        pixels: np.ndarray,
-        piece: Piece,
-        heights: np.ndarray,
-        widths: np.ndarray,
-        starts: np.ndarray,
-        slots: np.ndarray,
-    ) -> dict[int, str]:
-        """Write the pixels of some cells of a piece to where they start; the reasons of those that have none."""
-        stored = piece.stored
-        found: dict[int, str] = {}
-        is_done = np.zeros(len(slots), bool)
-        if self.depth == 8:
-            real = np.flatnonzero(piece.taken[slots] >= 0)
-            places, to_slots = piece.taken[slots[real]], slots[real]
-            is_done[real] = decode_jpegs(
-                stored.buffer,
-                stored.starts[places],
-                stored.sizes[places],
-                heights[to_slots],
-                widths[to_slots],
-                pixels,
-                starts[to_slots],
-            )
-        for slot in slots[~is_done].tolist():
-            place, height, width = int(piece.taken[slot]), int(heights[slot]), int(widths[slot])
-            to = pixels[starts[slot] : starts[slot] + height * width].reshape(height, width)
-            if place < 0:
-                to[:] = _blank(height, width, self.depth)[:, :, 0]
-                continue
-            decoded = self._decode(stored, place)
-            if isinstance(decoded, str):
-                found[int(stored.cell_ids[place])] = decoded
-            else:
-                to[:] = decoded
-        return found
-
-    def _decode(self, stored: Stored, place: int) -> np.ndarray | str:
-        """(H, W) pixels of a cell, or the reason why there are none."""
-        cell_id = int(stored.cell_ids[place])
-        try:
-            data, encoding = stored.bytes_of(place).tobytes(), ENCODINGS[self._encodings[cell_id]]
-            pixels = decode(data, encoding, self._grey_window, self.depth).pixels
-        except BadCell as bad:
-            return f"cannot be decoded any more: {bad.reason}"
-        sides = int(self._heights[cell_id]), int(self._widths[cell_id])
-        return pixels if pixels.shape == sides else _other_sides(*pixels.shape)
-
     def _identity(self, piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, heights and widths of the cells that are taken."""
         ids = piece.cell_ids
@@ -481,7 +431,7 @@ class CellReader:
         """An address without the manifest's size behind it is one that must not be read."""
         ids, wanted_heights, wanted_widths = self._identity(piece)
         wrong = np.flatnonzero((heights != wanted_heights) | (widths != wanted_widths))
-        return {int(ids[slot]): _other_sides(int(heights[slot]), int(widths[slot])) for slot in wrong.tolist()}
+        return {int(ids[slot]): other_sides(int(heights[slot]), int(widths[slot])) for slot in wrong.tolist()}
 
     def _undecodable(self, waiting: Sequence[Piece], error: Exception) -> dict[int, str]:
         """The cells that stopped DALI, whose message does not always name them.
@@ -496,7 +446,7 @@ class CellReader:
             wrong = wrong_bytes(self._hashes, piece.stored, places)
             found |= dict.fromkeys(piece.stored.cell_ids[places[wrong]].tolist(), REASONS[CHANGED])
             for place in places[~wrong].tolist():
-                cell_id, decoded = int(piece.stored.cell_ids[place]), self._decode(piece.stored, place)
+                cell_id, decoded = int(piece.stored.cell_ids[place]), self._cell_decoder.decode(piece.stored, place)
                 if isinstance(decoded, str):
                     found[cell_id] = decoded
                 elif not _decodes(alone, piece.stored.bytes_of(place)):
@@ -525,21 +475,12 @@ class _StoredPixels(Sequence[np.ndarray]):
         return self._buffer[begin : begin + height * width].reshape(height, width, 1)
 
 
-def _blank(height: int, width: int, depth: int) -> np.ndarray:
-    """(H, W, 1) of one grey level, not black: its mean divides."""
-    return np.full((height, width, 1), 128 if depth == 8 else 128 * 257, np.uint8 if depth == 8 else np.uint16)
-
-
 def _blank_png(height: int, width: int) -> np.ndarray:
-    return np.ascontiguousarray(cv2.imencode(".png", _blank(height, width, 8))[1]).reshape(-1)
+    return np.ascontiguousarray(cv2.imencode(".png", blank_cell(height, width, 8))[1]).reshape(-1)
 
 
 def _unless_all(good: np.ndarray) -> np.ndarray | None:
     return None if good.all() else good
-
-
-def _other_sides(height: int, width: int) -> str:
-    return f"is {height} x {width} pixels, which the manifest does not say"
 
 
 def _decodes(decoder: Decoder, image: np.ndarray) -> bool:

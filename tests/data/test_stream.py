@@ -329,7 +329,7 @@ def test_what_dali_alone_cannot_decode_is_replaced(
     changed, losses = with_hash(manifest, 41, garbage), Losses(manifest)
     pixels = DecodedCell(tagged(41), 8, 1, "png")
     monkeypatch.setattr(
-        "fastcell.data.stream.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
+        "fastcell.data._cell_decoder.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
     )
     reader = CellReader(
         select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, decoder="dali"
