@@ -118,14 +118,6 @@ class Piece(NamedTuple):
         return column[self.taken] if len(column) else np.zeros(len(self.taken), column.dtype)
 
 
-class _Decoding(NamedTuple):
-    """Cells whose pixels are being written, and what is found of each part of them once that is done."""
-
-    piece: Piece
-    cells: Cells
-    found: Iterator[dict[int, str]]
-
-
 class CellReader:
     """Reads one rank's share of a view, epoch by epoch.
 
@@ -259,7 +251,9 @@ class CellReader:
         elif self._way == "dali":
             yield from self._by_dali(pieces, blank)
         else:
-            yield from self._by_threads(pieces, blank)
+            with ThreadPoolExecutor(self.threads, "fastcell-decode") as pool:
+                for piece in pieces:
+                    yield self._by_threads(piece, pool, blank)
 
     def _pieces(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool) -> Iterator[Piece]:
         """The cells between the edges, in windows that a thread reads ahead."""
@@ -385,38 +379,25 @@ class CellReader:
                 waiting.append(self._piece(piece.cell_ids, piece.stored, blank))
                 self._feed(decoder, waiting[-1])
 
-    def _by_threads(self, pieces: Iterator[Piece], blank: bool) -> Iterator[Cells]:
-        """With several threads one piece ahead, so that they work while the one before is transformed."""
-        waiting: deque[_Decoding] = deque()
-        with ThreadPoolExecutor(self.threads, "fastcell-decode") as pool:
-            for piece in pieces:
-                waiting.append(self._begin(piece, pool))
-                if len(waiting) == min(self.threads, 2):
-                    yield self._finish(waiting.popleft(), pool, blank)
-            while waiting:
-                yield self._finish(waiting.popleft(), pool, blank)
-
-    def _begin(self, piece: Piece, pool: ThreadPoolExecutor) -> _Decoding:
-        ids, heights, widths = self._identity(piece)
-        sizes = heights.astype(np.int64) * widths
-        starts = np.cumsum(sizes) - sizes
-        pixels = np.empty(int(sizes.sum()), np.uint8 if self.depth == 8 else np.uint16)
-        decode_part = partial(
-            self._cell_decoder.decode_into, pixels, starts, piece.stored, piece.taken, heights, widths
-        )
-        slots = np.array_split(np.arange(len(ids)), self.threads)
-        found = pool.map(decode_part, slots) if self.threads > 1 else map(decode_part, slots)
-        addresses = pixels.ctypes.data + starts * pixels.itemsize
-        stored = _StoredPixels(pixels, starts, heights, widths)
-        good = _unless_all(piece.good)
-        return _Decoding(piece, Cells(ids, heights, widths, stored, addresses, self.depth, good=good), found)
-
-    def _finish(self, decoding: _Decoding, pool: ThreadPoolExecutor, blank: bool) -> Cells:
-        while found := {cell_id: reason for part in decoding.found for cell_id, reason in part.items()}:
+    def _by_threads(self, piece: Piece, pool: ThreadPoolExecutor, blank: bool) -> Cells:
+        while True:
+            ids, heights, widths = self._identity(piece)
+            sizes = heights.astype(np.int64) * widths
+            starts = np.cumsum(sizes) - sizes
+            pixels = np.empty(int(sizes.sum()), np.uint8 if self.depth == 8 else np.uint16)
+            decode_part = partial(
+                self._cell_decoder.decode_into, pixels, starts, piece.stored, piece.taken, heights, widths
+            )
+            slots = np.array_split(np.arange(len(ids)), self.threads)
+            parts = pool.map(decode_part, slots) if self.threads > 1 else map(decode_part, slots)
+            found = {cell_id: reason for part in parts for cell_id, reason in part.items()}
+            if not found:
+                break
             self.losses.add(found)
-            piece = decoding.piece
-            decoding = self._begin(self._piece(piece.cell_ids, piece.stored, blank), pool)
-        return decoding.cells
+            piece = self._piece(piece.cell_ids, piece.stored, blank)
+        addresses = pixels.ctypes.data + starts * pixels.itemsize
+        cells = _StoredPixels(pixels, starts, heights, widths)
+        return Cells(ids, heights, widths, cells, addresses, self.depth, good=_unless_all(piece.good))
 
     def _identity(self, piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, heights and widths of the cells that are taken."""
