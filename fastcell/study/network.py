@@ -127,9 +127,10 @@ def train_network(
     except SIGTERMException:
         number = signal.SIGTERM
         raise StoppedError("stopped by SIGTERM. The same command goes on from there.", number) from None
-    except SystemExit:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
-            raise KeyboardInterrupt from None
+    except SystemExit as error:
+        interrupt = error.__context__  # Lightning turns it into exit status 1, be it Ctrl-C's or SIGTERM's
+        if isinstance(interrupt, KeyboardInterrupt):
+            raise interrupt from None
         raise
     if best.weights is not None:
         model.load_state_dict(best.weights)

@@ -108,3 +108,6 @@ def test_reading_sees_a_file_that_was_replaced(tmp_path: Path) -> None:
     assert read_at(str(path), 2, 3) == b"cde"
     with pytest.raises(BadCell, match="truncated"):
         read_at(str(path), 8, 4)
+    for offset in (2**63 - 10, 2**63, 2**64):  # a damaged file may name any place
+        with pytest.raises(BadCell, match="truncated"):
+            read_at(str(path), offset, 18)
