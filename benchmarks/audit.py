@@ -24,14 +24,14 @@ import numpy as np
 from harness import Result
 from scipy.stats import beta
 
-from fastcell import environment
-from fastcell.data import simulator
-from fastcell.data._simulator_draw import draw_rows
-from fastcell.data._simulator_fields import F
-from fastcell.data.manifest import Manifest
-from fastcell.data.pack import pack
-from fastcell.data.splits import SplitOptions
-from fastcell.quality.audit import Audit, audit
+from fastcell.audit.collect import Audit, audit
+from fastcell.dataset.manifest import Manifest
+from fastcell.packing.pack import pack
+from fastcell.simulator import simulate
+from fastcell.simulator.parameter_columns import F
+from fastcell.simulator.sample_parameters import draw_rows
+from fastcell.splits.make_splits import SplitOptions
+from fastcell.system import library_settings
 
 NUM_GROUPS = {"crossed": 4, "nested": 4}
 """Recordings, of each class where they are nested."""
@@ -47,7 +47,7 @@ class Cell:
     label: int
     group: int
     place: float
-    quality: int = simulator.JPEG_QUALITY
+    quality: int = simulate.JPEG_QUALITY
 
 
 Plant = Callable[[Cell, np.random.Generator], Cell]
@@ -96,36 +96,36 @@ def make_cells(seed: int, num: int, design: str, spread: float) -> list[Cell]:
         spread: of the recordings' optics and cells, 1 as in the simulator, 0 for recordings that are all alike.
     """
     rng = np.random.default_rng([seed, 0xC1EA])
-    names, per = simulator.CLASSES, NUM_GROUPS[design]
+    names, per = simulate.CLASSES, NUM_GROUPS[design]
     pairs = [(per * k + g if design == "nested" else g, k) for g in range(per) for k in range(len(names))]
     num_groups = 1 + max(group for group, _ in pairs)
-    mean, between = simulator._optics("collection-2", 0), simulator._optics("collection-2", 1)
+    mean, between = simulate._optics("collection-2", 0), simulate._optics("collection-2", 1)
     optics = [mean + spread * between * np.clip(rng.standard_normal(len(mean)), -2, 2) for _ in range(num_groups)]
     moved = [np.clip(rng.standard_normal(8), -2, 2) for _ in range(num_groups)]
-    step = spread * simulator.SPREAD * simulator.RECORDING_SPREAD
+    step = spread * simulate.SPREAD * simulate.RECORDING_SPREAD
     offsets = [
-        simulator._morphology(names[k], 0) + step * simulator._morphology(names[k], 1) * moved[g] for g, k in pairs
+        simulate._morphology(names[k], 0) + step * simulate._morphology(names[k], 1) * moved[g] for g, k in pairs
     ]
     shares = rng.dirichlet(np.full(len(pairs), 12.0))
     rows = np.zeros((num, len(F)))
     draw_rows(
         np.arange(num), np.uint64(seed), 0.0, np.append(np.cumsum(shares)[:-1], 1.0), np.array([k for _, k in pairs]),
         np.zeros(len(pairs)), np.array(offsets),
-        np.stack([simulator.SPREAD * simulator._morphology(name, 1) for name in names]),
-        np.array([optics[g] for g, _ in pairs]), np.stack([simulator._optics("collection-2", 2)] * len(pairs)),
-        np.array([*simulator.MIN_SIZE, *simulator.MAX_SIZE], float), np.array(simulator.UM_TO_PX), rows,
+        np.stack([simulate.SPREAD * simulate._morphology(name, 1) for name in names]),
+        np.array([optics[g] for g, _ in pairs]), np.stack([simulate._optics("collection-2", 2)] * len(pairs)),
+        np.array([*simulate.MIN_SIZE, *simulate.MAX_SIZE], float), np.array(simulate.UM_TO_PX), rows,
     )  # fmt: skip
     cells = []
     for index, row in enumerate(rows):
         group, label = pairs[int(row[F.recording])]
-        cells.append(Cell(simulator.draw_cell(row), row, label, group, index / num))
+        cells.append(Cell(simulate.draw_cell(row), row, label, group, index / num))
     return cells
 
 
 def write_set(folder: Path, cells: list[Cell], seed: int, plant: Plant | None = None, flipped: float = 0.0) -> Manifest:
     """Write cells as files, group/class/number.jpg, and pack them. `flipped`: share that goes to a wrong class."""
     rng = np.random.default_rng([seed, 0xF11])
-    names = simulator.CLASSES
+    names = simulate.CLASSES
     for index, cell in enumerate(cells):
         made = plant(cell, rng) if plant else cell
         label = made.label
@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="folder with jurkat, tcell and atom-samples")
     parser.add_argument("--bench", default="audit", help="name of the result (%(default)s)")
     options = parser.parse_args()
-    environment.quiet()
+    library_settings.quiet()
     start, rows = time.monotonic(), []
     settings = {
         "sets": options.sets, "harmless": options.harmless, "planted": options.planted, "cells": options.cells,

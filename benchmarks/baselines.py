@@ -1,6 +1,6 @@
 """What kNN and SVM cost by cells, principal components and library, and whether the libraries say the same.
 
-The parts of `fastcell.baselines` are timed alone: the components (`CellPCA`), and with them one fit and the
+The parts of `fastcell.compare.baselines` are timed alone: the components (`CellPCA`), and with them one fit and the
 classification of other cells, with one choice of parameters. (`fastcell compare` fits the SVM once for each of its 24
 choices, on at most 8,000 cells, and then on all.) scikit-learn is there always, scikit-learn-intelex where it is
 installed (extra ``bench``), cuML where a GPU is. Libraries take turns in one run. Times are from host memory to host
@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 from harness import Contestant, Done, Result, Row, Turns, cpu_seconds, time_turns
 
-from fastcell import environment
-from fastcell.baselines import BACKENDS, Backend, CellPCA, find_backend, make_baseline
+from fastcell.compare.baselines import BACKENDS, Backend, CellPCA, find_backend, make_baseline
 from fastcell.errors import ArgumentError
+from fastcell.system import library_settings
 
 SIMULATED, TEST_CELLS, SIZE = 3000, 1000, 64
 CHOICES: dict[str, dict[str, Any]] = {"knn": {"n_neighbors": 9}, "svm": {"C": 10.0, "gamma": 1.0}}
@@ -177,14 +177,14 @@ def make_cells(folder: Path, count: int) -> Path:
     """Write train (N, P) and test (M, P) float32 images and their labels; returns the file."""
     import torch
 
-    from fastcell.data.cells import read_cells
-    from fastcell.data.manifest import Manifest
-    from fastcell.data.memory import make_pool
-    from fastcell.data.synthetic import synthesize
+    from fastcell.dataset.manifest import Manifest
+    from fastcell.dataset.single_cells import read_cells
+    from fastcell.loading.array_loader import make_pool
     from fastcell.ops.augmentation import Augmentation
     from fastcell.ops.transform import make_clock, transform
+    from fastcell.simulator.synth import synthesize
 
-    environment.quiet()
+    library_settings.quiet()
     simulated = min(count, SIMULATED)
     # Alone: workers of its own would keep this process from ending until they have been idle for minutes.
     synthesize(folder / "cells", simulated + TEST_CELLS, seed=0, jobs=1)
@@ -246,7 +246,7 @@ def measure(
 
 
 def fit_one(method: str, choice: dict[str, Any], backend: Backend, reduction: Reduction, labels: np.ndarray) -> Any:
-    """A classifier of the components of this round, as `fastcell.baselines` makes it."""
+    """A classifier of the components of this round, as `fastcell.compare.baselines` makes it."""
     return make_baseline(method)._make(backend, choice, reduction.made).fit(reduction.made, labels)
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from harness import Result
 
+from fastcell.compare.result_tables import SCHEMES
+from fastcell.compare.runner import label
+from fastcell.compare.study_report import main as compare
 from fastcell.errors import FastcellError
-from fastcell.study.compare import main as compare
-from fastcell.study.engine import label
-from fastcell.study.table import SCHEMES
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
 
 
 def write_dali_index(manifest: Manifest, index_dir: Path) -> dict[str, list[str]]:

@@ -22,17 +22,19 @@ import cv2
 import numpy as np
 from harness import Result, time_turns
 
-from fastcell.data import pack as packing
-from fastcell.data._copy_planting import KINDS, plant
-from fastcell.data.cells import read_cells
-from fastcell.data.duplicates import Duplicates, exact_sets, share_interval
-from fastcell.data.manifest import DatasetInfo, Manifest
-from fastcell.data.near_copies import near_copies
-from fastcell.data.records import Record
-from fastcell.data.resplit import resplit
-from fastcell.data.shards import finish_dataset, staging, write_cell_shard
-from fastcell.data.splits import SplitOptions
-from fastcell.data.synthetic import synthesize
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.packing import keep_copies_together
+from fastcell.packing import pack as packing
+from fastcell.packing.quarantine import Record
+from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.simulator.synth import synthesize
+from fastcell.splits.copies.exact import Duplicates, exact_sets, share_interval
+from fastcell.splits.copies.near import near_copies
+from fastcell.splits.copies.planting import KINDS, plant
+from fastcell.splits.make_splits import SplitOptions
+from fastcell.splits.resplit import resplit
+from fastcell.storage.staging import staging
 
 EXACT = "exact: quarter turns and flips"
 
@@ -219,7 +221,7 @@ def cost(folder: Path, num_rounds: int) -> None:
 
 def write_images(folder: Path, num: int) -> Path:
     """A folder of synthetic JPEG cells in class folders."""
-    from fastcell.data.simulator import make_cells
+    from fastcell.simulator.simulate import make_cells
 
     for cell in make_cells(np.arange(num), 5, 0.0):
         path = folder / cell.class_name / f"{cell.key.rpartition('/')[2]}"
@@ -246,12 +248,12 @@ def write_same_size(out: Path, num: int) -> Manifest:
 @contextmanager
 def no_search() -> Iterator[None]:
     """`pack` without its search for exact copies."""
-    before = packing.keep_exact_copies_together
-    packing.keep_exact_copies_together = lambda base, results, info, keys, splits, *rest: (splits, [])
+    before = keep_copies_together.keep_exact_copies_together
+    keep_copies_together.keep_exact_copies_together = lambda base, results, info, keys, splits, *rest: (splits, [])
     try:
         yield
     finally:
-        packing.keep_exact_copies_together = before
+        keep_copies_together.keep_exact_copies_together = before
 
 
 def pack_without(images: Path, out: Path) -> int:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcell import doctor, environment
+from fastcell.system import environment_report, resources
 
 RESULTS_DIR = Path(__file__).parent / "results"
 _LOAD_AT_START = os.getloadavg()
@@ -109,7 +109,7 @@ class Result:
         self.commit = commit()
         self.environment = describe_machine()
         folder.mkdir(exist_ok=True)
-        device = "gpu" if environment.has_gpu() else "cpu"
+        device = "gpu" if resources.has_gpu() else "cpu"
         path = folder / f"{self.bench}-{device}-{self.date[:10]}-{self.commit}.json"
         write_csv([asdict(row) for row in self.rows], path.with_suffix(".csv"))
         fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
@@ -120,7 +120,7 @@ class Result:
 
 def describe_machine() -> dict[str, object]:
     """CPU, GPUs with driver, CUDA of the driver and of torch, versions, and the load average at start and now."""
-    found = {key: value for key, value in doctor.report(probe=False).items() if key != "cache_dir"}
+    found = {key: value for key, value in environment_report.report(probe=False).items() if key != "cache_dir"}
     torch = sys.modules.get("torch")
     found["torch_cuda"] = None if torch is None else torch.version.cuda
     # Of one, five and fifteen minutes; the run itself is in the second.

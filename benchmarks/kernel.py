@@ -30,10 +30,10 @@ import torch
 from harness import Contestant, Done, Result, Row, Turns, time_turns
 from kernel_rivals import SIDE, Case, Cells, DaliNormalize, DaliTransform, TorchNormalize, TorchTransform, make_cells
 
-from fastcell import environment
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.normalize import normalize
 from fastcell.ops.transform import make_clock, transform
+from fastcell.system import library_settings, resources
 
 STAGES = {
     "plain": Augmentation.none(),
@@ -119,7 +119,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="few cases, two rounds: does it run?")
     options = parser.parse_args()
-    environment.quiet()
+    library_settings.quiet()
     plan = make_plan(options.batch, options.quick)
     rounds = 2 if options.quick else options.rounds
     absent = missing_dali()
@@ -137,13 +137,13 @@ def main() -> None:
 
 def make_plan(batch: int | None, quick: bool) -> Plan:
     """One core, or one GPU with more cells than its L2 holds."""
-    if environment.has_gpu():
+    if resources.has_gpu():
         batch = batch or 1024
         torch.backends.cudnn.allow_tf32 = False  # torch's blur is to be float32, as the others are
         handle = torch.cuda.graph_pool_handle()
         return Plan(torch.device("cuda", 0), batch, 8 if quick else 64, 1 << 29, 4 * batch, handle)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    environment.raise_malloc_thresholds()
+    library_settings.raise_malloc_thresholds()
     torch.set_num_threads(1)
     batch = batch or 256
     return Plan(torch.device("cpu"), batch, 16, 1 << 27, 2 * batch if quick else 4 * batch)

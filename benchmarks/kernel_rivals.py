@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fastcell.environment import quiet_dali
 from fastcell.ops.augmentation import Augmentation, Draw, draw, matrices
 from fastcell.ops.modes import EPS
 from fastcell.ops.transform import CellPool
+from fastcell.system.library_settings import quiet_dali
 
 SIDE = 128  # of square raw cells [px]
 

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from harness import Result
 
-from fastcell import environment
-from fastcell.data.preprocessing import Preprocessing
-from fastcell.data.simulator import simulate
-from fastcell.models.classifier import CellClassifier
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.models.lightning_module import CellModule
 from fastcell.ops.transform import CellPool, make_clock, transform
+from fastcell.simulator.simulate import simulate
+from fastcell.system import resources
 
 BLOCK = 100
 CELLS = 500
@@ -69,7 +69,7 @@ class LatencyRow:
     max_us: float
 
 
-def run(model: CellClassifier, calls: int, threads: int) -> None:
+def run(model: CellModule, calls: int, threads: int) -> None:
     """Check that all ways give the same classes, time them, print, write the result."""
     torch.set_num_threads(threads)
     cells = [np.ascontiguousarray(cell.pixels) for cell in itertools.islice(simulate(CELLS, seed=1), CELLS)]
@@ -90,7 +90,7 @@ def run(model: CellClassifier, calls: int, threads: int) -> None:
     print(f"wrote {Result('latency', 'simulated cells', settings, rows, absent=absent).save()}")
 
 
-def spread_classes(model: CellClassifier, cells: Sequence[np.ndarray]) -> None:
+def spread_classes(model: CellModule, cells: Sequence[np.ndarray]) -> None:
     """Shift the last bias so that random weights call every class: else any two ways would agree."""
     logits: list[torch.Tensor] = []
     watch = model.register_forward_hook(lambda _, __, output: logits.append(output))
@@ -103,9 +103,7 @@ def spread_classes(model: CellClassifier, cells: Sequence[np.ndarray]) -> None:
         last.bias -= torch.cat(logits).median(dim=0).values
 
 
-def make_ways(
-    model: CellClassifier, threads: int, folder: Path
-) -> tuple[dict[str, tuple[str, Classify]], dict[str, str]]:
+def make_ways(model: CellModule, threads: int, folder: Path) -> tuple[dict[str, tuple[str, Classify]], dict[str, str]]:
     """What there is on this machine, by name with a description; and what there is not, with the reason."""
     ways: dict[str, tuple[str, Classify]] = {}
     absent: dict[str, str] = {}
@@ -114,7 +112,7 @@ def make_ways(
         "CPU, torch.compile": ("fused pass, network by inductor", lambda: ByTorch(_copy(model, compiled=True))),
         "CPU, ONNX Runtime": ("one graph, preprocessing inside", lambda: ByOnnx(_copy(model), threads, folder)),
     }
-    if environment.has_gpu():
+    if resources.has_gpu():
         makers |= {
             "GPU, eager": ("copy, fused kernel, torch, copy", lambda: ByGpu(_copy(model), graph=False)),
             "GPU, CUDA graph": ("the same, captured", lambda: ByGpu(_copy(model), graph=True)),
@@ -136,9 +134,9 @@ def make_ways(
     return ways, absent
 
 
-def _copy(model: CellClassifier, compiled: bool = False) -> CellClassifier:
+def _copy(model: CellModule, compiled: bool = False) -> CellModule:
     hparams = {**model.hparams, "compile_network": compiled}
-    made = CellClassifier(**hparams)
+    made = CellModule(**hparams)
     made.load_state_dict(model.state_dict())
     return made.eval()
 
@@ -146,7 +144,7 @@ def _copy(model: CellClassifier, compiled: bool = False) -> CellClassifier:
 class ByTorch:
     """The engine's pass over the cell, then the network, on the CPU."""
 
-    def __init__(self, model: CellClassifier) -> None:
+    def __init__(self, model: CellModule) -> None:
         self.model, self.preprocessing = model, Preprocessing.from_dict(model.preprocessing)
         self.zero, self.clock = torch.zeros(1, dtype=torch.int64), make_clock(0, 0)
 
@@ -164,10 +162,10 @@ class ByTorch:
 class ByOnnx:
     """The file of `fastcell export` in ONNX Runtime."""
 
-    def __init__(self, model: CellClassifier, threads: int, folder: Path) -> None:
+    def __init__(self, model: CellModule, threads: int, folder: Path) -> None:
         import onnxruntime
 
-        from fastcell import onnx_graph
+        from fastcell.inference.onnx import graph as onnx_graph
 
         path = folder / "model.onnx"
         onnx_graph.save(onnx_graph.build(model, None), path)
@@ -190,7 +188,7 @@ class ByGpu:
         half: the network under autocast to bfloat16.
     """
 
-    def __init__(self, model: CellClassifier, graph: bool, half: bool = False) -> None:
+    def __init__(self, model: CellModule, graph: bool, half: bool = False) -> None:
         self.model, self.half = model.cuda(), half
         self.preprocessing = Preprocessing.from_dict(model.preprocessing)
         self.pixels = torch.zeros(_MOST_PIXELS, dtype=torch.uint8).pin_memory()

@@ -21,10 +21,10 @@ from compare import read_csv
 from harness import Result
 from planted import write_planted
 
-from fastcell.data.manifest import Manifest
+from fastcell.compare.runner import label
+from fastcell.compare.study_report import main as compare
+from fastcell.dataset.manifest import Manifest
 from fastcell.errors import FastcellError
-from fastcell.study.compare import main as compare
-from fastcell.study.engine import label
 
 
 @dataclass

@@ -44,12 +44,12 @@ import numpy as np
 from harness import Contestant, Result, print_rows, time_turns
 from worker import MALLOC, Worker, WorkerError, write_source
 
-from fastcell import environment
-from fastcell.data.cells import read_cells
-from fastcell.data.manifest import Manifest
-from fastcell.data.pack import pack
-from fastcell.data.splits import SplitOptions
-from fastcell.data.synthetic import main as synth
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.packing.pack import pack
+from fastcell.simulator.synth import main as synth
+from fastcell.splits.make_splits import SplitOptions
+from fastcell.system import library_settings, resources
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 SIZE, BATCH, COMPARED = 128, 256, 300
@@ -211,11 +211,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="cores that all are held to (%(default)s)")
     parser.add_argument("--data", type=Path, help="where to make and keep the data (a temporary folder)")
-    parser.add_argument("--device", default="cuda:0" if environment.has_gpu() else "cpu", help="(%(default)s)")
+    parser.add_argument("--device", default="cuda:0" if resources.has_gpu() else "cpu", help="(%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants whose names begin so, and the limits")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers are closed on the way out
-    environment.limit_spinning()
+    library_settings.limit_spinning()
     cores = sorted(os.sched_getaffinity(0))
     if not 0 < options.threads <= len(cores):
         raise SystemExit(f"--threads must be from 1 to {len(cores)}, got {options.threads}.")

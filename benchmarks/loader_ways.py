@@ -39,13 +39,14 @@ from serve import Batches, Way, serve
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from fastcell import environment
-from fastcell.data.cells import read_cells
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
 from fastcell.ops.augmentation import Augmentation
+from fastcell.system import library_settings
 
 if TYPE_CHECKING:
-    from fastcell.data.loader import BatchLoader, LoaderConfig
+    from fastcell.loading.loader import BatchLoader
+    from fastcell.loading.settings import LoaderConfig
 
 SIZE, BATCH = 128, 256
 AFFINE = Augmentation(blur_sigma=0.0, noise_std=0.0)
@@ -55,7 +56,12 @@ class FastcellWay(Way):
     """This engine's training loader."""
 
     store = transform = decoder = ""
-    modules = ("fastcell.data.module", "fastcell.data.transforms", "fastcell.data.stream", "nvidia.dali.fn")
+    modules = (
+        "fastcell.loading.datamodule",
+        "fastcell.loading.transforms",
+        "fastcell.loading.stores.stream",
+        "nvidia.dali.fn",
+    )
     loader: BatchLoader
 
     def open(self) -> None:
@@ -106,8 +112,8 @@ def training_loader(
 ) -> BatchLoader:
     """The engine's loader as a user would set it up, on a device of which no trainer tells it."""
     # Here, as peers and limits do without Lightning.
-    from fastcell.data.loader import BatchLoader
-    from fastcell.data.module import CellDataModule
+    from fastcell.loading.datamodule import CellDataModule
+    from fastcell.loading.loader import BatchLoader
 
     device = device or torch.device("cpu")
 
@@ -263,7 +269,7 @@ def dali_iterator(
         image = image / fn.reductions.mean(image)
         return fn.transpose(image, perm=[2, 0, 1])
 
-    with environment.quiet_dali():
+    with library_settings.quiet_dali():
         return DALIGenericIterator(
             graph(), ["images"], reader_name="reader", last_batch_policy=LastBatchPolicy.PARTIAL, auto_reset=True
         )
@@ -509,7 +515,7 @@ def count(batches: Iterator[torch.Tensor]) -> int:
 
 
 if __name__ == "__main__":
-    environment.quiet()
-    environment.raise_malloc_thresholds()
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
     cv2.setNumThreads(0)
     serve(WAYS, __doc__ or "")

@@ -31,15 +31,15 @@ from harness import Result, print_rows, time_turns
 from loader_ways import AFFINE, BATCH, SIZE, sample, tensor_batches, training_loader
 from worker import MALLOC, Worker, WorkerError, write_source
 
-from fastcell import environment
-from fastcell.data.cells import read_cells
-from fastcell.data.loader import BatchLoader
-from fastcell.data.manifest import Manifest
-from fastcell.data.pack import pack
-from fastcell.data.splits import SplitOptions
-from fastcell.data.synthetic import main as synth
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.loading.loader import BatchLoader
 from fastcell.ops.augmentation import draw, matrices
 from fastcell.ops.transform_cells import transform_pool
+from fastcell.packing.pack import pack
+from fastcell.simulator.synth import main as synth
+from fastcell.splits.make_splits import SplitOptions
+from fastcell.system import library_settings
 
 FFCV = "FASTCELL_FFCV_PYTHON"
 FFCV_MODES = {
@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="where to make and keep the data (a temporary folder)")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    environment.quiet()
-    environment.raise_malloc_thresholds()
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as scratch:

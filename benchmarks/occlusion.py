@@ -11,15 +11,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from fastcell import environment
+from fastcell.system import resources
 
-environment.limit_spinning()
+library_settings.limit_spinning()
 
 import torch
 from harness import Result, Work, print_rows, time_turns
 
+from fastcell.explain.occlusion import POSITIONS, occlusion_maps
 from fastcell.models.registry import create
-from fastcell.report.occlusion import POSITIONS, occlusion_maps
+from fastcell.system import library_settings
 
 WHOLE = "covered images whole"
 
@@ -29,12 +30,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="cellnet", help="cellnet, cellnet-wide or gao (%(default)s)")
     parser.add_argument("--size", type=int, default=128, help="side of the images (%(default)s)")
-    parser.add_argument("--threads", type=int, default=environment.num_cpus(), help="of torch (%(default)s)")
+    parser.add_argument("--threads", type=int, default=resources.num_cpus(), help="of torch (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
     options = parser.parse_args()
-    environment.raise_malloc_thresholds()
+    library_settings.raise_malloc_thresholds()
     torch.set_num_threads(options.threads)
-    device = torch.device("cuda" if environment.has_gpu() else "cpu")
+    device = torch.device("cuda" if resources.has_gpu() else "cpu")
     torch.manual_seed(0)
     network = create(options.network, 4, options.size).to(device, memory_format=torch.channels_last)
     contestants: dict[str, tuple[str, Work]] = {

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from audit import background_plant, make_cells, write_set
 
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
 
 
 def main() -> None:

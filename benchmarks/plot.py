@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from table import newest
 
-from fastcell.report.figures import COLORS, save
+from fastcell.plots.basic_figures import COLORS
+from fastcell.plots.figure_files import save
 
 LIMIT, OURS = "limit: ", ("fastcell", "stream + ", "bank + ")
 # Who: colour, hatching.

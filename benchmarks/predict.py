@@ -22,27 +22,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastcell import environment
+from fastcell.system import resources
 
-environment.limit_spinning()  # before torch is there, as the command line does
+library_settings.limit_spinning()  # before torch is there, as the command line does
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from harness import Contestant, Result, Row, Turns, print_rows, time_turns
 
-from fastcell.data.bank import CellBank
-from fastcell.data.bank_order import StoredOrder
-from fastcell.data.loader import BankLoader
-from fastcell.data.manifest import Manifest
-from fastcell.data.module import CellDataModule
-from fastcell.data.preprocessing import Preprocessing
-from fastcell.data.ranks import evaluation_share
-from fastcell.data.synthetic import synthesize
-from fastcell.evaluation import predict
-from fastcell.models.checkpoint import load_classifier
-from fastcell.models.classifier import CellClassifier
-from fastcell.progress import Throughput
+from fastcell.dataset.manifest import Manifest
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.loader import BankLoader
+from fastcell.loading.order import StoredOrder
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.stores.bank import CellBank
+from fastcell.models.lightning_module import CellModule
+from fastcell.runs.checkpoint import load_classifier
+from fastcell.simulator.synth import synthesize
+from fastcell.system import library_settings
+from fastcell.training.evaluate import predict
+from fastcell.training.progress_bar import Throughput
 
 NETWORK = "network alone"
 WAYS = {
@@ -64,15 +65,15 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=5_000, help="of each way of the latency (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of each way of the latency (%(default)s)")
     options = parser.parse_args()
-    environment.quiet()
-    environment.raise_malloc_thresholds()
-    on_gpu = environment.has_gpu()
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    on_gpu = resources.has_gpu()
     if options.part == "latency":
         import latency
 
         latency.run(make_model(options.network, options.size), options.calls, options.threads)
         return
-    torch.set_num_threads(environment.num_cpus())
+    torch.set_num_threads(resources.num_cpus())
     cells = options.cells or (200_000 if on_gpu else 8_000)
     batch = options.batch or (4_096 if on_gpu else 256)
     with tempfile.TemporaryDirectory() as folder:
@@ -85,15 +86,15 @@ def main() -> None:
 
 def precision() -> str:
     """As `fastcell predict` chooses it."""
-    return "32-true" if not environment.has_gpu() else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "32-true" if not resources.has_gpu() else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
-def make_model(network: str, size: int) -> CellClassifier:
+def make_model(network: str, size: int) -> CellModule:
     """A classifier of the simulator's classes with random weights: they cost what trained ones cost."""
     torch.manual_seed(0)
     classes = ["MB231", "MCF7", "PBMC", "THP1"]
     preprocessing = Preprocessing(image_size=size).to_dict()
-    return CellClassifier(network, classes=classes, preprocessing=preprocessing).eval()
+    return CellModule(network, classes=classes, preprocessing=preprocessing).eval()
 
 
 def run_rates(folder: Path, cells: int, network: str, size: int, batch: int, rounds: int) -> list[Row]:
@@ -107,8 +108,8 @@ def run_rates(folder: Path, cells: int, network: str, size: int, batch: int, rou
         sets[way] = synthesize(folder / layout, cells, 0, layout=layout)
     sets["bank"] = sets["block layout"]
     kept = Kept()
-    common: dict[str, Any] = {"size": size, "batch": batch, "device": "cuda:0" if environment.has_gpu() else "cpu"}
-    common["threads"] = environment.num_cpus()
+    common: dict[str, Any] = {"size": size, "batch": batch, "device": "cuda:0" if resources.has_gpu() else "cpu"}
+    common["threads"] = resources.num_cpus()
     contestants: dict[str, Contestant] = {}
     for way, what in WAYS.items():
         module = lambda way=way: make_module(sets[way], checkpoint, batch, kept if way == "bank" else None)  # noqa: E731
@@ -176,7 +177,7 @@ def make_module(manifest: Manifest, checkpoint: Path, batch: int, kept: Kept | N
 def make_trainer(*callbacks: pl.Callback) -> pl.Trainer:
     """As the command makes it."""
     return pl.Trainer(
-        accelerator="gpu" if environment.has_gpu() else "cpu",
+        accelerator="gpu" if resources.has_gpu() else "cpu",
         devices=1,
         precision=precision(),  # type: ignore[arg-type]
         logger=False,

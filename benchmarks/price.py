@@ -24,13 +24,13 @@ import pytorch_lightning as pl
 import torch
 from harness import Result, median_interval, print_rows, time_turns
 
-from fastcell import environment
-from fastcell.data.loader import CellLoader
-from fastcell.data.module import CellDataModule
-from fastcell.data.synthetic import main as synth
-from fastcell.models.checkpoint import AtomicCheckpointIO
-from fastcell.models.classifier import CellClassifier
-from fastcell.resume import ResumePoints
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.loader import CellLoader
+from fastcell.models.lightning_module import CellModule
+from fastcell.runs.checkpoint import AtomicCheckpointIO
+from fastcell.simulator.synth import main as synth
+from fastcell.system import library_settings
+from fastcell.training.resume import ResumePoints
 
 EVERY_MINUTES = 5.0
 READINGS = 5  # epochs of reading in one turn: one alone is a fifth of a second
@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20, help="(%(default)s)")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    environment.quiet()
-    environment.raise_malloc_thresholds()
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +94,7 @@ def train(data: Path, points: Path, checked: bool) -> int:
     shutil.rmtree(points, ignore_errors=True)
     points.mkdir()
     module = CellDataModule(str(data), batch_size=64, image_size=32, store="stream", threads=1)
-    model = CellClassifier(classes=module.classes, preprocessing=module.preprocessing.to_dict())
+    model = CellModule(classes=module.classes, preprocessing=module.preprocessing.to_dict())
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",

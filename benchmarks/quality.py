@@ -22,16 +22,17 @@ from pathlib import Path
 import numpy as np
 from harness import Result, Work, print_rows, time_turns
 
-from fastcell import environment
-from fastcell.data import simulator
-from fastcell.data.decode import decode
-from fastcell.data.manifest import Manifest
-from fastcell.data.synthetic import synthesize
+from fastcell.dataset.decode import decode
+from fastcell.dataset.manifest import Manifest
 from fastcell.quality.assessment import assess
-from fastcell.quality.calibration import EVEN, interval
+from fastcell.quality.drop_threshold import EVEN
 from fastcell.quality.features import FEATURES, cell_features, measure
-from fastcell.quality.sidecar import write_quality
-from fastcell.quality.simulated import GOOD, features_of, load_model
+from fastcell.quality.quality_table import write_quality
+from fastcell.quality.simulated_model import GOOD, features_of, load_model
+from fastcell.simulator import parameter_columns, simulate
+from fastcell.simulator.synth import synthesize
+from fastcell.stats.proportions import interval
+from fastcell.system import library_settings
 
 DECODE = "decode"
 SEED = 404
@@ -43,7 +44,7 @@ class Found:
     """How many faults of one kind are found.
 
     Attributes:
-        kind: of `fastcell.data.simulator.DEFECTS`; for good cells what is dropped wrongly.
+        kind: of `fastcell.simulator.simulate.DEFECTS`; for good cells what is dropped wrongly.
         faults: ``as learned`` or ``milder``.
         num: cells.
         recall, low, high: share found where 95 % of good cells are kept, with its 95 % interval.
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--found-cells", type=int, default=20_000, help="cells for the recall (%(default)s)")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    environment.raise_malloc_thresholds()
+    library_settings.raise_malloc_thresholds()
     found = [row for milder in (False, True) for row in find(options.found_cells, milder)]
     print(f"{'kind':<10} {'faults':<11} {'cells':>6}  recall at {KEPT:.0%} of good cells kept    at the threshold")
     for row in found:
@@ -88,15 +89,15 @@ def main() -> None:
 
 def find(num_cells: int, milder: bool) -> list[Found]:
     """Score simulated cells and count what is found, by kind."""
-    rows = simulator.draw_parameters(np.arange(num_cells), SEED + milder, 0.5)
+    rows = simulate.draw_parameters(np.arange(num_cells), SEED + milder, 0.5)
     if milder:
         weaken(rows)
-    kinds = np.array(simulator.DEFECTS)[rows[:, simulator.F.defect].astype(int)]
+    kinds = np.array(simulate.DEFECTS)[rows[:, parameter_columns.F.defect].astype(int)]
     model = load_model()
     scores = np.concatenate([1 - model.predict(measured)[:, model.kinds.index(GOOD)] for measured in drawn(rows)])
     threshold = float(np.quantile(scores[kinds == GOOD], KEPT))
     found = []
-    for kind in simulator.DEFECTS:
+    for kind in simulate.DEFECTS:
         mine = scores[kinds == kind]
         counts = [int((mine >= level).sum()) for level in (threshold, EVEN)]
         (low, high), (even_low, even_high) = (interval(count, len(mine)) for count in counts)
@@ -110,20 +111,20 @@ def drawn(rows: np.ndarray) -> list[np.ndarray]:
     """Features of cells with these parameters, stored as JPEG, some hundred at a time."""
     import cv2
 
-    quality = [cv2.IMWRITE_JPEG_QUALITY, simulator.JPEG_QUALITY]
+    quality = [cv2.IMWRITE_JPEG_QUALITY, simulate.JPEG_QUALITY]
     parts = []
     for begin in range(0, len(rows), 512):
-        files = [cv2.imencode(".jpg", simulator.draw_cell(row), quality)[1] for row in rows[begin : begin + 512]]
+        files = [cv2.imencode(".jpg", simulate.draw_cell(row), quality)[1] for row in rows[begin : begin + 512]]
         parts.append(features_of([decode(file.tobytes(), "jpg").pixels for file in files]))
     return parts
 
 
 def weaken(rows: np.ndarray) -> None:
     """Make the faults milder, in place."""
-    fields = simulator.F
+    fields = parameter_columns.F
     share = np.random.default_rng(SEED).random(len(rows))
     for row, part in zip(rows, share, strict=True):
-        kind, strength = simulator.DEFECTS[int(row[fields.defect])], row[fields.defect_strength]
+        kind, strength = simulate.DEFECTS[int(row[fields.defect])], row[fields.defect_strength]
         if kind == "cut":
             outside = 0.05 + 0.2 * part
             row[fields.defect_strength] = outside
@@ -145,7 +146,7 @@ def weaken(rows: np.ndarray) -> None:
 def stages(folder: Path, num_cells: int) -> dict[str, tuple[str, Work]]:
     """What is timed."""
     sets = {layout: synthesize(folder / layout, num_cells, 1, layout=layout, jobs=1) for layout in ("cell", "block")}
-    files = [cell.encode() for cell in simulator.simulate(num_cells, 1)]
+    files = [cell.encode() for cell in simulate.simulate(num_cells, 1)]
     cells = [decode(file, "jpg").pixels for file in files]
     heights, widths = (np.array([cell.shape[axis] for cell in cells], np.int32) for axis in (0, 1))
     area = heights.astype(np.int64) * widths

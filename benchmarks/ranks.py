@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from harness import Contestant, Done, Result, print_rows, time_turns
 
-from fastcell import environment
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
+from fastcell.system import library_settings
 
 BATCH, SIZE = 256, 128
 MODELLED = ((1, 16), (2, 8), (4, 4), (8, 2), (16, 1))
@@ -196,7 +196,7 @@ class Loaders:
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        from fastcell.data.views import ViewConfig, select
+        from fastcell.dataset.views import ViewConfig, select
 
         self.view = select(manifest, ViewConfig())
         self._made: dict[tuple[str, int, int, int], Any] = {}
@@ -210,11 +210,12 @@ class Loaders:
         return self._made[key]
 
     def _make(self, which: str, rank: int, num_ranks: int, threads: int) -> Any:
-        from fastcell.data.bank import CellBank
-        from fastcell.data.bank_order import BankOrder
-        from fastcell.data.loader import BankLoader, CellLoader, LoaderConfig
-        from fastcell.data.preprocessing import Preprocessing
-        from fastcell.data.ranks import training_share
+        from fastcell.loading.loader import BankLoader, CellLoader
+        from fastcell.loading.order import BankOrder
+        from fastcell.loading.preprocessing import Preprocessing
+        from fastcell.loading.ranks import training_share
+        from fastcell.loading.settings import LoaderConfig
+        from fastcell.loading.stores.bank import CellBank
 
         config, preprocessing = LoaderConfig(transform="fused", threads=threads), Preprocessing(SIZE)
         if which == "stream":
@@ -274,8 +275,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path)
     options = parser.parse_args()
-    environment.quiet()
-    environment.raise_malloc_thresholds()
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
     loaders = Loaders(Manifest.open(options.data))
     for line in sys.stdin:
         order = json.loads(line)

@@ -34,11 +34,12 @@ import ranks
 from harness import Result
 from scipy import stats
 
-from fastcell import environment
-from fastcell.data.manifest import Manifest
-from fastcell.data.records import ShardResult
-from fastcell.data.shards import finish_dataset, staging
-from fastcell.data.synthetic import synthesize
+from fastcell.dataset.manifest import Manifest
+from fastcell.packing.quarantine import ShardResult
+from fastcell.packing.shard_writer import finish_dataset
+from fastcell.simulator.synth import synthesize
+from fastcell.storage.staging import staging
+from fastcell.system import library_settings
 
 SHARD_CELLS = 10_000
 SIZES = [10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000]
@@ -191,16 +192,16 @@ def make_rows(base: Manifest, out: Path, num_rows: int) -> Manifest:
 def measure(path: Path) -> dict[str, list[float]]:
     """Wall and CPU time [s] of each step on one core; for memory and size one value [MB], twice."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    environment.quiet()
-    environment.raise_malloc_thresholds()
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
     import torch
 
-    from fastcell.convert import write_predictions
-    from fastcell.data.bank import fill_order
-    from fastcell.data.bank_order import BankOrder
-    from fastcell.data.loader import CellLoader
-    from fastcell.data.module import CellDataModule
-    from fastcell.predict import prediction_table
+    from fastcell.loading.datamodule import CellDataModule
+    from fastcell.loading.loader import CellLoader
+    from fastcell.loading.order import BankOrder
+    from fastcell.loading.stores.bank import fill_order
+    from fastcell.predictions.convert import write_predictions
+    from fastcell.predictions.table import prediction_table
 
     torch.set_num_threads(1)
     found: dict[str, list[float]] = {}

@@ -29,19 +29,19 @@ import numpy as np
 import tifffile
 from harness import Result, Row, print_rows, time_turns
 
-from fastcell import environment
-from fastcell.data._order import block_shards
-from fastcell.data.pack import pack
-from fastcell.data.sources import open_source
-from fastcell.data.splits import SplitOptions
+from fastcell.packing.pack import pack
+from fastcell.packing.shard_layout import block_shards
+from fastcell.sources.registry import open_source
+from fastcell.splits.make_splits import SplitOptions
+from fastcell.system import library_settings
 
 SIDES = (48, 64)  # of a region of interest of common instruments
 RTDC_SIDES = (80, 250)
 NO_SPLIT = SplitOptions(None)
 PEAK = """
 import sys
-from fastcell.data.pack import pack
-from fastcell.data.splits import SplitOptions
+from fastcell.packing.pack import pack
+from fastcell.splits.make_splits import SplitOptions
 pack(sys.argv[1], sys.argv[2], layout="block", jobs=1, split=SplitOptions(None))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024)  # ru_maxrss would begin with the size of the parent
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="print, do not write results")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    environment.quiet()
+    library_settings.quiet()
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fastcell import environment
+from fastcell.system import resources
 
-environment.limit_spinning()  # before torch is there, as the command line does
+library_settings.limit_spinning()  # before torch is there, as the command line does
 
 import pytorch_lightning as pl
 import torch
@@ -31,14 +31,15 @@ from harness import Done, Result, Work, cpu_seconds, print_rows, time_turns
 from torch import nn
 from torch.nn import functional
 
-from fastcell.data.batch import Batch
-from fastcell.data.loader import GroupedLoader
-from fastcell.data.module import CellDataModule
-from fastcell.data.synthetic import main as synth
-from fastcell.models.classifier import CellClassifier
-from fastcell.models.same import SameConv2d, same_padding
+from fastcell.loading.batch import Batch
+from fastcell.loading.loader import GroupedLoader
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.simulator.synth import main as synth
+from fastcell.models.lightning_module import CellModule
+from fastcell.models.networks.same_padding import SameConv2d, same_padding
 from fastcell.ops.augmentation import Augmentation
-from fastcell.training import preset_path
+from fastcell.training.fit import preset_path
+from fastcell.system import library_settings
 
 REFERENCE = "plain loop, batch there"
 GROUP = 8
@@ -88,10 +89,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
     parser.add_argument("--cells", type=int, default=8000, help="synthetic cells (%(default)s)")
     options = parser.parse_args()
-    environment.quiet()
-    environment.raise_malloc_thresholds()
-    torch.set_num_threads(environment.num_cpus())
-    device = torch.device("cuda" if environment.has_gpu() else "cpu")
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    torch.set_num_threads(resources.num_cpus())
+    device = torch.device("cuda" if resources.has_gpu() else "cpu")
     settings = yaml.safe_load(preset_path(options.preset).read_text())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "cells"
@@ -116,11 +117,11 @@ def make_module(data: Path, settings: dict[str, Any], store: str = "bank", **mor
     return CellDataModule(str(data), **{**plain, **more}, augmentation=changes, store=store)
 
 
-def make_model(module: CellDataModule, settings: dict[str, Any], **more: Any) -> CellClassifier:
+def make_model(module: CellDataModule, settings: dict[str, Any], **more: Any) -> CellModule:
     """The preset's model, the same start values every time."""
     torch.manual_seed(0)
     preprocessing = module.preprocessing.to_dict()
-    return CellClassifier(**settings, classes=module.classes, preprocessing=preprocessing, **more)
+    return CellModule(**settings, classes=module.classes, preprocessing=preprocessing, **more)
 
 
 def make_contestants(
@@ -138,7 +139,7 @@ def make_contestants(
         raise SystemExit("outputs differ: nothing timed")
     cells = steps * len(batch.images)
 
-    def loop(model: CellClassifier) -> Callable[[], int]:
+    def loop(model: CellModule) -> Callable[[], int]:
         return Loop(model.to(device).train(), batch, steps)
 
     compiled = make_model(module, settings, compile_network=True)
@@ -166,7 +167,7 @@ def make_contestants(
 class Loop:
     """The step without a trainer."""
 
-    def __init__(self, model: CellClassifier, batch: Batch, steps: int) -> None:
+    def __init__(self, model: CellModule, batch: Batch, steps: int) -> None:
         self.model, self.batch, self.steps = model, batch, steps
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
@@ -184,7 +185,7 @@ class Loop:
 class Graphed:
     """The step as one CUDA graph, replayed on a batch that lies where it lay at the capture."""
 
-    def __init__(self, model: CellClassifier, batch: Batch, steps: int) -> None:
+    def __init__(self, model: CellModule, batch: Batch, steps: int) -> None:
         self.steps, self.batch = steps, batch
         model = model.to("cuda").train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, capturable=True)
@@ -227,7 +228,7 @@ class Trained:
 
     def __init__(
         self,
-        model: CellClassifier,
+        model: CellModule,
         module: CellDataModule,
         fixed: Fixed | None,
         group: int,

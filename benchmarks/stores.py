@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from harness import Result
 
-from fastcell import environment
-from fastcell.data.manifest import Manifest
-from fastcell.data.module import CellDataModule
+from fastcell.dataset.manifest import Manifest
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.system import library_settings
 
 WAYS = {"stream + dali": ("stream", "dali"), "bank + fused": ("bank", "fused")}
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=0, help="splits fold-0 ...; accuracy is pooled over them")
     parser.add_argument("--bench", default="stores", help="name of the result (%(default)s)")
     options = parser.parse_args()
-    environment.quiet()
+    library_settings.quiet()
     manifest = Manifest.open(CellDataModule(options.data).path)
     splits = [f"fold-{fold}" for fold in range(options.folds)] or ["default"]
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}

@@ -28,9 +28,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcell import environment
+from fastcell.system import resources
 
-environment.limit_spinning()  # before torch is there, as the command line does
+library_settings.limit_spinning()  # before torch is there, as the command line does
 
 import numpy as np
 import pytorch_lightning as pl
@@ -39,10 +39,11 @@ import yaml
 from harness import Contestant, Done, Result, Row, print_rows, time_turns
 from step import Fixed, Trained, make_model, make_module
 
-from fastcell.data.batch import Batch
-from fastcell.data.module import CellDataModule
-from fastcell.data.synthetic import synthesize
-from fastcell.training import preset_path
+from fastcell.loading.batch import Batch
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.simulator.synth import synthesize
+from fastcell.system import library_settings
+from fastcell.training.fit import preset_path
 
 HEADSPACE = "headspace"
 PAPER_ITERATIONS, PAPER_BATCH = 3_000, 1_300
@@ -123,11 +124,11 @@ class AccuracyRow:
 def main() -> None:
     """Run a part, print its table and write its result."""
     options = _parser().parse_args()
-    environment.quiet()
-    environment.raise_malloc_thresholds()
-    torch.set_num_threads(environment.num_cpus())
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    torch.set_num_threads(resources.num_cpus())
     torch.utils.deterministic.fill_uninitialized_memory = False
-    on_gpu = environment.has_gpu()
+    on_gpu = resources.has_gpu()
     part = {"steps": run_steps, "processes": run_processes, "paper": run_paper, "accuracy": run_accuracy}[options.part]
     default = {"steps": 4_000, "processes": 4_000, "paper": 8_000, "accuracy": 8_000}[options.part]
     cells = options.cells or (
@@ -177,7 +178,7 @@ class Replay(Fixed):
 
 def run_steps(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
     """Every setting by itself: its contestants take turns."""
-    on_gpu = environment.has_gpu()
+    on_gpu = resources.has_gpu()
     device = torch.device("cuda" if on_gpu else "cpu")
     chosen = options.settings.split(",") if options.settings else GPU_SETTINGS if on_gpu else CPU_SETTINGS
     round_cells = options.round_cells or (100_000 if on_gpu else 2_600)
@@ -219,7 +220,7 @@ def make_contestants(
         "bank": ("bank + fused, augmented", made["bank"], None),
         "stream": ("stream + fused, augmented: read and decoded", made["stream"], None),
     }
-    common: dict[str, Any] = {"size": size, "batch": batch, "dtype": precision, "threads": environment.num_cpus()}
+    common: dict[str, Any] = {"size": size, "batch": batch, "dtype": precision, "threads": resources.num_cpus()}
     common["device"] = "cuda:0" if device.type == "cuda" else "cpu"
     contestants = {}
     for name, (what, module, fixed) in loaders.items():
@@ -257,7 +258,7 @@ def fit(data: Path, threads: int | None = None, **flags: object) -> tuple[dict[s
 
 def run_processes(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
     """One process and two, in turns, by the trainer's own count."""
-    on_gpu, cores = environment.has_gpu(), environment.num_cpus()
+    on_gpu, cores = resources.has_gpu(), resources.num_cpus()
     if on_gpu and torch.cuda.device_count() < 2:
         raise SystemExit("two processes need two GPUs: nothing measured")
 
@@ -290,7 +291,7 @@ def run_processes(data: Path, options: argparse.Namespace) -> tuple[list[Any], s
 
 def run_paper(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
     """The preset `paper` for some iterations, or all."""
-    iterations = options.iterations or (PAPER_ITERATIONS if environment.has_gpu() else 12)
+    iterations = options.iterations or (PAPER_ITERATIONS if resources.has_gpu() else 12)
     values, seconds = fit(data, preset="paper", trainer__max_steps=iterations)
     row = paper_row(values, seconds, iterations)
     kind = "calculated from the iterations run" if row.is_calculated else "measured"
@@ -306,7 +307,7 @@ def paper_row(values: dict[str, Any], seconds: float, iterations: int) -> PaperR
         raise SystemExit(f"{iterations} iterations were asked for, {values['steps']} were run")
     train_s = values["seconds"]["train"]
     return PaperRow(
-        paper=f"preset paper, {'bf16-mixed or 16-mixed' if environment.has_gpu() else '32-true'}",
+        paper=f"preset paper, {'bf16-mixed or 16-mixed' if resources.has_gpu() else '32-true'}",
         iterations=iterations,
         batch=PAPER_BATCH,
         measured_s=seconds,
@@ -373,9 +374,9 @@ def run_accuracy(data: Path, options: argparse.Namespace) -> tuple[list[Any], st
         model = make_model(module, settings["model"])
         watch = Watch(options.to_accuracy)
         trainer = pl.Trainer(
-            accelerator="gpu" if environment.has_gpu() else "cpu",
+            accelerator="gpu" if resources.has_gpu() else "cpu",
             devices=1,
-            precision="bf16-mixed" if environment.has_gpu() else "32-true",
+            precision="bf16-mixed" if resources.has_gpu() else "32-true",
             max_epochs=epochs,
             max_steps=steps,
             val_check_interval=1.0 / options.checks,

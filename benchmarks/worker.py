@@ -20,7 +20,7 @@ import numpy as np
 from harness import Done
 from serve import descendants
 
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
 
 # glibc keeps freed memory, for all alike: page faults of large tensors are not what is compared.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 62), "MALLOC_TOP_PAD_": str(1 << 26)}

@@ -17,15 +17,15 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "ArgumentError": "fastcell.errors",
     "Augmentation": "fastcell.ops.augmentation",
-    "Batch": "fastcell.data.batch",
-    "CellClassifier": "fastcell.sklearn",
-    "CellDataModule": "fastcell.data.module",
+    "Batch": "fastcell.loading.batch",
+    "CellClassifier": "fastcell.training.estimator",
+    "CellDataModule": "fastcell.loading.datamodule",
     "DataError": "fastcell.errors",
     "FastcellError": "fastcell.errors",
-    "Manifest": "fastcell.data.manifest",
-    "Preprocessing": "fastcell.data.preprocessing",
+    "Manifest": "fastcell.dataset.manifest",
+    "Preprocessing": "fastcell.loading.preprocessing",
     "StrictError": "fastcell.errors",
-    "ViewConfig": "fastcell.data.views",
+    "ViewConfig": "fastcell.dataset.views",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple, cast
 
-from fastcell import __version__, environment
+from fastcell import __version__
 from fastcell.errors import FastcellError
+from fastcell.system import library_settings
 
 
 class Command(NamedTuple):
@@ -31,26 +32,28 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "synth": Command("make a synthetic data set of ATOM-like cells", "fastcell.data.synthetic:main"),
-    "pack": Command("turn images of cells, in any of its formats, into a data set", "fastcell.data.pack:main"),
-    "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.data.indexing:main"),
-    "split": Command("make new splits: groups whole, copies of a cell on one side", "fastcell.data.resplit:main"),
-    "verify": Command("check every cell of a data set against its hash", "fastcell.data.verify:main"),
-    "qc": Command("find poor images, and why: scores, contact sheets, verdicts", "fastcell.report.qc:main"),
-    "explain": Command("draw what a network looks at, and where it is wrong", "fastcell.report.explain:main"),
-    "report": Command("write one HTML page: data, scores, figures, errors, speed", "fastcell.report.page.command:main"),
-    "info": Command("show what a data set holds, as tables and figures", "fastcell.report.info:main"),
-    "audit": Command("find what tells classes and is not the cell", "fastcell.report.audit:main"),
-    "fit": Command("train and evaluate a classifier", "fastcell.training:main", takes_name=True),
-    "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training:main", takes_name=True),
-    "test": Command("evaluate a checkpoint on the test part", "fastcell.training:main", takes_name=True),
-    "predict": Command("classify cells: one row per cell, in order", "fastcell.training:main", takes_name=True),
-    "bench": Command("measure what this machine does with the cells, and what binds", "fastcell.bench:main"),
-    "convert": Command("write predictions as files of other programs", "fastcell.convert:main"),
-    "count": Command("count the cells of each class, corrected for confusions", "fastcell.counts:main"),
-    "export": Command("write a classifier as ONNX, checked against torch", "fastcell.export:main"),
-    "compare": Command("compare networks, SVM and kNN on the same cells", "fastcell.study.compare:main"),
-    "doctor": Command("show the environment, and the way out where a part is not usable", "fastcell.doctor:main"),
+    "synth": Command("make a synthetic data set of ATOM-like cells", "fastcell.simulator.synth:main"),
+    "pack": Command("turn images of cells, in any of its formats, into a data set", "fastcell.packing.pack:main"),
+    "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.packing.index:main"),
+    "split": Command("make new splits: groups whole, copies of a cell on one side", "fastcell.splits.resplit:main"),
+    "verify": Command("check every cell of a data set against its hash", "fastcell.packing.verify:main"),
+    "qc": Command("find poor images, and why: scores, contact sheets, verdicts", "fastcell.quality.review_sheets:main"),
+    "explain": Command("draw what a network looks at, and where it is wrong", "fastcell.explain.explanation:main"),
+    "report": Command("write one HTML page: data, scores, figures, errors, speed", "fastcell.report.page:main"),
+    "info": Command("show what a data set holds, as tables and figures", "fastcell.report.data_summary:main"),
+    "audit": Command("find what tells classes and is not the cell", "fastcell.audit.write_report:main"),
+    "fit": Command("train and evaluate a classifier", "fastcell.training.fit:main", takes_name=True),
+    "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training.fit:main", takes_name=True),
+    "test": Command("evaluate a checkpoint on the test part", "fastcell.training.fit:main", takes_name=True),
+    "predict": Command("classify cells: one row per cell, in order", "fastcell.training.fit:main", takes_name=True),
+    "bench": Command("measure what this machine does with the cells, and what binds", "fastcell.bench.measure:main"),
+    "convert": Command("write predictions as files of other programs", "fastcell.predictions.convert:main"),
+    "count": Command("count the cells of each class, corrected for confusions", "fastcell.predictions.counts:main"),
+    "export": Command("write a classifier as ONNX, checked against torch", "fastcell.inference.onnx.export:main"),
+    "compare": Command("compare networks, SVM and kNN on the same cells", "fastcell.compare.study_report:main"),
+    "doctor": Command(
+        "show the environment, and the way out where a part is not usable", "fastcell.system.environment_report:main"
+    ),
 }
 
 
@@ -128,7 +131,7 @@ def _run(args: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"Did you mean 'fastcell {near[0]}'?" if near else "'fastcell --help' lists them."
         return _fail(f"COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {hint}", 2)
-    environment.limit_spinning()
+    library_settings.limit_spinning()
     module_name, function_name = command.target.split(":")
     function = cast(Callable[[list[str]], int], getattr(importlib.import_module(module_name), function_name))
     if command.takes_name:  # Lightning sees to signals itself

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from fastcell.data.manifest import Manifest
+    from fastcell.dataset.manifest import Manifest
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 
@@ -35,9 +35,9 @@ def tmp_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def gpu() -> str:
     """Name of the first GPU; the test is skipped where there is none."""
-    from fastcell import environment
+    from fastcell.system import resources
 
-    if not environment.has_gpu():
+    if not resources.has_gpu():
         pytest.skip("no NVIDIA GPU usable by torch")
     import torch
 
@@ -53,7 +53,7 @@ def _gpu_marker(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of 200 simulated cells."""
-    from fastcell.data.synthetic import synthesize
+    from fastcell.simulator.synth import synthesize
 
     path = tmp_path_factory.mktemp("trained") / "cells"
     synthesize(path, 200, seed=0, jobs=1)
@@ -63,7 +63,7 @@ def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(trained_data: Path) -> Path:
     """Run folder of a small network after 40 steps on `trained_data`."""
-    from fastcell.training import main
+    from fastcell.training.fit import main
 
     runs = trained_data.parent / "runs"
     arguments = ["--data.image_size=32", "--data.threads=1", "--trainer.max_steps=40", "--trainer.max_epochs=-1"]
@@ -79,9 +79,10 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
     def make(num_cells: int = 0, keys: list[str] | None = None) -> Manifest:
         import numpy as np
 
-        from fastcell.data.manifest import DatasetInfo
-        from fastcell.data.records import Record
-        from fastcell.data.shards import finish_dataset, staging, write_cell_shard
+        from fastcell.dataset.manifest import DatasetInfo
+        from fastcell.packing.quarantine import Record
+        from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+        from fastcell.storage.staging import staging
 
         names = keys or [f"cell-{number:03d}" for number in range(num_cells)]
         rng = np.random.default_rng(0)

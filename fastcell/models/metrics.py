@@ -1,6 +1,6 @@
 """Confusion matrix and loss kept on the device, and the scores read from them while a run goes on.
 
-The full tables (precision, recall, F-score, intervals) are made from the matrix in `fastcell.report.scores`.
+The full tables (precision, recall, F-score, intervals) are made from the matrix in `fastcell.stats.scores`.
 """
 
 import torch

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import nn
 
 from fastcell.errors import invalid
-from fastcell.models.cellnet import CellNet
-from fastcell.models.gao import GaoNet
+from fastcell.models.networks.cellnet import CellNet
+from fastcell.models.networks.gao import GaoNet
 
 MIN_IMAGE_SIZE = 8
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
 from fastcell.errors import invalid
-from fastcell.quality.calibration import EVEN, calibrate, describe_share, interval
-from fastcell.quality.labels import LEAST_LABELS, Labels, can_learn, learn
-from fastcell.quality.outliers import LEAST_CELLS, outlier_scores
-from fastcell.quality.simulated import GOOD, SimulatedModel, load_model
+from fastcell.quality.drop_threshold import EVEN, calibrate
+from fastcell.quality.faults import LEAST_CELLS, outlier_scores
+from fastcell.quality.hand_labels import LEAST_LABELS, Labels, can_learn, learn
+from fastcell.quality.simulated_model import GOOD, SimulatedModel, load_model
+from fastcell.stats.proportions import describe_share, interval
 
 UNREADABLE = "unreadable"
 DEFAULT_MOST_PASSED = 0.05

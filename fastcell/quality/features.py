@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from fastcell.data.decode import BadCell, decode
-from fastcell.data.manifest import Manifest
-from fastcell.data.shard_files import ShardFiles, Stored
-from fastcell.environment import num_cpus
+from fastcell.dataset.decode import BadCell, decode
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.shard_reader import ShardFiles, Stored
 from fastcell.errors import DataError, invalid
 from fastcell.quality import _feature_kernels as kernels
+from fastcell.system.resources import num_cpus
 
 FEATURES: tuple[str, ...] = (
     "height",

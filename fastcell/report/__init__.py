@@ -1,1 +1,1 @@
-"""What a person reads: scores with intervals, tables and figures."""
+"""One self-contained HTML page about a run, its data and its comparisons."""

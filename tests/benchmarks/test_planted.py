@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcell.data.cells import read_cells
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
 
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "planted.py"
 

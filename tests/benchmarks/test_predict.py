@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fastcell.data.simulator import simulate
-from fastcell.data.synthetic import synthesize
+from fastcell.simulator.simulate import simulate
+from fastcell.simulator.synth import synthesize
 
 SIZE = 32
 

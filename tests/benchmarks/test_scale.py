@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fastcell.data.cells import read_cells
-from fastcell.data.manifest import Manifest
-from fastcell.data.synthetic import synthesize
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.simulator.synth import synthesize
 
 
 @pytest.fixture

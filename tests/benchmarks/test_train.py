@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from fastcell.data.synthetic import synthesize
+from fastcell.simulator.synth import synthesize
 
 
 @pytest.fixture

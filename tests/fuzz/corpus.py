@@ -13,10 +13,11 @@ import tifffile
 import torch
 from PIL import Image
 
-from fastcell.data.manifest import DatasetInfo, write_quarantine
-from fastcell.data.records import Record
-from fastcell.data.shards import finish_dataset, staging, write_block_shard, write_cell_shard
-from fastcell.models.classifier import CellClassifier
+from fastcell.dataset.manifest import DatasetInfo, write_quarantine
+from fastcell.models.lightning_module import CellModule
+from fastcell.packing.quarantine import Record
+from fastcell.packing.shard_writer import finish_dataset, write_block_shard, write_cell_shard
+from fastcell.storage.staging import staging
 
 CLASSES = ["a", "b"]
 
@@ -114,7 +115,7 @@ def make_checkpoints() -> dict[str, bytes]:
     found = {}
     for name, decay in (("plain", None), ("averaged", 0.9)):
         torch.manual_seed(0)
-        model = CellClassifier("gao", classes=CLASSES, preprocessing={"image_size": 16}, ema_decay=decay)
+        model = CellModule("gao", classes=CLASSES, preprocessing={"image_size": 16}, ema_decay=decay)
         content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "epoch": 1}
         model.on_save_checkpoint(content)
         file = io.BytesIO()
@@ -124,8 +125,8 @@ def make_checkpoints() -> dict[str, bytes]:
 
 
 def _quarantine():
-    from fastcell.data.manifest import QUARANTINE_SCHEMA
-    from fastcell.data.records import make_table
+    from fastcell.dataset.schema import QUARANTINE_SCHEMA
+    from fastcell.packing.quarantine import make_table
 
     row = (None, "bad.png", "source", "a", None, None, "truncated")
     return make_table([row, (3, *row[1:])], QUARANTINE_SCHEMA)

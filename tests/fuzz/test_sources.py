@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from fastcell.data.containers import look_again
-from fastcell.data.decode import BadCell, DecoderMessages, decode
-from fastcell.data.sources import ReadOptions, open_source
+from fastcell.dataset.decode import BadCell, DecoderMessages, decode
+from fastcell.dataset.open_files import look_again
 from fastcell.errors import FastcellError
+from fastcell.sources.registry import ReadOptions, open_source
 
 HERE = Path(__file__).resolve().parent
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 6, 9)).astype(np.uint8)

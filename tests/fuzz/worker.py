@@ -25,16 +25,16 @@ from corpus import Corpus, make_corpus
 from mutated_values import mutate_checkpoint, mutate_dataset
 from mutations import mutate_image, mutate_tar
 
-from fastcell.data.cells import read_cells
-from fastcell.data.decode import MAX_PIXELS, BadCell, DecoderMessages, decode
-from fastcell.data.foreign import list_samples
-from fastcell.data.indexing import index
-from fastcell.data.manifest import Manifest
-from fastcell.data.summary import describe_dataset
-from fastcell.data.views import ViewConfig, select
+from fastcell.dataset.decode import MAX_PIXELS, BadCell, DecoderMessages, decode
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import FastcellError
-from fastcell.models.checkpoint import load_classifier
-from fastcell.report.info import describe
+from fastcell.packing.index import index
+from fastcell.packing.summary import describe_dataset
+from fastcell.report.data_summary import describe
+from fastcell.runs.checkpoint import load_classifier
+from fastcell.sources.webdataset_samples import list_samples
 
 LIMIT_S = 5.0
 LIMIT_BYTES = 400 << 20  # beyond what the process had before the case

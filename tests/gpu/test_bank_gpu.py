@@ -10,19 +10,20 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from fastcell import environment
-from fastcell.data.bank import CellBank, fill_order
-from fastcell.data.bank_order import BankOrder
-from fastcell.data.loader import BankLoader, CellLoader, LoaderConfig
-from fastcell.data.manifest import Manifest
-from fastcell.data.module import CellDataModule
-from fastcell.data.preprocessing import Preprocessing
-from fastcell.data.ranks import training_share
-from fastcell.data.rolling import RollingReader
-from fastcell.data.synthetic import main as synth
-from fastcell.data.views import View, ViewConfig, select
-from fastcell.models.classifier import READ_EVERY, CellClassifier
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.views import View, ViewConfig, select
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.loader import BankLoader, CellLoader
+from fastcell.loading.order import BankOrder
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import training_share
+from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.stores.bank import CellBank, fill_order
+from fastcell.loading.stores.rolling_bank import RollingReader
+from fastcell.models.lightning_module import READ_EVERY, CellModule
 from fastcell.ops.augmentation import Augmentation
+from fastcell.simulator.synth import main as synth
+from fastcell.system import library_settings
 
 pytestmark = pytest.mark.gpu
 GPU, STRONG = "cuda:0", Augmentation(rotation_deg=180, noise_probability=0.7)
@@ -91,9 +92,9 @@ def test_fused_stream_and_rolling_window_give_the_batches_of_the_cpu(cells: Mani
 
 def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest) -> None:
     """Inside an epoch, between two readings, no copy comes back, nothing waits, and next to nothing is sent."""
-    environment.quiet()
+    library_settings.quiet()
     module = CellDataModule(str(cells.path), batch_size=64, image_size=64, store="bank")
-    model = CellClassifier(classes=module.classes, preprocessing=module.preprocessing.to_dict())
+    model = CellModule(classes=module.classes, preprocessing=module.preprocessing.to_dict())
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     profiler = torch.profiler.profile(activities=activities)
     module.setup("fit")

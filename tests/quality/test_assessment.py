@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.data.manifest import Manifest
+from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.quality.assessment import UNREADABLE, assess, collections, held_out_counts
 from fastcell.quality.features import FEATURES, measure
-from fastcell.quality.labels import Labels
-from fastcell.quality.simulated import load_model
+from fastcell.quality.hand_labels import Labels
+from fastcell.quality.simulated_model import load_model
 
 
 @pytest.fixture(scope="module")

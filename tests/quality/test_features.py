@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastcell.data.cells import read_cells
-from fastcell.data.manifest import Manifest
-from fastcell.data.pack import pack
-from fastcell.data.synthetic import synthesize
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError
+from fastcell.packing.pack import pack
 from fastcell.quality import _feature_kernels as kernels
 from fastcell.quality.features import FEATURES, background_mask, cell_features, measure
-from fastcell.quality.simulated import features_of
+from fastcell.quality.simulated_model import features_of
+from fastcell.simulator.synth import synthesize
 
 
 def picture(*discs: tuple[int, int, int], shape: tuple[int, int] = (96, 128), level: int = 60, noise: float = 2.0):

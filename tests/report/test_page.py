@@ -16,17 +16,17 @@ import pytest
 import yaml
 
 from fastcell import cli
-from fastcell.data.cells import read_cells
-from fastcell.data.manifest import Manifest
+from fastcell.compare import study_report
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
-from fastcell.report.finished_run import Outputs
-from fastcell.report.page.blocks import Picture, embed, percent
-from fastcell.report.page.browser import browser_data, choose
-from fastcell.report.page.command import main
-from fastcell.report.page.data_card import _about_groups
-from fastcell.report.page.run_sections import what_bound
-from fastcell.report.page.studies import _html
-from fastcell.study import compare
+from fastcell.report.cell_browser import browser_data, choose
+from fastcell.report.compare_sections import _html
+from fastcell.report.data_card import _about_groups
+from fastcell.report.page import main
+from fastcell.report.page_elements import Picture, embed, percent
+from fastcell.report.run_sections import what_bound
+from fastcell.runs.open_run import Outputs
 
 HOSTILE = "<b onmouseover=alert(1)>"
 CLASSES = [HOSTILE, "plain"]
@@ -60,7 +60,7 @@ def made(tmp_path_factory):
     run.rename(folder / "run")
     compare = ["compare", str(folder / "cells"), "--methods", "knn", "--volumes", "1", "--seeds", "1"]
     splits = ["--splits", "groups,random", "--pca", "4", "--data.image_size", "16"]
-    assert cli.main([*compare, *splits, "--out", str(folder / "study")]) == 0
+    assert cli.main([*study_report, *splits, "--out", str(folder / "study")]) == 0
     explain = ["explain", str(folder / "run"), "--cells=4", "--positions=4", "--embed=12"]
     assert cli.main(explain) == 0
     assert main([str(folder / "run"), str(folder / "study")]) == 0
@@ -178,7 +178,7 @@ def test_command_of_a_comparison_repeats_it(made):
     (command,) = re.findall(r"fastcell compare [^<]+", section_of(page, "again"))
     words = shlex.split(html.unescape(command))
     assert words[2] == str(made / "cells")
-    options, changes = compare._parser().parse_known_args(words[2:])
+    options, changes = study_report._parser().parse_known_args(words[2:])
     assert changes == ["--data.image_size", "16"]
     settings = {name: value for name, value in vars(options).items() if name not in ("data", "out")}
     assert settings == study["settings"]

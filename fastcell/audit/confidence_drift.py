@@ -1,0 +1,144 @@
+"""Drift of a run's confidence over the order in which cells were taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from fastcell.audit.drift import LEAST_CELLS, Drift, drift_finding, find_drift
+from fastcell.audit.findings import Finding
+from fastcell.audit.sample import acquisition_order, names_of
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError
+
+_KEY, _TITLE = "confidence_drift", "drift of the run's confidence over acquisition order"
+_MOST_BYTES = 1 << 32
+
+
+def read_predictions(path: Path) -> pa.Table:
+    """Predictions of a run: columns key, group, class, confidence, and true_class where the file has it.
+
+    Args:
+        path: a run folder with predictions.parquet, or a .parquet or .csv file that `fastcell predict` wrote.
+
+    Raises:
+        DataError: there is none, or it cannot be read, or it has other columns.
+    """
+    file = path / "predictions.parquet" if path.is_dir() else path
+    if not file.is_file():
+        there = [name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
+        way = (
+            f"`fastcell predict --ckpt_path {path / there[0]} --data.path DATA --out FILE.parquet`, then give FILE"
+            if there
+            else ("a folder that `fastcell fit` made, or a file of `fastcell predict`")
+        )
+        raise DataError(f"RUN must hold predictions.parquet or be a table of predictions, got {path}. Take {way}.")
+    if file.stat().st_size > _MOST_BYTES:
+        raise DataError(f"{file} must have at most {_MOST_BYTES:,} bytes. Predict a part of the data.")
+    try:
+        table = pyarrow.csv.read_csv(file) if file.suffix == ".csv" else pq.read_table(file, partitioning=None)
+        wanted = [name for name in ("key", "group", "true_class", "class", "confidence") if name in table.column_names]
+        table = table.select(wanted)
+        types = {name: pa.float64() if name == "confidence" else pa.string() for name in wanted}
+        table = table.cast(pa.schema(list(types.items())))
+        missing = {"key", "class", "confidence"} - set(wanted)
+    except PermissionError:
+        raise
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise DataError(
+            f"{file} cannot be read as predictions ({str(error).splitlines()[0][:200]}). Predict again."
+        ) from None
+    if missing:
+        raise DataError(f"{file} must have columns key, class and confidence, lacks {', '.join(sorted(missing))}.")
+    return table
+
+
+class RunCells(NamedTuple):
+    """Cells of a data set that a run has classified.
+
+    Attributes:
+        rows: (m,) int64, cell_ids.
+        confidence: (m,) float64, finite.
+        called: (m,) str objects, the classes called.
+    """
+
+    rows: np.ndarray
+    confidence: np.ndarray
+    called: np.ndarray
+
+
+def read_run(manifest: Manifest, run: Path) -> RunCells:
+    """The cells of a run, found in the manifest by key and group.
+
+    Raises:
+        DataError: see `read_predictions`; or none of its cells is in the manifest.
+    """
+    table = read_predictions(run)
+    rows, at = _match(manifest, table)
+    if not len(rows):
+        raise DataError(
+            f"RUN must be of this data set, but no key of {run} is in {manifest.path}. Give the run made on it."
+        )
+    confidence = table.column("confidence").to_numpy(zero_copy_only=False)[at]
+    called = table.column("class").to_numpy(zero_copy_only=False).astype(object)[at]
+    known = np.isfinite(confidence)
+    return RunCells(rows[known], confidence[known], called[known])
+
+
+def find_confidence_drift(
+    manifest: Manifest, run: RunCells, permutations: int, rng: np.random.Generator
+) -> tuple[Drift | None, Finding]:
+    """Follow confidence, and errors where classes are known, over the order of cells.
+
+    Args:
+        manifest: that the run's cells are in.
+        run: from `read_run`.
+        permutations: R.
+        rng: of these.
+    """
+    rows, confidence, called = run
+    labels = manifest.labels[rows]
+    names = np.array([*manifest.info.classes, ""], object)[labels]
+    groups, collections = (
+        None if column is None else column[rows]
+        for column in (names_of(manifest, "group"), names_of(manifest, "collection"))
+    )
+    keys = manifest.column("key")[rows].astype(str)
+    order = acquisition_order(labels, groups, collections, keys)
+    columns = [column for column in (collections, groups, names.astype(str)) if column is not None]
+    sequences = np.array(
+        [" / ".join(part for part in parts if part) or "all cells" for parts in zip(*columns, strict=True)]
+    )
+    values, titles = [confidence], ["confidence"]
+    if (labels >= 0).all():
+        values.append((called != names).astype(np.float64))
+        titles.append("error")
+    drift = find_drift(np.stack(values, axis=1)[order], titles, sequences[order], permutations, rng)
+    if drift is None:
+        note = f"not tested: no group has {LEAST_CELLS} predicted cells of one class."
+        return None, Finding(_KEY, _TITLE, verdict="skipped", notes=(note,))
+    return drift, drift_finding(_KEY, _TITLE, drift, "confidence and errors")
+
+
+def _match(manifest: Manifest, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """cell_ids (m,) and places (m,) in `table` of the cells in both; names that occur twice are passed over."""
+    with_group = "group" in table.column_names
+
+    def names(source: pa.Table) -> np.ndarray:
+        key = source.column("key").fill_null("").to_numpy(zero_copy_only=False).astype(str)
+        if not with_group:
+            return key
+        group = source.column("group").fill_null("").to_numpy(zero_copy_only=False).astype(str)
+        return np.char.add(np.char.add(group, "\n"), key)
+
+    ours, first, count = np.unique(names(manifest.table), return_index=True, return_counts=True)
+    ours, first = ours[count == 1], first[count == 1]
+    theirs, at, count = np.unique(names(table), return_index=True, return_counts=True)
+    theirs, at = theirs[count == 1], at[count == 1]
+    _, in_ours, in_theirs = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    return first[in_ours], at[in_theirs]

@@ -1,0 +1,337 @@
+"""What tells the class and is not the cell: background, brightness, image size, the file; and what tells the recording.
+
+Brightness, size and bytes of an image may be the cell's own: a larger cell makes a larger cut-out. So each is given as
+it is, and its verdict rests on what is left without the cell: the background's level, the size beyond what the cell's
+extent explains, the bytes beyond what the pixels need. What the cell's side can explain is taken as the cell's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.audit.background import BACKGROUND_FEATURES
+from fastcell.audit.findings import Finding
+from fastcell.audit.permutation_designs import ClassDesign, class_design, recording_designs
+from fastcell.audit.sample import Sample
+from fastcell.stats.permutation import (
+    Design,
+    Outcome,
+    center,
+    normal_scores,
+    outcome,
+    permutation_test,
+    permuted_rates,
+    with_squares,
+)
+
+COMPONENTS = 64
+_BLACK = 3.0  # grey levels
+_EVEN = 0.05
+"""Spread of a background over the cell's contrast. Above it (dense cells, cut-outs of tissue or clusters, noise) what
+does not stand out may still be cell: 0.02 in ATOM and ImageStream cells, 0.08 in T cells cut out of a dense field."""
+_MOST_SETTINGS = 8
+
+Floats = npt.NDArray[np.floating]
+
+_MIX = (
+    "record every class in every recording and in changing order; until then test on whole recordings only (name them "
+    "as groups in `pack --pattern`), and believe no accuracy of a random split"
+)
+_REWRITE = "write all images anew with one program and the same settings, from the originals where there are any"
+
+
+def image_features(sample: Sample, seed: int = 0) -> Floats:
+    """(n, 64 + F) of the whole image: 64 principal components of 32 x 32 pixels over their mean, quality features."""
+    from sklearn.decomposition import PCA
+
+    flat = sample.images.reshape(len(sample), -1).astype(np.float32)
+    flat = flat / np.maximum(flat.mean(1, keepdims=True), 1.0)
+    num = min(COMPONENTS, len(sample) - 1, flat.shape[1])
+    parts = PCA(num, svd_solver="randomized", random_state=seed).fit_transform(flat)
+    return np.hstack([parts, normal_scores(sample.quality)])
+
+
+def class_findings(sample: Sample, images: Floats, permutations: int, rng: np.random.Generator) -> list[Finding]:
+    """Whether background, brightness, size or file tell the class.
+
+    Args:
+        sample: the cells.
+        images: (n, p) from `image_features`.
+        permutations: R.
+        rng: of the permutations.
+    """
+    keys = {
+        "class_from_background": "class from the background alone",
+        "class_from_intensity": "class from the mean intensity alone",
+        "class_from_size": "class from the image size alone",
+        "class_from_file": "class from the file alone",
+    }
+    everywhere = np.ones(len(sample), bool)
+    whole = class_design(sample.labels, sample.groups, everywhere)
+    if whole.design is None:
+        verdict = "cannot tell" if whole.alone else "skipped"
+        notes = (f"not tested: {whole.why_not}.",)
+        return [Finding(key, title, verdict=verdict, notes=notes) for key, title in keys.items()]
+    known = np.asarray(np.isfinite(sample.backgrounds).all(1))
+    with_background = class_design(sample.labels, sample.groups, known)
+    made = _Maker(sample, permutations, rng)
+    background, intensity, size, file = keys.items()
+    return [
+        _background(made, *background, with_background, images),
+        _intensity(made, *intensity, with_background),
+        _size(made, *size, whole),
+        _file(made, *file, whole),
+    ]
+
+
+class _Maker:
+    """What all checks of the class share."""
+
+    def __init__(self, sample: Sample, permutations: int, rng: np.random.Generator) -> None:
+        self.sample, self.permutations, self.rng = sample, permutations, rng
+
+    def test(self, features: Floats, design: Design, permutations: int | None = None) -> Any:
+        return permutation_test(features, design, self.permutations if permutations is None else permutations, self.rng)
+
+    @property
+    def certain(self) -> bool:
+        """Whether cells stand out so clearly that what does not is background."""
+        spread = self.sample.backgrounds[:, BACKGROUND_FEATURES.index("spread")]
+        uneven = spread / np.maximum(self.sample.feature("contrast"), 1)
+        return bool(np.isfinite(uneven).any() and np.nanmedian(uneven) <= _EVEN)
+
+    def notes(self, found: ClassDesign, result: Outcome | None = None) -> tuple[str, ...]:
+        sample, design = self.sample, found.design
+        assert design is not None
+        notes = [f"{len(design.rows):,} cells of {design.num_classes} classes; {found.describe()}."]
+        if found.alone:
+            names = ", ".join(sample.classes[label] for label in found.alone)
+            notes.append(f"Without {names}: in one group only.")
+        if result is not None and design.num_classes > 2 and result.best >= 0.1:
+            notes.append(f"Told best: {sample.classes[found.classes[result.best_label]]}.")
+        return tuple(notes)
+
+
+def _background(made: _Maker, key: str, title: str, found: ClassDesign, images: Floats) -> Finding:
+    if found.design is None:
+        return _no_background(key, title, found)
+    design = found.design
+    features = made.sample.backgrounds[design.rows]
+    result = made.test(with_squares(features), _packed(design))
+    whole = made.test(images, design, 0).number
+    shares = _shares(features, design)
+    telling = [f"{BACKGROUND_FEATURES[i]} ({shares[i]:.0%})" for i in np.argsort(-shares)[:3]]
+    strongest = f"Features that differ most (share of their variance that the class explains): {', '.join(telling)}."
+    alarm = f"With the cell masked out the background names the class; whole images give {whole:.3f}. {strongest}"
+    most = 0.3
+    if not made.certain:
+        most = math.inf
+        alarm = (
+            f"What does not stand out as cell names the class; whole images give {whole:.3f}. {strongest} But it is "
+            "uneven, as where frames hold parts of other cells: this may be biology as well as illumination."
+        )
+    return Finding(
+        key, title, result=result, notes=made.notes(found, result), thresholds=(0.1, most),
+        says={"problem": alarm, "warning": alarm, "cannot tell": _few(found),
+              "ok": f"Not more than chance, or hardly; whole images give {whole:.3f}."},
+        advice={"problem": _MIX, "warning": _MIX, "cannot tell": "record each class in more groups"},
+        details={"kind": found.kind, "whole_image": whole,
+                 "explained": dict(zip(BACKGROUND_FEATURES, shares.tolist(), strict=True))},
+    )  # fmt: skip
+
+
+def _intensity(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
+    if found.design is None:
+        return _no_background(key, title, found)
+    design = found.design
+    whole = made.test(with_squares(made.sample.feature("mean_intensity")[:, None]), design)
+    level = made.sample.backgrounds[:, BACKGROUND_FEATURES.index("level")]
+    result = made.test(with_squares(level[design.rows][:, None]), _packed(design))
+    alone = f"The mean of the whole image gives {whole.number:.3f} (chance {whole.chance:.3f})"
+    details = {"kind": found.kind, "whole_image": whole.number, "whole_image_chance": whole.chance}
+    black = np.quantile(level[design.rows], 0.95) <= _BLACK
+    if black or not made.certain:
+        why = "black" if black else "not told from cells for sure"
+        says = f"{alone}, and the background is {why}: whether cells or exposure differ, the images do not tell."
+        verdict = "cannot tell" if whole.skill >= 0.1 else "ok"
+        advice = {"cannot tell": "record a reference (beads, a calibration slide) with every class"}
+        return Finding(
+            key, title, verdict=verdict, says={"else": says}, advice=advice, notes=made.notes(found), details=details
+        )
+    alarm = f"{alone}, and the level of the background (above) alone names the class too: illumination, not cells."
+    return Finding(
+        key, title, unit="level of the background: balanced accuracy", result=result, notes=made.notes(found),
+        says={"problem": alarm, "warning": alarm, "cannot tell": f"{alone}. {_few(found)}",
+              "ok": f"{alone}; the background's level does not tell, so what there is comes from the cells."},
+        advice={"problem": _MIX, "warning": _MIX, "cannot tell": "record each class in more groups"},
+        details=details,
+    )  # fmt: skip
+
+
+def _size(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
+    assert found.design is not None
+    design, sample = found.design, made.sample
+    sides = np.log(np.stack([sample.feature("height"), sample.feature("width")], axis=1).astype(np.float64))
+    if not (sides[design.rows].std(0) > 1e-9).any():
+        return Finding(key, title, verdict="ok", says={"else": "All images have one size."})
+    whole = made.test(with_squares(sides), design)
+    alone = f"The size alone gives {whole.number:.3f} (chance {whole.chance:.3f})"
+    details = {"kind": found.kind, "size": whole.number, "size_chance": whole.chance}
+    seen = class_design(sample.labels, sample.groups, np.asarray(np.isfinite(sample.extents).all(1)))
+    if seen.design is None or len(seen.design.rows) < 0.5 * len(design.rows) or not made.certain:
+        verdict = "cannot tell" if whole.skill >= 0.1 else "ok"
+        return Finding(
+            key, title, verdict=verdict, details=details, notes=made.notes(found),
+            says={"else": f"{alone}; where cells end inside their frames is not seen for sure: it may be theirs."},
+            advice={"cannot tell": "cut all frames to one size"},
+        )  # fmt: skip
+    extents = np.log(np.maximum(sample.extents[seen.design.rows].astype(np.float64), 1))
+    result = made.test(with_squares(_beyond(sides[seen.design.rows], extents)), _packed(seen.design))
+    alarm = f"{alone}, and what the cells' own extent does not explain still tells: frames were cut differently."
+    way = (
+        "cut all frames by one rule, or to one size; `--data.fit contain` or `scale` keeps frames from being stretched"
+    )
+    return Finding(
+        key, title, unit="size beyond the cell's extent: balanced accuracy", result=result, notes=made.notes(seen),
+        says={"problem": alarm, "warning": alarm, "cannot tell": f"{alone}. {_few(seen)}",
+              "ok": f"{alone}; the cells' extent explains it, or hardly anything is left."},
+        advice={"problem": way, "warning": way, "cannot tell": "record each class in more groups"},
+        details=details,
+    )  # fmt: skip
+
+
+def _file(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
+    assert found.design is not None
+    design, sample = found.design, made.sample
+    stored, extra, quick, whole_size = (np.log1p(column) for column in sample.file_bytes.T)
+    names, counts = np.unique(sample.settings[design.rows], return_counts=True)
+    common = names[np.argsort(-counts, kind="stable")][:_MOST_SETTINGS]
+    settings = (sample.settings[:, None] == common[None, :]).astype(np.float64)
+    if len(names) == 1 and sample.settings[design.rows[0]].startswith(("raw", "npy")):
+        return Finding(
+            key, title, verdict="ok", says={"else": "Raw pixels: nothing is left of files to tell anything."}
+        )
+    area = np.log(sample.feature("height").astype(np.float64) * sample.feature("width"))
+    whole = made.test(np.hstack([with_squares(np.stack([stored, extra], axis=1)), settings]), design)
+    need = np.stack([quick, whole_size, quick - area], axis=1)[design.rows]
+    left = _beyond(stored[design.rows][:, None], need)
+    beyond = np.hstack([with_squares(np.hstack([left, extra[design.rows][:, None]])), settings[design.rows]])
+    result = made.test(beyond, _packed(design))
+    alone = f"Bytes and settings of the files alone give {whole.number:.3f} (chance {whole.chance:.3f})"
+    kinds = f"{len(names)} ways of writing files" if len(names) > 1 else "one way of writing files"
+    written = "the files of classes were written differently."
+    if len(names) == 1:
+        written = "files were written differently with the same settings, or the cells' texture takes its bytes."
+    alarm = f"{alone}, also beyond what the pixels need ({kinds}): {written}"
+    return Finding(
+        key, title, unit="bytes beyond the pixels' need, settings: balanced accuracy", result=result,
+        notes=made.notes(found),
+        says={"problem": alarm, "warning": alarm, "cannot tell": f"{alone}. {_few(found)}",
+              "ok": f"{alone}; the pixels explain it ({kinds})."},
+        advice={"problem": _REWRITE, "warning": _REWRITE, "cannot tell": "record each class in more groups"},
+        details={"kind": found.kind, "file": whole.number, "file_chance": whole.chance,
+                 "settings": dict(zip(names.tolist()[:50], counts.tolist()[:50], strict=True))},
+    )  # fmt: skip
+
+
+def recording_finding(
+    key: str,
+    what: str,
+    recordings: npt.NDArray[np.str_] | None,
+    sample: Sample,
+    images: Floats,
+    permutations: int,
+    rng: np.random.Generator,
+) -> Finding:
+    """Whether images of one class tell in which recording they were taken.
+
+    Args:
+        key: of the finding.
+        what: ``group`` or ``collection``.
+        recordings: (n,) str.
+        sample, images, permutations, rng: as for `class_findings`.
+    """
+    title = f"{what} from the cell images"
+    if recordings is None or len(np.unique(recordings[recordings != ""])) < 2:
+        return Finding(key, title, verdict="skipped", notes=(f"no cells of two {what}s.",))
+    designs = recording_designs(recordings, sample.labels, np.ones(len(sample), bool))
+    if not designs:
+        return Finding(
+            key, title, verdict="cannot tell",
+            says={"else": f"No class lies in two {what}s with 10 cells each: what differs may be the class."},
+            advice={"cannot tell": f"record classes in several {what}s"},
+        )  # fmt: skip
+    runs = [permuted_rates(images, design, permutations, rng) for design, _ in designs]
+    recalls = np.concatenate([rates[0] for rates, _ in runs])
+    null = np.concatenate([chance[:, 0] for _, chance in runs], axis=1).mean(1)
+    arrangements = min(1e300, float(np.exp(min(690, sum(math.log(d.num_arrangements()) for d, _ in designs)))))
+    result = outcome(recalls.mean(), null, arrangements)
+    names = sorted({name for _, named in designs for name in named})
+    best: dict[str, list[float]] = {}
+    for (_, named), run in zip(designs, runs, strict=True):
+        for name, recall in zip(named, run[0][0].tolist(), strict=True):
+            best.setdefault(name, []).append(recall)
+    mean = {name: float(np.mean(values)) for name, values in best.items()}
+    telling = sorted(mean, key=lambda name: -mean[name])[:3]
+    alarm = (
+        f"The {what} is told from the image of a single cell, class by class; most surely "
+        f"{', '.join(f'{name} ({mean[name]:.2f})' for name in telling)}."
+    )
+    way = (
+        f"never split at random: keep each {what} on one side (groups in `pack --pattern`, `--folds groups`), and "
+        f"report scores by {what}"
+    )
+    return Finding(
+        key, title, unit=f"balanced accuracy among {what}s of the same class", result=result,
+        thresholds=(0.1, math.inf),
+        says={"warning": alarm, "ok": f"Images hardly tell the {what} within a class."},
+        advice={"warning": way},
+        notes=(f"{len(names)} {what}s in {len(designs)} classes; labels permuted within the class.",),
+        details={"recall": mean},
+    )  # fmt: skip
+
+
+def _packed(design: Design) -> Design:
+    """The same design for features of its rows alone."""
+    return Design(
+        np.arange(len(design.rows)), design.labels, design.folds, design.units, design.strata, design.centered
+    )
+
+
+def _beyond(values: Floats, explaining: Floats) -> Floats:
+    """Values (n, t) less what a quadratic function of (n, q) explains of them, classes unseen."""
+    terms = with_squares(explaining)
+    pairs = [terms[:, i] * terms[:, j] for i in range(explaining.shape[1]) for j in range(i)]
+    base = np.column_stack([np.ones(len(values)), explaining - explaining.mean(0), terms, *pairs])
+    weights, *_ = np.linalg.lstsq(base, values, rcond=None)
+    left = values - base @ weights
+    # Rounding is no remainder: what is explained to a thousandth is explained.
+    return np.where(left.std(0) > 1e-3 * np.maximum(values.std(0), 1e-12), left, 0.0)
+
+
+def _shares(features: Floats, design: Design) -> Floats:
+    """(p,) share of the variance of each feature, ranked, that the class explains, within strata if so tested."""
+    scores = normal_scores(features)
+    if design.centered:
+        scores = np.asarray(center(scores, design.strata), np.float64)
+    scores = scores - scores.mean(0)
+    total = (scores**2).sum(0)
+    within = (center(scores, design.labels) ** 2).sum(0)
+    return np.where(total > 1e-9, 1 - within / np.maximum(total, 1e-9), 0.0)
+
+
+def _few(found: ClassDesign) -> str:
+    return "Too few groups to tell it from chance." if found.kind == "nested" else "Too few cells to tell."
+
+
+def _no_background(key: str, title: str, found: ClassDesign) -> Finding:
+    return Finding(
+        key, title, verdict="cannot tell",
+        says={"else": "Cells fill their frames: too little background is left to look at."},
+        notes=(f"not tested: with enough background, {found.why_not}.",),
+        advice={"cannot tell": "cut frames with a margin around the cell"},
+    )  # fmt: skip

@@ -1,0 +1,172 @@
+"""Figures of an audit: numbers beside chance, class x recording, mean backgrounds, drift, doubtful labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fastcell.audit.drift import NUM_BINS, Drift
+from fastcell.audit.findings import Finding
+from fastcell.plots.basic_figures import COLORS, LINES
+from fastcell.plots.figure_files import save
+from fastcell.stats.association import Association
+
+_MARKS = {
+    "problem": ("X", COLORS[1]),
+    "warning": ("D", COLORS[5]),
+    "cannot tell": ("s", COLORS[6]),
+    "ok": ("o", COLORS[0]),
+}
+_MOST_SEQUENCES = 5
+_LEAST_BACKGROUND = 0.2
+
+
+def draw_numbers(findings: Sequence[Finding], path: Path, title: str) -> None:
+    """Draw the number of each test beside its chance level; mark and colour tell the verdict.
+
+    Args:
+        findings: judged; those without a chance level are left out.
+        path: PNG to write.
+        title: above the drawing.
+    """
+    shown = [finding for finding in findings if finding.result is not None and np.isfinite(finding.result.chance)]
+    figure = Figure(figsize=(8, 1.5 + 0.42 * len(shown)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, finding in enumerate(shown):
+        assert finding.result is not None
+        mark, color = _MARKS[finding.verdict]
+        result = finding.result
+        axes.plot([result.chance, result.chance_high], [place, place], color="0.65", linewidth=7, solid_capstyle="butt")
+        axes.plot(result.number, place, mark, color=color, markersize=8)
+    axes.set_yticks(range(len(shown)), [finding.title for finding in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("balanced accuracy; Cramér's V; share explained; share of wrong labels")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    for verdict, (mark, color) in _MARKS.items():
+        axes.plot([], [], mark, color=color, label=verdict)
+    axes.plot([], [], color="0.65", linewidth=7, label="chance: mean to 95 % point")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
+    axes.set_title(title, fontsize=10)
+    save(figure, path)
+
+
+def draw_table(found: Association, path: Path, what: str, title: str) -> None:
+    """Draw class x recording: shade = share of the class, number = cells.
+
+    Args:
+        found: table of classes (rows) by recordings (columns).
+        path: PNG to write.
+        what: ``group`` or ``collection``.
+        title: above the drawing.
+    """
+    table = found.table
+    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    num_rows, num_columns = table.shape
+    figure = Figure(figsize=(min(14, 2.6 + 0.62 * num_columns), min(14, 1.8 + 0.42 * num_rows)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    if num_columns <= 20 and num_rows <= 40:
+        for row in range(num_rows):
+            for column in range(num_columns):
+                if table[row, column]:
+                    color = "white" if share[row, column] > 0.55 else "black"
+                    text = f"{table[row, column]:,}"
+                    axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    step = -(-num_columns // 40)
+    long = max(map(len, found.columns)) > 4 or num_columns > 12
+    axes.set_xticks(range(0, num_columns, step), found.columns[::step], rotation=60 if long else 0, fontsize=7)
+    axes.set_yticks(range(num_rows), found.rows, fontsize=8)
+    axes.set_xlabel(what)
+    axes.set_ylabel("class")
+    axes.set_title(f"{title}: Cramér's V {found.result.number:.2f}", fontsize=10)
+    figure.colorbar(image, ax=axes, label="share of the class's cells", fraction=0.05)
+    save(figure, path)
+
+
+def draw_backgrounds(grey: np.ndarray, weight: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
+    """Draw the mean background of each class, all on one scale, and how they differ from the mean of all.
+
+    Args:
+        grey: (K, S, S) sums of grey levels where there is no cell.
+        weight: (K, S, S) how many cells show background there.
+        classes: K names.
+        path: PNG to write.
+        title: above the drawing.
+    """
+    present = [index for index in range(len(classes)) if weight[index].max() > 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = [
+            np.where(weight[i] >= _LEAST_BACKGROUND * weight[i].max(), grey[i] / weight[i], np.nan) for i in present
+        ]
+        shown_there = np.isfinite(means)
+        everyone = np.where(shown_there, means, 0).sum(0) / shown_there.sum(0)
+    low, high = (float(bound(np.stack(means))) for bound in (np.nanmin, np.nanmax))
+    off = [mean - everyone for mean in means]
+    most = max(1.0, float(np.nanmax(np.abs(np.stack(off)))))
+    shown = min(len(present), 8)
+    figure = Figure(figsize=(1.6 + 1.7 * shown, 4.4), layout="constrained")
+    grid = figure.subplots(2, shown, squeeze=False)
+    for column in range(shown):
+        above = grid[0, column].imshow(means[column], cmap="gray", vmin=low, vmax=max(high, low + 1))
+        below = grid[1, column].imshow(off[column], cmap="PuOr", vmin=-most, vmax=most)
+        grid[0, column].set_title(classes[present[column]], fontsize=9)
+        for row in (0, 1):
+            grid[row, column].set_xticks([])
+            grid[row, column].set_yticks([])
+            grid[row, column].set_facecolor("0.8")
+    grid[0, 0].set_ylabel("mean background", fontsize=8)
+    grid[1, 0].set_ylabel("less the mean of classes", fontsize=8)
+    figure.colorbar(above, ax=grid[0], label="grey level", fraction=0.05)
+    figure.colorbar(below, ax=grid[1], label="grey levels off", fraction=0.05)
+    figure.suptitle(f"{title} (32 x 32, stretched; plain grey: hardly ever background)", fontsize=10)
+    save(figure, path)
+
+
+def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
+    """Draw the features that the order explains best: all sequences over each other, and those that move most.
+
+    Args:
+        drift: what was found.
+        path: PNG to write.
+        title: above the drawing.
+        most: features shown.
+    """
+    shown = np.argsort(-drift.shares, kind="stable")[: min(most, len(drift.names))]
+    figure = Figure(figsize=(9, 0.9 + 2.1 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), 2, squeeze=False, sharex=True)
+    place = (np.arange(NUM_BINS) + 0.5) / NUM_BINS * 100
+    for row, feature in enumerate(shown):
+        left, right = grid[row]
+        low, high = drift.bands[:, feature]
+        left.fill_between(place, low, high, color="0.8", label="95 % of permutations")
+        left.plot(place, drift.curves[feature], color=COLORS[0], marker="o", markersize=3, label="mean of all")
+        left.set_ylabel(f"{drift.names[feature]}\n[standard deviations]", fontsize=8)
+        left.set_title(f"order explains {drift.shares[feature]:.1%}, p {drift.p[feature]:.3f}", fontsize=9)
+        order = np.argsort(-drift.by_sequence[feature] * np.sqrt(drift.sizes), kind="stable")[:_MOST_SEQUENCES]
+        for number, sequence in enumerate(order):
+            right.plot(
+                place, drift.courses[feature, sequence], color=COLORS[number], linestyle=LINES[number % len(LINES)],
+                label=f"{drift.sequences[sequence][-40:]} ({drift.sizes[sequence]:,})",
+            )  # fmt: skip
+        right.set_title("smooth course where it moves most", fontsize=9)
+        right.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+        for axes in (left, right):
+            axes.axhline(0, color="0.5", linewidth=0.6)
+            axes.grid(alpha=0.3)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower left", ncols=2)
+    for axes in grid[-1]:
+        axes.set_xlabel("place in the order of the recording [%]")
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def draw_doubtful(cells: Mapping[str, Sequence[np.ndarray]], path: Path, title: str, columns: int = 8) -> None:
+    """Draw cells whose labels are doubted, a row for each pair of classes."""
+    from fastcell.plots.basic_figures import draw_contact_sheet
+
+    draw_contact_sheet(cells, path, title, columns)

@@ -1,0 +1,130 @@
+"""What an audit has found: a number, its chance level, a verdict in one word, and what to do."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fastcell.stats.permutation import Outcome, holm
+
+ALPHA = 0.05
+VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
+"""From the worst on. ``warning`` and ``problem`` are alarms."""
+ALARMS = ("problem", "warning")
+_WIDTH = 112
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question to a data set and its answer.
+
+    Attributes:
+        key: short name in audit.json.
+        title: the question as a heading.
+        unit: what the number is.
+        result: the test; None where nothing was tested.
+        effect: how large the effect is at least, 0 none, 1 complete; None: the result's skill.
+        thresholds: effect of a warning and of a problem, together with a p of at most 0.05 after Holm's adjustment;
+            inf: never.
+        says: what the number means, by verdict; ``else`` for those not listed.
+        advice: what to do, by verdict.
+        verdict: fixed where it is not for a test to decide.
+        p_adjusted: for the number of tests of the audit.
+        notes: how it was found, one sentence each.
+        details: more numbers, for audit.json.
+    """
+
+    key: str
+    title: str
+    unit: str = "balanced accuracy"
+    result: Outcome | None = None
+    effect: float | None = None
+    thresholds: tuple[float, float] = (0.1, 0.3)
+    says: dict[str, str] = field(default_factory=dict)
+    advice: dict[str, str] = field(default_factory=dict)
+    verdict: str = ""
+    p_adjusted: float = float("nan")
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tested(self) -> bool:
+        """Whether the verdict hangs on a permutation test."""
+        return not self.verdict and self.result is not None and not math.isnan(self.result.p)
+
+    def describe(self) -> list[str]:
+        """Lines of the report."""
+        texts = [f"{self.unit} {describe_result(self.result, self.p_adjusted)}"] if self.result is not None else []
+        way = self.advice.get(self.verdict, "")
+        told = self.says.get(self.verdict, self.says.get("else", ""))
+        texts += [told, *self.notes, f"do: {way}" if way else ""]
+        wrapped = [textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="      ") for text in texts]
+        return [f"[{self.verdict}] {self.title}", *(line for lines in wrapped for line in lines)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; NaN becomes None."""
+        result = self.result
+        values: dict[str, Any] = {"key": self.key, "title": self.title, "verdict": self.verdict}
+        if result is not None:
+            values |= {"unit": self.unit, "number": result.number, "chance": result.chance}
+            values |= {"chance_95": result.chance_high, "p": result.p, "p_adjusted": self.p_adjusted}
+            values |= {"effect": self.size, "permutations": result.num_permutations}
+        values |= {"says": self.says.get(self.verdict, self.says.get("else", ""))}
+        values |= {"do": self.advice.get(self.verdict, ""), "notes": list(self.notes), "details": self.details}
+        plain: dict[str, Any] = _plain(values)
+        return plain
+
+    @property
+    def size(self) -> float:
+        """The effect, 0 to 1."""
+        if self.effect is not None:
+            return self.effect
+        return float("nan") if self.result is None else self.result.skill
+
+
+def describe_result(result: Outcome, p_adjusted: float = float("nan")) -> str:
+    """``0.62, chance 0.25 (95 % below 0.27), p 0.002, 0.018 for all tests``."""
+    text = f"{result.number:.3f}"
+    if not math.isnan(result.chance):
+        text += f", chance {result.chance:.3f} (95 % of permutations below {result.chance_high:.3f}), p {result.p:.3f}"
+    if not math.isnan(p_adjusted):
+        text += f", {p_adjusted:.3f} among all tests"
+    return text
+
+
+def judge(findings: Sequence[Finding]) -> list[Finding]:
+    """Give each finding that hangs on a test its verdict, adjusted for their number."""
+    tested = [finding for finding in findings if finding.tested]
+    adjusted = iter(holm([finding.result.p for finding in tested if finding.result is not None]))
+    return [_judged(finding, next(adjusted) if finding.tested else float("nan")) for finding in findings]
+
+
+def _judged(finding: Finding, p_adjusted: float) -> Finding:
+    if finding.verdict:
+        return finding
+    if finding.result is None:
+        return replace(finding, verdict="skipped")
+    warn, problem = finding.thresholds
+    size = finding.size
+    if math.isnan(finding.result.p) or finding.result.least_p > ALPHA:
+        verdict = "cannot tell"
+    elif p_adjusted > ALPHA or size < warn:
+        verdict = "ok"
+    else:
+        verdict = "problem" if size >= problem else "warning"
+    return replace(finding, verdict=verdict, p_adjusted=p_adjusted)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,196 @@
+"""Labels that a classifier disagrees with although it is sure: how many there are, and which.
+
+Where classes overlap a classifier errs too, but then it is unsure. So the share of disagreement is followed over the
+margin, the log odds of the likeliest class in cross-validation:
+
+    P(disagree | margin) = r + (1 - r) / (1 + exp(a + b margin))
+
+The logistic part is overlap and vanishes for sure cells; what stays, r, is the share of labels that no margin explains,
+as the lapse rate of a psychometric function is (Wichmann and Hill, doi 10.3758/BF03194544). Its chance level comes from
+labels drawn with r = 0, to which everything is fitted again. The odds of the two parts give, for each disagreement, the
+probability that its label is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.stats.permutation import Outcome, outcome
+
+NUM_FOLDS = 5
+_NUM_BINS = 60
+_MOST_MARGIN = 12.0
+_OVERLAP = ((0.0, 0.0), (0.0, -0.5))
+_FREE = ((0.0, 0.0, -4.0), (0.0, -0.5, -7.0))
+_LEAST_SLOPE = math.log(0.5)  # of ln odds of overlap over the margin, 1 where probabilities are calibrated: flatter,
+# and wrong labels could not be told from overlap
+LEAST_CELLS = 200
+LEAST_OF_CLASS = 10
+LEAST_SKILL = 0.3
+"""Share of the way from chance to a perfect answer that the classifier must go. One that hardly tells the classes is
+wrong however sure it is, whatever the labels are."""
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """Disagreement in cross-validation.
+
+    Attributes:
+        rows: (n,) int64, positions in the sample of the cells that were classified.
+        given: (n,) int64, their labels.
+        called: (n,) int64, the likeliest class.
+        p_given, p_called: (n,) probabilities in cross-validation.
+        wrong: (n,) float64, probability that the label is wrong; 0 where the classifier agrees.
+        result: estimated share of wrong labels and its chance level.
+        balanced_accuracy: of the classifier, for comparison.
+    """
+
+    rows: Ints
+    given: Ints
+    called: Ints
+    p_given: Floats
+    p_called: Floats
+    wrong: Floats
+    result: Outcome
+    balanced_accuracy: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether the classifier tells the classes well enough to speak of single labels."""
+        chance = 1 / len(np.unique(self.given))
+        return (self.balanced_accuracy - chance) / (1 - chance) >= LEAST_SKILL
+
+    def candidates(self, least: float = 0.5) -> Ints:
+        """Places of the cells whose label is wrong with probability `least` or more, surest first; none where the
+        classifier does not tell."""
+        chosen = np.flatnonzero(self.wrong >= least) if self.tells else np.zeros(0, np.int64)
+        return chosen[np.lexsort((self.p_given[chosen], -self.wrong[chosen]))]
+
+
+def find_label_noise(
+    features: Floats, labels: Ints, permutations: int, rng: np.random.Generator, seed: int = 0
+) -> LabelNoise | None:
+    """Classify cells in cross-validation and look at sure disagreement.
+
+    Args:
+        features: (N, p), standardized here.
+        labels: (N,) int64, -1 = none.
+        permutations: R, label sets drawn without wrong labels.
+        rng: of these.
+        seed: of the folds.
+
+    Returns:
+        None where fewer than two classes have 10 cells, or fewer than 200 cells are left.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=1)
+    rows = np.flatnonzero((labels >= 0) & (counts[np.maximum(labels, 0)] >= LEAST_OF_CLASS))
+    classes, target = np.unique(labels[rows], return_inverse=True)
+    if len(classes) < 2 or len(rows) < LEAST_CELLS:
+        return None
+    chances = cross_validate(features[rows], target, seed)
+    called = chances.argmax(1)
+    p_called, p_given = chances.max(1), chances[np.arange(len(rows)), target]
+    disagree = called != target
+    margins = np.clip(np.log(p_called) - np.log1p(-np.minimum(p_called, 1 - 1e-12)), 0, _MOST_MARGIN)
+    number, share = _fit(margins, disagree)
+    edges, total = _bins(margins)
+    (_, a, b), expected = _fit_bins(
+        edges, total, np.bincount(_place(margins, edges), disagree, len(total)).astype(np.float64), _OVERLAP
+    )
+    null = []
+    for _ in range(permutations):
+        drawn = rng.binomial(total.astype(np.int64), expected)
+        null.append(_fit_bins(edges, total, drawn.astype(np.float64), ((a, np.log(b), -4.0),))[0][0])
+    recalls = np.bincount(target[~disagree], minlength=len(classes)) / np.bincount(target)
+    return LabelNoise(
+        rows=rows,
+        given=classes[target],
+        called=classes[called],
+        p_given=p_given,
+        p_called=p_called,
+        wrong=np.where(disagree, share, 0.0),
+        result=outcome(number, np.array(null)),
+        balanced_accuracy=float(recalls.mean()),
+    )
+
+
+def cross_validate(features: Floats, target: Ints, seed: int = 0) -> Floats:
+    """(n, K) probabilities of each cell from classifiers that were fitted without its fold.
+
+    A support vector machine would be sharper; logistic regression is calibrated by itself and takes seconds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    out = np.zeros((len(target), int(target.max()) + 1))
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    for train, test in folds.split(features, target):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=400))
+        model.fit(features[train], target[train])
+        out[test] = model.predict_proba(features[test])
+    return out
+
+
+def _fit(margins: Floats, disagree: npt.NDArray[np.bool_]) -> tuple[float, Floats]:
+    """Estimated share of wrong labels, and (n,) probability that a disagreement at that margin is one."""
+    edges, total = _bins(margins)
+    place = _place(margins, edges)
+    (rate, a, b), _ = _fit_bins(edges, total, np.bincount(place, disagree, len(total)).astype(np.float64))
+    overlap = (1 - rate) / (1 + np.exp(a + b * margins))
+    return rate, rate / np.maximum(rate + overlap, 1e-300)
+
+
+def _bins(margins: Floats) -> tuple[Floats, Floats]:
+    edges = np.linspace(0, _MOST_MARGIN, _NUM_BINS + 1)
+    return edges, np.bincount(_place(margins, edges), minlength=_NUM_BINS).astype(np.float64)
+
+
+def _place(margins: Floats, edges: Floats) -> Ints:
+    return np.clip(np.searchsorted(edges, margins, side="right") - 1, 0, _NUM_BINS - 1)
+
+
+def _fit_bins(
+    edges: Floats, total: Floats, wrong: Floats, starts: Sequence[tuple[float, ...]] = _FREE
+) -> tuple[tuple[float, float, float], Floats]:
+    """Likeliest (r, a, b), with b >= 0, and the expected share of disagreement in each bin.
+
+    starts: (a, ln b) for a fit with r = 0, (a, ln b, logit r) else.
+    """
+    from scipy.optimize import minimize
+
+    middle, with_rate = 0.5 * (edges[:-1] + edges[1:]), len(starts[0]) == 3
+
+    def parts(values: Floats) -> tuple[float, Floats, Floats]:
+        rate = 1 / (1 + np.exp(-values[2])) if with_rate else 0.0
+        shape = 1 / (1 + np.exp(np.clip(values[0] + np.exp(values[1]) * middle, -50, 50)))
+        return rate, shape, np.clip(rate + (1 - rate) * shape, 1e-9, 1 - 1e-9)
+
+    def cost(values: Floats) -> tuple[float, Floats]:
+        rate, shape, share = parts(values)
+        by_share = (total - wrong) / (1 - share) - wrong / share  # derivative of the cost
+        slope = (1 - rate) * shape * (1 - shape) * by_share
+        gradient = [-slope.sum(), -(slope * middle).sum() * np.exp(values[1])]
+        if with_rate:
+            gradient.append((by_share * (1 - shape)).sum() * rate * (1 - rate))
+        fit = -float((wrong * np.log(share) + (total - wrong) * np.log1p(-share)).sum())
+        return fit + 1e-6 * float(values @ values), np.array(gradient) + 2e-6 * values
+
+    best = None
+    for start in starts:
+        bounds = [(-8, 8), (_LEAST_SLOPE, 3), (-12, 0)][: len(start)]
+        found = minimize(cost, np.array(start), jac=True, method="L-BFGS-B", bounds=bounds)
+        if best is None or found.fun < best.fun:
+            best = found
+    assert best is not None
+    rate, _, share = parts(best.x)
+    return (float(rate), float(best.x[0]), float(np.exp(best.x[1]))), share

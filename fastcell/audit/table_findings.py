@@ -1,0 +1,146 @@
+"""Findings about tables alone: class x recording, and copies of a cell on two sides of a split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.audit.findings import Finding
+from fastcell.audit.sample import names_of
+from fastcell.dataset.manifest import Manifest
+from fastcell.splits.copies.exact import Duplicates
+from fastcell.stats.association import Association, associate
+
+_PURE = 0.999
+
+
+def table_finding(
+    manifest: Manifest, column: str, what: str, permutations: int, rng: np.random.Generator
+) -> tuple[Finding, Association | None]:
+    """Class x recording over all cells that verdicts keep.
+
+    Args:
+        manifest: of the data set.
+        column: ``group`` or ``collection``.
+        what: its name in the report.
+        permutations: of the chance level.
+        rng: of these.
+    """
+    key, title = f"class_by_{column}", f"class x {what}"
+    names, classes = names_of(manifest, column), names_of(manifest, "class")
+    keep = manifest.verdicts()
+    if classes is None or names is None:
+        lacking = "classes" if classes is None else f"{what}s"
+        return Finding(key, title, verdict="skipped", notes=(f"the cells have no {lacking}.",)), None
+    found = associate(classes[keep], names[keep], permutations, rng)
+    if found is None:
+        return Finding(key, title, verdict="skipped", notes=(f"fewer than two classes or two {what}s.",)), None
+    single = found.single()
+    strength = (
+        f"Cramér's V {found.result.number:.2f} (95 % {found.low:.2f}..{found.high:.2f}); who knows the {what} alone "
+        f"names the class with balanced accuracy {found.guess:.2f}."
+    )
+    details = {
+        "classes": found.rows, "columns": found.columns, "table": found.table.tolist(), "low": found.low,
+        "high": found.high, "guess": found.guess, "single": single,
+    }  # fmt: skip
+    base: dict[str, Any] = {"unit": "Cramér's V, bias-corrected", "effect": found.result.number, "details": details}
+    if single:
+        places = ", ".join(f"{name} only in {found.columns[int(_row(found, name).argmax())]}" for name in single[:6])
+        more = f" and {len(single) - 6} more" if len(single) > 6 else ""
+        says = f"{places}{more}: there, class and {what} cannot be told apart, by no test. {strength}"
+        way = (
+            f"record these classes in further {what}s; until then a score between them may measure the {what}, and "
+            "must be reported as such"
+        )
+        made = Finding(
+            key, title, result=found.result, verdict="problem", says={"else": says}, advice={"problem": way}, **base
+        )
+        return made, found
+    if found.pure() == len(found.columns):
+        says = f"Every {what} holds one class, every class lies in several: {strength}"
+        way = f"test on whole {what}s only; no {what} may be on two sides of a split"
+        made = Finding(key, title, result=found.result, verdict="ok", says={"else": says}, advice={"ok": way}, **base)
+        return made, found
+    way = (
+        f"record every class in every {what} alike (`--data.balance` evens classes out, not {what}s), and report "
+        f"scores by {what}"
+    )
+    made = Finding(
+        key, title, result=found.result, thresholds=(0.3, 0.7),
+        says={"else": f"Classes lie in several {what}s each. {strength}"},
+        advice={"warning": way, "problem": way}, **base,
+    )  # fmt: skip
+    return made, found
+
+
+def split_findings(manifest: Manifest) -> list[Finding]:
+    """For each split, whether a group is on two sides."""
+    groups = names_of(manifest, "group")
+    found = []
+    for name in manifest.split_names():
+        if groups is None:
+            continue
+        sides = manifest.split(name)
+        known = (groups != "") & (sides != "")
+        pairs = {(group, side) for group, side in zip(groups[known].tolist(), sides[known].tolist(), strict=True)}
+        num_sides = Counter(group for group, _ in pairs)
+        both = sorted(group for group, count in num_sides.items() if count > 1)
+        title = f"groups on two sides of split {name!r}"
+        if both:
+            listed = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
+            found.append(
+                Finding(
+                    f"split_{name}",
+                    title,
+                    verdict="problem",
+                    details={"groups": both},
+                    says={"else": f"{len(both)} groups lie on two sides: {listed}."},
+                    advice={
+                        "problem": "split by group: `fastcell pack` and `fastcell split` do so where groups are named"
+                    },
+                )
+            )
+    return found
+
+
+def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
+    """Copies of a cell: on two sides of a split, or under two classes."""
+    key, title = "duplicates", "copies of a cell across splits"
+    blank = np.unique(copies.sets[copies.blank])
+    labels = manifest.labels
+    across: dict[str, int] = {}
+    for name in manifest.split_names():
+        numbers = np.setdiff1d(copies.spanning(manifest.split(name)), blank)
+        if len(numbers):
+            across[name] = len(numbers)
+    members = [cells for number, cells in enumerate(copies.members()) if number not in set(blank.tolist())]
+    twofold = [cells for cells in members if len(np.unique(labels[cells][labels[cells] >= 0])) > 1]
+    num_cells, num_sets = sum(map(len, members)), len(members)
+    near = "" if copies.near is not None else " Only exact copies (pixels, flips, quarter turns) were looked for."
+    says = f"{num_cells:,} cells in {num_sets:,} sets of copies.{near}"
+    if across:
+        places = ", ".join(f"{count:,} sets in {name!r}" for name, count in across.items())
+        says += f" On two sides of a split: {places}."
+    if twofold:
+        keys = manifest.table.column("key").take(twofold[0][:2]).to_pylist()
+        says += f" {len(twofold):,} sets carry two classes, e.g. {' and '.join(keys)}."
+    if len(blank):
+        says += f" {len(blank):,} sets of images of one grey level are not counted: empty frames."
+    verdict = "problem" if across else "warning" if twofold else "ok"
+    large = " (large sets of near ones with `--merge-large` only)" if copies.near is not None else ""
+    ways = [f"split again with `fastcell split`, which keeps copies on one side{large}"] if across else []
+    ways += ["look at the cells of two classes: one label of each is wrong"] if twofold else []
+    details = {
+        "sets": num_sets, "cells": num_cells, "across": across, "two_classes": len(twofold), "blank": len(blank),
+        "expected": 0,
+    }  # fmt: skip
+    return Finding(key, title, verdict=verdict, says={"else": says}, advice={verdict: "; ".join(ways)}, details=details)
+
+
+def _row(found: Association, name: str) -> npt.NDArray[np.int64]:
+    row: npt.NDArray[np.int64] = found.table[found.rows.index(name)]
+    return row

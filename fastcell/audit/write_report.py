@@ -1,0 +1,250 @@
+"""``fastcell audit DATA [RUN]``: what a classifier reads that is not the cell, as a report, JSON, CSV and figures."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcell.audit.collect import MOST_CELLS, PERMUTATIONS, Audit, audit
+from fastcell.audit.findings import ALARMS, ALPHA, VERDICTS
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import StrictError, invalid
+from fastcell.storage.whole_files import replace_file
+from fastcell.system.messages import explained, printer
+
+CANDIDATE_COLUMNS = (
+    "cell_id", "key", "group", "class", "suggested", "p_class", "p_suggested", "p_wrong", "verdict", "reason",
+)  # fmt: skip
+_SHEET_ROWS, _SHEET_COLUMNS = 8, 8
+_MEANINGS = {
+    "problem": "large enough to make a score meaningless",
+    "warning": "to be looked at before a score is believed",
+    "cannot tell": "this data set does not allow the question",
+    "ok": "nothing beyond chance, or too little to matter",
+    "skipped": "nothing there to ask about",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run ``fastcell audit`` with the arguments after the command's name.
+
+    Returns:
+        0, also where problems are found. Errors are raised, see `fastcell.audit.collect.audit`; with ``--strict`` a
+        problem raises StrictError (exit status 3) when everything is written.
+    """
+    options = _parser().parse_args(argv)
+    manifest = Manifest.open(options.data)
+    folder = Path(options.out) if options.out else manifest.path / "audit"
+    if not folder.absolute().parent.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise invalid("--out", "a folder, or one to be made in a folder that is there", str(folder), "Make it first")
+    found = audit(
+        manifest,
+        options.run,
+        most_cells=options.cells,
+        permutations=options.permutations,
+        seed=options.seed,
+        jobs=options.jobs,
+        say=printer(True),
+    )
+    text = describe(manifest, found)
+    print(text, flush=True)
+    with explained(f"{folder} cannot be written"):
+        folder.mkdir(exist_ok=True)
+        written = list(write(manifest, found, folder, text))
+    print("\nwrote " + ", ".join(path.name for path in written) + f" into {folder}", flush=True)
+    problems = found.of("problem")
+    if options.strict and problems:
+        names = ", ".join(finding.key for finding in problems)
+        raise StrictError(
+            f"--strict: the audit must find no problem, got {len(problems)} ({names}). See the report above."
+        )
+    return 0
+
+
+def describe(manifest: Manifest, found: Audit) -> str:
+    """The report as text: worst first, each with number, chance level, verdict and what to do."""
+    sample = found.sample
+    kind = "synthetic cells" if manifest.info.synthetic else "cells"
+    read = f"{len(sample):,} of {found.num_cells:,} {kind} were read"
+    dropped = len(manifest) - found.num_cells
+    how = f"{found.permutations} permutations for each test, {found.seconds:,.0f} s"
+    lines = [
+        f"audit of {manifest.info.name}: {read}, {how}",
+        "p is adjusted for the number of tests (Holm); an alarm takes p <= 0.05 and an effect that matters.",
+    ]
+    num_tests = sum(not np.isnan(finding.p_adjusted) for finding in found.findings)
+    if num_tests > ALPHA * (found.permutations + 1):
+        lines.append(f"{found.permutations} permutations are too few for {num_tests} tests: none can alarm.")
+    if dropped:
+        lines.append(f"{dropped:,} cells that verdicts.csv drops are left out.")
+    if sample.num_bad:
+        lines.append(f"{sample.num_bad:,} cells could not be read and are left out: run fastcell verify.")
+    ordered = sorted(found.findings, key=lambda finding: VERDICTS.index(finding.verdict))
+    for finding in ordered:
+        lines += ["", *finding.describe()]
+    counts = {verdict: len(found.of(verdict)) for verdict in VERDICTS}
+    lines += ["", "verdict: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
+    lines += [f"    {verdict}: {_MEANINGS[verdict]}" for verdict, count in counts.items() if count]
+    return "\n".join(lines)
+
+
+def write(manifest: Manifest, found: Audit, folder: Path, text: str) -> Iterator[Path]:
+    """Write report, JSON, CSV and figures, each whole or not at all; what an earlier audit left is replaced.
+
+    Args:
+        manifest: of the data set.
+        found: its audit.
+        folder: that is there.
+        text: of the report.
+
+    Yields:
+        The files written.
+    """
+    for name in (*_FIGURES, "label_noise.csv"):
+        (folder / name).unlink(missing_ok=True)
+    yield _put(folder / "audit.txt", text + "\n")
+    yield _put(folder / "audit.json", json.dumps(to_json(manifest, found), indent=1, ensure_ascii=False) + "\n")
+    if found.noise is not None:
+        yield _put(folder / "label_noise.csv", _candidates(manifest, found))
+    yield from _draw(manifest, found, folder)
+
+
+def to_json(manifest: Manifest, found: Audit) -> dict[str, Any]:
+    """Everything the report says, as plain values."""
+    from fastcell import __version__
+
+    return {
+        "created_by": f"fastcell {__version__}",
+        "data": manifest.info.name,
+        "synthetic": manifest.info.synthetic,
+        "cells": found.num_cells,
+        "cells_read": len(found.sample),
+        "cells_bad": found.sample.num_bad,
+        "permutations": found.permutations,
+        "seconds": round(found.seconds, 1),
+        "verdicts": {verdict: len(found.of(verdict)) for verdict in VERDICTS},
+        "alarms": [finding.key for finding in found.findings if finding.verdict in ALARMS],
+        "findings": [finding.to_json() for finding in found.findings],
+    }
+
+
+_FIGURES = (
+    "numbers.png", "class_by_group.png", "class_by_collection.png", "background.png", "drift.png",
+    "confidence_drift.png", "label_noise.png",
+)  # fmt: skip
+
+
+def _draw(manifest: Manifest, found: Audit, folder: Path) -> Iterator[Path]:
+    from fastcell.audit import figures
+
+    name = manifest.info.name
+    if manifest.info.synthetic and "synthetic" not in name.lower():
+        name += " (synthetic)"
+
+    def put(file: str, draw: Any, *values: Any) -> Path:
+        replace_file(folder / file, lambda path: draw(*values[:-1], path, values[-1]))
+        return folder / file
+
+    if any(finding.result is not None for finding in found.findings):
+        yield put("numbers.png", figures.draw_numbers, found.findings, f"{name}: what can be told, beside chance")
+    for what in ("group", "collection"):
+        if what in found.tables:
+            table = found.tables[what]
+
+            def draw(path: Path, title: str, table: Any = table, what: str = what) -> None:
+                figures.draw_table(table, path, what, title)
+
+            yield put(f"class_by_{what}.png", draw, f"{name}: class x {what}")
+    sample = found.sample
+    if (sample.weight > 0).any():
+        names = [*sample.classes, "(unlabelled)"]
+        drawn = (sample.grey, sample.weight, names)
+        yield put("background.png", figures.draw_backgrounds, *drawn, f"{name}: background by class")
+    for file, drift, what in (
+        ("drift.png", found.drift, "features over acquisition order"),
+        ("confidence_drift.png", found.confidence, "confidence over acquisition order"),
+    ):
+        if drift is not None:
+            yield put(file, figures.draw_drift, drift, f"{name}: {what}")
+    sheet = _doubtful(manifest, found)
+    if sheet:
+        title = f"{name}: labels in doubt (given > suggested)"
+        yield put("label_noise.png", figures.draw_doubtful, sheet, title)
+
+
+def _candidates(manifest: Manifest, found: Audit) -> str:
+    """CSV of the cells whose label is doubted, surest first. `verdict` is keep: dropping is for who has looked."""
+    noise = found.noise
+    assert noise is not None
+    chosen = noise.candidates()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CANDIDATE_COLUMNS)
+    classes, groups = found.sample.classes, found.sample.groups
+    for place in chosen.tolist():
+        at = int(noise.rows[place])
+        given, called = classes[noise.given[place]], classes[noise.called[place]]
+        writer.writerow(
+            [
+                int(found.sample.rows[at]), str(found.sample.keys[at]), "" if groups is None else str(groups[at]),
+                given, called, f"{noise.p_given[place]:.4f}", f"{noise.p_called[place]:.4f}",
+                f"{noise.wrong[place]:.3f}", "keep", f"looks like {called}, not like {given}",
+            ]
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def _doubtful(manifest: Manifest, found: Audit) -> dict[str, list[np.ndarray]]:
+    """Cells for the contact sheet, by given and suggested class, the most frequent pairs first."""
+    noise = found.noise
+    if noise is None:
+        return {}
+    pairs: dict[str, list[int]] = {}
+    for place in noise.candidates().tolist():
+        classes = found.sample.classes
+        name = f"{classes[noise.given[place]]} > {classes[noise.called[place]]}"
+        pairs.setdefault(name, []).append(int(found.sample.rows[noise.rows[place]]))
+    largest = sorted(pairs, key=lambda name: -len(pairs[name]))[:_SHEET_ROWS]
+    return {name: list(read_cells(manifest, pairs[name][:_SHEET_COLUMNS])) for name in largest}
+
+
+def _put(path: Path, text: str) -> Path:
+    replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
+    return path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell audit",
+        description="Look for what a classifier can read that is not the cell: background, brightness, image size, "
+        "files, recordings; copies across splits, doubtful labels, drift.",
+        epilog="Writes audit.txt, audit.json, label_noise.csv and figures. Exit status: 0 whatever is found; 3 with "
+        "--strict where there is a problem; 2 for an error.",
+    )
+    parser.add_argument("data", metavar="DATA", help="folder of the data set")
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", help="folder of a run of fit on it, or a file of predict: drift of confidence"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where report and figures go (default: DATA/audit)")
+    parser.add_argument(
+        "--cells", type=int, default=MOST_CELLS, metavar="N", help="most cells that are read (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--permutations",
+        type=int,
+        default=PERMUTATIONS,
+        metavar="R",
+        help="of each chance level (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice of cells (default: 0)")
+    parser.add_argument("--jobs", type=int, metavar="J", help="threads that read (default: one for each CPU)")
+    parser.add_argument("--strict", action="store_true", help="end with status 3 where a problem is found")
+    return parser

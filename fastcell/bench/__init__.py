@@ -1,0 +1,1 @@
+"""What this machine does with the cells, and which part limits it."""

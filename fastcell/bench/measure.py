@@ -1,0 +1,240 @@
+"""``fastcell bench``: what this machine does with these cells, what binds, and whether it keeps up with an instrument.
+
+The parts of a run are timed one by one and put together, in turns, for a slice of time each: stored bytes, decoded
+cells, batches, the network, and the whole ways of classifying and training. What is timed is what `fit` and `predict`
+use, on a sample of the data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcell.bench.timed_parts import Parts, make_parts
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import invalid
+from fastcell.storage.whole_files import write_text
+from fastcell.system import environment_report, library_settings
+
+ROUNDS = 3
+SECONDS = 120.0
+QUICK_SECONDS = 30.0
+CELLS = 20_000
+_LEAST_SLICE_S = 0.02
+
+
+class Slice(NamedTuple):
+    """One part in one round: cells, wall and CPU time [s] behind the first step, and the wall time to that [s]."""
+
+    cells: int
+    seconds: float
+    cpu_s: float
+    first_s: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part of the work.
+
+    Attributes:
+        part: name, see `fastcell.bench.timed_parts`.
+        what: what it does.
+        cells_per_s: median over the rounds.
+        low, high: slowest and quickest round.
+        cpu_us_per_cell: median CPU time of all threads [us].
+        first_step_s: median time to the first step [s].
+        num_rounds: n.
+    """
+
+    part: str
+    what: str
+    cells_per_s: float
+    low: float
+    high: float
+    cpu_us_per_cell: float
+    first_step_s: float
+    num_rounds: int
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell bench`; returns 0."""
+    options = _parser().parse_args(argv)
+    rate = options.instrument_rate
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise invalid("--instrument-rate", "cells per second, above 0", rate, "Leave it out for none")
+    seconds = options.seconds if options.seconds is not None else QUICK_SECONDS if options.quick else SECONDS
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise invalid("--seconds", "a time above 0", seconds, "Leave it out for two minutes")
+    if options.cells < 1:
+        raise invalid("--cells", "a number above 0", options.cells, f"Leave it out for {CELLS:,}")
+    if options.out is not None and not Path(options.out).absolute().parent.is_dir():
+        raise invalid("--out", "a file in a folder that is there", options.out, "Make the folder first")
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    manifest = Manifest.open(options.data if options.data is not None else _default_data())
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = make_parts(manifest, options.preset, options.ckpt_path, options.cells, options.threads, Path(scratch))
+        print(parts.text, flush=True)
+        rows = measure(parts, seconds)
+    print(f"\n{format_rows(rows, rate)}\n")
+    conclusions = conclude(rows, parts.where, rate)
+    print("\n".join(conclusions))
+    if options.out is not None:
+        content = {"settings": parts.settings, "rows": [asdict(row) for row in rows], "conclusions": conclusions}
+        content |= {"environment": environment_report.report(probe=False)}
+        write_text(Path(options.out), json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fastcell bench", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("data", metavar="DATA", nargs="?", help="packed data set (default: the synthetic default set)")
+    parser.add_argument("--quick", action="store_true", help="half a minute instead of two")
+    parser.add_argument("--seconds", type=float, metavar="S", help="time to measure for")
+    parser.add_argument("--instrument-rate", type=float, metavar="N", help="cells/s that your instrument takes")
+    parser.add_argument("--preset", default="demo", help="settings of the network that is timed (%(default)s)")
+    parser.add_argument("--ckpt_path", metavar="FILE", help="time the network of this checkpoint instead")
+    parser.add_argument("--cells", type=int, default=CELLS, metavar="N", help="cells of the sample (%(default)s)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the loader; 0: one for each CPU")
+    parser.add_argument("--out", metavar="FILE", help="also write the figures, with the machine, as JSON")
+    return parser
+
+
+def _default_data() -> Path:
+    from fastcell.simulator.synth import make_default_dataset
+
+    return Path(make_default_dataset(verbose=True))
+
+
+def measure(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
+    """Time all parts in turns.
+
+    Args:
+        parts: what to time.
+        seconds: for all of it, but for what starts and ends a slice.
+        rounds: turns of each part.
+    """
+    slice_s = max(seconds / (rounds * len(parts.steps)), _LEAST_SLICE_S)
+    found: dict[str, list[Slice]] = {name: [] for name in parts.steps}
+    for turn in range(rounds):
+        for name, part in parts.steps.items():
+            _show(f"round {turn + 1} of {rounds}: {name}")
+            found[name].append(time_slice(part.make, slice_s, parts.synchronize))
+    _show("")
+    return [_row(name, parts.steps[name].what, slices) for name, slices in found.items()]
+
+
+def time_slice(make: Callable[[], Iterator[int]], seconds: float, synchronize: Callable[[], None]) -> Slice:
+    """Take steps, each of which tells how many cells it was, until a time is over.
+
+    The first one, with all that starts, is told apart; where it is the only one, it counts.
+    """
+    begun, cpu_begun = time.perf_counter(), _cpu_s()
+    steps = iter(make())
+    first = next(steps)
+    synchronize()
+    start, cpu_start = time.perf_counter(), _cpu_s()
+    cells = 0
+    for count in steps:
+        cells += count
+        if time.perf_counter() - start >= seconds:
+            break
+    synchronize()
+    end, cpu_end = time.perf_counter(), _cpu_s()
+    if not cells:
+        return Slice(first, start - begun, cpu_start - cpu_begun, start - begun)
+    return Slice(cells, end - start, cpu_end - cpu_start, start - begun)
+
+
+def _cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
+def _row(name: str, what: str, slices: Sequence[Slice]) -> Row:
+    rates = np.array([part.cells / part.seconds for part in slices])
+    cpu = np.array([part.cpu_s / part.cells * 1e6 for part in slices])
+    first = float(np.median([part.first_s for part in slices]))
+    return Row(name, what, float(np.median(rates)), rates.min(), rates.max(), float(np.median(cpu)), first, len(slices))
+
+
+def format_rows(rows: Sequence[Row], instrument_rate: float | None = None) -> str:
+    """The table, with each rate beside the instrument's where that is given."""
+    table = [["", "cells/s", "range", "CPU us/cell", "first step"]]
+    table[0] += [] if instrument_rate is None else ["x instrument"]
+    for row in rows:
+        line = [row.part, f"{row.cells_per_s:,.0f}", f"{row.low:,.0f}..{row.high:,.0f}", f"{row.cpu_us_per_cell:,.1f}"]
+        line.append(f"{row.first_step_s:.2f} s")
+        table.append(line + ([] if instrument_rate is None else [f"{row.cells_per_s / instrument_rate:.2f}"]))
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(text.rjust(width) if column else text.ljust(width) for column, (text, width) in enumerate(pairs))
+        for pairs in ([*zip(line, widths, strict=True)] for line in table)
+    )
+
+
+def conclude(rows: Sequence[Row], where: str, instrument_rate: float | None = None) -> list[str]:
+    """What binds, in one sentence each for classifying and training, and what of the instrument's cells gets through.
+
+    Args:
+        rows: from `measure`.
+        where: the machine in words, e.g. ``2 cores``.
+        instrument_rate: cells/s, or None.
+    """
+    rate = {row.part: row.cells_per_s for row in rows}
+    lines = [
+        f"Classifying: {_binds(rate, 'classify', rate['classify, whole way'], where)}",
+        f"Training: {_binds(rate, 'train', rate['train, from the bank'], where)}",
+    ]
+    if instrument_rate is not None:
+        got = rate["classify, whole way"] / instrument_rate
+        verdict = (
+            f"this machine classifies them as they come, with {got:.1f} times the speed"
+            if got >= 1
+            else f"this machine classifies {got:.0%} of them as they come; {1 / got:.1f} such machines would do it"
+        )
+        lines.append(f"Your instrument's {instrument_rate:,.0f} cells/s: {verdict}.")
+    return lines
+
+
+def _binds(rate: dict[str, float], task: str, whole: float, where: str) -> str:
+    network, loader = rate[f"{task}, network alone"], "stream" if task == "classify" else "bank"
+    batches = rate[f"batches, {loader}"]
+    if network <= batches:
+        step = "the network" if task == "classify" else "the training step"
+        return (
+            f"{step} binds: {whole:,.0f} cells/s on {where}, {network:,.0f} with batches that are already there; "
+            f"the {loader} could give {batches:,.0f}."
+        )
+    if loader == "bank":
+        return (
+            f"making batches binds: {whole:,.0f} cells/s on {where}, {batches:,.0f} from the bank alone; "
+            f"the network could take {network:,.0f}."
+        )
+    share = {
+        "reading": 1 / rate["read"],
+        "decoding": 1 / rate["decoded"] - 1 / rate["read"],
+        "resizing": 1 / batches - 1 / rate["decoded"],
+    }
+    slowest = max(share, key=lambda name: share[name])
+    text = f"{slowest} binds: {whole:,.0f} cells/s on {where}; the network could take {network:,.0f}"
+    blocks = rate.get("batches, stream of blocks")
+    if blocks is not None and slowest != "resizing":
+        text += f", and `pack --layout block` would give batches at {blocks:,.0f}"
+    return f"{text}."
+
+
+def _show(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{line:<60}", end="" if line else "\r", file=sys.stderr, flush=True)

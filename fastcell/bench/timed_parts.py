@@ -1,0 +1,285 @@
+"""The parts of a run that `fastcell bench` times: endless iterators whose steps tell how many cells they were."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+
+from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.dataset.views import View, ViewConfig, select
+from fastcell.errors import invalid
+from fastcell.loading.batch import Batch
+from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader
+from fastcell.loading.order import BankOrder
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.stores.bank import CellBank
+from fastcell.loading.stores.stream import CellReader
+from fastcell.models.lightning_module import CellModule
+from fastcell.ops.augmentation import Augmentation
+from fastcell.packing.quarantine import Record
+from fastcell.packing.shard_writer import finish_dataset, write_block_shard
+from fastcell.runs.checkpoint import load_classifier
+from fastcell.storage.staging import staging
+from fastcell.system import resources
+from fastcell.training.fit import preset_path
+
+_BLOCK_CELLS = 4096  # of the sample, laid out anew
+_AT_ONCE = 1 << 22
+
+
+class Part(NamedTuple):
+    """What it does, and what gives its steps."""
+
+    what: str
+    make: Callable[[], Iterator[int]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is timed.
+
+    Attributes:
+        steps: by name, in the order of a run.
+        text: data, machine and network, for the user.
+        where: the machine in words.
+        settings: the same as values.
+        synchronize: waits for the device.
+    """
+
+    steps: dict[str, Part]
+    text: str
+    where: str
+    settings: dict[str, Any]
+    synchronize: Callable[[], None]
+
+
+def make_parts(
+    manifest: Manifest, preset: str, checkpoint: str | None, num_cells: int, threads: int, scratch: Path
+) -> Parts:
+    """Everything that is timed, set up on a sample of a data set.
+
+    Args:
+        manifest: of the data set; labels are not needed.
+        preset: whose network, image size, batch and augmentation are taken.
+        checkpoint: whose network and image size are taken instead; None for a new network.
+        num_cells: of the sample, the first whole shards that hold as many.
+        threads: of decoder and transform; 0 for one for each CPU.
+        scratch: folder for a part of the sample in blocks.
+
+    Raises:
+        ArgumentError: a preset that is not there, or a number out of its rule.
+        DataError: no checkpoint.
+    """
+    if threads < 0:
+        raise invalid("--threads", "0 or more", threads, "0 takes one for each CPU")
+    values = yaml.safe_load(preset_path(preset).read_text(encoding="utf-8"))
+    device = torch.device("cuda", 0) if resources.has_gpu() else torch.device("cpu")
+    torch.set_num_threads(resources.num_cpus())
+    sample = _sample(manifest, num_cells)
+    model, preprocessing = _network(manifest, values, checkpoint)
+    model = model.to(device)
+    data = values["data"]
+    settings: dict[str, Any] = {
+        "data": manifest.info.name,
+        "cells": len(sample),
+        "layout": manifest.info.layout,
+        "network": str(model.hparams["network"]),
+        "size": preprocessing.image_size,
+        "batch": int(data["batch_size"]),
+        "threads": threads or resources.num_cpus(),
+    }
+    config = LoaderConfig(
+        transform="auto",
+        dtype=torch.float32 if device.type == "cpu" else _half(),
+        device=device,
+        threads=settings["threads"],
+    )
+    rig = _Rig(sample, preprocessing, config, Augmentation(**data.get("augmentation", {})), settings["batch"])
+    where = f"{resources.num_cpus()} cores" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    text = (
+        f"{len(sample):,} cells of {manifest.path}{' (synthetic)' * manifest.info.synthetic}, "
+        f"layout {manifest.info.layout}; {where}\n"
+        f"{settings['network']} on {settings['size']} x {settings['size']} pixels, batch {settings['batch']}"
+    )
+    steps = {
+        "read": Part("stored bytes of whole shards, from the page cache", rig.read),
+        "decoded": Part("read, hashed in the first epoch, decoded", rig.decode),
+        "batches, stream": Part("decoded, resized, normalised", rig.stream),
+    }
+    if manifest.info.layout == "cell":
+        blocks = _as_blocks(sample, scratch)
+        steps["batches, stream of blocks"] = Part(
+            "the same of a sample packed with --layout block", rig.other(blocks).stream
+        )
+    return Parts(
+        {
+            **steps,
+            "batches, bank": Part("from memory, augmented", rig.bank),
+            "classify, network alone": Part("one batch again and again", lambda: rig.classify(model, False)),
+            "classify, whole way": Part("stream and network", lambda: rig.classify(model, True)),
+            "train, network alone": Part("loss, backward, optimizer; one batch", lambda: rig.train(model, False)),
+            "train, from the bank": Part("bank and training step", lambda: rig.train(model, True)),
+        },
+        text,
+        where,
+        settings,
+        torch.cuda.synchronize if device.type == "cuda" else lambda: None,
+    )
+
+
+class _Rig:
+    """Loaders of one sample, and what is done with their batches."""
+
+    def __init__(
+        self, view: View, preprocessing: Preprocessing, config: LoaderConfig, augmentation: Augmentation, batch: int
+    ) -> None:
+        self.view, self.preprocessing, self.config = view, preprocessing, config
+        self.augmentation, self.batch = augmentation, min(batch, len(view))
+        self._labels = np.maximum(view.manifest.labels, 0)  # a step costs the same whatever the label
+        self._reader: CellReader | None = None
+        self._stream: BatchLoader | None = None
+        self._bank: BatchLoader | None = None
+
+    def other(self, view: View) -> _Rig:
+        """The same with other cells."""
+        return _Rig(view, self.preprocessing, self.config, self.augmentation, self.batch)
+
+    def read(self) -> Iterator[int]:
+        """Whole shards, one behind the other."""
+        manifest, buffer = self.view.manifest, bytearray(_AT_ONCE)
+        numbers, counts = np.unique(manifest.shard_index[self.view.rows], return_counts=True)
+        for number, count in itertools.cycle(zip(numbers.tolist(), counts.tolist(), strict=True)):
+            with open(manifest.shard_path(number), "rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+            yield count
+
+    def decode(self) -> Iterator[int]:
+        """Ragged cells, as a bank is filled."""
+        if self._reader is None:
+            share = evaluation_share(len(self.view), self.batch)
+            options: dict[str, Any] = {"threads": self.config.threads, "device_id": self.config.device_id}
+            losses = Losses(self.view.manifest, "replace")
+            self._reader = CellReader(self.view, share, depth=self.preprocessing.depth, losses=losses, **options)
+        for epoch in itertools.count():
+            yield from (len(cells) for cells in self._reader.in_order(epoch))
+
+    def stream(self) -> Iterator[int]:
+        """Batches that are not augmented, in stored order, as `predict` makes them."""
+        for batch in self._streamed():
+            yield len(batch.labels)
+
+    def bank(self) -> Iterator[int]:
+        """Augmented batches."""
+        for batch in self._banked():
+            yield len(batch.labels)
+
+    def classify(self, model: CellModule, loaded: bool) -> Iterator[int]:
+        """Probabilities of batches from the stream, or of one batch again and again."""
+        model.eval()
+        batches = self._streamed() if loaded else itertools.repeat(next(self._streamed()))
+        for batch in batches:
+            with torch.inference_mode(), self._autocast():
+                probabilities = model.predict_probabilities(batch.images)
+            if loaded:
+                probabilities.cpu()  # as a table takes them
+            yield len(batch.labels)
+
+    def train(self, model: CellModule, loaded: bool) -> Iterator[int]:
+        """Steps on batches of the bank, or on one batch again and again."""
+        model.train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        batches = self._banked() if loaded else itertools.repeat(next(self._banked()))
+        for batch in batches:
+            optimizer.zero_grad()
+            with self._autocast():
+                loss = model._loss(batch)
+            loss.backward()
+            optimizer.step()
+            yield len(batch.labels)
+
+    def _streamed(self) -> Iterator[Batch]:
+        if self._stream is None:
+            share = evaluation_share(len(self.view), self.batch)
+            losses = Losses(self.view.manifest, "replace")
+            options: dict[str, Any] = {"labels": self._labels, "losses": losses}
+            self._stream = CellLoader(self.view, share, self.preprocessing, self.config, **options)
+        return _epochs(self._stream)
+
+    def _banked(self) -> Iterator[Batch]:
+        if self._bank is None:
+            view, config = self.view, self.config
+            order = BankOrder(len(view), self.batch, 0, 1, len(view), 0, 1)
+            bank = CellBank(
+                view,
+                np.array([0, len(view)]),
+                memory="gpu" if config.device.type == "cuda" else "host",
+                device=config.device,
+                depth=self.preprocessing.depth,
+                decode_on_gpu=config.device.type == "cuda",
+                threads=config.threads,
+                losses=Losses(view.manifest, "replace"),
+            )
+            bank.fill()
+            options: dict[str, Any] = {"augmentation": self.augmentation, "labels": self._labels}
+            self._bank = BankLoader(bank, view, order, self.preprocessing, config, **options)
+        return _epochs(self._bank)
+
+    def _autocast(self) -> torch.autocast:
+        on_gpu = self.config.device.type == "cuda"
+        return torch.autocast(self.config.device.type, dtype=_half() if on_gpu else None, enabled=on_gpu)
+
+
+def _epochs(loader: BatchLoader) -> Iterator[Batch]:
+    for epoch in itertools.count(1):
+        loader.set_epoch(epoch)
+        yield from loader
+
+
+def _half() -> torch.dtype:
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _sample(manifest: Manifest, num_cells: int) -> View:
+    """The rows of the first whole shards that hold `num_cells`, in stored order."""
+    view = select(manifest, ViewConfig(quality=False))
+    shard = manifest.shard_index[view.rows]
+    last = shard[min(num_cells, len(view)) - 1]
+    return View(manifest, view.rows[shard <= last])
+
+
+def _network(manifest: Manifest, values: dict[str, Any], checkpoint: str | None) -> tuple[CellModule, Preprocessing]:
+    if checkpoint is not None:
+        model = load_classifier(checkpoint)
+        return model, Preprocessing.from_dict(model.preprocessing)
+    data, window = values["data"], manifest.info.window
+    preprocessing = Preprocessing(
+        image_size=data.get("image_size", 128),
+        normalization=data.get("normalization", "divide"),
+        window=None if window is None else (window[0], window[1]),
+    )
+    classes = manifest.info.classes if len(manifest.info.classes) > 1 else ["A", "B"]
+    return CellModule(**values["model"], classes=classes, preprocessing=preprocessing.to_dict()), preprocessing
+
+
+def _as_blocks(view: View, scratch: Path) -> View:
+    """Some cells of a view in a data set of blocks."""
+    rows, out = view.rows[:_BLOCK_CELLS], scratch / "blocks"
+    pixels = (np.array(cell) for cell in read_cells(view.manifest, rows, verify=False))
+    records = [Record(f"{number:06d}", cell, "raw") for number, cell in enumerate(pixels)]
+    blocks = [("", records[begin : begin + 256]) for begin in range(0, len(records), 256)]
+    with staging(out) as folder:
+        result = write_block_shard(folder / "shard-000000.tar", blocks)
+        made = finish_dataset(folder, out, [result], DatasetInfo("blocks", [], "block"))
+    return View(made, np.arange(len(made)))

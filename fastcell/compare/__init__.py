@@ -1,0 +1,1 @@
+"""Studies: methods compared over data volume, losses, resolutions, and what leakage adds."""

@@ -1,0 +1,124 @@
+"""The engine's preprocessed cells as one array on the disk: what baselines fit on, and what all methods are scored on.
+
+The array is a file that is read in place, so that memory does not grow with the data set and processes share it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.dataset.cell_hashes import hashes_of
+from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.views import View
+from fastcell.errors import ArgumentError
+from fastcell.loading.loader import CellLoader
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.settings import LoaderConfig
+from fastcell.storage.whole_files import replace_file
+from fastcell.system.resources import num_cpus
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class CellImages:
+    """Preprocessed cells.
+
+    Attributes:
+        path: the file, NumPy's format.
+        rows: (M,) int64 increasing, the manifest's row of each image.
+        side: of the images [px].
+    """
+
+    path: Path
+    rows: np.ndarray
+    side: int
+
+    def open(self) -> np.ndarray:
+        """(M, S, S) float32, mapped from the file; NaN all over where the stored cell was lost."""
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) int64, where the images of these rows of the manifest are."""
+        return np.searchsorted(self.rows, rows)
+
+    def lost(self) -> np.ndarray:
+        """(L,) int64, rows of the cells that could not be read."""
+        return self.rows[np.isnan(self.open()[:, 0, 0])]
+
+
+def fingerprint(manifest: Manifest, rows: np.ndarray) -> str:
+    """Hash of the stored bytes, classes and groups of some rows: what any result on them depends on."""
+    digest = blake2b(np.ascontiguousarray(rows, np.int64).tobytes(), digest_size=16)
+    digest.update(hashes_of(manifest)[rows].tobytes())
+    digest.update(manifest.labels[rows].tobytes())
+    digest.update(json.dumps(manifest.info.classes).encode())
+    if manifest.groups is not None:
+        digest.update("\0".join(manifest.groups[rows].tolist()).encode())
+    return digest.hexdigest()
+
+
+def make_images(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessing, folder: Path) -> CellImages:
+    """Preprocess cells as the engine does for networks, into a file of `folder`; one that is there is taken.
+
+    Args:
+        manifest: of the data set.
+        rows: (M,) int64 increasing.
+        preprocessing: size, fit, normalisation.
+        folder: for the file, M S S x 4 bytes.
+
+    Raises:
+        ArgumentError: the disk has no room for the file.
+        DataError: more than half of the cells cannot be read.
+    """
+    side = preprocessing.image_size
+    what = json.dumps([fingerprint(manifest, rows), preprocessing.to_dict()])
+    name = blake2b(what.encode(), digest_size=8).hexdigest()
+    images = CellImages(folder / f"images-{side}px-{name}.npy", rows, side)
+    if images.path.exists():
+        return images
+    size = len(rows) * side * side * 4
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ArgumentError(
+            f"--out must be on a disk with {size / 1e9:.1f} GB free for {len(rows):,} images of {side} x {side} "
+            f"pixels, got {free / 1e9:.1f} GB at {folder}. Choose another place, or a smaller --data.image_size."
+        )
+    replace_file(images.path, lambda file: _write(file, manifest, rows, preprocessing))
+    return images
+
+
+def _write(path: Path, manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessing) -> None:
+    side = preprocessing.image_size
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(rows), side, side))
+    loader = CellLoader(
+        View(manifest, rows),
+        evaluation_share(len(rows), _BATCH),
+        preprocessing,
+        LoaderConfig(threads=num_cpus()),
+        losses=Losses(manifest, "replace"),
+    )
+    for step, batch in enumerate(loader):
+        begin = step * _BATCH
+        num = min(_BATCH, len(rows) - begin)
+        pixels = batch.images[:num, 0].numpy()
+        good = batch.weight[:num].numpy() > 0
+        out[begin : begin + num] = np.where(good[:, None, None], pixels, np.nan)
+    out.flush()
+
+
+def frame(images: np.ndarray) -> np.ndarray:
+    """(n, p) float32, the outer frame of (n, S, S) images: a sixteenth of the side on each side, 2 pixels at least."""
+    side = images.shape[1]
+    inside = np.zeros((side, side), bool)
+    width = max(2, side // 16)
+    inside[width:-width, width:-width] = True
+    return images.reshape(len(images), -1)[:, ~inside.ravel()]

@@ -1,0 +1,346 @@
+"""How much accuracy a leak invents: the paper's order (augment, then split) against splitting first, on the same cells.
+
+The cells are augmented once, explicitly, until all classes count alike, and kept as a data set of its own with the
+source of every image. Only the split differs then: over images, so that copies of one cell sit on both sides; over
+source cells; or over groups, where there are groups. Every image is tested once under each, and each training sees as
+many images. The leaky order exists here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from fastcell.compare.figures import draw_bars
+from fastcell.compare.image_array import fingerprint
+from fastcell.compare.result_tables import (
+    PROTOCOLS,
+    Difference,
+    Entry,
+    Place,
+    Tables,
+    accuracy_text,
+    class_rows,
+    difference_table,
+    write_csv,
+    write_rows,
+)
+from fastcell.compare.runner import FRAME, Study, label
+from fastcell.compare.split_schemes import FEW_GROUPS, Scheme, SplitManifest, num_groups
+from fastcell.compare.volume_study import largest_places, make_tables, make_tasks, units_text
+from fastcell.dataset.block_layout import MAX_BLOCK_BYTES
+from fastcell.dataset.manifest import DatasetInfo, Manifest, write_table
+from fastcell.dataset.parquet import read_table
+from fastcell.dataset.single_cells import read_cells
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.errors import invalid
+from fastcell.ops.augmentation import Augmentation, draw, matrices
+from fastcell.ops.transform_cells import transform_pool
+from fastcell.packing.quarantine import Record
+from fastcell.packing.shard_writer import finish_dataset, write_block_shard
+from fastcell.splits.by_group import k_folds, leave_one_group_out
+from fastcell.stats.scores import MEASURES
+from fastcell.storage.staging import staging
+from fastcell.training.recipe import Recipe
+
+DEFAULT_COPIES = 1.3  # images per cell of the largest class; the paper's two largest get 1.3 and 1.4
+AUGMENT_FIRST, SPLIT_FIRST, GROUPS_FIRST = "augment-first", "split-first", "groups-first"
+_SOURCES = pa.schema([("cell_id", pa.int64()), ("source", pa.int64()), ("copy", pa.int32())])
+_SHARD_IMAGES = 20_000
+_BLOCK = 256
+
+
+def augmented_set(
+    manifest: Manifest, recipe: Recipe, copies: float, seed: int, out: Path
+) -> tuple[Manifest, np.ndarray]:
+    """The labelled cells as augmented squares, as many of each class, packed in a folder of `out`; one there is taken.
+
+    A cell's first image is the cell itself, the others are drawn from (seed, copy, cell).
+
+    Args:
+        manifest: of the source cells.
+        recipe: image size, fit and augmentation.
+        copies: images per cell of the largest class, at least 1; the other classes are brought to as many images.
+        seed: of augmentation and of the choice of cells that get one image more.
+        out: existing folder.
+
+    Returns:
+        The new data set, and (M,) int64, the source's row of each of its images.
+    """
+    if not copies >= 1:
+        raise invalid("--copies", "1 or more", copies, "1.3 is about the paper's")
+    rows = select(manifest, ViewConfig(labelled=True)).rows
+    augmentation = Augmentation(**recipe.data.get("augmentation", {}))
+    settings = [fingerprint(manifest, rows), recipe.image_size, recipe.data.get("fit"), augmentation.to_dict()]
+    what = json.dumps([*settings, copies, seed, recipe.data.get("scale_um_per_px")])
+    folder = out / f"augmented-{blake2b(what.encode(), digest_size=6).hexdigest()}"
+    if not (folder / "dataset.json").exists():
+        _pack(folder, manifest, rows, recipe, augmentation, copies, seed)
+    made = Manifest.open(folder)
+    sources = read_table(folder / "sources.parquet", _SOURCES, most_rows=len(made))
+    return made, sources.column("source").to_numpy()
+
+
+def num_images(labels: np.ndarray, copies: float, seed: int) -> np.ndarray:
+    """(n,) int64 >= 1, images of each cell, so that every class has `copies` times the cells of the largest."""
+    counts = np.bincount(labels)
+    target = round(copies * int(counts.max()))
+    number = np.zeros(len(labels), np.int64)
+    for name in np.flatnonzero(counts):
+        cells = np.random.default_rng([seed, 7, int(name)]).permutation(np.flatnonzero(labels == name))
+        whole, rest = divmod(target, len(cells))
+        number[cells] = whole
+        number[cells[:rest]] += 1
+    return number
+
+
+def protocols(images: Manifest, sources: np.ndarray, num_folds: int, seed: int) -> list[Scheme]:
+    """Folds over images, over source cells and, where there are groups, over groups; every image is tested once."""
+    labels = images.labels
+    _, first, member = np.unique(sources, return_index=True, return_inverse=True)
+
+    def spread(folds: list[np.ndarray], name: str) -> dict[str, np.ndarray]:
+        return {f"{name}-{number}": fold[member] for number, fold in enumerate(folds)}
+
+    leaky = k_folds(labels, None, num_folds, seed)
+    schemes = [
+        Scheme(
+            AUGMENT_FIRST,
+            "augmented, then split at random (the paper's order)",
+            {f"{AUGMENT_FIRST}-{number}": fold for number, fold in enumerate(leaky)},
+        ),
+        Scheme(
+            SPLIT_FIRST,
+            "split at random, then augmented",
+            spread(k_folds(labels[first], None, num_folds, seed), SPLIT_FIRST),
+        ),
+    ]
+    groups = num_groups(images)
+    if groups >= 2:
+        assert images.groups is not None
+        names = images.groups[first]
+        if groups <= FEW_GROUPS:
+            folds = leave_one_group_out(labels[first], names, seed)
+        else:
+            folds = k_folds(labels[first], names, num_folds, seed)
+        text = "each group left out in turn" if groups <= FEW_GROUPS else "split by group"
+        schemes.append(Scheme(GROUPS_FIRST, f"{text}, then augmented", spread(folds, GROUPS_FIRST)))
+    return schemes
+
+
+def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Study:
+    """The study on the augmented set, with the protocols as its schemes."""
+    images, sources = augmented_set(study.manifest, study.recipe, copies, seed, study.out_dir)
+    schemes = protocols(images, sources, num_folds, seed)
+    sides = {name: split for scheme in schemes for name, split in scheme.splits.items()}
+    recipe = replace(study.recipe, data={**study.recipe.data, "augment": False, "balance": "none", "fit": "stretch"})
+    for name in ("scale_um_per_px", "depth"):  # the images are 8-bit squares already
+        recipe.data.pop(name, None)
+    source_units = study.units[sources]
+    study.say(f"{len(images):,} images of {len(np.unique(sources)):,} cells in {images.path.name}")
+    return replace(
+        study,
+        manifest=SplitManifest.of(images, sides),
+        schemes={scheme.name: scheme for scheme in schemes},
+        recipe=recipe,
+        units=source_units,
+        unit="source cell" if study.unit == "cell" else study.unit,
+        lost=set(),
+        _images={},
+        _prints={},
+        _parts={},
+        _preprocessing={},
+    )
+
+
+def run_leakage(
+    study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int
+) -> tuple[list[str], list[Entry], list[Difference]]:
+    """Compute all protocols, write the files, and return the report as Markdown lines, entries and differences.
+
+    Args:
+        study: of `leakage_study`.
+        methods, volumes, num_seeds: as in the volume study; figure and text are of the largest volume.
+    """
+    tasks, notes = make_tasks(study, methods, volumes, num_seeds, [study.recipe.image_size])
+    for note in notes:
+        study.say(note)
+    tables = make_tables(study, study.run(tasks))
+    entries = tables.entries()
+    places = {scheme: largest_places(tables, scheme) for scheme in study.schemes}
+    names = {method: label(method) for method in methods}
+    differences: list[Difference] = []
+    for method in methods:
+        mine = [place for scheme in study.schemes for place in places[scheme] if place[1] == method]
+        texts = [f"{names[method]}, {study.schemes[place[0]].name}" for place in mine]
+        for first in range(len(mine) - 1):
+            differences += tables.differences(mine[first : first + 2], PROTOCOLS, texts[first : first + 2])
+    largest = max(place[3] for scheme in places.values() for place in scheme)
+    tested = [entry for entry in entries if entry.part == "test" and entry.volume == largest]
+    labels = study.manifest.labels
+    chance = float(np.bincount(labels[labels >= 0]).max() / (labels >= 0).sum())
+    lines = ["## What the order of augmenting and splitting does to test accuracy", ""]
+    lines += _protocol_table(study, tested, names)
+    lines += ["", _describe(study, tested), "", "### Differences, paired on the same images", ""]
+    lines += [*difference_table(differences), ""]
+    lines += ["### Recall by class", "", *_recall_table(study, tables, places, names), ""]
+    if FRAME in methods:
+        lines += [*_frame_text(tested, chance), ""]
+    stem = study.out_dir / "accuracy_by_protocol"
+    schemes = {name: scheme.text for name, scheme in study.schemes.items()}
+    title = f"What a leak invents: {study.manifest.info.name}"
+    draw_bars(tested, names, schemes, chance, stem, title, _describe(study, tested))
+    lines += [f"![]({stem.name}.png)", ""]
+    if notes:
+        lines += ["### Left out", "", *(f"- {note}" for note in notes), ""]
+    scores = [tables.class_scores(place, "test") for mine in places.values() for place in mine]
+    write_csv(study.out_dir / "classes.csv", class_rows(scores, study.manifest.info.classes))
+    write_rows(study.out_dir / "accuracy.csv", entries)
+    write_rows(study.out_dir / "differences.csv", differences)
+    return lines, entries, differences
+
+
+def _protocol_table(study: Study, tested: Sequence[Entry], names: dict[str, str]) -> list[str]:
+    lines = [f"| method | {' | '.join(s.text for s in study.schemes.values())} |"]
+    lines.append("|---|" + "--:|" * len(study.schemes))
+    for method, name in names.items():
+        row = {entry.scheme: accuracy_text(entry) for entry in tested if entry.method == method}
+        lines.append(f"| {name} | {' | '.join(row.get(scheme, '') for scheme in study.schemes)} |")
+    return lines
+
+
+def _recall_table(study: Study, tables: Tables, places: dict[str, list[Place]], names: dict[str, str]) -> list[str]:
+    """Which classes owe their accuracy to the order: those that are made of many copies of few cells."""
+    classes = study.manifest.info.classes
+    lines = [f"| method | order | {' | '.join(classes)} |", "|---|---|" + "--:|" * len(classes)]
+    for method, name in names.items():
+        for scheme in study.schemes.values():
+            for place in places[scheme.name]:
+                if place[1] == method:
+                    recall = tables.class_scores(place, "test").values[MEASURES.index("recall")]
+                    texts = ["-" if np.isnan(value) else f"{value:.3f}" for value in recall]
+                    lines.append(f"| {name} | {scheme.text} | {' | '.join(texts)} |")
+    return lines
+
+
+def _frame_text(tested: Sequence[Entry], chance: float) -> list[str]:
+    """What the background alone gives away."""
+    honest = [entry for entry in tested if entry.method == FRAME][-1]
+    known = "the background tells the classes apart" if honest.low > chance else "no more than chance"
+    text = (
+        f"A kNN that sees nothing but the outer frame of the images reaches {accuracy_text(honest)} under the most "
+        f"careful of these splits, where always calling the largest class gives {chance:.3f}: {known}."
+    )
+    return [text]
+
+
+def _describe(study: Study, tested: Sequence[Entry]) -> str:
+    first = tested[0]
+    kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
+    return (
+        f"{first.num_cells:,} images of {kind}, each tested once; folds {first.num_splits}, "
+        f"about {first.num_train:,.0f} training images each; {first.num_seeds} seed{'s' * (first.num_seeds > 1)}; bars "
+        f"and brackets: 95 % bootstrap interval by {units_text(study)}. "
+        f"Images of {first.image_size} × {first.image_size} px, preset {study.recipe.preset}, not augmented further."
+    )
+
+
+def _pack(
+    folder: Path,
+    manifest: Manifest,
+    rows: np.ndarray,
+    recipe: Recipe,
+    augmentation: Augmentation,
+    copies: float,
+    seed: int,
+) -> None:
+    order = np.random.default_rng([seed, 8]).permutation(len(rows))
+    number = num_images(manifest.labels[rows], copies, seed)[order]
+    order = rows[order]
+    shard = np.cumsum(number) // _SHARD_IMAGES
+    sources, copy_numbers, results = [], [], []
+    with staging(folder) as tmp_dir:
+        for index in np.unique(shard):
+            mine, times = order[shard == index], number[shard == index]
+            sources.append(np.repeat(mine, times))
+            copy_numbers.append(np.concatenate([np.arange(count) for count in times]))
+            images = _images(manifest, mine, times, recipe, augmentation, seed)
+            results.append(write_block_shard(tmp_dir / f"shard-{index:06d}.tar", _blocks(images, recipe.image_size)))
+        ids = np.arange(int(number.sum()))
+        columns = [ids, np.concatenate(sources), np.concatenate(copy_numbers).astype(np.int32)]
+        write_table(tmp_dir / "sources.parquet", pa.table(dict(zip(_SOURCES.names, columns, strict=True)), _SOURCES))
+        info = DatasetInfo(
+            f"{manifest.info.name}, augmented",
+            list(manifest.info.classes),
+            "block",
+            synthetic=manifest.info.synthetic,
+            generator=manifest.info.generator,
+            seed=seed,
+        )
+        finish_dataset(tmp_dir, folder, results, info)
+
+
+def _blocks(records: Iterator[Record], side: int) -> Iterator[tuple[str, list[Record]]]:
+    most = max(1, min(_BLOCK, MAX_BLOCK_BYTES // (2 * side * side)))
+    block: list[Record] = []
+    for record in records:
+        block.append(record)
+        if len(block) == most:
+            yield "", block
+            block = []
+    if block:
+        yield "", block
+
+
+def _images(
+    manifest: Manifest, rows: np.ndarray, times: np.ndarray, recipe: Recipe, augmentation: Augmentation, seed: int
+) -> Iterator[Record]:
+    """All images of some cells, cell by cell."""
+    cells = manifest.table.select(["key", "class", "group", "collection"]).take(rows).to_pylist()
+    for row, count, cell, pixels in zip(rows.tolist(), times.tolist(), cells, read_cells(manifest, rows), strict=True):
+        for copy, image in enumerate(augmented_images(manifest, row, pixels, count, recipe, augmentation, seed)):
+            key = f"{cell['key']}#{copy}"
+            yield Record(key, image, "raw", cell["class"], cell["group"], cell["collection"], source=cell["key"])
+
+
+def augmented_images(
+    manifest: Manifest,
+    row: int,
+    pixels: np.ndarray,
+    count: int,
+    recipe: Recipe,
+    augmentation: Augmentation,
+    seed: int,
+) -> list[np.ndarray]:
+    """`count` images (S, S) uint8 of a cell (H, W) uint8: itself in the square, then augmented by (seed, copy, row)."""
+    side, fit = recipe.image_size, recipe.data.get("fit", "stretch")
+    height, width = pixels.shape
+    draws = [draw(augmentation if copy else Augmentation.none(), seed, copy, np.array([row])) for copy in range(count)]
+    sizes = np.full(1, height, np.int32), np.full(1, width, np.int32)
+    border = float(manifest.table.column("border_median")[row].as_py()) if fit != "stretch" else np.nan
+    scale = recipe.data.get("scale_um_per_px")
+    um_per_px = float(manifest.table.column("um_per_px")[row].as_py())
+    images = []
+    for drawn in draws:
+        out = np.empty((1, 1, side, side), np.float32)
+        transform_pool(
+            np.ascontiguousarray(pixels).ravel(),
+            np.zeros(1, np.int64),
+            *sizes,
+            matrices(*sizes, side, fit, drawn, scale, np.array([um_per_px])),
+            np.full(1, border, np.float32),
+            drawn.blur_sigma,
+            drawn.noise_std,
+            drawn.noise_seed,
+            out,
+            "divide",
+        )
+        # Divided by its mean, as all methods see it; the cell's own mean takes it back to grey levels.
+        images.append(np.clip(out[0, 0] * max(float(pixels.mean()), 1.0) + 0.5, 0, 255).astype(np.uint8))
+    return images

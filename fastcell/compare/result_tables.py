@@ -1,0 +1,359 @@
+"""Tables of a study in the paper's form, from its finished cells: accuracy by volume, scores by class, differences.
+
+The paper: Meng et al., IEEE JBHI 23(5), 2019, doi 10.1109/JBHI.2018.2878878, Tables II to IV.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcell.compare.saved_results import PARTS, TaskResult
+from fastcell.stats.bootstrap import bootstrap, interval, mean_interval
+from fastcell.stats.confusion import confusion_matrix
+from fastcell.stats.scores import MEASURES, score
+from fastcell.storage.whole_files import replace_file
+
+PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+NUM_RESAMPLES = 2000
+# What a difference is between, where it is not between methods.
+SCHEMES, PROTOCOLS = "schemes", "protocols"
+_MEASURE_NAMES = {"precision": "precision", "recall": "recall", "f_score": "F-score"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the table: a method on one part, over all splits of a scheme and all seeds.
+
+    Attributes:
+        scheme, method, image_size, volume, part: which.
+        num_train: training cells, mean over splits and seeds.
+        num_cells: cells scored for each seed, the splits pooled.
+        num_seeds, num_splits: how many.
+        accuracy: mean over seeds.
+        std: its deviation over seeds (n - 1); None for one seed.
+        low, high: 95 % bootstrap interval of the mean by unit (group, source cell or cell).
+        by_seed: accuracy of each seed.
+        balanced_accuracy, balanced_low, balanced_high: likewise, mean recall over classes.
+        fit_s: median time to fit [s].
+        predict_us: median time to classify one preprocessed cell of the test part [us].
+        device: what computed.
+    """
+
+    scheme: str
+    method: str
+    image_size: int
+    volume: float
+    part: str
+    num_train: float
+    num_cells: int
+    num_seeds: int
+    num_splits: int
+    accuracy: float
+    std: float | None
+    low: float
+    high: float
+    by_seed: list[float]
+    balanced_accuracy: float
+    balanced_low: float
+    balanced_high: float
+    fit_s: float
+    predict_us: float
+    device: str
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Precision, recall and F-score of one method on one part, mean over seeds.
+
+    Attributes:
+        scheme, method, image_size, volume, part: which.
+        values: (3, K) in the order of `MEASURES`; NaN where a class does not occur.
+        low, high: (3, K) 95 % bootstrap interval.
+    """
+
+    scheme: str
+    method: str
+    image_size: int
+    volume: float
+    part: str
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of `first` minus that of `second` on the same test cells and seeds, with its 95 % interval."""
+
+    what: str
+    first: str
+    second: str
+    volume: float
+    value: float
+    low: float
+    high: float
+    num_cells: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether it may be chance."""
+        if self.low <= 0 <= self.high:
+            return "may be chance"
+        if self.what in (SCHEMES, PROTOCOLS):
+            return "more than chance"
+        return f"{self.first if self.value > 0 else self.second} is better"
+
+
+Place = tuple[str, str, int, float]
+"""Scheme, method, image size, volume."""
+
+
+class Tables:
+    """Scores of finished tasks.
+
+    Args:
+        results: of all tasks.
+        labels: (N,) int64 of the manifest.
+        classes: K names.
+        units: (N,) int64, what is resampled as a whole.
+        seed: of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        results: Iterable[TaskResult],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        units: np.ndarray,
+        seed: int = 0,
+    ) -> None:
+        self.labels, self.classes, self.units, self.seed = labels, list(classes), units, seed
+        self.by_place: dict[Place, list[TaskResult]] = {}
+        for result in results:
+            task = result.task
+            place = (task.scheme, task.method, task.image_size, task.volume)
+            self.by_place.setdefault(place, []).append(result)
+        self._called: dict[tuple[Place, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def called(self, place: Place, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows and called classes of a part for each seed, the splits pooled, in the order of the rows.
+
+        A row of the test part comes once; one of the other parts once for each split that it is in.
+        """
+        if (place, part) not in self._called:
+            seeds: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+            for result in self.by_place[place]:
+                seeds.setdefault(result.task.seed, []).append(result.of(part))
+            pooled = []
+            for _, pieces in sorted(seeds.items()):
+                rows, predicted = (np.concatenate(column) for column in zip(*pieces, strict=True))
+                order = np.argsort(rows, kind="stable")
+                pooled.append((rows[order], predicted[order]))
+            self._called[place, part] = pooled
+        return self._called[place, part]
+
+    def entries(self) -> list[Entry]:
+        """All entries that have cells, in the order of the tasks."""
+        return [
+            self._entry(place, part)
+            for place in self.by_place
+            for part in PARTS
+            if any(len(rows) for rows, _ in self.called(place, part))
+        ]
+
+    def class_scores(self, place: Place, part: str) -> ClassScores:
+        """Scores by class at a place."""
+        confusions = self._confusions(place, part)
+        with np.errstate(invalid="ignore"):
+            values = np.mean([[getattr(score(c), name) for name in MEASURES] for c in confusions], axis=0)
+        resampled = score(self._resampled(place, part))
+        low, high = interval(np.stack([getattr(resampled, name) for name in MEASURES], axis=1))
+        return ClassScores(*place, part, values, low, high)
+
+    def differences(self, places: Sequence[Place], what: str, names: Sequence[str]) -> list[Difference]:
+        """All pairs of places, in their order, on the test cells that both have."""
+        found = []
+        for (first, name), (second, other) in combinations(zip(places, names, strict=True), 2):
+            gains, units = [], []
+            pairs = zip(self.called(first, "test"), self.called(second, "test"), strict=True)
+            for (rows, called), (other_rows, other_called) in pairs:
+                common, mine, theirs = np.intersect1d(rows, other_rows, assume_unique=True, return_indices=True)
+                right = (called[mine] == self.labels[common]).astype(np.int64)
+                gains.append(right - (other_called[theirs] == self.labels[common]))
+                units.append(self._units(common))
+            if not sum(map(len, gains)):
+                continue
+            num = len(gains[0])
+            value = mean_interval(np.concatenate(gains), np.concatenate(units), NUM_RESAMPLES, self.seed)
+            found.append(Difference(what, name, other, first[3], *value, num))
+        return found
+
+    def _confusions(self, place: Place, part: str) -> list[np.ndarray]:
+        num = len(self.classes)
+        return [confusion_matrix(self.labels[rows], called, num) for rows, called in self.called(place, part)]
+
+    def _resampled(self, place: Place, part: str) -> np.ndarray:
+        rows, called = (np.concatenate(column) for column in zip(*self.called(place, part), strict=True))
+        return bootstrap(self.labels[rows], called, len(self.classes), self._units(rows), NUM_RESAMPLES, self.seed)
+
+    def _units(self, rows: np.ndarray) -> np.ndarray:
+        """Units of some rows; the cells where all are of one unit, which says nothing of how units differ."""
+        units = self.units[rows]
+        return rows if len(units) and (units == units[0]).all() else units
+
+    def _entry(self, place: Place, part: str) -> Entry:
+        results = self.by_place[place]
+        called = self.called(place, part)
+        scores = [score(confusion) for confusion in self._confusions(place, part)]
+        by_seed = [float(one.accuracy) for one in scores]
+        resampled = score(self._resampled(place, part))
+        (low, high), (balanced_low, balanced_high) = (
+            interval(getattr(resampled, name)) for name in ("accuracy", "balanced_accuracy")
+        )
+        details = results[0].details
+        return Entry(
+            *place,
+            part,
+            num_train=float(np.mean([len(result.of("train")[0]) for result in results])),
+            num_cells=len(called[0][0]),
+            num_seeds=len(called),
+            num_splits=len({result.task.split for result in results}),
+            accuracy=float(np.mean(by_seed)),
+            std=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+            low=float(low),
+            high=float(high),
+            by_seed=by_seed,
+            balanced_accuracy=float(np.mean([one.balanced_accuracy for one in scores])),
+            balanced_low=float(balanced_low),
+            balanced_high=float(balanced_high),
+            fit_s=float(np.median([result.fit_s for result in results])),
+            predict_us=float(np.median([result.predict_us for result in results])),
+            device=str(details.get("device", details.get("backend", ""))),
+        )
+
+
+def volume_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
+    """The paper's Table II: methods and parts down, volumes across, as Markdown."""
+    volumes = sorted({entry.volume for entry in entries})
+    sizes = {volume: [e.num_train for e in entries if e.volume == volume] for volume in volumes}
+    head = [f"{np.mean(sizes[volume]):,.0f} ({volume:.3g})" for volume in volumes]
+    lines = [f"| method | part | {' | '.join(head)} |", "|---|---|" + "--:|" * len(volumes)]
+    for method in dict.fromkeys(entry.method for entry in entries):
+        for part in reversed(PARTS):
+            row = {e.volume: e for e in entries if (e.method, e.part) == (method, part)}
+            if row:
+                texts = [accuracy_text(row[volume]) if volume in row else "" for volume in volumes]
+                lines.append(f"| {names.get(method, method)} | {PART_NAMES[part]} | {' | '.join(texts)} |")
+    return lines
+
+
+def accuracy_text(entry: Entry) -> str:
+    """``0.926 ± 0.004 (0.901..0.948)``: mean, deviation over seeds, interval."""
+    spread = "" if entry.std is None else f" ± {entry.std:.3f}"
+    return f"{entry.accuracy:.3f}{spread} ({entry.low:.3f}..{entry.high:.3f})"
+
+
+def class_table(scores: Sequence[ClassScores], classes: Sequence[str], names: dict[str, str]) -> list[str]:
+    """The paper's Tables III and IV as Markdown: the best of each measure and class **bold**, the second *italic*."""
+    lines = [f"| measure | method | {' | '.join(classes)} |", "|---|---|" + "--:|" * len(classes)]
+    for number, measure in enumerate(MEASURES):
+        marked = mark_best(np.stack([one.values[number] for one in scores]))
+        for one, texts in zip(scores, marked, strict=True):
+            name = names.get(one.method, one.method)
+            lines.append(f"| {_MEASURE_NAMES[measure]} | {name} | {' | '.join(texts)} |")
+    return lines
+
+
+def mark_best(values: np.ndarray) -> list[list[str]]:
+    """(M, K) texts of three decimals: the highest of each column bold, the next italic; what is printed alike is equal.
+
+    One method alone has nothing to be better than and gets no marks, and 0 gets none.
+    """
+    texts = [["-" if np.isnan(value) else f"{value:.3f}" for value in row] for row in values]
+    if len(texts) < 2:
+        return texts
+    for column in range(values.shape[1]):
+        ranked = sorted({row[column] for row in texts} - {"-", "0.000"}, reverse=True)
+        for row in texts:
+            for mark, text in zip(("**", "*"), ranked[:2], strict=False):
+                if row[column] == text:
+                    row[column] = f"{mark}{text}{mark}"
+                    break
+    return texts
+
+
+def time_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
+    """Fit and predict time, methods down, volumes across, as Markdown."""
+    tests = [entry for entry in entries if entry.part == "test"]
+    volumes = sorted({entry.volume for entry in tests})
+    lines = [
+        "| method | on | " + " | ".join(f"{volume:.3g}" for volume in volumes) + " | per cell |",
+        "|---|---|" + "--:|" * (len(volumes) + 1),
+    ]
+    for method in dict.fromkeys(entry.method for entry in tests):
+        row = {entry.volume: entry for entry in tests if entry.method == method}
+        texts = [f"{row[volume].fit_s:,.1f} s" if volume in row else "" for volume in volumes]
+        last = row[max(row)]
+        lines.append(
+            f"| {names.get(method, method)} | {last.device} | {' | '.join(texts)} | {last.predict_us:,.0f} µs |"
+        )
+    return lines
+
+
+def difference_table(differences: Sequence[Difference]) -> list[str]:
+    """Differences as Markdown."""
+    lines = ["| | difference (95 %) | |", "|---|--:|---|"]
+    for one in differences:
+        text = f"{one.value:+.3f} ({one.low:+.3f}..{one.high:+.3f})"
+        lines.append(f"| {one.first} minus {one.second} | {text} | {one.verdict} |")
+    return lines
+
+
+def write_rows(path: Path, rows: Sequence[Any]) -> None:
+    """Write dataclasses of one kind as CSV, whole or not at all; lists are joined by spaces."""
+    write_csv(path, [asdict(row) for row in rows])
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write dictionaries as CSV, whole or not at all; the columns are the first one's."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _plain(value) for key, value in row.items()})
+    replace_file(path, lambda file: file.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def class_rows(scores: Sequence[ClassScores], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """One dictionary for each method, measure and class."""
+    return [
+        {
+            "scheme": one.scheme,
+            "part": one.part,
+            "method": one.method,
+            "volume": one.volume,
+            "measure": measure,
+            "class": name,
+            "value": one.values[i, k],
+            "low": one.low[i, k],
+            "high": one.high[i, k],
+        }
+        for one in scores
+        for i, measure in enumerate(MEASURES)
+        for k, name in enumerate(classes)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(f"{item:.6g}" for item in value)
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,155 @@
+"""Schemes: one way of dividing the cells into training, validation and test parts, in one split or in several folds.
+
+The test cells of a scheme's splits are pooled, so no cell may be tested twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import ArgumentError, invalid
+from fastcell.splits.by_group import MAX_GROUP_FOLDS, k_folds, leave_one_group_out
+
+FEW_GROUPS = 10
+DEFAULT_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class SplitManifest(Manifest):
+    """A manifest with splits of its own beside those in the folder.
+
+    Attributes:
+        sides: (N,) str by name, as `Manifest.split` gives.
+    """
+
+    sides: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, manifest: Manifest, sides: Mapping[str, np.ndarray]) -> SplitManifest:
+        """The manifest with these splits."""
+        return cls(manifest.path, manifest.info, manifest.table, dict(sides))
+
+    def split(self, name: str = "default") -> np.ndarray:
+        return self.sides[name] if name in self.sides else super().split(name)
+
+    def split_names(self) -> list[str]:
+        return sorted({*self.sides, *super().split_names()})
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way of dividing the cells.
+
+    Attributes:
+        name: short, of letters, digits and dashes.
+        text: what it is, for captions.
+        splits: (N,) sides by name of the split.
+    """
+
+    name: str
+    text: str
+    splits: dict[str, np.ndarray]
+
+
+def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[Scheme]:
+    """The schemes that ``--splits`` asks for.
+
+    Args:
+        manifest: of the data set.
+        asked: names with commas: ``groups`` (each group once as the test part), ``random`` (folds that ignore groups,
+            as many as there are groups, or 5), ``folds`` (all of the data set's ``fold-*``), and names of its splits,
+            which are pooled. None takes ``groups`` where there are 2 to 10 of them, else ``default``.
+        seed: of the splits that are made.
+
+    Raises:
+        ArgumentError: an unknown name, splits that test a cell twice, or groups that do not allow it.
+    """
+    groups = num_groups(manifest)
+    if asked is None:
+        asked = "groups" if 2 <= groups <= FEW_GROUPS else "default"
+    words = list(dict.fromkeys(word.strip() for word in asked.split(",") if word.strip()))
+    there = manifest.split_names()
+    schemes, named = [], []
+    for word in words:
+        if word == "groups":
+            schemes.append(by_groups(manifest, seed))
+        elif word == "random":
+            schemes.append(at_random(manifest, groups if 2 <= groups <= FEW_GROUPS else DEFAULT_FOLDS, seed))
+        elif word == "folds":
+            folds = [name for name in there if name.startswith("fold-")]
+            if not folds:
+                raise invalid("--splits", "of a set that has folds", word, "Pack it with --folds 5, or take random")
+            sides = {name: manifest.split(name) for name in folds}
+            schemes.append(Scheme("folds", f"{len(folds)} folds, test cells pooled", sides))
+        elif word in there:
+            named.append(word)
+        else:
+            rule = f"among groups, random, folds, {', '.join(there)}"
+            raise invalid("--splits", rule, word, f"Look at them with `fastcell info {manifest.path}`")
+    if named:
+        text = f"split {named[0]}" if len(named) == 1 else f"splits {', '.join(named)}, test cells pooled"
+        schemes.append(Scheme("-".join(named), text, {name: manifest.split(name) for name in named}))
+    if not schemes:
+        raise invalid("--splits", "at least one name", asked, "Leave it out for the default")
+    for scheme in schemes:
+        check_pooled(scheme)
+    return schemes
+
+
+def num_groups(manifest: Manifest) -> int:
+    """How many groups the labelled cells are of; 0 where a cell has none."""
+    if manifest.groups is None:
+        return 0
+    names = np.unique(manifest.groups[manifest.labels >= 0])
+    return 0 if "" in names else len(names)
+
+
+def by_groups(manifest: Manifest, seed: int = 0) -> Scheme:
+    """Each group once as the test part.
+
+    Raises:
+        ArgumentError: cells without a group, or a number of groups that is not 2 to 200.
+    """
+    groups = num_groups(manifest)
+    if not 2 <= groups <= MAX_GROUP_FOLDS:
+        raise ArgumentError(
+            f"--splits groups must have 2 to {MAX_GROUP_FOLDS} groups and every labelled cell in one, got {groups} "
+            "such groups. Pack the set with {group} in its --pattern, or take random or folds."
+        )
+    assert manifest.groups is not None
+    labelled = manifest.labels >= 0
+    folds = leave_one_group_out(manifest.labels[labelled], manifest.groups[labelled], seed)
+    return Scheme("groups", f"one of {len(folds)} groups left out in turn", _spread(folds, labelled, "group"))
+
+
+def at_random(manifest: Manifest, num_folds: int, seed: int = 0) -> Scheme:
+    """Folds that ignore groups."""
+    labelled = manifest.labels >= 0
+    folds = k_folds(manifest.labels[labelled], None, num_folds, seed)
+    return Scheme("random", f"{num_folds} random folds, groups ignored", _spread(folds, labelled, "random"))
+
+
+def check_pooled(scheme: Scheme) -> None:
+    """Raises ArgumentError where a cell is in the test part of two splits."""
+    times = np.sum([sides == "test" for sides in scheme.splits.values()], axis=0)
+    if (times > 1).any():
+        raise invalid(
+            "--splits",
+            "splits that share no test cell",
+            ", ".join(scheme.splits),
+            "Name one of them, or folds, or groups",
+        )
+
+
+def _spread(folds: list[np.ndarray], labelled: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    """Sides of all cells from those of the labelled ones."""
+    spread = {}
+    for number, fold in enumerate(folds):
+        sides = np.full(len(labelled), "", "<U5")
+        sides[labelled] = fold
+        spread[f"{name}-{number}"] = sides
+    return spread

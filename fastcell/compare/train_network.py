@@ -1,0 +1,253 @@
+"""One network of a study: trained by the Lightning trainer on the engine's batches, scored on preprocessed cells.
+
+How long: for the preset's epochs, but for no fewer than a floor of optimizer steps (and never longer than the whole
+training set takes), so that a small volume is not merely a short training. A preset that counts steps takes as many at
+every volume. Validation looks at 16 points of the run; the weights of the least validation loss are taken, or the last
+ones where the preset says so.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from fastcell.compare.image_array import CellImages
+from fastcell.compare.saved_results import PARTS, Task, TaskResult, make_result
+from fastcell.compare.split_schemes import SplitManifest
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.errors import StoppedError
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.models.lightning_module import CellModule
+from fastcell.ops.augmentation import Augmentation
+from fastcell.system import library_settings
+from fastcell.training.recipe import Recipe
+
+MIN_STEPS = 600
+NUM_CHECKS = 16
+_SPLIT = "study"
+_BATCH = 256
+
+
+class Length(NamedTuple):
+    """How long a network is trained.
+
+    Attributes:
+        steps: optimizer steps, a multiple of `every`.
+        every: steps from one validation to the next.
+        batch: cells in a step.
+    """
+
+    steps: int
+    every: int
+    batch: int
+
+
+def training_length(num_cells: int, num_all: int, recipe: Recipe, min_steps: int = MIN_STEPS) -> Length:
+    """The length of a training.
+
+    Args:
+        num_cells: training cells, repeats for balance counted.
+        num_all: likewise at the whole volume.
+        recipe: epochs or steps, and batch size.
+        min_steps: floor, in steps of the whole volume's training.
+    """
+    size = int(recipe.data.get("batch_size", 256))
+    batch = min(size, num_cells)
+    max_steps = int(recipe.trainer.get("max_steps", -1))
+    if max_steps > 0:
+        steps = max_steps
+    else:
+        epochs = int(recipe.trainer.get("max_epochs", 10))
+        whole = epochs * math.ceil(num_all / min(size, num_all))
+        steps = max(epochs * math.ceil(num_cells / batch), min(min_steps, whole))
+    every = max(1, math.ceil(steps / NUM_CHECKS))
+    return Length(every * math.ceil(steps / every), every, batch)
+
+
+def train_network(
+    manifest: SplitManifest,
+    parts: dict[str, np.ndarray],
+    recipe: Recipe,
+    seed: int,
+    length: Length,
+    gpu: int | None = None,
+) -> tuple[CellModule, list[dict[str, float]], float]:
+    """Train on the rows of ``parts["train"]``.
+
+    Args:
+        manifest: of the data set.
+        parts: rows of the manifest by part.
+        recipe: how.
+        seed: of weights, order and augmentation.
+        length: how long.
+        gpu: its number; None for the CPU.
+
+    Returns:
+        The model with the chosen weights, what was logged by step, and the time it took [s].
+
+    Raises:
+        StoppedError: SIGTERM was received.
+    """
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    torch.manual_seed(seed)
+    data = make_data(manifest, parts, recipe, seed, length.batch)
+    model = CellModule(**recipe.model, classes=list(manifest.info.classes), preprocessing=data.preprocessing.to_dict())
+    validates = len(parts["valid"]) > 0
+    best, history = _BestWeights(), _History()
+    trainer = pl.Trainer(
+        **_trainer_settings(recipe, gpu),
+        max_steps=length.steps,
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        val_check_interval=length.every,
+        limit_val_batches=1.0 if validates else 0,
+        num_sanity_val_steps=0,
+        logger=history,
+        log_every_n_steps=1,
+        callbacks=[best] if recipe.select == "best" and validates else [],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    start = time.perf_counter()
+    try:
+        trainer.fit(model, datamodule=data)
+    except SIGTERMException:
+        number = signal.SIGTERM
+        raise StoppedError("stopped by SIGTERM. The same command goes on from there.", number) from None
+    except SystemExit as error:
+        interrupt = error.__context__  # Lightning turns it into exit status 1, be it Ctrl-C's or SIGTERM's
+        if isinstance(interrupt, KeyboardInterrupt):
+            raise interrupt from None
+        raise
+    if best.weights is not None:
+        model.load_state_dict(best.weights)
+    rows = [{"step": float(step), **values} for step, values in sorted(history.rows.items())]
+    return model.eval(), rows, time.perf_counter() - start
+
+
+def make_data(
+    manifest: SplitManifest, parts: dict[str, np.ndarray], recipe: Recipe, seed: int, batch: int
+) -> CellDataModule:
+    """The engine's batches of exactly these rows."""
+    sides = np.full(len(manifest), "", "<U5")
+    for part in PARTS:
+        sides[parts[part]] = part
+    settings = dict(recipe.data)
+    if isinstance(settings.get("augmentation"), dict):
+        settings["augmentation"] = Augmentation(**settings["augmentation"])
+    settings["batch_size"] = batch
+    data = CellDataModule(str(manifest.path), split_name=_SPLIT, seed=seed, **settings)
+    data.use_manifest(SplitManifest.of(manifest, {_SPLIT: sides}))
+    return data
+
+
+def num_training_rows(manifest: SplitManifest, rows: np.ndarray, recipe: Recipe) -> int:
+    """Rows of a training epoch, repeats for balance counted."""
+    if recipe.data.get("balance") != "oversample":
+        return len(rows)
+    counts = np.bincount(manifest.labels[rows])
+    return int(counts.max() * np.count_nonzero(counts))
+
+
+def fit_network(
+    task: Task,
+    manifest: SplitManifest,
+    parts: dict[str, np.ndarray],
+    images: CellImages,
+    recipe: Recipe,
+    min_steps: int,
+    gpu: int | None = None,
+) -> TaskResult:
+    """Train and score one network of the table. Arguments as of `train_network` and `training_length`."""
+    everything = select(manifest, ViewConfig("train", task.split, labelled=True)).rows
+    num_cells, num_all = (num_training_rows(manifest, rows, recipe) for rows in (parts["train"], everything))
+    length = training_length(num_cells, num_all, recipe, min_steps)
+    model, _, fit_s = train_network(manifest, parts, recipe, task.seed, length, gpu)
+    device = torch.device("cpu") if gpu is None else torch.device("cuda", gpu)
+    model.to(device)
+    predicted, predict_s = {}, 0.0
+    for part in PARTS:
+        start = time.perf_counter()
+        predicted[part] = classify(model, images, parts[part], device)
+        predict_s = time.perf_counter() - start
+    details = {
+        "network": recipe.model.get("network", "cellnet"),
+        "weights": sum(parameter.numel() for parameter in model.network.parameters()),
+        "steps": length.steps,
+        "batch": length.batch,
+        "device": device.type,
+    }
+    return make_result(task, parts, predicted, fit_s, predict_s, details)
+
+
+def classify(model: CellModule, images: CellImages, rows: np.ndarray, device: torch.device) -> np.ndarray:
+    """(n,) int64 called classes of some rows of the manifest."""
+    pixels, places = images.open(), images.places(rows)
+    called = []
+    with torch.inference_mode():
+        for begin in range(0, len(rows), _BATCH):
+            batch = torch.from_numpy(pixels[places[begin : begin + _BATCH]])[:, None].to(device)
+            called.append(model.predict_probabilities(batch).argmax(dim=1).cpu().numpy())
+    return np.concatenate(called) if called else np.empty(0, np.int64)
+
+
+def _trainer_settings(recipe: Recipe, gpu: int | None) -> dict[str, Any]:
+    # An aid to find bugs that costs bandwidth; torch makes its module out of this one's class.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    settings: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "32-true", "deterministic": True}
+    if gpu is not None:
+        precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        settings = {"accelerator": "gpu", "devices": [gpu], "precision": precision}
+    asked = {name: value for name, value in recipe.trainer.items() if name not in ("max_epochs", "max_steps")}
+    return {**settings, **asked}
+
+
+class _BestWeights(pl.Callback):
+    """Keeps the weights of the least validation loss."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, torch.Tensor] | None = None
+        self._least = math.inf
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["valid_loss"])
+        if self.weights is None or loss < self._least:
+            self._least = loss
+            self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+
+
+class _History(Logger):
+    """Keeps what is logged, in memory.
+
+    Attributes:
+        rows: values by step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[int, dict[str, float]] = {}
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the recipe has them."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.setdefault(int(step or 0), {}).update(metrics)

@@ -1,0 +1,214 @@
+"""The data-volume study: all methods on the same cells, over shares of the training part (the paper's Table II)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcell.compare.figures import draw_volumes
+from fastcell.compare.result_tables import (
+    SCHEMES,
+    Difference,
+    Entry,
+    Place,
+    Tables,
+    class_rows,
+    class_table,
+    difference_table,
+    time_table,
+    volume_table,
+    write_csv,
+    write_rows,
+)
+from fastcell.compare.runner import MIN_CLASS_CELLS, Study, label
+from fastcell.compare.saved_results import Task
+from fastcell.compare.split_schemes import FEW_GROUPS
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.errors import ArgumentError, invalid
+
+_TIMES = (
+    "Median time to fit by volume, the choice of parameters, validation and, for networks, reading included; "
+    "and to classify one preprocessed cell of the test part."
+)
+
+
+def check_volumes(text: str) -> list[float]:
+    """The volumes of ``--volumes``, increasing.
+
+    Raises:
+        ArgumentError: not shares in (0, 1].
+    """
+    try:
+        volumes = sorted({float(word) for word in text.split(",") if word.strip()})
+    except ValueError:
+        volumes = []
+    if not volumes or not all(0 < volume <= 1 for volume in volumes):
+        raise invalid("--volumes", "shares of the training cells in (0, 1], with commas", text, "Write 0.01,0.1,1")
+    return volumes
+
+
+def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple[list[float], list[str]]:
+    """The volumes that leave 5 training cells in every class and split, and a line for each of the others.
+
+    Raises:
+        ArgumentError: none does.
+    """
+    kept, notes = [], []
+    manifest = study.manifest
+    there = np.unique(manifest.labels[manifest.labels >= 0])
+    for volume in volumes:
+        fewest, where = None, ""
+        for split in study.schemes[scheme].splits:
+            config = ViewConfig("train", split, volume if volume < 1 else None, labelled=True)
+            counts = select(manifest, config).class_counts()[there]
+            if fewest is None or counts.min() < fewest:
+                fewest, where = int(counts.min()), f"{manifest.info.classes[there[counts.argmin()]]} in {split}"
+        if fewest is None or fewest < MIN_CLASS_CELLS:
+            notes.append(
+                f"volume {volume:g} is left out: it has {fewest} training cells of {where}, not {MIN_CLASS_CELLS}"
+            )
+        else:
+            kept.append(volume)
+    if not kept:
+        raise ArgumentError(
+            f"--volumes must leave {MIN_CLASS_CELLS} training cells of every class, got none that does in "
+            f"{scheme}: {notes[-1]}. Take larger volumes, or a set with more cells of that class."
+        )
+    return kept, notes
+
+
+def make_tasks(
+    study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int, sizes: Sequence[int]
+) -> tuple[list[Task], list[str]]:
+    """The cells of the table, and what is left out of it and why."""
+    tasks, notes = [], []
+    for scheme in study.schemes.values():
+        kept, left_out = usable_volumes(study, scheme.name, volumes)
+        notes += left_out
+        for method in methods:
+            for volume in kept:
+                tasks_here = [
+                    Task(method, scheme.name, split, volume, seed, size)
+                    for size in sizes
+                    for split in scheme.splits
+                    for seed in range(num_seeds)
+                ]
+                most = max(len(study.parts(task)["train"]) for task in tasks_here)
+                refusal = study.refusal(method, most)
+                if refusal:
+                    notes.append(f"{label(method)} is left out at volume {volume:g}: {refusal}")
+                else:
+                    tasks += tasks_here
+    if not tasks:
+        raise ArgumentError(f"--methods must leave something to compute, got nothing: {notes[-1]}.")
+    return tasks, list(dict.fromkeys(notes))
+
+
+def run_volumes(
+    study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int
+) -> tuple[list[str], list[Entry], list[Difference]]:
+    """Compute the table, write its files, and return its report as Markdown lines, its entries and differences."""
+    tasks, notes = make_tasks(study, methods, volumes, num_seeds, [study.recipe.image_size])
+    for note in notes:
+        study.say(note)
+    tables = make_tables(study, study.run(tasks))
+    entries = tables.entries()
+    names = {method: label(method) for method in methods}
+    lines: list[str] = []
+    scores: list[Any] = []
+    differences: list[Difference] = []
+    for scheme in study.schemes.values():
+        mine = [entry for entry in entries if entry.scheme == scheme.name]
+        places = largest_places(tables, scheme.name)
+        lines += [f"## {scheme.text}", "", "### Accuracy by data volume", ""]
+        lines += [*volume_table(mine, names), "", describe(study, mine), ""]
+        for part, text in (("valid", "validation part"), ("test", "test part")):
+            of_part = [tables.class_scores(place, part) for place in places if has_part(tables, place, part)]
+            if of_part:
+                scores += of_part
+                lines += [f"### Scores by class, {text}, {volume_text(places)}", ""]
+                lines += [*class_table(of_part, study.manifest.info.classes, names), ""]
+        for volume in volumes:
+            here = [place for place in tables.by_place if (place[0], place[3]) == (scheme.name, volume)]
+            text = f"{scheme.name}, volume {volume:g}"
+            differences += tables.differences(here, text, [label(place[1]) for place in here])
+        last = tables.differences(places, "", [label(place[1]) for place in places])
+        if last:
+            lines += [f"### Test accuracy, paired on the same cells, {volume_text(places)}", ""]
+            lines += [*difference_table(last), ""]
+        lines += ["### Time", "", *time_table(mine, names), "", _TIMES, ""]
+        stem = study.out_dir / f"accuracy_by_volume-{scheme.name}"
+        tested = [entry for entry in mine if entry.part == "test"]
+        title = f"Test accuracy by data volume: {study.manifest.info.name}, {scheme.text}"
+        draw_volumes(tested, names, stem, title, describe(study, mine))
+        lines += [f"![accuracy by volume]({stem.name}.png)", ""]
+    across = across_schemes(study, tables, methods)
+    if across:
+        differences += across
+        lines += ["## The same cells, divided in two ways", "", *difference_table(across), ""]
+    if notes:
+        lines += ["## Left out", "", *(f"- {note}" for note in notes), ""]
+    write_rows(study.out_dir / "accuracy.csv", entries)
+    write_csv(study.out_dir / "classes.csv", class_rows(scores, study.manifest.info.classes))
+    write_rows(study.out_dir / "differences.csv", differences)
+    return lines, entries, differences
+
+
+def make_tables(study: Study, results: Sequence[Any]) -> Tables:
+    """Tables of the results of a study."""
+    return Tables(results, study.manifest.labels, study.manifest.info.classes, study.units)
+
+
+def largest_places(tables: Tables, scheme: str) -> list[Place]:
+    """Each method of a scheme at the largest volume that all of them have."""
+    mine = [place for place in tables.by_place if place[0] == scheme]
+    methods = {place[1] for place in mine}
+    shared = [v for v in {p[3] for p in mine} if {p[1] for p in mine if p[3] == v} == methods]
+    volume = max(shared) if shared else max(place[3] for place in mine)
+    return [place for place in mine if place[3] == volume]
+
+
+def has_part(tables: Tables, place: Place, part: str) -> bool:
+    """Whether any cell of a part was scored."""
+    return any(len(rows) for rows, _ in tables.called(place, part))
+
+
+def across_schemes(study: Study, tables: Tables, methods: Sequence[str]) -> list[Difference]:
+    """Each method under every scheme but the first, minus under the first, on the cells that both test."""
+    found = []
+    names = list(study.schemes)
+    for method in methods:
+        places = {p[0]: p for name in names for p in largest_places(tables, name) if p[1] == method}
+        for other in names[1:]:
+            if names[0] in places and other in places:
+                texts = [f"{label(method)}, {name}" for name in (other, names[0])]
+                found += tables.differences([places[other], places[names[0]]], SCHEMES, texts)
+    return found
+
+
+def volume_text(places: Sequence[Place]) -> str:
+    """``volume 1``."""
+    return f"volume {places[0][3]:g}" if places else ""
+
+
+def units_text(study: Study) -> str:
+    """What is resampled, and how many there are of it."""
+    num = study.count_units()
+    rough = ", so few that it is a rough one" if num <= FEW_GROUPS else ""
+    return f"{study.unit} ({num:,} of them{rough})"
+
+
+def describe(study: Study, entries: Sequence[Entry]) -> str:
+    """What the figures are of: n, seeds, splits, intervals."""
+    first = next(entry for entry in entries if entry.part == "test")
+    kind = "Synthetic test cells" if study.manifest.info.synthetic else "Test cells"
+    seeds = f"{first.num_seeds} seed{'s' * (first.num_seeds > 1)}"
+    spread = "mean ± deviation over seeds, " if first.num_seeds > 1 else ""
+    splits = "" if first.num_splits == 1 else f" of {first.num_splits} splits pooled"
+    return (
+        f"{kind}: {first.num_cells:,}{splits}, {seeds}; {spread}95 % bootstrap interval by "
+        f"{units_text(study)}. Validation and test parts are whole at every volume; "
+        f"images of {first.image_size} × {first.image_size} px; preset {study.recipe.preset}."
+    )

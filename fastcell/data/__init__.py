@@ -1,1 +1,0 @@
-"""From image files to batches: pack, manifest, view, stream, batch."""

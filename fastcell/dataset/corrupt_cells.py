@@ -1,0 +1,122 @@
+"""Cells that were good when they were packed and are not any more: which, why, and what is said of them.
+
+A lost cell never ends a run unless that is asked for. Whoever needs it takes another cell in its place with weight 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError, invalid
+
+logger = logging.getLogger(__name__)
+
+ON_BAD_CELL = ("replace", "error")
+
+WAY_OUT = "Restore the shard from a copy, or pack the data again"
+
+#: Share of a data set's cells that may be lost before a run stops: more is a wrong folder or a disk that went away.
+MOST_LOST = 0.5
+
+
+class Losses:
+    """The lost cells of a data set, as one process has found them. Threads may share it.
+
+    Args:
+        manifest: of the data set.
+        on_bad_cell: ``replace`` lets a run go on, ``error`` stops it at the first loss.
+
+    Attributes:
+        is_lost: (N,) bool, for every row of the manifest.
+
+    Raises:
+        ArgumentError: another `on_bad_cell`.
+    """
+
+    def __init__(self, manifest: Manifest, on_bad_cell: str = "replace") -> None:
+        if on_bad_cell not in ON_BAD_CELL:
+            raise invalid("on_bad_cell", f"one of {', '.join(ON_BAD_CELL)}", on_bad_cell, "Leave it at replace")
+        self.manifest, self.on_bad_cell = manifest, on_bad_cell
+        self.is_lost = np.zeros(len(manifest), bool)
+        self._reasons: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Reason by cell_id, a copy."""
+        with self._lock:
+            return dict(self._reasons)
+
+    def add(self, reasons: dict[int, str]) -> None:
+        """Take note of lost cells; the first reason of a cell stays.
+
+        Raises:
+            DataError: with ``error``, naming shard and key of the first; with ``replace``, where more than half of the
+                data set is lost.
+        """
+        with self._lock:
+            news = {cell_id: reason for cell_id, reason in reasons.items() if cell_id not in self._reasons}
+            self._reasons.update(news)
+            self.is_lost[list(news)] = True
+        if not news:
+            return
+        first = min(news)
+        if not any(self.manifest.shard_path(number).exists() for number in range(len(self.manifest.info.shards))):
+            raise DataError(f"{self.manifest.path}: none of its shards is there any more. Look after the disk.")
+        if self.on_bad_cell == "error":
+            raise self._error(first, f"{news[first]}. {WAY_OUT}")
+        if len(self) > MOST_LOST * len(self.is_lost):
+            raise self._error(
+                first,
+                f"{news[first]}, and {len(self):,} cells of the {len(self.is_lost):,} are lost by "
+                f"now. Look whether {self.manifest.path} is the right folder and its disk is there",
+            )
+        for shard, count in Counter(self.manifest.shard_index[list(news)].tolist()).items():
+            name = self.manifest.info.shards[shard]["name"]
+            logger.warning(
+                "%s: %d bad cell%s found, replaced with weight 0 (%s)",
+                name,
+                count,
+                "s" * (count > 1),
+                _most(Counter(news.values())),
+            )
+
+    def table(self) -> pa.Table:
+        """One row per lost cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""
+        return losses_table(self.manifest, self.reasons)
+
+    def _error(self, cell_id: int, message: str) -> DataError:
+        row = self.manifest.table.slice(cell_id, 1).to_pylist()[0]
+        return DataError(f"{message}.", row["shard"], row["key"])
+
+
+def losses_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
+    """As `Losses.table`, for a reason by cell_id."""
+    ids = sorted(reasons)
+    cells = manifest.table.select(["cell_id", "key", "shard", "class"]).take(pa.array(ids, pa.int64()))
+    return cells.append_column("reason", pa.array([reasons[cell_id] for cell_id in ids], pa.string()))
+
+
+def describe_losses(table: pa.Table, most: int = 5) -> str:
+    """Lines that say how many cells were lost, by reason, shard and class; the `most` commonest of each."""
+    lines = [f"{table.num_rows:,} bad cell{'s' * (table.num_rows != 1)} replaced with weight 0, counted nowhere:"]
+    for name, title in (("reason", ""), ("shard", "by shard: "), ("class", "by class: ")):
+        counts = Counter(pc.fill_null(table.column(name), "(none)").to_pylist())
+        lines.append(f"  {title}{_most(counts, most)}")
+    return "\n".join(lines)
+
+
+def _most(counts: Counter[str], most: int = 3) -> str:
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(most))
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(most))
+    return listed + (f", others {rest:,}" if rest else "")

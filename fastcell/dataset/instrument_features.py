@@ -1,0 +1,138 @@
+"""`features.parquet`: what the instrument has measured of the cells beside their pixels, written once by `pack`.
+
+Columns are `cell_id` and one of float64 for each feature, null where a cell has none, or NaN. Rows stand in the order
+of the source, some thousand to a row group, so that writing them takes the same memory for any number of features;
+`read_features` puts them into the order of cell_id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fastcell.dataset.manifest_checks import check_features
+from fastcell.dataset.parquet import read_table
+from fastcell.errors import DataError, invalid
+from fastcell.storage.whole_files import replace_file
+from fastcell.system.text import storable
+
+FILE = "features.parquet"
+MAX_FEATURES = 1_000
+
+
+def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> None:
+    """Write the features of the cells that are in the data set.
+
+    Args:
+        folder: of the data set.
+        features: of the source.
+        keys: of the cells, row number = cell_id.
+
+    Raises:
+        ArgumentError: more than 1,000 features.
+    """
+    if len(features.names) > MAX_FEATURES:
+        way_out = "Leave out what is not needed"
+        raise invalid("features", f"at most {MAX_FEATURES:,} columns of numbers", len(features.names), way_out)
+    titles = _titles(features.names)
+    schema = pa.schema([("cell_id", pa.int64()), *((title, pa.float64()) for title in titles.values())])
+    cell_id = {key: i for i, key in enumerate(keys.to_pylist())}
+
+    def write(file: Path) -> None:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for piece_keys, values in features.pieces():
+                ids = np.array([cell_id.get(storable(key), -1) for key in piece_keys], np.int64)
+                there = np.flatnonzero(ids >= 0)
+                if not len(there):
+                    continue
+                columns = [pa.array(ids[there])]
+                for name in titles:
+                    column = values.get(name)
+                    columns.append(
+                        pa.nulls(len(there), pa.float64())
+                        if column is None
+                        else pa.array(np.asarray(column, np.float64)[there], from_pandas=True)
+                    )
+                writer.write_table(pa.table(columns, schema=schema))
+
+    replace_file(folder / FILE, write)
+
+
+def read_features(folder: Path, num_cells: int) -> pa.Table | None:
+    """(N,) rows in the order of cell_id: `cell_id` and one column of float64 for each feature, null where a cell has
+    none; None where the data set has no features.
+
+    Args:
+        folder: of the data set.
+        num_cells: N.
+
+    Raises:
+        DataError: the file is damaged, or does not fit the manifest.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    names = read_names(folder)
+    table = read_table(path, pa.schema([("cell_id", pa.int64()), *((name, pa.float64()) for name in names)]))
+    check_features(table, num_cells, path)
+    ids = table.column("cell_id").to_numpy()
+    columns = [pa.array(np.arange(num_cells))]
+    for name in names:
+        column = table.column(name)
+        known = column.is_valid().to_numpy()
+        values, there = np.zeros(num_cells), np.zeros(num_cells, bool)
+        values[ids[known]], there[ids[known]] = column.drop_null().to_numpy(), True
+        columns.append(pa.array(values, mask=~there))
+    return pa.table(columns, names=["cell_id", *names])
+
+
+def read_names(folder: Path) -> list[str]:
+    """Names of the features, without reading their values; empty where there are none.
+
+    Raises:
+        DataError: the file is damaged, or has other columns.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return []
+    try:
+        schema = pq.read_schema(path) if path.is_file() else pa.schema([])
+    except PermissionError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({str(error)[:200]}). Pack the data again, or remove it.") from None
+    names = schema.names
+    right = names[:1] == ["cell_id"] and len(set(names)) == len(names) <= MAX_FEATURES + 1
+    if not right or any(kind != pa.float64() for kind in schema.types[1:]):
+        got = ", ".join(names[:5])
+        raise DataError(f"{path} must have a column cell_id and columns of float64, got {got!r}. Pack the data again.")
+    return names[1:]
+
+
+def _titles(names: list[str]) -> dict[str, str]:
+    """Names of the columns: as the source has them where Parquet can, and none of them twice."""
+    titles: dict[str, str] = {}
+    used = {"cell_id"}
+    for name in names:
+        title, number = storable(name), 2
+        while title in used:
+            title, number = f"{storable(name)}_{number}", number + 1
+        used.add(title)
+        titles[name] = title
+    return titles
+
+
+class Features(NamedTuple):
+    """What the instrument has measured of the cells beside their pixels.
+
+    names: of all features. pieces: a function that reads them, some thousand cells at a time: their keys, and one (n,)
+    number array for each feature that these cells have.
+    """
+
+    names: list[str]
+    pieces: Callable[[], Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]]

@@ -1,0 +1,349 @@
+"""The manifest: one row per cell, written once, never changed; what may change lies beside it.
+
+Files of a packed data set::
+
+    dataset.json         what it is: classes, layout, shards, window (`DatasetInfo`)
+    manifest.parquet     one row per usable cell; row number = cell_id (`SCHEMA`)
+    splits/NAME.parquet  cell_id, split
+    quarantine.parquet   cells that cannot be used, with the reason (`QUARANTINE_SCHEMA`)
+    features.parquet     what the instrument has measured beside the pixels, optional (`fastcell.dataset.instrument_features`)
+    quality.parquet      quality control, optional: score, likeliest fault, verdict (`QUALITY_SCHEMA`) and features by
+                         cell_id; changes no view
+    verdicts.csv         what views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited by hand
+    duplicates.parquet   copies that `fastcell split` has found, optional (`fastcell.splits.copies.exact`)
+    blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
+    shard-*.tar          the pixels
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from fastcell.dataset.instrument_features import read_features, read_names
+from fastcell.dataset.manifest_checks import (
+    check_blocks,
+    check_cells,
+    check_info,
+    check_quality,
+    check_quarantine,
+    check_sides,
+)
+from fastcell.dataset.parquet import read_table
+from fastcell.dataset.schema import (
+    BLOCKS_SCHEMA,
+    FORMAT_VERSION,
+    LAYOUTS,
+    QUALITY_SCHEMA,
+    QUARANTINE_SCHEMA,
+    SCHEMA,
+    SPLIT_SCHEMA,
+    SPLITS,
+)
+from fastcell.errors import ArgumentError, DataError
+from fastcell.storage.whole_files import replace_file
+
+__all__ = [
+    "BLOCKS_SCHEMA",
+    "LAYOUTS",
+    "QUALITY_SCHEMA",
+    "QUARANTINE_SCHEMA",
+    "SCHEMA",
+    "SPLITS",
+    "SPLIT_SCHEMA",
+    "DatasetInfo",
+    "Manifest",
+    "read_info",
+    "replace_file",
+    "write_manifest",
+    "write_quarantine",
+    "write_split",
+    "write_table",
+]
+
+_MOST_INFO_BYTES = 1 << 26
+
+
+@dataclass
+class DatasetInfo:
+    """What a data set is; the content of ``dataset.json``.
+
+    Attributes:
+        name: shown in reports.
+        classes: names in the order of their numbers; empty for a set without labels.
+        layout: ``cell`` (one cell per record) or ``block`` (some hundred cells per record).
+        shards: one ``{"name", "bytes", "num_cells"}`` per tar, in stored order.
+        num_cells: rows of the manifest.
+        num_quarantined: rows of the quarantine table when the set was made.
+        window: [low, high] grey levels of 16-bit sources that map to 0 and 255; None for 8 bit.
+        um_per_px: micrometres per raw pixel where all cells share it; None: unknown or differing.
+        synthetic: True where a simulator made the cells.
+        generator: name and version of that simulator.
+        seed: of the global order.
+        created_by: program and version.
+        format_version: of this layout of files.
+    """
+
+    name: str
+    classes: list[str] = field(default_factory=list)
+    layout: str = "cell"
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    num_cells: int = 0
+    num_quarantined: int = 0
+    window: list[float] | None = None
+    um_per_px: float | None = None
+    synthetic: bool = False
+    generator: str | None = None
+    seed: int = 0
+    created_by: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> DatasetInfo:
+        """Read ``dataset.json``.
+
+        Raises:
+            DataError: not JSON, another format version, fields missing, or a value that cannot be.
+        """
+        try:
+            values = json.loads(text)
+            version = values.get("format_version")
+            if version != FORMAT_VERSION:
+                raise DataError(
+                    f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}. Pack the data again."
+                )
+            names = {item.name for item in fields(cls)}
+            known = {name: value for name, value in values.items() if name in names}
+            check_info(known, path)
+            return cls(**known)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(
+                f"{path} is not a dataset.json of fastcell ({error}). Pack or index the data again."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data folder, opened for reading.
+
+    Attributes:
+        path: the folder.
+        info: content of ``dataset.json``.
+        table: `SCHEMA`, N rows, row number = cell_id.
+    """
+
+    path: Path
+    info: DatasetInfo
+    table: pa.Table
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Manifest:
+        """Open the data set in folder ``path``.
+
+        Raises:
+            DataError: there is none, it is damaged, it belongs to another format version, or its rows name places or
+                sizes that cannot be.
+        """
+        folder = Path(path)
+        info = read_info(folder)
+        table = read_table(folder / "manifest.parquet", SCHEMA)
+        check_cells(table, info, folder / "manifest.parquet")
+        manifest = cls(folder, info, table)
+        if info.layout == "block":
+            manifest.blocks()
+        return manifest
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def column(self, name: str) -> np.ndarray:
+        """One column as a NumPy array of N values (objects, with None for null, where it holds strings or bytes)."""
+        return self.table.column(name).to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64: index into ``info.classes``, -1 where the cell has no class."""
+        return self._codes("class", self.info.classes)
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """(N,) str, or None where no cell has a group."""
+        column = self.table.column("group")
+        if column.null_count == len(column):
+            return None
+        coded = column.fill_null("").combine_chunks().dictionary_encode()
+        return np.array(coded.dictionary.to_pylist(), str)[coded.indices.to_numpy()]
+
+    @cached_property
+    def shard_index(self) -> np.ndarray:
+        """(N,) int64: index into ``info.shards``."""
+        return self._codes("shard", [shard["name"] for shard in self.info.shards])
+
+    def shard_path(self, index: int) -> Path:
+        return self.path / self.info.shards[index]["name"]
+
+    def split(self, name: str = "default") -> np.ndarray:
+        """(N,) str: ``train``, ``valid``, ``test`` or empty.
+
+        Raises:
+            ArgumentError: there is no split of that name; the message lists those that are there.
+            DataError: the file is damaged, or does not fit the manifest.
+        """
+        there = self.split_names()
+        if name not in there:
+            raise ArgumentError(f"split_name must be one of {', '.join(there) or '(none)'}, got {name!r}.")
+        path = self.path / "splits" / f"{name}.parquet"
+        table = read_table(path, SPLIT_SCHEMA, most_rows=len(self))
+        check_sides(table, len(self), path)
+        sides = np.full(len(self), "", dtype="<U5")
+        numbers = pc.index_in(table.column("split"), value_set=pa.array(SPLITS)).to_numpy()
+        sides[table.column("cell_id").to_numpy()] = np.array(SPLITS)[numbers]
+        return sides
+
+    def split_names(self) -> list[str]:
+        """Names of the splits beside the manifest, sorted."""
+        return sorted(path.stem for path in (self.path / "splits").glob("*.parquet"))
+
+    def quarantine(self) -> pa.Table:
+        """Rows of `QUARANTINE_SCHEMA`; empty where nothing was found bad."""
+        path = self.path / "quarantine.parquet"
+        if not path.exists():
+            return QUARANTINE_SCHEMA.empty_table()
+        table = read_table(path, QUARANTINE_SCHEMA)
+        check_quarantine(table, len(self), path)
+        return table
+
+    def features(self) -> pa.Table | None:
+        """`cell_id` and one column of float64 for each feature of the instrument, N rows in the order of cell_id, null
+        where a cell has none; None where the source told no features.
+
+        Raises:
+            DataError: the file is damaged, or does not fit the manifest.
+        """
+        return read_features(self.path, len(self))
+
+    def feature_names(self) -> list[str]:
+        """Names of the features, without reading their values; empty where there are none. Raises DataError."""
+        return read_names(self.path)
+
+    def quality(self) -> pa.Table | None:
+        """Rows of `QUALITY_SCHEMA`, one for each cell, or None where quality control has not been run.
+
+        Raises:
+            DataError: the file is damaged, or does not fit the manifest.
+        """
+        path = self.path / "quality.parquet"
+        if not path.exists():
+            return None
+        table = read_table(path, QUALITY_SCHEMA, most_rows=len(self), way_out="Run fastcell qc again")
+        check_quality(table, len(self), path)
+        return table
+
+    def verdicts(self) -> np.ndarray:
+        """(N,) bool: False for the cells that ``verdicts.csv`` drops; all True where there is no such file.
+
+        Raises:
+            DataError: the file has no columns ``cell_id`` and ``verdict``, or values that cannot be.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        path = self.path / "verdicts.csv"
+        if not path.exists():
+            return keep
+        if not path.is_file():
+            raise DataError(f"{path} must be a file. Mend or remove it.")
+        try:
+            table = csv.read_csv(path)
+            ids = table.column("cell_id").cast(pa.int64())
+            words = table.column("verdict").cast(pa.string())
+        except PermissionError:
+            raise
+        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+            raise DataError(f"{path} must have columns cell_id and verdict ({error}). Mend or remove it.") from None
+        known = pc.and_(pc.greater_equal(ids, 0), pc.less(ids, len(self)))
+        right = pc.and_(known, pc.is_in(words, value_set=pa.array(["keep", "drop"]))).fill_null(False)
+        if not pc.all(right, min_count=0).as_py():
+            row = pc.index(right, False).as_py()
+            raise DataError(
+                f"{path}: verdicts must be keep or drop, of cells in the manifest, got {words[row].as_py()!r} for "
+                f"{ids[row].as_py()!r}. Mend or remove it."
+            )
+        keep[ids.filter(pc.equal(words, "drop")).to_numpy()] = False
+        return keep
+
+    def blocks(self) -> pa.Table:
+        """Rows of `BLOCKS_SCHEMA`, in stored order (block layout only)."""
+        return self._blocks
+
+    @cached_property
+    def _blocks(self) -> pa.Table:
+        path = self.path / "blocks.parquet"
+        table = read_table(path, BLOCKS_SCHEMA, most_rows=len(self))
+        check_blocks(table, self.table, self.info, path)
+        return table
+
+    def _codes(self, name: str, values: list[str]) -> np.ndarray:
+        index = pc.index_in(self.table.column(name), value_set=pa.array(values, pa.string()))
+        return index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
+    """Read ``dataset.json`` of folder ``path`` alone (quick: no Parquet).
+
+    Raises:
+        DataError: the folder or the file is not there, or it cannot be read.
+    """
+    file = Path(path) / "dataset.json"
+    try:
+        if file.exists() and (not file.is_file() or file.stat().st_size > _MOST_INFO_BYTES):
+            raise DataError(
+                f"{file} must be a file of at most {_MOST_INFO_BYTES:,} bytes. Pack or index the data again."
+            )
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        what = "no such folder" if not Path(path).is_dir() else "no dataset.json in it"
+        raise DataError(
+            f"{path} is not a packed data set ({what}). Make one with `fastcell pack SRC {path}`, or "
+            f"`fastcell index {path}` for WebDataset tars that are there."
+        ) from None
+    except (NotADirectoryError, UnicodeDecodeError):
+        raise DataError(f"{path} is not a packed data set. Make one with `fastcell pack SRC OUT`.") from None
+    return DatasetInfo.from_json(text, file)
+
+
+def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
+    """Write ``manifest.parquet`` and, last, ``dataset.json``: a folder without the latter is not a data set."""
+    write_table(path / "manifest.parquet", table.cast(SCHEMA))
+    replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
+
+
+def write_split(path: Path, name: str, sides: np.ndarray) -> None:
+    """Write ``splits/NAME.parquet`` from (N,) str in the order of cell_id; cells with an empty side are left out."""
+    ids = np.flatnonzero(sides != "")
+    (path / "splits").mkdir(exist_ok=True)
+    table = pa.table(
+        {"cell_id": pa.array(ids, pa.int64()), "split": pa.array(sides[ids], pa.string())}, schema=SPLIT_SCHEMA
+    )
+    write_table(path / "splits" / f"{name}.parquet", table)
+
+
+def write_quarantine(path: Path, table: pa.Table) -> None:
+    """Write ``quarantine.parquet``."""
+    write_table(path / "quarantine.parquet", table.cast(QUARANTINE_SCHEMA))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file that is there whole or not at all."""
+    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))

@@ -1,0 +1,169 @@
+"""The bytes of cells out of their tars, in few large reads, from any number of shards with few open files."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcell.dataset.integrity import MISSING, REASONS, SHORT, UNREADABLE
+from fastcell.dataset.manifest import Manifest
+
+#: Tars held open by one reader.
+MOST_OPEN = 16
+
+_GAP = 1 << 14  # bytes between two cells that are read along rather than read around
+_MOST_AT_ONCE = 1 << 22
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in the place of a tar would be waited for
+
+Stamp = tuple[int, int, int]
+
+
+class Stored(NamedTuple):
+    """Stored bytes of some cells.
+
+    Attributes:
+        cell_ids: (n,) int64, increasing.
+        buffer: (bytes,) uint8, that holds them.
+        starts: (n,) int64, where each begins in it.
+        sizes: (n,) int64, bytes.
+        reasons: of the cells that could not be read, whose bytes are undefined.
+    """
+
+    cell_ids: np.ndarray
+    buffer: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+    reasons: dict[int, str]
+
+    def bytes_of(self, place: int) -> np.ndarray:
+        """(bytes,) uint8 of the cell at a place of `cell_ids`, without a copy."""
+        start = int(self.starts[place])
+        return self.buffer[start : start + int(self.sizes[place])]
+
+
+class ShardFiles:
+    """Reads stored bytes, of one data set, for one thread at a time.
+
+    Nothing is mapped into memory: a tar that shrinks or goes away gives reasons, not a signal.
+
+    Args:
+        manifest: of the data set.
+        stamps: of the tars that were looked at before, by number; kept up to date. Who reads a set several times keeps
+            them in between, to be told of what changed.
+    """
+
+    def __init__(self, manifest: Manifest, stamps: dict[int, Stamp | None]) -> None:
+        self._manifest = manifest
+        self._shard = manifest.shard_index
+        self._offset, self._bytes = manifest.column("offset"), manifest.column("bytes")
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self._stamps = stamps
+
+    def read(self, cell_ids: np.ndarray) -> Stored:
+        """The stored bytes of (n,) int64 cells, increasing and each once."""
+        if not len(cell_ids):
+            none = np.empty(0, np.int64)
+            return Stored(none, np.empty(0, np.uint8), none, none, {})
+        order = np.lexsort((self._offset[cell_ids], self._shard[cell_ids]))
+        in_file = cell_ids[order]
+        shard, begin = self._shard[in_file], self._offset[in_file]
+        end = begin + self._bytes[in_file]
+        new = np.ones(len(in_file), bool)
+        gap = begin[1:] - end[:-1]
+        new[1:] = (np.diff(shard) != 0) | (gap < 0) | (gap > _GAP)
+        new[1:] |= np.diff(begin // _MOST_AT_ONCE) > 0
+        firsts = np.flatnonzero(new)
+        lasts = np.append(firsts[1:], len(in_file)) - 1
+        lengths = end[lasts] - begin[firsts]
+        places = np.cumsum(lengths) - lengths
+        buffer = np.empty(int(lengths.sum()), np.uint8)
+        starts = begin - np.repeat(begin[firsts] - places, lasts - firsts + 1)
+        reasons: dict[int, str] = {}
+        for first, last, place, length in zip(
+            firsts.tolist(), lasts.tolist(), places.tolist(), lengths.tolist(), strict=True
+        ):
+            part = slice(first, last + 1)
+            target = buffer[place : place + length]
+            self._read_run(int(shard[first]), in_file[part], begin[part], end[part], target, reasons)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return Stored(cell_ids, buffer, starts[back], self._bytes[cell_ids], reasons)
+
+    def changed(self, shards: np.ndarray) -> list[int]:
+        """Which of the shards, by number, are not the files that they were when they were last asked for."""
+        news = []
+        for number in shards.tolist():
+            stamp = self._stamp(number)
+            if number in self._stamps and self._stamps[number] != stamp:
+                news.append(number)
+                self._close(number)
+            self._stamps[number] = stamp
+        return news
+
+    def close(self) -> None:
+        """Close the tars; a later `read` opens them again."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __del__(self) -> None:
+        if hasattr(self, "_open"):
+            self.close()
+
+    def _read_run(
+        self,
+        shard: int,
+        cell_ids: np.ndarray,
+        begin: np.ndarray,
+        end: np.ndarray,
+        target: np.ndarray,
+        reasons: dict[int, str],
+    ) -> None:
+        try:
+            got = _read_into(self._file(shard), target, int(begin[0]))
+        except OSError as error:
+            if len(cell_ids) > 1 and shard in self._open:  # a bad sector takes its own cell along, not its neighbours
+                for place in range(len(cell_ids)):
+                    one = slice(place, place + 1)
+                    part = target[int(begin[place] - begin[0]) : int(end[place] - begin[0])]
+                    self._read_run(shard, cell_ids[one], begin[one], end[one], part, reasons)
+                return
+            reason = MISSING if isinstance(error, (FileNotFoundError, NotADirectoryError)) else UNREADABLE
+            reasons.update(dict.fromkeys(cell_ids.tolist(), REASONS[reason]))
+            return
+        if got < len(target):
+            missing = cell_ids[end - begin[0] > got]
+            reasons.update(dict.fromkeys(missing.tolist(), REASONS[SHORT]))
+
+    def _file(self, shard: int) -> int:
+        if shard not in self._open:
+            if len(self._open) >= MOST_OPEN:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[shard] = os.open(self._manifest.shard_path(shard), _FLAGS)
+        self._open.move_to_end(shard)
+        return self._open[shard]
+
+    def _close(self, shard: int) -> None:
+        if shard in self._open:
+            os.close(self._open.pop(shard))
+
+    def _stamp(self, shard: int) -> Stamp | None:
+        try:
+            status = self._manifest.shard_path(shard).stat()
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _read_into(file: int, target: np.ndarray, offset: int) -> int:
+    """Fill `target` from `offset` of the file; how many bytes there were."""
+    done = 0
+    while done < len(target):
+        got = os.preadv(file, [target[done:].data], offset + done)
+        if got == 0:
+            break
+        done += got
+    return done

@@ -1,0 +1,138 @@
+"""What of a shard no cell's hash covers and other programs need: its size, tar headers, heads of blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.dataset import tar
+from fastcell.dataset.block_layout import make_head
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError
+
+WAY_OUT = "Restore it from a copy, or pack or index the data again"
+NUM_HEADERS_CHECKED = 64
+
+
+class Heads:
+    """Checks each shard once all its cells were read, when the disk need not be asked again.
+
+    Args:
+        manifest: of the data set.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._names = [item["name"] for item in manifest.info.shards]
+        self._left = np.bincount(manifest.shard_index + 1, minlength=len(self._names) + 1)[1:]
+        self._done = np.zeros(len(self._names), dtype=bool)
+        self._shapes: np.ndarray | None = None
+        table = manifest.table.select(["shard", "offset", "bytes"])
+        if manifest.info.layout == "block":
+            table = manifest.blocks()
+            self._shapes = np.stack([manifest.column("height"), manifest.column("width")], axis=1)
+        numbers = {name: i for i, name in enumerate(self._names)}
+        shard = table.column("shard").to_pylist()
+        owner = np.fromiter((numbers.get(name, -1) for name in shard), np.int64, len(shard))
+        order = np.argsort(owner, kind="stable")
+        self._edges = np.searchsorted(owner[order], np.arange(len(self._names) + 1))
+        names = [name for name in table.schema.names if name not in ("shard", "split")]
+        self._records = {name: table.column(name).to_numpy()[order] for name in names}
+
+    def after(self, rows: np.ndarray) -> list[str]:
+        """Problems of the shard of `rows`, if these were the last of its cells.
+
+        Args:
+            rows: (k,) int64, cell_ids of one shard; each cell comes once.
+        """
+        number = int(self._manifest.shard_index[rows[0]]) if len(rows) else -1
+        if number < 0:
+            return []
+        self._left[number] -= len(rows)
+        return [] if self._left[number] else self._check(number)
+
+    def rest(self) -> list[str]:
+        """Problems of the shards that `after` has not seen."""
+        return [line for i in np.flatnonzero(~self._done).tolist() for line in self._check(i)]
+
+    def _check(self, number: int) -> list[str]:
+        self._done[number] = True
+        item = self._manifest.info.shards[number]
+        path = self._manifest.path / item["name"]
+        mine = slice(self._edges[number], self._edges[number + 1])
+        records = {name: column[mine] for name, column in self._records.items()}
+        found = []
+        try:
+            if path.exists() and not path.is_file():
+                return [f"shard {item['name']!r}: it is not a file."]
+            try:
+                check_shard(path, records["offset"], records["bytes"], item["bytes"])
+            except DataError as error:
+                found.append(str(error))
+            if self._shapes is not None and path.exists():
+                found += self._check_blocks(path, self._shapes, records)
+        except (OSError, ValueError) as error:  # ValueError: a size in a header that is no number
+            reason = error.strerror if isinstance(error, OSError) else error
+            found.append(f"shard {item['name']!r}: it cannot be read ({reason}).")
+        return found
+
+    def _check_blocks(self, path: Path, shapes: np.ndarray, records: dict[str, np.ndarray]) -> Iterator[str]:
+        wrong = []
+        with open(path, "rb") as file:
+            for i, (first, num) in enumerate(zip(records["first_cell"], records["num_cells"], strict=True)):
+                head = make_head(shapes[first : first + num], int(first))
+                if os.pread(file.fileno(), len(head), int(records["offset"][i])) != head:
+                    wrong.append((int(first), int(num)))
+        if wrong:
+            first, num = wrong[0]
+            yield (
+                f"shard {path.name!r}: the heads of {len(wrong)} of its {len(records['offset'])} blocks are damaged, "
+                f"the first that of cells {first} to {first + num - 1}, which others cannot read then. Restore it "
+                "from a copy, or pack the data again."
+            )
+
+
+def check_shard(path: Path, offsets: np.ndarray, sizes: np.ndarray, expected_bytes: int | None = None) -> None:
+    """Hold records against the tar that is to have them.
+
+    All are compared with the file's size and with the 512-byte grid of a tar; of up to 64 of them, spread over the
+    file, the tar header in front is read, its checksum and size compared.
+
+    Args:
+        path: of the tar.
+        offsets: (n,) int64, where the bytes of each record begin.
+        sizes: (n,) int64, how many they are.
+        expected_bytes: size that the file had when the manifest was made, None if not known.
+
+    Raises:
+        DataError: something does not fit.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"the shard is missing from {path.parent}. {WAY_OUT}.", shard=path.name) from None
+    try:
+        size = os.fstat(file).st_size
+        if expected_bytes is not None and size != expected_bytes:
+            was = f"it has {size:,} bytes, and had {expected_bytes:,} when the manifest was made"
+            raise DataError(f"{was}. {WAY_OUT}.", shard=path.name)
+        if not len(offsets):
+            return
+        wrong = (offsets < tar.BLOCK) | (offsets % tar.BLOCK != 0) | (sizes < 1) | (sizes > size - offsets)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise _not_there(path, int(offsets[first]), int(sizes[first]))
+        order = np.argsort(offsets, kind="stable")
+        for place in order[np.unique(np.linspace(0, len(order) - 1, NUM_HEADERS_CHECKED).astype(np.int64))].tolist():
+            header = os.pread(file, tar.BLOCK, int(offsets[place]) - tar.BLOCK)
+            if not tar.checksum_holds(header) or tar.header_size(header) != sizes[place]:
+                raise _not_there(path, int(offsets[place]), int(sizes[place]))
+    finally:
+        os.close(file)
+
+
+def _not_there(path: Path, offset: int, size: int) -> DataError:
+    return DataError(f"no record of {size:,} bytes begins at byte {offset:,}. {WAY_OUT}.", shard=path.name)

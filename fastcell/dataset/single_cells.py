@@ -1,0 +1,61 @@
+"""Single cells by cell_id, straight from the tar: for figures, checks and error messages, not for training."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from fastcell.dataset.decode import BadCell, decode
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError
+
+WAY_OUT = "Restore the shard from a copy, or pack or index the data again"
+
+
+def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, depth: int = 8) -> Iterator[np.ndarray]:
+    """Yield the pixels of the cells with these cell_ids, in the order asked for.
+
+    Args:
+        manifest: of the data set.
+        rows: cell_ids.
+        verify: compare the stored bytes with the manifest's hash first.
+        depth: 8 or 16 bits of a grey level, as in `fastcell.dataset.decode.decode`.
+
+    Yields:
+        (H, W) uint8 or uint16, grey; a 16-bit source is mapped by the data set's window.
+
+    Raises:
+        DataError: a shard is missing or too short, or the bytes are not those that were packed; names shard and key.
+    """
+    ids = np.fromiter(rows, np.int64)
+    columns = ("key", "shard", "offset", "bytes", "encoding", "height", "width", "byte_hash")
+    table = manifest.table.select(columns).take(ids).to_pylist()
+    window = None if manifest.info.window is None else (manifest.info.window[0], manifest.info.window[1])
+    files: dict[str, int] = {}
+    try:
+        for cell in table:
+            shard, key = cell["shard"], cell["key"]
+            if shard not in files:
+                try:
+                    files[shard] = os.open(manifest.path / shard, os.O_RDONLY | os.O_NONBLOCK)
+                except FileNotFoundError:
+                    raise DataError(f"the shard is missing. {WAY_OUT}.", shard=shard) from None
+            data = os.pread(files[shard], cell["bytes"], cell["offset"])
+            if len(data) != cell["bytes"]:
+                raise DataError(f"the shard ends before the cell does. {WAY_OUT}.", shard=shard, key=key)
+            if verify and hashlib.blake2b(data, digest_size=16).digest() != cell["byte_hash"]:
+                raise DataError(f"the stored bytes are not those that were packed. {WAY_OUT}.", shard=shard, key=key)
+            if cell["encoding"] == "raw":
+                pixels = np.frombuffer(data, np.uint8).reshape(cell["height"], cell["width"])
+                yield pixels if depth == 8 else pixels.astype(np.uint16) * np.uint16(257)
+                continue
+            try:
+                yield decode(data, cell["encoding"], window, depth).pixels
+            except BadCell as error:
+                raise DataError(f"{error.reason}. {WAY_OUT}.", shard=shard, key=key) from None
+    finally:
+        for handle in files.values():
+            os.close(handle)

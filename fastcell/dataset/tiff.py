@@ -1,0 +1,338 @@
+"""Pages of a TIFF: the chain of its directories, walked without decoding, and one page taken out as a file of its own.
+
+Format: TIFF 6.0 and BigTIFF. Every offset and count is held against the file's size before it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcell.dataset.decode import MAX_FILE_BYTES, MAX_PIXELS, BadCell
+from fastcell.dataset.open_files import damaged, read_at, read_up_to, stamp_of
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _TEXT = 254, 256, 257, 258, 259, 262, 270
+_STRIPS, _CHANNELS, _STRIP_BYTES, _X_RESOLUTION, _PLANES = 273, 277, 279, 282, 284
+_TILES, _TILE_BYTES, _FORMAT, _FILL_ORDER = 324, 325, 339, 266
+_COPIED = (256, 257, 258, 259, 262, 266, 277, 278, 284, 292, 293, 317, 320, 322, 323, 338, 339, 347, 529, 530, 532)
+_USED = {*_COPIED, _KIND, _TEXT, _STRIPS, _STRIP_BYTES, _X_RESOLUTION, _TILES, _TILE_BYTES}
+_MOST_TAGS = 512
+_DIRECTORY_BYTES = 512  # of most directories, read at once
+_MOST_TEXT = 1 << 20
+_MOST_PIECES = 1 << 16
+_REDUCED = 1
+_OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
+_IMAGEJ_UNITS = ("micron", "microns", "um", "µm", "\\u00B5m", "\xb5m")
+_PITCHES = (1e-3, 1e3)
+
+
+class Directory(NamedTuple):
+    """One page of a file.
+
+    place: of its directory [byte]. order: `<` or `>`. tags: number -> type, count, and where the values stand, or the
+    values themselves where they fit into the directory.
+    """
+
+    path: str
+    place: int
+    order: str
+    tags: dict[int, tuple[int, int, int | bytes]]
+
+    def numbers(self, tag: int, most: int = _MOST_PIECES) -> tuple[int, ...]:
+        """Whole numbers of a tag; empty where it is not there. Raises BadCell for what is none, or too many."""
+        if tag not in self.tags:
+            return ()
+        kind, count, place = self.tags[tag]
+        if kind not in _WHOLE or count > most:
+            raise BadCell("damaged tif header")
+        num = count * _SIZES[kind]
+        data = place[:num] if isinstance(place, bytes) else read_at(self.path, place, num)
+        return struct.unpack(f"{self.order}{count}{_WHOLE[kind]}", data)
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """First whole number of a tag."""
+        found = self.numbers(tag)
+        return found[0] if found else default
+
+    def data(self, tag: int) -> bytes:
+        """Bytes of a tag's values."""
+        kind, count, place = self.tags[tag]
+        num = min(count * _SIZES[kind], _MOST_TEXT)
+        return place[:num] if isinstance(place, bytes) else read_at(self.path, place, num)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.number(_HEIGHT), self.number(_WIDTH)
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it is a smaller copy of another page."""
+        return bool(self.number(_KIND) & _REDUCED)
+
+
+def walk(path: str) -> Iterator[Directory]:
+    """The pages of a TIFF in the order of their chain.
+
+    Raises:
+        DataError: no TIFF, or a chain that leads out of the file or in a circle.
+    """
+    try:
+        size = stamp_of(path)[0]
+        order, big, place = _start(path)
+        seen = set()
+        while place:
+            if place in seen or place + 8 > size:
+                raise BadCell("a page lies outside of the file" if place not in seen else "its pages form a circle")
+            seen.add(place)
+            page, place = _read(path, place, order, big, size)
+            yield page
+    except (BadCell, struct.error) as error:
+        raise damaged(path, error) from None
+
+
+def read_page(path: str, place: int) -> Directory:
+    """The page whose directory stands at `place`. Raises BadCell for a damaged one."""
+    try:
+        order, big, _ = _known_start(path, stamp_of(path))
+        return _read(path, place, order, big, stamp_of(path)[0])[0]
+    except struct.error:
+        raise BadCell("damaged tif header") from None
+
+
+def load_page(page: Directory, number: int = 0) -> np.ndarray | bytes:
+    """A page's (H, W) uint8 or uint16 pixels where they lie uncompressed, else the page as a TIFF of its own.
+
+    Args:
+        page: to read.
+        number: of the image among those that lie behind one directory (ImageJ, for large files).
+
+    Raises:
+        BadCell: it is damaged or too large.
+        OSError: it cannot be read.
+    """
+    height, width = page.sides
+    if not 0 < height * width <= MAX_PIXELS:
+        raise BadCell(f"too large: {width} x {height} pixels" if height * width else "no pixels")
+    bits, tiled = page.number(_BITS, 1), _TILES in page.tags
+    plain = (
+        page.number(_COMPRESSION, 1) == 1
+        and bits in (8, 16)
+        and page.number(_CHANNELS, 1) == 1
+        and page.number(_FORMAT, 1) == 1
+        and page.number(_PHOTOMETRIC, 1) in (0, 1)
+        and page.number(_FILL_ORDER, 1) == 1
+        and not tiled
+    )
+    places = page.numbers(_TILES if tiled else _STRIPS)
+    sizes = page.numbers(_TILE_BYTES if tiled else _STRIP_BYTES)
+    if not plain:
+        return _single(page, places, sizes, tiled)
+    num = height * width * bits // 8
+    if number:
+        if not is_contiguous(page):
+            raise BadCell("damaged tif header")
+        places, sizes = (places[0] + number * num,), (num,)
+    if len(places) == 1:
+        data = read_at(page.path, places[0], num)
+    else:
+        if len(places) != len(sizes) or sum(sizes) < num:
+            raise BadCell("truncated")
+        data = _gather(page.path, places, sizes)[:num]
+    pixels = np.frombuffer(data, f"{page.order}u{bits // 8}").reshape(height, width)
+    return np.iinfo(pixels.dtype).max - pixels if page.number(_PHOTOMETRIC, 1) == 0 else pixels
+
+
+def is_contiguous(page: Directory) -> bool:
+    """Whether the pixels of a page lie in one piece, so that those of further images may lie behind."""
+    places, sizes = page.numbers(_STRIPS), page.numbers(_STRIP_BYTES)
+    return bool(places) and all(places[i] + sizes[i] == places[i + 1] for i in range(min(len(places), len(sizes)) - 1))
+
+
+def image_bytes(page: Directory) -> int:
+    """Of one uncompressed image."""
+    height, width = page.sides
+    return height * width * max(page.number(_BITS, 8) // 8, 1)
+
+
+def first_strip(page: Directory) -> int:
+    """Where its pixels begin; the file's end where nowhere."""
+    places = page.numbers(_STRIPS)
+    return places[0] if places else 1 << 62
+
+
+class Description(NamedTuple):
+    """What the first page says of the whole file.
+
+    um_per_px: NaN where it is not told. images: behind the first directory, 1 where each has its own (ImageJ).
+    axes: letters and sizes of the axes that the pages run along, the fastest first; empty where it is not told.
+    """
+
+    um_per_px: float = math.nan
+    images: int = 1
+    axes: tuple[tuple[str, int], ...] = ()
+
+
+def describe(page: Directory) -> Description:
+    """Read the ImageDescription of OME-TIFF and of ImageJ. XML is searched, not parsed: nothing in it can unfold."""
+    if _TEXT not in page.tags or page.tags[_TEXT][0] not in (2, 7):
+        return Description()
+    try:
+        text = page.data(_TEXT).decode("utf-8", "replace").strip("\0 ")
+    except BadCell:
+        return Description()
+    if text.startswith("ImageJ="):
+        return _imagej(page, text)
+    if "<OME" in text[:4096]:
+        return _ome(text, page.number(_CHANNELS, 1))
+    return Description()
+
+
+def _ome(text: str, samples: int) -> Description:
+    found = re.search(r"<(?:\w+:)?Pixels\s([^>]{0,4096})>", text)
+    if not found:
+        return Description()
+    fields = dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', found[1]))
+    try:
+        pitch = float(fields.get("PhysicalSizeX", "nan"))
+    except ValueError:
+        pitch = math.nan
+    pitch *= _OME_UNITS.get(fields.get("PhysicalSizeXUnit", "µm").replace("μ", "µ"), math.nan)
+    axes = []
+    for letter in fields.get("DimensionOrder", "XYCZT")[2:]:
+        size = fields.get(f"Size{letter}", "1")
+        num = int(size) if re.fullmatch(r"[0-9]{1,9}", size) else 1
+        axes.append((letter, max(1, num // samples) if letter == "C" else num))
+    return Description(_known_pitch(pitch), 1, tuple(axes))
+
+
+def _imagej(page: Directory, text: str) -> Description:
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def count(name: str) -> int:
+        value = fields.get(name, "1")
+        return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 1
+
+    pitch = math.nan
+    if fields.get("unit") in _IMAGEJ_UNITS and page.tags.get(_X_RESOLUTION, (0, 0, 0))[:2] == (5, 1):
+        above, below = struct.unpack(page.order + "II", page.data(_X_RESOLUTION))
+        pitch = below / above if above else math.nan
+    axes = (("C", count("channels")), ("Z", count("slices")), ("T", count("frames")))
+    return Description(_known_pitch(pitch), count("images"), axes)
+
+
+def _known_pitch(pitch: float) -> float:
+    return pitch if _PITCHES[0] <= pitch <= _PITCHES[1] else math.nan
+
+
+@lru_cache(maxsize=64)
+def _known_start(path: str, stamp: tuple[int, int]) -> tuple[str, bool, int]:
+    return _start(path)
+
+
+def _start(path: str) -> tuple[str, bool, int]:
+    """Byte order, whether it is a BigTIFF, and place of the first directory."""
+    head = read_at(path, 0, 8)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None:
+        raise BadCell("not a TIFF")
+    (version,) = struct.unpack(order + "H", head[2:4])
+    if version == 42:
+        return order, False, struct.unpack(order + "I", head[4:8])[0]
+    if version != 43:
+        raise BadCell("not a TIFF")
+    return order, True, struct.unpack(order + "Q", read_at(path, 8, 8))[0]
+
+
+def _read(path: str, place: int, order: str, big: bool, size: int) -> tuple[Directory, int]:
+    """The directory at `place`, and the place of the next one."""
+    head, entry, wide = (8, 20, "Q") if big else (2, 12, "I")
+    room = 8 if big else 4
+    if not 0 < place <= size - head:
+        raise BadCell("a page lies outside of the file")
+    data = read_up_to(path, place, _DIRECTORY_BYTES)
+    (num,) = struct.unpack_from(order + ("Q" if big else "H"), data)
+    if num > _MOST_TAGS:
+        raise BadCell("damaged tif header")
+    end = head + num * entry
+    if end + room > len(data):
+        data = read_at(path, place, end + room)
+    tags: dict[int, tuple[int, int, int | bytes]] = {}
+    for tag, kind, count, value in struct.iter_unpack(f"{order}HH{wide}{room}s", data[head:end]):
+        if tag not in _USED or kind not in _SIZES or tag in tags:
+            continue
+        if count * _SIZES[kind] <= room:
+            tags[tag] = kind, count, value
+            continue
+        (where,) = struct.unpack(order + wide, value)
+        if where <= size - count * _SIZES[kind]:
+            tags[tag] = kind, count, where
+    return Directory(path, place, order, tags), struct.unpack_from(order + wide, data, end)[0]
+
+
+def _gather(path: str, places: tuple[int, ...], sizes: tuple[int, ...]) -> bytes:
+    if sum(sizes) > MAX_FILE_BYTES:
+        raise BadCell(f"too large: {sum(sizes):,} bytes")
+    return b"".join([read_at(path, place, num) for place, num in zip(places, sizes, strict=True)])
+
+
+def _single(page: Directory, places: tuple[int, ...], sizes: tuple[int, ...], tiled: bool) -> bytes:
+    """A TIFF of this page alone: its own encoded strips or tiles, and the tags that say how to decode them."""
+    if not places or len(places) != len(sizes):
+        raise BadCell("damaged tif header")
+    pixels = _gather(page.path, places, sizes)
+    entries = [(tag, page.tags[tag][0], page.tags[tag][1], page.data(tag)) for tag in _COPIED if tag in page.tags]
+    num = len(entries) + 2
+    start = 8 + 2 + num * 12 + 4
+    tail = bytearray()
+
+    def place_of(values: bytes) -> bytes:
+        if len(values) <= 4:
+            return values.ljust(4, b"\0")
+        tail.extend(b"\0" * (-len(tail) % 2))
+        where = struct.pack(page.order + "I", start + len(tail))
+        tail.extend(values)
+        return where
+
+    pack = page.order + f"{len(sizes)}I"
+    # The pixels follow the values that do not fit into the directory, whose length is known before they are written.
+    copied = [(tag, kind, count, place_of(_narrow(page.order, kind, values))) for tag, kind, count, values in entries]
+    counts = place_of(struct.pack(pack, *sizes))
+    length = 4 * len(sizes) if len(sizes) > 1 else 0
+    first = start + len(tail) + len(tail) % 2 + length
+    offsets = [first + sum_ for sum_ in _running(sizes)]
+    where = place_of(struct.pack(pack, *offsets))
+    tail.extend(b"\0" * (first - start - len(tail)))
+    copied.append((_TILES if tiled else _STRIPS, 4, len(sizes), where))
+    copied.append((_TILE_BYTES if tiled else _STRIP_BYTES, 4, len(sizes), counts))
+    head = (b"II*\0" if page.order == "<" else b"MM\0*") + struct.pack(page.order + "IH", 8, num)
+    body = b"".join(
+        struct.pack(page.order + "HHI", tag, {13: 4, 16: 4, 18: 4}.get(kind, kind), count) + value
+        for tag, kind, count, value in sorted(copied)
+    )
+    return b"".join((head, body, bytes(4), bytes(tail), pixels))
+
+
+def _narrow(order: str, kind: int, values: bytes) -> bytes:
+    """Whole numbers of 64 bits, which a classic TIFF does not know, in 32."""
+    if kind not in (16, 18):
+        return values
+    numbers = struct.unpack(f"{order}{len(values) // 8}Q", values)
+    if max(numbers, default=0) >= 1 << 32:
+        raise BadCell("damaged tif header")
+    return struct.pack(f"{order}{len(numbers)}I", *numbers)
+
+
+def _running(sizes: tuple[int, ...]) -> Iterator[int]:
+    total = 0
+    for size in sizes:
+        yield total
+        total += size

@@ -1,0 +1,124 @@
+"""A view: which cells take part, and how often. A few numbers and a filter; pixels are never copied for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcell.dataset.class_balance import BALANCES, class_weights, oversample
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import SPLITS
+from fastcell.errors import ArgumentError, invalid
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """What to select from a manifest.
+
+    Attributes:
+        split: ``train``, ``valid``, ``test``, or None for every cell.
+        split_name: which of the data set's splits.
+        subsample: None for all; a float in (0, 1] keeps that share of every class; a whole number keeps that many
+            cells, shared over the classes in proportion.
+        balance: ``none``; ``oversample`` repeats cells of the rarer classes until all classes count alike;
+            ``weights`` leaves the cells and gives loss weights.
+        seed: of the subsample and of the choice of repeated cells.
+        quality: leave out the cells that ``verdicts.csv`` drops.
+        labelled: leave out cells without a class (for training and scores).
+    """
+
+    split: str | None = None
+    split_name: str = "default"
+    subsample: float | int | None = None
+    balance: str = "none"
+    seed: int = 0
+    quality: bool = True
+    labelled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.split is not None and self.split not in SPLITS:
+            raise invalid("split", f"one of {', '.join(SPLITS)}", self.split, "Leave it out for every cell")
+        if self.balance not in BALANCES:
+            raise invalid("balance", f"one of {', '.join(BALANCES)}", self.balance, "Take none for classes as they are")
+        if self.subsample is not None:
+            share = isinstance(self.subsample, float)
+            if isinstance(self.subsample, bool) or self.subsample <= 0 or (share and self.subsample > 1):
+                raise invalid(
+                    "subsample", "a share in (0, 1] or a number of cells", self.subsample, "Leave it out for all"
+                )
+
+
+@dataclass(frozen=True)
+class View:
+    """Rows of a manifest, selected.
+
+    Attributes:
+        manifest: where they are from.
+        rows: (n,) int64 cell_ids in stored order; a cell that counts twice stands there twice.
+        class_weights: (K,) float32 loss weights, mean 1 over the rows, or None where all classes count alike.
+    """
+
+    manifest: Manifest
+    rows: np.ndarray
+    class_weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int64, index into the data set's classes, -1 where unknown."""
+        return self.manifest.labels[self.rows]
+
+    def class_counts(self) -> np.ndarray:
+        """(K,) int64 rows per class, repeats counted."""
+        labels = self.labels
+        return np.bincount(labels[labels >= 0], minlength=len(self.manifest.info.classes))
+
+
+def select(manifest: Manifest, config: ViewConfig) -> View:
+    """Select the cells that ``config`` describes; quarantined cells are in no view.
+
+    Raises:
+        ArgumentError: nothing is left.
+    """
+    keep = np.ones(len(manifest), dtype=bool)
+    banned = manifest.quarantine().column("cell_id").drop_null().to_numpy()
+    keep[banned] = False
+    if config.split is not None:
+        keep &= manifest.split(config.split_name) == config.split
+    if config.quality:
+        keep &= manifest.verdicts()
+    if config.labelled:
+        keep &= manifest.labels >= 0
+    rows = np.flatnonzero(keep)
+    if config.subsample is not None:
+        rows = _subsample(rows, manifest.labels[rows], config.subsample, config.seed)
+    if len(rows) == 0:
+        what = "labelled cell" if config.labelled else "cell"
+        where = "" if config.split is None else f" in the {config.split} part of split {config.split_name!r}"
+        raise ArgumentError(f"{manifest.path} has no {what}{where}. Look at it with `fastcell info {manifest.path}`.")
+    if config.balance == "oversample":
+        rows = oversample(rows, manifest.labels[rows], config.seed)
+    weights = class_weights(manifest.labels[rows], len(manifest.info.classes)) if config.balance == "weights" else None
+    return View(manifest, rows, weights)
+
+
+def _subsample(rows: np.ndarray, labels: np.ndarray, amount: float | int, seed: int) -> np.ndarray:
+    """Keep a share of every class (at least one cell of each), or a number of cells shared by largest remainder."""
+    if not isinstance(amount, float) and amount > len(rows):
+        raise invalid("subsample", f"at most {len(rows)}, the cells there are", amount, "Leave it out for all")
+    names, counts = np.unique(labels, return_counts=True)
+    wanted = counts * (amount if isinstance(amount, float) else amount / len(rows))
+    if isinstance(amount, float):
+        quota = np.maximum(np.floor(wanted + 0.5).astype(np.int64), 1)
+    else:
+        quota = np.floor(wanted).astype(np.int64)
+        rest = int(amount) - int(quota.sum())
+        quota[np.argsort(quota - wanted, kind="stable")[:rest]] += 1
+    kept = [
+        np.random.default_rng([seed, 1, int(name) + 1]).permutation(rows[labels == name])[:count]
+        for name, count in zip(names, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(kept))

@@ -1,0 +1,245 @@
+"""Figures of what a network sees in cells: occlusion maps, layers in the plane, and its most confident errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from fastcell.explain.embedding import NEIGHBOURS, Embedding
+from fastcell.explain.occlusion import OcclusionMaps
+from fastcell.plots.basic_figures import COLORS, contact_sheet
+from fastcell.plots.figure_files import Plates
+
+EXAMPLES = 4  # cells of each class whose map is drawn
+ERRORS = 8  # of each class on the contact sheet
+_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+
+
+def draw_occlusion(
+    plates: Plates,
+    images: np.ndarray,
+    maps: OcclusionMaps,
+    labels: np.ndarray,
+    cell_ids: np.ndarray,
+    classes: list[str],
+    about: str,
+) -> None:
+    """Draw cells beside their maps (`occlusion`), and the mean loss of probability of each class (`occlusion_mean`).
+
+    Args:
+        plates: that the figures are added to.
+        images: (N, S, S) float32, preprocessed.
+        maps: of the same cells.
+        labels: (N,) int, true classes.
+        cell_ids: (N,) int64.
+        classes: K names.
+        about: the cells and the covered square, for the caption.
+    """
+    shown = [name for label, name in enumerate(classes) if (labels == label).any()]
+    figure = Figure(figsize=(1.0 + 2.5 * EXAMPLES, 1.1 + 1.32 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), 2 * EXAMPLES, squeeze=False)
+    drawn: list[int] = []
+    for line, name in enumerate(shown):
+        cells = np.flatnonzero(labels == classes.index(name))[:EXAMPLES]
+        for place in range(2 * EXAMPLES):
+            axes = grid[line, place]
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            if place // 2 >= len(cells):
+                continue
+            cell = int(cells[place // 2])
+            if place % 2 == 0:
+                axes.imshow(images[cell], cmap="gray", interpolation="nearest")
+                axes.set_title(f"p = {maps.plain[cell]:.2f}", fontsize=7, pad=2)
+                drawn.append(cell)
+            else:
+                image = axes.imshow(maps.covered[cell], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        grid[line, 0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+    figure.colorbar(image, ax=grid, label="probability of the true class, covered here", fraction=0.02, pad=0.01)
+    figure.suptitle("Occlusion maps", fontsize=10)
+    caption = (
+        f"Cells as the network sees them, each beside its map: the probability of the true class with a square around "
+        f"each place covered; above it, p with nothing covered. {about} The first {EXAMPLES} of each class, drawn at "
+        "random, not chosen."
+    )
+    plates.add("occlusion", figure, caption, _map_table(maps, labels, cell_ids, classes, drawn))
+    _draw_mean(plates, maps, labels, classes, shown, about)
+
+
+def _draw_mean(
+    plates: Plates, maps: OcclusionMaps, labels: np.ndarray, classes: list[str], shown: list[str], about: str
+) -> None:
+    loss = maps.plain[:, None, None] - maps.covered
+    members = [np.flatnonzero(labels == classes.index(name)) for name in shown]
+    means = [loss[cells].mean(axis=0) for cells in members]
+    largest = max(float(np.abs(np.stack(means)).max()), 1e-3)
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1.2 + 1.75 * columns, 0.9 + 1.85 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    for axes, name, mean, cells in zip(grid.flat, shown, means, members, strict=False):
+        image = axes.imshow(mean, cmap="PuOr_r", vmin=-largest, vmax=largest, interpolation="nearest")
+        axes.set_title(f"{name}, n = {len(cells)}", fontsize=8)
+    figure.colorbar(image, ax=grid, label="mean loss of probability", fraction=0.03, pad=0.02)
+    figure.suptitle("Where the network looks", fontsize=10)
+    side = maps.covered.shape[1]
+    row, column = (index.ravel() for index in np.indices((side, side)))
+    table = pa.concat_tables(
+        pa.table({"class": [name] * side**2, "row": row, "column": column, "loss": mean.ravel()})
+        for name, mean in zip(shown, means, strict=True)
+    )
+    caption = f"Probability of the true class, plain minus covered, mean over the cells of the class. {about}"
+    plates.add("occlusion_mean", figure, caption, table)
+
+
+def _map_table(
+    maps: OcclusionMaps, labels: np.ndarray, cell_ids: np.ndarray, classes: list[str], drawn: list[int]
+) -> pa.Table:
+    """One row for each cell and place; `is_drawn` tells the cells of the figure from the others."""
+    cell, row, column = (index.ravel() for index in np.indices(maps.covered.shape))
+    is_drawn = np.isin(np.arange(len(labels)), drawn)
+    return pa.table(
+        {
+            "cell_id": cell_ids[cell],
+            "class": np.array(classes)[labels][cell],
+            "is_drawn": is_drawn[cell],
+            "plain": maps.plain[cell],
+            "row": row,
+            "column": column,
+            "probability": maps.covered.ravel(),
+        }
+    )
+
+
+def draw_embeddings(
+    plates: Plates, embeddings: Sequence[Embedding], labels: np.ndarray, classes: list[str], about: str
+) -> None:
+    """Draw the cells in the plane, one panel per layer.
+
+    Args:
+        plates: that the figure is added to.
+        embeddings: of the same N cells.
+        labels: (N,) int, true classes.
+        classes: K names.
+        about: the cells, for the caption.
+    """
+    columns = min(2, len(embeddings))
+    rows = -(-len(embeddings) // columns)
+    figure = Figure(figsize=(0.4 + 3.6 * columns, 1.3 + 3.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(embeddings) :]:
+        axes.axis("off")
+    order = np.random.default_rng(0).permutation(len(labels))  # no class hides another
+    for axes, layer in zip(grid.flat, embeddings, strict=False):
+        for label, name in enumerate(classes):
+            cells = order[labels[order] == label]
+            style = {"marker": _MARKERS[label % len(_MARKERS)], "color": COLORS[label % len(COLORS)]}
+            if len(cells):
+                axes.scatter(*layer.points[cells].T, s=9, linewidths=0, alpha=0.75, label=name, **style)
+        axes.set_title(f"{layer.name} ({layer.num_values:,} values): neighbours {layer.agreement:.2f}", fontsize=8.5)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, frameon=False, fontsize=8, loc="outside upper center", ncols=min(len(names), 7), markerscale=1.8
+    )
+    plates.add(
+        "embedding",
+        figure,
+        f"Outputs of the layers in the plane by t-SNE (PCA to 50 first), {about}; axes have no unit. Neighbours: mean "
+        f"share of a cell's {NEIGHBOURS} nearest ones in the layer's output that are of its class.",
+        pa.concat_tables(
+            pa.table(
+                {
+                    "layer": [layer.name] * len(labels),
+                    "class": np.array(classes)[labels],
+                    "x": layer.points[:, 0],
+                    "y": layer.points[:, 1],
+                }
+            )
+            for layer in embeddings
+        ),
+    )
+
+
+class ConfidentErrors:
+    """The most confident wrong calls, class by class.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int, true classes.
+        most: errors of each true class.
+
+    Attributes:
+        rows: (E,) int64, places of the errors, class by class, the most confident first.
+        num_wrong, num_cells: (K,) int64, all errors and all cells of each true class.
+    """
+
+    def __init__(self, probabilities: np.ndarray, labels: np.ndarray, most: int = ERRORS) -> None:
+        num_classes = probabilities.shape[1]
+        wrong = probabilities.argmax(axis=1) != labels
+        confidence = probabilities.max(axis=1)
+        rows = []
+        for label in range(num_classes):
+            mine = np.flatnonzero(wrong & (labels == label))
+            rows.append(mine[np.argsort(-confidence[mine], kind="stable")][:most])
+        self.rows = np.concatenate(rows)
+        self.num_wrong = np.bincount(labels[wrong], minlength=num_classes)
+        self.num_cells = np.bincount(labels, minlength=num_classes)
+
+
+def draw_errors(
+    plates: Plates,
+    errors: ConfidentErrors,
+    pictures: Sequence[np.ndarray],
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    keys: np.ndarray,
+    classes: list[str],
+    about: str,
+) -> None:
+    """Draw the errors as raw cells at one scale, a row for each true class, with what they were called.
+
+    Args:
+        plates: that the figure is added to.
+        errors: which.
+        pictures: raw cells (H, W) uint8 of `errors.rows`.
+        probabilities: (N, K).
+        labels: (N,) int, true classes.
+        keys: (N,) names of the cells.
+        classes: K names.
+        about: the cells, for the caption.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    notes: dict[str, list[str]] = {}
+    called, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    for row, picture in zip(errors.rows.tolist(), pictures, strict=True):
+        label = int(labels[row])
+        name = f"{classes[label]}\n{errors.num_wrong[label]:,} of {errors.num_cells[label]:,}"
+        rows.setdefault(name, []).append(picture)
+        notes.setdefault(name, []).append(f"{classes[called[row]]} {confidence[row]:.2f}")
+    figure = contact_sheet(rows, "The most confident errors", ERRORS, notes=notes)
+    picked = errors.rows
+    plates.add(
+        "errors",
+        figure,
+        f"Wrong calls of the highest confidence, {about}: raw cells at one scale, a row for each true class with its "
+        "errors and its cells; above each cell the called class and its probability.",
+        pa.table(
+            {
+                "key": pa.array(keys[picked].tolist(), pa.string()),
+                "true_class": np.array(classes)[labels[picked]],
+                "called_class": np.array(classes)[called[picked]],
+                "confidence": confidence[picked],
+                "p_true_class": probabilities[picked, labels[picked]],
+            }
+        ),
+    )

@@ -1,0 +1,353 @@
+"""``fastcell explain RUN``: what a trained network looks at, how sure it may be, and where it is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import FastcellError, invalid
+from fastcell.explain import cell_figures, network_figures, score_figures
+from fastcell.explain.embedding import embed, layer_outputs, taps
+from fastcell.explain.layers import trace_layers
+from fastcell.explain.occlusion import POSITIONS, occlusion_maps
+from fastcell.models.networks.cellnet import CellNet
+from fastcell.models.networks.gao import GaoNet
+from fastcell.plots.figure_files import Plates
+from fastcell.runs.open_run import FinishedRun, Outputs, num_called_otherwise, open_run
+from fastcell.stats import calibration, operating_curves
+from fastcell.stats.bootstrap import usable_groups
+from fastcell.storage.whole_files import write_json
+from fastcell.system import library_settings, resources
+
+NUM_OCCLUDED, NUM_EMBEDDED = 100, 1000
+_PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+
+
+class _LeftOut(Exception):  # noqa: N818, nothing is wrong
+    """A figure that this run cannot have, and why."""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``fastcell explain`` with the arguments after the command's name; returns the exit code."""
+    options = _parse(argv)
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(resources.num_cpus())
+    parts = _chosen_parts(options.parts)
+    run = open_run(Path(options.run), options.data_path)
+    folder = Path(options.out) if options.out else run.folder / "explain"
+    explanation = Explanation(
+        run, Plates(folder), options.cells, options.positions, options.patch, options.embed, options.seed
+    )
+    print(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}", flush=True)
+    draw_parts(explanation, parts)
+    print(f"figures {folder}", flush=True)
+    return 0
+
+
+def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]:
+    """Draw the parts, each said on a line, and write explain.json beside them; returns its content."""
+    for part in parts:
+        since = time.perf_counter()
+        try:
+            said = PARTS[part](explanation)
+        except _LeftOut as reason:
+            explanation.left_out[part] = str(reason)
+            print(f"{part}: left out, {reason}", flush=True)
+            continue
+        seconds = time.perf_counter() - since
+        explanation.seconds[part] = round(seconds, 3)
+        print(f"{part}: {said} ({seconds:.1f} s)", flush=True)
+    summary = explanation.summary()
+    write_json(explanation.plates.folder / "explain.json", summary)
+    return summary
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    what = "Draw what a trained network looks at, how sure it may be, and where it is wrong."
+    parser = argparse.ArgumentParser(prog="fastcell explain", description=what)
+    parser.add_argument("run", metavar="RUN", help="folder of a run of fastcell fit")
+    parser.add_argument("--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
+    parser.add_argument("--out", metavar="DIR", help="folder for the figures (RUN/explain)")
+    parser.add_argument("--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(PARTS)} (all)")
+    for name, default, text in (
+        ("cells", NUM_OCCLUDED, "cells with an occlusion map"),
+        ("positions", POSITIONS, "places of the covered square along each axis"),
+        ("embed", NUM_EMBEDDED, "cells in the plane"),
+        ("seed", 0, "of the choice of cells, t-SNE and bootstrap"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (%(default)s)")
+    parser.add_argument("--patch", type=int, help="side of the covered square [px] (an eighth of the image)")
+    options = parser.parse_args(argv)
+    for name, least in (("cells", 1), ("embed", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise invalid(f"--{name}", f"at least {least}", getattr(options, name), "Leave it out for the default")
+    return options
+
+
+def _chosen_parts(text: str | None) -> list[str]:
+    names = list(PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in PARTS:
+            raise invalid("--parts", f"names out of {', '.join(PARTS)}", name, "Leave it out for all of them")
+    return names
+
+
+def about(run: FinishedRun, part: str) -> str:
+    """Which cells of a run are looked at, for captions."""
+    info = run.manifest.info
+    synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
+    return f"{len(run.rows(part)):,} {_PART_NAMES[part]} cells of {info.name}{synthetic}"
+
+
+@dataclass
+class Explanation:
+    """A run, where its figures go, and what has been found out about it so far.
+
+    Attributes:
+        run: the run.
+        plates: the figures.
+        num_occluded, positions, patch: of the occlusion maps.
+        num_embedded: cells in the plane.
+        seed: of every random choice.
+        numbers: what belongs into explain.json, by part.
+        left_out: why parts could not be drawn.
+        seconds: that each part took.
+    """
+
+    run: FinishedRun
+    plates: Plates
+    num_occluded: int = NUM_OCCLUDED
+    positions: int = POSITIONS
+    patch: int | None = None
+    num_embedded: int = NUM_EMBEDDED
+    seed: int = 0
+    numbers: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def part(self) -> str:
+        """The part whose cells are looked at: test, else what there is."""
+        for part in ("test", "valid", "train"):
+            if len(self.run.rows(part)):
+                return part
+        raise FastcellError(
+            f"{self.run.manifest.path} must have labelled cells in split {self.run.split_name!r}, got none. "
+            "Give another data set with --data.path."
+        )
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """What the network says of the part."""
+        outputs = self.run.outputs(self.part)
+        assert outputs is not None
+        changed = num_called_otherwise(self.run, outputs)
+        if changed:
+            print(f"{changed:,} cells are called otherwise than in predictions.parquet: other data or another version")
+        return outputs
+
+    @property
+    def about(self) -> str:
+        """Which cells, for captions."""
+        return about(self.run, self.part)
+
+    def sample(self, num: int, by_class: bool) -> np.ndarray:
+        """At most `num` cell_ids of the part, sorted; drawn at random, `by_class` from each class in turn."""
+        rng = np.random.default_rng(self.seed)
+        rows = rng.permutation(self.run.rows(self.part))
+        if by_class:
+            labels = self.run.labels[rows]
+            turn = np.empty(len(rows), np.int64)
+            for label in np.unique(labels):
+                turn[labels == label] = np.arange((labels == label).sum())
+            rows = rows[np.argsort(turn, kind="stable")]
+        return np.sort(rows[:num])
+
+    def summary(self) -> dict[str, Any]:
+        """The content of explain.json."""
+        return {
+            "run": self.run.folder.name,
+            "checkpoint": self.run.checkpoint,
+            "cells": self.about,
+            "part": self.part,
+            "captions": self.plates.captions,
+            "left_out": self.left_out,
+            "seconds": self.seconds,
+            **self.numbers,
+        }
+
+
+def _network(it: Explanation) -> str:
+    layers = _our_layers(it)
+    size = int(it.run.model.preprocessing["image_size"])
+    network_figures.draw_network(it.plates, it.run.model.hparams["network"], layers, size, it.run.model.classes)
+    return f"{len(layers)} layers"
+
+
+def _our_layers(it: Explanation) -> Any:
+    network = it.run.network
+    if not any(isinstance(module, CellNet | GaoNet) for module in network.modules()):
+        raise _LeftOut(f"{it.run.model.hparams['network']} has too many layers to be drawn")
+    return trace_layers(network, int(it.run.model.preprocessing["image_size"]))
+
+
+def _filters(it: Explanation) -> str:
+    convolutions = network_figures.first_convolutions(it.run.network)
+    if not convolutions:
+        raise _LeftOut(f"{it.run.model.hparams['network']} has no convolution")
+    network_figures.draw_filters(it.plates, it.run.model.hparams["network"], convolutions)
+    return ", ".join(f"{name} {' x '.join(map(str, weights.shape))}" for name, weights in convolutions)
+
+
+def _occlusion(it: Explanation) -> str:
+    rows = it.sample(it.num_occluded, by_class=True)
+    images, labels, cell_ids = _images(it, rows)
+    size = images.shape[-1]
+    positions = min(it.positions, size)
+    loss = it.run.model.hparams["loss"]
+    maps = occlusion_maps(it.run.network, images, labels, loss, positions, it.patch)
+    patch = it.patch or max(1, size // 8)
+    about = f"{len(images)} cells of {it.about}; square of {patch} x {patch} px in {size} x {size}, filled with the "
+    about += f"median of the image's border, {positions} x {positions} places."
+    # in a random order, so that the first of each class are not those that come first in the data set
+    order = np.random.default_rng(it.seed).permutation(len(images))
+    shown = type(maps)(maps.covered[order], maps.plain[order])
+    pictures, numbers = images[:, 0].cpu().numpy()[order], labels.cpu().numpy()[order]
+    cell_figures.draw_occlusion(it.plates, pictures, shown, numbers, cell_ids[order], it.run.model.classes, about)
+    return f"{len(images)} cells x {positions} x {positions} places"
+
+
+def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Images (n, 1, S, S), labels (n,) on the network's device, and cell_ids (n,); lost cells are missing."""
+    parts = []
+    for batch in it.run.batches(rows):
+        counts = batch.weight > 0
+        parts.append((batch.images[counts], batch.labels[counts], batch.cell_ids[counts].cpu()))
+    images, labels, cell_ids = (torch.cat(column) for column in zip(*parts, strict=True))
+    return images, labels, cell_ids.numpy()
+
+
+def _embedding(it: Explanation) -> str:
+    where = taps(it.run.network)
+    if not where:
+        raise _LeftOut(f"{it.run.model.hparams['network']} has no full connection")
+    rows = it.sample(it.num_embedded, by_class=False)
+    images, labels, _ = _images(it, rows)
+    if len(images) < 10:
+        raise _LeftOut(f"10 cells are needed, the part has {len(images)}")
+    numbers = labels.cpu().numpy()
+    outputs = layer_outputs(it.run.network, where, images.split(256))
+    layers = [embed(tap.name, values, numbers, it.seed) for tap, values in zip(where, outputs, strict=True)]
+    about = f"{len(images):,} cells of {it.about}"
+    cell_figures.draw_embeddings(it.plates, layers, numbers, it.run.model.classes, about)
+    it.numbers["embedding"] = {layer.name: {"neighbours_of_own_class": layer.agreement} for layer in layers}
+    return ", ".join(f"{layer.name} {layer.agreement:.2f}" for layer in layers)
+
+
+def _calibration(it: Explanation) -> str:
+    cells = it.outputs
+    log_chances = calibration.log_probabilities(cells.probabilities)
+    before = calibration.rescale(log_chances, 1.0)
+    valid = it.run.outputs("valid") if it.part == "test" else None
+    temperature = 1.0
+    if valid is not None:
+        temperature = calibration.fit_temperature(calibration.log_probabilities(valid.probabilities), valid.labels)
+    after = calibration.rescale(log_chances, temperature)
+    errors = calibration.error_intervals(before, after, cells.labels, cells.groups, seed=it.seed)
+    curves = {"as trained": (calibration.reliability(before, cells.labels), errors[0])}
+    numbers: dict[str, Any] = {"before": errors[0]._asdict()}
+    numbers["nll_before"] = calibration.negative_log_likelihood(log_chances, cells.labels)
+    numbers["by_chance"] = calibration.error_by_chance(before, seed=it.seed)[0]
+    numbers["interval_by"] = _interval_by(cells)
+    if valid is None:
+        about, said = it.about, "no temperature, for there is no validation part beside a test part"
+        it.left_out["temperature"] = said
+    else:
+        curves[f"temperature {temperature:.3f}"] = (calibration.reliability(after, cells.labels), errors[1])
+        numbers |= {"temperature": temperature, "after": errors[1]._asdict(), "change": errors[2]._asdict()}
+        numbers["nll_after"] = calibration.negative_log_likelihood(log_chances, cells.labels, temperature)
+        about = f"{it.about}; temperature fitted on {len(valid):,} validation cells"
+        said = f"at temperature {temperature:.3f} {_spread(errors[1])}"
+        saved = {"temperature": temperature, "num_cells": len(valid), "checkpoint": it.run.checkpoint}
+        saved |= {"split_name": it.run.split_name, "use": "probabilities = softmax(log(p) / temperature)"}
+        write_json(it.run.folder / "temperature.json", saved)
+    about += f"; a calibrated network would show an error of {numbers['by_chance']:.3f} on as many cells"
+    score_figures.draw_calibration(it.plates, curves, f"{about}; intervals by {_interval_by(cells)}")
+    it.numbers["calibration"] = numbers
+    return f"error {_spread(errors[0])}, {said}"
+
+
+def _spread(error: calibration.Interval) -> str:
+    return f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f})"
+
+
+def _interval_by(cells: Outputs) -> str:
+    return "cell" if usable_groups(cells.groups) is None else "group"
+
+
+def _roc_pr(it: Explanation) -> str:
+    cells, classes = it.outputs, it.run.model.classes
+    curves = {}
+    for label, name in enumerate(classes):
+        chances, is_class = cells.probabilities[:, label], cells.labels == label
+        curve = operating_curves.class_curve(chances, is_class, cells.groups, seed=it.seed)
+        if curve is not None:
+            curves[name] = curve
+    if not curves:
+        raise _LeftOut("the part has cells of one class only")
+    missing = [name for name in classes if name not in curves]
+    about = f"{it.about}; n: cells of the class, intervals: 95 % bootstrap by {_interval_by(cells)}"
+    if missing:
+        about += f"; no cells of {', '.join(missing)}"
+    score_figures.draw_class_curves(it.plates, curves, about)
+    names = ("num_positive", "area", "low", "high", "average_precision")
+    it.numbers["classes"] = {name: {field: getattr(curve, field) for field in names} for name, curve in curves.items()}
+    return ", ".join(f"{name} {curve.area:.3f}" for name, curve in curves.items())
+
+
+def _reject(it: Explanation) -> str:
+    cells = it.outputs
+    curve = operating_curves.reject_curve(cells.probabilities, cells.labels, cells.groups, seed=it.seed)
+    about = f"{it.about}, 95 % bootstrap by {_interval_by(cells)}"
+    score_figures.draw_reject(it.plates, curve, about)
+    goals = {str(goal): operating_curves.coverage_at(curve, goal) for goal in score_figures.GOALS}
+    it.numbers["reject"] = {"accuracy": float(curve.accuracy[-1]), "coverage_at_accuracy": goals}
+    return score_figures.describe_goals(curve).rstrip(".").lower()
+
+
+def _errors(it: Explanation) -> str:
+    cells = it.outputs
+    errors = cell_figures.ConfidentErrors(cells.probabilities, cells.labels)
+    if not len(errors.rows):
+        raise _LeftOut(f"none of {len(cells):,} cells is called wrong")
+    ids = cells.cell_ids[errors.rows]
+    pictures = list(read_cells(it.run.manifest, ids))
+    keys = it.run.manifest.column("key")[cells.cell_ids]
+    cell_figures.draw_errors(
+        it.plates, errors, pictures, cells.probabilities, cells.labels, keys, it.run.model.classes, it.about
+    )
+    return f"{int(errors.num_wrong.sum()):,} of {len(cells):,} cells called wrong, {len(errors.rows)} shown"
+
+
+PARTS: dict[str, Callable[[Explanation], str]] = {
+    "network": _network,
+    "filters": _filters,
+    "occlusion": _occlusion,
+    "embedding": _embedding,
+    "calibration": _calibration,
+    "roc_pr": _roc_pr,
+    "reject": _reject,
+    "errors": _errors,
+}

@@ -1,0 +1,155 @@
+"""Figures of a classifier's probabilities: calibration, ROC and precision-recall, and the reject option."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from fastcell.plots.basic_figures import COLORS, LINES
+from fastcell.plots.figure_files import Plates
+from fastcell.stats.calibration import BINS, Interval, Reliability
+from fastcell.stats.operating_curves import ClassCurve, RejectCurve, coverage_at, thinned
+
+GOALS = (0.9, 0.95, 0.98, 0.99)  # accuracies whose coverage is told
+_MARKERS = ("o", "s")
+
+
+def draw_calibration(
+    plates: Plates,
+    curves: Mapping[str, tuple[Reliability, Interval]],
+    about: str,
+) -> None:
+    """Draw accuracy by confidence, and how many cells have which confidence.
+
+    Args:
+        plates: that the figure is added to.
+        curves: name, such as ``as trained``, to reliability and expected calibration error.
+        about: the cells, and where a temperature comes from, for the caption.
+    """
+    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    upper.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="calibrated")
+    edges = np.linspace(0, 1, BINS + 1)
+    columns: dict[str, list[object]] = {name: [] for name in ("curve", "bin_low", "bin_high", "cells")}
+    columns |= {"confidence": [], "accuracy": []}
+    for index, (name, (binned, error)) in enumerate(curves.items()):
+        full = binned.num_cells > 0
+        upper.plot(
+            binned.confidence[full],
+            binned.accuracy[full],
+            color=COLORS[index],
+            linestyle=LINES[index],
+            marker=_MARKERS[index],
+            markersize=3.5,
+            linewidth=1.2,
+            label=f"{name}: error {error.value:.3f} ({error.low:.3f} to {error.high:.3f})",
+        )
+        style = {"color": COLORS[index], "linestyle": LINES[index]}
+        lower.stairs(binned.num_cells, edges, **style, linewidth=1.2)
+        columns["curve"] += [name] * BINS
+        columns["bin_low"] += edges[:-1].tolist()
+        columns["bin_high"] += edges[1:].tolist()
+        for field, values in (("cells", binned.num_cells), ("confidence", binned.confidence)):
+            columns[field] += [None if np.isnan(value) else value for value in values.tolist()]
+        columns["accuracy"] += [None if np.isnan(value) else value for value in binned.accuracy.tolist()]
+    upper.set_ylabel("accuracy (share called right)")
+    upper.set_xlim(0, 1)
+    upper.set_ylim(0, 1.02)
+    upper.grid(alpha=0.3)
+    figure.legend(*upper.get_legend_handles_labels(), frameon=False, fontsize=7.5, loc="outside upper center")
+    upper.set_title("Calibration", fontsize=10)
+    lower.set_ylabel("cells")
+    lower.set_xlabel("confidence (probability of the called class)")
+    lower.grid(alpha=0.3)
+    plates.add(
+        "calibration",
+        figure,
+        f"Accuracy by confidence in {BINS} bins of equal width, {about}. Error: expected calibration error with its "
+        "95 % bootstrap interval.",
+        pa.table(columns),
+    )
+
+
+def draw_class_curves(plates: Plates, curves: Mapping[str, ClassCurve], about: str) -> None:
+    """Draw the ROC and the precision-recall curve of each class against the rest.
+
+    Args:
+        plates: that the figure is added to.
+        curves: class name to its curve.
+        about: the cells, for the caption.
+    """
+    figure = Figure(figsize=(8.4, 4.3 + 0.09 * len(curves)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    tables = []
+    for index, (name, curve) in enumerate(curves.items()):
+        style = {"color": COLORS[index % len(COLORS)], "linestyle": LINES[(index + index // len(COLORS)) % len(LINES)]}
+        label = f"{name} (n = {curve.num_positive:,}): area {curve.area:.3f} ({curve.low:.3f} to {curve.high:.3f}), "
+        label += f"precision {curve.average_precision:.3f}"
+        points = thinned(np.stack(curve[:4], axis=1))
+        left.plot(points[:, 1], points[:, 2], **style, linewidth=1.3, label=label)
+        right.plot(points[1:, 2], points[1:, 3], **style, linewidth=1.3, drawstyle="steps-pre")
+        header = ("threshold", "false_positive_rate", "true_positive_rate", "precision")
+        tables.append(pa.table({"class": [name] * len(points), **dict(zip(header, points.T, strict=True))}))
+    left.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+    left.set_xlabel("false positive rate (share of the other cells)")
+    left.set_ylabel("true positive rate (share of the class)")
+    left.set_title("ROC", fontsize=10)
+    right.set_xlabel("recall (share of the class)")
+    right.set_ylabel("precision (share of the called cells)")
+    right.set_title("Precision and recall", fontsize=10)
+    for axes in (left, right):
+        axes.set_xlim(-0.01, 1.01)
+        axes.set_ylim(-0.01, 1.02)
+        axes.grid(alpha=0.3)
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=7.5,
+        loc="outside upper center",
+        ncols=2,
+        handlelength=3,
+    )
+    caption = f"Each class against the rest, {about}. Area: under the ROC curve; precision: its average over recall."
+    plates.add("roc_pr", figure, caption, pa.concat_tables(tables))
+
+
+def draw_reject(plates: Plates, curve: RejectCurve, about: str) -> None:
+    """Draw the accuracy of the answered cells by their share.
+
+    Args:
+        plates: that the figure is added to.
+        curve: from `fastcell.stats.operating_curves.reject_curve`.
+        about: the cells, for the caption.
+    """
+    figure = Figure(figsize=(4.8, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    coverage = 100 * curve.coverage
+    axes.fill_between(coverage, curve.low, curve.high, color=COLORS[0], alpha=0.2, linewidth=0, label="95 % interval")
+    axes.plot(coverage, curve.accuracy, color=COLORS[0], linewidth=1.4, label="accuracy")
+    axes.set_xlabel("cells answered, the most confident first [%]")
+    axes.set_ylabel("accuracy among them")
+    axes.set_xlim(0, 100)
+    axes.set_ylim(max(0.0, min(curve.accuracy.min(), np.nanmin(curve.low[coverage > 5], initial=1)) - 0.03), 1.005)
+    axes.set_title(f"Reject option: {curve.accuracy[-1]:.3f} where every cell is answered", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    plates.add(
+        "reject",
+        figure,
+        f"Accuracy when only the most confident cells are answered, {about}. {describe_goals(curve)}",
+        pa.table(dict(zip(RejectCurve._fields, curve, strict=True))),
+    )
+
+
+def describe_goals(curve: RejectCurve, goals: Sequence[float] = GOALS) -> str:
+    """The share of cells that can be answered at some accuracies, as a sentence."""
+    reached = [(goal, coverage_at(curve, goal)) for goal in goals if curve.accuracy[-1] < goal]
+    if not reached:
+        return f"All cells can be answered at an accuracy of {curve.accuracy[-1]:.3f}."
+    shares = [
+        f"{100 * goal:g} % for " + (f"{100 * share:.0f} % of the cells" if share else "none") for goal, share in reached
+    ]
+    return f"Accuracy can be {', '.join(shares)}."

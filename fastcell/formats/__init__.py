@@ -1,1 +1,0 @@
-"""Writers of the files that other programs of the field read."""

@@ -1,0 +1,1 @@
+"""A classifier as one ONNX file that takes raw cells."""

@@ -1,0 +1,296 @@
+"""`fastcell export`: a classifier as an ONNX file that takes raw cells, checked against torch before it is left."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.ops.augmentation import matrices
+from fastcell.ops.transform_cells import transform_pool
+from fastcell.storage.whole_files import replace_file
+from fastcell.system import library_settings
+from fastcell.system.optional_packages import require
+
+TOLERANCE = 1e-4
+"""Largest difference of a probability from torch's that a file may have."""
+
+NUM_CELLS = 1_000
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Raw cells to compare on.
+
+    Attributes:
+        pixels: (H, W) uint8 or uint16 each.
+        border: (N,) float32, grey level outside of each cell.
+        um_per_px: (N,) float32, NaN where unknown.
+        origin: what they are, for the user.
+    """
+
+    pixels: list[np.ndarray]
+    border: np.ndarray
+    um_per_px: np.ndarray
+    origin: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a graph is from torch.
+
+    Attributes:
+        probability: largest absolute difference.
+        num_same: cells of the same class.
+        num_cells: cells compared.
+    """
+
+    probability: float
+    num_same: int
+    num_cells: int
+
+
+def export(
+    run: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    num_cells: int = NUM_CELLS,
+    um_per_px: float | None = None,
+    tta: bool = False,
+) -> tuple[Difference, Cells]:
+    """Write the classifier of a run as ONNX, if it gives what torch gives on `num_cells` cells.
+
+    Args:
+        run: run folder or checkpoint.
+        out: file to be written; it appears when it has been checked.
+        data: data set whose cells are compared; None: that of the run where it is there, else simulated cells.
+        num_cells: to compare.
+        um_per_px: micrometres per pixel of the cells that the graph will see; None: those of the data set, where one
+            value serves all.
+        tta: put the mean over the four flips into the graph.
+
+    Returns:
+        The difference, and the cells it was measured on.
+
+    Raises:
+        ArgumentError: an argument out of its rule.
+        DataError: a file cannot be read, or the graph differs from torch by more than `TOLERANCE`.
+        FastcellError: a package is missing.
+    """
+    if num_cells < 1:
+        raise invalid("--check", "at least 1 cell", num_cells, f"Leave it out for {NUM_CELLS:,}")
+    if out.suffix != ".onnx":
+        raise invalid("OUT", "a file name that ends in .onnx", str(out), "Add the ending")
+    if not out.absolute().parent.is_dir() or out.is_dir():
+        raise invalid("OUT", "a file in a folder that is there", str(out), "Make the folder first")
+    require("onnxruntime", "onnx")
+    from fastcell.inference.onnx import graph as onnx_graph
+    from fastcell.runs.checkpoint import load_classifier
+
+    model = load_classifier(find_checkpoint(run))
+    model.hparams["tta"] = tta
+    preprocessing = Preprocessing.from_dict(model.preprocessing)
+    manifest = _manifest_of(run, data)
+    if um_per_px is None and manifest is not None:
+        um_per_px = manifest.info.um_per_px
+    graph = onnx_graph.build(model, um_per_px)
+    cells = _cells_of(manifest, num_cells, preprocessing, um_per_px)
+
+    def write(path: Path) -> None:
+        onnx_graph.save(graph, path)
+        compared.append(compare(path, model, cells))
+        if not compared[0].probability <= TOLERANCE:
+            raise DataError(
+                f"{out} is not written: its probabilities must be torch's within {TOLERANCE:g}, got a difference of "
+                f"{compared[0].probability:.2g} on {cells.origin}. Use the checkpoint with fastcell predict."
+            )
+
+    compared: list[Difference] = []
+    replace_file(out, write)
+    return compared[0], cells
+
+
+def compare(path: Path, model: Any, cells: Cells) -> Difference:
+    """Classify the cells with ONNX Runtime from the file, and with torch behind the engine's own preprocessing.
+
+    Args:
+        path: of the graph.
+        model: `CellClassifier` that it was made from.
+        cells: raw cells.
+    """
+    import torch
+
+    runtime = require("onnxruntime", "onnx")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = np.concatenate([session.run(None, {"cell": pixels[None, None]})[0] for pixels in cells.pixels])
+    images = prepare(cells, Preprocessing.from_dict(model.preprocessing))
+    with torch.inference_mode():
+        parts = [model.predict_probabilities(part) for part in torch.from_numpy(images).split(_CHUNK)]
+    expected = torch.cat(parts).numpy()
+    same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    return Difference(float(np.abs(found - expected).max()), same, len(found))
+
+
+def prepare(cells: Cells, preprocessing: Preprocessing) -> np.ndarray:
+    """(N, 1, S, S) float32 images of the cells, as the engine makes them on the CPU."""
+    size, count = preprocessing.image_size, len(cells.pixels)
+    heights = np.array([pixels.shape[0] for pixels in cells.pixels], np.int32)
+    widths = np.array([pixels.shape[1] for pixels in cells.pixels], np.int32)
+    areas = heights.astype(np.int64) * widths
+    zeros = np.zeros(count, np.float32)
+    return transform_pool(
+        np.concatenate([pixels.ravel() for pixels in cells.pixels]),
+        np.cumsum(areas) - areas,
+        heights,
+        widths,
+        matrices(heights, widths, size, preprocessing.fit, None, preprocessing.scale_um_per_px, cells.um_per_px),
+        np.full(count, np.nan, np.float32) if preprocessing.fit == "stretch" else cells.border,
+        zeros,
+        zeros,
+        zeros.astype(np.uint64),
+        np.empty((count, 1, size, size), np.float32),
+        preprocessing.normalization,
+        antialias=preprocessing.antialias,
+    )
+
+
+def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> Cells:
+    """Up to `num_cells` cells, evenly spread over a data set, of 8 or 16 bits as the network sees them."""
+    rows = np.unique(np.linspace(0, len(manifest) - 1, num_cells).round().astype(np.int64))
+    pixels = list(read_cells(manifest, rows, depth=depth))
+    border = manifest.column("border_median")[rows].astype(np.float32)
+    pitch = manifest.column("um_per_px")[rows].astype(np.float32)
+    return Cells(pixels, border, pitch, f"{len(rows):,} cells of {manifest.path}")
+
+
+def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> Cells:
+    """`num_cells` simulated cells; with `depth` 16 each level takes the 257 ones that it stands for at random."""
+    from fastcell.simulator.simulate import simulate
+
+    pixels = [np.ascontiguousarray(cell.pixels) for cell in islice(simulate(num_cells, seed=0), num_cells)]
+    border = np.array([measure(cell)[2] for cell in pixels], np.float32)
+    if depth == 16:
+        rng = np.random.default_rng(0)
+        pixels = [(cell.astype(np.int64) * 257 + rng.integers(-128, 129, cell.shape)).clip(0, 65535) for cell in pixels]
+        pixels = [cell.astype(np.uint16) for cell in pixels]
+    pitch = np.full(num_cells, np.nan if um_per_px is None else um_per_px, np.float32)
+    return Cells(pixels, border, pitch, f"{num_cells:,} simulated cells")
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint of a run folder that its scores are of, or the file itself.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not run.is_dir():
+        return run
+    try:
+        used = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        used = None
+    for name in (used, "best.ckpt", "last.ckpt"):
+        if isinstance(name, str) and Path(name).name == name and (run / name).is_file():
+            return run / name
+    raise DataError(f"{run} must be a run folder with a checkpoint, or a checkpoint. Give a folder that fit has made.")
+
+
+def _manifest_of(run: Path, data: Path | None) -> Manifest | None:
+    """The data set to compare on; None where the run's own is not there any more."""
+    if data is not None:
+        return Manifest.open(data)
+    folder = run if run.is_dir() else run.parent
+    try:
+        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        path = values["data"]["path"]
+        return Manifest.open(path) if isinstance(path, str) else None
+    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError, DataError):
+        return None
+
+
+def _cells_of(
+    manifest: Manifest | None, num_cells: int, preprocessing: Preprocessing, um_per_px: float | None
+) -> Cells:
+    depth = preprocessing.depth
+    cells = (
+        simulated_cells(num_cells, depth, um_per_px) if manifest is None else data_set_cells(manifest, num_cells, depth)
+    )
+    if preprocessing.fit == "scale" and preprocessing.scale_um_per_px is not None:
+        _check_pitch(cells.um_per_px, um_per_px)
+    # A cell of one grey level has no contrast: standardised, it is rounding alone.
+    good = np.array([bool((pixels != pixels.flat[0]).any()) for pixels in cells.pixels])
+    if not good.any():
+        raise DataError(f"{cells.origin} hold one grey level each. Name other cells with --data.")
+    kept = [pixels for pixels, use in zip(cells.pixels, good, strict=True) if use]
+    return Cells(kept, cells.border[good], cells.um_per_px[good], cells.origin)
+
+
+def _check_pitch(found: np.ndarray, um_per_px: float | None) -> None:
+    assert um_per_px is not None  # asked for when the graph was built
+    if not np.allclose(found, um_per_px, rtol=1e-6):
+        raise invalid(
+            "--um-per-px",
+            f"that of the cells compared ({np.nanmin(found, initial=np.inf):g} to {np.nanmax(found, initial=0):g})",
+            um_per_px,
+            "Name a data set of that instrument with --data",
+        )
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell export`.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `export`.
+    """
+    arguments = _parser().parse_args(argv)
+    library_settings.quiet()
+    run, out = Path(arguments.run), Path(arguments.out)
+    data = None if arguments.data is None else Path(arguments.data)
+    try:
+        found, cells = export(
+            run, out, data=data, num_cells=arguments.check, um_per_px=arguments.um_per_px, tta=arguments.tta
+        )
+    except MemoryError as error:
+        raise FastcellError("the graph does not fit into memory. Take a smaller network.") from error
+    print(
+        f"checked on {cells.origin}: largest difference from torch {found.probability:.1e}, "
+        f"{found.num_same:,} of {found.num_cells:,} of the same class\n{out}: {out.stat().st_size / 1e6:.1f} MB",
+        flush=True,
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell export",
+        description="Write a classifier as one ONNX file, with the preprocessing inside: a raw cell of any size in, "
+        "class probabilities out. The file is left only if it gives what torch gives.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder, or checkpoint")
+    parser.add_argument("out", metavar="OUT.onnx", help="file to write")
+    parser.add_argument("--data", metavar="DATA", help="data set to compare on (default: the run's, else simulated)")
+    parser.add_argument(
+        "--check", type=int, default=NUM_CELLS, metavar="N", help=f"cells to compare (default: {NUM_CELLS:,})"
+    )
+    parser.add_argument(
+        "--um-per-px", type=float, metavar="UM", help="micrometres per pixel of the cells, for fit scale"
+    )
+    parser.add_argument("--tta", action="store_true", help="average over the four flips of every cell")
+    return parser

@@ -1,0 +1,1 @@
+"""From a view of a data set to batches of normalised images."""

@@ -1,0 +1,123 @@
+"""Batches of cells that are in memory as arrays: no data set, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from fastcell.errors import invalid
+from fastcell.loading.batch import Batch
+from fastcell.loading.loader import BatchLoader
+from fastcell.loading.order import BankOrder, StoredOrder
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.transforms import to_device
+from fastcell.ops.augmentation import Augmentation
+from fastcell.ops.transform import CellPool, make_clock, transform
+
+
+def make_pool(cells: Sequence[np.ndarray], device: torch.device | None = None) -> CellPool:
+    """Lay cells one behind the other.
+
+    Args:
+        cells: M arrays (H, W) of any sizes, all uint8, or all uint16 where 65535 is grey level 255.
+        device: of the pool.
+
+    Raises:
+        ArgumentError: no cell, an empty one, or one of another dtype or number of axes.
+    """
+    if not len(cells):
+        raise invalid("cells", "at least 1", 0, "Give images")
+    dtype = cells[0].dtype
+    for number, cell in enumerate(cells):
+        if cell.ndim != 2 or not cell.size or cell.dtype != dtype or dtype not in (np.uint8, np.uint16):
+            got = f"{cell.dtype} {cell.shape}"
+            raise invalid(f"cells[{number}]", "a grey image (H, W), uint8 or uint16 as all of them", got, "Convert it")
+    heights, widths = (np.array([cell.shape[axis] for cell in cells], np.int32) for axis in (0, 1))
+    sizes = heights.astype(np.int64) * widths
+    columns = (
+        np.concatenate([cell.ravel() for cell in cells]),
+        np.cumsum(sizes) - sizes,
+        heights,
+        widths,
+        np.array([_border_grey(cell) for cell in cells], np.float32),
+    )
+    return CellPool(*(to_device(column, device or torch.device("cpu")) for column in columns))
+
+
+def _border_grey(cell: np.ndarray) -> float:
+    """Median grey level, 0..255, of the outermost frame of pixels, as the manifest's `border_median`."""
+    if min(cell.shape) > 1:
+        cell = np.concatenate((cell[0], cell[-1], cell[1:-1, 0], cell[1:-1, -1]))
+    return float(np.median(cell)) / (1 if cell.dtype == np.uint8 else 257)
+
+
+class PoolLoader(BatchLoader):
+    """Batches of the cells of a pool, made as those of a bank are.
+
+    Args:
+        pool: M cells, on the device of `config`.
+        labels: (M,) int64.
+        order: of the batches; its entries are numbers of cells, or places in `rows`.
+        preprocessing: size, fit, normalisation, without antialiasing.
+        config: how it works.
+        weights: (M,) float32, how much each cell counts in the loss; None for alike.
+        rows: (n,) int64, cells in the order that `order` numbers, repeats allowed; None for all of them.
+        augmentation: None for none.
+        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
+
+    Raises:
+        ArgumentError: antialiasing is asked for.
+    """
+
+    def __init__(
+        self,
+        pool: CellPool,
+        labels: np.ndarray,
+        order: BankOrder | StoredOrder,
+        preprocessing: Preprocessing,
+        config: LoaderConfig = LoaderConfig(),  # noqa: B008, immutable
+        *,
+        weights: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+        augmentation: Augmentation | None = None,
+        where: Callable[[], tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(config, where)
+        if preprocessing.antialias:
+            raise invalid("antialias", "false for cells in memory", True, "Pack them, and train with fastcell fit")
+        self.order, self.preprocessing, self.augmentation = order, preprocessing, augmentation
+        self.batch_size = order.batch
+        # A border that nobody asks for would be put around stretched cells.
+        self._pool = pool._replace(border=None) if preprocessing.fit == "stretch" else pool
+        self._labels = labels.astype(np.int64)
+        self._weights = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)
+        self._rows = np.arange(len(labels)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return self.order.steps
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        values, device = self.preprocessing, self.config.device
+        clock = to_device(make_clock(self.config.seed, epoch).numpy(), device)
+        for step in range(first, self.order.steps):
+            chosen = self.order.batches(epoch, step, step + 1)
+            cells = self._rows[chosen.entries[0].astype(np.int64)]
+            index = to_device(cells, device)
+            images = transform(
+                self._pool,
+                index,
+                to_device(chosen.positions[0], device),
+                clock,
+                image_size=values.image_size,
+                fit=values.fit,
+                augmentation=self.augmentation,
+                mode=values.normalization,
+                scale_um_per_px=values.scale_um_per_px,
+                dtype=self.config.dtype,
+                threads=self.config.threads,
+            )
+            weight = self._weights[cells] * chosen.real[0].astype(np.float32)
+            yield Batch(images, to_device(self._labels[cells], device), index, to_device(weight, device))

@@ -1,0 +1,458 @@
+"""The data of a run: from a packed folder to the loaders that Lightning asks for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+
+from fastcell.dataset.cell_hashes import hashes_of
+from fastcell.dataset.corrupt_cells import ON_BAD_CELL, Losses
+from fastcell.dataset.manifest import Manifest, read_info
+from fastcell.dataset.views import View, ViewConfig, select
+from fastcell.errors import ArgumentError, invalid
+from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader
+from fastcell.loading.order import StoredOrder
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import evaluation_share, training_share
+from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.stores.opening import Store, Stores
+from fastcell.loading.stores.placement import STORES, Before
+from fastcell.loading.stores.stream import DECODERS, DEFAULT_INITIAL_FILL
+from fastcell.loading.transforms import TRANSFORMS
+from fastcell.ops.augmentation import Augmentation
+from fastcell.system.resources import num_cpus
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_OF_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
+
+
+class CellDataModule(pl.LightningDataModule):
+    """Cells of a packed data set as batches.
+
+    `classes`, `num_classes`, `preprocessing` and `info` are there at once; only ``dataset.json`` is read for them.
+    Training cuts the train part over the processes and shuffles it; validation, test and prediction keep the order of
+    the manifest. Every cell is in exactly one batch of one process with weight 1, padding has weight 0.
+
+    Args:
+        path: folder made by ``fastcell pack``, ``index`` or ``synth``; None makes, once, the synthetic default set.
+        split_name: which of the data set's splits.
+        batch_size: cells per training step, over all processes.
+        eval_batch_size: cells per step and process in validation, test and prediction.
+        image_size: side of the square images [px], 8 to 1024.
+        fit: how a cell gets into the square: stretch (as the paper), contain (aspect kept) or scale (size kept).
+        scale_um_per_px: micrometres per output pixel for scale; None takes one output pixel per raw pixel.
+        normalization: of the intensity: divide by the mean (as the paper), subtract it, or standardize.
+        antialias: low-pass filter where cells are scaled down; the paper's code has none.
+        augment: change training cells at random.
+        augmentation: how; each change has a strength, 0 switches it off.
+        balance: none; oversample (rare classes repeated in training); weights (classes weighted in the loss).
+        subsample: share in (0, 1] or number of the training cells; None for all.
+        quality: leave out cells that verdicts.csv drops; predictions cover them all the same.
+        predict_split: part that prediction covers: train, valid or test; None for every cell.
+        store: auto (bank where it fits, else stream), stream (read and decode in every epoch), or bank (decode once,
+            keep the cells in memory; a rolling window where they do not fit).
+        bank_gib: memory that banks may take on each process [GiB], of the GPU and of the host alike; None for half of
+            what is free.
+        transform: auto (fused, but for what its GPU kernel does not do), fused or dali.
+        decoder: dali, threads, or auto (DALI on a GPU and for the transform dali, else threads).
+        depth: bits of a grey level up to the network: 8, or 16 for 16-bit cells in twice the memory.
+        dtype: of the images: float32, bfloat16, float16, or auto to follow the trainer's precision.
+        steps_per_call: batches that the training loader gives at a time, as the model's argument of this name asks for.
+        threads: of decoder and transform, per process; 0 shares the machine's cores.
+        initial_fill: cells in the shuffle buffer; 0 for 8192.
+        on_bad_cell: what to do with a cell whose stored bytes are not those that were packed: replace it by another of
+            its batch with weight 0 and say so at the end, or stop with an error.
+        seed: of order, augmentation and subsample; None takes that of seed_everything, else 0.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
+        DataError: `path` is no packed data set.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        split_name: str = "default",
+        batch_size: int = 256,
+        eval_batch_size: int = 256,
+        image_size: int = 128,
+        fit: str = "stretch",
+        scale_um_per_px: float | None = None,
+        normalization: str = "divide",
+        antialias: bool = False,
+        augment: bool = True,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008, immutable
+        balance: str = "none",
+        subsample: int | float | None = None,
+        quality: bool = True,
+        predict_split: str | None = None,
+        store: str = "auto",
+        bank_gib: float | None = None,
+        transform: str = "auto",
+        decoder: str = "auto",
+        depth: int = 8,
+        dtype: str = "auto",
+        steps_per_call: int = 1,
+        threads: int = 0,
+        initial_fill: int = 0,
+        on_bad_cell: str = "replace",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_batch("batch_size", batch_size)
+        _check_batch("eval_batch_size", eval_batch_size)
+        if dtype not in ("auto", *DTYPES):
+            raise invalid("dtype", f"auto or one of {', '.join(DTYPES)}", dtype, "Leave it at auto")
+        if transform not in TRANSFORMS:
+            raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", transform, "Leave it at auto")
+        if decoder not in DECODERS:
+            raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
+        if store not in STORES:
+            raise invalid("store", f"one of {', '.join(STORES)}", store, "Leave it at auto")
+        if bank_gib is not None and not bank_gib >= 0:
+            raise invalid("bank_gib", "0 or more", bank_gib, "Leave it out for half of what is free")
+        if on_bad_cell not in ON_BAD_CELL:
+            raise invalid("on_bad_cell", f"one of {', '.join(ON_BAD_CELL)}", on_bad_cell, "Leave it at replace")
+        for name, value in (("threads", threads), ("initial_fill", initial_fill)):
+            if value < 0:
+                raise invalid(name, "0 or more", value, "0 chooses for you")
+        self.path = path if path is not None else _default_path()
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.augmentation = augmentation if augment else Augmentation.none()
+        self.predict_split = predict_split
+        self.transform, self.decoder, self.dtype, self.threads = transform, decoder, dtype, threads
+        self.store, self.bank_gib, self.steps_per_call = store, bank_gib, steps_per_call
+        self.initial_fill, self.on_bad_cell = initial_fill, on_bad_cell
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.info = read_info(self.path)
+        self.classes = list(self.info.classes)
+        window = self.info.window
+        self.preprocessing = Preprocessing(
+            image_size,
+            fit,
+            normalization,
+            antialias,
+            scale_um_per_px,
+            None if window is None else (window[0], window[1]),
+            depth,
+        )
+        if depth == 16 and window is None:
+            raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
+        if isinstance(subsample, float) and subsample > 1 and subsample.is_integer():
+            subsample = int(subsample)  # as the command line reads a number
+        self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
+        self._manifest: Manifest | None = None
+        self._losses: Losses | None = None
+        self._before: Before | None = None
+        self._predicted: np.ndarray | None = None
+        self._cells_hash: str | None = None
+        self._views: dict[str, View | None] = {}
+        self._stores: Stores | None = None
+        self._opened: dict[str, Store] = {}
+        # With logger=True Lightning would compare these with the model's of the same name.
+        self.save_hyperparameters(
+            {
+                "path": self.path,
+                "split_name": split_name,
+                "batch_size": batch_size,
+                "eval_batch_size": eval_batch_size,
+                **self.preprocessing.to_dict(),
+                "augmentation": self.augmentation.to_dict(),
+                "balance": balance,
+                "subsample": subsample,
+                "quality": quality,
+                "store": store,
+                "bank_gib": bank_gib,
+                "transform": transform,
+                "decoder": decoder,
+                "dtype": dtype,
+                "initial_fill": initial_fill,
+                "seed": self.seed,
+            },
+            logger=False,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes a model for these data tells apart."""
+        return len(self.classes)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The data set, opened when first asked for."""
+        if self._manifest is None:
+            self._manifest = Manifest.open(self.path)
+        return self._manifest
+
+    def use_manifest(self, manifest: Manifest) -> None:
+        """Take this manifest of the same data set, with splits of its own; before `setup`."""
+        self._manifest = manifest
+
+    @property
+    def losses(self) -> Losses:
+        """The cells that this process has found lost."""
+        if self._losses is None:
+            self._losses = Losses(self.manifest, self.on_bad_cell)
+        return self._losses
+
+    @property
+    def class_weights(self) -> np.ndarray | None:
+        """(K,) float32 loss weights of the training part, or None unless ``balance="weights"``."""
+        return None if self._train.balance != "weights" else select(self.manifest, self._train).class_weights
+
+    def use_preprocessing(self, preprocessing: Preprocessing, classes: list[str]) -> None:
+        """Take preprocessing and class numbers from a checkpoint instead; before `setup`.
+
+        Args:
+            preprocessing: as the model was trained with.
+            classes: names in the order of the model's outputs; cells of other classes count as unlabelled.
+
+        Raises:
+            ArgumentError: model and data have 16-bit cells with different windows.
+        """
+        here, there = self.preprocessing.window, preprocessing.window
+        if here is not None and there is not None and here != there:
+            raise invalid(
+                "window of the data",
+                f"{there[0]:g} to {there[1]:g} as in training",
+                f"{here[0]:g} to {here[1]:g}",
+                f"Pack them with --window {there[0]:g} {there[1]:g}",
+            )
+        self.preprocessing, self.classes = preprocessing, list(classes)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Select the cells of a stage (fit, validate, test or predict; None for all) and check that they will do.
+
+        Raises:
+            ArgumentError: no cells, or training without labels of two classes at least.
+        """
+        self._let_go()  # made for another trainer, or for none
+        wanted = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
+        for part in wanted.get(str(getattr(stage, "value", stage)), ("train", "valid", "test", "predict")):
+            self._views[part] = self._select(part, optional=stage in ("fit", None) and part == "valid")
+
+    def _select(self, part: str, optional: bool) -> View | None:
+        split_name, quality = self._train.split_name, self._train.quality
+        if part == "predict":
+            return select(self.manifest, ViewConfig(self.predict_split, split_name, quality=False))
+        if part == "train":
+            view = select(self.manifest, self._train)
+            if np.count_nonzero(view.class_counts()) < 2:
+                raise ArgumentError(
+                    f"{self.path} must have labelled cells of at least two classes in the train part of split "
+                    f"{split_name!r}, got {[self.info.classes[i] for i in np.flatnonzero(view.class_counts())]}. "
+                    f"Look at it with `fastcell info {self.path}`."
+                )
+            return view
+        try:
+            return select(self.manifest, ViewConfig(part, split_name, quality=quality, labelled=True))
+        except ArgumentError:
+            if optional:
+                return None
+            raise
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the batches of training depend on, for a run that goes on with them."""
+        if "train" not in self._opened:
+            return {}
+        placement = self._opened["train"].placement
+        before = Before(placement.store, placement.num_parts, placement.pool_bytes, self._rank()[1])
+        return {**before._asdict(), **self._fingerprint()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Give the batches of the run that `state_dict` is of.
+
+        Raises:
+            ArgumentError: data, seed or batch size are others.
+        """
+        state = dict(state_dict)
+        self._before = Before(**{name: state.pop(name) for name in Before._fields})
+        for name, value in self._fingerprint().items():
+            if value != state.get(name):
+                raise invalid(
+                    f"{name} of a run that goes on", f"as it was ({state.get(name)})", value, "Or start a new run"
+                )
+
+    def _fingerprint(self) -> dict[str, Any]:
+        view = self.view("train")
+        assert view is not None
+        if self._cells_hash is None:
+            digest = blake2b(view.rows.tobytes(), digest_size=16)
+            digest.update(hashes_of(self.manifest)[view.rows].tobytes())
+            self._cells_hash = digest.hexdigest()
+        return {
+            "training cells": self._cells_hash,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "initial_fill": self.initial_fill,
+        }
+
+    def train_dataloader(self) -> BatchLoader | GroupedLoader:
+        """Shuffled, augmented batches of the train part, `batch_size` over all processes, in groups if asked for."""
+        loader = self._training_loader()
+        return loader if self.steps_per_call == 1 else GroupedLoader(loader, self.steps_per_call)
+
+    def _training_loader(self) -> BatchLoader:
+        view = self.view("train")
+        assert view is not None
+        config, trainer = self._config(), self.trainer
+        options: dict[str, Any] = {
+            "augmentation": self.augmentation,
+            "labels": self._labels(),
+            "where": None if trainer is None else partial(_where, trainer, self.steps_per_call),
+        }
+        store = self._store("train")
+        if store.bank is not None and store.order is not None:
+            return BankLoader(store.bank, view, store.order, self.preprocessing, config, **options)
+        share = training_share(len(view), self.batch_size, *self._rank())
+        return CellLoader(
+            view, share, self.preprocessing, config, shuffle=True, reader=store.window, losses=self.losses, **options
+        )
+
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """The valid part in stored order; an empty list where training has none."""
+        view = self.view("valid")
+        if view is None:
+            return []
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:  # read once: nothing to keep
+            return self._evaluation_loader(view)
+        store = self._store("valid")
+        if store.bank is None:
+            return self._evaluation_loader(view)
+        order = StoredOrder(evaluation_share(len(view), self.eval_batch_size, *self._rank()))
+        return BankLoader(store.bank, view, order, self.preprocessing, self._config(), labels=self._labels())
+
+    def test_dataloader(self) -> BatchLoader:
+        """The test part in stored order."""
+        view = self.view("test")
+        assert view is not None
+        return self._evaluation_loader(view)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Every cell of the manifest, or of `predict_split`, in its order, labelled or not."""
+        view = self.view("predict")
+        assert view is not None
+        if self._predicted is not None:
+            view = View(view.manifest, view.rows[_left(view.rows, self._predicted, self.eval_batch_size)])
+        return self._evaluation_loader(view)
+
+    def skip_predicted(self, cell_ids: np.ndarray) -> None:
+        """Leave out of prediction the chunks all of whose cells are among (n,) int64 `cell_ids`."""
+        self._predicted = cell_ids
+
+    def teardown(self, stage: str) -> None:
+        """Forget the views and let the banks go, so that another stage selects anew."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._views.clear()
+        self._opened.clear()
+        if self._stores is not None:
+            self._stores.close()
+        self._stores = None
+
+    def view(self, part: str) -> View | None:
+        """The cells of a part: train, valid, test or predict; None for a valid part that training does without."""
+        if part not in self._views:
+            self._views[part] = self._select(part, optional=False)
+        return self._views[part]
+
+    def _evaluation_loader(self, view: View) -> CellLoader:
+        share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
+        return CellLoader(view, share, self.preprocessing, self._config(), labels=self._labels(), losses=self.losses)
+
+    def _store(self, part: str) -> Store:
+        """Where the cells of ``train`` or ``valid`` are kept; training has the first choice, and says what it chose."""
+        if part in self._opened:
+            return self._opened[part]
+        view = self.view(part)
+        assert view is not None
+        if self._stores is None:
+            limit = None if self.bank_gib is None else int(self.bank_gib * 2**30)
+            self._stores = Stores(
+                self.store,
+                limit,
+                self._config(),
+                self.preprocessing.depth,
+                *self._rank(),
+                self._num_local(),
+                self.losses,
+            )
+        if part == "train":
+            window = self.initial_fill or DEFAULT_INITIAL_FILL
+            store = self._stores.open_training(view, self.batch_size, window, self._before)
+            logger.info("%s", store.text)
+        else:
+            self._store("train")
+            share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
+            store = self._stores.open_evaluation(view, share)
+        self._opened[part] = store
+        return store
+
+    def _labels(self) -> np.ndarray:
+        """(N,) int64, numbers in `classes` of every cell of the manifest, -1 for none."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        table = np.array([numbers.get(name, -1) for name in self.info.classes] + [-1], dtype=np.int64)
+        return table[self.manifest.labels]
+
+    def _rank(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _num_local(self) -> int:
+        """Processes on this machine."""
+        return 1 if self.trainer is None else max(self.trainer.num_devices, 1)
+
+    def _config(self) -> LoaderConfig:
+        trainer = self.trainer
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        if device.type != "cuda":
+            device = torch.device("cpu")
+        return LoaderConfig(
+            seed=self.seed,
+            transform=self.transform,
+            decoder=self.decoder,
+            dtype=DTYPES.get(self.dtype) or _dtype_of(trainer, device),
+            device=device,
+            threads=self.threads or max(num_cpus() // self._num_local(), 1),
+            initial_fill=self.initial_fill,
+        )
+
+
+def _left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
+    """(n,) bool, the rows of the chunks that are not done; of the last one at least, for something must be run."""
+    chunks = np.arange(len(rows)) // chunk
+    left = np.bincount(chunks, ~np.isin(rows, done)) > 0
+    left[-1] |= not left.any()
+    return left[chunks]
+
+
+def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
+    """Epoch, and first step of it: not 0 where training goes on in the middle of one."""
+    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready * steps_per_call
+
+
+def _check_batch(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise invalid(name, "a positive whole number", value, "256 suits most machines")
+
+
+def _dtype_of(trainer: Any, device: torch.device) -> torch.dtype:
+    """What the model's first layer would turn the images into anyway; the CPU's mixed precision takes float32."""
+    kind, _, how = str("32-true" if trainer is None else trainer.precision).partition("-")
+    return _OF_PRECISION.get(kind, torch.float32) if device.type == "cuda" or how == "true" else torch.float32
+
+
+def _default_path() -> str:
+    from fastcell.simulator.synth import make_default_dataset
+
+    return str(make_default_dataset(verbose=True))

@@ -1,0 +1,326 @@
+"""Batches of a view: cells, transform and the manifest's columns together, made ahead in a thread.
+
+On a GPU the batches are made on a stream of their own, beside the training step that is under way; the stream that
+takes a batch waits for it, the processor does not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+
+import numpy as np
+import torch
+
+from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.views import View
+from fastcell.loading.batch import Batch
+from fastcell.loading.order import BankOrder, StoredOrder
+from fastcell.loading.prefetch import Background
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import Share
+from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.stores.bank import CellBank
+from fastcell.loading.stores.pixel_pool import pool_cells
+from fastcell.loading.stores.rolling_bank import RollingReader
+from fastcell.loading.stores.stream import CellReader, Cells
+from fastcell.loading.transforms import Geometry, make_transform, resolve_transform, to_device
+from fastcell.ops.augmentation import Augmentation
+from fastcell.ops.transform import CellPool, make_clock
+
+# Steps whose indices go to the device together: few copies, little memory.
+_STEPS_AT_ONCE = 256
+
+
+class BatchLoader(ABC):
+    """Iterable of `Batch`, the same number of them as often as asked for; every iteration starts afresh.
+
+    Attributes:
+        batch_size: cells of a batch on this rank.
+    """
+
+    batch_size: int
+
+    def __init__(self, config: LoaderConfig, where: Callable[[], tuple[int, int]] | None) -> None:
+        self.config = config
+        self._where = where
+        self._epoch = 0
+        self._stream: torch.cuda.Stream | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """The batches of an epoch from step `first` on.
+
+        Runs in the background thread; work for a GPU goes to the stream that is current there."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number of the epoch whose order the next iteration takes, where no trainer tells it."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return _Lazy(self._start)
+
+    def _start(self) -> Iterator[Batch]:
+        epoch, first = (self._epoch, 0) if self._where is None else self._where()
+        if self.config.device.type != "cuda":
+            return Background(lambda: self._batches(epoch, first), self.config.depth)
+        if self._stream is None:  # one for all iterations: torch keeps freed memory by stream
+            self._stream = torch.cuda.Stream(self.config.device)
+        return _FromStream(lambda: self._batches(epoch, first), self.config.depth, self._stream)
+
+
+class _Lazy(Iterator[Batch]):
+    """Starts with the first batch that is asked for: Lightning makes iterators that it drops or takes much later."""
+
+    def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
+        self._start: Callable[[], Iterator[Batch]] | None = start
+        self._batches: Iterator[Batch] = iter(())
+
+    def __next__(self) -> Batch:
+        if self._start is not None:
+            start, self._start = self._start, None
+            self._batches = start()
+        return next(self._batches)
+
+
+class _FromStream(Iterator[Batch]):
+    """Batches made on a stream of their own in a thread, handed over to the stream that is current where they go."""
+
+    def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, stream: torch.cuda.Stream) -> None:
+        self._device = stream.device
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        self._made = Background(lambda: _on_stream(make, stream), depth)
+
+    def __next__(self) -> Batch:
+        batch, event = next(self._made)
+        stream = torch.cuda.current_stream(self._device)
+        stream.wait_event(event)
+        for tensor in batch:
+            tensor.record_stream(stream)  # else the thread's stream might write into it while it is used
+        return batch
+
+
+def _on_stream(
+    make: Callable[[], Iterator[Batch]], stream: torch.cuda.Stream
+) -> Iterator[tuple[Batch, torch.cuda.Event]]:
+    with torch.cuda.stream(stream):
+        for batch in make():
+            yield batch, stream.record_event()
+
+
+class GroupedLoader:
+    """Several batches at a time, for a `training_step` that makes several optimizer steps.
+
+    Args:
+        loader: of the batches.
+        group: batches in each item; the last has what is left.
+    """
+
+    def __init__(self, loader: BatchLoader, group: int) -> None:
+        self.loader, self.group = loader, group
+        self.batch_size = loader.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of an epoch, one by one."""
+        return len(self.loader)
+
+    def __len__(self) -> int:
+        return -(-len(self.loader) // self.group)
+
+    def __iter__(self) -> Iterator[tuple[Batch, ...]]:
+        batches = iter(self.loader)
+        while group := tuple(islice(batches, self.group)):
+            yield group
+
+
+class CellLoader(BatchLoader):
+    """Batches of cells that pass through: read and decoded in every epoch.
+
+    Args:
+        view: which cells.
+        share: this rank's part and the size of its batches.
+        preprocessing: size, fit, normalisation.
+        config: how it works.
+        shuffle: another order in every epoch; else the stored order.
+        augmentation: None for none.
+        labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
+        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
+        reader: where the cells come from; None opens the tars.
+        losses: that lost cells are added to; None ends the run at the first.
+
+    Raises:
+        ArgumentError: as `fastcell.loading.stores.stream.CellReader` and `fastcell.loading.transforms.make_transform`.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        share: Share,
+        preprocessing: Preprocessing,
+        config: LoaderConfig = LoaderConfig(),
+        *,
+        shuffle: bool = False,
+        augmentation: Augmentation | None = None,
+        labels: np.ndarray | None = None,
+        where: Callable[[], tuple[int, int]] | None = None,
+        reader: CellReader | RollingReader | None = None,
+        losses: Losses | None = None,
+    ) -> None:
+        super().__init__(config, where)
+        self.view, self.share = view, share
+        self.batch_size = share.batch
+        self._labels = view.manifest.labels if labels is None else labels
+        self._make_transform = partial(
+            make_transform,
+            config.transform,
+            Geometry(view.manifest, preprocessing, augmentation, config.seed),
+            batch=share.batch,
+            dtype=config.dtype,
+            threads=config.threads,
+            device_id=config.device_id,
+            rank=share.rank,
+        )
+        self._make_transform(epoch=0)  # wrong arguments show here, not in the thread
+        self.reader = reader or CellReader(
+            view,
+            share,
+            shuffle=shuffle,
+            seed=config.seed,
+            initial_fill=config.initial_fill,
+            losses=losses,
+            threads=config.threads,
+            device_id=config.device_id,
+            depth=preprocessing.depth,
+            decoder=config.reader_decoder,
+        )
+
+    def __len__(self) -> int:
+        return self.share.steps
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        transform, device = self._make_transform(epoch=epoch), self.config.device
+        try:
+            for step, cells in enumerate(self.reader.epoch(epoch, first), first):
+                images = transform(cells, self.share.positions(step))
+                weight = np.zeros(self.share.batch, np.float32)
+                weight[: self.share.num_real(step)] = 1
+                if cells.good is not None:
+                    weight *= cells.good
+                ids = cells.cell_ids
+                yield Batch(images, *(to_device(column, device) for column in (self._labels[ids], ids, weight)))
+        finally:
+            if device.type == "cuda":  # what DALI lent goes away with the transform
+                torch.cuda.current_stream(device).synchronize()
+
+
+class BankLoader(BatchLoader):
+    """Batches of cells that lie in a bank: after the first epoch nothing is read or decoded.
+
+    Args:
+        bank: the cells of this rank.
+        view: they are from.
+        order: of the batches; its entries are rows of the bank.
+        preprocessing: size, fit, normalisation.
+        config: how it works.
+        augmentation: None for none.
+        labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
+        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
+
+    Raises:
+        ArgumentError: as `fastcell.loading.transforms.make_transform`.
+    """
+
+    def __init__(
+        self,
+        bank: CellBank,
+        view: View,
+        order: BankOrder | StoredOrder,
+        preprocessing: Preprocessing,
+        config: LoaderConfig = LoaderConfig(),
+        *,
+        augmentation: Augmentation | None = None,
+        labels: np.ndarray | None = None,
+        where: Callable[[], tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(config, where)
+        self.bank, self.view, self.order = bank, view, order
+        self.batch_size = order.batch
+        self._geometry = Geometry(view.manifest, preprocessing, augmentation, config.seed)
+        self._one_launch = (
+            resolve_transform(config.transform, preprocessing, config.device_id) == "fused"
+            and not preprocessing.antialias
+        )
+        self._make_transform = partial(
+            make_transform,
+            config.transform,
+            self._geometry,
+            batch=order.batch,
+            dtype=config.dtype,
+            threads=config.threads,
+            device_id=config.device_id,
+            rank=getattr(order, "rank", 0),
+        )
+        self._labels = view.manifest.labels if labels is None else labels
+        self._columns: tuple[CellPool, torch.Tensor, torch.Tensor] | None = None
+        self._sides: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self.order.steps
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        device = self.config.device
+        if self._columns is None:
+            self._columns = self._on_device()
+        pool, labels_of, ids_of = self._columns
+        if pool.pixels.is_cuda:
+            pool.pixels.record_stream(torch.cuda.current_stream(device))
+        clock = to_device(make_clock(self.config.seed, epoch).numpy(), device)
+        transform = None if self._one_launch else self._make_transform(epoch=epoch)
+        for begin in range(first, self.order.steps, _STEPS_AT_ONCE):
+            batches = self.order.batches(epoch, begin, min(begin + _STEPS_AT_ONCE, self.order.steps))
+            slots = self.bank.slots[batches.entries].astype(np.int64)
+            index, position = to_device(slots, device), to_device(batches.positions, device)
+            weights = to_device(batches.real.astype(np.float32), device)
+            labels, ids = (column[index].long() for column in (labels_of, ids_of))
+            for step in range(len(slots)):
+                self.bank.wait(slots[step], on_host=transform is not None)
+                chosen, place = slots[step], index[step]
+                columns = (labels[step], ids[step], weights[step])
+                if not self.bank.all_good and not (good := self.bank.is_good[chosen]).all():
+                    chosen = np.where(good, chosen, chosen[np.argmax(good)])  # the first good cell stands in
+                    place, weight = to_device(chosen, device), columns[2] * to_device(good.astype(np.float32), device)
+                    columns = (labels_of[place].long(), ids_of[place].long(), weight)
+                if transform is None:
+                    which = (pool, place, position[step], clock)
+                    images = self._geometry.transform(*which, self.config.dtype, self.config.threads)
+                else:
+                    images = transform(self._cells(chosen), batches.positions[step])
+                yield Batch(images, *columns)
+
+    def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:
+        """The pool with the columns that the geometry asks for, labels and cell_ids (M,) int32 of its cells."""
+        device, ids = self.config.device, self.bank.cell_ids
+        border, um_per_px = (
+            None if values is None else to_device(values, device) for values in self._geometry.columns(ids)
+        )
+        pool = self.bank.pool._replace(border=border, um_per_px=um_per_px)
+        labels, cell_ids = to_device(self._labels[ids].astype(np.int32), device), to_device(ids, device)
+        if device.type == "cuda":  # kept for iterations on whatever stream
+            torch.cuda.current_stream(device).synchronize()
+        return pool, labels, cell_ids
+
+    def _cells(self, slots: np.ndarray) -> Cells:
+        """Cells of the bank by the way that those of the stream take, for what the single launch does not do."""
+        bank = self.bank
+        if self._sides is None:
+            columns = (bank.pool.offset, bank.pool.height, bank.pool.width)
+            offset, height, width = (column.cpu().numpy() for column in columns)
+            self._sides = offset, height, width
+        place = (column[slots] for column in self._sides)
+        return pool_cells(bank.pool.pixels, bank.cell_ids[slots].astype(np.int64), *place)

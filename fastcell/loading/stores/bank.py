@@ -1,0 +1,213 @@
+"""The bank: decoded ragged cells that stay in memory, filled once while the first epoch already draws from them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.views import View
+from fastcell.loading.prefetch import Background
+from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool
+from fastcell.loading.stores.stream import CellReader, Cells
+from fastcell.ops.transform import CellPool
+
+_READ_BATCH = 256
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What the filling thread tells: cells of a part that are there, once the stream has passed `event`.
+
+    `lost` are those of them, by place in the part, for which a blank one stands.
+    """
+
+    part: int
+    num_cells: int
+    event: torch.cuda.Event | None
+    lost: np.ndarray
+
+
+def fill_order(view: View, seed: int) -> np.ndarray:
+    """(n,) int64, the rows of a view in the order in which a bank is filled: whole shards in a seeded order.
+
+    Blocks are in such an order already and are read as they lie.
+    """
+    if view.manifest.info.layout == "block":
+        return view.rows
+    shard = view.manifest.shard_index
+    order = np.random.default_rng([seed, 6]).permutation(len(view.manifest.info.shards))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return view.rows[np.argsort(place[shard[view.rows]], kind="stable")]
+
+
+class CellBank:
+    """All cells of some rows, decoded, each once, in one pool of memory without gaps.
+
+    Filling begins with the first `wait` and goes on in a thread, part by part in turns; it ends with the bank.
+
+    Args:
+        view: the rows, in the order to be filled; a cell's repeats stand side by side and share its pixels.
+        edges: (P + 1,) where the parts of the view begin, that all are in this bank.
+        memory: ``host``, ``pinned`` or ``gpu``: where the pool lies.
+        device: that draws from the bank.
+        depth: bits of a grey level, 8 or 16.
+        decode_on_gpu: where DALI decodes: on the device, else on the CPU.
+        decoder: as for `CellReader`.
+        threads: of the decoder.
+        losses: that lost cells are added to; a blank one of its size stands in the pool for each.
+
+    Attributes:
+        pool: the cells, its columns on `device`.
+        cell_ids: (M,) int32, the manifest's row of each cell of the pool.
+        slots: (n,) int32, the cell of the pool for each row of the view.
+        is_good: (M,) bool, False for the cells of the pool that turned out to be lost; known of those that are there.
+
+    """
+
+    def __init__(
+        self,
+        view: View,
+        edges: np.ndarray,
+        *,
+        memory: str = "host",
+        device: torch.device | None = None,
+        depth: int = 8,
+        decode_on_gpu: bool = False,
+        decoder: str = "auto",
+        threads: int = 1,
+        losses: Losses | None = None,
+    ) -> None:
+        device = device or torch.device("cpu")
+        parts = [view.rows[begin:end] for begin, end in itertools.pairwise(edges)]
+        firsts = [np.diff(rows, prepend=-1) != 0 for rows in parts]
+        cells = [rows[first] for rows, first in zip(parts, firsts, strict=True)]
+        starts = np.concatenate([[0], np.cumsum([len(ids) for ids in cells])]).astype(np.int64)
+        pairs = zip(firsts, starts, strict=False)
+        self.slots = np.concatenate([start + np.cumsum(first) - 1 for first, start in pairs]).astype(np.int32)
+        self.cell_ids = np.concatenate(cells).astype(np.int32)
+        self._starts, self._there = starts, np.zeros(len(cells), np.int64)
+        self.is_good, self.all_good = np.ones(len(self.cell_ids), bool), True
+
+        manifest = view.manifest
+        heights = manifest.column("height").astype(np.int32)[self.cell_ids]
+        widths = manifest.column("width").astype(np.int32)[self.cell_ids]
+        ends = np.cumsum(heights.astype(np.int64) * widths)
+        offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        pixels = empty_pool(int(ends[-1]) if len(ends) else 0, depth, memory, device)
+
+        offset, height, width = (torch.from_numpy(values).to(device) for values in (offsets, heights, widths))
+        self.pool = CellPool(pixels, offset, height, width)
+
+        device_id = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
+        options: dict[str, Any] = {
+            "threads": max(1, threads // len(cells)),
+            "losses": losses,
+            "device_id": device_id,
+            "decoder": decoder,
+            "depth": depth,
+        }
+        readers = [
+            CellReader(View(manifest, ids), evaluation_share(len(ids), _READ_BATCH), **options)
+            for ids in cells
+            if len(ids)
+        ]
+        numbers = [part for part, ids in enumerate(cells) if len(ids)]
+        begins = [int(offsets[starts[part]]) for part in numbers]
+        self._lock = threading.Lock()
+        self._event: torch.cuda.Event | None = None
+        self._filling: Background[Filled] | None = None
+        self._error: Exception | None = None
+        self._fill: Callable[[], Iterator[Filled]] | None = lambda: _fill(
+            readers, numbers, begins, PoolWriter(pixels, device)
+        )
+        self._num_pieces = len(self.cell_ids) + 1  # no more than that: the thread never waits for those who wait
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all pixels."""
+        return self.pool.pixels.numel() * self.pool.pixels.element_size()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every cell is known to be there."""
+        return bool((self._there == np.diff(self._starts)).all())
+
+    def wait(self, slots: np.ndarray, on_host: bool = False) -> None:
+        """Wait until some cells of the pool are there; a GPU's current stream waits, not the caller, for the copies.
+
+        Args:
+            slots: int64, any shape.
+            on_host: the caller reads a pool in host memory itself, and waits for the copies too.
+
+        Raises:
+            DataError: cells are lost and `losses` does not let that pass; shard and key are named.
+        """
+        if not self.is_full:
+            with self._lock:
+                for part, (start, stop) in enumerate(itertools.pairwise(self._starts)):
+                    mine = slots[(slots >= start) & (slots < stop)]
+                    self._advance(part, int(mine.max() - start) + 1 if mine.size else 0)
+        if self._event is not None and on_host and not self.pool.pixels.is_cuda:
+            self._event.synchronize()
+        elif self._event is not None:
+            torch.cuda.current_stream(self.pool.offset.device).wait_event(self._event)
+
+    def _advance(self, part: int, num_cells: int) -> None:
+        while self._there[part] < num_cells:
+            if self._error is not None:
+                raise self._error
+            if self._filling is None:
+                assert self._fill is not None
+                fill, self._fill = self._fill, None  # the readers go when the thread is done
+                self._filling = Background(fill, self._num_pieces)
+            try:
+                filled = next(self._filling)
+            except StopIteration:
+                raise RuntimeError("the bank was closed before it was full") from None
+            except Exception as error:
+                self._error = error
+                raise
+            if len(filled.lost):
+                self.is_good[self._starts[filled.part] + filled.lost], self.all_good = False, False
+            self._event = filled.event  # before the count, which others look at without the lock
+            self._there[filled.part] = filled.num_cells
+
+    def fill(self) -> None:
+        """Wait until every cell is there."""
+        self.wait(np.arange(len(self.cell_ids)))
+
+    def close(self) -> None:
+        """Stop filling. What is there stays until the bank is dropped."""
+        if self._filling is not None:
+            self._filling.close()
+
+
+def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer: PoolWriter) -> Iterator[Filled]:
+    """Runs in the filling thread: one piece of each part in turn. Must not know the bank, which ends it."""
+    done = [0] * len(readers)
+    places = list(begins)
+    streams: list[Iterator[Cells] | None] = [reader.in_order() for reader in readers]
+    try:
+        while any(streams):
+            for number, stream in enumerate(streams):
+                cells = None if stream is None else next(stream, None)
+                if cells is None:
+                    streams[number] = None
+                    continue
+                event = writer.write(cells, places[number])
+                places[number] += int(cells.num_bytes.sum()) // (cells.depth // 8)
+                lost = done[number] + np.flatnonzero(~cells.good) if cells.good is not None else _NONE
+                done[number] += len(cells)
+                yield Filled(parts[number], done[number], event, lost)
+    finally:
+        writer.finish()

@@ -1,0 +1,159 @@
+"""Where the decoded cells of a run are kept, chosen from exact byte counts, and said in one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from fastcell.errors import ArgumentError, invalid
+from fastcell.loading.order import NUM_PARTS
+
+STORES = ("auto", "stream", "bank")
+
+#: Share of the free memory that a bank may take where the user sets no limit.
+SHARE_OF_FREE = 0.5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a bank may take, the least of all ranks.
+
+    Attributes:
+        gpu_bytes: of a rank's GPU; None where it has none.
+        host_bytes: of host memory, per rank.
+    """
+
+    gpu_bytes: int | None
+    host_bytes: int
+
+    def less(self, placement: Placement) -> Budget:
+        """What is left beside a bank that is placed already."""
+        taken = placement.pool_bytes
+        if placement.memory == "gpu":
+            return Budget(max(0, (self.gpu_bytes or 0) - taken), self.host_bytes)
+        return Budget(self.gpu_bytes, max(0, self.host_bytes - taken))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How the cells of one part of the data are kept.
+
+    Attributes:
+        store: ``bank`` (all cells stay), ``window`` (a rolling bank of `pool_bytes`) or ``stream`` (none stays).
+        memory: ``gpu``, ``pinned`` (host memory that the GPU reads over the bus) or ``host``; where the pool lies.
+        num_parts: 1 where every rank has all cells, `NUM_PARTS` where each has some of the parts.
+        pool_bytes: of pixels on this rank.
+        reason: one line for the user.
+    """
+
+    store: str
+    memory: str
+    num_parts: int
+    pool_bytes: int
+    reason: str
+
+
+def place(store: str, num_cells: int, num_bytes: int, rank_bytes: int, num_ranks: int, budget: Budget) -> Placement:
+    """Choose where the cells go: the fastest place that they fit.
+
+    Args:
+        store: ``auto`` (bank where it fits, else stream), ``bank`` (bank where it fits, else a rolling window), or
+            ``stream``.
+        num_cells: different cells of the view.
+        num_bytes: of their pixels.
+        rank_bytes: of the pixels that one rank holds at most where the cells are cut into `NUM_PARTS` parts.
+        num_ranks: how many share the work.
+        budget: what there is.
+
+    Raises:
+        ArgumentError: unknown store, or a budget of nothing for a bank that must be.
+    """
+    if store not in STORES:
+        raise invalid("store", f"one of {', '.join(STORES)}", store, "Leave it at auto")
+    near, what = ("host", "memory") if budget.gpu_bytes is None else ("gpu", "GPU memory")
+    if store == "stream":
+        return Placement("stream", near, 1, 0, "stream: cells are read and decoded in every epoch, as asked for")
+    cells = f"{num_cells:,} cells, {size_text(num_bytes)}"
+    room = budget.host_bytes if budget.gpu_bytes is None else budget.gpu_bytes
+    later = "later epochs neither read nor decode"
+    if num_bytes <= room:
+        return Placement("bank", near, 1, num_bytes, f"bank: {cells} in {what} ({size_text(room)} allowed); {later}")
+    cuts = num_ranks > 1 and NUM_PARTS % num_ranks == 0
+    if cuts and rank_bytes <= room:
+        reason = (
+            f"bank: {cells} over the {what} of {num_ranks} processes, {size_text(rank_bytes)} in each "
+            f"({size_text(room)} allowed, too little for all); {later}"
+        )
+        return Placement("bank", near, NUM_PARTS, rank_bytes, reason)
+    if budget.gpu_bytes is not None and num_bytes <= budget.host_bytes:
+        reason = (
+            f"bank: {cells} in pinned host memory, read over the bus (too much for the {size_text(room)} allowed of "
+            f"GPU memory); {later}"
+        )
+        return Placement("bank", "pinned", 1, num_bytes, reason)
+    if store == "auto":
+        reason = f"stream: {cells} are more than the {size_text(room)} of {what} allowed; every epoch reads and decodes"
+        return Placement("stream", near, 1, 0, reason)
+    if room < 1:
+        raise invalid("bank_gib", "above 0 for a bank", 0, "Give it memory, or take --data.store stream")
+    share = min(1.0, room * num_ranks / num_bytes)
+    reason = f"rolling window: {size_text(room)} of {what} over {cells} ({share:.0%} at a time); every epoch decodes"
+    return Placement("window", near, 1, room, reason)
+
+
+class Before(NamedTuple):
+    """What the order of training batches depends on beside seed and batch size; kept in checkpoints.
+
+    Attributes:
+        store, num_parts, pool_bytes: of the `Placement`.
+        num_ranks: how many shared the work.
+    """
+
+    store: str
+    num_parts: int
+    pool_bytes: int
+    num_ranks: int
+
+
+def as_before(found: Placement, before: Before, num_ranks: int) -> Placement:
+    """The placement that gives the batches of an earlier one.
+
+    Args:
+        found: what `place` gives now, asked for a stream or a bank as the earlier one was.
+        before: of the run that goes on.
+        num_ranks: how many share the work now.
+
+    Raises:
+        ArgumentError: the number of processes differs where the order depends on it, or memory does not suffice.
+    """
+    if before.store != "bank" and num_ranks != before.num_ranks:
+        raise invalid(
+            "number of processes",
+            f"{before.num_ranks} as before, since the order of the {before.store} depends on it",
+            num_ranks,
+            "Only a run whose cells are in a bank goes on with another number",
+        )
+    if before.store == "stream":
+        return found
+    if before.store == "window":
+        reason = f"rolling window: {size_text(before.pool_bytes)} as before; every epoch decodes"
+        return replace(found, store="window", num_parts=1, pool_bytes=before.pool_bytes, reason=reason)
+    if (
+        found.store != "bank"
+        or (found.num_parts > before.num_parts)
+        or before.num_parts % num_ranks * (before.num_parts > 1)
+    ):
+        raise ArgumentError(
+            f"the run that goes on had its cells in a bank of {before.num_parts} part(s), on {before.num_ranks} "
+            f"process(es), which cannot be on {num_ranks} here ({found.reason}). Give it more memory (--data.bank_gib) "
+            "or the number of processes that it had."
+        )
+    return replace(found, num_parts=before.num_parts)
+
+
+def size_text(num_bytes: float) -> str:
+    """A number of bytes in the largest unit of which there is one: ``2.4 GB``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes:.0f} bytes"

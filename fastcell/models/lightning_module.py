@@ -1,0 +1,359 @@
+"""The Lightning module: a network, its loss, its optimizer and its scores."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fastcell.errors import invalid
+from fastcell.loading.batch import Batch
+from fastcell.models.initialization import Init
+from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
+from fastcell.models.metrics import RunningScores
+from fastcell.models.registry import create
+from fastcell.models.schedule import ScheduleName, rate_factor
+
+CHECKPOINT_FORMAT = 1
+READ_EVERY = 50  # steps between two readings of the training scores: each waits for the device
+
+OptimizerName = Literal["adam", "adamw"]
+
+
+class Prediction(NamedTuple):
+    """What the model says of a batch, on the batch's device.
+
+    Attributes:
+        probabilities: (B, K) float32, rows sum to 1, columns in the order of the model's `classes`.
+        cell_ids: (B,) int64, row of the manifest.
+        weight: (B,) float32, 0 for padding and replaced cells.
+    """
+
+    probabilities: torch.Tensor
+    cell_ids: torch.Tensor
+    weight: torch.Tensor
+
+
+class CellModule(pl.LightningModule):
+    """Classifies single-cell images.
+
+    Every hyper-parameter is a plain value, and with `classes` and `preprocessing` among them a checkpoint says by
+    itself what its outputs mean and how to make its inputs.
+
+    Args:
+        network: name in `fastcell.models.registry`.
+        input_norm: normalise the input over the batch first (no parameters): an image divided by its mean lies near 1
+            with little contrast, which slows training.
+        init: start values of the weights: kaiming, torch, or paper (`fastcell.models.initialization`).
+        loss: cross_entropy, mse or sigmoid, on logits.
+        label_smoothing: share of the target spread evenly over the classes, 0 to 1.
+        optimizer: adam or adamw.
+        learning_rate: peak learning rate.
+        weight_decay: decay of the weights of convolutions and full connections; biases and batch norm have none.
+        betas: decay rates of Adam's two moments.
+        schedule: constant, cosine, one_cycle or exponential (see `fastcell.models.schedule`).
+        warmup: share of the run in which the rate rises.
+        final_learning_rate: learning rate at the end of the run (not for constant).
+        ema_decay: decay per step of an average of the weights, which then evaluates in their place; none by default.
+        tta: evaluate the mean over the four flips of every image.
+        channels_last: memory format of the network.
+        compile_network: use torch.compile.
+        steps_per_call: optimizer steps in one `training_step`, on as many batches: saves the trainer's own cost of a
+            step. `global_step`, `max_steps`, schedules and checkpoints count optimizer steps all the same; what
+            Lightning counts in batches (`val_check_interval`, `limit_train_batches`, callbacks) counts calls.
+        classes: class names in the order of the outputs; from the data at fit.
+        preprocessing: `Preprocessing.to_dict()` of the images; from the data at fit.
+
+    Raises ArgumentError for a value outside its range or an unknown name.
+    """
+
+    def __init__(
+        self,
+        network: str = "cellnet",
+        input_norm: bool = False,
+        init: Init = "kaiming",
+        loss: LossName = "cross_entropy",
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerName = "adam",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        betas: list[float] = [0.9, 0.999],  # noqa: B006  (a list stays loadable with weights_only; never changed)
+        schedule: ScheduleName = "constant",
+        warmup: float = 0.0,
+        final_learning_rate: float = 1e-6,
+        ema_decay: float | None = None,
+        tta: bool = False,
+        channels_last: bool = True,
+        compile_network: bool = False,
+        steps_per_call: int = 1,
+        classes: list[str] | None = None,
+        preprocessing: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, kind in (
+            ("loss", loss, LossName),
+            ("optimizer", optimizer, OptimizerName),
+            ("schedule", schedule, ScheduleName),
+        ):
+            _check_name(name, value, get_args(kind))
+        _check_numbers(label_smoothing, learning_rate, betas, warmup, final_learning_rate, ema_decay)
+        if steps_per_call < 1:
+            raise invalid("steps_per_call", "at least 1", steps_per_call, "8 is enough to hide the trainer's cost")
+        self.automatic_optimization = steps_per_call == 1
+        self.classes = list(classes or [])
+        self.preprocessing = copy.deepcopy(dict(preprocessing or {}))
+        betas = list(betas)
+        self.save_hyperparameters(logger=False)
+        self.hparams.update(classes=self.classes, preprocessing=self.preprocessing)
+
+        num_classes = len(self.classes)
+        self.network = create(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
+        if input_norm:  # with parameters it would ask the first convolution for the gradient of its input
+            self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = _average_of(self.network, ema_decay)
+        if compile_network:
+            self.network.compile()
+        self.train_scores = RunningScores(num_classes)
+        self.eval_scores = RunningScores(num_classes)
+        self.last_scores: dict[str, float] = {}
+        self.on_step_done: Callable[[], object] | None = None  # called when all of a step is done, before it is counted
+        self._unread = 0  # steps since the last reading
+        self._steps_of_epoch = 0
+        self.evaluated_confusion: torch.Tensor | None = None
+        self.class_weights: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of images (B, 1, H, W), by the averaged weights in evaluation where there are any."""
+        if self.hparams["channels_last"]:
+            images = images.contiguous(memory_format=torch.channels_last)
+        network = self.network if self.training or self.average is None else self.average.module
+        return network(images)
+
+    def predict_probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """Class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
+        return self._evaluate(images)[1]
+
+    # -- training
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        weights = getattr(data, "class_weights", None)
+        self.class_weights = None if weights is None or stage != "fit" else torch.as_tensor(weights).float()
+
+    def training_step(self, batch: Batch | tuple[Batch, ...], batch_idx: int) -> torch.Tensor | None:
+        if self.automatic_optimization:
+            assert isinstance(batch, Batch)
+            return self._loss(batch)
+        for one in (batch,) if isinstance(batch, Batch) else batch:
+            self._step(one)
+        return None
+
+    def _step(self, batch: Batch) -> None:
+        """One of several optimizer steps in a call; none behind the trainer's last."""
+        if 0 <= self.trainer.max_steps <= self.trainer.global_step:
+            return
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        optimizer.zero_grad()
+        self.manual_backward(self._loss(batch))
+        optimizer.step()
+        scheduler.step()
+        self._count_step()
+
+    def _count_step(self) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self._unread += 1
+        self._steps_of_epoch += 1
+
+    def on_train_epoch_start(self) -> None:
+        self._steps_of_epoch = 0
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        labels, weight = self._targets(batch)
+        logits = self(batch.images)
+        losses = cell_losses(self.hparams["loss"], logits, labels, self.hparams["label_smoothing"])
+        self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
+        if self.class_weights is not None:
+            weight = weight * self.class_weights.to(weight.device)[labels.clamp_min(0)]
+        # DDP averages gradients over ranks: with this factor that average is the global batch's weighted mean.
+        return weighted_mean(losses, weight, self._sum_over_ranks(weight.sum()) / self._num_ranks())
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.automatic_optimization:
+            self._count_step()
+        # at the end of an epoch, but not a handful of steps after the last reading: such a mean is noise
+        all_unread = self._unread == self._steps_of_epoch
+        ends = self.trainer.is_last_batch and (self._unread >= READ_EVERY // 2 or all_unread)
+        if self._unread >= READ_EVERY or ends:
+            self._log_training()
+            self._unread = 0
+        if self.on_step_done is not None:
+            self.on_step_done()
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict({f"train_{name}": value for name, value in self.last_scores.items()}, logger=False)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        hparams = self.hparams
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": hparams["weight_decay"]}, {"params": plain, "weight_decay": 0.0}]
+        kind = torch.optim.AdamW if hparams["optimizer"] == "adamw" else torch.optim.Adam
+        fused = self.device.type in ("cpu", "cuda") and not self._clips_scaled_gradients()
+        optimizer = kind(groups, lr=hparams["learning_rate"], betas=tuple(hparams["betas"]), fused=fused)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_function())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
+        return Prediction(self._score(batch), batch.cell_ids, batch.weight)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
+        return Prediction(self._score(batch), batch.cell_ids, batch.weight)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        return Prediction(self.predict_probabilities(batch.images), batch.cell_ids, batch.weight)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("valid")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fastcell_format"] = CHECKPOINT_FORMAT
+        checkpoint["fastcell_unread"] = {
+            "scores": {name: self._sum_over_ranks(value) for name, value in self.train_scores.sums().items()},
+            "steps": self._unread,
+            "steps_of_epoch": self._steps_of_epoch,
+            "last_scores": dict(self.last_scores),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        unread = checkpoint.get("fastcell_unread")
+        if unread is None or self._trainer is None:
+            return
+        if self.trainer.is_global_zero:  # a sum over ranks
+            self.train_scores.take(unread["scores"])
+        self._unread, self.last_scores = unread["steps"], dict(unread["last_scores"])
+        self._steps_of_epoch = unread["steps_of_epoch"]
+
+    # -- parts
+
+    def _targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return batch.labels, batch.weight * (batch.labels >= 0)
+
+    def _evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and probabilities; with `tta` the mean logits and the mean probabilities of four flips."""
+        if not self.hparams["tta"]:
+            logits = self(images).float()
+            return logits, probabilities(self.hparams["loss"], logits)
+        flips = [self(images.flip(axes) if axes else images).float() for axes in ((), (2,), (3,), (2, 3))]
+        chances = torch.stack([probabilities(self.hparams["loss"], logits) for logits in flips]).mean(dim=0)
+        return torch.stack(flips).mean(dim=0), chances
+
+    def _score(self, batch: Batch) -> torch.Tensor:
+        labels, weight = self._targets(batch)
+        logits, chances = self._evaluate(batch.images)
+        losses = cell_losses(self.hparams["loss"], logits, labels)
+        self.eval_scores.update(chances, labels, losses, weight)
+        return chances
+
+    def _log_training(self) -> None:
+        scores = self.train_scores.compute()
+        self.train_scores.reset()
+        self.last_scores = {name: float(scores[name]) for name in ("loss", "accuracy")}
+        rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self._to_logger({**{f"train_{name}": value for name, value in self.last_scores.items()}, "learning_rate": rate})
+
+    def _log_evaluation(self, part: str) -> None:
+        scores = self.eval_scores.compute()
+        self.eval_scores.reset()
+        self.evaluated_confusion = scores.pop("confusion")
+        named = {f"{part}_{name}": value for name, value in scores.items()}
+        self.log_dict(named, logger=False)
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._to_logger({name: float(value) for name, value in named.items()})
+
+    def _to_logger(self, values: dict[str, float]) -> None:
+        if self.logger is not None:
+            self.logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step=self.trainer.global_step)
+
+    def _num_ranks(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    def _sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
+        return value if self._num_ranks() == 1 else self.trainer.strategy.reduce(value, reduce_op="sum")
+
+    def _num_steps(self) -> float:
+        """Optimizer steps of the whole run; infinite where nothing ends it."""
+        steps = self.trainer.estimated_stepping_batches
+        if self.automatic_optimization:
+            return steps
+        assert self.trainer.max_epochs is not None
+        epochs = self.trainer.max_epochs if self.trainer.max_epochs >= 0 else math.inf
+        calls = self.trainer.num_training_batches
+        in_epoch = min(
+            calls * self.hparams["steps_per_call"], getattr(self.trainer.train_dataloader, "num_steps", 1 << 62)
+        )
+        return min(epochs * in_epoch, self.trainer.max_steps if self.trainer.max_steps >= 0 else math.inf)
+
+    def _clips_scaled_gradients(self) -> bool:
+        """Lightning cannot clip what a fused optimizer unscales by itself (16-bit floats with loss scaling)."""
+        return bool(self.trainer.gradient_clip_val) and str(self.trainer.precision) == "16-mixed"
+
+    def _rate_function(self) -> Callable[[int], float]:
+        hparams = self.hparams
+        name, peak = hparams["schedule"], hparams["learning_rate"]
+        num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self._num_steps()
+        if math.isinf(num_steps):
+            raise invalid("schedule", "constant in a run without end", name, "Set --trainer.max_steps or max_epochs")
+        final = hparams["final_learning_rate"] / peak
+        return lambda step: rate_factor(name, step, int(num_steps), hparams["warmup"], final)
+
+
+def _average_of(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return average.requires_grad_(False)  # else DDP waits for gradients that never come
+
+
+def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise invalid(name, f"one of {', '.join(known)}", value, "Choose one of these")
+
+
+def _check_numbers(
+    label_smoothing: float,
+    learning_rate: float,
+    betas: list[float],
+    warmup: float,
+    final_learning_rate: float,
+    ema_decay: float | None,
+) -> None:
+    """Raises ArgumentError for the first hyper-parameter outside its range."""
+    if not 0 <= label_smoothing < 1:
+        raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 switches it off")
+    if not learning_rate > 0:
+        raise invalid("learning_rate", "above 0", learning_rate, "1e-3 is usual")
+    if not final_learning_rate > 0:
+        raise invalid("final_learning_rate", "above 0", final_learning_rate, "1e-6 is next to nothing")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise invalid("betas", "two numbers in [0, 1)", betas, "[0.9, 0.999] is usual")
+    if not 0 <= warmup < 1:
+        raise invalid("warmup", "in [0, 1)", warmup, "It is a share of the run")
+    if ema_decay is not None and not 0 <= ema_decay < 1:
+        raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")

@@ -1,0 +1,1 @@
+"""Writing a data set: pack, index, verify, quarantine, shards."""

@@ -1,0 +1,102 @@
+"""What a command that made a data set says at its end: classes by side, quarantine, bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.splits.by_group import SIDES
+from fastcell.splits.describe import SplitSummary, summarize_split
+from fastcell.system.text import format_table
+
+_UNLABELLED = "(unlabelled)"
+_MAX_REASONS = 12
+
+
+def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) -> str:
+    """The lines to print when a data set was made: sizes, classes by side of the split `default`, quarantine, notes.
+
+    Args:
+        manifest: of the data set.
+        shares: train, valid and test share that were asked for, each 0 to 1; None where no split was asked for.
+    """
+    info = manifest.info
+    num_bytes = sum(shard["bytes"] for shard in info.shards)
+    shards = f"{len(info.shards)} shard{'s' if len(info.shards) != 1 else ''}"
+    lines = [f"{info.name}: {len(manifest):,} cells in {shards}, {_megabytes(num_bytes)}, layout {info.layout}"]
+    if info.synthetic:
+        lines[0] += ", synthetic"
+    classes = info.classes or [_UNLABELLED]
+    labels = manifest.labels if info.classes else np.zeros(len(manifest), dtype=np.int64)
+    sides = manifest.split() if "default" in manifest.split_names() else np.full(len(manifest), "", dtype="<U5")
+    split = summarize_split(sides, labels, classes, shares)
+    bad = Counter(name or _UNLABELLED for name in manifest.quarantine().column("class").to_pylist())
+    lines += _class_table(classes, labels, sides, split, bad, shares)
+    lines += _quarantine_lines(manifest)
+    lines += [f"note: {note}" for note in (*split.notes, *_dataset_notes(manifest, labels))]
+    return "\n".join(lines)
+
+
+def _class_table(
+    classes: Sequence[str],
+    labels: np.ndarray,
+    sides: np.ndarray,
+    split: SplitSummary,
+    bad: Counter[str],
+    shares: Sequence[float] | None,
+) -> list[str]:
+    totals = np.bincount(labels[labels >= 0], minlength=len(classes))
+    rows = [["class", *SIDES, "cells", "quarantined"]]
+    for name, counts, total in zip(classes, split.counts, totals, strict=True):
+        rows.append([name, *(f"{num:,}" for num in counts), f"{total:,}", f"{bad[name]:,}"])
+    unlabelled = sides[labels < 0]
+    if len(unlabelled) or (bad[_UNLABELLED] and _UNLABELLED not in classes):
+        by_side = (f"{(unlabelled == side).sum():,}" for side in SIDES)
+        rows.append([_UNLABELLED, *by_side, f"{len(unlabelled):,}", f"{bad[_UNLABELLED]:,}"])
+    if len(rows) > 2:
+        by_side = (f"{(sides == side).sum():,}" for side in SIDES)
+        rows.append(["all", *by_side, f"{len(labels):,}", f"{sum(bad.values()):,}"])
+    if shares is not None:
+        rows.append(["share", *(f"{100 * share:.1f} %" for share in split.shares), "", ""])
+        rows.append(["asked", *(f"{100 * share:.1f} %" for share in shares), "", ""])
+    return format_table(rows)
+
+
+def _quarantine_lines(manifest: Manifest) -> list[str]:
+    table = manifest.quarantine()
+    if not table.num_rows:
+        return []
+    columns = (table.column(name).to_pylist() for name in ("class", "reason", "key"))
+    found: Counter[tuple[str, str]] = Counter()
+    example: dict[tuple[str, str], str] = {}
+    for name, reason, key in zip(*columns, strict=True):
+        kind = (name or _UNLABELLED, reason)
+        found[kind] += 1
+        example.setdefault(kind, key)
+    lines = [
+        f"quarantined {table.num_rows:,} cell{'' if table.num_rows == 1 else 's'} (quarantine.parquet lists them):"
+    ]
+    for kind, num in found.most_common(_MAX_REASONS):
+        lines.append(f"  {num:,} of {kind[0]}: {kind[1]}, e.g. {example[kind]}")
+    if len(found) > _MAX_REASONS:
+        lines.append(f"  and {len(found) - _MAX_REASONS} more kinds")
+    return lines
+
+
+def _dataset_notes(manifest: Manifest, labels: np.ndarray) -> list[str]:
+    notes = []
+    num_colour = int((manifest.column("channels") > 1).sum())
+    if num_colour:
+        notes.append(f"{num_colour:,} images have colour or alpha; they are read as grey.")
+    if not manifest.info.classes:
+        notes.append("No cell has a class: this set can be predicted, not trained on.")
+    elif len(set(labels[labels >= 0].tolist())) == 1:
+        notes.append("All cells are of one class: this set can be predicted, not trained on.")
+    return notes
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:,.2f} GB"

@@ -1,0 +1,1 @@
+"""Basic figures and how figures are written to files."""

@@ -1,0 +1,201 @@
+"""Figures, as PNG, those of a report as PDF and CSV too: titled, labelled, and told apart without colour.
+
+Nothing here touches a display: figures are made with Matplotlib's object interface, never with pyplot.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fastcell.plots.figure_files import save, save_figure
+
+# Okabe and Ito's colours, distinct for colour-blind readers; the line styles tell them apart in print.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+LINES = ("-", "--", "-.", ":")
+
+
+def draw_confusion(
+    confusion: np.ndarray, classes: Sequence[str], stem: Path, title: str = "Confusion matrix", about: str = ""
+) -> None:
+    """Draw a confusion matrix: shade = share of the true class, number = cells. PNG and PDF; see `save_figure`.
+
+    Args:
+        confusion: (K, K) int, row = true class, column = called class.
+        classes: K names.
+        stem: path without ending.
+        title: above the matrix; the accuracy is added.
+        about: which cells, for the caption.
+    """
+    counts = np.asarray(confusion, dtype=np.int64)
+    support = counts.sum(1, keepdims=True)
+    share = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
+    num = len(classes)
+    side = max(3.6, 1.4 + 0.62 * num)
+    figure = Figure(figsize=(side + 0.9, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    size = 9 if num <= 12 else 6
+    for row in range(num):
+        for column in range(num):
+            if counts[row, column]:
+                color = "white" if share[row, column] > 0.55 else "black"
+                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color, fontsize=size)
+    axes.set_xticks(range(num), list(classes), rotation=45 if max(map(len, classes)) > 5 else 0, fontsize=size)
+    axes.set_yticks(range(num), list(classes), fontsize=size)
+    axes.set_xlabel("called class")
+    axes.set_ylabel("true class")
+    total = counts.sum()
+    accuracy = f", accuracy {np.trace(counts) / total:.3f}" if total else ""
+    axes.set_title(f"{title}: {total:,} cells{accuracy}", fontsize=10)
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.05)
+    save_figure(figure, stem, None, f"Cells by true and called class, n = {total:,}{f', {about}' if about else ''}.")
+
+
+def draw_curves(metrics_csv: Path, stem: Path, about: str = "") -> None:
+    """Draw accuracy and loss by iteration (the paper's Figure 6). PNG and PDF; see `save_figure`.
+
+    Args:
+        metrics_csv: Lightning's CSV log with columns ``step`` and any of ``train_loss``, ``train_accuracy``,
+            ``valid_loss``, ``valid_accuracy``; rows may leave columns empty.
+        stem: path without ending.
+        about: on which cells, for the caption.
+    """
+    with open(metrics_csv, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for place, (measure, label) in enumerate((("accuracy", "accuracy"), ("loss", "loss")), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for index, part in enumerate(("train", "valid")):
+            points = [
+                (float(row["step"]), float(row[f"{part}_{measure}"])) for row in rows if row.get(f"{part}_{measure}")
+            ]
+            if points:
+                axes.plot(
+                    *np.array(points).T,
+                    color=COLORS[index],
+                    linestyle=LINES[index],
+                    marker="o" if len(points) < 25 else None,
+                    markersize=3,
+                    label={"train": "training", "valid": "validation"}[part],
+                )
+        axes.set_xlabel("iteration")
+        axes.set_ylabel(label)
+        axes.set_title(f"{label.capitalize()} by iteration", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(frameon=False)
+    of = f" of {about}" if about else ""
+    caption = (
+        f"Accuracy (share called right) and mean loss{of} while training goes on; an iteration is one optimizer step."
+    )
+    save_figure(figure, stem, None, caption)
+
+
+def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], stem: Path, title: str) -> None:
+    """Draw cells per class before and after balancing (the paper's Figure 2). PNG, PDF and CSV; see `save_figure`.
+
+    Args:
+        before: cells per class name as recorded.
+        after: rows per class name as training sees them.
+        stem: path without ending.
+        title: above the bars.
+    """
+    names = list(before)
+    places = np.arange(len(names))
+    figure = Figure(figsize=(max(4.8, 1.6 + 0.9 * len(names)), 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (label, counts) in enumerate((("before balancing", before), ("after balancing", after))):
+        bars = axes.bar(
+            places + (index - 0.5) * 0.38,
+            [counts[name] for name in names],
+            width=0.36,
+            color=COLORS[index],
+            hatch=("", "//")[index],
+            edgecolor="white",
+            label=label,
+        )
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=7, padding=1)
+    axes.set_xticks(places, names, rotation=30 if max(map(len, names)) > 8 else 0)
+    axes.set_ylabel("cells")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_title(title, fontsize=10)
+    axes.margins(y=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
+    table = {"class": names, "before": list(before.values()), "after": [after[name] for name in names]}
+    caption = (
+        f"Cells by class: {sum(before.values()):,} as recorded, and {sum(after.values()):,} rows after classes are "
+        "balanced by repeating cells."
+    )
+    save_figure(figure, stem, pa.table(table), caption)
+
+
+def draw_contact_sheet(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    path: Path,
+    title: str,
+    columns: int = 8,
+    captions: Sequence[str] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Draw one row of cells per name, as `contact_sheet` does, and write it as PNG to ``path``."""
+    save(contact_sheet(rows, title, columns, captions, notes), path)
+
+
+def contact_sheet(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    title: str,
+    columns: int = 8,
+    captions: Sequence[str] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> Figure:
+    """Draw one row of cells per name, all at one scale, in their own proportions (the form of the paper's Figure 1).
+
+    Args:
+        rows: name to at most ``columns`` images (H, W) uint8, any sizes.
+        title: above the sheet.
+        columns: images in a row.
+        captions: above the columns, where they mean something.
+        notes: by the names of the rows, what to write below each image.
+    """
+    heights = [max((cell.shape[0] for cell in cells), default=1) for cells in rows.values()]
+    width = max((cell.shape[1] for cells in rows.values() for cell in cells), default=1)
+    inches = 1.35 / width  # one column is 1.35 inches wide
+    gap = 0.12 if notes is None else 0.3
+    figure = Figure(figsize=(1.1 + 1.45 * columns, 0.7 + sum(height * inches + gap for height in heights)))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
+    for line, ((name, cells), height) in enumerate(zip(rows.items(), heights, strict=True)):
+        for column in range(columns):
+            axes: Axes = grid[line, column]
+            axes.set_xlim(-0.5, width - 0.5)
+            axes.set_ylim(height - 0.5, -0.5)
+            axes.set_aspect("equal")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            if column < len(cells):
+                cell = cells[column]
+                left, top = (width - cell.shape[1]) / 2 - 0.5, (height - cell.shape[0]) / 2 - 0.5
+                extent = (left, left + cell.shape[1], top + cell.shape[0], top)
+                axes.imshow(cell, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
+                axes.set_xlim(-0.5, width - 0.5)
+                axes.set_ylim(height - 0.5, -0.5)
+                if notes is not None:
+                    axes.set_xlabel(notes[name][column], fontsize=6, labelpad=2)
+            if line == 0 and column < len(captions):
+                axes.set_title(captions[column], fontsize=8)
+            if column == 0:
+                axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
+    figure.suptitle(title, fontsize=10)
+    return figure

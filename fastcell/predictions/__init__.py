@@ -1,0 +1,1 @@
+"""Tables of predictions: gathered, saved, counted, and written for other programs."""

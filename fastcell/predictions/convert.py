@@ -1,0 +1,236 @@
+"""`fastcell convert`: predictions, with the cells' features, as files of other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from fastcell import __version__
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.predictions import to_ifcb, to_rtdc
+from fastcell.predictions.table import Predictions, read_predictions, with_features, write_table
+from fastcell.predictions.to_fcs import write_fcs
+from fastcell.storage.staging import put_in_place, staging
+from fastcell.storage.whole_files import replace_file
+
+NO_PREDICTION = -1.0
+"""Class number and probabilities, in FCS, of a cell without a prediction."""
+
+FILES = (".csv", ".parquet", ".fcs", ".h5", ".rtdc")
+
+
+def convert(
+    predictions: Predictions,
+    out: Path,
+    *,
+    data: Path | None = None,
+    rtdc_source: Path | None = None,
+    tags: list[str] | None = None,
+    model_id: str = "fastcell",
+) -> list[str]:
+    """Write predictions in another form, by the ending of `out`.
+
+    Args:
+        predictions: to be written.
+        out: ``.csv``, ``.parquet`` or ``.fcs``, one row or event per row of the table, in its order; ``.h5`` or
+            ``.rtdc`` where all cells are of one IFCB bin or of one RT-DC file; else a folder for those two, one file
+            for each bin or file, which must not be there or be empty.
+        data: data set whose features are put beside the predictions (tables and FCS).
+        rtdc_source: the RT-DC file, or the folder of files, that was packed.
+        tags: three characters for each class, of RT-DC features; None: from the names.
+        model_id: of the classifier, in IFCB files.
+
+    Returns:
+        Lines to tell the user.
+
+    Raises:
+        ArgumentError: an argument that does not fit the cells.
+        DataError: a file cannot be read, or does not hold the cells.
+    """
+    if out.suffix and out.suffix not in FILES:
+        raise invalid("OUT", f"a name that ends in {', '.join(FILES)}, or a folder", str(out), "Change the ending")
+    if not out.absolute().parent.is_dir() or (out.suffix and out.is_dir()):
+        raise invalid("OUT", "a file in a folder that is there", str(out), "Make the folder first")
+    if out.exists() and out.samefile(predictions.path):
+        raise invalid("OUT", "another file than PREDICTIONS", str(out), "Choose another name")
+    if out.suffix in (".csv", ".parquet", ".fcs"):
+        table, features = (predictions.table, []) if data is None else with_features(predictions, Manifest.open(data))
+        if out.suffix != ".fcs":
+            write_table(out, table)
+            return [f"{out}: {table.num_rows:,} rows, {len(features)} features"]
+        return write_events(out, predictions, table, features)
+    if not len(predictions):
+        raise DataError(f"{predictions.path} has no row: there is nothing to write. Classify some cells first.")
+    if data is not None:
+        raise ArgumentError("--data goes with .csv, .parquet and .fcs: the others have no place for features.")
+    first = predictions.keys[0]
+    if out.suffix != ".h5" and to_rtdc.is_rtdc_key(first):
+        return _write_rtdc(predictions, out, rtdc_source, tags)
+    if out.suffix != ".rtdc" and to_ifcb.is_ifcb_key(first):
+        return _write_ifcb(predictions, out, model_id)
+    raise DataError(
+        f"{out} needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got {first!r}. "
+        "Give OUT the ending .csv, .parquet or .fcs."
+    )
+
+
+def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: Manifest) -> list[str]:
+    """Write a fresh table of predictions as .csv, .parquet or .fcs, by the ending; FCS with the cells' features.
+
+    Returns:
+        Lines to tell the user.
+    """
+    if out.suffix != ".fcs":
+        write_table(out, table)
+        return []
+    predictions = Predictions(table, classes, out)
+    return write_events(out, predictions, *with_features(predictions, manifest))[1:]
+
+
+def write_events(out: Path, predictions: Predictions, table: pa.Table, features: list[str]) -> list[str]:
+    """Write an FCS file: one event for each row, with parameters class, p_<class> and the features.
+
+    A cell without a prediction has -1 in class and probabilities; a feature that is not known is 0, and the text
+    segment says how often that is so, as ``FASTCELL_UNKNOWN``.
+    """
+    scores = predictions.probabilities
+    classes = predictions.classes
+    columns: dict[str, np.ndarray] = {"class": predictions.called().astype(np.float32)}
+    ranges = {"class": (NO_PREDICTION, float(len(classes)))}
+    for number, name in enumerate(classes):
+        columns[f"p_{name}"] = np.nan_to_num(scores[:, number], nan=NO_PREDICTION)
+        ranges[f"p_{name}"] = (0.0, 1.0)
+    unknown = {}
+    for name in features:
+        values = table.column(name).to_numpy(zero_copy_only=False).astype(np.float32)
+        known = np.isfinite(values)
+        if not known.all():
+            unknown[name] = int((~known).sum())
+        columns[name] = np.where(known, values, np.float32(0))
+    keywords = {
+        "FASTCELL_VERSION": __version__,
+        "FASTCELL_CLASSES": json.dumps(classes, ensure_ascii=False),
+        "FASTCELL_NO_PREDICTION": f"{NO_PREDICTION:g}",
+    }
+    if unknown:
+        keywords["FASTCELL_UNKNOWN"] = json.dumps(unknown, ensure_ascii=False)
+    replace_file(out, lambda file: write_fcs(file, columns, ranges, keywords))
+    none = int((columns["class"] < 0).sum())
+    lines = [f"{out}: {len(predictions):,} events, {len(columns)} parameters"]
+    if none:
+        lines.append(f"events without a prediction, with -1 in class and probabilities: {none:,}")
+    lines += [f"events without feature {name}, with 0 in it: {count:,}" for name, count in unknown.items()]
+    return lines
+
+
+def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]:
+    bins = to_ifcb.rois_by_bin(predictions.keys)
+    if out.suffix and len(bins) > 1:
+        raise invalid("OUT", f"a folder for {len(bins):,} bins", str(out), "Leave the ending out")
+    scores, lost = predictions.probabilities, 0
+    with nullcontext(out) if out.suffix else _new_folder(out) as place:
+        for name, (rows, rois) in bins.items():
+            there = ~np.isnan(scores[rows]).any(axis=1)
+            lost += int((~there).sum())
+            parts = (name, rois[there], scores[rows[there]], predictions.classes, model_id)
+            path = place if out.suffix else place / f"{name}_class.h5"
+            replace_file(path, lambda file, parts=parts: to_ifcb.write_class_scores(file, *parts))  # type: ignore[misc]
+    lines = [f"{out}: {len(predictions) - lost:,} regions of interest in {len(bins):,} bins"]
+    return lines + ([f"{lost:,} without a prediction are left out"] if lost else [])
+
+
+def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: list[str] | None) -> list[str]:
+    if source is None:
+        raise invalid(
+            "--rtdc-source", "given for a copy of RT-DC files", None, "Name the file or folder that was packed"
+        )
+    files = to_rtdc.events_by_file(predictions.keys)
+    if out.suffix and len(files) > 1:
+        raise invalid("OUT", f"a folder for {len(files):,} RT-DC files", str(out), "Leave the ending out")
+    classes = predictions.classes
+    tags = to_rtdc.score_tags(classes) if tags is None else to_rtdc.check_tags(tags, classes)
+    sources = {name: _source_of(name, source, len(files)) for name in files}
+    missing = [path for path in sources.values() if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} is not there. Name with --rtdc-source the file or folder that was packed.")
+    scores = predictions.probabilities
+    num_events = num_scored = 0
+    with nullcontext(out) if out.suffix else _new_folder(out) as place:
+        for name, (rows, events) in files.items():
+            path = place if out.suffix else place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            num_events += to_rtdc.write_scores(sources[name], path, events, scores[rows], classes, tags)
+            num_scored += int((~np.isnan(scores[rows]).any(axis=1)).sum())
+    named = ", ".join(f"ml_score_{tag} {name}" for tag, name in zip(tags, classes, strict=True))
+    return [
+        f"{out}: {len(files):,} file{'s' * (len(files) != 1)}, {num_scored:,} of {num_events:,} events with scores",
+        named,
+    ]
+
+
+def _source_of(name: str, source: Path, num_files: int) -> Path:
+    if source.is_dir():
+        return source / name
+    if num_files > 1 or source.name != name.split("/")[-1]:
+        raise invalid("--rtdc-source", f"the file or folder that {name} was packed from", str(source), "Check the path")
+    return source
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which gets the name `out` when all is written; a failure removes it."""
+    with staging(out) as folder:
+        yield folder
+        put_in_place(folder, out.absolute())
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell convert`.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `convert`.
+    """
+    arguments = _parser().parse_args(argv)
+    lines = convert(
+        read_predictions(Path(arguments.predictions)),
+        Path(arguments.out),
+        data=None if arguments.data is None else Path(arguments.data),
+        rtdc_source=None if arguments.rtdc_source is None else Path(arguments.rtdc_source),
+        tags=None if arguments.scores is None else arguments.scores.split(","),
+        model_id=arguments.model_id,
+    )
+    print("\n".join(lines), flush=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell convert",
+        description="Write predictions as files of other programs: tables (.csv, .parquet) and FCS 3.1 (.fcs), with "
+        "the features of the cells; class scores of IFCB bins (.h5); copies of RT-DC files with ml_score_*, ml_class.",
+    )
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="table of fastcell predict, .csv or .parquet")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        help=".csv, .parquet or .fcs; a folder for the files of IFCB bins or RT-DC files, or .h5 or .rtdc for one",
+    )
+    parser.add_argument("--data", metavar="DATA", help="data set whose features to put beside (tables and FCS)")
+    parser.add_argument("--rtdc-source", metavar="SRC", help="RT-DC file, or folder of files, that was packed")
+    parser.add_argument(
+        "--scores",
+        metavar="AAA,BBB,...",
+        help="three characters for each class, of ml_score_* (default: from the names)",
+    )
+    parser.add_argument("--model-id", default="fastcell", metavar="TEXT", help="name of the classifier, in IFCB files")
+    return parser

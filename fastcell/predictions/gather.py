@@ -1,0 +1,62 @@
+"""Predictions: one row per cell in manifest order, written whole or not at all, the same whatever the ranks."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+
+from fastcell.models.lightning_module import Prediction
+from fastcell.predictions.table import _counted
+
+
+class PredictionGatherer(pl.Callback):
+    """Keeps every prediction of a validation or test run on the device and brings those of all ranks together.
+
+    Args:
+        folder: on rank 0, a folder in which the ranks may leave their parts, seen by all of them.
+
+    Attributes:
+        cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
+        probabilities: (N, K) float32, likewise.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cell_ids = np.empty(0, np.int64)
+        self.probabilities = np.empty((0, 0), np.float32)
+        self._parts: list[Prediction] = []
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self._parts.append(outputs)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        self._parts.append(outputs)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._gather(trainer)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._gather(trainer)
+
+    def _gather(self, trainer: pl.Trainer) -> None:
+        ids, chances = _counted(self._parts)
+        self._parts = []
+        if trainer.world_size > 1:
+            made = tempfile.mkdtemp(prefix=".parts-", dir=self.folder) if trainer.is_global_zero else ""
+            folder = Path(trainer.strategy.broadcast(made))
+            np.savez(folder / f"{trainer.global_rank}.npz", ids=ids, chances=chances)
+            trainer.strategy.barrier()
+            if trainer.is_global_zero:
+                parts = [np.load(folder / f"{rank}.npz") for rank in range(trainer.world_size)]
+                ids = np.concatenate([part["ids"] for part in parts])
+                chances = np.concatenate([part["chances"] for part in parts if len(part["ids"])] or [chances])
+                shutil.rmtree(folder)
+        self.cell_ids, first = np.unique(ids, return_index=True)
+        self.probabilities = chances[first]

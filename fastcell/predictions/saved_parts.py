@@ -1,0 +1,143 @@
+"""Predictions of a long run, saved in parts beside the output, so that a run that was killed goes on from there.
+
+A part holds whole chunks of the view, whose predictions do not depend on which run or which rank made them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from fastcell.dataset.cell_hashes import hashes_of
+from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.manifest import Manifest
+from fastcell.models.lightning_module import Prediction
+from fastcell.storage.saved_pieces import load, save
+from fastcell.storage.staging import Staging, describe_job, open_staging_of
+
+SAVE_EVERY_S = 30.0
+
+
+@contextmanager
+def saved_parts(
+    out: Path, manifest: Manifest, checkpoint: Path, settings: dict[str, Any], say: Callable[[str], None]
+) -> Iterator[Staging]:
+    """The place of the parts of one output file, with those that an interrupted run of the same job has left.
+
+    Args:
+        out: the file.
+        manifest: of the data.
+        checkpoint: file that the model came from.
+        settings: all else that the predictions depend on, as JSON can hold it.
+        say: takes one line for the user.
+
+    Raises:
+        BusyError: another run makes the same file.
+    """
+    job = {
+        **describe_job("predict"),
+        "cells": blake2b(hashes_of(manifest).tobytes(), digest_size=16).hexdigest(),
+        "checkpoint": blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
+        "torch": torch.__version__,
+        **settings,
+    }
+    with open_staging_of(out, say) as stage:
+        stage.begin(job)
+        yield stage
+
+
+class PredictionParts(pl.Callback):
+    """Saves the predictions of each rank every so often, and brings those of all ranks and runs together at the end.
+
+    Args:
+        folder: `Staging.saved_dir` on rank 0; None elsewhere.
+        losses: of this rank's reader.
+
+    Attributes:
+        cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
+        probabilities: (N, K) float32, likewise.
+        reasons: why cells were lost, by cell_id, likewise.
+    """
+
+    def __init__(self, folder: Path | None, losses: Losses) -> None:
+        self.folder, self.losses = folder, losses
+        self.cell_ids = np.empty(0, np.int64)
+        self.probabilities = np.empty((0, 0), np.float32)
+        self.reasons: dict[int, str] = {}
+        self._parts: list[Prediction] = []
+        self._number, self._last, self._prefix = 0, time.monotonic(), ""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Tell the data which chunks need not be predicted again."""
+        found = (Path(), np.empty(0, np.int64)) if self.folder is None else (self.folder, _done(self.folder))
+        self.folder, done = trainer.strategy.broadcast(found)
+        self._prefix = f"{time.time_ns():020d}-{trainer.global_rank:04d}"
+        trainer.datamodule.skip_predicted(done)  # type: ignore[attr-defined]
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last = time.monotonic()
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self._parts.append(outputs)
+        if trainer.received_sigterm:
+            raise SIGTERMException
+        if time.monotonic() - self._last >= SAVE_EVERY_S:
+            self._save()
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            self._bring_together()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
+            self._save()
+
+    def _save(self) -> None:
+        if not self._parts:
+            return
+        assert self.folder is not None
+        chances, ids, weight = (torch.cat(list(column)).cpu().numpy() for column in zip(*self._parts, strict=True))
+        counted = weight > 0
+        columns = [pa.array(chances[counted, index]) for index in range(chances.shape[1])]
+        table = pa.table([pa.array(ids[counted]), *columns], names=["cell_id", *map(str, range(chances.shape[1]))])
+        reasons = {str(cell_id): reason for cell_id, reason in self.losses.reasons.items()}
+        path = self.folder / f"{self._prefix}-{self._number:06d}.saved"
+        save(path, {"stamp": "", "reasons": reasons}, [table])
+        self._parts, self._number, self._last = [], self._number + 1, time.monotonic()
+
+    def _bring_together(self) -> None:
+        assert self.folder is not None
+        tables = []
+        for path in sorted(self.folder.glob("*.saved")):
+            part = load(path, "")
+            if part is not None:
+                tables.append(part.tables[0])
+                self.reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
+        table = pa.concat_tables(tables)
+        self.cell_ids, first = np.unique(table.column("cell_id").to_numpy(), return_index=True)
+        self.probabilities = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)[first]
+
+
+def _done(folder: Path) -> np.ndarray:
+    """(n,) int64, the cells that are done: predicted, or lost."""
+    found = [np.empty(0, np.int64)]
+    for path in folder.glob("*.saved"):
+        part = load(path, "")
+        if part is None:
+            path.unlink()
+            continue
+        found.append(part.tables[0].column("cell_id").to_numpy())
+        found.append(np.array([int(cell_id) for cell_id in part.facts["reasons"]], np.int64))
+    return np.unique(np.concatenate(found))

@@ -1,0 +1,85 @@
+"""Class scores of Imaging FlowCytobot bins: one HDF5 file per bin, version v3 of the layout of WHOI's ifcb_classifier.
+
+``<bin>_class.h5`` holds ``output_scores`` (n, K), ``output_classes`` (n,), ``class_labels`` (K,) and ``roi_numbers``
+(n,), and an empty dataset ``metadata`` whose attributes are ``version``, ``model_id``, ``timestamp`` and ``bin_id``.
+Source: github.com/WHOIGit/ifcb_classifier; readers are github.com/WHOIGit/pyifcb and the IFCB dashboard.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.errors import DataError
+from fastcell.system.optional_packages import require
+
+_KEY = re.compile(
+    r"(?:.*/)?(?P<bin>D\d{8}T\d{6}_IFCB\d{1,9}|IFCB\d{1,9}_\d{4}_\d{3}_\d{6})(?:\.\w+)?/(?P<roi>\d{1,18})"
+)
+
+
+def is_ifcb_key(key: str) -> bool:
+    """Whether the key of a cell is that of a region of interest: ``<bin>/<number>``."""
+    return _KEY.fullmatch(key) is not None
+
+
+def rois_by_bin(keys: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Rows and numbers of the regions of interest, both (n,) int64 in increasing order of the number, by bin.
+
+    Raises:
+        DataError: a key is none of an IFCB bin, or names a region that another one names.
+    """
+    found: dict[str, dict[int, int]] = {}
+    for row, key in enumerate(keys):
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise DataError(
+                f"cell {key!r} must be of an IFCB bin, with a key such as D20130526T095207_IFCB013/000002. "
+                "Pack the bins' folder with fastcell pack and classify that."
+            )
+        numbers = found.setdefault(match["bin"], {})
+        number = int(match["roi"])
+        if number in numbers:
+            raise DataError(
+                f"cells {keys[numbers[number]]!r} and {key!r} are the same region of interest of one bin. "
+                "Classify one copy of the bin."
+            )
+        numbers[number] = row
+    bins = {}
+    for name in sorted(found):
+        numbers = found[name]
+        order = sorted(numbers)
+        bins[name] = (np.array([numbers[number] for number in order], np.int64), np.array(order, np.int64))
+    return bins
+
+
+def write_class_scores(
+    path: Path, bin_id: str, rois: np.ndarray, scores: np.ndarray, classes: list[str], model_id: str
+) -> None:
+    """Write one bin.
+
+    Args:
+        path: file to be written.
+        bin_id: e.g. ``D20130526T095207_IFCB013``.
+        rois: (n,) int64, numbers of the regions of interest that were classified.
+        scores: (n, K) float32, probabilities without NaN.
+        classes: K names.
+        model_id: of the classifier.
+    """
+    h5py = require("h5py", "formats")
+    wide = len(rois) and rois.max() > np.iinfo(np.uint16).max
+    most = scores.argmax(axis=1) if len(rois) else np.empty(0, np.int64)
+    packed = {"compression": "gzip"} if len(rois) else {}
+    with h5py.File(path, "w") as file:
+        metadata = file.create_dataset("metadata", data=h5py.Empty("f"))
+        metadata.attrs["version"] = "v3"
+        metadata.attrs["model_id"] = model_id
+        metadata.attrs["timestamp"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        metadata.attrs["bin_id"] = bin_id
+        file.create_dataset("output_classes", data=most.astype(np.uint16), **packed)
+        file.create_dataset("output_scores", data=scores.astype(np.float32), **packed)
+        file.create_dataset("class_labels", data=[name.encode() for name in classes], dtype=h5py.string_dtype())
+        file.create_dataset("roi_numbers", data=rois.astype(np.uint32 if wide else np.uint16), **packed)

@@ -1,0 +1,177 @@
+"""RT-DC files (.rtdc, HDF5) with the scores of a classifier as machine-learning features.
+
+A class has the feature ``ml_score_xxx``, three characters a-z and 0-9, from 0 to 1; ``ml_class`` is the number, in the
+sorted list of those features, of the one with the largest score, and -1 where there is no score. Source: documentation
+of dclab, "Machine learning features" (dclab.readthedocs.io, sec_av_feat_ml).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcell import __version__
+from fastcell.errors import DataError, invalid
+from fastcell.storage.whole_files import replace_file
+from fastcell.system.optional_packages import require
+
+_KEY = re.compile(r"(?P<file>.+\.rtdc)/(?P<event>\d{1,18})", re.IGNORECASE | re.DOTALL)
+_FREE_EVENTS = 4_096
+_TAG = re.compile(r"[a-z0-9]{3}")
+_OLD = re.compile(r"ml_score_[a-z0-9]{3}|ml_class")
+
+
+def is_rtdc_key(key: str) -> bool:
+    """Whether the key of a cell is that of an event: ``<file>.rtdc/<number>``."""
+    return _KEY.fullmatch(key) is not None
+
+
+def events_by_file(keys: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Rows and numbers of the events, both (n,) int64, by the path of the file as the keys have it.
+
+    Raises:
+        DataError: a key is none of an RT-DC file, or its path leaves the folder.
+    """
+    found: dict[str, tuple[list[int], list[int]]] = {}
+    for row, key in enumerate(keys):
+        match = _KEY.fullmatch(key)
+        if match is None or match["file"].startswith("/") or ".." in match["file"].split("/"):
+            raise DataError(
+                f"cell {key!r} must be an event of an RT-DC file, with a key such as M001.rtdc/000012. "
+                "Pack the files with fastcell pack and classify that."
+            )
+        rows, events = found.setdefault(match["file"], ([], []))
+        rows.append(row)
+        events.append(int(match["event"]))
+    return {name: (np.array(rows, np.int64), np.array(events, np.int64)) for name, (rows, events) in found.items()}
+
+
+def score_tags(classes: list[str]) -> list[str]:
+    """Three characters a-z, 0-9 for each class, none twice: the first three of its name where those are free."""
+    tags: list[str] = []
+    for name in classes:
+        letters = re.sub(r"[^a-z0-9]", "", name.lower())
+        stem = (letters + "xxx")[:3]
+        numbered = (f"{stem[: 3 - len(str(number))]}{number}" for number in range(1, 1000))
+        tags.append(next(tag for tag in (stem, *numbered) if tag not in tags))
+    return tags
+
+
+def check_tags(tags: list[str], classes: list[str]) -> list[str]:
+    """`tags`, where they are one for each class. Raises ArgumentError."""
+    if len(tags) != len(classes) or len(set(tags)) != len(tags) or not all(map(_TAG.fullmatch, tags)):
+        raise invalid(
+            "--scores",
+            f"{len(classes)} different names of three characters a-z or 0-9, in the order of {', '.join(classes)}",
+            ",".join(tags),
+            "Leave it out for the first letters of the classes",
+        )
+    return tags
+
+
+def write_scores(
+    source: Path, out: Path, events: np.ndarray, scores: np.ndarray, classes: list[str], tags: list[str]
+) -> int:
+    """Copy an RT-DC file and add the scores to the copy; scores of an earlier classifier in it are replaced.
+
+    Args:
+        source: the file, which stays as it is.
+        out: the copy; it appears when it is whole.
+        events: (n,) int64, numbers of the events that `scores` are of.
+        scores: (n, K) float32 probabilities, NaN where there is none.
+        classes: K names.
+        tags: K names of three characters, see `score_tags`.
+
+    Returns:
+        How many events the file has; those without a score get NaN, and ml_class -1.
+
+    Raises:
+        DataError: `source` is no RT-DC file, has fewer events, or is `out`.
+    """
+    if not source.is_file():
+        raise DataError(f"{source} must be the RT-DC file that was packed, got nothing there. Check --rtdc-source.")
+    if out.exists() and out.samefile(source):
+        raise DataError(f"{out} must be another file than the one it is a copy of. Choose another place.")
+    counted: list[int] = []
+
+    def write(path: Path) -> None:
+        shutil.copyfile(source, path)
+        with _opened(path, source) as file:
+            num_events = _num_events(file, source)
+            if len(events) and (events.max() >= num_events or len(np.unique(events)) < len(events)):
+                raise DataError(
+                    f"{source} has {num_events:,} events, got cells up to {events.max():,}, each once. "
+                    "Name the files that were packed with --rtdc-source."
+                )
+            every = np.full((num_events, len(classes)), np.nan, np.float32)
+            every[events] = scores
+            _add(file, every, classes, tags)
+            counted.append(num_events)
+
+    replace_file(out, write)
+    return counted[0]
+
+
+def ml_class(scores: np.ndarray, tags: list[str]) -> np.ndarray:
+    """(n,) int32: number of the largest score among the sorted tags, the first of equals; -1 where none is above 0."""
+    order = np.argsort(tags)
+    ranked = np.nan_to_num(scores[:, order], nan=0.0)
+    return np.where(ranked.max(axis=1, initial=0.0) > 0, ranked.argmax(axis=1), -1).astype(np.int32)
+
+
+@contextmanager
+def _opened(path: Path, source: Path) -> Iterator[Any]:
+    h5py = require("h5py", "formats")
+    try:
+        path.chmod(0o600)  # the original may be for reading only
+        with h5py.File(path, "r+") as file:
+            yield file
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise DataError(f"{source} cannot be used as an RT-DC file ({reason}). Take another copy of it.") from error
+
+
+def _num_events(file: Any, source: Path) -> int:
+    """Events of an open file, whose groups must be its own: what they link to is not to be written to."""
+    h5py = require("h5py", "formats")
+    if not isinstance(file.get("events", getlink=True), h5py.HardLink) or not isinstance(file["events"], h5py.Group):
+        raise DataError(f"{source} must hold a group events, as RT-DC files do. Check --rtdc-source.")
+    image = file["events"].get("image")
+    if not isinstance(image, h5py.Dataset) or image.ndim != 3:
+        raise DataError(f"{source} must hold events/image, one image for each event. Check --rtdc-source.")
+    num_events, size = int(image.shape[0]), source.stat().st_size
+    if num_events > max(_FREE_EVENTS, size):  # scores of all of them would fill the memory
+        raise DataError(
+            f"{source} has {size:,} bytes and claims to hold {num_events:,} events. Take another copy of it."
+        )
+    return num_events
+
+
+def _add(file: Any, scores: np.ndarray, classes: list[str], tags: list[str]) -> None:
+    h5py = require("h5py", "formats")
+    events = file["events"]
+    for name in [name for name in events if _OLD.fullmatch(name)]:
+        del events[name]
+    packed = {"compression": "gzip", "fletcher32": True} if len(scores) else {}
+    for column, tag in enumerate(tags):
+        events.create_dataset(f"ml_score_{tag}", data=np.ascontiguousarray(scores[:, column]), **packed)
+    events.create_dataset("ml_class", data=ml_class(scores, tags), **packed)
+    number = {tag: place for place, tag in enumerate(sorted(tags))}
+    lines = [f"fastcell {__version__}", "feature, ml_class, class"]
+    lines += [f"ml_score_{tag}, {number[tag]}, {name}" for tag, name in zip(tags, classes, strict=True)]
+    if "logs" not in file:
+        file.create_group("logs")
+    if isinstance(file.get("logs", getlink=True), h5py.HardLink):
+        if "fastcell" in file["logs"]:
+            del file["logs"]["fastcell"]
+        text = np.array([line.encode() for line in lines])
+        file["logs"].create_dataset("fastcell", data=text)
+    before = file.attrs.get("setup:software version", "")
+    before = before.decode("utf-8", "replace") if isinstance(before, bytes) else str(before)
+    file.attrs["setup:software version"] = " | ".join(filter(None, [before, f"fastcell {__version__}"]))

@@ -1,0 +1,223 @@
+"""What simulated cells teach about good and bad images: a logistic regression, its calibration, and where it holds.
+
+The numbers are in ``simulated.json``, which ``python -m fastcell.quality.simulated_model`` makes anew: cells of
+:mod:`fastcell.simulator.simulate`, half of them with a defect, are drawn, stored as JPEG and measured; a multinomial
+logistic regression learns the defect from `MODEL_FEATURES`, the features that depend neither on the frame's size in
+pixels nor on its grey level. Fit, calibration and held-out cells come from three series, so from different recordings.
+
+What it is worth elsewhere is another question: `SimulatedModel.distance` tells how far cells are from what it has seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.dataset.decode import decode
+from fastcell.quality.features import FEATURES, cell_features
+
+MODEL_FEATURES = (
+    "contrast",
+    "snr",
+    "sharpness",
+    "spectral_slope",
+    "foreground",
+    "border_contact",
+    "flat_side",
+    "objects",
+    "second_object",
+    "neck",
+    "solidity",
+    "elongation",
+    "ghost",
+)
+GOOD = "none"
+NUM_CELLS = 8_000
+SEEDS = (101, 202, 303)
+"""Series of the fit, of the calibration and of the held-out cells."""
+DEFECT_SHARE = 0.5
+LOOK_QUANTILE = 0.4
+"""Of a set's distances from the simulated cells, the one that is compared: up to half of the cells may be bad."""
+
+_PATH = Path(__file__).with_name("simulated.json")
+_COLUMNS = [FEATURES.index(name) for name in MODEL_FEATURES]
+_RIDGE = 0.02  # added to variances in units of the fit's: features that never vary among good cells
+
+
+@dataclass(frozen=True)
+class SimulatedModel:
+    """Logistic regression of the defect, and what is known of it.
+
+    Attributes:
+        kinds: K names, `GOOD` among them.
+        mean, scale: (D,) of `MODEL_FEATURES` over the cells of the fit.
+        coefficients, intercepts: (K, D), (K,) on standardised features.
+        centers, precisions: (C, D), (C, D, D) of good cells, standardised, by collection.
+        look_limit: 99 % quantile of the distance of held-out good cells.
+        calibration: ``num_bad`` and ``below_even``, the scores below 0.5 among them.
+        held_out: by kind ``num`` and, of bad kinds, ``below_even``; of good cells ``top``, the highest tenth of scores.
+    """
+
+    kinds: tuple[str, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+    coefficients: np.ndarray
+    intercepts: np.ndarray
+    centers: np.ndarray
+    precisions: np.ndarray
+    look_limit: float
+    calibration: Mapping[str, Any]
+    held_out: Mapping[str, Any]
+
+    def predict(self, features: npt.NDArray[np.float32]) -> np.ndarray:
+        """(n, K) float64 probability of each kind, of features (n, F) without NaN."""
+        logits = self._standardize(features) @ self.coefficients.T + self.intercepts
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        return odds / odds.sum(1, keepdims=True)
+
+    def distance(self, features: npt.NDArray[np.float32]) -> np.ndarray:
+        """(n,) float64 Mahalanobis distance from the good simulated cells of the nearer collection."""
+        away = self._standardize(features)[:, None] - self.centers
+        return np.sqrt(np.einsum("ncd,cde,nce->nc", away, self.precisions, away)).min(1)
+
+    def looks_alike(self, features: npt.NDArray[np.float32]) -> tuple[bool, float]:
+        """Whether a set looks like simulated cells, and the distance that tells (compare with `look_limit`)."""
+        typical = float(np.quantile(self.distance(features), LOOK_QUANTILE))
+        return typical <= self.look_limit, typical
+
+    def _standardize(self, features: npt.NDArray[np.float32]) -> np.ndarray:
+        return (features[:, _COLUMNS].astype(np.float64) - self.mean) / self.scale
+
+
+@lru_cache(maxsize=1)
+def load_model() -> SimulatedModel:
+    """The model that is part of fastcell."""
+    return from_json(json.loads(_PATH.read_text(encoding="utf-8")))
+
+
+def from_json(values: Mapping[str, Any]) -> SimulatedModel:
+    """The model of what `fit` returns."""
+    if tuple(values["features"]) != MODEL_FEATURES:
+        raise ValueError(
+            f"{_PATH.name} has other features. Make it anew with python -m fastcell.quality.simulated_model."
+        )
+    arrays = ("mean", "scale", "coefficients", "intercepts", "centers", "precisions")
+    return SimulatedModel(
+        kinds=tuple(values["kinds"]),
+        **{name: np.array(values[name], np.float64) for name in arrays},
+        look_limit=float(values["look_limit"]),
+        calibration=values["calibration"],
+        held_out=values["held_out"],
+    )
+
+
+def simulate_features(
+    num_cells: int, seed: int, defect_share: float = DEFECT_SHARE
+) -> tuple[npt.NDArray[np.float32], np.ndarray, np.ndarray]:
+    """Features (n, F), defect (n,) str and collection (n,) str of the first cells of a simulated series."""
+    from fastcell.simulator.simulate import simulate
+
+    features, defects, collections = [], [], []
+    cells: list[np.ndarray] = []
+    for cell in simulate(num_cells, seed, defect_share):
+        cells.append(decode(cell.encode(), "jpg").pixels)
+        defects.append(cell.defect)
+        collections.append(cell.collection)
+        if len(cells) == 512:
+            features.append(features_of(cells))
+            cells = []
+    if cells:
+        features.append(features_of(cells))
+    return np.concatenate(features), np.array(defects), np.array(collections)
+
+
+def features_of(cells: Sequence[np.ndarray]) -> npt.NDArray[np.float32]:
+    """(n, F) features of cells (H, W) uint8."""
+    heights, widths = (np.array([cell.shape[axis] for cell in cells], np.int32) for axis in (0, 1))
+    area = heights.astype(np.int64) * widths
+    pool = np.concatenate([cell.ravel() for cell in cells])
+    return cell_features(pool, np.cumsum(area) - area, heights, widths)
+
+
+def fit(num_cells: int = NUM_CELLS) -> dict[str, Any]:
+    """Simulate, fit, calibrate and test; returns what ``simulated.json`` holds.
+
+    Args:
+        num_cells: in each of the three series.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    from fastcell.simulator.simulate import GENERATOR
+
+    features, defects, collections = simulate_features(num_cells, SEEDS[0])
+    chosen = features[:, _COLUMNS].astype(np.float64)
+    mean, scale = chosen.mean(0), chosen.std(0)
+    standard = (chosen - mean) / scale
+    regression = LogisticRegression(C=1.0, max_iter=5_000, tol=1e-6).fit(standard, defects)
+    good = [standard[(defects == GOOD) & (collections == name)] for name in np.unique(collections)]
+    values = {
+        "generator": GENERATOR,
+        "series": list(SEEDS),
+        "cells_per_series": num_cells,
+        "defect_share": DEFECT_SHARE,
+        "features": list(MODEL_FEATURES),
+        "kinds": regression.classes_.tolist(),
+        "mean": _rounded(mean),
+        "scale": _rounded(scale),
+        "coefficients": _rounded(regression.coef_),
+        "intercepts": _rounded(regression.intercept_),
+        "centers": _rounded([cells.mean(0) for cells in good]),
+        "precisions": _rounded([np.linalg.inv(np.cov(cells.T) + _RIDGE * np.eye(cells.shape[1])) for cells in good]),
+        "look_limit": np.inf,
+        "calibration": {},
+        "held_out": {},
+    }
+    values["calibration"] = _calibration(values)
+    values["look_limit"], values["held_out"] = _held_out(values)
+    return values
+
+
+def _calibration(values: dict[str, Any]) -> dict[str, Any]:
+    features, defects, _ = simulate_features(values["cells_per_series"], SEEDS[1])
+    scores = _scores(values, features)[defects != GOOD]
+    return {"num_bad": len(scores), "below_even": _rounded(np.sort(scores[scores < 0.5]))}
+
+
+def _held_out(values: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    features, defects, _ = simulate_features(values["cells_per_series"], SEEDS[2])
+    scores = _scores(values, features)
+    held_out: dict[str, Any] = {}
+    for kind in values["kinds"]:
+        mine = np.sort(scores[defects == kind])
+        tail = {"top": mine[-(len(mine) // 10) :]} if kind == GOOD else {"below_even": mine[mine < 0.5]}
+        held_out[kind] = {"num": len(mine), **{name: _rounded(part) for name, part in tail.items()}}
+    limit = np.quantile(from_json(values).distance(features[defects == GOOD]), 0.99)
+    return float(f"{limit:.6g}"), held_out
+
+
+def _scores(values: dict[str, Any], features: np.ndarray) -> np.ndarray:
+    model = from_json(values)
+    return 1 - model.predict(features)[:, model.kinds.index(GOOD)]
+
+
+def _rounded(numbers: Any) -> Any:
+    """Nested lists of six significant digits."""
+    array = np.asarray(numbers, np.float64)
+    return float(f"{array:.6g}") if array.ndim == 0 else [_rounded(item) for item in array]
+
+
+def main() -> None:
+    """Write ``simulated.json`` beside this file."""
+    _PATH.write_text(json.dumps(fit(), indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {_PATH}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""``verdicts.csv``: what is kept and what is dropped, by quality control and by hand; the hand's word stands.
+
+Columns: cell_id, key, verdict (keep | drop), reason, qc. The last one holds the verdict that quality control gave when
+the row was written. A row whose ``verdict`` is another one, or that has no ``qc``, is the user's: later runs of quality
+control replace their own rows and leave the user's as they are. To keep a cell that was dropped, change its verdict to
+keep; a row that is taken out comes back with the next run.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError
+from fastcell.storage.whole_files import replace_file
+
+FILE_NAME = "verdicts.csv"
+WORDS = ("keep", "drop")
+
+
+class Verdicts(NamedTuple):
+    """Verdicts of some cells, each once, by increasing cell_id.
+
+    Attributes:
+        cell_ids: (n,) int64.
+        drop: (n,) bool.
+        reasons: (n,) str, may be empty.
+        by_hand: (n,) bool: the user's.
+    """
+
+    cell_ids: npt.NDArray[np.int64]
+    drop: npt.NDArray[np.bool_]
+    reasons: np.ndarray
+    by_hand: npt.NDArray[np.bool_]
+
+    def where(self, chosen: np.ndarray) -> Verdicts:
+        """Those that are chosen, by (n,) bool or by their places."""
+        return Verdicts(self.cell_ids[chosen], self.drop[chosen], self.reasons[chosen], self.by_hand[chosen])
+
+
+def no_verdicts() -> Verdicts:
+    """None at all."""
+    flags = np.zeros(0, bool)
+    return Verdicts(np.zeros(0, np.int64), flags, np.zeros(0, dtype=object), flags)
+
+
+def merge(first: Verdicts, *others: Verdicts) -> Verdicts:
+    """One set of verdicts of several; of two on one cell the earlier argument's counts."""
+    parts = [first, *others]
+    joined = Verdicts(*map(np.concatenate, zip(*parts, strict=True)))
+    return joined.where(np.unique(joined.cell_ids, return_index=True)[1])
+
+
+def read_verdicts(path: Path, manifest: Manifest) -> Verdicts:
+    """Read a table of verdicts: ``verdicts.csv``, or the ``review.csv`` that quality control writes.
+
+    Args:
+        path: CSV with ``cell_id`` or ``key``, ``verdict``, and where they are there ``reason`` and ``qc``.
+        manifest: of the data set.
+
+    Raises:
+        DataError: the file cannot be read, a column is missing, or a row names no cell, a cell twice, or no verdict.
+    """
+    table = read_csv(path, ("cell_id", "key", "verdict", "reason", "qc"))
+    if "verdict" not in table.column_names:
+        raise DataError(f"{path} must have a column verdict, got {_names(table)}. Add it, with keep or drop.")
+    cell_ids = find_cells(table, manifest, path)
+    verdict = _words(table, "verdict")
+    wrong = ~np.isin(verdict, WORDS)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"{path}: verdict must be keep or drop, got {str(verdict[row])!r} in line {row + 2:,}. Mend it."
+        )
+    found = Verdicts(cell_ids, verdict == "drop", _words(table, "reason"), verdict != _words(table, "qc"))
+    return found.where(np.argsort(cell_ids, kind="stable"))
+
+
+def write_verdicts(path: Path, manifest: Manifest, verdicts: Verdicts) -> None:
+    """Write a file that `read_verdicts` reads and that every view obeys; it appears whole or not at all."""
+    words = np.array(WORDS)[verdicts.drop.astype(int)]
+    table = pa.table(
+        {
+            "cell_id": pa.array(verdicts.cell_ids),
+            "key": manifest.table.column("key").take(pa.array(verdicts.cell_ids)),
+            "verdict": pa.array(words, pa.string()),
+            "reason": pa.array(verdicts.reasons.tolist(), pa.string()),
+            "qc": pa.array(np.where(verdicts.by_hand, "", words).tolist(), pa.string()),
+        }
+    )
+    replace_file(path, lambda file: csv.write_csv(table, file))
+
+
+def read_csv(path: str | os.PathLike[str], texts: tuple[str, ...]) -> pa.Table:
+    """Read a CSV with a header; the columns named in `texts` as text.
+
+    Raises:
+        DataError: it is missing or no CSV.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path} must be a CSV file, and there is none. Give another one.")
+    types = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
+    try:
+        return csv.read_csv(path, convert_options=types)
+    except PermissionError:
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:
+        first = (str(error).splitlines() or [""])[0][:200].rstrip(".")
+        raise DataError(f"{path} must be a CSV file with a header ({first}). Mend it.") from None
+
+
+def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
+    """(n,) cell_ids of the rows of a table by its column ``cell_id``, or else ``key``.
+
+    Raises:
+        DataError: neither is there, or a row names no cell, a cell that is not there, or one that was named before.
+    """
+    names = [name for name in ("cell_id", "key") if name in table.column_names]
+    if not names:
+        raise DataError(f"{path} must have a column cell_id or key, got {_names(table)}. Add one of them.")
+    name = names[0]
+    words = table.column(name).fill_null("")
+    ids = np.full(len(words), -1, np.int64)
+    if name == "cell_id":
+        text = pc.utf8_trim_whitespace(words)
+        numbers = pc.match_substring_regex(text, r"^[0-9]{1,18}$").to_numpy(zero_copy_only=False)
+        ids[numbers] = text.filter(pa.array(numbers)).cast(pa.int64()).to_numpy()
+        ids[ids >= len(manifest)] = -1
+    else:
+        keys = manifest.table.column("key")
+        ids = pc.index_in(words, value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        last = (
+            len(keys)
+            - 1
+            - pc.index_in(words, value_set=keys.take(np.arange(len(keys))[::-1]))
+            .fill_null(-1)
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int64)
+        )
+        several = (ids >= 0) & (last != ids)
+        if several.any():
+            row = int(np.argmax(several))
+            raise DataError(f"{path}: key {words[row].as_py()!r} in line {row + 2:,} names several cells. Use cell_id.")
+    if (ids < 0).any():
+        row = int(np.argmax(ids < 0))
+        got = repr(words[row].as_py())[:200]
+        rule = f"that of a cell in {manifest.path}"
+        raise DataError(f"{path}: {name} must be {rule}, got {got} in line {row + 2:,}. Mend the line.")
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        row = int(order[twice[0] + 1])
+        raise DataError(f"{path}: line {row + 2:,} names cell {words[row].as_py()!r} again. Leave one of the lines.")
+    return ids
+
+
+def _words(table: pa.Table, name: str) -> np.ndarray:
+    """(n,) str objects, stripped; empty where there is no such column."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, "", dtype=object)
+    return pc.utf8_trim_whitespace(table.column(name).fill_null("")).to_numpy(zero_copy_only=False)
+
+
+def _names(table: pa.Table) -> str:
+    return ", ".join(table.column_names)[:200] or "none"

@@ -1,0 +1,127 @@
+"""A comparison on a page: the tables of its report.md, sortable, and its figures."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from fastcell.errors import DataError
+from fastcell.report.page_elements import WIDE_INCHES, Picture, Section, embed
+from fastcell.report.run_sections import ENVIRONMENT, STUDY, check_kinds, read_json
+
+TITLES = {
+    "volume": "Methods by volume of data",
+    "loss": "Losses by iteration",
+    "resolution": "Accuracy by image size and volume",
+    "leakage": "What a leak invents",
+}
+
+
+_PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # a line of report.md, a file beside it
+
+
+_MOST_REPORT_BYTES = 8 << 20
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """The study.json of a comparison.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = folder / "study.json"
+    values = read_json(path, STUDY)
+    check_kinds(values.get("environment", {}), ENVIRONMENT, path)
+    return values
+
+
+def repeat_command(values: Mapping[str, Any]) -> str:
+    """The `fastcell compare` that does a comparison again, for a shell; for one of an older version as far as known."""
+    words = ["fastcell", "compare"]
+    if "changes" not in values:  # a version that did not write what was asked for
+        words.append(str(values.get("path", "DATA")))
+    elif "source" in values:  # else the synthetic default
+        words.append(values["source"])
+    for name, value in values.get("settings", {}).items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, *map(str, values.get("changes", []))])
+
+
+def is_study(folder: Path) -> bool:
+    """Whether `fastcell compare` wrote this folder."""
+    return (folder / "study.json").is_file()
+
+
+def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
+    """The section of one comparison.
+
+    Args:
+        folder: of `fastcell compare`.
+        number: of the section, for its anchor.
+
+    Returns:
+        The section, and study.json.
+
+    Raises:
+        DataError: its report.md is not there: the comparison has not come to its end.
+    """
+    values = read_study(folder)
+    report = folder / "report.md"
+    try:
+        if report.stat().st_size > _MOST_REPORT_BYTES:
+            raise OSError(f"it has more than {_MOST_REPORT_BYTES >> 20} MiB")
+        text = report.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise DataError(
+            f"{folder} must have the report.md of a finished comparison, but: {error}. "
+            "Let the same fastcell compare run to its end."
+        ) from None
+    parts = []
+    for index, piece in enumerate(_PICTURE.split(text)):
+        if index % 3 == 0:
+            parts.append(_html(piece, is_start=index == 0))
+        elif index % 3 == 1:  # its title; the file name is behind it
+            title = piece
+        else:
+            parts.append(_figure(embed(folder / piece, title or Path(piece).stem)))
+    return Section(f"study-{number}", title_of(values, folder), html="\n".join(parts)), values
+
+
+def title_of(values: Mapping[str, Any], folder: Path) -> str:
+    """Heading of a comparison."""
+    kind = str(values.get("study", "volume"))
+    return f"{TITLES.get(kind, kind)}: {values.get('data', folder.name)}"
+
+
+def _figure(picture: Picture) -> str:
+    wide = " wide-picture" if picture.inches > WIDE_INCHES else ""
+    image = Markup('<img src="{}" alt="{}">').format(picture.source, picture.alt)
+    return Markup('<figure class="picture{}" style="--inches: {}">{}</figure>').format(wide, picture.inches, image)
+
+
+def _html(text: str, is_start: bool = True) -> str:
+    """HTML of Markdown: headings below the section's own, tables; raw HTML, links and other pictures stay text.
+
+    Args:
+        text: Markdown.
+        is_start: whether a heading in front is the title, which the section has already.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.disable(["image", "link", "autolink", "reference"])
+    tokens = parser.parse(text)
+    for index, token in enumerate(tokens):
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = "h3" if token.tag in ("h1", "h2") else "h4"
+        if token.type == "heading_open" and index == 0 and is_start:
+            token.hidden = tokens[index + 2].hidden = True
+            tokens[index + 1].hidden, tokens[index + 1].children = True, []
+        if token.type == "table_open":
+            token.attrSet("class", "sortable")
+    return str(parser.renderer.render(tokens, parser.options, {}))

@@ -1,0 +1,109 @@
+"""The data card: what the cells are, how they look, how many there are of what, and what was left out."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import SPLITS
+from fastcell.errors import DataError
+from fastcell.report.data_summary import (
+    count_quarantined,
+    count_rows,
+    describe_quality,
+    describe_sizes,
+    draw_figures,
+    num_groups_on_several_sides,
+)
+from fastcell.report.page_elements import Section, Table, embed, percent
+
+_MOST_GROUPS = 40  # in the table
+_TITLES = {
+    "contact_sheet": "Cells as recorded",
+    "class_counts": "Training cells by class",
+    "augmentation": "Augmentation",
+}
+
+
+def data_card(manifest: Manifest, split_name: str, seed: int) -> Section:
+    """What the data set holds.
+
+    Args:
+        manifest: of the data set.
+        split_name: which of its splits counts the cells by side; one that it lacks leaves the sides out.
+        seed: of the choice of cells on the contact sheet.
+    """
+    info = manifest.info
+    kind = f"Synthetic cells, made by {info.generator}" if info.synthetic else "Recorded cells"
+    layouts = {"cell": "one record for each cell", "block": "some hundred cells in a record"}
+    size = f"{len(manifest):,} cells in {len(info.shards):,} shards, {layouts.get(info.layout, info.layout)}"
+    maker = info.created_by or "another program"
+    section = Section("data", "Data", [f"{kind}: {info.name}. {size}. Packed by {maker}."])
+    section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_sizes(manifest)]
+    header, *rows = count_rows(manifest, _sides(manifest, split_name))
+    section.tables.append(Table(header, rows[:-1], "Cells by class, collection and side", 2, rows[-1:]))
+    quarantined = count_quarantined(manifest)
+    if quarantined:
+        bad = [[name, reason, f"{count:,}"] for (name, reason), count in quarantined.items()]
+        total = [["total", "", f"{sum(quarantined.values()):,}"]]
+        caption = "Quarantine: images that were not packed"
+        section.tables.append(Table(["class", "reason", "cells"], bad, caption, 2, total))
+    else:
+        section.paragraphs.append("Quarantine: empty; every image was packed.")
+    section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_quality(manifest)]
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            for path in draw_figures(manifest, Path(scratch), split_name, seed):
+                section.pictures.append(embed(path, _TITLES[path.stem]))
+        except DataError as error:  # of a cell on the sheet
+            section.paragraphs.append(f"The cells could not be drawn: {error}")
+    return section
+
+
+def splits(manifest: Manifest, split_name: str) -> Section:
+    """Which cells train, validate and test, and whether groups are kept whole."""
+    section = Section("splits", "Splits and groups")
+    if split_name not in manifest.split_names():
+        section.paragraphs.append(f"The data set itself has no split {split_name}: a comparison makes some of its own.")
+        return section
+    sides, groups = manifest.split(split_name), manifest.groups
+    shares = ", ".join(f"{side} {percent((sides == side).mean(), 1)}" for side in SPLITS)
+    section.paragraphs.append(f"Split {split_name}: {shares} of {len(manifest):,} cells.")
+    if groups is None or not (groups != "").any():
+        section.paragraphs.append(
+            "The cells have no groups (donors, recordings, files), so cells of one source may be on two sides: a test "
+            "score then says how well cells of the same sources are told, not those of a new one."
+        )
+        return section
+    names, inverse = np.unique(groups, return_inverse=True)
+    counts = np.stack([np.bincount(inverse[sides == side], minlength=len(names)) for side in SPLITS], axis=1)
+    torn, num_alone = num_groups_on_several_sides(manifest, sides), int(((groups == "") & (sides != "")).sum())
+    section.paragraphs.append(f"{int((names != '').sum()):,} groups, {_about_groups(torn, num_alone)}")
+    shown = np.argsort(-counts.sum(axis=1), kind="stable")[:_MOST_GROUPS]
+    rows = [[str(names[i]) or "(none)", *(f"{count:,}" for count in counts[i])] for i in shown.tolist()]
+    caption = "Cells of each group by side"
+    if len(names) > _MOST_GROUPS:
+        caption += f", the {_MOST_GROUPS} largest of {len(names):,} groups"
+    section.tables.append(Table(["group", *SPLITS], rows, caption))
+    return section
+
+
+def _about_groups(num_torn: int, num_alone: int) -> str:
+    """What groups on several sides, and cells of no group, mean for the test score."""
+    if num_torn:
+        return f"{num_torn:,} of them on more than one side: the test score may be flattered by cells of known groups."
+    if num_alone:
+        return (
+            f"each on one side only. But {num_alone:,} cells have no group: nothing says whether their sources are on "
+            "several sides."
+        )
+    return "each on one side only: every test cell is of a group that training has not seen."
+
+
+def _sides(manifest: Manifest, split_name: str) -> np.ndarray:
+    if split_name in manifest.split_names():
+        return manifest.split(split_name)
+    return np.full(len(manifest), "")

@@ -1,0 +1,270 @@
+"""``fastcell info DATA``: what a data set holds, as a table and, on request, as figures."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import SPLITS
+from fastcell.dataset.single_cells import read_cells
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.errors import ArgumentError
+from fastcell.ops.augmentation import Draw, matrices
+from fastcell.plots import figure_files
+
+SHEET_COLUMNS = 8
+AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
+
+
+def main(argv: list[str]) -> int:
+    """Run ``fastcell info`` with the arguments after the command's name; returns the exit code."""
+    what = "Show what a data set holds, as tables and, on request, as figures."
+    parser = argparse.ArgumentParser(prog="fastcell info", description=what)
+    parser.add_argument("data", metavar="DATA", help="folder made by pack, index or synth")
+    parser.add_argument("--figures", metavar="DIR", help="write the PNG figures into this folder")
+    parser.add_argument("--split-name", default="default", help="which of the data set's splits (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which cells the contact sheet shows (%(default)s)")
+    options = parser.parse_args(argv)
+    manifest = Manifest.open(options.data)
+    print(describe(manifest, options.split_name))
+    if options.figures:
+        for path in draw_figures(manifest, Path(options.figures), options.split_name, options.seed):
+            print(f"wrote {path}")
+    return 0
+
+
+def describe(manifest: Manifest, split_name: str = "default") -> str:
+    """Render classes x splits x collections, sizes, bytes and quarantine as text."""
+    info = manifest.info
+    kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
+    megabytes = f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}"
+    num_shards = f"{len(info.shards):,} shard{'' if len(info.shards) == 1 else 's'}"
+    lines = [
+        f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {num_shards}, {megabytes}",
+        *describe_sizes(manifest),
+        "",
+    ]
+    names = manifest.split_names()
+    if split_name not in names and split_name != "default":
+        raise ArgumentError(f"--split-name must be one of {', '.join(names) or '(none)'}, got {split_name!r}.")
+    sides = manifest.split(split_name) if split_name in names else np.full(len(manifest), "")
+    lines += _counts(manifest, sides)
+    lines.append(f"splits: {', '.join(names) or 'none'} (shown: {split_name if split_name in names else 'none'})")
+    if manifest.groups is not None:
+        groups = len(np.unique(manifest.groups[manifest.groups != ""]))
+        torn = num_groups_on_several_sides(manifest, sides)
+        lines.append(f"groups: {groups:,}, {torn:,} of them on more than one side")
+    names = manifest.feature_names()
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        lines.append(f"features: {len(names):,} of the instrument ({shown})")
+    lines += _quarantine(manifest)
+    lines += describe_quality(manifest)
+    return "\n".join(lines)
+
+
+def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", seed: int = 0) -> list[Path]:
+    """Draw contact sheet, class counts and augmentation (the forms of the paper's Figures 1, 2 and 4).
+
+    Args:
+        manifest: the data set.
+        folder: where the PNGs go; made if need be.
+        split_name: whose training part is balanced in the class counts.
+        seed: of the choice of cells.
+
+    Returns:
+        The PNG files written. Beside each are a PDF and a CSV: which cells are shown, or how many there are.
+    """
+    from fastcell.plots import basic_figures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    title = manifest.info.name
+    if manifest.info.synthetic and "synthetic" not in title.lower():
+        title += " (synthetic)"
+    chosen = {
+        name: rng.permutation(rows)[:SHEET_COLUMNS] for name, rows in _rows_by_class(manifest).items() if len(rows)
+    }
+    pictures = {name: list(read_cells(manifest, rows)) for name, rows in chosen.items()}
+    sheet = basic_figures.contact_sheet(pictures, f"{title}: raw cells, one scale", SHEET_COLUMNS)
+    caption = (
+        f"Raw cells, up to {SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at one "
+        "scale, in their own proportions, grey levels as recorded."
+    )
+    figure_files.save_figure(sheet, folder / "contact_sheet", _shown(manifest, chosen), caption)
+    augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
+    sheet = basic_figures.contact_sheet(
+        augmented, f"{title}: augmentation, 128 x 128", len(AUGMENTATIONS), AUGMENTATIONS
+    )
+    caption = (
+        "The first cell of each class, changed by one kind of augmentation at a time, strongly, so that it can be seen."
+    )
+    first = {name: rows[:1] for name, rows in chosen.items()}
+    figure_files.save_figure(sheet, folder / "augmentation", _shown(manifest, first), caption)
+    written = [folder / "contact_sheet.png", folder / "augmentation.png"]
+    if split_name in manifest.split_names() and manifest.info.classes:
+        try:
+            before = select(manifest, ViewConfig("train", split_name, labelled=True)).class_counts()
+            after = select(
+                manifest, ViewConfig("train", split_name, balance="oversample", labelled=True)
+            ).class_counts()
+        except ArgumentError:
+            return written  # the split has no labelled training part
+        counts = [dict(zip(manifest.info.classes, values.tolist(), strict=True)) for values in (before, after)]
+        written.append(folder / "class_counts.png")
+        stem = folder / "class_counts"
+        basic_figures.draw_class_counts(counts[0], counts[1], stem, f"{title}: training cells by class, {split_name}")
+    return written
+
+
+def _shown(manifest: Manifest, rows: Mapping[str, np.ndarray]) -> pa.Table:
+    """Which cells a sheet shows, by its rows."""
+    ids = np.concatenate([np.empty(0, np.int64), *rows.values()])
+    names = np.repeat(list(rows), [len(one) for one in rows.values()])
+    return pa.table({"row": names.astype(str), "cell_id": ids, "key": manifest.table.column("key").take(ids)})
+
+
+def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
+    rows = {name: np.flatnonzero(manifest.labels == label) for label, name in enumerate(manifest.info.classes)}
+    rows["(unlabelled)"] = np.flatnonzero(manifest.labels < 0)
+    return rows
+
+
+def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
+    """One picture for each of AUGMENTATIONS, (128, 128) uint8; strong, so that it can be seen."""
+    from fastcell.ops.transform_cells import transform_pool
+
+    num, size, (height, width) = len(AUGMENTATIONS), 128, cell.shape
+
+    def only(name: str, value: float) -> np.ndarray:
+        return np.array([value if name == shown else 0.0 for shown in AUGMENTATIONS])
+
+    changes = Draw(
+        flip_horizontal=only("flip", 1) > 0,
+        flip_vertical=np.zeros(num, bool),
+        rotation_rad=only("rotation", np.deg2rad(25)),
+        shift_x=only("translation", 0.12),
+        shift_y=only("translation", -0.08),
+        scale=np.ones(num),
+        blur_sigma=only("blur", 3).astype(np.float32),
+        noise_std=only("noise", 12).astype(np.float32),
+        noise_seed=np.full(num, seed, np.uint64),
+    )
+    heights, widths = np.full(num, height, np.int32), np.full(num, width, np.int32)
+    out = np.empty((num, 1, size, size), np.float32)
+    transform_pool(
+        np.ascontiguousarray(cell).ravel(),
+        np.zeros(num, np.int64),
+        heights,
+        widths,
+        matrices(heights, widths, size, "stretch", changes),
+        np.full(num, np.nan, np.float32),
+        changes.blur_sigma,
+        changes.noise_std,
+        changes.noise_seed,
+        out,
+        "divide",
+    )
+    return list(np.clip(out[:, 0] * cell.mean(), 0, 255).astype(np.uint8))
+
+
+def describe_sizes(manifest: Manifest) -> list[str]:
+    """Lines: pixels and micrometres, bits and encodings, bytes; none of an empty set."""
+    if not len(manifest):
+        return []
+    heights, widths = manifest.column("height"), manifest.column("width")
+    pixels = (heights.astype(np.int64) * widths).sum()
+    encodings, counts = np.unique(manifest.column("encoding").astype(str), return_counts=True)
+    kinds = ", ".join(f"{name} {count:,}" for name, count in zip(encodings, counts, strict=True))
+    depths = "/".join(str(depth) for depth in np.unique(manifest.column("depth")))
+    window = (
+        "" if manifest.info.window is None else f", window {manifest.info.window[0]:g}..{manifest.info.window[1]:g}"
+    )
+    um = manifest.column("um_per_px")
+    known = um[~np.isnan(um)]
+    scale = f"{known.min():g}..{known.max():g} um/px" if len(known) else "um/px unknown"
+    return [
+        f"height {heights.min()}..{heights.max()} px, width {widths.min()}..{widths.max()} px, {scale}",
+        f"{depths} bit{window}, stored as {kinds}",
+        f"stored {manifest.column('bytes').sum() / len(manifest):,.0f} bytes a cell, decoded {pixels / 1e6:,.1f} MB",
+    ]
+
+
+def count_rows(manifest: Manifest, sides: np.ndarray) -> list[list[str]]:
+    """Table of cells: a header, class x collection down and sides across, the totals last.
+
+    Args:
+        manifest: of the data set.
+        sides: (N,) str, side of each cell, "" for none.
+    """
+    collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
+    named = sorted(set(collections.tolist()))
+    columns = [*SPLITS, ""] if (sides == "").any() else list(SPLITS)
+    rows: list[list[str]] = [["class", "collection", *(column or "no side" for column in columns), "total"]]
+    for name, members in _rows_by_class(manifest).items():
+        for collection in named:
+            mine = members[collections[members] == collection]
+            if len(mine):
+                numbers = [int((sides[mine] == column).sum()) for column in columns]
+                rows.append([name, collection or "-", *(f"{number:,}" for number in [*numbers, len(mine)])])
+    totals = [int((sides == column).sum()) for column in columns]
+    rows.append(["total", "", *(f"{number:,}" for number in [*totals, len(manifest)])])
+    return rows
+
+
+def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
+    rows = count_rows(manifest, sides)
+    shares = "".join(
+        f"  {name} {int(total.replace(',', '')) / max(1, len(manifest)):.1%}"
+        for name, total in zip(rows[0][2:-1], rows[-1][2:-1], strict=True)
+    )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(text.ljust(widths[i]) if i < 2 else text.rjust(widths[i]) for i, text in enumerate(row)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return [*lines, f"shares:{shares}"]
+
+
+def num_groups_on_several_sides(manifest: Manifest, sides: np.ndarray) -> int:
+    """Groups whose cells sit on more than one side; the manifest must have groups."""
+    assert manifest.groups is not None
+    member = (manifest.groups != "") & (sides != "")
+    pairs = {(group, side) for group, side in zip(manifest.groups[member], sides[member], strict=True)}
+    return len(pairs) - len({group for group, _ in pairs})
+
+
+def count_quarantined(manifest: Manifest) -> dict[tuple[str, str], int]:
+    """Cells in quarantine by class and reason, sorted."""
+    rows = manifest.quarantine().select(["class", "reason"]).to_pylist()
+    return dict(sorted(Counter((row["class"] or "(unlabelled)", row["reason"]) for row in rows).items()))
+
+
+def _quarantine(manifest: Manifest) -> list[str]:
+    counts = count_quarantined(manifest)
+    if not counts:
+        return ["quarantine: empty"]
+    return [
+        f"quarantine: {sum(counts.values()):,} cells",
+        *(f"  {name}: {reason}: {count:,}" for (name, reason), count in counts.items()),
+    ]
+
+
+def describe_quality(manifest: Manifest) -> list[str]:
+    """One line where quality control was run, or verdicts are there."""
+    table, dropped = manifest.quality(), int((~manifest.verdicts()).sum())
+    applied = f"verdicts.csv drops {dropped:,}" if (manifest.path / "verdicts.csv").exists() else "no verdicts.csv yet"
+    if table is None:
+        return [f"quality: not checked, {applied}"] if dropped else []
+    drop = pc.sum(pc.equal(table.column("verdict"), "drop"), min_count=0).as_py()
+    return [
+        f"quality: {drop:,} of {table.num_rows:,} cells found poor ({drop / max(1, table.num_rows):.1%}), {applied}"
+    ]

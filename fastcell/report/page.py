@@ -1,0 +1,301 @@
+"""The command ``fastcell report``: writes one HTML page that opens from the disk, with nothing beside it."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastcell import __version__
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.explain.explanation import PARTS, Explanation, about, draw_parts
+from fastcell.plots.figure_files import Plates
+from fastcell.report import run_sections
+from fastcell.report.cell_browser import browser_data, choose
+from fastcell.report.compare_sections import is_study, read_study, repeat_command, study_section
+from fastcell.report.data_card import data_card, splits
+from fastcell.report.page_elements import WIDE_INCHES, Section, percent
+from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, PART_NAMES, read_json
+from fastcell.runs.open_run import FinishedRun, Outputs, num_called_otherwise, open_run
+from fastcell.storage.whole_files import write_text
+from fastcell.system import library_settings, resources
+
+NUM_CELLS = 600
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def main(argv: list[str]) -> int:
+    """Run ``fastcell report`` with the arguments after the command's name; returns the exit code."""
+    options = _parse(argv)
+    folders = [Path(path) for path in options.paths]
+    studies = [folder for folder in folders if is_study(folder)]
+    runs = [folder for folder in folders if folder not in studies]
+    if len(runs) > 1:
+        rule = "one run of fastcell fit, and any number of folders of fastcell compare"
+        raise invalid("PATH", rule, ", ".join(map(str, runs)), "Write a page for each run")
+    out = Path(options.out) if options.out else folders[0] / "report.html"
+    if out.is_dir() or (folders[0].is_dir() and not out.absolute().parent.is_dir()):
+        raise invalid("--out", "a file in a folder that is there", str(out), "Make the folder, or name a file in it")
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):
+        raise invalid("--out", "a file in a folder that may be written", str(out), "Name a file elsewhere with --out")
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(resources.num_cpus())
+    page = run_page(open_run(runs[0], options.data_path), options) if runs else study_page(studies, options)
+    for number, folder in enumerate(studies, start=1):
+        section, values = study_section(folder, number)
+        page.sections.insert(page.place_of_studies + number - 1, section)
+        page.sections[-1].code.append((f"{section.title}: command", repeat_command(values)))
+        if "changes" not in values:
+            page.sections[-1].paragraphs.append(
+                f"{folder}/study.json is of a version that did not write the arguments that change the preset: what "
+                "--model.*, --data.* and --trainer.* have set is under recipe there."
+            )
+    write_text(out, render(page))
+    print(f"wrote {out} ({out.stat().st_size / 1e6:,.1f} MB)", flush=True)
+    return 0
+
+
+@dataclass
+class Page:
+    """What goes on a page.
+
+    Attributes:
+        title: of the page.
+        lead: the main result, in one or two sentences.
+        facts: what a reader looks for first: name and value.
+        sections: in order.
+        browser: data of the cell browser, see `fastcell.report.cell_browser`; None for none.
+        browser_text: what cells it shows.
+        confusion: (K, K) counts of the browser's part, rows = true class; None where there is no browser.
+        place_of_studies: index of the section that comparisons go in front of.
+        synthetic: whether the cells are simulated.
+    """
+
+    title: str
+    lead: str
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    browser: dict[str, object] | None = None
+    browser_text: str = ""
+    confusion: list[list[int]] | None = None
+    place_of_studies: int = 0
+    synthetic: bool = False
+
+
+def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
+    """The page of a run: scores, errors, data, splits, figures, speed, environment, how to do it again."""
+    outputs = {part: cells for part in ("valid", "test") if (cells := run.outputs(part)) is not None}
+    if not outputs:
+        cells = run.outputs("train")
+        if cells is None:
+            rule = "a run whose data set has labelled cells in its split"
+            raise invalid("PATH", rule, str(run.folder), "Give another data set with --data.path")
+        outputs["train"] = cells
+    part = list(outputs)[-1]
+    cells = outputs[part]
+    summary, figures = _explanation(run, part, options), run.folder / "explain"
+    metrics = read_json(run.folder / "metrics.json", METRICS)
+    machine = read_json(run.folder / "environment.json", ENVIRONMENT)
+    scores, summaries = run_sections.scores(run, outputs, options.seed)
+    scores.pictures += run_sections.explanation(figures, summary, run_sections.SCORE_FIGURES)
+    changed = num_called_otherwise(run, cells)
+    if changed:
+        scores.paragraphs.append(
+            f"{changed:,} of these cells are called otherwise than when the run ended: other data, another version or "
+            "another machine."
+        )
+    page = _start(run, part, summaries[part], run.num_trained())
+    look = Section("look", "What the network looks at", pictures=run_sections.explanation(figures, summary, None))
+    look.paragraphs += [f"Left out: {name}: {reason}." for name, reason in summary.get("left_out", {}).items()]
+    if not look.pictures:
+        look.paragraphs.append("Not drawn. fastcell explain draws it.")
+    page.sections = [
+        scores,
+        data_card(run.manifest, run.split_name, options.seed),
+        splits(run.manifest, run.split_name),
+        look,
+        run_sections.speed(metrics, read_json(Path(options.bench)) if options.bench else {}, bool(machine.get("gpus"))),
+        run_sections.environment_section(machine),
+        _again(run, options),
+    ]
+    page.place_of_studies = 1
+    places = choose(cells, options.cells, options.seed)
+    page.browser = browser_data(run.manifest, cells, run.model.classes, places)
+    page.confusion = summaries[part]["confusion"]
+    page.browser_text = _browser_text(cells, page.browser, part)
+    return page
+
+
+def study_page(folders: list[Path], options: argparse.Namespace) -> Page:
+    """A page of comparisons alone; their data set is looked at where it is still there."""
+    values = read_study(folders[0])
+    manifest, reason = _data_of(values, options.data_path)
+    names = ", ".join(map(str, values.get("methods", [])))
+    if len(folders) == 1:
+        page = Page(f"Comparison on {values.get('data', folders[0].name)}", f"Methods: {names}.")
+    else:
+        page = Page(f"{len(folders)} comparisons", f"Data and environment are of the first, {folders[0]}.")
+    if manifest is None:
+        page.lead += f" {reason}"
+    else:
+        split_name = next(iter(_split_names(values)), "default")
+        page.synthetic = manifest.info.synthetic
+        page.facts = [("data", manifest.info.name), ("cells", f"{len(manifest):,}")]
+        page.sections = [data_card(manifest, split_name, options.seed), splits(manifest, split_name)]
+    files = ", ".join(str(folder / "study.json") for folder in folders)
+    again = Section("again", "Do it again", [f"The settings are in {files}."])
+    page.sections += [run_sections.environment_section(values.get("environment", {})), again]
+    return page
+
+
+def render(page: Page) -> str:
+    """The page as HTML, with its style, script and pictures inside."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    return templates.get_template("report.html").render(
+        page=page,
+        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        version=__version__,
+        wide_inches=WIDE_INCHES,
+        date=f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
+    )
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fastcell report",
+        description="Write one self-contained HTML page: what was trained on what, the data, scores, figures, a "
+        "browser of cells and errors, speed, environment, how to do it again. Comparisons become sections of it.",
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", help="a run folder of fastcell fit, folders of fastcell compare, or both"
+    )
+    parser.add_argument("-o", "--out", metavar="FILE", help="the page (report.html in the first folder)")
+    parser.add_argument("--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
+    parser.add_argument("--cells", type=int, default=NUM_CELLS, help="cells in the browser, errors first (%(default)s)")
+    parser.add_argument("--bench", metavar="FILE", help="what fastcell bench --out wrote: the parts of the work")
+    parser.add_argument(
+        "--no-explain", action="store_true", help="draw no figures of the network; those in RUN/explain are taken"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of cells, and of intervals (%(default)s)")
+    options = parser.parse_args(argv)
+    for name in ("cells", "seed"):
+        if getattr(options, name) < 0:
+            raise invalid(f"--{name}", "at least 0", getattr(options, name), "Leave it out for the default")
+    if options.bench and not Path(options.bench).is_file():
+        raise invalid("--bench", "a file that fastcell bench --out wrote", options.bench, "Leave it out for none")
+    return options
+
+
+def _explanation(run: FinishedRun, part: str, options: argparse.Namespace) -> Mapping[str, Any]:
+    """explain.json of the run, its figures drawn if they are missing, older than the weights, or of other cells."""
+    path, weights = run.folder / "explain" / "explain.json", run.folder / run.checkpoint
+    fresh = path.is_file() and path.stat().st_mtime >= weights.stat().st_mtime
+    summary = read_json(path, EXPLAIN) if fresh else {}
+    if (summary.get("checkpoint"), summary.get("cells")) != (run.checkpoint, about(run, part)):
+        summary = {}
+    whole = set(PARTS) <= {*summary.get("seconds", {}), *summary.get("left_out", {})}
+    there = all((path.parent / f"{name}.png").is_file() for name in summary.get("captions", {}))
+    if options.no_explain or (whole and there):
+        return summary
+    try:
+        return draw_parts(Explanation(run, Plates(path.parent), seed=options.seed), list(PARTS))
+    except OSError as error:
+        raise FastcellError(
+            f"{path.parent} must be a folder that can be written, to draw figures of the network in, but: {error}. "
+            "--no-explain makes the page without them."
+        ) from None
+
+
+def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
+    info, classes = run.manifest.info, run.model.classes
+    accuracy, balanced = summary["accuracy"], summary["balanced_accuracy"]
+    network = run.model.hparams["network"]
+    lead = (
+        f"{network} was trained on {num_train:,} cells of {info.name} to tell {len(classes)} classes apart. It calls "
+        f"{percent(accuracy['value'], 1)} of {summary['num_cells']:,} {PART_NAMES[part]} cells right (95 % interval "
+        f"{percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}, by {summary['interval_by']})."
+    )
+    facts = [
+        ("data", info.name),
+        ("classes", ", ".join(classes)),
+        ("cells", f"{len(run.manifest):,}"),
+        ("split", run.split_name),
+        ("network", f"{network}, {run.model.preprocessing['image_size']} px, {run.checkpoint}"),
+        (f"{PART_NAMES[part]} accuracy", f"{accuracy['value']:.3f}"),
+        ("balanced accuracy", f"{balanced['value']:.3f}"),
+    ]
+    return Page(run.folder.resolve().name, lead, facts, synthetic=info.synthetic)
+
+
+def _again(run: FinishedRun, options: argparse.Namespace) -> Section:
+    section, name = Section("again", "Do it again"), run.folder.resolve().name
+    section.paragraphs.append(
+        f"In the folder that {name} is in, with the same data set "
+        f"({len(run.manifest):,} cells, {run.manifest.info.name}) and the versions above:"
+    )
+    is_default = options.data_path is None and run.settings.get("path") is None  # the synthetic set, made anywhere
+    data = [] if is_default else ["--data.path", str(run.manifest.path.absolute())]
+    test = ["--data.split_name", run.split_name] if run.split_name != "default" else []
+    test += [] if run.quality else ["--data.quality", "false"]
+    test += ["--tta", "true"] if run.model.hparams["tta"] else []
+    lines = [
+        shlex.join(["fastcell", "fit", "--config", f"{name}/config.yaml", *data]),
+        shlex.join(["fastcell", "test", "--ckpt_path", f"{name}/{run.checkpoint}", *data, *test]),
+        shlex.join(["fastcell", "explain", name, *data]),
+        shlex.join(["fastcell", "report", name, *data]),
+    ]
+    section.code.append(("Commands", "\n".join(lines)))
+    section.code.append(("config.yaml: every setting", (run.folder / "config.yaml").read_text(encoding="utf-8")))
+    return section
+
+
+def _data_of(values: Mapping[str, Any], given: str | None) -> tuple[Manifest | None, str]:
+    """The data set of a comparison, or why there is none; `given` is taken as it is."""
+    if given is not None:
+        return Manifest.open(given), ""
+    if values.get("study") == "leakage" and "changes" in values and "source" not in values:
+        return None, "Its data set was the synthetic default."  # path is that of the augmented images
+    path = values.get("source", values.get("path"))
+    if path is None:
+        return None, "study.json does not say where the data set is; --data.path does."
+    try:
+        manifest = Manifest.open(path)
+    except (DataError, OSError) as error:
+        return None, f"Its data set cannot be looked at: {error} If it has moved, --data.path says where it is."
+    if len(manifest) != values.get("source_cells", len(manifest)):
+        return (
+            None,
+            f"{path} now holds another set of {len(manifest):,} cells; --data.path says where the old is.",
+        )
+    return manifest, ""
+
+
+def _split_names(values: Mapping[str, Any]) -> list[str]:
+    names = [scheme.get("splits") for scheme in values.get("schemes", {}).values() if isinstance(scheme, dict)]
+    return [str(name) for some in names if isinstance(some, list) for name in some]
+
+
+def _browser_text(cells: Outputs, browser: Mapping[str, Any], part: str) -> str:
+    called = cells.probabilities.argmax(axis=1)
+    num_wrong = int((called != cells.labels).sum())
+    shown = browser["cells"]
+    shown_wrong = sum(cell["true"] != cell["called"] for cell in shown)
+    text = (
+        f"{len(shown):,} of {len(cells):,} {PART_NAMES[part]} cells: {shown_wrong:,} of the {num_wrong:,} errors, the "
+        f"most confident first, and {len(shown) - shown_wrong:,} of the cells that were called right, drawn at random."
+    )
+    lost = browser["num_lost"]
+    return f"{text} {lost:,} could not be read." if lost else text

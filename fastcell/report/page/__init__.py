@@ -1,1 +1,0 @@
-"""``fastcell report``: one self-contained HTML page about a run, its data and its comparisons."""

@@ -1,0 +1,238 @@
+"""What a page says of a run: scores, figures, speed, environment, and how to do it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcell.errors import DataError
+from fastcell.report.page_elements import Picture, Section, Table, embed, percent
+from fastcell.runs.open_run import FinishedRun, Outputs
+from fastcell.stats.scores import MEASURES, summarize
+
+PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+# Below the first share of the time, waiting for cells does not matter; above the second, it is what binds.
+_LITTLE, _MUCH = 0.1, 0.5
+_FIGURES = {
+    "calibration": "Is it as sure as it may be?",
+    "roc_pr": "Each class against the rest",
+    "reject": "Accuracy, if doubtful cells are not answered",
+    "network": "The network",
+    "filters": "Filters of the first convolutions",
+    "occlusion": "What changes when a place is covered",
+    "occlusion_mean": "Where the network looks",
+    "embedding": "Cells as the layers see them",
+    "errors": "The most confident errors",
+}
+SCORE_FIGURES = ("calibration", "roc_pr", "reject")
+
+
+_MOST_JSON_BYTES = 64 << 20
+_NUMBERS, _TEXTS = "an object of numbers", "an object of texts"
+_KINDS = {
+    "a number": lambda value: _is_number(value),
+    "a text": lambda value: isinstance(value, str),
+    "a list": lambda value: isinstance(value, list),
+    "an object": lambda value: isinstance(value, dict),
+    _NUMBERS: lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
+}
+ENVIRONMENT = {"memory_bytes": "a number", "gpus": "a list", "packages": "an object"}
+METRICS = {"cells_per_s": _NUMBERS, "seconds": _NUMBERS, "train_waited_s": "a number"}
+EXPLAIN = {
+    "checkpoint": "a text",
+    "cells": "a text",
+    "captions": _TEXTS,
+    "left_out": _TEXTS,
+    "seconds": _NUMBERS,
+}
+STUDY = {
+    "study": "a text",
+    "data": "a text",
+    "path": "a text",
+    "source": "a text",
+    "source_cells": "a number",
+    "methods": "a list",
+    "changes": "a list",
+    "settings": "an object",
+    "schemes": "an object",
+    "environment": "an object",
+}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_kinds(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path) -> None:
+    """Look at the values that a page reads out of a file; one that is null or not there is allowed.
+
+    Raises:
+        DataError: one is of another kind.
+    """
+    for name, kind in kinds.items():
+        value = values.get(name)
+        if value is not None and not _KINDS[kind](value):
+            raise DataError(
+                f"{path} must have {kind} under {name!r}, got {str(value)[:60]!r}. Remove it, or make it anew."
+            )
+
+
+def read_json(path: Path, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A JSON object of a run without its nulls; empty where the file is not there.
+
+    Args:
+        path: of the file.
+        kinds: what is checked, see `check_kinds`.
+
+    Raises:
+        DataError: it is there and no JSON object, or one with other values.
+    """
+    try:
+        if path.stat().st_size > _MOST_JSON_BYTES:
+            raise ValueError(f"it has more than {_MOST_JSON_BYTES >> 20} MiB")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} must be JSON that fastcell wrote, but: {error}. Remove it, or make it anew.") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path} must hold a JSON object, got a {type(values).__name__}. Remove it, or make it anew.")
+    check_kinds(values, kinds or {}, path)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def scores(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple[Section, dict[str, Any]]:
+    """Tables III and IV of the paper for the parts there are, and the curves.
+
+    Returns:
+        The section, and the scores by part as `fastcell.stats.scores.summarize` gives them.
+    """
+    section = Section("scores", "Scores")
+    classes = run.model.classes
+    summaries = {
+        part: summarize(cells.labels, cells.probabilities.argmax(axis=1), classes, cells.groups, seed)
+        for part, cells in outputs.items()
+    }
+    rows = []
+    for part, summary in summaries.items():
+        values: Any = summary
+        rows.append([PART_NAMES[part], f"{values['num_cells']:,}", *(_spread(values[name]) for name in _OVERALL)])
+    caption = f"Over all classes; in brackets 95 % intervals, bootstrap by {_unit(summaries)}"
+    section.tables.append(Table(["part", "cells", *_OVERALL.values()], rows, caption))
+    for part, summary in summaries.items():
+        section.tables.append(_by_class(part, summary))
+    curves = run.folder / "curves.png"
+    if curves.is_file():
+        alt = "Loss and accuracy by iteration, training and validation part"
+        section.pictures.append(embed(curves, "Training", alt=alt))
+    return section, summaries
+
+
+_OVERALL = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "one_vs_rest_accuracy": "one against the rest (equation 6)",
+}
+
+
+def _by_class(part: str, summary: Mapping[str, Any]) -> Table:
+    rows = [
+        [name, f"{values['num_cells']:,}", *(_spread(values[measure]) for measure in MEASURES)]
+        for name, values in summary["classes"].items()
+    ]
+    header = ["class", "cells", *(measure.replace("_", "-") for measure in MEASURES)]
+    return Table(header, rows, f"By class, {PART_NAMES[part]} part")
+
+
+def _unit(summaries: Mapping[str, Any]) -> str:
+    units = list(dict.fromkeys(str(summary["interval_by"]) for summary in summaries.values()))
+    return " or ".join(units)
+
+
+def _spread(value: Mapping[str, float | None]) -> str:
+    if value["value"] is None or np.isnan(value["value"]):
+        return "-"
+    low, high = value["low"], value["high"]
+    known = low is not None and high is not None and not np.isnan(low + high)
+    return f"{value['value']:.3f}" + (f" ({low:.3f} to {high:.3f})" if known else "")
+
+
+def explanation(folder: Path, summary: Mapping[str, Any], names: tuple[str, ...] | None) -> list[Picture]:
+    """Figures of `fastcell explain`, those named, or with None all but those of the scores."""
+    captions: Mapping[str, str] = summary.get("captions", {})
+    wanted = names if names is not None else [name for name in captions if name not in SCORE_FIGURES]
+    return [
+        embed(folder / f"{name}.png", _FIGURES.get(name, name), alt=captions[name])
+        for name in wanted
+        if name in captions and (folder / f"{name}.png").is_file()
+    ]
+
+
+def speed(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: bool = False) -> Section:
+    """Cells per second of each stage, what bound training, and `fastcell bench` where it was run."""
+    section = Section("speed", "Speed")
+    rates, seconds = metrics.get("cells_per_s", {}), metrics.get("seconds", {})
+    rows = [[stage, f"{rate:,.0f}", f"{seconds.get(stage, 0):,.1f}"] for stage, rate in rates.items()]
+    if rows:
+        section.tables.append(Table(["stage", "cells/s", "seconds"], rows, "This run, loading included"))
+    else:
+        section.paragraphs.append("The run left no rates: it was cut off before its end.")
+    waited, total = metrics.get("train_waited_s"), seconds.get("train", 0)
+    if waited is not None and total:
+        section.paragraphs.append(what_bound(waited / total, on_gpu))
+    if bench:
+        try:
+            rows = [
+                [row["part"], f"{row['cells_per_s']:,.0f}", f"{row['low']:,.0f} to {row['high']:,.0f}", row["what"]]
+                for row in bench["rows"]
+            ]
+            section.paragraphs += [str(line) for line in bench.get("conclusions", [])]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"--bench must be what fastcell bench --out wrote ({error!r}). Make it anew.") from None
+        header = ["part of the work", "cells/s, median", "slowest to quickest round", "what it does"]
+        section.tables.append(Table(header, rows, "fastcell bench: the parts of the work on this machine"))
+    return section
+
+
+def what_bound(share: float, on_gpu: bool = False) -> str:
+    """What bound training, in a sentence.
+
+    Args:
+        share: of the time, 0 to 1, in which the host waited for the next batch.
+        on_gpu: whether a GPU trained: it works on while the host waits, so a large share need not have cost anything.
+    """
+    waiting = f"Training waited for the next batch for {percent(share)} of its time"
+    if share < _LITTLE:
+        return f"{waiting}: the network bound it, not the loading of cells."
+    if on_gpu:
+        return f"{waiting}, as the host saw it. A GPU works on meanwhile: fastcell bench tells what binds."
+    if share > _MUCH:
+        return f"{waiting}: loading cells bound it. fastcell bench tells which step of it, and what would be faster."
+    return f"{waiting}: the network took most of it, and loading cells a part that can be seen."
+
+
+def environment_section(environment: Mapping[str, Any]) -> Section:
+    """Machine and versions."""
+    section = Section("environment", "Environment")
+    if not environment:
+        section.paragraphs.append("The run left no environment.json.")
+        return section
+    machine = {
+        "fastcell": f"{environment.get('fastcell')}, commit {str(environment.get('commit'))[:12]}",
+        "Python": environment.get("python"),
+        "system": environment.get("platform"),
+        "processor": f"{environment.get('cpu')}, {environment.get('num_cpus')} cores",
+        "memory": f"{(environment.get('memory_bytes') or 0) / 2**30:,.1f} GiB",
+        "GPU": "; ".join(map(str, environment.get("gpus") or [])) or "none",
+        "CUDA of the driver": environment.get("driver_cuda") or "none",
+    }
+    rows = [[name, str(value)] for name, value in machine.items()]
+    section.tables.append(Table(["", ""], rows, "Machine", 2))
+    packages = [[name, str(version)] for name, version in (environment.get("packages") or {}).items()]
+    section.tables.append(Table(["package", "version"], packages, "Versions", 2))
+    return section

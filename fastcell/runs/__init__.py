@@ -1,0 +1,1 @@
+"""The folder of a training run: what it holds, how it is opened, its checkpoints."""

@@ -1,0 +1,138 @@
+"""Checkpoints: what must be in one, and reading it safely."""
+
+import pickle
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from fastcell.errors import DataError, FastcellError
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.models.lightning_module import CHECKPOINT_FORMAT, CellModule
+from fastcell.storage.whole_files import replace_file
+
+# What the readers of zip and of torch raise over bytes that nobody wrote.
+_DAMAGES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
+def load_classifier(path: str | Path) -> CellModule:
+    """The classifier of a checkpoint, on the CPU, in evaluation mode. Nothing in the file is executed.
+
+    The network is first laid out without memory, so that one which the weights do not fit is never built.
+
+    Raises DataError where the file is missing, damaged, or no checkpoint of this program.
+    """
+    content = read_checkpoint(path)
+    weights = content["state_dict"]
+    try:
+        hparams = {name: value for name, value in content["hyper_parameters"].items() if not name.startswith("_")}
+        hparams["compile_network"] = False
+        _check_classes(hparams.get("classes"))
+        Preprocessing.from_dict(dict(hparams.get("preprocessing") or {}))
+        with torch.device("meta"):
+            layout = CellModule(**hparams).state_dict()
+        _check_weights(weights, layout)
+        model = CellModule(**hparams)
+        model.load_state_dict(weights)
+    except (*_DAMAGES, FastcellError) as error:
+        raise DataError(
+            f"checkpoint {path} does not fit this version ({_first_line(error)}). Train again, or use its version."
+        ) from error
+    return model.eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint that `fit` wrote, tensors on the CPU, mapped from the file.
+
+    Raises DataError where the file is missing, damaged, or no checkpoint of this program.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"checkpoint must be a file, got {str(path)!r}. Give a best.ckpt of a run folder.")
+    try:
+        _check_archive(path)
+        with warnings.catch_warnings():  # torch's own text would have the user unpickle the file
+            warnings.simplefilter("ignore")
+            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    except PermissionError:
+        raise
+    except _DAMAGES as error:
+        raise DataError(f"checkpoint {path} cannot be read. It is damaged or no checkpoint; take another.") from error
+    if not isinstance(content, dict) or "fastcell_format" not in content:
+        raise DataError(f"checkpoint {path} was not written by fastcell fit. Give a best.ckpt of a run folder.")
+    version = content["fastcell_format"]
+    if not isinstance(version, int) or version != CHECKPOINT_FORMAT:
+        raise DataError(
+            f"checkpoint format must be {CHECKPOINT_FORMAT}, got {str(version)[:100]} in {path}. "
+            "Use the version that wrote it."
+        )
+    for name in ("state_dict", "hyper_parameters"):
+        if not isinstance(content.get(name), dict):
+            raise DataError(f"checkpoint {path} has no {name}. It is damaged or no checkpoint; take another.")
+    return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raises BadZipFile unless the file is an archive of parts that are stored as they are, side by side."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise zipfile.BadZipFile("parts of another size than the file has room for")
+
+
+def _check_classes(classes: Any) -> None:
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+        raise ValueError("its classes are no list of names")
+    if len(set(classes)) != len(classes):
+        raise ValueError("it names a class twice")
+
+
+def _check_weights(weights: dict[str, Any], layout: dict[str, Any]) -> None:
+    """Raises ValueError unless the weights are those of the network, tensor for tensor."""
+    for name in [*layout, *(name for name in weights if name not in layout)]:
+        if name not in layout or name not in weights:
+            raise ValueError(f"weight {name!r} is {'missing' if name in layout else 'unknown'}")
+        found = weights[name]
+        if not isinstance(found, torch.Tensor) or found.layout != torch.strided or found.device.type != "cpu":
+            raise ValueError(f"weight {name!r} is no tensor")
+        if found.shape != layout[name].shape or found.dtype.is_complex or found.is_quantized:
+            got = f"{tuple(found.shape)} of {found.dtype}, not {tuple(layout[name].shape)} of {layout[name].dtype}"
+            raise ValueError(f"weight {name!r} is {got}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:300].rstrip(".")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all: what a full disk or a kill cuts off never has a checkpoint's name.
+    Reads none but those of this program."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write ``checkpoint`` to ``path`` through a temporary file beside it."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The content of a checkpoint to go on from; see `read_checkpoint`."""
+        return read_checkpoint(path)

@@ -1,0 +1,253 @@
+"""A run that is over, opened again: its network, its data, and what the network says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import yaml
+from torch import nn
+
+from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.parquet import read_table
+from fastcell.dataset.views import View, ViewConfig, select
+from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.loading.batch import Batch
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.loader import CellLoader
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.settings import LoaderConfig
+from fastcell.models.lightning_module import CellModule
+from fastcell.runs.checkpoint import load_classifier
+from fastcell.system import resources
+
+_BATCH = 256
+_MOST_CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of labelled cells.
+
+    Attributes:
+        cell_ids: (N,) int64, increasing.
+        labels: (N,) int64, true classes, numbers in the network's classes.
+        probabilities: (N, K) float32.
+        groups: (N,) str, or None where no cell has one.
+    """
+
+    cell_ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    groups: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.cell_ids)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder of ``fastcell fit`` with its network and its data set.
+
+    Attributes:
+        folder: of the run.
+        checkpoint: file name of the weights: those that the run was scored with.
+        model: in evaluation mode, on `device`.
+        manifest: of the data set.
+        split_name: the split that it trained by.
+        quality: whether verdicts.csv was obeyed.
+        settings: the section `data` of config.yaml.
+    """
+
+    folder: Path
+    checkpoint: str
+    model: CellModule
+    manifest: Manifest
+    split_name: str
+    quality: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    _outputs: dict[str, Outputs | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.model.device
+
+    @property
+    def network(self) -> nn.Module:
+        """The layers that evaluate, averaged weights where there are any."""
+        return self.model.network if self.model.average is None else self.model.average.module
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(M,) int64 of every cell of the manifest, numbers in the network's classes, -1 for none."""
+        numbers = [self.model.classes.index(name) for name in self.manifest.info.classes]
+        return np.array([*numbers, -1], np.int64)[self.manifest.labels]
+
+    def rows(self, part: str) -> np.ndarray:
+        """(n,) int64 cell_ids of the labelled cells of a part of the split; empty where there are none."""
+        try:
+            view = select(self.manifest, ViewConfig(part, self.split_name, quality=self.quality, labelled=True))
+        except ArgumentError:
+            return np.empty(0, np.int64)
+        return view.rows
+
+    def num_trained(self) -> int:
+        """Cells that training saw: the labelled ones of the training part, or the subsample of them."""
+        share = self.settings.get("subsample")
+        if not isinstance(share, int | float):
+            return len(self.rows("train"))
+        if isinstance(share, float) and share > 1 and share.is_integer():
+            share = int(share)  # as the command line reads a number
+        view = ViewConfig("train", self.split_name, share, quality=self.quality, labelled=True)
+        try:
+            return len(select(self.manifest, view).rows)
+        except ArgumentError:  # another data set, with fewer cells
+            return len(self.rows("train"))
+
+    def batches(self, rows: np.ndarray) -> Iterator[Batch]:
+        """Cells (n,) int64, by increasing id, preprocessed as in training; padding and lost ones have weight 0."""
+        share = evaluation_share(len(rows), min(_BATCH, max(1, len(rows))))
+        config = LoaderConfig(device=self.device, threads=resources.num_cpus())
+        yield from CellLoader(
+            View(self.manifest, np.sort(rows)),
+            share,
+            Preprocessing.from_dict(dict(self.model.preprocessing)),
+            config,
+            labels=self.labels,
+            losses=Losses(self.manifest, "replace"),
+        )
+
+    def outputs(self, part: str) -> Outputs | None:
+        """What the network says of the labelled cells of a part, asked once; None where there are none."""
+        if part not in self._outputs:
+            self._outputs[part] = self._ask(part)
+        return self._outputs[part]
+
+    def _ask(self, part: str) -> Outputs | None:
+        rows = self.rows(part)
+        if not len(rows):
+            return None
+        ids, chances = [], []
+        with torch.inference_mode():
+            for batch in self.batches(rows):
+                counts = batch.weight > 0
+                chances.append(self.model.predict_probabilities(batch.images)[counts].cpu().numpy())
+                ids.append(batch.cell_ids[counts].cpu().numpy())
+        cell_ids = np.concatenate(ids)
+        groups = self.manifest.groups
+        return Outputs(
+            cell_ids, self.labels[cell_ids], np.concatenate(chances), None if groups is None else groups[cell_ids]
+        )
+
+
+def num_called_otherwise(run: FinishedRun, outputs: Outputs) -> int:
+    """Cells that the run's own predictions.parquet calls another class; above 0 where data or version have changed.
+
+    Cells that only one of the two has do not count; nor does a file that is missing or damaged.
+    """
+    schema = pa.schema([("key", pa.string()), ("class", pa.string())])
+    try:
+        table = read_table(run.folder / "predictions.parquet", schema)
+    except DataError:
+        return 0
+    before = dict(zip(table.column("key").to_pylist(), table.column("class").to_pylist(), strict=True))
+    keys = run.manifest.column("key")[outputs.cell_ids]
+    now = np.array(run.model.classes)[outputs.probabilities.argmax(axis=1)]
+    return sum(before.get(key, name) not in (name, None) for key, name in zip(keys.tolist(), now.tolist(), strict=True))
+
+
+def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
+    """Open a run folder, its network on the GPU where there is one.
+
+    Args:
+        folder: that ``fastcell fit`` left.
+        data_path: data set; None takes the one that the run names.
+
+    Raises:
+        ArgumentError: it is no run folder.
+        DataError: its files are damaged, or the data set is gone or has other classes.
+    """
+    settings = _read_settings(folder)
+    checkpoint = _scored_checkpoint(folder)
+    model = load_classifier(folder / checkpoint)
+    path = data_path if data_path is not None else settings.get("path")
+    try:
+        data = CellDataModule(path)
+        manifest = data.manifest
+    except DataError as error:
+        if data_path is not None:
+            raise
+        raise DataError(
+            f"the data set of {folder}, {str(path)!r}, must be there to look at its cells, but: {error} "
+            "If it has moved, say where it is: --data.path DATA."
+        ) from None
+    data.use_preprocessing(Preprocessing.from_dict(dict(model.preprocessing)), model.classes)
+    check_classes(model, data)
+    split_name = str(settings.get("split_name", "default"))
+    manifest.split(split_name)  # says so now if there is none
+    device = torch.device("cuda") if resources.has_gpu() else torch.device("cpu")
+    return FinishedRun(
+        folder,
+        checkpoint,
+        model.to(device).eval(),
+        manifest,
+        split_name,
+        bool(settings.get("quality", True)),
+        settings,
+    )
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """The section `data` of config.yaml."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        what = "no config.yaml in it" if folder.is_dir() else "no such folder"
+        way_out = "fastcell fit prints it at its end, such as runs/20260131-142501-demo"
+        raise invalid("RUN", "the folder of a run of fastcell fit", f"{folder} ({what})", way_out)
+    try:
+        if path.stat().st_size > _MOST_CONFIG_BYTES:
+            raise ValueError("it is too large")
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+        if not isinstance(settings, dict) or not isinstance(settings.get("path"), str | None):
+            raise TypeError("its section data is of another kind")
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is not what fastcell fit wrote ({reason}). Take another run.") from None
+    return settings
+
+
+def _scored_checkpoint(folder: Path) -> str:
+    """The weights that metrics.json is about; else the best, else the last."""
+    names = ["best.ckpt", "last.ckpt"]
+    try:
+        named = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["checkpoint"]
+        if isinstance(named, str) and Path(named).name == named:
+            names.insert(0, named)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # a run that was cut off before its scores
+    for name in names:
+        if (folder / name).is_file():
+            return name
+    raise DataError(
+        f"{folder} must have a checkpoint (best.ckpt or last.ckpt), got none. Let the run go on, or start anew."
+    )
+
+
+def check_classes(model: CellModule, data: CellDataModule) -> None:
+    """Raises DataError for a class of the data that the model does not know."""
+    unknown = [name for name in data.info.classes if name not in model.classes]
+    if unknown:
+        raise DataError(
+            f"classes of {data.path} must be among the checkpoint's ({', '.join(model.classes)}), got also "
+            f"{', '.join(unknown)}. Take a checkpoint that was trained on them, or use fastcell predict."
+        )

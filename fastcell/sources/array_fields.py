@@ -1,0 +1,220 @@
+"""Files of several named arrays: which of them are the images, and what the others say of each image.
+
+    images | image | X | x | cells | imgs | img | data | stack | arr_0     (N, H, W) uint8 or uint16
+    labels | label | y | Y | targets | target | class                       (N,) numbers or names
+    classes | class_names | names | label_names                             (K,) names of the label numbers
+    groups | group | donors | donor | runs | run                            (N,) what must not be split
+    collections | collection                                                (N,) recordings
+
+Every other (N,) array of numbers is a feature. Without one of these names the only array of three axes holds the
+images.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastcell.errors import DataError
+from fastcell.system.text import storable
+
+IMAGES = ("images", "image", "X", "x", "cells", "imgs", "img", "data", "stack", "arr_0")
+LABELS = ("labels", "label", "y", "Y", "targets", "target", "class")
+CLASSES = ("classes", "class_names", "names", "label_names")
+GROUPS = ("groups", "group", "donors", "donor", "runs", "run")
+COLLECTIONS = ("collections", "collection")
+KNOWN = {*IMAGES, *LABELS, *CLASSES, *GROUPS, *COLLECTIONS}
+
+_MOST_CLASSES = 65_536
+_MOST_TEXT_BYTES = 1 << 28
+_MOST_NAME = 256
+
+
+class Stack(NamedTuple):
+    """The images of a file.
+
+    num, height, width, channels: of them. dtype: of a grey level. run_cells: images that are decoded together, 0 where
+    each is read by itself. load: a function that gives image k as (H, W) or (H, W, C).
+    """
+
+    num: int
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    run_cells: int
+    load: Callable[[int], np.ndarray]
+
+
+class ArrayFile(Protocol):
+    """A file of named arrays."""
+
+    path: str
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every array of numbers or texts, the images' number of cells first."""
+
+    def stack(self, name: str) -> Stack:
+        """The images in an array. Raises DataError where it holds none."""
+
+    def values(self, name: str, num: int) -> np.ndarray | None:
+        """(num,) numbers, or texts as objects; None where the array holds neither, or another number of them."""
+
+
+class Fields(NamedTuple):
+    """What a file says of its N cells.
+
+    labels, groups, collections: (N,) names, None for none. classes: in the order of their numbers, None where the file
+    names none. features: names of the arrays that hold one number per cell.
+    """
+
+    labels: list[str | None] | None
+    classes: list[str] | None
+    groups: list[str | None] | None
+    collections: list[str | None] | None
+    features: list[str]
+
+
+def pick_images(file: ArrayFile) -> str:
+    """Name of the array that holds the images.
+
+    Raises:
+        DataError: none, or several that may be meant.
+    """
+    shapes = {name: shape for name, shape in file.shapes().items() if len(shape) in (3, 4)}
+    for name in IMAGES:
+        if name in shapes:
+            return name
+    if len(shapes) == 1:
+        return next(iter(shapes))
+    listed = ", ".join(f"{storable(name)} {shape}" for name, shape in list(file.shapes().items())[:5]) or "none"
+    if [len(shape) for shape in file.shapes().values()] == [2]:
+        way_out = "Save it with three axes; .npy files of one image are read as a folder"
+    else:
+        way_out = "Name it images" if shapes else "Put it at the top level of the file, and name it images"
+    raise DataError(f"{storable(file.path)} must hold one array of images (N, H, W), got {listed}. {way_out}.")
+
+
+def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
+    """What the other arrays say of the `num` images.
+
+    Raises:
+        DataError: labels of another number, or numbers for which `classes` has no name.
+    """
+    shapes = {name: shape for name, shape in file.shapes().items() if name != images}
+    used = {images}
+
+    def find(names: Sequence[str], length: int | None = None) -> np.ndarray | None:
+        name = next((name for name in names if name in shapes), None)
+        if name is None:
+            return None
+        size = shapes[name][0] if shapes[name] else 0
+        wanted = size if length is None else length
+        values = file.values(name, wanted) if wanted <= max(_MOST_CLASSES, num) else None
+        if values is None:
+            if length is None:
+                return None
+            raise DataError(
+                f"{storable(file.path)}: {storable(name)} must hold one value for each of the {num:,} images, got "
+                f"{shapes[name]}. Mend or rename it."
+            )
+        used.add(name)
+        return values
+
+    names = find(CLASSES)
+    classes = None
+    if names is not None and names.dtype.kind in "OSU":
+        classes = [text for text in map(_text, names) if text is not None]
+        if len(classes) != len(names) or len(set(classes)) != len(classes):
+            raise DataError(f"{storable(file.path)}: the class names must be different and not empty. Mend them.")
+    labels = find(LABELS, num)
+    groups, collections = find(GROUPS, num), find(COLLECTIONS, num)
+    features = [name for name, shape in shapes.items() if name not in used and _is_column(shape, num)]
+    return Fields(
+        None if labels is None else name_labels(labels, classes, file.path),
+        classes if labels is not None else None,
+        None if groups is None else [_text(value) for value in groups],
+        None if collections is None else [_text(value) for value in collections],
+        features,
+    )
+
+
+def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) -> list[str | None]:
+    """Class names of (N,) numbers or names; a number below 0, NaN and an empty text stand for no class.
+
+    Raises:
+        DataError: a number without a name in `classes`, or one that is not whole.
+    """
+    if labels.dtype.kind in "OSU":
+        return [_text(value) for value in labels]
+    known = labels >= 0 if labels.dtype.kind != "b" else np.ones(len(labels), bool)  # NaN is not
+    numbers = labels[known]
+    if numbers.dtype.kind == "f" and ((numbers != np.floor(numbers)) | (numbers >= 1 << 31)).any():
+        raise DataError(f"{storable(path)}: labels must be whole numbers or names, got {numbers.max()}. Mend them.")
+    if classes is not None and len(numbers) and int(numbers.max()) >= len(classes):
+        raise DataError(
+            f"{storable(path)}: classes must name every label, got {len(classes)} names for a label "
+            f"{int(numbers.max())}. Add the others."
+        )
+    names: dict[int, str] = {}
+    out: list[str | None] = [None] * len(labels)
+    for place, number in zip(np.flatnonzero(known).tolist(), numbers.astype(np.int64).tolist(), strict=True):
+        out[place] = names.setdefault(number, classes[number] if classes is not None else str(number))
+    return out
+
+
+def read_labels(path: Path, num: int, read_npy: Callable[[str, int], np.ndarray | None]) -> Fields:
+    """A file with one label per cell in their order: `.npy`, or text with one line each, with a header `label,group` or
+    without.
+
+    Args:
+        path: of the file.
+        num: of cells.
+        read_npy: reads `num` values of a `.npy`.
+
+    Raises:
+        DataError: no such file, another number of labels, or values that cannot be.
+    """
+    shown = storable(str(path))
+    if not path.is_file():
+        raise DataError(f"{shown} must be a file with one label for each cell, got nothing there. Check the path.")
+    groups: list[str | None] | None = None
+    if path.suffix.lower() == ".npy":
+        values = read_npy(str(path), num)
+        if values is None:
+            raise DataError(f"{shown} must hold one label for each of the {num:,} cells. Mend it.")
+        labels = name_labels(values, None, str(path))
+    else:
+        if path.stat().st_size > _MOST_TEXT_BYTES:
+            raise DataError(f"{shown} must be a list of labels, got {path.stat().st_size:,} bytes. Check the path.")
+        try:
+            rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{shown} must be UTF-8 text, one label in a line ({error}). Save it as that.") from None
+        head = [word.strip().lower() for word in rows[0]] if rows else []
+        column = next((head.index(name) for name in ("label", "labels", "class") if name in head), None)
+        rows = rows if column is None else rows[1:]
+        labels = [_text(row[column or 0]) if len(row) > (column or 0) else None for row in rows]
+        place = next((head.index(name) for name in ("group", "groups", "donor") if name in head), None)
+        if place is not None:
+            groups = [_text(row[place]) if len(row) > place else None for row in rows]
+    if len(labels) != num:
+        raise DataError(f"{shown} must hold one label for each of the {num:,} cells, got {len(labels):,}. Mend it.")
+    return Fields(labels, None, groups, None, [])
+
+
+def _is_column(shape: tuple[int, ...], num: int) -> bool:
+    return shape in ((num,), (num, 1))
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    if isinstance(value, (float, np.floating)) and value == value // 1:
+        value = int(value)
+    text = storable(str(value)).strip("\0 \t\r\n")[:_MOST_NAME]
+    return text or None

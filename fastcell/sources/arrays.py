@@ -1,0 +1,232 @@
+"""Source: stacks of images in `.npy`, `.npz`, `.h5`, `.hdf5` and `.mat`, with what lies beside them (`fields`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fastcell.dataset.decode import BadCell
+from fastcell.dataset.open_files import stamp_of
+from fastcell.errors import DataError, invalid
+from fastcell.sources import hdf5
+from fastcell.sources.array_fields import ArrayFile, Fields, Stack, pick_images, read_fields, read_labels
+from fastcell.sources.base import Listing, SourceItem, file_stamp
+from fastcell.sources.containers import PIECE_CELLS, Collector, Container, check_count, find_containers
+from fastcell.sources.matlab import Mat5File, Mat73File
+from fastcell.sources.numpy_files import NpyFile, NpzFile, read_column
+from fastcell.system.text import storable
+
+ENDINGS = (".npy", ".npz", ".h5", ".hdf5", ".mat")
+_BESIDE = ("_labels.npy", ".labels.npy", "_labels.csv", ".labels.csv", "_labels.txt", ".labels.txt", ".csv", ".txt")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+class H5File:
+    """An HDF5 file whose arrays lie in its root.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        with hdf5.opened(path) as file:
+            for name in hdf5.children(file):
+                dataset = hdf5.find(file, name)
+                if hasattr(dataset, "shape") and dataset.shape is not None:
+                    self._shapes[name] = tuple(map(int, dataset.shape))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return self._shapes
+
+    def stack(self, name: str) -> Stack:
+        with hdf5.opened(self.path) as file:
+            images = hdf5.describe_images(file, hdf5.find(file, name), stamp_of(self.path)[0])
+        return Stack(
+            images.num,
+            images.height,
+            images.width,
+            images.channels,
+            images.dtype,
+            images.run_cells,
+            lambda number: hdf5.load_images(self.path, images, number),
+        )
+
+    def values(self, name: str, num: int) -> np.ndarray | None:
+        with hdf5.opened(self.path) as file:
+            return hdf5.read_values(hdf5.find(file, name), num)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One file of images as an array, or a folder of such files.
+
+    Attributes:
+        root: file or folder.
+        pattern: of the files' paths; None: `{class}/{name}` in subfolders, else what the files say themselves.
+        labels: file with one label per cell, where there is one file of images.
+        ending: of the files that are taken from a folder.
+    """
+
+    root: Path
+    pattern: str | None = None
+    labels: Path | None = None
+    endings: tuple[str, ...] = ENDINGS
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().stem
+
+    def describe(self) -> str:
+        told = f", labels {self.labels}" if self.labels else ""
+        return f"arrays {self.root}, pattern {self.pattern or 'by folders'}{told}"
+
+    def scan(self) -> Listing:
+        """List the cells. Files without one are noted.
+
+        Raises:
+            DataError: no file, no cell, a file that cannot be read, or labels of another number.
+            ArgumentError: `labels` beside several files.
+        """
+        containers, notes = find_containers(self.root, self.endings, self.pattern, group_by_file=False)
+        containers = [container for container in containers if not _is_labels(container.path)]
+        if self.labels is not None and len(containers) != 1:
+            way_out = "Put labels beside each file, as x_labels.npy beside x.npy"
+            raise invalid("--labels", "given for one file of images", f"{len(containers)} files", way_out)
+        found = Collector(self.root, notes, "image")
+        there, orders = [], []
+        for container in containers:
+            size = stamp_of(container.path)[0]
+            if not size:
+                found.empty(container)
+                continue
+            file = open_arrays(container.path)
+            images = pick_images(file)
+            stack = file.stack(images)
+            check_count(container, stack.num, size * _densest(container.path))
+            if not stack.num:
+                found.empty(container)
+                continue
+            fields = self._read_fields(file, images, stack.num)
+            if fields.labels is not None:
+                orders.append(fields.classes)
+            numbers = range(stack.num)
+            found.name_features(fields.features)
+            found.add(
+                _of(container, fields),
+                numbers,
+                ((container.path, number) for number in numbers),
+                classes=fields.labels,
+                groups=fields.groups,
+                collections=fields.collections,
+                runs=np.arange(stack.num) // stack.run_cells if stack.run_cells else None,
+                cell_bytes=stack.height * stack.width * np.dtype(stack.dtype).itemsize,
+            )
+            there.append((container, stack.num, fields.features))
+        if orders and orders[0] is not None and all(order == orders[0] for order in orders):
+            found.classes = orders[0]
+        return found.finish(lambda: _features(there))
+
+    def load(self, item: SourceItem) -> np.ndarray:
+        path = str(item.place[0])
+        pixels = _stack(path, stamp_of(path)).load(int(item.place[1]))
+        if pixels.ndim == 2:
+            return pixels
+        if pixels.shape[2] == 1:
+            return pixels[:, :, 0]
+        native = np.ascontiguousarray(pixels[:, :, :3], pixels.dtype.newbyteorder("="))
+        return cv2.cvtColor(native, cv2.COLOR_RGB2GRAY)
+
+    def stamp(self, item: SourceItem) -> str:
+        return file_stamp(str(item.place[0]))
+
+    def _read_fields(self, file: ArrayFile, images: str, num: int) -> Fields:
+        fields = read_fields(file, images, num)
+        path = self.labels
+        if path is None and fields.labels is None and file.path.lower().endswith(".npy"):
+            front = file.path[:-4]
+            path = next((Path(front + end) for end in _BESIDE if Path(front + end).is_file()), None)
+        if path is None:
+            return fields
+        told = read_labels(path, num, read_column)
+        return fields._replace(labels=told.labels, classes=None, groups=told.groups or fields.groups)
+
+
+def open_arrays(path: str) -> ArrayFile:
+    """The reader of a file, by its first bytes and its name.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(520)
+    is_hdf5 = head[:8] == _HDF5 or head[512:520] == _HDF5
+    if path.lower().endswith(".mat"):
+        return Mat73File(path) if is_hdf5 else Mat5File(path)
+    if is_hdf5:
+        return H5File(path)
+    if head[:4] == b"PK\x03\x04":
+        return NpzFile(path)
+    if head[:6] == b"\x93NUMPY":
+        return NpyFile(path)
+    raise DataError(
+        f"{storable(path)} must be a file of NumPy, HDF5 or MATLAB, got other bytes. Copy or make it again, or move it "
+        "out of the folder."
+    )
+
+
+def is_stack(path: str) -> bool:
+    """Whether an `.npy` holds many images: three axes, of which neither the first nor the last is 1."""
+    try:
+        shape = NpyFile(path).shapes()["images"]
+    except (OSError, DataError):
+        return False
+    return len(shape) == 4 or (len(shape) == 3 and shape[0] != 1 and shape[2] != 1)
+
+
+def _is_labels(path: str) -> bool:
+    return path.lower().endswith(("_labels.npy", ".labels.npy"))
+
+
+def _densest(path: str) -> int:
+    return 1 if path.lower().endswith(".npy") else 8
+
+
+def _of(container: Container, fields: Fields) -> Container:
+    """The container as its cells see it: a class in the file has the last word."""
+    return container if fields.labels is None else container._replace(class_name=None)
+
+
+@lru_cache(maxsize=32)
+def _stack(path: str, stamp: tuple[int, int]) -> Stack:
+    try:
+        file = open_arrays(path)
+        return file.stack(pick_images(file))
+    except DataError as error:
+        raise BadCell(f"damaged: {error}") from None
+
+
+def _features(
+    there: Sequence[tuple[Container, int, list[str]]],
+) -> Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]:
+    for container, num, names in there:
+        if not names:
+            continue
+        file = open_arrays(container.path)
+        columns: dict[str, Any] = {name: file.values(name, num) for name in names}
+        numbers = {
+            name: np.asarray(values, np.float64)
+            for name, values in columns.items()
+            if values is not None and values.dtype.kind in "biuf"
+        }
+        for first in range(0, num, PIECE_CELLS):
+            last = min(first + PIECE_CELLS, num)
+            keys = [f"{container.key}/{number:06d}" for number in range(first, last)]
+            yield keys, {name: values[first:last] for name, values in numbers.items()}

@@ -1,0 +1,263 @@
+"""Files that hold many cells each: which of them a path names, what their paths tell, and how their cells are listed.
+
+The key of a cell is the path of its file with its number behind, `day1/M001.rtdc/000012`, so that other programs find
+the event again and the acquisition order is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcell.dataset.instrument_features import Features
+from fastcell.dataset.open_files import look_again, read_at
+from fastcell.errors import DataError, invalid
+from fastcell.sources.base import Listing, Rejected, Runs, SourceItem
+from fastcell.sources.image_folder import Pattern, find_files, unread
+from fastcell.system.text import natural_key, natural_sorted, storable
+
+#: Decoded cells that are mixed; a worker holds twice as much. With more memory would not be flat, with fewer cells
+#: would be mixed less.
+WINDOW_BYTES = 1 << 26
+CACHE_BYTES = 2 * WINDOW_BYTES
+PIECE_CELLS = 65_536
+
+_FREE_CELLS = 4096
+_MOST_SHOWN = 3
+
+
+class Container(NamedTuple):
+    """A file of many cells.
+
+    key: its path in the source, with "/". path: of the file. class_name, group, collection: of all its cells, where the
+    path tells.
+    """
+
+    key: str
+    path: str
+    class_name: str | None = None
+    group: str | None = None
+    collection: str | None = None
+
+
+def find_containers(
+    root: Path, endings: Sequence[str], pattern: str | None, group_by_file: bool
+) -> tuple[list[Container], list[str]]:
+    """The files with these endings, in natural order, and notes on what was left out.
+
+    Without a pattern, files in the folder itself have no class, and files in its subfolders have theirs for a class.
+
+    Args:
+        root: a folder, or one file.
+        endings: in lower case, e.g. `.rtdc`.
+        pattern: of the files' paths, see `Pattern`; it needs no `{name}`.
+        group_by_file: files of one folder are recordings: each is a group where the pattern names none.
+
+    Raises:
+        DataError: no such file, or paths that the pattern does not fit.
+        ArgumentError: a pattern that cannot be read.
+    """
+    look_again()
+    alone = not root.is_dir()
+    keys = [root.name]
+    notes: list[str] = []
+    if not alone:
+        keys, notes = find_files(root, lambda name: name.lower().endswith(tuple(endings)))
+        keys.sort(key=natural_key)
+    if not keys:
+        raise DataError(f"{storable(str(root))} must hold files {' '.join(endings)}, got none. Check the path.")
+    by_folder = all(key.count("/") == 1 for key in keys)
+    rule = Pattern(pattern or ("{class}/{name}" if by_folder else "{name}"), needs_name=False)
+    found = []
+    for key in keys:
+        fields = rule.match(key)
+        if fields is None:
+            raise unread(root, keys, key, pattern, "file")
+        told = {name: storable(text) for name, text in fields.items()}
+        group = told.get("group", storable(key) if group_by_file and not alone else None)
+        path = str(root) if alone else f"{root}/{key}"
+        found.append(Container(key, path, told.get("class"), group, told.get("collection")))
+    return found, notes
+
+
+@dataclass
+class Collector:
+    """Puts a listing together, container by container.
+
+    Args:
+        root: of the source, for messages.
+        notes: what the user should know.
+        unit: what a container holds, for messages.
+    """
+
+    root: Path
+    notes: list[str] = field(default_factory=list)
+    unit: str = "cell"
+    classes: list[str] | None = None
+    _items: list[SourceItem] = field(default_factory=list)
+    _rejected: list[Rejected] = field(default_factory=list)
+    _empty: list[str] = field(default_factory=list)
+    _runs: list[np.ndarray] = field(default_factory=list)
+    _num_runs: int = 0
+    _num_bytes: int = 0
+    _names: dict[str, None] = field(default_factory=dict)
+
+    def add(
+        self,
+        container: Container,
+        numbers: Iterable[int],
+        places: Iterable[tuple[int | str, ...]],
+        *,
+        encoding: str = "raw",
+        classes: Sequence[str | None] | None = None,
+        groups: Sequence[str | None] | None = None,
+        collections: Sequence[str | None] | None = None,
+        um_per_px: float = math.nan,
+        runs: np.ndarray | None = None,
+        cell_bytes: int = 0,
+    ) -> None:
+        """Add cells of one container.
+
+        Args:
+            container: that holds them.
+            numbers: of the cells in it.
+            places: for the source to find them again.
+            encoding: of what the source loads.
+            classes, groups, collections: of each cell; None: those of the container.
+            um_per_px: micrometres per pixel.
+            runs: (n,) number of the run of each cell, from 0; None: each is its own.
+            cell_bytes: of one decoded cell, where there are runs.
+        """
+        first = len(self._items)
+        front = container.key + "/"
+        kind, group, collection = container.class_name, container.group, container.collection
+        for i, (number, place) in enumerate(zip(numbers, places, strict=True)):
+            self._items.append(
+                SourceItem(
+                    f"{front}{number:06d}",
+                    encoding,
+                    kind if classes is None else classes[i],
+                    group if groups is None else groups[i],
+                    collection if collections is None else collections[i],
+                    um_per_px,
+                    place,
+                )
+            )
+        num = len(self._items) - first
+        if not num:
+            return
+        if runs is None:
+            self._runs.append(np.arange(self._num_runs, self._num_runs + num))
+        else:
+            self._runs.append(np.asarray(runs, np.int64) + self._num_runs)
+            self._num_bytes += num * cell_bytes
+        self._num_runs = int(self._runs[-1].max()) + 1
+
+    def reject(self, container: Container, number: int, reason: str) -> None:
+        """Add a cell for the quarantine."""
+        item = SourceItem(f"{container.key}/{number:06d}", "raw", container.class_name, container.group)
+        self._rejected.append(Rejected(item, container.key, reason))
+
+    def empty(self, container: Container) -> None:
+        """Note a container without a cell."""
+        self._empty.append(storable(container.key))
+
+    def name_features(self, names: Iterable[str]) -> None:
+        """Announce features that some of the cells have."""
+        self._names.update(dict.fromkeys(names))
+
+    def finish(self, pieces: Callable[[], Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]]) -> Listing:
+        """The listing; `pieces` reads the features that were announced.
+
+        Raises:
+            DataError: no cell at all.
+        """
+        shown = ", ".join(self._empty[:_MOST_SHOWN]) + (", ..." if len(self._empty) > _MOST_SHOWN else "")
+        if not self._items and not self._rejected:
+            raise DataError(
+                f"{storable(str(self.root))}: no usable cell, for no {self.unit} is in "
+                f"{shown or 'any file'}. Name files that hold some."
+            )
+        if self._empty:
+            one = len(self._empty) == 1
+            self.notes.append(
+                f"{len(self._empty):,} file{' holds' if one else 's hold'} no {self.unit} and "
+                f"{'is' if one else 'are'} left out ({shown})."
+            )
+        names = self.classes
+        if names is None:
+            names = natural_sorted({item.class_name for item in self._items if item.class_name is not None})
+        runs = None
+        if self._num_bytes > WINDOW_BYTES:
+            runs = Runs(np.concatenate(self._runs), self._num_bytes)
+        features = Features(list(self._names), pieces) if self._names else None
+        return Listing(self._items, names, {}, self._rejected, self.notes, features, runs)
+
+
+def check_count(container: Container, num: int, size: int) -> None:
+    """Refuse a file that claims more cells than it has bytes: the list of them would fill the memory.
+
+    Raises:
+        DataError: it does.
+    """
+    if num > max(_FREE_CELLS, size):
+        raise DataError(
+            f"{storable(container.path)} has {size:,} bytes and claims to hold {num:,} cells. Copy or make it again."
+        )
+
+
+def needs(package: str, path: str) -> DataError:
+    """The error for a package that is not installed."""
+    return DataError(f'{storable(path)} needs the package {package}. Install it: pip install "fastcell[formats]".')
+
+
+def check_tile(tile: tuple[int, int] | None) -> None:
+    """Raises ArgumentError where the sides of a tile are none."""
+    if tile is not None and min(tile) < 1:
+        raise invalid("--tile", "height x width in pixels", "x".join(map(str, tile)), "For example --tile 40x40")
+
+
+class RunCache:
+    """Decoded runs of this process, the least recently used one given up first; at least one stays."""
+
+    def __init__(self, most_bytes: int = CACHE_BYTES) -> None:
+        self._most = most_bytes
+        self._held: OrderedDict[tuple[object, ...], np.ndarray] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = threading.RLock()  # a run may be made of other runs
+
+    def get(self, key: tuple[object, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of `key`, made where it is not there. `make` is called by one thread at a time."""
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None:
+                self._held.move_to_end(key)
+                return found
+            made = make()
+            self._held[key] = made
+            self._num_bytes += made.nbytes
+            while self._num_bytes > self._most and len(self._held) > 1:
+                self._num_bytes -= self._held.popitem(last=False)[1].nbytes
+            return made
+
+
+RUNS = RunCache()
+
+
+def read_bare(
+    path: str, offset: int, number: int, height: int, width: int, channels: int, dtype: str, transposed: bool = False
+) -> np.ndarray:
+    """Image `number` of those that lie uncompressed one behind the other from `offset` on; `transposed` where the
+    columns are stored one after the other."""
+    num = height * width * channels * np.dtype(dtype).itemsize
+    data = read_at(path, offset + number * num, num)
+    if transposed:
+        return np.frombuffer(data, dtype).reshape(width, height).T
+    return np.frombuffer(data, dtype).reshape((height, width) if channels == 1 else (height, width, channels))

@@ -1,0 +1,279 @@
+"""HDF5 files of strangers: only what lies in the file itself is read, and claims are held against the file's size.
+
+External links, datasets stored in other files and virtual datasets would read files that nobody named; all of them are
+refused. So are chunks that would take more memory than their bytes can fill.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcell.dataset.decode import MAX_PIXELS, BadCell
+from fastcell.dataset.open_files import damaged, stamp_of
+from fastcell.errors import DataError
+from fastcell.sources.containers import RUNS, needs, read_bare
+from fastcell.system.text import storable
+
+_MOST_CHUNK_BYTES = 1 << 30
+_FREE_CHUNK_BYTES = 1 << 24
+_DENSEST = 1032  # bytes that deflate makes of one
+_RUN_CELLS = 64  # a call of the library takes longer than decoding some cells
+_RUN_BYTES = 1 << 20
+_MOST_TEXT = 256
+_TEXT_LIMIT_S = 60.0
+_TEXT_READER = """
+import json, resource, sys, h5py
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+with h5py.File(sys.argv[1], "r", locking=False) as file:
+    values = file[sys.argv[2]][()].ravel()
+    texts = [value.decode("utf-8", "backslashreplace")[: int(sys.argv[3])] for value in values]
+print(json.dumps(texts))
+"""
+
+
+class Images(NamedTuple):
+    """A dataset of N images.
+
+    name: in the file. num, height, width: of the images. item_bytes: of a grey level. run_cells: images to be read at
+    once; 0 where they lie bare in the file, each at `offset + k * height * width * item_bytes`. dtype: as stored.
+    channels: 1, or 3 or 4 for colour in the last axis.
+    """
+
+    name: str
+    num: int
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    run_cells: int
+    offset: int
+
+    @property
+    def cell_bytes(self) -> int:
+        """Of one decoded cell."""
+        return self.height * self.width * np.dtype(self.dtype).itemsize
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """The file, open for reading, with what HDF5 says of a damaged one as `DataError`.
+
+    Raises:
+        DataError: it is damaged, no HDF5 file, or h5py is not installed.
+    """
+    h5py = _h5py(path)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except PermissionError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise damaged(path, error) from None
+
+
+def find(file: Any, name: str) -> Any:
+    """A dataset or group of the file by its path, None where there is none.
+
+    Raises:
+        DataError: a link on the way leads elsewhere, or the dataset's bytes lie in other files.
+    """
+    import h5py
+
+    place = file
+    for part in name.split("/"):
+        if not isinstance(place, h5py.Group):
+            return None
+        link = place.get(part, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise _elsewhere(file, name, "a link")
+        place = place[part]
+    if isinstance(place, h5py.Dataset) and (place.is_virtual or place.external):
+        raise _elsewhere(file, name, "a virtual dataset" if place.is_virtual else "external storage")
+    return place
+
+
+def children(group: Any) -> list[str]:
+    """Names of what lies in the group itself; links to elsewhere are left out."""
+    import h5py
+
+    return sorted(name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink))
+
+
+def describe_images(file: Any, dataset: Any, size: int) -> Images:
+    """What a dataset of (N, H, W), (N, 1, H, W) or (N, H, W, 1 | 3 | 4) images holds.
+
+    Args:
+        file: open.
+        dataset: from `find`.
+        size: of the file in bytes.
+
+    Raises:
+        DataError: no images, a kind of number that is none of theirs, or claims that the file cannot hold.
+    """
+    path, name = file.filename, dataset.name.strip("/")
+    shape, dtype = tuple(map(int, dataset.shape or ())), dataset.dtype
+    height, width, channels = image_shape(path, name, shape, dtype)
+    num = shape[0]
+    layout = dataset.id.get_create_plist()
+    if dataset.chunks is None:
+        offset = dataset.id.get_offset()
+        if num and (offset is None or dataset.id.get_storage_size() < math.prod(shape) * dtype.itemsize):
+            raise damaged(path, f"{name} of shape {shape} has {dataset.id.get_storage_size():,} bytes")
+        return Images(name, num, height, width, channels, dtype.str, 0, offset or 0)
+    chunk_bytes = math.prod(dataset.chunks) * dtype.itemsize
+    if chunk_bytes > min(_MOST_CHUNK_BYTES, max(_FREE_CHUNK_BYTES, size * _DENSEST)):
+        raise damaged(path, f"{name} is in chunks of {dataset.chunks}, {chunk_bytes:,} bytes each")
+    across = math.prod(-(-side // part) for side, part in zip(shape[1:], dataset.chunks[1:], strict=True))
+    if num and dataset.id.get_num_chunks() < -(-num // dataset.chunks[0]) * across:
+        raise damaged(path, f"{name} claims {num:,} images and holds {dataset.id.get_num_chunks():,} chunks of them")
+    for i in range(layout.get_nfilters()):
+        _check_filter(path, layout.get_filter(i))
+    return Images(name, num, height, width, channels, dtype.str, _run_cells(shape, dataset.chunks[0], dtype), 0)
+
+
+def image_shape(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int]:
+    """Height, width and channels of the images in an array of (N, ...).
+
+    Raises:
+        DataError: it holds no images.
+    """
+    if dtype.kind != "u" or dtype.itemsize > 2:
+        raise DataError(
+            f"{storable(path)}: {name} must hold uint8 or uint16, got {dtype}. Scale the images to one of these."
+        )
+    if len(shape) == 4 and shape[1] == 1:
+        sides, channels = shape[2:], 1
+    elif len(shape) == 4 and shape[3] in (1, 3, 4):
+        sides, channels = shape[1:3], shape[3]
+    elif len(shape) == 3:
+        sides, channels = shape[1:], 1
+    else:
+        raise DataError(f"{storable(path)}: {name} must be (N, H, W), got {shape}. Save one channel of each cell.")
+    if shape[0] and not 0 < sides[0] * sides[1] <= MAX_PIXELS:
+        raise DataError(f"{storable(path)}: {name} must hold images of 1 to {MAX_PIXELS:,} pixels, got {shape}.")
+    return sides[0], sides[1], channels
+
+
+def load_images(path: str, images: Images, number: int) -> np.ndarray:
+    """(H, W) or (H, W, C) pixels of image `number`.
+
+    Raises:
+        OSError: the file is gone.
+        BadCell: its bytes are damaged.
+    """
+    if not images.run_cells:
+        return read_bare(path, images.offset, number, images.height, images.width, images.channels, images.dtype)
+    stamp = stamp_of(path)
+    run, place = divmod(number, images.run_cells)
+    key = (path, stamp, images.name, run)
+    return RUNS.get(key, lambda: _read_run(path, stamp, images, run))[place]
+
+
+def read_values(dataset: Any, num: int) -> np.ndarray | None:
+    """(num,) numbers or texts of a 1-D dataset, (num, 1) as well; None where it is neither.
+
+    Raises what HDF5 raises for a damaged file.
+    """
+    import h5py
+
+    shape = tuple(dataset.shape or ())
+    if shape not in ((num,), (num, 1)) or dataset.dtype.itemsize > 4 * _MOST_TEXT:
+        return None
+    text = h5py.check_string_dtype(dataset.dtype)
+    if text is None and dataset.dtype.kind not in "biufS":
+        return None
+    if dataset.chunks is not None and math.prod(dataset.chunks) * dataset.dtype.itemsize > _FREE_CHUNK_BYTES * 4:
+        return None
+    if text is not None and text.length is None:
+        return np.array(_read_texts(dataset.file.filename, dataset.name, num), dtype=object)
+    values = np.asarray(dataset[()]).reshape(num)
+    return np.array([_text(value) for value in values], dtype=object) if text is not None else values
+
+
+def _read_texts(path: str, name: str, num: int) -> list[str]:
+    """Texts of any length, by a process of its own: in a damaged file the library may search for them for ever."""
+    command = [sys.executable, "-c", _TEXT_READER, path, name, str(_MOST_TEXT)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TEXT_LIMIT_S, check=True)
+        texts = json.loads(done.stdout)
+    except (subprocess.SubprocessError, ValueError):
+        raise damaged(path, f"the texts of {name}") from None
+    if len(texts) != num:
+        raise damaged(path, f"the texts of {name}")
+    return [storable(text) for text in texts]
+
+
+def _text(value: Any) -> str:
+    return storable(value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value))[:_MOST_TEXT]
+
+
+def _read_run(path: str, stamp: tuple[int, int], images: Images, run: int) -> np.ndarray:
+    first = run * images.run_cells
+    try:
+        dataset = find(_file(path, stamp), images.name)
+        pixels = np.asarray(dataset[first : first + images.run_cells])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, DataError) as error:
+        if not Path(path).exists():
+            raise FileNotFoundError(2, "No such file or directory", path) from None
+        raise BadCell(f"damaged: {str(error)[:120]}") from None
+    shape = (images.height, images.width) if images.channels == 1 else (images.height, images.width, images.channels)
+    pixels = pixels.reshape(len(pixels), *shape)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _run_cells(shape: tuple[int, ...], chunk: int, dtype: np.dtype[Any]) -> int:
+    cell_bytes = math.prod(shape[1:]) * dtype.itemsize
+    most = max(chunk, min(_RUN_CELLS, _RUN_BYTES // max(cell_bytes, 1)))
+    return most // chunk * chunk
+
+
+@lru_cache(maxsize=16)
+def _file(path: str, stamp: tuple[int, int]) -> Any:
+    """The open file of this process, as it was at `stamp`."""
+    return _h5py(path).File(path, "r", locking=False)
+
+
+def _h5py(path: str) -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise needs("h5py", path) from None
+    return h5py
+
+
+def _check_filter(path: str, description: tuple[Any, ...]) -> None:
+    import h5py
+
+    number, name = description[0], description[3]
+    if h5py.h5z.filter_avail(number):
+        return
+    try:
+        import hdf5plugin  # noqa: F401, brings its filters along
+    except ImportError:
+        raise needs("hdf5plugin", path) from None
+    if not h5py.h5z.filter_avail(number):
+        raise DataError(
+            f"{storable(path)} is compressed by {storable(name.decode('utf-8', 'replace'))!r} (filter {number}), which "
+            "cannot be read here. Write it again with gzip or zstd."
+        )
+
+
+def _elsewhere(file: Any, name: str, what: str) -> DataError:
+    return DataError(
+        f"{storable(str(file.filename))}: {name} is {what} whose bytes may lie in other files, which are not read. "
+        "Write it again as a file that holds its own data."
+    )

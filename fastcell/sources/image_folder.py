@@ -1,0 +1,212 @@
+"""Source: a folder of image files whose class, group and collection stand in their paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastcell.dataset.decode import MAX_FILE_BYTES, BadCell
+from fastcell.errors import DataError, invalid
+from fastcell.sources.base import ENCODINGS, Listing, SourceItem, encoding_of, file_stamp
+from fastcell.system.text import natural_sorted, storable
+
+DEFAULT_PATTERN = "{class}/{name}"
+
+_MOST_LINKS = 64  # paths by which links may lead to one folder
+_FIELDS = ("class", "group", "collection", "name")
+_FIELD = re.compile(r"\{([^{}]*)\}|(\*\*/)|(\*)")
+
+
+class Pattern:
+    """How class, group and collection stand in a path, e.g. `{group}/{class}/{name}` or `{class}_{name}`.
+
+    Fields: `{class}`, `{group}`, `{collection}`, each at most once, and `{name}`, once. A field matches within one
+    folder or file name and ends at the first place where the rest fits (`{class}_{name}` ends at the first `_`). `*`
+    matches any text within one name, `**/` any number of folders. So `{class}_{name}` reads `S_phase_01.png` as class
+    `S`; class names with `_` need class folders. Without `{class}` the cells are unlabelled.
+    """
+
+    def __init__(self, text: str, needs_name: bool = True) -> None:
+        """Raises ArgumentError for unknown, repeated or missing fields; a file of many cells needs no `{name}`."""
+        self.text = text
+        way_out = "Write for example --pattern '{group}/{class}/{name}'"
+        pieces, found, end = [], [], 0
+        for match in _FIELD.finditer(text):
+            pieces.append(re.escape(text[end : match.start()]))
+            end = match.end()
+            name = match.group(1)
+            if name is None:
+                pieces.append("(?:[^/]+/)*?" if match.group(2) else "[^/]*?")
+                continue
+            if name not in _FIELDS or name in found:
+                rule = "made of {class}, {group}, {collection} and {name}, each at most once"
+                raise invalid("--pattern", rule, text, way_out)
+            found.append(name)
+            pieces.append(f"(?P<{name}>[^/]+?)")
+        if needs_name and "name" not in found:
+            raise invalid("--pattern", "a path with {name} in it", text, way_out)
+        self.fields = tuple(found)
+        self._regex = re.compile("".join(pieces) + re.escape(text[end:]))
+
+    def match(self, key: str) -> dict[str, str] | None:
+        """Fields of a path, or None where the pattern does not fit."""
+        match = self._regex.fullmatch(key)
+        return match.groupdict() if match else None
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of image files whose class, group and collection stand in their paths.
+
+    Attributes:
+        root: the folder.
+        pattern: see `Pattern`; None: `{class}/{name}`, if that fits every image.
+    """
+
+    root: Path
+    pattern: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    def describe(self) -> str:
+        return f"folder of images {self.root}, pattern {self.pattern or DEFAULT_PATTERN}"
+
+    def scan(self) -> Listing:
+        """List the images. Hidden files and other kinds of file are left out and counted.
+
+        Raises:
+            DataError: no image, or images that the pattern does not fit; then the message shows how else to read them.
+        """
+        keys, notes = find_images(self.root)
+        if not keys:
+            kinds = " ".join(sorted(ENCODINGS))
+            left_out = "".join(f" {note}" for note in notes)
+            raise DataError(
+                f"{self.root} must hold images ({kinds}), got none.{left_out} Check the path, or save the "
+                "images as one of these kinds."
+            )
+        pattern = Pattern(self.pattern or DEFAULT_PATTERN)
+        items = []
+        for key in keys:
+            fields = pattern.match(key)
+            if fields is None:
+                raise unread(self.root, keys, key, self.pattern)
+            told = {name: storable(text) for name, text in fields.items()}
+            items.append(
+                SourceItem(key, encoding_of(key), told.get("class"), told.get("group"), told.get("collection"))
+            )
+        names = {item.class_name for item in items if item.class_name is not None}
+        return Listing(items, natural_sorted(names), notes=notes)
+
+    def load(self, item: SourceItem) -> bytes:
+        return read_image(self.root, item.key)
+
+    def stamp(self, item: SourceItem) -> str:
+        return file_stamp(f"{self.root}/{item.key}")
+
+
+def read_image(root: Path, key: str) -> bytes:
+    """Stored bytes of one image.
+
+    Raises:
+        BadCell: it is larger than any image of a cell; files with holes take no room on the disk.
+        OSError: it cannot be read.
+    """
+    with open(f"{root}/{key}", "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise BadCell(f"too large: {size:,} bytes")
+        return file.read(MAX_FILE_BYTES)
+
+
+def find_images(root: Path) -> tuple[list[str], list[str]]:
+    """Keys of all images below root, sorted, and notes on what was left out."""
+    return find_files(root, lambda name: bool(encoding_of(name)))
+
+
+def find_files(root: Path, wanted: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Keys of all files below root whose name is `wanted`, sorted, and notes on what was left out."""
+    keys: list[str] = []
+    hidden = 0
+    others: Counter[str] = Counter()
+    for name, key in walk_files(root):
+        if name.startswith("."):
+            hidden += 1
+        elif wanted(name):
+            keys.append(key)
+        else:
+            others[storable(Path(name).suffix or name)] += 1
+    notes = []
+    if others:
+        kinds = ", ".join(f"{kind} {num}" for kind, num in others.most_common(5))
+        notes.append(f"{sum(others.values())} other files are left out ({kinds}{', ...' if len(others) > 5 else ''}).")
+    if hidden:
+        notes.append(f"{hidden} hidden files or folders are left out.")
+    keys.sort()
+    return keys, notes
+
+
+def walk_files(root: Path) -> Iterator[tuple[str, str]]:
+    """(name, key) of every file below root, links followed, hidden folders as one entry.
+
+    Pipes, sockets and devices are passed over: reading one may wait for ever. A link to a folder above it would never
+    end; links from many folders to many folders would end too late.
+    """
+    visits: Counter[tuple[int, int]] = Counter()
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
+    while waiting:
+        prefix, above = waiting.pop()
+        with os.scandir(root / prefix) as entries:
+            for entry in entries:
+                if not entry.is_dir() or entry.name.startswith("."):
+                    if entry.is_file() or entry.is_dir() or not Path(entry).exists():  # the last: a broken link
+                        yield entry.name, prefix + entry.name
+                    continue
+                status = entry.stat()
+                identity = (status.st_dev, status.st_ino)
+                if identity in above:
+                    continue
+                visits[identity] += 1
+                if visits[identity] > _MOST_LINKS:
+                    raise DataError(
+                        f"{storable(str(root))}: the folder {storable(prefix + entry.name)!r} must be reached by at "
+                        f"most {_MOST_LINKS} paths, got more by links. Remove links, or name a folder inside."
+                    )
+                waiting.append((f"{prefix}{entry.name}/", (*above, identity)))
+
+
+def unread(root: Path, keys: Sequence[str], key: str, pattern: str | None, what: str = "image") -> DataError:
+    """The error for a path that the pattern does not fit, with the ways in which it could be read; `what` the paths
+    are of."""
+    depth = key.count("/") + 1
+    if pattern is None and all("/" not in other for other in keys):
+        readings = ["{class}_{name}", "{name}"]
+        why = f"{storable(str(root))} has no class folders, so the default pattern {DEFAULT_PATTERN} does not fit"
+    else:
+        above = "*/" * max(0, depth - 3)
+        readings = {1: ["{name}", "{class}_{name}"], 2: ["{class}/{name}", "{group}/{name}"]}.get(
+            depth, ["{class}/**/{name}", above + "{group}/{class}/{name}"]
+        )
+        why = f"the pattern {pattern or DEFAULT_PATTERN} does not fit every {what} in {storable(str(root))}"
+    lines = []
+    for reading in readings:
+        fields = Pattern(reading).match(key)
+        if fields is not None:
+            said = ", ".join(f"{name} {fields[name]!r}" for name in _FIELDS if name in fields and name != "name")
+            lines.append(f"--pattern '{reading}' reads it as {said or 'an unlabelled cell'}")
+    depths = Counter(other.count("/") + 1 for other in keys)
+    spread = (
+        ""
+        if len(depths) == 1
+        else " Depths found: " + ", ".join(f"{level} ({num} {what}s)" for level, num in sorted(depths.items())) + "."
+    )
+    return DataError(
+        f"{why}: {storable(key)!r} is {depth} level{'s' if depth > 1 else ''} deep and may mean several things. "
+        f"{'; '.join(lines)}. Give the one that is meant.{spread}"
+    )

@@ -1,0 +1,138 @@
+"""Cells as arrays, from wherever they are: arrays of any kind, image files, folders, packed data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcell.dataset.decode import BadCell, NeedsWindow, decode
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.errors import DataError, invalid
+from fastcell.sources.base import encoding_of
+from fastcell.sources.image_folder import ImageFolder, find_images, read_image
+
+Window = tuple[float, float] | None
+
+
+class LoadedCells(NamedTuple):
+    """Cells in memory.
+
+    Attributes:
+        images: N arrays (H, W) uint8.
+        classes: (N,) str, or None where they have none.
+        groups: (N,) str, or None.
+        keys: N names.
+    """
+
+    images: list[np.ndarray]
+    classes: np.ndarray | None
+    groups: np.ndarray | None
+    keys: list[str]
+
+
+def load_cells(path: str | os.PathLike[str], part: str | None = None, window: Window = None) -> LoadedCells:
+    """Read a packed data set, or a folder of images, into memory.
+
+    Args:
+        path: folder made by ``fastcell pack``, or of images: ``CLASS/NAME``, or files alone, which have no classes.
+        part: of packed data: the labelled cells of this part of the split ``default``; None for every cell.
+        window: grey levels (low, high) of 16-bit image files that become black and white.
+
+    Raises:
+        ArgumentError: there is no such folder, 16-bit images without a window, or a part without cells.
+        DataError: data that cannot be used.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise invalid("X", "a folder of images or of packed data", str(path), "Check the path")
+    if (folder / "dataset.json").exists():
+        manifest = Manifest.open(folder)
+        rows = select(manifest, ViewConfig(part, labelled=part is not None, quality=part is not None)).rows
+        names = manifest.column("class")[rows]
+        groups = manifest.groups
+        return LoadedCells(
+            list(read_cells(manifest, rows)),
+            names.astype(str) if all(name is not None for name in names) else None,
+            None if groups is None else groups[rows],
+            manifest.column("key")[rows].tolist(),
+        )
+    keys, _ = find_images(folder)
+    flat = all("/" not in key for key in keys)
+    items = ImageFolder(folder, "{name}" if flat and keys else None).scan().items
+    images = [_read(folder, item.key, window) for item in items]
+    classes = None if flat else np.array([item.class_name for item in items])
+    return LoadedCells(images, classes, None, [item.key for item in items])
+
+
+def as_images(values: Any, window: Window = None) -> Sequence[np.ndarray] | None:
+    """The images (H, W) of what scikit-learn calls X; None where it is a table of rows.
+
+    Args:
+        values: (N, H, W) array; a list or object array of (H, W) arrays, or of paths of image files; else a table.
+        window: of 16-bit image files.
+
+    Raises:
+        ArgumentError: images that are not grey, not finite, or no image at all.
+        DataError: a file that cannot be used.
+    """
+    if isinstance(values, np.ndarray) and values.ndim != 1 and values.dtype != object:
+        if values.ndim == 3:
+            return _checked(list(values))
+        if values.ndim > 3:
+            raise invalid("X", "grey images (N, H, W)", values.shape, "Take one channel, without an axis for it")
+        return None
+    if not isinstance(values, np.ndarray | list | tuple) or not len(values):
+        return None
+    if isinstance(values[0], str | os.PathLike):
+        paths = [Path(path) for path in values]
+        return [_read(path.parent, path.name, window) for path in paths]
+    if getattr(values[0], "ndim", 0) == 2:
+        return _checked([np.asarray(image) for image in values])
+    return None
+
+
+def to_levels(image: np.ndarray, window: Window) -> np.ndarray:
+    """The image as the engine takes it: uint8 without a window, else uint16 where 0 is black and 65535 white.
+
+    Raises:
+        ArgumentError: values other than the grey levels 0..255, and no window.
+    """
+    if window is not None:
+        low, high = window
+        # In units of the window first: differences of large numbers may be infinite.
+        share = image.astype(np.float64) / (high - low) - low / (high - low)
+        return np.rint(np.clip(share, 0, 1) * 65535).astype(np.uint16)
+    if image.dtype == np.uint8:
+        return image
+    levels = np.clip(image, 0, 255).astype(np.uint8)
+    if not np.array_equal(levels, image):
+        got = f"values from {image.min()} to {image.max()}"
+        raise invalid("X", "grey levels 0..255, as the uint8 images of fit were", got, "Convert it as those were")
+    return levels
+
+
+def _checked(images: list[np.ndarray]) -> list[np.ndarray]:
+    for number, image in enumerate(images):
+        good = image.ndim == 2 and image.size and image.dtype.kind in "buif"
+        if not good or (image.dtype.kind == "f" and not np.isfinite(image).all()):
+            got = f"{image.dtype} {image.shape}" if not good else "NaN or infinity"
+            raise invalid(f"X[{number}]", "a grey image (H, W) of finite numbers", got, "Leave it out, or convert it")
+    return images
+
+
+def _read(folder: Path, key: str, window: Window) -> np.ndarray:
+    try:
+        return decode(read_image(folder, key), encoding_of(key) or "", window).pixels
+    except NeedsWindow as error:
+        rule = f"given for 16-bit images ({folder / key})"
+        raise invalid("window", rule, None, f"{error.reason}; say which levels become black and white") from None
+    except BadCell as error:
+        raise DataError(f"{folder / key} must be an image, but it is {error.reason}. Leave it out.") from None
+    except OSError as error:
+        raise DataError(f"{folder / key} cannot be read ({error.strerror}). Check the path.") from None

@@ -1,0 +1,249 @@
+"""NumPy's own files as sources of cells: `.npy`, and `.npz`, plain or compressed. Nothing is unpickled.
+
+Formats: NEP 1 (https://numpy.org/neps/nep-0001-npy-format.html), and ZIP with one `.npy` for each array.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from fastcell.dataset.decode import NPY_HEADER, BadCell
+from fastcell.dataset.open_files import damaged, read_at
+from fastcell.errors import DataError
+from fastcell.sources.array_fields import KNOWN, Stack
+from fastcell.sources.containers import read_bare
+from fastcell.sources.hdf5 import image_shape
+from fastcell.system.text import storable
+
+MAX_SPOOL_BYTES = 1 << 32
+_HEAD_BYTES = 4096
+_MOST_VALUE_BYTES = 1024  # of a text
+_DENSEST = 1032  # bytes that deflate makes of one
+_PIECE = 1 << 20
+_DESCR = re.compile(r"[<>=|]?[biufSU][0-9]{1,4}|[<>=|]?b1|\|b1")
+
+
+class Header(NamedTuple):
+    """What a `.npy` begins with. start: of the values [bytes]."""
+
+    dtype: np.dtype[np.generic]
+    fortran: bool
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(data: bytes) -> Header | None:
+    """Header of a `.npy` by its first 4,096 bytes; None: not one, or one of objects or records."""
+    if data[:6] != b"\x93NUMPY" or len(data) < 12:
+        return None
+    wide = data[6:7] != b"\x01"
+    first = 12 if wide else 10
+    start = first + int.from_bytes(data[8:first], "little")
+    match = NPY_HEADER.fullmatch(data[first:start]) if start <= len(data) else None
+    if match is None or not _DESCR.fullmatch(match["descr"].decode("latin-1")):
+        return None
+    try:
+        dtype = np.dtype(match["descr"].decode("latin-1"))
+    except (TypeError, ValueError):
+        return None
+    shape = tuple(int(side) for side in re.findall(rb"\d+", match["shape"]))
+    if dtype.itemsize < 1 or any(side > 1 << 48 for side in shape):
+        return None
+    return Header(dtype, match["fortran"] == b"True", shape, start)
+
+
+class NpyFile:
+    """An `.npy` of images: one array without a name.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with open(path, "rb") as file:
+            header = read_header(file.read(_HEAD_BYTES))
+            size = os.fstat(file.fileno()).st_size
+        if header is None:
+            raise damaged(path, "no array of numbers; pickled objects are not read")
+        if header.num_bytes > size - header.start:
+            raise damaged(path, f"an array of shape {header.shape} in {size:,} bytes")
+        self._header = header
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"images": self._header.shape}
+
+    def stack(self, name: str) -> Stack:
+        return _bare_stack(self.path, "the array", self._header, self._header.start)
+
+    def values(self, name: str, num: int) -> np.ndarray | None:
+        return _values(self._header, num, lambda: read_at(self.path, self._header.start, self._header.num_bytes))
+
+
+def read_column(path: str, num: int) -> np.ndarray | None:
+    """(num,) values of an `.npy`; None where it holds others. Raises DataError for one that cannot be read."""
+    try:
+        return NpyFile(path).values("", num)
+    except BadCell as error:
+        raise damaged(path, error) from None
+
+
+class NpzFile:
+    """An `.npz`: arrays with names. Compressed images are decompressed once, into a file without a name.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._members: dict[str, tuple[zipfile.ZipInfo, Header]] = {}
+        self._spool: BinaryIO | None = None
+        size = os.stat(path).st_size  # noqa: PTH116, a path in text
+        try:
+            with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+                for info in archive.infolist():
+                    if info.filename.endswith(".npy"):
+                        header = self._read_head(file, info, size)
+                        name = info.filename.removesuffix(".npy")
+                        if header is not None:
+                            self._members[name] = info, header
+                        elif name in KNOWN:
+                            raise DataError(
+                                f"{storable(path)}: {name} must be an array of numbers or texts, got objects, which "
+                                "are not unpickled. Save it as np.array(..., dtype=str)."
+                            )
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, EOFError) as error:
+            raise damaged(path, error) from None
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: header.shape for name, (_, header) in self._members.items()}
+
+    def stack(self, name: str) -> Stack:
+        info, header = self._members[name]
+        if info.compress_type == zipfile.ZIP_STORED:
+            with open(self.path, "rb") as file:
+                return _bare_stack(self.path, name, header, _data_start(file, info) + header.start)
+        stack = _bare_stack(self.path, name, header, 0)
+        if header.num_bytes > MAX_SPOOL_BYTES:
+            raise DataError(
+                f"{storable(self.path)}: {storable(name)} must have at most {MAX_SPOOL_BYTES >> 30} GiB where it is "
+                f"compressed, got {header.num_bytes:,} bytes. Save it by np.savez, or as .npy."
+            )
+        return stack._replace(load=lambda number: self._load(name, stack, number))
+
+    def values(self, name: str, num: int) -> np.ndarray | None:
+        info, header = self._members[name]
+
+        def read() -> bytes:
+            with open(self.path, "rb") as file:
+                return b"".join(_inflate(self.path, file, info))[header.start :]
+
+        return _values(header, num, read)
+
+    def _load(self, name: str, stack: Stack, number: int) -> np.ndarray:
+        info, header = self._members[name]
+        if self._spool is None:
+            self._spool = self._decompress(info)
+        num = stack.height * stack.width * stack.channels * header.dtype.itemsize
+        data = os.pread(self._spool.fileno(), num, header.start + number * num)
+        if len(data) < num:
+            raise BadCell("truncated")
+        sides = (stack.height, stack.width) if stack.channels == 1 else (stack.height, stack.width, stack.channels)
+        return np.frombuffer(data, header.dtype).reshape(sides)
+
+    def _decompress(self, info: zipfile.ZipInfo) -> BinaryIO:
+        spool = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as this object
+        try:
+            with open(self.path, "rb") as file:
+                for piece in _inflate(self.path, file, info):
+                    spool.write(piece)
+            spool.flush()
+        except DataError as error:
+            raise BadCell(f"damaged: {error}") from None
+        return spool
+
+    def _read_head(self, file: BinaryIO, info: zipfile.ZipInfo, size: int) -> Header | None:
+        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise damaged(self.path, f"{storable(info.filename)} is encrypted, or compressed in an unusual way")
+        most = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else _DENSEST) + _DENSEST
+        if _data_start(file, info) + info.compress_size > size or info.file_size > most:
+            raise damaged(self.path, f"{storable(info.filename)} claims {info.file_size:,} bytes")
+        header = read_header(next(_inflate(self.path, file, info, _HEAD_BYTES), b""))
+        if header is not None and header.start + header.num_bytes > info.file_size:
+            raise damaged(self.path, f"{storable(info.filename)} of shape {header.shape} in {info.file_size:,} bytes")
+        return header
+
+
+def _bare_stack(path: str, name: str, header: Header, offset: int) -> Stack:
+    if header.fortran and len(header.shape) > 1:
+        raise DataError(
+            f"{storable(path)}: {storable(name)} must be stored cell by cell, got Fortran order. Save it by "
+            "np.save(..., np.ascontiguousarray(...))."
+        )
+    height, width, channels = image_shape(path, storable(name), header.shape, header.dtype)
+    dtype = header.dtype.str
+
+    def load(number: int) -> np.ndarray:
+        return read_bare(path, offset, number, height, width, channels, dtype)
+
+    return Stack(header.shape[0], height, width, channels, dtype, 0, load)
+
+
+def _values(header: Header, num: int, read: Callable[[], bytes]) -> np.ndarray | None:
+    if header.shape not in ((num,), (num, 1)) or header.dtype.itemsize > _MOST_VALUE_BYTES:
+        return None
+    values = np.frombuffer(read(), header.dtype, num)
+    return values.astype(object) if header.dtype.kind in "SU" else values
+
+
+def _data_start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member begin: behind its local header, whose name and extra field have their own lengths."""
+    if info.header_offset < 0:
+        raise zipfile.BadZipFile("a member in front of the file")
+    file.seek(info.header_offset)
+    local = file.read(30)
+    if local[:4] != b"PK\x03\x04" or len(local) < 30:
+        raise zipfile.BadZipFile("a member without its header")
+    return info.header_offset + 30 + sum(struct.unpack_from("<HH", local, 26))
+
+
+def _inflate(path: str, file: BinaryIO, info: zipfile.ZipInfo, most: int | None = None) -> Iterator[bytes]:
+    """The bytes of a member in pieces, no more than it claims (or `most`); at its end its checksum is compared."""
+    file.seek(_data_start(file, info))
+    left, due, check = info.compress_size, info.file_size, 0
+    engine = zlib.decompressobj(-15) if info.compress_type == zipfile.ZIP_DEFLATED else None
+    waiting = b""
+    while due:
+        if not waiting and left:
+            waiting = file.read(min(_PIECE, left))
+            left -= len(waiting) or left  # a file that was cut short has no more
+        try:
+            piece = waiting if engine is None else engine.decompress(waiting, min(_PIECE, due, most or _PIECE))
+        except zlib.error as error:
+            raise damaged(path, error) from None
+        waiting = b"" if engine is None else engine.unconsumed_tail
+        if not piece and not waiting and not left:
+            break
+        piece = piece[:due]
+        due -= len(piece)
+        check = zlib.crc32(piece, check)
+        yield piece if most is None else piece[:most]
+        if most is not None:
+            return
+    if due or check != info.CRC:
+        raise damaged(path, f"{storable(info.filename)} is cut short or its checksum is wrong")

@@ -1,0 +1,174 @@
+"""Source: WebDataset tars, of others or of a packed set, to be packed anew, in another layout or order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastcell.dataset import tar
+from fastcell.dataset.decode import MAX_FILE_BYTES, BadCell
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.open_files import look_again, read_at
+from fastcell.errors import DataError, invalid
+from fastcell.sources.base import Listing, SourceItem, encoding_of, file_stamp
+from fastcell.sources.image_folder import Pattern
+from fastcell.sources.webdataset_samples import (
+    Facts,
+    Sample,
+    find_tars,
+    list_samples,
+    name_classes,
+    read_class_file,
+    read_facts,
+)
+from fastcell.system.text import storable
+
+_MOST_LABEL_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Tars:
+    """A tar, or a folder of tars, with `KEY.jpg|jpeg|png|tif|tiff|npy` and `KEY.cls` or `KEY.json`.
+
+    The cells of a packed set have what its manifest says of them: their groups stand nowhere else.
+
+    Attributes:
+        root: file or folder.
+        pattern: where class, group and collection stand in the names inside the tars, for what the labels do not tell.
+    """
+
+    root: Path
+    pattern: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name.removesuffix(".tar")
+
+    def describe(self) -> str:
+        return f"tars {self.root}, pattern {self.pattern or 'none'}"
+
+    def scan(self) -> Listing:
+        """List the samples by the tars' headers, and read their labels.
+
+        Raises:
+            DataError: no tar, no sample, a tar that cannot be read, labels that cannot be, or a packed set of blocks.
+            ArgumentError: the pattern does not fit the names.
+        """
+        look_again()
+        alone = not self.root.is_dir()
+        folder = self.root.parent if alone else self.root
+        pattern = None if self.pattern is None else Pattern(self.pattern)
+        packed = _packed(folder)
+        known = {} if packed is None else _facts_of(packed)
+        cells: list[tuple[str, Sample, Facts]] = []
+        others: Counter[str] = Counter()
+        for path in [self.root] if alone else find_tars(self.root):
+            shard = path.relative_to(folder).as_posix()
+            samples, passed = list_samples(path)
+            others += passed
+            for sample in samples:
+                facts = known.get((shard, sample.image.offset)) or read_facts(
+                    _label(path, sample.cls), _label(path, sample.json)
+                )
+                cells.append((shard, sample, facts))
+        if not cells:
+            raise DataError(f"{storable(str(self.root))}: no usable cell, for no tar holds an image. Check the path.")
+        told = [_told(pattern, sample) for _, sample, _ in cells]
+        labels = [facts.label or fields.get("class") for (*_, facts), fields in zip(cells, told, strict=True)]
+        found = {label for label in labels if label is not None}
+        if packed is None:
+            classes, name_of = name_classes(found, read_class_file(folder))
+        else:
+            classes = packed.info.classes
+            name_of = {str(i): name for i, name in enumerate(classes)} | {name: name for name in classes}
+            if not found <= set(name_of):
+                lost = min(found - set(name_of))
+                raise DataError(f"{storable(str(folder))}/dataset.json must name every class, got none for {lost!r}.")
+        counts = Counter(sample.image.name for _, sample, _ in cells)
+        seen: Counter[str] = Counter()
+        items = []
+        for (shard, sample, facts), fields, label in zip(cells, told, labels, strict=True):
+            key = sample.image.name
+            if len(counts) < len(cells):  # as `fastcell index` makes them unique
+                key = f"{shard}/{key}"
+                seen[key] += 1
+                key += f"#{seen[key]}" if seen[key] > 1 else ""
+            items.append(
+                SourceItem(
+                    key,
+                    encoding_of(sample.image.name),
+                    None if label is None else name_of[label],
+                    facts.group or fields.get("group"),
+                    facts.collection or fields.get("collection"),
+                    facts.um_per_px,
+                    (str(folder / shard), sample.image.offset, sample.image.size if sample.image.plain else -1),
+                )
+            )
+        notes = _notes(others, sum(not facts.readable for *_, facts in cells))
+        if packed is not None:
+            notes.append(
+                "classes and groups are those of the packed set; its splits, features and verdicts stay there."
+            )
+        return Listing(items, classes, notes=notes)
+
+    def load(self, item: SourceItem) -> bytes:
+        path, offset, size = str(item.place[0]), int(item.place[1]), int(item.place[2])
+        if size < 0:
+            raise BadCell("link or sparse file in the tar")
+        if size > MAX_FILE_BYTES:
+            raise BadCell(f"too large: {size:,} bytes")
+        return read_at(path, offset, size)
+
+    def stamp(self, item: SourceItem) -> str:
+        return file_stamp(str(item.place[0]))
+
+
+def _packed(folder: Path) -> Manifest | None:
+    """The packed set whose shards these are; None where they are others' tars."""
+    if not ((folder / "dataset.json").is_file() and (folder / "manifest.parquet").is_file()):
+        return None
+    manifest = Manifest.open(folder)
+    if manifest.info.layout != "cell":
+        shown = storable(str(folder))
+        raise DataError(f"{shown} must be of layout cell to be packed anew, got blocks. Pack its source instead.")
+    return manifest
+
+
+def _facts_of(manifest: Manifest) -> dict[tuple[str, int], Facts]:
+    """What a manifest says of its cells, by shard and offset."""
+    names = ("shard", "offset", "class", "group", "collection", "um_per_px")
+    return {
+        (shard, offset): Facts(label, group, collection, pitch)
+        for shard, offset, label, group, collection, pitch in zip(*map(manifest.column, names), strict=True)
+    }
+
+
+def _label(path: Path, member: tar.Member | None) -> bytes | None:
+    """Bytes of a label file; empty, which is none that can be read, where it is larger than any label."""
+    if member is None or not member.plain:
+        return None
+    return b"" if member.size > _MOST_LABEL_BYTES else read_at(str(path), member.offset, member.size)
+
+
+def _told(pattern: Pattern | None, sample: Sample) -> dict[str, str]:
+    if pattern is None:
+        return {}
+    fields = pattern.match(sample.image.name)
+    if fields is None:
+        way_out = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
+        raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, way_out)
+    return {name: storable(text) for name, text in fields.items()}
+
+
+def _notes(others: Counter[str], num_unreadable: int) -> list[str]:
+    notes = []
+    num_without = others.pop("", 0)
+    if num_unreadable:
+        notes.append(f"the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")
+    if num_without:
+        notes.append(f"{num_without:,} samples have no image and are left out.")
+    if others:
+        listed = ", ".join(f".{name} {count:,}" for name, count in others.most_common(6))
+        notes.append(f"passed over beside the images: {listed}{', ...' if len(others) > 6 else ''}.")
+    return notes

@@ -1,0 +1,248 @@
+"""Samples of WebDataset tars that others wrote: which member is the image, which the label, what the label says.
+
+A sample is what WebDataset makes of names: the path up to the first dot of the file name is its key, the rest its
+extension. Tars in the wild stray from that: members of one key lie apart, names carry further dots, keys come twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
+
+from fastcell.dataset import tar
+from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.system.text import natural_key, natural_sorted
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "tif", "tiff", "npy")
+CLASS_FILES = ("classes.txt", "labels.txt")
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_LABEL_KEYS = ("class_name", "class", "label", "cls")
+_GROUP_KEYS = ("group", "donor", "run")
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_MAX_LABEL = 256  # characters of a class, group or collection
+_PITCHES = (1e-6, 1e6)  # um per px
+
+
+class Sample(NamedTuple):
+    """One cell of a tar: its image member and, where there are any, `.cls` and `.json` beside it."""
+
+    image: tar.Member
+    cls: tar.Member | None
+    json: tar.Member | None
+
+
+class Facts(NamedTuple):
+    """What a sample's label files say.
+
+    Attributes:
+        label: class name or number as text; None: no label, or a negative number.
+        group: donor, run; None: not told.
+        collection: None: not told.
+        um_per_px: micrometres per pixel; NaN: not told.
+        readable: False where a label file is there and says nothing that can be used.
+    """
+
+    label: str | None = None
+    group: str | None = None
+    collection: str | None = None
+    um_per_px: float = math.nan
+    readable: bool = True
+
+
+def find_tars(root: Path) -> list[Path]:
+    """All `*.tar` below a folder in natural order, hidden folders left out.
+
+    Raises:
+        ArgumentError: no such folder.
+        DataError: no tar in it, or compressed ones.
+    """
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing there"
+        raise ArgumentError(f"DIR must be a folder with WebDataset tars, got {str(root)!r} ({what}). Check the path.")
+    tars: list[Path] = []
+    compressed: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            path = Path(folder) / file
+            if not file.startswith(".") and path.is_file():  # reading a pipe may wait for ever
+                kept = tars if file.lower().endswith(".tar") else compressed
+                if kept is tars or file.lower().endswith(_COMPRESSED):
+                    kept.append(path)
+    if compressed:
+        first = min(compressed).relative_to(root)
+        raise DataError(
+            f"{root} holds {len(compressed)} compressed tars, the first {first}, and cells are read from plain ones. "
+            "Decompress them, or move them out of the folder."
+        )
+    if not tars:
+        raise DataError(f"{root} must hold WebDataset tars, got none. For a folder of images use `fastcell pack`.")
+    return sorted(tars, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+
+
+def list_samples(path: Path) -> tuple[list[Sample], Counter[str]]:
+    """The samples of a tar, in stored order of their images.
+
+    Returns:
+        The samples, and how often each other extension was passed over (empty: sample without an image).
+
+    Raises:
+        DataError: see `tar.walk`.
+    """
+    groups: list[dict[str, tar.Member]] = []
+    current: dict[str, dict[str, tar.Member]] = {}
+    for member in tar.walk(path):
+        folder, _, base = member.name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        if not stem:
+            continue  # hidden files, among them the ._ twins that macOS adds
+        key, extension = f"{folder}/{stem}", extension.lower()
+        if key not in current or extension in current[key]:
+            current[key] = {}
+            groups.append(current[key])
+        current[key][extension] = member
+    samples: list[Sample] = []
+    others: Counter[str] = Counter()
+    for group in groups:
+        samples += _samples_of(group, others)
+    samples.sort(key=lambda sample: sample.image.offset)
+    return samples, others
+
+
+def _samples_of(group: dict[str, tar.Member], others: Counter[str]) -> list[Sample]:
+    images = [extension for extension in IMAGE_EXTENSIONS if extension in group]
+    if images:
+        others.update(set(group) - {images[0], "cls", "json"})
+        return [Sample(group[images[0]], group.get("cls"), group.get("json"))]
+    dotted = [extension for extension in group if extension.rpartition(".")[2] in IMAGE_EXTENSIONS]
+    if not dotted:
+        others[""] += 1
+    samples = []
+    for extension in dotted:  # `cell.01.jpg`: the name itself has a dot, and its label is `cell.01.cls` or `cell.cls`
+        front = extension.rpartition(".")[0]
+        cls, facts = (group.get(f"{front}.{kind}", group.get(kind)) for kind in ("cls", "json"))
+        samples.append(Sample(group[extension], cls, facts))
+    return samples
+
+
+def read_facts(cls: bytes | None, described: bytes | None) -> Facts:
+    """What `.cls` and `.json` of a sample say; `.cls` has the last word on the class.
+
+    The class is a number or a name. In `.json` it stands under class_name, class, label or cls, the group under group,
+    donor or run, and there may be collection and um_per_px.
+    """
+    facts = Facts() if described is None else _json_facts(described)
+    if cls is None:
+        return facts
+    try:
+        label = cls.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        label = ""
+    if len(label) > _MAX_LABEL:
+        label = ""
+    return facts._replace(label=_known(label), readable=facts.readable and bool(label))
+
+
+def _json_facts(described: bytes) -> Facts:
+    try:
+        values = json.loads(described)
+    except (ValueError, RecursionError):
+        return Facts(readable=False)
+    if not isinstance(values, dict):
+        label = _text(values)
+        return Facts(label=None if label is None else _known(label), readable=label is not None)
+    label = next((text for key in _LABEL_KEYS if (text := _text(values.get(key))) is not None), None)
+    group = next((text for key in _GROUP_KEYS if (text := _text(values.get(key))) is not None), None)
+    pitch = values.get("um_per_px")
+    return Facts(
+        label=None if label is None else _known(label),
+        group=group,
+        collection=_text(values.get("collection")),
+        um_per_px=float(pitch) if _is_number(pitch) and _PITCHES[0] <= pitch <= _PITCHES[1] else math.nan,
+        readable=label is not None or not any(values.get(key) is not None for key in _LABEL_KEYS),
+    )
+
+
+def _text(value: Any) -> str | None:
+    """A JSON value as a name: text that is no page of it, or a whole number."""
+    if isinstance(value, str):
+        text = value.strip()
+        return text if 0 < len(text) <= _MAX_LABEL else None
+    return str(int(value)) if _is_number(value) and abs(value) < 1e18 and value == int(value) else None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _known(label: str) -> str | None:
+    return None if not label or (_INTEGER.fullmatch(label) and int(label) < 0) else label
+
+
+def name_classes(labels: Iterable[str], names: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+    """Class names from the labels found.
+
+    Args:
+        labels: what the label files say, each at least once; all of them numbers, or all of them taken as names.
+        names: class names in the order of their numbers, or None.
+
+    Returns:
+        The classes in the order of their numbers, and the class of each label. Without `names`, numbers are named
+        "0", "1", ... and names take natural order.
+
+    Raises:
+        DataError: a label that `names` has no class for.
+    """
+    found = set(labels)
+    if found and all(_INTEGER.fullmatch(label) for label in found):
+        numbers = {label: int(label) for label in found}
+        if names is None:
+            return [str(number) for number in sorted(set(numbers.values()))], {
+                label: str(number) for label, number in numbers.items()
+            }
+        if max(numbers.values()) >= len(names):
+            raise DataError(
+                f"{' or '.join(CLASS_FILES)} must name every class, got {len(names)} names for a class number "
+                f"{max(numbers.values())}. Write one name per line, class 0 first."
+            )
+        return list(names), {label: names[number] for label, number in numbers.items()}
+    if names is None:
+        return natural_sorted(found), {label: label for label in found}
+    unknown = natural_sorted(found - set(names))
+    if unknown:
+        raise DataError(
+            f"{' or '.join(CLASS_FILES)} must name every class, got none of the name {unknown[0]!r}. Add it or remove "
+            "the file."
+        )
+    return list(names), {label: label for label in found}
+
+
+def read_class_file(folder: Path) -> list[str] | None:
+    """Names in classes.txt or labels.txt of the folder, one per line; None where there is no such file.
+
+    Raises:
+        DataError: the file is empty or not text.
+        ArgumentError: a name stands twice.
+    """
+    path = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
+    if path is None:
+        return None
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text. Write one class name per line, class 0 first.") from None
+    while names and not names[-1]:
+        names.pop()
+    if not names or not all(names):
+        raise DataError(f"{path} must hold one class name per line, got an empty line. Mend the file.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise invalid(str(path), "made of different names", twice[0], "Mend the file")
+    return names

@@ -1,0 +1,1 @@
+"""Search for copies of a cell: exact ones, and near ones by registration."""

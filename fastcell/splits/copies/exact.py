@@ -1,0 +1,309 @@
+"""Copies of one cell in a data set: exact ones under flips and quarter turns, and near ones, found by registration.
+
+A copy on another side of a split makes a test score meaningless. Exact copies are found completely: mean, median of the
+border and sorted sides, which the manifest has, are the same for all eight flips and quarter turns of an image, so only
+cells that agree in all of them are read. Near copies (`fastcell.splits.copies.near`) are found with a recall that the
+search measures on copies it makes itself. What was found lies in the sidecar `duplicates.parquet`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.manifest import Manifest, write_table
+from fastcell.dataset.parquet import read_table
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import DataError
+from fastcell.system.resources import num_cpus
+from fastcell.system.worker_processes import check_jobs
+
+SIDECAR = "duplicates.parquet"
+KINDS = ("exact", "near")
+DUPLICATES_SCHEMA = pa.schema(
+    [
+        ("cell_id", pa.int64()),
+        ("set", pa.int64()),  # cells of one set are copies of each other, or linked by copies
+        ("kind", pa.string()),  # exact: it has an exact copy in its set; near: only near ones
+        ("correlation", pa.float32()),  # of its best link: 1 for an exact copy
+    ]
+)
+_FACTS = b"fastcell"
+_VERSION = 1
+_PART_CELLS = 512
+
+Ids = npt.NDArray[np.int64]
+
+
+class Recall(NamedTuple):
+    """How many planted copies of one kind a search has found."""
+
+    kind: str
+    found: int
+    planted: int
+
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the share found (Wilson, JASA 22:209, 1927)."""
+        return share_interval(self.found, self.planted)
+
+
+class NearFacts(NamedTuple):
+    """What a search for near copies has done.
+
+    Attributes:
+        num_plain: cells that show too little to be compared: small, or of one grey level all over.
+        num_pairs: pairs of neighbours that were laid upon each other.
+        correlation, detail: what a pair had to reach, see `fastcell.splits.copies.registration.Bounds`.
+        recall: on copies of a sample of the same cells, by kind.
+    """
+
+    num_plain: int
+    num_pairs: int
+    correlation: float
+    detail: float
+    recall: tuple[Recall, ...]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Sets of cells that are copies of each other; m cells are in a set, all others stand alone.
+
+    Attributes:
+        cell_ids: (m,) int64, by set, then ascending.
+        sets: (m,) int64, number of each cell's set, 0 to S - 1, in the order of their first cells.
+        kinds: (m,) `exact` or `near`, see `DUPLICATES_SCHEMA`.
+        correlations: (m,) float32, of the cell's best link.
+        blank: (m,) bool, cells of one grey level alone: copies of each other that show no cell.
+        num_cells: that were searched.
+        num_read: of them whose pixels were read.
+        near: what the search for near copies has done; None where only exact ones were looked for.
+    """
+
+    cell_ids: Ids
+    sets: Ids
+    kinds: npt.NDArray[np.str_]
+    correlations: npt.NDArray[np.float32]
+    blank: npt.NDArray[np.bool_]
+    num_cells: int
+    num_read: int = 0
+    near: NearFacts | None = None
+
+    def __len__(self) -> int:
+        """How many sets there are."""
+        return int(self.sets[-1]) + 1 if len(self.sets) else 0
+
+    def of_cells(self, num_cells: int) -> Ids:
+        """(num_cells,) int64: the set of each cell by cell_id, -1 where it stands alone."""
+        found = np.full(num_cells, -1, np.int64)
+        found[self.cell_ids] = self.sets
+        return found
+
+    def members(self) -> list[Ids]:
+        """The cell_ids of each set."""
+        return np.split(self.cell_ids, np.flatnonzero(np.diff(self.sets)) + 1) if len(self) else []
+
+    def spanning(self, sides: np.ndarray) -> Ids:
+        """Numbers of the sets that lie on two or more sides of a split.
+
+        Args:
+            sides: (N,) str in the order of cell_id; a cell on no side (`""`) cannot leak.
+        """
+        _, side = np.unique(np.asarray(sides)[self.cell_ids], return_inverse=True)
+        placed = np.asarray(sides)[self.cell_ids] != ""
+        pairs = np.unique(np.stack([self.sets[placed], side[placed]]), axis=1)[0]
+        numbers, counts = np.unique(pairs, return_counts=True)
+        return numbers[counts > 1].astype(np.int64)
+
+    def write(self, manifest: Manifest) -> Path:
+        """Write the sidecar `duplicates.parquet` of the data set; returns its path."""
+        table = pa.table(
+            [
+                pa.array(self.cell_ids),
+                pa.array(self.sets),
+                pa.array(self.kinds.tolist(), pa.string()),
+                pa.array(self.correlations),
+            ],
+            schema=DUPLICATES_SCHEMA,
+        )
+        facts = {
+            "version": _VERSION,
+            "data": _digest(manifest),
+            "num_cells": self.num_cells,
+            "num_read": self.num_read,
+            "blank": self.cell_ids[self.blank].tolist(),
+            "near": None if self.near is None else self.near._asdict(),
+        }
+        path = manifest.path / SIDECAR
+        write_table(path, table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()}))
+        return path
+
+
+def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int | None = None) -> Duplicates:
+    """All sets of cells whose decoded pixels are the same up to a flip or a quarter turn, whatever their class.
+
+    Two images that were stored as JPEG one by one differ by a few grey levels after such a turn; they are near copies.
+
+    Args:
+        manifest: of the data set; its shards are there.
+        rows: (n,) cell_ids to search; None: all.
+        jobs: threads that read; None: one for each CPU.
+
+    Raises:
+        DataError: a cell that must be read is not what was packed.
+    """
+    check_jobs(jobs)
+    ids = np.arange(len(manifest)) if rows is None else np.unique(np.asarray(rows, np.int64))
+    if not len(ids):
+        return _group(manifest, ids, ids)
+    table = manifest.table.select(["pixel_hash", "mean_intensity", "border_median", "height", "width"])
+    table = table if len(ids) == len(manifest) else table.take(ids)
+    kind = _codes(table)
+    same = pc.dictionary_encode(table.column("pixel_hash").combine_chunks()).indices.to_numpy()
+    _, first, image = np.unique(same, return_index=True, return_inverse=True)  # images: cells without exact repeats
+    collides = np.bincount(kind[first], minlength=int(kind.max()) + 1)[kind[first]] > 1
+    turned = np.arange(len(first))
+    todo = np.flatnonzero(collides)
+    forms = _canonical_forms(manifest, ids[first[todo]], jobs)
+    seen: dict[bytes, int] = {}
+    for place, form in zip(todo.tolist(), forms, strict=True):
+        turned[place] = seen.setdefault(form, place)
+    return _group(manifest, ids, turned[image.reshape(-1)], len(todo))
+
+
+def canonical(pixels: np.ndarray) -> bytes:
+    """The same 16 bytes for an image and its flips and quarter turns, others for any other image.
+
+    Args:
+        pixels: (H, W) uint8.
+    """
+    lying = pixels if pixels.shape[0] <= pixels.shape[1] else pixels.T
+    forms = [lying, lying[::-1], lying[:, ::-1], lying[::-1, ::-1]]
+    if lying.shape[0] == lying.shape[1]:
+        forms += [form.T for form in forms]
+    shape = lying.shape[0].to_bytes(4, "little") + lying.shape[1].to_bytes(4, "little")
+    return blake2b(shape + min(form.tobytes() for form in forms), digest_size=16).digest()
+
+
+def read_duplicates(manifest: Manifest) -> Duplicates | None:
+    """What an earlier search of all cells has written beside the manifest; None where there is none, or of other cells.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = manifest.path / SIDECAR
+    if not path.exists():
+        return None
+    table = read_table(path, DUPLICATES_SCHEMA, most_rows=len(manifest), way_out="Remove it and search again")
+    try:
+        facts = json.loads(pq.read_schema(path).metadata[_FACTS])
+        if facts["version"] != _VERSION or facts["data"] != _digest(manifest):
+            return None
+        blank = np.isin(table.column("cell_id").to_numpy(), np.array(facts["blank"], np.int64))
+        numbers = (int(facts["num_cells"]), int(facts["num_read"]))
+        near = facts["near"]
+        if near is not None:
+            recall = tuple(Recall(str(kind), int(found), int(planted)) for kind, found, planted in near["recall"])
+            bounds = (float(near["correlation"]), float(near["detail"]))
+            near = NearFacts(int(near["num_plain"]), int(near["num_pairs"]), *bounds, recall)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no list of duplicates ({error!r}). Remove it and search again.") from None
+    ids, sets = (table.column(name).to_numpy() for name in ("cell_id", "set"))
+    right = len(ids) == 0 or bool(
+        (np.diff(sets) >= 0).all()
+        and sets[0] == 0
+        and np.diff(sets).max(initial=0) <= 1
+        and len(np.unique(ids)) == len(ids)
+        and ids.min() >= 0
+        and ids.max() < len(manifest)
+    )
+    if not right or not pc.all(pc.is_in(table.column("kind"), value_set=pa.array(KINDS)), min_count=0).as_py():
+        raise DataError(f"{path} names cells, sets or kinds that cannot be. Remove it and search again.")
+    kinds = np.array(table.column("kind").to_pylist(), dtype="<U5")
+    return Duplicates(ids, sets, kinds, table.column("correlation").to_numpy(), blank, *numbers, near)
+
+
+def share_interval(found: int, num: int) -> tuple[float, float]:
+    """95 % Wilson interval of a share, 0 to 1 where there is nothing to count."""
+    if num == 0:
+        return 0.0, 1.0
+    z = 1.959964
+    share, scale = found / num, 1 + z * z / num
+    middle = (share + z * z / (2 * num)) / scale
+    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _group(manifest: Manifest, ids: Ids, image: Ids, num_read: int = 0) -> Duplicates:
+    """Sets of the cells `ids` (n,) ascending whose number of an image (n,) is the same."""
+    counts = np.bincount(image, minlength=1)
+    inside = np.flatnonzero(counts[image] > 1)
+    _, first, number = np.unique(image[inside], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    sets = rank[number.reshape(-1)]
+    order = np.argsort(sets, kind="stable")
+    members, num = ids[inside[order]], len(inside)
+    kinds, ones = np.full(num, "exact", dtype="<U5"), np.ones(num, np.float32)
+    return Duplicates(members, sets[order], kinds, ones, _is_blank(manifest, members), len(ids), num_read)
+
+
+def _codes(table: pa.Table) -> Ids:
+    """(n,) int64, the same for cells that may be the same image turned: equal mean, border and sorted sides."""
+    sides = np.stack([table.column(name).to_numpy().astype(np.int64) for name in ("height", "width")])
+    parts = [
+        table.column("mean_intensity").to_numpy().astype(np.float32).view(np.int32),
+        table.column("border_median").to_numpy().astype(np.float32).view(np.int32),
+        sides.min(0) << 32 | sides.max(0),
+    ]
+    code = np.zeros(table.num_rows, np.int64)
+    for part in parts:
+        _, part = np.unique(part, return_inverse=True)
+        _, code = np.unique(code * (int(part.max()) + 1) + part.reshape(-1), return_inverse=True)
+        code = code.reshape(-1)
+    return code
+
+
+def _canonical_forms(manifest: Manifest, ids: Ids, jobs: int | None) -> Iterator[bytes]:
+    """`canonical` of each of the cells, in their order; each thread reads its parts in stored order."""
+
+    def of_part(part: Ids) -> list[bytes]:
+        return [canonical(pixels) for pixels in read_cells(manifest, part.tolist())]
+
+    parts = [ids[start : start + _PART_CELLS] for start in range(0, len(ids), _PART_CELLS)]
+    with ThreadPoolExecutor(num_cpus() if jobs is None or jobs < 0 else jobs, "fastcell-copies") as pool:
+        for forms in pool.map(of_part, parts):
+            yield from forms
+
+
+def _is_blank(manifest: Manifest, ids: Ids) -> npt.NDArray[np.bool_]:
+    """(n,) bool: images of one grey level, by their hash."""
+    names = ["pixel_hash", "mean_intensity", "border_median", "height", "width"]
+    blank = np.zeros(len(ids), bool)
+    known: dict[tuple[int, int, int], bytes] = {}
+    for place, cell in enumerate(manifest.table.select(names).take(ids).to_pylist()):
+        level = cell["mean_intensity"]
+        if level == cell["border_median"] and level.is_integer():
+            what = (cell["height"], cell["width"], int(level))
+            if what not in known:
+                known[what] = measure(np.full(what[:2], what[2], np.uint8))[0]
+            blank[place] = cell["pixel_hash"] == known[what]
+    return blank
+
+
+def _digest(manifest: Manifest) -> str:
+    """Of all pixels, in the order of cell_id."""
+    column = manifest.table.column("pixel_hash").combine_chunks()
+    return blake2b(b"".join(chunk for chunk in column.to_pylist()), digest_size=16).hexdigest()

@@ -1,0 +1,286 @@
+"""The search for copies that are not exact: turned by any angle, mirrored, shifted, brighter, blurred, saved again.
+
+Within a class and a collection each cell's nearest neighbours by a signature that turns keep are laid upon it; those
+that agree with a correlation of 0.99 and more, and in their details, are copies. How the signature is weighed, and how
+far a copy may lie, is learnt from copies that the search makes of a sample of the very cells; on as many others, with
+other motions, it counts what it finds: the recall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.splits.copies.exact import Duplicates, Ids, NearFacts, Recall, exact_sets
+from fastcell.splits.copies.planting import KINDS, plant
+from fastcell.splits.copies.registration import Bounds, Fit, learn_bounds, register
+from fastcell.splits.copies.signature import Looks, Scale, find_scale, join_looks, look_at
+from fastcell.splits.linked_groups import join_nodes
+from fastcell.system.resources import num_cpus
+from fastcell.system.worker_processes import check_jobs, run_tasks
+
+SAMPLE_CELLS = 2_000
+PRACTICE_PER_KIND = 150
+PLANTED_PER_KIND = 100
+NUM_NEIGHBOURS = 12
+
+_PRINCIPAL, _DIRECTIONS = 64, 32
+_RIDGE = 0.01
+_REACH = 1.5  # times the distance within which 99 % of planted copies lie
+_PART_CELLS = 1_000
+_ONE_PROCESS_CELLS = 4_000
+_PART_PAIRS = 8_192
+
+Say = Callable[[str], None]
+
+
+class Link(NamedTuple):
+    """Two cells that a registration has found to be copies of each other."""
+
+    first: int
+    second: int
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class _Metric:
+    """Signatures -> the directions in which copies differ least and cells most, in units of a copy's spread."""
+
+    mean: npt.NDArray[np.float32]
+    directions: npt.NDArray[np.float32]
+    reach: float
+
+    def __call__(self, signatures: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray((signatures - self.mean) @ self.directions, dtype=np.float32)
+
+
+class _Probes(NamedTuple):
+    """Planted copies: their looks, and for each the cell it was made of and its kind."""
+
+    looks: Looks
+    origins: Ids
+    kinds: npt.NDArray[np.int64]
+
+
+def near_copies(
+    manifest: Manifest,
+    rows: npt.ArrayLike | None = None,
+    *,
+    exact: Duplicates | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    say: Say | None = None,
+) -> Duplicates:
+    """Exact sets joined with near copies, and the recall of the search on copies it has planted.
+
+    Args:
+        manifest: of the data set; its shards are there.
+        rows: (n,) cell_ids to search; None: all.
+        exact: what `exact_sets` has found among them; None: it is called.
+        seed: of the planted copies.
+        jobs: processes and threads; None: one for each CPU.
+        say: takes one line for the user at each stage.
+
+    Raises:
+        DataError: a cell is not what was packed.
+    """
+    check_jobs(jobs)
+    exact = exact_sets(manifest, rows, jobs) if exact is None else exact
+    ids = np.arange(len(manifest)) if rows is None else np.unique(np.asarray(rows, np.int64))
+    followers = exact.cell_ids[np.flatnonzero(np.diff(exact.sets) == 0) + 1]
+    heads = np.setdiff1d(ids, followers, assume_unique=True)
+    search = _Search(manifest, heads, seed, jobs, say or (lambda line: None))
+    links = search.run()
+    near = NearFacts(search.num_plain, search.num_pairs, *search.bounds, search.recall())
+    return _joined(exact, links, near)
+
+
+def find_strata(manifest: Manifest, ids: Ids) -> list[Ids]:
+    """The cells of each class and collection among `ids`."""
+    collections = manifest.table.column("collection").combine_chunks().dictionary_encode().indices.fill_null(-1)
+    code = manifest.labels[ids] * (len(manifest) + 1) + collections.to_numpy()[ids].astype(np.int64)
+    order = np.argsort(code, kind="stable")
+    edges = np.flatnonzero(np.diff(code[order])) + 1
+    return [ids[np.sort(part)] for part in np.split(order, edges)] if len(ids) else []
+
+
+class _Search:
+    """One search; see `near_copies`."""
+
+    def __init__(self, manifest: Manifest, ids: Ids, seed: int, jobs: int | None, say: Say) -> None:
+        self.manifest, self.ids, self.jobs, self.say = manifest, ids, jobs, say
+        self.threads = num_cpus() if jobs is None or jobs < 0 else jobs
+        self.rng = np.random.default_rng([seed, 0xC0B1])
+        self.num_plain, self.num_pairs = 0, 0
+        self.bounds = Bounds()
+        self.links: list[Link] = []
+        self.probe_links: list[Link] = []
+        self.probes: _Probes | None = None
+
+    def run(self) -> list[Link]:
+        sample = np.sort(self.rng.permutation(self.ids)[:SAMPLE_CELLS])
+        images = list(read_cells(self.manifest, sample.tolist()))
+        if not images:
+            return []
+        scale = find_scale(images)
+        looks = look_at(images, scale)
+        shown = np.flatnonzero(~looks.plain)
+        if len(shown) < 2:
+            self.num_plain = len(self.ids)
+            return []
+        cells = {int(sample[place]): images[place] for place in shown.tolist()}
+        practice = self._plant(cells, scale, PRACTICE_PER_KIND)
+        self.probes = self._plant(cells, scale, PLANTED_PER_KIND)
+        same = np.searchsorted(sample[shown], practice.origins)
+        metric = _learn(looks.signatures[shown], practice.looks.signatures, same)
+        pairs = np.stack([shown[same], np.arange(len(same))], axis=1)
+        self.bounds = learn_bounds(register(looks, practice.looks, pairs, self.threads))
+        for stratum in find_strata(self.manifest, self.ids):
+            self._search_stratum(stratum, scale, metric)
+        return self.links
+
+    def recall(self) -> tuple[Recall, ...]:
+        """What was found of the planted copies, by kind: a link to the cell they were made of, or to a copy of it."""
+        if self.probes is None:
+            return ()
+        place = {cell: place for place, cell in enumerate(self.ids.tolist())}
+        component = join_nodes(len(self.ids), [(place[link.first], place[link.second]) for link in self.links])
+        found = np.zeros(len(self.probes.origins), bool)
+        for probe, cell, _ in self.probe_links:
+            found[probe] |= component[place[cell]] == component[place[int(self.probes.origins[probe])]]
+        counts = np.bincount(self.probes.kinds, minlength=len(KINDS))
+        hits = np.bincount(self.probes.kinds[found], minlength=len(KINDS))
+        return tuple(Recall(kind, int(hit), int(num)) for kind, hit, num in zip(KINDS, hits, counts, strict=True))
+
+    def _plant(self, cells: dict[int, np.ndarray], scale: Scale, per_kind: int) -> _Probes:
+        ids = np.fromiter(cells, np.int64)
+        kinds = np.tile(np.arange(len(KINDS)), per_kind)
+        origins = np.resize(self.rng.permutation(ids), len(kinds))
+        copies = [
+            plant(cells[origin], KINDS[kind], self.rng)
+            for origin, kind in zip(origins.tolist(), kinds.tolist(), strict=True)
+        ]
+        return _Probes(look_at(copies, scale), origins, kinds)
+
+    def _search_stratum(self, stratum: Ids, scale: Scale, metric: _Metric) -> None:
+        ids, looks = self._look(stratum, scale)
+        self.num_plain += len(stratum) - len(ids)
+        if not len(ids) or self.probes is None:
+            return
+        points = metric(looks.signatures)
+        pairs = _neighbours(points, points, metric.reach, same=True)
+        self.num_pairs += len(pairs)
+        for (a, b), fit in self._fits(looks, looks, pairs):
+            self.links.append(Link(int(ids[a]), int(ids[b]), fit))
+        mine = np.flatnonzero(np.isin(self.probes.origins, ids))
+        wanted = self.probes.looks.take(mine)
+        pairs = _neighbours(metric(wanted.signatures), points, metric.reach, same=False)
+        for (a, b), fit in self._fits(wanted, looks, pairs):
+            self.probe_links.append(Link(int(mine[a]), int(ids[b]), fit))
+
+    def _fits(self, first: Looks, second: Looks, pairs: Ids) -> Iterator[tuple[tuple[int, int], Fit]]:
+        for start in range(0, len(pairs), _PART_PAIRS):
+            part = pairs[start : start + _PART_PAIRS]
+            for pair, fit in zip(part.tolist(), register(first, second, part, self.threads), strict=True):
+                if self.bounds.met_by(fit):
+                    yield (pair[0], pair[1]), fit
+
+    def _look(self, stratum: Ids, scale: Scale) -> tuple[Ids, Looks]:
+        """The cells that show enough, and their looks."""
+        tasks = [
+            _Part(self._part(stratum[start : start + _PART_CELLS]), scale)
+            for start in range(0, len(stratum), _PART_CELLS)
+        ]
+        few = len(stratum) <= _ONE_PROCESS_CELLS
+        looks = join_looks(list(run_tasks(_look_at_part, tasks, self.jobs, few)))
+        shown = np.flatnonzero(~looks.plain)
+        return stratum[shown], looks if len(shown) == len(looks) else looks.take(shown)
+
+    def _part(self, ids: Ids) -> Manifest:
+        return replace(self.manifest, table=self.manifest.table.take(ids).combine_chunks())
+
+
+class _Part(NamedTuple):
+    """Cells to be looked at, as they go to a worker: a data set of these rows alone."""
+
+    manifest: Manifest
+    scale: Scale
+
+
+def _look_at_part(part: _Part) -> Looks:
+    return look_at(read_cells(part.manifest, range(len(part.manifest))), part.scale)
+
+
+def _learn(signatures: np.ndarray, copies: np.ndarray, same: Ids) -> _Metric:
+    """The metric of cells (n, p) and of copies (m, p) of the cells `same` (m,).
+
+    Directions from two thirds of the copies, reach from the others.
+    """
+    from scipy.linalg import eigh
+
+    mean = signatures.mean(0)
+    _, _, axes = np.linalg.svd(signatures - mean, full_matrices=False)
+    axes = axes[:_PRINCIPAL].T
+    steps = copies - signatures[same]
+    held = np.arange(len(steps)) // len(KINDS) % 3 == 0
+    moved = steps[~held] @ axes
+    within = moved.T @ moved / len(moved)
+    within += np.eye(len(within)) * max(_RIDGE * np.trace(within) / len(within), 1e-9)
+    between = np.cov(((signatures - mean) @ axes).T).reshape(within.shape)
+    _, vectors = eigh(between, within)
+    directions = axes @ vectors[:, ::-1][:, :_DIRECTIONS]
+    reach = _REACH * float(np.quantile(np.linalg.norm(steps[held] @ directions, axis=1), 0.99))
+    return _Metric(mean.astype(np.float32), directions.astype(np.float32), reach)
+
+
+def _neighbours(points: np.ndarray, among: np.ndarray, reach: float, same: bool) -> Ids:
+    """(P, 2) int64, each point with those of its 12 nearest that lie within reach; `same`: each pair once."""
+    from sklearn.neighbors import NearestNeighbors
+
+    num = min(NUM_NEIGHBOURS + same, len(among))
+    if not len(points) or num <= same:
+        return np.zeros((0, 2), np.int64)
+    search = NearestNeighbors(n_neighbors=num, algorithm="brute").fit(among)
+    distance, index = search.kneighbors(points)
+    own = np.repeat(np.arange(len(points))[:, None], num, axis=1)
+    near = distance <= reach
+    pairs = np.stack([own[near], index[near]], axis=1).astype(np.int64)
+    if same:
+        pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    return pairs
+
+
+def _joined(exact: Duplicates, links: Sequence[Link], near: NearFacts) -> Duplicates:
+    """Exact sets and the sets that the links make of them and of cells that stand alone."""
+    best: dict[int, float] = dict.fromkeys(exact.cell_ids.tolist(), 1.0)
+    for first, second, fit in links:
+        for cell in (first, second):
+            best[cell] = max(best.get(cell, -1.0), fit.correlation)
+    cells = np.array(sorted(best), np.int64)
+    place = {cell: place for place, cell in enumerate(cells.tolist())}
+    heads = exact.cell_ids[np.concatenate([[0], np.flatnonzero(np.diff(exact.sets)) + 1])] if len(exact) else []
+    pairs = [
+        (place[int(heads[number])], place[cell])
+        for cell, number in zip(exact.cell_ids.tolist(), exact.sets.tolist(), strict=True)
+    ]
+    pairs += [(place[link.first], place[link.second]) for link in links]
+    sets = join_nodes(len(cells), pairs)
+    order = np.argsort(sets, kind="stable")
+    kinds = np.where(np.isin(cells, exact.cell_ids), "exact", "near").astype("<U5")
+    correlations = np.array([best[cell] for cell in cells.tolist()], np.float32)
+    blank = np.isin(cells, exact.cell_ids[exact.blank])
+    return replace(
+        exact,
+        cell_ids=cells[order],
+        sets=sets[order],
+        kinds=kinds[order],
+        correlations=correlations[order],
+        blank=blank[order],
+        near=near,
+    )

@@ -1,0 +1,60 @@
+"""Copies made on purpose, as careless augmentation makes them: what a search finds of them is its recall."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fastcell.splits.copies.signature import border_level
+
+KINDS = (
+    "turned and mirrored, saved as JPEG",
+    "other angles",
+    "shifted",
+    "brightness",
+    "blurred",
+    "all at once",
+)
+JPEG_QUALITY = 90
+SHIFT = 0.08
+"""Largest shift along each axis, as a share of the shorter side."""
+GAIN = (0.8, 1.25)
+OFFSET = 20.0
+"""Largest change of all grey levels."""
+BLUR_PX = (0.3, 1.2)
+
+
+def plant(pixels: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """A copy of a cell on a canvas of the same size; corners that come in are filled with the border's median.
+
+    Args:
+        pixels: (H, W) uint8.
+        kind: one of `KINDS`.
+        rng: of angle, shift, gain, offset and blur.
+    """
+    if kind == KINDS[0]:
+        turned = np.rot90(pixels, int(rng.integers(4)))
+        turned = turned[:, ::-1] if rng.integers(2) else turned
+        coded = cv2.imencode(".jpg", np.ascontiguousarray(turned), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
+    image = pixels.astype(np.float32)
+    every = kind == KINDS[5]
+    if every or kind in (KINDS[1], KINDS[2]):
+        image = _moved(image, pixels, rng, turns=kind != KINDS[2], shifts=kind != KINDS[1])
+    if every or kind == KINDS[4]:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*BLUR_PX))
+    if every or kind == KINDS[3]:
+        image = image * rng.uniform(*GAIN) + rng.uniform(-OFFSET, OFFSET)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _moved(image: np.ndarray, pixels: np.ndarray, rng: np.random.Generator, turns: bool, shifts: bool) -> np.ndarray:
+    height, width = image.shape
+    angle = rng.uniform(0, 360) if turns else 0.0
+    if turns and rng.integers(2):
+        image = np.ascontiguousarray(image[:, ::-1])
+    motion = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    if shifts:
+        motion[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * min(height, width)
+    fill = border_level(pixels)
+    return cv2.warpAffine(image, motion, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=fill)

@@ -1,0 +1,303 @@
+"""One image laid upon another: turn, mirror and shift that fit best, and how well they then agree.
+
+Angles to start from come from the correlation of the rings of both cells (`fastcell.splits.copies.signature`) over all turns,
+mirrored and not. From there Gauss-Newton steps minimise the squared difference over the overlap, with the second
+image's gain and offset free, so that brightness does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import cv2
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.splits.copies.signature import LEVELS, NUM_ANGLES, Looks
+
+MIN_CORRELATION = 0.99
+MIN_DETAIL = 0.97
+MIN_OVERLAP_PX = 64
+MIN_CELL_SHARE = 0.5
+BLURS_PX = (0.5, 0.8, 1.1, 1.5)
+
+_NUM_STARTS = 3
+_COARSE = 2  # every other pixel both ways, for all starts
+_COARSE_STEPS, _FINE_STEPS = 12, 10
+_COARSE_CORRELATION = 0.85  # a worse start is not followed
+_WORTH_COMPARING = 0.9  # sharp and blurred copies of one cell are that near
+_DETAIL_PX = 2.0
+_CELL_LEVEL = 0.15
+_PART_PAIRS = 256
+_REGISTERED, _FEWEST_COPIES, _SLACK = 0.97, 50, 1.5
+
+
+class Fit(NamedTuple):
+    """How two images agree where they overlap.
+
+    Attributes:
+        correlation: Pearson's, of the smoothed images, the sharper one blurred as the other is.
+        detail: the same of what a Gaussian of 2 pixels takes away, on the cell.
+        overlap: share of the smaller image that is covered.
+        cell: share of what stands out of either image that is covered, of the image with less.
+    """
+
+    correlation: float
+    detail: float
+    overlap: float
+    cell: float
+
+
+class Bounds(NamedTuple):
+    """What two images must reach to be called copies of each other."""
+
+    correlation: float = MIN_CORRELATION
+    detail: float = MIN_DETAIL
+
+    def met_by(self, fit: Fit) -> bool:
+        return fit.correlation >= self.correlation and fit.detail >= self.detail and fit.cell >= MIN_CELL_SHARE
+
+
+def learn_bounds(fits: Sequence[Fit]) -> Bounds:
+    """Bounds from the fits of copies that were made on purpose: at least the fixed ones.
+
+    Smooth cells agree with strangers to 0.99 and more; but then their copies agree far better. What a bound leaves
+    unexplained is 1.5 times what 98 % of the copies leave.
+    """
+    found = np.array([(fit.correlation, fit.detail) for fit in fits if fit.correlation >= _REGISTERED]).reshape(-1, 2)
+    if len(found) < _FEWEST_COPIES:
+        return Bounds()
+    correlation, detail = 1 - _SLACK * np.quantile(1 - found, 0.98, axis=0)
+    return Bounds(max(float(correlation), MIN_CORRELATION), max(float(detail), MIN_DETAIL))
+
+
+_NONE = Fit(-1.0, -1.0, 0.0, 0.0)
+
+
+def register(first: Looks, second: Looks, pairs: npt.NDArray[np.int64], threads: int) -> list[Fit]:
+    """The fits of pairs of cells.
+
+    Args:
+        first, second: the cells.
+        pairs: (P, 2) int64, index into `first` and into `second`.
+        threads: to share the work.
+    """
+
+    def part(chosen: npt.NDArray[np.int64]) -> list[Fit]:
+        motions = _align(*_columns(first), *_columns(second), chosen)
+        return [
+            _compare(first.image(a), second.image(b), first.centers[a], second.centers[b], motion)
+            for (a, b), motion in zip(chosen.tolist(), motions, strict=True)
+        ]
+
+    parts = [pairs[start : start + _PART_PAIRS] for start in range(0, len(pairs), _PART_PAIRS)]
+    with ThreadPoolExecutor(threads, "fastcell-register") as pool:
+        return [fit for fits in pool.map(part, parts) for fit in fits]
+
+
+def _columns(looks: Looks) -> tuple[np.ndarray, ...]:
+    return looks.pixels, looks.offsets, looks.heights, looks.widths, looks.centers, looks.spectra
+
+
+def _compare(a: np.ndarray, b: np.ndarray, center_a: np.ndarray, center_b: np.ndarray, motion: np.ndarray) -> Fit:
+    """Agreement of (H, W) `a` with (h, w) `b` under a motion of `_align`."""
+    theta, shift_x, shift_y, mirror, correlation = motion.tolist()
+    if correlation < _WORTH_COMPARING:
+        return _NONE
+    cos, sin = np.cos(theta), np.sin(theta)
+    turn = np.array([[cos, -sin * mirror], [sin, cos * mirror]])
+    shift = center_b + np.array([shift_x, shift_y]) - turn @ center_a
+    there = np.concatenate([turn, shift[:, None]], axis=1)
+    size, flags = a.shape[::-1], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(b, there, size, flags=flags)
+    inside = (cv2.warpAffine(np.ones_like(b), there, size, flags=flags) > 0.99).astype(np.uint8)
+    covered = float(inside.sum()) / min(a.size, b.size)
+    inner = cv2.erode(inside, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
+    if inner.sum() < MIN_OVERLAP_PX:
+        return _NONE
+    seen = inside > 0
+    share = min(_energy(a[seen]) / _energy(a), _energy(warped[seen]) / _energy(b))
+    best, x, y = _match_blur(a, warped, inner)
+    level = np.abs(x)
+    on_cell = inner & (cv2.dilate((level > _CELL_LEVEL * level[inner].max()).astype(np.uint8), _FRAME) > 0)
+    if on_cell.sum() < MIN_OVERLAP_PX:
+        return Fit(best, -1.0, covered, share)
+    detail = _pearson((x - _blur(x, _DETAIL_PX))[on_cell], (y - _blur(y, _DETAIL_PX))[on_cell])
+    return Fit(best, detail, covered, share)
+
+
+_FRAME = np.ones((3, 3), np.uint8)
+
+
+def _match_blur(a: np.ndarray, b: np.ndarray, inner: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """The largest correlation with one of the two blurred, and the two images at that blur."""
+    best = (_pearson(a[inner], b[inner]), a, b)
+    for blur_first in (True, False):
+        for sigma in BLURS_PX:
+            x, y = (_blur(a, sigma), b) if blur_first else (a, _blur(b, sigma))
+            correlation = _pearson(x[inner], y[inner])
+            if correlation <= best[0]:
+                break
+            best = (correlation, x, y)
+    return best
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def _energy(image: np.ndarray) -> float:
+    """Sum of squares of what stands out from the background; never 0."""
+    flat = image.reshape(-1)
+    return float(flat @ flat) + 1e-6
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    norm = float(np.sqrt(float(x @ x) * float(y @ y)))
+    return float(x @ y) / norm if norm > 1e-3 else -1.0
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _align(  # type: ignore[no-untyped-def]
+    pixels_a, offsets_a, heights_a, widths_a, centers_a, spectra_a,
+    pixels_b, offsets_b, heights_b, widths_b, centers_b, spectra_b,
+    pairs,
+):  # fmt: skip
+    """(P, 5) float64 for each pair: angle, shift along x and y, mirror (1 or -1), correlation over the overlap."""
+    motions = np.empty((len(pairs), 5))
+    starts = np.empty((_NUM_STARTS, 2))
+    for number in range(len(pairs)):
+        i, j = pairs[number, 0], pairs[number, 1]
+        a = pixels_a[offsets_a[i] : offsets_a[i] + heights_a[i] * widths_a[i]].reshape((heights_a[i], widths_a[i]))
+        b = pixels_b[offsets_b[j] : offsets_b[j] + heights_b[j] * widths_b[j]].reshape((heights_b[j], widths_b[j]))
+        _find_starts(spectra_a[i], spectra_b[j], starts)
+        best = (0.0, 0.0, 0.0, 1.0, -2.0)
+        for start in range(_NUM_STARTS):
+            angle, mirror = starts[start, 0], starts[start, 1]
+            theta, x, y, correlation = _descend(
+                a, b, centers_a[i], centers_b[j], angle, 0.0, 0.0, mirror, _COARSE, _COARSE_STEPS
+            )
+            if correlation > best[4]:
+                best = (theta, x, y, mirror, correlation)
+        if best[4] >= _COARSE_CORRELATION:
+            theta, x, y, correlation = _descend(
+                a, b, centers_a[i], centers_b[j], best[0], best[1], best[2], best[3], 1, _FINE_STEPS
+            )
+            best = (theta, x, y, best[3], correlation)
+        for k in range(5):
+            motions[number, k] = best[k]
+    return motions
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _find_starts(spectrum_a, spectrum_b, starts):  # type: ignore[no-untyped-def]
+    """The angles and mirrors at which the rings correlate best, best first, at least four steps from each other."""
+    num_rings, num_harmonics = spectrum_a.shape
+    score = np.zeros((2, NUM_ANGLES))
+    for harmonic in range(num_harmonics):
+        plain, mirrored = 0j, 0j
+        for ring in range(num_rings):
+            plain += np.conj(spectrum_a[ring, harmonic]) * spectrum_b[ring, harmonic]
+            mirrored += spectrum_a[ring, harmonic] * spectrum_b[ring, harmonic]
+        weight = 1.0 if harmonic == 0 else 2.0
+        for k in range(NUM_ANGLES):
+            phase = 2 * np.pi * harmonic * k / NUM_ANGLES
+            turn = np.cos(phase) + 1j * np.sin(phase)
+            score[0, k] += weight * (plain * turn).real
+            score[1, k] += weight * (mirrored * turn).real
+    for start in range(len(starts)):
+        place = np.argmax(score)
+        row, k = place // NUM_ANGLES, place % NUM_ANGLES
+        starts[start, 0] = 2 * np.pi * k / NUM_ANGLES
+        starts[start, 1] = 1.0 if row == 0 else -1.0
+        for step in range(-3, 4):
+            score[row, (k + step) % NUM_ANGLES] = -np.inf
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _descend(  # type: ignore[no-untyped-def]
+    a, b, center_a, center_b, theta, shift_x, shift_y, mirror, stride, num_steps
+):
+    """Gauss-Newton from a start: angle, shifts and correlation of the best place that was met.
+
+    A pixel p of `a` lies at R(theta) M (p - center_a) + center_b + shift in `b`, where M mirrors y.
+    """
+    height, width = a.shape
+    best = (theta, shift_x, shift_y, -2.0)
+    normal = np.empty((5, 6))
+    for step in range(num_steps + 1):
+        cos, sin = np.cos(theta), np.sin(theta)
+        normal[:] = 0.0
+        num, sum_a, sum_aa = 0, 0.0, 0.0
+        for row in range(0, height, stride):
+            y = (row - center_a[1]) * mirror
+            for column in range(0, width, stride):
+                x = column - center_a[0]
+                turned_x, turned_y = cos * x - sin * y, sin * x + cos * y
+                u = turned_x + center_b[0] + shift_x
+                v = turned_y + center_b[1] + shift_y
+                if u < 0 or v < 0 or u > b.shape[1] - 1 or v > b.shape[0] - 1:
+                    continue
+                i, j = min(int(u), b.shape[1] - 2), min(int(v), b.shape[0] - 2)
+                du, dv = u - i, v - j
+                b00, b01 = float(b[j, i]), float(b[j, i + 1])
+                b10, b11 = float(b[j + 1, i]), float(b[j + 1, i + 1])
+                along_x = (b01 - b00) * (1 - dv) + (b11 - b10) * dv
+                along_y = (b10 - b00) * (1 - du) + (b11 - b01) * du
+                level = (b00 * (1 - du) + b01 * du) * (1 - dv) + (b10 * (1 - du) + b11 * du) * dv
+                along_turn = along_y * turned_x - along_x * turned_y
+                target = float(a[row, column])
+                num += 1
+                sum_a += target
+                sum_aa += target * target
+                normal[0, 0] += along_turn * along_turn
+                normal[0, 1] += along_turn * along_x
+                normal[0, 2] += along_turn * along_y
+                normal[0, 3] += along_turn * level
+                normal[0, 4] += along_turn
+                normal[0, 5] += along_turn * target
+                normal[1, 1] += along_x * along_x
+                normal[1, 2] += along_x * along_y
+                normal[1, 3] += along_x * level
+                normal[1, 4] += along_x
+                normal[1, 5] += along_x * target
+                normal[2, 2] += along_y * along_y
+                normal[2, 3] += along_y * level
+                normal[2, 4] += along_y
+                normal[2, 5] += along_y * target
+                normal[3, 3] += level * level
+                normal[3, 4] += level
+                normal[3, 5] += level * target
+        if num < 16:
+            break
+        normal[4, 4], normal[4, 5] = num, sum_a
+        spread_a = sum_aa - sum_a * sum_a / num
+        spread_b = normal[3, 3] - normal[3, 4] * normal[3, 4] / num
+        if spread_a <= LEVELS or spread_b <= LEVELS:
+            break
+        shared = normal[3, 5] - sum_a * normal[3, 4] / num
+        correlation = shared / np.sqrt(spread_a * spread_b)
+        if correlation <= best[3] + 1e-6:
+            break
+        best = (theta, shift_x, shift_y, correlation)
+        if step == num_steps or shared <= 0:
+            break
+        for row in range(5):
+            for column in range(row):
+                normal[row, column] = normal[column, row]
+        for row in range(3):
+            normal[row, row] = normal[row, row] * 1.001 + 1e-6
+        solution = np.linalg.solve(np.ascontiguousarray(normal[:, :5]), np.ascontiguousarray(normal[:, 5]))
+        gain = solution[3] if solution[3] > 1e-3 else shared / spread_b
+        turn, dx, dy = solution[0] / gain, solution[1] / gain, solution[2] / gain
+        longest = max(abs(dx), abs(dy), 10 * abs(turn))
+        if longest < 2e-3:
+            break
+        if longest > 2:
+            turn, dx, dy = turn * 2 / longest, dx * 2 / longest, dy * 2 / longest
+        theta, shift_x, shift_y = theta + turn, shift_x + dx, shift_y + dy
+    return best

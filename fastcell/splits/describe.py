@@ -1,0 +1,169 @@
+"""What `fastcell split` says: copies and recall, classes and groups by side, folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.splits.by_group import SIDES
+from fastcell.splits.copies.exact import Duplicates
+from fastcell.splits.linked_groups import Bound
+from fastcell.splits.read_groups import Grouping
+from fastcell.system.text import format_table, natural_sorted
+
+LARGE_SHARE = 0.01
+_MOST_SETS = 10
+_MOST_GROUPS = 6
+_UNLABELLED = "(unlabelled)"
+
+
+def large_sets(manifest: Manifest, found: Duplicates) -> list[int]:
+    """Numbers of the sets that hold more than 1 % of a class, and more than two cells of it; large ones first."""
+    labels = manifest.labels[found.cell_ids]
+    num_classes = len(manifest.info.classes) + 1
+    counts = np.zeros((len(found), num_classes), np.int64)
+    np.add.at(counts, (found.sets, labels), 1)  # -1, unlabelled, is the last column
+    totals = np.bincount(manifest.labels % num_classes, minlength=num_classes)
+    large = np.flatnonzero(((counts > LARGE_SHARE * totals) & (counts > 2)).any(1))
+    return large[np.argsort(-counts[large].sum(1), kind="stable")].tolist()
+
+
+def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int]) -> list[str]:
+    """Sets and cells by kind, cells that stand alone, recall by kind of planted copy, large sets."""
+    exact = found.kinds == "exact"
+    num = len(manifest)
+    sets_with_exact = len(np.unique(found.sets[exact]))
+    lines = [f"{manifest.info.name}: {num:,} cells, {num - len(found.cell_ids):,} of them stand alone"]
+    rows = [["copies", "sets", "cells"], ["exact, turned or mirrored", f"{sets_with_exact:,}", f"{exact.sum():,}"]]
+    if found.near is not None:
+        rows.append(["near", f"{len(found) - sets_with_exact:,}", f"{(~exact).sum():,}"])
+    lines += format_table(rows)
+    lines += _describe_recall(found)
+    lines += _describe_large(manifest, found, apart)
+    return lines
+
+
+def _describe_recall(found: Duplicates) -> list[str]:
+    near = found.near
+    if near is None:
+        return ["near copies were not looked for"]
+    bounds = f"{near.correlation:.3f} and more ({near.detail:.3f} in details)"
+    lines = ["", f"near copies: {near.num_pairs:,} pairs of neighbours compared; copies agree to {bounds}"]
+    if near.num_plain:
+        lines.append(f"{near.num_plain:,} cells show too little to be compared (small, or grey all over)")
+    if near.recall:
+        rows = [["found of copies made of these cells", "found", "made", "share", "95 %"]]
+        for item in near.recall:
+            low, high = item.interval()
+            share = f"{item.found / max(item.planted, 1):.3f}"
+            rows.append([item.kind, f"{item.found:,}", f"{item.planted:,}", share, f"{low:.3f}..{high:.3f}"])
+        lines += format_table(rows)
+    return lines
+
+
+def _describe_large(manifest: Manifest, found: Duplicates, apart: Sequence[int]) -> list[str]:
+    large = large_sets(manifest, found)
+    if not large:
+        return ["no set holds more than 1 % of a class"] if len(found) else []
+    members, keys = found.members(), manifest.table.column("key")
+    names = [*manifest.info.classes, _UNLABELLED]
+    lines = [f"{len(large):,} set{'s hold' if len(large) > 1 else ' holds'} more than 1 % of a class:"]
+    for number in large[:_MOST_SETS]:
+        cells = members[number]
+        labels, counts = np.unique(manifest.labels[cells], return_counts=True)
+        label = int(labels[np.argmax(counts)])
+        total = int((manifest.labels == label).sum())
+        lowest = found.correlations[found.sets == number].min()
+        kept = "not kept together (--merge-large does)" if number in apart else "kept together"
+        lines.append(
+            f"  {len(cells):,} cells, {counts.max() / total:.1%} of {names[label]}, e.g. "
+            f"{keys[int(cells[0])].as_py()}, best links from {lowest:.4f}: {kept}"
+        )
+    if len(large) > _MOST_SETS:
+        lines.append(f"  and {len(large) - _MOST_SETS:,} more")
+    return lines
+
+
+def describe_splits(
+    manifest: Manifest, splits: Mapping[str, np.ndarray], bound: Bound, grouping: Grouping, shares: Sequence[float]
+) -> list[str]:
+    """Classes by side with achieved shares, groups by side, and a line for each fold."""
+    (title, sides), *folds = splits.items()
+    lines = [f"split {title}, grouped by {grouping.by}:", *_class_table(manifest, sides, shares)]
+    if grouping.names is not None:
+        lines += _groups_by_side(bound, sides)
+    notes = summarize_split(sides, manifest.labels, manifest.info.classes, shares).notes
+    lines += [f"note: {note}" for note in notes]
+    if folds:
+        rows = [["fold", *SIDES, "groups tested"]]
+        for name, fold in folds:
+            tested = natural_sorted(set(bound.names[fold == "test"].tolist()) - {""})
+            counts = [f"{(fold == side).sum():,}" for side in SIDES]
+            rows.append([name, *counts, _listed(tested) if tested else "-"])
+        lines += ["", *format_table(rows)]
+    return lines
+
+
+def _class_table(manifest: Manifest, sides: np.ndarray, shares: Sequence[float]) -> list[str]:
+    rows = [["class", *SIDES, *(f"{side} %" for side in SIDES), "no side"]]
+    names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.labels < 0).any() else [])]
+    for number, name in [*enumerate(names), (None, "all")]:
+        label = -1 if name == _UNLABELLED else number
+        mine = sides if label is None else sides[manifest.labels == label]
+        counts = [int((mine == side).sum()) for side in SIDES]
+        total = max(sum(counts), 1)
+        percent = [f"{100 * count / total:.1f}" for count in counts]
+        rows.append([name, *(f"{count:,}" for count in counts), *percent, f"{(mine == '').sum():,}"])
+    rows.append(["asked", "", "", "", *(f"{100 * share:.1f}" for share in shares), ""])
+    return format_table(rows)
+
+
+def _groups_by_side(bound: Bound, sides: np.ndarray) -> list[str]:
+    lines = []
+    for side in SIDES:
+        names = natural_sorted(set(bound.names[sides == side].tolist()) - {""})
+        if not names:
+            continue
+        lines.append(f"{side}: {len(names):,} group{'' if len(names) == 1 else 's'} ({_listed(names)})")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_GROUPS]) + (", ..." if len(names) > _MOST_GROUPS else "")
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Counts of a split. counts: (K, 3) int64, cells by class and side; shares: achieved train, valid, test share of
+    the cells that have a side; notes: what the user should know, one sentence each."""
+
+    counts: np.ndarray
+    shares: tuple[float, float, float]
+    notes: tuple[str, ...]
+
+
+def summarize_split(
+    sides: np.ndarray, labels: np.ndarray, classes: Sequence[str], shares: Sequence[float] | None = None
+) -> SplitSummary:
+    """Counts, achieved shares and notes of a split.
+
+    sides: (N,) str; labels: (N,) int, index in classes or -1; shares: what was asked (a side asked and empty is noted).
+    """
+    side_index = np.select([np.asarray(sides) == side for side in SIDES], range(3), -1)
+    labels = np.asarray(labels, dtype=np.int64)
+    counts = np.zeros((len(classes), 3), dtype=np.int64)
+    known = (side_index >= 0) & (labels >= 0)
+    np.add.at(counts, (labels[known], side_index[known]), 1)
+    totals = np.bincount(side_index[side_index >= 0], minlength=3)
+    achieved = totals / max(int(totals.sum()), 1)
+    asked = totals > 0 if shares is None else np.asarray(shares) > 0
+    notes = [f"No cell is on the {side} side." for j, side in enumerate(SIDES) if asked[j] and totals[j] == 0]
+    for j, side in enumerate(SIDES):
+        absent = [name for name, row in zip(classes, counts, strict=True) if row.sum() > 0 and row[j] == 0]
+        if asked[j] and totals[j] > 0 and absent:
+            names = ", ".join(absent)
+            notes.append(f"The {side} side has no cell of {names}: all of them, or all of their groups, are elsewhere.")
+    return SplitSummary(counts, (float(achieved[0]), float(achieved[1]), float(achieved[2])), tuple(notes))

@@ -1,0 +1,130 @@
+"""Splits in which no two copies of a cell, and no two cells of a group, are on different sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.errors import ArgumentError
+from fastcell.splits.copies.exact import Duplicates
+from fastcell.splits.linked_groups import Bond, bind
+from fastcell.splits.make_splits import SplitOptions, make_splits
+
+Ids = npt.NDArray[np.int64]
+Splits = dict[str, np.ndarray]
+
+_MOST_NAMES = 5
+
+
+class Copies(NamedTuple):
+    """Which of N cells are copies of each other, in any order of the cells.
+
+    Attributes:
+        sets: (N,) int64, number of the set of each cell, -1 where it stands alone.
+        blank: (N,) bool, cells in a set that show one grey level alone. Such frames say nothing of where they are from,
+            so they tie no groups; where they would be on two sides, they get none.
+    """
+
+    sets: Ids
+    blank: npt.NDArray[np.bool_]
+
+
+def copies_of(found: Duplicates, exact: Duplicates, num_cells: int, apart: npt.ArrayLike = ()) -> Copies:
+    """The sets by cell_id.
+
+    Args:
+        found: what a search has found, exact sets joined with near copies.
+        exact: the exact sets alone.
+        num_cells: of the data set.
+        apart: numbers of sets of `found` whose near copies are not to be kept together; their exact ones are.
+    """
+    sets, alone = found.of_cells(num_cells), exact.of_cells(num_cells)
+    loose = np.isin(sets, np.asarray(apart, np.int64)) & (sets >= 0)
+    sets[loose] = np.where(alone[loose] >= 0, alone[loose] + len(found), -1)
+    blank = np.zeros(num_cells, bool)
+    blank[exact.cell_ids[exact.blank]] = True
+    return Copies(sets, blank)
+
+
+def make_leakproof_splits(
+    labels: np.ndarray,
+    groups: Sequence[str | None] | np.ndarray | None,
+    options: SplitOptions,
+    copies: Copies,
+    name_of: Callable[[int], str],
+    strict: bool = False,
+) -> tuple[Splits, list[str]]:
+    """`make_splits` with copies kept together, and what the user should know.
+
+    Groups that share copies go to one side together. Where too few groups are left for the split then, the copies
+    that tie them are on no side instead (`strict`: that is refused).
+
+    Args:
+        labels, groups, options: as of `make_splits`.
+        copies: of the same cells, in the same order.
+        name_of: key of a cell by its place.
+        strict: see above.
+
+    Raises:
+        ArgumentError: as `make_splits`.
+    """
+    tying = np.where(copies.blank, -1, copies.sets)
+    bound = bind(groups, tying)
+    notes = [_describe_bond(bond, copies.sets, groups, name_of) for bond in bound.bonds]
+    try:
+        splits = make_splits(labels, bound.names if groups is not None else None, options, bound.units)
+    except ArgumentError as error:
+        if not bound.bonds:
+            raise
+        if strict:
+            raise ArgumentError(f"{error} {' '.join(notes)}") from None
+        splits, num = _make_without_ties(labels, groups, options, tying)
+        notes.append(
+            f"Too few groups are left where these stay together: their {num:,} common copies are on no side instead."
+        )
+    num_blank = 0
+    for name, sides in splits.items():
+        torn = _spanning(copies.sets, sides) & copies.blank
+        splits[name] = np.where(torn, "", sides)
+        num_blank = max(num_blank, int(torn.sum()))
+    if num_blank:
+        notes.append(f"{num_blank:,} frames of one grey level alone are the same image in several places: on no side.")
+    return splits, notes
+
+
+def _make_without_ties(
+    labels: np.ndarray, groups: Sequence[str | None] | np.ndarray | None, options: SplitOptions, tying: Ids
+) -> tuple[Splits, int]:
+    """Splits by group alone; sets with cells of two groups, or with and without, on no side."""
+    names = np.array([name or "" for name in groups or ()], dtype=object)
+    _, group = np.unique(names.astype(str), return_inverse=True)
+    num_sets = int(tying.max(initial=-1)) + 1
+    pairs = np.unique(np.stack([tying, group.reshape(-1)])[:, tying >= 0], axis=1)
+    ties = np.bincount(pairs[0], minlength=num_sets) > 1
+    out = np.zeros(len(tying), bool)
+    out[tying >= 0] = ties[tying[tying >= 0]]
+    splits = make_splits(labels, names, options, np.where((names == "") & ~out, tying, -1))
+    return {name: np.where(out, "", sides) for name, sides in splits.items()}, int(out.sum())
+
+
+def _spanning(sets: Ids, sides: np.ndarray) -> npt.NDArray[np.bool_]:
+    """(N,) bool: cells of sets that are on two sides or more."""
+    inside = (sets >= 0) & (sides != "")
+    _, side = np.unique(sides, return_inverse=True)
+    pairs = np.unique(np.stack([sets, side.reshape(-1)])[:, inside], axis=1)
+    torn = np.bincount(pairs[0], minlength=int(sets.max(initial=-1)) + 2) > 1
+    return inside & torn[sets]
+
+
+def _describe_bond(
+    bond: Bond, sets: Ids, groups: Sequence[str | None] | np.ndarray | None, name_of: Callable[[int], str]
+) -> str:
+    cells = np.flatnonzero(sets == bond.example)
+    first = {str(groups[cell]): cell for cell in cells[::-1].tolist() if groups is not None and groups[cell]}
+    examples = " and ".join(name_of(cell) for cell in list(first.values())[:2])
+    names = ", ".join(bond.groups[:_MOST_NAMES]) + (", ..." if len(bond.groups) > _MOST_NAMES else "")
+    mistake = "most likely by a mistake in copying"
+    return f"The groups {names} share copies of the same cell (e.g. {examples}), {mistake}: they are kept on one side."

@@ -1,0 +1,96 @@
+"""Cells that must stay on one side: the cells of a group, the copies of a cell, and groups that copies tie together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.system.text import natural_sorted
+
+Ids = npt.NDArray[np.int64]
+
+
+class Bond(NamedTuple):
+    """Groups that share copies, and one of the sets (its number) that ties them."""
+
+    groups: tuple[str, ...]
+    example: int
+
+
+class Bound(NamedTuple):
+    """N cells, bound.
+
+    Attributes:
+        names: (N,) str objects, group of each cell, empty for none. Groups that copies tie have one name, `a + b`; a
+            cell without group that is a copy of one with a group has that group's.
+        units: (N,) int64, for cells without group the number of their set; -1 for all others.
+        bonds: the groups that were tied.
+    """
+
+    names: npt.NDArray[np.object_]
+    units: Ids
+    bonds: tuple[Bond, ...]
+
+
+def bind(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> Bound:
+    """Bind groups and sets of copies.
+
+    Args:
+        groups: (N,) names, None or empty for a cell without group; or None as a whole.
+        sets: (N,) int64, number of the set that a cell is in, -1 for a cell that stands alone.
+    """
+    names = np.full(len(sets), "", dtype=object)
+    if groups is not None:
+        names[:] = [name or "" for name in groups]
+    unique = natural_sorted(set(names.tolist()) - {""})
+    number = {name: place for place, name in enumerate(unique)}
+    group = np.array([number.get(name, -1) for name in names.tolist()], np.int64)
+    num_sets = int(sets.max(initial=-1)) + 1
+    tie = (group >= 0) & (sets >= 0)
+    pairs = np.unique(np.stack([group[tie], sets[tie] + len(unique)], axis=1), axis=0)
+    component = join_nodes(len(unique) + num_sets, pairs)
+    members: dict[int, list[str]] = {}
+    for name, one in zip(unique, component.tolist(), strict=False):  # the sets stand behind the groups
+        members.setdefault(one, []).append(name)
+    title = {one: " + ".join(several) for one, several in members.items()}
+    inside = np.flatnonzero((group >= 0) | (sets >= 0))
+    node = np.where(group >= 0, group, sets + len(unique))
+    units = sets.copy()
+    for place in inside.tolist():
+        names[place] = title.get(int(component[node[place]]), "")
+    units[names != ""] = -1
+    return Bound(names, units, _find_bonds(members, component, pairs, len(unique)))
+
+
+def join_nodes(num_nodes: int, links: npt.ArrayLike) -> Ids:
+    """(num_nodes,) int64: the connected component of each node, 0, 1, ... in the order of their first nodes.
+
+    Args:
+        num_nodes: nodes 0 to num_nodes - 1.
+        links: (L, 2) int, pairs of nodes.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.asarray(links, np.int64).reshape(-1, 2)
+    if not len(pairs):
+        return np.arange(num_nodes)
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(num_nodes, num_nodes))
+    _, component = connected_components(graph, directed=False)
+    _, first, number = np.unique(component, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[number.reshape(-1)]
+
+
+def _find_bonds(members: dict[int, list[str]], component: Ids, pairs: Ids, num_groups: int) -> tuple[Bond, ...]:
+    several = {one: tuple(names) for one, names in members.items() if len(names) > 1}
+    if not several:
+        return ()
+    sets, counts = np.unique(pairs[:, 1], return_counts=True)
+    tying = sets[counts > 1]
+    first = {int(component[node]): int(node) - num_groups for node in tying[::-1].tolist()}
+    return tuple(Bond(names, first[one]) for one, names in several.items())

@@ -1,0 +1,148 @@
+"""What `--group-by` says: which cells belong together, whatever their side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.parquet import read_table
+from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.sources.image_folder import Pattern
+
+WORDS = ("group", "collection", "none")
+_WAY_OUT = "Name group, collection, none, a pattern such as '{group}/*/{name}', or FILE:COLUMN with cell_id or key"
+_MOST_FILE_BYTES = 1 << 32
+
+
+class Grouping(NamedTuple):
+    """Groups of the N cells of a data set.
+
+    Attributes:
+        names: (N,) str objects, empty for a cell without group; None where cells are not grouped.
+        by: what they are from, for messages.
+        short: the same as part of a split's name.
+        notes: what the user should know.
+    """
+
+    names: npt.NDArray[np.object_] | None
+    by: str
+    short: str
+    notes: tuple[str, ...] = ()
+
+
+def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
+    """The groups of a data set's cells.
+
+    Args:
+        manifest: of the data set.
+        by: `group` or `collection` for that column of the manifest, a pattern with `{group}` on the keys, `FILE:COLUMN`
+            for a column of a CSV or Parquet file that has `cell_id` or `key` too, or `none`. None: the manifest's
+            groups, if it has any.
+
+    Raises:
+        ArgumentError: none of these, or one that gives no group.
+        DataError: the file is damaged.
+    """
+    if by is None:
+        by = "none" if manifest.groups is None else "group"
+        if by == "none":
+            why = "No cell has a group: cells are split one by one, and those of one donor or run may be on two sides."
+            return Grouping(None, "none", "cell", (f"{why} Name what must stay together with --group-by.",))
+    if by == "none":
+        return Grouping(None, "none", "cell", _torn_groups(manifest, None))
+    if by in ("group", "collection"):
+        names = manifest.table.column(by).fill_null("").to_numpy(zero_copy_only=False).astype(object)
+    elif "{" in by:
+        names = _match_keys(manifest, by)
+    else:
+        names = _read_column(manifest, by)
+    if not (names != "").any():
+        raise invalid("--group-by", "something that cells have", by, _WAY_OUT)
+    short = by if by in WORDS else "pattern" if "{" in by else by.rpartition(":")[2]
+    notes = _torn_groups(manifest, names) if by != "group" else ()
+    num_loose = int((names == "").sum())
+    if num_loose:
+        notes += (f"{num_loose:,} cells have no group by {by}: they are split one by one.",)
+    return Grouping(names, by, short, notes)
+
+
+def _torn_groups(manifest: Manifest, names: np.ndarray | None) -> tuple[str, ...]:
+    """A sentence where groups of the manifest may be torn by another grouping."""
+    if manifest.groups is None:
+        return ()
+    groups = manifest.groups
+    if names is None:
+        return (f"The groups of the manifest ({len(set(groups.tolist()) - {''}):,}) are not kept whole, as asked.",)
+    pairs = {(group, name) for group, name in zip(groups.tolist(), names.tolist(), strict=True) if group}
+    several = len(pairs) - len({group for group, _ in pairs})
+    return ("Some groups of the manifest have cells in several of these groups: they may be torn.",) if several else ()
+
+
+def _match_keys(manifest: Manifest, text: str) -> npt.NDArray[np.object_]:
+    try:
+        pattern = Pattern(text)
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace("--pattern", "--group-by")) from None
+    if "group" not in pattern.fields:
+        raise invalid("--group-by", "a pattern with {group} in it", text, _WAY_OUT)
+    names = np.empty(len(manifest), dtype=object)
+    for place, key in enumerate(manifest.table.column("key").to_pylist()):
+        fields = pattern.match(key)
+        if fields is None:
+            raise invalid("--group-by", "a pattern that fits every key", text, f"It does not fit {key!r}")
+        names[place] = fields["group"]
+    return names
+
+
+def _read_column(manifest: Manifest, by: str) -> npt.NDArray[np.object_]:
+    file, _, column = by.rpartition(":")
+    path = Path(file)
+    if not file or not path.is_file():
+        raise invalid("--group-by", f"one of {', '.join(WORDS)}, a pattern, or FILE:COLUMN", by, _WAY_OUT)
+    table = _read_file(path, column)
+    values = ["" if value is None else str(value) for value in table.column(column).to_pylist()]
+    names = np.full(len(manifest), "", dtype=object)
+    if "cell_id" in table.column_names:
+        where = dict(enumerate(range(len(manifest))))
+        rows = table.column("cell_id").to_pylist()
+    else:
+        where = {key: place for place, key in enumerate(manifest.table.column("key").to_pylist())}
+        rows = table.column("key").to_pylist()
+    if len(set(rows)) < len(rows):
+        raise DataError(f"{path} must name every cell once. Remove the rows that come again.")
+    for row, value in zip(rows, values, strict=True):
+        if row in where:
+            names[where[row]] = value
+    return names
+
+
+def _read_file(path: Path, column: str) -> pa.Table:
+    """The columns cell_id or key, and the one asked for."""
+    try:
+        if path.stat().st_size > _MOST_FILE_BYTES:
+            raise DataError(f"{path} is larger than any list of groups. Name another file.")
+        if path.suffix.lower() == ".parquet":
+            there = pq.read_schema(path).names
+        else:
+            whole = csv.read_csv(path)
+            there = whole.column_names
+        known = "cell_id" if "cell_id" in there else "key"
+        if known not in there or column not in there:
+            rule = f"a file with the columns cell_id or key, and {column}"
+            raise invalid("--group-by", rule, f"{path} with {', '.join(there[:20])}", "Name a column that is there")
+        kind = pa.int64() if known == "cell_id" else pa.string()
+        if path.suffix.lower() == ".parquet":
+            return read_table(path, pa.schema([(known, kind), (column, pa.string())]))
+        return whole.select([known, column]).cast(pa.schema([(known, kind), (column, pa.string())]))
+    except (PermissionError, DataError, ArgumentError):
+        raise
+    except (pa.ArrowException, ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise DataError(f"{path} cannot be read ({reason}). Give a CSV or Parquet file.") from None

@@ -1,0 +1,251 @@
+"""`fastcell split`: new splits of a packed data set, by group, with copies of a cell on one side."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.errors import invalid
+from fastcell.splits.by_group import SIDES
+from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
+from fastcell.splits.copies.near import near_copies
+from fastcell.splits.describe import describe_copies, describe_splits, large_sets
+from fastcell.splits.leakproof import Splits, copies_of, make_leakproof_splits
+from fastcell.splits.linked_groups import Bound, bind
+from fastcell.splits.make_splits import SplitOptions, add_split_arguments, split_options
+from fastcell.splits.read_groups import Grouping, read_grouping
+from fastcell.system.messages import explained, printer
+from fastcell.system.worker_processes import check_jobs
+
+MOST_CELLS_UNASKED = 20
+"""Near copies that hang together are kept together up to so many cells, even where that is over 1 % of a class."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}")
+
+
+@dataclass(frozen=True)
+class Resplit:
+    """What `resplit` has made.
+
+    Attributes:
+        manifest: of the data set.
+        splits: sides (N,) by name, as they were written.
+        grouping: by what cells were kept together.
+        bound: groups and sets of copies, as they were kept together.
+        duplicates: the copies that were found.
+        apart: numbers of the sets that were found and not kept together, for their size.
+        notes: what the user should know, one sentence each.
+    """
+
+    manifest: Manifest
+    splits: Splits
+    grouping: Grouping
+    bound: Bound
+    duplicates: Duplicates
+    apart: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def resplit(
+    path: str | os.PathLike[str],
+    options: SplitOptions | None = None,
+    *,
+    group_by: str | None = None,
+    name: str | None = None,
+    near: bool = True,
+    merge_large: bool = False,
+    allow_absent: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    verbose: bool = False,
+) -> Resplit:
+    """Make the split NAME, and with folds NAME-fold-0 ..., beside the manifest of a packed or indexed data set.
+
+    Args:
+        path: folder of the data set.
+        options: shares, seed and folds; None: 65/15/20.
+        group_by: what must stay on one side, see `fastcell.splits.read_groups.read_grouping`.
+        name: of the split; None: `by-group`, `by-collection`, ...
+        near: look for near copies too. What an earlier search has left in duplicates.parquet is taken.
+        merge_large: keep near copies together even where more than 20 cells and 1 % of a class hang together.
+        allow_absent: allow sides on which a class has no cell for want of groups.
+        force: replace splits of that name.
+        jobs: processes and threads; None: one for each CPU.
+        verbose: print what is done to stderr.
+
+    Raises:
+        ArgumentError: an argument out of its rule, a split of that name, or too few groups, of all cells or of a class.
+        DataError: no data set, a damaged one, or a damaged file of groups.
+    """
+    options, say = options or SplitOptions(), printer(verbose)
+    check_jobs(jobs)
+    if options.shares is None:
+        raise invalid("--split", "shares of train, valid and test", "none", "Write for example --split 65/15/20")
+    manifest = Manifest.open(path)
+    grouping = read_grouping(manifest, group_by)
+    title = _check_name(f"by-{grouping.short}" if name is None else name, name is None)
+    stale = _check_free(manifest, title, force)
+    if not allow_absent:  # before the search, which takes long, and again with what copies tie
+        _check_classes(manifest, bind(grouping.names, np.full(len(manifest), -1)), options)
+    say(f"looking for copies among {len(manifest):,} cells")
+    exact = exact_sets(manifest, jobs=jobs)
+    found = _find_near(manifest, exact, jobs, say) if near else exact
+    apart = () if merge_large else _too_large(manifest, found, exact)
+    copies = copies_of(found, exact, len(manifest), apart)
+    keys = manifest.table.column("key")
+    bound = bind(grouping.names, np.where(copies.blank, -1, copies.sets))
+    if not allow_absent:
+        _check_classes(manifest, bound, options)
+    made, notes = make_leakproof_splits(
+        manifest.labels, grouping.names, options, copies, lambda cell: keys[cell].as_py(), strict=True
+    )
+    splits = {title if part == "default" else _fold_prefix(title) + part: sides for part, sides in made.items()}
+    there = None if near else read_duplicates(manifest)
+    with explained(f"{manifest.path} cannot be written"):
+        if there is None or there.near is None:  # what a longer search has found stays
+            found.write(manifest)
+        for file in stale:
+            file.unlink(missing_ok=True)
+        for part, sides in splits.items():
+            write_split(manifest.path, part, sides)
+    return Resplit(manifest, splits, grouping, bound, found, apart, (*grouping.notes, *notes))
+
+
+def main(argv: list[str]) -> int:
+    """The command `fastcell split`.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `resplit`.
+    """
+    arguments = _parser().parse_args(argv)
+    options = split_options(arguments)
+    made = resplit(
+        arguments.data,
+        options,
+        group_by=arguments.group_by,
+        name=arguments.name,
+        near=not arguments.no_near,
+        merge_large=arguments.merge_large,
+        allow_absent=arguments.allow_absent,
+        force=arguments.force,
+        jobs=arguments.jobs,
+        verbose=True,
+    )
+    print(describe(made, options.shares or (0, 0, 0)))
+    return 0
+
+
+def describe(made: Resplit, shares: Sequence[float]) -> str:
+    """The lines to print: copies, recall, large sets, classes and groups by side, folds, notes."""
+    lines = describe_copies(made.manifest, made.duplicates, made.apart)
+    lines += ["", *describe_splits(made.manifest, made.splits, made.bound, made.grouping, shares)]
+    lines += [f"note: {note}" for note in made.notes]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell split",
+        description="Make new splits of a packed data set: groups whole, copies of a cell on one side.",
+        epilog="Exact copies, turned by quarters and mirrored too, are always found. Near copies (other angles, "
+        "shifts, brightness, blur) are looked for inside each class and collection; their recall is measured on copies "
+        "made of these very cells. duplicates.parquet lists all. Train with --data.split_name NAME, or NAME-fold-0 ...",
+    )
+    parser.add_argument("data", metavar="DATA", help="folder of a packed or indexed data set")
+    parser.add_argument(
+        "--group-by",
+        metavar="WHAT",
+        help="what must stay on one side: group, collection, a pattern on the keys such as '{group}/*/{name}', "
+        "FILE:COLUMN of a CSV or Parquet file with cell_id or key, or none (default: group, where cells have one)",
+    )
+    parser.add_argument("--name", help="of the split (default: by-group, by-collection, ...)")
+    parser.add_argument("--no-near", action="store_true", help="look for exact copies only")
+    parser.add_argument(
+        "--merge-large",
+        action="store_true",
+        help="keep near copies together even where more than 20 cells and 1 %% of a class hang together",
+    )
+    parser.add_argument(
+        "--allow-absent", action="store_true", help="allow sides without a class that has too few groups"
+    )
+    parser.add_argument("--force", action="store_true", help="replace splits of that name")
+    parser.add_argument("--jobs", type=int, metavar="J", help="processes and threads (default: one for each CPU)")
+    add_split_arguments(parser)
+    return parser
+
+
+def _find_near(manifest: Manifest, exact: Duplicates, jobs: int | None, say: Callable[[str], None]) -> Duplicates:
+    there = read_duplicates(manifest)
+    if there is not None and there.near is not None and there.num_cells == len(manifest):
+        say("near copies are taken from duplicates.parquet; remove it to look again")
+        return there
+    return near_copies(manifest, exact=exact, jobs=jobs, say=say)
+
+
+def _too_large(manifest: Manifest, found: Duplicates, exact: Duplicates) -> tuple[int, ...]:
+    """Sets that are not kept together unasked: large, and held together by near copies."""
+    one, members = exact.of_cells(len(manifest)), found.members()
+    return tuple(
+        number
+        for number in large_sets(manifest, found)
+        if len(members[number]) > MOST_CELLS_UNASKED and not _is_one(one[members[number]])
+    )
+
+
+def _is_one(exact: np.ndarray) -> bool:
+    """Whether cells, by the numbers (m,) of their exact sets, -1 for none, are all exact copies of each other."""
+    return bool(exact[0] >= 0 and (exact == exact[0]).all())
+
+
+def _check_name(name: str, made_up: bool) -> str:
+    if made_up:
+        name = re.sub(r"[^A-Za-z0-9_.\-]+", "-", name)[:80]
+    if not _NAME.fullmatch(name):
+        rule = "1 to 80 letters, digits, '-', '_' and '.', with a letter or digit first"
+        raise invalid("--name", rule, name, "Choose another name")
+    return name
+
+
+def _check_free(manifest: Manifest, title: str, force: bool) -> list[Path]:
+    """Files of splits that carry the name and are to be replaced, folds included."""
+    own = re.compile(f"{re.escape(title)}|{re.escape(_fold_prefix(title))}fold-\\d+")
+    taken = [name for name in manifest.split_names() if own.fullmatch(name)]
+    if taken and not force:
+        way_out = "Choose another --name, or give --force to replace it and its folds"
+        raise invalid("--name", "of a split that is not there yet", title, way_out)
+    return [manifest.path / "splits" / f"{name}.parquet" for name in taken]
+
+
+def _fold_prefix(title: str) -> str:
+    return "" if title == "default" else f"{title}-"
+
+
+def _check_classes(manifest: Manifest, bound: Bound, options: SplitOptions) -> None:
+    """Refuse where a class has fewer groups than there are sides, or folds."""
+    sides = [side for side, share in zip(SIDES, options.shares or (), strict=True) if share > 0]
+    needed, what = len(sides), f"the sides {', '.join(sides)}"
+    if isinstance(options.folds, int) and options.folds > needed:
+        needed, what = options.folds, f"{options.folds} folds"
+    for number, name in enumerate(manifest.info.classes):
+        mine = manifest.labels == number
+        groups = set(bound.names[mine].tolist()) - {""}
+        if not mine.any() or (bound.names[mine] == "").any() or len(groups) >= needed:
+            continue
+        fewer = f"--folds {len(groups)}" if "folds" in what and len(groups) > 1 else "--split 80/0/20 for two sides"
+        listed = ", ".join(sorted(groups)[:5])
+        raise invalid(
+            "--group-by",
+            f"groups of which each class has {needed} or more, for {what}",
+            f"{name} in {len(groups)} ({listed})",
+            f"Ask for fewer ({fewer}), group by something finer, or give --allow-absent for sides without {name}",
+        )

@@ -1,0 +1,1 @@
+"""Scores, intervals, calibration and permutation tests; arrays in, numbers out."""

@@ -1,0 +1,100 @@
+"""Class x recording: how much the one says about the other, as Cramér's V with its bias taken out.
+
+W. Bergsma, "A bias-correction for Cramér's V and Tschuprow's T", Journal of the Korean Statistical Society 42 (2013),
+doi 10.1016/j.jkss.2012.10.002.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.stats.permutation import Outcome, outcome
+
+
+@dataclass(frozen=True)
+class Association:
+    """A table of counts and how strong its association is.
+
+    Attributes:
+        rows, columns: names, only those that occur.
+        table: (R, C) int64 cells.
+        result: bias-corrected Cramér's V, 0 to 1, and its chance level with the same totals of rows and columns.
+        low, high: 95 % bootstrap interval over cells.
+        guess: mean share of the cells of a row that are named rightly by who knows the column only.
+    """
+
+    rows: list[str]
+    columns: list[str]
+    table: npt.NDArray[np.int64]
+    result: Outcome
+    low: float
+    high: float
+    guess: float
+
+    def single(self) -> list[str]:
+        """Rows that lie in one column only."""
+        return [name for name, counts in zip(self.rows, self.table, strict=True) if (counts > 0).sum() == 1]
+
+    def pure(self) -> int:
+        """How many columns hold one row only."""
+        return int(((self.table > 0).sum(0) == 1).sum())
+
+
+def associate(
+    rows: npt.NDArray[np.str_], columns: npt.NDArray[np.str_], permutations: int, rng: np.random.Generator
+) -> Association | None:
+    """Table and association of two names of each cell.
+
+    Args:
+        rows, columns: (n,) str; cells without one of them (empty) are left out.
+        permutations: of the chance level, and resamples of the interval.
+        rng: of both.
+
+    Returns:
+        None where fewer than two rows or two columns occur.
+    """
+    known = (rows != "") & (columns != "")
+    row_names, row = np.unique(rows[known], return_inverse=True)
+    column_names, column = np.unique(columns[known], return_inverse=True)
+    if len(row_names) < 2 or len(column_names) < 2:
+        return None
+    table = np.zeros((len(row_names), len(column_names)), np.int64)
+    np.add.at(table, (row, column), 1)
+    total = int(table.sum())
+    null = [cramers_v(_shuffled(table, rng)) for _ in range(permutations)]
+    shares = table.ravel() / total
+    resampled = [cramers_v(rng.multinomial(total, shares).reshape(table.shape)) for _ in range(permutations)]
+    low, high = np.quantile(resampled, [0.025, 0.975]) if resampled else (float("nan"),) * 2
+    by_share = table / table.sum(1, keepdims=True)
+    guess = by_share.max(0).sum() / len(row_names)
+    return Association(
+        row_names.tolist(), column_names.tolist(), table, outcome(cramers_v(table), np.array(null)), float(low),
+        float(high), float(guess),
+    )  # fmt: skip
+
+
+def cramers_v(table: npt.NDArray[np.int64]) -> float:
+    """Bias-corrected Cramér's V of a table of counts; 0 where a row or a column is all there is."""
+    counts = table[table.sum(1) > 0][:, table.sum(0) > 0].astype(np.float64)
+    num_rows, num_columns = counts.shape
+    total = counts.sum()
+    if min(num_rows, num_columns) < 2 or total < 2:
+        return 0.0
+    expected = np.outer(counts.sum(1), counts.sum(0)) / total
+    phi = ((counts - expected) ** 2 / expected).sum() / total
+    phi = max(0.0, phi - (num_rows - 1) * (num_columns - 1) / (total - 1))
+    least = min(num_rows - (num_rows - 1) ** 2 / (total - 1), num_columns - (num_columns - 1) ** 2 / (total - 1)) - 1
+    return float(min(1.0, np.sqrt(phi / least))) if least > 0 else 0.0
+
+
+def _shuffled(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """A table of the same totals, as if rows were dealt to columns at random."""
+    left = table.sum(1)
+    drawn = np.empty_like(table)
+    for place, total in enumerate(table.sum(0).tolist()):
+        drawn[:, place] = rng.multivariate_hypergeometric(left, total, method="marginals")
+        left = left - drawn[:, place]
+    return drawn

@@ -1,0 +1,1 @@
+"""Files that appear whole or not at all, locks, staging folders and saved pieces of long commands."""

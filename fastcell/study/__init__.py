@@ -1,1 +1,0 @@
-"""Studies: methods compared over data volume, losses, resolutions, and what leakage invents."""

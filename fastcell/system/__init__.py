@@ -1,0 +1,1 @@
+"""What the process runs on: resources, library settings, worker processes, progress and messages."""

@@ -1,0 +1,1 @@
+"""Training runs: recipe, trainer, fit, evaluation, resume, and the scikit-learn estimator."""

@@ -1,0 +1,264 @@
+"""The classifier as a scikit-learn estimator: images in, class names out.
+
+::
+
+    from fastcell import CellClassifier
+
+    model = CellClassifier(random_state=0).fit(images, names)    # (N, H, W) uint8, or a list of (H, W) of any sizes
+    model.predict_proba(others)
+    CellClassifier().fit("cells").score("cells")                 # packed data: trained on train, scored on test
+
+It trains as ``fastcell fit`` does: the same preset files, Lightning module, preprocessing and augmentation, on cells
+that lie in memory. The Lightning module itself is `fastcell.models.lightning_module.CellModule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from fastcell.errors import invalid
+from fastcell.sources.load_cells import as_images, load_cells, to_levels
+from fastcell.system import library_settings, resources
+
+Images = Sequence[np.ndarray] | np.ndarray
+
+_CHUNK = 64  # cells that are classified together, the last ones padded: a result never depends on its neighbours
+
+
+class CellClassifier(ClassifierMixin, BaseEstimator):
+    """Classify single-cell images with a convolutional network.
+
+    `X` is an array (N, H, W); a list of (H, W) arrays of any sizes; a list of image files; a folder of images
+    (``CLASS/NAME.png``, or files alone to predict); a folder made by ``fastcell pack``; or rows (N, p) of flattened
+    images, square where `image_shape` is None and p is a square number, else one pixel high. Eight-bit images are taken
+    as they are. Numbers of another kind are mapped to grey levels by `window`.
+
+    For folders `y` is None: the class names come from them. From packed data `fit` takes the training part of the split
+    ``default``, `score` the test part, and `predict` every cell in the order of the manifest.
+
+    Args:
+        preset: ``fast``, ``demo`` or ``paper``, as in ``fastcell fit``; what the arguments below leave at None is its.
+        network: ``cellnet``, ``cellnet-wide``, ``gao``, or a name of timm's.
+        image_size: side of the square that the network sees [px].
+        square: how a cell gets into the square: ``stretch``, ``contain`` or ``scale``.
+        normalization: of the intensity: ``divide``, ``subtract`` or ``standardize``. All take an image's own brightness
+            away, so what differs in brightness alone cannot be told apart.
+        epochs: passes over the cells.
+        batch_size: cells per step.
+        learning_rate: the highest.
+        augment: change the training cells at random.
+        class_weight: None, ``balanced``, or class to weight.
+        image_shape: (H, W) of flattened rows.
+        window: (low, high) values that become black and white where X is not uint8; None for least and largest in fit.
+        threads: of the preprocessing; None for all cores. The result does not depend on it, but on torch's threads.
+        random_state: seed of weights, order and augmentation. On a CPU, the same seed and the same number of torch's
+            threads give the same weights bit by bit.
+
+    Attributes:
+        classes_: (K,) class names, sorted.
+        n_features_in_: p, where X was rows.
+        window_: (low, high), or None where X was uint8.
+        module_: the fitted `fastcell.models.lightning_module.CellModule`, on the CPU.
+    """
+
+    def __init__(
+        self,
+        preset: str = "fast",
+        network: str | None = None,
+        image_size: int | None = None,
+        square: str | None = None,
+        normalization: str | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        augment: bool = True,
+        class_weight: str | dict[Any, float] | None = None,
+        image_shape: tuple[int, int] | None = None,
+        window: tuple[float, float] | None = None,
+        threads: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.preset = preset
+        self.network = network
+        self.image_size = image_size
+        self.square = square
+        self.normalization = normalization
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.augment = augment
+        self.class_weight = class_weight
+        self.image_shape = image_shape
+        self.window = window
+        self.threads = threads
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CellClassifier:
+        """Train on images and their classes.
+
+        Args:
+            X: N images, see the class.
+            y: (N,) class names of any type; None where X is a folder.
+            sample_weight: (N,) how much each cell counts in the loss; None for alike.
+
+        Raises:
+            ArgumentError: fewer than two classes, or images that cannot be used.
+            DataError: a file cannot be used.
+        """
+        library_settings.limit_spinning()  # before torch is loaded, where nobody has done so yet
+        from fastcell.training.on_arrays import Recipe, train_on_cells
+
+        if hasattr(self, "n_features_in_"):
+            del self.n_features_in_
+        if isinstance(X, str | Path):
+            if y is not None:
+                raise invalid("y", "None where X is a folder", type(y).__name__, "The folder has the class names")
+            loaded = load_cells(X, "train", self.window)
+            X, y = loaded.images, loaded.classes
+            if y is None:
+                raise invalid("X", "a folder whose images have classes", str(X), "Sort them into CLASS/NAME.png")
+        images, y = self._check_training(X, y)
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            names = ", ".join(map(str, self.classes_))
+            raise invalid("y", "of at least two classes", f"1 class ({names})", "Add cells of another class")
+        weight = _check_sample_weight(sample_weight, images, dtype=np.float64)
+        weight = weight * compute_sample_weight(self.class_weight, y)
+        self.window_ = self._window_of(images)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        recipe = Recipe.of_preset(
+            self.preset,
+            network=self.network,
+            learning_rate=self.learning_rate,
+            image_size=self.image_size,
+            fit=self.square,
+            normalization=self.normalization,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            augment=self.augment,
+        )
+        cells = [to_levels(image, self.window_) for image in images]
+        class_names = [str(name) for name in self.classes_.tolist()]
+        self.module_ = train_on_cells(
+            recipe, cells, numbers, weight, class_names, seed, self._num_threads(), self.window_
+        )
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Class names (N,) of the images."""
+        chances = self.predict_proba(X)
+        return cast(np.ndarray, self.classes_[chances.argmax(axis=1)])
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (N, K) float64 of the images, columns in the order of `classes_`."""
+        from fastcell.training.on_arrays import classify_cells
+
+        check_is_fitted(self)
+        if isinstance(X, str | Path):
+            X = load_cells(X, None, self.window).images
+        images = self._check_images(X)
+        cells = [to_levels(image, self.window_) for image in images]
+        chances = classify_cells(self.module_, cells, _CHUNK, self._num_threads()).astype(np.float64)
+        return chances / chances.sum(axis=1, keepdims=True)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy on images and their classes; of a packed folder, on its test part."""
+        check_is_fitted(self)
+        if isinstance(X, str | Path) and y is None:
+            loaded = load_cells(X, "test", self.window)
+            X, y = loaded.images, loaded.classes
+        return float(super().score(X, y, sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn should know; the score is of its own test data, whose two numbers are no image."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.classifier_tags.poor_score = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain values and arrays: nothing of torch's or Lightning's own in a pickle."""
+        state = dict(super().__getstate__())
+        if "module_" in state:
+            module = state["module_"]
+            weights = {name: value.cpu().numpy() for name, value in module.state_dict().items()}
+            state["module_"] = (dict(module.hparams), weights)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "module_" in state:
+            import torch
+
+            from fastcell.models.lightning_module import CellModule
+
+            hparams, weights = state["module_"]
+            module = CellModule(**hparams)
+            module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+            state["module_"] = module.eval()
+        super().__setstate__(state)
+
+    def _check_training(self, X: Any, y: Any) -> tuple[Images, np.ndarray]:
+        images = as_images(X, self.window)
+        if images is None:
+            X, y = validate_data(self, X, y, dtype="numeric")
+            return self._unflattened(X), y
+        if y is None:
+            raise invalid("y", "the class of each image", None, "Give the class names")
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(images, y)
+        return images, y
+
+    def _check_images(self, X: Any) -> Images:
+        images = as_images(X, self.window)
+        if images is not None:
+            return images
+        if hasattr(self, "n_features_in_"):
+            X = validate_data(self, X, reset=False, dtype="numeric")
+        else:
+            X = check_array(X, dtype="numeric")
+        return self._unflattened(X)
+
+    def _unflattened(self, rows: np.ndarray) -> np.ndarray:
+        """(N, H, W) images of rows (N, p)."""
+        num_values = rows.shape[1]
+        side = round(num_values**0.5)
+        shape = self.image_shape or ((side, side) if side * side == num_values else (1, num_values))
+        if len(shape) != 2 or shape[0] * shape[1] != num_values:
+            raise invalid("image_shape", f"(H, W) with H x W = {num_values}, the length of a row", shape, "Correct it")
+        return rows.reshape(len(rows), *shape)
+
+    def _window_of(self, images: Images) -> tuple[float, float] | None:
+        """The values that become black and white; None where all images are uint8."""
+        if all(image.dtype == np.uint8 for image in images):
+            return None
+        if self.window is not None:
+            low, high = (float(value) for value in self.window)
+            if not low < high:
+                raise invalid("window", "(low, high) with low below high", self.window, "Leave it out for all values")
+            return low, high
+        low = min(float(image.min()) for image in images)
+        high = max(float(image.max()) for image in images)
+        return low, high if high > low else low + 1.0
+
+    def _num_threads(self) -> int:
+        if self.threads is not None and self.threads < 1:
+            raise invalid("threads", "at least 1", self.threads, "Leave it out for all cores")
+        return self.threads or resources.num_cpus()

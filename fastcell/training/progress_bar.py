@@ -1,0 +1,132 @@
+"""How a run shows that it goes on: a bar with cells/s on a terminal, a line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+from fastcell.loading.batch import Batch
+from fastcell.models.lightning_module import CellModule
+
+LINE_EVERY_S = 1.0
+
+
+class Throughput(pl.Callback):
+    """Counts the cells that go through the model, and the time from the first batch of each pass to its end.
+
+    Cells are counted as they come, over all ranks, padding included: exact counts would wait for the device.
+
+    Attributes:
+        cells: number of cells by stage (train, validate, test, predict).
+        seconds: wall time by stage, loading included.
+        waited_s: wall time of training from the end of a batch, or the start of the epoch, to the next: the host waits
+            for cells, or Lightning's loop works.
+    """
+
+    def __init__(self) -> None:
+        self.cells: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.waited_s = 0.0
+        self._since: dict[str, float] = {}
+
+    def rate(self, stage: str) -> float:
+        """Cells per second of a stage over the whole run; 0 before the first batch."""
+        seconds = self.seconds.get(stage, 0.0)
+        return self.cells.get(stage, 0) / seconds if seconds > 0 else 0.0
+
+    def _start(self, stage: str) -> None:
+        self._since[stage] = time.perf_counter()
+
+    def _count(self, trainer: pl.Trainer, stage: str, batch: Batch | tuple[Batch, ...]) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since.get(stage, now)
+        self._since[stage] = now
+        batches = (batch,) if isinstance(batch, Batch) else batch
+        cells = sum(len(one.images) for one in batches)
+        self.cells[stage] = self.cells.get(stage, 0) + cells * trainer.world_size
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start("train")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.waited_s += now - self._since.get("train", now)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start("validate")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start("train")  # the pass in between is not training time
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start("test")
+
+    def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start("predict")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._count(trainer, "train", batch)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        self._count(trainer, "validate", batch)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        self._count(trainer, "test", batch)
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        self._count(trainer, "predict", batch)
+
+
+class CellBar(TQDMProgressBar):
+    """Lightning's bar with the last readings of loss and accuracy, and cells/s."""
+
+    def __init__(self, throughput: Throughput) -> None:
+        super().__init__(refresh_rate=10)
+        self.throughput = throughput
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        return {**readings(trainer, pl_module), "cells/s": f"{self.throughput.rate('train'):,.0f}"}
+
+
+class EpochLines(pl.Callback):
+    """A line per epoch (at most one a second) with the last readings, for logs and pipes."""
+
+    def __init__(self, throughput: Throughput) -> None:
+        self.throughput = throughput
+        self._last = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.monotonic()
+        if trainer.is_global_zero and (
+            now - self._last >= LINE_EVERY_S or trainer.current_epoch + 1 == trainer.max_epochs
+        ):
+            self._last = now
+            self._print(trainer, pl_module)
+
+    def _print(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        values = "  ".join(f"{name} {value}" for name, value in readings(trainer, pl_module).items())
+        epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        place = f"epoch {trainer.current_epoch + 1}{epochs}  step {trainer.global_step}"
+        print(f"{place}  {values}  {self.throughput.rate('train'):,.0f} cells/s", flush=True)
+
+
+def readings(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, str]:
+    """The last readings of loss and accuracy, training and validation, as short texts."""
+    train = pl_module.last_scores if isinstance(pl_module, CellModule) else {}
+    valid = {name: trainer.callback_metrics.get(f"valid_{name}") for name in ("loss", "accuracy")}
+    texts = {name: f"{value:.3f}" for name, value in train.items()}
+    texts.update({f"valid {name}": f"{float(value):.3f}" for name, value in valid.items() if value is not None})
+    return texts

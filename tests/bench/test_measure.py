@@ -1,0 +1,175 @@
+"""`fastcell bench`: slices of time, what binds, and the command on cells of every kind."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcell import cli
+from fastcell.bench.measure import Row, conclude, format_rows, time_slice
+from fastcell.packing import pack
+
+PARTS = [
+    "read",
+    "decoded",
+    "batches, stream",
+    "batches, stream of blocks",
+    "batches, bank",
+    "classify, network alone",
+    "classify, whole way",
+    "train, network alone",
+    "train, from the bank",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for cell in range(60):
+        path = folder / "AB"[cell % 2] / f"{cell:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(1, 200, tuple(rng.integers(9, 24, 2))).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack.pack(images, tmp_path_factory.mktemp("data") / "cells").path
+
+
+def row(part: str, rate: float) -> Row:
+    return Row(part, "", rate, 0.9 * rate, 1.1 * rate, 10.0, 0.1, 3)
+
+
+def rows(*rates: float) -> list[Row]:
+    return [row(part, rate) for part, rate in zip(PARTS, rates, strict=True)]
+
+
+def test_a_slice_counts_the_steps_behind_the_first_for_its_time() -> None:
+    def steps() -> Iterator[int]:
+        time.sleep(0.2)
+        yield 1000
+        while True:
+            time.sleep(0.01)
+            yield 7
+
+    part = time_slice(steps, 0.1, lambda: None)
+    assert part.cells % 7 == 0
+    assert 0 < part.cells <= 70
+    assert 0.1 <= part.seconds < 5
+    assert part.first_s >= 0.2
+
+
+def test_a_single_step_counts_itself() -> None:
+    part = time_slice(lambda: iter([5]), 1.0, lambda: None)
+    assert part.cells == 5
+    assert part.seconds == part.first_s > 0
+
+
+@pytest.mark.parametrize(
+    ("rates", "classifying"),
+    [
+        (
+            (400_000, 16_000, 15_000, 61_000, 50_000, 2_800, 2_300, 900, 850),
+            (
+                "the network binds: 2,300 cells/s on 2 cores, 2,800 with batches that are already there; "
+                "the stream could give 15,000."
+            ),
+        ),
+        (
+            (400_000, 16_000, 14_100, 61_000, 50_000, 900_000, 14_000, 900, 850),
+            (
+                "decoding binds: 14,000 cells/s on 2 cores; the network could take 900,000, and "
+                "`pack --layout block` would give batches at 61,000."
+            ),
+        ),
+        (
+            (400_000, 300_000, 20_000, 61_000, 50_000, 900_000, 14_000, 900, 850),
+            "resizing binds: 14,000 cells/s on 2 cores; the network could take 900,000.",
+        ),
+        (
+            (9_000, 8_900, 8_800, 61_000, 50_000, 900_000, 8_700, 900, 850),
+            (
+                "reading binds: 8,700 cells/s on 2 cores; the network could take 900,000, and "
+                "`pack --layout block` would give batches at 61,000."
+            ),
+        ),
+    ],
+)
+def test_what_binds_is_the_slowest_part(rates: tuple[float, ...], classifying: str) -> None:
+    assert conclude(rows(*rates), "2 cores")[0] == f"Classifying: {classifying}"
+
+
+def test_what_binds_training() -> None:
+    fast_network = (400_000, 16_000, 15_000, 61_000, 50_000, 2_800, 2_300, 900_000, 40_000)
+    assert conclude(rows(*fast_network), "2 cores")[1] == (
+        "Training: making batches binds: 40,000 cells/s on 2 cores, 50,000 from the bank alone; "
+        "the network could take 900,000."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "verdict"),
+    [
+        (1000.0, "this machine classifies them as they come, with 2.3 times the speed."),
+        (10_000.0, "this machine classifies 23% of them as they come; 4.3 such machines would do it."),
+    ],
+)
+def test_the_instrument_stands_beside_it(rate: float, verdict: str) -> None:
+    found = rows(400_000, 16_000, 15_000, 61_000, 50_000, 2_800, 2_300, 900, 850)
+    assert conclude(found, "2 cores", rate)[2] == f"Your instrument's {rate:,.0f} cells/s: {verdict}"
+    (line,) = (line for line in format_rows(found, rate).splitlines() if line.startswith("classify, whole"))
+    assert line.split()[-1] == f"{2_300 / rate:.2f}"
+
+
+@pytest.mark.parametrize(("layout", "pattern"), [("cell", None), ("block", "**/{name}")], ids=["cell", "unlabelled"])
+def test_the_command_times_every_part(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, pattern: str | None
+) -> None:
+    data = pack.pack(images, tmp_path / "cells", layout=layout, pattern=pattern).path
+    before = sorted(path.name for path in data.iterdir())
+    out = tmp_path / "bench.json"
+    arguments = ["--seconds", "0.5", "--instrument-rate", "1e4", "--threads", "1", "--out", str(out)]
+    assert cli.main(["bench", str(data), *arguments]) == 0
+    text = capsys.readouterr().out
+    content = json.loads(out.read_text())
+    wanted = [part for part in PARTS if layout == "cell" or "blocks" not in part]
+    assert [entry["part"] for entry in content["rows"]] == wanted
+    for entry in content["rows"]:
+        assert 0 < entry["low"] <= entry["cells_per_s"] <= entry["high"]
+        assert entry["num_rounds"] == 3
+        assert f"{entry['cells_per_s']:,.0f}" in text
+    assert content["settings"]["cells"] == 60
+    assert "python" in content["environment"]
+    assert "Your instrument's 10,000 cells/s" in text
+    assert sorted(path.name for path in data.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--instrument-rate", "0"], "--instrument-rate must be cells per second, above 0"),
+        (["--seconds", "-1"], "--seconds must be a time above 0"),
+        (["--cells", "0"], "--cells must be a number above 0"),
+        (["--threads", "-1"], "--threads must be 0 or more"),
+        (["--preset", "slow"], "--preset must be one of demo, paper, fast"),
+        (["--ckpt_path", "none.ckpt"], "checkpoint must be a file"),
+        (["--out", "nowhere/x.json"], "--out must be a file in a folder that is there"),
+    ],
+)
+def test_bad_arguments_are_messages(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main(["bench", str(data), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_data_set_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", str(tmp_path)]) == 2
+    assert "is not a packed data set" in capsys.readouterr().err

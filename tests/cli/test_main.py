@@ -1,0 +1,207 @@
+"""The command line: light to load, and clear about what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fastcell import __version__, cli
+from fastcell.errors import DataError, StrictError
+
+HEAVY = ["torch", "nvidia.dali", "cupy", "pytorch_lightning", "lightning_fabric", "numpy", "pyarrow", "numba", "cv2"]
+REPO_DIR = Path(__file__).resolve().parent.parent
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=REPO_DIR, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], int]], None]:
+    """Put a function behind ``fastcell probe``."""
+
+    def install(function: Callable[[list[str]], int], takes_name: bool = False) -> None:
+        module = ModuleType("fastcell_probe")
+        module.main = function  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "fastcell_probe", module)
+        monkeypatch.setitem(cli.COMMANDS, "probe", cli.Command("probe", "fastcell_probe:main", takes_name))
+
+    return install
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fastcell",
+        "import fastcell.system.resources",
+        "import fastcell.cli as cli; assert cli.main(['--help']) == 0",
+        "import fastcell.cli as cli; assert cli.main(['--version']) == 0",
+        "import fastcell.cli as cli; assert cli.main(['nonsense']) == 2",
+    ],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    check = f"{code}\nimport sys, json\nprint()\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = run_python("-c", check)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_module_runs_as_the_command() -> None:
+    done = run_python("-m", "fastcell", "--version")
+    assert (done.returncode, done.stdout) == (0, f"fastcell {__version__}\n")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, entry in cli.COMMANDS.items():
+        assert f"  {name} " in out
+        assert entry.help in out
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_exists(name: str) -> None:
+    module, function = cli.COMMANDS[name].target.split(":")
+    path = REPO_DIR / (module.replace(".", "/") + ".py")
+    assert f"def {function}(argv: list[str]) -> int:" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["synth", "pack", "index", "verify", "info", "convert", "count", "export", "compare", "doctor"]
+)
+def test_help_of_light_commands_loads_no_torch(name: str) -> None:
+    code = (
+        "import sys\nfrom fastcell import cli\n"
+        f"try:\n    cli.main([{name!r}, '--help'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print('torch' in sys.modules)"
+    )
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: fastcell {name}" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_no_command_prints_the_usage_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: fastcell COMMAND")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("predcit", "predict"), ("fitt", "fit"), ("docter", "doctor")])
+def test_unknown_command_suggests_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([typed]) == 2
+    err = capsys.readouterr().err
+    assert f"got {typed!r}. Did you mean 'fastcell {meant}'?" in err
+
+
+def test_unlike_any_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["xyzzy"]) == 2
+    assert "'fastcell --help' lists them." in capsys.readouterr().err
+
+
+def test_arguments_and_status_pass_through(command: Callable[..., None]) -> None:
+    seen: list[list[str]] = []
+    command(lambda argv: seen.append(argv) or 7)
+    assert cli.main(["probe", "--a", "b"]) == 7
+    command(lambda argv: seen.append(argv) or 0, takes_name=True)
+    assert cli.main(["probe", "--a"]) == 0
+    assert seen == [["--a", "b"], ["probe", "--a"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (
+            DataError("it is cut short. Pack again.", shard="s.tar", key="k"),
+            2,
+            "shard 's.tar', cell 'k': it is cut short.",
+        ),
+        (StrictError("2 bad cells."), 3, "2 bad cells."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/d/x"),
+            2,
+            "no space left on the disk for '/d/x'. Free some",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "no space left on the disk. Free some"),
+        (PermissionError(errno.EACCES, "Permission denied", "/d/x"), 2, "no permission for '/d/x' (Permission denied)"),
+        (OSError(errno.EROFS, "Read-only file system", "/d/x"), 2, "no permission for '/d/x' (Read-only file system)"),
+        (KeyboardInterrupt(), 130, "interrupted."),
+    ],
+)
+def test_errors_are_one_line(
+    error: BaseException, status: int, message: str, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise error
+
+    command(fail)
+    assert cli.main(["probe"]) == status
+    err = capsys.readouterr().err
+    assert err.startswith(f"fastcell: error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")])
+def test_bugs_keep_their_traceback(error: Exception, command: Callable[..., None]) -> None:
+    def fail(argv: list[str]) -> int:
+        raise error
+
+    command(fail)
+    with pytest.raises(type(error)):
+        cli.main(["probe"])
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    code = (
+        "import sys\nfrom fastcell import cli\n"
+        "cli.usage = lambda: 'x' * 1_000_000\n"  # more than a pipe holds
+        "sys.exit(cli.main(['--help']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPO_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        err = child.stderr.read()
+        child.wait(60)
+    assert (child.returncode, err) == (141, b"")
+
+
+def test_lazy_names_resolve_and_unknown_ones_do_not() -> None:
+    import fastcell
+
+    assert fastcell.StrictError is StrictError
+    assert "CellDataModule" in dir(fastcell)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        fastcell.nonsense  # noqa: B018
+
+
+def test_termination_ends_like_an_interrupt(
+    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(argv: list[str]) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            (tmp_path / "removed").touch()
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    command(work)
+    assert cli.main(["probe"]) == 143
+    assert capsys.readouterr().err == "fastcell: error: terminated.\n"
+    assert (tmp_path / "removed").exists()
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,67 @@
+"""Baselines get the pixels that the engine gives networks."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from fastcell.compare.image_array import fingerprint, frame, make_images
+from fastcell.errors import ArgumentError
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.preprocessing import Preprocessing
+
+
+def test_the_same_pixels_as_a_networks_batches(planted, tmp_path):
+    manifest = planted()
+    preprocessing = Preprocessing(image_size=16, normalization="standardize")
+    rows = np.arange(1, 120, 2)
+    images = make_images(manifest, rows, preprocessing, tmp_path)
+    module = CellDataModule(str(manifest.path), image_size=16, normalization="standardize")
+    module.setup("predict")
+    for batch in module.predict_dataloader():
+        for cell, image in zip(batch.cell_ids.tolist(), batch.images[:, 0].numpy(), strict=True):
+            if cell in rows:
+                np.testing.assert_array_equal(images.open()[images.places(np.array([cell]))[0]], image)
+    assert images.open().shape == (60, 16, 16)
+    assert len(images.lost()) == 0
+
+
+def test_made_once(planted, tmp_path):
+    manifest, preprocessing = planted(), Preprocessing(image_size=16)
+    first = make_images(manifest, np.arange(120), preprocessing, tmp_path)
+    before = first.path.stat().st_mtime_ns
+    assert make_images(manifest, np.arange(120), preprocessing, tmp_path).path.stat().st_mtime_ns == before
+    assert make_images(manifest, np.arange(119), preprocessing, tmp_path).path != first.path
+    assert make_images(manifest, np.arange(120), Preprocessing(image_size=8), tmp_path).path != first.path
+
+
+def test_lost_cells_are_told(planted, tmp_path):
+    manifest = planted()
+    shard = manifest.shard_path(0)
+    data = bytearray(shard.read_bytes())
+    data[int(manifest.column("offset")[7]) + 130] ^= 255
+    shard.write_bytes(data)
+    images = make_images(manifest, np.arange(120), Preprocessing(image_size=16), tmp_path)
+    assert images.lost().tolist() == [7]
+
+
+def test_a_full_disk_is_told_before_it_is_full(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(ArgumentError, match=r"--out must be on a disk with 0\.0 GB free for 120 images of 16 x 16"):
+        make_images(planted(), np.arange(120), Preprocessing(image_size=16), tmp_path)
+
+
+def test_the_fingerprint_is_of_cells_classes_and_groups(planted):
+    manifest = planted(num=60)
+    rows = np.arange(30)
+    assert fingerprint(manifest, rows) == fingerprint(manifest, rows)
+    assert fingerprint(manifest, rows) != fingerprint(manifest, rows + 1)
+    assert fingerprint(manifest, rows) != fingerprint(planted(num=60, groups=3, folder="other"), rows)
+
+
+def test_the_frame_is_the_outside():
+    images = np.zeros((1, 32, 32), np.float32)
+    images[:, 2:-2, 2:-2] = 1
+    assert frame(images).shape == (1, 32 * 32 - 28 * 28)
+    assert frame(images).max() == 0
+    assert frame(np.ones((2, 64, 64), np.float32)).shape == (2, 64 * 64 - 56 * 56)

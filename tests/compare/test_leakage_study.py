@@ -1,0 +1,107 @@
+"""The leak is found where there is one, and is not invented where there is none."""
+
+import numpy as np
+import pytest
+
+from fastcell.compare.leakage_study import augmented_set, leakage_study, num_images, protocols, run_leakage
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import ArgumentError
+
+
+def own_noise(name, number):
+    """Cells of nothing but their own noise: only a copy of a cell tells its class."""
+    return np.random.default_rng(number).integers(20, 230, (12, 16)).astype(np.uint8)
+
+
+@pytest.fixture
+def recipe(study_of, planted):
+    return study_of(planted(folder="for-recipe"), out="for-recipe-out").recipe
+
+
+def test_classes_are_brought_to_as_many_images():
+    labels = np.array([0] * 10 + [1] * 4 + [2] * 7)
+    number = num_images(labels, 1.5, 0)
+    assert np.bincount(labels, weights=number).tolist() == [15, 15, 15]
+    assert number.min() == 1
+    assert number[10:14].max() - number[10:14].min() == 1
+    assert num_images(labels, 1, 0)[:10].tolist() == [1] * 10
+
+
+def test_the_images_know_their_sources(planted, recipe, tmp_path):
+    manifest = planted(num=30)
+    images, sources = augmented_set(manifest, recipe, 2, 0, tmp_path)
+    assert len(images) == 60
+    assert np.bincount(sources).tolist() == [2] * 30
+    np.testing.assert_array_equal(images.labels, manifest.labels[sources])
+    np.testing.assert_array_equal(images.groups, manifest.groups[sources])
+    first = np.flatnonzero(sources == 5)
+    same, other = read_cells(images, first)
+    assert same.shape == (16, 16)
+    (cell,) = read_cells(manifest, [5])
+    # 12 x 16 stretched to 16 x 16: the left side of class 'top' (row 5: 5 % 3 = 2) is as dark as its right
+    assert same.mean() == pytest.approx(cell.mean(), rel=0.03)
+    assert np.abs(same.astype(float) - other).mean() > 2
+    before = (images.path / "dataset.json").stat().st_mtime_ns
+    again, _ = augmented_set(manifest, recipe, 2, 0, tmp_path)
+    assert (again.path / "dataset.json").stat().st_mtime_ns == before
+    assert augmented_set(manifest, recipe, 2, 1, tmp_path)[0].path != images.path
+
+
+def test_protocols_keep_what_they_say_whole(planted, recipe, tmp_path):
+    images, sources = augmented_set(planted(num=60, groups=4), recipe, 3, 0, tmp_path)
+    by_name = {scheme.name: list(scheme.splits.values()) for scheme in protocols(images, sources, 5, 0)}
+    assert list(by_name) == ["augment-first", "split-first", "groups-first"]
+    for folds in by_name.values():
+        np.testing.assert_array_equal(np.sum([fold == "test" for fold in folds], axis=0), 1)
+
+    def shared(fold, of):
+        return set(of[fold == "test"].tolist()) & set(of[fold != "test"].tolist())
+
+    assert all(len(shared(fold, sources)) > 10 for fold in by_name["augment-first"])
+    assert not any(shared(fold, sources) for fold in by_name["split-first"])
+    assert not any(shared(fold, images.groups) for fold in by_name["groups-first"])
+    assert len(by_name["groups-first"]) == 4
+
+
+def test_a_leak_invents_accuracy_and_its_absence_does_not(planted, study_of):
+    source = study_of(planted(num=90, groups=0, draw=own_noise), components=32)
+    source.recipe.data["augmentation"] = {"flip_horizontal": False, "flip_vertical": False, "rotation_deg": 1.0,
+                                          "translation": 0.0, "scale": 0.0}  # fmt: skip
+    study = leakage_study(source, 4, 3, 0)
+    lines, entries, (leak,) = run_leakage(study, ["knn"], [1.0], 1)
+    accuracy = {entry.scheme: entry.accuracy for entry in entries if entry.part == "test"}
+    assert accuracy["augment-first"] > 0.8
+    assert accuracy["split-first"] < 0.6
+    assert leak.value == pytest.approx(accuracy["augment-first"] - accuracy["split-first"])
+    assert leak.low > 0.3
+    assert leak.num_cells == 360
+    assert study.unit == "source cell"
+    assert (study.out_dir / "accuracy_by_protocol.pdf").exists()
+    assert any("kNN, augment-first minus kNN, split-first" in line for line in lines)
+
+    alone = leakage_study(
+        study_of(planted(num=90, groups=0, draw=own_noise, folder="alone-set"), out="alone", components=32), 1, 3, 0
+    )
+    _, _, (none,) = run_leakage(alone, ["knn"], [1.0], 1)
+    assert none.low <= 0 <= none.high
+
+
+def test_a_background_that_tells_the_class_is_told(planted, study_of):
+    def framed(name, number):
+        cell = np.random.default_rng(number).normal(120, 30, (16, 16))
+        level = {"left": 60, "right": 120, "top": 180}[name]
+        cell[:2], cell[-2:], cell[:, :2], cell[:, -2:] = level, level, level, level
+        return np.clip(cell, 1, 255).astype(np.uint8)
+
+    study = leakage_study(study_of(planted(draw=framed), components=4), 1, 3, 0)
+    lines, entries, _ = run_leakage(study, ["frame"], [1.0], 1)
+    assert min(entry.accuracy for entry in entries) == 1
+    assert any(line.endswith("gives 0.333: the background tells the classes apart.") for line in lines)
+    blank = leakage_study(study_of(planted(draw=own_noise, folder="blank"), out="blank-out", components=4), 1, 3, 0)
+    lines, _, _ = run_leakage(blank, ["frame"], [1.0], 1)
+    assert any(line.endswith("no more than chance.") for line in lines)
+
+
+def test_copies_are_one_or_more(planted, recipe, tmp_path):
+    with pytest.raises(ArgumentError, match=r"--copies must be 1 or more, got 0\.5\. 1\.3 is about the paper's"):
+        augmented_set(planted(), recipe, 0.5, 0, tmp_path)

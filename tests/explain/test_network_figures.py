@@ -1,0 +1,71 @@
+"""A network's layers and filters, as numbers and as drawn."""
+
+import numpy as np
+import pyarrow.csv
+import pytest
+import torch
+from torch import nn
+
+from fastcell.explain.layers import trace_layers
+from fastcell.explain.network_figures import draw_filters, draw_network, first_convolutions
+from fastcell.models.registry import create
+from fastcell.plots.figure_files import Plates
+
+
+def test_layers_of_the_paper():
+    layers = trace_layers(create("cellnet", 4, 128).eval(), 128)
+    assert [(layer.channels, layer.side) for layer in layers] == [
+        (32, 64),
+        (32, 32),
+        (64, 16),
+        (64, 8),
+        (128, 8),
+        (128, 4),
+        (64, 0),
+        (4, 0),
+    ]
+    assert layers[0].multiply_adds == 32 * 64 * 64 * 11 * 11  # 15.9 million, as the paper's facts have it
+    assert sum(layer.multiply_adds for layer in layers) == pytest.approx(39.6e6, rel=0.01)
+    network = create("cellnet", 4, 128)
+    assert sum(layer.num_weights for layer in layers) == sum(p.numel() for p in network.parameters())
+    assert layers[0].detail == "11 x 11, stride 2"
+    assert layers[1].detail == "2 x 2, ReLU, batch norm"
+
+
+def test_every_layer_is_drawn_with_its_shape(tmp_path, drawn):
+    layers = trace_layers(create("gao", 3, 64).eval(), 64)
+    plates = Plates(tmp_path)
+    draw_network(plates, "gao", layers, 64, ["A", "B", "C"])
+    texts = [text.get_text() for text in drawn[0].axes[0].texts]
+    table = pyarrow.csv.read_csv(tmp_path / "network.csv").to_pylist()
+    assert [row["name"] for row in table] == ["input", *(layer.name for layer in layers)]
+    for row in table:
+        shape = f"{row['channels']} @ {row['side']} x {row['side']}" if row["side"] else f"{row['channels']}"
+        assert shape in texts
+    assert "A, B, C" in plates.captions["network"]
+
+
+def test_filters_are_those_of_the_network(tmp_path, drawn, columns):
+    network = create("cellnet", 3, 32)
+    convolutions = first_convolutions(network)
+    assert [tuple(weights.shape) for _, weights in convolutions] == [(32, 1, 11, 11), (64, 32, 6, 6)]
+    draw_filters(Plates(tmp_path), "cellnet", convolutions)
+    second = columns(tmp_path / "filters.csv", layer="convolution 2")
+    weights = network.features[4].weight.detach().numpy()
+    places = (second["map"], second["input"], second["row"], second["column"])
+    assert len(second["weight"]) == weights.size
+    np.testing.assert_allclose(second["weight"], weights[places], rtol=1e-6)
+    mosaic = drawn[0].axes[0].images[0].get_array()
+    first = network.features[0].weight.detach().numpy()
+    np.testing.assert_allclose(mosaic[12:23, 36:47], first[16 + 3, 0] / np.abs(first).max(), rtol=1e-6)
+    assert mosaic.mask[11].all()  # the gap
+
+
+def test_a_large_convolution_is_cut_and_says_so(tmp_path):
+    plates = Plates(tmp_path)
+    draw_filters(plates, "large", [("convolution 1", torch.ones(70, 40, 3, 3))])
+    assert "64 maps x 32 inputs (of 70 x 40)" in plates.captions["filters"]
+
+
+def test_a_network_without_convolutions():
+    assert first_convolutions(nn.Linear(2, 2)) == []

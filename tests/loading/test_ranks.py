@@ -1,0 +1,50 @@
+"""Every row in exactly one rank's part, equal steps, positions that no two cells share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastcell.errors import ArgumentError
+from fastcell.loading.ranks import Share, evaluation_share, training_share
+
+sizes = st.integers(1, 500)
+ranks = st.integers(1, 9)
+
+
+def check(shares: list[Share], num_rows: int) -> None:
+    rows = np.concatenate([np.arange(share.start, share.stop) for share in shares])
+    np.testing.assert_array_equal(rows, np.arange(num_rows))
+    (steps,) = {share.steps for share in shares}
+    assert max(len(share) for share in shares) > (steps - 1) * shares[0].batch  # no step that all ranks only pad
+    for share in shares:
+        assert sum(share.num_real(step) for step in range(steps)) == len(share)
+    positions = np.concatenate([share.positions(step) for share in shares for step in range(steps)])
+    np.testing.assert_array_equal(np.sort(positions), np.arange(len(positions)))
+
+
+@given(sizes, st.integers(1, 40), ranks)
+def test_training_parts(num_rows: int, per_rank: int, num_ranks: int) -> None:
+    shares = [training_share(num_rows, per_rank * num_ranks, rank, num_ranks) for rank in range(num_ranks)]
+    check(shares, num_rows)
+    lengths = [len(share) for share in shares]
+    assert max(lengths) - min(lengths) <= 1
+
+
+@given(sizes, st.integers(1, 40), ranks)
+def test_evaluation_chunks_are_those_of_one_rank(num_rows: int, chunk: int, num_ranks: int) -> None:
+    shares = [evaluation_share(num_rows, chunk, rank, num_ranks) for rank in range(num_ranks)]
+    check(shares, num_rows)
+    for share in shares:
+        assert share.start % chunk == 0 or len(share) == 0
+        assert share.stop % chunk == 0 or share.stop == num_rows
+
+
+def test_batch_size_is_over_all_ranks() -> None:
+    assert training_share(100, 24, 1, 3) == Share(33, 66, 8, 5, 1, 3)
+    with pytest.raises(ArgumentError, match=r"batch_size must be a positive multiple .*\(3\).*, got 10\. Take 9\."):
+        training_share(100, 10, 0, 3)
+    with pytest.raises(ArgumentError, match="eval_batch_size must be positive, got 0"):
+        evaluation_share(100, 0)

@@ -1,0 +1,392 @@
+"""`fastcell pack`: what lands in the shards, what does not, and that nothing half-made is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import joblib
+import numpy as np
+import pytest
+import webdataset
+
+from fastcell import cli
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import ArgumentError, DataError, StrictError
+from fastcell.packing.pack import main, pack
+from fastcell.sources.registry import open_source
+from fastcell.splits.by_group import SIDES
+from fastcell.splits.make_splits import SplitOptions
+
+SHAPES = [(21, 102), (68, 440), (40, 40), (1, 7), (18, 17)]
+
+
+def draw(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return cv2.blur(noise, (3, 3)).reshape(shape)
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    else:
+        assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """60 cells of three classes and four kinds of file, ragged."""
+    root = tmp_path / "cells"
+    for i in range(60):
+        kind = ("png", "jpg", "tif", "npy")[i % 4]
+        write(root / f"c{i % 3 + 8}" / f"{i:03d}.{kind}", draw(i, SHAPES[i % 5]))
+    return root
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_stored_bytes_and_rows_are_those_of_the_files(cells: Path, tmp_path: Path) -> None:
+    manifest = pack(cells, tmp_path / "out", shard_cells=16, um_per_px=0.5, collection="day 1", name="mine")
+    assert len(manifest) == 60
+    assert manifest.info.classes == ["c8", "c9", "c10"]
+    assert [shard["num_cells"] for shard in manifest.info.shards] == [16, 16, 16, 12]
+    assert (manifest.info.name, manifest.info.um_per_px, manifest.info.num_quarantined) == ("mine", 0.5, 0)
+    keys = manifest.column("key").tolist()
+    assert sorted(keys) == sorted(str(path.relative_to(cells)) for path in cells.rglob("*.*"))
+    assert keys != sorted(keys)
+    for row in manifest.table.to_pylist():
+        data = (cells / row["key"]).read_bytes()
+        with open(manifest.path / row["shard"], "rb") as file:
+            file.seek(row["offset"])
+            assert file.read(row["bytes"]) == data
+        number = int(Path(row["key"]).stem)
+        assert (row["height"], row["width"]) == SHAPES[number % 5]
+        assert row["class"] == f"c{number % 3 + 8}"
+        assert row["collection"] == "day 1"
+        assert row["um_per_px"] == 0.5
+    for row, pixels in zip(manifest.table.to_pylist(), read_cells(manifest, range(60)), strict=True):
+        number = int(Path(row["key"]).stem)
+        if row["encoding"] != "jpg":
+            assert (pixels == draw(number, SHAPES[number % 5])).all()
+        assert row["mean_intensity"] == pytest.approx(pixels.mean(), rel=1e-5)
+
+
+def test_webdataset_reads_the_shards(cells: Path, tmp_path: Path) -> None:
+    manifest = pack(cells, tmp_path / "out", shard_cells=25)
+    urls = [str(manifest.shard_path(i)) for i in range(len(manifest.info.shards))]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    assert len(samples) == 60
+    for sample, row in zip(samples, manifest.table.to_pylist(), strict=True):
+        assert sample[row["encoding"]] == (cells / row["key"]).read_bytes()
+        assert int(sample["cls"]) == manifest.info.classes.index(row["class"])
+
+
+def test_split_is_stratified_and_kept_beside_the_manifest(cells: Path, tmp_path: Path) -> None:
+    manifest = pack(cells, tmp_path / "out", split=SplitOptions((0.6, 0.2, 0.2), seed=4, folds=3))
+    sides = manifest.split()
+    assert [[int(((manifest.labels == k) & (sides == side)).sum()) for side in SIDES] for k in range(3)] == [
+        [12, 4, 4]
+    ] * 3
+    assert manifest.split_names() == ["default", "fold-0", "fold-1", "fold-2"]
+    tested = sum((manifest.split(f"fold-{i}") == "test").astype(int) for i in range(3))
+    assert (tested == 1).all()
+    none = pack(cells, tmp_path / "none", split=SplitOptions(None))
+    assert set(none.split().tolist()) == {""}
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_same_bytes_whatever_the_number_of_jobs(cells: Path, tmp_path: Path, layout: str) -> None:
+    args = {"layout": layout, "shard_cells": 10, "block_cells": 8}
+    one = pack(cells, tmp_path / "one", jobs=1, **args)  # type: ignore[arg-type]
+    two = pack(cells, tmp_path / "two", jobs=2, **args)  # type: ignore[arg-type]
+    assert len(one.info.shards) > 4
+    assert snapshot(one.path) == snapshot(two.path)
+    other = pack(cells, tmp_path / "other", jobs=1, seed=1, **args)  # type: ignore[arg-type]
+    assert sorted(one.column("key").tolist()) == sorted(other.column("key").tolist())
+    assert one.column("key").tolist() != other.column("key").tolist()
+
+
+def test_joblib_context_of_the_caller_is_obeyed(cells: Path, tmp_path: Path) -> None:
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        threads = pack(cells, tmp_path / "threads", shard_cells=10)
+    assert snapshot(threads.path) == snapshot(pack(cells, tmp_path / "one", shard_cells=10, jobs=1).path)
+
+
+def test_blocks_hold_cells_of_one_side_in_every_split(cells: Path, tmp_path: Path) -> None:
+    manifest = pack(cells, tmp_path / "out", layout="block", block_cells=6, split=SplitOptions(folds=2))
+    blocks = manifest.column("block")
+    assert len(manifest) == 60
+    for name in manifest.split_names():
+        sides = manifest.split(name)
+        assert all(len(set(sides[blocks == block].tolist())) == 1 for block in set(blocks.tolist()))
+    assert np.bincount(blocks).max() <= 6
+    assert (np.array(manifest.blocks().column("split").to_pylist())[blocks] == manifest.split()).all()
+    for row, pixels in zip(manifest.table.to_pylist(), read_cells(manifest, range(60)), strict=True):
+        number = int(Path(row["key"]).stem)
+        if not row["key"].endswith("jpg"):
+            assert (pixels == draw(number, SHAPES[number % 5])).all()
+
+
+def test_bad_cells_go_to_quarantine_with_class_and_reason(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cells / "c8" / "zero.jpg").write_bytes(b"")
+    (cells / "c9" / "text.png").write_text("no image")
+    whole = (cells / "c9" / "001.jpg").read_bytes()
+    (cells / "c9" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (cells / "c10" / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert main([str(cells), str(tmp_path / "out")]) == 0
+    manifest = Manifest.open(tmp_path / "out")
+    assert len(manifest) == 60
+    bad = {row["key"]: row for row in manifest.quarantine().to_pylist()}
+    assert {key: row["class"] for key, row in bad.items()} == {
+        "c8/zero.jpg": "c8",
+        "c9/text.png": "c9",
+        "c9/cut.jpg": "c9",
+        "c10/gone.png": "c10",
+    }
+    assert bad["c9/cut.jpg"]["reason"] == "truncated"
+    assert bad["c10/gone.png"]["reason"].startswith("cannot be read: No such file")
+    assert all(row["cell_id"] is None and row["source"] == "cells" and row["reason"] for row in bad.values())
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines() if line.startswith("c9 ")] == [["c9", "13", "3", "4", "20", "2"]]
+    assert "quarantined 4 cells" in out
+    assert "1 of c9: truncated, e.g. c9/cut.jpg" in out
+
+
+def test_strict_makes_nothing_and_exits_3(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cells / "c8" / "zero.jpg").write_bytes(b"")
+    with pytest.raises(StrictError, match=r"1 bad.*c8/zero.jpg"):
+        pack(cells, tmp_path / "to" / "out", strict=True)
+    assert list((tmp_path / "to").iterdir()) == []
+    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out"), "--strict"]) == 3
+    assert "fastcell: error: --strict refuses 1 bad" in capsys.readouterr().err
+    (cells / "c8" / "zero.jpg").unlink()
+    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out"), "--strict"]) == 0
+
+
+def test_colour_is_kept_as_stored_and_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(6):
+        write(tmp_path / "src" / f"c{i % 2}" / f"{i}.png", draw(i, (20, 30, 3) if i < 3 else (20, 30)))
+    assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count("3 images have colour or alpha") == 1
+    manifest = Manifest.open(tmp_path / "out")
+    assert sorted(manifest.column("channels").tolist()) == [1, 1, 1, 3, 3, 3]
+    row = manifest.column("key").tolist().index("c0/0.png")
+    (pixels,) = read_cells(manifest, [row])
+    expected = cv2.cvtColor(draw(0, (20, 30, 3)), cv2.COLOR_BGR2GRAY)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_16_bit_needs_its_window(tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    for i in range(8):
+        write(src / f"c{i % 2}" / f"{i}.png", np.full((20, 30), 400 + 100 * i, dtype=np.uint16))
+    words = ["pack", str(src), str(out), "--jobs", jobs]
+    assert cli.main(words) == 2
+    message = capsys.readouterr().err
+    assert "--window" in message
+    assert "levels from 400 to 1100" in message
+    assert ".png'" in message
+    assert not out.exists()
+    assert cli.main([*words, "--window", "400", "1100"]) == 0
+    manifest = Manifest.open(out)
+    assert manifest.info.window == [400.0, 1100.0]
+    assert set(manifest.column("depth").tolist()) == {16}
+    means = dict(zip(manifest.column("key").tolist(), manifest.column("mean_intensity").tolist(), strict=True))
+    assert [means[f"c{i % 2}/{i}.png"] for i in range(8)] == pytest.approx([255 * i / 7 for i in range(8)], abs=0.51)
+
+
+def test_unlabelled_folder_packs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(10):
+        write(tmp_path / "src" / f"{i}.png", draw(i, (10, 12)))
+    assert cli.main(["pack", str(tmp_path / "src"), str(tmp_path / "out")]) == 2
+    assert "'{name}' reads it as an unlabelled cell" in capsys.readouterr().err
+    words = ["pack", str(tmp_path / "src"), str(tmp_path / "out"), "--pattern", "{name}", "--split", "none"]
+    assert cli.main(words) == 0
+    manifest = Manifest.open(tmp_path / "out")
+    assert manifest.info.classes == []
+    assert set(manifest.labels.tolist()) == {-1}
+    assert "No cell has a class" in capsys.readouterr().out
+    samples = list(webdataset.WebDataset(str(manifest.shard_path(0)), shardshuffle=False))
+    assert all("cls" not in sample for sample in samples)
+
+
+def test_one_class_is_packed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(10):
+        write(tmp_path / "src" / "only" / f"{i}.png", draw(i, (10, 12)))
+    assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
+    assert "All cells are of one class" in capsys.readouterr().out
+
+
+def test_released_lists_bring_their_split(tmp_path: Path) -> None:
+    src = tmp_path / "release"
+    for i in range(20):
+        write(src / "img" / f"{i}.jpg", draw(i, (128, 128)))
+    lines = [f"img/{i}.jpg {i % 2}\n" for i in range(20)]
+    (src / "train.txt").write_text("".join(lines[:12]))
+    (src / "valid.txt").write_text("".join(lines[12:15]))
+    (src / "test.txt").write_text("".join(lines[15:]) + "img/99.jpg 1\n")
+    (src / "label.txt").write_text("THP1 0\nMCF7 1\n")
+    manifest = pack(src, tmp_path / "out")
+    assert manifest.info.classes == ["THP1", "MCF7"]
+    assert manifest.split_names() == ["default", "paper"]
+    paper = dict(zip(manifest.column("key").tolist(), manifest.split("paper").tolist(), strict=True))
+    assert [paper[f"img/{i}.jpg"] for i in range(20)] == ["train"] * 12 + ["valid"] * 3 + ["test"] * 5
+    assert [row["reason"] for row in manifest.quarantine().to_pylist()] == ["file is missing"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layout": "tar"}, "--layout must be one of"),
+        ({"shard_cells": 0}, "--shard-cells must be"),
+        ({"block_cells": 0}, "--block-cells must be"),
+        ({"seed": -1}, "--seed must be"),
+        ({"window": (5.0, 5.0)}, "--window must be two grey levels"),
+        ({"um_per_px": 0.0}, "--um-per-px must be above 0"),
+        ({"jobs": 0}, "--jobs must be"),
+        ({"split": SplitOptions(folds=61)}, "--folds must be 2 to 60"),
+    ],
+)
+def test_arguments_out_of_rule_are_refused(
+    cells: Path, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        pack(cells, tmp_path / "to" / "out", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "to").exists() or list((tmp_path / "to").iterdir()) == []
+
+
+def test_no_usable_cell_and_empty_folder_make_nothing(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    (src / "a").mkdir(parents=True)
+    with pytest.raises(DataError, match="must hold images"):
+        pack(src, tmp_path / "out")
+    (src / "a" / "x.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no usable cell: 1 bad"):
+        pack(src, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["src"]
+
+
+def test_out_that_is_there_is_never_touched(cells: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack(cells, out)
+    before = snapshot(out)
+    with pytest.raises(ArgumentError, match=r"OUT must be .*a data set is there"):
+        pack(cells, out, seed=1)
+    assert snapshot(out) == before
+    with pytest.raises(DataError, match=r"cannot be written.*(exists|Not a directory)"):
+        pack(cells, cells / "c8" / "000.png" / "out")
+
+
+def test_no_write_permission_is_said(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root, as in a container, may write everywhere
+    with pytest.raises(DataError, match=r"out cannot be written: Permission denied .* name another place"):
+        pack(cells, tmp_path / "out")
+
+
+def test_interrupt_keeps_what_is_finished_hidden(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["pack", str(cells), str(tmp_path / "to" / "out"), "--shard-cells", "30"]
+    with monkeypatch.context() as patch:
+        patch.setattr("fastcell.packing.shard_writer.finish_dataset", interrupt)
+        assert cli.main(words) == 130
+    assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
+    kept = "kept 2 finished shards: the same command goes on from there\n"
+    assert capsys.readouterr().err.endswith(f"{kept}fastcell: error: interrupted.\n")
+    assert cli.main(words) == 0
+    assert "going on from 2 shards" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["out"]
+    assert snapshot(tmp_path / "to" / "out") == snapshot(pack(cells, tmp_path / "new", shard_cells=30).path)
+
+
+def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(cells)
+    killing = SimpleNamespace(
+        name="cells",
+        describe=source.describe,
+        scan=source.scan,
+        stamp=source.stamp,
+        load=lambda item: os.kill(os.getpid(), signal.SIGKILL),
+    )
+    monkeypatch.setattr("fastcell.sources.registry.open_source", lambda *arguments: killing)
+    with pytest.raises(DataError, match=r"a worker process was killed.*--jobs"):
+        pack(cells, tmp_path / "to" / "out", jobs=2, shard_cells=30)
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def run(*words: str, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        import resource
+
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parent.parent))
+    return subprocess.run(
+        [sys.executable, "-m", "fastcell", "pack", *words],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        env=environment,
+    )
+
+
+def test_full_disk_leaves_nothing(cells: Path, tmp_path: Path) -> None:
+    result = run(str(cells), str(tmp_path / "to" / "out"), limit_bytes=20_000)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(f"fastcell: error: {tmp_path}/to/out cannot be written: ")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_donors_are_never_on_two_sides(real_data: Path, tmp_path: Path) -> None:
+    result = run(
+        str(real_data / "tcell"), str(tmp_path / "out"), "--pattern", "{group}/{class}/{name}", "--folds", "groups"
+    )
+    assert result.returncode == 0, result.stderr
+    manifest = Manifest.open(tmp_path / "out")
+    assert len(manifest) == 656
+    assert manifest.groups is not None
+    for name in ("default", "fold-0", "fold-1", "fold-2", "fold-3"):
+        sides = manifest.split(name)
+        assert set(sides.tolist()) == set(SIDES)
+        assert all(len(set(sides[manifest.groups == f"donor_{i}"].tolist())) == 1 for i in range(1, 5))
+    assert [set(manifest.groups[manifest.split(f"fold-{i}") == "test"].tolist()) for i in range(4)] == [
+        {"donor_1"},
+        {"donor_2"},
+        {"donor_3"},
+        {"donor_4"},
+    ]
+    assert "share" in result.stdout
+    assert "61.1 %" in result.stdout
+
+
+def test_real_cells_pack(real_data: Path, tmp_path: Path) -> None:
+    jurkat = pack(real_data / "jurkat", tmp_path / "jurkat", split=SplitOptions(folds=5))
+    assert len(jurkat) == 2393
+    assert jurkat.info.num_quarantined == 0
+    assert set(jurkat.column("height").tolist()) == {40}
+    sides = jurkat.split()
+    assert np.abs(np.array([(sides == side).mean() for side in SIDES]) - (0.65, 0.15, 0.20)).max() < 0.002
+    assert all(((jurkat.split(f"fold-{i}") == "test") & (jurkat.labels == 0)).any() for i in range(5))
+    atom = pack(real_data / "atom-samples", tmp_path / "atom", pattern="{class}_{name}", strict=True)
+    assert np.bincount(atom.labels).tolist() == [6, 8, 8, 8]
+    assert set(zip(atom.column("height").tolist(), atom.column("width").tolist(), strict=True)) == {(128, 128)}

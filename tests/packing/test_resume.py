@@ -1,0 +1,549 @@
+"""pack, index and synth, killed at any moment: a rerun makes the bytes of an unbroken run, and no more than is left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcell import cli
+from fastcell.errors import DataError
+from fastcell.packing import index as indexing
+from fastcell.packing import pack as packing
+from fastcell.packing.index import index
+from fastcell.packing.pack import pack
+from fastcell.simulator import synth
+from fastcell.simulator.synth import make_default_dataset, synthesize
+from fastcell.sources import registry
+from fastcell.storage.staging import open_staging
+
+COMMANDS = ["pack", "pack-block", "index", "synth"]
+
+
+def draw(seed: int, side: int) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8)
+    return cv2.imencode(".png", cv2.blur(noise, (3, 3)))[1].tobytes()
+
+
+def write_images(root: Path, num: int, side: int) -> Path:
+    data = [draw(i, side) for i in range(min(num, 20))]
+    for i in range(num):
+        path = root / f"c{i % 3}" / f"{i:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data[i % len(data)])
+    return root
+
+
+def write_tars(root: Path, images: Path, num: int) -> Path:
+    root.mkdir()
+    paths = sorted(images.rglob("*.png"), key=lambda path: path.name)
+    for i, part in enumerate(np.array_split(np.arange(len(paths)), num)):
+        with tarfile.open(root / f"t-{i:03d}.tar", "w") as file:
+            for number in part:
+                file.add(paths[number], f"{paths[number].parent.name}/{paths[number].name}")
+    return root
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, hidden ones too, but for the tars that were given."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("t-")
+    }
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 images that take some ms each."""
+    return write_images(tmp_path_factory.mktemp("resume") / "images", 300, 400)
+
+
+class Program:
+    """A command as a process of its own; workers that outlive it go at the end."""
+
+    def __init__(self, name: str, images: Path, root: Path) -> None:
+        self.name, self.images, self.root = name, images, root
+        self.groups: list[int] = []
+
+    def words(self, out: Path) -> list[str]:
+        if self.name == "synth":
+            return ["synth", str(out), "--cells", "2400", "--shard-cells", "120", "--jobs", "1"]
+        if self.name == "index":
+            if not out.exists():
+                write_tars(out, self.images, 20)
+            return ["index", str(out), "--pattern", "{class}/{name}", "--name", "x", "--jobs", "1"]
+        layout = ["--layout", "block", "--block-cells", "5", "--jobs", "1"] if "block" in self.name else ["--jobs", "2"]
+        return ["pack", str(self.images), str(out), "--shard-cells", "15", *layout]
+
+    def start(self, out: Path) -> subprocess.Popen[str]:
+        environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[1]))
+        child = subprocess.Popen(
+            [sys.executable, "-m", "fastcell", *self.words(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        self.groups.append(child.pid)
+        return child
+
+    def run(self, out: Path) -> str:
+        child = self.start(out)
+        err = child.communicate(timeout=120)[1]
+        assert child.returncode == 0, err
+        return err
+
+    def end(self) -> None:
+        for group in self.groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+    def saved(self, out: Path) -> list[Path]:
+        return [path for folder in (out, out.parent) for path in folder.glob(".*.partial/run-*/saved/*.saved")]
+
+
+@contextmanager
+def program(name: str, images: Path, root: Path) -> Iterator[Program]:
+    started = Program(name, images, root)
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+def inodes(command: Program, out: Path) -> dict[str, int]:
+    """Finished tars that lie hidden, with what tells one file from another."""
+    found = {}
+    for path in command.saved(out):
+        tar = path.parents[1] / "data" / path.stem
+        if tar.exists():
+            found[path.stem] = tar.stat().st_ino
+    return found
+
+
+def kill_again_and_again(command: Program, root: Path, seed: int, num: int) -> None:
+    start = time.monotonic()
+    command.run(root / "unbroken")
+    whole_s = time.monotonic() - start
+    expected = snapshot(root / "unbroken")
+    rng = np.random.default_rng(seed)
+    out = root / "out"
+    for _ in range(num):
+        child = command.start(out)
+        time.sleep(rng.uniform(0.2, 0.9) * whole_s)
+        child.send_signal(signal.SIGKILL)
+        child.wait(30)
+        for pipe in (child.stdout, child.stderr):  # workers that outlive it hold the other end
+            assert pipe is not None
+            pipe.close()
+        if (out / "dataset.json").exists():
+            break
+    if (out / "dataset.json").exists():  # killed when all was done: nothing is left but to say so
+        child = command.start(out)
+        assert re.search(r"a data set is there|Give --overwrite", child.communicate(timeout=60)[1])
+        assert child.returncode == 2
+    else:
+        num_saved, kept = len(command.saved(out)), inodes(command, out)
+        err = command.run(out)
+        # Workers that outlived the kill may have finished more in the meantime.
+        found = re.search(r"going on from (\d+) ", err)
+        assert num_saved <= (int(found[1]) if found else 0)
+        assert {name: (out / name).stat().st_ino for name in kept} == kept
+    assert snapshot(out) == expected
+    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["out", "unbroken"]
+
+
+@pytest.mark.parametrize(("name", "num"), [("pack", 2), ("pack-block", 2), ("index", 1), ("synth", 1)])
+def test_killed_runs_end_in_the_same_bytes(images: Path, tmp_path: Path, name: str, num: int) -> None:
+    with program(name, images, tmp_path) as command:
+        kill_again_and_again(command, tmp_path, seed=1, num=num)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_many_moments(images: Path, tmp_path: Path, name: str, seed: int) -> None:
+    with program(name, images, tmp_path) as command:
+        kill_again_and_again(command, tmp_path, seed=100 + seed, num=1 + seed % 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_terminated_run_stops_at_once_and_keeps_what_is_finished(
+    images: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with program("pack", images, tmp_path) as command:
+        child = command.start(tmp_path / "out")
+        wait_for(lambda: len(command.saved(tmp_path / "out")) >= 2)
+        child.send_signal(number)
+        start = time.monotonic()
+        err = child.communicate(timeout=30)[1]
+        assert time.monotonic() - start < 15  # at once, on a busy machine too
+        assert child.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+        *_, kept, last = err.splitlines()
+        assert kept == (
+            f"kept {len(command.saved(tmp_path / 'out'))} finished shards: the same command goes on from there"
+        )
+        assert last == f"fastcell: error: {'terminated' if number == signal.SIGTERM else 'interrupted'}."
+        assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+        command.run(tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(pack(images, tmp_path / "new", shard_cells=15, jobs=1).path)
+
+
+@pytest.mark.parametrize("name", ["pack", "index"])
+def test_second_run_at_once_is_refused(images: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    with program(name, images, tmp_path) as command:
+        first = command.start(out)
+        wait_for(lambda: len(command.saved(out)) >= 1)
+        first.send_signal(signal.SIGSTOP)  # so that it is still there when the second one comes
+        second = command.start(out)
+        err = second.communicate(timeout=60)[1]
+        first.send_signal(signal.SIGCONT)
+        assert second.returncode == 2
+        assert f"which another run (process {first.pid} on " in err.splitlines()[-1]
+        assert first.wait(60) == 0
+        first.communicate()
+        command.run(tmp_path / "alone")
+    assert snapshot(out) == snapshot(tmp_path / "alone")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@contextmanager
+def stopped_after(
+    monkeypatch: pytest.MonkeyPatch, module: object, name: str, num: int, error: BaseException
+) -> Iterator[None]:
+    """The function that makes a piece raises `error` when it is called for the piece `num`, counted from 0."""
+    make, calls = getattr(module, name), []
+
+    def stop(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) > num:
+            raise error
+        return make(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, stop)
+        yield
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> Iterator[list[object]]:
+    make, calls = getattr(module, name), []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, lambda *arguments: (calls.append(arguments), make(*arguments))[1])
+        yield calls
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "small", 60, 12)
+
+
+@pytest.fixture
+def half_packed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """OUT of a run over `small` that was interrupted with 3 of its 6 shards finished."""
+    with (
+        stopped_after(monkeypatch, packing, "_write_anew", 3, KeyboardInterrupt()),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        pack(small, tmp_path / "out", shard_cells=10, jobs=1)
+    return tmp_path / "out"
+
+
+def test_only_what_is_left_is_packed(small: Path, half_packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with counted(monkeypatch, packing, "_write_anew") as calls:
+        pack(small, half_packed, shard_cells=10, jobs=1, name="another name")
+    assert len(calls) == 3
+    expected = snapshot(pack(small, half_packed.with_name("new"), shard_cells=10, name="another name").path)
+    assert snapshot(half_packed) == expected
+
+
+def test_changed_image_has_its_shard_packed_again(
+    small: Path, half_packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = small / "c0" / "0000.png"
+    first.write_bytes(draw(999, 14))
+    with counted(monkeypatch, packing, "_write_anew") as calls:
+        pack(small, half_packed, shard_cells=10, jobs=1)
+    order = np.random.default_rng([0, 0xCE11]).permutation(60)
+    place = int(np.flatnonzero(order == 0)[0])
+    assert len(calls) == (4 if place < 30 else 3)
+    assert snapshot(half_packed) == snapshot(pack(small, half_packed.with_name("new"), shard_cells=10).path)
+
+
+@pytest.mark.parametrize(
+    ("change", "differing"), [({"seed": 5}, "seed"), ({"um_per_px": 0.5}, "arguments"), ({"shard_cells": 12}, "shard")]
+)
+def test_changed_argument_starts_afresh(
+    small: Path,
+    half_packed: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+    differing: str,
+) -> None:
+    arguments: dict[str, object] = {"shard_cells": 10, "jobs": 1, **change}
+    with counted(monkeypatch, packing, "_write_anew") as calls:
+        pack(small, half_packed, verbose=True, **arguments)  # type: ignore[arg-type]
+    assert len(calls) == (5 if "shard_cells" in change else 6)
+    err = capsys.readouterr().err
+    assert f"an interrupted run with other {differing}" in err
+    assert "was here; the 3 finished shards of it are removed" in err
+    new = pack(small, half_packed.with_name("new"), **arguments)  # type: ignore[arg-type]
+    assert snapshot(half_packed) == snapshot(new.path)
+
+
+def test_image_more_starts_afresh(small: Path, half_packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (small / "c0" / "more.png").write_bytes(draw(7, 9))
+    pack(small, half_packed, shard_cells=10, jobs=1, verbose=True)
+    assert "with other listing was here" in capsys.readouterr().err
+    assert snapshot(half_packed) == snapshot(pack(small, half_packed.with_name("new"), shard_cells=10).path)
+
+
+def test_full_disk_keeps_what_is_finished(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        stopped_after(monkeypatch, packing, "_write_anew", 4, full),
+        pytest.raises(DataError, match="cannot be written: No space left"),
+    ):
+        pack(small, tmp_path / "out", shard_cells=10, jobs=1, verbose=True)
+    assert "kept 4 finished shards" in capsys.readouterr().err
+    with counted(monkeypatch, packing, "_write_anew") as calls:
+        pack(small, tmp_path / "out", shard_cells=10, jobs=1)
+    assert len(calls) == 2
+
+
+def test_orphaned_worker_changes_nothing(small: Path, half_packed: Path) -> None:
+    """A worker of the killed run goes on with its own paths while and after the next run works."""
+    (run_dir,) = half_packed.parent.glob(".out.partial/run-*")
+    source = registry.open_source(small)
+    items = source.scan().items[:7]
+    task = packing._Task(
+        str(run_dir / "data" / "shard-000004.tar"),
+        [("", items)],
+        str(run_dir / "saved"),
+        source,
+        "s",
+        "cell",
+        ["c0", "c1", "c2"],
+        None,
+        1.0,
+        None,
+    )
+    with open_staging(half_packed), pytest.raises(FileNotFoundError):
+        packing._write_shard(task)
+    pack(small, half_packed, shard_cells=10, jobs=1)
+    with pytest.raises(FileNotFoundError):
+        packing._write_shard(task)
+    assert snapshot(half_packed) == snapshot(pack(small, half_packed.with_name("new"), shard_cells=10).path)
+    assert sorted(os.listdir(half_packed.parent)) == ["new", "out", "small"]
+
+
+def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "_PART_CELLS", 4)
+    tars = write_tars(tmp_path / "tars", small, 6)
+    with (
+        stopped_after(monkeypatch, indexing, "_read_part", 10, KeyboardInterrupt()),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        index(tars, pattern="{class}/{name}", jobs=1)
+    assert sorted(os.listdir(tars)) == [".index.partial", *(f"t-{i:03d}.tar" for i in range(6))]
+    with (
+        counted(monkeypatch, indexing, "_read_part") as calls,
+        counted(monkeypatch, indexing, "list_samples") as listed,
+    ):
+        index(tars, pattern="{class}/{name}", jobs=1)
+    assert len(calls) == 8
+    assert len(listed) == 3
+    (tmp_path / "again").mkdir()
+    again = write_tars(tmp_path / "again" / "tars", small, 6)
+    index(again, pattern="{class}/{name}", jobs=1)
+    assert snapshot(tars) == snapshot(again)
+
+
+def test_index_reads_a_changed_tar_again(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tars = write_tars(tmp_path / "tars", small, 6)
+    with (
+        stopped_after(monkeypatch, indexing, "_read_part", 3, KeyboardInterrupt()),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        index(tars, out=tmp_path / "out", jobs=1)
+    (tars / "t-001.tar").write_bytes((tars / "t-005.tar").read_bytes())
+    with counted(monkeypatch, indexing, "_read_part") as calls:
+        index(tars, out=tmp_path / "out", jobs=1)
+    assert len(calls) == 4
+    assert snapshot(tmp_path / "out") == snapshot(index(tars, out=tmp_path / "new", jobs=1).path)
+    assert sorted(os.listdir(tmp_path)) == ["new", "out", "small", "tars"]
+
+
+def test_replaced_manifest_stays_until_the_new_one_is_whole(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tars = write_tars(tmp_path / "tars", small, 6)
+    before = snapshot(index(tars, jobs=1).path)
+    with (
+        stopped_after(monkeypatch, indexing, "_read_part", 5, KeyboardInterrupt()),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        index(tars, um_per_px=0.5, overwrite=True, jobs=1)
+    assert before.items() <= snapshot(tars).items()
+    assert index(tars, um_per_px=0.5, overwrite=True, jobs=1).info.um_per_px == 0.5
+
+
+def test_synth_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for layout in ("cell", "block"):
+        arguments = {"layout": layout, "shard_cells": 20, "block_cells": 10, "jobs": 1}
+        out = tmp_path / layout
+        with (
+            stopped_after(monkeypatch, synth, "_write_anew", 3, KeyboardInterrupt()),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            synthesize(out, 120, **arguments)  # type: ignore[arg-type]
+        new = synthesize(tmp_path / f"new-{layout}", 120, **arguments)  # type: ignore[arg-type]
+        with counted(monkeypatch, synth, "_write_anew") as calls:
+            synthesize(out, 120, **arguments)  # type: ignore[arg-type]
+        assert len(calls) == len(list(new.path.glob("shard-*.tar"))) - 3
+        assert snapshot(out) == snapshot(new.path)
+
+
+def test_default_set_waits_for_the_run_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(synth, "DEFAULT_CELLS", 40)
+    monkeypatch.setattr(synth, "_POLL_S", 0.02)
+    makers: list[Path] = []
+    make = synthesize
+
+    def short(folder: Path, verbose: bool = False) -> object:
+        made = make(folder, 40, jobs=1)
+        makers.append(folder)
+        return made
+
+    monkeypatch.setattr(synth, "synthesize", short)
+    folder = tmp_path / f"{simulator_name()}-40-cells-seed-0-format-1"
+    found: list[Path] = []
+    with open_staging(folder):
+        waiting = threading.Thread(target=lambda: found.append(make_default_dataset(tmp_path, verbose=True)))
+        waiting.start()
+        time.sleep(0.3)
+        assert waiting.is_alive()
+        assert found == []
+    waiting.join(30)
+    assert found == makers == [folder]
+    assert capsys.readouterr().err.count("waiting: ") == 1
+
+
+def simulator_name() -> str:
+    from fastcell.simulator.simulate import GENERATOR
+
+    return GENERATOR.replace(" ", "-")
+
+
+STEPS = """
+import os, shutil, signal, sys
+from pathlib import Path
+import fastcell.packing.index as indexing
+from fastcell.packing.index import index
+from fastcell.packing.pack import pack
+from fastcell.errors import ArgumentError
+
+name, source, root = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+out = root / "out"
+indexing._PART_CELLS = 10
+
+def work():
+    if name == "index":
+        index(out, pattern="{class}/{name}", jobs=1, overwrite=True, name="x")
+    else:
+        block = {"layout": "block", "block_cells": 10} if name == "block" else {}
+        pack(source, out, shard_cells=20, jobs=1, **block)
+
+def snapshot():
+    return {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file() and not p.name.startswith("t-")}
+
+def fresh():
+    shutil.rmtree(out, ignore_errors=True)
+    if name == "index":
+        shutil.copytree(source, out)
+    elif name == "mounted":
+        out.mkdir()
+
+def in_child(kill_at):
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    left = [kill_at]
+    def counted(call):
+        def step(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == -1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+        return step
+    for call in ("rename", "replace", "unlink", "mkdir", "rmdir", "fsync", "ftruncate"):
+        setattr(os, call, counted(getattr(os, call)))
+    try:
+        work()
+    except ArgumentError as error:
+        os._exit(0 if "a data set is there" in str(error) else 1)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+if name == "mounted":
+    os.path.ismount = lambda path: str(path) == str(out)
+fresh()
+assert in_child(10**9) == 0
+expected = snapshot()
+steps = 0
+while True:
+    fresh()
+    status = in_child(steps)
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL, (steps, status)
+    assert in_child(10**9) == 0, steps
+    assert snapshot() == expected, steps
+    assert os.listdir(root) == ["out"], (steps, os.listdir(root))
+    steps += 1
+print(steps)
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pack", pytest.param("block", marks=pytest.mark.slow), pytest.param("mounted", marks=pytest.mark.slow), "index"],
+)
+def test_killed_before_each_step_in_the_file_system(small: Path, tmp_path: Path, name: str) -> None:
+    """SIGKILL before the first, the second, ... of all renames, removals, new folders and syncs of a run."""
+    source = write_tars(tmp_path / "tars", small, 3) if name == "index" else small
+    (tmp_path / "root").mkdir()
+    environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[1]))
+    words = [sys.executable, "-c", STEPS, name, str(source), str(tmp_path / "root")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 30

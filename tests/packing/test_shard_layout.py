@@ -1,0 +1,58 @@
+"""Which cell goes where: every cell once, and runs of cells that are decoded together stay near each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastcell.packing import shard_layout
+from fastcell.packing.shard_layout import block_shards, cell_shards
+from fastcell.sources.base import Runs, SourceItem
+
+
+def items(num: int) -> list[SourceItem]:
+    return [SourceItem(f"{i:06d}", "raw") for i in range(num)]
+
+
+def numbers(blocks: shard_layout.Blocks) -> list[int]:
+    return [int(item.key) for _, part in blocks for item in part]
+
+
+@pytest.fixture
+def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_layout, "WINDOW_BYTES", 1000)
+
+
+@pytest.mark.usefixtures("small_window")
+def test_runs_are_read_together_and_mixed() -> None:
+    runs = Runs(np.arange(5000) // 20, 50_000)  # windows of 100 cells, runs of 20
+    shards = cell_shards(items(5000), 300, 7, runs)
+    assert [len(numbers(shard)) for shard in shards] == [300] * 16 + [200]
+    assert sorted(row for shard in shards for row in numbers(shard)) == list(range(5000))
+    assert [numbers(shard) for shard in shards] == [numbers(shard) for shard in cell_shards(items(5000), 300, 7, runs)]
+    used = [runs.numbers[numbers(shard)] for shard in shards]
+    assert max(len(set(mine.tolist())) for mine in used) <= 300 // 20 + 1
+    first = used[0][:100]
+    assert 5 <= len(set(first.tolist())) <= 6
+    assert (np.diff(first) == 0).mean() < 0.4
+    assert np.std([run for mine in used[:2] for run in mine]) > 40  # of runs all over the set
+
+
+@pytest.mark.usefixtures("small_window")
+def test_blocks_of_runs_hold_one_side_each() -> None:
+    runs = Runs(np.arange(4000) // 25, 40_000)
+    sides = np.array(["train", "train", "valid", "test"])[np.random.default_rng(0).integers(0, 4, 4000)]
+    shards = block_shards(items(4000), {"default": sides}, 500, 32, 3, runs)
+    assert sorted(row for shard in shards for row in numbers(shard)) == list(range(4000))
+    for shard in shards:
+        for side, part in shard:
+            assert len(part) <= 32
+            assert {sides[int(item.key)] for item in part} == {side}
+    counts = [len(set(runs.numbers[numbers(shard)].tolist())) for shard in shards]
+    assert max(counts) <= 500 // 25 + 6
+
+
+def test_cells_that_are_read_one_by_one_keep_their_order() -> None:
+    expected = np.random.default_rng([4, 0xCE11]).permutation(100).tolist()
+    shards = cell_shards(items(100), 30, 4)
+    assert [row for shard in shards for row in numbers(shard)] == expected

@@ -1,0 +1,285 @@
+"""Shards come back as they went in, to fastcell and to others' tools; a data set appears whole or not at all."""
+
+import math
+import pickle
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+import webdataset
+
+from fastcell.dataset.block_layout import read_block
+from fastcell.dataset.decode import decode
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.schema import QUARANTINE_SCHEMA
+from fastcell.errors import ArgumentError, DataError
+from fastcell.packing.quarantine import Record, make_table
+from fastcell.packing.shard_writer import describe_reasons, finish_dataset, write_block_shard, write_cell_shard
+from fastcell.storage.staging import put_in_place, staging
+
+CLASSES = ["A", "B"]
+
+
+def cell(seed, height=None, width=None):
+    rng = np.random.default_rng(seed)
+    shape = (height or rng.integers(5, 40), width or rng.integers(5, 60))
+    return cv2.GaussianBlur(rng.integers(0, 256, shape).astype(np.uint8), (0, 0), 1.5)
+
+
+def records(num, extension="png", start=0):
+    return [
+        Record(
+            f"{CLASSES[i % 2]}/{i}.{extension}",
+            cv2.imencode(f".{extension}", cell(i))[1].tobytes(),
+            extension,
+            CLASSES[i % 2],
+            f"donor-{i % 3}",
+            source=f"/in/{i}",
+        )
+        for i in range(start, start + num)
+    ]
+
+
+def stored(manifest, row):
+    data = (manifest.path / row["shard"]).read_bytes()
+    return data[row["offset"] : row["offset"] + row["bytes"]]
+
+
+def test_cell_layout_round_trip(tmp_path):
+    batches = [records(7), records(5, "jpg", 7)]
+    bad = Record("A/empty.png", b"", "png", "A", source="/in/empty")
+    with staging(tmp_path / "out") as folder:
+        results = [
+            write_cell_shard(folder / "shard-000000.tar", [*batches[0], bad], None, CLASSES),
+            write_cell_shard(folder / "shard-000001.tar", batches[1], None, CLASSES),
+        ]
+        results = pickle.loads(pickle.dumps(results))
+        sides = np.array(["train"] * 9 + ["test"] * 3)
+        by_key = {record.key: "valid" for record in batches[0]}
+        finish_dataset(
+            folder, tmp_path / "out", results, DatasetInfo("x", CLASSES), {"default": sides, "other": by_key}
+        )
+    manifest = Manifest.open(tmp_path / "out")
+    everything = batches[0] + batches[1]
+    assert len(manifest) == 12
+    assert manifest.column("cell_id").tolist() == list(range(12))
+    assert manifest.column("key").tolist() == [record.key for record in everything]
+    assert manifest.labels.tolist() == [i % 2 for i in range(12)]
+    assert manifest.split().tolist() == sides.tolist()
+    assert manifest.split("other").tolist() == ["valid"] * 7 + [""] * 5
+    assert manifest.info.num_quarantined == 1
+    assert [shard["num_cells"] for shard in manifest.info.shards] == [7, 5]
+    assert manifest.quarantine().column("reason").to_pylist() == ["empty file"]
+    for row, record in zip(manifest.table.to_pylist(), everything, strict=True):
+        assert stored(manifest, row) == record.data
+        np.testing.assert_array_equal([row["height"], row["width"]], decode(record.data, record.encoding).pixels.shape)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    assert manifest.info.shards[0]["bytes"] == (manifest.path / "shard-000000.tar").stat().st_size
+
+
+def test_other_tools_read_the_shard(tmp_path):
+    path = tmp_path / "shard.tar"
+    given = records(6)
+    write_cell_shard(path, given, None, CLASSES)
+    samples = list(webdataset.WebDataset(str(path), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == ["A/0", "B/1", "A/2", "B/3", "A/4", "B/5"]
+    assert [sample["png"] for sample in samples] == [record.data for record in given]
+    assert [sample["cls"] for sample in samples] == [b"0", b"1"] * 3
+    with tarfile.open(path) as file:
+        assert {(member.mtime, member.uid, member.mode) for member in file.getmembers()} == {(0, 0, 0o644)}
+
+
+def test_same_cells_same_bytes(tmp_path):
+    for name in "ab":
+        write_cell_shard(tmp_path / name, records(5), None, CLASSES)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_names_in_the_tar_are_safe_and_unique(tmp_path):
+    data = records(1)[0].data
+    keys = [
+        "a.png",
+        "a.jpg",
+        "a.b.png",
+        "../../etc/x.png",
+        "/abs/y.png",
+        "d.e/z",
+        "G 1/ü?*.png",
+        "p/" * 60 + "long.png",
+    ]
+    keys += ["n" * 200 + ".png", "n" * 200 + "m.png", "...", "a\udcff.png"]
+    write_cell_shard(tmp_path / "s.tar", [Record(key, data, "png") for key in keys])
+    with tarfile.open(tmp_path / "s.tar") as file:
+        names = [member.name for member in file.getmembers()]
+        file.extractall(tmp_path / "out", filter="data")
+    assert names[:7] == ["a.png", "a-2.png", "a_b.png", "etc/x.png", "abs/y.png", "d.e/z.png", "G_1/ü_.png"]
+    assert len(set(names)) == len(keys)
+    assert all("." not in name.rpartition("/")[2].removesuffix(".png") for name in names)
+    assert len(list(webdataset.WebDataset(str(tmp_path / "s.tar"), shardshuffle=False))) == len(keys)
+
+
+def test_arrays_are_stored_as_npy(tmp_path):
+    deep = (cell(3).astype(np.uint16) * 20)[None]
+    given = [Record("a", cell(1), "raw"), Record("b", deep, "raw")]
+    result = write_cell_shard(tmp_path / "s.tar", given, (0, 5100))
+    data = (tmp_path / "s.tar").read_bytes()
+    shallow, windowed = result.rows.to_pylist()
+    assert (shallow["encoding"], shallow["depth"], windowed["depth"]) == ("npy", 8, 16)
+    for row in (shallow, windowed):
+        again = decode(data[row["offset"] : row["offset"] + row["bytes"]], "npy", (0, 5100)).pixels
+        np.testing.assert_array_equal(again, cell(1) if row is shallow else cell(3))
+
+
+def test_cell_shard_needs_the_list_of_classes(tmp_path):
+    with pytest.raises(ArgumentError, match="classes must be the list of all class names"):
+        write_cell_shard(tmp_path / "s.tar", records(2), None, ["A"])
+
+
+def test_unlabelled_cells_have_no_label_file(tmp_path):
+    write_cell_shard(tmp_path / "s.tar", [records(1)[0]._replace(class_name=None)])
+    with tarfile.open(tmp_path / "s.tar") as file:
+        assert file.getnames() == ["A/0.png"]
+
+
+def test_block_layout_round_trip(tmp_path):
+    everything = records(11)
+    bad = Record("A/bad.png", b"\0" * 9, "png", "A")
+    shards = [
+        [("train", everything[:4]), ("valid", [*everything[4:6], bad])],
+        [("train", [bad]), ("test", everything[6:9]), ("train", everything[9:])],
+    ]
+    with staging(tmp_path / "out") as folder:
+        results = [write_block_shard(folder / f"shard-{i:06d}.tar", blocks) for i, blocks in enumerate(shards)]
+        manifest = finish_dataset(folder, tmp_path / "out", results, DatasetInfo("x", CLASSES, layout="block"))
+    blocks = manifest.blocks().to_pylist()
+    assert [(block["first_cell"], block["num_cells"], block["split"]) for block in blocks] == [
+        (0, 4, "train"),
+        (4, 2, "valid"),
+        (6, 3, "test"),
+        (9, 2, "train"),
+    ]
+    assert manifest.split().tolist() == ["train"] * 4 + ["valid"] * 2 + ["test"] * 3 + ["train"] * 2
+    assert manifest.column("block").tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert manifest.info.num_quarantined == 2
+    rows = manifest.table.to_pylist()
+    for block in blocks:
+        read = read_block(np.frombuffer(stored(manifest, block), np.uint8))
+        first = block["first_cell"]
+        assert read.cell_ids.tolist() == list(range(first, first + block["num_cells"]))
+        for i, cell_id in enumerate(read.cell_ids):
+            expected = cell(cell_id)
+            size = read.heights[i] * read.widths[i]
+            np.testing.assert_array_equal(read.pixels[read.offsets[i] :][:size].reshape(expected.shape), expected)
+            assert stored(manifest, rows[cell_id]) == expected.tobytes()
+            assert (rows[cell_id]["encoding"], rows[cell_id]["depth"]) == ("raw", 8)
+    with tarfile.open(tmp_path / "out" / "shard-000001.tar") as file:
+        assert file.getnames() == ["block-00000000.cells", "block-00000001.cells"]
+
+
+def test_block_layout_applies_the_window(tmp_path):
+    deep = cell(3).astype(np.uint16) * 20
+    result = write_block_shard(tmp_path / "s.tar", [("", [Record("a", deep, "raw")])], (0, 5100))
+    (row,) = result.rows.to_pylist()
+    pixels = (tmp_path / "s.tar").read_bytes()[row["offset"] : row["offset"] + row["bytes"]]
+    assert pixels == cell(3).tobytes()
+    assert row["depth"] == 8
+
+
+def test_pitch_of_the_data_set_where_all_share_it(tmp_path):
+    for name, pitches, expected in (("a", (0.5, 0.5), 0.5), ("b", (0.5, 0.25), None), ("c", (math.nan, 0.5), None)):
+        given = [record._replace(um_per_px=pitch) for record, pitch in zip(records(2), pitches, strict=True)]
+        with staging(tmp_path / name) as folder:
+            result = write_cell_shard(folder / "s.tar", given, None, CLASSES)
+            manifest = finish_dataset(folder, tmp_path / name, [result], DatasetInfo("x", CLASSES))
+        assert manifest.info.um_per_px == expected
+
+
+def test_shards_without_a_cell_are_dropped_and_no_cell_is_an_error(tmp_path):
+    bad = Record("a.png", b"text", "png")
+    with staging(tmp_path / "out") as folder:
+        results = [
+            write_cell_shard(folder / "0.tar", [bad]),
+            write_cell_shard(folder / "1.tar", records(1), None, CLASSES),
+        ]
+        finish_dataset(folder, tmp_path / "out", results, DatasetInfo("x", CLASSES))
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == ["1.tar"]
+    with (
+        pytest.raises(DataError, match=r"no usable cell: 1 bad: not an image \(1\)"),
+        staging(tmp_path / "none") as folder,
+    ):
+        finish_dataset(folder, tmp_path / "none", [write_cell_shard(folder / "0.tar", [bad])], DatasetInfo("x"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_classes_that_the_info_does_not_name(tmp_path):
+    with staging(tmp_path / "out") as folder:
+        result = write_cell_shard(folder / "0.tar", records(2), None, CLASSES)
+        with pytest.raises(ArgumentError, match="classes must be the list of all"):
+            finish_dataset(folder, tmp_path / "out", [result], DatasetInfo("x", ["A"]))
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    def interrupted():
+        with staging(tmp_path / "deep" / "out") as folder:
+            write_cell_shard(folder / "0.tar", records(2), None, CLASSES)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_places_that_are_taken(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("x")
+    for name, what in (("file", "It is a file"), ("full", "the folder holds other files")):
+        with pytest.raises(ArgumentError, match=f"OUT must be a new or empty folder.*{what}"), staging(tmp_path / name):
+            pass
+    assert (tmp_path / "full" / "notes.txt").read_text() == "x"
+
+
+def test_an_empty_folder_is_taken_and_a_mounted_one_filled(tmp_path, monkeypatch):
+    for mounted in (False, True):
+        out = tmp_path / f"out-{mounted}"
+        out.mkdir()
+        monkeypatch.setattr("os.path.ismount", lambda path, mounted=mounted: mounted)
+        with staging(out) as folder:
+            assert (out in folder.parents) == mounted
+            result = write_cell_shard(folder / "0.tar", records(2), None, CLASSES)
+            finish_dataset(folder, out, [result], DatasetInfo("x", CLASSES))
+        assert len(Manifest.open(out)) == 2
+        assert not list(out.glob(".*"))
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_reasons_in_words():
+    rows = [(None, "k", "s", None, None, None, reason) for reason in ["a"] * 3 + ["b"] * 2 + ["c", "d"]]
+    assert describe_reasons(make_table(rows, QUARANTINE_SCHEMA)) == "7 bad: a (3), b (2), c (1), others (1)"
+    assert describe_reasons(QUARANTINE_SCHEMA.empty_table()) == "none found"
+
+
+def test_real_cells_pack_unchanged(tmp_path, real_data):
+    paths = sorted((real_data / "atom-samples").glob("*.jpg"))
+    classes = sorted({path.name.partition("_")[0] for path in paths})
+    given = [Record(path.name, path.read_bytes(), "jpg", path.name.partition("_")[0]) for path in paths]
+    with staging(tmp_path / "atom") as folder:
+        result = write_cell_shard(folder / "shard-000000.tar", given, None, classes)
+        manifest = finish_dataset(folder, tmp_path / "atom", [result], DatasetInfo("atom", classes))
+    assert len(manifest) == 30
+    assert np.bincount(manifest.labels).tolist() == [6, 8, 8, 8]
+    for row, record in zip(manifest.table.to_pylist(), given, strict=True):
+        assert stored(manifest, row) == record.data
+        assert (row["height"], row["width"], row["channels"]) == (128, 128, 1)
+
+
+def test_the_second_of_two_runs_leaves_the_first_ones_alone(tmp_path):
+    out = tmp_path / "out"
+    with staging(out) as folder:
+        out.mkdir()
+        (out / "first.txt").write_text("mine")
+        with pytest.raises(ArgumentError, match=r"OUT must be .*Another run has put something there"):
+            put_in_place(folder, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "first.txt").read_text() == "mine"

@@ -1,0 +1,197 @@
+"""The command `convert`: every form, from one table of predictions of real keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import flowio
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from fastcell import cli
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import write_table as write_parquet
+from fastcell.predictions import convert
+from fastcell.predictions.table import read_predictions, write_table
+
+CLASSES = ["alpha", "beta", "Be"]
+
+
+def make_predictions(path: Path, keys: list[str], without: tuple[int, ...] = ()) -> np.ndarray:
+    """Write predictions of cells with these keys; gives (N, 3) float32, NaN in the rows `without` one."""
+    scores = np.random.default_rng(0).dirichlet(np.ones(3), len(keys)).astype(np.float32)
+    scores[list(without)] = np.nan
+    missing = np.isnan(scores[:, 0])
+    names = np.array(CLASSES, object)[np.nan_to_num(scores).argmax(axis=1)]
+    columns = {"key": keys, "group": ["g"] * len(keys), "class": pa.array(names, pa.string(), mask=missing)}
+    columns |= {f"p_{name}": pa.array(scores[:, number], mask=missing) for number, name in enumerate(CLASSES)}
+    columns["reason"] = pa.array(np.where(missing, "lost", None), pa.string())
+    write_table(path, pa.table(columns))
+    return scores
+
+
+def add_features(manifest: Manifest, keys: list[str], features: dict[str, np.ndarray]) -> None:
+    """Write features.parquet, whose rows stand in the order of `keys`."""
+    ids = {key: number for number, key in enumerate(manifest.column("key").tolist())}
+    table = pa.table({"cell_id": [ids[key] for key in keys], **features})
+    write_parquet(manifest.path / "features.parquet", table)
+
+
+def test_fcs_has_every_value(make_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = [f"M1.rtdc/{number:06d}" for number in range(50)]
+    scores = make_predictions(tmp_path / "p.parquet", keys, without=(4, 7))
+    area = np.random.default_rng(1).normal(50, 5, 50)
+    area[9] = np.nan
+    add_features(make_set(keys=keys), keys, {"area_um": area})
+    out = tmp_path / "cells.fcs"
+    assert cli.main(["convert", str(tmp_path / "p.parquet"), str(out), "--data", str(tmp_path / "set")]) == 0
+    text = capsys.readouterr().out
+    assert "50 events, 5 parameters" in text
+    assert "events without a prediction, with -1 in class and probabilities: 2" in text
+    assert "events without feature area_um, with 0 in it: 1" in text
+    read = flowio.FlowData(out)
+    values = np.asarray(read.events, np.float32).reshape(50, 5)
+    assert read.pnn_labels == ["class", "p_alpha", "p_beta", "p_Be", "area_um"]
+    np.testing.assert_array_equal(values[:, 1:4], np.nan_to_num(scores, nan=-1))
+    expected = np.where(np.isnan(scores[:, 0]), -1, np.nan_to_num(scores).argmax(axis=1))
+    np.testing.assert_array_equal(values[:, 0], expected)
+    np.testing.assert_array_equal(values[:, 4], np.nan_to_num(area).astype(np.float32))
+    assert json.loads(read.text["fastcell_classes"]) == CLASSES
+    assert json.loads(read.text["fastcell_unknown"]) == {"area_um": 1}
+    assert read.text["fastcell_no_prediction"] == "-1"
+    assert read.pnr_values == [3, 1, 1, 1, np.ceil(np.nanmax(area))]
+
+
+def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path: Path) -> None:
+    """As `predict --out` does: the same bytes as by way of a table."""
+    keys = [f"cell {number}" for number in range(20)]
+    make_predictions(tmp_path / "p.parquet", keys, without=(2,))
+    manifest = make_set(keys=keys)
+    add_features(manifest, keys, {"area_um": np.arange(20) / 4})
+    predictions = read_predictions(tmp_path / "p.parquet")
+    lines = convert.write_predictions(tmp_path / "a.fcs", predictions.table, CLASSES, manifest)
+    assert lines == ["events without a prediction, with -1 in class and probabilities: 1"]
+    convert.convert(predictions, tmp_path / "b.fcs", data=manifest.path)
+    assert (tmp_path / "a.fcs").read_bytes() == (tmp_path / "b.fcs").read_bytes()
+    assert flowio.FlowData(tmp_path / "a.fcs").channel_count == 5
+
+
+@pytest.mark.parametrize(("start", "end"), [("csv", "parquet"), ("parquet", "csv")])
+def test_tables_with_features(make_set, tmp_path: Path, start: str, end: str) -> None:
+    keys = [f"M1.rtdc/{number:06d}" for number in range(9)]
+    make_predictions(tmp_path / f"p.{start}", keys, without=(2,))
+    add_features(make_set(keys=keys), keys, {"area_um": np.arange(9) / 4})
+    arguments = [str(tmp_path / f"p.{start}"), str(tmp_path / f"q.{end}"), "--data", str(tmp_path / "set")]
+    assert cli.main(["convert", *arguments]) == 0
+    reader = pyarrow.csv.read_csv if end == "csv" else pyarrow.parquet.read_table
+    table = reader(tmp_path / f"q.{end}")
+    assert table.column("area_um").to_pylist() == (np.arange(9) / 4).tolist()
+    assert table.column("key").to_pylist() == keys
+    assert table.column("p_beta").null_count == 1
+
+
+def test_real_ifcb_bins(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Regions of interest as the bins' own .adc files number them, from 1 at the first row."""
+    rois = {}
+    for path in sorted((real_data / "ifcb").glob("*.adc")):
+        width = 15 if path.stem.startswith("D") else 11
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        rois[path.stem] = [number for number, row in enumerate(rows, 1) if int(row[width]) * int(row[width + 1])]
+    assert sorted(len(numbers) for numbers in rois.values()) == [0, 6, 19]
+    keys = [f"{name}/{number:06d}" for name, numbers in rois.items() for number in numbers]
+    scores = make_predictions(tmp_path / "p.csv", keys, without=(3,))
+    out = tmp_path / "scores"
+    assert cli.main(["convert", str(tmp_path / "p.csv"), str(out), "--model-id", "run-1"]) == 0
+    assert "24 regions of interest in 2 bins\n1 without a prediction are left out" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "D20130526T095207_IFCB013_class.h5",
+        "IFCB5_2012_028_081515_class.h5",
+    ]
+    for name in ("D20130526T095207_IFCB013", "IFCB5_2012_028_081515"):
+        rows = [row for row, key in enumerate(keys) if key.startswith(name) and row != 3]
+        with h5py.File(out / f"{name}_class.h5") as file:
+            np.testing.assert_array_equal(file["output_scores"][:], scores[rows])
+            assert file["roi_numbers"][:].tolist() == [int(keys[row].split("/")[1]) for row in rows]
+            assert (file["metadata"].attrs["bin_id"], file["metadata"].attrs["model_id"]) == (name, "run-1")
+    assert cli.main(["convert", str(tmp_path / "p.csv"), str(out)]) == 2
+    assert "OUT must be a new or empty folder" in capsys.readouterr().err
+    assert cli.main(["convert", str(tmp_path / "p.csv"), str(tmp_path / "one.h5")]) == 2
+    assert "OUT must be a folder for 2 bins" in capsys.readouterr().err
+
+
+def test_real_rtdc_files(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = real_data / "rtdc"
+    names = {"dcnum_cytoshot-test-data.rtdc": 40, "dcnum_dcnum_thresh_example.rtdc": 13}
+    keys = [f"{name}/{number:06d}" for name, count in names.items() for number in range(0, count, 3)]
+    keys = np.random.default_rng(0).permutation(keys).tolist()
+    scores = make_predictions(tmp_path / "p.parquet", keys, without=(0,))
+    arguments = ["convert", str(tmp_path / "p.parquet"), str(tmp_path / "copies")]
+    assert cli.main(arguments) == 2
+    assert "--rtdc-source must be given" in capsys.readouterr().err
+    assert cli.main([*arguments, "--rtdc-source", str(source)]) == 0
+    text = capsys.readouterr().out
+    assert "2 files, 18 of 53 events with scores" in text
+    assert "ml_score_alp alpha, ml_score_bet beta, ml_score_bex Be" in text
+    for name, count in names.items():
+        expected = np.full((count, 3), np.nan, np.float32)
+        for key, row in zip(keys, scores, strict=True):
+            if key.startswith(name):
+                expected[int(key.split("/")[1])] = row
+        with h5py.File(tmp_path / "copies" / name) as file:
+            for column, tag in enumerate(["alp", "bet", "bex"]):
+                np.testing.assert_array_equal(file[f"events/ml_score_{tag}"][:], expected[:, column])
+            assert (file["events/ml_class"][:] < 0).sum() == np.isnan(expected[:, 0]).sum()
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    for name in names:  # the second one is cut off: no folder with the first alone
+        (torn / name).write_bytes((source / name).read_bytes()[: None if name == keys[0].split("/")[0] else 5_000])
+    assert cli.main(["convert", str(tmp_path / "p.parquet"), str(tmp_path / "half"), "--rtdc-source", str(torn)]) == 2
+    assert "cannot be used as an RT-DC file" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copies", "p.parquet", "torn"]
+    one = str(tmp_path / "one.rtdc")
+    assert cli.main(["convert", str(tmp_path / "p.parquet"), one, "--rtdc-source", str(source)]) == 2
+    assert "OUT must be a folder for 2 RT-DC files" in capsys.readouterr().err
+
+
+def test_one_rtdc_file_with_names_of_the_users(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "rtdc" / "dcnum_dcnum_thresh_example.rtdc"
+    keys = [f"{source.name}/{number:06d}" for number in range(13)]
+    scores = make_predictions(tmp_path / "p.csv", keys)
+    arguments = ["convert", str(tmp_path / "p.csv"), str(tmp_path / "one.rtdc"), "--rtdc-source", str(source)]
+    assert cli.main([*arguments, "--scores", "zzz,bbb,ccc"]) == 0
+    with h5py.File(tmp_path / "one.rtdc") as file:
+        np.testing.assert_array_equal(file["events/ml_score_zzz"][:], scores[:, 0])
+        np.testing.assert_array_equal(file["events/ml_class"][:], scores[:, [1, 2, 0]].argmax(axis=1))
+    other = real_data / "rtdc" / "dcnum_cytoshot-test-data.rtdc"
+    assert cli.main([*arguments[:-1], str(other)]) == 2
+    assert cli.main([*arguments, "--scores", "zzz,bbb"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("a.txt", "OUT must be a name that ends in .csv, .parquet, .fcs, .h5, .rtdc, or a folder"),
+        ("none/a.csv", "OUT must be a file in a folder that is there"),
+        ("folder", "needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got 'a/b.png'"),
+        ("a.rtdc", "needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got 'a/b.png'"),
+        ("p.csv", "OUT must be another file than PREDICTIONS"),
+    ],
+)
+def test_outputs_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, message: str) -> None:
+    make_predictions(tmp_path / "p.csv", ["a/b.png", "a/c.png"])
+    assert cli.main(["convert", str(tmp_path / "p.csv"), str(tmp_path / out)]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_keys_do_not_leave_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_predictions(tmp_path / "p.csv", ["../x/M1.rtdc/000001"])
+    arguments = ["convert", str(tmp_path / "p.csv"), str(tmp_path / "out"), "--rtdc-source", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    assert "must be an event of an RT-DC file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

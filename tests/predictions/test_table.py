@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import write_table as write_parquet
+from fastcell.errors import ArgumentError, DataError
+from fastcell.predictions.table import read_predictions, read_quality, with_features, write_table
+
+NAN = float("nan")
+
+
+def make_table(keys: list[str] | None = None) -> pa.Table:
+    return pa.table(
+        {
+            "key": keys or ["k,0", "NA", 'k"2', "é\n3"],
+            "group": ["g", None, "", "null"],
+            "class": ["x", "y, z", None, "x"],
+            "confidence": pa.array([0.75, 0.9, None, 0.6], pa.float32()),
+            "p_x": pa.array([0.75, 0.1, None, 0.6], pa.float32()),
+            "p_y, z": pa.array([0.25, 0.9, None, 0.4], pa.float32()),
+            "reason": [None, None, "empty", None],
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
+    write_table(tmp_path / name, make_table())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    found = read_predictions(tmp_path / name)
+    assert found.classes == ["x", "y, z"]
+    assert found.table.equals(make_table())
+    assert found.called().tolist() == [0, 1, -1, 0]
+    assert found.groups().tolist() == ["g", "", "", "null"]
+    np.testing.assert_array_equal(found.probabilities, np.float32([[0.75, 0.25], [0.1, 0.9], [NAN, NAN], [0.6, 0.4]]))
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": ["a", "a", "b", "c"]}, "keys must be there and differ"),
+        ({"p_x": [0.5, 0.5, 0.5, 1.5]}, "p_x must be from 0 to 1"),
+        ({"p_x": [0.5, 0.5, 0.5, float("inf")]}, "p_x must be from 0 to 1"),
+    ],
+)
+def test_values_that_cannot_be(tmp_path: Path, name: str, change: dict[str, list], message: str) -> None:
+    write_table(tmp_path / name, pa.table({**{n: make_table().column(n) for n in make_table().column_names}, **change}))
+    with pytest.raises(DataError, match=message):
+        read_predictions(tmp_path / name)
+
+
+def test_a_class_without_a_column(tmp_path: Path) -> None:
+    table = make_table().set_column(2, "class", pa.array(["x", "other", None, "x"]))
+    write_table(tmp_path / "p.csv", table)
+    with pytest.raises(DataError, match="class must be one of x, y, z, got 'other'"):
+        read_predictions(tmp_path / "p.csv").called()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", b""),
+        ("p.csv", b"key,class\n\xff\xfe\x00"),
+        ("p.csv", b"a,b\n1,2\n"),
+        ("p.csv", b"key,class,p_x\na,x,zz\n"),
+        ("p.csv", b"key,class,p_x,p_x\na,x,1,1\n"),
+        ("p.parquet", b""),
+        ("p.parquet", b"PAR1" + bytes(50) + b"PAR1"),
+    ],
+)
+def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="Give a table that fastcell predict has written|Pack or index"):
+        read_predictions(tmp_path / name)
+
+
+def test_other_endings_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="PREDICTIONS must be a .csv or .parquet file"):
+        read_predictions(tmp_path / "p.txt")
+    with pytest.raises(DataError, match="is missing"):
+        read_predictions(tmp_path / "p.csv")
+
+
+def classify(manifest: Manifest, path: Path, rows: list[int]) -> pa.Table:
+    """Predictions of some cells and of a quarantined one, which the manifest does not have."""
+    keys = [*manifest.column("key")[rows].tolist(), "bad"]
+    chances = np.linspace(0, 1, len(rows)).astype(np.float32)
+    table = pa.table(
+        {
+            "key": keys,
+            "class": [*["A"] * len(rows), None],
+            "p_A": pa.array([*chances.tolist(), None], pa.float32()),
+            "p_B": pa.array([*(1 - chances).tolist(), None], pa.float32()),
+        }
+    )
+    write_table(path, table)
+    return table
+
+
+def test_features_stand_beside_their_cells(make_set, tmp_path: Path) -> None:
+    manifest = make_set(20)
+    rows = [3, 17, 4]
+    classify(manifest, tmp_path / "p.parquet", rows)
+    predictions = read_predictions(tmp_path / "p.parquet")
+    assert with_features(predictions, manifest) == (predictions.table, [])
+    ids = np.random.default_rng(0).permutation(20)[:19]  # one cell has no row
+    missing = int(np.setdiff1d(np.arange(20), ids)[0])
+    area = pa.table({"cell_id": ids, "area": ids * 10.0, "confidence": ids * 1.0, "class": ids * 1.0, "p_C": ids * 1.0})
+    write_parquet(manifest.path / "features.parquet", area)
+    quality = pa.table({"cell_id": np.arange(20), "focus": np.arange(20) / 4, "area": np.arange(20) + 0.5})
+    write_parquet(manifest.path / "quality.parquet", quality)
+    table, names = with_features(predictions, manifest)
+    assert names == ["area", "confidence", "feature_class", "feature_p_C", "quality_focus", "quality_area"]
+    assert table.column_names[-6:] == names
+    assert table.column("area").to_pylist() == [*[None if row == missing else 10.0 * row for row in rows], None]
+    assert table.column("quality_focus").to_pylist() == [*[row / 4 for row in rows], None]
+    assert table.column("quality_area").to_pylist() == [*[row + 0.5 for row in rows], None]
+
+
+def test_features_of_another_data_set_are_refused(make_set, tmp_path: Path) -> None:
+    manifest = make_set(6)
+    write_table(tmp_path / "p.csv", make_table())
+    with pytest.raises(DataError, match="no cell of .* is in"):
+        with_features(read_predictions(tmp_path / "p.csv"), manifest)
+
+
+@pytest.mark.parametrize("ids", [[0, 6], [0, 0], [-1, 2], [None, 2]])
+def test_features_of_cells_that_are_not_there(make_set, ids: list[int | None]) -> None:
+    manifest = make_set(6)
+    pq.write_table(pa.table({"cell_id": pa.array(ids, pa.int64()), "a": [1.0, 2.0]}), manifest.path / "quality.parquet")
+    with pytest.raises(DataError, match="must name cells|must have one row"):
+        read_quality(manifest)
+
+
+def test_a_damaged_table_of_features(make_set) -> None:
+    manifest = make_set(6)
+    (manifest.path / "quality.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
+        read_quality(manifest)

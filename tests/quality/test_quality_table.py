@@ -1,0 +1,95 @@
+"""The sidecar gives back what was measured, of these very cells only, and is checked when it is read."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError
+from fastcell.packing.verify import verify
+from fastcell.quality import quality_table
+from fastcell.quality.features import FEATURES, measure
+from fastcell.quality.quality_table import FILE_NAME, read_features, write_quality
+from fastcell.simulator.synth import synthesize
+
+
+@pytest.fixture
+def written(fresh):
+    features = measure(fresh)
+    features[4] = np.nan
+    num = len(fresh)
+    scores = np.linspace(0, 1, num).astype(np.float32)
+    reasons = np.array(["cut" if i % 2 else "" for i in range(num)], dtype=object)
+    write_quality(fresh, features, scores, reasons, scores > 0.5)
+    return fresh, features
+
+
+def test_what_is_written_is_read(written):
+    manifest, features = written
+    assert np.array_equal(read_features(manifest), features, equal_nan=True)
+    table = manifest.quality()
+    assert table.column_names == ["cell_id", "score", "reason", "verdict"]
+    assert table.column("verdict").to_pylist() == ["drop" if i > 39 else "keep" for i in range(80)]
+    assert table.column("reason").to_pylist()[:2] == ["", "cut"]
+    assert manifest.verdicts().all(), "a sidecar changes no view"
+
+
+def test_features_of_other_cells_or_another_measure_are_not_taken(written, tmp_path, monkeypatch):
+    manifest, _ = written
+    other = synthesize(tmp_path / "other", 80, 13, jobs=1)
+    (other.path / FILE_NAME).write_bytes((manifest.path / FILE_NAME).read_bytes())
+    assert read_features(other) is None
+    monkeypatch.setattr(quality_table, "FEATURES_VERSION", 99)
+    assert read_features(manifest) is None
+    (manifest.path / FILE_NAME).write_bytes(b"PAR1")
+    assert read_features(manifest) is None
+    (manifest.path / FILE_NAME).unlink()
+    assert read_features(manifest) is None
+    assert manifest.quality() is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("cell_id", 3, "cell_id must be those of the manifest, in order"),
+        ("cell_id", None, "column 'cell_id' must have a value"),
+        ("score", 1.5, "score must be from 0 to 1, got 1.5 in row 7"),
+        ("score", float("nan"), "score must be from 0 to 1, got nan"),
+        ("verdict", "maybe", "verdict must be one of keep, drop, got 'maybe' in row 7"),
+        ("reason", None, "column 'reason' must have a value"),
+    ],
+)
+def test_a_damaged_sidecar_is_refused_by_row(written, column, value, message):
+    manifest, _ = written
+    path = manifest.path / FILE_NAME
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(column)
+    values = table.column(column).to_pylist()
+    values[7] = value
+    pq.write_table(table.set_column(place, column, pa.array(values, table.schema.field(column).type)), path)
+    with pytest.raises(DataError, match=message) as caught:
+        manifest.quality()
+    assert "Run fastcell qc again" in str(caught.value)
+    assert [problem for problem in verify(manifest.path).problems if column in problem]
+    assert read_features(manifest) is None
+
+
+def test_rows_are_held_against_the_manifest(written):
+    manifest, _ = written
+    path = manifest.path / FILE_NAME
+    pq.write_table(pq.read_table(path).slice(0, 79), path)
+    with pytest.raises(DataError, match="cell_id must be those of the manifest"):
+        manifest.quality()
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table]), path)
+    with pytest.raises(DataError, match="must have at most 80 rows"):
+        manifest.quality()
+
+
+def test_infinite_features_are_measured_anew(written):
+    manifest, features = written
+    features[2, 3] = np.inf
+    write_quality(manifest, features, np.zeros(80, np.float32), np.full(80, "", dtype=object), np.zeros(80, bool))
+    assert read_features(Manifest.open(manifest.path)) is None
+    assert len(FEATURES) == features.shape[1]

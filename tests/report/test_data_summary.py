@@ -1,0 +1,71 @@
+"""``fastcell info`` tells what is in a data set."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import ArgumentError, DataError
+from fastcell.packing.pack import main as pack
+from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe, main
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("info")
+    rng = np.random.default_rng(0)
+    for name, num in (("a", 40), ("b", 20)):
+        (folder / "src" / name).mkdir(parents=True)
+        for i in range(num):
+            cell = rng.integers(0, 256, (20 + i % 5, 30), dtype=np.uint8)
+            cv2.imwrite(str(folder / "src" / name / f"{i}.png"), cell)
+    (folder / "src" / "b" / "bad.png").write_bytes(b"not an image")
+    assert pack([str(folder / "src"), str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def test_counts_sizes_and_quarantine(packed, capsys):
+    assert main([str(packed)]) == 0
+    text = capsys.readouterr().out
+    assert "60 cells, recorded, layout cell" in text
+    assert "height 20..24 px, width 30..30 px" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["a", "-", "26", "6", "8", "40"] in lines
+    assert ["total", "40", "9", "11", "60"] in lines
+    assert "quarantine: 1 cells" in text
+    assert "b: not an image: 1" in text
+
+
+def test_figures_are_written(packed, tmp_path, capsys):
+    assert main([str(packed), "--figures", str(tmp_path / "new" / "figures")]) == 0
+    for name in ("contact_sheet.png", "augmentation.png", "class_counts.png"):
+        assert cv2.imread(str(tmp_path / "new" / "figures" / name)) is not None
+        assert (tmp_path / "new" / "figures" / name).with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    with open(tmp_path / "new" / "figures" / "contact_sheet.csv", newline="") as file:
+        shown = list(csv.DictReader(file))
+    keys = Manifest.open(packed).column("key")
+    assert [row["key"] for row in shown] == [keys[int(row["cell_id"])] for row in shown]
+    assert [row["row"] for row in shown] == ["a"] * 8 + ["b"] * 8
+
+
+def test_an_unknown_split_and_no_data_set(packed, tmp_path):
+    with pytest.raises(ArgumentError, match="--split-name must be one of default, got 'fold-7'"):
+        describe(Manifest.open(packed), "fold-7")
+    with pytest.raises(DataError, match="fastcell pack SRC"):
+        main([str(tmp_path)])
+
+
+def test_the_pictures_of_the_augmentation_differ_as_named():
+    rng = np.random.default_rng(0)
+    cell = cv2.GaussianBlur(rng.integers(0, 256, (60, 200), dtype=np.uint8), (0, 0), 3)
+    shown = {name: image.astype(float) for name, image in zip(AUGMENTATIONS, _augment(cell, 0), strict=True)}
+    plain = shown["original"]
+    resized = cv2.resize(cell.astype(np.float32), (128, 128), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(plain - resized).max() <= 1.01
+    assert np.abs(shown["flip"] - plain[:, ::-1]).max() <= 1
+    assert shown["blur"].std() < 0.9 * plain.std()
+    assert (shown["noise"] - plain).std() == pytest.approx(12, rel=0.1)
+    for name in ("translation", "rotation"):
+        assert np.abs(shown[name] - plain).mean() > 2

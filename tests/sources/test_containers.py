@@ -1,0 +1,114 @@
+"""Files of many cells: what their paths tell, how their cells are listed, and what a worker holds decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcell.dataset.decode import BadCell
+from fastcell.dataset.open_files import look_again, read_at
+from fastcell.errors import DataError
+from fastcell.sources import containers
+from fastcell.sources.containers import Collector, Container, RunCache, check_count, find_containers
+
+
+def fill(root: Path, *keys: str) -> Path:
+    for key in keys:
+        path = root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"0123456789")
+    return root
+
+
+def test_files_beside_each_other_are_unlabelled_and_in_folders_labelled(tmp_path: Path) -> None:
+    flat = find_containers(fill(tmp_path / "flat", "m10.x", "m9.X", "notes.md"), (".x",), None, group_by_file=True)
+    assert [(item.key, item.class_name, item.group) for item in flat[0]] == [
+        ("m9.X", None, "m9.X"),
+        ("m10.x", None, "m10.x"),
+    ]
+    assert flat[1] == ["1 other files are left out (.md 1)."]
+    folders = find_containers(fill(tmp_path / "deep", "A/m.x", "B/m.x"), (".x",), None, group_by_file=False)[0]
+    assert [(item.key, item.class_name, item.group) for item in folders] == [("A/m.x", "A", None), ("B/m.x", "B", None)]
+    with pytest.raises(DataError, match=r"may mean several things.*Depths found: 1 \(1 files\), 2 \(2 files\)"):
+        find_containers(fill(tmp_path / "deep", "m.x"), (".x",), None, group_by_file=False)
+
+
+def test_pattern_of_a_file_needs_no_name(tmp_path: Path) -> None:
+    root = fill(tmp_path, "day1/A/donor2.x")
+    (found,) = find_containers(root, (".x",), "{collection}/{class}/{group}.x", group_by_file=True)[0]
+    assert (found.collection, found.class_name, found.group) == ("day1", "A", "donor2")
+
+
+def test_one_file_has_no_group_and_a_key_without_its_folder(tmp_path: Path) -> None:
+    root = fill(tmp_path, "A/m.x") / "A" / "m.x"
+    (found,) = find_containers(root, (".x",), None, group_by_file=True)[0]
+    assert found == Container("m.x", str(root))
+
+
+def test_collector_numbers_keys_and_runs() -> None:
+    found = Collector(Path("root"))
+    one, two = Container("a", "/a", "A"), Container("b", "/b", "B", "g")
+    found.add(one, [3, 1_234_567], [("x",), ("y",)], runs=np.array([0, 1]), cell_bytes=containers.WINDOW_BYTES)
+    found.add(two, [0, 1], [(), ()], classes=["C", None], runs=np.array([0, 0]), cell_bytes=1)
+    found.empty(Container("c", "/c"))
+    listing = found.finish(lambda: iter(()))
+    assert [item.key for item in listing.items] == ["a/000003", "a/1234567", "b/000000", "b/000001"]
+    assert [item.class_name for item in listing.items] == ["A", "A", "C", None]
+    assert listing.classes == ["A", "C"]
+    assert listing.notes == ["1 file holds no cell and is left out (c)."]
+    assert listing.runs is not None
+    assert listing.runs.numbers.tolist() == [0, 1, 2, 2]
+    assert listing.runs.num_bytes == 2 * containers.WINDOW_BYTES + 2
+
+
+def test_what_fits_into_the_cache_has_no_runs() -> None:
+    found = Collector(Path("root"))
+    found.add(Container("a", "/a"), [0, 1], [(), ()], runs=np.array([0, 0]), cell_bytes=100)
+    assert found.finish(lambda: iter(())).runs is None
+
+
+def test_no_cell_at_all_is_an_error() -> None:
+    found = Collector(Path("root"), unit="event")
+    found.empty(Container("a.x", "/a.x"))
+    with pytest.raises(DataError, match=r"root: no usable cell, for no event is in a.x\. Name files"):
+        found.finish(lambda: iter(()))
+
+
+def test_cache_gives_up_the_least_recently_used() -> None:
+    cache, made = RunCache(300), []
+
+    def get(name: str, num: int) -> np.ndarray:
+        def make() -> np.ndarray:
+            made.append(name)
+            return np.zeros(num, np.uint8)
+
+        return cache.get((name,), make)
+
+    for name in ("a", "b", "c", "a", "d", "a", "b"):
+        get(name, 100)
+    assert made == ["a", "b", "c", "d", "b"]
+    get("large", 1000)
+    get("large", 1000)
+    assert made.count("large") == 1
+
+
+def test_more_cells_than_bytes_are_refused() -> None:
+    check_count(Container("a", "/a"), 4096, 10)
+    with pytest.raises(DataError, match="has 10 bytes and claims to hold 4,097 cells"):
+        check_count(Container("a", "/a"), 4097, 10)
+
+
+def test_reading_sees_a_file_that_was_replaced(tmp_path: Path) -> None:
+    path = fill(tmp_path, "a") / "a"
+    assert read_at(str(path), 2, 3) == b"234"
+    path.unlink()
+    path.write_bytes(b"abcdefghijk")
+    look_again()
+    assert read_at(str(path), 2, 3) == b"cde"
+    with pytest.raises(BadCell, match="truncated"):
+        read_at(str(path), 8, 4)
+    for offset in (2**63 - 10, 2**63, 2**64):  # a damaged file may name any place
+        with pytest.raises(BadCell, match="truncated"):
+            read_at(str(path), offset, 18)

@@ -1,0 +1,168 @@
+"""Which reader a path gets."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import ArgumentError, DataError
+from fastcell.packing.pack import main, pack
+from fastcell.sources.arrays import Arrays
+from fastcell.sources.ifcb import Ifcb
+from fastcell.sources.image_folder import ImageFolder
+from fastcell.sources.paper_lists import ReleasedLists
+from fastcell.sources.path_table import Table
+from fastcell.sources.registry import FORMATS, ReadOptions, open_source
+from fastcell.sources.rtdc import Rtdc
+from fastcell.sources.tiff_stacks import TiffStacks
+from fastcell.sources.webdataset import Tars
+
+
+def fill(root: Path, *keys: str) -> Path:
+    for key in keys:
+        path = root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"bytes of " + key.encode())
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "kind"),
+    [
+        (["A/a.png"], None, ImageFolder),
+        (["TRAIN.TXT", "A/a.png"], None, ReleasedLists),
+        (["test.txt", "Labels.txt", "A/a.png"], None, ReleasedLists),
+        (["test.txt", "A/a.png"], None, ImageFolder),
+        (["TRAIN.TXT", "A/a.png"], "{class}/{name}", ImageFolder),
+        (["A/a.tif", "A/b.npy"], None, ImageFolder),
+        (["A/a.png", "x.mat", "y.h5", "t.tar"], None, ImageFolder),
+        (["A/a.RTDC", "A/a.png", "b.tar"], None, Rtdc),
+        (["D20130526T095207_IFCB013.adc", "D20130526T095207_IFCB013.roi", "a.png"], None, Ifcb),
+        (["a/x.tar", "classes.txt"], None, Tars),
+        (["A/x.mat", "B/x.mat"], None, Arrays),
+        (["x.npz"], None, Arrays),
+        (["x.h5"], None, Arrays),
+        (["nothing.md"], None, ImageFolder),
+    ],
+)
+def test_reader_follows_from_the_files(tmp_path: Path, files: list[str], pattern: str | None, kind: type) -> None:
+    assert isinstance(open_source(fill(tmp_path, *files), pattern), kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.rtdc", Rtdc),
+        ("D20130526T095207_IFCB013.hdr", Ifcb),
+        ("a.tar", Tars),
+        ("a.tif", TiffStacks),
+        ("a.npy", Arrays),
+        ("a.MAT", Arrays),
+        ("a.csv", Table),
+        ("a.parquet", Table),
+    ],
+)
+def test_reader_follows_from_the_name_of_a_file(tmp_path: Path, name: str, kind: type) -> None:
+    source = open_source(fill(tmp_path, name) / name)
+    assert isinstance(source, kind)
+    assert source.describe()
+
+
+def test_stacks_are_told_from_single_images(tmp_path: Path) -> None:
+    cells = np.zeros((5, 6, 7), np.uint8)
+    np.save(tmp_path / "a.npy", cells[0])
+    np.save(tmp_path / "b.npy", cells[:1])
+    assert isinstance(open_source(tmp_path), ImageFolder)
+    np.save(tmp_path / "c.npy", cells)
+    assert isinstance(open_source(tmp_path), Arrays)
+    assert isinstance(open_source(tmp_path, options=ReadOptions(format="images")), ImageFolder)
+    (tmp_path / "tif").mkdir()
+    tifffile.imwrite(tmp_path / "tif" / "a.tif", cells[0])
+    assert isinstance(open_source(tmp_path / "tif"), ImageFolder)
+    assert isinstance(open_source(tmp_path / "tif", options=ReadOptions(tile=(2, 7))), TiffStacks)
+    tifffile.imwrite(tmp_path / "tif" / "b.tif", cells)
+    assert isinstance(open_source(tmp_path / "tif"), TiffStacks)
+
+
+@pytest.mark.parametrize("files", [["a.cif"], ["x/a.daf", "x/b.daf", "notes.md"]])
+def test_imagestream_says_how_to_export(tmp_path: Path, files: list[str]) -> None:
+    fill(tmp_path, *files)
+    with pytest.raises(DataError, match=r"ImageStream\. Export the images from IDEAS: Tools, Export \.TIF Images"):
+        open_source(tmp_path / files[0] if len(files) == 1 else tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (
+            ReadOptions(tile=(4, 4), format="images"),
+            r"--tile must be given for tiff, got \(4, 4\)\. SRC is read as images",
+        ),
+        (ReadOptions(labels="l.txt"), "--labels must be given for arrays"),
+        (ReadOptions(channel=0), "--channel must be given for tiff, got 0"),
+        (ReadOptions(subtract_background=True), "--subtract-background must be given for rtdc"),
+        (ReadOptions(format="gif"), "--format must be one of rtdc, ifcb, tars, lists, tiff, images, arrays"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(tmp_path: Path, options: ReadOptions, match: str) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        open_source(fill(tmp_path, "A/a.png"), options=options)
+
+
+def test_help_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told and kind.help in told for name, kind in FORMATS.items())
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(DataError, match=r'needs the package h5py\. Install it: pip install "fastcell\[formats\]"'):
+        open_source(fill(tmp_path, "a.rtdc") / "a.rtdc").scan()
+
+
+def test_paths_that_are_no_folder_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "notes.md")
+    with pytest.raises(ArgumentError, match="nothing there"):
+        open_source(tmp_path / "absent")
+    with pytest.raises(ArgumentError, match=r"\(a file\)"):
+        open_source(tmp_path / "notes.md")
+
+
+def test_sources_travel_to_workers(tmp_path: Path) -> None:
+    source = pickle.loads(pickle.dumps(open_source(fill(tmp_path, "A/a.png"))))
+    assert source.load(source.scan().items[0]) == b"bytes of A/a.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "num", "layout"),
+    [
+        ("jurkat", None, 2393, "block"),
+        ("tcell", "{group}/{class}/{name}", 656, "cell"),
+        ("atom-samples", "{class}_{name}", 30, "cell"),
+    ],
+)
+def test_real_images_come_out_as_pillow_reads_them(
+    real_data: Path, tmp_path: Path, name: str, pattern: str | None, num: int, layout: str
+) -> None:
+    images = [path for path in (real_data / name).rglob("*") if path.suffix in (".png", ".jpg")]
+    manifest = pack(real_data / name, tmp_path / "out", pattern=pattern, layout=layout)
+    assert len(manifest) == len(images) == num
+    assert manifest.info.num_quarantined == 0
+    keys = manifest.column("key").tolist()
+    assert sorted(keys) == sorted(path.relative_to(real_data / name).as_posix() for path in images)
+    heights, widths = manifest.column("height"), manifest.column("width")
+    for row, (key, cell) in enumerate(zip(keys, read_cells(manifest, range(num)), strict=True)):
+        with Image.open(real_data / name / key) as image:
+            wanted = np.asarray(image.convert("L")).astype(int)
+        assert cell.shape == wanted.shape == (heights[row], widths[row])
+        difference = np.abs(cell.astype(int) - wanted).max()
+        assert difference <= (2 if key.endswith(".jpg") else 0)  # decoders of JPEG round each in their way

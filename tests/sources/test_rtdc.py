@@ -1,0 +1,229 @@
+"""RT-DC files: events, features, pixel size and background, against h5py; files that read elsewhere are refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import DataError
+from fastcell.packing import pack as packing
+from fastcell.packing import shard_layout
+from fastcell.packing.pack import pack
+from fastcell.sources import containers
+from fastcell.sources.registry import ReadOptions
+from fastcell.sources.rtdc import Rtdc
+
+h5py = pytest.importorskip("h5py")
+
+
+def write(path: Path, num: int, *, side: int = 9, seed: int = 0, chunk: int = 4, **datasets: Any) -> np.ndarray:
+    """Images of `num` events, (num, side, side + 3)."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (num, side, side + 3)).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.attrs["imaging:pixel size"] = 0.34
+        shape = (chunk, side, side + 3)
+        file.create_dataset("events/image", data=pixels, maxshape=(None, side, side + 3), chunks=shape)
+        file["events/deform"] = rng.random(num + 1).astype(np.float32)  # one more than images
+        file["events/frame"] = np.arange(num, dtype=np.int64)
+        file["events/short"] = np.zeros(max(num - 1, 0))
+        file["events/trace/fl1"] = np.zeros((num, 5))
+        for name, values in datasets.items():
+            file[f"events/{name}"] = values
+    return pixels
+
+
+def columns(source: Rtdc) -> dict[str, dict[str, float]]:
+    listing = source.scan()
+    assert listing.features is not None
+    return {
+        key: {name: float(column[i]) for name, column in values.items()}
+        for keys, values in listing.features.pieces()
+        for i, key in enumerate(keys)
+    }
+
+
+def test_events_and_features(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "A" / "m1.rtdc", 10), write(tmp_path / "B" / "m2.rtdc", 7, side=5, seed=1)
+    write(tmp_path / "B" / "none.rtdc", 0)
+    (tmp_path / "B" / "void.rtdc").write_bytes(b"")
+    source = Rtdc(tmp_path)
+    listing = source.scan()
+    assert [item.key for item in listing.items[8:12]] == [
+        "A/m1.rtdc/000008",
+        "A/m1.rtdc/000009",
+        "B/m2.rtdc/000000",
+        "B/m2.rtdc/000001",
+    ]
+    assert {(item.class_name, item.group) for item in listing.items} == {("A", "A/m1.rtdc"), ("B", "B/m2.rtdc")}
+    assert {item.um_per_px for item in listing.items} == {0.34}
+    assert listing.notes == ["2 files hold no event and are left out (B/none.rtdc, B/void.rtdc)."]
+    assert all((source.load(item) == pixels).all() for item, pixels in zip(listing.items[:10], one, strict=True))
+    assert all((source.load(item) == pixels).all() for item, pixels in zip(listing.items[10:], two, strict=True))
+    assert listing.features is not None
+    assert listing.features.names == ["deform", "frame"]
+    with h5py.File(tmp_path / "A" / "m1.rtdc", locking=False) as file:
+        assert columns(source)["A/m1.rtdc/000007"] == {"deform": float(file["events/deform"][7]), "frame": 7.0}
+
+
+def test_packed_cells_find_their_features(tmp_path: Path) -> None:
+    pixels = write(tmp_path / "m.rtdc", 30)
+    manifest = pack(tmp_path / "m.rtdc", tmp_path / "out")
+    features = manifest.features()
+    assert features is not None
+    assert features.column_names == ["cell_id", "deform", "frame"]
+    numbers = [int(key.rpartition("/")[2]) for key in manifest.column("key")]
+    assert numbers != sorted(numbers)
+    assert features.column("frame").to_pylist() == numbers
+    for number, cell in zip(numbers, read_cells(manifest, range(30)), strict=True):
+        assert (cell == pixels[number]).all()
+    assert manifest.info.um_per_px == pytest.approx(0.34)
+
+
+def test_background_is_subtracted_on_its_own_level(tmp_path: Path) -> None:
+    ground = np.full((6, 9, 12), 100, np.uint8)
+    ground[:, :, 6:] = 140
+    offset = np.array([0, 0, 0, 5, 5, 5], float)
+    pixels = write(tmp_path / "m.rtdc", 6, image_bg=ground, bg_off=offset)
+    source = Rtdc(tmp_path / "m.rtdc", subtract_background=True)
+    below = ground + offset[:, None, None]
+    expected = np.clip(np.rint(pixels - below + below.mean(axis=(1, 2), keepdims=True)), 0, 255)
+    for item, wanted in zip(source.scan().items, expected, strict=True):
+        assert (source.load(item) == wanted).all()
+    write(tmp_path / "bare.rtdc", 3)
+    with pytest.raises(DataError, match=r"must hold a background events/image_bg.*without --subtract-background"):
+        Rtdc(tmp_path / "bare.rtdc", subtract_background=True).scan()
+
+
+def test_real_files_come_out_as_h5py_reads_them(real_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hdf5plugin")
+    manifest = pack(real_data / "rtdc", tmp_path / "out")
+    keys = manifest.column("key").tolist()
+    assert len(manifest) == 53
+    assert sum(key.startswith("dcnum_cytoshot-test-data.rtdc/") for key in keys) == 40
+    assert sum(key.startswith("dcnum_dcnum_thresh_example.rtdc/") for key in keys) == 13
+    features = manifest.features()
+    assert features is not None
+    assert len(features.column_names) == 54
+    for name in ("dcnum_cytoshot-test-data.rtdc", "dcnum_dcnum_thresh_example.rtdc"):
+        with h5py.File(real_data / "rtdc" / name, locking=False) as file:
+            images = file["events/image"][:]
+            area, volume = file["events/area_um"][:], file["events/volume"][:] if "volume" in file["events"] else None
+        rows = [row for row, key in enumerate(keys) if key.startswith(name)]
+        for row, cell in zip(rows, read_cells(manifest, rows), strict=True):
+            number = int(keys[row].rpartition("/")[2])
+            assert (cell == images[number]).all()
+            assert features.column("area_um")[row].as_py() == area[number]
+            told = features.column("volume")[row].as_py()
+            assert told is None if volume is None else told == volume[number]
+    assert manifest.column("um_per_px").tolist() == [pytest.approx(0.2645)] * 53
+    with pytest.raises(DataError, match="no usable cell, for no event is in dcnum_shapein_empty_M001.rtdc"):
+        pack(real_data / "rtdc" / "dcnum_shapein_empty_M001.rtdc", tmp_path / "none")
+
+
+def test_hostile_files_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "secret.rtdc", 4)
+    path = tmp_path / "m.rtdc"
+
+    def refused(match: str) -> None:
+        with pytest.raises(DataError, match=match):
+            Rtdc(path).scan()
+
+    with h5py.File(path, "w") as file:
+        file["events/image"] = h5py.ExternalLink("secret.rtdc", "events/image")
+    refused("events/image is a link whose bytes may lie in other files")
+    with h5py.File(path, "w") as file:
+        layout = h5py.VirtualLayout((4, 9, 12), np.uint8)
+        layout[:] = h5py.VirtualSource(tmp_path / "secret.rtdc", "events/image", (4, 9, 12))
+        file.create_virtual_dataset("events/image", layout)
+    refused("is a virtual dataset")
+    with h5py.File(path, "w") as file:
+        (tmp_path / "raw").write_bytes(bytes(4000))
+        file.create_dataset("events/image", (4, 9, 12), np.uint8, external=[(tmp_path / "raw", 0, 4000)])
+    refused("is external storage")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("events/image", (1 << 40, 9, 12), np.uint8, chunks=(4, 9, 12))
+    refused("claims 1,099,511,627,776 images and holds 0 chunks")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("events/image", (100, 9, 12), np.uint8)  # contiguous, never written
+    refused(r"of shape \(100, 9, 12\) has 0 bytes")
+    with h5py.File(path, "w") as file:
+        file["events/image"] = np.zeros((4, 9, 12), np.float32)
+    refused("must hold uint8 or uint16, got float32")
+    with h5py.File(path, "w") as file:
+        file["basins/x"] = 1
+    refused("a basin: pack that one")
+    path.write_bytes((tmp_path / "secret.rtdc").read_bytes()[:900])
+    refused("m.rtdc cannot be read .*Copy or make it again")
+
+
+def test_a_damaged_chunk_takes_its_cells_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.rtdc"
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 30, 30)).astype(np.uint8)
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("events/image", data=pixels, chunks=(64, 30, 30), compression="gzip")
+        place = dataset.id.get_chunk_info(1).byte_offset
+    data = bytearray(path.read_bytes())
+    data[place + 20 : place + 60] = bytes(40)
+    path.write_bytes(data)
+    manifest = pack(path, tmp_path / "out")
+    assert sorted(manifest.column("key")) == [f"m.rtdc/{i:06d}" for i in (*range(64), *range(128, 256))]
+    bad = manifest.quarantine()
+    assert sorted(bad.column("key").to_pylist()) == [f"m.rtdc/{i:06d}" for i in range(64, 128)]
+    assert all(reason.startswith("damaged: ") for reason in bad.column("reason").to_pylist())
+    assert manifest.features() is None
+
+
+def test_pixel_size_that_cannot_be_is_unknown(tmp_path: Path) -> None:
+    write(tmp_path / "m.rtdc", 2)
+    with h5py.File(tmp_path / "m.rtdc", "a") as file:
+        file.attrs["imaging:pixel size"] = "much"
+    assert all(math.isnan(item.um_per_px) for item in Rtdc(tmp_path / "m.rtdc").scan().items)
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_a_run_that_was_interrupted_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    for module in (containers, shard_layout):
+        monkeypatch.setattr(module, "WINDOW_BYTES", 4_000)  # some 40 cells: chunk by chunk
+    for i in range(4):
+        write(tmp_path / "src" / f"m{i}.rtdc", 150, seed=i, chunk=16)
+    assert Rtdc(tmp_path / "src").scan().runs is not None
+    how: dict[str, Any] = {"layout": layout, "shard_cells": 100, "block_cells": 32, "jobs": 1}
+    whole = pack(tmp_path / "src", tmp_path / "whole", **how)
+    written, write_anew = [], packing._write_anew
+
+    def interrupted(task: Any) -> Any:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(task.path)
+        return write_anew(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_write_anew", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pack(tmp_path / "src", tmp_path / "out", **how)
+    again = pack(tmp_path / "src", tmp_path / "out", **how)
+    names = sorted(path.name for path in whole.path.iterdir() if path.is_file())
+    assert "features.parquet" in names
+    assert len(whole) == 600
+    for name in names:
+        assert (again.path / name).read_bytes() == (whole.path / name).read_bytes(), name
+    files = [key.partition("/")[0] for key in whole.column("key")]
+    assert layout == "block" or len(set(files[:100])) >= 2  # a block is of one side, and that of few files
+
+
+def test_options_reach_the_reader(tmp_path: Path) -> None:
+    write(tmp_path / "m.rtdc", 5, image_bg=np.full((5, 9, 12), 50, np.uint8))
+    pixels = write(tmp_path / "same.rtdc", 5)
+    manifest = pack(tmp_path / "m.rtdc", tmp_path / "out", read=ReadOptions(subtract_background=True))
+    numbers = [int(key.rpartition("/")[2]) for key in manifest.column("key")]
+    for number, cell in zip(numbers, read_cells(manifest, range(5)), strict=True):
+        assert (cell == pixels[number]).all()  # an even background changes nothing

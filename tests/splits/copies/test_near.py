@@ -1,0 +1,108 @@
+"""Near copies are found, strangers are not, and the recall that is said is that of planted copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.packing.quarantine import Record
+from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.splits.copies.exact import read_duplicates
+from fastcell.splits.copies.near import find_strata, near_copies
+from fastcell.splits.copies.planting import KINDS, plant
+from fastcell.splits.copies.registration import Bounds, Fit, learn_bounds, register
+from fastcell.splits.copies.signature import find_scale, look_at
+from fastcell.storage.staging import staging
+
+
+def cell(number: int, side: int = 36) -> np.ndarray:
+    """A disc with a texture of its own on a grey background."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    inside = 1 / (1 + np.exp(np.hypot(y * rng.uniform(0.85, 1.2), x) - rng.uniform(9, 12)))
+    texture = cv2.GaussianBlur(rng.normal(0, 1, (side, side)).astype(np.float32), (0, 0), 1.8)
+    image = 100 + inside * (20 + 220 * texture) + rng.normal(0, 1, (side, side))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def store(folder: Path, images: Sequence[np.ndarray], collections: Sequence[str] | None = None) -> Manifest:
+    records = [
+        Record(f"{number}", image, "raw", "A", None, collections[number] if collections else None)
+        for number, image in enumerate(images)
+    ]
+    with staging(folder) as stage:
+        shard = write_cell_shard(stage / "shard-000000.tar", records, None, ["A"])
+        return finish_dataset(stage, folder, [shard], DatasetInfo("near", ["A"]))
+
+
+def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
+    cells = [cell(number) for number in range(120)]
+    rng = np.random.default_rng(5)
+    copies = [plant(cells[number], KINDS[number % len(KINDS)], rng) for number in range(36)]
+    grey = [np.full((36, 36), 80 + number, np.uint8) for number in range(3)]
+    manifest = store(tmp_path / "set", cells + copies + grey)
+    found = near_copies(manifest, jobs=1)
+    assert found.near is not None
+    assert found.near.num_plain == 3
+    members = [pair.tolist() for pair in found.members()]
+    assert all(len(pair) == 2 and pair[1] - pair[0] == 120 for pair in members)  # none but copies
+    assert len(members) >= 30  # of 36; 33 as of now
+    assert set(found.kinds.tolist()) == {"near"}
+    assert found.correlations.min() >= 0.99
+    assert [item.kind for item in found.near.recall] == list(KINDS)
+    assert all(item.planted == 100 and item.found >= 75 for item in found.near.recall)  # 86 and more as of now
+    found.write(manifest)
+    again = read_duplicates(manifest)
+    assert again is not None
+    assert again.near == found.near
+
+
+def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path: Path) -> None:
+    cells = [cell(number) for number in range(60)]
+    near = plant(cells[0], KINDS[1], np.random.default_rng(1))
+    found = near_copies(store(tmp_path / "set", [*cells, np.ascontiguousarray(np.rot90(cells[0])), near]), jobs=1)
+    assert [members.tolist() for members in found.members()] == [[0, 60, 61]]
+    assert found.kinds.tolist() == ["exact", "exact", "near"]
+    assert found.correlations[:2].tolist() == [1.0, 1.0]
+    assert found.correlations[2] < 1
+
+
+def test_copies_are_looked_for_within_a_collection(tmp_path: Path) -> None:
+    manifest = store(tmp_path / "set", [cell(0), cell(1), cell(2)], ["x", "y", "x"])
+    assert [part.tolist() for part in find_strata(manifest, np.arange(3))] == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("images", [[], [np.full((4, 4), 3, np.uint8)] * 3])
+def test_nothing_to_compare(tmp_path: Path, images: list[np.ndarray]) -> None:
+    manifest = store(tmp_path / "set", [cell(0), *images])
+    found = near_copies(manifest, jobs=1)
+    assert found.near is not None
+    assert found.near.recall == ()
+
+
+@pytest.mark.parametrize("angle", [0.0, 37.0, 180.0, 291.0])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_registration_finds_any_turn(angle: float, mirror: bool) -> None:
+    image, stranger = cell(3), cell(4)
+    motion = cv2.getRotationMatrix2D((17.5, 17.5), angle, 1.0)
+    motion[:, 2] += (1.5, -2.0)
+    source = np.ascontiguousarray(image[:, ::-1]) if mirror else image
+    moved = cv2.warpAffine(source, motion, (36, 36), borderMode=cv2.BORDER_CONSTANT, borderValue=100)
+    scale = find_scale([image])
+    first, second = look_at([image, stranger], scale), look_at([np.asarray(moved)], scale)
+    same, other = register(first, second, np.array([[0, 0], [1, 0]]), 1)
+    assert Bounds().met_by(same)
+    assert not Bounds().met_by(other)
+
+
+def test_bounds_never_fall_below_the_fixed_ones() -> None:
+    assert learn_bounds([]) == Bounds()
+    assert learn_bounds([Fit(0.975, 0.5, 1.0, 1.0)] * 100) == Bounds()
+    learnt = learn_bounds([Fit(0.999, 0.998, 1.0, 1.0)] * 100)
+    assert learnt.correlation == pytest.approx(0.9985)
+    assert learnt.detail == pytest.approx(0.997)

@@ -1,0 +1,273 @@
+"""The hidden folder of a run: locked, kept for the next run where that helps, gone otherwise."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from fastcell.errors import ArgumentError, BusyError, DataError, StrictError
+from fastcell.storage.saved_pieces import load, save
+from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place, staging
+
+TABLE = pa.table({"a": [1, 2, 3]})
+
+
+def finish(stage: Staging, name: str) -> None:
+    (stage.data_dir / name).write_text(name)
+    save(stage.saved_dir / f"{name}.saved", {"stamp": "x"}, [TABLE])
+
+
+def leave(out: Path, job: dict[str, object], *names: str, error: BaseException | None = None) -> None:
+    """An interrupted run that has finished `names`."""
+    error = error or KeyboardInterrupt()
+
+    def run() -> None:
+        with open_staging(out) as stage:
+            stage.begin(job)
+            for name in names:
+                finish(stage, name)
+            (stage.data_dir / "half.tar").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        run()
+
+
+def test_same_job_finds_what_is_finished_and_nothing_else(tmp_path: Path) -> None:
+    said: list[str] = []
+    leave(tmp_path / "out", {"seed": 1}, "a.tar", "b.tar")
+    assert os.listdir(tmp_path) == [".out.partial"]
+    with open_staging(tmp_path / "out", said.append) as stage:
+        stage.begin({"seed": 1})
+        assert sorted(os.listdir(stage.data_dir)) == ["a.tar", "b.tar"]
+        assert stage.num_saved == 2
+        put_in_place(stage.data_dir, tmp_path / "out")
+    assert said == ["going on from 2 shards that an interrupted run has finished"]
+    assert os.listdir(tmp_path) == ["out"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.tar", "b.tar"]
+
+
+def test_other_job_starts_afresh_and_says_what_differs(tmp_path: Path) -> None:
+    said: list[str] = []
+    leave(tmp_path / "out", {"seed": 1, "layout": "cell"}, "a.tar", "b.tar")
+    with open_staging(tmp_path / "out", said.append) as stage:
+        stage.begin({"seed": 2, "layout": "cell"})
+        assert os.listdir(stage.data_dir) == os.listdir(stage.saved_dir) == []
+    assert said == ["an interrupted run with other seed was here; the 2 finished shards of it are removed"]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (KeyboardInterrupt(), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (ArgumentError("window"), False),
+        (StrictError("bad"), False),
+        (DataError("no usable cell"), False),
+    ],
+)
+def test_what_a_rerun_can_use_is_kept(tmp_path: Path, error: BaseException, kept: bool) -> None:
+    leave(tmp_path / "out", {}, "a.tar", error=error)
+    assert bool(os.listdir(tmp_path)) == kept
+    leave(tmp_path / "other", {}, error=error)
+    assert not (tmp_path / ".other.partial").exists()
+
+
+def test_error_before_the_job_is_known_leaves_the_last_run_alone(tmp_path: Path) -> None:
+    leave(tmp_path / "out", {"seed": 1}, "a.tar")
+    with pytest.raises(ArgumentError, match="typing error"), open_staging(tmp_path / "out"):
+        raise ArgumentError("typing error")
+    with open_staging(tmp_path / "out") as stage:
+        stage.begin({"seed": 1})
+        assert stage.num_saved == 1
+
+
+def test_second_run_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with open_staging(out) as stage:
+        stage.begin({})
+        finish(stage, "a.tar")
+        message = rf"OUT must be free.*process {os.getpid()} on {socket.gethostname()}, since 2.*Wait for it"
+        with pytest.raises(BusyError, match=message), open_staging(out):
+            pass
+        assert (stage.data_dir / "a.tar").exists()
+        put_in_place(stage.data_dir, out)
+    assert os.listdir(out) == ["a.tar"]
+
+
+def test_files_of_an_orphan_do_not_get_in(tmp_path: Path) -> None:
+    leave(tmp_path / "out", {}, "a.tar")
+    (run_dir,) = (tmp_path / ".out.partial").glob("run-*")
+    with open(run_dir / "data" / "b.tar", "xb") as orphan, open_staging(tmp_path / "out") as stage:
+        stage.begin({})
+        with pytest.raises(FileNotFoundError):
+            save(run_dir / "saved" / "b.tar.saved", {"stamp": "x"}, [TABLE])
+        finish(stage, "b.tar")
+        orphan.write(b"late")
+        orphan.flush()
+        put_in_place(stage.data_dir, tmp_path / "out")
+    assert (tmp_path / "out" / "b.tar").read_text() == "b.tar"
+
+
+def test_lock_goes_with_the_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom fastcell.storage.staging import open_staging\n"
+        f"with open_staging({str(tmp_path / 'out')!r}) as stage:\n    print('here', flush=True)\n    time.sleep(60)"
+    )
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"
+        with pytest.raises(BusyError, match=f"process {child.pid} "), staging(tmp_path / "out"):
+            pass
+        child.kill()
+    with staging(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
+    with suppress(KeyboardInterrupt), open_staging(tmp_path / "out") as stage:
+        stage.begin({})
+        finish(stage, "a.tar")
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+    try:
+        with staging(tmp_path / "out"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    out, claim = tmp_path / "out", tmp_path / ".out.partial" / "claim"
+    with staging(out), pytest.raises(BusyError, match=f"process {os.getpid()} .* or remove .*claim"), staging(out):
+        pass
+    assert os.listdir(tmp_path) == []
+    claim.parent.mkdir()
+    claim.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01"}))
+    with pytest.raises(BusyError, match="process 1 on elsewhere, since 2026-01-01"), staging(out):
+        pass
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    claim.write_text(json.dumps({"pid": gone.pid, "host": socket.gethostname()}))
+    with staging(out):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_run_killed_after_its_work_is_cleared_away(tmp_path: Path) -> None:
+    leave(tmp_path / "out", {}, "a.tar")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset.json").write_text("{}")
+    with pytest.raises(ArgumentError, match="a data set is there"), open_staging(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("num_placed", range(4))
+def test_mounted_volume_filled_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_placed: int) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: True)
+    rename, calls = Path.rename, []
+
+    def interrupt(self: Path, target: Path) -> Path:
+        if target.parent == out:
+            calls.append(target)
+            if len(calls) > num_placed:
+                raise KeyboardInterrupt
+        return rename(self, target)
+
+    def run() -> None:
+        with open_staging(out) as stage:
+            stage.begin({})
+            for name in ("a.tar", "b.tar"):
+                if not (stage.data_dir / name).exists():
+                    finish(stage, name)
+            (stage.data_dir / "splits").mkdir()
+            (stage.data_dir / "splits" / "default").write_text("x")
+            (stage.data_dir / "dataset.json").write_text("{}")
+            put_in_place(stage.data_dir, out)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not (out / "dataset.json").exists()
+    run()
+    assert sorted(os.listdir(out)) == ["a.tar", "b.tar", "dataset.json", "splits"]
+    assert os.listdir(out / "splits") == ["default"]
+
+
+def test_folder_with_other_things_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_text("mine")
+    with open_staging_in(tmp_path) as stage:
+        stage.begin({})
+        (stage.data_dir / "dataset.json").write_text("{}")
+        with pytest.raises(BusyError), open_staging_in(tmp_path):
+            pass
+        put_in_place(stage.data_dir, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["a.tar", "dataset.json"]
+
+
+def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path) -> None:
+    def run() -> None:
+        with open_staging_in(tmp_path) as stage:
+            stage.begin({})
+            finish(stage, "a")
+            (stage.data_dir / "dataset.json").write_text("{}")
+            put_in_place(stage.data_dir, tmp_path)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert ".index.partial" in os.listdir(tmp_path)
+    with pytest.raises(ArgumentError, match="is there"), open_staging_in(tmp_path):
+        raise ArgumentError("the manifest is there")
+    assert sorted(os.listdir(tmp_path)) == ["a", "dataset.json"]
+
+
+def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.saved"
+    other = pa.table({"b": pa.array(["x", None]), "c": pa.array([b"1" * 16, None], pa.binary(16))})
+    assert load(path, "s") is None
+    save(path, {"stamp": "s", "num": 7}, [TABLE, other, other.slice(0, 0)])
+    saved = load(path, "s")
+    assert saved is not None
+    assert saved.facts["num"] == 7
+    assert saved.tables == [TABLE, other, other.slice(0, 0)]
+    assert load(path, "t") is None
+    data = path.read_bytes()
+    for place in (0, 20, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert load(path, "s") is None
+        path.write_bytes(data[:place])
+        assert load(path, "s") is None
+    assert os.listdir(tmp_path) == ["a.saved"]
+    shutil.rmtree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        save(path, {"stamp": "s"}, [TABLE])

@@ -1,0 +1,109 @@
+"""Cells that go bad after packing: every run ends, and its list of losses is the set of cells with other bytes."""
+
+from __future__ import annotations
+
+import csv
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from fastcell.cli import main
+from fastcell.dataset.manifest import Manifest
+from fastcell.simulator.synth import main as synth
+
+FIT = ["--data.image_size=32", "--data.batch_size=64", "--trainer.max_epochs=2"]
+WAYS = ("cut at 10 %", "cut at 50 %", "cut at 90 %", "emptied", "text", "other type", "flipped", "overwritten")
+
+
+def damage(manifest: Manifest, share: float, seed: int) -> set[int]:
+    """Damages cells in eight ways, cuts one tar, and gives those whose stored bytes then differ from their hash."""
+    rng = np.random.default_rng(seed)
+    cells = manifest.table.to_pylist()
+    chosen = rng.choice(len(cells), round(share * len(cells)), replace=False)
+    for place, cell_id in enumerate(chosen.tolist()):
+        cell, way = cells[cell_id], WAYS[place % len(WAYS)]
+        with open(manifest.path / cell["shard"], "r+b") as file:
+            offset, size = cell["offset"], cell["bytes"]
+            file.seek(offset)
+            data = bytearray(file.read(size))
+            if way.startswith("cut"):
+                keep = size * int(way[7:9]) // 100
+                data[keep:] = bytes(size - keep)
+            elif way == "emptied":
+                data[:] = bytes(size)
+            elif way == "text":
+                data[:] = (b"this was an image once. " * size)[:size]
+            elif way == "other type":
+                data[:6] = b"GIF89a"
+            elif way == "flipped":
+                for position in rng.integers(size // 2, size - 4, 3).tolist():
+                    data[position] ^= 1 << int(rng.integers(8))
+            else:  # the header of the record too
+                offset, data = offset - 512, bytearray(rng.bytes(size + 512))
+            file.seek(offset)
+            file.write(data)
+    last = manifest.path / cells[-1]["shard"]
+    os.truncate(last, cells[-1 - round(0.2 * share * len(cells))]["offset"] + 5)
+    lost = set()
+    for cell in cells:
+        with open(manifest.path / cell["shard"], "rb") as file:
+            file.seek(cell["offset"])
+            if blake2b(file.read(cell["bytes"]), digest_size=16).digest() != cell["byte_hash"]:
+                lost.add(cell["cell_id"])
+    return lost
+
+
+def check(tmp_path: Path, num_cells: int, share: float, capsys: pytest.CaptureFixture[str], layout: str) -> None:
+    data = tmp_path / "cells"
+    synth([str(data), "--cells", str(num_cells), "--seed", "1", "--layout", layout, "--shard-cells", "500"])
+    manifest = Manifest.open(data)
+    lost = damage(manifest, share, seed=2)
+    assert len(lost) >= share * num_cells
+    keys = {cell["key"] for cell in manifest.table.to_pylist() if cell["cell_id"] in lost}
+    capsys.readouterr()
+    runs = {}
+    for store in ("stream", "bank"):
+        assert main(["fit", f"--data.path={data}", f"--runs={tmp_path / store}", f"--data.store={store}", *FIT]) == 0
+        (folder,) = (tmp_path / store).iterdir()
+        text = capsys.readouterr().out
+        assert f"{len(lost)} bad cells replaced with weight 0" in text
+        with open(folder / "losses.csv", newline="") as file:
+            listed = list(csv.DictReader(file))
+        assert {int(row["cell_id"]) for row in listed} == lost
+        for row in listed:
+            cell = manifest.table.slice(int(row["cell_id"]), 1).to_pylist()[0]
+            assert (row["key"], row["shard"], row["class"]) == (cell["key"], cell["shard"], cell["class"])
+        runs[store] = folder
+    predictions = pyarrow.parquet.read_table(runs["bank"] / "predictions.parquet").to_pylist()
+    assert {row["key"] for row in predictions if row["reason"]} == keys & {row["key"] for row in predictions}
+    out = tmp_path / "all.csv"
+    assert main(["predict", f"--ckpt_path={runs['bank'] / 'best.ckpt'}", f"--data.path={data}", f"--out={out}"]) == 0
+    rows = pyarrow.csv.read_csv(out).to_pylist()
+    assert len(rows) == len(manifest)
+    assert {row["key"] for row in rows if row["class"] in (None, "")} == keys
+    assert {row["key"] for row in rows if row["reason"]} == keys
+    assert main(["verify", str(data), "--list", str(tmp_path / "lost.csv")]) == 1
+    assert set(pyarrow.csv.read_csv(tmp_path / "lost.csv").column("cell_id").to_pylist()) == lost
+    assert main(["fit", f"--data.path={data}", f"--runs={tmp_path / 'no'}", "--data.on_bad_cell=error", *FIT]) == 2
+    text = capsys.readouterr().err
+    assert "Restore the shard from a copy" in text
+    assert any(f"cell {key!r}" in text for key in keys)
+    assert not list((tmp_path / "no").iterdir())
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_the_losses_are_the_cells_with_other_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
+) -> None:
+    check(tmp_path, 2_000, 0.02, capsys, layout)
+
+
+@pytest.mark.slow
+def test_the_losses_of_twenty_thousand_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """1 % of 20,000 cells; DALI ends a pipeline, or the process, at one of them."""
+    check(tmp_path, 20_000, 0.01, capsys, "cell")

@@ -1,0 +1,205 @@
+"""The estimator: scikit-learn's own checks, and what they do not know of images."""
+
+import io
+
+import cv2
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
+
+import fastcell
+from fastcell.errors import ArgumentError, DataError
+from fastcell.loading import array_loader
+from fastcell.packing.pack import main as pack
+from fastcell.training.estimator import CellClassifier
+from fastcell.training.on_arrays import Recipe
+
+QUICK = {"image_size": 16, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "threads": 1, "random_state": 0}
+# These do not hold for a network that is trained on batches.
+FAILING = {
+    "check_sample_weight_equivalence_on_dense_data": "a repeated cell is drawn, and changed, twice; a weight is not",
+}
+
+
+def cells(num=40, seed=0, ragged=False):
+    """Cells with a bright spot for class "spot", none for "plain"."""
+    rng = np.random.default_rng(seed)
+    names = np.array(["spot", "plain"])[np.arange(num) % 2]
+    images = []
+    for name in names:
+        shape = rng.integers(14, 24, 2) if ragged else (16, 20)
+        image = rng.integers(90, 110, shape)
+        if name == "spot":
+            image[4:10, 4:10] += 120
+        images.append(image.astype(np.uint8))
+    return (images if ragged else np.stack(images)), names
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return CellClassifier(**QUICK).fit(*cells())
+
+
+def test_the_public_name():
+    assert fastcell.CellClassifier is CellClassifier
+
+
+def test_it_learns_and_names_its_classes(fitted):
+    images, names = cells(seed=1)
+    assert fitted.classes_.tolist() == ["plain", "spot"]
+    assert fitted.score(images, names) == 1.0
+    chances = fitted.predict_proba(images)
+    assert chances.shape == (40, 2)
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    assert np.array_equal(fitted.predict(images), fitted.classes_[chances.argmax(axis=1)])
+
+
+def test_ragged_cells_and_what_stands_beside_them():
+    images, names = cells(ragged=True)
+    model = CellClassifier(**QUICK, square="contain").fit(images, names)
+    others, truth = cells(seed=1, ragged=True)
+    assert model.score(others, truth) >= 0.95
+    alone = np.concatenate([model.predict_proba([image]) for image in others])
+    assert np.array_equal(alone, model.predict_proba(others))
+
+
+def test_rows_are_images_laid_flat(fitted):
+    images, names = cells()
+    rows = images.reshape(40, -1)
+    model = CellClassifier(**QUICK, image_shape=(16, 20)).fit(rows, names)
+    assert model.n_features_in_ == 320
+    assert np.array_equal(model.predict_proba(rows), fitted.predict_proba(images))
+    with pytest.raises(ArgumentError, match=r"image_shape must be \(H, W\) with H x W = 320"):
+        CellClassifier(image_shape=(16, 16)).fit(rows, names)
+    assert [image.shape for image in CellClassifier()._unflattened(np.zeros((1, 9)))] == [(3, 3)]
+    assert [image.shape for image in CellClassifier()._unflattened(np.zeros((1, 8)))] == [(1, 8)]
+
+
+def test_numbers_of_another_kind_are_seen_through_a_window():
+    images, names = cells()
+    model = CellClassifier(**QUICK).fit(images * 10.0 - 3000, names)
+    assert model.window_ == (images.min() * 10.0 - 3000, images.max() * 10.0 - 3000)
+    assert model.score(images * 10.0 - 3000, names) == 1
+    assert model.module_.preprocessing["depth"] == 16
+    with pytest.raises(ArgumentError, match="window must be .low, high. with low below high"):
+        CellClassifier(window=(3, 3)).fit(images / 2, names)
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_state_alone(fitted):
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    again = clone(fitted).fit(*cells())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for name, value in fitted.module_.state_dict().items():
+        assert torch.equal(value, again.module_.state_dict()[name])
+    other = clone(fitted).set_params(random_state=1).fit(*cells())
+    assert not np.array_equal(other.predict_proba(cells()[0]), fitted.predict_proba(cells()[0]))
+
+
+def test_pickles_hold_arrays_alone_and_come_back_whole(fitted):
+    file = io.BytesIO()
+    joblib.dump(fitted, file)
+    assert b"pytorch_lightning" not in file.getvalue()
+    file.seek(0)
+    back = joblib.load(file)
+    images, _ = cells(seed=2)
+    assert np.array_equal(back.predict_proba(images), fitted.predict_proba(images))
+    assert back.get_params() == fitted.get_params()
+
+
+def test_it_is_cross_validated_by_group():
+    images, names = cells(48)
+    groups = np.arange(48) // 2 % 4
+    scores = cross_val_score(CellClassifier(**QUICK), images, names, groups=groups, cv=GroupKFold(2))
+    assert scores.tolist() == [1, 1]
+    listed, names = cells(48, ragged=True)
+    assert len(cross_val_score(CellClassifier(**{**QUICK, "epochs": 1}), listed, names, cv=2)) == 2
+
+
+def test_weights_of_cells_and_classes_decide():
+    images, _ = cells(2)
+    names = np.array(["a"] * 20 + ["b"] * 20)
+    same = np.repeat(images[:1], 40, axis=0)  # nothing but the weights tells the classes apart
+    quick = {**QUICK, "augment": False, "epochs": 40, "batch_size": 40}
+    by_cell = CellClassifier(**quick).fit(same, names, sample_weight=np.where(names == "b", 9, 1))
+    assert set(by_cell.predict(same)) == {"b"}
+    by_class = CellClassifier(**quick, class_weight={"a": 9, "b": 1}).fit(same, names)
+    assert set(by_class.predict(same)) == {"a"}
+
+
+def test_folders_and_packed_data(tmp_path):
+    images, names = cells(80, ragged=True)
+    for number, (image, name) in enumerate(zip(images, names, strict=True)):
+        (tmp_path / "source" / name).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "source" / name / f"{number:03d}.png"), image)
+    assert pack([str(tmp_path / "source"), str(tmp_path / "cells")]) == 0
+    model = CellClassifier(**QUICK).fit(tmp_path / "cells")
+    assert model.classes_.tolist() == ["plain", "spot"]
+    assert model.score(str(tmp_path / "cells")) >= 0.9
+    assert len(model.predict(tmp_path / "cells")) == 80
+    assert set(model.predict(tmp_path / "source" / "spot")) == {"spot"}
+    from_folder = CellClassifier(**QUICK).fit(tmp_path / "source")
+    assert from_folder.score(tmp_path / "source") >= 0.95
+    paths = sorted((tmp_path / "source" / "plain").iterdir())
+    assert set(from_folder.predict(paths)) == {"plain"}
+    with pytest.raises(ArgumentError, match="y must be None where X is a folder"):
+        CellClassifier().fit(tmp_path / "source", names)
+    with pytest.raises(ArgumentError, match="a folder whose images have classes"):
+        CellClassifier().fit(tmp_path / "source" / "spot")
+
+
+def test_what_it_refuses(fitted, tmp_path):
+    images, names = cells()
+    with pytest.raises(ArgumentError, match="y must be of at least two classes, got '1 class .spot.'"):
+        CellClassifier().fit(images[::2], names[::2])
+    with pytest.raises(ArgumentError, match="preset must be one of demo, fast, paper, got 'quick'"):
+        CellClassifier(preset="quick").fit(images, names)
+    with pytest.raises(ArgumentError, match="epochs must be a positive whole number, got 0"):
+        CellClassifier(epochs=0).fit(images, names)
+    with pytest.raises(ArgumentError, match="network must be a known name"):
+        CellClassifier(network="celnet").fit(images, names)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        CellClassifier().fit(images, names[:-1])
+    with pytest.raises(ArgumentError, match="grey levels 0..255"):
+        fitted.predict(images * 3.7)
+    with pytest.raises(ArgumentError, match="X must be a folder"):
+        fitted.predict(str(tmp_path / "gone"))
+    with pytest.raises(DataError, match="cannot be read"):
+        fitted.predict([str(tmp_path / "gone.png")])
+
+
+def test_recipes_are_the_presets():
+    paper = Recipe.of_preset("paper")
+    assert paper.model["init"] == "paper"
+    assert (paper.batch_size, paper.balance, paper.max_epochs, paper.max_steps) == (1300, "oversample", -1, 3000)
+    assert paper.preprocessing.image_size == 128
+    fast = Recipe.of_preset("fast", epochs=3, fit="scale", augment=False)
+    assert (fast.max_epochs, fast.max_steps, fast.preprocessing.fit) == (3, -1, "scale")
+    assert fast.preprocessing.image_size == 64
+    assert fast.augmentation.is_none
+    assert Recipe.of_preset("fast").augmentation.rotation_deg == 180
+
+
+def test_rare_classes_are_repeated_where_the_preset_says_so(monkeypatch):
+    from fastcell.training import on_arrays
+
+    seen = {}
+    loader = array_loader.PoolLoader
+    monkeypatch.setattr(on_arrays, "PoolLoader", lambda *a, **k: (seen.update(k), loader(*a, **k))[1])
+    images, _ = cells(12)
+    names = np.array(["a"] * 9 + ["b"] * 3)
+    CellClassifier(**{**QUICK, "epochs": 1}, preset="paper").fit(images, names)
+    assert np.bincount(np.array([0] * 9 + [1] * 3)[seen["rows"]]).tolist() == [9, 9]
+
+
+@pytest.mark.slow
+def test_scikit_learn_s_own_checks():
+    model = CellClassifier(image_size=8, epochs=1, batch_size=64, augment=False, threads=1)
+    results = check_estimator(model, on_skip=None, on_fail=None, expected_failed_checks=FAILING)
+    assert {result["check_name"] for result in results if result["status"] == "xfail"} == set(FAILING)
+    assert [result["check_name"] for result in results if result["status"] == "failed"] == []
+    assert sum(result["status"] == "passed" for result in results) > 45

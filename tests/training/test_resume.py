@@ -1,0 +1,433 @@
+"""Runs that are killed, terminated or torn go on at the very next batch, and end with the same bytes of weights."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fastcell import cli
+from fastcell.dataset.manifest import Manifest
+from fastcell.loading.batch import Batch
+from fastcell.models.lightning_module import CellModule, Prediction
+from fastcell.packing import pack
+from fastcell.storage.staging import open_staging_of
+from fastcell.training.fit import main
+from fastcell.training.resume import held, latest_point
+
+CELLS = 60  # of each class: 117 to train, 10 steps an epoch
+FIT = [
+    "--data.image_size=16",
+    "--data.batch_size=12",
+    "--data.threads=1",
+    "--trainer.max_epochs=4",
+    "--model.ema_decay=0.9",
+    "--checkpoint_every_steps=4",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("source"), np.random.default_rng(0)
+    for number, name in enumerate(("dim", "grey", "bright")):
+        (folder / name).mkdir()
+        for cell in range(CELLS):
+            pixels = rng.normal(60 + 40 * number, 30, tuple(rng.integers(14, 24, 2)))
+            cv2.imwrite(str(folder / name / f"{cell:03d}.png"), pixels.clip(0, 255).astype(np.uint8))
+    out = tmp_path_factory.mktemp("data") / "cells"
+    assert pack.main([str(folder), str(out), "--shard-cells", "40"]) == 0
+    return out
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "last.ckpt", weights_only=True)
+    state = dict(content["state_dict"])
+    for group, values in content["optimizer_states"][0]["state"].items():
+        state |= {f"optimizer {group} {name}": value for name, value in values.items()}
+    return {**state, "step": torch.tensor(content["global_step"])}
+
+
+def assert_same_run(one: Path, other: Path, tables: bool = True) -> None:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+    for name in ("metrics.csv", "predictions.parquet", "confusion.csv") if tables else ():
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert not list(one.glob("step-*"))
+
+
+def fit(data: Path, runs: Path, *arguments: str) -> Path:
+    assert main(["fit", f"--data.path={data}", f"--runs={runs}", *FIT, *arguments]) == 0
+    (folder,) = runs.iterdir()
+    return folder
+
+
+class Killed(Exception):  # noqa: N818, stands for a signal
+    pass
+
+
+def fit_until(monkeypatch: pytest.MonkeyPatch, last_step: int, command: list[str], runs: Path) -> Path:
+    """A run that ends in the middle of a step, counted from its start; its folder."""
+    steps, loss = iter(range(10_000)), CellModule._loss
+
+    def die_in_time(self: CellModule, batch: object) -> torch.Tensor:
+        if next(steps) == last_step:
+            raise Killed
+        return loss(self, batch)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellModule, "_loss", die_in_time)
+        with pytest.raises(Killed):
+            main(command)
+    (folder,) = runs.iterdir()
+    return folder
+
+
+def new_run(data: Path, runs: Path, *arguments: str) -> list[str]:
+    return ["fit", f"--data.path={data}", f"--runs={runs}", *FIT, *arguments]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data.store=stream"],
+        ["--data.store=bank"],
+        ["--data.store=bank", "--data.bank_gib=2e-5"],
+        pytest.param(
+            ["--data.store=stream", "--data.transform=dali", "--data.augmentation.noise_std=0"], marks=pytest.mark.slow
+        ),
+        pytest.param(["--data.store=bank", "--model.steps_per_call=3"], marks=pytest.mark.slow),
+        ["--data.store=bank", "--trainer.val_check_interval=0.5"],
+    ],
+    ids=["stream", "bank", "window", "dali", "calls", "validation"],
+)
+def test_a_killed_run_ends_as_the_unbroken_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    whole = fit(data, tmp_path / "whole", *arguments)
+    seed, runs = random.Random(",".join(arguments)), tmp_path / "broken"
+    folder = fit_until(monkeypatch, seed.randrange(5, 19), new_run(data, runs, *arguments), runs)
+    folder = fit_until(monkeypatch, seed.randrange(1, 19), ["fit", f"--resume={folder}"], runs)
+    assert main(["fit", f"--resume={folder}"]) == 0
+    assert_same_run(folder, whole)
+
+
+def test_a_torn_point_is_left_aside(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = fit(data, tmp_path / "whole")
+    folder = fit_until(monkeypatch, 19, new_run(data, tmp_path / "broken"), tmp_path / "broken")
+    point, _ = latest_point(folder)
+    assert point == folder / "step-000000016.ckpt"
+    point.write_bytes(point.read_bytes()[:-3000])
+    older, torn = latest_point(folder)
+    assert (older, torn) == (folder / "step-000000012.ckpt", [point])
+    assert main(["fit", f"--resume={folder}"]) == 0
+    text = capsys.readouterr().out
+    assert f"{point} is torn and left aside" in text
+    assert f"going on from {older}" in text
+    assert_same_run(folder, whole)
+
+
+def test_a_run_without_a_point_begins_anew(data: Path, tmp_path: Path) -> None:
+    """As after a kill in its first steps: the folder is there, with its settings."""
+    whole = fit(data, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    folder.mkdir(parents=True)
+    for name in ("config.yaml", "environment.json"):
+        (folder / name).write_bytes((whole / name).read_bytes())
+    assert main(["fit", f"--resume={folder}"]) == 0
+    assert_same_run(folder, whole)
+
+
+def test_what_resume_refuses(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit_until(monkeypatch, 19, new_run(data, tmp_path / "runs"), tmp_path / "runs")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for arguments, message in (
+        ([f"--resume={tmp_path}"], "--resume must be the folder of a training run"),
+        ([f"--resume={folder}", "--data.batch_size=24"], "batch_size of a run that goes on must be as it was (12)"),
+        ([f"--resume={folder}", "--data.seed=8"], "seed of a run that goes on must be as it was (0)"),
+        ([f"--resume={folder}", "--data.subsample=100"], "training cells of a run that goes on must be as it was"),
+        ([f"--resume={folder}", "--checkpoint_every_steps=0"], "checkpoint_every_steps must be above 0"),
+    ):
+        assert cli.main(["fit", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    with held(folder):
+        assert cli.main(["fit", f"--resume={folder}"]) == 2
+    assert "Another process works in it" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def launch(arguments: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fastcell", *arguments, "--trainer.accelerator=cpu"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for_points(runs: Path, process: subprocess.Popen[str]) -> Path:
+    """Wait until a run has written a point; its folder."""
+    while process.poll() is None:
+        points = list(runs.glob("*/step-*.ckpt"))
+        if points:
+            return points[0].parent
+        time.sleep(0.02)
+    raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_behind_the_step_with_a_point(data: Path, tmp_path: Path, number: int, status: int) -> None:
+    arguments = ["--trainer.max_epochs=20"]
+    process = launch(new_run(data, tmp_path / "runs", *arguments))
+    folder = wait_for_points(tmp_path / "runs", process)
+    process.send_signal(number)
+    text = process.communicate(timeout=60)[1]
+    assert process.returncode == status, text
+    assert f"Go on with `fastcell fit --resume {folder}`" in text
+    point, torn = latest_point(folder)
+    assert point is not None
+    step = int(torch.load(point, weights_only=True)["global_step"])
+    assert f"after step {step}" in text
+    assert not torn
+    process = launch(["fit", f"--resume={folder}"])
+    assert process.wait(120) == 0
+    process = launch(new_run(data, tmp_path / "whole", *arguments))
+    assert process.wait(120) == 0
+    (whole,) = (tmp_path / "whole").iterdir()
+    assert_same_run(folder, whole)
+
+
+def run_with_kills(rng: random.Random, command: list[str], runs: Path, kills: int, longest: float) -> Path:
+    """SIGKILL at random moments of the run, start-up included, each time resumed; how it ends undisturbed."""
+    for _ in range(kills):
+        process = launch(command)
+        try:
+            process.wait(rng.uniform(0.3, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.communicate()
+        folders = list(runs.glob("*"))
+        if folders:
+            command = ["fit", f"--resume={folders[0]}", *[item for item in command if "trainer.devices" in item]]
+    process = launch(command)
+    text = process.communicate(timeout=280)[1]
+    assert process.returncode == 0, text
+    (folder,) = runs.iterdir()
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["stream", "bank"])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_at_random_moments(data: Path, tmp_path: Path, store: str, ranks: int) -> None:
+    arguments = [f"--data.store={store}", f"--trainer.devices={ranks}", "--trainer.max_epochs=30"]
+    begun = time.monotonic()
+    process = launch(new_run(data, tmp_path / "whole", *arguments))
+    assert process.wait(280) == 0
+    longest = time.monotonic() - begun
+    (whole,) = (tmp_path / "whole").iterdir()
+    rng = random.Random(f"{store} {ranks}")
+    folder = run_with_kills(rng, new_run(data, tmp_path / "runs", *arguments), tmp_path / "runs", 5, longest)
+    assert_same_run(folder, whole)
+
+
+# -- prediction
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(data, tmp_path_factory.mktemp("model"), "--trainer.max_epochs=1") / "best.ckpt"
+
+
+def predict_command(checkpoint: Path, data: Path, out: Path) -> list[str]:
+    return ["predict", f"--ckpt_path={checkpoint}", f"--data.path={data}", f"--out={out}", "--data.eval_batch_size=8"]
+
+
+def test_a_killed_prediction_goes_on(
+    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Chunks of a part that was saved are not predicted again; a torn part counts as none."""
+    assert main(predict_command(checkpoint, data, tmp_path / "whole.csv")) == 0
+    predicted, step = [], CellModule.predict_step
+    monkeypatch.setattr("fastcell.predictions.saved_parts.SAVE_EVERY_S", 0.0)
+
+    def die_in_time(self: CellModule, batch: Batch, batch_idx: int) -> Prediction:
+        predicted.append(batch.cell_ids.tolist())
+        if len(predicted) in (7, 12):
+            raise Killed
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(CellModule, "predict_step", die_in_time)
+    command = predict_command(checkpoint, data, tmp_path / "p.csv")
+    with pytest.raises(Killed):
+        main(command)
+    parts = sorted((tmp_path / ".p.csv.partial").glob("run-*/saved/*.saved"))
+    assert len(parts) == 6
+    parts[2].write_bytes(parts[2].read_bytes()[:-40])
+    with pytest.raises(Killed):
+        main(command)
+    assert main(command) == 0
+    assert "going on from" in capsys.readouterr().out
+    chunks = [list(range(begin, min(begin + 8, 180))) for begin in range(0, 180, 8)]
+    assert predicted[:7] == chunks[:7]
+    assert predicted[7:12] == [chunks[2], *chunks[6:10]]
+    assert [ids[: len(chunk)] for ids, chunk in zip(predicted[12:], chunks[9:], strict=True)] == chunks[9:]
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "whole.csv"]
+
+
+def test_a_prediction_of_something_else_begins_anew(
+    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastcell.predictions.saved_parts.SAVE_EVERY_S", 0.0)
+    steps, step = iter(range(100)), CellModule.predict_step
+
+    def die_in_time(self: CellModule, batch: Batch, batch_idx: int) -> Prediction:
+        if next(steps) == 5:
+            raise Killed
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(CellModule, "predict_step", die_in_time)
+    with pytest.raises(Killed):
+        main(predict_command(checkpoint, data, tmp_path / "p.csv"))
+    assert main([*predict_command(checkpoint, data, tmp_path / "p.csv"), "--tta=true"]) == 0
+    assert main([*predict_command(checkpoint, data, tmp_path / "flips.csv"), "--tta=true"]) == 0
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "flips.csv").read_bytes()
+
+
+def test_two_predictions_of_one_file(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_staging_of(tmp_path / "p.csv"):
+        assert cli.main(predict_command(checkpoint, data, tmp_path / "p.csv")) == 2
+    assert "which another run" in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_predictions_killed_at_random_moments(data: Path, checkpoint: Path, tmp_path: Path, ranks: int) -> None:
+    command = [*predict_command(checkpoint, data, tmp_path / "p.csv"), f"--trainer.devices={ranks}"]
+    begun = time.monotonic()
+    whole = [item.replace("p.csv", "whole.csv") for item in command]
+    assert launch(whole).wait(120) == 0
+    longest, rng = time.monotonic() - begun, random.Random(ranks)
+    for _ in range(5):
+        process = launch(command)
+        try:
+            process.wait(rng.uniform(0.3, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+        wait_until_free(tmp_path)
+        (tmp_path / "p.csv").unlink(missing_ok=True)
+    assert launch(command).wait(120) == 0
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "whole.csv"]
+
+
+def wait_until_free(folder: Path) -> None:
+    """Rank 1 of a killed run looks after rank 0 once a second."""
+    time.sleep(2.5)
+
+
+# -- ranks
+
+
+@pytest.mark.slow
+def test_every_cell_once_on_1_2_and_3_ranks(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """180 cells in chunks of 8, 5 of them bad: predictions byte by byte, scores and mean loss."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    for cell in Manifest.open(damaged).table.to_pylist()[3:180:41]:
+        with open(damaged / cell["shard"], "r+b") as file:
+            file.seek(cell["offset"])
+            file.write(bytes(cell["bytes"]))
+    texts, losses = [], []
+    for ranks in (1, 2, 3):
+        command = predict_command(checkpoint, damaged, tmp_path / f"{ranks}.csv")
+        process = launch([*command, f"--trainer.devices={ranks}"])
+        assert process.wait(120) == 0
+        process = launch(["validate", *command[1:3], "--data.eval_batch_size=8", f"--trainer.devices={ranks}"])
+        text = process.communicate(timeout=120)[0]
+        assert process.returncode == 0
+        lines = [line for line in text.splitlines() if "cells/s" not in line and "mean loss" not in line]
+        texts.append(lines)
+        losses.append(float(text.partition("mean loss ")[2].split()[0]))
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
+    assert (tmp_path / "1.csv").read_text().count("other bytes than were packed") == 5
+    assert texts[0] == texts[1] == texts[2]
+    assert max(losses) - min(losses) <= 1e-6 * max(losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_dies_ends_the_others(data: Path, tmp_path: Path, victim: int) -> None:
+    """Within 5 seconds, with a line that names it; the run then goes on as if nothing had been."""
+    command = new_run(data, tmp_path / "runs", "--trainer.max_epochs=2000", "--trainer.devices=2")
+    process = launch(command)
+    wait_for_points(tmp_path / "runs", process)
+    child = children_of(process.pid)[0]
+    begun = time.monotonic()
+    os.kill(process.pid if victim == 0 else child, signal.SIGKILL)
+    text = process.communicate(timeout=60)[1]
+    while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
+        time.sleep(0.05)
+        assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 5
+    assert process.returncode != 0
+    assert ("rank 0 has died" if victim == 0 else f"rank 1 (process {child}) was killed by signal 9") in text
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            command = (path.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and "fastcell" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_bank_goes_on_with_another_number_of_ranks(data: Path, tmp_path: Path, before: int, after: int) -> None:
+    """The same batches; the weights are equal but for rounding and batch norm, which is per rank."""
+    command = new_run(data, tmp_path / "runs", "--trainer.max_epochs=40", "--data.store=bank")
+    process = launch([*command, f"--trainer.devices={before}"])
+    folder = wait_for_points(tmp_path / "runs", process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    process = launch(["fit", f"--resume={folder}", f"--trainer.devices={after}"])
+    text = process.communicate(timeout=280)
+    assert process.returncode == 0, text
+    assert weights(folder)["step"] == 400
+
+
+@pytest.mark.slow
+def test_a_stream_refuses_another_number_of_ranks(data: Path, tmp_path: Path) -> None:
+    process = launch(new_run(data, tmp_path / "runs", "--trainer.max_epochs=40", "--data.store=stream"))
+    folder = wait_for_points(tmp_path / "runs", process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    process = launch(["fit", f"--resume={folder}", "--trainer.devices=2"])
+    text = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert "number of processes must be 1 as before, since the order of the stream depends on it" in text

@@ -1,0 +1,110 @@
+"""Machines that lack something, as `fit` and `pack` meet them: real full and read-only disks, no shared memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fastcell.packing import pack
+from fastcell.training.resume import latest_point
+
+FIT = (
+    "--data.image_size=16 --data.batch_size=12 --data.threads=1 --trainer.accelerator=cpu --trainer.max_epochs=4 "
+    "--checkpoint_every_steps=2"
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("source"), np.random.default_rng(0)
+    for number, name in enumerate(("dim", "bright")):
+        (folder / name).mkdir()
+        for cell in range(60):
+            pixels = rng.normal(80 + 60 * number, 30, tuple(rng.integers(14, 24, 2)))
+            cv2.imwrite(str(folder / name / f"{cell:03d}.png"), pixels.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("data") / "cells"
+    assert pack.main([str(images), str(out)]) == 0
+    return out
+
+
+def in_own_mounts(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount file systems, which nobody else sees; `$fastcell` in it is the command."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("mounting a full or a read-only disk needs unshare (util-linux) and user namespaces")
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-uc", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "fastcell": f"{sys.executable} -m fastcell"},
+        check=False,
+    )
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_full_disk_ends_fit_with_its_points_kept(data: Path, tmp_path: Path) -> None:
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    fit = f"$fastcell fit --data.path={data} {FIT}"
+    done = in_own_mounts(
+        f"mount -t tmpfs -o size=5m tmpfs {disk}; {fit} --runs={disk}/runs; status=$?; "
+        f"cp -r {disk}/runs {kept}; exit $status"
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no space left on the disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    (folder,) = kept.iterdir()
+    point, torn = latest_point(folder)
+    assert point is not None
+    assert torn == []
+    assert not [path.name for path in folder.iterdir() if ".partial" in path.name]
+    goes_on = in_own_mounts(f"$fastcell fit --resume={folder}")
+    assert goes_on.returncode == 0, goes_on.stderr
+    assert f"going on from {point}" in goes_on.stdout
+    assert in_own_mounts(f"{fit} --runs={tmp_path}/whole").returncode == 0
+    (whole,) = (tmp_path / "whole").iterdir()
+    ours, theirs = last_weights(folder), last_weights(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize("command", ["fit", "pack"])
+def test_a_read_only_disk_is_a_message(images: Path, data: Path, tmp_path: Path, command: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run = {
+        "fit": f"$fastcell fit --data.path={data} {FIT} --runs={disk}/runs",
+        "pack": f"$fastcell pack {images} {disk}/cells",
+    }[command]
+    done = in_own_mounts(f"mount -t tmpfs -o ro tmpfs {disk}; {run}")
+    assert done.returncode == 2, done.stderr
+    assert "Read-only file system" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_needs_shared_memory(images: Path, data: Path, tmp_path: Path) -> None:
+    """As in a container whose /dev/shm is full: pack, which says so, then training in two processes."""
+    done = in_own_mounts(
+        f"mount -t tmpfs -o size=4k tmpfs /dev/shm; set -e; $fastcell pack {images} {tmp_path}/cells --jobs 2; "
+        f"$fastcell fit --data.path={data} {FIT} --runs={tmp_path}/runs --trainer.strategy=ddp --trainer.devices=2 "
+        "--trainer.max_epochs=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "/dev/shm is full or cannot be written: one process does all" in done.stderr
+    assert (tmp_path / "cells" / "manifest.parquet").read_bytes() == (data / "manifest.parquet").read_bytes()
