@@ -97,7 +97,7 @@ class Result:
     data: str
     settings: dict[str, object]
     rows: Sequence[Any]
-    environment: dict[str, object] = field(default_factory=dict)
+    resources: dict[str, object] = field(default_factory=dict)
     commit: str = ""
     date: str = ""
     absent: dict[str, str] = field(default_factory=dict)

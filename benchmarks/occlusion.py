@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from fastcell.system import resources
+from fastcell.system import library_settings, resources
 
 library_settings.limit_spinning()
 
@@ -20,7 +20,6 @@ from harness import Result, Work, print_rows, time_turns
 
 from fastcell.explain.occlusion import POSITIONS, occlusion_maps
 from fastcell.models.registry import create
-from fastcell.system import library_settings
 
 WHOLE = "covered images whole"
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastcell.system import resources
+from fastcell.system import library_settings, resources
 
 library_settings.limit_spinning()  # before torch is there, as the command line does
 
@@ -41,7 +41,6 @@ from fastcell.loading.stores.bank import CellBank
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.simulator.synth import synthesize
-from fastcell.system import library_settings
 from fastcell.training.evaluate import predict
 from fastcell.training.progress_bar import Throughput
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fastcell.system import resources
+from fastcell.system import library_settings, resources
 
 library_settings.limit_spinning()  # before torch is there, as the command line does
 
@@ -39,7 +39,6 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.models.networks.same_padding import SameConv2d, same_padding
 from fastcell.ops.augmentation import Augmentation
 from fastcell.training.fit import preset_path
-from fastcell.system import library_settings
 
 REFERENCE = "plain loop, batch there"
 GROUP = 8

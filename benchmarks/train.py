@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcell.system import resources
+from fastcell.system import library_settings, resources
 
 library_settings.limit_spinning()  # before torch is there, as the command line does
 
@@ -42,7 +42,6 @@ from step import Fixed, Trained, make_model, make_module
 from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.simulator.synth import synthesize
-from fastcell.system import library_settings
 from fastcell.training.fit import preset_path
 
 HEADSPACE = "headspace"

@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
 
+pytest_plugins = ["fixtures.audit_sets", "fixtures.figure_checks", "fixtures.studies", "fixtures.tagged_cells"]
+
 REPO_DIR = Path(__file__).resolve().parent.parent
 
 

@@ -6,7 +6,8 @@ Files of a packed data set::
     manifest.parquet     one row per usable cell; row number = cell_id (`SCHEMA`)
     splits/NAME.parquet  cell_id, split
     quarantine.parquet   cells that cannot be used, with the reason (`QUARANTINE_SCHEMA`)
-    features.parquet     what the instrument has measured beside the pixels, optional (`fastcell.dataset.instrument_features`)
+    features.parquet     what the instrument has measured beside the pixels, optional
+                         (`fastcell.dataset.instrument_features`)
     quality.parquet      quality control, optional: score, likeliest fault, verdict (`QUALITY_SCHEMA`) and features by
                          cell_id; changes no view
     verdicts.csv         what views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited by hand

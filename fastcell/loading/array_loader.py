@@ -78,7 +78,7 @@ class PoolLoader(BatchLoader):
         labels: np.ndarray,
         order: BankOrder | StoredOrder,
         preprocessing: Preprocessing,
-        config: LoaderConfig = LoaderConfig(),  # noqa: B008, immutable
+        config: LoaderConfig = LoaderConfig(),
         *,
         weights: np.ndarray | None = None,
         rows: np.ndarray | None = None,

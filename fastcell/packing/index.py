@@ -25,6 +25,7 @@ from fastcell import __version__
 from fastcell.dataset import tar
 from fastcell.dataset.decode import MAX_FILE_BYTES, BadCell, DecoderMessages
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
+from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import DataError, StrictError, invalid
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
 from fastcell.packing.quarantine import CellTable, Record, ShardResult, Window
@@ -151,7 +152,8 @@ def index(
     with explained(f"{root} cannot be indexed"), opened as stage:
         if out is None:
             _check_place(root, overwrite)
-        stage.begin(describe_job("index") | {"tars": str(root.resolve()), "arguments": repr((*common[:2], pattern))})
+        job = {"tars": str(root.resolve()), "arguments": repr((*common[:2], pattern))}
+        stage.begin(describe_job("index", FORMAT_VERSION) | job)
         done, results = _read_tars(paths, base, stage.saved_dir, common, jobs, verbose)
         bad = pa.concat_tables([result.quarantine for result in results])
         results = [result for result in results if result.rows.num_rows]

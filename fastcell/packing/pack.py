@@ -23,7 +23,7 @@ import pyarrow as pa
 from fastcell.dataset.decode import BadCell
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.open_files import look_again
-from fastcell.dataset.schema import LAYOUTS, QUARANTINE_SCHEMA
+from fastcell.dataset.schema import FORMAT_VERSION, LAYOUTS, QUARANTINE_SCHEMA
 from fastcell.errors import StrictError, invalid
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
 from fastcell.packing.quarantine import Record, ShardResult
@@ -144,7 +144,7 @@ def pack(
         pitch = math.nan if um_per_px is None else um_per_px
         common = (source, source.name, layout, listing.classes, collection, pitch, window)
         stage.begin(
-            describe_job("pack")
+            describe_job("pack", FORMAT_VERSION)
             | {"source": source.describe(), "listing": _digest(listing, splits), "seed": seed}
             | {"shard size": [size, block_cells], "arguments": repr(common[1:])}
         )

@@ -1,8 +1,8 @@
 """Shards: cells written into tars, and the shards of a run put together as a data set.
 
 Cell layout: `KEY.jpg|png|tif|npy` with the source's bytes and `KEY.cls` with the class number as text, as every
-WebDataset tool reads them. Block layout: `block-NNNNNNNN.cells` (`fastcell.dataset.block_layout`). Headers carry no time and
-no owner, so the same cells give the same bytes.
+WebDataset tool reads them. Block layout: `block-NNNNNNNN.cells` (`fastcell.dataset.block_layout`). Headers carry no
+time and no owner, so the same cells give the same bytes.
 """
 
 from __future__ import annotations

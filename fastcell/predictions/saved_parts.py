@@ -21,6 +21,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from fastcell.dataset.cell_hashes import hashes_of
 from fastcell.dataset.corrupt_cells import Losses
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.models.lightning_module import Prediction
 from fastcell.storage.saved_pieces import load, save
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
@@ -45,7 +46,7 @@ def saved_parts(
         BusyError: another run makes the same file.
     """
     job = {
-        **describe_job("predict"),
+        **describe_job("predict", FORMAT_VERSION),
         "cells": blake2b(hashes_of(manifest).tobytes(), digest_size=16).hexdigest(),
         "checkpoint": blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
         "torch": torch.__version__,

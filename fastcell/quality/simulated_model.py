@@ -46,7 +46,7 @@ DEFECT_SHARE = 0.5
 LOOK_QUANTILE = 0.4
 """Of a set's distances from the simulated cells, the one that is compared: up to half of the cells may be bad."""
 
-_PATH = Path(__file__).with_name("simulated.json")
+_PATH = Path(__file__).with_name("simulated_model.json")
 _COLUMNS = [FEATURES.index(name) for name in MODEL_FEATURES]
 _RIDGE = 0.02  # added to variances in units of the fit's: features that never vary among good cells
 

@@ -166,7 +166,7 @@ def render(page: Page) -> str:
     return templates.get_template("report.html").render(
         page=page,
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        script=(_TEMPLATES / "cell_browser.js").read_text(encoding="utf-8"),
         version=__version__,
         wide_inches=WIDE_INCHES,
         date=f"{datetime.datetime.now():%Y-%m-%d %H:%M}",

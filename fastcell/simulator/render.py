@@ -1,9 +1,9 @@
 """Draws one synthetic cell: numba loops from a row of parameters to grey pixels. No random numbers are made here.
 
 All lengths are in *frame units*: x from 0 (left) to 1 (right), y from 0 (top) to 1 (bottom), whatever the pixel counts,
-because the measured cells (:mod:`fastcell.simulator.simulate`) are frames resized to a square. A body is an ellipse with a
-wavy contour. Its brightness is a sum of products (weight by angle) x (profile by radius), plus a texture sampled from a
-tile: a bright-field picture with dark rim and halo in collection 2, a relief with a light and a shadow side in
+because the measured cells (:mod:`fastcell.simulator.simulate`) are frames resized to a square. A body is an ellipse
+with a wavy contour. Its brightness is a sum of products (weight by angle) x (profile by radius), plus a texture sampled
+from a tile: a bright-field picture with dark rim and halo in collection 2, a relief with a light and a shadow side in
 collection 1.
 """
 

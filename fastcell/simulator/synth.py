@@ -1,4 +1,4 @@
-"""`fastcell synth`: simulated cells (:mod:`fastcell.simulator.simulate`) as a data set, with the truth beside the manifest.
+"""`fastcell synth`: simulated cells (:mod:`fastcell.simulator.simulate`) as a data set, with the truth beside it.
 
 ``truth.parquet`` has one row per cell: ``cell_id``, ``key``, ``index`` (number in the simulator's series), ``defect``,
 and every latent parameter of the simulator by name. Classes, groups and collections are in the manifest as for any
@@ -111,7 +111,7 @@ def synthesize(
         else:
             shards = _block_shards(splits, num_cells, size, block_cells, seed)
         stage.begin(
-            describe_job("synth")
+            describe_job("synth", FORMAT_VERSION)
             | {"generator": simulator.GENERATOR, "seed": seed, "cells": num_cells, "defects": defects}
             | {"layout": layout, "shard size": [size, block_cells], "split": repr(split or SplitOptions())}
         )

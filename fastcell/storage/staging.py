@@ -30,7 +30,6 @@ import cv2
 import numpy as np
 
 from fastcell import __version__
-from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import ArgumentError, BusyError, DataError, FastcellError, invalid
 from fastcell.storage.whole_files import replace_file
 
@@ -218,9 +217,9 @@ def put_in_place(tmp_dir: Path, out: Path) -> Path:
     return out
 
 
-def describe_job(command: str) -> dict[str, object]:
+def describe_job(command: str, format_version: int) -> dict[str, object]:
     """The part of a job (`Staging.begin`) that is there for every command: its name, and the versions that made it."""
-    return {"command": command, "version": [__version__, FORMAT_VERSION, cv2.__version__, np.__version__]}
+    return {"command": command, "version": [__version__, format_version, cv2.__version__, np.__version__]}
 
 
 def _refuse_taken(out: Path, out_dir: str | os.PathLike[str], own: Path) -> None:

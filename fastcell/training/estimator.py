@@ -262,3 +262,6 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         if self.threads is not None and self.threads < 1:
             raise invalid("threads", "at least 1", self.threads, "Leave it out for all cores")
         return self.threads or resources.num_cpus()
+
+
+CellClassifier.__module__ = "fastcell.sklearn"  # named in pickles

@@ -23,7 +23,7 @@ class Recipe:
 
     Attributes:
         preset: name of the packaged settings.
-        model: arguments of `CellClassifier`.
+        model: arguments of `CellModule`.
         data: arguments of `CellDataModule`; `augmentation` as a dictionary.
         trainer: `max_epochs`, `max_steps` and what else of `_TRAINER` is given.
         select: ``best`` (weights of the least validation loss) or ``last``.

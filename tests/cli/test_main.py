@@ -18,7 +18,7 @@ from fastcell import __version__, cli
 from fastcell.errors import DataError, StrictError
 
 HEAVY = ["torch", "nvidia.dali", "cupy", "pytorch_lightning", "lightning_fabric", "numpy", "pyarrow", "numba", "cv2"]
-REPO_DIR = Path(__file__).resolve().parent.parent
+REPO_DIR = Path(__file__).resolve().parents[2]
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:

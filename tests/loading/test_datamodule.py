@@ -485,9 +485,9 @@ def test_bad_stores_are_named(make_dataset: Make, change: dict[str, Any], messag
 
 RSS_SCRIPT = """
 import os, sys
-from fastcell import environment
+from fastcell.system import library_settings
 from fastcell.loading.datamodule import CellDataModule
-environment.raise_malloc_thresholds()
+library_settings.raise_malloc_thresholds()
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -12,7 +12,7 @@ import pytest
 
 from fastcell.system import library_settings, resources
 
-REPO_DIR = Path(__file__).resolve().parent.parent
+REPO_DIR = Path(__file__).resolve().parents[2]
 
 NOISE = (
     b"Failed to load nvjpeg library! Please install CUDA toolkit or so.\n"
@@ -49,7 +49,10 @@ def test_quiet_dali_keeps_the_rest_when_the_build_fails(capfd: pytest.CaptureFix
 
 
 def test_quiet_dali_works_with_stderr_closed() -> None:
-    code = "import os\nfrom fastcell import environment\nos.close(2)\nwith environment.quiet_dali():\n    print('in')\n"
+    code = (
+        "import os\nfrom fastcell.system.library_settings import quiet_dali\n"
+        "os.close(2)\nwith quiet_dali():\n    print('in')\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_DIR, stdout=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "in\n")
 
@@ -83,7 +86,7 @@ def test_malloc_keeps_freed_memory() -> None:
     """After the call, allocating and freeing the same 64 MiB again costs no page faults."""
     code = """
 import ctypes, resource, threading
-from fastcell import environment
+from fastcell.system import library_settings
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 libc.malloc.argtypes = [ctypes.c_size_t]
@@ -101,7 +104,7 @@ def in_a_thread():
     return found[0]
 faults()
 default = faults()
-done = environment.raise_malloc_thresholds()
+done = library_settings.raise_malloc_thresholds()
 faults()
 print(done, default, faults(), max(in_a_thread() for _ in range(3)))
 """
@@ -166,9 +169,9 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_no_driver_means_no_gpu_and_no_torch() -> None:
     code = (
-        "import sys\nfrom fastcell import environment\n"
-        "environment.driver_cuda_version = lambda: None\n"
-        "print(environment.has_gpu(), 'torch' in sys.modules)"
+        "import sys\nfrom fastcell.system import resources\n"
+        "resources.driver_cuda_version = lambda: None\n"
+        "print(resources.has_gpu(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_DIR, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False", "False"], done.stderr

@@ -129,7 +129,7 @@ def compare(path: Path, model: Any, cells: Cells) -> Difference:
 
     Args:
         path: of the graph.
-        model: `CellClassifier` that it was made from.
+        model: `CellModule` that it was made from.
         cells: raw cells.
     """
     import torch

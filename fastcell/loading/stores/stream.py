@@ -6,13 +6,14 @@ random. A window is read in the order of the file, while the one before it is de
 cells in every epoch, in another order, any batch of which can be computed without those before it.
 
 Decoding. On a GPU, and where it is asked for, JPEG and PNG cells of 8 bits come from DALI's decoder. Else threads
-decode: grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by `fastcell.dataset.decode`: PNG, colour, 16-bit
-cells, which need the window of grey levels, and NumPy and TIFF files, whose variants DALI does not all know. Pixels of
-blocks are taken as they lie in the file.
+decode: grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by `fastcell.dataset.decode`: PNG, colour,
+16-bit cells, which need the window of grey levels, and NumPy and TIFF files, whose variants DALI does not all know.
+Pixels of blocks are taken as they lie in the file.
 
 Bad cells. Stored bytes are compared with the manifest's hash in the first epoch, and again in a shard that has changed,
 before any decoder sees them: a decoder of damaged bytes may give anything, or end the process. A cell that fails goes
-to `fastcell.dataset.corrupt_cells` with all others of its shard that do, and the first good cell of its batch takes its place.
+to `fastcell.dataset.corrupt_cells` with all others of its shard that do, and the first good cell of its batch takes its
+place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One image laid upon another: turn, mirror and shift that fit best, and how well they then agree.
 
-Angles to start from come from the correlation of the rings of both cells (`fastcell.splits.copies.signature`) over all turns,
-mirrored and not. From there Gauss-Newton steps minimise the squared difference over the overlap, with the second
+Angles to start from come from the correlation of the rings of both cells (`fastcell.splits.copies.signature`) over all
+turns, mirrored and not. From there Gauss-Newton steps minimise the squared difference over the overlap, with the second
 image's gain and offset free, so that brightness does not count.
 """
 
