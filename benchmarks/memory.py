@@ -34,8 +34,9 @@ from worker import MALLOC, Worker, WorkerError, write_source
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.loading.loader import BatchLoader
-from fastcell.ops.augmentation import draw, matrices
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.ops.augmentation import draw
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.matrices import matrices
 from fastcell.packing.pack import pack
 from fastcell.simulator.synth import main as synth
 from fastcell.splits.make_splits import SplitOptions

@@ -58,7 +58,7 @@ def test_installation_reads_every_kernel(installed: Path, tmp_path: Path) -> Non
     code = """
 import sys
 import fastcell
-from fastcell.ops._source import kernel_dir, kernel_source
+from fastcell.ops.cuda_kernels import kernel_dir, kernel_source
 print(fastcell.__file__)
 print(kernel_dir())
 for name in sys.stdin.read().split():

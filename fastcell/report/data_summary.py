@@ -16,7 +16,8 @@ from fastcell.dataset.schema import SPLITS
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError
-from fastcell.ops.augmentation import Draw, matrices
+from fastcell.ops.augmentation import Draw
+from fastcell.ops.matrices import matrices
 from fastcell.plots import figure_files
 
 SHEET_COLUMNS = 8
@@ -139,7 +140,7 @@ def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
 
 def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
     """One picture for each of AUGMENTATIONS, (128, 128) uint8; strong, so that it can be seen."""
-    from fastcell.ops.transform_cells import transform_pool
+    from fastcell.ops.cpu.transform import transform_pool
 
     num, size, (height, width) = len(AUGMENTATIONS), 128, cell.shape
 

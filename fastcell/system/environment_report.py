@@ -161,7 +161,7 @@ def _probe_dali_gpu() -> str:
 
 
 def _probe_kernels() -> str:
-    source = importlib.import_module("fastcell.ops._source")
+    source = importlib.import_module("fastcell.ops.cuda_kernels")
     directory: Path = source.kernel_dir()
     names = sorted(path.name for path in directory.glob("*.cu"))
     if not names:

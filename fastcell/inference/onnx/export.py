@@ -17,8 +17,8 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError, FastcellError, invalid
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.ops.augmentation import matrices
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.matrices import matrices
 from fastcell.storage.whole_files import replace_file
 from fastcell.system import library_settings
 from fastcell.system.optional_packages import require

@@ -1,6 +1,6 @@
 """A classifier as one ONNX graph: a raw cell of any size in, class probabilities out.
 
-The network comes from torch's exporter. What happens to a cell before it, the work of `fastcell.ops.transform_cells`
+The network comes from torch's exporter. What happens to a cell before it, the work of `fastcell.ops.cpu.transform`
 without augmentation, is built here of standard operators. Without a rotation the affine map works on each axis by
 itself, so the square is ``Wy (cell - pivot) Wx^T + pivot`` with one matrix of tap weights per axis: the hat of linear
 interpolation, or the triangle of the antialias filter. The pivot is the grey level outside of the cell, or any level of
@@ -25,7 +25,7 @@ from fastcell import __version__
 from fastcell.errors import DataError, invalid
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
-from fastcell.ops.modes import EPS
+from fastcell.ops.constants import EPS
 from fastcell.system.optional_packages import require
 
 INPUT, OUTPUT = "cell", "probabilities"
@@ -261,7 +261,7 @@ def _tap_weights(graph: _Graph, length: str, longest: str, preprocessing: Prepro
 
 
 def _border_median(graph: _Graph, grey: str, height: str, width: str) -> str:
-    """(1,) float32: median of the outermost frame in 8-bit levels, as `fastcell.dataset.cell_hashes.measure`."""
+    """(1,) float32: `fastcell.ops.border.border_median` in 8-bit levels, as nodes of the graph."""
     one, flat = graph.constant([1]), graph.constant([-1])
     last_row = graph.op("Max", graph.op("Sub", height, one), one)
     last_column = graph.op("Max", graph.op("Sub", width, one), one)
@@ -282,7 +282,7 @@ def _border_median(graph: _Graph, grey: str, height: str, width: str) -> str:
 
 
 def _normalize(graph: _Graph, square: str, pivot: str, mode: str) -> str:
-    """By the mean of (S, S) float32 `square`, which is the image less the pivot (see `fastcell.ops.modes.MODES`)."""
+    """By the mean of (S, S) float32 `square`, the image less the pivot (see `fastcell.ops.constants.MODES`)."""
     axes, eps = graph.constant([0, 1]), graph.constant(EPS, np.float32)
     mean = graph.op("ReduceMean", square, axes, keepdims=1)
     if mode == "divide":

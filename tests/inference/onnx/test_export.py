@@ -20,7 +20,7 @@ from fastcell.inference.onnx import export
 from fastcell.inference.onnx import graph as onnx_graph
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
-from fastcell.ops.modes import FITS, MODES
+from fastcell.ops.constants import FITS, MODES
 from fastcell.runs.checkpoint import load_classifier
 
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (2, 7), (30, 41), (64, 64), (150, 33), (200, 301), (5, 700)]

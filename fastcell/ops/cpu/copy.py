@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
-from fastcell.ops._cell_kernels import _pointer
+from fastcell.ops.cpu.llvm import pointer
+from fastcell.system.compiled_loops import OPTIONS, entry
 
 
-@njit(nogil=True, cache=True)
+@entry(**OPTIONS)
 def copy_cells(addresses, sizes, target):  # type: ignore[no-untyped-def]
     """Copy B pieces of memory behind one another.
 
@@ -19,6 +20,6 @@ def copy_cells(addresses, sizes, target):  # type: ignore[no-untyped-def]
     """
     at = 0
     for b in range(len(addresses)):
-        source = carray(_pointer(addresses[b]), (sizes[b],), np.uint8)
+        source = carray(pointer(addresses[b]), (sizes[b],), np.uint8)
         target[at : at + sizes[b]] = source
         at += sizes[b]

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+from numba import carray
 
 from fastcell.errors import invalid
-from fastcell.ops import _cell_kernels
-from fastcell.ops.modes import EPS, MAX_BLUR_SIGMA, mode_number
+from fastcell.ops.constants import EPS, MAX_BLUR_SIGMA, mode_number
+from fastcell.ops.cpu.affine import fits_q20, sample_affine, sample_large
+from fastcell.ops.cpu.filter import blur, sample_filtered
+from fastcell.ops.cpu.llvm import in_parts, pointer
+from fastcell.ops.cpu.noise import NOISE_RUN, add_noise
+from fastcell.ops.cpu.normalize import STANDARDIZE, gain_and_shift, normalize_in_place, shift_and_gain
+from fastcell.ops.cpu.resample import sample_axis_aligned
+from fastcell.system.compiled_loops import FAST, OPTIONS, entry
+
+F32 = np.float32
 
 # Source coordinates are Q32 fixed point in 64 bits: 31 bits are left of the point.
 _MAX_COORDINATE = float(1 << 30)
@@ -25,20 +35,25 @@ _PIXEL_TYPES: dict[np.dtype, tuple[np.ndarray, np.ndarray, np.ndarray]] = {
     np.dtype(np.uint16): (np.empty(0, np.uint16), np.empty(0, np.uint32), np.empty(0, np.uint64)),
 }
 
-# Column, rule and way out, in the order of the numbers of `_cell_kernels.find_bad_cell`.
-_CELL_RULES = (
-    ("addresses", "the address of a cell, aligned to its pixels", "Give the data pointer"),
-    ("heights", "at least 1", "Leave empty cells out"),
-    ("widths", "at least 1", "Leave empty cells out"),
-    (
-        "matrices",
+# Largest cell whose pixels are laid out anew for a rotation, per output pixel: beyond it that is most of the work.
+PAIRS_PER_OUTPUT = 8
+
+# Rules of the columns of a cell, by number, for `find_bad_cell`.
+ADDRESS, HEIGHT, WIDTH, MATRIX, FILL, BLUR_SIGMA, NOISE_STD = range(7)
+
+# Rule and way out.
+_CELL_RULES = {
+    ADDRESS: ("the address of a cell, aligned to its pixels", "Give the data pointer"),
+    HEIGHT: ("at least 1", "Leave empty cells out"),
+    WIDTH: ("at least 1", "Leave empty cells out"),
+    MATRIX: (
         f"finite and map the square to coordinates below {_MAX_COORDINATE:.0f}",
         "Check the cell's size and the scale",
     ),
-    ("fill", "a grey level or NaN", "Give NaN to clamp to the border"),
-    ("blur_sigma", f"from 0 to {MAX_BLUR_SIGMA:g}", "Give 0 for no blur"),
-    ("noise_std", "finite and not negative", "Give 0 for no noise"),
-)
+    FILL: ("a grey level or NaN", "Give NaN to clamp to the border"),
+    BLUR_SIGMA: (f"from 0 to {MAX_BLUR_SIGMA:g}", "Give 0 for no blur"),
+    NOISE_STD: ("finite and not negative", "Give 0 for no noise"),
+}
 
 
 @functools.cache
@@ -89,7 +104,7 @@ def transform_cells(
     A pixel i of an axis covers [i, i + 1] with its centre at i + 0.5, in source and output alike. The output pixel
     (x, y) is the bilinear sample of the cell at ``matrix @ (x + 0.5, y + 0.5, 1)``, in grey levels. Then comes a
     Gaussian blur of radius ceil(3 sigma), mirrored about the outermost pixel centres, then noise, then the
-    normalisation of the image by its own mean (see ``modes.MODES``).
+    normalisation of the image by its own mean (see `fastcell.ops.constants.MODES`).
 
     Outside the cell: with ``fill`` NaN the nearest pixel of the cell continues for ever; with a number the cell lies on
     an endless plane of that grey level. So a pixel whose source point lies half a pixel or more outside the rectangle
@@ -150,18 +165,26 @@ def transform_cells(
         raise invalid("eps", "positive", eps, f"Leave it out for {EPS}")
     if count == 0:
         return out
-    cells = [
-        _plain(column) for column in (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
-    ]
+    columns_of_rules = {
+        ADDRESS: ("addresses", _plain(addresses)),
+        HEIGHT: ("heights", _plain(heights)),
+        WIDTH: ("widths", _plain(widths)),
+        MATRIX: ("matrices", _plain(matrices)),
+        FILL: ("fill", _plain(fill)),
+        BLUR_SIGMA: ("blur_sigma", _plain(blur_sigma)),
+        NOISE_STD: ("noise_std", _plain(noise_std)),
+    }
+    cells = [column for _, column in columns_of_rules.values()]
     pixel_types = _PIXEL_TYPES[np.dtype(dtype)]
-    bad, rule = _cell_kernels.find_bad_cell(*cells[:7], size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
+    bad, rule = find_bad_cell(*cells, size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
     if bad >= 0:
-        name, good, way_out = _CELL_RULES[rule]
-        raise invalid(f"{name}[{bad}]", good, cells[rule][bad].tolist(), way_out)
+        (name, column), (good, way_out) = columns_of_rules[rule], _CELL_RULES[rule]
+        raise invalid(f"{name}[{bad}]", good, column[bad].tolist(), way_out)
+    cells.append(_plain(noise_seed))
     images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
 
     def run(begin: int, end: int) -> None:
-        _cell_kernels.transform_range(
+        transform_range(
             *cells, images, flat_images, pixel_types, number, True if antialias else None, float(eps), begin, end
         )
 
@@ -223,3 +246,101 @@ def transform_pool(
     addresses = offsets * pixels.itemsize + pixels.ctypes.data
     cells = (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
     return transform_cells(*cells, out, mode, threads, antialias, eps, pixels.dtype)
+
+
+@entry(**OPTIONS, **FAST)
+def find_bad_cell(  # type: ignore[no-untyped-def]
+    addresses, heights, widths, matrices, fill, blur_sigma, noise_std, size, alignment, most_coordinate, most_blur
+):
+    """Row of the first cell that breaks a rule, and which; -1 and 0 where all are good."""
+    for b in range(addresses.shape[0]):
+        if addresses[b] == 0 or addresses[b] % alignment != 0:
+            return b, ADDRESS
+        if heights[b] < 1:
+            return b, HEIGHT
+        if widths[b] < 1:
+            return b, WIDTH
+        for axis in range(2):
+            row = matrices[b, axis]
+            if not (abs(row[0]) + abs(row[1])) * size + abs(row[2]) < most_coordinate:
+                return b, MATRIX
+        if math.isinf(fill[b]):
+            return b, FILL
+        if not 0 <= blur_sigma[b] <= most_blur:
+            return b, BLUR_SIGMA
+        if not 0 <= noise_std[b] < math.inf:
+            return b, NOISE_STD
+    return -1, 0
+
+
+@entry(**OPTIONS, **FAST)
+def transform_range(  # type: ignore[no-untyped-def]
+    addresses,
+    heights,
+    widths,
+    matrices,
+    fill,
+    blur_sigma,
+    noise_std,
+    noise_seed,
+    out,
+    flat_out,
+    types_of,
+    mode,
+    antialias,
+    eps,
+    begin,
+    end,
+):
+    """Transform cells begin..end of a batch; arguments as in `transform_cells`, all trusted.
+
+    out is float32 (B, S, S), flat_out the same memory as (B, S * S); types_of has three arrays, of the pixels' type and
+    of the unsigned integers of twice and four times its width. antialias is True or None: numba leaves out what None
+    rules out, so that the filters are compiled by those who use them.
+    """
+    size = out.shape[1]
+    pixel, pair, quad = types_of
+    tap, weight = np.empty((4, size), np.uint32), np.empty((6, size), np.float32)
+    lines, sums = np.empty((2 * size, size), np.float32), np.empty(2 * size, np.float32)
+    pairs, quads = np.empty(max(PAIRS_PER_OUTPUT * size, 1) * size, pair.dtype), np.empty(size, quad.dtype)
+    offset, at = np.empty((2, size), np.int32), np.empty(size, np.int32)
+    quarter = (size + 3) // 4
+    uniforms = np.empty((4, max(NOISE_RUN // quarter, 1) * quarter), np.float32)
+    normals = np.empty_like(uniforms)
+    for b in range(begin, end):
+        height, width = np.int64(heights[b]), np.int64(widths[b])
+        source = carray(pointer(addresses[b]), (height * width,), pixel.dtype)
+        matrix, image, flat = matrices[b], out[b], flat_out[b]
+        following = min(b + 1, end - 1)
+        ahead = in_parts(addresses[following], np.int64(heights[following]) * widths[following] * pixel.itemsize, size)
+        plain = mode != STANDARDIZE and not (blur_sigma[b] > 0 or noise_std[b] > 0)
+        filtered = False
+        if antialias is not None:  # noqa: SIM102  numba prunes this form only
+            if math.hypot(matrix[0, 0], matrix[0, 1]) > 1.0 or math.hypot(matrix[1, 0], matrix[1, 1]) > 1.0:
+                filtered = True
+                sample_filtered(source, height, width, matrix, fill[b], image, flat)
+        if filtered:
+            pass
+        elif matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
+            fused = mode if plain else -1
+            sample_axis_aligned(
+                source, height, width, matrix, fill[b], fused, eps, tap, weight, pairs, lines, sums, ahead, image
+            )
+            if plain:
+                continue
+        elif fits_q20(matrix, size, height, width) and (height + 2) * (width + 1) + 2 <= pairs.shape[0]:
+            total = sample_affine(
+                source, height, width, matrix, fill[b], pairs, quads, offset, weight, at, ahead, image
+            )
+            if plain:
+                gain, shift = gain_and_shift(total / (size * size), mode, eps)
+                normalize_in_place(flat, shift, gain)
+                continue
+        else:
+            sample_large(source, height, width, matrix, 1.0, 1.0, fill[b], image)
+        if blur_sigma[b] > 0:
+            blur(image, np.float64(blur_sigma[b]), lines)
+        if noise_std[b] > 0:
+            add_noise(image, F32(noise_std[b]), noise_seed[b], uniforms, normals)
+        shift, gain = shift_and_gain(flat, mode, eps)
+        normalize_in_place(flat, shift, gain)

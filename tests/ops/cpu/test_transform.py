@@ -12,9 +12,9 @@ import torch
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from fastcell.errors import ArgumentError
-from fastcell.ops import _cell_kernels
+from fastcell.ops.cpu.normalize import normalize_images
+from fastcell.ops.cpu.transform import find_bad_cell, transform_cells, transform_pool, transform_range
 from fastcell.ops.philox import philox
-from fastcell.ops.transform_cells import transform_cells, transform_pool
 
 NAN = float("nan")
 
@@ -367,8 +367,9 @@ def test_pool_of_sixteen_bits():
 GUARDED = """
 import ctypes, itertools, mmap
 import numpy as np
-from fastcell.ops.augmentation import Augmentation, draw, matrices
-from fastcell.ops.transform_cells import transform_cells
+from fastcell.ops.augmentation import Augmentation, draw
+from fastcell.ops.matrices import matrices
+from fastcell.ops.cpu.transform import transform_cells
 page = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
 rng = np.random.default_rng(0)
@@ -410,14 +411,13 @@ def test_no_access_outside_the_cell():
 
 
 def test_compiled_loops_hold_no_interpreter_lock():
-    for entry in (_cell_kernels.transform_range, _cell_kernels.find_bad_cell, _cell_kernels.normalize_images):
+    for entry in (transform_range, find_bad_cell, normalize_images):
         assert entry.targetoptions["nogil"]
 
 
 ANOTHER_PROCESS = """
 import numpy as np
-from fastcell.ops import _cell_kernels
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.ops.cpu.transform import find_bad_cell, transform_pool, transform_range
 def column(value, dtype):
     value = np.full(3, value, dtype)
     value.flags.writeable = {writeable}
@@ -427,7 +427,7 @@ for dtype in (np.uint8, np.uint16):
     transform_pool(np.ones(99, dtype), column(0, np.int64), column(9, np.int32), column(9, np.int32), matrices,
         column(np.nan, np.float32), column(0, np.float32), column(0, np.float32), column(0, np.uint64),
         np.empty((3, 1, 8, 8), np.float32))
-for entry in (_cell_kernels.transform_range, _cell_kernels.find_bad_cell):
+for entry in (transform_range, find_bad_cell):
     hits, misses = (sum(count.values()) for count in (entry.stats.cache_hits, entry.stats.cache_misses))
     print(entry.__name__, "hits", hits, "misses", misses)
 """
