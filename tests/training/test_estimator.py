@@ -12,9 +12,9 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
 import fastcell
+from fastcell.cli.pack import main as pack
 from fastcell.errors import ArgumentError, DataError
 from fastcell.loading import array_loader
-from fastcell.packing.pack import main as pack
 from fastcell.training.estimator import CellClassifier
 from fastcell.training.on_arrays import Recipe
 

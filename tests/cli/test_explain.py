@@ -12,11 +12,12 @@ import pytest
 import torch
 import yaml
 
-from fastcell import cli
+from fastcell.cli import main as cli
+from fastcell.cli.explain import main
+from fastcell.cli.pack import main as pack
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import ArgumentError, DataError
-from fastcell.explain.explanation import PARTS, main
-from fastcell.packing.pack import main as pack
+from fastcell.explain.explanation import PARTS
 from fastcell.runs.open_run import num_called_otherwise, open_run
 from fastcell.stats.calibration import log_probabilities, rescale
 

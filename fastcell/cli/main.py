@@ -13,48 +13,39 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import NamedTuple, cast
 
 from fastcell import __version__
 from fastcell.errors import FastcellError
 from fastcell.system import library_settings
 
-
-class Command(NamedTuple):
-    """One command: its line in the help, and ``module:function`` with ``function(argv: list[str]) -> int``."""
-
-    help: str
-    target: str
-    takes_name: bool = False
-    """The function gets the command's own name as ``argv[0]``: one function that serves several commands."""
-
-
-COMMANDS: dict[str, Command] = {
-    "synth": Command("make a synthetic data set of ATOM-like cells", "fastcell.simulator.synth:main"),
-    "pack": Command("turn images of cells, in any of its formats, into a data set", "fastcell.packing.pack:main"),
-    "index": Command("make the manifest of WebDataset tars that others wrote", "fastcell.packing.index:main"),
-    "split": Command("make new splits: groups whole, copies of a cell on one side", "fastcell.splits.resplit:main"),
-    "verify": Command("check every cell of a data set against its hash", "fastcell.packing.verify:main"),
-    "qc": Command("find poor images, and why: scores, contact sheets, verdicts", "fastcell.quality.review_sheets:main"),
-    "explain": Command("draw what a network looks at, and where it is wrong", "fastcell.explain.explanation:main"),
-    "report": Command("write one HTML page: data, scores, figures, errors, speed", "fastcell.report.page:main"),
-    "info": Command("show what a data set holds, as tables and figures", "fastcell.report.data_summary:main"),
-    "audit": Command("find what tells classes and is not the cell", "fastcell.audit.write_report:main"),
-    "fit": Command("train and evaluate a classifier", "fastcell.training.fit:main", takes_name=True),
-    "validate": Command("evaluate a checkpoint on the validation part", "fastcell.training.fit:main", takes_name=True),
-    "test": Command("evaluate a checkpoint on the test part", "fastcell.training.fit:main", takes_name=True),
-    "predict": Command("classify cells: one row per cell, in order", "fastcell.training.fit:main", takes_name=True),
-    "bench": Command("measure what this machine does with the cells, and what binds", "fastcell.bench.measure:main"),
-    "convert": Command("write predictions as files of other programs", "fastcell.predictions.convert:main"),
-    "count": Command("count the cells of each class, corrected for confusions", "fastcell.predictions.counts:main"),
-    "export": Command("write a classifier as ONNX, checked against torch", "fastcell.inference.onnx.export:main"),
-    "compare": Command("compare networks, SVM and kNN on the same cells", "fastcell.compare.study_report:main"),
-    "doctor": Command(
-        "show the environment, and the way out where a part is not usable", "fastcell.system.environment_report:main"
-    ),
+COMMANDS = {
+    "synth": "make a synthetic data set of ATOM-like cells",
+    "pack": "turn images of cells, in any of its formats, into a data set",
+    "index": "make the manifest of WebDataset tars that others wrote",
+    "split": "make new splits: groups whole, copies of a cell on one side",
+    "verify": "check every cell of a data set against its hash",
+    "qc": "find poor images, and why: scores, contact sheets, verdicts",
+    "explain": "draw what a network looks at, and where it is wrong",
+    "report": "write one HTML page: data, scores, figures, errors, speed",
+    "info": "show what a data set holds, as tables and figures",
+    "audit": "find what tells classes and is not the cell",
+    "fit": "train and evaluate a classifier",
+    "validate": "evaluate a checkpoint on the validation part",
+    "test": "evaluate a checkpoint on the test part",
+    "predict": "classify cells: one row per cell, in order",
+    "bench": "measure what this machine does with the cells, and what binds",
+    "convert": "write predictions as files of other programs",
+    "count": "count the cells of each class, corrected for confusions",
+    "export": "write a classifier as ONNX, checked against torch",
+    "compare": "compare networks, SVM and kNN on the same cells",
+    "doctor": "show the environment, and the way out where a part is not usable",
 }
+"""Name and help of each command; ``fastcell.cli.NAME`` holds its ``main(argv: list[str]) -> int``."""
+
+HANDLE_SIGNALS = {"fit", "validate", "test", "predict"}
+"""Commands in which Lightning handles SIGTERM."""
 
 
 class _Terminated(KeyboardInterrupt):
@@ -68,7 +59,7 @@ _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 def usage() -> str:
     """Return the text of ``fastcell --help``."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: fastcell COMMAND [ARGUMENTS]",
@@ -126,19 +117,14 @@ def _run(args: list[str]) -> int:
         print(f"fastcell {__version__}", flush=True)
         return 0
     name, rest = args[0], args[1:]
-    command = COMMANDS.get(name)
-    if command is None:
+    if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"Did you mean 'fastcell {near[0]}'?" if near else "'fastcell --help' lists them."
         return _fail(f"COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {hint}", 2)
     library_settings.limit_spinning()
-    module_name, function_name = command.target.split(":")
-    function = cast(Callable[[list[str]], int], getattr(importlib.import_module(module_name), function_name))
-    if command.takes_name:  # Lightning sees to signals itself
-        status = function([name, *rest])
-    else:
-        with _termination_raised():
-            status = function(rest)
+    command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
+    with nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
+        status = command(rest)
     sys.stdout.flush()
     return status
 

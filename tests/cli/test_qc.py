@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.cli import main as fastcell
+from fastcell.cli.main import main as fastcell
+from fastcell.cli.pack import main as pack
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
-from fastcell.packing.pack import main as pack
 from fastcell.simulator.synth import synthesize
 
 

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from fastcell import cli
+from fastcell.cli import compare
+from fastcell.cli import main as cli
+from fastcell.compare.study_report import StudyOptions
 
 
 def run(*arguments):
@@ -69,6 +71,14 @@ def test_refusals(planted, tmp_path, capsys, arguments, message):
     assert err.startswith("fastcell: error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_defaults_are_those_of_a_study():
+    options = vars(compare._parser().parse_args([]))
+    assert options.pop("data") is None
+    assert options.pop("out") == "comparison"
+    assert StudyOptions(**options) == StudyOptions()
+    assert list(options) == list(vars(StudyOptions()))  # the order in study.json
 
 
 def test_no_pca_is_refused_above_3000_cells(planted, tmp_path, capsys, monkeypatch):
