@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from fastcell.system.compiled_loops import INLINE
+from fastcell.ops.cpu.compiled_loops import INLINE
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)

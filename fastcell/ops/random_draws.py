@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.errors import invalid
+from fastcell.ops.cpu.compiled_loops import OPTIONS, entry
 from fastcell.ops.philox import philox_words
-from fastcell.system.compiled_loops import OPTIONS, entry
 
 #: Counters, n = 0 up to here, that a cell has in an epoch.
 COUNTERS = 3

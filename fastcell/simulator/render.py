@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import entry
 from fastcell.simulator.parameter_columns import F
-from fastcell.system.compiled_loops import entry
 
 NUM_ANGLES = 128
 NUM_RADII = 320

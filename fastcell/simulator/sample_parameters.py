@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import entry
 from fastcell.simulator.parameter_columns import F
-from fastcell.system.compiled_loops import entry
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

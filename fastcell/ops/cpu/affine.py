@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import FAST, INLINE, INTERNAL
 from fastcell.ops.cpu.llvm import bit_width, field, grey_unit, pack, pair_at, prefetch_part
 from fastcell.ops.cpu.resample import Q32_MASK, Q32_WEIGHT, to_q32
-from fastcell.system.compiled_loops import FAST, INLINE, INTERNAL
 
 F32 = np.float32
 Q20_SHIFT = 12

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
+from fastcell.ops.cpu.compiled_loops import OPTIONS, entry
 from fastcell.ops.cpu.llvm import pointer
-from fastcell.system.compiled_loops import OPTIONS, entry
 
 
 @entry(**OPTIONS)

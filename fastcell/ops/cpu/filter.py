@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 
 from fastcell.ops.cpu.affine import sample_large
+from fastcell.ops.cpu.compiled_loops import ALLOCATING, FAST, INLINE, INTERNAL
 from fastcell.ops.cpu.llvm import grey_unit
-from fastcell.system.compiled_loops import ALLOCATING, FAST, INLINE, INTERNAL
 
 F32 = np.float32
 

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from fastcell.system.compiled_loops import FAST, INLINE
+from fastcell.ops.cpu.compiled_loops import FAST, INLINE
 
 # Bytes; of the next cell no more than this is fetched ahead, so that the second-level cache holds it.
 CACHE_LINE, MOST_AHEAD = 64, 1 << 16

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import FAST, INLINE, INTERNAL
 from fastcell.ops.cpu.llvm import bits_float, float_bits
 from fastcell.ops.philox import philox_words
-from fastcell.system.compiled_loops import FAST, INLINE, INTERNAL
 
 F32 = np.float32
 

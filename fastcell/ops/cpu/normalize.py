@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from fastcell.ops.constants import mode_number
-from fastcell.system.compiled_loops import FAST, INLINE, INTERNAL, OPTIONS, entry
+from fastcell.ops.cpu.compiled_loops import FAST, INLINE, INTERNAL, OPTIONS, entry
 
 F32 = np.float32
 

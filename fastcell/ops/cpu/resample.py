@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import FAST, INLINE, INTERNAL
 from fastcell.ops.cpu.llvm import field, grey_unit, pair_at, prefetch_part
 from fastcell.ops.cpu.normalize import gain_and_shift
-from fastcell.system.compiled_loops import FAST, INLINE, INTERNAL
 
 F32 = np.float32
 Q32_ONE = 4294967296.0

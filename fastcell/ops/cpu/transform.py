@@ -14,12 +14,12 @@ from numba import carray
 from fastcell.errors import invalid
 from fastcell.ops.constants import EPS, MAX_BLUR_SIGMA, mode_number
 from fastcell.ops.cpu.affine import fits_q20, sample_affine, sample_large
+from fastcell.ops.cpu.compiled_loops import FAST, OPTIONS, entry
 from fastcell.ops.cpu.filter import blur, sample_filtered
 from fastcell.ops.cpu.llvm import in_parts, pointer
 from fastcell.ops.cpu.noise import NOISE_RUN, add_noise
 from fastcell.ops.cpu.normalize import STANDARDIZE, gain_and_shift, normalize_in_place, shift_and_gain
 from fastcell.ops.cpu.resample import sample_axis_aligned
-from fastcell.system.compiled_loops import FAST, OPTIONS, entry
 
 F32 = np.float32
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import ALLOCATING
 from fastcell.quality.loops.grid import BIN, SIDE, bin_of, level_at
-from fastcell.system.compiled_loops import ALLOCATING
 
 
 @njit(**ALLOCATING)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from fastcell.system.compiled_loops import ALLOCATING
+from fastcell.ops.cpu.compiled_loops import ALLOCATING
 
 SIDE = 64
 BINS, BIN = 2048, 0.25

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import ALLOCATING, OPTIONS, entry
 from fastcell.quality.loops.columns import (
     BACKGROUND,
     BACKGROUND_SPREAD,
@@ -19,7 +20,6 @@ from fastcell.quality.loops.columns import (
 )
 from fastcell.quality.loops.focus import laplacian_variance
 from fastcell.quality.loops.grid import level_at, resample
-from fastcell.system.compiled_loops import ALLOCATING, OPTIONS, entry
 
 
 @njit(**ALLOCATING)

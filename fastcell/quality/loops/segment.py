@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import ALLOCATING, OPTIONS, entry
 from fastcell.quality.loops.grid import BIN, BINS, SIDE, bin_of, level_at
-from fastcell.system.compiled_loops import ALLOCATING, OPTIONS, entry
 
 MARGIN = 4  # outermost lines of the grid that tell the background
 RING = 8  # outermost lines that tell its noise

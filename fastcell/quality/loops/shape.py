@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import ALLOCATING, OPTIONS, entry
 from fastcell.quality.loops.columns import (
     BORDER_CONTACT,
     CONTRAST,
@@ -36,7 +37,6 @@ from fastcell.quality.loops.segment import (
     split_objects,
     subtract_background,
 )
-from fastcell.system.compiled_loops import ALLOCATING, OPTIONS, entry
 
 SECOND_SHARE = 0.25  # of the largest object's area, that makes another one count
 CLOSE = 1  # gaps of twice as many points are closed; more would join cells that lie side by side

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from fastcell.ops.cpu.compiled_loops import OPTIONS, entry
 from fastcell.quality.loops.columns import CONTRAST, GHOST, SPECTRAL_SLOPE
 from fastcell.quality.loops.grid import SIDE
-from fastcell.system.compiled_loops import OPTIONS, entry
 
 
 @entry(**OPTIONS)

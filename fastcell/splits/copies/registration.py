@@ -16,8 +16,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from fastcell.ops.cpu.compiled_loops import entry
 from fastcell.splits.copies.signature import LEVELS, NUM_ANGLES, Looks
-from fastcell.system.compiled_loops import entry
 
 MIN_CORRELATION = 0.99
 MIN_DETAIL = 0.97

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import INLINE, INTERNAL, OPTIONS, entry
 from fastcell.ops.cpu.jpeg.huffman import (
     END,
     LOOKUP_BITS,
@@ -41,7 +42,6 @@ from fastcell.ops.cpu.llvm import (
     store_int64,
     store_word,
 )
-from fastcell.system.compiled_loops import INLINE, INTERNAL, OPTIONS, entry
 
 # Zeros behind a scan: what is looked at before it shows that it has ended.
 PADDING = 64

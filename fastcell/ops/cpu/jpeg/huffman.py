@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import INLINE, INTERNAL
 from fastcell.ops.cpu.llvm import load_byte
-from fastcell.system.compiled_loops import INLINE, INTERNAL
 
 # Bits that a look at a table takes: a code that is longer with its value is rare.
 LOOKUP_BITS = 11

@@ -7,8 +7,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from fastcell.ops.cpu.compiled_loops import INLINE
 from fastcell.ops.cpu.llvm import interleaved, shuffled, transposed, vector_of
-from fastcell.system.compiled_loops import INLINE
 
 
 def _one_axis(builder, rows, bits, offset):  # type: ignore[no-untyped-def]
