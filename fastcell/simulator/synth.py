@@ -109,7 +109,7 @@ def synthesize(
         else:
             shards = _block_shards(splits, num_cells, size, block_cells, seed)
         stage.begin(
-            describe_job("synth")
+            describe_job("synth", FORMAT_VERSION)
             | {"generator": simulator.GENERATOR, "seed": seed, "cells": num_cells, "defects": defects}
             | {"layout": layout, "shard size": [size, block_cells], "split": repr(split or SplitOptions())}
         )
