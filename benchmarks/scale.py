@@ -35,7 +35,7 @@ from harness import Result
 from scipy import stats
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.packing.quarantine import ShardResult
+from fastcell.packing.records import ShardResult
 from fastcell.packing.shard_writer import finish_dataset
 from fastcell.simulator.synth import synthesize
 from fastcell.storage.staging import staging

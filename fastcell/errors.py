@@ -70,3 +70,11 @@ def invalid(name: str, rule: str, got: object, way_out: str) -> ArgumentError:
         way_out: one sentence that says what to do, without the final dot.
     """
     return ArgumentError(f"{name} must be {rule}, got {got!r}. {way_out}.")
+
+
+class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
+    """Stored bytes that give no usable cell. `reason` goes into the quarantine table."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -82,7 +82,7 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
         import numpy as np
 
         from fastcell.dataset.manifest import DatasetInfo
-        from fastcell.packing.quarantine import Record
+        from fastcell.packing.records import Record
         from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
         from fastcell.storage.staging import staging
 

@@ -175,7 +175,9 @@ def _write_report(
 
     settings = {name: value for name, value in vars(options).items() if name not in ("data", "out")}
     kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
-    machine = {key: value for key, value in environment_report.report(probe=False).items() if key != "cache_dir"}
+    machine = {
+        key: value for key, value in environment_report.describe_environment(probe=False).items() if key != "cache_dir"
+    }
     where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
     head = [
         f"# {study.manifest.info.name}: study of {options.study}",

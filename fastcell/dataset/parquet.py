@@ -10,15 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fastcell.errors import DataError
+from fastcell.storage.whole_files import replace_file
 
-_WAY_OUT = "Pack or index the data again"
+_HINT = "Pack or index the data again"
 _FREE_BYTES = 1 << 26  # a table that small needs no second look
 _FREE_ROWS = 1 << 20
 _MOST_ROWS = 16  # per byte: keys that count upwards take 0.7 bytes each, hashes 16
 _MOST_EXPANSION = 1_000  # of the compression; cell_ids that count upwards reach 7, one name for all rows some hundred
 
 
-def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None, way_out: str = _WAY_OUT) -> pa.Table:
+def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, way_out: str = _HINT) -> pa.Table:
     """Read the columns of `schema`, one chunk each.
 
     Rows and decompressed sizes that the file claims are held against its size first, and texts are read as
@@ -55,7 +56,7 @@ def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None, way_
 
 
 def check_claims(
-    path: Path, size: int, metadata: pq.FileMetaData, most_rows: int | None = None, way_out: str = _WAY_OUT
+    path: Path, size: int, metadata: pq.FileMetaData, most_rows: int | None = None, way_out: str = _HINT
 ) -> int:
     """Number of rows, where they and their bytes can be in a file of `size` bytes. Raises DataError otherwise."""
     rows = metadata.num_rows
@@ -85,3 +86,8 @@ def _check_texts(path: Path, size: int, table: pa.Table, way_out: str) -> None:
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0][:300].rstrip(".")
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file that is there whole or not at all."""
+    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pyarrow as pa
 
 FORMAT_VERSION = 1
-
-
 SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),  # row number, given once
@@ -30,8 +28,6 @@ SCHEMA = pa.schema(
         ("block", pa.int32()),  # row of blocks.parquet; -1 in the cell layout
     ]
 )
-
-
 QUARANTINE_SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),  # null: never admitted to the manifest
@@ -43,8 +39,6 @@ QUARANTINE_SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-
-
 BLOCKS_SCHEMA = pa.schema(
     [
         ("shard", pa.string()),
@@ -55,8 +49,6 @@ BLOCKS_SCHEMA = pa.schema(
         ("split", pa.string()),  # side its cells were put on before they were read; splits/ has the last word
     ]
 )
-
-
 QUALITY_SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),
@@ -65,18 +57,8 @@ QUALITY_SCHEMA = pa.schema(
         ("verdict", pa.string()),  # keep | drop
     ]
 )
-
-
 SPLIT_SCHEMA = pa.schema([("cell_id", pa.int64()), ("split", pa.string())])
-
-
 SPLITS = ("train", "valid", "test")
-
-
 LAYOUTS = ("cell", "block")
-
-
 VERDICTS = ("keep", "drop")
-
-
 NULLABLE = ("um_per_px", "class", "group", "collection")

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import MAX_FILE_BYTES, MAX_PIXELS, BadCell
+from fastcell.dataset.image_headers import MAX_FILE_BYTES, MAX_PIXELS, ImageHeader
 from fastcell.dataset.open_files import damaged, read_at, read_up_to, stamp_of
+from fastcell.errors import BadCell
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -79,7 +80,7 @@ class Directory(NamedTuple):
         return bool(self.number(_KIND) & _REDUCED)
 
 
-def walk(path: str) -> Iterator[Directory]:
+def walk_pages(path: str) -> Iterator[Directory]:
     """The pages of a TIFF in the order of their chain.
 
     Raises:
@@ -181,7 +182,7 @@ class Description(NamedTuple):
     axes: tuple[tuple[str, int], ...] = ()
 
 
-def describe(page: Directory) -> Description:
+def read_description(page: Directory) -> Description:
     """Read the ImageDescription of OME-TIFF and of ImageJ. XML is searched, not parsed: nothing in it can unfold."""
     if _TEXT not in page.tags or page.tags[_TEXT][0] not in (2, 7):
         return Description()
@@ -336,3 +337,70 @@ def _running(sizes: tuple[int, ...]) -> Iterator[int]:
     for size in sizes:
         yield total
         total += size
+
+
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_CHANNELS = 256, 257, 258, 277
+_TIFF_ROWS, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 278, 322, 323
+_TIFF_TAGS = (
+    _TIFF_WIDTH,
+    _TIFF_HEIGHT,
+    _TIFF_BITS,
+    _TIFF_CHANNELS,
+    _TIFF_ROWS,
+    _TIFF_TILE_WIDTH,
+    _TIFF_TILE_HEIGHT,
+)
+_TIFF_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_TIFF_MOST_TAGS = 512
+_MOST_PIECE_PIXELS = 1 << 24
+
+
+def peek_tif(data: bytes) -> ImageHeader:
+    """Read size, channels and bits from the first image directory, classic TIFF or BigTIFF."""
+    tags = _tif_tags(data)
+    if _TIFF_WIDTH not in tags or _TIFF_HEIGHT not in tags:
+        raise BadCell("damaged tif header")
+    bits = tags.get(_TIFF_BITS, 1)
+    if bits not in (8, 16):
+        raise BadCell(f"{bits}-bit tif, not 8 or 16")
+    height, width = tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH]
+    # Memory is taken for a whole strip or tile, however much of it the image fills.
+    rows = tags.get(_TIFF_TILE_HEIGHT, tags.get(_TIFF_ROWS, height))
+    columns = tags.get(_TIFF_TILE_WIDTH, width)
+    if rows != 0xFFFFFFFF and rows * columns > max(_MOST_PIECE_PIXELS, 4 * height * width):
+        raise BadCell(f"too large: tif in pieces of {columns} x {rows} pixels")
+    return ImageHeader(height, width, min(tags.get(_TIFF_CHANNELS, 1), 127))
+
+
+def _tif_tags(data: bytes) -> dict[int, int]:
+    """First values of `_TIFF_TAGS`. As in libtiff the first entry of a tag counts."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    wide = "Q" if big else "I"
+    tags: dict[int, int] = {}
+    try:
+        (start,) = struct.unpack_from(order + wide, data, 8 if big else 4)
+        (num,) = _unpack(order + ("Q" if big else "H"), data, start)
+        if num > _TIFF_MOST_TAGS:
+            raise BadCell("damaged tif header")
+        first, step = (start + 8, 20) if big else (start + 2, 12)
+        for place in range(first, first + step * num, step):
+            tag, kind, count = struct.unpack_from(order + "HH" + wide, data, place)
+            if tag not in _TIFF_TAGS or tag in tags:
+                continue
+            if kind not in _TIFF_FORMATS or not count:
+                raise BadCell("damaged tif header")
+            form = order + _TIFF_FORMATS[kind]
+            value = place + (12 if big else 8)
+            if struct.calcsize(form) * count > (8 if big else 4):  # the values lie elsewhere
+                (value,) = struct.unpack_from(order + wide, data, value)
+            (tags[tag],) = _unpack(form, data, value)
+    except struct.error:
+        raise BadCell("truncated") from None
+    return tags
+
+
+def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...]:
+    if place > len(data):  # a place of 64 bits is more than unpack_from takes
+        raise BadCell("truncated")
+    return struct.unpack_from(form, data, place)

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
-from fastcell.packing.quarantine import ShardResult
+from fastcell.packing.records import ShardResult
 from fastcell.packing.shard_writer import number_cells
 from fastcell.splits.copies.exact import exact_sets
-from fastcell.splits.leakproof import Copies, Splits, _spanning
+from fastcell.splits.leakproof import Copies, Splits, spanning_cells
 
 Remake = Callable[[Copies], tuple[Splits, list[str]]]
 
@@ -68,7 +68,7 @@ def _with_whole_paths(table: pa.Table, base: Path) -> pa.Table:
 
 def note_spanning(name: str, sides: np.ndarray, copies: Copies) -> list[str]:
     """A sentence where copies are on two sides of a split that was given."""
-    torn = _spanning(copies.sets, sides)
+    torn = spanning_cells(copies.sets, sides)
     num = len(np.unique(copies.sets[torn]))
     if not num:
         return []

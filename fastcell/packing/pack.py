@@ -20,14 +20,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fastcell.dataset.decode import BadCell
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.open_files import look_again
 from fastcell.dataset.schema import FORMAT_VERSION, LAYOUTS, QUARANTINE_SCHEMA
-from fastcell.errors import StrictError, invalid
+from fastcell.errors import BadCell, StrictError, invalid
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
-from fastcell.packing.quarantine import Record, ShardResult
-from fastcell.packing.shard_layout import Blocks, block_shards, cell_shards
+from fastcell.packing.records import Record, ShardResult
+from fastcell.packing.shard_layout import MAX_SHARD_CELLS, MIN_SHARD_CELLS, Blocks, block_shards, cell_shards
 from fastcell.packing.shard_writer import (
     describe_reasons,
     finish_dataset,
@@ -46,8 +45,6 @@ from fastcell.system.progress_line import Progress
 from fastcell.system.text import storable
 from fastcell.system.worker_processes import check_jobs, run_tasks
 
-MAX_SHARD_CELLS = 10_000
-MIN_SHARD_CELLS = 256
 _NUM_SHARDS = 8  # small sets get about as many, for several workers and ranks
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than packing so few
 

@@ -72,3 +72,7 @@ def _windows(runs: Runs, shard_cells: int, rng: np.random.Generator) -> list[np.
     parts = -(-shard_cells // min(cells, shard_cells))
     edges = [start + shard_cells * part // parts for start in range(0, num, shard_cells) for part in range(parts)]
     return [rng.permutation(part) for part in np.split(order, [edge for edge in edges[1:] if edge < num])]
+
+
+MAX_SHARD_CELLS = 10_000
+MIN_SHARD_CELLS = 256

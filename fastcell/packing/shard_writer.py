@@ -25,12 +25,14 @@ from fastcell import __version__
 from fastcell.dataset import tar
 from fastcell.dataset.block_layout import FIRST_CELL_POSITION, MAX_BLOCK_BYTES, BlockCells, make_block, read_block
 from fastcell.dataset.decode import DecodedCell, DecoderMessages
+from fastcell.dataset.grey_window import Window
 from fastcell.dataset.instrument_features import Features, write_features
-from fastcell.dataset.manifest import DatasetInfo, Manifest, write_manifest, write_quarantine, write_split, write_table
+from fastcell.dataset.manifest import DatasetInfo, Manifest, write_manifest, write_quarantine, write_split
+from fastcell.dataset.parquet import write_parquet
 from fastcell.dataset.schema import BLOCKS_SCHEMA, SCHEMA
 from fastcell.errors import DataError, invalid
-from fastcell.packing.quarantine import CellTable, Record, ShardResult, Window, make_table
-from fastcell.storage.saved_pieces import load, save
+from fastcell.packing.records import CellTable, Record, ShardResult, make_table
+from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.system.text import storable
 
@@ -172,7 +174,7 @@ def write_sidecars(
         raise invalid("classes", "the list of all class names", info.classes, f"Add {sorted(unknown)}")
     info = fill_info(info, results, table, bad.num_rows)
     if blocks is not None:
-        write_table(folder / "blocks.parquet", blocks)
+        write_parquet(folder / "blocks.parquet", blocks)
         _number_blocks(folder, blocks)
         sides = np.repeat(blocks.column("split").to_numpy(zero_copy_only=False), blocks.column("num_cells").to_numpy())
         splits = {"default": sides.astype(str), **(splits or {})}
@@ -305,12 +307,12 @@ def shard_once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], Shar
         OSError: something cannot be written; what `write` raises.
     """
     saved_path = saved_dir / f"{path.name}.saved"
-    saved = load(saved_path, stamp)
+    saved = load_pieces(saved_path, stamp)
     if saved is not None and path.exists() and path.stat().st_size == saved.facts["bytes"]:
         return ShardResult(path.name, saved.facts["bytes"], *saved.tables)
     saved_path.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     result = write()
     tables = [table for table in (result.rows, result.quarantine, result.blocks) if table is not None]
-    save(saved_path, {"stamp": stamp, "bytes": result.bytes}, tables)
+    save_pieces(saved_path, {"stamp": stamp, "bytes": result.bytes}, tables)
     return result

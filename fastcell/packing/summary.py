@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.splits.by_group import SIDES
+from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.describe import SplitSummary, summarize_split
-from fastcell.system.text import format_table
+from fastcell.system.text import align_columns
 
 _UNLABELLED = "(unlabelled)"
 _MAX_REASONS = 12
@@ -49,20 +49,20 @@ def _class_table(
     shares: Sequence[float] | None,
 ) -> list[str]:
     totals = np.bincount(labels[labels >= 0], minlength=len(classes))
-    rows = [["class", *SIDES, "cells", "quarantined"]]
+    rows = [["class", *SUBSETS, "cells", "quarantined"]]
     for name, counts, total in zip(classes, split.counts, totals, strict=True):
         rows.append([name, *(f"{num:,}" for num in counts), f"{total:,}", f"{bad[name]:,}"])
     unlabelled = sides[labels < 0]
     if len(unlabelled) or (bad[_UNLABELLED] and _UNLABELLED not in classes):
-        by_side = (f"{(unlabelled == side).sum():,}" for side in SIDES)
+        by_side = (f"{(unlabelled == side).sum():,}" for side in SUBSETS)
         rows.append([_UNLABELLED, *by_side, f"{len(unlabelled):,}", f"{bad[_UNLABELLED]:,}"])
     if len(rows) > 2:
-        by_side = (f"{(sides == side).sum():,}" for side in SIDES)
+        by_side = (f"{(sides == side).sum():,}" for side in SUBSETS)
         rows.append(["all", *by_side, f"{len(labels):,}", f"{sum(bad.values()):,}"])
     if shares is not None:
         rows.append(["share", *(f"{100 * share:.1f} %" for share in split.shares), "", ""])
         rows.append(["asked", *(f"{100 * share:.1f} %" for share in shares), "", ""])
-    return format_table(rows)
+    return align_columns(rows)
 
 
 def _quarantine_lines(manifest: Manifest) -> list[str]:

@@ -19,15 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest, write_table
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.parquet import write_parquet
 from fastcell.dataset.schema import FORMAT_VERSION, LAYOUTS
 from fastcell.errors import BusyError, DataError, invalid
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
-from fastcell.packing.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS
-from fastcell.packing.quarantine import Record, ShardResult
+from fastcell.packing.records import Record, ShardResult
+from fastcell.packing.shard_layout import MAX_SHARD_CELLS, MIN_SHARD_CELLS
 from fastcell.packing.shard_writer import finish_dataset, shard_once, write_block_shard, write_cell_shard
 from fastcell.packing.summary import describe_dataset
-from fastcell.simulator import parameter_columns
+from fastcell.simulator import cell_classes, parameter_columns
 from fastcell.splits.leakproof import make_leakproof_splits
 from fastcell.splits.make_splits import SplitOptions, add_split_arguments, make_splits, split_options
 from fastcell.storage.staging import describe_job, open_staging
@@ -127,7 +128,7 @@ def synthesize(
         _write_truth(stage.data_dir / "truth.parquet", order, results, seed, defects)
         info = DatasetInfo(
             name="Synthetic ATOM cells",
-            classes=list(simulator.CLASSES),
+            classes=list(cell_classes.CLASSES),
             layout=layout,
             synthetic=True,
             generator=simulator.GENERATOR,
@@ -302,7 +303,7 @@ def _write_shard(task: _Task) -> ShardResult:
 
 
 def _write_anew(task: _Task) -> ShardResult:
-    from fastcell.simulator.simulate import CLASSES
+    from fastcell.simulator.cell_classes import CLASSES
 
     if task.layout == "block":
         return write_block_shard(task.path, ((side, list(_records(task, part))) for side, part in task.blocks))
@@ -332,10 +333,10 @@ def _write_truth(
             "cell_id": pa.array(np.arange(start, start + len(chosen)), pa.int64()),
             "key": keys.slice(start, len(chosen)).combine_chunks(),
             "index": pa.array(chosen, pa.int64()),
-            "defect": pa.array(np.array(simulator.DEFECTS)[rows[:, parameter_columns.F.defect].astype(int)]),
+            "defect": pa.array(np.array(cell_classes.DEFECTS)[rows[:, parameter_columns.F.defect].astype(int)]),
         }
         for field in parameter_columns.F:
             if field.name not in ("class_index", "recording", "defect"):
                 columns[field.name] = pa.array(rows[:, field], pa.float32())
         parts.append(pa.table(columns))
-    write_table(path, pa.concat_tables(parts))
+    write_parquet(path, pa.concat_tables(parts))

@@ -22,12 +22,12 @@ import numpy as np
 from fastcell.errors import DataError
 from fastcell.system.text import storable
 
-IMAGES = ("images", "image", "X", "x", "cells", "imgs", "img", "data", "stack", "arr_0")
-LABELS = ("labels", "label", "y", "Y", "targets", "target", "class")
-CLASSES = ("classes", "class_names", "names", "label_names")
-GROUPS = ("groups", "group", "donors", "donor", "runs", "run")
-COLLECTIONS = ("collections", "collection")
-KNOWN = {*IMAGES, *LABELS, *CLASSES, *GROUPS, *COLLECTIONS}
+IMAGE_ARRAYS = ("images", "image", "X", "x", "cells", "imgs", "img", "data", "stack", "arr_0")
+LABEL_ARRAYS = ("labels", "label", "y", "Y", "targets", "target", "class")
+CLASS_ARRAYS = ("classes", "class_names", "names", "label_names")
+GROUP_ARRAYS = ("groups", "group", "donors", "donor", "runs", "run")
+COLLECTION_ARRAYS = ("collections", "collection")
+KNOWN_ARRAYS = {*IMAGE_ARRAYS, *LABEL_ARRAYS, *CLASS_ARRAYS, *GROUP_ARRAYS, *COLLECTION_ARRAYS}
 
 _MOST_CLASSES = 65_536
 _MOST_TEXT_BYTES = 1 << 28
@@ -86,7 +86,7 @@ def pick_images(file: ArrayFile) -> str:
         DataError: none, or several that may be meant.
     """
     shapes = {name: shape for name, shape in file.shapes().items() if len(shape) in (3, 4)}
-    for name in IMAGES:
+    for name in IMAGE_ARRAYS:
         if name in shapes:
             return name
     if len(shapes) == 1:
@@ -125,14 +125,14 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
         used.add(name)
         return values
 
-    names = find(CLASSES)
+    names = find(CLASS_ARRAYS)
     classes = None
     if names is not None and names.dtype.kind in "OSU":
         classes = [text for text in map(_text, names) if text is not None]
         if len(classes) != len(names) or len(set(classes)) != len(classes):
             raise DataError(f"{storable(file.path)}: the class names must be different and not empty. Mend them.")
-    labels = find(LABELS, num)
-    groups, collections = find(GROUPS, num), find(COLLECTIONS, num)
+    labels = find(LABEL_ARRAYS, num)
+    groups, collections = find(GROUP_ARRAYS, num), find(COLLECTION_ARRAYS, num)
     features = [name for name, shape in shapes.items() if name not in used and _is_column(shape, num)]
     return Fields(
         None if labels is None else name_labels(labels, classes, file.path),
@@ -167,7 +167,7 @@ def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) ->
     return out
 
 
-def read_labels(path: Path, num: int, read_npy: Callable[[str, int], np.ndarray | None]) -> Fields:
+def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndarray | None]) -> Fields:
     """A file with one label per cell in their order: `.npy`, or text with one line each, with a header `label,group` or
     without.
 

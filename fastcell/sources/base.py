@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcell.dataset.instrument_features import Features
 
-ENCODINGS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "tif", "npy": "npy"}
+ENCODING_OF_ENDING = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "tif", "npy": "npy"}
 
 
 class SourceItem(NamedTuple):
@@ -109,4 +109,4 @@ def file_stamp(path: str) -> str:
 
 def encoding_of(name: str) -> str:
     """Kind of image by the ending, in any case; empty for another kind of file."""
-    return ENCODINGS.get(name.rpartition(".")[2].lower(), "") if "." in name else ""
+    return ENCODING_OF_ENDING.get(name.rpartition(".")[2].lower(), "") if "." in name else ""

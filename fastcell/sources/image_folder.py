@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcell.dataset.decode import MAX_FILE_BYTES, BadCell
-from fastcell.errors import DataError, invalid
-from fastcell.sources.base import ENCODINGS, Listing, SourceItem, encoding_of, file_stamp
+from fastcell.dataset.image_headers import MAX_FILE_BYTES
+from fastcell.errors import BadCell, DataError, invalid
+from fastcell.sources.base import ENCODING_OF_ENDING, Listing, SourceItem, encoding_of, file_stamp
 from fastcell.system.text import natural_sorted, storable
 
 DEFAULT_PATTERN = "{class}/{name}"
@@ -85,7 +85,7 @@ class ImageFolder:
         """
         keys, notes = find_images(self.root)
         if not keys:
-            kinds = " ".join(sorted(ENCODINGS))
+            kinds = " ".join(sorted(ENCODING_OF_ENDING))
             left_out = "".join(f" {note}" for note in notes)
             raise DataError(
                 f"{self.root} must hold images ({kinds}), got none.{left_out} Check the path, or save the "

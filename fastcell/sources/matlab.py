@@ -17,9 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import BadCell
 from fastcell.dataset.open_files import damaged, read_at, stamp_of
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.sources import hdf5
 from fastcell.sources.array_fields import Stack
 from fastcell.sources.containers import read_bare

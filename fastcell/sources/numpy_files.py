@@ -17,10 +17,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import NPY_HEADER, BadCell
+from fastcell.dataset.image_headers import NPY_HEADER
 from fastcell.dataset.open_files import damaged, read_at
-from fastcell.errors import DataError
-from fastcell.sources.array_fields import KNOWN, Stack
+from fastcell.errors import BadCell, DataError
+from fastcell.sources.array_fields import KNOWN_ARRAYS, Stack
 from fastcell.sources.containers import read_bare
 from fastcell.sources.hdf5 import image_shape
 from fastcell.system.text import storable
@@ -122,7 +122,7 @@ class NpzFile:
                         name = info.filename.removesuffix(".npy")
                         if header is not None:
                             self._members[name] = info, header
-                        elif name in KNOWN:
+                        elif name in KNOWN_ARRAYS:
                             raise DataError(
                                 f"{storable(path)}: {name} must be an array of numbers or texts, got objects, which "
                                 "are not unpickled. Save it as np.array(..., dtype=str)."

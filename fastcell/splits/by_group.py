@@ -10,16 +10,10 @@ from fastcell.errors import invalid
 from fastcell.splits.assign_groups import assign_groups
 from fastcell.system.text import natural_sorted
 
-SIDES = ("train", "valid", "test")
-
-
+SUBSETS = ("train", "valid", "test")
 PAPER_SHARES = (0.65, 0.15, 0.20)
-
-
 MAX_GROUP_FOLDS = 200
-
-
-_GROUP_WAY_OUT = (
+_GROUP_HINT = (
     "Ask for fewer sides (--split 80/0/20 has no validation side, --split 0/0/100 only a test side, "
     "--split none no side at all), or pack without groups if cells of one group may sit on two sides"
 )
@@ -45,19 +39,19 @@ def split_by_group(
     """
     labels, names = _check_cells(labels, groups)
     shares = _check_shares(shares)
-    rng = np.random.default_rng([check_seed(seed), 0x5711])
+    rng = np.random.default_rng([check_split_seed(seed), 0x5711])
     sides = np.full(len(labels), "", dtype="<U5")
     loose = names == ""
     if not loose.all():
-        asked = [side for side, share in zip(SIDES, shares, strict=True) if share > 0]
+        asked = [side for side, share in zip(SUBSETS, shares, strict=True) if share > 0]
         unique = natural_sorted(set(names[~loose].tolist()))
         if len(unique) < len(asked) and not loose.any():
             raise invalid(
-                "groups", f"at least {len(asked)} for the sides {', '.join(asked)}", _listed(unique), _GROUP_WAY_OUT
+                "groups", f"at least {len(asked)} for the sides {', '.join(asked)}", _listed(unique), _GROUP_HINT
             )
         counts, index = _count_groups(labels[~loose], names[~loose], unique)
         chosen = assign_groups(counts, np.asarray(shares), rng)
-        sides[~loose] = np.asarray(SIDES)[chosen][index]
+        sides[~loose] = np.asarray(SUBSETS)[chosen][index]
     if loose.any():
         sides[loose] = _split_stratified(labels[loose], shares, rng, None if units is None else units[loose])
     return sides
@@ -84,7 +78,7 @@ def k_folds(
     if k < 2 or k > most:
         what = "groups" if unique else "cells"
         raise invalid("--folds", f"2 to {most} (the number of {what})", k, "Choose another number of folds")
-    rng = np.random.default_rng([check_seed(seed), 0xF01D])
+    rng = np.random.default_rng([check_split_seed(seed), 0xF01D])
     fold = np.full(len(labels), -1, dtype=np.int64)
     if unique:
         counts, index = _count_groups(labels[~loose], names[~loose], unique)
@@ -162,7 +156,7 @@ def _split_stratified(
         owed += total * np.asarray(shares) - counts
         middles = ends - sizes[heads] / 2
         chosen = np.searchsorted(np.cumsum(counts), middles, side="right")
-        side_of[heads] = np.asarray(SIDES)[np.minimum(chosen, len(SIDES) - 1)]
+        side_of[heads] = np.asarray(SUBSETS)[np.minimum(chosen, len(SUBSETS) - 1)]
     sides[:] = side_of[one]
     return sides
 
@@ -254,7 +248,7 @@ def _check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
     return values[0], values[1], values[2]
 
 
-def check_seed(seed: int) -> int:
+def check_split_seed(seed: int) -> int:
     if seed < 0:
         raise invalid("--split-seed", "a number >= 0", seed, "Choose another seed")
     return int(seed)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.splits.by_group import SIDES
+from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates
-from fastcell.splits.linked_groups import Bound
+from fastcell.splits.linked_groups import LinkedCells
 from fastcell.splits.read_groups import Grouping
-from fastcell.system.text import format_table, natural_sorted
+from fastcell.system.text import align_columns, natural_sorted
 
 LARGE_SHARE = 0.01
 _MOST_SETS = 10
@@ -40,7 +40,7 @@ def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int])
     rows = [["copies", "sets", "cells"], ["exact, turned or mirrored", f"{sets_with_exact:,}", f"{exact.sum():,}"]]
     if found.near is not None:
         rows.append(["near", f"{len(found) - sets_with_exact:,}", f"{(~exact).sum():,}"])
-    lines += format_table(rows)
+    lines += align_columns(rows)
     lines += _describe_recall(found)
     lines += _describe_large(manifest, found, apart)
     return lines
@@ -60,7 +60,7 @@ def _describe_recall(found: Duplicates) -> list[str]:
             low, high = item.interval()
             share = f"{item.found / max(item.planted, 1):.3f}"
             rows.append([item.kind, f"{item.found:,}", f"{item.planted:,}", share, f"{low:.3f}..{high:.3f}"])
-        lines += format_table(rows)
+        lines += align_columns(rows)
     return lines
 
 
@@ -88,7 +88,11 @@ def _describe_large(manifest: Manifest, found: Duplicates, apart: Sequence[int])
 
 
 def describe_splits(
-    manifest: Manifest, splits: Mapping[str, np.ndarray], bound: Bound, grouping: Grouping, shares: Sequence[float]
+    manifest: Manifest,
+    splits: Mapping[str, np.ndarray],
+    bound: LinkedCells,
+    grouping: Grouping,
+    shares: Sequence[float],
 ) -> list[str]:
     """Classes by side with achieved shares, groups by side, and a line for each fold."""
     (title, sides), *folds = splits.items()
@@ -98,32 +102,32 @@ def describe_splits(
     notes = summarize_split(sides, manifest.labels, manifest.info.classes, shares).notes
     lines += [f"note: {note}" for note in notes]
     if folds:
-        rows = [["fold", *SIDES, "groups tested"]]
+        rows = [["fold", *SUBSETS, "groups tested"]]
         for name, fold in folds:
             tested = natural_sorted(set(bound.names[fold == "test"].tolist()) - {""})
-            counts = [f"{(fold == side).sum():,}" for side in SIDES]
+            counts = [f"{(fold == side).sum():,}" for side in SUBSETS]
             rows.append([name, *counts, _listed(tested) if tested else "-"])
-        lines += ["", *format_table(rows)]
+        lines += ["", *align_columns(rows)]
     return lines
 
 
 def _class_table(manifest: Manifest, sides: np.ndarray, shares: Sequence[float]) -> list[str]:
-    rows = [["class", *SIDES, *(f"{side} %" for side in SIDES), "no side"]]
+    rows = [["class", *SUBSETS, *(f"{side} %" for side in SUBSETS), "no side"]]
     names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.labels < 0).any() else [])]
     for number, name in [*enumerate(names), (None, "all")]:
         label = -1 if name == _UNLABELLED else number
         mine = sides if label is None else sides[manifest.labels == label]
-        counts = [int((mine == side).sum()) for side in SIDES]
+        counts = [int((mine == side).sum()) for side in SUBSETS]
         total = max(sum(counts), 1)
         percent = [f"{100 * count / total:.1f}" for count in counts]
         rows.append([name, *(f"{count:,}" for count in counts), *percent, f"{(mine == '').sum():,}"])
     rows.append(["asked", "", "", "", *(f"{100 * share:.1f}" for share in shares), ""])
-    return format_table(rows)
+    return align_columns(rows)
 
 
-def _groups_by_side(bound: Bound, sides: np.ndarray) -> list[str]:
+def _groups_by_side(bound: LinkedCells, sides: np.ndarray) -> list[str]:
     lines = []
-    for side in SIDES:
+    for side in SUBSETS:
         names = natural_sorted(set(bound.names[sides == side].tolist()) - {""})
         if not names:
             continue
@@ -152,7 +156,7 @@ def summarize_split(
 
     sides: (N,) str; labels: (N,) int, index in classes or -1; shares: what was asked (a side asked and empty is noted).
     """
-    side_index = np.select([np.asarray(sides) == side for side in SIDES], range(3), -1)
+    side_index = np.select([np.asarray(sides) == side for side in SUBSETS], range(3), -1)
     labels = np.asarray(labels, dtype=np.int64)
     counts = np.zeros((len(classes), 3), dtype=np.int64)
     known = (side_index >= 0) & (labels >= 0)
@@ -160,8 +164,8 @@ def summarize_split(
     totals = np.bincount(side_index[side_index >= 0], minlength=3)
     achieved = totals / max(int(totals.sum()), 1)
     asked = totals > 0 if shares is None else np.asarray(shares) > 0
-    notes = [f"No cell is on the {side} side." for j, side in enumerate(SIDES) if asked[j] and totals[j] == 0]
-    for j, side in enumerate(SIDES):
+    notes = [f"No cell is on the {side} side." for j, side in enumerate(SUBSETS) if asked[j] and totals[j] == 0]
+    for j, side in enumerate(SUBSETS):
         absent = [name for name, row in zip(classes, counts, strict=True) if row.sum() > 0 and row[j] == 0]
         if asked[j] and totals[j] > 0 and absent:
             names = ", ".join(absent)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastcell.errors import ArgumentError
 from fastcell.splits.copies.exact import Duplicates
-from fastcell.splits.linked_groups import Bond, bind
+from fastcell.splits.linked_groups import LinkedGroups, link_groups
 from fastcell.splits.make_splits import SplitOptions, make_splits
 
 Ids = npt.NDArray[np.int64]
@@ -72,8 +72,8 @@ def make_leakproof_splits(
         ArgumentError: as `make_splits`.
     """
     tying = np.where(copies.blank, -1, copies.sets)
-    bound = bind(groups, tying)
-    notes = [_describe_bond(bond, copies.sets, groups, name_of) for bond in bound.bonds]
+    bound = link_groups(groups, tying)
+    notes = [_describe_link(bond, copies.sets, groups, name_of) for bond in bound.bonds]
     try:
         splits = make_splits(labels, bound.names if groups is not None else None, options, bound.units)
     except ArgumentError as error:
@@ -87,7 +87,7 @@ def make_leakproof_splits(
         )
     num_blank = 0
     for name, sides in splits.items():
-        torn = _spanning(copies.sets, sides) & copies.blank
+        torn = spanning_cells(copies.sets, sides) & copies.blank
         splits[name] = np.where(torn, "", sides)
         num_blank = max(num_blank, int(torn.sum()))
     if num_blank:
@@ -110,7 +110,7 @@ def _make_without_ties(
     return {name: np.where(out, "", sides) for name, sides in splits.items()}, int(out.sum())
 
 
-def _spanning(sets: Ids, sides: np.ndarray) -> npt.NDArray[np.bool_]:
+def spanning_cells(sets: Ids, sides: np.ndarray) -> npt.NDArray[np.bool_]:
     """(N,) bool: cells of sets that are on two sides or more."""
     inside = (sets >= 0) & (sides != "")
     _, side = np.unique(sides, return_inverse=True)
@@ -119,8 +119,8 @@ def _spanning(sets: Ids, sides: np.ndarray) -> npt.NDArray[np.bool_]:
     return inside & torn[sets]
 
 
-def _describe_bond(
-    bond: Bond, sets: Ids, groups: Sequence[str | None] | np.ndarray | None, name_of: Callable[[int], str]
+def _describe_link(
+    bond: LinkedGroups, sets: Ids, groups: Sequence[str | None] | np.ndarray | None, name_of: Callable[[int], str]
 ) -> str:
     cells = np.flatnonzero(sets == bond.example)
     first = {str(groups[cell]): cell for cell in cells[::-1].tolist() if groups is not None and groups[cell]}

@@ -13,14 +13,14 @@ from fastcell.system.text import natural_sorted
 Ids = npt.NDArray[np.int64]
 
 
-class Bond(NamedTuple):
+class LinkedGroups(NamedTuple):
     """Groups that share copies, and one of the sets (its number) that ties them."""
 
     groups: tuple[str, ...]
     example: int
 
 
-class Bound(NamedTuple):
+class LinkedCells(NamedTuple):
     """N cells, bound.
 
     Attributes:
@@ -32,10 +32,10 @@ class Bound(NamedTuple):
 
     names: npt.NDArray[np.object_]
     units: Ids
-    bonds: tuple[Bond, ...]
+    bonds: tuple[LinkedGroups, ...]
 
 
-def bind(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> Bound:
+def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> LinkedCells:
     """Bind groups and sets of copies.
 
     Args:
@@ -62,7 +62,7 @@ def bind(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> Bound:
     for place in inside.tolist():
         names[place] = title.get(int(component[node[place]]), "")
     units[names != ""] = -1
-    return Bound(names, units, _find_bonds(members, component, pairs, len(unique)))
+    return LinkedCells(names, units, _find_links(members, component, pairs, len(unique)))
 
 
 def join_nodes(num_nodes: int, links: npt.ArrayLike) -> Ids:
@@ -86,11 +86,11 @@ def join_nodes(num_nodes: int, links: npt.ArrayLike) -> Ids:
     return order[number.reshape(-1)]
 
 
-def _find_bonds(members: dict[int, list[str]], component: Ids, pairs: Ids, num_groups: int) -> tuple[Bond, ...]:
+def _find_links(members: dict[int, list[str]], component: Ids, pairs: Ids, num_groups: int) -> tuple[LinkedGroups, ...]:
     several = {one: tuple(names) for one, names in members.items() if len(names) > 1}
     if not several:
         return ()
     sets, counts = np.unique(pairs[:, 1], return_counts=True)
     tying = sets[counts > 1]
     first = {int(component[node]): int(node) - num_groups for node in tying[::-1].tolist()}
-    return tuple(Bond(names, first[one]) for one, names in several.items())
+    return tuple(LinkedGroups(names, first[one]) for one, names in several.items())

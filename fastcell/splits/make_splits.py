@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from fastcell.errors import invalid
-from fastcell.splits.by_group import PAPER_SHARES, check_seed, k_folds, leave_one_group_out, split_by_group
+from fastcell.splits.by_group import PAPER_SHARES, check_split_seed, k_folds, leave_one_group_out, split_by_group
 
 
 @dataclass(frozen=True)
@@ -95,4 +95,4 @@ def split_options(arguments: argparse.Namespace) -> SplitOptions:
             rule = "a number >= 2 or the word groups"
             raise invalid("--folds", rule, arguments.folds, "Write for example --folds 5")
         folds = int(arguments.folds)
-    return SplitOptions(parse_shares(arguments.split), check_seed(arguments.split_seed), folds)
+    return SplitOptions(parse_shares(arguments.split), check_split_seed(arguments.split_seed), folds)

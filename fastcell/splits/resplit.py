@@ -13,12 +13,12 @@ import numpy as np
 
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import invalid
-from fastcell.splits.by_group import SIDES
+from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
 from fastcell.splits.copies.near import near_copies
 from fastcell.splits.describe import describe_copies, describe_splits, large_sets
 from fastcell.splits.leakproof import Splits, copies_of, make_leakproof_splits
-from fastcell.splits.linked_groups import Bound, bind
+from fastcell.splits.linked_groups import LinkedCells, link_groups
 from fastcell.splits.make_splits import SplitOptions, add_split_arguments, split_options
 from fastcell.splits.read_groups import Grouping, read_grouping
 from fastcell.system.messages import explained, printer
@@ -47,7 +47,7 @@ class Resplit:
     manifest: Manifest
     splits: Splits
     grouping: Grouping
-    bound: Bound
+    bound: LinkedCells
     duplicates: Duplicates
     apart: tuple[int, ...]
     notes: tuple[str, ...]
@@ -93,14 +93,14 @@ def resplit(
     title = _check_name(f"by-{grouping.short}" if name is None else name, name is None)
     stale = _check_free(manifest, title, force)
     if not allow_absent:  # before the search, which takes long, and again with what copies tie
-        _check_classes(manifest, bind(grouping.names, np.full(len(manifest), -1)), options)
+        _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
     say(f"looking for copies among {len(manifest):,} cells")
     exact = exact_sets(manifest, jobs=jobs)
     found = _find_near(manifest, exact, jobs, say) if near else exact
     apart = () if merge_large else _too_large(manifest, found, exact)
     copies = copies_of(found, exact, len(manifest), apart)
     keys = manifest.table.column("key")
-    bound = bind(grouping.names, np.where(copies.blank, -1, copies.sets))
+    bound = link_groups(grouping.names, np.where(copies.blank, -1, copies.sets))
     if not allow_absent:
         _check_classes(manifest, bound, options)
     made, notes = make_leakproof_splits(
@@ -141,11 +141,11 @@ def main(argv: list[str]) -> int:
         jobs=arguments.jobs,
         verbose=True,
     )
-    print(describe(made, options.shares or (0, 0, 0)))
+    print(describe_resplit(made, options.shares or (0, 0, 0)))
     return 0
 
 
-def describe(made: Resplit, shares: Sequence[float]) -> str:
+def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:
     """The lines to print: copies, recall, large sets, classes and groups by side, folds, notes."""
     lines = describe_copies(made.manifest, made.duplicates, made.apart)
     lines += ["", *describe_splits(made.manifest, made.splits, made.bound, made.grouping, shares)]
@@ -230,9 +230,9 @@ def _fold_prefix(title: str) -> str:
     return "" if title == "default" else f"{title}-"
 
 
-def _check_classes(manifest: Manifest, bound: Bound, options: SplitOptions) -> None:
+def _check_classes(manifest: Manifest, bound: LinkedCells, options: SplitOptions) -> None:
     """Refuse where a class has fewer groups than there are sides, or folds."""
-    sides = [side for side, share in zip(SIDES, options.shares or (), strict=True) if share > 0]
+    sides = [side for side, share in zip(SUBSETS, options.shares or (), strict=True) if share > 0]
     needed, what = len(sides), f"the sides {', '.join(sides)}"
     if isinstance(options.folds, int) and options.folds > needed:
         needed, what = options.folds, f"{options.folds} folds"

@@ -54,7 +54,7 @@ PACKAGES = (
 _NO_GPU = "no NVIDIA driver on this machine"
 
 
-def report(probe: bool = True) -> dict[str, Any]:
+def describe_environment(probe: bool = True) -> dict[str, Any]:
     """Describe the environment in plain types, fit for JSON. Never raises.
 
     Args:
@@ -82,7 +82,7 @@ def report(probe: bool = True) -> dict[str, Any]:
     return result
 
 
-def render(result: dict[str, Any]) -> str:
+def format_environment(result: dict[str, Any]) -> str:
     """Turn :func:`report`'s answer into the text that ``fastcell doctor`` prints."""
     memory = result["memory_bytes"]
     gpus = "; ".join(result["gpus"]) or ("none seen" if result["driver_cuda"] else f"none ({_NO_GPU})")
@@ -381,8 +381,8 @@ def main(argv: list[str]) -> int:
     if arguments.probe:
         _probe_here(arguments.probe)
         return 0
-    result = report()
-    print(json.dumps(result, indent=2) if arguments.json else render(result))
+    result = describe_environment()
+    print(json.dumps(result, indent=2) if arguments.json else format_environment(result))
     return 0
 
 

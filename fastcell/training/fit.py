@@ -289,7 +289,10 @@ class FastcellCLI(LightningCLI):
     def _make_run_folder(self) -> Path:
         folder = create_run_folder(Path(self.config.runs), self.config.preset)
         write_text(folder / "config.yaml", self.parser.dump(self.config, skip_unset=False))
-        environment_now = {**environment_report.report(probe=False), "torch_threads": torch.get_num_threads()}
+        environment_now = {
+            **environment_report.describe_environment(probe=False),
+            "torch_threads": torch.get_num_threads(),
+        }
         write_json(folder / "environment.json", environment_now)
         return folder
 

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastcell.dataset.decode import BadCell, DecoderMessages, NeedsWindow, decode
+from fastcell.dataset.decode import DecoderMessages, NeedsWindow, decode
 from fastcell.dataset.grey_window import window_table
+from fastcell.errors import BadCell
 
 
 def grey(height=21, width=34, seed=0):

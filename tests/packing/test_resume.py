@@ -23,6 +23,7 @@ from fastcell import cli
 from fastcell.errors import DataError
 from fastcell.packing import index as indexing
 from fastcell.packing import pack as packing
+from fastcell.packing import read_tars
 from fastcell.packing.index import index
 from fastcell.packing.pack import pack
 from fastcell.simulator import synth
@@ -363,7 +364,7 @@ def test_orphaned_worker_changes_nothing(small: Path, half_packed: Path) -> None
 
 
 def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "_PART_CELLS", 4)
+    monkeypatch.setattr(read_tars, "_PART_CELLS", 4)
     tars = write_tars(tmp_path / "tars", small, 6)
     with (
         stopped_after(monkeypatch, indexing, "_read_part", 10, KeyboardInterrupt()),

@@ -16,7 +16,8 @@ import pytest
 from fastcell import cli
 from fastcell.dataset import integrity
 from fastcell.dataset.integrity import CHANGED, MISSING, REASONS
-from fastcell.dataset.manifest import Manifest, write_split, write_table
+from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.parquet import write_parquet
 from fastcell.errors import ArgumentError
 from fastcell.packing.verify import verify
 
@@ -132,7 +133,7 @@ def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:
     manifest = make_dataset(30)
     write_split(manifest.path, "odd", np.array(["left"] * 30))
     table = pq.read_table(manifest.path / "splits" / "default.parquet")
-    write_table(
+    write_parquet(
         manifest.path / "splits" / "far.parquet",
         table.set_column(0, "cell_id", pq.read_table(manifest.path / "manifest.parquet")["cell_id"].take([29] * 30)),
     )
@@ -155,7 +156,7 @@ def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:
 
 def test_blocks_table_that_does_not_fit(make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = make_dataset(60, layout="block")
-    write_table(manifest.path / "blocks.parquet", manifest.blocks().slice(1))
+    write_parquet(manifest.path / "blocks.parquet", manifest.blocks().slice(1))
     assert cli.main(["verify", str(manifest.path)]) == 2
     assert "first_cell must be behind the cells of the block before" in capsys.readouterr().err
     (manifest.path / "blocks.parquet").unlink()

@@ -11,7 +11,7 @@ import pytest
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
-from fastcell.simulator import simulate, synth
+from fastcell.simulator import cell_classes, simulate, synth
 from fastcell.simulator.parameter_columns import F
 from fastcell.simulator.synth import make_default_dataset, synthesize
 
@@ -61,7 +61,7 @@ def test_truth_is_that_of_each_cell(small: Path) -> None:
     rows = simulate.draw_parameters(truth.column("index").to_numpy(), 3, 0.2)
     np.testing.assert_allclose(truth.column("diameter_um").to_numpy(), rows[:, F.diameter_um], rtol=1e-6)
     np.testing.assert_array_equal(manifest.labels, rows[:, F.class_index])
-    assert truth.column("defect").to_pylist() == [simulate.DEFECTS[int(kind)] for kind in rows[:, F.defect]]
+    assert truth.column("defect").to_pylist() == [cell_classes.DEFECTS[int(kind)] for kind in rows[:, F.defect]]
     defects = np.array(truth.column("defect").to_pylist())
     assert np.mean(defects != "none") == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 600))
 

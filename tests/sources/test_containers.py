@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcell.dataset.decode import BadCell
 from fastcell.dataset.open_files import look_again, read_at
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.sources import containers
 from fastcell.sources.containers import Collector, Container, RunCache, check_count, find_containers
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from fastcell.errors import ArgumentError, BusyError, DataError, StrictError
-from fastcell.storage.saved_pieces import load, save
+from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place, staging
 
 TABLE = pa.table({"a": [1, 2, 3]})
@@ -27,7 +27,7 @@ TABLE = pa.table({"a": [1, 2, 3]})
 
 def finish(stage: Staging, name: str) -> None:
     (stage.data_dir / name).write_text(name)
-    save(stage.saved_dir / f"{name}.saved", {"stamp": "x"}, [TABLE])
+    save_pieces(stage.saved_dir / f"{name}.saved", {"stamp": "x"}, [TABLE])
 
 
 def leave(out: Path, job: dict[str, object], *names: str, error: BaseException | None = None) -> None:
@@ -115,7 +115,7 @@ def test_files_of_an_orphan_do_not_get_in(tmp_path: Path) -> None:
     with open(run_dir / "data" / "b.tar", "xb") as orphan, open_staging(tmp_path / "out") as stage:
         stage.begin({})
         with pytest.raises(FileNotFoundError):
-            save(run_dir / "saved" / "b.tar.saved", {"stamp": "x"}, [TABLE])
+            save_pieces(run_dir / "saved" / "b.tar.saved", {"stamp": "x"}, [TABLE])
         finish(stage, "b.tar")
         orphan.write(b"late")
         orphan.flush()
@@ -254,20 +254,20 @@ def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path)
 def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path: Path) -> None:
     path = tmp_path / "a.saved"
     other = pa.table({"b": pa.array(["x", None]), "c": pa.array([b"1" * 16, None], pa.binary(16))})
-    assert load(path, "s") is None
-    save(path, {"stamp": "s", "num": 7}, [TABLE, other, other.slice(0, 0)])
-    saved = load(path, "s")
+    assert load_pieces(path, "s") is None
+    save_pieces(path, {"stamp": "s", "num": 7}, [TABLE, other, other.slice(0, 0)])
+    saved = load_pieces(path, "s")
     assert saved is not None
     assert saved.facts["num"] == 7
     assert saved.tables == [TABLE, other, other.slice(0, 0)]
-    assert load(path, "t") is None
+    assert load_pieces(path, "t") is None
     data = path.read_bytes()
     for place in (0, 20, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        assert load(path, "s") is None
+        assert load_pieces(path, "s") is None
         path.write_bytes(data[:place])
-        assert load(path, "s") is None
+        assert load_pieces(path, "s") is None
     assert os.listdir(tmp_path) == ["a.saved"]
     shutil.rmtree(tmp_path)
     with pytest.raises(FileNotFoundError):
-        save(path, {"stamp": "s"}, [TABLE])
+        save_pieces(path, {"stamp": "s"}, [TABLE])

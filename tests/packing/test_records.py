@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastcell.dataset.cell_hashes import measure
-from fastcell.dataset.decode import BadCell, DecoderMessages, decode
+from fastcell.dataset.decode import DecoderMessages, decode
 from fastcell.dataset.schema import SCHEMA
-from fastcell.errors import ArgumentError
-from fastcell.packing.quarantine import CellTable, Record
+from fastcell.errors import ArgumentError, BadCell
+from fastcell.packing.records import CellTable, Record
 from fastcell.system.text import storable
 
 

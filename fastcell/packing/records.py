@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.cell_hashes import measure
-from fastcell.dataset.decode import BadCell, DecodedCell, DecoderMessages, NeedsWindow, decode
+from fastcell.dataset.decode import DecodedCell, DecoderMessages, NeedsWindow, decode
+from fastcell.dataset.grey_window import Window
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
-from fastcell.errors import invalid
+from fastcell.errors import BadCell, invalid
 from fastcell.system.text import storable
-
-Window = tuple[float, float] | None
 
 
 class Record(NamedTuple):
