@@ -53,9 +53,9 @@ def main(argv: list[str]) -> int:
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
     study, methods = _open(options, changes)
-    from fastcell.training.resume import held
+    from fastcell.storage.locks import hold_run_folder
 
-    with held(study.out_dir, "--out"):
+    with hold_run_folder(study.out_dir, "--out"):
         try:
             report = _run(study, methods, options, changes)
         except KeyboardInterrupt:

@@ -28,12 +28,13 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.predictions.table import check_output
 from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
 from fastcell.runs.run_folder import create_run_folder
+from fastcell.storage.locks import hold_run_folder
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system import environment_report, library_settings, resources
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_part, predict, train
 from fastcell.training.progress_bar import CellBar, EpochLines, Throughput
-from fastcell.training.resume import RankWatch, ResumePoints, check_run, held, latest_point, remove_points, watch_parent
+from fastcell.training.resume import RankWatch, ResumePoints, check_run, latest_point, remove_points, watch_parent
 
 COMMANDS = {
     "fit": "Train a classifier and evaluate it on the test part. With no arguments: on the synthetic default data.",
@@ -225,7 +226,7 @@ class FastcellCLI(LightningCLI):
         """Runs the command. A run that fails before its first checkpoint leaves no folder."""
         try:
             if self.command == "fit":
-                with held(self.folder) if self.folder is not None else nullcontext():
+                with hold_run_folder(self.folder) if self.folder is not None else nullcontext():
                     parts = (self.trainer, self.model, self.datamodule, self.throughput, self.folder)
                     train(*parts, self.ckpt_path, self.config.select)
                 if self.folder is not None:

@@ -21,7 +21,6 @@ import pytest
 
 from fastcell import cli
 from fastcell.errors import DataError
-from fastcell.packing import index as indexing
 from fastcell.packing import pack as packing
 from fastcell.packing import read_tars
 from fastcell.packing.index import index
@@ -367,14 +366,14 @@ def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(read_tars, "_PART_CELLS", 4)
     tars = write_tars(tmp_path / "tars", small, 6)
     with (
-        stopped_after(monkeypatch, indexing, "_read_part", 10, KeyboardInterrupt()),
+        stopped_after(monkeypatch, read_tars, "_read_part", 10, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
         index(tars, pattern="{class}/{name}", jobs=1)
     assert sorted(os.listdir(tars)) == [".index.partial", *(f"t-{i:03d}.tar" for i in range(6))]
     with (
-        counted(monkeypatch, indexing, "_read_part") as calls,
-        counted(monkeypatch, indexing, "list_samples") as listed,
+        counted(monkeypatch, read_tars, "_read_part") as calls,
+        counted(monkeypatch, read_tars, "list_samples") as listed,
     ):
         index(tars, pattern="{class}/{name}", jobs=1)
     assert len(calls) == 8
@@ -388,12 +387,12 @@ def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeyp
 def test_index_reads_a_changed_tar_again(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tars = write_tars(tmp_path / "tars", small, 6)
     with (
-        stopped_after(monkeypatch, indexing, "_read_part", 3, KeyboardInterrupt()),
+        stopped_after(monkeypatch, read_tars, "_read_part", 3, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
         index(tars, out=tmp_path / "out", jobs=1)
     (tars / "t-001.tar").write_bytes((tars / "t-005.tar").read_bytes())
-    with counted(monkeypatch, indexing, "_read_part") as calls:
+    with counted(monkeypatch, read_tars, "_read_part") as calls:
         index(tars, out=tmp_path / "out", jobs=1)
     assert len(calls) == 4
     assert snapshot(tmp_path / "out") == snapshot(index(tars, out=tmp_path / "new", jobs=1).path)
@@ -406,7 +405,7 @@ def test_replaced_manifest_stays_until_the_new_one_is_whole(
     tars = write_tars(tmp_path / "tars", small, 6)
     before = snapshot(index(tars, jobs=1).path)
     with (
-        stopped_after(monkeypatch, indexing, "_read_part", 5, KeyboardInterrupt()),
+        stopped_after(monkeypatch, read_tars, "_read_part", 5, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
         index(tars, um_per_px=0.5, overwrite=True, jobs=1)

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +13,7 @@ import pytest
 
 from fastcell.errors import ArgumentError, BusyError, DataError, StrictError
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
-from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place, staging
+from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place
 
 TABLE = pa.table({"a": [1, 2, 3]})
 
@@ -121,62 +114,6 @@ def test_files_of_an_orphan_do_not_get_in(tmp_path: Path) -> None:
         orphan.flush()
         put_in_place(stage.data_dir, tmp_path / "out")
     assert (tmp_path / "out" / "b.tar").read_text() == "b.tar"
-
-
-def test_lock_goes_with_the_process(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\nfrom fastcell.storage.staging import open_staging\n"
-        f"with open_staging({str(tmp_path / 'out')!r}) as stage:\n    print('here', flush=True)\n    time.sleep(60)"
-    )
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"here\n"
-        with pytest.raises(BusyError, match=f"process {child.pid} "), staging(tmp_path / "out"):
-            pass
-        child.kill()
-    with staging(tmp_path / "out"):
-        pass
-    assert os.listdir(tmp_path) == []
-
-
-def test_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
-    with suppress(KeyboardInterrupt), open_staging(tmp_path / "out") as stage:
-        stage.begin({})
-        finish(stage, "a.tar")
-        child = os.fork()
-        if child == 0:
-            time.sleep(60)
-            os._exit(0)
-        time.sleep(0.1)
-        raise KeyboardInterrupt
-    try:
-        with staging(tmp_path / "out"):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
-def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(handle: int, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    out, claim = tmp_path / "out", tmp_path / ".out.partial" / "claim"
-    with staging(out), pytest.raises(BusyError, match=f"process {os.getpid()} .* or remove .*claim"), staging(out):
-        pass
-    assert os.listdir(tmp_path) == []
-    claim.parent.mkdir()
-    claim.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01"}))
-    with pytest.raises(BusyError, match="process 1 on elsewhere, since 2026-01-01"), staging(out):
-        pass
-    with subprocess.Popen(["true"]) as gone:
-        pass
-    claim.write_text(json.dumps({"pid": gone.pid, "host": socket.gethostname()}))
-    with staging(out):
-        pass
-    assert os.listdir(tmp_path) == []
 
 
 def test_run_killed_after_its_work_is_cleared_away(tmp_path: Path) -> None:
