@@ -26,8 +26,9 @@ from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.packing import keep_copies_together
 from fastcell.packing import pack as packing
+from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
-from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.simulator.synth import synthesize
 from fastcell.splits.copies.exact import Duplicates, exact_sets, share_interval
 from fastcell.splits.copies.near import near_copies

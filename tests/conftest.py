@@ -82,8 +82,9 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
         import numpy as np
 
         from fastcell.dataset.manifest import DatasetInfo
+        from fastcell.packing.finish_dataset import finish_dataset
         from fastcell.packing.records import Record
-        from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+        from fastcell.packing.shard_writer import write_cell_shard
         from fastcell.storage.staging import staging
 
         names = keys or [f"cell-{number:03d}" for number in range(num_cells)]

@@ -42,8 +42,9 @@ from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import invalid
 from fastcell.ops.augmentation import Augmentation, draw, matrices
 from fastcell.ops.transform_cells import transform_pool
+from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
-from fastcell.packing.shard_writer import finish_dataset, write_block_shard
+from fastcell.packing.shard_writer import write_block_shard
 from fastcell.splits.by_group import k_folds, leave_one_group_out
 from fastcell.stats.scores import MEASURES
 from fastcell.storage.staging import staging

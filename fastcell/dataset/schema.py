@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 FORMAT_VERSION = 1
@@ -62,3 +64,9 @@ SPLITS = ("train", "valid", "test")
 LAYOUTS = ("cell", "block")
 VERDICTS = ("keep", "drop")
 NULLABLE = ("um_per_px", "class", "group", "collection")
+
+
+def make_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Rows as tuples in the order of `schema` -> table."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)

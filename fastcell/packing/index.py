@@ -21,10 +21,11 @@ from fastcell.dataset.grey_window import Window
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import DataError, StrictError, invalid
+from fastcell.packing.finish_dataset import write_sidecars
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
+from fastcell.packing.quarantine import describe_reasons
 from fastcell.packing.read_tars import read_tars, replace_column
-from fastcell.packing.records import ShardResult
-from fastcell.packing.shard_writer import describe_reasons, write_sidecars
+from fastcell.packing.records import ShardResult, check_levels
 from fastcell.packing.summary import describe_dataset
 from fastcell.sources.image_folder import Pattern
 from fastcell.sources.webdataset_samples import (
@@ -32,7 +33,6 @@ from fastcell.sources.webdataset_samples import (
     name_classes,
     read_class_file,
 )
-from fastcell.splits.leakproof import Copies, make_leakproof_splits
 from fastcell.splits.make_splits import SplitOptions, add_split_arguments, make_splits, split_options
 from fastcell.storage.staging import describe_job, open_staging, open_staging_in, put_in_place
 from fastcell.system.messages import explained, printer
@@ -81,7 +81,7 @@ def index(
         StrictError: bad cells, where `strict`; nothing is written then.
     """
     root = Path(folder)
-    _check_numbers(window, um_per_px)
+    check_levels(window, um_per_px)
     check_jobs(jobs)
     path_pattern = None if pattern is None else Pattern(pattern)
     paths = find_tars(root)
@@ -182,15 +182,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_numbers(window: Window, um_per_px: float | None) -> None:
-    if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
-        raise invalid(
-            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
-        )
-    if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
-        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
-
-
 def _check_place(root: Path, overwrite: bool) -> None:
     if not (root / "dataset.json").exists():
         return
@@ -244,9 +235,5 @@ def _sides(
     groups = table.column("group").to_pylist()
     named = groups if any(groups) else None
     keys = table.column("key").to_pylist()
-
-    def remake(copies: Copies) -> tuple[dict[str, np.ndarray], list[str]]:
-        return make_leakproof_splits(labels, named, options, copies, keys.__getitem__)
-
     splits = make_splits(labels, named, options)
-    return keep_exact_copies_together(base, results, info, keys, splits, remake)
+    return keep_exact_copies_together(base, results, info, keys, splits, labels, named, options)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.packing.finish_dataset import number_cells
 from fastcell.packing.records import ShardResult
-from fastcell.packing.shard_writer import number_cells
 from fastcell.splits.copies.exact import exact_sets
-from fastcell.splits.leakproof import Copies, Splits, spanning_cells
-
-Remake = Callable[[Copies], tuple[Splits, list[str]]]
+from fastcell.splits.leakproof import Copies, Splits, make_leakproof_splits, spanning_cells
+from fastcell.splits.make_splits import SplitOptions
 
 
 def keep_exact_copies_together(
@@ -24,7 +23,9 @@ def keep_exact_copies_together(
     info: DatasetInfo,
     keys: Sequence[str],
     splits: Splits,
-    remake: Remake,
+    labels: np.ndarray,
+    groups: Sequence[str | None] | np.ndarray | None,
+    options: SplitOptions,
     given: Sequence[str] = (),
 ) -> tuple[Splits, list[str]]:
     """The splits of a data set in the making, with exact copies on one side, and what the user should know.
@@ -38,7 +39,9 @@ def keep_exact_copies_together(
         info: of the data set; its window is used.
         keys: (N,) of the cells, in the order of the splits.
         splits: as they are so far.
-        remake: makes them anew for the copies, in the order of `keys`; see `make_leakproof_splits`.
+        labels: (N,) int, the strata of the split.
+        groups: (N,) names, None or empty for a cell without group; or None as a whole.
+        options: shares, seed and folds; the splits are made by them anew where there are copies.
         given: names of splits that the source brings, which stay as they are.
     """
     if not any((sides != "").any() for name, sides in splits.items() if name not in given):
@@ -51,7 +54,7 @@ def keep_exact_copies_together(
     cells = np.array([place[key] for key in table.column("key").take(found.cell_ids).to_pylist()], np.int64)
     copies = Copies(np.full(len(keys), -1, np.int64), np.zeros(len(keys), bool))
     copies.sets[cells], copies.blank[cells] = found.sets, found.blank
-    remade, notes = remake(copies)
+    remade, notes = make_leakproof_splits(labels, groups, options, copies, keys.__getitem__)
     notes.insert(0, f"{len(cells):,} cells are exact copies of each other in {len(found):,} sets, turned or mirrored.")
     for name in given:
         notes += note_spanning(name, splits[name], copies)

@@ -10,59 +10,85 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
-from fastcell.dataset.open_files import look_again
-from fastcell.dataset.schema import FORMAT_VERSION, LAYOUTS, QUARANTINE_SCHEMA
+from fastcell.dataset.schema import FORMAT_VERSION, LAYOUTS
 from fastcell.errors import BadCell, StrictError, invalid
+from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
-from fastcell.packing.records import Record, ShardResult
-from fastcell.packing.shard_layout import MAX_SHARD_CELLS, MIN_SHARD_CELLS, Blocks, block_shards, cell_shards
-from fastcell.packing.shard_writer import (
-    describe_reasons,
-    finish_dataset,
-    shard_once,
-    write_block_shard,
-    write_cell_shard,
-)
+from fastcell.packing.quarantine import describe_reasons, quarantine_row, quarantine_table
+from fastcell.packing.records import Record, ShardResult, check_levels
+from fastcell.packing.shard_layout import Blocks, block_shards, cell_shards, check_layout, choose_shard_cells
 from fastcell.packing.summary import describe_dataset
+from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
 from fastcell.sources.registry import FORMATS, ReadOptions, open_source
-from fastcell.splits.leakproof import Copies, make_leakproof_splits
 from fastcell.splits.make_splits import SplitOptions, add_split_arguments, make_splits, split_options
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
-from fastcell.system.progress_line import Progress
 from fastcell.system.text import storable
-from fastcell.system.worker_processes import check_jobs, run_tasks
+from fastcell.system.worker_processes import check_jobs
 
-_NUM_SHARDS = 8  # small sets get about as many, for several workers and ranks
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than packing so few
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One shard to write, as it goes to a worker: side and cells of each block (cell layout: one block)."""
+class SourceRecords:
+    """Records of a source's cells, as workers make them: see `fastcell.packing.write_shards.RecordSource`.
 
-    path: str
-    blocks: Blocks
-    saved_dir: str
+    Attributes:
+        source: reads the cells.
+        collection: of cells whose source tells none.
+        um_per_px: micrometres per pixel of cells whose source does not tell; NaN for unknown.
+    """
+
     source: Source
-    source_name: str
-    layout: str
-    classes: list[str]
-    collection: str | None
-    um_per_px: float
-    window: tuple[float, float] | None
+    collection: str | None = None
+    um_per_px: float = math.nan
+
+    def stamp(self, blocks: Blocks[SourceItem]) -> str:
+        """Sizes and times of the files of a shard, as one hash; each file of many cells is asked for once."""
+        digest = blake2b(digest_size=16)
+        of_file: dict[int | str, str] = {}
+        for _, items in blocks:
+            stamps = []
+            for item in items:
+                if not item.place:
+                    stamps.append(self.source.stamp(item))
+                elif item.place[0] not in of_file:
+                    of_file[item.place[0]] = self.source.stamp(item)
+            digest.update("\n".join(stamps).encode())
+        digest.update("\n".join(of_file.values()).encode())
+        return digest.hexdigest()
+
+    def records(self, items: Iterable[SourceItem]) -> Iterator[Record]:
+        """Read cells, one after the other; a cell that cannot be read is a record with its `BadCell`."""
+        return (self._record(item) for item in items)
+
+    def _record(self, item: SourceItem) -> Record:
+        data: bytes | np.ndarray | BadCell
+        try:
+            data = self.source.load(item)
+        except BadCell as bad:
+            data = bad
+        except OSError as error:
+            data = BadCell(f"cannot be read: {error.strerror}")
+        return Record(
+            item.key,
+            data,
+            item.encoding,
+            item.class_name,
+            item.group,
+            item.collection or self.collection,
+            self.um_per_px if math.isnan(item.um_per_px) else item.um_per_px,
+            self.source.name,
+        )
 
 
 def pack(
@@ -133,24 +159,29 @@ def pack(
             say(f"note: the sides that the source tells are the split {told} (fit --data.split_name {told}).")
         options = _possible(listing, split or SplitOptions(), say)
         splits = _sides(listing, options)
-        size = shard_cells or max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-len(listing.items) // _NUM_SHARDS)))
+        size = shard_cells or choose_shard_cells(len(listing.items))
         if layout == "cell":
             shards = cell_shards(listing.items, size, seed, listing.runs)
         else:
             shards = block_shards(listing.items, splits, size, block_cells, seed, listing.runs)
         pitch = math.nan if um_per_px is None else um_per_px
-        common = (source, source.name, layout, listing.classes, collection, pitch, window)
+        arguments = (source.name, layout, listing.classes, collection, pitch, window)
         stage.begin(
             describe_job("pack", FORMAT_VERSION)
             | {"source": source.describe(), "listing": _digest(listing, splits), "seed": seed}
-            | {"shard size": [size, block_cells], "arguments": repr(common[1:])}
+            | {"shard size": [size, block_cells], "arguments": repr(arguments)}
         )
-        saved_dir = str(stage.saved_dir)
-        tasks = [
-            _Task(str(stage.data_dir / f"shard-{i:06d}.tar"), blocks, saved_dir, *common)
-            for i, blocks in enumerate(shards)
-        ]
-        results = _write_shards(tasks, len(listing.items), jobs, verbose)
+        results = write_shards(
+            stage,
+            shards,
+            SourceRecords(source, collection, pitch),
+            layout,
+            listing.classes,
+            window,
+            jobs=jobs,
+            one_process_cells=_ONE_PROCESS_CELLS,
+            verbose=verbose,
+        )
         rejected = _rejected(listing, collection)
         if strict:
             _refuse_bad(results, rejected)
@@ -163,7 +194,12 @@ def pack(
             seed=seed,
         )
         keys = [storable(item.key) for item in listing.items]
-        splits = _keep_copies_together(stage.data_dir, results, info, listing, keys, splits, options, say)
+        given = list(listing.splits)
+        splits, notes = keep_exact_copies_together(
+            stage.data_dir, results, info, keys, splits, *_strata(listing), options, given
+        )
+        for note in notes:
+            say(f"note: {note}")
         by_key = {title: dict(zip(keys, sides.tolist(), strict=True)) for title, sides in splits.items()}
         return finish_dataset(stage.data_dir, out, results, info, by_key, rejected, listing.features)
 
@@ -277,20 +313,10 @@ def _check(
     window: tuple[float, float] | None,
     um_per_px: float | None,
 ) -> None:
-    if layout not in LAYOUTS:
-        raise invalid("--layout", f"one of {', '.join(LAYOUTS)}", layout, "Take cell for tars that other tools read")
-    if shard_cells is not None and shard_cells < 1:
-        raise invalid("--shard-cells", "a number >= 1", shard_cells, "10,000 suits most sets")
-    if not 1 <= block_cells <= 65_536:
-        raise invalid("--block-cells", "a number from 1 to 65,536", block_cells, "256 suits most sets")
+    check_layout(layout, shard_cells, block_cells)
     if seed < 0:
         raise invalid("--seed", "a number >= 0", seed, "Choose another seed")
-    if window is not None and not (np.isfinite(window).all() and 0 <= window[0] < window[1]):
-        raise invalid(
-            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
-        )
-    if um_per_px is not None and not (np.isfinite(um_per_px) and um_per_px > 0):
-        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
+    check_levels(window, um_per_px)
 
 
 def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:
@@ -318,72 +344,6 @@ def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
     return labels, groups if any(groups) else None
 
 
-def _keep_copies_together(
-    base: Path,
-    results: list[ShardResult],
-    info: DatasetInfo,
-    listing: Listing,
-    keys: list[str],
-    splits: dict[str, np.ndarray],
-    options: SplitOptions,
-    say: Callable[[str], None],
-) -> dict[str, np.ndarray]:
-    labels, groups = _strata(listing)
-
-    def remake(copies: Copies) -> tuple[dict[str, np.ndarray], list[str]]:
-        return make_leakproof_splits(labels, groups, options, copies, keys.__getitem__)
-
-    given = list(listing.splits)
-    splits, notes = keep_exact_copies_together(base, results, info, keys, splits, remake, given)
-    for note in notes:
-        say(f"note: {note}")
-    return splits
-
-
-def _write_shards(tasks: list[_Task], num_cells: int, jobs: int | None, verbose: bool) -> list[ShardResult]:
-    """Results in the order of the tasks."""
-    results = []
-    few = num_cells <= _ONE_PROCESS_CELLS
-    with (
-        Progress(num_cells, "cells", show=verbose) as progress,
-        closing(run_tasks(_write_shard, tasks, jobs, few)) as done,
-    ):
-        for result in done:
-            results.append(result)
-            progress.advance(result.rows.num_rows + result.quarantine.num_rows)
-    return results
-
-
-def _write_shard(task: _Task) -> ShardResult:
-    path = Path(task.path)
-    return shard_once(path, Path(task.saved_dir), _stamp(task), lambda: _write_anew(task))
-
-
-def _write_anew(task: _Task) -> ShardResult:
-    look_again()
-    blocks = ((side, [_record(task, item) for item in items]) for side, items in task.blocks)
-    if task.layout == "block":
-        return write_block_shard(task.path, blocks, task.window)
-    items = chain.from_iterable(part for _, part in task.blocks)
-    return write_cell_shard(task.path, (_record(task, item) for item in items), task.window, task.classes)
-
-
-def _stamp(task: _Task) -> str:
-    """Sizes and times of the files of a shard, as one hash; each file of many cells is asked for once."""
-    digest = blake2b(digest_size=16)
-    of_file: dict[int | str, str] = {}
-    for _, items in task.blocks:
-        stamps = []
-        for item in items:
-            if not item.place:
-                stamps.append(task.source.stamp(item))
-            elif item.place[0] not in of_file:
-                of_file[item.place[0]] = task.source.stamp(item)
-        digest.update("\n".join(stamps).encode())
-    digest.update("\n".join(of_file.values()).encode())
-    return digest.hexdigest()
-
-
 def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     """Hash of what a scan has found: which cells, and their sides."""
     digest = blake2b(digest_size=16)
@@ -396,40 +356,14 @@ def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _record(task: _Task, item: SourceItem) -> Record:
-    data: bytes | np.ndarray | BadCell
-    try:
-        data = task.source.load(item)
-    except BadCell as bad:
-        data = bad
-    except OSError as error:
-        data = BadCell(f"cannot be read: {error.strerror}")
-    return Record(
-        item.key,
-        data,
-        item.encoding,
-        item.class_name,
-        item.group,
-        item.collection or task.collection,
-        task.um_per_px if math.isnan(item.um_per_px) else item.um_per_px,
-        task.source_name,
-    )
-
-
 def _rejected(listing: Listing, collection: str | None) -> pa.Table:
     """Rows of `QUARANTINE_SCHEMA` for cells that the scan has refused."""
-    rows = [
-        {
-            "key": storable(item.key),
-            "source": source,
-            "class": item.class_name,
-            "group": item.group,
-            "collection": item.collection or collection,
-            "reason": reason,
-        }
-        for item, source, reason in listing.rejected
-    ]
-    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+    return quarantine_table(
+        [
+            quarantine_row(item.key, source, item.class_name, item.group, item.collection or collection, reason)
+            for item, source, reason in listing.rejected
+        ]
+    )
 
 
 def _refuse_bad(results: list[ShardResult], rejected: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""Cells on their way into a data set: decoded once, measured, admitted as a manifest row or put into quarantine."""
+"""Cells on their way into a shard: decoded once, measured, admitted as a manifest row or put into quarantine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pyarrow as pa
 from fastcell.dataset.cell_hashes import measure
 from fastcell.dataset.decode import DecodedCell, DecoderMessages, NeedsWindow, decode
 from fastcell.dataset.grey_window import Window
-from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
+from fastcell.dataset.schema import SCHEMA, make_table
 from fastcell.errors import BadCell, invalid
+from fastcell.packing.quarantine import quarantine_row, quarantine_table
 from fastcell.system.text import storable
 
 
@@ -96,8 +97,9 @@ class CellTable:
 
     def reject(self, record: Record, reason: str) -> None:
         """Put a record into quarantine."""
-        texts = (record.key, record.source, record.class_name, record.group, record.collection, reason)
-        self._bad.append((None, *map(storable, texts)))
+        self._bad.append(
+            quarantine_row(record.key, record.source, record.class_name, record.group, record.collection, reason)
+        )
 
     def admit(
         self, record: Record, cell: DecodedCell, offset: int, stored: bytes | memoryview, block: int = -1
@@ -149,10 +151,14 @@ class CellTable:
 
     def quarantine(self) -> pa.Table:
         """Rows of `QUARANTINE_SCHEMA`."""
-        return make_table(self._bad, QUARANTINE_SCHEMA)
+        return quarantine_table(self._bad)
 
 
-def make_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    """Rows as tuples in the order of `schema` -> table."""
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)
+def check_levels(window: Window, um_per_px: float | None) -> None:
+    """Check the arguments `--window` and `--um-per-px`. Raises ArgumentError."""
+    if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
+        raise invalid(
+            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
+        )
+    if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
+        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")

@@ -15,8 +15,9 @@ from PIL import Image
 
 from fastcell.dataset.manifest import DatasetInfo, write_quarantine
 from fastcell.models.lightning_module import CellModule
+from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
-from fastcell.packing.shard_writer import finish_dataset, write_block_shard, write_cell_shard
+from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.staging import staging
 
 CLASSES = ["a", "b"]

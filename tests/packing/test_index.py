@@ -16,9 +16,10 @@ from fastcell.dataset import tar
 from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
 from fastcell.errors import ArgumentError, DataError, StrictError
+from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.index import index, main
 from fastcell.packing.records import Record
-from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.sources.webdataset_samples import find_tars
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.storage.staging import staging

@@ -307,7 +307,7 @@ def test_interrupt_keeps_what_is_finished_hidden(
 
     words = ["pack", str(cells), str(tmp_path / "to" / "out"), "--shard-cells", "30"]
     with monkeypatch.context() as patch:
-        patch.setattr("fastcell.packing.shard_writer.finish_dataset", interrupt)
+        patch.setattr("fastcell.packing.finish_dataset.finish_dataset", interrupt)
         assert cli.main(words) == 130
     assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
     kept = "kept 2 finished shards: the same command goes on from there\n"

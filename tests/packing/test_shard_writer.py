@@ -14,8 +14,10 @@ from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.schema import QUARANTINE_SCHEMA
 from fastcell.errors import ArgumentError, DataError
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.quarantine import describe_reasons
 from fastcell.packing.records import Record, make_table
-from fastcell.packing.shard_writer import describe_reasons, finish_dataset, write_block_shard, write_cell_shard
+from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.staging import put_in_place, staging
 
 CLASSES = ["A", "B"]

@@ -179,10 +179,10 @@ def test_default_set_made_by_another_process_meanwhile_is_taken(
 
 
 def test_default_set_failing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(synth, "_write_shards", fail)
+    monkeypatch.setattr(synth, "write_shards", fail)
     monkeypatch.setattr(synth, "DEFAULT_CELLS", 20)
     with pytest.raises(DataError, match=r"cells-seed-0.* cannot be written: No space left .*name another place"):
         make_default_dataset(tmp_path)

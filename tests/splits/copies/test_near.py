@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
-from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.splits.copies.exact import read_duplicates
 from fastcell.splits.copies.near import Bounds, find_strata, learn_bounds, near_copies
 from fastcell.splits.copies.planting import PLANTED_KINDS, plant

@@ -1,0 +1,74 @@
+"""What refuses a cell while a data set is written: the reasons, and the rows of `quarantine.parquet`.
+
+A cell is refused by a `BadCell`: by the checks of its bytes and of its decoded pixels (`fastcell.dataset.decode`,
+`fastcell.dataset.image_headers`, `fastcell.dataset.tiff`), by the source that reads it, or by the list that names it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
+from fastcell.system.text import storable
+
+REASONS = {
+    # of any file
+    r"empty file": "no bytes",
+    r"all bytes zero": "as a crash of a file system leaves a file",
+    r"not an image": "none of JPEG, PNG, TIFF and NPY by the first bytes",
+    r"not a kind of image that can be read": "by the ending of a name in a list",
+    r"truncated": "the file ends before its pixels do",
+    r"truncated: \d+ x \d+ pixels in \d+ bytes": "more pixels than the encoding can hold in so few bytes",
+    r"too large: .+": "more than 2^26 pixels or 2^29 bytes, or pieces of a TIFF that take so much memory",
+    r"no pixels": "height or width 0",
+    r"array of \d+ axes, .+": "an array that is no single grey image",
+    r"pixels of type .+, not uint8 or uint16": "other numbers than grey levels of 8 or 16 bits",
+    r"\d+-bit (jpg|tif.*)": "a depth that is not read",
+    r"16 bit without window": "grey levels of 16 bits, and no --window was given",
+    # damage
+    r"damaged (jpg|png|npy|tif) header": "a header against its format",
+    r"damaged: .+": "a checksum, or a decoder's message about the pixel data",
+    r"(jpg|png|tif) that cannot be decoded": "the decoder gives no image",
+    r"jpg with two EXIF blocks": "decoders differ in which one they obey",
+    r"jpg of \d+ scans": "takes the time of as many images",
+    r"jpg without image data": "ends before its first scan",
+    r"not a TIFF": "a page of a file that has been changed since it was listed",
+    r"a page lies outside of the file": "the same",
+    r"its pages form a circle": "the same",
+    # of a source
+    r"cannot be read: .+": "the system's reason",
+    r"link or sparse file in the tar": "no plain file",
+    r"file is missing": "listed and not there",
+    r"no such cell": "named in a table and not there",
+    r"listed twice, .+": "the second of two rows in a list",
+    r"named twice, .+": "the second of two rows in a table",
+    r"row of the \.adc that cannot be read": "numbers against the format of IFCB",
+    r"its \.roi is missing": "an IFCB bin without its images",
+    r"lies outside of its \.roi": "an IFCB image that its file does not hold",
+}
+"""Pattern of each reason that `quarantine.parquet` can name -> when it is given."""
+
+
+def quarantine_row(
+    key: str, source: str, class_name: str | None, group: str | None, collection: str | None, reason: str
+) -> tuple[Any, ...]:
+    """Row of `QUARANTINE_SCHEMA` for a cell that was refused: it has no cell_id, and texts that UTF-8 can hold."""
+    return (None, *map(storable, (key, source, class_name, group, collection, reason)))
+
+
+def quarantine_table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    """Rows of `quarantine_row` as a table of `QUARANTINE_SCHEMA`."""
+    return make_table(rows, QUARANTINE_SCHEMA)
+
+
+def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
+    """`412 bad: truncated (400), empty file (12)`; the `most` commonest reasons of a quarantine table."""
+    if not quarantine.num_rows:
+        return "none found"
+    counts = Counter(quarantine.column("reason").to_pylist()).most_common()
+    listed = ", ".join(f"{reason} ({count:,})" for reason, count in counts[:most])
+    rest = sum(count for _, count in counts[most:])
+    return f"{quarantine.num_rows:,} bad: {listed}" + (f", others ({rest:,})" if rest else "")
