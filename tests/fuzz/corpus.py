@@ -126,8 +126,7 @@ def make_checkpoints() -> dict[str, bytes]:
 
 
 def _quarantine():
-    from fastcell.dataset.schema import QUARANTINE_SCHEMA
-    from fastcell.packing.records import make_table
+    from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
 
     row = (None, "bad.png", "source", "a", None, None, "truncated")
     return make_table([row, (3, *row[1:])], QUARANTINE_SCHEMA)
