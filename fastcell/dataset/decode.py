@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from fastcell.dataset.grey_window import window_table
-from fastcell.dataset.image_headers import MAX_PIXELS, NPY_HEADER, peek_jpg, peek_png, sniff
+from fastcell.dataset.image_headers import MAX_PIXELS, NpyHeader, parse_npy_header, peek_jpg, peek_png, sniff
 from fastcell.dataset.tiff import peek_tif
 from fastcell.errors import BadCell
 
@@ -170,38 +170,25 @@ def _check_array(array: np.ndarray) -> np.ndarray:
 
 
 def _decode_npy(data: bytes) -> np.ndarray:
-    """NEP 1: magic, version, length of the header as uint16 (version 1) or uint32, header as a Python literal."""
-    wide = data[6:7] != b"\x01"
-    start = 12 if wide else 10
-    if len(data) < start:
+    header = parse_npy_header(data)
+    if not re.fullmatch(r"[<>=|]?u[12]", header.descr):
+        raise BadCell(f"pixels of type {_type_name(header)}, not uint8 or uint16")
+    size = math.prod(header.shape)
+    if len(header.shape) > 3:
+        raise BadCell(f"array of {len(header.shape)} axes, not (H, W), (1, H, W) or (H, W, 1)")
+    if max(header.shape, default=0) > MAX_PIXELS or size > MAX_PIXELS:
+        raise BadCell(f"too large: npy of shape {header.shape}")
+    if len(data) - header.start < header.num_bytes:
         raise BadCell("truncated")
-    start += int.from_bytes(data[8:start], "little")
-    if len(data) < start:
-        raise BadCell("truncated")
-    match = NPY_HEADER.fullmatch(data[12 if wide else 10 : start])
-    if match is None:
-        raise BadCell("damaged npy header")
-    descr, fortran = match["descr"].decode("latin-1"), match["fortran"] == b"True"
-    if not re.fullmatch(r"[<>=|]?u[12]", descr):
-        raise BadCell(f"pixels of type {_type_name(descr)}, not uint8 or uint16")
-    dtype = np.dtype(descr)
-    shape = tuple(int(side) for side in re.findall(rb"\d+", match["shape"]))
-    size = math.prod(shape)
-    if len(shape) > 3:
-        raise BadCell(f"array of {len(shape)} axes, not (H, W), (1, H, W) or (H, W, 1)")
-    if max(shape, default=0) > MAX_PIXELS or size > MAX_PIXELS:
-        raise BadCell(f"too large: npy of shape {shape}")
-    if len(data) - start < size * dtype.itemsize:
-        raise BadCell("truncated")
-    flat = np.frombuffer(data, dtype, size, start)
-    return _check_array(flat.reshape(shape, order="F" if fortran else "C"))
+    flat = np.frombuffer(data, header.dtype, size, header.start)
+    return _check_array(flat.reshape(header.shape, order="F" if header.fortran else "C"))
 
 
-def _type_name(descr: str) -> str:
+def _type_name(header: NpyHeader) -> str:
     try:
-        return np.dtype(descr).name
+        return header.dtype.name
     except (TypeError, ValueError, SyntaxError):
-        return descr
+        return header.descr
 
 
 def _decode_image(data: bytes, encoding: str) -> np.ndarray:

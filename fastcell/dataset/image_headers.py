@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from fastcell.errors import BadCell
 
@@ -13,16 +16,67 @@ MAX_PIXELS = 1 << 26
 MAX_FILE_BYTES = MAX_PIXELS * 8  # four channels of 16 bits
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_SCANS = 64
-NPY_HEADER = re.compile(
+_NPY_HEADER = re.compile(
     rb"\{'descr': '(?P<descr>[^'\n]{1,20})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>[0-9, ]{0,100})\),? *\} *\n?"
 )
 
 
 class ImageHeader(NamedTuple):
+    """Height, width and channels that a file claims."""
+
     height: int
     width: int
     channels: int
+
+
+class NpyHeader(NamedTuple):
+    """What an `.npy` begins with.
+
+    Attributes:
+        descr: type of a value as the file names it, such as `<u2`; any text of up to 20 characters.
+        fortran: whether the first axis is the fastest.
+        shape: of the array.
+        start: of the values [bytes].
+    """
+
+    descr: str
+    fortran: bool
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a value. Raises TypeError, ValueError or SyntaxError if `descr` names none."""
+        return np.dtype(self.descr)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def parse_npy_header(data: bytes) -> NpyHeader:
+    """Parse the header of an `.npy` (NEP 1) without evaluating it.
+
+    It is: magic, version, length of the header as uint16 (version 1) or uint32, header as a Python literal.
+
+    Args:
+        data: the file, or as much of it as holds the header.
+
+    Raises:
+        BadCell: `data` ends within the header, or the header is no plain array's.
+    """
+    wide = data[6:7] != b"\x01"
+    first = 12 if wide else 10
+    start = first + int.from_bytes(data[8:first], "little")
+    if len(data) < first or len(data) < start:
+        raise BadCell("truncated")
+    match = _NPY_HEADER.fullmatch(data[first:start])
+    if match is None:
+        raise BadCell("damaged npy header")
+    shape = tuple(int(side) for side in re.findall(rb"\d+", match["shape"]))
+    return NpyHeader(match["descr"].decode("latin-1"), match["fortran"] == b"True", shape, start)
 
 
 def sniff(data: bytes) -> str:
