@@ -12,19 +12,18 @@ import numpy as np
 from fastcell.dataset.decode import DecoderMessages, decode_levels
 from fastcell.dataset.open_files import damaged, stamp_of
 from fastcell.dataset.tiff import (
-    Description,
     Directory,
     first_strip,
     image_bytes,
     is_contiguous,
     load_page,
-    read_description,
     read_page,
     walk_pages,
 )
 from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import DECODED_RUNS, Collector, Container, check_count, check_tile, find_containers
+from fastcell.sources.tiff_description import Description, read_description
 from fastcell.system.text import storable
 
 TIFF_ENDINGS = (".tif", ".tiff")
