@@ -37,8 +37,8 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
         ArgumentError: more than 1,000 features.
     """
     if len(features.names) > MAX_FEATURES:
-        way_out = "Leave out what is not needed"
-        raise invalid("features", f"at most {MAX_FEATURES:,} columns of numbers", len(features.names), way_out)
+        hint = "Leave out what is not needed"
+        raise invalid("features", f"at most {MAX_FEATURES:,} columns of numbers", len(features.names), hint)
     titles = _titles(features.names)
     schema = pa.schema([("cell_id", pa.int64()), *((title, pa.float64()) for title in titles.values())])
     cell_id = {key: i for i, key in enumerate(keys.to_pylist())}

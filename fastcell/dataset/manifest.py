@@ -207,10 +207,10 @@ class Manifest:
         path = self.path / "splits" / f"{name}.parquet"
         table = read_parquet(path, SPLIT_SCHEMA, most_rows=len(self))
         check_split_table(table, len(self), path)
-        sides = np.full(len(self), "", dtype="<U5")
+        subsets = np.full(len(self), "", dtype="<U5")
         numbers = pc.index_in(table.column("split"), value_set=pa.array(SPLITS)).to_numpy()
-        sides[table.column("cell_id").to_numpy()] = np.array(SPLITS)[numbers]
-        return sides
+        subsets[table.column("cell_id").to_numpy()] = np.array(SPLITS)[numbers]
+        return subsets
 
     def split_names(self) -> list[str]:
         """Names of the splits beside the manifest, sorted."""
@@ -247,7 +247,7 @@ class Manifest:
         path = self.path / "quality.parquet"
         if not path.exists():
             return None
-        table = read_parquet(path, QUALITY_SCHEMA, most_rows=len(self), way_out="Run fastcell qc again")
+        table = read_parquet(path, QUALITY_SCHEMA, most_rows=len(self), hint="Run fastcell qc again")
         check_quality(table, len(self), path)
         return table
 
@@ -328,12 +328,12 @@ def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
     replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
 
 
-def write_split(path: Path, name: str, sides: np.ndarray) -> None:
-    """Write ``splits/NAME.parquet`` from (N,) str in the order of cell_id; cells with an empty side are left out."""
-    ids = np.flatnonzero(sides != "")
+def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
+    """Write ``splits/NAME.parquet`` from (N,) str in the order of cell_id; cells with an empty subset are left out."""
+    ids = np.flatnonzero(subsets != "")
     (path / "splits").mkdir(exist_ok=True)
     table = pa.table(
-        {"cell_id": pa.array(ids, pa.int64()), "split": pa.array(sides[ids], pa.string())}, schema=SPLIT_SCHEMA
+        {"cell_id": pa.array(ids, pa.int64()), "split": pa.array(subsets[ids], pa.string())}, schema=SPLIT_SCHEMA
     )
     write_parquet(path / "splits" / f"{name}.parquet", table)
 

@@ -198,14 +198,14 @@ def check_features(table: pa.Table, num_cells: int, path: Path) -> None:
 
 def check_quality(table: pa.Table, num_cells: int, path: Path) -> None:
     """Hold the rows of quality.parquet against the manifest. Raises DataError for the first rule that a row breaks."""
-    way_out = "Run fastcell qc again"
-    _check_nulls(table, path, (), way_out)
+    hint = "Run fastcell qc again"
+    _check_nulls(table, path, (), hint)
     ids = table.column("cell_id").to_numpy()
     if len(ids) != num_cells or not np.array_equal(ids, np.arange(num_cells)):
-        raise DataError(f"{path}: cell_id must be those of the manifest, in order. {way_out}.")
+        raise DataError(f"{path}: cell_id must be those of the manifest, in order. {hint}.")
     score = table.column("score").to_numpy()
-    _refuse(path, "score", "from 0 to 1", score, (score >= 0) & (score <= 1), way_out=way_out)
-    _refuse_text(path, table, "verdict", f"one of {', '.join(VERDICTS)}", pa.array(VERDICTS), way_out=way_out)
+    _refuse(path, "score", "from 0 to 1", score, (score >= 0) & (score <= 1), hint=hint)
+    _refuse_text(path, table, "verdict", f"one of {', '.join(VERDICTS)}", pa.array(VERDICTS), hint=hint)
 
 
 _NUMBERS = (
@@ -221,10 +221,10 @@ _NUMBERS = (
 )
 
 
-def _check_nulls(table: pa.Table, path: Path, nullable: tuple[str, ...], way_out: str = _HINT) -> None:
+def _check_nulls(table: pa.Table, path: Path, nullable: tuple[str, ...], hint: str = _HINT) -> None:
     for name in table.column_names:
         if name not in nullable and table.column(name).null_count:
-            raise DataError(f"{path}: column {name!r} must have a value in every row, got null. {way_out}.")
+            raise DataError(f"{path}: column {name!r} must have a value in every row, got null. {hint}.")
 
 
 def _holds_pixels(table: pa.Table, size: np.ndarray, area: np.ndarray, deep: np.ndarray, raw: np.ndarray) -> np.ndarray:
@@ -240,11 +240,11 @@ def _refuse(
     values: np.ndarray,
     holds: np.ndarray,
     first_row: int = 0,
-    way_out: str = _HINT,
+    hint: str = _HINT,
 ) -> None:
     if not holds.all():
         row = int(np.argmin(holds))
-        raise DataError(f"{path}: {name} must be {rule}, got {values[row]} in row {row + first_row:,}. {way_out}.")
+        raise DataError(f"{path}: {name} must be {rule}, got {values[row]} in row {row + first_row:,}. {hint}.")
 
 
 def _refuse_text(
@@ -254,7 +254,7 @@ def _refuse_text(
     rule: str,
     known: pa.Array,
     skip_nulls: bool = False,
-    way_out: str = _HINT,
+    hint: str = _HINT,
 ) -> None:
     column = table.column(name)
     holds = pc.is_in(column, value_set=known, skip_nulls=True)
@@ -263,7 +263,7 @@ def _refuse_text(
     if not pc.all(holds, min_count=0).as_py():
         row = pc.index(holds, False).as_py()
         got = _short(column[row].as_py())
-        raise DataError(f"{path}: {name} must be {rule}, got {got} in row {row:,}. {way_out}.")
+        raise DataError(f"{path}: {name} must be {rule}, got {got} in row {row:,}. {hint}.")
 
 
 def _is_level(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.dataset import tar
-from fastcell.dataset.block_layout import make_head
+from fastcell.dataset.block_layout import make_block_header
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
 
@@ -83,8 +83,8 @@ class HeaderChecks:
         wrong = []
         with open(path, "rb") as file:
             for i, (first, num) in enumerate(zip(records["first_cell"], records["num_cells"], strict=True)):
-                head = make_head(shapes[first : first + num], int(first))
-                if os.pread(file.fileno(), len(head), int(records["offset"][i])) != head:
+                header = make_block_header(shapes[first : first + num], int(first))
+                if os.pread(file.fileno(), len(header), int(records["offset"][i])) != header:
                     wrong.append((int(first), int(num)))
         if wrong:
             first, num = wrong[0]

@@ -227,13 +227,13 @@ def _known_start(path: str, stamp: tuple[int, int]) -> tuple[str, bool, int]:
 
 def _start(path: str) -> tuple[str, bool, int]:
     """Byte order, whether it is a BigTIFF, and place of the first directory."""
-    head = read_at(path, 0, 8)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    header = read_at(path, 0, 8)
+    order = {b"II": "<", b"MM": ">"}.get(header[:2])
     if order is None:
         raise BadCell("not a TIFF")
-    (version,) = struct.unpack(order + "H", head[2:4])
+    (version,) = struct.unpack(order + "H", header[2:4])
     if version == 42:
-        return order, False, struct.unpack(order + "I", head[4:8])[0]
+        return order, False, struct.unpack(order + "I", header[4:8])[0]
     if version != 43:
         raise BadCell("not a TIFF")
     return order, True, struct.unpack(order + "Q", read_at(path, 8, 8))[0]
@@ -241,19 +241,19 @@ def _start(path: str) -> tuple[str, bool, int]:
 
 def _read(path: str, place: int, order: str, big: bool, size: int) -> tuple[Directory, int]:
     """The directory at `place`, and the place of the next one."""
-    head, entry, wide = (8, 20, "Q") if big else (2, 12, "I")
+    header, entry, wide = (8, 20, "Q") if big else (2, 12, "I")
     room = 8 if big else 4
-    if not 0 < place <= size - head:
+    if not 0 < place <= size - header:
         raise BadCell("a page lies outside of the file")
     data = read_up_to(path, place, _DIRECTORY_BYTES)
     (num,) = struct.unpack_from(order + ("Q" if big else "H"), data)
     if num > _MOST_TAGS:
         raise BadCell("damaged tif header")
-    end = head + num * entry
+    end = header + num * entry
     if end + room > len(data):
         data = read_at(path, place, end + room)
     tags: dict[int, tuple[int, int, int | bytes]] = {}
-    for tag, kind, count, value in struct.iter_unpack(f"{order}HH{wide}{room}s", data[head:end]):
+    for tag, kind, count, value in struct.iter_unpack(f"{order}HH{wide}{room}s", data[header:end]):
         if tag not in _USED or kind not in _SIZES or tag in tags:
             continue
         if count * _SIZES[kind] <= room:
@@ -300,12 +300,12 @@ def _single(page: Directory, places: tuple[int, ...], sizes: tuple[int, ...], ti
     tail.extend(b"\0" * (first - start - len(tail)))
     copied.append((_TILES if tiled else _STRIPS, 4, len(sizes), where))
     copied.append((_TILE_BYTES if tiled else _STRIP_BYTES, 4, len(sizes), counts))
-    head = (b"II*\0" if page.order == "<" else b"MM\0*") + struct.pack(page.order + "IH", 8, num)
+    header = (b"II*\0" if page.order == "<" else b"MM\0*") + struct.pack(page.order + "IH", 8, num)
     body = b"".join(
         struct.pack(page.order + "HHI", tag, {13: 4, 16: 4, 18: 4}.get(kind, kind), count) + value
         for tag, kind, count, value in sorted(copied)
     )
-    return b"".join((head, body, bytes(4), bytes(tail), pixels))
+    return b"".join((header, body, bytes(4), bytes(tail), pixels))
 
 
 def _narrow(order: str, kind: int, values: bytes) -> bytes:

@@ -40,8 +40,8 @@ def finish_dataset(
         results: one per shard in stored order; cell_ids count through them. Shards without a cell are dropped.
         info: name, classes, layout and so on; shards and counts are filled in here, and `um_per_px` where all cells
             share it.
-        splits: for each name the sides, as (N,) str in the order of cell_id or as mapping from key to side. Without a
-            split named `default`, the block layout takes it from its blocks.
+        splits: for each name the subsets, as (N,) str in the order of cell_id or as mapping from key to subset. Without
+            a split named `default`, the block layout takes it from its blocks.
         quarantine: further rows of `QUARANTINE_SCHEMA`, e.g. of files that could not be read.
         features: of the instrument, by key.
 
@@ -74,8 +74,10 @@ def write_sidecars(
     if blocks is not None:
         write_parquet(folder / "blocks.parquet", blocks)
         _number_blocks(folder, blocks)
-        sides = np.repeat(blocks.column("split").to_numpy(zero_copy_only=False), blocks.column("num_cells").to_numpy())
-        splits = {"default": sides.astype(str), **(splits or {})}
+        subsets = np.repeat(
+            blocks.column("split").to_numpy(zero_copy_only=False), blocks.column("num_cells").to_numpy()
+        )
+        splits = {"default": subsets.astype(str), **(splits or {})}
     for name, given in (splits or {}).items():
         write_split(folder, name, _in_stored_order(given, table))
     if bad.num_rows:
@@ -133,9 +135,11 @@ def _number_blocks(tmp_dir: Path, blocks: pa.Table) -> None:
             os.fsync(file.fileno())
 
 
-def _in_stored_order(sides: np.ndarray | Mapping[str, str], table: pa.Table) -> np.ndarray:
-    if isinstance(sides, Mapping):
-        return np.array([sides.get(key, "") for key in table.column("key").to_pylist()], dtype="<U5")
-    if len(sides) != table.num_rows:
-        raise invalid("splits", f"one side for each of the {table.num_rows} cells", len(sides), "Give a mapping by key")
-    return np.asarray(sides).astype("<U5")
+def _in_stored_order(subsets: np.ndarray | Mapping[str, str], table: pa.Table) -> np.ndarray:
+    if isinstance(subsets, Mapping):
+        return np.array([subsets.get(key, "") for key in table.column("key").to_pylist()], dtype="<U5")
+    if len(subsets) != table.num_rows:
+        raise invalid(
+            "splits", f"one side for each of the {table.num_rows} cells", len(subsets), "Give a mapping by key"
+        )
+    return np.asarray(subsets).astype("<U5")

@@ -116,7 +116,7 @@ def index(
             seed=0 if split is None else split.seed,
             created_by=f"fastcell {__version__}{_CREATOR}",
         )
-        splits, notes = _sides(base, results, info, split or SplitOptions())
+        splits, notes = _subsets(base, results, info, split or SplitOptions())
         for note in notes:
             say(f"note: {note}")
         write_sidecars(stage.data_dir, results, info, splits, bad)
@@ -195,8 +195,8 @@ def _check_place(root: Path, overwrite: bool) -> None:
     if not overwrite:
         raise invalid("DIR", rule, str(root), "Give --overwrite to replace the one of an earlier index")
     if (root / "verdicts.csv").exists():
-        way_out = "Move verdicts.csv away: its cell_ids are those of the manifest that is to be replaced"
-        raise invalid("DIR", "without verdicts", str(root), way_out)
+        hint = "Move verdicts.csv away: its cell_ids are those of the manifest that is to be replaced"
+        raise invalid("DIR", "without verdicts", str(root), hint)
 
 
 def _clear(root: Path) -> None:
@@ -225,7 +225,7 @@ def _name(
     return classes, [result._replace(rows=named(result.rows)) for result in results], named(bad)
 
 
-def _sides(
+def _subsets(
     base: Path, results: Sequence[ShardResult], info: DatasetInfo, options: SplitOptions
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """All splits in the order of the results, exact copies together, and notes."""

@@ -28,7 +28,7 @@ def keep_exact_copies_together(
     options: SplitOptions,
     given: Sequence[str] = (),
 ) -> tuple[Splits, list[str]]:
-    """The splits of a data set in the making, with exact copies on one side, and what the user should know.
+    """The splits of a data set in the making, with exact copies in one subset, and what the user should know.
 
     Where there are no exact copies, the splits come back as they are; else only cells of the copies move, and as many
     others as the shares ask for. In the block layout a moved cell stays in its block: every reader goes by cell_id.
@@ -44,7 +44,7 @@ def keep_exact_copies_together(
         options: shares, seed and folds; the splits are made by them anew where there are copies.
         given: names of splits that the source brings, which stay as they are.
     """
-    if not any((sides != "").any() for name, sides in splits.items() if name not in given):
+    if not any((subsets != "").any() for name, subsets in splits.items() if name not in given):
         return splits, []
     table, _ = number_cells(results)
     found = exact_sets(Manifest(base, info, _with_whole_paths(table, base)))
@@ -69,9 +69,9 @@ def _with_whole_paths(table: pa.Table, base: Path) -> pa.Table:
     return table.set_column(table.schema.get_field_index("shard"), "shard", whole)
 
 
-def note_spanning(name: str, sides: np.ndarray, copies: Copies) -> list[str]:
-    """A sentence where copies are on two sides of a split that was given."""
-    torn = spanning_cells(copies.sets, sides)
+def note_spanning(name: str, subsets: np.ndarray, copies: Copies) -> list[str]:
+    """A sentence where copies are in two subsets of a split that was given."""
+    torn = spanning_cells(copies.sets, subsets)
     num = len(np.unique(copies.sets[torn]))
     if not num:
         return []

@@ -124,7 +124,7 @@ def pack(
         pattern: how class, group and collection stand in the paths, see `fastcell.sources.image_folder.Pattern`.
         read: how the source is read: format, tiles, table and so on; None: found by looking.
         layout: `cell` keeps the encoded bytes, one record for each cell; `block` stores raw pixels of `block_cells`
-            cells of the same sides in one record.
+            cells of the same subsets in one record.
         shard_cells: cells in a shard; None: 10,000, and fewer in a small set, for about 8 shards.
         block_cells: most cells in a block.
         split: shares, seed and folds; None: 65/15/20.
@@ -158,7 +158,7 @@ def pack(
         for told in listing.splits:
             say(f"note: the sides that the source tells are the split {told} (fit --data.split_name {told}).")
         options = _possible(listing, split or SplitOptions(), say)
-        splits = _sides(listing, options)
+        splits = _subsets(listing, options)
         size = shard_cells or choose_shard_cells(len(listing.items))
         if layout == "cell":
             shards = cell_shards(listing.items, size, seed, listing.runs)
@@ -200,7 +200,7 @@ def pack(
         )
         for note in notes:
             say(f"note: {note}")
-        by_key = {title: dict(zip(keys, sides.tolist(), strict=True)) for title, sides in splits.items()}
+        by_key = {title: dict(zip(keys, subsets.tolist(), strict=True)) for title, subsets in splits.items()}
         return finish_dataset(stage.data_dir, out, results, info, by_key, rejected, listing.features)
 
 
@@ -320,8 +320,10 @@ def _check(
 
 
 def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:
-    """The split that was asked for; none where nothing is labelled and there are fewer groups than sides, which is what
-    recordings to be classified are like."""
+    """The split that was asked for; none where nothing is labelled and there are fewer groups than subsets.
+
+    Recordings to be classified are like that.
+    """
     groups = {item.group for item in listing.items}
     asked = sum(share > 0 for share in options.shares or ())
     if listing.classes or options.folds or None in groups or len(groups) >= asked:
@@ -330,10 +332,10 @@ def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None
     return replace(options, shares=None)
 
 
-def _sides(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
+def _subsets(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
     """All splits, (N,) str each, in the order of the listing: ours, and those of the source."""
     splits = make_splits(*_strata(listing), options)
-    return splits | {name: np.array(sides, dtype="<U5") for name, sides in listing.splits.items()}
+    return splits | {name: np.array(subsets, dtype="<U5") for name, subsets in listing.splits.items()}
 
 
 def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
@@ -345,14 +347,14 @@ def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
 
 
 def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
-    """Hash of what a scan has found: which cells, and their sides."""
+    """Hash of what a scan has found: which cells, and their subsets."""
     digest = blake2b(digest_size=16)
     *texts, pitch, _ = zip(*listing.items, strict=True) if listing.items else [(), ()]  # _: places, see `Source.stamp`
     for text in texts:
         digest.update("\0".join([part or "" for part in text]).encode("utf-8", "surrogateescape"))
     digest.update(np.array(pitch, dtype=np.float64).tobytes())
-    for name, sides in sorted(splits.items()):
-        digest.update(name.encode() + sides.astype("S5").tobytes())
+    for name, subsets in sorted(splits.items()):
+        digest.update(name.encode() + subsets.astype("S5").tobytes())
     return digest.hexdigest()
 
 

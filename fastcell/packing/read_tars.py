@@ -154,8 +154,8 @@ def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[Pa
 def _check_pattern(pattern: Pattern, samples: Iterable[TarSample]) -> None:
     for sample in samples:
         if pattern.match(sample.image.name) is None:
-            way_out = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
-            raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, way_out)
+            hint = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
+            raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, hint)
 
 
 def _index_part(part: _Part) -> PartResult:

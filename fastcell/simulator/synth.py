@@ -109,7 +109,7 @@ def synthesize(
     recordings = _recordings(num_cells, seed, defects)
     next(simulator.simulate(1, seed))  # compiles what the workers then find in numba's cache
     made = simulator.recordings(seed)
-    # Sides balanced over class and collection, not class alone: each side then meets a class in both collections.
+    # Subsets balanced over class and collection, not class alone: each subset then meets a class in both collections.
     _, strata = np.unique(np.char.add(made.collections, made.class_index.astype(str)), return_inverse=True)
     with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
         groups = np.array(made.groups)[recordings]
@@ -146,7 +146,7 @@ def synthesize(
             generator=simulator.GENERATOR,
             seed=seed,
         )
-        by_place = {name: sides[order] for name, sides in splits.items()}
+        by_place = {name: subsets[order] for name, subsets in splits.items()}
         keys = pa.concat_tables([result.rows.select(["key"]) for result in results]).column("key").to_pylist()
         by_place, notes = keep_exact_copies_together(
             stage.data_dir,

@@ -93,10 +93,10 @@ def pick_images(file: ArrayFile) -> str:
         return next(iter(shapes))
     listed = ", ".join(f"{storable(name)} {shape}" for name, shape in list(file.shapes().items())[:5]) or "none"
     if [len(shape) for shape in file.shapes().values()] == [2]:
-        way_out = "Save it with three axes; .npy files of one image are read as a folder"
+        hint = "Save it with three axes; .npy files of one image are read as a folder"
     else:
-        way_out = "Name it images" if shapes else "Put it at the top level of the file, and name it images"
-    raise DataError(f"{storable(file.path)} must hold one array of images (N, H, W), got {listed}. {way_out}.")
+        hint = "Name it images" if shapes else "Put it at the top level of the file, and name it images"
+    raise DataError(f"{storable(file.path)} must hold one array of images (N, H, W), got {listed}. {hint}.")
 
 
 def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
@@ -195,11 +195,11 @@ def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndar
             rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{shown} must be UTF-8 text, one label in a line ({error}). Save it as that.") from None
-        head = [word.strip().lower() for word in rows[0]] if rows else []
-        column = next((head.index(name) for name in ("label", "labels", "class") if name in head), None)
+        header = [word.strip().lower() for word in rows[0]] if rows else []
+        column = next((header.index(name) for name in ("label", "labels", "class") if name in header), None)
         rows = rows if column is None else rows[1:]
         labels = [_text(row[column or 0]) if len(row) > (column or 0) else None for row in rows]
-        place = next((head.index(name) for name in ("group", "groups", "donor") if name in head), None)
+        place = next((header.index(name) for name in ("group", "groups", "donor") if name in header), None)
         if place is not None:
             groups = [_text(row[place]) if len(row) > place else None for row in rows]
     if len(labels) != num:

@@ -97,8 +97,8 @@ class Arrays:
         containers, notes = find_containers(self.root, self.endings, self.pattern, group_by_file=False)
         containers = [container for container in containers if not _is_labels(container.path)]
         if self.labels is not None and len(containers) != 1:
-            way_out = "Put labels beside each file, as x_labels.npy beside x.npy"
-            raise invalid("--labels", "given for one file of images", f"{len(containers)} files", way_out)
+            hint = "Put labels beside each file, as x_labels.npy beside x.npy"
+            raise invalid("--labels", "given for one file of images", f"{len(containers)} files", hint)
         found = Collector(self.root, notes, "image")
         there, orders = [], []
         for container in containers:
@@ -165,15 +165,15 @@ def open_arrays(path: str) -> ArrayFile:
         DataError: it cannot be read.
     """
     with open(path, "rb") as file:
-        head = file.read(520)
-    is_hdf5 = head[:8] == _HDF5 or head[512:520] == _HDF5
+        header = file.read(520)
+    is_hdf5 = header[:8] == _HDF5 or header[512:520] == _HDF5
     if path.lower().endswith(".mat"):
         return Mat73File(path) if is_hdf5 else Mat5File(path)
     if is_hdf5:
         return H5File(path)
-    if head[:4] == b"PK\x03\x04":
+    if header[:4] == b"PK\x03\x04":
         return NpzFile(path)
-    if head[:6] == b"\x93NUMPY":
+    if header[:6] == b"\x93NUMPY":
         return NpyFile(path)
     raise DataError(
         f"{storable(path)} must be a file of NumPy, HDF5 or MATLAB, got other bytes. Copy or make it again, or move it "

@@ -61,7 +61,7 @@ class Listing:
     Attributes:
         items: the cells, in an order that follows from their keys; keys are unique.
         classes: class names in the order of their numbers; empty where nothing is labelled.
-        splits: splits that the source brings along: name -> side of each item, in the order of items.
+        splits: splits that the source brings along: name -> subset of each item, in the order of items.
         rejected: cells for the quarantine.
         notes: what the user should know, one sentence each.
         features: of the instrument; None where it tells none.

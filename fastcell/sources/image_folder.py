@@ -33,7 +33,7 @@ class Pattern:
     def __init__(self, text: str, needs_name: bool = True) -> None:
         """Raises ArgumentError for unknown, repeated or missing fields; a file of many cells needs no `{name}`."""
         self.text = text
-        way_out = "Write for example --pattern '{group}/{class}/{name}'"
+        hint = "Write for example --pattern '{group}/{class}/{name}'"
         pieces, found, end = [], [], 0
         for match in _FIELD.finditer(text):
             pieces.append(re.escape(text[end : match.start()]))
@@ -44,11 +44,11 @@ class Pattern:
                 continue
             if name not in _FIELDS or name in found:
                 rule = "made of {class}, {group}, {collection} and {name}, each at most once"
-                raise invalid("--pattern", rule, text, way_out)
+                raise invalid("--pattern", rule, text, hint)
             found.append(name)
             pieces.append(f"(?P<{name}>[^/]+?)")
         if needs_name and "name" not in found:
-            raise invalid("--pattern", "a path with {name} in it", text, way_out)
+            raise invalid("--pattern", "a path with {name} in it", text, hint)
         self.fields = tuple(found)
         self._regex = re.compile("".join(pieces) + re.escape(text[end:]))
 

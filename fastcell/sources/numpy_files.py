@@ -25,7 +25,7 @@ from fastcell.sources.hdf5 import image_shape
 from fastcell.system.text import storable
 
 MAX_SPOOL_BYTES = 1 << 32
-_HEAD_BYTES = 4096
+_HEADER_BYTES = 4096
 _MOST_VALUE_BYTES = 1024  # of a text
 _DENSEST = 1032  # bytes that deflate makes of one
 _PIECE = 1 << 20
@@ -55,7 +55,7 @@ class NpyFile:
     def __init__(self, path: str) -> None:
         self.path = path
         with open(path, "rb") as file:
-            header = read_header(file.read(_HEAD_BYTES))
+            header = read_header(file.read(_HEADER_BYTES))
             size = os.fstat(file.fileno()).st_size
         if header is None:
             raise damaged(path, "no array of numbers; pickled objects are not read")
@@ -97,7 +97,7 @@ class NpzFile:
             with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
                 for info in archive.infolist():
                     if info.filename.endswith(".npy"):
-                        header = self._read_head(file, info, size)
+                        header = self._read_header(file, info, size)
                         name = info.filename.removesuffix(".npy")
                         if header is not None:
                             self._members[name] = info, header
@@ -156,13 +156,13 @@ class NpzFile:
             raise BadCell(f"damaged: {error}") from None
         return spool
 
-    def _read_head(self, file: BinaryIO, info: zipfile.ZipInfo, size: int) -> NpyHeader | None:
+    def _read_header(self, file: BinaryIO, info: zipfile.ZipInfo, size: int) -> NpyHeader | None:
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise damaged(self.path, f"{storable(info.filename)} is encrypted, or compressed in an unusual way")
         most = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else _DENSEST) + _DENSEST
         if _data_start(file, info) + info.compress_size > size or info.file_size > most:
             raise damaged(self.path, f"{storable(info.filename)} claims {info.file_size:,} bytes")
-        header = read_header(next(_inflate(self.path, file, info, _HEAD_BYTES), b""))
+        header = read_header(next(_inflate(self.path, file, info, _HEADER_BYTES), b""))
         if header is not None and header.start + header.num_bytes > info.file_size:
             raise damaged(self.path, f"{storable(info.filename)} of shape {header.shape} in {info.file_size:,} bytes")
         return header

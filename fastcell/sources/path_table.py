@@ -29,7 +29,7 @@ GROUP_COLUMNS = ("group", "donor", "run")
 COLLECTION_COLUMNS = ("collection",)
 PITCH_COLUMNS = ("um_per_px",)
 
-_SIDES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+_SUBSETS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _MOST_CSV_BYTES = 1 << 32
 _MOST_NAME = 256
 
@@ -111,7 +111,7 @@ class PathTable:
         unnamed = len(there.items) - len(items)
         if unnamed:
             notes.append(f"{unnamed:,} cells that the table does not name are left out.")
-        splits = {"table": [_side(self.path, row, told["side"]) for row in rows]} if told["side"] else {}
+        splits = {"table": [_subset(self.path, row, told["side"]) for row in rows]} if told["side"] else {}
         runs = there.runs and Runs(there.runs.numbers[chosen], there.runs.num_bytes)
         classes = natural_sorted({item.class_name for item in items if item.class_name is not None})
         features = _join(there.features, _features(table, rows, items))
@@ -214,12 +214,12 @@ def _at(values: Sequence[str | None] | None, row: int, otherwise: str | None) ->
     return None if text is None else text[:_MOST_NAME]
 
 
-def _side(path: Path, row: int, sides: Sequence[str | None] | None) -> str:
-    text = (sides[row] if sides else None) or ""
-    if text and text.lower() not in _SIDES:
-        rule = f"empty or one of {', '.join(_SIDES)}"
+def _subset(path: Path, row: int, subsets: Sequence[str | None] | None) -> str:
+    text = (subsets[row] if subsets else None) or ""
+    if text and text.lower() not in _SUBSETS:
+        rule = f"empty or one of {', '.join(_SUBSETS)}"
         raise DataError(f"{storable(str(path))} row {row + 1}: split must be {rule}, got {text!r}. Mend the row.")
-    return _SIDES.get(text.lower(), "")
+    return _SUBSETS.get(text.lower(), "")
 
 
 def _features(table: pa.Table, rows: Sequence[int], items: Sequence[SourceItem]) -> Features | None:

@@ -60,7 +60,7 @@ class Rtdc:
             if not stamp_of(container.path)[0]:
                 found.empty(container)
                 continue
-            images, names, pitch = self._read_head(container)
+            images, names, pitch = self._read_header(container)
             if not images.num:
                 found.empty(container)
                 continue
@@ -91,7 +91,7 @@ class Rtdc:
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(str(item.place[0]))
 
-    def _read_head(self, container: Container) -> tuple[hdf5.Images, list[str], float]:
+    def _read_header(self, container: Container) -> tuple[hdf5.Images, list[str], float]:
         """Images, names of the features, and pixel size."""
         path = container.path
         size = stamp_of(path)[0]

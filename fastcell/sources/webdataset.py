@@ -156,8 +156,8 @@ def _told(pattern: Pattern | None, sample: TarSample) -> dict[str, str]:
         return {}
     fields = pattern.match(sample.image.name)
     if fields is None:
-        way_out = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
-        raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, way_out)
+        hint = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
+        raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, hint)
     return {name: storable(text) for name, text in fields.items()}
 
 

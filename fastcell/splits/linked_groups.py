@@ -1,4 +1,4 @@
-"""Cells that must stay on one side: the cells of a group, the copies of a cell, and groups that copies tie together."""
+"""Cells that must stay in one subset: those of a group, the copies of a cell, and groups that copies link."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ Ids = npt.NDArray[np.int64]
 
 
 class LinkedGroups(NamedTuple):
-    """Groups that share copies, and one of the sets (its number) that ties them."""
+    """Groups that share copies, and one of the sets (its number) that links them."""
 
     groups: tuple[str, ...]
     example: int
 
 
 class LinkedCells(NamedTuple):
-    """N cells, bound.
+    """N cells with their links.
 
     Attributes:
-        names: (N,) str objects, group of each cell, empty for none. Groups that copies tie have one name, `a + b`; a
+        names: (N,) str objects, group of each cell, empty for none. Groups that copies link have one name, `a + b`; a
             cell without group that is a copy of one with a group has that group's.
         units: (N,) int64, for cells without group the number of their set; -1 for all others.
-        bonds: the groups that were tied.
+        links: the groups that were linked.
     """
 
     names: npt.NDArray[np.object_]
     units: Ids
-    bonds: tuple[LinkedGroups, ...]
+    links: tuple[LinkedGroups, ...]
 
 
 def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> LinkedCells:
-    """Bind groups and sets of copies.
+    """Link groups that share copies, and find the sets of cells without group.
 
     Args:
         groups: (N,) names, None or empty for a cell without group; or None as a whole.

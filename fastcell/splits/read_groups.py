@@ -1,4 +1,4 @@
-"""What `--group-by` says: which cells belong together, whatever their side."""
+"""What `--group-by` says: which cells belong together, whatever their subset."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ def save_pieces(path: Path, facts: dict[str, Any], tables: Sequence[pa.Table]) -
         OSError: it cannot be written, or its folder is gone.
     """
     sink = pa.BufferOutputStream()
-    head = {_FACTS: json.dumps({**facts, "num_tables": len(tables)}).encode()}
+    header = {_FACTS: json.dumps({**facts, "num_tables": len(tables)}).encode()}
     for number, table in enumerate(tables):
-        table = table.replace_schema_metadata(head if number == 0 else None)
+        table = table.replace_schema_metadata(header if number == 0 else None)
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
     payload = sink.getvalue()

@@ -206,7 +206,7 @@ def read_duplicates(manifest: Manifest) -> Duplicates | None:
     path = manifest.path / SIDECAR
     if not path.exists():
         return None
-    table = read_parquet(path, DUPLICATES_SCHEMA, most_rows=len(manifest), way_out="Remove it and search again")
+    table = read_parquet(path, DUPLICATES_SCHEMA, most_rows=len(manifest), hint="Remove it and search again")
     try:
         facts = json.loads(pq.read_schema(path).metadata[_FACTS])
         if facts["version"] != _VERSION or facts["data"] != _digest(manifest):

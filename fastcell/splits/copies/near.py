@@ -122,8 +122,8 @@ def near_copies(
     exact = exact_sets(manifest, rows, jobs) if exact is None else exact
     ids = np.arange(len(manifest)) if rows is None else np.unique(np.asarray(rows, np.int64))
     followers = exact.cell_ids[np.flatnonzero(np.diff(exact.sets) == 0) + 1]
-    heads = np.setdiff1d(ids, followers, assume_unique=True)
-    search = _Search(manifest, heads, seed, jobs, say or (lambda line: None))
+    representatives = np.setdiff1d(ids, followers, assume_unique=True)
+    search = _Search(manifest, representatives, seed, jobs, say or (lambda line: None))
     links = search.run()
     near = NearFacts(search.num_plain, search.num_pairs, *search.bounds, search.recall())
     return _joined(exact, links, near)
@@ -294,9 +294,11 @@ def _joined(exact: Duplicates, links: Sequence[Link], near: NearFacts) -> Duplic
             best[cell] = max(best.get(cell, -1.0), fit.correlation)
     cells = np.array(sorted(best), np.int64)
     place = {cell: place for place, cell in enumerate(cells.tolist())}
-    heads = exact.cell_ids[np.concatenate([[0], np.flatnonzero(np.diff(exact.sets)) + 1])] if len(exact) else []
+    representatives = (
+        exact.cell_ids[np.concatenate([[0], np.flatnonzero(np.diff(exact.sets)) + 1])] if len(exact) else []
+    )
     pairs = [
-        (place[int(heads[number])], place[cell])
+        (place[int(representatives[number])], place[cell])
         for cell, number in zip(exact.cell_ids.tolist(), exact.sets.tolist(), strict=True)
     ]
     pairs += [(place[link.first], place[link.second]) for link in links]
