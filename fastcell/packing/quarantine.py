@@ -14,7 +14,7 @@ import pyarrow as pa
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
 from fastcell.system.text import storable
 
-REASONS = {
+QUARANTINE_REASONS = {
     # of any file
     r"empty file": "no bytes",
     r"all bytes zero": "as a crash of a file system leaves a file",

@@ -12,19 +12,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.open_files import look_again
 from fastcell.packing.records import Record, ShardResult
-from fastcell.packing.shard_layout import Blocks
+from fastcell.packing.shard_layout import Blocks, Item
 from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging
 from fastcell.system.progress_line import Progress
 from fastcell.system.worker_processes import run_tasks
-
-Item = TypeVar("Item")
 
 
 class RecordSource(Protocol[Item]):

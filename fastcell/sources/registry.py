@@ -1,4 +1,4 @@
-"""Sources: where cells come from before they are packed, one module for each format, found by looking at the input."""
+"""The formats that can be packed: how each is recognised, which source opens it, and the options that it obeys."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from fastcell.sources.image_folder import ImageFolder, Pattern, walk_files
 from fastcell.sources.paper_lists import ReleasedLists, has_lists
 from fastcell.sources.webdataset import Tars
 from fastcell.system.text import storable
-
-__all__ = ["FORMATS", "ImageFolder", "Pattern", "ReadOptions", "open_source"]
 
 _IMAGESTREAM = (".cif", ".daf", ".rif")
 _LOOKED_AT = 64  # files of a kind that may be one cell or many

@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from fastcell.errors import ArgumentError
 from fastcell.splits.copies.exact import Duplicates
-from fastcell.splits.linked_groups import LinkedGroups, link_groups
+from fastcell.splits.linked_groups import Ids, LinkedGroups, link_groups
 from fastcell.splits.make_splits import SplitOptions, make_splits
 
-Ids = npt.NDArray[np.int64]
 Splits = dict[str, np.ndarray]
 
 _MOST_NAMES = 5

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastcell.errors import BusyError, invalid
-from fastcell.storage.whole_files import read_json
+from fastcell.storage.whole_files import read_json_file
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 _held: set[int] = set()
@@ -104,7 +104,7 @@ def _hold(handle: int, folder: Path, out: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _busy(out, read_json(folder / "lock")) from None
+        raise _busy(out, read_json_file(folder / "lock")) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
@@ -116,7 +116,7 @@ def _claim(path: Path, out: str) -> None:
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
-            holder = read_json(path) or {}
+            holder = read_json_file(path) or {}
             if not path.exists():  # given back meanwhile
                 continue
             if holder.get("host") != socket.gethostname() or _lives(holder.get("pid")):

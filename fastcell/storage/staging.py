@@ -27,7 +27,7 @@ import numpy as np
 from fastcell import __version__
 from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
 from fastcell.storage.locks import hold_folder, release_folder
-from fastcell.storage.whole_files import read_json, sync_folder, write_text
+from fastcell.storage.whole_files import read_json_file, sync_folder, write_text
 
 _PLACING = "placing.json"
 
@@ -71,7 +71,7 @@ class Staging:
         """
         self.begun = True
         given = json.loads(json.dumps(job))
-        found = read_json(self.run_dir / "job.json")
+        found = read_json_file(self.run_dir / "job.json")
         num = self.count()
         if given == found:
             self.num_saved = num
@@ -161,7 +161,7 @@ def open_staging_in(folder: Path, say: Callable[[str], None] = _silent) -> Itera
         OSError: it cannot be written.
     """
     with _locked_run(folder.resolve() / ".index.partial", folder, "part", say) as stage:
-        placed = "dataset.json" in (read_json(stage.run_dir / _PLACING) or [])
+        placed = "dataset.json" in (read_json_file(stage.run_dir / _PLACING) or [])
         if placed and not (stage.data_dir / "dataset.json").exists():  # the run was killed after its work was done
             _empty(stage.run_dir)
         yield stage
@@ -224,7 +224,7 @@ def _refuse_taken(out: Path, out_dir: str | os.PathLike[str], own: Path) -> None
 
 def _take_back(stage: Staging, out: Path) -> None:
     """Files that a killed run had begun to put into a mounted volume."""
-    names: list[str] = read_json(stage.run_dir / _PLACING) or []
+    names: list[str] = read_json_file(stage.run_dir / _PLACING) or []
     if not (out / "dataset.json").exists():
         for name in names:
             if (out / name).exists() and not (stage.data_dir / name).exists():

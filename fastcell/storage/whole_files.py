@@ -38,7 +38,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json_file(path: Path) -> Any:
     """Return the values of a JSON file; None if it is missing, cannot be read or is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

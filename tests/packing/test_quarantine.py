@@ -7,7 +7,7 @@ from pathlib import Path
 import fastcell
 from fastcell.dataset.decode import NeedsWindow
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
-from fastcell.packing.quarantine import REASONS, describe_reasons, quarantine_row, quarantine_table
+from fastcell.packing.quarantine import QUARANTINE_REASONS, describe_reasons, quarantine_row, quarantine_table
 
 # What stands for an expression inside of an f-string, where a number would not fit its reason.
 VALUES = {"encoding": "png", "error": "why", "error.strerror": "why", "kind.decode('ascii', 'replace')": "IDAT"}
@@ -49,9 +49,13 @@ def given_reasons() -> set[str]:
 
 def test_every_reason_that_is_given_is_listed_and_every_listed_one_is_given():
     given = given_reasons()
-    assert len(given) >= len(REASONS)
-    assert [reason for reason in sorted(given) if not any(re.fullmatch(pattern, reason) for pattern in REASONS)] == []
-    assert [pattern for pattern in REASONS if not any(re.fullmatch(pattern, reason) for reason in given)] == []
+    assert len(given) >= len(QUARANTINE_REASONS)
+    assert [
+        reason for reason in sorted(given) if not any(re.fullmatch(pattern, reason) for pattern in QUARANTINE_REASONS)
+    ] == []
+    assert [
+        pattern for pattern in QUARANTINE_REASONS if not any(re.fullmatch(pattern, reason) for reason in given)
+    ] == []
 
 
 def test_rows_hold_texts_of_any_file_name():

@@ -28,6 +28,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
+from fastcell.splits.linked_groups import Ids
 from fastcell.system.resources import num_cpus
 from fastcell.system.worker_processes import check_jobs
 
@@ -44,8 +45,6 @@ DUPLICATES_SCHEMA = pa.schema(
 _FACTS = b"fastcell"
 _VERSION = 1
 _PART_CELLS = 512
-
-Ids = npt.NDArray[np.int64]
 
 
 class Recall(NamedTuple):

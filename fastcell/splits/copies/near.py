@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
-from fastcell.splits.copies.exact import Duplicates, Ids, NearFacts, Recall, exact_sets
+from fastcell.splits.copies.exact import Duplicates, NearFacts, Recall, exact_sets
 from fastcell.splits.copies.planting import PLANTED_KINDS, plant
 from fastcell.splits.copies.registration import Fit, register
 from fastcell.splits.copies.signature import Looks, Scale, find_scale, join_looks, look_at
-from fastcell.splits.linked_groups import join_nodes
+from fastcell.splits.linked_groups import Ids, join_nodes
 from fastcell.system.resources import num_cpus
 from fastcell.system.worker_processes import check_jobs, run_tasks
 
