@@ -70,8 +70,6 @@ from fastcell.simulator.sample_parameters import draw_rows
 
 GENERATOR = "synthetic-atom 1"
 DEFAULT_DEFECT_SHARE = 0.05
-
-
 _ATLAS_SEED = 20190905
 _NOISE_SHAPE = (192, 1536)
 _TEXTURE_SIDE = 256
