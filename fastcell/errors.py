@@ -60,6 +60,21 @@ class StoppedError(FastcellError):
         self.exit_code = 128 + number
 
 
+class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
+    """Stored bytes that give no usable cell.
+
+    It is caught where cells are read: while a data set is written the cell goes to the quarantine, later it counts as
+    corrupt.
+
+    Args:
+        reason: for the quarantine table, see `fastcell.packing.quarantine.QUARANTINE_REASONS`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 def invalid(name: str, rule: str, got: object, hint: str) -> ArgumentError:
     """Build the error for an argument that breaks its rule.
 
@@ -70,11 +85,3 @@ def invalid(name: str, rule: str, got: object, hint: str) -> ArgumentError:
         hint: one sentence that says what to do, without the final dot.
     """
     return ArgumentError(f"{name} must be {rule}, got {got!r}. {hint}.")
-
-
-class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
-    """Stored bytes that give no usable cell. `reason` goes into the quarantine table."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
