@@ -27,7 +27,7 @@ from scipy.stats import beta
 from fastcell.audit.collect import Audit, audit
 from fastcell.dataset.manifest import Manifest
 from fastcell.packing.pack import pack
-from fastcell.simulator import simulate
+from fastcell.simulator import cell_classes, simulate
 from fastcell.simulator.parameter_columns import F
 from fastcell.simulator.sample_parameters import draw_rows
 from fastcell.splits.make_splits import SplitOptions
@@ -47,7 +47,7 @@ class Cell:
     label: int
     group: int
     place: float
-    quality: int = simulate.JPEG_QUALITY
+    quality: int = cell_classes.JPEG_QUALITY
 
 
 Plant = Callable[[Cell, np.random.Generator], Cell]
@@ -96,24 +96,25 @@ def make_cells(seed: int, num: int, design: str, spread: float) -> list[Cell]:
         spread: of the recordings' optics and cells, 1 as in the simulator, 0 for recordings that are all alike.
     """
     rng = np.random.default_rng([seed, 0xC1EA])
-    names, per = simulate.CLASSES, NUM_GROUPS[design]
+    names, per = cell_classes.CLASSES, NUM_GROUPS[design]
     pairs = [(per * k + g if design == "nested" else g, k) for g in range(per) for k in range(len(names))]
     num_groups = 1 + max(group for group, _ in pairs)
-    mean, between = simulate._optics("collection-2", 0), simulate._optics("collection-2", 1)
+    mean, between = cell_classes.optics_of("collection-2", 0), cell_classes.optics_of("collection-2", 1)
     optics = [mean + spread * between * np.clip(rng.standard_normal(len(mean)), -2, 2) for _ in range(num_groups)]
     moved = [np.clip(rng.standard_normal(8), -2, 2) for _ in range(num_groups)]
-    step = spread * simulate.SPREAD * simulate.RECORDING_SPREAD
+    step = spread * cell_classes.SPREAD * cell_classes.RECORDING_SPREAD
     offsets = [
-        simulate._morphology(names[k], 0) + step * simulate._morphology(names[k], 1) * moved[g] for g, k in pairs
+        cell_classes.morphology_of(names[k], 0) + step * cell_classes.morphology_of(names[k], 1) * moved[g]
+        for g, k in pairs
     ]
     shares = rng.dirichlet(np.full(len(pairs), 12.0))
     rows = np.zeros((num, len(F)))
     draw_rows(
         np.arange(num), np.uint64(seed), 0.0, np.append(np.cumsum(shares)[:-1], 1.0), np.array([k for _, k in pairs]),
         np.zeros(len(pairs)), np.array(offsets),
-        np.stack([simulate.SPREAD * simulate._morphology(name, 1) for name in names]),
-        np.array([optics[g] for g, _ in pairs]), np.stack([simulate._optics("collection-2", 2)] * len(pairs)),
-        np.array([*simulate.MIN_SIZE, *simulate.MAX_SIZE], float), np.array(simulate.UM_TO_PX), rows,
+        np.stack([cell_classes.SPREAD * cell_classes.morphology_of(name, 1) for name in names]),
+        np.array([optics[g] for g, _ in pairs]), np.stack([cell_classes.optics_of("collection-2", 2)] * len(pairs)),
+        np.array([*cell_classes.MIN_SIZE, *cell_classes.MAX_SIZE], float), np.array(cell_classes.UM_TO_PX), rows,
     )  # fmt: skip
     cells = []
     for index, row in enumerate(rows):
@@ -125,7 +126,7 @@ def make_cells(seed: int, num: int, design: str, spread: float) -> list[Cell]:
 def write_set(folder: Path, cells: list[Cell], seed: int, plant: Plant | None = None, flipped: float = 0.0) -> Manifest:
     """Write cells as files, group/class/number.jpg, and pack them. `flipped`: share that goes to a wrong class."""
     rng = np.random.default_rng([seed, 0xF11])
-    names = simulate.CLASSES
+    names = cell_classes.CLASSES
     for index, cell in enumerate(cells):
         made = plant(cell, rng) if plant else cell
         label = made.label

@@ -26,12 +26,13 @@ from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.packing import keep_copies_together
 from fastcell.packing import pack as packing
-from fastcell.packing.quarantine import Record
-from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.simulator.synth import synthesize
 from fastcell.splits.copies.exact import Duplicates, exact_sets, share_interval
 from fastcell.splits.copies.near import near_copies
-from fastcell.splits.copies.planting import KINDS, plant
+from fastcell.splits.copies.planting import PLANTED_KINDS, plant
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.resplit import resplit
 from fastcell.storage.staging import staging
@@ -105,7 +106,7 @@ def planted(folder: Path, num_cells: int, seed: int = 7) -> list[Finding]:
     print(f"near: {time.perf_counter() - start:.1f} s", flush=True)
     data = f"synthetic, {num_cells:,} cells"
     rows = [count(data, EXACT, joined(exact, origin, np.flatnonzero(kind == 0)), (kind == 0).sum())]
-    for number, name in enumerate(KINDS):
+    for number, name in enumerate(PLANTED_KINDS):
         mine = np.flatnonzero(kind == number + 1)
         rows.append(count(data, f"near: {name}", joined(found, origin, mine), len(mine)))
     wrong = len({int(cell) for members in found.members() if len(set(origin[members])) > 1 for cell in members})
@@ -116,12 +117,12 @@ def store_with_copies(
     source: Manifest, out: Path, per_kind: int, rng: np.random.Generator
 ) -> tuple[Manifest, np.ndarray, np.ndarray]:
     """The cells of `source` and copies of some of them, mixed: data set, origin (N,) of each cell, and kind (N,):
-    -1 itself, 0 exact copy, then `KINDS`."""
+    -1 itself, 0 exact copy, then `PLANTED_KINDS`."""
     images = list(read_cells(source, range(len(source))))
     cells = [(image, origin, -1) for origin, image in enumerate(images)]
-    for kind in range(len(KINDS) + 1):
+    for kind in range(len(PLANTED_KINDS) + 1):
         for origin in rng.permutation(len(images))[:per_kind].tolist():
-            copy = turned(images[origin], rng) if kind == 0 else plant(images[origin], KINDS[kind - 1], rng)
+            copy = turned(images[origin], rng) if kind == 0 else plant(images[origin], PLANTED_KINDS[kind - 1], rng)
             cells.append((copy, origin, kind))
     cells = [cells[place] for place in rng.permutation(len(cells)).tolist()]
     columns = source.table.select(["class", "group", "collection"]).to_pylist()

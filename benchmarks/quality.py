@@ -29,7 +29,7 @@ from fastcell.quality.drop_threshold import EVEN
 from fastcell.quality.features import FEATURES, cell_features, measure
 from fastcell.quality.quality_table import write_quality
 from fastcell.quality.simulated_model import GOOD, features_of, load_model
-from fastcell.simulator import parameter_columns, simulate
+from fastcell.simulator import cell_classes, parameter_columns, simulate
 from fastcell.simulator.synth import synthesize
 from fastcell.stats.proportions import interval
 from fastcell.system import library_settings
@@ -44,7 +44,7 @@ class Found:
     """How many faults of one kind are found.
 
     Attributes:
-        kind: of `fastcell.simulator.simulate.DEFECTS`; for good cells what is dropped wrongly.
+        kind: of `fastcell.simulator.cell_classes.DEFECTS`; for good cells what is dropped wrongly.
         faults: ``as learned`` or ``milder``.
         num: cells.
         recall, low, high: share found where 95 % of good cells are kept, with its 95 % interval.
@@ -92,12 +92,12 @@ def find(num_cells: int, milder: bool) -> list[Found]:
     rows = simulate.draw_parameters(np.arange(num_cells), SEED + milder, 0.5)
     if milder:
         weaken(rows)
-    kinds = np.array(simulate.DEFECTS)[rows[:, parameter_columns.F.defect].astype(int)]
+    kinds = np.array(cell_classes.DEFECTS)[rows[:, parameter_columns.F.defect].astype(int)]
     model = load_model()
     scores = np.concatenate([1 - model.predict(measured)[:, model.kinds.index(GOOD)] for measured in drawn(rows)])
     threshold = float(np.quantile(scores[kinds == GOOD], KEPT))
     found = []
-    for kind in simulate.DEFECTS:
+    for kind in cell_classes.DEFECTS:
         mine = scores[kinds == kind]
         counts = [int((mine >= level).sum()) for level in (threshold, EVEN)]
         (low, high), (even_low, even_high) = (interval(count, len(mine)) for count in counts)
@@ -111,7 +111,7 @@ def drawn(rows: np.ndarray) -> list[np.ndarray]:
     """Features of cells with these parameters, stored as JPEG, some hundred at a time."""
     import cv2
 
-    quality = [cv2.IMWRITE_JPEG_QUALITY, simulate.JPEG_QUALITY]
+    quality = [cv2.IMWRITE_JPEG_QUALITY, cell_classes.JPEG_QUALITY]
     parts = []
     for begin in range(0, len(rows), 512):
         files = [cv2.imencode(".jpg", simulate.draw_cell(row), quality)[1] for row in rows[begin : begin + 512]]
@@ -124,7 +124,7 @@ def weaken(rows: np.ndarray) -> None:
     fields = parameter_columns.F
     share = np.random.default_rng(SEED).random(len(rows))
     for row, part in zip(rows, share, strict=True):
-        kind, strength = simulate.DEFECTS[int(row[fields.defect])], row[fields.defect_strength]
+        kind, strength = cell_classes.DEFECTS[int(row[fields.defect])], row[fields.defect_strength]
         if kind == "cut":
             outside = 0.05 + 0.2 * part
             row[fields.defect_strength] = outside

@@ -35,8 +35,8 @@ from harness import Result
 from scipy import stats
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.packing.quarantine import ShardResult
-from fastcell.packing.shard_writer import finish_dataset
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import ShardResult
 from fastcell.simulator.synth import synthesize
 from fastcell.storage.staging import staging
 from fastcell.system import library_settings

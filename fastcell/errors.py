@@ -60,13 +60,28 @@ class StoppedError(FastcellError):
         self.exit_code = 128 + number
 
 
-def invalid(name: str, rule: str, got: object, way_out: str) -> ArgumentError:
+class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
+    """Stored bytes that give no usable cell.
+
+    It is caught where cells are read: while a data set is written the cell goes to the quarantine, later it counts as
+    corrupt.
+
+    Args:
+        reason: for the quarantine table, see `fastcell.packing.quarantine.QUARANTINE_REASONS`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def invalid(name: str, rule: str, got: object, hint: str) -> ArgumentError:
     """Build the error for an argument that breaks its rule.
 
     Args:
         name: the argument as the user wrote it, e.g. ``--split``.
         rule: what it must be, e.g. ``three positive numbers``.
         got: the value found.
-        way_out: one sentence that says what to do, without the final dot.
+        hint: one sentence that says what to do, without the final dot.
     """
-    return ArgumentError(f"{name} must be {rule}, got {got!r}. {way_out}.")
+    return ArgumentError(f"{name} must be {rule}, got {got!r}. {hint}.")

@@ -12,7 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
-    from fastcell.packing.quarantine import Record
+    from fastcell.packing.records import Record
 
 pytest_plugins = ["fixtures.audit_sets", "fixtures.figure_checks", "fixtures.studies"]
 
@@ -82,8 +82,9 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
 
     def make(num_cells: int = 0, keys: list[str] | None = None) -> Manifest:
         from fastcell.dataset.manifest import DatasetInfo
-        from fastcell.packing.quarantine import Record
-        from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+        from fastcell.packing.finish_dataset import finish_dataset
+        from fastcell.packing.records import Record
+        from fastcell.packing.shard_writer import write_cell_shard
         from fastcell.storage.staging import staging
 
         names = keys or [f"cell-{number:03d}" for number in range(num_cells)]
@@ -111,7 +112,7 @@ def tagged_pixels(number: int) -> np.ndarray:
 def _tagged_record(number: int, encoding: str, labelled: bool) -> Record:
     import cv2
 
-    from fastcell.packing.quarantine import Record
+    from fastcell.packing.records import Record
 
     pixels = tagged_pixels(number)
     data: bytes | np.ndarray = pixels
@@ -141,7 +142,8 @@ def make_dataset(tmp_path: Path) -> Callable[..., Manifest]:
         sides: tuple[float, float] = (0.6, 0.8),
     ) -> Manifest:
         from fastcell.dataset.manifest import DatasetInfo
-        from fastcell.packing.shard_writer import finish_dataset, write_block_shard, write_cell_shard
+        from fastcell.packing.finish_dataset import finish_dataset
+        from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
         from fastcell.storage.staging import staging
 
         window = (0.0, 65535.0) if encoding == "png16" else None
@@ -198,8 +200,9 @@ def planted(tmp_path: Path) -> Callable[..., Manifest]:
         folder: str = "set",
     ) -> Manifest:
         from fastcell.dataset.manifest import DatasetInfo
-        from fastcell.packing.quarantine import Record
-        from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+        from fastcell.packing.finish_dataset import finish_dataset
+        from fastcell.packing.records import Record
+        from fastcell.packing.shard_writer import write_cell_shard
         from fastcell.storage.staging import staging
 
         labels = names or [PLANTED_CLASSES[number % 3] for number in range(num)]

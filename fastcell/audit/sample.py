@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from fastcell.audit.background import BACKGROUND_FEATURES, background_features
 from fastcell.audit.file_properties import file_settings, plain_sizes
-from fastcell.dataset.decode import BadCell, decode
+from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles
+from fastcell.errors import BadCell
 from fastcell.quality.features import FEATURES, background_mask, cell_features
 from fastcell.system.progress_line import Progress
 from fastcell.system.resources import num_cpus

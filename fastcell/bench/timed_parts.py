@@ -27,8 +27,9 @@ from fastcell.loading.stores.bank import CellBank
 from fastcell.loading.stores.stream import CellReader
 from fastcell.models.lightning_module import CellModule
 from fastcell.ops.augmentation import Augmentation
-from fastcell.packing.quarantine import Record
-from fastcell.packing.shard_writer import finish_dataset, write_block_shard
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_block_shard
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.storage.staging import staging
 from fastcell.system import resources

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastcell.system.environment_report import PROBES, probe_here, render, report
+from fastcell.system.environment_report import PROBES, describe_environment, format_environment, probe_here
 
 
 def main(argv: list[str]) -> int:
-    """Print the report; always returns 0.
+    """Print the describe_environment; always returns 0.
 
     Args:
         argv: arguments of the command.
@@ -18,8 +18,8 @@ def main(argv: list[str]) -> int:
     if arguments.probe:  # as `fastcell.system.environment_report.probe_parts` calls it, in a process of its own
         probe_here(arguments.probe)
         return 0
-    result = report()
-    print(json.dumps(result, indent=2) if arguments.json else render(result))
+    result = describe_environment()
+    print(json.dumps(result, indent=2) if arguments.json else format_environment(result))
     return 0
 
 
@@ -28,6 +28,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="fastcell doctor",
         description="Show the machine, the versions, which parts of the engine are usable, and the way out where not.",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--json", action="store_true", help="print the describe_environment as JSON")
     parser.add_argument("--probe", nargs="+", choices=list(PROBES), metavar="PART", help=argparse.SUPPRESS)
     return parser

@@ -19,6 +19,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.predictions.table import check_output
 from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
+from fastcell.storage.locks import hold_run_folder
 from fastcell.system import library_settings
 from fastcell.system.messages import print_line
 from fastcell.training.curve_logger import CurveLogger
@@ -35,7 +36,7 @@ from fastcell.training.fit import (
     told_how_it_ended,
 )
 from fastcell.training.progress_bar import Throughput
-from fastcell.training.resume import RankWatch, ResumePoints, check_run, held, remove_points, watch_parent
+from fastcell.training.resume import RankWatch, ResumePoints, check_run, remove_points, watch_parent
 
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.
@@ -211,7 +212,7 @@ class FastcellCLI(LightningCLI):
             repeatable=self.command == "predict",
         ):
             if self.command == "fit":
-                with held(self.folder) if self.folder is not None else nullcontext():
+                with hold_run_folder(self.folder) if self.folder is not None else nullcontext():
                     parts = (self.trainer, self.model, self.datamodule, self.throughput, self.folder)
                     train(*parts, self.ckpt_path, self.config.select)
                 if self.folder is not None:

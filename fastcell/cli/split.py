@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fastcell.cli.options import add_jobs_argument, add_split_arguments, split_options
-from fastcell.splits.resplit import describe, resplit
+from fastcell.splits.resplit import describe_resplit, resplit
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         jobs=arguments.jobs,
         verbose=True,
     )
-    print(describe(made, options.shares or (0, 0, 0)))
+    print(describe_resplit(made, options.shares or (0, 0, 0)))
     return 0
 
 

@@ -35,16 +35,17 @@ from fastcell.compare.runner import FRAME, Study, label
 from fastcell.compare.split_schemes import FEW_GROUPS, Scheme, SplitManifest, num_groups
 from fastcell.compare.volume_study import largest_places, make_tables, make_tasks, units_text
 from fastcell.dataset.block_layout import MAX_BLOCK_BYTES
-from fastcell.dataset.manifest import DatasetInfo, Manifest, write_table
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import invalid
 from fastcell.ops.augmentation import Augmentation, draw
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.matrices import matrices
-from fastcell.packing.quarantine import Record
-from fastcell.packing.shard_writer import finish_dataset, write_block_shard
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_block_shard
 from fastcell.splits.by_group import k_folds, leave_one_group_out
 from fastcell.stats.scores import MEASURES
 from fastcell.storage.staging import staging
@@ -84,7 +85,7 @@ def augmented_set(
     if not (folder / "dataset.json").exists():
         _pack(folder, manifest, rows, recipe, augmentation, copies, seed)
     made = Manifest.open(folder)
-    sources = read_table(folder / "sources.parquet", _SOURCES, most_rows=len(made))
+    sources = read_parquet(folder / "sources.parquet", _SOURCES, most_rows=len(made))
     return made, sources.column("source").to_numpy()
 
 
@@ -275,7 +276,7 @@ def _pack(
             results.append(write_block_shard(tmp_dir / f"shard-{index:06d}.tar", _blocks(images, recipe.image_size)))
         ids = np.arange(int(number.sum()))
         columns = [ids, np.concatenate(sources), np.concatenate(copy_numbers).astype(np.int32)]
-        write_table(tmp_dir / "sources.parquet", pa.table(dict(zip(_SOURCES.names, columns, strict=True)), _SOURCES))
+        write_parquet(tmp_dir / "sources.parquet", pa.table(dict(zip(_SOURCES.names, columns, strict=True)), _SOURCES))
         info = DatasetInfo(
             f"{manifest.info.name}, augmented",
             list(manifest.info.classes),

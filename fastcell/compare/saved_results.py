@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastcell import __version__
-from fastcell.dataset.manifest import write_table
+from fastcell.dataset.parquet import write_parquet
 
 PARTS = ("train", "valid", "test")
 FORMAT = 1
@@ -120,7 +120,7 @@ def save_result(folder: Path, key: str, result: TaskResult) -> None:
     }
     columns = {"cell_id": result.rows, "part": result.part, "predicted": result.predicted}
     table = pa.table(columns, schema=_SCHEMA.with_metadata({_META: json.dumps(meta).encode()}))
-    write_table(folder / f"{result.task.name}.parquet", table)
+    write_parquet(folder / f"{result.task.name}.parquet", table)
 
 
 def load_result(folder: Path, key: str, task: Task) -> TaskResult | None:

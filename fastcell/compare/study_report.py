@@ -150,9 +150,9 @@ def run_study(
     Raises:
         BusyError: another process runs a study in the folder.
     """
-    from fastcell.training.resume import held
+    from fastcell.storage.locks import hold_run_folder
 
-    with held(study.out_dir, "--out"):
+    with hold_run_folder(study.out_dir, "--out"):
         return _run(study, methods, options, changes, default_data)
 
 
@@ -211,7 +211,9 @@ def _write_report(
     from fastcell.system import environment_report
 
     kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
-    machine = {key: value for key, value in environment_report.report(probe=False).items() if key != "cache_dir"}
+    machine = {
+        key: value for key, value in environment_report.describe_environment(probe=False).items() if key != "cache_dir"
+    }
     where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
     head = [
         f"# {study.manifest.info.name}: study of {options.study}",

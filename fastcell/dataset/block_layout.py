@@ -29,7 +29,7 @@ VERSION = 1
 FIRST_CELL_POSITION = 16
 MAX_BLOCK_BYTES = 1 << 31
 
-_HEAD = struct.Struct("<8sIIqQ")
+_HEADER = struct.Struct("<8sIIqQ")
 _ALIGNMENT = 64
 _MAX_CELL = (1 << 63) - 1
 
@@ -58,11 +58,11 @@ def make_block(cells: Sequence[np.ndarray], first_cell: int = 0) -> tuple[bytes,
     Returns:
         The header up to the pixels with the pixels behind it, and where the pixels begin.
     """
-    head = make_head([cell.shape for cell in cells], first_cell)
-    return b"".join([head, *(cell.tobytes() for cell in cells)]), len(head)
+    header = make_block_header([cell.shape for cell in cells], first_cell)
+    return b"".join([header, *(cell.tobytes() for cell in cells)]), len(header)
 
 
-def make_head(shapes: npt.ArrayLike, first_cell: int) -> bytes:
+def make_block_header(shapes: npt.ArrayLike, first_cell: int) -> bytes:
     """The bytes of a record up to its pixels.
 
     Args:
@@ -70,10 +70,10 @@ def make_head(shapes: npt.ArrayLike, first_cell: int) -> bytes:
         first_cell: cell_id of the first.
     """
     sides = np.asarray(shapes, dtype="<i4").reshape(-1, 2)
-    start = _HEAD.size + 8 * len(sides)
+    start = _HEADER.size + 8 * len(sides)
     start += -start % _ALIGNMENT
-    head = _HEAD.pack(MAGIC, VERSION, len(sides), first_cell, start) + sides.T.tobytes()
-    return head.ljust(start, b"\0")
+    header = _HEADER.pack(MAGIC, VERSION, len(sides), first_cell, start) + sides.T.tobytes()
+    return header.ljust(start, b"\0")
 
 
 def read_block(payload: np.ndarray) -> BlockCells:
@@ -87,14 +87,14 @@ def read_block(payload: np.ndarray) -> BlockCells:
     """
     if payload.ndim != 1 or payload.dtype != np.uint8:
         raise DataError(f"a block must be one row of uint8, got {payload.dtype} of {payload.ndim} axes.")
-    if len(payload) < _HEAD.size:
+    if len(payload) < _HEADER.size:
         raise _damaged(f"{len(payload)} bytes")
-    magic, version, count, first_cell, start = _HEAD.unpack(payload[: _HEAD.size].tobytes())
+    magic, version, count, first_cell, start = _HEADER.unpack(payload[: _HEADER.size].tobytes())
     if magic != MAGIC or version != VERSION:
         raise _damaged(f"magic {magic!r}, version {version}")
-    if not count or start < _HEAD.size + 8 * count or start > len(payload):
+    if not count or start < _HEADER.size + 8 * count or start > len(payload):
         raise _damaged(f"{count} cells, pixels at byte {start} of {len(payload)}")
-    sides = np.frombuffer(payload, "<i4", 2 * count, _HEAD.size).reshape(2, count)
+    sides = np.frombuffer(payload, "<i4", 2 * count, _HEADER.size).reshape(2, count)
     heights, widths = (np.array(side, dtype=np.int32) for side in sides)
     if sides.min() < 1:
         raise _damaged("a cell without pixels")

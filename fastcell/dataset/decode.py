@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-import struct
 import threading
-import zlib
 from types import TracebackType
 from typing import NamedTuple
 
@@ -19,44 +17,17 @@ import cv2
 import numpy as np
 
 from fastcell.dataset.grey_window import window_table
+from fastcell.dataset.image_headers import MAX_PIXELS, NpyHeader, parse_npy_header, peek_jpg, peek_png, sniff
+from fastcell.dataset.tiff import peek_tif
+from fastcell.errors import BadCell
 
-MAX_PIXELS = 1 << 26
-MAX_FILE_BYTES = MAX_PIXELS * 8  # four channels of 16 bits
 ENCODINGS = ("jpg", "png", "tif", "npy", "raw")
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_CHANNELS = 256, 257, 258, 277
-_TIFF_ROWS, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 278, 322, 323
-_TIFF_TAGS = (
-    _TIFF_WIDTH,
-    _TIFF_HEIGHT,
-    _TIFF_BITS,
-    _TIFF_CHANNELS,
-    _TIFF_ROWS,
-    _TIFF_TILE_WIDTH,
-    _TIFF_TILE_HEIGHT,
-)
-_TIFF_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_TIFF_MOST_TAGS = 512
 # Pixels that a byte can hold: a JPEG block of 64 takes a bit at least, deflate makes 1,032 bytes of one, LZW less than
 # 4,096. An image that claims more is no image of a cell; those that small are decoded whatever they claim.
 _DENSEST = {"jpg": 512, "png": 8 * 1032, "tif": 4096}
 _SMALL_PIXELS = 1 << 20
-_MOST_SCANS = 64
-_MOST_PIECE_PIXELS = 1 << 24
-NPY_HEADER = re.compile(
-    rb"\{'descr': '(?P<descr>[^'\n]{1,20})', 'fortran_order': (?P<fortran>True|False), "
-    rb"'shape': \((?P<shape>[0-9, ]{0,100})\),? *\} *\n?"
-)
 _DAMAGE = re.compile(rb"Corrupt JPEG data: (premature end|bad Huffman|found marker)[^\n]*|Premature end of JPEG[^\n]*")
-
-
-class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
-    """Stored bytes that give no usable cell. `reason` goes into the quarantine table."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class NeedsWindow(BadCell):
@@ -85,12 +56,6 @@ class DecodedCell(NamedTuple):
     depth: int
     channels: int
     encoding: str
-
-
-class _Header(NamedTuple):
-    height: int
-    width: int
-    channels: int
 
 
 def decode(
@@ -140,25 +105,6 @@ def decode_levels(data: bytes) -> tuple[np.ndarray, int, str]:
     if header.height * header.width > max(_SMALL_PIXELS, _DENSEST[actual] * len(data)):
         raise BadCell(f"truncated: {header.width} x {header.height} pixels in {len(data)} bytes")
     return _decode_image(data, actual), header.channels, actual
-
-
-def sniff(data: bytes) -> str:
-    """The encoding that the first bytes of a file tell: jpg, png, tif or npy.
-
-    Raises:
-        BadCell: none of them.
-    """
-    if data[:3] == b"\xff\xd8\xff":
-        return "jpg"
-    if data[:8] == _PNG_SIGNATURE:
-        return "png"
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "tif"
-    if data[:6] == b"\x93NUMPY":
-        return "npy"
-    if not data:
-        raise BadCell("empty file")
-    raise BadCell("all bytes zero" if not any(data) else "not an image")
 
 
 class DecoderMessages:
@@ -224,38 +170,25 @@ def _check_array(array: np.ndarray) -> np.ndarray:
 
 
 def _decode_npy(data: bytes) -> np.ndarray:
-    """NEP 1: magic, version, length of the header as uint16 (version 1) or uint32, header as a Python literal."""
-    wide = data[6:7] != b"\x01"
-    start = 12 if wide else 10
-    if len(data) < start:
+    header = parse_npy_header(data)
+    if not re.fullmatch(r"[<>=|]?u[12]", header.descr):
+        raise BadCell(f"pixels of type {_type_name(header)}, not uint8 or uint16")
+    size = math.prod(header.shape)
+    if len(header.shape) > 3:
+        raise BadCell(f"array of {len(header.shape)} axes, not (H, W), (1, H, W) or (H, W, 1)")
+    if max(header.shape, default=0) > MAX_PIXELS or size > MAX_PIXELS:
+        raise BadCell(f"too large: npy of shape {header.shape}")
+    if len(data) - header.start < header.num_bytes:
         raise BadCell("truncated")
-    start += int.from_bytes(data[8:start], "little")
-    if len(data) < start:
-        raise BadCell("truncated")
-    match = NPY_HEADER.fullmatch(data[12 if wide else 10 : start])
-    if match is None:
-        raise BadCell("damaged npy header")
-    descr, fortran = match["descr"].decode("latin-1"), match["fortran"] == b"True"
-    if not re.fullmatch(r"[<>=|]?u[12]", descr):
-        raise BadCell(f"pixels of type {_type_name(descr)}, not uint8 or uint16")
-    dtype = np.dtype(descr)
-    shape = tuple(int(side) for side in re.findall(rb"\d+", match["shape"]))
-    size = math.prod(shape)
-    if len(shape) > 3:
-        raise BadCell(f"array of {len(shape)} axes, not (H, W), (1, H, W) or (H, W, 1)")
-    if max(shape, default=0) > MAX_PIXELS or size > MAX_PIXELS:
-        raise BadCell(f"too large: npy of shape {shape}")
-    if len(data) - start < size * dtype.itemsize:
-        raise BadCell("truncated")
-    flat = np.frombuffer(data, dtype, size, start)
-    return _check_array(flat.reshape(shape, order="F" if fortran else "C"))
+    flat = np.frombuffer(data, header.dtype, size, header.start)
+    return _check_array(flat.reshape(header.shape, order="F" if header.fortran else "C"))
 
 
-def _type_name(descr: str) -> str:
+def _type_name(header: NpyHeader) -> str:
     try:
-        return np.dtype(descr).name
+        return header.dtype.name
     except (TypeError, ValueError, SyntaxError):
-        return descr
+        return header.descr
 
 
 def _decode_image(data: bytes, encoding: str) -> np.ndarray:
@@ -271,122 +204,4 @@ def _decode_image(data: bytes, encoding: str) -> np.ndarray:
     return grey
 
 
-def _peek_jpg(data: bytes) -> _Header:
-    """Walk the markers to the first scan; a JPEG that was cut has no end marker behind it.
-
-    What decoders skip each in their way is refused: bytes between segments, and a second EXIF block.
-    """
-    header, position, end, num_exif = None, 2, len(data), 0
-    while position + 4 <= end:
-        if data[position] != 0xFF:
-            raise BadCell("damaged jpg header")
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            position += 2
-            continue
-        if marker < 0xC0 or marker == 0xC8 or 0xF0 <= marker <= 0xFD:
-            raise BadCell("damaged jpg header")
-        length = (data[position + 2] << 8) | data[position + 3]
-        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            num_exif += 1
-            if num_exif > 1:
-                raise BadCell("jpg with two EXIF blocks")
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xCC):
-            if position + 10 > end:
-                break
-            precision, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
-            if precision != 8:
-                raise BadCell(f"{precision}-bit jpg")
-            header = _Header(height, width, channels)
-        elif marker == 0xDA:
-            if header is None:
-                raise BadCell("damaged jpg header")
-            if data.rfind(b"\xff\xd9", position) < 0:
-                raise BadCell("truncated")
-            scans = data.count(b"\xff\xda", position)  # each is a pass over the whole image
-            if scans > _MOST_SCANS or scans * header.height * header.width > 16 * MAX_PIXELS:
-                raise BadCell(f"jpg of {scans} scans")
-            return header
-        elif marker == 0xD9:
-            raise BadCell("jpg without image data")
-        position += 2 + length
-    raise BadCell("truncated")
-
-
-def _peek_png(data: bytes) -> _Header:
-    """Walk all chunks with their checksums up to IEND."""
-    if len(data) < 33:
-        raise BadCell("truncated")
-    if data[12:16] != b"IHDR":
-        raise BadCell("damaged png header")
-    width, height, _, color = struct.unpack_from(">IIBB", data, 16)
-    position, end = 8, len(data)
-    while position + 12 <= end:
-        (length,) = struct.unpack_from(">I", data, position)
-        stop = position + 12 + length
-        if stop > end:
-            break
-        kind = data[position + 4 : position + 8]
-        if zlib.crc32(data[position + 4 : stop - 4]) != int.from_bytes(data[stop - 4 : stop], "big"):
-            raise BadCell(f"damaged: checksum of png chunk {kind.decode('ascii', 'replace')}")
-        if kind == b"IEND":
-            return _Header(height, width, {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color, 1))
-        position = stop
-    raise BadCell("truncated")
-
-
-def _peek_tif(data: bytes) -> _Header:
-    """Read size, channels and bits from the first image directory, classic TIFF or BigTIFF."""
-    tags = _tif_tags(data)
-    if _TIFF_WIDTH not in tags or _TIFF_HEIGHT not in tags:
-        raise BadCell("damaged tif header")
-    bits = tags.get(_TIFF_BITS, 1)
-    if bits not in (8, 16):
-        raise BadCell(f"{bits}-bit tif, not 8 or 16")
-    height, width = tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH]
-    # Memory is taken for a whole strip or tile, however much of it the image fills.
-    rows = tags.get(_TIFF_TILE_HEIGHT, tags.get(_TIFF_ROWS, height))
-    columns = tags.get(_TIFF_TILE_WIDTH, width)
-    if rows != 0xFFFFFFFF and rows * columns > max(_MOST_PIECE_PIXELS, 4 * height * width):
-        raise BadCell(f"too large: tif in pieces of {columns} x {rows} pixels")
-    return _Header(height, width, min(tags.get(_TIFF_CHANNELS, 1), 127))
-
-
-def _tif_tags(data: bytes) -> dict[int, int]:
-    """First values of `_TIFF_TAGS`. As in libtiff the first entry of a tag counts."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    wide = "Q" if big else "I"
-    tags: dict[int, int] = {}
-    try:
-        (start,) = struct.unpack_from(order + wide, data, 8 if big else 4)
-        (num,) = _unpack(order + ("Q" if big else "H"), data, start)
-        if num > _TIFF_MOST_TAGS:
-            raise BadCell("damaged tif header")
-        first, step = (start + 8, 20) if big else (start + 2, 12)
-        for place in range(first, first + step * num, step):
-            tag, kind, count = struct.unpack_from(order + "HH" + wide, data, place)
-            if tag not in _TIFF_TAGS or tag in tags:
-                continue
-            if kind not in _TIFF_FORMATS or not count:
-                raise BadCell("damaged tif header")
-            form = order + _TIFF_FORMATS[kind]
-            value = place + (12 if big else 8)
-            if struct.calcsize(form) * count > (8 if big else 4):  # the values lie elsewhere
-                (value,) = struct.unpack_from(order + wide, data, value)
-            (tags[tag],) = _unpack(form, data, value)
-    except struct.error:
-        raise BadCell("truncated") from None
-    return tags
-
-
-def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...]:
-    if place > len(data):  # a place of 64 bits is more than unpack_from takes
-        raise BadCell("truncated")
-    return struct.unpack_from(form, data, place)
-
-
-_PEEK = {"jpg": _peek_jpg, "png": _peek_png, "tif": _peek_tif}
+_PEEK = {"jpg": peek_jpg, "png": peek_png, "tif": peek_tif}

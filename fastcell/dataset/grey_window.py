@@ -6,6 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
+Window = tuple[float, float] | None
+"""Grey levels shown black and white; None for cells of 8 bit, which need none."""
+
 
 @lru_cache(maxsize=8)
 def window_table(low: float, high: float, depth: int = 8) -> np.ndarray:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest_checks import check_features
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.parquet import read_parquet
 from fastcell.errors import DataError, invalid
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import storable
@@ -37,8 +37,8 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
         ArgumentError: more than 1,000 features.
     """
     if len(features.names) > MAX_FEATURES:
-        way_out = "Leave out what is not needed"
-        raise invalid("features", f"at most {MAX_FEATURES:,} columns of numbers", len(features.names), way_out)
+        hint = "Leave out what is not needed"
+        raise invalid("features", f"at most {MAX_FEATURES:,} columns of numbers", len(features.names), hint)
     titles = _titles(features.names)
     schema = pa.schema([("cell_id", pa.int64()), *((title, pa.float64()) for title in titles.values())])
     cell_id = {key: i for i, key in enumerate(keys.to_pylist())}
@@ -63,7 +63,7 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
     replace_file(folder / FILE, write)
 
 
-def read_features(folder: Path, num_cells: int) -> pa.Table | None:
+def read_instrument_features(folder: Path, num_cells: int) -> pa.Table | None:
     """(N,) rows in the order of cell_id: `cell_id` and one column of float64 for each feature, null where a cell has
     none; None where the data set has no features.
 
@@ -77,8 +77,8 @@ def read_features(folder: Path, num_cells: int) -> pa.Table | None:
     path = folder / FILE
     if not path.exists():
         return None
-    names = read_names(folder)
-    table = read_table(path, pa.schema([("cell_id", pa.int64()), *((name, pa.float64()) for name in names)]))
+    names = read_feature_names(folder)
+    table = read_parquet(path, pa.schema([("cell_id", pa.int64()), *((name, pa.float64()) for name in names)]))
     check_features(table, num_cells, path)
     ids = table.column("cell_id").to_numpy()
     columns = [pa.array(np.arange(num_cells))]
@@ -91,7 +91,7 @@ def read_features(folder: Path, num_cells: int) -> pa.Table | None:
     return pa.table(columns, names=["cell_id", *names])
 
 
-def read_names(folder: Path) -> list[str]:
+def read_feature_names(folder: Path) -> list[str]:
     """Names of the features, without reading their values; empty where there are none.
 
     Raises:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.system.text import format_table
+from fastcell.system.text import align_columns
 
 WHOLE, CHANGED, SHORT, MISSING, UNREADABLE, UNKNOWN = range(6)
 REASONS = (
@@ -64,7 +64,7 @@ class _Cells(NamedTuple):
     known: npt.NDArray[np.bool_]
 
 
-def check_cells(
+def check_stored_bytes(
     manifest: Manifest, rows: npt.ArrayLike | None = None, *, jobs: int = 1, report: Report | None = None
 ) -> npt.NDArray[np.uint8]:
     """Compare the stored bytes of cells with the manifest's hashes.
@@ -179,7 +179,9 @@ def _counts(column: pa.ChunkedArray) -> dict[str | None, int]:
 def _ended_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligned lines, at most 20 of them; the last column is text."""
     shown = rows[: _MOST_LINES + 1]
-    lines = [f"{front}  {row[-1]}" for front, row in zip(format_table([row[:-1] for row in shown]), shown, strict=True)]
+    lines = [
+        f"{front}  {row[-1]}" for front, row in zip(align_columns([row[:-1] for row in shown]), shown, strict=True)
+    ]
     return lines if len(rows) == len(shown) else [*lines, f"and {len(rows) - len(shown):,} more"]
 
 

@@ -28,19 +28,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import csv
 
-from fastcell.dataset.instrument_features import read_features, read_names
+from fastcell.dataset.instrument_features import read_feature_names, read_instrument_features
 from fastcell.dataset.manifest_checks import (
     check_blocks,
-    check_cells,
     check_info,
+    check_manifest_rows,
     check_quality,
     check_quarantine,
-    check_sides,
+    check_split_table,
 )
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.schema import (
     BLOCKS_SCHEMA,
     FORMAT_VERSION,
@@ -69,7 +68,6 @@ __all__ = [
     "write_manifest",
     "write_quarantine",
     "write_split",
-    "write_table",
 ]
 
 _MOST_INFO_BYTES = 1 << 26
@@ -160,8 +158,8 @@ class Manifest:
         """
         folder = Path(path)
         info = read_info(folder)
-        table = read_table(folder / "manifest.parquet", SCHEMA)
-        check_cells(table, info, folder / "manifest.parquet")
+        table = read_parquet(folder / "manifest.parquet", SCHEMA)
+        check_manifest_rows(table, info, folder / "manifest.parquet")
         manifest = cls(folder, info, table)
         if info.layout == "block":
             manifest.blocks()
@@ -207,12 +205,12 @@ class Manifest:
         if name not in there:
             raise ArgumentError(f"split_name must be one of {', '.join(there) or '(none)'}, got {name!r}.")
         path = self.path / "splits" / f"{name}.parquet"
-        table = read_table(path, SPLIT_SCHEMA, most_rows=len(self))
-        check_sides(table, len(self), path)
-        sides = np.full(len(self), "", dtype="<U5")
+        table = read_parquet(path, SPLIT_SCHEMA, most_rows=len(self))
+        check_split_table(table, len(self), path)
+        subsets = np.full(len(self), "", dtype="<U5")
         numbers = pc.index_in(table.column("split"), value_set=pa.array(SPLITS)).to_numpy()
-        sides[table.column("cell_id").to_numpy()] = np.array(SPLITS)[numbers]
-        return sides
+        subsets[table.column("cell_id").to_numpy()] = np.array(SPLITS)[numbers]
+        return subsets
 
     def split_names(self) -> list[str]:
         """Names of the splits beside the manifest, sorted."""
@@ -223,7 +221,7 @@ class Manifest:
         path = self.path / "quarantine.parquet"
         if not path.exists():
             return QUARANTINE_SCHEMA.empty_table()
-        table = read_table(path, QUARANTINE_SCHEMA)
+        table = read_parquet(path, QUARANTINE_SCHEMA)
         check_quarantine(table, len(self), path)
         return table
 
@@ -234,11 +232,11 @@ class Manifest:
         Raises:
             DataError: the file is damaged, or does not fit the manifest.
         """
-        return read_features(self.path, len(self))
+        return read_instrument_features(self.path, len(self))
 
     def feature_names(self) -> list[str]:
         """Names of the features, without reading their values; empty where there are none. Raises DataError."""
-        return read_names(self.path)
+        return read_feature_names(self.path)
 
     def quality(self) -> pa.Table | None:
         """Rows of `QUALITY_SCHEMA`, one for each cell, or None where quality control has not been run.
@@ -249,7 +247,7 @@ class Manifest:
         path = self.path / "quality.parquet"
         if not path.exists():
             return None
-        table = read_table(path, QUALITY_SCHEMA, most_rows=len(self), way_out="Run fastcell qc again")
+        table = read_parquet(path, QUALITY_SCHEMA, most_rows=len(self), hint="Run fastcell qc again")
         check_quality(table, len(self), path)
         return table
 
@@ -291,7 +289,7 @@ class Manifest:
     @cached_property
     def _blocks(self) -> pa.Table:
         path = self.path / "blocks.parquet"
-        table = read_table(path, BLOCKS_SCHEMA, most_rows=len(self))
+        table = read_parquet(path, BLOCKS_SCHEMA, most_rows=len(self))
         check_blocks(table, self.table, self.info, path)
         return table
 
@@ -326,25 +324,20 @@ def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
 
 def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
     """Write ``manifest.parquet`` and, last, ``dataset.json``: a folder without the latter is not a data set."""
-    write_table(path / "manifest.parquet", table.cast(SCHEMA))
+    write_parquet(path / "manifest.parquet", table.cast(SCHEMA))
     replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
 
 
-def write_split(path: Path, name: str, sides: np.ndarray) -> None:
-    """Write ``splits/NAME.parquet`` from (N,) str in the order of cell_id; cells with an empty side are left out."""
-    ids = np.flatnonzero(sides != "")
+def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
+    """Write ``splits/NAME.parquet`` from (N,) str in the order of cell_id; cells with an empty subset are left out."""
+    ids = np.flatnonzero(subsets != "")
     (path / "splits").mkdir(exist_ok=True)
     table = pa.table(
-        {"cell_id": pa.array(ids, pa.int64()), "split": pa.array(sides[ids], pa.string())}, schema=SPLIT_SCHEMA
+        {"cell_id": pa.array(ids, pa.int64()), "split": pa.array(subsets[ids], pa.string())}, schema=SPLIT_SCHEMA
     )
-    write_table(path / "splits" / f"{name}.parquet", table)
+    write_parquet(path / "splits" / f"{name}.parquet", table)
 
 
 def write_quarantine(path: Path, table: pa.Table) -> None:
     """Write ``quarantine.parquet``."""
-    write_table(path / "quarantine.parquet", table.cast(QUARANTINE_SCHEMA))
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file that is there whole or not at all."""
-    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    write_parquet(path / "quarantine.parquet", table.cast(QUARANTINE_SCHEMA))

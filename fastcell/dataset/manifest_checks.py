@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastcell.dataset import tar
-from fastcell.dataset.decode import ENCODINGS, MAX_PIXELS
+from fastcell.dataset.decode import ENCODINGS
+from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.dataset.schema import LAYOUTS, NULLABLE, SPLITS, VERDICTS
 from fastcell.errors import DataError
 
-_WAY_OUT = "Pack or index the data again"
+_HINT = "Pack or index the data again"
 _MOST_BYTES = 1 << 62  # of a shard: sums with an offset stay within int64
 
 
@@ -57,10 +58,10 @@ def check_info(values: Mapping[str, Any], path: Path) -> None:
     }
     for name, (rule, holds) in rules.items():
         if name in values and not holds(values[name]):
-            raise DataError(f"{path}: {name} must be {rule}, got {_short(values[name])}. {_WAY_OUT}.")
+            raise DataError(f"{path}: {name} must be {rule}, got {_short(values[name])}. {_HINT}.")
 
 
-def check_cells(table: pa.Table, info: Any, path: Path) -> None:
+def check_manifest_rows(table: pa.Table, info: Any, path: Path) -> None:
     """Hold the rows of manifest.parquet against each other and against dataset.json.
 
     Args:
@@ -74,7 +75,7 @@ def check_cells(table: pa.Table, info: Any, path: Path) -> None:
     _check_nulls(table, path, NULLABLE)
     ids = table.column("cell_id").to_numpy()
     if len(ids) != info.num_cells or not np.array_equal(ids, np.arange(len(ids))):
-        raise DataError(f"{path} does not fit dataset.json. {_WAY_OUT}.")
+        raise DataError(f"{path} does not fit dataset.json. {_HINT}.")
     column = {name: table.column(name).to_numpy() for name in _NUMBERS}
     deep = column["depth"] == 16
     raw = column["block"] >= 0 if info.layout == "block" else np.zeros(len(ids), bool)
@@ -135,7 +136,7 @@ def check_places(table: pa.Table, info: Any, path: Path, grid: int, counts: np.n
     if (there != told).any():
         number = int(np.argmax(there != told))
         got = f"{int(there[number]):,} of {info.shards[number]['name']!r} where dataset.json has {int(told[number]):,}"
-        raise DataError(f"{path}: cells must be those of dataset.json, got {got}. {_WAY_OUT}.")
+        raise DataError(f"{path}: cells must be those of dataset.json, got {got}. {_HINT}.")
 
 
 def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> None:
@@ -156,7 +157,7 @@ def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> No
     _refuse(path, "num_cells", "at least 1", counts, counts >= 1)
     _refuse(path, "first_cell", "behind the cells of the block before", first, first == ends - counts)
     if (int(ends[-1]) if len(ends) else 0) != cells.num_rows:
-        raise DataError(f"{path} must hold {cells.num_rows:,} cells, got {int(counts.sum()):,}. {_WAY_OUT}.")
+        raise DataError(f"{path} must hold {cells.num_rows:,} cells, got {int(counts.sum()):,}. {_HINT}.")
     _refuse_text(path, blocks, "split", f"empty or one of {', '.join(SPLITS)}", pa.array(("", *SPLITS)))
     check_places(blocks, info, path, tar.BLOCK, counts)
     number = np.repeat(np.arange(len(counts)), counts)
@@ -167,7 +168,7 @@ def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> No
     _refuse(path, "offset of a cell", "in its block", begin, (begin >= offset) & (length <= offset + size - begin))
 
 
-def check_sides(table: pa.Table, num_cells: int, path: Path) -> None:
+def check_split_table(table: pa.Table, num_cells: int, path: Path) -> None:
     """Hold the rows of a split against the manifest. Raises DataError for the first rule that a row breaks."""
     _check_nulls(table, path, ())
     ids = table.column("cell_id").to_numpy()
@@ -190,21 +191,21 @@ def check_features(table: pa.Table, num_cells: int, path: Path) -> None:
     """Hold the rows of features.parquet against the manifest. Raises DataError for the first rule that a row breaks."""
     ids = table.column("cell_id")
     if ids.null_count:
-        raise DataError(f"{path}: column 'cell_id' must have a value in every row, got null. {_WAY_OUT}.")
+        raise DataError(f"{path}: column 'cell_id' must have a value in every row, got null. {_HINT}.")
     values = ids.to_numpy()
     _refuse(path, "cell_id", "a cell of the manifest", values, (values >= 0) & (values < num_cells))
 
 
 def check_quality(table: pa.Table, num_cells: int, path: Path) -> None:
     """Hold the rows of quality.parquet against the manifest. Raises DataError for the first rule that a row breaks."""
-    way_out = "Run fastcell qc again"
-    _check_nulls(table, path, (), way_out)
+    hint = "Run fastcell qc again"
+    _check_nulls(table, path, (), hint)
     ids = table.column("cell_id").to_numpy()
     if len(ids) != num_cells or not np.array_equal(ids, np.arange(num_cells)):
-        raise DataError(f"{path}: cell_id must be those of the manifest, in order. {way_out}.")
+        raise DataError(f"{path}: cell_id must be those of the manifest, in order. {hint}.")
     score = table.column("score").to_numpy()
-    _refuse(path, "score", "from 0 to 1", score, (score >= 0) & (score <= 1), way_out=way_out)
-    _refuse_text(path, table, "verdict", f"one of {', '.join(VERDICTS)}", pa.array(VERDICTS), way_out=way_out)
+    _refuse(path, "score", "from 0 to 1", score, (score >= 0) & (score <= 1), hint=hint)
+    _refuse_text(path, table, "verdict", f"one of {', '.join(VERDICTS)}", pa.array(VERDICTS), hint=hint)
 
 
 _NUMBERS = (
@@ -220,10 +221,10 @@ _NUMBERS = (
 )
 
 
-def _check_nulls(table: pa.Table, path: Path, nullable: tuple[str, ...], way_out: str = _WAY_OUT) -> None:
+def _check_nulls(table: pa.Table, path: Path, nullable: tuple[str, ...], hint: str = _HINT) -> None:
     for name in table.column_names:
         if name not in nullable and table.column(name).null_count:
-            raise DataError(f"{path}: column {name!r} must have a value in every row, got null. {way_out}.")
+            raise DataError(f"{path}: column {name!r} must have a value in every row, got null. {hint}.")
 
 
 def _holds_pixels(table: pa.Table, size: np.ndarray, area: np.ndarray, deep: np.ndarray, raw: np.ndarray) -> np.ndarray:
@@ -239,11 +240,11 @@ def _refuse(
     values: np.ndarray,
     holds: np.ndarray,
     first_row: int = 0,
-    way_out: str = _WAY_OUT,
+    hint: str = _HINT,
 ) -> None:
     if not holds.all():
         row = int(np.argmin(holds))
-        raise DataError(f"{path}: {name} must be {rule}, got {values[row]} in row {row + first_row:,}. {way_out}.")
+        raise DataError(f"{path}: {name} must be {rule}, got {values[row]} in row {row + first_row:,}. {hint}.")
 
 
 def _refuse_text(
@@ -253,7 +254,7 @@ def _refuse_text(
     rule: str,
     known: pa.Array,
     skip_nulls: bool = False,
-    way_out: str = _WAY_OUT,
+    hint: str = _HINT,
 ) -> None:
     column = table.column(name)
     holds = pc.is_in(column, value_set=known, skip_nulls=True)
@@ -262,7 +263,7 @@ def _refuse_text(
     if not pc.all(holds, min_count=0).as_py():
         row = pc.index(holds, False).as_py()
         got = _short(column[row].as_py())
-        raise DataError(f"{path}: {name} must be {rule}, got {got} in row {row:,}. {way_out}.")
+        raise DataError(f"{path}: {name} must be {rule}, got {got} in row {row:,}. {hint}.")
 
 
 def _is_level(values: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from fastcell.dataset.decode import BadCell
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.system.text import storable
 
 

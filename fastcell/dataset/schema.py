@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 FORMAT_VERSION = 1
-
-
 SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),  # row number, given once
@@ -30,8 +30,6 @@ SCHEMA = pa.schema(
         ("block", pa.int32()),  # row of blocks.parquet; -1 in the cell layout
     ]
 )
-
-
 QUARANTINE_SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),  # null: never admitted to the manifest
@@ -43,8 +41,6 @@ QUARANTINE_SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-
-
 BLOCKS_SCHEMA = pa.schema(
     [
         ("shard", pa.string()),
@@ -55,8 +51,6 @@ BLOCKS_SCHEMA = pa.schema(
         ("split", pa.string()),  # side its cells were put on before they were read; splits/ has the last word
     ]
 )
-
-
 QUALITY_SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),
@@ -65,18 +59,14 @@ QUALITY_SCHEMA = pa.schema(
         ("verdict", pa.string()),  # keep | drop
     ]
 )
-
-
 SPLIT_SCHEMA = pa.schema([("cell_id", pa.int64()), ("split", pa.string())])
-
-
 SPLITS = ("train", "valid", "test")
-
-
 LAYOUTS = ("cell", "block")
-
-
 VERDICTS = ("keep", "drop")
-
-
 NULLABLE = ("um_per_px", "class", "group", "collection")
+
+
+def make_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Rows as tuples in the order of `schema` -> table."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)

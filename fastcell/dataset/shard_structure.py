@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.dataset import tar
-from fastcell.dataset.block_layout import make_head
+from fastcell.dataset.block_layout import make_block_header
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
 
-WAY_OUT = "Restore it from a copy, or pack or index the data again"
+HINT_RESTORE = "Restore it from a copy, or pack or index the data again"
 NUM_HEADERS_CHECKED = 64
 
 
-class Heads:
+class HeaderChecks:
     """Checks each shard once all its cells were read, when the disk need not be asked again.
 
     Args:
@@ -83,8 +83,8 @@ class Heads:
         wrong = []
         with open(path, "rb") as file:
             for i, (first, num) in enumerate(zip(records["first_cell"], records["num_cells"], strict=True)):
-                head = make_head(shapes[first : first + num], int(first))
-                if os.pread(file.fileno(), len(head), int(records["offset"][i])) != head:
+                header = make_block_header(shapes[first : first + num], int(first))
+                if os.pread(file.fileno(), len(header), int(records["offset"][i])) != header:
                     wrong.append((int(first), int(num)))
         if wrong:
             first, num = wrong[0]
@@ -113,12 +113,12 @@ def check_shard(path: Path, offsets: np.ndarray, sizes: np.ndarray, expected_byt
     try:
         file = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"the shard is missing from {path.parent}. {WAY_OUT}.", shard=path.name) from None
+        raise DataError(f"the shard is missing from {path.parent}. {HINT_RESTORE}.", shard=path.name) from None
     try:
         size = os.fstat(file).st_size
         if expected_bytes is not None and size != expected_bytes:
             was = f"it has {size:,} bytes, and had {expected_bytes:,} when the manifest was made"
-            raise DataError(f"{was}. {WAY_OUT}.", shard=path.name)
+            raise DataError(f"{was}. {HINT_RESTORE}.", shard=path.name)
         if not len(offsets):
             return
         wrong = (offsets < tar.BLOCK) | (offsets % tar.BLOCK != 0) | (sizes < 1) | (sizes > size - offsets)
@@ -135,4 +135,4 @@ def check_shard(path: Path, offsets: np.ndarray, sizes: np.ndarray, expected_byt
 
 
 def _not_there(path: Path, offset: int, size: int) -> DataError:
-    return DataError(f"no record of {size:,} bytes begins at byte {offset:,}. {WAY_OUT}.", shard=path.name)
+    return DataError(f"no record of {size:,} bytes begins at byte {offset:,}. {HINT_RESTORE}.", shard=path.name)

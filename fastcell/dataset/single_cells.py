@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from fastcell.dataset.decode import BadCell, decode
+from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 
-WAY_OUT = "Restore the shard from a copy, or pack or index the data again"
+HINT_RESTORE_SHARD = "Restore the shard from a copy, or pack or index the data again"
 
 
 def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, depth: int = 8) -> Iterator[np.ndarray]:
@@ -42,12 +42,14 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, dep
                 try:
                     files[shard] = os.open(manifest.path / shard, os.O_RDONLY | os.O_NONBLOCK)
                 except FileNotFoundError:
-                    raise DataError(f"the shard is missing. {WAY_OUT}.", shard=shard) from None
+                    raise DataError(f"the shard is missing. {HINT_RESTORE_SHARD}.", shard=shard) from None
             data = os.pread(files[shard], cell["bytes"], cell["offset"])
             if len(data) != cell["bytes"]:
-                raise DataError(f"the shard ends before the cell does. {WAY_OUT}.", shard=shard, key=key)
+                raise DataError(f"the shard ends before the cell does. {HINT_RESTORE_SHARD}.", shard=shard, key=key)
             if verify and hashlib.blake2b(data, digest_size=16).digest() != cell["byte_hash"]:
-                raise DataError(f"the stored bytes are not those that were packed. {WAY_OUT}.", shard=shard, key=key)
+                raise DataError(
+                    f"the stored bytes are not those that were packed. {HINT_RESTORE_SHARD}.", shard=shard, key=key
+                )
             if cell["encoding"] == "raw":
                 pixels = np.frombuffer(data, np.uint8).reshape(cell["height"], cell["width"])
                 yield pixels if depth == 8 else pixels.astype(np.uint16) * np.uint16(257)
@@ -55,7 +57,7 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, dep
             try:
                 yield decode(data, cell["encoding"], window, depth).pixels
             except BadCell as error:
-                raise DataError(f"{error.reason}. {WAY_OUT}.", shard=shard, key=key) from None
+                raise DataError(f"{error.reason}. {HINT_RESTORE_SHARD}.", shard=shard, key=key) from None
     finally:
         for handle in files.values():
             os.close(handle)

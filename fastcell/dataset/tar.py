@@ -93,7 +93,7 @@ def header_size(header: bytes) -> int:
     return int(digits, 8)
 
 
-def walk(path: Path) -> Iterator[Member]:
+def walk_members(path: Path) -> Iterator[Member]:
     """Yield the files of a tar in stored order, reading headers only; folders are passed over.
 
     Long names (GNU `L`, pax `path`) and sizes beyond 8 GiB are resolved.

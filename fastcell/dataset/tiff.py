@@ -1,12 +1,10 @@
-"""Pages of a TIFF: the chain of its directories, walked without decoding, and one page taken out as a file of its own.
+"""Read TIFF: what a file of one image claims, the pages of a stack without decoding them, and one page as a file.
 
 Format: TIFF 6.0 and BigTIFF. Every offset and count is held against the file's size before it is used.
 """
 
 from __future__ import annotations
 
-import math
-import re
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,24 +12,77 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import MAX_FILE_BYTES, MAX_PIXELS, BadCell
+from fastcell.dataset.image_headers import MAX_FILE_BYTES, MAX_PIXELS, ImageHeader
 from fastcell.dataset.open_files import damaged, read_at, read_up_to, stamp_of
+from fastcell.errors import BadCell
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _TEXT = 254, 256, 257, 258, 259, 262, 270
-_STRIPS, _CHANNELS, _STRIP_BYTES, _X_RESOLUTION, _PLANES = 273, 277, 279, 282, 284
-_TILES, _TILE_BYTES, _FORMAT, _FILL_ORDER = 324, 325, 339, 266
+DESCRIPTION_TAG, CHANNELS_TAG, X_RESOLUTION_TAG = 270, 277, 282
+_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
+_STRIPS, _ROWS, _STRIP_BYTES, _FORMAT = 273, 278, 279, 339
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
 _COPIED = (256, 257, 258, 259, 262, 266, 277, 278, 284, 292, 293, 317, 320, 322, 323, 338, 339, 347, 529, 530, 532)
-_USED = {*_COPIED, _KIND, _TEXT, _STRIPS, _STRIP_BYTES, _X_RESOLUTION, _TILES, _TILE_BYTES}
+_USED = {*_COPIED, _KIND, DESCRIPTION_TAG, _STRIPS, _STRIP_BYTES, X_RESOLUTION_TAG, _TILES, _TILE_BYTES}
+_PEEKED = (_WIDTH, _HEIGHT, _BITS, CHANNELS_TAG, _ROWS, _TILE_WIDTH, _TILE_HEIGHT)
+_PEEKED_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_TAGS = 512
 _DIRECTORY_BYTES = 512  # of most directories, read at once
 _MOST_TEXT = 1 << 20
 _MOST_PIECES = 1 << 16
 _REDUCED = 1
-_OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
-_IMAGEJ_UNITS = ("micron", "microns", "um", "µm", "\\u00B5m", "\xb5m")
-_PITCHES = (1e-3, 1e3)
+_MOST_PIECE_PIXELS = 1 << 24
+
+
+def peek_tif(data: bytes) -> ImageHeader:
+    """Read size, channels and bits from the first image directory, classic TIFF or BigTIFF."""
+    tags = _tif_tags(data)
+    if _WIDTH not in tags or _HEIGHT not in tags:
+        raise BadCell("damaged tif header")
+    bits = tags.get(_BITS, 1)
+    if bits not in (8, 16):
+        raise BadCell(f"{bits}-bit tif, not 8 or 16")
+    height, width = tags[_HEIGHT], tags[_WIDTH]
+    # Memory is taken for a whole strip or tile, however much of it the image fills.
+    rows = tags.get(_TILE_HEIGHT, tags.get(_ROWS, height))
+    columns = tags.get(_TILE_WIDTH, width)
+    if rows != 0xFFFFFFFF and rows * columns > max(_MOST_PIECE_PIXELS, 4 * height * width):
+        raise BadCell(f"too large: tif in pieces of {columns} x {rows} pixels")
+    return ImageHeader(height, width, min(tags.get(CHANNELS_TAG, 1), 127))
+
+
+def _tif_tags(data: bytes) -> dict[int, int]:
+    """First values of `_PEEKED`. As in libtiff the first entry of a tag counts."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    wide = "Q" if big else "I"
+    tags: dict[int, int] = {}
+    try:
+        (start,) = struct.unpack_from(order + wide, data, 8 if big else 4)
+        (num,) = _unpack(order + ("Q" if big else "H"), data, start)
+        if num > _MOST_TAGS:
+            raise BadCell("damaged tif header")
+        first, step = (start + 8, 20) if big else (start + 2, 12)
+        for place in range(first, first + step * num, step):
+            tag, kind, count = struct.unpack_from(order + "HH" + wide, data, place)
+            if tag not in _PEEKED or tag in tags:
+                continue
+            if kind not in _PEEKED_TYPES or not count:
+                raise BadCell("damaged tif header")
+            form = order + _PEEKED_TYPES[kind]
+            value = place + (12 if big else 8)
+            if struct.calcsize(form) * count > (8 if big else 4):  # the values lie elsewhere
+                (value,) = struct.unpack_from(order + wide, data, value)
+            (tags[tag],) = _unpack(form, data, value)
+    except struct.error:
+        raise BadCell("truncated") from None
+    return tags
+
+
+def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...]:
+    if place > len(data):  # a place of 64 bits is more than unpack_from takes
+        raise BadCell("truncated")
+    return struct.unpack_from(form, data, place)
 
 
 class Directory(NamedTuple):
@@ -79,7 +130,7 @@ class Directory(NamedTuple):
         return bool(self.number(_KIND) & _REDUCED)
 
 
-def walk(path: str) -> Iterator[Directory]:
+def walk_pages(path: str) -> Iterator[Directory]:
     """The pages of a TIFF in the order of their chain.
 
     Raises:
@@ -126,7 +177,7 @@ def load_page(page: Directory, number: int = 0) -> np.ndarray | bytes:
     plain = (
         page.number(_COMPRESSION, 1) == 1
         and bits in (8, 16)
-        and page.number(_CHANNELS, 1) == 1
+        and page.number(CHANNELS_TAG, 1) == 1
         and page.number(_FORMAT, 1) == 1
         and page.number(_PHOTOMETRIC, 1) in (0, 1)
         and page.number(_FILL_ORDER, 1) == 1
@@ -169,70 +220,6 @@ def first_strip(page: Directory) -> int:
     return places[0] if places else 1 << 62
 
 
-class Description(NamedTuple):
-    """What the first page says of the whole file.
-
-    um_per_px: NaN where it is not told. images: behind the first directory, 1 where each has its own (ImageJ).
-    axes: letters and sizes of the axes that the pages run along, the fastest first; empty where it is not told.
-    """
-
-    um_per_px: float = math.nan
-    images: int = 1
-    axes: tuple[tuple[str, int], ...] = ()
-
-
-def describe(page: Directory) -> Description:
-    """Read the ImageDescription of OME-TIFF and of ImageJ. XML is searched, not parsed: nothing in it can unfold."""
-    if _TEXT not in page.tags or page.tags[_TEXT][0] not in (2, 7):
-        return Description()
-    try:
-        text = page.data(_TEXT).decode("utf-8", "replace").strip("\0 ")
-    except BadCell:
-        return Description()
-    if text.startswith("ImageJ="):
-        return _imagej(page, text)
-    if "<OME" in text[:4096]:
-        return _ome(text, page.number(_CHANNELS, 1))
-    return Description()
-
-
-def _ome(text: str, samples: int) -> Description:
-    found = re.search(r"<(?:\w+:)?Pixels\s([^>]{0,4096})>", text)
-    if not found:
-        return Description()
-    fields = dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', found[1]))
-    try:
-        pitch = float(fields.get("PhysicalSizeX", "nan"))
-    except ValueError:
-        pitch = math.nan
-    pitch *= _OME_UNITS.get(fields.get("PhysicalSizeXUnit", "µm").replace("μ", "µ"), math.nan)
-    axes = []
-    for letter in fields.get("DimensionOrder", "XYCZT")[2:]:
-        size = fields.get(f"Size{letter}", "1")
-        num = int(size) if re.fullmatch(r"[0-9]{1,9}", size) else 1
-        axes.append((letter, max(1, num // samples) if letter == "C" else num))
-    return Description(_known_pitch(pitch), 1, tuple(axes))
-
-
-def _imagej(page: Directory, text: str) -> Description:
-    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-    def count(name: str) -> int:
-        value = fields.get(name, "1")
-        return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 1
-
-    pitch = math.nan
-    if fields.get("unit") in _IMAGEJ_UNITS and page.tags.get(_X_RESOLUTION, (0, 0, 0))[:2] == (5, 1):
-        above, below = struct.unpack(page.order + "II", page.data(_X_RESOLUTION))
-        pitch = below / above if above else math.nan
-    axes = (("C", count("channels")), ("Z", count("slices")), ("T", count("frames")))
-    return Description(_known_pitch(pitch), count("images"), axes)
-
-
-def _known_pitch(pitch: float) -> float:
-    return pitch if _PITCHES[0] <= pitch <= _PITCHES[1] else math.nan
-
-
 @lru_cache(maxsize=64)
 def _known_start(path: str, stamp: tuple[int, int]) -> tuple[str, bool, int]:
     return _start(path)
@@ -240,13 +227,13 @@ def _known_start(path: str, stamp: tuple[int, int]) -> tuple[str, bool, int]:
 
 def _start(path: str) -> tuple[str, bool, int]:
     """Byte order, whether it is a BigTIFF, and place of the first directory."""
-    head = read_at(path, 0, 8)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    header = read_at(path, 0, 8)
+    order = {b"II": "<", b"MM": ">"}.get(header[:2])
     if order is None:
         raise BadCell("not a TIFF")
-    (version,) = struct.unpack(order + "H", head[2:4])
+    (version,) = struct.unpack(order + "H", header[2:4])
     if version == 42:
-        return order, False, struct.unpack(order + "I", head[4:8])[0]
+        return order, False, struct.unpack(order + "I", header[4:8])[0]
     if version != 43:
         raise BadCell("not a TIFF")
     return order, True, struct.unpack(order + "Q", read_at(path, 8, 8))[0]
@@ -254,19 +241,19 @@ def _start(path: str) -> tuple[str, bool, int]:
 
 def _read(path: str, place: int, order: str, big: bool, size: int) -> tuple[Directory, int]:
     """The directory at `place`, and the place of the next one."""
-    head, entry, wide = (8, 20, "Q") if big else (2, 12, "I")
+    header, entry, wide = (8, 20, "Q") if big else (2, 12, "I")
     room = 8 if big else 4
-    if not 0 < place <= size - head:
+    if not 0 < place <= size - header:
         raise BadCell("a page lies outside of the file")
     data = read_up_to(path, place, _DIRECTORY_BYTES)
     (num,) = struct.unpack_from(order + ("Q" if big else "H"), data)
     if num > _MOST_TAGS:
         raise BadCell("damaged tif header")
-    end = head + num * entry
+    end = header + num * entry
     if end + room > len(data):
         data = read_at(path, place, end + room)
     tags: dict[int, tuple[int, int, int | bytes]] = {}
-    for tag, kind, count, value in struct.iter_unpack(f"{order}HH{wide}{room}s", data[head:end]):
+    for tag, kind, count, value in struct.iter_unpack(f"{order}HH{wide}{room}s", data[header:end]):
         if tag not in _USED or kind not in _SIZES or tag in tags:
             continue
         if count * _SIZES[kind] <= room:
@@ -313,12 +300,12 @@ def _single(page: Directory, places: tuple[int, ...], sizes: tuple[int, ...], ti
     tail.extend(b"\0" * (first - start - len(tail)))
     copied.append((_TILES if tiled else _STRIPS, 4, len(sizes), where))
     copied.append((_TILE_BYTES if tiled else _STRIP_BYTES, 4, len(sizes), counts))
-    head = (b"II*\0" if page.order == "<" else b"MM\0*") + struct.pack(page.order + "IH", 8, num)
+    header = (b"II*\0" if page.order == "<" else b"MM\0*") + struct.pack(page.order + "IH", 8, num)
     body = b"".join(
         struct.pack(page.order + "HHI", tag, {13: 4, 16: 4, 18: 4}.get(kind, kind), count) + value
         for tag, kind, count, value in sorted(copied)
     )
-    return b"".join((head, body, bytes(4), bytes(tail), pixels))
+    return b"".join((header, body, bytes(4), bytes(tail), pixels))
 
 
 def _narrow(order: str, kind: int, values: bytes) -> bytes:

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastcell.dataset.decode import ENCODINGS, BadCell, decode
+from fastcell.dataset.decode import ENCODINGS, decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import Stored
+from fastcell.errors import BadCell
 from fastcell.ops.jpeg import decode_jpegs
 
 

@@ -1,159 +1,74 @@
-"""Cells on their way into a data set: decoded once, measured, admitted as a manifest row or put into quarantine."""
+"""What refuses a cell while a data set is written: the reasons, and the rows of `quarantine.parquet`.
+
+A cell is refused by a `BadCell`: by the checks of its bytes and of its decoded pixels (`fastcell.dataset.decode`,
+`fastcell.dataset.image_headers`, `fastcell.dataset.tiff`), by the source that reads it, or by the list that names it.
+"""
 
 from __future__ import annotations
 
-import math
-from hashlib import blake2b
-from typing import Any, NamedTuple
+from collections import Counter
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from fastcell.dataset.cell_hashes import measure
-from fastcell.dataset.decode import BadCell, DecodedCell, DecoderMessages, NeedsWindow, decode
-from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
-from fastcell.errors import invalid
+from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
 from fastcell.system.text import storable
 
-Window = tuple[float, float] | None
+QUARANTINE_REASONS = {
+    # of any file
+    r"empty file": "no bytes",
+    r"all bytes zero": "as a crash of a file system leaves a file",
+    r"not an image": "none of JPEG, PNG, TIFF and NPY by the first bytes",
+    r"not a kind of image that can be read": "by the ending of a name in a list",
+    r"truncated": "the file ends before its pixels do",
+    r"truncated: \d+ x \d+ pixels in \d+ bytes": "more pixels than the encoding can hold in so few bytes",
+    r"too large: .+": "more than 2^26 pixels or 2^29 bytes, or pieces of a TIFF that take so much memory",
+    r"no pixels": "height or width 0",
+    r"array of \d+ axes, .+": "an array that is no single grey image",
+    r"pixels of type .+, not uint8 or uint16": "other numbers than grey levels of 8 or 16 bits",
+    r"\d+-bit (jpg|tif.*)": "a depth that is not read",
+    r"16 bit without window": "grey levels of 16 bits, and no --window was given",
+    # damage
+    r"damaged (jpg|png|npy|tif) header": "a header against its format",
+    r"damaged: .+": "a checksum, or a decoder's message about the pixel data",
+    r"(jpg|png|tif) that cannot be decoded": "the decoder gives no image",
+    r"jpg with two EXIF blocks": "decoders differ in which one they obey",
+    r"jpg of \d+ scans": "takes the time of as many images",
+    r"jpg without image data": "ends before its first scan",
+    r"not a TIFF": "a page of a file that has been changed since it was listed",
+    r"a page lies outside of the file": "the same",
+    r"its pages form a circle": "the same",
+    # of a source
+    r"cannot be read: .+": "the system's reason",
+    r"link or sparse file in the tar": "no plain file",
+    r"file is missing": "listed and not there",
+    r"no such cell": "named in a table and not there",
+    r"listed twice, .+": "the second of two rows in a list",
+    r"named twice, .+": "the second of two rows in a table",
+    r"row of the \.adc that cannot be read": "numbers against the format of IFCB",
+    r"its \.roi is missing": "an IFCB bin without its images",
+    r"lies outside of its \.roi": "an IFCB image that its file does not hold",
+}
+"""Pattern of each reason that `quarantine.parquet` can name -> when it is given."""
 
 
-class Record(NamedTuple):
-    """One source image on its way into a shard.
-
-    Attributes:
-        key: path as the source has it, `/` between folders, e.g. `G1/a.png`.
-        data: the file's bytes; or a (H, W) uint8 or uint16 array, with encoding `raw`; or the `BadCell` that reading
-            it met.
-        encoding: jpg, png, tif, npy or raw.
-        class_name: None where unlabelled.
-        group: donor, run, source file; None where there is none.
-        collection: None where there is none.
-        um_per_px: micrometres per pixel, NaN where unknown.
-        source: file that it came from, for the quarantine table.
-    """
-
-    key: str
-    data: bytes | np.ndarray | BadCell
-    encoding: str
-    class_name: str | None = None
-    group: str | None = None
-    collection: str | None = None
-    um_per_px: float = math.nan
-    source: str = ""
+def quarantine_row(
+    key: str, source: str, class_name: str | None, group: str | None, collection: str | None, reason: str
+) -> tuple[Any, ...]:
+    """Row of `QUARANTINE_SCHEMA` for a cell that was refused: it has no cell_id, and texts that UTF-8 can hold."""
+    return (None, *map(storable, (key, source, class_name, group, collection, reason)))
 
 
-class ShardResult(NamedTuple):
-    """What a written shard holds; cell_ids, block numbers and `first_cell` count from 0 within the shard.
-
-    Attributes:
-        name: file name of the shard.
-        bytes: size of the file.
-        rows: manifest rows (`SCHEMA`) in stored order.
-        quarantine: rows of `QUARANTINE_SCHEMA`.
-        blocks: rows of `BLOCKS_SCHEMA`; None in the cell layout.
-    """
-
-    name: str
-    bytes: int
-    rows: pa.Table
-    quarantine: pa.Table
-    blocks: pa.Table | None = None
+def quarantine_table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    """Rows of `quarantine_row` as a table of `QUARANTINE_SCHEMA`."""
+    return make_table(rows, QUARANTINE_SCHEMA)
 
 
-class CellTable:
-    """Collects manifest rows and quarantine rows of one shard, and decodes each cell on the way, once.
-
-    Args:
-        shard: file name, relative to the data folder.
-        window: grey levels (low, high) of 16-bit cells that map to 0 and 255, or None.
-    """
-
-    def __init__(self, shard: str, window: Window) -> None:
-        self.shard = shard
-        self.window = window
-        self._rows: list[tuple[Any, ...]] = []
-        self._bad: list[tuple[Any, ...]] = []
-        self._deep: list[tuple[int, int]] = []
-        self._deep_key = ""
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def decode(self, record: Record, messages: DecoderMessages) -> DecodedCell | None:
-        """The decoded cell, or None where it went to quarantine."""
-        try:
-            if isinstance(record.data, BadCell):
-                raise record.data
-            cell = decode(record.data, record.encoding, self.window)
-            messages.check()
-            return cell
-        except NeedsWindow as need:
-            self._deep_key = self._deep_key or record.key
-            self._deep.append((need.low, need.high))
-        except BadCell as bad:
-            self.reject(record, bad.reason)
-        return None
-
-    def reject(self, record: Record, reason: str) -> None:
-        """Put a record into quarantine."""
-        texts = (record.key, record.source, record.class_name, record.group, record.collection, reason)
-        self._bad.append((None, *map(storable, texts)))
-
-    def admit(
-        self, record: Record, cell: DecodedCell, offset: int, stored: bytes | memoryview, block: int = -1
-    ) -> None:
-        """Add the manifest row of a cell whose bytes `stored` lie at `offset` in the tar."""
-        height, width = cell.pixels.shape
-        raw = block >= 0
-        pixel_hash, mean, border = measure(cell.pixels)
-        self._rows.append(
-            (
-                len(self._rows),
-                storable(record.key),
-                self.shard,
-                offset,
-                len(stored),
-                "raw" if raw else "npy" if cell.encoding == "raw" else cell.encoding,
-                height,
-                width,
-                8 if raw else cell.depth,
-                1 if raw else cell.channels,
-                record.um_per_px,
-                storable(record.class_name),
-                storable(record.group),
-                storable(record.collection),
-                blake2b(stored, digest_size=16).digest(),
-                pixel_hash,
-                mean,
-                border,
-                block,
-            )
-        )
-
-    def rows(self) -> pa.Table:
-        """(cells,) rows of `SCHEMA`.
-
-        Raises:
-            ArgumentError: 16-bit cells were met and there is no window; the message tells the range found.
-        """
-        if self._deep:
-            low, high = min(pair[0] for pair in self._deep), max(pair[1] for pair in self._deep)
-            raise invalid(
-                "--window",
-                f"given for 16-bit cells ({len(self._deep):,} in {self.shard}, the first {self._deep_key!r}, "
-                f"with grey levels from {low} to {high})",
-                None,
-                f"Say which levels become black and white, e.g. --window {low} {max(high, low + 1)}",
-            )
-        return make_table(self._rows, SCHEMA)
-
-    def quarantine(self) -> pa.Table:
-        """Rows of `QUARANTINE_SCHEMA`."""
-        return make_table(self._bad, QUARANTINE_SCHEMA)
-
-
-def make_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    """Rows as tuples in the order of `schema` -> table."""
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)
+def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
+    """`412 bad: truncated (400), empty file (12)`; the `most` commonest reasons of a quarantine table."""
+    if not quarantine.num_rows:
+        return "none found"
+    counts = Counter(quarantine.column("reason").to_pylist()).most_common()
+    listed = ", ".join(f"{reason} ({count:,})" for reason, count in counts[:most])
+    rest = sum(count for _, count in counts[most:])
+    return f"{quarantine.num_rows:,} bad: {listed}" + (f", others ({rest:,})" if rest else "")

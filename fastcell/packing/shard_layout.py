@@ -7,18 +7,42 @@ once or twice, and a window still has cells of a hundred places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from fastcell.sources.base import Runs, SourceItem
+from fastcell.dataset.schema import LAYOUTS
+from fastcell.errors import invalid
+from fastcell.sources.base import Runs
 from fastcell.sources.containers import WINDOW_BYTES
 
-Blocks = list[tuple[str, list[SourceItem]]]
-"""Side and cells of each block of a shard."""
+MAX_SHARD_CELLS = 10_000
+MIN_SHARD_CELLS = 256
+MAX_BLOCK_CELLS = 65_536
+_NUM_SHARDS = 8  # small sets get about as many, for several workers and ranks
+
+Item = TypeVar("Item")
+Blocks = list[tuple[str, list[Item]]]
+"""Subset and cells of each block of a shard."""
 
 
-def cell_shards(items: list[SourceItem], shard_cells: int, seed: int, runs: Runs | None = None) -> list[Blocks]:
+def check_layout(layout: str, shard_cells: int | None, block_cells: int) -> None:
+    """Check the arguments `--layout`, `--shard-cells` and `--block-cells`. Raises ArgumentError."""
+    if layout not in LAYOUTS:
+        raise invalid("--layout", f"one of {', '.join(LAYOUTS)}", layout, "Take cell for tars that other tools read")
+    if shard_cells is not None and shard_cells < 1:
+        raise invalid("--shard-cells", "a number >= 1", shard_cells, "10,000 suits most sets")
+    if not 1 <= block_cells <= MAX_BLOCK_CELLS:
+        raise invalid("--block-cells", "a number from 1 to 65,536", block_cells, "256 suits most sets")
+
+
+def choose_shard_cells(num_cells: int) -> int:
+    """Cells in a shard: 10,000, and fewer in a small set, for about 8 shards, but 256 at least."""
+    return max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-num_cells // _NUM_SHARDS)))
+
+
+def cell_shards(items: Sequence[Item], shard_cells: int, seed: int, runs: Runs | None = None) -> list[Blocks[Item]]:
     """Shards of one nameless block each, cells in a seeded order over the whole set."""
     rng = np.random.default_rng([seed, 0xCE11])
     order = rng.permutation(len(items)).tolist()
@@ -30,37 +54,61 @@ def cell_shards(items: list[SourceItem], shard_cells: int, seed: int, runs: Runs
 
 
 def block_shards(
-    items: list[SourceItem],
+    items: Sequence[Item],
     splits: Mapping[str, np.ndarray],
     shard_cells: int,
     block_cells: int,
     seed: int,
     runs: Runs | None = None,
-) -> list[Blocks]:
-    """Blocks in a seeded order; the cells of a block share their side in every split, so that each split is whole
-    blocks."""
+) -> list[Blocks[Item]]:
+    """Blocks in a seeded order, as many in a shard as there is room for.
+
+    The cells of a block share their subset in every split, so that each split is whole blocks.
+    """
     rng = np.random.default_rng([seed, 0xB10C])
-    code = np.zeros(len(items), dtype=np.int64)
-    for sides in splits.values():
-        _, side = np.unique(sides, return_inverse=True)
-        _, code = np.unique(code * 4 + side.reshape(-1), return_inverse=True)
     windows = [np.arange(len(items))] if runs is None else _windows(runs, max(shard_cells, block_cells), rng)
-    shards: list[Blocks] = []
+    shards: list[Blocks[Item]] = []
     room = 0
+    for subset, block in _blocks(items, splits, block_cells, windows, rng):
+        if room < len(block):
+            shards.append([])
+            room = max(shard_cells, block_cells)
+        shards[-1].append((subset, block))
+        room -= len(block)
+    return shards
+
+
+def even_block_shards(
+    items: Sequence[Item], splits: Mapping[str, np.ndarray], shard_cells: int, block_cells: int, seed: int
+) -> list[Blocks[Item]]:
+    """As `block_shards`, with the same number of blocks in every shard but the last."""
+    rng = np.random.default_rng([seed, 0xB10C])
+    blocks = list(_blocks(items, splits, block_cells, [np.arange(len(items))], rng))
+    num = -(-shard_cells // block_cells)
+    return [blocks[start : start + num] for start in range(0, len(blocks), num)]
+
+
+def _blocks(
+    items: Sequence[Item],
+    splits: Mapping[str, np.ndarray],
+    block_cells: int,
+    windows: Sequence[np.ndarray],
+    rng: np.random.Generator,
+) -> Iterator[tuple[str, list[Item]]]:
+    """Blocks of cells that share their subset in every split, in a seeded order within each window."""
+    code = np.zeros(len(items), dtype=np.int64)
+    for subsets in splits.values():
+        _, subset = np.unique(subsets, return_inverse=True)
+        _, code = np.unique(code * 4 + subset.reshape(-1), return_inverse=True)
     for window in windows:
-        blocks: Blocks = []
+        blocks: Blocks[Item] = []
         for value in np.unique(code[window]):
             rows = rng.permutation(window[code[window] == value])
-            side_name = str(splits["default"][rows[0]])
+            name = str(splits["default"][rows[0]])
             for part in np.array_split(rows, -(-len(rows) // block_cells)):
-                blocks.append((side_name, [items[i] for i in part.tolist()]))
+                blocks.append((name, [items[i] for i in part.tolist()]))
         for i in rng.permutation(len(blocks)).tolist():
-            if room < len(blocks[i][1]):
-                shards.append([])
-                room = max(shard_cells, block_cells)
-            shards[-1].append(blocks[i])
-            room -= len(blocks[i][1])
-    return shards
+            yield blocks[i]
 
 
 def _windows(runs: Runs, shard_cells: int, rng: np.random.Generator) -> list[np.ndarray]:

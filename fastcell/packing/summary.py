@@ -1,4 +1,4 @@
-"""What a command that made a data set says at its end: classes by side, quarantine, bytes."""
+"""What a command that made a data set says at its end: classes by subset, quarantine, bytes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.splits.by_group import SIDES
+from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.describe import SplitSummary, summarize_split
-from fastcell.system.text import format_table
+from fastcell.system.text import align_columns
 
 _UNLABELLED = "(unlabelled)"
 _MAX_REASONS = 12
 
 
 def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) -> str:
-    """The lines to print when a data set was made: sizes, classes by side of the split `default`, quarantine, notes.
+    """The lines to print when a data set was made: sizes, classes by subset of the split `default`, quarantine, notes.
 
     Args:
         manifest: of the data set.
@@ -31,10 +31,10 @@ def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) 
         lines[0] += ", synthetic"
     classes = info.classes or [_UNLABELLED]
     labels = manifest.labels if info.classes else np.zeros(len(manifest), dtype=np.int64)
-    sides = manifest.split() if "default" in manifest.split_names() else np.full(len(manifest), "", dtype="<U5")
-    split = summarize_split(sides, labels, classes, shares)
+    subsets = manifest.split() if "default" in manifest.split_names() else np.full(len(manifest), "", dtype="<U5")
+    split = summarize_split(subsets, labels, classes, shares)
     bad = Counter(name or _UNLABELLED for name in manifest.quarantine().column("class").to_pylist())
-    lines += _class_table(classes, labels, sides, split, bad, shares)
+    lines += _class_table(classes, labels, subsets, split, bad, shares)
     lines += _quarantine_lines(manifest)
     lines += [f"note: {note}" for note in (*split.notes, *_dataset_notes(manifest, labels))]
     return "\n".join(lines)
@@ -43,26 +43,26 @@ def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) 
 def _class_table(
     classes: Sequence[str],
     labels: np.ndarray,
-    sides: np.ndarray,
+    subsets: np.ndarray,
     split: SplitSummary,
     bad: Counter[str],
     shares: Sequence[float] | None,
 ) -> list[str]:
     totals = np.bincount(labels[labels >= 0], minlength=len(classes))
-    rows = [["class", *SIDES, "cells", "quarantined"]]
+    rows = [["class", *SUBSETS, "cells", "quarantined"]]
     for name, counts, total in zip(classes, split.counts, totals, strict=True):
         rows.append([name, *(f"{num:,}" for num in counts), f"{total:,}", f"{bad[name]:,}"])
-    unlabelled = sides[labels < 0]
+    unlabelled = subsets[labels < 0]
     if len(unlabelled) or (bad[_UNLABELLED] and _UNLABELLED not in classes):
-        by_side = (f"{(unlabelled == side).sum():,}" for side in SIDES)
-        rows.append([_UNLABELLED, *by_side, f"{len(unlabelled):,}", f"{bad[_UNLABELLED]:,}"])
+        by_subset = (f"{(unlabelled == subset).sum():,}" for subset in SUBSETS)
+        rows.append([_UNLABELLED, *by_subset, f"{len(unlabelled):,}", f"{bad[_UNLABELLED]:,}"])
     if len(rows) > 2:
-        by_side = (f"{(sides == side).sum():,}" for side in SIDES)
-        rows.append(["all", *by_side, f"{len(labels):,}", f"{sum(bad.values()):,}"])
+        by_subset = (f"{(subsets == subset).sum():,}" for subset in SUBSETS)
+        rows.append(["all", *by_subset, f"{len(labels):,}", f"{sum(bad.values()):,}"])
     if shares is not None:
         rows.append(["share", *(f"{100 * share:.1f} %" for share in split.shares), "", ""])
         rows.append(["asked", *(f"{100 * share:.1f} %" for share in shares), "", ""])
-    return format_table(rows)
+    return align_columns(rows)
 
 
 def _quarantine_lines(manifest: Manifest) -> list[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from pyarrow import csv
 
-from fastcell.dataset.integrity import Losses, check_cells
+from fastcell.dataset.integrity import Losses, check_stored_bytes
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.shard_structure import Heads
+from fastcell.dataset.shard_structure import HeaderChecks
 from fastcell.errors import DataError, FastcellError, invalid
 from fastcell.splits.copies.exact import read_duplicates
 from fastcell.storage.whole_files import replace_file
@@ -79,18 +79,18 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
         raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
     manifest = Manifest.open(path)
     problems = list(_table_problems(manifest))
-    heads = Heads(manifest)
+    headers = HeaderChecks(manifest)
     num_bytes, start = 0, time.monotonic()
     with Progress(len(manifest), "cells", show=verbose) as progress:
 
         def report(rows: np.ndarray, num_read: int) -> None:
             nonlocal num_bytes
             num_bytes += num_read
-            problems.extend(heads.after(rows))
+            problems.extend(headers.after(rows))
             progress.advance(len(rows))
 
-        codes = check_cells(manifest, jobs=jobs or num_cpus(), report=report)
-    problems += heads.rest()
+        codes = check_stored_bytes(manifest, jobs=jobs or num_cpus(), report=report)
+    problems += headers.rest()
     losses = Losses(manifest, np.arange(len(manifest)), codes)
     return Verdict(problems, losses, num_bytes, time.monotonic() - start)
 

@@ -23,7 +23,7 @@ from fastcell.dataset.corrupt_cells import Losses
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.models.lightning_module import Prediction
-from fastcell.storage.saved_pieces import load, save
+from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
 SAVE_EVERY_S = 30.0
@@ -115,14 +115,14 @@ class PredictionParts(pl.Callback):
         table = pa.table([pa.array(ids[counted]), *columns], names=["cell_id", *map(str, range(chances.shape[1]))])
         reasons = {str(cell_id): reason for cell_id, reason in self.losses.reasons.items()}
         path = self.folder / f"{self._prefix}-{self._number:06d}.saved"
-        save(path, {"stamp": "", "reasons": reasons}, [table])
+        save_pieces(path, {"stamp": "", "reasons": reasons}, [table])
         self._parts, self._number, self._last = [], self._number + 1, time.monotonic()
 
     def _bring_together(self) -> None:
         assert self.folder is not None
         tables = []
         for path in sorted(self.folder.glob("*.saved")):
-            part = load(path, "")
+            part = load_pieces(path, "")
             if part is not None:
                 tables.append(part.tables[0])
                 self.reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
@@ -135,7 +135,7 @@ def _done(folder: Path) -> np.ndarray:
     """(n,) int64, the cells that are done: predicted, or lost."""
     found = [np.empty(0, np.int64)]
     for path in folder.glob("*.saved"):
-        part = load(path, "")
+        part = load_pieces(path, "")
         if part is None:
             path.unlink()
             continue

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.parquet import read_parquet
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import Prediction
 from fastcell.storage.whole_files import replace_file
@@ -98,7 +98,7 @@ def read_predictions(path: Path) -> Predictions:
     kinds = {name: pa.string() for name in _TEXTS if name in names}
     kinds |= {name: pa.float32() for name in names if name.startswith(_CHANCE) or name == "confidence"}
     schema = pa.schema([(name, kinds[name]) for name in names if name in kinds])
-    table = _read_csv(path, schema) if path.suffix == ".csv" else read_table(path, schema, way_out=_WAY_OUT)
+    table = _read_csv(path, schema) if path.suffix == ".csv" else read_parquet(path, schema, hint=_WAY_OUT)
     _check_values(table, path)
     return Predictions(table, classes, path)
 
@@ -155,7 +155,7 @@ def read_quality(manifest: Manifest) -> pa.Table:
     kinds = {field.name: field.type for field in there if _is_number(field.type) and field.name != "cell_id"}
     numbers = {name: kind if pa.types.is_floating(kind) else pa.float64() for name, kind in kinds.items()}
     schema = pa.schema([("cell_id", pa.int64()), *numbers.items()])
-    table = read_table(path, schema, most_rows=len(manifest), way_out="Run fastcell qc again")
+    table = read_parquet(path, schema, most_rows=len(manifest), hint="Run fastcell qc again")
     ids = table.column("cell_id").to_numpy(zero_copy_only=False)
     if table.column("cell_id").null_count or (len(ids) and (ids.min() < 0 or ids.max() >= len(manifest))):
         raise DataError(f"{path} must name cells of the manifest. Run fastcell qc again.")

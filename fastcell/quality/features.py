@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from fastcell.dataset.decode import BadCell, decode
+from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles, Stored
-from fastcell.errors import DataError, invalid
+from fastcell.errors import BadCell, DataError, invalid
 from fastcell.quality.loops.grid import SIDE
 from fastcell.quality.loops.pixels import measure_pixels
 from fastcell.quality.loops.segment import foreground

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastcell.dataset.manifest import Manifest, write_table
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.manifest_checks import check_quality
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.schema import QUALITY_SCHEMA
 from fastcell.errors import DataError
 from fastcell.quality.features import FEATURES
@@ -48,7 +48,7 @@ def write_quality(
         **{name: pa.array(features[:, place], pa.float32()) for place, name in enumerate(FEATURES)},
     }
     schema = _SCHEMA.with_metadata({_KEY: _mark(manifest).encode()})
-    write_table(manifest.path / FILE_NAME, pa.table(columns, schema=schema))
+    write_parquet(manifest.path / FILE_NAME, pa.table(columns, schema=schema))
 
 
 def read_features(manifest: Manifest) -> npt.NDArray[np.float32] | None:
@@ -57,7 +57,7 @@ def read_features(manifest: Manifest) -> npt.NDArray[np.float32] | None:
     if not path.is_file():
         return None
     try:
-        table = read_table(path, _SCHEMA, most_rows=len(manifest))
+        table = read_parquet(path, _SCHEMA, most_rows=len(manifest))
         check_quality(table, len(manifest), path)
         metadata = pq.read_schema(path).metadata or {}
     except (DataError, pa.ArrowException):

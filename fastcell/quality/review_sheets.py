@@ -21,7 +21,7 @@ from fastcell.quality.verdicts_file import Verdicts, merge, no_verdicts, read_ve
 from fastcell.stats.proportions import interval
 from fastcell.system.messages import explained
 from fastcell.system.progress_line import Progress
-from fastcell.system.text import format_table
+from fastcell.system.text import align_columns
 
 PAPER_DROPPED = {"MB231": "25.7 %", "MCF7": "23.3 %", "THP1": "37.5 %", "PBMC": "a few"}
 """What Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878) discarded of each class."""
@@ -88,7 +88,7 @@ def drop_table(manifest: Manifest, found: Assessment) -> list[str]:
     reasons.append(_reasons(found, everything))
     widths = [max(len(row[place]) for row in rows) for place in range(2)]
     texts = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}" for row in rows]
-    lines = format_table([[text, *row[2:]] for text, row in zip(texts, rows, strict=True)])
+    lines = align_columns([[text, *row[2:]] for text, row in zip(texts, rows, strict=True)])
     long = max(map(len, lines))
     return [f"{line:<{long}}  {reason}".rstrip() for line, reason in zip(lines, reasons, strict=True)]
 

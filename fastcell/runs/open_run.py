@@ -17,7 +17,7 @@ from torch import nn
 
 from fastcell.dataset.corrupt_cells import Losses
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.parquet import read_parquet
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.loading.batch import Batch
@@ -157,7 +157,7 @@ def num_called_otherwise(run: FinishedRun, outputs: Outputs) -> int:
     """
     schema = pa.schema([("key", pa.string()), ("class", pa.string())])
     try:
-        table = read_table(run.folder / "predictions.parquet", schema)
+        table = read_parquet(run.folder / "predictions.parquet", schema)
     except DataError:
         return 0
     before = dict(zip(table.column("key").to_pylist(), table.column("class").to_pylist(), strict=True))

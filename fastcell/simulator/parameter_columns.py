@@ -14,11 +14,11 @@ class F(IntEnum):
         return count  # columns count from 0
 
     class_index = auto()
-    """Index in :data:`fastcell.simulator.simulate.CLASSES`."""
+    """Index in :data:`fastcell.simulator.cell_classes.CLASSES`."""
     recording = auto()
     """Index in the table of recordings."""
     defect = auto()
-    """Index in :data:`fastcell.simulator.simulate.DEFECTS`; 0 for a good cell."""
+    """Index in :data:`fastcell.simulator.cell_classes.DEFECTS`; 0 for a good cell."""
     height = auto()
     """Of the image, pixels."""
     width = auto()

@@ -51,111 +51,25 @@ import numpy.typing as npt
 
 from fastcell.errors import invalid
 from fastcell.simulator import render
+from fastcell.simulator.cell_classes import (
+    CLASSES,
+    DEFECTS,
+    JPEG_QUALITY,
+    MAX_SIZE,
+    MIN_SIZE,
+    MORPHOLOGY,
+    RECORDING_SPREAD,
+    SPREAD,
+    STRATA,
+    UM_TO_PX,
+    morphology_of,
+    optics_of,
+)
 from fastcell.simulator.parameter_columns import F
 from fastcell.simulator.sample_parameters import draw_rows
 
 GENERATOR = "synthetic-atom 1"
-CLASSES = ("MB231", "MCF7", "PBMC", "THP1")
-DEFECTS = ("none", "empty", "cut", "defocused", "ghost", "doublet")
 DEFAULT_DEFECT_SHARE = 0.05
-MIN_SIZE = (21, 102)
-"""Smallest height and width in pixels (the paper's range of raw images)."""
-MAX_SIZE = (68, 440)
-JPEG_QUALITY = 75
-"""The real files carry the standard luminance table at quality 75 (8 6 5 8 12 20 26 31 ...)."""
-
-STRATA = (
-    # collection, class, cells in the released data (the paper's table), recordings simulated
-    ("collection-1", "THP1", 56_969, 10),
-    ("collection-1", "MCF7", 8_483, 10),
-    ("collection-1", "PBMC", 21_223, 20),
-    ("collection-2", "THP1", 200_951, 20),
-    ("collection-2", "MCF7", 374_427, 20),
-    ("collection-2", "MB231", 343_394, 20),
-)
-
-MEASURED = {
-    # Smallest and largest over the samples of each collection; grey levels (darkest and brightest: from the background
-    # on), or shares of the frame. Left out: PBMC_01 (rotated), PBMC_07 (cut), MCF7_04 (debris), MCF7_08 (two cells),
-    # MB231_03 (burst).
-    "collection-1": {
-        "background": (41, 118),
-        "noise": (1.3, 2.8),
-        "stripes": (0.8, 3.1),
-        "column_drift": (2.0, 8.2),
-        "row_drift": (0.9, 4.4),
-        "width": (0.23, 0.41),
-        "height": (0.32, 0.59),
-        "darkest": (-117, -40),
-        "brightest": (136, 211),
-        "center": (34, 114),
-        "rim": (46, 98),
-    },
-    "collection-2": {
-        "background": (168, 198),
-        "noise": (1.5, 2.2),
-        "stripes": (1.2, 3.1),
-        "column_drift": (3.4, 17.4),
-        "row_drift": (7.6, 11.3),
-        "width": (0.20, 0.27),
-        "height": (0.39, 0.47),
-        "darkest": (-187, -167),
-        "brightest": (55, 87),
-        "center": (-72, -13),
-        "rim": (-118, -88),
-    },
-}
-"""``center``: mean at 0.2 to 0.4 contour radii, ``rim``: at 0.8, both above the background."""
-
-SPREAD = 0.75
-"""Factor on the spreads below: they were measured through a contour at 128 x 128, whose error is not the cells' own."""
-RECORDING_SPREAD = 0.3
-"""Spread of a recording's offset, in spreads within a class."""
-MORPHOLOGY = {
-    # Mean and measured spread within the class for    MB231, MCF7, PBMC, THP1
-    "ln_diameter_um": ((2.741, 0.10), (2.833, 0.10), (2.219, 0.12), (2.565, 0.10)),
-    "deformation": ((0.13, 0.08), (0.05, 0.08), (-0.03, 0.09), (-0.03, 0.08)),
-    "ln_irregularity": ((-3.270, 0.35), (-3.730, 0.35), (-3.442, 0.35), (-2.996, 0.35)),
-    "nucleus_ratio": ((0.50, 0.09), (0.45, 0.09), (0.72, 0.08), (0.62, 0.08)),
-    "nucleus_contrast": ((-8.0, 14.0), (6.0, 12.0), (2.0, 12.0), (-20.0, 12.0)),
-    "density": ((0.38, 0.10), (0.24, 0.09), (0.85, 0.13), (0.40, 0.11)),
-    "ln_granularity": ((2.890, 0.28), (2.639, 0.28), (2.197, 0.28), (2.773, 0.28)),
-    "rim_width": ((0.30, 0.045), (0.19, 0.040), (0.20, 0.040), (0.23, 0.040)),
-}
-"""Units as in `F`; ``ln_`` marks logarithms."""
-UM_TO_PX = (4.37, 1.31)
-"""Pixels per micrometre along x and y, from the measured shares and the median frame sizes."""
-
-OPTICS = {
-    # Mean, spread between recordings, spread within one.
-    "collection-1": {
-        "ln_height": (math.log(35.0), 0.07, 0.07),
-        "ln_width": (math.log(150.0), 0.07, 0.07),
-        "background": (82.0, 19.0, 4.0),
-        "ln_focus": (math.log(0.0155), 0.13, 0.10),
-        "halo": (9.0, 2.0, 3.0),
-        "ln_noise": (math.log(2.4), 0.15, 0.12),
-        "ln_stripes": (math.log(1.7), 0.25, 0.22),
-        "ln_drift": (math.log(2.5), 0.25, 0.30),
-        "band": (2.2, 0.8, 0.6),
-        "rim": (60.0, 5.0, 9.0),
-        "shadow_angle": (-0.30, 0.12, 0.25),
-    },
-    "collection-2": {
-        "ln_height": (math.log(52.0), 0.05, 0.05),
-        "ln_width": (math.log(300.0), 0.06, 0.06),
-        "background": (190.0, 8.0, 4.0),
-        "ln_focus": (math.log(0.0072), 0.13, 0.10),
-        "halo": (66.0, 5.0, 5.0),
-        "ln_noise": (math.log(1.95), 0.10, 0.10),
-        "ln_stripes": (math.log(1.6), 0.25, 0.22),
-        "ln_drift": (math.log(4.2), 0.30, 0.35),
-        "band": (9.0, 0.8, 0.6),
-        "rim": (100.0, 6.0, 9.0),
-        "shadow_angle": (0.0, 0.0, 0.0),
-    },
-}
-
 _ATLAS_SEED = 20190905
 _NOISE_SHAPE = (192, 1536)
 _TEXTURE_SIDE = 256
@@ -214,21 +128,10 @@ class Recordings:
     optics: npt.NDArray[np.float64]
 
 
-def _morphology(class_name: str, column: int) -> npt.NDArray[np.float64]:
-    """(8,) means (column 0) or spreads (1) of a class."""
-    place = CLASSES.index(class_name)
-    return np.array([pairs[place][column] for pairs in MORPHOLOGY.values()], np.float64)
-
-
-def _optics(collection: str, column: int) -> npt.NDArray[np.float64]:
-    """(11,) means (column 0), spreads between (1) or within recordings (2)."""
-    return np.array([values[column] for values in OPTICS[collection].values()], np.float64)
-
-
 @lru_cache(maxsize=8)
 def recordings(seed: int) -> Recordings:
     """Return the recordings of `seed`. Which cell falls into which is settled by (seed, index)."""
-    rng = np.random.Generator(np.random.Philox(key=[check_seed(seed), 1]))
+    rng = np.random.Generator(np.random.Philox(key=[check_series_seed(seed), 1]))
     total = sum(cells for _, _, cells, _ in STRATA)
     groups, collections, labels, shares, offsets, optics = [], [], [], [], [], []
     run = {"collection-1": 0, "collection-2": 0}
@@ -240,9 +143,9 @@ def recordings(seed: int) -> Recordings:
             groups.append(f"run-{collection[-1]}-{run[collection]:02d}")
             collections.append(collection)
             labels.append(CLASSES.index(name))
-            spread = SPREAD * RECORDING_SPREAD * _morphology(name, 1)
-            offsets.append(_morphology(name, 0) + spread * np.clip(rng.standard_normal(len(MORPHOLOGY)), -2, 2))
-            mean, spread = _optics(collection, 0), _optics(collection, 1)
+            spread = SPREAD * RECORDING_SPREAD * morphology_of(name, 1)
+            offsets.append(morphology_of(name, 0) + spread * np.clip(rng.standard_normal(len(MORPHOLOGY)), -2, 2))
+            mean, spread = optics_of(collection, 0), optics_of(collection, 1)
             optics.append(mean + spread * np.clip(rng.standard_normal(len(mean)), -2, 2))
     upper = np.cumsum(shares)
     upper[-1] = 1.0
@@ -251,7 +154,7 @@ def recordings(seed: int) -> Recordings:
     )
 
 
-def check_seed(seed: int) -> int:
+def check_series_seed(seed: int) -> int:
     """`seed`, a whole number from 0 to 2**63 - 1. Raises ArgumentError where it is none."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise invalid("seed", "a whole number from 0 to 2**63 - 1", seed, "Give another seed")
@@ -282,10 +185,10 @@ def draw_parameters(
     made = recordings(seed)
     rows = np.zeros((len(wanted), len(F)), np.float64)
     draw_rows(
-        wanted, np.uint64(check_seed(seed)), float(defect_share), made.upper, made.class_index,
+        wanted, np.uint64(check_series_seed(seed)), float(defect_share), made.upper, made.class_index,
         np.array([float(name == "collection-1") for name in made.collections]), made.offsets,
-        np.stack([SPREAD * _morphology(name, 1) for name in CLASSES]), made.optics,
-        np.stack([_optics(name, 2) for name in made.collections]), np.array([*MIN_SIZE, *MAX_SIZE], np.float64),
+        np.stack([SPREAD * morphology_of(name, 1) for name in CLASSES]), made.optics,
+        np.stack([optics_of(name, 2) for name in made.collections]), np.array([*MIN_SIZE, *MAX_SIZE], np.float64),
         np.array(UM_TO_PX), rows,
     )  # fmt: skip
     return rows

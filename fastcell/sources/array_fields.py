@@ -22,12 +22,12 @@ import numpy as np
 from fastcell.errors import DataError
 from fastcell.system.text import storable
 
-IMAGES = ("images", "image", "X", "x", "cells", "imgs", "img", "data", "stack", "arr_0")
-LABELS = ("labels", "label", "y", "Y", "targets", "target", "class")
-CLASSES = ("classes", "class_names", "names", "label_names")
-GROUPS = ("groups", "group", "donors", "donor", "runs", "run")
-COLLECTIONS = ("collections", "collection")
-KNOWN = {*IMAGES, *LABELS, *CLASSES, *GROUPS, *COLLECTIONS}
+IMAGE_ARRAYS = ("images", "image", "X", "x", "cells", "imgs", "img", "data", "stack", "arr_0")
+LABEL_ARRAYS = ("labels", "label", "y", "Y", "targets", "target", "class")
+CLASS_ARRAYS = ("classes", "class_names", "names", "label_names")
+GROUP_ARRAYS = ("groups", "group", "donors", "donor", "runs", "run")
+COLLECTION_ARRAYS = ("collections", "collection")
+KNOWN_ARRAYS = {*IMAGE_ARRAYS, *LABEL_ARRAYS, *CLASS_ARRAYS, *GROUP_ARRAYS, *COLLECTION_ARRAYS}
 
 _MOST_CLASSES = 65_536
 _MOST_TEXT_BYTES = 1 << 28
@@ -86,17 +86,17 @@ def pick_images(file: ArrayFile) -> str:
         DataError: none, or several that may be meant.
     """
     shapes = {name: shape for name, shape in file.shapes().items() if len(shape) in (3, 4)}
-    for name in IMAGES:
+    for name in IMAGE_ARRAYS:
         if name in shapes:
             return name
     if len(shapes) == 1:
         return next(iter(shapes))
     listed = ", ".join(f"{storable(name)} {shape}" for name, shape in list(file.shapes().items())[:5]) or "none"
     if [len(shape) for shape in file.shapes().values()] == [2]:
-        way_out = "Save it with three axes; .npy files of one image are read as a folder"
+        hint = "Save it with three axes; .npy files of one image are read as a folder"
     else:
-        way_out = "Name it images" if shapes else "Put it at the top level of the file, and name it images"
-    raise DataError(f"{storable(file.path)} must hold one array of images (N, H, W), got {listed}. {way_out}.")
+        hint = "Name it images" if shapes else "Put it at the top level of the file, and name it images"
+    raise DataError(f"{storable(file.path)} must hold one array of images (N, H, W), got {listed}. {hint}.")
 
 
 def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
@@ -125,14 +125,14 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
         used.add(name)
         return values
 
-    names = find(CLASSES)
+    names = find(CLASS_ARRAYS)
     classes = None
     if names is not None and names.dtype.kind in "OSU":
         classes = [text for text in map(_text, names) if text is not None]
         if len(classes) != len(names) or len(set(classes)) != len(classes):
             raise DataError(f"{storable(file.path)}: the class names must be different and not empty. Mend them.")
-    labels = find(LABELS, num)
-    groups, collections = find(GROUPS, num), find(COLLECTIONS, num)
+    labels = find(LABEL_ARRAYS, num)
+    groups, collections = find(GROUP_ARRAYS, num), find(COLLECTION_ARRAYS, num)
     features = [name for name, shape in shapes.items() if name not in used and _is_column(shape, num)]
     return Fields(
         None if labels is None else name_labels(labels, classes, file.path),
@@ -167,7 +167,7 @@ def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) ->
     return out
 
 
-def read_labels(path: Path, num: int, read_npy: Callable[[str, int], np.ndarray | None]) -> Fields:
+def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndarray | None]) -> Fields:
     """A file with one label per cell in their order: `.npy`, or text with one line each, with a header `label,group` or
     without.
 
@@ -195,11 +195,11 @@ def read_labels(path: Path, num: int, read_npy: Callable[[str, int], np.ndarray 
             rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{shown} must be UTF-8 text, one label in a line ({error}). Save it as that.") from None
-        head = [word.strip().lower() for word in rows[0]] if rows else []
-        column = next((head.index(name) for name in ("label", "labels", "class") if name in head), None)
+        header = [word.strip().lower() for word in rows[0]] if rows else []
+        column = next((header.index(name) for name in ("label", "labels", "class") if name in header), None)
         rows = rows if column is None else rows[1:]
         labels = [_text(row[column or 0]) if len(row) > (column or 0) else None for row in rows]
-        place = next((head.index(name) for name in ("group", "groups", "donor") if name in head), None)
+        place = next((header.index(name) for name in ("group", "groups", "donor") if name in header), None)
         if place is not None:
             groups = [_text(row[place]) if len(row) > place else None for row in rows]
     if len(labels) != num:

@@ -11,18 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fastcell.dataset.decode import BadCell
 from fastcell.dataset.open_files import stamp_of
-from fastcell.errors import DataError, invalid
+from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources import hdf5
-from fastcell.sources.array_fields import ArrayFile, Fields, Stack, pick_images, read_fields, read_labels
+from fastcell.sources.array_fields import ArrayFile, Fields, Stack, pick_images, read_fields, read_label_file
 from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import PIECE_CELLS, Collector, Container, check_count, find_containers
 from fastcell.sources.matlab import Mat5File, Mat73File
 from fastcell.sources.numpy_files import NpyFile, NpzFile, read_column
 from fastcell.system.text import storable
 
-ENDINGS = (".npy", ".npz", ".h5", ".hdf5", ".mat")
+ARRAY_ENDINGS = (".npy", ".npz", ".h5", ".hdf5", ".mat")
 _BESIDE = ("_labels.npy", ".labels.npy", "_labels.csv", ".labels.csv", "_labels.txt", ".labels.txt", ".csv", ".txt")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -78,7 +77,7 @@ class Arrays:
     root: Path
     pattern: str | None = None
     labels: Path | None = None
-    endings: tuple[str, ...] = ENDINGS
+    endings: tuple[str, ...] = ARRAY_ENDINGS
 
     @property
     def name(self) -> str:
@@ -98,8 +97,8 @@ class Arrays:
         containers, notes = find_containers(self.root, self.endings, self.pattern, group_by_file=False)
         containers = [container for container in containers if not _is_labels(container.path)]
         if self.labels is not None and len(containers) != 1:
-            way_out = "Put labels beside each file, as x_labels.npy beside x.npy"
-            raise invalid("--labels", "given for one file of images", f"{len(containers)} files", way_out)
+            hint = "Put labels beside each file, as x_labels.npy beside x.npy"
+            raise invalid("--labels", "given for one file of images", f"{len(containers)} files", hint)
         found = Collector(self.root, notes, "image")
         there, orders = [], []
         for container in containers:
@@ -155,7 +154,7 @@ class Arrays:
             path = next((Path(front + end) for end in _BESIDE if Path(front + end).is_file()), None)
         if path is None:
             return fields
-        told = read_labels(path, num, read_column)
+        told = read_label_file(path, num, read_column)
         return fields._replace(labels=told.labels, classes=None, groups=told.groups or fields.groups)
 
 
@@ -166,15 +165,15 @@ def open_arrays(path: str) -> ArrayFile:
         DataError: it cannot be read.
     """
     with open(path, "rb") as file:
-        head = file.read(520)
-    is_hdf5 = head[:8] == _HDF5 or head[512:520] == _HDF5
+        header = file.read(520)
+    is_hdf5 = header[:8] == _HDF5 or header[512:520] == _HDF5
     if path.lower().endswith(".mat"):
         return Mat73File(path) if is_hdf5 else Mat5File(path)
     if is_hdf5:
         return H5File(path)
-    if head[:4] == b"PK\x03\x04":
+    if header[:4] == b"PK\x03\x04":
         return NpzFile(path)
-    if head[:6] == b"\x93NUMPY":
+    if header[:6] == b"\x93NUMPY":
         return NpyFile(path)
     raise DataError(
         f"{storable(path)} must be a file of NumPy, HDF5 or MATLAB, got other bytes. Copy or make it again, or move it "
@@ -182,7 +181,7 @@ def open_arrays(path: str) -> ArrayFile:
     )
 
 
-def is_stack(path: str) -> bool:
+def is_array_stack(path: str) -> bool:
     """Whether an `.npy` holds many images: three axes, of which neither the first nor the last is 1."""
     try:
         shape = NpyFile(path).shapes()["images"]

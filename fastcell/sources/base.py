@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcell.dataset.instrument_features import Features
 
-ENCODINGS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "tif", "npy": "npy"}
+ENCODING_OF_ENDING = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "tif", "npy": "npy"}
 
 
 class SourceItem(NamedTuple):
@@ -61,7 +61,7 @@ class Listing:
     Attributes:
         items: the cells, in an order that follows from their keys; keys are unique.
         classes: class names in the order of their numbers; empty where nothing is labelled.
-        splits: splits that the source brings along: name -> side of each item, in the order of items.
+        splits: splits that the source brings along: name -> subset of each item, in the order of items.
         rejected: cells for the quarantine.
         notes: what the user should know, one sentence each.
         features: of the instrument; None where it tells none.
@@ -109,4 +109,4 @@ def file_stamp(path: str) -> str:
 
 def encoding_of(name: str) -> str:
     """Kind of image by the ending, in any case; empty for another kind of file."""
-    return ENCODINGS.get(name.rpartition(".")[2].lower(), "") if "." in name else ""
+    return ENCODING_OF_ENDING.get(name.rpartition(".")[2].lower(), "") if "." in name else ""

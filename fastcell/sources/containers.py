@@ -248,7 +248,7 @@ class RunCache:
             return made
 
 
-RUNS = RunCache()
+DECODED_RUNS = RunCache()
 
 
 def read_bare(

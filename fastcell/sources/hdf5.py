@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import MAX_PIXELS, BadCell
+from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.dataset.open_files import damaged, stamp_of
-from fastcell.errors import DataError
-from fastcell.sources.containers import RUNS, needs, read_bare
+from fastcell.errors import BadCell, DataError
+from fastcell.sources.containers import DECODED_RUNS, needs, read_bare
 from fastcell.system.text import storable
 
 _MOST_CHUNK_BYTES = 1 << 30
@@ -179,7 +179,7 @@ def load_images(path: str, images: Images, number: int) -> np.ndarray:
     stamp = stamp_of(path)
     run, place = divmod(number, images.run_cells)
     key = (path, stamp, images.name, run)
-    return RUNS.get(key, lambda: _read_run(path, stamp, images, run))[place]
+    return DECODED_RUNS.get(key, lambda: _read_run(path, stamp, images, run))[place]
 
 
 def read_values(dataset: Any, num: int) -> np.ndarray | None:

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import MAX_PIXELS, BadCell
+from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.dataset.open_files import damaged, read_at
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import Collector, Container, find_containers
 from fastcell.system.text import storable
 
-ENDINGS = (".adc", ".hdr", ".roi")
+IFCB_ENDINGS = (".adc", ".hdr", ".roi")
 
 _BOX = ["roi_x", "roi_y", "roi_width", "roi_height", "start_byte"]
 _OLD = ["trigger", "processing_end_time", "fluorescence_low", "fluorescence_high", "scattering_low", "scattering_high"]
@@ -82,7 +82,7 @@ class Ifcb:
         Raises:
             DataError: no bin, no image, or an `.adc` that cannot be read.
         """
-        files, notes = find_containers(self.root, ENDINGS, self.pattern, group_by_file=True)
+        files, notes = find_containers(self.root, IFCB_ENDINGS, self.pattern, group_by_file=True)
         bins = [_bin(file) for file in files if file.key.lower().endswith(".adc")]
         names = {place.key for place in bins}
         lost = sorted({_stem(file.key) for file in files} - names)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcell.dataset.decode import MAX_FILE_BYTES, BadCell
-from fastcell.errors import DataError, invalid
-from fastcell.sources.base import ENCODINGS, Listing, SourceItem, encoding_of, file_stamp
+from fastcell.dataset.image_headers import MAX_FILE_BYTES
+from fastcell.errors import BadCell, DataError, invalid
+from fastcell.sources.base import ENCODING_OF_ENDING, Listing, SourceItem, encoding_of, file_stamp
 from fastcell.system.text import natural_sorted, storable
 
 DEFAULT_PATTERN = "{class}/{name}"
@@ -33,7 +33,7 @@ class Pattern:
     def __init__(self, text: str, needs_name: bool = True) -> None:
         """Raises ArgumentError for unknown, repeated or missing fields; a file of many cells needs no `{name}`."""
         self.text = text
-        way_out = "Write for example --pattern '{group}/{class}/{name}'"
+        hint = "Write for example --pattern '{group}/{class}/{name}'"
         pieces, found, end = [], [], 0
         for match in _FIELD.finditer(text):
             pieces.append(re.escape(text[end : match.start()]))
@@ -44,11 +44,11 @@ class Pattern:
                 continue
             if name not in _FIELDS or name in found:
                 rule = "made of {class}, {group}, {collection} and {name}, each at most once"
-                raise invalid("--pattern", rule, text, way_out)
+                raise invalid("--pattern", rule, text, hint)
             found.append(name)
             pieces.append(f"(?P<{name}>[^/]+?)")
         if needs_name and "name" not in found:
-            raise invalid("--pattern", "a path with {name} in it", text, way_out)
+            raise invalid("--pattern", "a path with {name} in it", text, hint)
         self.fields = tuple(found)
         self._regex = re.compile("".join(pieces) + re.escape(text[end:]))
 
@@ -85,7 +85,7 @@ class ImageFolder:
         """
         keys, notes = find_images(self.root)
         if not keys:
-            kinds = " ".join(sorted(ENCODINGS))
+            kinds = " ".join(sorted(ENCODING_OF_ENDING))
             left_out = "".join(f" {note}" for note in notes)
             raise DataError(
                 f"{self.root} must hold images ({kinds}), got none.{left_out} Check the path, or save the "

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import BadCell, NeedsWindow, decode
+from fastcell.dataset.decode import NeedsWindow, decode
+from fastcell.dataset.grey_window import Window
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
-from fastcell.errors import DataError, invalid
+from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources.base import encoding_of
 from fastcell.sources.image_folder import ImageFolder, find_images, read_image
-
-Window = tuple[float, float] | None
 
 
 class LoadedCells(NamedTuple):

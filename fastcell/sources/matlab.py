@@ -17,16 +17,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.decode import BadCell
 from fastcell.dataset.open_files import damaged, read_at, stamp_of
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.sources import hdf5
 from fastcell.sources.array_fields import Stack
 from fastcell.sources.containers import read_bare
 from fastcell.sources.numpy_files import MAX_SPOOL_BYTES
 from fastcell.system.text import storable
 
-_HEAD_BYTES = 128
+_HEADER_BYTES = 128
 _COMPRESSED, _MATRIX = 15, 14
 _CHAR = 4
 _COMPLEX = 0x08
@@ -34,7 +33,7 @@ _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {1: "u1", 2: "u1", 4: "u2", 16: "u1", 17: "u2"}  # of characters: int8, uint8, uint16, UTF-8, UTF-16
 _PIECE = 1 << 20
-_MOST_HEAD = 1 << 16
+_MOST_HEADER = 1 << 16
 _MOST_VARIABLES = 4096
 _MOST_VALUES_BYTES = 1 << 28
 
@@ -185,11 +184,11 @@ class Mat73File:
 def _variables(path: str, file: BinaryIO) -> Iterator[tuple[str, _Variable]]:
     """Name and place of every array of numbers and char matrix."""
     size = os.fstat(file.fileno()).st_size
-    head = file.read(_HEAD_BYTES)
-    if len(head) < _HEAD_BYTES or head[126:128] not in (b"IM", b"MI"):
+    header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or header[126:128] not in (b"IM", b"MI"):
         raise damaged(path, "not a MAT-file of version 5 to 7.3")
-    order = "<" if head[126:128] == b"IM" else ">"
-    position = _HEAD_BYTES
+    order = "<" if header[126:128] == b"IM" else ">"
+    position = _HEADER_BYTES
     for _ in range(_MOST_VARIABLES):
         if position + 8 > size:
             break
@@ -211,14 +210,14 @@ def _read_variable(
     """Array flags, dimensions, name and the head of the values; None for what is no array of real numbers."""
     if compressed:
         file.seek(start)
-        data = zlib.decompressobj().decompress(file.read(min(num, _MOST_HEAD)), _MOST_HEAD)
+        data = zlib.decompressobj().decompress(file.read(min(num, _MOST_HEADER)), _MOST_HEADER)
         kind, total = struct.unpack_from(order + "II", data)
         if kind != _MATRIX or total > num * 1032 + 1032:
             raise damaged(path, f"a variable that claims {total:,} bytes in {num:,}")
         first = 8
     else:
         file.seek(start)
-        data, total, first = file.read(min(num, _MOST_HEAD)), num, 0
+        data, total, first = file.read(min(num, _MOST_HEADER)), num, 0
     flags, place = _element(order, data, first)
     sides, place = _element(order, data, place)
     name, place = _element(order, data, place)

@@ -5,7 +5,6 @@ Formats: NEP 1 (https://numpy.org/neps/nep-0001-npy-format.html), and ZIP with o
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import struct
@@ -13,57 +12,37 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
-from fastcell.dataset.decode import NPY_HEADER, BadCell
+from fastcell.dataset.image_headers import NpyHeader, parse_npy_header
 from fastcell.dataset.open_files import damaged, read_at
-from fastcell.errors import DataError
-from fastcell.sources.array_fields import KNOWN, Stack
+from fastcell.errors import BadCell, DataError
+from fastcell.sources.array_fields import KNOWN_ARRAYS, Stack
 from fastcell.sources.containers import read_bare
 from fastcell.sources.hdf5 import image_shape
 from fastcell.system.text import storable
 
 MAX_SPOOL_BYTES = 1 << 32
-_HEAD_BYTES = 4096
+_HEADER_BYTES = 4096
 _MOST_VALUE_BYTES = 1024  # of a text
 _DENSEST = 1032  # bytes that deflate makes of one
 _PIECE = 1 << 20
 _DESCR = re.compile(r"[<>=|]?[biufSU][0-9]{1,4}|[<>=|]?b1|\|b1")
 
 
-class Header(NamedTuple):
-    """What a `.npy` begins with. start: of the values [bytes]."""
-
-    dtype: np.dtype[np.generic]
-    fortran: bool
-    shape: tuple[int, ...]
-    start: int
-
-    @property
-    def num_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes) -> NpyHeader | None:
     """Header of a `.npy` by its first 4,096 bytes; None: not one, or one of objects or records."""
-    if data[:6] != b"\x93NUMPY" or len(data) < 12:
-        return None
-    wide = data[6:7] != b"\x01"
-    first = 12 if wide else 10
-    start = first + int.from_bytes(data[8:first], "little")
-    match = NPY_HEADER.fullmatch(data[first:start]) if start <= len(data) else None
-    if match is None or not _DESCR.fullmatch(match["descr"].decode("latin-1")):
+    if data[:6] != b"\x93NUMPY":
         return None
     try:
-        dtype = np.dtype(match["descr"].decode("latin-1"))
-    except (TypeError, ValueError):
+        header = parse_npy_header(data)
+        if not _DESCR.fullmatch(header.descr) or header.dtype.itemsize < 1:
+            return None
+    except (BadCell, TypeError, ValueError):
         return None
-    shape = tuple(int(side) for side in re.findall(rb"\d+", match["shape"]))
-    if dtype.itemsize < 1 or any(side > 1 << 48 for side in shape):
-        return None
-    return Header(dtype, match["fortran"] == b"True", shape, start)
+    return None if any(side > 1 << 48 for side in header.shape) else header
 
 
 class NpyFile:
@@ -76,7 +55,7 @@ class NpyFile:
     def __init__(self, path: str) -> None:
         self.path = path
         with open(path, "rb") as file:
-            header = read_header(file.read(_HEAD_BYTES))
+            header = read_header(file.read(_HEADER_BYTES))
             size = os.fstat(file.fileno()).st_size
         if header is None:
             raise damaged(path, "no array of numbers; pickled objects are not read")
@@ -111,18 +90,18 @@ class NpzFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._members: dict[str, tuple[zipfile.ZipInfo, Header]] = {}
+        self._members: dict[str, tuple[zipfile.ZipInfo, NpyHeader]] = {}
         self._spool: BinaryIO | None = None
         size = os.stat(path).st_size  # noqa: PTH116, a path in text
         try:
             with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
                 for info in archive.infolist():
                     if info.filename.endswith(".npy"):
-                        header = self._read_head(file, info, size)
+                        header = self._read_header(file, info, size)
                         name = info.filename.removesuffix(".npy")
                         if header is not None:
                             self._members[name] = info, header
-                        elif name in KNOWN:
+                        elif name in KNOWN_ARRAYS:
                             raise DataError(
                                 f"{storable(path)}: {name} must be an array of numbers or texts, got objects, which "
                                 "are not unpickled. Save it as np.array(..., dtype=str)."
@@ -177,19 +156,19 @@ class NpzFile:
             raise BadCell(f"damaged: {error}") from None
         return spool
 
-    def _read_head(self, file: BinaryIO, info: zipfile.ZipInfo, size: int) -> Header | None:
+    def _read_header(self, file: BinaryIO, info: zipfile.ZipInfo, size: int) -> NpyHeader | None:
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise damaged(self.path, f"{storable(info.filename)} is encrypted, or compressed in an unusual way")
         most = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else _DENSEST) + _DENSEST
         if _data_start(file, info) + info.compress_size > size or info.file_size > most:
             raise damaged(self.path, f"{storable(info.filename)} claims {info.file_size:,} bytes")
-        header = read_header(next(_inflate(self.path, file, info, _HEAD_BYTES), b""))
+        header = read_header(next(_inflate(self.path, file, info, _HEADER_BYTES), b""))
         if header is not None and header.start + header.num_bytes > info.file_size:
             raise damaged(self.path, f"{storable(info.filename)} of shape {header.shape} in {info.file_size:,} bytes")
         return header
 
 
-def _bare_stack(path: str, name: str, header: Header, offset: int) -> Stack:
+def _bare_stack(path: str, name: str, header: NpyHeader, offset: int) -> Stack:
     if header.fortran and len(header.shape) > 1:
         raise DataError(
             f"{storable(path)}: {storable(name)} must be stored cell by cell, got Fortran order. Save it by "
@@ -204,7 +183,7 @@ def _bare_stack(path: str, name: str, header: Header, offset: int) -> Stack:
     return Stack(header.shape[0], height, width, channels, dtype, 0, load)
 
 
-def _values(header: Header, num: int, read: Callable[[], bytes]) -> np.ndarray | None:
+def _values(header: NpyHeader, num: int, read: Callable[[], bytes]) -> np.ndarray | None:
     if header.shape not in ((num,), (num, 1)) or header.dtype.itemsize > _MOST_VALUE_BYTES:
         return None
     values = np.frombuffer(read(), header.dtype, num)

@@ -49,7 +49,7 @@ class ReleasedLists:
         seen: dict[str, str] = {}
         cells: list[tuple[SourceItem, str]] = []
         rejected = []
-        for path, side in self._lists():
+        for path, subset in self._lists():
             for place, key, number in _read_lines(path):
                 if number not in numbers:
                     known = ", ".join(map(str, numbers))
@@ -64,7 +64,7 @@ class ReleasedLists:
                 elif item.encoding == "":
                     rejected.append(Rejected(item, path.name, "not a kind of image that can be read"))
                 else:
-                    cells.append((item, side))
+                    cells.append((item, subset))
                 seen.setdefault(key, f"{path.name} line {place.rpartition(' ')[2]}")
         cells.sort(key=lambda cell: cell[0].key)
         unlisted = sum(key not in seen for key in images)
@@ -74,7 +74,7 @@ class ReleasedLists:
         if not seen:
             raise DataError(f"{self.root}: the lists must name at least one image, got none. Look at the lists.")
         items = [item for item, _ in cells]
-        return Listing(items, list(numbers.values()), {"paper": [side for _, side in cells]}, rejected, notes)
+        return Listing(items, list(numbers.values()), {"paper": [subset for _, subset in cells]}, rejected, notes)
 
     def load(self, item: SourceItem) -> bytes:
         return read_image(self.root, item.key)

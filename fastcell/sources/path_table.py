@@ -22,20 +22,20 @@ from fastcell.sources.base import Listing, Rejected, Runs, Source, SourceItem, e
 from fastcell.sources.containers import PIECE_CELLS
 from fastcell.system.text import natural_sorted, storable
 
-ENDINGS = (".csv", ".tsv", ".parquet")
-PATHS = ("path", "key", "file", "filename", "image")
-LABELS = ("label", "class", "class_name")
-GROUPS = ("group", "donor", "run")
-COLLECTIONS = ("collection",)
-PITCHES = ("um_per_px",)
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
+PATH_COLUMNS = ("path", "key", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "class", "class_name")
+GROUP_COLUMNS = ("group", "donor", "run")
+COLLECTION_COLUMNS = ("collection",)
+PITCH_COLUMNS = ("um_per_px",)
 
-_SIDES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+_SUBSETS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _MOST_CSV_BYTES = 1 << 32
 _MOST_NAME = 256
 
 
 @dataclass(frozen=True)
-class Table:
+class PathTable:
     """Cells of another source that a table names, with the table's labels.
 
     Columns, in any order: path (the cell's key, relative to the source), label, group, collection, um_per_px, split
@@ -62,16 +62,21 @@ class Table:
         Raises:
             DataError: no such table, or none that can be read, or what the inner source raises.
         """
-        table = read_table(self.path)
+        table = read_path_table(self.path)
         told = {
             what: _texts(table, names)
-            for what, names in {"label": LABELS, "group": GROUPS, "collection": COLLECTIONS, "side": ("split",)}.items()
+            for what, names in {
+                "label": LABEL_COLUMNS,
+                "group": GROUP_COLUMNS,
+                "collection": COLLECTION_COLUMNS,
+                "side": ("split",),
+            }.items()
         }
-        pitches = _numbers(table, PITCHES)
+        pitches = _numbers(table, PITCH_COLUMNS)
         there = self.inner.scan()
         number = {item.key: i for i, item in enumerate(there.items)}
         refused = {bad.item.key: bad for bad in there.rejected}
-        paths = _texts(table, PATHS)
+        paths = _texts(table, PATH_COLUMNS)
         rows, chosen, items, rejected = [], [], [], []
         seen: dict[str, int] = {}
         for row, text in enumerate(paths or ()):
@@ -106,7 +111,7 @@ class Table:
         unnamed = len(there.items) - len(items)
         if unnamed:
             notes.append(f"{unnamed:,} cells that the table does not name are left out.")
-        splits = {"table": [_side(self.path, row, told["side"]) for row in rows]} if told["side"] else {}
+        splits = {"table": [_subset(self.path, row, told["side"]) for row in rows]} if told["side"] else {}
         runs = there.runs and Runs(there.runs.numbers[chosen], there.runs.num_bytes)
         classes = natural_sorted({item.class_name for item in items if item.class_name is not None})
         features = _join(there.features, _features(table, rows, items))
@@ -119,7 +124,7 @@ class Table:
         return self.inner.stamp(item)
 
 
-def read_table(path: Path) -> pa.Table:
+def read_path_table(path: Path) -> pa.Table:
     """A CSV or Parquet file with the columns that `Table` knows, their names as they stand in the file.
 
     Raises:
@@ -153,15 +158,15 @@ def read_table(path: Path) -> pa.Table:
     except (pa.ArrowException, UnicodeDecodeError, words.Error, ValueError, KeyError, OSError, OverflowError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise DataError(f"{shown} cannot be read ({why}). Save it as CSV with a header, or as Parquet.") from None
-    if _column(table, PATHS) is None:
+    if _column(table, PATH_COLUMNS) is None:
         got = ", ".join(table.column_names[:8]) or "none"
         raise DataError(
-            f"{shown} must have a column {', '.join(PATHS)}, got {storable(got)}. Name the column of paths."
+            f"{shown} must have a column {', '.join(PATH_COLUMNS)}, got {storable(got)}. Name the column of paths."
         )
     return table
 
 
-_TEXT_COLUMNS = (*PATHS, *LABELS, *GROUPS, *COLLECTIONS, "split")
+_TEXT_COLUMNS = (*PATH_COLUMNS, *LABEL_COLUMNS, *GROUP_COLUMNS, *COLLECTION_COLUMNS, "split")
 
 
 def _column(table: pa.Table, names: Sequence[str]) -> pa.ChunkedArray | None:
@@ -209,18 +214,18 @@ def _at(values: Sequence[str | None] | None, row: int, otherwise: str | None) ->
     return None if text is None else text[:_MOST_NAME]
 
 
-def _side(path: Path, row: int, sides: Sequence[str | None] | None) -> str:
-    text = (sides[row] if sides else None) or ""
-    if text and text.lower() not in _SIDES:
-        rule = f"empty or one of {', '.join(_SIDES)}"
+def _subset(path: Path, row: int, subsets: Sequence[str | None] | None) -> str:
+    text = (subsets[row] if subsets else None) or ""
+    if text and text.lower() not in _SUBSETS:
+        rule = f"empty or one of {', '.join(_SUBSETS)}"
         raise DataError(f"{storable(str(path))} row {row + 1}: split must be {rule}, got {text!r}. Mend the row.")
-    return _SIDES.get(text.lower(), "")
+    return _SUBSETS.get(text.lower(), "")
 
 
 def _features(table: pa.Table, rows: Sequence[int], items: Sequence[SourceItem]) -> Features | None:
     """The other columns of numbers."""
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-    known = {*_TEXT_COLUMNS, *PITCHES}
+    known = {*_TEXT_COLUMNS, *PITCH_COLUMNS}
     names = [
         name
         for name, field in zip(table.column_names, table.schema, strict=True)

@@ -1,4 +1,4 @@
-"""Sources: where cells come from before they are packed, one module for each format, found by looking at the input."""
+"""The formats that can be packed: how each is recognised, which source opens it, and the options that it obeys."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ import numpy as np
 from fastcell.dataset.open_files import look_again
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.sources import arrays, ifcb, path_table, rtdc, tiff_stacks
-from fastcell.sources.base import ENCODINGS, Source
+from fastcell.sources.base import ENCODING_OF_ENDING, Source
 from fastcell.sources.image_folder import ImageFolder, Pattern, walk_files
 from fastcell.sources.paper_lists import ReleasedLists, has_lists
 from fastcell.sources.webdataset import Tars
 from fastcell.system.text import storable
-
-__all__ = ["FORMATS", "ImageFolder", "Pattern", "ReadOptions", "open_source"]
 
 _IMAGESTREAM = (".cif", ".daf", ".rif")
 _LOOKED_AT = 64  # files of a kind that may be one cell or many
@@ -65,7 +63,7 @@ def _open_images(root: Path, options: ReadOptions) -> Source:
 
 def _open_arrays(root: Path, options: ReadOptions) -> Source:
     labels = None if options.labels is None else Path(options.labels).absolute()
-    endings: tuple[str, ...] = arrays.ENDINGS
+    endings: tuple[str, ...] = arrays.ARRAY_ENDINGS
     if root.is_dir():
         found = {Path(name).suffix.lower() for name, _ in walk_files(root)}
         endings = next((kind for kind in (_HDF5, (".npz",), (".mat",), (".npy",)) if found & set(kind)), endings)
@@ -131,7 +129,7 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
         raise ArgumentError(
             f"SRC must be a file or folder of images, got {str(root)!r} (nothing there). Check the path."
         )
-    if root.is_file() and root.suffix.lower() in path_table.ENDINGS:
+    if root.is_file() and root.suffix.lower() in path_table.TABLE_ENDINGS:
         if options.table is not None:
             raise invalid("--table", "given with a folder or file of images", str(root), "SRC is a table itself")
         options = replace(options, table=root)
@@ -143,7 +141,7 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
     if name == "ifcb" and root.is_file():
         root = root.with_suffix(".ADC" if root.suffix.isupper() else ".adc")
     source = FORMATS[name].open(root, options)
-    return source if options.table is None else path_table.Table(source, Path(options.table).absolute())
+    return source if options.table is None else path_table.PathTable(source, Path(options.table).absolute())
 
 
 def _check_options(name: str, options: ReadOptions) -> None:
@@ -161,15 +159,24 @@ def _kind_of_file(path: Path) -> str:
     if ending in _IMAGESTREAM:
         raise _imagestream(path.name)
     for name, endings in {
-        "rtdc": rtdc.ENDINGS,
-        "ifcb": ifcb.ENDINGS,
+        "rtdc": rtdc.RTDC_ENDINGS,
+        "ifcb": ifcb.IFCB_ENDINGS,
         "tars": (".tar",),
-        "tiff": tiff_stacks.ENDINGS,
-        "arrays": arrays.ENDINGS,
+        "tiff": tiff_stacks.TIFF_ENDINGS,
+        "arrays": arrays.ARRAY_ENDINGS,
     }.items():
         if ending in endings:
             return name
-    kinds = " ".join((*rtdc.ENDINGS, ".adc", ".tar", *tiff_stacks.ENDINGS, *arrays.ENDINGS, *path_table.ENDINGS))
+    kinds = " ".join(
+        (
+            *rtdc.RTDC_ENDINGS,
+            ".adc",
+            ".tar",
+            *tiff_stacks.TIFF_ENDINGS,
+            *arrays.ARRAY_ENDINGS,
+            *path_table.TABLE_ENDINGS,
+        )
+    )
     raise ArgumentError(
         f"SRC must be a folder of images, or a file of many cells ({kinds}), got {storable(str(path))!r} (a file). "
         "Check the path."
@@ -195,14 +202,14 @@ def _kind_of_folder(root: Path, options: ReadOptions) -> str:
         return "ifcb"
     if has_lists(root) and options.pattern is None and options.table is None:
         return "lists"
-    images = sum(found["." + kind] for kind in ENCODINGS)
-    if options.tile is not None or _any(root, shown[".tif"], tiff_stacks.is_stack):
+    images = sum(found["." + kind] for kind in ENCODING_OF_ENDING)
+    if options.tile is not None or _any(root, shown[".tif"], tiff_stacks.has_many_pages):
         return "tiff"
     if found[".tar"] and not images:
         return "tars"
-    if images > found[".npy"] or (found[".npy"] and not _any(root, shown[".npy"], arrays.is_stack)):
+    if images > found[".npy"] or (found[".npy"] and not _any(root, shown[".npy"], arrays.is_array_stack)):
         return "images"
-    if any(found[ending] for ending in arrays.ENDINGS):
+    if any(found[ending] for ending in arrays.ARRAY_ENDINGS):
         return "arrays"
     first = next((ending for ending in _IMAGESTREAM if found[ending]), None)
     if first is not None:

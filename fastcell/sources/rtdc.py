@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from fastcell.dataset.decode import BadCell
 from fastcell.dataset.open_files import damaged, stamp_of
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.sources import hdf5
 from fastcell.sources.base import Listing, SourceItem, file_stamp
-from fastcell.sources.containers import PIECE_CELLS, RUNS, Collector, Container, check_count, find_containers
+from fastcell.sources.containers import DECODED_RUNS, PIECE_CELLS, Collector, Container, check_count, find_containers
 
-ENDINGS = (".rtdc",)
+RTDC_ENDINGS = (".rtdc",)
 _PITCHES = (1e-3, 1e3)  # um per px
 
 
@@ -54,14 +53,14 @@ class Rtdc:
         Raises:
             DataError: no file, no event, or a file that cannot be read.
         """
-        containers, notes = find_containers(self.root, ENDINGS, self.pattern, group_by_file=True)
+        containers, notes = find_containers(self.root, RTDC_ENDINGS, self.pattern, group_by_file=True)
         found = Collector(self.root, notes, "event")
         there = []
         for container in containers:
             if not stamp_of(container.path)[0]:
                 found.empty(container)
                 continue
-            images, names, pitch = self._read_head(container)
+            images, names, pitch = self._read_header(container)
             if not images.num:
                 found.empty(container)
                 continue
@@ -86,13 +85,13 @@ class Rtdc:
         run = number // max(images.run_cells, 1)
         key = (path, stamp_of(path), "corrected", run)
         step = max(images.run_cells, 1)
-        corrected = RUNS.get(key, lambda: _subtract(path, images, run * step, step))
+        corrected = DECODED_RUNS.get(key, lambda: _subtract(path, images, run * step, step))
         return corrected[number - run * step]
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(str(item.place[0]))
 
-    def _read_head(self, container: Container) -> tuple[hdf5.Images, list[str], float]:
+    def _read_header(self, container: Container) -> tuple[hdf5.Images, list[str], float]:
         """Images, names of the features, and pixel size."""
         path = container.path
         size = stamp_of(path)[0]

@@ -9,25 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcell.dataset.decode import BadCell, DecoderMessages, decode_levels
+from fastcell.dataset.decode import DecoderMessages, decode_levels
 from fastcell.dataset.open_files import damaged, stamp_of
 from fastcell.dataset.tiff import (
-    Description,
     Directory,
-    describe,
     first_strip,
     image_bytes,
     is_contiguous,
     load_page,
     read_page,
-    walk,
+    walk_pages,
 )
-from fastcell.errors import DataError, invalid
+from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources.base import Listing, SourceItem, file_stamp
-from fastcell.sources.containers import RUNS, Collector, Container, check_count, check_tile, find_containers
+from fastcell.sources.containers import DECODED_RUNS, Collector, Container, check_count, check_tile, find_containers
+from fastcell.sources.tiff_description import Description, read_description
 from fastcell.system.text import storable
 
-ENDINGS = (".tif", ".tiff")
+TIFF_ENDINGS = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class TiffStacks:
             ArgumentError: several channels and none chosen, or one that is not there.
         """
         check_tile(self.tile)
-        containers, notes = find_containers(self.root, ENDINGS, self.pattern, group_by_file=False)
+        containers, notes = find_containers(self.root, TIFF_ENDINGS, self.pattern, group_by_file=False)
         found = Collector(self.root, notes, "image")
         num_padding = 0
         with DecoderMessages():
@@ -98,11 +97,11 @@ class TiffStacks:
         """Pages that are cells (those of the chosen channel), with their number behind one directory."""
         size = stamp_of(container.path)[0]
         pages: list[Directory] = []
-        for page in walk(container.path):
+        for page in walk_pages(container.path):
             pages.append(page)
             check_count(container, len(pages), size)
         pages = [page for page in pages if not _is_reduced(page)]
-        described = describe(pages[0]) if pages else Description()
+        described = read_description(pages[0]) if pages else Description()
         images = [(page, 0) for page in pages]
         if len(pages) == 1 and described.images > 1:  # ImageJ writes one directory for more than 4 GB
             num = described.images
@@ -170,12 +169,12 @@ class TiffStacks:
         return first - len(numbers)
 
 
-def is_stack(path: str) -> bool:
+def has_many_pages(path: str) -> bool:
     """Whether a TIFF has more than one page of full size, or claims further images behind its first one."""
     try:
         num = 0
-        for page in walk(path):
-            if num == 0 and describe(page).images > 1:
+        for page in walk_pages(path):
+            if num == 0 and read_description(page).images > 1:
                 return True
             num += not _is_reduced(page)
             if num > 1:
@@ -200,4 +199,4 @@ def _decoded(path: str, place: int) -> np.ndarray:
         pixels = decode_levels(page)[0] if isinstance(page, bytes) else page
         return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
 
-    return RUNS.get((path, stamp_of(path), "page", place), decode)
+    return DECODED_RUNS.get((path, stamp_of(path), "page", place), decode)

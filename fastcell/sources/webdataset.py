@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcell.dataset import tar
-from fastcell.dataset.decode import MAX_FILE_BYTES, BadCell
+from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.open_files import look_again, read_at
-from fastcell.errors import DataError, invalid
+from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources.base import Listing, SourceItem, encoding_of, file_stamp
 from fastcell.sources.image_folder import Pattern
 from fastcell.sources.webdataset_samples import (
     Facts,
-    Sample,
+    TarSample,
     find_tars,
     list_samples,
     name_classes,
@@ -61,7 +61,7 @@ class Tars:
         pattern = None if self.pattern is None else Pattern(self.pattern)
         packed = _packed(folder)
         known = {} if packed is None else _facts_of(packed)
-        cells: list[tuple[str, Sample, Facts]] = []
+        cells: list[tuple[str, TarSample, Facts]] = []
         others: Counter[str] = Counter()
         for path in [self.root] if alone else find_tars(self.root):
             shard = path.relative_to(folder).as_posix()
@@ -151,13 +151,13 @@ def _label(path: Path, member: tar.Member | None) -> bytes | None:
     return b"" if member.size > _MOST_LABEL_BYTES else read_at(str(path), member.offset, member.size)
 
 
-def _told(pattern: Pattern | None, sample: Sample) -> dict[str, str]:
+def _told(pattern: Pattern | None, sample: TarSample) -> dict[str, str]:
     if pattern is None:
         return {}
     fields = pattern.match(sample.image.name)
     if fields is None:
-        way_out = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
-        raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, way_out)
+        hint = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
+        raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, hint)
     return {name: storable(text) for name, text in fields.items()}
 
 

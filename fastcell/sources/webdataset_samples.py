@@ -30,7 +30,7 @@ _MAX_LABEL = 256  # characters of a class, group or collection
 _PITCHES = (1e-6, 1e6)  # um per px
 
 
-class Sample(NamedTuple):
+class TarSample(NamedTuple):
     """One cell of a tar: its image member and, where there are any, `.cls` and `.json` beside it."""
 
     image: tar.Member
@@ -87,7 +87,7 @@ def find_tars(root: Path) -> list[Path]:
     return sorted(tars, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
-def list_samples(path: Path) -> tuple[list[Sample], Counter[str]]:
+def list_samples(path: Path) -> tuple[list[TarSample], Counter[str]]:
     """The samples of a tar, in stored order of their images.
 
     Returns:
@@ -98,7 +98,7 @@ def list_samples(path: Path) -> tuple[list[Sample], Counter[str]]:
     """
     groups: list[dict[str, tar.Member]] = []
     current: dict[str, dict[str, tar.Member]] = {}
-    for member in tar.walk(path):
+    for member in tar.walk_members(path):
         folder, _, base = member.name.rpartition("/")
         stem, _, extension = base.partition(".")
         if not stem:
@@ -108,7 +108,7 @@ def list_samples(path: Path) -> tuple[list[Sample], Counter[str]]:
             current[key] = {}
             groups.append(current[key])
         current[key][extension] = member
-    samples: list[Sample] = []
+    samples: list[TarSample] = []
     others: Counter[str] = Counter()
     for group in groups:
         samples += _samples_of(group, others)
@@ -116,11 +116,11 @@ def list_samples(path: Path) -> tuple[list[Sample], Counter[str]]:
     return samples, others
 
 
-def _samples_of(group: dict[str, tar.Member], others: Counter[str]) -> list[Sample]:
+def _samples_of(group: dict[str, tar.Member], others: Counter[str]) -> list[TarSample]:
     images = [extension for extension in IMAGE_EXTENSIONS if extension in group]
     if images:
         others.update(set(group) - {images[0], "cls", "json"})
-        return [Sample(group[images[0]], group.get("cls"), group.get("json"))]
+        return [TarSample(group[images[0]], group.get("cls"), group.get("json"))]
     dotted = [extension for extension in group if extension.rpartition(".")[2] in IMAGE_EXTENSIONS]
     if not dotted:
         others[""] += 1
@@ -128,7 +128,7 @@ def _samples_of(group: dict[str, tar.Member], others: Counter[str]) -> list[Samp
     for extension in dotted:  # `cell.01.jpg`: the name itself has a dot, and its label is `cell.01.cls` or `cell.cls`
         front = extension.rpartition(".")[0]
         cls, facts = (group.get(f"{front}.{kind}", group.get(kind)) for kind in ("cls", "json"))
-        samples.append(Sample(group[extension], cls, facts))
+        samples.append(TarSample(group[extension], cls, facts))
     return samples
 
 

@@ -10,16 +10,10 @@ from fastcell.errors import invalid
 from fastcell.splits.assign_groups import assign_groups
 from fastcell.system.text import natural_sorted
 
-SIDES = ("train", "valid", "test")
-
-
+SUBSETS = ("train", "valid", "test")
 PAPER_SHARES = (0.65, 0.15, 0.20)
-
-
 MAX_GROUP_FOLDS = 200
-
-
-_GROUP_WAY_OUT = (
+_GROUP_HINT = (
     "Ask for fewer sides (--split 80/0/20 has no validation side, --split 0/0/100 only a test side, "
     "--split none no side at all), or pack without groups if cells of one group may sit on two sides"
 )
@@ -32,35 +26,35 @@ def split_by_group(
     seed: int = 0,
     units: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Sides of N cells by class and by group.
+    """Subsets of N cells by class and by group.
 
     labels: (N,) int, -1 = unknown (a stratum of its own). groups: (N,) names, None or empty for a cell without group;
-    or None as a whole. shares: train, valid and test, summing to 1; a side with share 0 stays empty. units: (N,) int,
+    or None as a whole. shares: train, valid and test, summing to 1; a subset with share 0 stays empty. units: (N,) int,
     cells without group that have the same number >= 0 (copies of one cell) stay together.
     Cells without group are drawn at random within each class, exact to one cell (to one unit), and a class with at
-    least as many cells as there are sides is on every side. Groups go whole to the side that brings the cell shares,
-    and with less weight the shares of each class, nearest to what was asked.
+    least as many cells as there are subsets is in every subset. Groups go whole to the subset that brings the cell
+    shares, and with less weight the shares of each class, nearest to what was asked.
     Returns (N,) `<U5`. The result depends on the arguments only. Raises ArgumentError where there are fewer groups than
-    sides asked.
+    subsets asked.
     """
     labels, names = _check_cells(labels, groups)
     shares = _check_shares(shares)
     rng = np.random.default_rng([check_split_seed(seed), 0x5711])
-    sides = np.full(len(labels), "", dtype="<U5")
+    subsets = np.full(len(labels), "", dtype="<U5")
     loose = names == ""
     if not loose.all():
-        asked = [side for side, share in zip(SIDES, shares, strict=True) if share > 0]
+        asked = [subset for subset, share in zip(SUBSETS, shares, strict=True) if share > 0]
         unique = natural_sorted(set(names[~loose].tolist()))
         if len(unique) < len(asked) and not loose.any():
             raise invalid(
-                "groups", f"at least {len(asked)} for the sides {', '.join(asked)}", _listed(unique), _GROUP_WAY_OUT
+                "groups", f"at least {len(asked)} for the sides {', '.join(asked)}", _listed(unique), _GROUP_HINT
             )
         counts, index = _count_groups(labels[~loose], names[~loose], unique)
         chosen = assign_groups(counts, np.asarray(shares), rng)
-        sides[~loose] = np.asarray(SIDES)[chosen][index]
+        subsets[~loose] = np.asarray(SUBSETS)[chosen][index]
     if loose.any():
-        sides[loose] = _split_stratified(labels[loose], shares, rng, None if units is None else units[loose])
-    return sides
+        subsets[loose] = _split_stratified(labels[loose], shares, rng, None if units is None else units[loose])
+    return subsets
 
 
 def k_folds(
@@ -73,7 +67,7 @@ def k_folds(
 ) -> list[np.ndarray]:
     """K splits in which every cell is tested exactly once, stratified by class, groups kept whole.
 
-    Fold i is the test side of split i; valid / (train + valid) of the rest, group-wise, is its validation side.
+    Fold i is the test subset of split i; valid / (train + valid) of the rest, group-wise, is its validation subset.
     Arguments as in `split_by_group`; 2 <= k <= number of groups (of cells where there are no groups).
     Returns k arrays (N,) `<U5`. Raises ArgumentError for a k out of range.
     """
@@ -100,10 +94,10 @@ def leave_one_group_out(
     shares: tuple[float, float, float] = PAPER_SHARES,
     units: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """One split for each group, in natural order of the group names: that group is the test side.
+    """One split for each group, in natural order of the group names: that group is the test subset.
 
-    Arguments and validation side as in `k_folds`. Raises ArgumentError where a cell has no group, or where there is one
-    group only or more than 200 of them.
+    Arguments and validation subset as in `k_folds`. Raises ArgumentError where a cell has no group, or where there is
+    one group only or more than 200 of them.
     """
     labels, names = _check_cells(labels, groups)
     unique = natural_sorted(set(names.tolist()))
@@ -132,39 +126,39 @@ def _fold_split(
     shares: tuple[float, float, float],
     units: np.ndarray | None = None,
 ) -> np.ndarray:
-    sides = np.full(len(labels), "test", dtype="<U5")
+    subsets = np.full(len(labels), "test", dtype="<U5")
     train, valid, _ = _check_shares(shares)
     if train <= 0:
         raise invalid("--split", "with a train share above 0 for folds", shares, "Write for example --split 65/15/20")
     valid /= train + valid
     others = None if units is None else units[~is_test]
-    sides[~is_test] = split_by_group(labels[~is_test], names[~is_test], (1 - valid, valid, 0.0), seed, others)
-    return sides
+    subsets[~is_test] = split_by_group(labels[~is_test], names[~is_test], (1 - valid, valid, 0.0), seed, others)
+    return subsets
 
 
 def _split_stratified(
     labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator, units: np.ndarray | None
 ) -> np.ndarray:
-    """Cells in a random order by class; the sides are pieces of it, cut where the cells so far reach a share."""
-    sides = np.full(len(labels), "", dtype="<U5")
-    owed = np.zeros(len(shares))  # what rounding took from each side in the classes so far
+    """Cells in a random order by class; the subsets are pieces of it, cut where the cells so far reach a share."""
+    subsets = np.full(len(labels), "", dtype="<U5")
+    owed = np.zeros(len(shares))  # what rounding took from each subset in the classes so far
     one, sizes = _weigh_units(len(labels), units)
     placed = np.zeros(len(sizes), dtype=bool)
-    side_of = np.full(len(sizes), "", dtype="<U5")
+    subset_of = np.full(len(sizes), "", dtype="<U5")
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        heads = _first_of_each(one[rows])
-        heads = heads[~placed[heads]]
-        placed[heads] = True
-        ends = np.cumsum(sizes[heads])
+        leaders = _first_of_each(one[rows])
+        leaders = leaders[~placed[leaders]]
+        placed[leaders] = True
+        ends = np.cumsum(sizes[leaders])
         total = int(ends[-1]) if len(ends) else 0
         counts = _exact_counts(total, np.asarray(shares), owed)
         owed += total * np.asarray(shares) - counts
-        middles = ends - sizes[heads] / 2
+        middles = ends - sizes[leaders] / 2
         chosen = np.searchsorted(np.cumsum(counts), middles, side="right")
-        side_of[heads] = np.asarray(SIDES)[np.minimum(chosen, len(SIDES) - 1)]
-    sides[:] = side_of[one]
-    return sides
+        subset_of[leaders] = np.asarray(SUBSETS)[np.minimum(chosen, len(SUBSETS) - 1)]
+    subsets[:] = subset_of[one]
+    return subsets
 
 
 def _weigh_units(num: int, units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +181,7 @@ def _num_units(loose: np.ndarray, units: np.ndarray | None) -> int:
 
 
 def _exact_counts(num: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
-    """num cells into sides by largest remainder, with at least one on every side asked where num allows it."""
+    """num cells into subsets by largest remainder, with at least one in every subset asked where num allows it."""
     asked = shares > 0
     counts = np.floor(num * shares + 1e-9).astype(np.int64)
     if num >= asked.sum():
@@ -195,9 +189,9 @@ def _exact_counts(num: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
     remainder = num * shares - counts + owed
     while (missing := num - counts.sum()) != 0:
         step = 1 if missing > 0 else -1
-        side = np.argmax(np.where(asked & (counts + step >= 1), step * remainder, -np.inf))
-        counts[side] += step
-        remainder[side] -= step
+        subset = np.argmax(np.where(asked & (counts + step >= 1), step * remainder, -np.inf))
+        counts[subset] += step
+        remainder[subset] -= step
     return counts
 
 
@@ -213,15 +207,15 @@ def _deal_folds(labels: np.ndarray, k: int, rng: np.random.Generator, units: np.
     if len(sizes) == len(labels):
         fold[order] = np.arange(len(labels)) % k
         return fold
-    heads = _first_of_each(one[order])
+    leaders = _first_of_each(one[order])
     class_of = np.empty(len(sizes), dtype=np.int64)
     class_of[one[order[::-1]]] = labels[order[::-1]]
     fold_of, all_cells, of_class, current = np.empty(len(sizes), dtype=np.int64), [0] * k, [0] * k, None
-    for head, size, label in zip(heads.tolist(), sizes[heads].tolist(), class_of[heads].tolist(), strict=True):
+    for leader, size, label in zip(leaders.tolist(), sizes[leaders].tolist(), class_of[leaders].tolist(), strict=True):
         if label != current:
             of_class, current = [0] * k, label
         chosen = min(range(k), key=lambda i: (of_class[i], all_cells[i]))
-        fold_of[head] = chosen
+        fold_of[leader] = chosen
         of_class[chosen] += size
         all_cells[chosen] += size
     return fold_of[one]

@@ -1,4 +1,4 @@
-"""What `fastcell split` says: copies and recall, classes and groups by side, folds."""
+"""What `fastcell split` says: copies and recall, classes and groups by subset, folds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.splits.by_group import SIDES
+from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates
-from fastcell.splits.linked_groups import Bound
+from fastcell.splits.linked_groups import LinkedCells
 from fastcell.splits.read_groups import Grouping
-from fastcell.system.text import format_table, natural_sorted
+from fastcell.system.text import align_columns, natural_sorted
 
 LARGE_SHARE = 0.01
 _MOST_SETS = 10
@@ -40,7 +40,7 @@ def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int])
     rows = [["copies", "sets", "cells"], ["exact, turned or mirrored", f"{sets_with_exact:,}", f"{exact.sum():,}"]]
     if found.near is not None:
         rows.append(["near", f"{len(found) - sets_with_exact:,}", f"{(~exact).sum():,}"])
-    lines += format_table(rows)
+    lines += align_columns(rows)
     lines += _describe_recall(found)
     lines += _describe_large(manifest, found, apart)
     return lines
@@ -60,7 +60,7 @@ def _describe_recall(found: Duplicates) -> list[str]:
             low, high = item.interval()
             share = f"{item.found / max(item.planted, 1):.3f}"
             rows.append([item.kind, f"{item.found:,}", f"{item.planted:,}", share, f"{low:.3f}..{high:.3f}"])
-        lines += format_table(rows)
+        lines += align_columns(rows)
     return lines
 
 
@@ -88,46 +88,50 @@ def _describe_large(manifest: Manifest, found: Duplicates, apart: Sequence[int])
 
 
 def describe_splits(
-    manifest: Manifest, splits: Mapping[str, np.ndarray], bound: Bound, grouping: Grouping, shares: Sequence[float]
+    manifest: Manifest,
+    splits: Mapping[str, np.ndarray],
+    linked: LinkedCells,
+    grouping: Grouping,
+    shares: Sequence[float],
 ) -> list[str]:
-    """Classes by side with achieved shares, groups by side, and a line for each fold."""
-    (title, sides), *folds = splits.items()
-    lines = [f"split {title}, grouped by {grouping.by}:", *_class_table(manifest, sides, shares)]
+    """Classes by subset with achieved shares, groups by subset, and a line for each fold."""
+    (title, subsets), *folds = splits.items()
+    lines = [f"split {title}, grouped by {grouping.by}:", *_class_table(manifest, subsets, shares)]
     if grouping.names is not None:
-        lines += _groups_by_side(bound, sides)
-    notes = summarize_split(sides, manifest.labels, manifest.info.classes, shares).notes
+        lines += _groups_by_subset(linked, subsets)
+    notes = summarize_split(subsets, manifest.labels, manifest.info.classes, shares).notes
     lines += [f"note: {note}" for note in notes]
     if folds:
-        rows = [["fold", *SIDES, "groups tested"]]
+        rows = [["fold", *SUBSETS, "groups tested"]]
         for name, fold in folds:
-            tested = natural_sorted(set(bound.names[fold == "test"].tolist()) - {""})
-            counts = [f"{(fold == side).sum():,}" for side in SIDES]
+            tested = natural_sorted(set(linked.names[fold == "test"].tolist()) - {""})
+            counts = [f"{(fold == subset).sum():,}" for subset in SUBSETS]
             rows.append([name, *counts, _listed(tested) if tested else "-"])
-        lines += ["", *format_table(rows)]
+        lines += ["", *align_columns(rows)]
     return lines
 
 
-def _class_table(manifest: Manifest, sides: np.ndarray, shares: Sequence[float]) -> list[str]:
-    rows = [["class", *SIDES, *(f"{side} %" for side in SIDES), "no side"]]
+def _class_table(manifest: Manifest, subsets: np.ndarray, shares: Sequence[float]) -> list[str]:
+    rows = [["class", *SUBSETS, *(f"{subset} %" for subset in SUBSETS), "no side"]]
     names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.labels < 0).any() else [])]
     for number, name in [*enumerate(names), (None, "all")]:
         label = -1 if name == _UNLABELLED else number
-        mine = sides if label is None else sides[manifest.labels == label]
-        counts = [int((mine == side).sum()) for side in SIDES]
+        mine = subsets if label is None else subsets[manifest.labels == label]
+        counts = [int((mine == subset).sum()) for subset in SUBSETS]
         total = max(sum(counts), 1)
         percent = [f"{100 * count / total:.1f}" for count in counts]
         rows.append([name, *(f"{count:,}" for count in counts), *percent, f"{(mine == '').sum():,}"])
     rows.append(["asked", "", "", "", *(f"{100 * share:.1f}" for share in shares), ""])
-    return format_table(rows)
+    return align_columns(rows)
 
 
-def _groups_by_side(bound: Bound, sides: np.ndarray) -> list[str]:
+def _groups_by_subset(linked: LinkedCells, subsets: np.ndarray) -> list[str]:
     lines = []
-    for side in SIDES:
-        names = natural_sorted(set(bound.names[sides == side].tolist()) - {""})
+    for subset in SUBSETS:
+        names = natural_sorted(set(linked.names[subsets == subset].tolist()) - {""})
         if not names:
             continue
-        lines.append(f"{side}: {len(names):,} group{'' if len(names) == 1 else 's'} ({_listed(names)})")
+        lines.append(f"{subset}: {len(names):,} group{'' if len(names) == 1 else 's'} ({_listed(names)})")
     return lines
 
 
@@ -137,8 +141,8 @@ def _listed(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """Counts of a split. counts: (K, 3) int64, cells by class and side; shares: achieved train, valid, test share of
-    the cells that have a side; notes: what the user should know, one sentence each."""
+    """Counts of a split. counts: (K, 3) int64, cells by class and subset; shares: achieved train, valid, test share of
+    the cells that have a subset; notes: what the user should know, one sentence each."""
 
     counts: np.ndarray
     shares: tuple[float, float, float]
@@ -146,24 +150,27 @@ class SplitSummary:
 
 
 def summarize_split(
-    sides: np.ndarray, labels: np.ndarray, classes: Sequence[str], shares: Sequence[float] | None = None
+    subsets: np.ndarray, labels: np.ndarray, classes: Sequence[str], shares: Sequence[float] | None = None
 ) -> SplitSummary:
     """Counts, achieved shares and notes of a split.
 
-    sides: (N,) str; labels: (N,) int, index in classes or -1; shares: what was asked (a side asked and empty is noted).
+    subsets: (N,) str; labels: (N,) int, index in classes or -1; shares: what was asked (a subset that was asked and is
+    empty is noted).
     """
-    side_index = np.select([np.asarray(sides) == side for side in SIDES], range(3), -1)
+    subset_index = np.select([np.asarray(subsets) == subset for subset in SUBSETS], range(3), -1)
     labels = np.asarray(labels, dtype=np.int64)
     counts = np.zeros((len(classes), 3), dtype=np.int64)
-    known = (side_index >= 0) & (labels >= 0)
-    np.add.at(counts, (labels[known], side_index[known]), 1)
-    totals = np.bincount(side_index[side_index >= 0], minlength=3)
+    known = (subset_index >= 0) & (labels >= 0)
+    np.add.at(counts, (labels[known], subset_index[known]), 1)
+    totals = np.bincount(subset_index[subset_index >= 0], minlength=3)
     achieved = totals / max(int(totals.sum()), 1)
     asked = totals > 0 if shares is None else np.asarray(shares) > 0
-    notes = [f"No cell is on the {side} side." for j, side in enumerate(SIDES) if asked[j] and totals[j] == 0]
-    for j, side in enumerate(SIDES):
+    notes = [f"No cell is on the {subset} side." for j, subset in enumerate(SUBSETS) if asked[j] and totals[j] == 0]
+    for j, subset in enumerate(SUBSETS):
         absent = [name for name, row in zip(classes, counts, strict=True) if row.sum() > 0 and row[j] == 0]
         if asked[j] and totals[j] > 0 and absent:
             names = ", ".join(absent)
-            notes.append(f"The {side} side has no cell of {names}: all of them, or all of their groups, are elsewhere.")
+            notes.append(
+                f"The {subset} side has no cell of {names}: all of them, or all of their groups, are elsewhere."
+            )
     return SplitSummary(counts, (float(achieved[0]), float(achieved[1]), float(achieved[2])), tuple(notes))

@@ -1,4 +1,4 @@
-"""Splits in which no two copies of a cell, and no two cells of a group, are on different sides."""
+"""Splits in which no two copies of a cell, and no two cells of a group, are in different subsets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from fastcell.errors import ArgumentError
 from fastcell.splits.copies.exact import Duplicates
-from fastcell.splits.linked_groups import Bond, bind
+from fastcell.splits.linked_groups import Ids, LinkedGroups, link_groups
 from fastcell.splits.make_splits import SplitOptions, make_splits
 
-Ids = npt.NDArray[np.int64]
 Splits = dict[str, np.ndarray]
 
 _MOST_NAMES = 5
@@ -25,7 +24,7 @@ class Copies(NamedTuple):
     Attributes:
         sets: (N,) int64, number of the set of each cell, -1 where it stands alone.
         blank: (N,) bool, cells in a set that show one grey level alone. Such frames say nothing of where they are from,
-            so they tie no groups; where they would be on two sides, they get none.
+            so they tie no groups; where they would be in two subsets, they get none.
     """
 
     sets: Ids
@@ -59,8 +58,8 @@ def make_leakproof_splits(
 ) -> tuple[Splits, list[str]]:
     """`make_splits` with copies kept together, and what the user should know.
 
-    Groups that share copies go to one side together. Where too few groups are left for the split then, the copies
-    that tie them are on no side instead (`strict`: that is refused).
+    Groups that share copies go to one subset together. Where too few groups are left for the split then, the copies
+    that tie them are in no subset instead (`strict`: that is refused).
 
     Args:
         labels, groups, options: as of `make_splits`.
@@ -72,12 +71,12 @@ def make_leakproof_splits(
         ArgumentError: as `make_splits`.
     """
     tying = np.where(copies.blank, -1, copies.sets)
-    bound = bind(groups, tying)
-    notes = [_describe_bond(bond, copies.sets, groups, name_of) for bond in bound.bonds]
+    linked = link_groups(groups, tying)
+    notes = [_describe_link(link, copies.sets, groups, name_of) for link in linked.links]
     try:
-        splits = make_splits(labels, bound.names if groups is not None else None, options, bound.units)
+        splits = make_splits(labels, linked.names if groups is not None else None, options, linked.units)
     except ArgumentError as error:
-        if not bound.bonds:
+        if not linked.links:
             raise
         if strict:
             raise ArgumentError(f"{error} {' '.join(notes)}") from None
@@ -86,9 +85,9 @@ def make_leakproof_splits(
             f"Too few groups are left where these stay together: their {num:,} common copies are on no side instead."
         )
     num_blank = 0
-    for name, sides in splits.items():
-        torn = _spanning(copies.sets, sides) & copies.blank
-        splits[name] = np.where(torn, "", sides)
+    for name, subsets in splits.items():
+        torn = spanning_cells(copies.sets, subsets) & copies.blank
+        splits[name] = np.where(torn, "", subsets)
         num_blank = max(num_blank, int(torn.sum()))
     if num_blank:
         notes.append(f"{num_blank:,} frames of one grey level alone are the same image in several places: on no side.")
@@ -98,7 +97,7 @@ def make_leakproof_splits(
 def _make_without_ties(
     labels: np.ndarray, groups: Sequence[str | None] | np.ndarray | None, options: SplitOptions, tying: Ids
 ) -> tuple[Splits, int]:
-    """Splits by group alone; sets with cells of two groups, or with and without, on no side."""
+    """Splits by group alone; sets with cells of two groups, or with and without, in no subset."""
     names = np.array([name or "" for name in groups or ()], dtype=object)
     _, group = np.unique(names.astype(str), return_inverse=True)
     num_sets = int(tying.max(initial=-1)) + 1
@@ -107,24 +106,24 @@ def _make_without_ties(
     out = np.zeros(len(tying), bool)
     out[tying >= 0] = ties[tying[tying >= 0]]
     splits = make_splits(labels, names, options, np.where((names == "") & ~out, tying, -1))
-    return {name: np.where(out, "", sides) for name, sides in splits.items()}, int(out.sum())
+    return {name: np.where(out, "", subsets) for name, subsets in splits.items()}, int(out.sum())
 
 
-def _spanning(sets: Ids, sides: np.ndarray) -> npt.NDArray[np.bool_]:
-    """(N,) bool: cells of sets that are on two sides or more."""
-    inside = (sets >= 0) & (sides != "")
-    _, side = np.unique(sides, return_inverse=True)
-    pairs = np.unique(np.stack([sets, side.reshape(-1)])[:, inside], axis=1)
+def spanning_cells(sets: Ids, subsets: np.ndarray) -> npt.NDArray[np.bool_]:
+    """(N,) bool: cells of sets that are in two subsets or more."""
+    inside = (sets >= 0) & (subsets != "")
+    _, subset = np.unique(subsets, return_inverse=True)
+    pairs = np.unique(np.stack([sets, subset.reshape(-1)])[:, inside], axis=1)
     torn = np.bincount(pairs[0], minlength=int(sets.max(initial=-1)) + 2) > 1
     return inside & torn[sets]
 
 
-def _describe_bond(
-    bond: Bond, sets: Ids, groups: Sequence[str | None] | np.ndarray | None, name_of: Callable[[int], str]
+def _describe_link(
+    link: LinkedGroups, sets: Ids, groups: Sequence[str | None] | np.ndarray | None, name_of: Callable[[int], str]
 ) -> str:
-    cells = np.flatnonzero(sets == bond.example)
+    cells = np.flatnonzero(sets == link.example)
     first = {str(groups[cell]): cell for cell in cells[::-1].tolist() if groups is not None and groups[cell]}
     examples = " and ".join(name_of(cell) for cell in list(first.values())[:2])
-    names = ", ".join(bond.groups[:_MOST_NAMES]) + (", ..." if len(bond.groups) > _MOST_NAMES else "")
+    names = ", ".join(link.groups[:_MOST_NAMES]) + (", ..." if len(link.groups) > _MOST_NAMES else "")
     mistake = "most likely by a mistake in copying"
     return f"The groups {names} share copies of the same cell (e.g. {examples}), {mistake}: they are kept on one side."

@@ -1,4 +1,4 @@
-"""Cells that must stay on one side: the cells of a group, the copies of a cell, and groups that copies tie together."""
+"""Cells that must stay in one subset: those of a group, the copies of a cell, and groups that copies link."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from fastcell.system.text import natural_sorted
 Ids = npt.NDArray[np.int64]
 
 
-class Bond(NamedTuple):
-    """Groups that share copies, and one of the sets (its number) that ties them."""
+class LinkedGroups(NamedTuple):
+    """Groups that share copies, and one of the sets (its number) that links them."""
 
     groups: tuple[str, ...]
     example: int
 
 
-class Bound(NamedTuple):
-    """N cells, bound.
+class LinkedCells(NamedTuple):
+    """N cells with their links.
 
     Attributes:
-        names: (N,) str objects, group of each cell, empty for none. Groups that copies tie have one name, `a + b`; a
+        names: (N,) str objects, group of each cell, empty for none. Groups that copies link have one name, `a + b`; a
             cell without group that is a copy of one with a group has that group's.
         units: (N,) int64, for cells without group the number of their set; -1 for all others.
-        bonds: the groups that were tied.
+        links: the groups that were linked.
     """
 
     names: npt.NDArray[np.object_]
     units: Ids
-    bonds: tuple[Bond, ...]
+    links: tuple[LinkedGroups, ...]
 
 
-def bind(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> Bound:
-    """Bind groups and sets of copies.
+def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> LinkedCells:
+    """Link groups that share copies, and find the sets of cells without group.
 
     Args:
         groups: (N,) names, None or empty for a cell without group; or None as a whole.
@@ -62,7 +62,7 @@ def bind(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> Bound:
     for place in inside.tolist():
         names[place] = title.get(int(component[node[place]]), "")
     units[names != ""] = -1
-    return Bound(names, units, _find_bonds(members, component, pairs, len(unique)))
+    return LinkedCells(names, units, _find_links(members, component, pairs, len(unique)))
 
 
 def join_nodes(num_nodes: int, links: npt.ArrayLike) -> Ids:
@@ -86,11 +86,11 @@ def join_nodes(num_nodes: int, links: npt.ArrayLike) -> Ids:
     return order[number.reshape(-1)]
 
 
-def _find_bonds(members: dict[int, list[str]], component: Ids, pairs: Ids, num_groups: int) -> tuple[Bond, ...]:
+def _find_links(members: dict[int, list[str]], component: Ids, pairs: Ids, num_groups: int) -> tuple[LinkedGroups, ...]:
     several = {one: tuple(names) for one, names in members.items() if len(names) > 1}
     if not several:
         return ()
     sets, counts = np.unique(pairs[:, 1], return_counts=True)
     tying = sets[counts > 1]
     first = {int(component[node]): int(node) - num_groups for node in tying[::-1].tolist()}
-    return tuple(Bond(names, first[one]) for one, names in several.items())
+    return tuple(LinkedGroups(names, first[one]) for one, names in several.items())

@@ -1,7 +1,7 @@
 """Splits: which cell trains, which validates, which tests.
 
-A split is a `(N,)` array of side names (`"train"`, `"valid"`, `"test"`, `""` for none). Cells of one group (a donor, a
-run, a source file) never sit on two sides: copies and siblings of one cell on both sides make a test score meaningless.
+A split is a `(N,)` array of subset names (`"train"`, `"valid"`, `"test"`, `""` for none). Cells of one group (a donor,
+a run, a source file) never sit in two subsets: copies and siblings of one cell in both make a test score meaningless.
 The default shares, 65/15/20 %, are those of Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878), who split at random.
 """
 
@@ -21,8 +21,8 @@ from fastcell.splits.by_group import PAPER_SHARES, k_folds, leave_one_group_out,
 class SplitOptions:
     """Which splits to make.
 
-    shares: train, valid and test share, summing to 1; None: no split, every cell has side `""`.
-    seed: >= 0. folds: None, a number of folds >= 2, or `"groups"` (each group once as the test side).
+    shares: train, valid and test share, summing to 1; None: no split, every cell has subset `""`.
+    seed: >= 0. folds: None, a number of folds >= 2, or `"groups"` (each group once as the test subset).
     """
 
     shares: tuple[float, float, float] | None = PAPER_SHARES
@@ -38,7 +38,7 @@ def make_splits(
 ) -> dict[str, np.ndarray]:
     """All splits that the options ask for: `default`, and `fold-0` ... where folds are asked.
 
-    labels, groups and units as in `split_by_group`. With shares None, `default` has side `""` for every cell.
+    labels, groups and units as in `split_by_group`. With shares None, `default` has subset `""` for every cell.
     """
     if options.shares is None:
         if options.folds is not None:

@@ -1,4 +1,4 @@
-"""What `--group-by` says: which cells belong together, whatever their side."""
+"""What `--group-by` says: which cells belong together, whatever their subset."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.parquet import read_parquet
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.sources.image_folder import Pattern
 
-WORDS = ("group", "collection", "none")
-_WAY_OUT = "Name group, collection, none, a pattern such as '{group}/*/{name}', or FILE:COLUMN with cell_id or key"
+GROUPING_WORDS = ("group", "collection", "none")
+_HINT = "Name group, collection, none, a pattern such as '{group}/*/{name}', or FILE:COLUMN with cell_id or key"
 _MOST_FILE_BYTES = 1 << 32
 
 
@@ -64,8 +64,8 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
     else:
         names = _read_column(manifest, by)
     if not (names != "").any():
-        raise invalid("--group-by", "something that cells have", by, _WAY_OUT)
-    short = by if by in WORDS else "pattern" if "{" in by else by.rpartition(":")[2]
+        raise invalid("--group-by", "something that cells have", by, _HINT)
+    short = by if by in GROUPING_WORDS else "pattern" if "{" in by else by.rpartition(":")[2]
     notes = _torn_groups(manifest, names) if by != "group" else ()
     num_loose = int((names == "").sum())
     if num_loose:
@@ -91,7 +91,7 @@ def _match_keys(manifest: Manifest, text: str) -> npt.NDArray[np.object_]:
     except ArgumentError as error:
         raise ArgumentError(str(error).replace("--pattern", "--group-by")) from None
     if "group" not in pattern.fields:
-        raise invalid("--group-by", "a pattern with {group} in it", text, _WAY_OUT)
+        raise invalid("--group-by", "a pattern with {group} in it", text, _HINT)
     names = np.empty(len(manifest), dtype=object)
     for place, key in enumerate(manifest.table.column("key").to_pylist()):
         fields = pattern.match(key)
@@ -105,7 +105,7 @@ def _read_column(manifest: Manifest, by: str) -> npt.NDArray[np.object_]:
     file, _, column = by.rpartition(":")
     path = Path(file)
     if not file or not path.is_file():
-        raise invalid("--group-by", f"one of {', '.join(WORDS)}, a pattern, or FILE:COLUMN", by, _WAY_OUT)
+        raise invalid("--group-by", f"one of {', '.join(GROUPING_WORDS)}, a pattern, or FILE:COLUMN", by, _HINT)
     table = _read_file(path, column)
     values = ["" if value is None else str(value) for value in table.column(column).to_pylist()]
     names = np.full(len(manifest), "", dtype=object)
@@ -139,7 +139,7 @@ def _read_file(path: Path, column: str) -> pa.Table:
             raise invalid("--group-by", rule, f"{path} with {', '.join(there[:20])}", "Name a column that is there")
         kind = pa.int64() if known == "cell_id" else pa.string()
         if path.suffix.lower() == ".parquet":
-            return read_table(path, pa.schema([(known, kind), (column, pa.string())]))
+            return read_parquet(path, pa.schema([(known, kind), (column, pa.string())]))
         return whole.select([known, column]).cast(pa.schema([(known, kind), (column, pa.string())]))
     except (PermissionError, DataError, ArgumentError):
         raise

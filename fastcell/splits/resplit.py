@@ -1,4 +1,4 @@
-"""Make new splits of a packed data set, by group, with copies of a cell on one side."""
+"""Make new splits of a packed data set, by group, with copies of a cell in one subset."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import invalid
-from fastcell.splits.by_group import SIDES
+from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
 from fastcell.splits.copies.near import near_copies
 from fastcell.splits.describe import describe_copies, describe_splits, large_sets
 from fastcell.splits.leakproof import Splits, copies_of, make_leakproof_splits
-from fastcell.splits.linked_groups import Bound, bind
+from fastcell.splits.linked_groups import LinkedCells, link_groups
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.read_groups import Grouping, read_grouping
 from fastcell.system.messages import explained, printer
@@ -35,9 +35,9 @@ class Resplit:
 
     Attributes:
         manifest: of the data set.
-        splits: sides (N,) by name, as they were written.
+        splits: subsets (N,) by name, as they were written.
         grouping: by what cells were kept together.
-        bound: groups and sets of copies, as they were kept together.
+        linked: groups and sets of copies, as they were kept together.
         duplicates: the copies that were found.
         apart: numbers of the sets that were found and not kept together, for their size.
         notes: what the user should know, one sentence each.
@@ -46,7 +46,7 @@ class Resplit:
     manifest: Manifest
     splits: Splits
     grouping: Grouping
-    bound: Bound
+    linked: LinkedCells
     duplicates: Duplicates
     apart: tuple[int, ...]
     notes: tuple[str, ...]
@@ -70,11 +70,11 @@ def resplit(
     Args:
         path: folder of the data set.
         options: shares, seed and folds; None: 65/15/20.
-        group_by: what must stay on one side, see `fastcell.splits.read_groups.read_grouping`.
+        group_by: what must stay in one subset, see `fastcell.splits.read_groups.read_grouping`.
         name: of the split; None: `by-group`, `by-collection`, ...
         near: look for near copies too. What an earlier search has left in duplicates.parquet is taken.
         merge_large: keep near copies together even where more than 20 cells and 1 % of a class hang together.
-        allow_absent: allow sides on which a class has no cell for want of groups.
+        allow_absent: allow subsets on which a class has no cell for want of groups.
         force: replace splits of that name.
         jobs: processes and threads; None: one for each CPU.
         verbose: print what is done to stderr.
@@ -92,35 +92,35 @@ def resplit(
     title = _check_name(f"by-{grouping.short}" if name is None else name, name is None)
     stale = _check_free(manifest, title, force)
     if not allow_absent:  # before the search, which takes long, and again with what copies tie
-        _check_classes(manifest, bind(grouping.names, np.full(len(manifest), -1)), options)
+        _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
     say(f"looking for copies among {len(manifest):,} cells")
     exact = exact_sets(manifest, jobs=jobs)
     found = _find_near(manifest, exact, jobs, say) if near else exact
     apart = () if merge_large else _too_large(manifest, found, exact)
     copies = copies_of(found, exact, len(manifest), apart)
     keys = manifest.table.column("key")
-    bound = bind(grouping.names, np.where(copies.blank, -1, copies.sets))
+    linked = link_groups(grouping.names, np.where(copies.blank, -1, copies.sets))
     if not allow_absent:
-        _check_classes(manifest, bound, options)
+        _check_classes(manifest, linked, options)
     made, notes = make_leakproof_splits(
         manifest.labels, grouping.names, options, copies, lambda cell: keys[cell].as_py(), strict=True
     )
-    splits = {title if part == "default" else _fold_prefix(title) + part: sides for part, sides in made.items()}
+    splits = {title if part == "default" else _fold_prefix(title) + part: subsets for part, subsets in made.items()}
     there = None if near else read_duplicates(manifest)
     with explained(f"{manifest.path} cannot be written"):
         if there is None or there.near is None:  # what a longer search has found stays
             found.write(manifest)
         for file in stale:
             file.unlink(missing_ok=True)
-        for part, sides in splits.items():
-            write_split(manifest.path, part, sides)
-    return Resplit(manifest, splits, grouping, bound, found, apart, (*grouping.notes, *notes))
+        for part, subsets in splits.items():
+            write_split(manifest.path, part, subsets)
+    return Resplit(manifest, splits, grouping, linked, found, apart, (*grouping.notes, *notes))
 
 
-def describe(made: Resplit, shares: Sequence[float]) -> str:
-    """The lines to print: copies, recall, large sets, classes and groups by side, folds, notes."""
+def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:
+    """The lines to print: copies, recall, large sets, classes and groups by subset, folds, notes."""
     lines = describe_copies(made.manifest, made.duplicates, made.apart)
-    lines += ["", *describe_splits(made.manifest, made.splits, made.bound, made.grouping, shares)]
+    lines += ["", *describe_splits(made.manifest, made.splits, made.linked, made.grouping, shares)]
     lines += [f"note: {note}" for note in made.notes]
     return "\n".join(lines)
 
@@ -162,8 +162,8 @@ def _check_free(manifest: Manifest, title: str, force: bool) -> list[Path]:
     own = re.compile(f"{re.escape(title)}|{re.escape(_fold_prefix(title))}fold-\\d+")
     taken = [name for name in manifest.split_names() if own.fullmatch(name)]
     if taken and not force:
-        way_out = "Choose another --name, or give --force to replace it and its folds"
-        raise invalid("--name", "of a split that is not there yet", title, way_out)
+        hint = "Choose another --name, or give --force to replace it and its folds"
+        raise invalid("--name", "of a split that is not there yet", title, hint)
     return [manifest.path / "splits" / f"{name}.parquet" for name in taken]
 
 
@@ -171,16 +171,16 @@ def _fold_prefix(title: str) -> str:
     return "" if title == "default" else f"{title}-"
 
 
-def _check_classes(manifest: Manifest, bound: Bound, options: SplitOptions) -> None:
-    """Refuse where a class has fewer groups than there are sides, or folds."""
-    sides = [side for side, share in zip(SIDES, options.shares or (), strict=True) if share > 0]
-    needed, what = len(sides), f"the sides {', '.join(sides)}"
+def _check_classes(manifest: Manifest, linked: LinkedCells, options: SplitOptions) -> None:
+    """Refuse where a class has fewer groups than there are subsets, or folds."""
+    subsets = [subset for subset, share in zip(SUBSETS, options.shares or (), strict=True) if share > 0]
+    needed, what = len(subsets), f"the sides {', '.join(subsets)}"
     if isinstance(options.folds, int) and options.folds > needed:
         needed, what = options.folds, f"{options.folds} folds"
     for number, name in enumerate(manifest.info.classes):
         mine = manifest.labels == number
-        groups = set(bound.names[mine].tolist()) - {""}
-        if not mine.any() or (bound.names[mine] == "").any() or len(groups) >= needed:
+        groups = set(linked.names[mine].tolist()) - {""}
+        if not mine.any() or (linked.names[mine] == "").any() or len(groups) >= needed:
             continue
         fewer = f"--folds {len(groups)}" if "folds" in what and len(groups) > 1 else "--split 80/0/20 for two sides"
         listed = ", ".join(sorted(groups)[:5])

@@ -19,23 +19,23 @@ _FACTS = b"facts"
 _DIGEST_BYTES = 16
 
 
-class Saved(NamedTuple):
+class SavedPieces(NamedTuple):
     """What a file holds: `facts` as JSON can hold them, `tables` in the order in which they were given."""
 
     facts: dict[str, Any]
     tables: list[pa.Table]
 
 
-def save(path: Path, facts: dict[str, Any], tables: Sequence[pa.Table]) -> None:
+def save_pieces(path: Path, facts: dict[str, Any], tables: Sequence[pa.Table]) -> None:
     """Write `tables` (at least one) and `facts` to `path`.
 
     Raises:
         OSError: it cannot be written, or its folder is gone.
     """
     sink = pa.BufferOutputStream()
-    head = {_FACTS: json.dumps({**facts, "num_tables": len(tables)}).encode()}
+    header = {_FACTS: json.dumps({**facts, "num_tables": len(tables)}).encode()}
     for number, table in enumerate(tables):
-        table = table.replace_schema_metadata(head if number == 0 else None)
+        table = table.replace_schema_metadata(header if number == 0 else None)
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
     payload = sink.getvalue()
@@ -46,7 +46,7 @@ def save(path: Path, facts: dict[str, Any], tables: Sequence[pa.Table]) -> None:
     temporary.replace(path)
 
 
-def load(path: Path, stamp: str) -> Saved | None:
+def load_pieces(path: Path, stamp: str) -> SavedPieces | None:
     """What `save` has written, or None: no such file, not whole, or another `stamp` among its facts."""
     try:
         data = path.read_bytes()
@@ -61,4 +61,4 @@ def load(path: Path, stamp: str) -> Saved | None:
     if facts["stamp"] != stamp:
         return None
     tables += [pa.ipc.open_stream(source).read_all() for _ in range(facts["num_tables"] - 1)]
-    return Saved(facts, [table.replace_schema_metadata(None) for table in tables])
+    return SavedPieces(facts, [table.replace_schema_metadata(None) for table in tables])

@@ -7,35 +7,29 @@
             data/            becomes OUT
             saved/           what a rerun takes over (`fastcell.storage.saved_pieces`)
 
-The kernel drops the lock with the process, so a killed run blocks nothing. Where the file system knows no locks, a file
-`claim` stands for it, which is taken over from a dead process of the same machine.
+A killed run blocks nothing: see `fastcell.storage.locks`.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
-import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from fastcell import __version__
-from fastcell.errors import ArgumentError, BusyError, DataError, FastcellError, invalid
-from fastcell.storage.whole_files import replace_file
+from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
+from fastcell.storage.locks import hold_folder, release_folder
+from fastcell.storage.whole_files import read_json_file, sync_folder, write_text
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 _PLACING = "placing.json"
-_held: set[int] = set()
 
 
 def _silent(line: str) -> None:
@@ -77,7 +71,7 @@ class Staging:
         """
         self.begun = True
         given = json.loads(json.dumps(job))
-        found = _read_json(self.run_dir / "job.json")
+        found = read_json_file(self.run_dir / "job.json")
         num = self.count()
         if given == found:
             self.num_saved = num
@@ -95,8 +89,7 @@ class Staging:
         for folder in (self.saved_dir, self.data_dir):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-        text = json.dumps(given, indent=1)
-        replace_file(self.run_dir / "job.json", lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(self.run_dir / "job.json", json.dumps(given, indent=1))
 
     def count(self) -> int:
         """How many pieces are saved."""
@@ -168,7 +161,7 @@ def open_staging_in(folder: Path, say: Callable[[str], None] = _silent) -> Itera
         OSError: it cannot be written.
     """
     with _locked_run(folder.resolve() / ".index.partial", folder, "part", say) as stage:
-        placed = "dataset.json" in (_read_json(stage.run_dir / _PLACING) or [])
+        placed = "dataset.json" in (read_json_file(stage.run_dir / _PLACING) or [])
         if placed and not (stage.data_dir / "dataset.json").exists():  # the run was killed after its work was done
             _empty(stage.run_dir)
         yield stage
@@ -197,23 +190,22 @@ def put_in_place(tmp_dir: Path, out: Path) -> Path:
     Raises:
         ArgumentError: something was put there in the meantime.
     """
-    _sync_dir(tmp_dir)
+    sync_folder(tmp_dir)
     if out in tmp_dir.parents:
         names = sorted(os.listdir(tmp_dir), key=lambda name: (name == "dataset.json", name))
-        text = json.dumps(names)
-        replace_file(tmp_dir.parent / _PLACING, lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(tmp_dir.parent / _PLACING, json.dumps(names))
         for name in names:
             (tmp_dir / name).rename(out / name)
-        _sync_dir(out)
+        sync_folder(out)
     else:
         try:
             tmp_dir.rename(out)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            way_out = "Another run has put something there in the meantime: use that, or name another place"
-            raise invalid("OUT", "a new or empty folder", str(out), way_out) from error
-    _sync_dir(out.parent)
+            hint = "Another run has put something there in the meantime: use that, or name another place"
+            raise invalid("OUT", "a new or empty folder", str(out), hint) from error
+    sync_folder(out.parent)
     return out
 
 
@@ -232,7 +224,7 @@ def _refuse_taken(out: Path, out_dir: str | os.PathLike[str], own: Path) -> None
 
 def _take_back(stage: Staging, out: Path) -> None:
     """Files that a killed run had begun to put into a mounted volume."""
-    names: list[str] = _read_json(stage.run_dir / _PLACING) or []
+    names: list[str] = read_json_file(stage.run_dir / _PLACING) or []
     if not (out / "dataset.json").exists():
         for name in names:
             if (out / name).exists() and not (stage.data_dir / name).exists():
@@ -244,7 +236,7 @@ def _take_back(stage: Staging, out: Path) -> None:
 def _locked_run(
     folder: Path, out_dir: str | os.PathLike[str], unit: str, say: Callable[[str], None]
 ) -> Iterator[Staging]:
-    handle = _lock(folder, str(out_dir))
+    handle = hold_folder(folder, str(out_dir))
     keep = False
     try:
         stage = Staging(_new_run(folder), unit, say)
@@ -285,125 +277,8 @@ def _release(folder: Path, handle: int, keep: bool) -> None:
     if not keep:
         for path in folder.glob("run-*"):
             shutil.rmtree(path, ignore_errors=True)
-    (folder / "claim").unlink(missing_ok=True)
-    if not keep:
-        (folder / "lock").unlink(missing_ok=True)
-        with suppress(OSError):  # the next run is there already
-            folder.rmdir()
-    _held.discard(handle)
-    os.close(handle)
-
-
-def _lock(folder: Path, out: str) -> int:
-    """Hold `folder`, made where missing; a handle that holds it until it is closed.
-
-    Raises:
-        BusyError: another run holds it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        folder.mkdir(exist_ok=True)
-        try:
-            handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the run that held it has just removed it
-            continue
-        try:
-            _hold(handle, folder, out)
-            if _is_at(handle, folder / "lock"):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, _myself(), 0)
-                _held.add(handle)
-                return handle
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _hold(handle: int, folder: Path, out: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _busy(out, _read_json(folder / "lock")) from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        _claim(folder / "claim", out)
-
-
-def _claim(path: Path, out: str) -> None:
-    while True:
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            holder = _read_json(path) or {}
-            if not path.exists():  # given back meanwhile
-                continue
-            if holder.get("host") != socket.gethostname() or _lives(holder.get("pid")):
-                raise _busy(out, holder, f", or remove {path} if that run is gone") from None
-            path.unlink(missing_ok=True)
-            continue
-        os.write(handle, _myself())
-        os.close(handle)
-        return
-
-
-def _busy(out: str, holder: dict[str, object] | None, otherwise: str = "") -> BusyError:
-    who = ""
-    if holder:
-        who = f" (process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')})"
-    return BusyError(f"OUT must be free, got {out!r}, which another run{who} is making. Wait for it{otherwise}.")
-
-
-def _myself() -> bytes:
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now}).encode()
-
-
-def _lives(pid: object) -> bool:
-    try:
-        os.kill(int(str(pid)), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _sync_dir(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    release_folder(folder, handle, remove=not keep)
 
 
 def _counted(num: int, unit: str) -> str:
     return f"{num:,} {unit}{'' if num == 1 else 's'}"
-
-
-def _let_go() -> None:
-    """A forked child that outlives us must not hold our lock."""
-    for handle in _held:
-        with suppress(OSError):
-            os.close(handle)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files that appear whole or not at all, and read small JSON files that may be missing."""
 
 from __future__ import annotations
 
@@ -29,10 +29,27 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file, whole or not at all."""
+    """Write a small file, whole or not at all."""
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes plain values as JSON, whole or not at all."""
+    """Write plain values as JSON, whole or not at all."""
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json_file(path: Path) -> Any:
+    """Return the values of a JSON file; None if it is missing, cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

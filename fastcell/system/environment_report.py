@@ -53,7 +53,7 @@ PACKAGES = (
 _NO_GPU = "no NVIDIA driver on this machine"
 
 
-def report(probe: bool = True) -> dict[str, Any]:
+def describe_environment(probe: bool = True) -> dict[str, Any]:
     """Describe the environment in plain types, fit for JSON. Never raises.
 
     Args:
@@ -81,7 +81,7 @@ def report(probe: bool = True) -> dict[str, Any]:
     return result
 
 
-def render(result: dict[str, Any]) -> str:
+def format_environment(result: dict[str, Any]) -> str:
     """Turn :func:`report`'s answer into the text that ``fastcell doctor`` prints."""
     memory = result["memory_bytes"]
     gpus = "; ".join(result["gpus"]) or ("none seen" if result["driver_cuda"] else f"none ({_NO_GPU})")

@@ -32,7 +32,7 @@ def storable(text: str | None) -> Any:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of words as aligned lines: first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

@@ -6,14 +6,11 @@ or minutes and when the run is asked to stop. The two newest are kept, until the
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -240,30 +237,6 @@ def remove_points(folder: Path) -> None:
     """Remove the points of a run that has ended."""
     for path in _points(folder):
         path.unlink()
-
-
-@contextmanager
-def held(folder: Path, name: str = "--resume") -> Iterator[None]:
-    """Hold a run folder against a second process inside the block; the kernel lets it go with the process.
-
-    Args:
-        folder: of the run.
-        name: argument that gave the folder.
-
-    Raises:
-        ArgumentError: another process trains in it.
-    """
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise invalid(name, "a run that has stopped", str(folder), "Another process works in it") from None
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            (folder / ".lock").unlink(missing_ok=True)
 
 
 def check_run(folder: Path) -> None:

@@ -103,11 +103,11 @@ def test_no_data_no_labels_no_folder(planted, tmp_path, capsys):
 
 
 def test_two_runs_in_one_folder(planted, tmp_path, capsys):
-    from fastcell.training.resume import held
+    from fastcell.storage.locks import hold_run_folder
 
     path, out = planted().path, tmp_path / "out"
     out.mkdir()
-    with held(out, "--out"):
+    with hold_run_folder(out, "--out"):
         assert run(path, *SMALL, "--splits", "default", "--out", out) == 2
     assert "--out must be a run that has stopped" in capsys.readouterr().err
 

@@ -15,9 +15,10 @@ import pytest
 from fastcell.cli import main as cli
 from fastcell.dataset import integrity
 from fastcell.dataset.integrity import CHANGED, MISSING, REASONS
-from fastcell.dataset.manifest import Manifest, write_table
+from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.packing.verify import verify
+from fastcell.predictions.table import write_table
 
 MakeDataset = Callable[..., Manifest]
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.instrument_features import FILE, MAX_FEATURES, Features, write_features
-from fastcell.dataset.manifest import Manifest, write_table
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.parquet import write_parquet
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.verify import verify
 from fastcell.report.data_summary import describe
@@ -41,7 +42,7 @@ def test_features_that_do_not_fit_are_refused(make_dataset: Callable[..., Manife
     manifest = make_dataset(5)
 
     def refused(table: pa.Table, match: str) -> None:
-        write_table(manifest.path / FILE, table)
+        write_parquet(manifest.path / FILE, table)
         with pytest.raises(DataError, match=match):
             manifest.features()
         assert not verify(manifest.path).whole

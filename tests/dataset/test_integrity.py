@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from fastcell.dataset import integrity
-from fastcell.dataset.integrity import CHANGED, MISSING, REASONS, SHORT, UNKNOWN, UNREADABLE, WHOLE, Losses, check_cells
+from fastcell.dataset.integrity import (
+    CHANGED,
+    MISSING,
+    REASONS,
+    SHORT,
+    UNKNOWN,
+    UNREADABLE,
+    WHOLE,
+    Losses,
+    check_stored_bytes,
+)
 from fastcell.dataset.manifest import Manifest
 
 MakeDataset = Callable[..., Manifest]
@@ -100,12 +110,12 @@ def test_losses_are_the_cells_whose_bytes_differ(
 ) -> None:
     manifest = make_dataset(100, layout=layout, num_shards=3)
     before = stored(manifest)
-    assert (check_cells(manifest) == WHOLE).all()
+    assert (check_stored_bytes(manifest) == WHOLE).all()
     damage(manifest)
     expected = differing(before, stored(manifest))
     assert expected
     for jobs in (1, 3):
-        codes = check_cells(manifest, jobs=jobs)
+        codes = check_stored_bytes(manifest, jobs=jobs)
         assert set(np.flatnonzero(codes).tolist()) == expected
         assert set(codes[codes != WHOLE].tolist()) <= DAMAGES[damage]
     losses = Losses(manifest, np.arange(100), codes)
@@ -128,7 +138,7 @@ def test_random_damage_is_found_exactly(make_dataset: MakeDataset, monkeypatch: 
         elif size:
             overwrite(path, int(rng.integers(size)), rng.bytes(int(rng.integers(1, 2_000))))
     expected = differing(before, stored(manifest))
-    assert set(np.flatnonzero(check_cells(manifest, jobs=2)).tolist()) == expected
+    assert set(np.flatnonzero(check_stored_bytes(manifest, jobs=2)).tolist()) == expected
 
 
 def test_rows_in_any_order_and_twice(make_dataset: MakeDataset) -> None:
@@ -136,18 +146,18 @@ def test_rows_in_any_order_and_twice(make_dataset: MakeDataset) -> None:
     flip_cell = at(manifest, 33)
     overwrite(flip_cell[0], flip_cell[1], b"X")
     rows = np.array([59, 33, 0, 33, 12])
-    assert check_cells(manifest, rows).tolist() == [WHOLE, CHANGED, WHOLE, CHANGED, WHOLE]
-    assert check_cells(manifest, []).tolist() == []
-    assert [loss.cell_id for loss in Losses(manifest, rows, check_cells(manifest, rows))] == [33, 33]
+    assert check_stored_bytes(manifest, rows).tolist() == [WHOLE, CHANGED, WHOLE, CHANGED, WHOLE]
+    assert check_stored_bytes(manifest, []).tolist() == []
+    assert [loss.cell_id for loss in Losses(manifest, rows, check_stored_bytes(manifest, rows))] == [33, 33]
     with pytest.raises(IndexError):
-        check_cells(manifest, [60])
+        check_stored_bytes(manifest, [60])
 
 
 def test_report_hears_of_every_cell_once_by_shard(make_dataset: MakeDataset) -> None:
     manifest = make_dataset(50, num_shards=4)
     heard: list[np.ndarray] = []
     total = []
-    check_cells(manifest, report=lambda rows, num: (heard.append(rows), total.append(num)))
+    check_stored_bytes(manifest, report=lambda rows, num: (heard.append(rows), total.append(num)))
     assert sorted(np.concatenate(heard).tolist()) == list(range(50))
     assert all(len(set(manifest.shard_index[rows].tolist())) == 1 for rows in heard)
     assert sum(total) == manifest.column("bytes").sum()
@@ -159,7 +169,7 @@ def test_what_is_no_readable_file_is_no_crash(make_dataset: MakeDataset) -> None
     (manifest.path / "shard-000000.tar").mkdir()
     (manifest.path / "shard-000001.tar").unlink()
     os.mkfifo(manifest.path / "shard-000001.tar")
-    codes = check_cells(manifest)
+    codes = check_stored_bytes(manifest)
     assert codes.tolist() == [UNREADABLE] * 40 + [WHOLE] * 20
 
 
@@ -174,8 +184,8 @@ def test_bad_sector_takes_the_cells_on_it_alone(make_dataset: MakeDataset, monke
         return pread(handle, size, offset)
 
     monkeypatch.setattr(integrity.os, "pread", read)
-    assert np.flatnonzero(check_cells(manifest) == UNREADABLE).tolist() == [30]
-    assert np.flatnonzero(check_cells(manifest)).tolist() == [30]
+    assert np.flatnonzero(check_stored_bytes(manifest) == UNREADABLE).tolist() == [30]
+    assert np.flatnonzero(check_stored_bytes(manifest)).tolist() == [30]
 
 
 def test_manifest_that_says_nothing_usable(make_dataset: MakeDataset) -> None:
@@ -183,7 +193,7 @@ def test_manifest_that_says_nothing_usable(make_dataset: MakeDataset) -> None:
     rows = manifest.table.to_pylist()
     rows[2]["byte_hash"], rows[4]["offset"], rows[6]["bytes"], rows[8]["shard"] = None, -512, None, None
     table = manifest.table.from_pylist(rows, schema=manifest.table.schema)
-    codes = check_cells(Manifest(manifest.path, manifest.info, table))
+    codes = check_stored_bytes(Manifest(manifest.path, manifest.info, table))
     assert codes.tolist() == [WHOLE, WHOLE, UNKNOWN] + [WHOLE, UNKNOWN] * 3
 
 
@@ -200,7 +210,7 @@ def test_shard_that_shrinks_meanwhile(make_dataset: MakeDataset, monkeypatch: py
         return pread(handle, size, offset)
 
     monkeypatch.setattr(integrity.os, "pread", read)
-    assert check_cells(manifest).tolist() == [WHOLE] * 20 + [SHORT] * 40
+    assert check_stored_bytes(manifest).tolist() == [WHOLE] * 20 + [SHORT] * 40
 
 
 def test_more_shards_than_files_may_be_open(make_dataset: MakeDataset) -> None:
@@ -208,7 +218,7 @@ def test_more_shards_than_files_may_be_open(make_dataset: MakeDataset) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 16, hard))
     try:
-        codes = check_cells(manifest, jobs=4)
+        codes = check_stored_bytes(manifest, jobs=4)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (codes == WHOLE).all()
@@ -225,9 +235,9 @@ def test_interrupt_ends_the_threads(make_dataset: MakeDataset, monkeypatch: pyte
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        check_cells(manifest, report=interrupt)
+        check_stored_bytes(manifest, report=interrupt)
     num = len(read)
-    assert (check_cells(manifest) == WHOLE).all()
+    assert (check_stored_bytes(manifest) == WHOLE).all()
     assert len(read) == num + 100
 
 
@@ -236,7 +246,7 @@ def test_words_tell_shards_classes_and_first_keys(make_dataset: MakeDataset) -> 
     (manifest.path / "shard-000002.tar").unlink()
     path, offset, _ = at(manifest, 1)
     overwrite(path, offset, b"X")
-    losses = Losses(manifest, np.arange(30), check_cells(manifest))
+    losses = Losses(manifest, np.arange(30), check_stored_bytes(manifest))
     assert [line.split() for line in losses.describe(3)] == [
         ["shard", "lost", "of", "reason"],
         ["shard-000000.tar", "1", "10", *REASONS[CHANGED].split()],

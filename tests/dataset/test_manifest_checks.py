@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest, write_quarantine
-from fastcell.dataset.manifest_checks import check_cells
+from fastcell.dataset.manifest_checks import check_manifest_rows
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
@@ -249,5 +249,7 @@ def test_a_million_cells_are_checked_in_a_second(tmp_path):
     columns["block"] = pa.array(np.full(num, -1, np.int32))
     shards = [{"name": "a.tar", "bytes": 1024 * (num + 1), "num_cells": num}]
     begin = time.perf_counter()
-    check_cells(pa.table(columns, schema=SCHEMA), DatasetInfo("m", ["A"], shards=shards, num_cells=num), tmp_path)
+    check_manifest_rows(
+        pa.table(columns, schema=SCHEMA), DatasetInfo("m", ["A"], shards=shards, num_cells=num), tmp_path
+    )
     assert time.perf_counter() - begin < 2  # 0.15 s on an idle core

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.parquet import read_parquet
 from fastcell.errors import DataError
 
 SCHEMA = pa.schema([("cell_id", pa.int64()), ("key", pa.string())])
@@ -21,7 +21,7 @@ def written(path, cell_id, key, schema=None, **options):
 
 def test_round_trip_casts_and_drops_other_columns(tmp_path):
     pq.write_table(pa.table({"x": [1.0, 2.0], "key": ["a", None], "cell_id": [0, 1]}), tmp_path / "a.parquet")
-    table = read_table(tmp_path / "a.parquet", SCHEMA)
+    table = read_parquet(tmp_path / "a.parquet", SCHEMA)
     assert table.schema == SCHEMA
     assert table.to_pylist() == [{"cell_id": 0, "key": "a"}, {"cell_id": 1, "key": None}]
     assert table.column("key").num_chunks == 1
@@ -32,18 +32,18 @@ def test_a_text_stored_once_and_used_in_every_row(tmp_path):
     path = written(tmp_path / "a.parquet", np.arange(100_000), key)
     assert path.stat().st_size < 1 << 20
     with pytest.raises(DataError, match="claims to hold 104,857,600,000 of text"):
-        read_table(path, SCHEMA)
+        read_parquet(path, SCHEMA)
 
 
 def test_rows_and_bytes_that_the_size_cannot_hold(tmp_path):
     path = written(tmp_path / "a.parquet", np.zeros(3_000_000, np.int64), pa.nulls(3_000_000, pa.string()))
     with pytest.raises(DataError, match=r"must have at most [\d,]+ rows, got 3,000,000"):
-        read_table(path, SCHEMA)
+        read_parquet(path, SCHEMA)
     with pytest.raises(DataError, match="must have at most 7 rows"):
-        read_table(path, SCHEMA, most_rows=7)
+        read_parquet(path, SCHEMA, most_rows=7)
     path = written(tmp_path / "b.parquet", [0], ["x" * (1 << 27)], use_dictionary=False)
     with pytest.raises(DataError, match=r"claims to hold 134,21[\d,]+\. Pack"):
-        read_table(path, SCHEMA)
+        read_parquet(path, SCHEMA)
 
 
 def test_damage_of_every_byte_is_a_message_or_a_table(tmp_path):
@@ -52,7 +52,7 @@ def test_damage_of_every_byte_is_a_message_or_a_table(tmp_path):
     for place in range(len(data)):
         (tmp_path / "b.parquet").write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
         try:
-            assert read_table(tmp_path / "b.parquet", SCHEMA).num_rows <= 1 << 20
+            assert read_parquet(tmp_path / "b.parquet", SCHEMA).num_rows <= 1 << 20
         except DataError as error:
             assert "b.parquet" in str(error)  # noqa: PT017
             refused += 1
@@ -64,7 +64,7 @@ def test_text_that_is_no_text(tmp_path):
         pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], "<i4")), pa.py_buffer(b"\xff\xfe")]
     )
     with pytest.raises(DataError, match="cannot be read"):
-        read_table(written(tmp_path / "a.parquet", [0], bad), SCHEMA)
+        read_parquet(written(tmp_path / "a.parquet", [0], bad), SCHEMA)
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -75,7 +75,7 @@ def test_nothing_is_unpickled(tmp_path):
     names = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": pickle.dumps(Bomb())}
     schema = pa.schema([pa.field("cell_id", pa.int64(), metadata=names), pa.field("key", pa.string())])
     path = written(tmp_path / "a.parquet", [3], ["x"], schema)
-    assert read_table(path, SCHEMA).to_pylist() == [{"cell_id": 3, "key": "x"}]
+    assert read_parquet(path, SCHEMA).to_pylist() == [{"cell_id": 3, "key": "x"}]
     assert not (tmp_path / "went-off").exists()
 
 
@@ -84,4 +84,4 @@ def test_a_pipe_and_a_folder_are_no_files(tmp_path):
     (tmp_path / "b.parquet").mkdir()
     for name in ("a", "b", "c"):
         with pytest.raises(DataError, match=rf"{name}\.parquet is missing or no file"):
-            read_table(tmp_path / f"{name}.parquet", SCHEMA)
+            read_parquet(tmp_path / f"{name}.parquet", SCHEMA)

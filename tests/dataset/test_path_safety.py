@@ -14,7 +14,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.errors import FastcellError
 from fastcell.packing.index import index
 from fastcell.packing.pack import pack
-from fastcell.packing.quarantine import Record
+from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
 
 IMAGE = cv2.imencode(".png", np.arange(30, dtype=np.uint8).reshape(5, 6))[1].tobytes()

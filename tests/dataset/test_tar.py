@@ -28,7 +28,7 @@ def write(path, members, tar_format=tarfile.USTAR_FORMAT, **headers):
 
 def contents(path):
     data = path.read_bytes()
-    return [(member.name, data[member.offset : member.offset + member.size]) for member in tar.walk(path)]
+    return [(member.name, data[member.offset : member.offset + member.size]) for member in tar.walk_members(path)]
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=24)
@@ -83,7 +83,7 @@ def test_tars_of_gnu_tar(tmp_path, tar_format):
     command = ["tar", f"--format={tar_format}", "--sort=name", "-cf", str(path), "-C", str(folder), "."]
     subprocess.run(command, check=True)
     assert sorted(contents(path)) == sorted((name, (folder / name).read_bytes()) for name in names)
-    assert all(member.plain and member.offset % 512 == 0 for member in tar.walk(path))
+    assert all(member.plain and member.offset % 512 == 0 for member in tar.walk_members(path))
 
 
 def test_links_and_sparse_files_are_not_plain(tmp_path):
@@ -99,7 +99,7 @@ def test_links_and_sparse_files_are_not_plain(tmp_path):
         names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
         command = ["tar", f"--format={tar_format}", "--sparse", "-cf", str(path), "-C", str(tmp_path), *names]
         subprocess.run(command, check=True)
-        assert [(member.name, member.plain) for member in tar.walk(path)] == [
+        assert [(member.name, member.plain) for member in tar.walk_members(path)] == [
             ("a.jpg", True),
             ("b.jpg", False),
             ("c.jpg", False),
@@ -127,7 +127,7 @@ def test_damage_ends_in_a_message_or_in_members_within_the_file(healthy, which, 
     data = data[:place] + (b"" if cut else noise + data[place + len(noise) :])
     path.write_bytes(data)
     try:
-        members = list(tar.walk(path))
+        members = list(tar.walk_members(path))
     except DataError as error:
         assert str(path) in str(error)  # noqa: PT017
         return
@@ -152,7 +152,7 @@ def test_tars_that_cannot_be_read(tmp_path, change, message):
     assert len(contents(path)) == 2
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DataError, match=message) as caught:
-        list(tar.walk(path))
+        list(tar.walk_members(path))
     assert str(path) in str(caught.value)
 
 
@@ -186,21 +186,21 @@ def extended(kind, body):
 def test_headers_that_claim_too_much(tmp_path, data, message):
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(DataError, match=message):
-        list(tar.walk(tmp_path / "a.tar"))
+        list(tar.walk_members(tmp_path / "a.tar"))
 
 
 def test_long_names_and_many_records_take_no_time(tmp_path):
     begin = time.perf_counter()
     (tmp_path / "a.tar").write_bytes(extended(b"L", b"./" * 500_000 + b"a.png"))
     with pytest.raises(DataError, match="has a name of"):
-        list(tar.walk(tmp_path / "a.tar"))
+        list(tar.walk_members(tmp_path / "a.tar"))
     record = b"20 comment%06d=a\n\n\n"
     common = extended(b"g", b"".join(record.replace(b"%06d", b"%06d" % i)[:20] for i in range(40_000)))[: -len(tar.END)]
     (tmp_path / "b.tar").write_bytes(common + forged()[: -len(tar.END)] * 2_000 + tar.END)
-    assert sum(1 for _ in tar.walk(tmp_path / "b.tar")) == 2_001
+    assert sum(1 for _ in tar.walk_members(tmp_path / "b.tar")) == 2_001
     assert time.perf_counter() - begin < 5
 
 
 def test_names_end_at_a_zero_and_lose_their_front(tmp_path):
     (tmp_path / "a.tar").write_bytes(extended(b"L", b"././b.png\0rest"))
-    assert [member.name for member in tar.walk(tmp_path / "a.tar")] == ["b.png"]
+    assert [member.name for member in tar.walk_members(tmp_path / "a.tar")] == ["b.png"]

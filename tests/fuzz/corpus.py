@@ -15,8 +15,9 @@ from PIL import Image
 
 from fastcell.dataset.manifest import DatasetInfo, write_quarantine
 from fastcell.models.lightning_module import CellModule
-from fastcell.packing.quarantine import Record
-from fastcell.packing.shard_writer import finish_dataset, write_block_shard, write_cell_shard
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.staging import staging
 
 CLASSES = ["a", "b"]
@@ -125,8 +126,7 @@ def make_checkpoints() -> dict[str, bytes]:
 
 
 def _quarantine():
-    from fastcell.dataset.schema import QUARANTINE_SCHEMA
-    from fastcell.packing.quarantine import make_table
+    from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
 
     row = (None, "bad.png", "source", "a", None, None, "truncated")
     return make_table([row, (3, *row[1:])], QUARANTINE_SCHEMA)

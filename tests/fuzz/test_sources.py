@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from fastcell.dataset.decode import BadCell, DecoderMessages, decode
+from fastcell.dataset.decode import DecoderMessages, decode
 from fastcell.dataset.open_files import look_again
-from fastcell.errors import FastcellError
+from fastcell.errors import BadCell, FastcellError
 from fastcell.sources.registry import ReadOptions, open_source
 
 HERE = Path(__file__).resolve().parent

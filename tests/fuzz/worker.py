@@ -25,11 +25,12 @@ from corpus import Corpus, make_corpus
 from mutated_values import mutate_checkpoint, mutate_dataset
 from mutations import mutate_image, mutate_tar
 
-from fastcell.dataset.decode import MAX_PIXELS, BadCell, DecoderMessages, decode
+from fastcell.dataset.decode import DecoderMessages, decode
+from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
-from fastcell.errors import FastcellError
+from fastcell.errors import BadCell, FastcellError
 from fastcell.packing.index import index
 from fastcell.packing.summary import describe_dataset
 from fastcell.report.data_summary import describe

@@ -17,9 +17,10 @@ from fastcell.dataset import tar
 from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
 from fastcell.errors import ArgumentError, DataError, StrictError
+from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.index import index
-from fastcell.packing.quarantine import Record
-from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.sources.webdataset_samples import find_tars
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.storage.staging import staging
@@ -257,7 +258,7 @@ def test_arguments_that_cannot_be(tmp_path):
 
 
 def test_workers_change_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastcell.packing.index._PART_CELLS", 3)
+    monkeypatch.setattr("fastcell.packing.read_tars._PART_CELLS", 3)
     write(tmp_path / "a.tar", [(f"{i}.png", image(i)) for i in range(10)])
     one = index(tmp_path, jobs=1, um_per_px=1.0)
     with joblib.parallel_config(backend="threading", n_jobs=3):

@@ -22,7 +22,7 @@ from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import pack
 from fastcell.sources.registry import open_source
-from fastcell.splits.by_group import SIDES
+from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.make_splits import SplitOptions
 
 SHAPES = [(21, 102), (68, 440), (40, 40), (1, 7), (18, 17)]
@@ -95,7 +95,7 @@ def test_webdataset_reads_the_shards(cells: Path, tmp_path: Path) -> None:
 def test_split_is_stratified_and_kept_beside_the_manifest(cells: Path, tmp_path: Path) -> None:
     manifest = pack(cells, tmp_path / "out", split=SplitOptions((0.6, 0.2, 0.2), seed=4, folds=3))
     sides = manifest.split()
-    assert [[int(((manifest.labels == k) & (sides == side)).sum()) for side in SIDES] for k in range(3)] == [
+    assert [[int(((manifest.labels == k) & (sides == side)).sum()) for side in SUBSETS] for k in range(3)] == [
         [12, 4, 4]
     ] * 3
     assert manifest.split_names() == ["default", "fold-0", "fold-1", "fold-2"]
@@ -255,7 +255,7 @@ def test_interrupt_keeps_what_is_finished_hidden(
 
     words = ["pack", str(cells), str(tmp_path / "to" / "out"), "--shard-cells", "30"]
     with monkeypatch.context() as patch:
-        patch.setattr("fastcell.packing.shard_writer.finish_dataset", interrupt)
+        patch.setattr("fastcell.packing.pack.finish_dataset", interrupt)
         assert cli.main(words) == 130
     assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
     kept = "kept 2 finished shards: the same command goes on from there\n"
@@ -275,7 +275,7 @@ def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: py
         stamp=source.stamp,
         load=lambda item: os.kill(os.getpid(), signal.SIGKILL),
     )
-    monkeypatch.setattr("fastcell.sources.registry.open_source", lambda *arguments: killing)
+    monkeypatch.setattr("fastcell.packing.pack.open_source", lambda *arguments: killing)
     with pytest.raises(DataError, match=r"a worker process was killed.*--jobs"):
         pack(cells, tmp_path / "to" / "out", jobs=2, shard_cells=30)
     assert list((tmp_path / "to").iterdir()) == []
@@ -315,7 +315,7 @@ def test_donors_are_never_on_two_sides(real_data: Path, tmp_path: Path) -> None:
     assert manifest.groups is not None
     for name in ("default", "fold-0", "fold-1", "fold-2", "fold-3"):
         sides = manifest.split(name)
-        assert set(sides.tolist()) == set(SIDES)
+        assert set(sides.tolist()) == set(SUBSETS)
         assert all(len(set(sides[manifest.groups == f"donor_{i}"].tolist())) == 1 for i in range(1, 5))
     assert [set(manifest.groups[manifest.split(f"fold-{i}") == "test"].tolist()) for i in range(4)] == [
         {"donor_1"},
@@ -333,7 +333,7 @@ def test_real_cells_pack(real_data: Path, tmp_path: Path) -> None:
     assert jurkat.info.num_quarantined == 0
     assert set(jurkat.column("height").tolist()) == {40}
     sides = jurkat.split()
-    assert np.abs(np.array([(sides == side).mean() for side in SIDES]) - (0.65, 0.15, 0.20)).max() < 0.002
+    assert np.abs(np.array([(sides == side).mean() for side in SUBSETS]) - (0.65, 0.15, 0.20)).max() < 0.002
     assert all(((jurkat.split(f"fold-{i}") == "test") & (jurkat.labels == 0)).any() for i in range(5))
     atom = pack(real_data / "atom-samples", tmp_path / "atom", pattern="{class}_{name}", strict=True)
     assert np.bincount(atom.labels).tolist() == [6, 8, 8, 8]

@@ -1,94 +1,74 @@
-"""What is measured of a cell, against values worked out another way."""
+"""The reasons that send a cell to the quarantine: all of them are listed, and each of the list is given somewhere."""
 
-import hashlib
-import struct
+import ast
+import re
+from pathlib import Path
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+import fastcell
+from fastcell.dataset.decode import NeedsWindow
+from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
+from fastcell.packing.quarantine import QUARANTINE_REASONS, describe_reasons, quarantine_row, quarantine_table
 
-from fastcell.dataset.cell_hashes import measure
-from fastcell.dataset.decode import BadCell, DecoderMessages, decode
-from fastcell.dataset.schema import SCHEMA
-from fastcell.errors import ArgumentError
-from fastcell.packing.quarantine import CellTable, Record
-from fastcell.system.text import storable
+# What stands for an expression inside of an f-string, where a number would not fit its reason.
+VALUES = {"encoding": "png", "error": "why", "error.strerror": "why", "kind.decode('ascii', 'replace')": "IDAT"}
+ROOMS = ("dataset", "sources", "packing")  # those of a data set in the making
 
 
-@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
-@settings(max_examples=100, deadline=None)
-def test_measures(pixels):
-    pixel_hash, mean, border = measure(pixels)
-    inner = np.zeros(pixels.shape, bool)
-    inner[1:-1, 1:-1] = True
-    assert border == np.median(pixels[~inner])
-    assert mean == pytest.approx(pixels.mean(dtype=np.float64), rel=1e-12)
-    content = struct.pack("<ii", *pixels.shape) + pixels.tobytes()
-    assert pixel_hash == hashlib.blake2b(content, digest_size=16).digest()
+def texts(node: ast.expr) -> list[str]:
+    """Reasons that an expression can be, with a number or a word for each part that is computed."""
+    match node:
+        case ast.Constant(value=str()):
+            return [node.value]
+        case ast.JoinedStr():
+            parts = [
+                part.value if isinstance(part, ast.Constant) else VALUES.get(ast.unparse(part.value), "7")
+                for part in node.values
+            ]
+            return ["".join(parts)]
+        case ast.IfExp():
+            return [*texts(node.body), *texts(node.orelse)]
+        case ast.BinOp(left=ast.Constant(value=str())):
+            return [node.left.value + "why"]
+    return []
 
 
-def test_pixel_hash_knows_the_shape():
-    pixels = np.arange(12, dtype=np.uint8)
-    assert measure(pixels.reshape(3, 4))[0] != measure(pixels.reshape(4, 3))[0]
+def given_reasons() -> set[str]:
+    found = set()
+    root = Path(fastcell.__file__).parent
+    for path in (path for room in ROOMS for path in (root / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "reason":
+                found.update(texts(node.value))
+            if not isinstance(node, ast.Call):
+                continue
+            place = {"BadCell": 0, "Rejected": 2, "reject": 2}.get(ast.unparse(node.func).rpartition(".")[2])
+            if place is not None and len(node.args) > place:
+                found.update(texts(node.args[place]))
+    return found | {NeedsWindow(0, 1).reason}
 
 
-@given(st.text(st.characters()))
-@settings(max_examples=50, deadline=None)
-def test_storable_is_utf8(text):
-    stored = storable(text)
-    stored.encode("utf-8")
-    if not any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        assert stored == text
+def test_every_reason_that_is_given_is_listed_and_every_listed_one_is_given():
+    given = given_reasons()
+    assert len(given) >= len(QUARANTINE_REASONS)
+    assert [
+        reason for reason in sorted(given) if not any(re.fullmatch(pattern, reason) for pattern in QUARANTINE_REASONS)
+    ] == []
+    assert [
+        pattern for pattern in QUARANTINE_REASONS if not any(re.fullmatch(pattern, reason) for reason in given)
+    ] == []
 
 
-def test_file_names_that_are_no_text():
-    assert storable("a\udcff.jpg") == "a\\udcff.jpg"
-    assert storable(None) is None
+def test_rows_hold_texts_of_any_file_name():
+    rows = [quarantine_row("a\udcff.png", "in", None, "G1", None, "truncated")]
+    (row,) = quarantine_table(rows).to_pylist()
+    assert row["key"].encode().startswith(b"a")
+    assert [row[name] for name in ("cell_id", "source", "class", "group", "collection", "reason")] == [
+        None, "in", None, "G1", None, "truncated",
+    ]  # fmt: skip
+    assert quarantine_table([]).schema == QUARANTINE_SCHEMA
 
 
-def test_rows_quarantine_and_range_of_sixteen_bit():
-    table = CellTable("s.tar", None)
-    good = Record("G1/a", np.full((3, 4), 7, np.uint8), "raw", "G1", "d1", "c1", 0.5, "a.png")
-    with DecoderMessages() as messages:
-        cell = table.decode(good, messages)
-        table.admit(good, cell, 512, b"stored")
-        assert table.decode(Record("b", b"", "jpg", "G2", source="b.jpg"), messages) is None
-        assert table.decode(Record("c", BadCell("cannot be read: gone"), "jpg"), messages) is None
-    assert table.rows().schema == SCHEMA
-    (row,) = table.rows().to_pylist()
-    byte_hash = hashlib.blake2b(b"stored", digest_size=16).digest()
-    assert row == {
-        "cell_id": 0,
-        "key": "G1/a",
-        "shard": "s.tar",
-        "offset": 512,
-        "bytes": 6,
-        "encoding": "npy",
-        "height": 3,
-        "width": 4,
-        "depth": 8,
-        "channels": 1,
-        "um_per_px": 0.5,
-        "class": "G1",
-        "group": "d1",
-        "collection": "c1",
-        "byte_hash": byte_hash,
-        "pixel_hash": measure(decode(good.data, "raw").pixels)[0],
-        "mean_intensity": 7.0,
-        "border_median": 7.0,
-        "block": -1,
-    }
-    assert [tuple(bad.values()) for bad in table.quarantine().to_pylist()] == [
-        (None, "b", "b.jpg", "G2", None, None, "empty file"),
-        (None, "c", "", None, None, None, "cannot be read: gone"),
-    ]
-    with DecoderMessages() as messages:
-        for low, high in ((300, 900), (120, 700)):
-            table.decode(Record("deep", np.array([[low, high]], np.uint16), "raw"), messages)
-    message = (
-        r"--window must be given for 16-bit cells \(2 in s.tar, the first 'deep', with grey levels from 120 to 900\)"
-    )
-    with pytest.raises(ArgumentError, match=message + r".* --window 120 900\."):
-        table.rows()
+def test_reasons_in_words():
+    rows = [(None, "k", "s", None, None, None, reason) for reason in ["a"] * 3 + ["b"] * 2 + ["c", "d"]]
+    assert describe_reasons(make_table(rows, QUARANTINE_SCHEMA)) == "7 bad: a (3), b (2), c (1), others (1)"
+    assert describe_reasons(QUARANTINE_SCHEMA.empty_table()) == "none found"

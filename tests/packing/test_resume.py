@@ -21,10 +21,9 @@ import pytest
 
 from fastcell.cli import main as cli
 from fastcell.errors import DataError
-from fastcell.packing import index as indexing
-from fastcell.packing import pack as packing
+from fastcell.packing import read_tars, write_shards
 from fastcell.packing.index import index
-from fastcell.packing.pack import pack
+from fastcell.packing.pack import SourceRecords, pack
 from fastcell.simulator import synth
 from fastcell.simulator.synth import make_default_dataset, synthesize
 from fastcell.sources import registry
@@ -264,7 +263,7 @@ def small(tmp_path: Path) -> Path:
 def half_packed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """OUT of a run over `small` that was interrupted with 3 of its 6 shards finished."""
     with (
-        stopped_after(monkeypatch, packing, "_write_anew", 3, KeyboardInterrupt()),
+        stopped_after(monkeypatch, write_shards, "_write_anew", 3, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
         pack(small, tmp_path / "out", shard_cells=10, jobs=1)
@@ -272,7 +271,7 @@ def half_packed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_only_what_is_left_is_packed(small: Path, half_packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with counted(monkeypatch, packing, "_write_anew") as calls:
+    with counted(monkeypatch, write_shards, "_write_anew") as calls:
         pack(small, half_packed, shard_cells=10, jobs=1, name="another name")
     assert len(calls) == 3
     expected = snapshot(pack(small, half_packed.with_name("new"), shard_cells=10, name="another name").path)
@@ -284,7 +283,7 @@ def test_changed_image_has_its_shard_packed_again(
 ) -> None:
     first = small / "c0" / "0000.png"
     first.write_bytes(draw(999, 14))
-    with counted(monkeypatch, packing, "_write_anew") as calls:
+    with counted(monkeypatch, write_shards, "_write_anew") as calls:
         pack(small, half_packed, shard_cells=10, jobs=1)
     order = np.random.default_rng([0, 0xCE11]).permutation(60)
     place = int(np.flatnonzero(order == 0)[0])
@@ -304,7 +303,7 @@ def test_changed_argument_starts_afresh(
     differing: str,
 ) -> None:
     arguments: dict[str, object] = {"shard_cells": 10, "jobs": 1, **change}
-    with counted(monkeypatch, packing, "_write_anew") as calls:
+    with counted(monkeypatch, write_shards, "_write_anew") as calls:
         pack(small, half_packed, verbose=True, **arguments)  # type: ignore[arg-type]
     assert len(calls) == (5 if "shard_cells" in change else 6)
     err = capsys.readouterr().err
@@ -326,12 +325,12 @@ def test_full_disk_keeps_what_is_finished(
 ) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
-        stopped_after(monkeypatch, packing, "_write_anew", 4, full),
+        stopped_after(monkeypatch, write_shards, "_write_anew", 4, full),
         pytest.raises(DataError, match="cannot be written: No space left"),
     ):
         pack(small, tmp_path / "out", shard_cells=10, jobs=1, verbose=True)
     assert "kept 4 finished shards" in capsys.readouterr().err
-    with counted(monkeypatch, packing, "_write_anew") as calls:
+    with counted(monkeypatch, write_shards, "_write_anew") as calls:
         pack(small, tmp_path / "out", shard_cells=10, jobs=1)
     assert len(calls) == 2
 
@@ -341,39 +340,35 @@ def test_orphaned_worker_changes_nothing(small: Path, half_packed: Path) -> None
     (run_dir,) = half_packed.parent.glob(".out.partial/run-*")
     source = registry.open_source(small)
     items = source.scan().items[:7]
-    task = packing._Task(
+    task = write_shards.ShardTask(
         str(run_dir / "data" / "shard-000004.tar"),
-        [("", items)],
         str(run_dir / "saved"),
-        source,
-        "s",
+        [("", items)],
+        SourceRecords(source, None, 1.0),
         "cell",
         ["c0", "c1", "c2"],
-        None,
-        1.0,
-        None,
     )
     with open_staging(half_packed), pytest.raises(FileNotFoundError):
-        packing._write_shard(task)
+        write_shards.write_shard(task)
     pack(small, half_packed, shard_cells=10, jobs=1)
     with pytest.raises(FileNotFoundError):
-        packing._write_shard(task)
+        write_shards.write_shard(task)
     assert snapshot(half_packed) == snapshot(pack(small, half_packed.with_name("new"), shard_cells=10).path)
     assert sorted(os.listdir(half_packed.parent)) == ["new", "out", "small"]
 
 
 def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "_PART_CELLS", 4)
+    monkeypatch.setattr(read_tars, "_PART_CELLS", 4)
     tars = write_tars(tmp_path / "tars", small, 6)
     with (
-        stopped_after(monkeypatch, indexing, "_read_part", 10, KeyboardInterrupt()),
+        stopped_after(monkeypatch, read_tars, "_read_part", 10, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
         index(tars, pattern="{class}/{name}", jobs=1)
     assert sorted(os.listdir(tars)) == [".index.partial", *(f"t-{i:03d}.tar" for i in range(6))]
     with (
-        counted(monkeypatch, indexing, "_read_part") as calls,
-        counted(monkeypatch, indexing, "list_samples") as listed,
+        counted(monkeypatch, read_tars, "_read_part") as calls,
+        counted(monkeypatch, read_tars, "list_samples") as listed,
     ):
         index(tars, pattern="{class}/{name}", jobs=1)
     assert len(calls) == 8
@@ -387,12 +382,12 @@ def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeyp
 def test_index_reads_a_changed_tar_again(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tars = write_tars(tmp_path / "tars", small, 6)
     with (
-        stopped_after(monkeypatch, indexing, "_read_part", 3, KeyboardInterrupt()),
+        stopped_after(monkeypatch, read_tars, "_read_part", 3, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
         index(tars, out=tmp_path / "out", jobs=1)
     (tars / "t-001.tar").write_bytes((tars / "t-005.tar").read_bytes())
-    with counted(monkeypatch, indexing, "_read_part") as calls:
+    with counted(monkeypatch, read_tars, "_read_part") as calls:
         index(tars, out=tmp_path / "out", jobs=1)
     assert len(calls) == 4
     assert snapshot(tmp_path / "out") == snapshot(index(tars, out=tmp_path / "new", jobs=1).path)
@@ -405,7 +400,7 @@ def test_replaced_manifest_stays_until_the_new_one_is_whole(
     tars = write_tars(tmp_path / "tars", small, 6)
     before = snapshot(index(tars, jobs=1).path)
     with (
-        stopped_after(monkeypatch, indexing, "_read_part", 5, KeyboardInterrupt()),
+        stopped_after(monkeypatch, read_tars, "_read_part", 5, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
         index(tars, um_per_px=0.5, overwrite=True, jobs=1)
@@ -418,12 +413,12 @@ def test_synth_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         arguments = {"layout": layout, "shard_cells": 20, "block_cells": 10, "jobs": 1}
         out = tmp_path / layout
         with (
-            stopped_after(monkeypatch, synth, "_write_anew", 3, KeyboardInterrupt()),
+            stopped_after(monkeypatch, write_shards, "_write_anew", 3, KeyboardInterrupt()),
             pytest.raises(KeyboardInterrupt),
         ):
             synthesize(out, 120, **arguments)  # type: ignore[arg-type]
         new = synthesize(tmp_path / f"new-{layout}", 120, **arguments)  # type: ignore[arg-type]
-        with counted(monkeypatch, synth, "_write_anew") as calls:
+        with counted(monkeypatch, write_shards, "_write_anew") as calls:
             synthesize(out, 120, **arguments)  # type: ignore[arg-type]
         assert len(calls) == len(list(new.path.glob("shard-*.tar"))) - 3
         assert snapshot(out) == snapshot(new.path)
@@ -465,14 +460,14 @@ def simulator_name() -> str:
 STEPS = """
 import os, shutil, signal, sys
 from pathlib import Path
-import fastcell.packing.index as indexing
+from fastcell.packing import read_tars
 from fastcell.packing.index import index
 from fastcell.packing.pack import pack
 from fastcell.errors import ArgumentError
 
 name, source, root = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 out = root / "out"
-indexing._PART_CELLS = 10
+read_tars._PART_CELLS = 10
 
 def work():
     if name == "index":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastcell.errors import ArgumentError
 from fastcell.packing import shard_layout
-from fastcell.packing.shard_layout import block_shards, cell_shards
+from fastcell.packing.shard_layout import block_shards, cell_shards, check_layout, choose_shard_cells, even_block_shards
 from fastcell.sources.base import Runs, SourceItem
 
 
@@ -56,3 +57,33 @@ def test_cells_that_are_read_one_by_one_keep_their_order() -> None:
     expected = np.random.default_rng([4, 0xCE11]).permutation(100).tolist()
     shards = cell_shards(items(100), 30, 4)
     assert [row for shard in shards for row in numbers(shard)] == expected
+
+
+@pytest.mark.parametrize(("num", "expected"), [(1, 256), (2048, 256), (2049, 257), (80_000, 10_000), (10**6, 10_000)])
+def test_small_sets_get_about_eight_shards(num: int, expected: int) -> None:
+    assert choose_shard_cells(num) == expected
+
+
+def test_even_shards_have_as_many_blocks_each() -> None:
+    subsets = np.array(["train"] * 50 + ["test"] * 21)
+    shards = even_block_shards(range(71), {"default": subsets, "fold-0": subsets[::-1]}, 30, 8, 5)
+    assert [len(blocks) for blocks in shards] == [4, 4, 2]  # 3 + 4 + 3 blocks; 30 cells take 4 of 8
+    assert sorted(cell for blocks in shards for _, cells in blocks for cell in cells) == list(range(71))
+    for blocks in shards:
+        for name, cells in blocks:
+            assert {subsets[cell] for cell in cells} == {name}
+            assert len({subsets[::-1][cell] for cell in cells}) == 1
+            assert len(cells) <= 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rows", None, 256), "--layout must be one of cell, block, got 'rows'"),
+        (("cell", 0, 256), "--shard-cells must be a number >= 1, got 0"),
+        (("block", None, 65_537), "--block-cells must be a number from 1 to 65,536, got 65537"),
+    ],
+)
+def test_layouts_that_cannot_be(arguments: tuple[str, int | None, int], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        check_layout(*arguments)

@@ -1,6 +1,5 @@
 """Shards come back as they went in, to fastcell and to others' tools; a data set appears whole or not at all."""
 
-import math
 import pickle
 import tarfile
 
@@ -12,10 +11,10 @@ import webdataset
 from fastcell.dataset.block_layout import read_block
 from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import DatasetInfo, Manifest
-from fastcell.dataset.schema import QUARANTINE_SCHEMA
-from fastcell.errors import ArgumentError, DataError
-from fastcell.packing.quarantine import Record, make_table
-from fastcell.packing.shard_writer import describe_reasons, finish_dataset, write_block_shard, write_cell_shard
+from fastcell.errors import ArgumentError
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.staging import put_in_place, staging
 
 CLASSES = ["A", "B"]
@@ -186,39 +185,6 @@ def test_block_layout_applies_the_window(tmp_path):
     assert row["depth"] == 8
 
 
-def test_pitch_of_the_data_set_where_all_share_it(tmp_path):
-    for name, pitches, expected in (("a", (0.5, 0.5), 0.5), ("b", (0.5, 0.25), None), ("c", (math.nan, 0.5), None)):
-        given = [record._replace(um_per_px=pitch) for record, pitch in zip(records(2), pitches, strict=True)]
-        with staging(tmp_path / name) as folder:
-            result = write_cell_shard(folder / "s.tar", given, None, CLASSES)
-            manifest = finish_dataset(folder, tmp_path / name, [result], DatasetInfo("x", CLASSES))
-        assert manifest.info.um_per_px == expected
-
-
-def test_shards_without_a_cell_are_dropped_and_no_cell_is_an_error(tmp_path):
-    bad = Record("a.png", b"text", "png")
-    with staging(tmp_path / "out") as folder:
-        results = [
-            write_cell_shard(folder / "0.tar", [bad]),
-            write_cell_shard(folder / "1.tar", records(1), None, CLASSES),
-        ]
-        finish_dataset(folder, tmp_path / "out", results, DatasetInfo("x", CLASSES))
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == ["1.tar"]
-    with (
-        pytest.raises(DataError, match=r"no usable cell: 1 bad: not an image \(1\)"),
-        staging(tmp_path / "none") as folder,
-    ):
-        finish_dataset(folder, tmp_path / "none", [write_cell_shard(folder / "0.tar", [bad])], DatasetInfo("x"))
-    assert not (tmp_path / "none").exists()
-
-
-def test_classes_that_the_info_does_not_name(tmp_path):
-    with staging(tmp_path / "out") as folder:
-        result = write_cell_shard(folder / "0.tar", records(2), None, CLASSES)
-        with pytest.raises(ArgumentError, match="classes must be the list of all"):
-            finish_dataset(folder, tmp_path / "out", [result], DatasetInfo("x", ["A"]))
-
-
 def test_a_failure_leaves_nothing(tmp_path):
     def interrupted():
         with staging(tmp_path / "deep" / "out") as folder:
@@ -252,12 +218,6 @@ def test_an_empty_folder_is_taken_and_a_mounted_one_filled(tmp_path, monkeypatch
         assert len(Manifest.open(out)) == 2
         assert not list(out.glob(".*"))
         assert not list(tmp_path.glob(".*"))
-
-
-def test_reasons_in_words():
-    rows = [(None, "k", "s", None, None, None, reason) for reason in ["a"] * 3 + ["b"] * 2 + ["c", "d"]]
-    assert describe_reasons(make_table(rows, QUARANTINE_SCHEMA)) == "7 bad: a (3), b (2), c (1), others (1)"
-    assert describe_reasons(QUARANTINE_SCHEMA.empty_table()) == "none found"
 
 
 def test_real_cells_pack_unchanged(tmp_path, real_data):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from fastcell.dataset.manifest import Manifest, write_split, write_table
+from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.parquet import write_parquet
 from fastcell.packing.verify import verify
 
 MakeDataset = Callable[..., Manifest]
@@ -49,7 +50,7 @@ def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:
     manifest = make_dataset(30)
     write_split(manifest.path, "odd", np.array(["left"] * 30))
     table = pq.read_table(manifest.path / "splits" / "default.parquet")
-    write_table(
+    write_parquet(
         manifest.path / "splits" / "far.parquet",
         table.set_column(0, "cell_id", pq.read_table(manifest.path / "manifest.parquet")["cell_id"].take([29] * 30)),
     )

@@ -15,7 +15,7 @@ import pytest
 
 from fastcell.cli import main as cli
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.manifest import write_table as write_parquet
+from fastcell.dataset.parquet import write_parquet
 from fastcell.predictions import convert
 from fastcell.predictions.table import read_predictions, write_table
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.manifest import write_table as write_parquet
+from fastcell.dataset.parquet import write_parquet
 from fastcell.errors import ArgumentError, DataError
 from fastcell.predictions.table import read_predictions, read_quality, with_features, write_table
 

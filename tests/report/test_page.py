@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import yaml
 
+from fastcell.cli import compare as compare_command
 from fastcell.cli import main as cli
 from fastcell.cli.report import main
-from fastcell.compare import study_report
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
@@ -178,7 +178,7 @@ def test_command_of_a_comparison_repeats_it(made):
     (command,) = re.findall(r"fastcell compare [^<]+", section_of(page, "again"))
     words = shlex.split(html.unescape(command))
     assert words[2] == str(made / "cells")
-    options, changes = study_report._parser().parse_known_args(words[2:])
+    options, changes = compare_command._parser().parse_known_args(words[2:])
     assert changes == ["--data.image_size", "16"]
     settings = {name: value for name, value in vars(options).items() if name not in ("data", "out")}
     assert settings == study["settings"]

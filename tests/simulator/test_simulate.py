@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from fastcell.errors import ArgumentError
+from fastcell.simulator import cell_classes
 from fastcell.simulator import simulate as simulator
+from fastcell.simulator.cell_classes import CLASSES, DEFECTS, MEASURED
 from fastcell.simulator.parameter_columns import F
-from fastcell.simulator.simulate import CLASSES, DEFECTS, MEASURED, draw_cell, draw_parameters, make_cells, simulate
+from fastcell.simulator.simulate import draw_cell, draw_parameters, make_cells, simulate
 
 ODD_SAMPLES = {"PBMC_01", "PBMC_07", "MCF7_04", "MCF7_08", "MB231_03"}
 """Rotated, cut, beside debris, two cells, burst: not measured."""
@@ -231,11 +233,11 @@ def test_defect_share_changes_nothing_but_the_defects() -> None:
 
 
 def test_class_frequencies_follow_the_paper_for_any_number() -> None:
-    total = sum(cells for _, _, cells, _ in simulator.STRATA)
+    total = sum(cells for _, _, cells, _ in cell_classes.STRATA)
     for num_cells in (500, 8000):
         rows = draw_parameters(np.arange(num_cells), 9)
         made = simulator.recordings(9)
-        for collection, name, cells, _ in simulator.STRATA:
+        for collection, name, cells, _ in cell_classes.STRATA:
             inside = [
                 made.collections[int(recording)] == collection and CLASSES[int(label)] == name
                 for recording, label in rows[:, [F.recording, F.class_index]]
@@ -259,8 +261,8 @@ def test_classes_stay_in_their_collections_and_recordings_hold_one_class() -> No
 def test_sizes_stay_in_the_papers_range_and_reach_its_ends() -> None:
     rows = draw_parameters(np.arange(100_000), 0)
     height, width = rows[:, F.height], rows[:, F.width]
-    assert (height.min(), width.min()) == simulator.MIN_SIZE
-    assert (height.max(), width.max()) == simulator.MAX_SIZE
+    assert (height.min(), width.min()) == cell_classes.MIN_SIZE
+    assert (height.max(), width.max()) == cell_classes.MAX_SIZE
     for row in rows[[height.argmin(), height.argmax(), width.argmin(), width.argmax()]]:
         image = draw_cell(row)
         assert image.shape == (row[F.height], row[F.width])

@@ -11,7 +11,7 @@ import pytest
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
-from fastcell.simulator import simulate, synth
+from fastcell.simulator import cell_classes, simulate, synth
 from fastcell.simulator.parameter_columns import F
 from fastcell.simulator.synth import make_default_dataset, synthesize
 
@@ -61,7 +61,7 @@ def test_truth_is_that_of_each_cell(small: Path) -> None:
     rows = simulate.draw_parameters(truth.column("index").to_numpy(), 3, 0.2)
     np.testing.assert_allclose(truth.column("diameter_um").to_numpy(), rows[:, F.diameter_um], rtol=1e-6)
     np.testing.assert_array_equal(manifest.labels, rows[:, F.class_index])
-    assert truth.column("defect").to_pylist() == [simulate.DEFECTS[int(kind)] for kind in rows[:, F.defect]]
+    assert truth.column("defect").to_pylist() == [cell_classes.DEFECTS[int(kind)] for kind in rows[:, F.defect]]
     defects = np.array(truth.column("defect").to_pylist())
     assert np.mean(defects != "none") == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 600))
 
@@ -168,10 +168,10 @@ def test_default_set_made_by_another_process_meanwhile_is_taken(
 
 
 def test_default_set_failing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(synth, "_write_shards", fail)
+    monkeypatch.setattr(synth, "write_shards", fail)
     monkeypatch.setattr(synth, "DEFAULT_CELLS", 20)
     with pytest.raises(DataError, match=r"cells-seed-0.* cannot be written: No space left .*name another place"):
         make_default_dataset(tmp_path)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcell.dataset.decode import BadCell
-from fastcell.errors import ArgumentError, DataError
+from fastcell.errors import ArgumentError, BadCell, DataError
 from fastcell.sources.base import Listing, SourceItem
 from fastcell.sources.image_folder import ImageFolder, Pattern, find_images
 from fastcell.sources.registry import open_source

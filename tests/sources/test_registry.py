@@ -18,7 +18,7 @@ from fastcell.sources.arrays import Arrays
 from fastcell.sources.ifcb import Ifcb
 from fastcell.sources.image_folder import ImageFolder
 from fastcell.sources.paper_lists import ReleasedLists
-from fastcell.sources.path_table import Table
+from fastcell.sources.path_table import PathTable
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.sources.rtdc import Rtdc
 from fastcell.sources.tiff_stacks import TiffStacks
@@ -65,8 +65,8 @@ def test_reader_follows_from_the_files(tmp_path: Path, files: list[str], pattern
         ("a.tif", TiffStacks),
         ("a.npy", Arrays),
         ("a.MAT", Arrays),
-        ("a.csv", Table),
-        ("a.parquet", Table),
+        ("a.csv", PathTable),
+        ("a.parquet", PathTable),
     ],
 )
 def test_reader_follows_from_the_name_of_a_file(tmp_path: Path, name: str, kind: type) -> None:

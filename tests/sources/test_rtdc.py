@@ -11,8 +11,7 @@ import pytest
 
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
-from fastcell.packing import pack as packing
-from fastcell.packing import shard_layout
+from fastcell.packing import shard_layout, write_shards
 from fastcell.packing.pack import pack
 from fastcell.sources import containers
 from fastcell.sources.registry import ReadOptions
@@ -198,7 +197,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(
     assert Rtdc(tmp_path / "src").scan().runs is not None
     how: dict[str, Any] = {"layout": layout, "shard_cells": 100, "block_cells": 32, "jobs": 1}
     whole = pack(tmp_path / "src", tmp_path / "whole", **how)
-    written, write_anew = [], packing._write_anew
+    written, write_anew = [], write_shards._write_anew
 
     def interrupted(task: Any) -> Any:
         if len(written) == 3:
@@ -207,7 +206,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(
         return write_anew(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "_write_anew", interrupted)
+        patch.setattr(write_shards, "_write_anew", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pack(tmp_path / "src", tmp_path / "out", **how)
     again = pack(tmp_path / "src", tmp_path / "out", **how)

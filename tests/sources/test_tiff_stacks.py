@@ -17,7 +17,7 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import pack
 from fastcell.sources.base import SourceItem
 from fastcell.sources.registry import ReadOptions, open_source
-from fastcell.sources.tiff_stacks import TiffStacks, is_stack
+from fastcell.sources.tiff_stacks import TiffStacks, has_many_pages
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 13, 17)).astype(np.uint8)
 DEEP = PIXELS.astype(np.uint16) * 211
@@ -147,7 +147,7 @@ def test_single_images_are_no_stacks(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "one.tif", PIXELS[0])
     tifffile.imwrite(tmp_path / "many.tif", PIXELS)
     (tmp_path / "none.tif").write_bytes(b"II*\0")
-    assert [is_stack(str(tmp_path / f"{name}.tif")) for name in ("one", "many", "none")] == [False, True, False]
+    assert [has_many_pages(str(tmp_path / f"{name}.tif")) for name in ("one", "many", "none")] == [False, True, False]
 
 
 def test_chains_that_lead_nowhere(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fastcell.errors import ArgumentError
 from fastcell.packing.index import index
 from fastcell.packing.pack import pack
 from fastcell.packing.verify import verify
-from fastcell.splits.by_group import SIDES, split_by_group
+from fastcell.splits.by_group import SUBSETS, split_by_group
 from fastcell.splits.copies.exact import exact_sets
 from fastcell.splits.leakproof import Copies, make_leakproof_splits
 from fastcell.splits.make_splits import SplitOptions
@@ -57,7 +57,7 @@ def test_groups_with_a_common_cell_go_together_and_are_named(
         assert len(found.spanning(sides)) == 0
         for donor in set(groups.tolist()):
             assert len(set(sides[(groups == donor) & ~blank].tolist())) == 1
-        assert set(sides[np.isin(groups, ["donor_1", "donor_3"]) & ~blank].tolist()) < set(SIDES)
+        assert set(sides[np.isin(groups, ["donor_1", "donor_3"]) & ~blank].tolist()) < set(SUBSETS)
         assert set(sides[blank].tolist()) in ({""}, {"train"}, {"valid"}, {"test"})
     assert verify(manifest.path).whole
     assert len(select(manifest, ViewConfig("train"))) == (manifest.split() == "train").sum()
@@ -95,7 +95,7 @@ def test_units_stay_together_with_exact_shares_and_little_moves() -> None:
     assert notes == []
     for sides in splits.values():
         assert all(len(set(sides[sets == number].tolist())) == 1 for number in range(300))
-    assert [(splits["default"] == side).mean() for side in SIDES] == pytest.approx([0.65, 0.15, 0.2], abs=0.005)
+    assert [(splits["default"] == side).mean() for side in SUBSETS] == pytest.approx([0.65, 0.15, 0.2], abs=0.005)
     assert (sum((splits[f"fold-{i}"] == "test").astype(int) for i in range(5)) == 1).all()
     pair = np.full(5000, -1)
     pair[[3, 70]] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcell.splits.linked_groups import bind, join_nodes
+from fastcell.splits.linked_groups import join_nodes, link_groups
 
 
 def test_components_are_numbered_by_their_first_nodes() -> None:
@@ -13,19 +13,19 @@ def test_components_are_numbered_by_their_first_nodes() -> None:
 
 
 def test_a_copy_ties_two_groups_and_takes_loose_cells_along() -> None:
-    bound = bind(["a", "a", "b", "c", "", ""], np.array([-1, 0, 0, -1, 0, 1]))
-    assert bound.names.tolist() == ["a + b", "a + b", "a + b", "c", "a + b", ""]
-    assert bound.units.tolist() == [-1, -1, -1, -1, -1, 1]
-    assert [(bond.groups, bond.example) for bond in bound.bonds] == [(("a", "b"), 0)]
+    linked = link_groups(["a", "a", "b", "c", "", ""], np.array([-1, 0, 0, -1, 0, 1]))
+    assert linked.names.tolist() == ["a + b", "a + b", "a + b", "c", "a + b", ""]
+    assert linked.units.tolist() == [-1, -1, -1, -1, -1, 1]
+    assert [(link.groups, link.example) for link in linked.links] == [(("a", "b"), 0)]
 
 
 def test_chains_of_copies_tie_many_groups() -> None:
-    bound = bind(["a", "b", "b", "c", "d"], np.array([0, 0, 1, 1, -1]))
-    assert set(bound.names[:4].tolist()) == {"a + b + c"}
-    assert [bond.groups for bond in bound.bonds] == [("a", "b", "c")]
+    linked = link_groups(["a", "b", "b", "c", "d"], np.array([0, 0, 1, 1, -1]))
+    assert set(linked.names[:4].tolist()) == {"a + b + c"}
+    assert [link.groups for link in linked.links] == [("a", "b", "c")]
 
 
 def test_without_groups_sets_are_the_units() -> None:
-    bound = bind(None, np.array([-1, 2, 2]))
-    assert bound.names.tolist() == ["", "", ""]
-    assert bound.units.tolist() == [-1, 2, 2]
+    linked = link_groups(None, np.array([-1, 2, 2]))
+    assert linked.names.tolist() == ["", "", ""]
+    assert linked.units.tolist() == [-1, 2, 2]

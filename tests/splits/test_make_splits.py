@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastcell.errors import ArgumentError
-from fastcell.splits.by_group import SIDES, k_folds, leave_one_group_out, split_by_group
+from fastcell.splits.by_group import SUBSETS, k_folds, leave_one_group_out, split_by_group
 from fastcell.splits.describe import summarize_split
 from fastcell.system.text import natural_sorted
 
@@ -18,7 +18,7 @@ SHARES = (0.65, 0.15, 0.20)
 
 
 def count(sides: np.ndarray, labels: np.ndarray, label: int) -> list[int]:
-    return [int(((sides == side) & (labels == label)).sum()) for side in SIDES]
+    return [int(((sides == side) & (labels == label)).sum()) for side in SUBSETS]
 
 
 def sides_of_groups(sides: np.ndarray, groups: np.ndarray) -> dict[str, set[str]]:
@@ -39,14 +39,14 @@ def test_stratified_counts_are_exact_in_every_class() -> None:
 def test_stratified_is_near_by_class_and_as_a_whole(sizes: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     sides = split_by_group(labels, None, SHARES, seed)
-    assert set(sides.tolist()) <= set(SIDES)
+    assert set(sides.tolist()) <= set(SUBSETS)
     for label, size in enumerate(sizes):
         counts = count(sides, labels, label)
         assert sum(counts) == size
         assert size < 3 or min(counts) >= 1
         assert max(abs(num - size * share) for num, share in zip(counts, SHARES, strict=True)) < 2
     if min(sizes) >= 7:  # no class is so small that the one cell on each side decides
-        total = [int((sides == side).sum()) for side in SIDES]
+        total = [int((sides == side).sum()) for side in SUBSETS]
         assert max(abs(num - len(labels) * share) for num, share in zip(total, SHARES, strict=True)) <= 2
 
 
@@ -66,9 +66,9 @@ def test_no_group_is_on_two_sides_and_shares_are_near(seed: int, num_groups: int
     labels = rng.integers(-1, num_classes, len(groups))
     sides = split_by_group(labels, groups, SHARES, seed)
     assert all(len(found) == 1 for found in sides_of_groups(sides, groups).values())
-    assert set(sides.tolist()) == set(SIDES)
+    assert set(sides.tolist()) == set(SUBSETS)
     if num_groups >= 30:
-        shares = np.array([(sides == side).mean() for side in SIDES])
+        shares = np.array([(sides == side).mean() for side in SUBSETS])
         assert np.abs(shares - SHARES).max() < 0.03
 
 
@@ -77,7 +77,7 @@ def test_few_groups_take_the_nearest_cell_shares() -> None:
     groups = np.repeat(list(sizes), list(sizes.values()))
     labels = np.zeros(len(groups), dtype=np.int64)
     sides = split_by_group(labels, groups)
-    shares = np.array([(sides == side).mean() for side in SIDES])
+    shares = np.array([(sides == side).mean() for side in SUBSETS])
     nearest = min(
         np.square(
             np.array([sum(n for n, s in zip(sizes.values(), choice, strict=True) if s == j) for j in range(3)])
@@ -96,7 +96,7 @@ def test_many_groups_come_as_near_as_few_cells_allow() -> None:
     labels = rng.integers(0, 5, 20_000)
     sides = split_by_group(labels, groups)
     assert all(len(found) == 1 for found in sides_of_groups(sides, groups).values())
-    shares = np.array([(sides == side).mean() for side in SIDES])
+    shares = np.array([(sides == side).mean() for side in SUBSETS])
     assert np.abs(shares - SHARES).max() < 0.001
 
 
@@ -135,7 +135,7 @@ def test_folds_test_each_cell_once_and_keep_groups_whole(groups: np.ndarray | No
     assert len(folds) == 5
     assert (sum((fold == "test").astype(int) for fold in folds) == 1).all()
     for fold in folds:
-        assert set(fold.tolist()) == set(SIDES)
+        assert set(fold.tolist()) == set(SUBSETS)
         if groups is None:
             assert count(fold, labels, 0)[2] == 20
             assert abs((fold == "valid").sum() - 240 * 15 / 80) <= 2

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from fastcell.errors import ArgumentError, BusyError, DataError, StrictError
-from fastcell.storage.saved_pieces import load, save
-from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place, staging
+from fastcell.storage.saved_pieces import load_pieces, save_pieces
+from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place
 
 TABLE = pa.table({"a": [1, 2, 3]})
 
 
 def finish(stage: Staging, name: str) -> None:
     (stage.data_dir / name).write_text(name)
-    save(stage.saved_dir / f"{name}.saved", {"stamp": "x"}, [TABLE])
+    save_pieces(stage.saved_dir / f"{name}.saved", {"stamp": "x"}, [TABLE])
 
 
 def leave(out: Path, job: dict[str, object], *names: str, error: BaseException | None = None) -> None:
@@ -115,68 +108,12 @@ def test_files_of_an_orphan_do_not_get_in(tmp_path: Path) -> None:
     with open(run_dir / "data" / "b.tar", "xb") as orphan, open_staging(tmp_path / "out") as stage:
         stage.begin({})
         with pytest.raises(FileNotFoundError):
-            save(run_dir / "saved" / "b.tar.saved", {"stamp": "x"}, [TABLE])
+            save_pieces(run_dir / "saved" / "b.tar.saved", {"stamp": "x"}, [TABLE])
         finish(stage, "b.tar")
         orphan.write(b"late")
         orphan.flush()
         put_in_place(stage.data_dir, tmp_path / "out")
     assert (tmp_path / "out" / "b.tar").read_text() == "b.tar"
-
-
-def test_lock_goes_with_the_process(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\nfrom fastcell.storage.staging import open_staging\n"
-        f"with open_staging({str(tmp_path / 'out')!r}) as stage:\n    print('here', flush=True)\n    time.sleep(60)"
-    )
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"here\n"
-        with pytest.raises(BusyError, match=f"process {child.pid} "), staging(tmp_path / "out"):
-            pass
-        child.kill()
-    with staging(tmp_path / "out"):
-        pass
-    assert os.listdir(tmp_path) == []
-
-
-def test_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
-    with suppress(KeyboardInterrupt), open_staging(tmp_path / "out") as stage:
-        stage.begin({})
-        finish(stage, "a.tar")
-        child = os.fork()
-        if child == 0:
-            time.sleep(60)
-            os._exit(0)
-        time.sleep(0.1)
-        raise KeyboardInterrupt
-    try:
-        with staging(tmp_path / "out"):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
-def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(handle: int, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    out, claim = tmp_path / "out", tmp_path / ".out.partial" / "claim"
-    with staging(out), pytest.raises(BusyError, match=f"process {os.getpid()} .* or remove .*claim"), staging(out):
-        pass
-    assert os.listdir(tmp_path) == []
-    claim.parent.mkdir()
-    claim.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01"}))
-    with pytest.raises(BusyError, match="process 1 on elsewhere, since 2026-01-01"), staging(out):
-        pass
-    with subprocess.Popen(["true"]) as gone:
-        pass
-    claim.write_text(json.dumps({"pid": gone.pid, "host": socket.gethostname()}))
-    with staging(out):
-        pass
-    assert os.listdir(tmp_path) == []
 
 
 def test_run_killed_after_its_work_is_cleared_away(tmp_path: Path) -> None:
@@ -254,20 +191,20 @@ def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path)
 def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path: Path) -> None:
     path = tmp_path / "a.saved"
     other = pa.table({"b": pa.array(["x", None]), "c": pa.array([b"1" * 16, None], pa.binary(16))})
-    assert load(path, "s") is None
-    save(path, {"stamp": "s", "num": 7}, [TABLE, other, other.slice(0, 0)])
-    saved = load(path, "s")
+    assert load_pieces(path, "s") is None
+    save_pieces(path, {"stamp": "s", "num": 7}, [TABLE, other, other.slice(0, 0)])
+    saved = load_pieces(path, "s")
     assert saved is not None
     assert saved.facts["num"] == 7
     assert saved.tables == [TABLE, other, other.slice(0, 0)]
-    assert load(path, "t") is None
+    assert load_pieces(path, "t") is None
     data = path.read_bytes()
     for place in (0, 20, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        assert load(path, "s") is None
+        assert load_pieces(path, "s") is None
         path.write_bytes(data[:place])
-        assert load(path, "s") is None
+        assert load_pieces(path, "s") is None
     assert os.listdir(tmp_path) == ["a.saved"]
     shutil.rmtree(tmp_path)
     with pytest.raises(FileNotFoundError):
-        save(path, {"stamp": "s"}, [TABLE])
+        save_pieces(path, {"stamp": "s"}, [TABLE])

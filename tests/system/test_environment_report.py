@@ -16,7 +16,7 @@ from fastcell.system import environment_report, resources
 def test_report_without_probes_is_plain_data_and_right() -> None:
     import numpy
 
-    result = environment_report.report(probe=False)
+    result = environment_report.describe_environment(probe=False)
     assert json.loads(json.dumps(result)) == result
     assert result["fastcell"] == __version__
     assert result["packages"]["numpy"] == numpy.__version__
@@ -64,12 +64,12 @@ def test_facts_that_cannot_be_had_are_left_open(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(environment_report.subprocess, "run", refuse)
     monkeypatch.setattr(environment_report.Path, "read_text", refuse)
     monkeypatch.setattr(resources, "driver_cuda_version", lambda: (13, 0))
-    result = environment_report.report()
+    result = environment_report.describe_environment()
     assert result["memory_bytes"] is None
     assert result["commit"] is None
     assert result["gpus"] == []
     assert {part["detail"] for part in result["parts"]} == {"the probe could not start: refused"}
-    text = environment_report.render(result)
+    text = environment_report.format_environment(result)
     assert "memory        unknown" in text
     assert "serves CUDA 13.0" in text
 

@@ -22,8 +22,9 @@ from fastcell.cli import pack
 from fastcell.dataset.manifest import Manifest
 from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule, Prediction
+from fastcell.storage.locks import hold_run_folder
 from fastcell.storage.staging import open_staging_of
-from fastcell.training.resume import held, latest_point
+from fastcell.training.resume import latest_point
 
 CELLS = 60  # of each class: 117 to train, 10 steps an epoch
 FIT = [
@@ -170,7 +171,7 @@ def test_what_resume_refuses(
     ):
         assert cli.main(["fit", *arguments]) == 2
         assert message in capsys.readouterr().err
-    with held(folder):
+    with hold_run_folder(folder):
         assert cli.main(["fit", f"--resume={folder}"]) == 2
     assert "Another process works in it" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

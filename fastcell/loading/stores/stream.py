@@ -33,7 +33,7 @@ import torch
 from fastcell.dataset.cell_hashes import hashes_of, wrong_bytes
 from fastcell.dataset.corrupt_cells import Losses
 from fastcell.dataset.decode import ENCODINGS
-from fastcell.dataset.integrity import CHANGED, REASONS, check_cells
+from fastcell.dataset.integrity import CHANGED, REASONS, check_stored_bytes
 from fastcell.dataset.shard_reader import ShardFiles, Stamp, Stored
 from fastcell.dataset.views import View
 from fastcell.errors import DataError, invalid
@@ -317,7 +317,7 @@ class CellReader:
         shards = np.unique(self.manifest.shard_index[cell_ids]).tolist()
         rows = np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self._rows_of, shards)])
         rows = rows[~self.losses.is_lost[rows]]
-        codes = check_cells(self.manifest, rows)
+        codes = check_stored_bytes(self.manifest, rows)
         self.checked[rows[codes == 0]] = True
         return {int(row): REASONS[code] for row, code in zip(rows[codes > 0], codes[codes > 0], strict=True)}
 

@@ -24,15 +24,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fastcell.dataset.cell_hashes import measure
-from fastcell.dataset.manifest import Manifest, write_table
-from fastcell.dataset.parquet import read_table
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
+from fastcell.splits.linked_groups import Ids
 from fastcell.system.resources import num_cpus
 from fastcell.system.worker_processes import check_jobs
 
 SIDECAR = "duplicates.parquet"
-KINDS = ("exact", "near")
+COPY_KINDS = ("exact", "near")
 DUPLICATES_SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),
@@ -44,8 +45,6 @@ DUPLICATES_SCHEMA = pa.schema(
 _FACTS = b"fastcell"
 _VERSION = 1
 _PART_CELLS = 512
-
-Ids = npt.NDArray[np.int64]
 
 
 class Recall(NamedTuple):
@@ -66,7 +65,7 @@ class NearFacts(NamedTuple):
     Attributes:
         num_plain: cells that show too little to be compared: small, or of one grey level all over.
         num_pairs: pairs of neighbours that were laid upon each other.
-        correlation, detail: what a pair had to reach, see `fastcell.splits.copies.registration.Bounds`.
+        correlation, detail: what a pair had to reach, see `fastcell.splits.copies.near.Bounds`.
         recall: on copies of a sample of the same cells, by kind.
     """
 
@@ -147,7 +146,7 @@ class Duplicates:
             "near": None if self.near is None else self.near._asdict(),
         }
         path = manifest.path / SIDECAR
-        write_table(path, table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()}))
+        write_parquet(path, table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()}))
         return path
 
 
@@ -206,7 +205,7 @@ def read_duplicates(manifest: Manifest) -> Duplicates | None:
     path = manifest.path / SIDECAR
     if not path.exists():
         return None
-    table = read_table(path, DUPLICATES_SCHEMA, most_rows=len(manifest), way_out="Remove it and search again")
+    table = read_parquet(path, DUPLICATES_SCHEMA, most_rows=len(manifest), hint="Remove it and search again")
     try:
         facts = json.loads(pq.read_schema(path).metadata[_FACTS])
         if facts["version"] != _VERSION or facts["data"] != _digest(manifest):
@@ -229,7 +228,7 @@ def read_duplicates(manifest: Manifest) -> Duplicates | None:
         and ids.min() >= 0
         and ids.max() < len(manifest)
     )
-    if not right or not pc.all(pc.is_in(table.column("kind"), value_set=pa.array(KINDS)), min_count=0).as_py():
+    if not right or not pc.all(pc.is_in(table.column("kind"), value_set=pa.array(COPY_KINDS)), min_count=0).as_py():
         raise DataError(f"{path} names cells, sets or kinds that cannot be. Remove it and search again.")
     kinds = np.array(table.column("kind").to_pylist(), dtype="<U5")
     return Duplicates(ids, sets, kinds, table.column("correlation").to_numpy(), blank, *numbers, near)

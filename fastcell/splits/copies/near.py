@@ -17,14 +17,17 @@ import numpy.typing as npt
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
-from fastcell.splits.copies.exact import Duplicates, Ids, NearFacts, Recall, exact_sets
-from fastcell.splits.copies.planting import KINDS, plant
-from fastcell.splits.copies.registration import Bounds, Fit, learn_bounds, register
+from fastcell.splits.copies.exact import Duplicates, NearFacts, Recall, exact_sets
+from fastcell.splits.copies.planting import PLANTED_KINDS, plant
+from fastcell.splits.copies.registration import Fit, register
 from fastcell.splits.copies.signature import Looks, Scale, find_scale, join_looks, look_at
-from fastcell.splits.linked_groups import join_nodes
+from fastcell.splits.linked_groups import Ids, join_nodes
 from fastcell.system.resources import num_cpus
 from fastcell.system.worker_processes import check_jobs, run_tasks
 
+MIN_CORRELATION = 0.99
+MIN_DETAIL = 0.97
+MIN_CELL_SHARE = 0.5
 SAMPLE_CELLS = 2_000
 PRACTICE_PER_KIND = 150
 PLANTED_PER_KIND = 100
@@ -37,7 +40,32 @@ _PART_CELLS = 1_000
 _ONE_PROCESS_CELLS = 4_000
 _PART_PAIRS = 8_192
 
+_REGISTERED, _FEWEST_COPIES, _SLACK = 0.97, 50, 1.5
+
 Say = Callable[[str], None]
+
+
+class Bounds(NamedTuple):
+    """What two images must reach to be called copies of each other."""
+
+    correlation: float = MIN_CORRELATION
+    detail: float = MIN_DETAIL
+
+    def met_by(self, fit: Fit) -> bool:
+        return fit.correlation >= self.correlation and fit.detail >= self.detail and fit.cell >= MIN_CELL_SHARE
+
+
+def learn_bounds(fits: Sequence[Fit]) -> Bounds:
+    """Bounds from the fits of copies that were made on purpose: at least the fixed ones.
+
+    Smooth cells agree with strangers to 0.99 and more; but then their copies agree far better. What a bound leaves
+    unexplained is 1.5 times what 98 % of the copies leave.
+    """
+    found = np.array([(fit.correlation, fit.detail) for fit in fits if fit.correlation >= _REGISTERED]).reshape(-1, 2)
+    if len(found) < _FEWEST_COPIES:
+        return Bounds()
+    correlation, detail = 1 - _SLACK * np.quantile(1 - found, 0.98, axis=0)
+    return Bounds(max(float(correlation), MIN_CORRELATION), max(float(detail), MIN_DETAIL))
 
 
 class Link(NamedTuple):
@@ -94,8 +122,8 @@ def near_copies(
     exact = exact_sets(manifest, rows, jobs) if exact is None else exact
     ids = np.arange(len(manifest)) if rows is None else np.unique(np.asarray(rows, np.int64))
     followers = exact.cell_ids[np.flatnonzero(np.diff(exact.sets) == 0) + 1]
-    heads = np.setdiff1d(ids, followers, assume_unique=True)
-    search = _Search(manifest, heads, seed, jobs, say or (lambda line: None))
+    representatives = np.setdiff1d(ids, followers, assume_unique=True)
+    search = _Search(manifest, representatives, seed, jobs, say or (lambda line: None))
     links = search.run()
     near = NearFacts(search.num_plain, search.num_pairs, *search.bounds, search.recall())
     return _joined(exact, links, near)
@@ -154,16 +182,18 @@ class _Search:
         found = np.zeros(len(self.probes.origins), bool)
         for probe, cell, _ in self.probe_links:
             found[probe] |= component[place[cell]] == component[place[int(self.probes.origins[probe])]]
-        counts = np.bincount(self.probes.kinds, minlength=len(KINDS))
-        hits = np.bincount(self.probes.kinds[found], minlength=len(KINDS))
-        return tuple(Recall(kind, int(hit), int(num)) for kind, hit, num in zip(KINDS, hits, counts, strict=True))
+        counts = np.bincount(self.probes.kinds, minlength=len(PLANTED_KINDS))
+        hits = np.bincount(self.probes.kinds[found], minlength=len(PLANTED_KINDS))
+        return tuple(
+            Recall(kind, int(hit), int(num)) for kind, hit, num in zip(PLANTED_KINDS, hits, counts, strict=True)
+        )
 
     def _plant(self, cells: dict[int, np.ndarray], scale: Scale, per_kind: int) -> _Probes:
         ids = np.fromiter(cells, np.int64)
-        kinds = np.tile(np.arange(len(KINDS)), per_kind)
+        kinds = np.tile(np.arange(len(PLANTED_KINDS)), per_kind)
         origins = np.resize(self.rng.permutation(ids), len(kinds))
         copies = [
-            plant(cells[origin], KINDS[kind], self.rng)
+            plant(cells[origin], PLANTED_KINDS[kind], self.rng)
             for origin, kind in zip(origins.tolist(), kinds.tolist(), strict=True)
         ]
         return _Probes(look_at(copies, scale), origins, kinds)
@@ -228,7 +258,7 @@ def _learn(signatures: np.ndarray, copies: np.ndarray, same: Ids) -> _Metric:
     _, _, axes = np.linalg.svd(signatures - mean, full_matrices=False)
     axes = axes[:_PRINCIPAL].T
     steps = copies - signatures[same]
-    held = np.arange(len(steps)) // len(KINDS) % 3 == 0
+    held = np.arange(len(steps)) // len(PLANTED_KINDS) % 3 == 0
     moved = steps[~held] @ axes
     within = moved.T @ moved / len(moved)
     within += np.eye(len(within)) * max(_RIDGE * np.trace(within) / len(within), 1e-9)
@@ -264,9 +294,11 @@ def _joined(exact: Duplicates, links: Sequence[Link], near: NearFacts) -> Duplic
             best[cell] = max(best.get(cell, -1.0), fit.correlation)
     cells = np.array(sorted(best), np.int64)
     place = {cell: place for place, cell in enumerate(cells.tolist())}
-    heads = exact.cell_ids[np.concatenate([[0], np.flatnonzero(np.diff(exact.sets)) + 1])] if len(exact) else []
+    representatives = (
+        exact.cell_ids[np.concatenate([[0], np.flatnonzero(np.diff(exact.sets)) + 1])] if len(exact) else []
+    )
     pairs = [
-        (place[int(heads[number])], place[cell])
+        (place[int(representatives[number])], place[cell])
         for cell, number in zip(exact.cell_ids.tolist(), exact.sets.tolist(), strict=True)
     ]
     pairs += [(place[link.first], place[link.second]) for link in links]

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcell.splits.copies.signature import border_level
 
-KINDS = (
+PLANTED_KINDS = (
     "turned and mirrored, saved as JPEG",
     "other angles",
     "shifted",
@@ -15,7 +15,7 @@ KINDS = (
     "blurred",
     "all at once",
 )
-JPEG_QUALITY = 90
+PLANTED_JPEG_QUALITY = 90
 SHIFT = 0.08
 """Largest shift along each axis, as a share of the shorter side."""
 GAIN = (0.8, 1.25)
@@ -29,21 +29,21 @@ def plant(pixels: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray
 
     Args:
         pixels: (H, W) uint8.
-        kind: one of `KINDS`.
+        kind: one of `PLANTED_KINDS`.
         rng: of angle, shift, gain, offset and blur.
     """
-    if kind == KINDS[0]:
+    if kind == PLANTED_KINDS[0]:
         turned = np.rot90(pixels, int(rng.integers(4)))
         turned = turned[:, ::-1] if rng.integers(2) else turned
-        coded = cv2.imencode(".jpg", np.ascontiguousarray(turned), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        coded = cv2.imencode(".jpg", np.ascontiguousarray(turned), [cv2.IMWRITE_JPEG_QUALITY, PLANTED_JPEG_QUALITY])[1]
         return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
     image = pixels.astype(np.float32)
-    every = kind == KINDS[5]
-    if every or kind in (KINDS[1], KINDS[2]):
-        image = _moved(image, pixels, rng, turns=kind != KINDS[2], shifts=kind != KINDS[1])
-    if every or kind == KINDS[4]:
+    every = kind == PLANTED_KINDS[5]
+    if every or kind in (PLANTED_KINDS[1], PLANTED_KINDS[2]):
+        image = _moved(image, pixels, rng, turns=kind != PLANTED_KINDS[2], shifts=kind != PLANTED_KINDS[1])
+    if every or kind == PLANTED_KINDS[4]:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*BLUR_PX))
-    if every or kind == KINDS[3]:
+    if every or kind == PLANTED_KINDS[3]:
         image = image * rng.uniform(*GAIN) + rng.uniform(-OFFSET, OFFSET)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 

@@ -7,7 +7,6 @@ image's gain and offset free, so that brightness does not count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,10 +18,7 @@ import numpy.typing as npt
 from fastcell.ops.cpu.compiled_loops import entry
 from fastcell.splits.copies.signature import LEVELS, NUM_ANGLES, Looks
 
-MIN_CORRELATION = 0.99
-MIN_DETAIL = 0.97
 MIN_OVERLAP_PX = 64
-MIN_CELL_SHARE = 0.5
 BLURS_PX = (0.5, 0.8, 1.1, 1.5)
 
 _NUM_STARTS = 3
@@ -33,7 +29,6 @@ _WORTH_COMPARING = 0.9  # sharp and blurred copies of one cell are that near
 _DETAIL_PX = 2.0
 _CELL_LEVEL = 0.15
 _PART_PAIRS = 256
-_REGISTERED, _FEWEST_COPIES, _SLACK = 0.97, 50, 1.5
 
 
 class Fit(NamedTuple):
@@ -50,29 +45,6 @@ class Fit(NamedTuple):
     detail: float
     overlap: float
     cell: float
-
-
-class Bounds(NamedTuple):
-    """What two images must reach to be called copies of each other."""
-
-    correlation: float = MIN_CORRELATION
-    detail: float = MIN_DETAIL
-
-    def met_by(self, fit: Fit) -> bool:
-        return fit.correlation >= self.correlation and fit.detail >= self.detail and fit.cell >= MIN_CELL_SHARE
-
-
-def learn_bounds(fits: Sequence[Fit]) -> Bounds:
-    """Bounds from the fits of copies that were made on purpose: at least the fixed ones.
-
-    Smooth cells agree with strangers to 0.99 and more; but then their copies agree far better. What a bound leaves
-    unexplained is 1.5 times what 98 % of the copies leave.
-    """
-    found = np.array([(fit.correlation, fit.detail) for fit in fits if fit.correlation >= _REGISTERED]).reshape(-1, 2)
-    if len(found) < _FEWEST_COPIES:
-        return Bounds()
-    correlation, detail = 1 - _SLACK * np.quantile(1 - found, 0.98, axis=0)
-    return Bounds(max(float(correlation), MIN_CORRELATION), max(float(detail), MIN_DETAIL))
 
 
 _NONE = Fit(-1.0, -1.0, 0.0, 0.0)

@@ -12,8 +12,9 @@ import pytest
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.errors import DataError
-from fastcell.packing.quarantine import Record
-from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.splits.copies.exact import canonical, exact_sets, read_duplicates, share_interval
 from fastcell.storage.staging import staging
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
-from fastcell.packing.quarantine import Record
-from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.splits.copies.exact import read_duplicates
-from fastcell.splits.copies.near import find_strata, near_copies
-from fastcell.splits.copies.planting import KINDS, plant
-from fastcell.splits.copies.registration import Bounds, Fit, learn_bounds, register
+from fastcell.splits.copies.near import Bounds, find_strata, learn_bounds, near_copies
+from fastcell.splits.copies.planting import PLANTED_KINDS, plant
+from fastcell.splits.copies.registration import Fit, register
 from fastcell.splits.copies.signature import find_scale, look_at
 from fastcell.storage.staging import staging
 
@@ -43,7 +44,7 @@ def store(folder: Path, images: Sequence[np.ndarray], collections: Sequence[str]
 def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
     cells = [cell(number) for number in range(120)]
     rng = np.random.default_rng(5)
-    copies = [plant(cells[number], KINDS[number % len(KINDS)], rng) for number in range(36)]
+    copies = [plant(cells[number], PLANTED_KINDS[number % len(PLANTED_KINDS)], rng) for number in range(36)]
     grey = [np.full((36, 36), 80 + number, np.uint8) for number in range(3)]
     manifest = store(tmp_path / "set", cells + copies + grey)
     found = near_copies(manifest, jobs=1)
@@ -54,7 +55,7 @@ def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
     assert len(members) >= 30  # of 36; 33 as of now
     assert set(found.kinds.tolist()) == {"near"}
     assert found.correlations.min() >= 0.99
-    assert [item.kind for item in found.near.recall] == list(KINDS)
+    assert [item.kind for item in found.near.recall] == list(PLANTED_KINDS)
     assert all(item.planted == 100 and item.found >= 75 for item in found.near.recall)  # 86 and more as of now
     found.write(manifest)
     again = read_duplicates(manifest)
@@ -64,7 +65,7 @@ def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
 
 def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path: Path) -> None:
     cells = [cell(number) for number in range(60)]
-    near = plant(cells[0], KINDS[1], np.random.default_rng(1))
+    near = plant(cells[0], PLANTED_KINDS[1], np.random.default_rng(1))
     found = near_copies(store(tmp_path / "set", [*cells, np.ascontiguousarray(np.rot90(cells[0])), near]), jobs=1)
     assert [members.tolist() for members in found.members()] == [[0, 60, 61]]
     assert found.kinds.tolist() == ["exact", "exact", "near"]

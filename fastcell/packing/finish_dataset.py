@@ -1,0 +1,145 @@
+"""Make a data set of finished shards: number the cells, write manifest and sidecars, put the folder in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastcell import __version__
+from fastcell.dataset.block_layout import FIRST_CELL_POSITION
+from fastcell.dataset.instrument_features import Features, write_features
+from fastcell.dataset.manifest import DatasetInfo, Manifest, write_manifest, write_quarantine, write_split
+from fastcell.dataset.parquet import write_parquet
+from fastcell.dataset.schema import BLOCKS_SCHEMA, SCHEMA
+from fastcell.errors import DataError, invalid
+from fastcell.packing.quarantine import describe_reasons
+from fastcell.packing.records import ShardResult
+from fastcell.storage.staging import put_in_place
+
+
+def finish_dataset(
+    tmp_dir: Path,
+    out_dir: str | os.PathLike[str],
+    results: Sequence[ShardResult],
+    info: DatasetInfo,
+    splits: Mapping[str, np.ndarray | Mapping[str, str]] | None = None,
+    quarantine: pa.Table | None = None,
+    features: Features | None = None,
+) -> Manifest:
+    """Give the cells their ids, write manifest and sidecars beside the shards, and put the folder in place.
+
+    Args:
+        tmp_dir: folder from `staging(out_dir)` with the shards of `results`, and nothing that is not to be kept.
+        out_dir: as given to `staging`.
+        results: one per shard in stored order; cell_ids count through them. Shards without a cell are dropped.
+        info: name, classes, layout and so on; shards and counts are filled in here, and `um_per_px` where all cells
+            share it.
+        splits: for each name the subsets, as (N,) str in the order of cell_id or as mapping from key to subset. Without
+            a split named `default`, the block layout takes it from its blocks.
+        quarantine: further rows of `QUARANTINE_SCHEMA`, e.g. of files that could not be read.
+        features: of the instrument, by key.
+
+    Raises:
+        DataError: no usable cell.
+    """
+    bad = pa.concat_tables([result.quarantine for result in results] + ([] if quarantine is None else [quarantine]))
+    results = _drop_empty_shards(tmp_dir, results)
+    if not results:
+        raise DataError(f"no usable cell: {describe_reasons(bad)}. Check the source folder and its pattern.")
+    write_sidecars(tmp_dir, results, info, splits, bad, features)
+    return Manifest.open(put_in_place(tmp_dir, Path(out_dir).resolve()))
+
+
+def write_sidecars(
+    folder: Path,
+    results: Sequence[ShardResult],
+    info: DatasetInfo,
+    splits: Mapping[str, np.ndarray | Mapping[str, str]] | None,
+    bad: pa.Table,
+    features: Features | None = None,
+) -> None:
+    """Write everything but the shards into `folder`, dataset.json last. Arguments as of `finish_dataset`; `bad` is the
+    whole quarantine table."""
+    table, blocks = number_cells(results)
+    unknown = set(table.column("class").unique().to_pylist()) - {None, *info.classes}
+    if unknown:
+        raise invalid("classes", "the list of all class names", info.classes, f"Add {sorted(unknown)}")
+    info = fill_info(info, results, table, bad.num_rows)
+    if blocks is not None:
+        write_parquet(folder / "blocks.parquet", blocks)
+        _number_blocks(folder, blocks)
+        subsets = np.repeat(
+            blocks.column("split").to_numpy(zero_copy_only=False), blocks.column("num_cells").to_numpy()
+        )
+        splits = {"default": subsets.astype(str), **(splits or {})}
+    for name, given in (splits or {}).items():
+        write_split(folder, name, _in_stored_order(given, table))
+    if bad.num_rows:
+        write_quarantine(folder, bad)
+    if features is not None:
+        write_features(folder, features, table.column("key"))
+    write_manifest(folder, table, info)
+
+
+def number_cells(results: Sequence[ShardResult]) -> tuple[pa.Table, pa.Table | None]:
+    """Join the rows of the shards; cell_ids, block numbers and `first_cell` then count over the whole data set."""
+    table = pa.concat_tables([result.rows for result in results]).combine_chunks()
+    table = table.set_column(0, "cell_id", pa.array(np.arange(table.num_rows), pa.int64()))
+    if results[0].blocks is None:
+        return table, None
+    blocks = pa.concat_tables([result.blocks for result in results if result.blocks is not None]).combine_chunks()
+    counts = blocks.column("num_cells").to_numpy().astype(np.int64)
+    place = BLOCKS_SCHEMA.get_field_index("first_cell")
+    blocks = blocks.set_column(place, "first_cell", pa.array(np.cumsum(counts) - counts, pa.int64()))
+    numbers = np.repeat(np.arange(len(counts)), counts)
+    place = SCHEMA.get_field_index("block")
+    return table.set_column(place, "block", pa.array(numbers, pa.int32())), blocks
+
+
+def fill_info(info: DatasetInfo, results: Sequence[ShardResult], table: pa.Table, num_quarantined: int) -> DatasetInfo:
+    """`info` with shards and counts, and with `um_per_px` where all cells share one."""
+    pitch = np.unique(table.column("um_per_px").to_numpy())
+    common = float(pitch[0]) if len(pitch) == 1 and np.isfinite(pitch[0]) else None
+    return replace(
+        info,
+        shards=[{"name": item.name, "bytes": item.bytes, "num_cells": item.rows.num_rows} for item in results],
+        num_cells=table.num_rows,
+        num_quarantined=num_quarantined,
+        um_per_px=info.um_per_px if info.um_per_px is not None else common,
+        created_by=info.created_by or f"fastcell {__version__}",
+    )
+
+
+def _drop_empty_shards(tmp_dir: Path, results: Sequence[ShardResult]) -> list[ShardResult]:
+    for result in results:
+        if not result.rows.num_rows:
+            (tmp_dir / result.name).unlink(missing_ok=True)
+    return [result for result in results if result.rows.num_rows]
+
+
+def _number_blocks(tmp_dir: Path, blocks: pa.Table) -> None:
+    """Write the cell_id of each block's first cell, known only now, into its record."""
+    for name in blocks.column("shard").unique().to_pylist():
+        mine = blocks.filter(pc.equal(blocks.column("shard"), name))
+        with open(tmp_dir / name, "r+b") as file:
+            for block in mine.select(["offset", "first_cell"]).to_pylist():
+                file.seek(block["offset"] + FIRST_CELL_POSITION)
+                file.write(block["first_cell"].to_bytes(8, "little", signed=True))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _in_stored_order(subsets: np.ndarray | Mapping[str, str], table: pa.Table) -> np.ndarray:
+    if isinstance(subsets, Mapping):
+        return np.array([subsets.get(key, "") for key in table.column("key").to_pylist()], dtype="<U5")
+    if len(subsets) != table.num_rows:
+        raise invalid(
+            "splits", f"one side for each of the {table.num_rows} cells", len(subsets), "Give a mapping by key"
+        )
+    return np.asarray(subsets).astype("<U5")

@@ -1,0 +1,255 @@
+"""Read WebDataset tars for their index: list the samples, decode every cell once, save the parts that are done."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastcell.dataset import tar
+from fastcell.dataset.decode import DecoderMessages
+from fastcell.dataset.grey_window import Window
+from fastcell.dataset.image_headers import MAX_FILE_BYTES
+from fastcell.errors import BadCell, DataError, invalid
+from fastcell.packing.records import CellTable, Record, ShardResult
+from fastcell.sources.base import file_stamp
+from fastcell.sources.image_folder import Pattern
+from fastcell.sources.webdataset_samples import TarSample, list_samples, read_facts
+from fastcell.storage.saved_pieces import load_pieces, save_pieces
+from fastcell.system.messages import printer
+from fastcell.system.progress_line import Progress
+from fastcell.system.worker_processes import run_tasks
+
+_PART_CELLS = 2_000
+_ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading so few
+_ONE_PROCESS_BYTES = 1 << 28
+_MAX_LABEL_BYTES = 1 << 20
+
+
+class _Tar(NamedTuple):
+    """One tar to list, as it goes to a worker; `saved` and the number of a part make the name of what a part saves."""
+
+    path: Path
+    saved: str
+
+
+class _Listed(NamedTuple):
+    """What a tar holds: its stamp, its samples (None where all its parts are saved) and their number; how often each
+    other extension is passed over."""
+
+    stamp: str
+    samples: list[TarSample] | None
+    num: int
+    others: Counter[str]
+
+
+class _Part(NamedTuple):
+    """Samples `start` to `start + num` of one tar, as they go to a worker; None where they are saved."""
+
+    tar: _Tar
+    shard: str
+    listed: _Listed
+    start: int
+    num: int
+    window: Window
+    um_per_px: float
+    pattern: Pattern | None
+
+    @property
+    def saved_path(self) -> Path:
+        return _saved_path(self.tar, self.start)
+
+
+class PartResult(NamedTuple):
+    """Rows and quarantine with the label's text in the place of the class; samples whose label cannot be read."""
+
+    rows: pa.Table
+    quarantine: pa.Table
+    num_unreadable: int
+
+
+def read_tars(
+    paths: Sequence[Path],
+    base: Path,
+    saved_dir: Path,
+    common: tuple[Window, float, Pattern | None],
+    jobs: int | None,
+    verbose: bool,
+) -> tuple[list[PartResult], list[ShardResult]]:
+    """Parts and, put together, tars: decoded, or taken over from an earlier run."""
+    shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
+    names = [blake2b(os.fsencode(shard), digest_size=12).hexdigest() for shard in shards]
+    tars = [_Tar(path.resolve(), str(saved_dir / name)) for path, name in zip(paths, names, strict=True)]
+    parts = _list_parts(tars, shards, common, jobs, verbose)
+    done = _measure(parts, jobs, verbose)
+    return done, _join(paths, shards, parts, done)
+
+
+def _list_parts(
+    tars: Sequence[_Tar],
+    shards: Sequence[str],
+    common: tuple[Window, float, Pattern | None],
+    jobs: int | None,
+    verbose: bool,
+) -> list[_Part]:
+    """The samples of all tars, in parts of 2,000; says what was passed over."""
+    few = sum(found.path.stat().st_size for found in tars) < _ONE_PROCESS_BYTES
+    listings = list(run_tasks(_list_tar, tars, 1 if few and jobs is None else jobs))
+    pattern = common[2]
+    if pattern is not None:
+        _check_pattern(pattern, (sample for listed in listings for sample in listed.samples or ()))
+    _say_others(sum((listed.others for listed in listings), Counter()), verbose)
+    parts = []
+    for found, shard, listed in zip(tars, shards, listings, strict=True):
+        for start in range(0, listed.num, _PART_CELLS):
+            num = min(_PART_CELLS, listed.num - start)
+            samples = None if listed.samples is None else listed.samples[start : start + num]
+            parts.append(_Part(found, shard, listed._replace(samples=samples), start, num, *common))
+    if not parts:
+        raise DataError(
+            f"no usable cell: {tars[0].path}{' and the others' if len(tars) > 1 else ''} hold no jpg, png, tif or npy. "
+            "Check the folder."
+        )
+    return parts
+
+
+def _saved_path(found: _Tar, start: int) -> Path:
+    return Path(f"{found.saved}-{start}.saved")
+
+
+def _list_tar(found: _Tar) -> _Listed:
+    """The samples of a tar; where all its parts are saved, their number alone, without reading it."""
+    stamp = file_stamp(str(found.path))
+    first = load_pieces(_saved_path(found, 0), stamp)
+    if first is not None:
+        num = first.facts["num_samples"]
+        if all(_saved_path(found, start).exists() for start in range(0, num, _PART_CELLS)):
+            return _Listed(stamp, None, num, Counter(first.facts["others"]))
+    samples, others = list_samples(found.path)
+    return _Listed(stamp, samples, len(samples), others)
+
+
+def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[PartResult]:
+    """Decode every cell once."""
+    num_cells, done = sum(part.num for part in parts), []
+    few = num_cells <= _ONE_PROCESS_CELLS
+    with (
+        Progress(num_cells, "cells", show=verbose) as progress,
+        closing(run_tasks(_index_part, parts, 1 if few and jobs is None else jobs)) as results,
+    ):
+        for part, result in zip(parts, results, strict=True):
+            done.append(result)
+            progress.advance(part.num)
+    return done
+
+
+def _check_pattern(pattern: Pattern, samples: Iterable[TarSample]) -> None:
+    for sample in samples:
+        if pattern.match(sample.image.name) is None:
+            hint = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
+            raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, hint)
+
+
+def _index_part(part: _Part) -> PartResult:
+    """Rows of a part: those that are saved, or by reading it."""
+    stamp, samples, num, others = part.listed
+    saved = load_pieces(part.saved_path, stamp)
+    if saved is not None:
+        return PartResult(saved.tables[0], saved.tables[1], saved.facts["num_unreadable"])
+    if samples is None:  # what was saved has been damaged since
+        samples = list_samples(part.tar.path)[0][part.start : part.start + part.num]
+    result = _read_part(part, samples)
+    facts = {"stamp": stamp, "num_samples": num, "others": others, "num_unreadable": result.num_unreadable}
+    save_pieces(part.saved_path, facts, [result.rows, result.quarantine])
+    return result
+
+
+def _read_part(part: _Part, samples: Sequence[TarSample]) -> PartResult:
+    table, num_unreadable = CellTable(part.shard, part.window), 0
+    with open(part.tar.path, "rb", buffering=0) as file, DecoderMessages() as messages:
+        handle = file.fileno()
+        for sample in samples:
+            facts = read_facts(_read_label(handle, sample.cls), _read_label(handle, sample.json))
+            num_unreadable += not facts.readable
+            told = (part.pattern.match(sample.image.name) if part.pattern else None) or {}
+            data = _read_image(handle, sample.image)
+            record = Record(
+                sample.image.name,
+                data,
+                sample.image.name.rpartition(".")[2].lower(),
+                facts.label or told.get("class"),
+                facts.group or told.get("group"),
+                facts.collection or told.get("collection"),
+                part.um_per_px if math.isnan(facts.um_per_px) else facts.um_per_px,
+                part.shard,
+            )
+            cell = table.decode(record, messages)
+            if cell is not None and isinstance(data, bytes):
+                table.admit(record, cell, sample.image.offset, data)
+    return PartResult(table.rows(), table.quarantine(), num_unreadable)
+
+
+def _read_image(handle: int, member: tar.Member) -> bytes | BadCell:
+    if not member.plain:
+        return BadCell("link or sparse file in the tar")
+    if member.size > MAX_FILE_BYTES:
+        return BadCell(f"too large: {member.size:,} bytes")
+    return os.pread(handle, member.size, member.offset)
+
+
+def _read_label(handle: int, member: tar.Member | None) -> bytes | None:
+    """Bytes of a label file; empty, which is none that can be read, where it is larger than any label."""
+    if member is None or not member.plain:
+        return None
+    return b"" if member.size > _MAX_LABEL_BYTES else os.pread(handle, member.size, member.offset)
+
+
+def _join(
+    paths: Sequence[Path], shards: Sequence[str], parts: Sequence[_Part], done: Sequence[PartResult]
+) -> list[ShardResult]:
+    """One result per tar, with keys that are unique in the whole data set."""
+    mine: dict[str, list[PartResult]] = {}
+    for part, result in zip(parts, done, strict=True):
+        mine.setdefault(part.shard, []).append(result)
+    results = []
+    for path, shard in zip(paths, shards, strict=True):
+        if shard in mine:
+            rows = pa.concat_tables([result.rows for result in mine[shard]])
+            bad = pa.concat_tables([result.quarantine for result in mine[shard]])
+            results.append(ShardResult(shard, path.stat().st_size, rows, bad))
+    counts = pc.value_counts(pa.concat_tables([result.rows for result in results]).column("key"))
+    if len(counts) == sum(result.rows.num_rows for result in results):
+        return results
+    return [result._replace(rows=_unique_keys(result.rows, result.name)) for result in results]
+
+
+def _unique_keys(rows: pa.Table, shard: str) -> pa.Table:
+    """Keys with the name of their tar in front; a key that comes again in one tar gets `#2`, `#3`, ..."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for key in rows.column("key").to_pylist():
+        seen[key] += 1
+        keys.append(f"{shard}/{key}" + (f"#{seen[key]}" if seen[key] > 1 else ""))
+    return replace_column(rows, "key", keys)
+
+
+def replace_column(table: pa.Table, column: str, values: Sequence[str | None]) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(column), column, pa.array(values, pa.string()))
+
+
+def _say_others(others: Counter[str], verbose: bool) -> None:
+    say = printer(verbose)
+    num_without = others.pop("", 0)
+    if num_without:
+        say(f"note: {num_without:,} samples have no image and are left out.")
+    if others:
+        listed = ", ".join(f".{name} {count:,}" for name, count in others.most_common(6))
+        say(f"note: passed over beside the images: {listed}{', ...' if len(others) > 6 else ''}.")

@@ -1,0 +1,164 @@
+"""Cells on their way into a shard: decoded once, measured, admitted as a manifest row or put into quarantine."""
+
+from __future__ import annotations
+
+import math
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.decode import DecodedCell, DecoderMessages, NeedsWindow, decode
+from fastcell.dataset.grey_window import Window
+from fastcell.dataset.schema import SCHEMA, make_table
+from fastcell.errors import BadCell, invalid
+from fastcell.packing.quarantine import quarantine_row, quarantine_table
+from fastcell.system.text import storable
+
+
+class Record(NamedTuple):
+    """One source image on its way into a shard.
+
+    Attributes:
+        key: path as the source has it, `/` between folders, e.g. `G1/a.png`.
+        data: the file's bytes; or a (H, W) uint8 or uint16 array, with encoding `raw`; or the `BadCell` that reading
+            it met.
+        encoding: jpg, png, tif, npy or raw.
+        class_name: None where unlabelled.
+        group: donor, run, source file; None where there is none.
+        collection: None where there is none.
+        um_per_px: micrometres per pixel, NaN where unknown.
+        source: file that it came from, for the quarantine table.
+    """
+
+    key: str
+    data: bytes | np.ndarray | BadCell
+    encoding: str
+    class_name: str | None = None
+    group: str | None = None
+    collection: str | None = None
+    um_per_px: float = math.nan
+    source: str = ""
+
+
+class ShardResult(NamedTuple):
+    """What a written shard holds; cell_ids, block numbers and `first_cell` count from 0 within the shard.
+
+    Attributes:
+        name: file name of the shard.
+        bytes: size of the file.
+        rows: manifest rows (`SCHEMA`) in stored order.
+        quarantine: rows of `QUARANTINE_SCHEMA`.
+        blocks: rows of `BLOCKS_SCHEMA`; None in the cell layout.
+    """
+
+    name: str
+    bytes: int
+    rows: pa.Table
+    quarantine: pa.Table
+    blocks: pa.Table | None = None
+
+
+class CellTable:
+    """Collects manifest rows and quarantine rows of one shard, and decodes each cell on the way, once.
+
+    Args:
+        shard: file name, relative to the data folder.
+        window: grey levels (low, high) of 16-bit cells that map to 0 and 255, or None.
+    """
+
+    def __init__(self, shard: str, window: Window) -> None:
+        self.shard = shard
+        self.window = window
+        self._rows: list[tuple[Any, ...]] = []
+        self._bad: list[tuple[Any, ...]] = []
+        self._deep: list[tuple[int, int]] = []
+        self._deep_key = ""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def decode(self, record: Record, messages: DecoderMessages) -> DecodedCell | None:
+        """The decoded cell, or None where it went to quarantine."""
+        try:
+            if isinstance(record.data, BadCell):
+                raise record.data
+            cell = decode(record.data, record.encoding, self.window)
+            messages.check()
+            return cell
+        except NeedsWindow as need:
+            self._deep_key = self._deep_key or record.key
+            self._deep.append((need.low, need.high))
+        except BadCell as bad:
+            self.reject(record, bad.reason)
+        return None
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Put a record into quarantine."""
+        self._bad.append(
+            quarantine_row(record.key, record.source, record.class_name, record.group, record.collection, reason)
+        )
+
+    def admit(
+        self, record: Record, cell: DecodedCell, offset: int, stored: bytes | memoryview, block: int = -1
+    ) -> None:
+        """Add the manifest row of a cell whose bytes `stored` lie at `offset` in the tar."""
+        height, width = cell.pixels.shape
+        raw = block >= 0
+        pixel_hash, mean, border = measure(cell.pixels)
+        self._rows.append(
+            (
+                len(self._rows),
+                storable(record.key),
+                self.shard,
+                offset,
+                len(stored),
+                "raw" if raw else "npy" if cell.encoding == "raw" else cell.encoding,
+                height,
+                width,
+                8 if raw else cell.depth,
+                1 if raw else cell.channels,
+                record.um_per_px,
+                storable(record.class_name),
+                storable(record.group),
+                storable(record.collection),
+                blake2b(stored, digest_size=16).digest(),
+                pixel_hash,
+                mean,
+                border,
+                block,
+            )
+        )
+
+    def rows(self) -> pa.Table:
+        """(cells,) rows of `SCHEMA`.
+
+        Raises:
+            ArgumentError: 16-bit cells were met and there is no window; the message tells the range found.
+        """
+        if self._deep:
+            low, high = min(pair[0] for pair in self._deep), max(pair[1] for pair in self._deep)
+            raise invalid(
+                "--window",
+                f"given for 16-bit cells ({len(self._deep):,} in {self.shard}, the first {self._deep_key!r}, "
+                f"with grey levels from {low} to {high})",
+                None,
+                f"Say which levels become black and white, e.g. --window {low} {max(high, low + 1)}",
+            )
+        return make_table(self._rows, SCHEMA)
+
+    def quarantine(self) -> pa.Table:
+        """Rows of `QUARANTINE_SCHEMA`."""
+        return quarantine_table(self._bad)
+
+
+def check_levels(window: Window, um_per_px: float | None) -> None:
+    """Check the arguments `--window` and `--um-per-px`. Raises ArgumentError."""
+    if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
+        raise invalid(
+            "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
+        )
+    if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
+        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")

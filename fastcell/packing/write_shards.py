@@ -1,0 +1,140 @@
+"""Write the shards of a data set, one task each, over worker processes; finished ones of an earlier run are kept.
+
+Which cells are in which shard says `fastcell.packing.shard_layout`, how a shard is written
+`fastcell.packing.shard_writer`. A source of records reads or draws the cells, for `fastcell pack` from files, for
+`fastcell synth` from the simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Generic, Protocol
+
+from fastcell.dataset.grey_window import Window
+from fastcell.dataset.open_files import look_again
+from fastcell.packing.records import Record, ShardResult
+from fastcell.packing.shard_layout import Blocks, Item
+from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
+from fastcell.storage.saved_pieces import load_pieces, save_pieces
+from fastcell.storage.staging import Staging
+from fastcell.system.progress_line import Progress
+from fastcell.system.worker_processes import run_tasks
+
+
+class RecordSource(Protocol[Item]):
+    """Where records come from. It is pickled and goes to the workers."""
+
+    def stamp(self, blocks: Blocks[Item]) -> str:
+        """Return a text that changes when the stored bytes of a shard's cells do."""
+
+    def records(self, items: Iterable[Item]) -> Iterator[Record]:
+        """Yield the records of cells, in their order."""
+
+
+@dataclass(frozen=True)
+class ShardTask(Generic[Item]):
+    """One shard to write, as it goes to a worker.
+
+    Attributes:
+        path: of the tar.
+        saved_dir: `Staging.saved_dir`.
+        blocks: subset and cells of each block; in the cell layout one block.
+        source: of the records.
+        layout: `cell` or `block`.
+        classes: class names in the order of their numbers.
+        window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
+    """
+
+    path: str
+    saved_dir: str
+    blocks: Blocks[Item]
+    source: RecordSource[Item]
+    layout: str
+    classes: Sequence[str]
+    window: Window = None
+
+
+def write_shards(
+    stage: Staging,
+    shards: Sequence[Blocks[Item]],
+    source: RecordSource[Item],
+    layout: str,
+    classes: Sequence[str],
+    window: Window = None,
+    *,
+    jobs: int | None,
+    one_process_cells: int,
+    verbose: bool,
+) -> list[ShardResult]:
+    """Write `shard-000000.tar`, ... into the folder of a run.
+
+    Args:
+        stage: of the run, begun.
+        shards: what is in each.
+        source, layout, classes, window: see `ShardTask`.
+        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
+        one_process_cells: so few cells are written without workers where `jobs` is None.
+        verbose: print rate and time left to stderr.
+
+    Returns:
+        One result per shard, in their order.
+
+    Raises:
+        ArgumentError: 16-bit cells without window, or a class that is not in `classes`.
+        OSError: a file cannot be written.
+    """
+    tasks = [
+        ShardTask(
+            str(stage.data_dir / f"shard-{number:06d}.tar"),
+            str(stage.saved_dir),
+            blocks,
+            source,
+            layout,
+            classes,
+            window,
+        )
+        for number, blocks in enumerate(shards)
+    ]
+    num_cells = sum(len(items) for blocks in shards for _, items in blocks)
+    results = []
+    with (
+        Progress(num_cells, "cells", show=verbose) as progress,
+        closing(run_tasks(write_shard, tasks, jobs, num_cells <= one_process_cells)) as done,
+    ):
+        for result in done:
+            results.append(result)
+            progress.advance(result.rows.num_rows + result.quarantine.num_rows)
+    return results
+
+
+def write_shard(task: ShardTask[Item]) -> ShardResult:
+    """Write a shard, or take over a finished one of an earlier run with the same stamp. Errors as `write_shards`."""
+    stamp = task.source.stamp(task.blocks)
+    return _once(Path(task.path), Path(task.saved_dir), stamp, lambda: _write_anew(task))
+
+
+def _write_anew(task: ShardTask[Item]) -> ShardResult:
+    look_again()
+    if task.layout == "block":
+        blocks = ((subset, list(task.source.records(items))) for subset, items in task.blocks)
+        return write_block_shard(task.path, blocks, task.window)
+    items = chain.from_iterable(items for _, items in task.blocks)
+    return write_cell_shard(task.path, task.source.records(items), task.window, task.classes)
+
+
+def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResult]) -> ShardResult:
+    """The shard `path` with its result: as they are where saved with the same `stamp`, else by `write`."""
+    saved_path = saved_dir / f"{path.name}.saved"
+    saved = load_pieces(saved_path, stamp)
+    if saved is not None and path.exists() and path.stat().st_size == saved.facts["bytes"]:
+        return ShardResult(path.name, saved.facts["bytes"], *saved.tables)
+    saved_path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    result = write()
+    tables = [table for table in (result.rows, result.quarantine, result.blocks) if table is not None]
+    save_pieces(saved_path, {"stamp": stamp, "bytes": result.bytes}, tables)
+    return result

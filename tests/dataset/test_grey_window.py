@@ -1,0 +1,36 @@
+"""The window of grey levels, on every level of 16 bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastcell.dataset.grey_window import window_table
+
+
+@given(st.integers(0, 65534), st.integers(1, 65535))
+@settings(max_examples=50, deadline=None)
+def test_window_table_on_every_level(low, span):
+    high = min(low + span, 65535)
+    table = window_table(low, high)
+    levels = np.arange(65536)
+    assert (table[levels <= low] == 0).all()
+    assert (table[levels >= high] == 255).all()
+    inside = levels[(levels > low) & (levels < high)]
+    assert np.abs(table[inside] - (inside - low) * 255 / (high - low)).max(initial=0) <= 0.5 + 1e-9
+
+
+def test_sixteen_bit_tables_round_nothing_away():
+    table = window_table(100, 200, depth=16)
+    assert table.dtype == np.uint16
+    assert (table[:101] == 0).all()
+    assert (table[200:] == 65535).all()
+    expected = np.floor(np.arange(101) * 655.35 + 0.5)
+    assert (table[100:201] == expected).all()
+
+
+def test_tables_are_shared_and_cannot_be_written():
+    table = window_table(0, 65535)
+    assert window_table(0, 65535) is table
+    with pytest.raises(ValueError, match="read-only"):
+        table[0] = 1

@@ -1,0 +1,53 @@
+"""Exact copies of a cell end in one subset, in any turn; splits that a source brings stay, with a note."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.dataset.manifest import DatasetInfo
+from fastcell.packing.keep_copies_together import keep_exact_copies_together
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_cell_shard
+from fastcell.splits.make_splits import SplitOptions, make_splits
+
+INFO = DatasetInfo("x", ["A"])
+OPTIONS = SplitOptions((0.5, 0.0, 0.5))
+
+
+def write(folder: Path, images: list[np.ndarray]) -> tuple[list, list[str]]:
+    keys = [f"{i:02d}.npy" for i in range(len(images))]
+    records = (Record(key, image, "raw", "A") for key, image in zip(keys, images, strict=True))
+    return [write_cell_shard(folder / "s.tar", records, None, ["A"])], keys
+
+
+def cells(num: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (6, 9), dtype=np.uint8) for _ in range(num)]
+
+
+def test_copies_are_in_one_subset(tmp_path: Path) -> None:
+    images = cells(12)
+    images += [np.rot90(image).copy() for image in images[:6]] + [image[:, ::-1].copy() for image in images[:6]]
+    results, keys = write(tmp_path, images)
+    labels = np.zeros(24, np.int64)
+    splits = make_splits(labels, None, OPTIONS)
+    given = {**splits, "paper": np.repeat(["train", "test"], 12)}
+    made, notes = keep_exact_copies_together(tmp_path, results, INFO, keys, given, labels, None, OPTIONS, ["paper"])
+    for i in range(6):
+        assert len({made["default"][i], made["default"][12 + i], made["default"][18 + i]}) == 1
+    assert abs((made["default"] == "train").sum() - 12) <= 1
+    assert (made["paper"] == given["paper"]).all()
+    assert notes[0] == "18 cells are exact copies of each other in 6 sets, turned or mirrored."
+    assert len(notes) == 2
+    assert notes[1].startswith("The split 'paper', which the source brings, has 6 cells with exact copies on two sides")
+
+
+def test_sets_without_copies_or_splits_stay_as_they_are(tmp_path: Path) -> None:
+    results, keys = write(tmp_path, cells(8))
+    labels = np.zeros(8, np.int64)
+    splits = make_splits(labels, None, OPTIONS)
+    assert keep_exact_copies_together(tmp_path, results, INFO, keys, splits, labels, None, OPTIONS) == (splits, [])
+    none = {"default": np.full(8, "", dtype="<U5")}
+    assert keep_exact_copies_together(tmp_path, results, INFO, keys, none, labels, None, OPTIONS) == (none, [])

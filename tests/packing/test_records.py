@@ -1,0 +1,94 @@
+"""What is measured of a cell, against values worked out another way."""
+
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.decode import DecoderMessages, decode
+from fastcell.dataset.schema import SCHEMA
+from fastcell.errors import ArgumentError, BadCell
+from fastcell.packing.records import CellTable, Record
+from fastcell.system.text import storable
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+@settings(max_examples=100, deadline=None)
+def test_measures(pixels):
+    pixel_hash, mean, border = measure(pixels)
+    inner = np.zeros(pixels.shape, bool)
+    inner[1:-1, 1:-1] = True
+    assert border == np.median(pixels[~inner])
+    assert mean == pytest.approx(pixels.mean(dtype=np.float64), rel=1e-12)
+    content = struct.pack("<ii", *pixels.shape) + pixels.tobytes()
+    assert pixel_hash == hashlib.blake2b(content, digest_size=16).digest()
+
+
+def test_pixel_hash_knows_the_shape():
+    pixels = np.arange(12, dtype=np.uint8)
+    assert measure(pixels.reshape(3, 4))[0] != measure(pixels.reshape(4, 3))[0]
+
+
+@given(st.text(st.characters()))
+@settings(max_examples=50, deadline=None)
+def test_storable_is_utf8(text):
+    stored = storable(text)
+    stored.encode("utf-8")
+    if not any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+        assert stored == text
+
+
+def test_file_names_that_are_no_text():
+    assert storable("a\udcff.jpg") == "a\\udcff.jpg"
+    assert storable(None) is None
+
+
+def test_rows_quarantine_and_range_of_sixteen_bit():
+    table = CellTable("s.tar", None)
+    good = Record("G1/a", np.full((3, 4), 7, np.uint8), "raw", "G1", "d1", "c1", 0.5, "a.png")
+    with DecoderMessages() as messages:
+        cell = table.decode(good, messages)
+        table.admit(good, cell, 512, b"stored")
+        assert table.decode(Record("b", b"", "jpg", "G2", source="b.jpg"), messages) is None
+        assert table.decode(Record("c", BadCell("cannot be read: gone"), "jpg"), messages) is None
+    assert table.rows().schema == SCHEMA
+    (row,) = table.rows().to_pylist()
+    byte_hash = hashlib.blake2b(b"stored", digest_size=16).digest()
+    assert row == {
+        "cell_id": 0,
+        "key": "G1/a",
+        "shard": "s.tar",
+        "offset": 512,
+        "bytes": 6,
+        "encoding": "npy",
+        "height": 3,
+        "width": 4,
+        "depth": 8,
+        "channels": 1,
+        "um_per_px": 0.5,
+        "class": "G1",
+        "group": "d1",
+        "collection": "c1",
+        "byte_hash": byte_hash,
+        "pixel_hash": measure(decode(good.data, "raw").pixels)[0],
+        "mean_intensity": 7.0,
+        "border_median": 7.0,
+        "block": -1,
+    }
+    assert [tuple(bad.values()) for bad in table.quarantine().to_pylist()] == [
+        (None, "b", "b.jpg", "G2", None, None, "empty file"),
+        (None, "c", "", None, None, None, "cannot be read: gone"),
+    ]
+    with DecoderMessages() as messages:
+        for low, high in ((300, 900), (120, 700)):
+            table.decode(Record("deep", np.array([[low, high]], np.uint16), "raw"), messages)
+    message = (
+        r"--window must be given for 16-bit cells \(2 in s.tar, the first 'deep', with grey levels from 120 to 900\)"
+    )
+    with pytest.raises(ArgumentError, match=message + r".* --window 120 900\."):
+        table.rows()

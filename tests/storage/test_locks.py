@@ -1,0 +1,100 @@
+"""Locks: held by one process, dropped with it, and replaced by a claim if the file system knows none."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from fastcell.errors import ArgumentError, BusyError
+from fastcell.storage.locks import hold_folder, hold_run_folder, release_folder
+from fastcell.storage.staging import open_staging, staging
+
+
+def test_a_folder_is_held_by_one_and_stays_or_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "some" / "folder"
+    handle = hold_folder(folder, "OUT")
+    holder = json.loads((folder / "lock").read_text())
+    assert (holder["pid"], holder["host"]) == (os.getpid(), socket.gethostname())
+    with pytest.raises(BusyError, match=f"got 'again', which another run .process {os.getpid()} on "):
+        hold_folder(folder, "again")
+    release_folder(folder, handle, remove=False)
+    assert os.listdir(folder) == ["lock"]
+    handle = hold_folder(folder, "OUT")
+    (folder / "left").touch()
+    release_folder(folder, handle, remove=True)
+    assert os.listdir(folder) == ["left"]
+
+
+def test_a_run_folder_is_held_by_one(tmp_path: Path) -> None:
+    with hold_run_folder(tmp_path), pytest.raises(ArgumentError, match="--out must be a run that has stopped"):  # noqa: SIM117
+        with hold_run_folder(tmp_path, "--out"):
+            pass
+    assert os.listdir(tmp_path) == []
+    with hold_run_folder(tmp_path):
+        assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_lock_goes_with_the_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom fastcell.storage.staging import open_staging\n"
+        f"with open_staging({str(tmp_path / 'out')!r}) as stage:\n    print('here', flush=True)\n    time.sleep(60)"
+    )
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"
+        with pytest.raises(BusyError, match=f"process {child.pid} "), staging(tmp_path / "out"):
+            pass
+        child.kill()
+    with staging(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
+    with suppress(KeyboardInterrupt), open_staging(tmp_path / "out") as stage:
+        stage.begin({})
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+    try:
+        with staging(tmp_path / "out"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    out, claim = tmp_path / "out", tmp_path / ".out.partial" / "claim"
+    with staging(out), pytest.raises(BusyError, match=f"process {os.getpid()} .* or remove .*claim"), staging(out):
+        pass
+    assert os.listdir(tmp_path) == []
+    claim.parent.mkdir()
+    claim.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01"}))
+    with pytest.raises(BusyError, match="process 1 on elsewhere, since 2026-01-01"), staging(out):
+        pass
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    claim.write_text(json.dumps({"pid": gone.pid, "host": socket.gethostname()}))
+    with staging(out):
+        pass
+    assert os.listdir(tmp_path) == []
