@@ -72,6 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     library_settings.quiet()
     if options.part == "rolling":
+        library_settings.raise_malloc_thresholds()  # as the commands do
         with tempfile.TemporaryDirectory() as scratch:
             compare_rolling(Data(Path(scratch), options.cells), options.rounds)
         return
