@@ -30,7 +30,7 @@ from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import CellLoader
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import training_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.rolling_bank import RollingReader, mixing
 from fastcell.loading.stores.stream import CellReader
 from fastcell.ops.augmentation import Augmentation
@@ -117,7 +117,13 @@ def compare_rolling(data: Data, rounds: int) -> None:
         for augmentation in (None, Augmentation()):
             for store, reader in (("stream", stream), ("rolling window", rolling)):
                 loader = CellLoader(
-                    view, share, Preprocessing(128), LoaderConfig(), shuffle=True, augmentation=augmentation, reader=reader
+                    view,
+                    share,
+                    Preprocessing(128),
+                    LoaderSettings(),
+                    shuffle=True,
+                    augmentation=augmentation,
+                    reader=reader,
                 )
 
                 def work(loader: CellLoader = loader, num_cells: int = len(view)) -> int:

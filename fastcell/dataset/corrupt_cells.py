@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 ON_BAD_CELL = ("replace", "error")
 
-WAY_OUT = "Restore the shard from a copy, or pack the data again"
+HINT_RESTORE = "Restore the shard from a copy, or pack the data again"
 
 #: Share of a data set's cells that may be lost before a run stops: more is a wrong folder or a disk that went away.
-MOST_LOST = 0.5
+MOST_CORRUPT = 0.5
 
 
-class Losses:
+class CorruptCells:
     """The lost cells of a data set, as one process has found them. Threads may share it.
 
     Args:
@@ -74,8 +74,8 @@ class Losses:
         if not any(self.manifest.shard_path(number).exists() for number in range(len(self.manifest.info.shards))):
             raise DataError(f"{self.manifest.path}: none of its shards is there any more. Look after the disk.")
         if self.on_bad_cell == "error":
-            raise self._error(first, f"{news[first]}. {WAY_OUT}")
-        if len(self) > MOST_LOST * len(self.is_lost):
+            raise self._error(first, f"{news[first]}. {HINT_RESTORE}")
+        if len(self) > MOST_CORRUPT * len(self.is_lost):
             raise self._error(
                 first,
                 f"{news[first]}, and {len(self):,} cells of the {len(self.is_lost):,} are lost by "
@@ -93,21 +93,21 @@ class Losses:
 
     def table(self) -> pa.Table:
         """One row per lost cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""
-        return losses_table(self.manifest, self.reasons)
+        return corrupt_cells_table(self.manifest, self.reasons)
 
     def _error(self, cell_id: int, message: str) -> DataError:
         row = self.manifest.table.slice(cell_id, 1).to_pylist()[0]
         return DataError(f"{message}.", row["shard"], row["key"])
 
 
-def losses_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
-    """As `Losses.table`, for a reason by cell_id."""
+def corrupt_cells_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
+    """As `CorruptCells.table`, for a reason by cell_id."""
     ids = sorted(reasons)
     cells = manifest.table.select(["cell_id", "key", "shard", "class"]).take(pa.array(ids, pa.int64()))
     return cells.append_column("reason", pa.array([reasons[cell_id] for cell_id in ids], pa.string()))
 
 
-def describe_losses(table: pa.Table, most: int = 5) -> str:
+def describe_corrupt_cells(table: pa.Table, most: int = 5) -> str:
     """Lines that say how many cells were lost, by reason, shard and class; the `most` commonest of each."""
     lines = [f"{table.num_rows:,} bad cell{'s' * (table.num_rows != 1)} replaced with weight 0, counted nowhere:"]
     for name, title in (("reason", ""), ("shard", "by shard: "), ("class", "by class: ")):

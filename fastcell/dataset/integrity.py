@@ -45,7 +45,7 @@ Rows = npt.NDArray[np.int64]
 Report = Callable[[Rows, int], object]
 
 
-class Loss(NamedTuple):
+class CorruptCell(NamedTuple):
     """A cell that is not what was packed: its cell_id, and one of `REASONS`."""
 
     cell_id: int
@@ -110,7 +110,7 @@ def check_cells(
 
 
 @dataclass(frozen=True)
-class Losses:
+class IntegrityReport:
     """The cells among `rows` that are not what was packed.
 
     Attributes:
@@ -131,9 +131,9 @@ class Losses:
     def __len__(self) -> int:
         return int((self.codes != WHOLE).sum())
 
-    def __iter__(self) -> Iterator[Loss]:
+    def __iter__(self) -> Iterator[CorruptCell]:
         for cell_id, code in zip(self.cell_ids.tolist(), self.codes[self.codes != WHOLE].tolist(), strict=True):
-            yield Loss(cell_id, REASONS[code])
+            yield CorruptCell(cell_id, REASONS[code])
 
     def table(self) -> pa.Table:
         """One row per lost cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""

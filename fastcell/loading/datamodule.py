@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from fastcell.dataset.cell_hashes import hashes_of
-from fastcell.dataset.corrupt_cells import ON_BAD_CELL, Losses
+from fastcell.dataset.corrupt_cells import ON_BAD_CELL, CorruptCells
 from fastcell.dataset.manifest import Manifest, read_info
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
@@ -22,9 +22,9 @@ from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, Grouped
 from fastcell.loading.order import StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share, training_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.opening import Store, Stores
-from fastcell.loading.stores.placement import STORES, Before
+from fastcell.loading.stores.placement import STORES, SavedPlacement
 from fastcell.loading.stores.stream import DECODERS, DEFAULT_INITIAL_FILL
 from fastcell.loading.transforms import TRANSFORMS
 from fastcell.ops.augmentation import Augmentation
@@ -152,8 +152,8 @@ class CellDataModule(pl.LightningDataModule):
             subsample = int(subsample)  # as the command line reads a number
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
         self._manifest: Manifest | None = None
-        self._losses: Losses | None = None
-        self._before: Before | None = None
+        self._losses: CorruptCells | None = None
+        self._before: SavedPlacement | None = None
         self._predicted: np.ndarray | None = None
         self._cells_hash: str | None = None
         self._views: dict[str, View | None] = {}
@@ -199,10 +199,10 @@ class CellDataModule(pl.LightningDataModule):
         self._manifest = manifest
 
     @property
-    def losses(self) -> Losses:
+    def losses(self) -> CorruptCells:
         """The cells that this process has found lost."""
         if self._losses is None:
-            self._losses = Losses(self.manifest, self.on_bad_cell)
+            self._losses = CorruptCells(self.manifest, self.on_bad_cell)
         return self._losses
 
     @property
@@ -266,7 +266,7 @@ class CellDataModule(pl.LightningDataModule):
         if "train" not in self._opened:
             return {}
         placement = self._opened["train"].placement
-        before = Before(placement.store, placement.num_parts, placement.pool_bytes, self._rank()[1])
+        before = SavedPlacement(placement.store, placement.num_parts, placement.pool_bytes, self._rank()[1])
         return {**before._asdict(), **self._fingerprint()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -276,7 +276,7 @@ class CellDataModule(pl.LightningDataModule):
             ArgumentError: data, seed or batch size are others.
         """
         state = dict(state_dict)
-        self._before = Before(**{name: state.pop(name) for name in Before._fields})
+        self._before = SavedPlacement(**{name: state.pop(name) for name in SavedPlacement._fields})
         for name, value in self._fingerprint().items():
             if value != state.get(name):
                 raise invalid(
@@ -412,12 +412,12 @@ class CellDataModule(pl.LightningDataModule):
         """Processes on this machine."""
         return 1 if self.trainer is None else max(self.trainer.num_devices, 1)
 
-    def _config(self) -> LoaderConfig:
+    def _config(self) -> LoaderSettings:
         trainer = self.trainer
         device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
         if device.type != "cuda":
             device = torch.device("cpu")
-        return LoaderConfig(
+        return LoaderSettings(
             seed=self.seed,
             transform=self.transform,
             decoder=self.decoder,

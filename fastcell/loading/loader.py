@@ -14,19 +14,21 @@ from itertools import islice
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.views import View
 from fastcell.loading.batch import Batch
+from fastcell.loading.geometry import Geometry
 from fastcell.loading.order import BankOrder, StoredOrder
-from fastcell.loading.prefetch import Background
+from fastcell.loading.prefetch import Prefetcher
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import Share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank
 from fastcell.loading.stores.pixel_pool import pool_cells
 from fastcell.loading.stores.rolling_bank import RollingReader
-from fastcell.loading.stores.stream import CellReader, Cells
-from fastcell.loading.transforms import Geometry, make_transform, resolve_transform, to_device
+from fastcell.loading.stores.stream import CellReader
+from fastcell.loading.transforms import make_transform, resolve_transform, to_device
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.transform import CellPool, make_clock
 
@@ -43,7 +45,7 @@ class BatchLoader(ABC):
 
     batch_size: int
 
-    def __init__(self, config: LoaderConfig, where: Callable[[], tuple[int, int]] | None) -> None:
+    def __init__(self, config: LoaderSettings, where: Callable[[], tuple[int, int]] | None) -> None:
         self.config = config
         self._where = where
         self._epoch = 0
@@ -68,7 +70,7 @@ class BatchLoader(ABC):
     def _start(self) -> Iterator[Batch]:
         epoch, first = (self._epoch, 0) if self._where is None else self._where()
         if self.config.device.type != "cuda":
-            return Background(lambda: self._batches(epoch, first), self.config.depth)
+            return Prefetcher(lambda: self._batches(epoch, first), self.config.depth)
         if self._stream is None:  # one for all iterations: torch keeps freed memory by stream
             self._stream = torch.cuda.Stream(self.config.device)
         return _FromStream(lambda: self._batches(epoch, first), self.config.depth, self._stream)
@@ -94,7 +96,7 @@ class _FromStream(Iterator[Batch]):
     def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, stream: torch.cuda.Stream) -> None:
         self._device = stream.device
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        self._made = Background(lambda: _on_stream(make, stream), depth)
+        self._made = Prefetcher(lambda: _on_stream(make, stream), depth)
 
     def __next__(self) -> Batch:
         batch, event = next(self._made)
@@ -163,14 +165,14 @@ class CellLoader(BatchLoader):
         view: View,
         share: Share,
         preprocessing: Preprocessing,
-        config: LoaderConfig = LoaderConfig(),
+        config: LoaderSettings = LoaderSettings(),
         *,
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
         where: Callable[[], tuple[int, int]] | None = None,
         reader: CellReader | RollingReader | None = None,
-        losses: Losses | None = None,
+        losses: CorruptCells | None = None,
     ) -> None:
         super().__init__(config, where)
         self.view, self.share = view, share
@@ -242,7 +244,7 @@ class BankLoader(BatchLoader):
         view: View,
         order: BankOrder | StoredOrder,
         preprocessing: Preprocessing,
-        config: LoaderConfig = LoaderConfig(),
+        config: LoaderSettings = LoaderSettings(),
         *,
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
@@ -315,7 +317,7 @@ class BankLoader(BatchLoader):
             torch.cuda.current_stream(device).synchronize()
         return pool, labels, cell_ids
 
-    def _cells(self, slots: np.ndarray) -> Cells:
+    def _cells(self, slots: np.ndarray) -> RaggedCells:
         """Cells of the bank by the way that those of the stream take, for what the single launch does not do."""
         bank = self.bank
         if self._sides is None:

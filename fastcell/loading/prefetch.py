@@ -52,7 +52,7 @@ def _stop(channel: _Channel, thread: threading.Thread) -> None:
     channel.items.put(("end", None))  # for a thread that waits for an item at this moment
 
 
-class Background(Generic[T], Iterator[T]):
+class Prefetcher(Generic[T], Iterator[T]):
     """Iterate over ``make()`` in a thread of its own, `depth` items ahead.
 
     The thread ends with the items, with `close`, with an exception of ``make()`` (raised here, in its turn), when this
@@ -73,7 +73,7 @@ class Background(Generic[T], Iterator[T]):
         self._close = weakref.finalize(self, _stop, self._channel, thread)
         thread.start()
 
-    def __iter__(self) -> Background[T]:
+    def __iter__(self) -> Prefetcher[T]:
         return self
 
     def __next__(self) -> T:

@@ -10,7 +10,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class LoaderConfig:
+class LoaderSettings:
     """How a loader works; what it gives does not depend on it, but for `seed`, `initial_fill` and rounding.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.decode import BadCell, DecodedCell, DecoderMessages, NeedsWindow, decode
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.errors import invalid
@@ -106,7 +106,7 @@ class CellTable:
         """Add the manifest row of a cell whose bytes `stored` lie at `offset` in the tar."""
         height, width = cell.pixels.shape
         raw = block >= 0
-        pixel_hash, mean, border = measure(cell.pixels)
+        pixel_hash, mean, border = measure_cell(cell.pixels)
         self._rows.append(
             (
                 len(self._rows),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import csv
 
-from fastcell.dataset.integrity import Losses, check_cells
+from fastcell.dataset.integrity import IntegrityReport, check_cells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_structure import Heads
 from fastcell.errors import DataError, FastcellError, invalid
@@ -40,7 +40,7 @@ class Verdict:
     """
 
     problems: list[str]
-    losses: Losses
+    losses: IntegrityReport
     num_bytes: int
     seconds: float
 
@@ -95,7 +95,7 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
 
         codes = check_cells(manifest, jobs=jobs or num_cpus(), report=report)
     problems += heads.rest()
-    losses = Losses(manifest, np.arange(len(manifest)), codes)
+    losses = IntegrityReport(manifest, np.arange(len(manifest)), codes)
     return Verdict(problems, losses, num_bytes, time.monotonic() - start)
 
 
@@ -119,7 +119,7 @@ def main(argv: list[str]) -> int:
     return 0 if verdict.whole else DAMAGED
 
 
-def write_list(path: Path, losses: Losses) -> None:
+def write_list(path: Path, losses: IntegrityReport) -> None:
     """Write one CSV row per lost cell, with columns cell_id, key, shard, class and reason; whole or not at all.
 
     Raises:

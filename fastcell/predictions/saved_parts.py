@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.dataset.cell_hashes import hashes_of
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.models.lightning_module import Prediction
@@ -70,7 +70,7 @@ class PredictionParts(pl.Callback):
         reasons: why cells were lost, by cell_id, likewise.
     """
 
-    def __init__(self, folder: Path | None, losses: Losses) -> None:
+    def __init__(self, folder: Path | None, losses: CorruptCells) -> None:
         self.folder, self.losses = folder, losses
         self.cell_ids = np.empty(0, np.int64)
         self.probabilities = np.empty((0, 0), np.float32)

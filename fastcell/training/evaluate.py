@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fastcell.dataset.corrupt_cells import describe_losses, losses_table
+from fastcell.dataset.corrupt_cells import corrupt_cells_table, describe_corrupt_cells
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 from fastcell.plots.basic_figures import draw_confusion, draw_curves
@@ -85,7 +85,7 @@ def train(
     if trainer.is_global_zero:
         values["num_lost"] = len(reasons)
         if reasons:
-            write_table(folder / "losses.csv", losses_table(data.manifest, reasons))
+            write_table(folder / "losses.csv", corrupt_cells_table(data.manifest, reasons))
         values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
         values["train_waited_s"] = round(throughput.waited_s, 3)
@@ -262,7 +262,7 @@ def gather_losses(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
 
 def _say_losses(trainer: pl.Trainer, data: CellDataModule, reasons: dict[int, str]) -> None:
     if reasons:
-        _say(trainer, describe_losses(losses_table(data.manifest, reasons)))
+        _say(trainer, describe_corrupt_cells(corrupt_cells_table(data.manifest, reasons)))
 
 
 def _say(trainer: pl.Trainer, text: str) -> None:

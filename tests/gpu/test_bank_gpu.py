@@ -17,7 +17,7 @@ from fastcell.loading.loader import BankLoader, CellLoader
 from fastcell.loading.order import BankOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import training_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank, fill_order
 from fastcell.loading.stores.rolling_bank import RollingReader
 from fastcell.models.lightning_module import READ_EVERY, CellModule
@@ -46,7 +46,7 @@ def bank_loader(manifest: Manifest, device: str, memory: str, decode_on_gpu: boo
         device=torch.device(device),
         decode_on_gpu=decode_on_gpu,
     )
-    config = LoaderConfig(device=torch.device(device))
+    config = LoaderSettings(device=torch.device(device))
     return BankLoader(bank, view, BankOrder(len(rows), 128), Preprocessing(64), config, augmentation=STRONG)
 
 
@@ -81,7 +81,7 @@ def test_fused_stream_and_rolling_window_give_the_batches_of_the_cpu(cells: Mani
         memory = "gpu" if device.type == "cuda" else "host"
         options: dict[str, Any] = {"window_bytes": 10_000_000, "memory": memory, "device": device}
         reader = RollingReader(view, share, **options) if rolling else None
-        config = LoaderConfig(device=device, transform="fused")
+        config = LoaderSettings(device=device, transform="fused")
         loaders.append(
             CellLoader(view, share, Preprocessing(64), config, shuffle=True, augmentation=STRONG, reader=reader)
         )
@@ -141,9 +141,9 @@ def test_two_epochs_of_a_rolling_window_on_a_busy_gpu(cells: Manifest) -> None:
     view = select(cells, ViewConfig("train"))
     share, device = training_share(len(view), 64), torch.device(GPU)
     reader = RollingReader(view, share, window_bytes=10_000_000, memory="gpu", device=device)
-    busy = CellLoader(view, share, Preprocessing(64), LoaderConfig(device=device, transform="fused"), reader=reader)
+    busy = CellLoader(view, share, Preprocessing(64), LoaderSettings(device=device, transform="fused"), reader=reader)
     other = RollingReader(view, share, window_bytes=10_000_000)
-    calm = CellLoader(view, share, Preprocessing(64), LoaderConfig(), reader=other)
+    calm = CellLoader(view, share, Preprocessing(64), LoaderSettings(), reader=other)
     for epoch in (0, 1):
         busy.set_epoch(epoch)
         calm.set_epoch(epoch)
@@ -162,7 +162,7 @@ def test_16_bit_cells_and_the_way_of_dali(cells: Manifest) -> None:
         for name, place in (("cpu", "host"), (GPU, memory)):
             options: dict[str, Any] = {"memory": place, "device": torch.device(name), "depth": depth}
             bank = CellBank(View(cells, rows), np.array([0, len(rows)]), decode_on_gpu=depth == 8, **options)
-            config = LoaderConfig(device=torch.device(name), transform=transform)
+            config = LoaderSettings(device=torch.device(name), transform=transform)
             loaders.append(BankLoader(bank, view, BankOrder(len(rows), 64), Preprocessing(64, depth=depth), config))
         for one, two in zip(*loaders, strict=True):
             assert (one.images - two.images.cpu()).abs().mean() <= 0.02

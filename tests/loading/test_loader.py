@@ -20,7 +20,7 @@ from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import BatchLoader, CellLoader
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share, training_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.ops.augmentation import Augmentation
 
 Make = Callable[..., Manifest]
@@ -32,7 +32,7 @@ def training_loader(
 ) -> CellLoader:
     view = select(manifest, ViewConfig("train"))
     share = training_share(len(view), batch_size, rank, num_ranks)
-    config = LoaderConfig(seed=1, initial_fill=32)
+    config = LoaderSettings(seed=1, initial_fill=32)
     return CellLoader(view, share, SMALL, config, shuffle=True, **options)
 
 
@@ -65,7 +65,7 @@ def test_augmentation_depends_on_seed_epoch_and_position_alone(make_dataset: Mak
 
     def images(epoch: int, threads: int = 1) -> torch.Tensor:
         view = select(manifest, ViewConfig("train"))
-        config = LoaderConfig(seed=2, threads=threads)
+        config = LoaderSettings(seed=2, threads=threads)
         loader = CellLoader(view, training_share(60, 12), SMALL, config, shuffle=True, augmentation=Augmentation())
         loader.set_epoch(epoch)
         return torch.cat([batch.images for batch in loader])
@@ -193,7 +193,7 @@ def test_a_gpu_gives_the_batches_of_the_cpu(make_dataset: Make, layout: str, enc
     quiet = Augmentation(noise_probability=0.0)
     batches = []
     for device in (torch.device("cpu"), torch.device("cuda", 0)):
-        config = LoaderConfig(seed=3, decoder=decoder, device=device, initial_fill=32)
+        config = LoaderSettings(seed=3, decoder=decoder, device=device, initial_fill=32)
         loader = CellLoader(view, training_share(100, 16), Preprocessing(32), config, shuffle=True, augmentation=quiet)
         batches.append(list(loader))
     for here, there in zip(*batches, strict=True):

@@ -11,17 +11,13 @@ import torch
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError
+from fastcell.loading.geometry import Geometry
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share
-from fastcell.loading.stores.stream import CellReader, Cells
-from fastcell.loading.transforms import (
-    DaliTransform,
-    FusedGpuTransform,
-    FusedTransform,
-    Geometry,
-    make_transform,
-    resolve_transform,
-)
+from fastcell.loading.stores.stream import CellReader
+from fastcell.loading.transform_dali import DaliTransform
+from fastcell.loading.transforms import FusedGpuTransform, FusedTransform, make_transform, resolve_transform
 from fastcell.ops.augmentation import Augmentation, draw, matrices
 
 Make = Callable[..., Manifest]
@@ -32,7 +28,7 @@ STRONG = Augmentation(
 BATCH, SIZE = 24, 32
 
 
-def read(manifest: Manifest) -> Cells:
+def read(manifest: Manifest) -> RaggedCells:
     return next(CellReader(select(manifest, ViewConfig()), evaluation_share(len(manifest), BATCH)).epoch(0))
 
 

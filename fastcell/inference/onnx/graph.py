@@ -261,7 +261,7 @@ def _tap_weights(graph: _Graph, length: str, longest: str, preprocessing: Prepro
 
 
 def _border_median(graph: _Graph, grey: str, height: str, width: str) -> str:
-    """(1,) float32: median of the outermost frame in 8-bit levels, as `fastcell.dataset.cell_hashes.measure`."""
+    """(1,) float32: median of the outermost frame in 8-bit levels, as `fastcell.dataset.cell_hashes.measure_cell`."""
     one, flat = graph.constant([1]), graph.constant([-1])
     last_row = graph.op("Max", graph.op("Sub", height, one), one)
     last_column = graph.op("Max", graph.op("Sub", width, one), one)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.views import View
-from fastcell.loading.prefetch import Background
+from fastcell.loading.prefetch import Prefetcher
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool
-from fastcell.loading.stores.stream import CellReader, Cells
+from fastcell.loading.stores.stream import CellReader
 from fastcell.ops.transform import CellPool
 
 _READ_BATCH = 256
@@ -85,7 +86,7 @@ class CellBank:
         decode_on_gpu: bool = False,
         decoder: str = "auto",
         threads: int = 1,
-        losses: Losses | None = None,
+        losses: CorruptCells | None = None,
     ) -> None:
         device = device or torch.device("cpu")
         parts = [view.rows[begin:end] for begin, end in itertools.pairwise(edges)]
@@ -125,7 +126,7 @@ class CellBank:
         begins = [int(offsets[starts[part]]) for part in numbers]
         self._lock = threading.Lock()
         self._event: torch.cuda.Event | None = None
-        self._filling: Background[Filled] | None = None
+        self._filling: Prefetcher[Filled] | None = None
         self._error: Exception | None = None
         self._fill: Callable[[], Iterator[Filled]] | None = lambda: _fill(
             readers, numbers, begins, PoolWriter(pixels, device)
@@ -169,7 +170,7 @@ class CellBank:
             if self._filling is None:
                 assert self._fill is not None
                 fill, self._fill = self._fill, None  # the readers go when the thread is done
-                self._filling = Background(fill, self._num_pieces)
+                self._filling = Prefetcher(fill, self._num_pieces)
             try:
                 filled = next(self._filling)
             except StopIteration:
@@ -196,7 +197,7 @@ def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer
     """Runs in the filling thread: one piece of each part in turn. Must not know the bank, which ends it."""
     done = [0] * len(readers)
     places = list(begins)
-    streams: list[Iterator[Cells] | None] = [reader.in_order() for reader in readers]
+    streams: list[Iterator[RaggedCells] | None] = [reader.in_order() for reader in readers]
     try:
         while any(streams):
             for number, stream in enumerate(streams):

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.views import View
 from fastcell.errors import FastcellError
 from fastcell.loading.order import NUM_PARTS, BankOrder
 from fastcell.loading.ranks import Share, training_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank, fill_order
-from fastcell.loading.stores.placement import SHARE_OF_FREE, Before, Budget, Placement, as_before, place
+from fastcell.loading.stores.placement import SHARE_OF_FREE, Budget, Placement, SavedPlacement, place, restore_placement
 from fastcell.loading.stores.rolling_bank import RollingReader
 from fastcell.system.resources import available_memory
 
@@ -74,19 +74,19 @@ class Stores:
         self,
         kind: str,
         limit_bytes: int | None,
-        config: LoaderConfig,
+        config: LoaderSettings,
         depth: int,
         rank: int,
         num_ranks: int,
         num_local: int,
-        losses: Losses | None = None,
+        losses: CorruptCells | None = None,
     ) -> None:
         self.kind, self.config, self.depth = kind, config, depth
         self.rank, self.num_ranks, self._losses = rank, num_ranks, losses
         self._budget = _free_memory(config.device, limit_bytes, num_local)
         self._opened: list[Store] = []
 
-    def open_training(self, view: View, batch_size: int, window: int, before: Before | None = None) -> Store:
+    def open_training(self, view: View, batch_size: int, window: int, before: SavedPlacement | None = None) -> Store:
         """Choose where the training cells go, the same on every rank, and open it.
 
         Args:
@@ -110,7 +110,7 @@ class Stores:
         while True:
             placement = place(kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
             if before is not None:
-                placement = as_before(placement, before, num_ranks)
+                placement = restore_placement(placement, before, num_ranks)
             store = self._unless_memory_fails(placement, partial(self._open, placement, view, rows, batch_size, window))
             if store is not None:
                 return self._keep(store)

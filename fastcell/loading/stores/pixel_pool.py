@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fastcell.errors import FastcellError
-from fastcell.loading.stores.stream import Cells
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.ops._copy_kernels import copy_cells
 
 _IN_FLIGHT = 4
@@ -57,7 +57,7 @@ def _pin(pool: torch.Tensor, device: torch.device) -> None:
 
 def pool_cells(
     pool: torch.Tensor, cell_ids: np.ndarray, offsets: np.ndarray, heights: np.ndarray, widths: np.ndarray
-) -> Cells:
+) -> RaggedCells:
     """Cells that lie in a pool, without a copy.
 
     Args:
@@ -69,7 +69,7 @@ def pool_cells(
     item = pool.element_size()
     addresses = None if pool.is_cuda else pool.data_ptr() + offsets * item
     pixels = _PoolPixels(pool, offsets, heights, widths)
-    return Cells(cell_ids, heights, widths, pixels, addresses, 8 * item, pool, offsets)
+    return RaggedCells(cell_ids, heights, widths, pixels, addresses, 8 * item, pool, offsets)
 
 
 class _PoolPixels(Sequence[Any]):
@@ -106,7 +106,7 @@ class PoolWriter:
                 pool.record_stream(self._stream)
         self._in_flight: deque[tuple[torch.cuda.Event, Any]] = deque()
 
-    def write(self, cells: Cells, at: int) -> torch.cuda.Event | None:
+    def write(self, cells: RaggedCells, at: int) -> torch.cuda.Event | None:
         """Copy all of `cells` to pixel `at` of the pool and those behind it.
 
         Returns:
@@ -139,7 +139,7 @@ class PoolWriter:
         assert self._stream is not None
         self._stream.wait_event(event)
 
-    def _from_host(self, cells: Cells, target: torch.Tensor) -> Any:
+    def _from_host(self, cells: RaggedCells, target: torch.Tensor) -> Any:
         assert cells.addresses is not None
         if target.device.type == "cpu":  # pinned: the copy is done when it returns
             copy_cells(cells.addresses, cells.num_bytes, target.view(torch.uint8).numpy())
@@ -149,7 +149,7 @@ class PoolWriter:
         target.copy_(staging, non_blocking=True)
         return staging
 
-    def _from_gpu(self, cells: Cells, target: torch.Tensor) -> Any:
+    def _from_gpu(self, cells: RaggedCells, target: torch.Tensor) -> Any:
         assert self._stream is not None
         on_gpu = target if target.is_cuda else torch.empty(target.numel(), dtype=target.dtype, device=self._device)
         if hasattr(cells.pixels, "copy_to_external"):  # a whole batch of DALI's, sample behind sample
@@ -164,6 +164,6 @@ class PoolWriter:
         return cells, on_gpu
 
 
-def _sizes(cells: Cells) -> list[int]:
+def _sizes(cells: RaggedCells) -> list[int]:
     sizes: list[int] = (cells.heights.astype(np.int64) * cells.widths).tolist()
     return sizes

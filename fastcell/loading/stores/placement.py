@@ -101,7 +101,7 @@ def place(store: str, num_cells: int, num_bytes: int, rank_bytes: int, num_ranks
     return Placement("window", near, 1, room, reason)
 
 
-class Before(NamedTuple):
+class SavedPlacement(NamedTuple):
     """What the order of training batches depends on beside seed and batch size; kept in checkpoints.
 
     Attributes:
@@ -115,7 +115,7 @@ class Before(NamedTuple):
     num_ranks: int
 
 
-def as_before(found: Placement, before: Before, num_ranks: int) -> Placement:
+def restore_placement(found: Placement, before: SavedPlacement, num_ranks: int) -> Placement:
     """The placement that gives the batches of an earlier one.
 
     Args:

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError, invalid
-from fastcell.loading.prefetch import Background
+from fastcell.loading.prefetch import Prefetcher
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import Share
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool, pool_cells
 from fastcell.loading.stores.placement import size_text
-from fastcell.loading.stores.stream import CellReader, Cells
+from fastcell.loading.stores.stream import CellReader
 
 PANES = 8
 
@@ -120,7 +121,7 @@ class _Running:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.freed: queue.SimpleQueue[torch.cuda.Event | None] = queue.SimpleQueue()
-        self.loading: Background[Any] | None = None
+        self.loading: Prefetcher[Any] | None = None
 
     def end(self) -> None:
         """End the thread and wait for it. Twice does no harm."""
@@ -159,7 +160,7 @@ class RollingReader:
         decoder: str = "auto",
         depth: int = 8,
         threads: int = 1,
-        losses: Losses | None = None,
+        losses: CorruptCells | None = None,
     ) -> None:
         self.share, self.seed, self.depth = share, seed, depth
         self._device = device or torch.device("cpu")
@@ -199,7 +200,7 @@ class RollingReader:
         """How far an epoch's batches are from uniform draws of this rank's cells (see `mixing`)."""
         return mixing(self.plan(epoch).order, self.share.batch)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Cells]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[RaggedCells]:
         """Read one epoch: `share.steps` batches of `share.batch` cells, padded behind the share's last.
 
         There is one window: an iteration that begins ends the one before it.
@@ -223,7 +224,7 @@ class RollingReader:
             mine = self._running = _Running()
             on_gpu = self._device.type == "cuda"
             ready = torch.cuda.current_stream(self._device).record_event() if on_gpu else None
-            loading = Background(
+            loading = Prefetcher(
                 lambda: _load(pieces, *where, good, ready, mine), len(window.used_up()) + 1, on_stop=mine.stop.set
             )
             mine.loading = loading
@@ -263,7 +264,7 @@ class RollingReader:
         before = before[window.pane[before] > window.pane[-1] - PANES]
         return np.resize(before if len(before) else order[-1:], batch)
 
-    def _cells(self, chosen: np.ndarray, rows: np.ndarray, offsets: np.ndarray, good: np.ndarray) -> Cells:
+    def _cells(self, chosen: np.ndarray, rows: np.ndarray, offsets: np.ndarray, good: np.ndarray) -> RaggedCells:
         kept = good[chosen]
         if not kept.all() and kept.any():  # the first good cell stands in
             chosen = np.where(kept, chosen, chosen[np.argmax(kept)])
@@ -273,7 +274,7 @@ class RollingReader:
 
 
 def _load(
-    pieces: Iterator[Cells],
+    pieces: Iterator[RaggedCells],
     pane: np.ndarray,
     offsets: np.ndarray,
     arrived: int,

@@ -22,25 +22,24 @@ import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 
 from fastcell.dataset.cell_hashes import hashes_of, wrong_bytes
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.integrity import CHANGED, REASONS, check_cells
 from fastcell.dataset.shard_reader import ShardFiles, Stamp, Stored
 from fastcell.dataset.views import View
 from fastcell.errors import DataError, invalid
-from fastcell.loading import transform_dali
+from fastcell.loading import decode_dali
 from fastcell.loading.decode_cpu import CellDecoder, blank_cell, other_sides
-from fastcell.loading.decode_dali import Decoder
-from fastcell.loading.prefetch import Background
+from fastcell.loading.decode_dali import DaliDecoder
+from fastcell.loading.prefetch import Prefetcher
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import Share
 
 DECODERS = ("auto", "dali", "threads")
@@ -51,53 +50,6 @@ DEFAULT_INITIAL_FILL = 8192
 _IN_ORDER = 2048  # cells of a window that is not mixed
 _MOST_BYTES = 1 << 28  # of a window
 _DALI_ENCODINGS = ("jpg", "png")
-
-
-@dataclass
-class Cells:
-    """A batch of ragged cells.
-
-    Attributes:
-        cell_ids: (B,) int64.
-        heights: (B,) int32.
-        widths: (B,) int32.
-        pixels: B samples (H, W, 1): DALI's tensor list, on the CPU or the GPU, or a sequence of arrays.
-        addresses: (B,) int64, where each cell's pixels begin, or None on the GPU. `pixels` keeps them alive.
-        depth: bits of a grey level: 8 for uint8, 16 for uint16 where 65535 is grey level 255.
-        pool: one dimension, where cells of a bank lie, and
-        offsets: (B,) int64, first pixel of each in it; None for cells that just pass through.
-        good: (B,) bool, False for the stand-in of a lost cell; None where all are good.
-    """
-
-    cell_ids: np.ndarray
-    heights: np.ndarray
-    widths: np.ndarray
-    pixels: Any
-    addresses: np.ndarray | None
-    depth: int = 8
-    pool: torch.Tensor | None = None
-    offsets: np.ndarray | None = None
-    good: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.cell_ids)
-
-    @property
-    def num_bytes(self) -> np.ndarray:
-        """(B,) int64, size of each cell's pixels."""
-        return self.heights.astype(np.int64) * self.widths * (self.depth // 8)
-
-    def part(self, begin: int, end: int) -> Cells:
-        """The cells from `begin` up to `end`, without a copy."""
-        if begin == 0 and end == len(self):
-            return self
-        keep = slice(begin, end)
-        pixels = [self.pixels[slot] for slot in range(begin, end)]
-        addresses = None if self.addresses is None else self.addresses[keep]
-        good = None if self.good is None else self.good[keep]
-        return Cells(
-            self.cell_ids[keep], self.heights[keep], self.widths[keep], pixels, addresses, self.depth, good=good
-        )
 
 
 class Piece(NamedTuple):
@@ -158,7 +110,7 @@ class CellReader:
         depth: int = 8,
         decoder: str = "auto",
         mix: bool = True,
-        losses: Losses | None = None,
+        losses: CorruptCells | None = None,
     ) -> None:
         self.manifest = manifest = view.manifest
         if manifest.info.layout == "block" and depth != 8:
@@ -167,7 +119,7 @@ class CellReader:
             raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
         self.share, self.depth = share, depth
         self.shuffle, self.seed, self.threads, self.device_id = shuffle, seed, threads, device_id
-        self.losses = Losses(manifest, "error") if losses is None else losses
+        self.losses = CorruptCells(manifest, "error") if losses is None else losses
         self.rows = view.rows[share.start : share.stop]
         if len(self.rows) == 0:  # more ranks than rows: read a cell to pad with
             self.rows = view.rows[:1]
@@ -180,10 +132,10 @@ class CellReader:
         self._cell_decoder = CellDecoder(manifest, depth)
         self._way = self._choose_way(decoder == "dali" or (decoder == "auto" and device_id is not None))
         self._hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
-        self._idle: Decoder | None = None
+        self._idle: DaliDecoder | None = None
         self._stamps: dict[int, Stamp | None] = {}
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Cells]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[RaggedCells]:
         """Read one epoch: `share.steps` batches of `share.batch` cells.
 
         The first `len(share)` cells are the share's rows, each as often as it stands there; behind them comes padding
@@ -214,7 +166,7 @@ class CellReader:
         order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(parts))
         return np.concatenate([parts[number] for number in order])
 
-    def in_order(self, epoch: int = 0, first: int = 0) -> Iterator[Cells]:
+    def in_order(self, epoch: int = 0, first: int = 0) -> Iterator[RaggedCells]:
         """Read an epoch without mixing: the cells of `rows_in_order` from place `first` on, in pieces of any size, each
         once, no padding. A blank one of its size stands in for a lost cell."""
         order = self.rows_in_order(epoch)
@@ -246,7 +198,7 @@ class CellReader:
         deep = self.manifest.column("depth")[self.rows] > 8
         return "dali" if by_dali and plain.all() and not deep.any() and self.depth == 8 else "threads"
 
-    def _cells(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool = False) -> Iterator[Cells]:
+    def _cells(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool = False) -> Iterator[RaggedCells]:
         pieces = self._pieces(order, edges, at_once, blank)
         if self._way == "raw":
             yield from map(self._as_stored, pieces)
@@ -263,7 +215,7 @@ class CellReader:
         windows = [edges[begin : begin + step + 1] for begin in range(0, len(edges) - 1, step)]
         needed = (np.unique(order[window[0] : window[-1]]) for window in windows)
         files = ShardFiles(self.manifest, self._stamps)
-        reading = Background(lambda: (self._read(files, cell_ids) for cell_ids in needed), 2)
+        reading = Prefetcher(lambda: (self._read(files, cell_ids) for cell_ids in needed), 2)
         try:
             for window, stored in zip(windows, reading, strict=True):
                 for begin, end in itertools.pairwise(window):
@@ -323,7 +275,7 @@ class CellReader:
 
     # -- ways of decoding
 
-    def _as_stored(self, piece: Piece) -> Cells:
+    def _as_stored(self, piece: Piece) -> RaggedCells:
         ids, heights, widths = self._identity(piece)
         starts = np.where(piece.taken < 0, 0, piece.of(piece.stored.starts))
         buffer = piece.stored.buffer
@@ -335,10 +287,10 @@ class CellReader:
                 pixels[slot] if side[0] >= 0 else blank_cell(side[1], side[2], 8) for slot, side in enumerate(sides)
             ]
             addresses = np.array([cell.ctypes.data for cell in pixels], np.int64)
-        return Cells(ids, heights, widths, pixels, addresses, good=_unless_all(piece.good))
+        return RaggedCells(ids, heights, widths, pixels, addresses, good=_unless_all(piece.good))
 
-    def _by_dali(self, pieces: Iterator[Piece], blank: bool) -> Iterator[Cells]:
-        decoder, self._idle = self._idle or Decoder(self.share.batch, self.threads, self.device_id), None
+    def _by_dali(self, pieces: Iterator[Piece], blank: bool) -> Iterator[RaggedCells]:
+        decoder, self._idle = self._idle or DaliDecoder(self.share.batch, self.threads, self.device_id), None
         waiting: deque[Piece] = deque()
         try:
             for piece in pieces:
@@ -352,7 +304,7 @@ class CellReader:
             decoder.forget()
             self._idle = decoder
 
-    def _feed(self, decoder: Decoder, piece: Piece) -> None:
+    def _feed(self, decoder: DaliDecoder, piece: Piece) -> None:
         buffer, starts = piece.stored.buffer, piece.of(piece.stored.starts)
         ends = starts + piece.of(piece.stored.sizes)
         images = [buffer[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -361,19 +313,19 @@ class CellReader:
             images[slot] = _blank_png(int(self._heights[cell]), int(self._widths[cell]))
         decoder.feed(images)
 
-    def _take(self, decoder: Decoder, waiting: deque[Piece], blank: bool) -> Cells:
+    def _take(self, decoder: DaliDecoder, waiting: deque[Piece], blank: bool) -> RaggedCells:
         """The cells of the first piece that waits, which leaves; bad ones among them have been replaced."""
         while True:
             try:
                 pixels = decoder.take()
-                sides = transform_dali.sides(pixels)
+                sides = decode_dali.sides_of(pixels)
                 found = self._of_other_sides(waiting[0], *sides)
             except RuntimeError as error:
                 found = self._undecodable(waiting, error)
             if not found:
                 piece = waiting.popleft()
-                addresses = transform_dali.pixel_addresses(pixels) if self.device_id is None else None
-                return Cells(self._identity(piece)[0], *sides, pixels, addresses, good=_unless_all(piece.good))
+                addresses = decode_dali.pixel_addresses(pixels) if self.device_id is None else None
+                return RaggedCells(self._identity(piece)[0], *sides, pixels, addresses, good=_unless_all(piece.good))
             self.losses.add(found)
             decoder.forget()
             for _ in range(len(waiting)):
@@ -381,7 +333,7 @@ class CellReader:
                 waiting.append(self._piece(piece.cell_ids, piece.stored, blank))
                 self._feed(decoder, waiting[-1])
 
-    def _by_threads(self, piece: Piece, pool: ThreadPoolExecutor, blank: bool) -> Cells:
+    def _by_threads(self, piece: Piece, pool: ThreadPoolExecutor, blank: bool) -> RaggedCells:
         while True:
             ids, heights, widths = self._identity(piece)
             sizes = heights.astype(np.int64) * widths
@@ -399,7 +351,7 @@ class CellReader:
             piece = self._piece(piece.cell_ids, piece.stored, blank)
         addresses = pixels.ctypes.data + starts * pixels.itemsize
         cells = _StoredPixels(pixels, starts, heights, widths)
-        return Cells(ids, heights, widths, cells, addresses, self.depth, good=_unless_all(piece.good))
+        return RaggedCells(ids, heights, widths, cells, addresses, self.depth, good=_unless_all(piece.good))
 
     def _identity(self, piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, heights and widths of the cells that are taken."""
@@ -423,7 +375,7 @@ class CellReader:
             DataError: there is none.
         """
         found: dict[int, str] = {}
-        alone = Decoder(1, 1, self.device_id)
+        alone = DaliDecoder(1, 1, self.device_id)
         for piece in waiting:
             places = np.unique(piece.taken[piece.taken >= 0])
             wrong = wrong_bytes(self._hashes, piece.stored, places)
@@ -466,7 +418,7 @@ def _unless_all(good: np.ndarray) -> np.ndarray | None:
     return None if good.all() else good
 
 
-def _decodes(decoder: Decoder, image: np.ndarray) -> bool:
+def _decodes(decoder: DaliDecoder, image: np.ndarray) -> bool:
     try:
         decoder.feed([image])
         decoder.take()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastcell.errors import ArgumentError
-from fastcell.loading.stores.placement import Before, Budget, Placement, as_before, place, size_text
+from fastcell.loading.stores.placement import Budget, Placement, SavedPlacement, place, restore_placement, size_text
 
 GB = 10**9
 
@@ -90,32 +90,49 @@ BANK = Placement("bank", "host", 1, 100, "bank: it fits")
 @pytest.mark.parametrize(
     ("found", "before", "num_ranks", "store", "num_parts", "pool_bytes"),
     [
-        (Placement("stream", "host", 1, 0, ""), Before("stream", 1, 0, 2), 2, "stream", 1, 0),
-        (BANK, Before("bank", 1, 100, 2), 1, "bank", 1, 100),
-        (BANK, Before("bank", 1, 100, 1), 4, "bank", 1, 100),
-        (BANK, Before("bank", 8, 60, 2), 1, "bank", 8, 100),  # in parts, though all would fit: the batches are others
-        (BANK, Before("bank", 8, 60, 2), 4, "bank", 8, 100),
-        (BANK, Before("window", 1, 64, 1), 1, "window", 1, 64),
-        (Placement("window", "host", 1, 30, ""), Before("window", 1, 64, 1), 1, "window", 1, 64),
+        (Placement("stream", "host", 1, 0, ""), SavedPlacement("stream", 1, 0, 2), 2, "stream", 1, 0),
+        (BANK, SavedPlacement("bank", 1, 100, 2), 1, "bank", 1, 100),
+        (BANK, SavedPlacement("bank", 1, 100, 1), 4, "bank", 1, 100),
+        (
+            BANK,
+            SavedPlacement("bank", 8, 60, 2),
+            1,
+            "bank",
+            8,
+            100,
+        ),  # in parts, though all would fit: the batches are others
+        (BANK, SavedPlacement("bank", 8, 60, 2), 4, "bank", 8, 100),
+        (BANK, SavedPlacement("window", 1, 64, 1), 1, "window", 1, 64),
+        (Placement("window", "host", 1, 30, ""), SavedPlacement("window", 1, 64, 1), 1, "window", 1, 64),
     ],
 )
 def test_a_run_that_goes_on_gets_its_batches(
-    found: Placement, before: Before, num_ranks: int, store: str, num_parts: int, pool_bytes: int
+    found: Placement, before: SavedPlacement, num_ranks: int, store: str, num_parts: int, pool_bytes: int
 ) -> None:
-    placement = as_before(found, before, num_ranks)
+    placement = restore_placement(found, before, num_ranks)
     assert (placement.store, placement.num_parts, placement.pool_bytes) == (store, num_parts, pool_bytes)
 
 
 @pytest.mark.parametrize(
     ("found", "before", "num_ranks", "message"),
     [
-        (BANK, Before("stream", 1, 0, 2), 1, "number of processes must be 2 as before, since the order of the stream"),
-        (BANK, Before("window", 1, 9, 1), 2, "number of processes must be 1 as before, since the order of the window"),
-        (BANK, Before("bank", 8, 60, 2), 3, "a bank of 8 part.s., on 2 process.es., which cannot be on 3"),
-        (Placement("bank", "host", 8, 20, ""), Before("bank", 1, 100, 1), 2, "a bank of 1 part"),
-        (Placement("window", "host", 1, 20, ""), Before("bank", 1, 100, 1), 1, "more memory"),
+        (
+            BANK,
+            SavedPlacement("stream", 1, 0, 2),
+            1,
+            "number of processes must be 2 as before, since the order of the stream",
+        ),
+        (
+            BANK,
+            SavedPlacement("window", 1, 9, 1),
+            2,
+            "number of processes must be 1 as before, since the order of the window",
+        ),
+        (BANK, SavedPlacement("bank", 8, 60, 2), 3, "a bank of 8 part.s., on 2 process.es., which cannot be on 3"),
+        (Placement("bank", "host", 8, 20, ""), SavedPlacement("bank", 1, 100, 1), 2, "a bank of 1 part"),
+        (Placement("window", "host", 1, 20, ""), SavedPlacement("bank", 1, 100, 1), 1, "more memory"),
     ],
 )
-def test_what_cannot_go_on_says_why(found: Placement, before: Before, num_ranks: int, message: str) -> None:
+def test_what_cannot_go_on_says_why(found: Placement, before: SavedPlacement, num_ranks: int, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        as_before(found, before, num_ranks)
+        restore_placement(found, before, num_ranks)

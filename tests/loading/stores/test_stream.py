@@ -13,23 +13,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fastcell.dataset.cell_hashes import measure
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.cell_hashes import measure_cell
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.decode import DecodedCell, decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import MOST_OPEN
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import DataError
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share, training_share
-from fastcell.loading.stores.stream import CellReader, Cells
+from fastcell.loading.stores.stream import CellReader
 from fastcell.packing.pack import pack
 
 Make = Callable[..., Manifest]
 Tagged = Callable[[int], np.ndarray]
 
 
-def as_arrays(cells: Cells) -> list[np.ndarray]:
+def as_arrays(cells: RaggedCells) -> list[np.ndarray]:
     return [np.asarray(cells.pixels[slot])[:, :, 0] for slot in range(len(cells))]
 
 
@@ -76,7 +77,7 @@ def test_real_cells_have_the_pixels_that_were_packed(
     ):
         seen[cells.cell_ids[: share.num_real(step)]] += 1
         for cell_id, pixels in zip(cells.cell_ids.tolist(), as_arrays(cells), strict=True):
-            assert measure(np.ascontiguousarray(pixels))[0] == hashes[cell_id]
+            assert measure_cell(np.ascontiguousarray(pixels))[0] == hashes[cell_id]
     assert (seen == 1).all()
 
 
@@ -178,7 +179,7 @@ def test_a_damaged_cell_is_replaced(
     untouched = CellReader(view, share, shuffle=shuffle, initial_fill=20)
     whole = [[cells.cell_ids for cells in untouched.epoch(epoch)] for epoch in range(2)]
     damage(manifest, BAD)
-    losses = Losses(manifest)
+    losses = CorruptCells(manifest)
     reader = CellReader(view, share, shuffle=shuffle, initial_fill=20, losses=losses, decoder=decoder)
     for epoch in range(2):
         for ids, cells in zip(whole[epoch], reader.epoch(epoch), strict=True):
@@ -201,7 +202,7 @@ def test_a_damaged_cell_is_replaced(
 def test_asked_for_an_error_it_names_shard_and_key(make_dataset: Make, layout: str) -> None:
     manifest = make_dataset(60, layout=layout)
     shard = damage(manifest, BAD)
-    reader = CellReader(select(manifest, ViewConfig()), training_share(60, 8), losses=Losses(manifest, "error"))
+    reader = CellReader(select(manifest, ViewConfig()), training_share(60, 8), losses=CorruptCells(manifest, "error"))
     with pytest.raises(DataError, match="cell-00037.png.*other bytes than were packed.*pack the data again") as error:
         list(reader.epoch(0))
     assert (error.value.shard, error.value.key) == (shard, "cell-00037.png")
@@ -213,7 +214,7 @@ def test_all_of_a_shard_is_looked_at_after_the_first_failure(make_dataset: Make,
     manifest = make_dataset(60, encoding=encoding)
     for cell_id in (4, 12, 17, 19, 45):
         damage(manifest, cell_id)
-    losses = Losses(manifest)
+    losses = CorruptCells(manifest)
     reader = CellReader(View(manifest, np.arange(10)), evaluation_share(10, 4), losses=losses)
     list(reader.epoch(0))
     assert sorted(losses.reasons) == [4, 12, 17, 19]
@@ -222,7 +223,7 @@ def test_all_of_a_shard_is_looked_at_after_the_first_failure(make_dataset: Make,
 @pytest.mark.parametrize("layout", ["cell", "block"])
 def test_a_shard_that_shrinks_loses_its_end(make_dataset: Make, layout: str) -> None:
     manifest = make_dataset(60, layout=layout)
-    losses = Losses(manifest)
+    losses = CorruptCells(manifest)
     reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses)
     list(reader.epoch(0))
     end = int(manifest.column("offset")[30] + 1)
@@ -243,7 +244,7 @@ def test_what_changes_later_is_looked_at_again(make_dataset: Make, layout: str, 
     No decoder could tell: a NumPy file or a block with another grey level is as good as before.
     """
     manifest = make_dataset(60, layout=layout, encoding=encoding)
-    losses = Losses(manifest)
+    losses = CorruptCells(manifest)
     reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses)
     list(reader.epoch(0))
     row = manifest.table.slice(BAD, 1).to_pylist()[0]
@@ -267,7 +268,7 @@ def test_a_cell_that_cannot_be_decoded_though_unchanged(
     garbage = bytes(row["bytes"])
     overwrite(manifest.path / row["shard"], row["offset"], garbage)
     changed = with_hash(manifest, 41, garbage)
-    losses = Losses(changed)
+    losses = CorruptCells(changed)
     reader = CellReader(
         select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, decoder=decoder
     )
@@ -300,7 +301,7 @@ def test_jpeg_cells_beside_lost_ones(make_dataset: Make, blank: bool, decoder: s
     heights[7] += 1
     index = changed.table.schema.get_field_index("height")
     changed = replace(changed, table=changed.table.set_column(index, "height", pa.array(heights, pa.int32())))
-    losses = Losses(changed)
+    losses = CorruptCells(changed)
     rows = np.sort(np.concatenate([np.arange(60), [3, 3, 50]]))
     reader = CellReader(
         View(changed, rows), training_share(63, 8), shuffle=True, losses=losses, decoder=decoder, threads=3
@@ -326,7 +327,7 @@ def test_what_dali_alone_cannot_decode_is_replaced(
     row = manifest.table.slice(41, 1).to_pylist()[0]
     garbage = bytes(row["bytes"])
     overwrite(manifest.path / row["shard"], row["offset"], garbage)
-    changed, losses = with_hash(manifest, 41, garbage), Losses(manifest)
+    changed, losses = with_hash(manifest, 41, garbage), CorruptCells(manifest)
     pixels = DecodedCell(tagged(41), 8, 1, "png")
     monkeypatch.setattr(
         "fastcell.dataset.decode.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
@@ -340,7 +341,7 @@ def test_what_dali_alone_cannot_decode_is_replaced(
 
 def test_one_shard_may_go_away_but_not_all(make_dataset: Make) -> None:
     manifest = make_dataset(60)
-    losses = Losses(manifest)
+    losses = CorruptCells(manifest)
     reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses)
     (manifest.path / "shard-000002.tar").unlink()
     list(reader.epoch(0))
@@ -350,7 +351,7 @@ def test_one_shard_may_go_away_but_not_all(make_dataset: Make) -> None:
         list(CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses).epoch(0))
     (manifest.path / "shard-000001.tar").unlink()
     with pytest.raises(DataError, match="none of its shards is there any more"):
-        list(CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=Losses(manifest)).epoch(0))
+        list(CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=CorruptCells(manifest)).epoch(0))
 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
@@ -359,7 +360,7 @@ def test_a_batch_without_a_good_cell(make_dataset: Make, encoding: str, decoder:
     manifest = make_dataset(60, encoding=encoding)
     for cell_id in range(8, 16):
         damage(manifest, cell_id)
-    losses = Losses(manifest)
+    losses = CorruptCells(manifest)
     batches = list(
         CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses, decoder=decoder).epoch(0)
     )
@@ -376,7 +377,7 @@ def test_a_shard_without_a_good_cell(make_dataset: Make, encoding: str, layout: 
     manifest = make_dataset(60, encoding=encoding, layout=layout)
     for cell_id in range(20):
         damage(manifest, cell_id)
-    reader = CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=Losses(manifest))
+    reader = CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=CorruptCells(manifest))
     for _ in range(2):
         for cells in reader.epoch(0):
             assert cells.good is not None
@@ -393,7 +394,7 @@ def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str, de
     column[7] += 1
     index = manifest.table.schema.get_field_index("height")
     changed = replace(manifest, table=manifest.table.set_column(index, "height", pa.array(column, pa.int32())))
-    losses = Losses(changed)
+    losses = CorruptCells(changed)
     seen = [
         cells.cell_ids
         for cells in CellReader(
