@@ -170,10 +170,12 @@ class _Rig:
         if self._reader is None:
             share = evaluation_share(len(self.view), self.batch)
             options: dict[str, Any] = {"threads": self.config.threads, "device_id": self.config.device_id}
-            losses = CorruptCells(self.view.manifest, "replace")
-            self._reader = CellReader(self.view, share, depth=self.preprocessing.depth, losses=losses, **options)
-        for epoch in itertools.count():
-            yield from (len(cells) for cells in self._reader.in_order(epoch))
+            corrupt_cells = CorruptCells(self.view.manifest, "replace")
+            self._reader = CellReader(
+                self.view, share, depth=self.preprocessing.depth, corrupt_cells=corrupt_cells, **options
+            )
+        while True:
+            yield from (len(cells) for cells in self._reader.in_order())
 
     def stream(self) -> Iterator[int]:
         """Batches that are not augmented, in stored order, as `predict` makes them."""
@@ -212,8 +214,8 @@ class _Rig:
     def _streamed(self) -> Iterator[Batch]:
         if self._stream is None:
             share = evaluation_share(len(self.view), self.batch)
-            losses = CorruptCells(self.view.manifest, "replace")
-            options: dict[str, Any] = {"labels": self._labels, "losses": losses}
+            corrupt_cells = CorruptCells(self.view.manifest, "replace")
+            options: dict[str, Any] = {"labels": self._labels, "corrupt_cells": corrupt_cells}
             self._stream = CellLoader(self.view, share, self.preprocessing, self.config, **options)
         return _epochs(self._stream)
 
@@ -229,7 +231,7 @@ class _Rig:
                 depth=self.preprocessing.depth,
                 decode_on_gpu=config.device.type == "cuda",
                 threads=config.threads,
-                losses=CorruptCells(view.manifest, "replace"),
+                corrupt_cells=CorruptCells(view.manifest, "replace"),
             )
             bank.fill()
             options: dict[str, Any] = {"augmentation": self.augmentation, "labels": self._labels}

@@ -104,7 +104,7 @@ def _write(path: Path, manifest: Manifest, rows: np.ndarray, preprocessing: Prep
         evaluation_share(len(rows), _BATCH),
         preprocessing,
         LoaderSettings(threads=num_cpus()),
-        losses=CorruptCells(manifest, "replace"),
+        corrupt_cells=CorruptCells(manifest, "replace"),
     )
     for step, batch in enumerate(loader):
         begin = step * _BATCH

@@ -14,9 +14,10 @@ from itertools import islice
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.corrupt_cells import CorruptCells, stand_in
 from fastcell.dataset.views import View
 from fastcell.loading.batch import Batch
+from fastcell.loading.decode_choice import preferred_decoder
 from fastcell.loading.geometry import Geometry
 from fastcell.loading.order import BankOrder, StoredOrder
 from fastcell.loading.prefetch import Prefetcher
@@ -26,7 +27,6 @@ from fastcell.loading.ranks import Share
 from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank
 from fastcell.loading.stores.pixel_pool import pool_cells
-from fastcell.loading.stores.rolling_bank import RollingReader
 from fastcell.loading.stores.stream import CellReader
 from fastcell.loading.transforms import make_transform, resolve_transform, to_device
 from fastcell.ops.augmentation import Augmentation
@@ -58,7 +58,7 @@ class BatchLoader(ABC):
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of an epoch from step `first` on.
 
-        Runs in the background thread; work for a GPU goes to the stream that is current there."""
+        Runs in the prefetching thread; work for a GPU goes to the stream that is current there."""
 
     def set_epoch(self, epoch: int) -> None:
         """Number of the epoch whose order the next iteration takes, where no trainer tells it."""
@@ -154,7 +154,7 @@ class CellLoader(BatchLoader):
         labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
         where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
         reader: where the cells come from; None opens the tars.
-        losses: that lost cells are added to; None ends the run at the first.
+        corrupt_cells: that corrupt cells are added to; None ends the run at the first.
 
     Raises:
         ArgumentError: as `fastcell.loading.stores.stream.CellReader` and `fastcell.loading.transforms.make_transform`.
@@ -171,8 +171,8 @@ class CellLoader(BatchLoader):
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
         where: Callable[[], tuple[int, int]] | None = None,
-        reader: CellReader | RollingReader | None = None,
-        losses: CorruptCells | None = None,
+        reader: CellReader | None = None,
+        corrupt_cells: CorruptCells | None = None,
     ) -> None:
         super().__init__(config, where)
         self.view, self.share = view, share
@@ -195,11 +195,11 @@ class CellLoader(BatchLoader):
             shuffle=shuffle,
             seed=config.seed,
             initial_fill=config.initial_fill,
-            losses=losses,
+            corrupt_cells=corrupt_cells,
             threads=config.threads,
             device_id=config.device_id,
             depth=preprocessing.depth,
-            decoder=config.reader_decoder,
+            decoder=preferred_decoder(config.decoder, config.transform),
         )
 
     def __len__(self) -> int:
@@ -295,7 +295,7 @@ class BankLoader(BatchLoader):
                 chosen, place = slots[step], index[step]
                 columns = (labels[step], ids[step], weights[step])
                 if not self.bank.all_good and not (good := self.bank.is_good[chosen]).all():
-                    chosen = np.where(good, chosen, chosen[np.argmax(good)])  # the first good cell stands in
+                    chosen = stand_in(chosen, good)
                     place, weight = to_device(chosen, device), columns[2] * to_device(good.astype(np.float32), device)
                     columns = (labels_of[place].long(), ids_of[place].long(), weight)
                 if transform is None:

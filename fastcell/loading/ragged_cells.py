@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ class RaggedCells:
         depth: bits of a grey level: 8 for uint8, 16 for uint16 where 65535 is grey level 255.
         pool: one dimension, where cells of a bank lie, and
         offsets: (B,) int64, first pixel of each in it; None for cells that just pass through.
-        good: (B,) bool, False for the stand-in of a lost cell; None where all are good.
+        good: (B,) bool, False for the stand-in of a corrupt cell; None where all are good.
     """
 
     cell_ids: np.ndarray
@@ -43,14 +44,26 @@ class RaggedCells:
         """(B,) int64, size of each cell's pixels."""
         return self.heights.astype(np.int64) * self.widths * (self.depth // 8)
 
-    def part(self, begin: int, end: int) -> RaggedCells:
-        """The cells from `begin` up to `end`, without a copy."""
-        if begin == 0 and end == len(self):
-            return self
-        keep = slice(begin, end)
-        pixels = [self.pixels[slot] for slot in range(begin, end)]
-        addresses = None if self.addresses is None else self.addresses[keep]
-        good = None if self.good is None else self.good[keep]
-        return RaggedCells(
-            self.cell_ids[keep], self.heights[keep], self.widths[keep], pixels, addresses, self.depth, good=good
-        )
+
+class PixelViews(Sequence[Any]):
+    """Cells inside of one piece of memory, (H, W, 1) each, cut out when asked for, without a copy.
+
+    Args:
+        memory: (n,) pixels of all cells: an array, or a tensor of a GPU, whose cells are tensors then.
+        starts: (B,) int64, first pixel of each cell in it.
+        heights, widths: (B,) int32.
+    """
+
+    def __init__(
+        self, memory: np.ndarray | torch.Tensor, starts: np.ndarray, heights: np.ndarray, widths: np.ndarray
+    ) -> None:
+        self._memory, self._starts, self._heights, self._widths = memory, starts, heights, widths
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, slot: Any) -> Any:
+        if slot >= len(self):
+            raise IndexError(slot)
+        begin, height, width = (int(column[slot]) for column in (self._starts, self._heights, self._widths))
+        return self._memory[begin : begin + height * width].reshape(height, width, 1)

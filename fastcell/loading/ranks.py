@@ -40,6 +40,10 @@ class Share:
         """Cells of batch `step` that count; they come first, the padding behind them."""
         return min(max(len(self) - step * self.batch, 0), self.batch)
 
+    def whole_batches(self, cells: int) -> int:
+        """A number of cells rounded down to whole batches, at least one."""
+        return max(cells // self.batch, 1) * self.batch
+
     def positions(self, step: int) -> np.ndarray:
         """(batch,) int64: places of the batch's cells in the epoch over all ranks, no two alike."""
         return (step * self.num_ranks + self.rank) * self.batch + np.arange(self.batch, dtype=np.int64)

@@ -124,7 +124,7 @@ class FinishedRun:
             Preprocessing.from_dict(dict(self.model.preprocessing)),
             config,
             labels=self.labels,
-            losses=CorruptCells(self.manifest, "replace"),
+            corrupt_cells=CorruptCells(self.manifest, "replace"),
         )
 
     def outputs(self, part: str) -> Outputs | None:

@@ -159,7 +159,7 @@ def predict(
             stage = stack.enter_context(
                 saved_parts(out, data.manifest, checkpoint, settings, lambda line: _say(trainer, line))
             )
-        gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.losses)
+        gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.corrupt_cells)
         with attached(trainer, gatherer):
             trainer.predict(model, datamodule=data, return_predictions=False)
         if trainer.is_global_zero:
@@ -247,16 +247,16 @@ def _table(
         gathered.probabilities,
         truth=truth,
         quarantined=part == "predict",
-        reasons=data.losses.reasons if reasons is None else reasons,
+        reasons=data.corrupt_cells.reasons if reasons is None else reasons,
     )
 
 
 def gather_losses(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
     """Why cells were lost, by cell_id, over all ranks; to be called on each."""
     if trainer.world_size == 1:
-        return data.losses.reasons
+        return data.corrupt_cells.reasons
     found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, data.losses.reasons)
+    torch.distributed.all_gather_object(found, data.corrupt_cells.reasons)
     return {cell_id: reason for part in found for cell_id, reason in part.items()}
 
 

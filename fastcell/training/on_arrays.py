@@ -126,7 +126,7 @@ def train_on_cells(
     rows = np.arange(len(cells))
     if recipe.balance == "oversample":
         rows = oversample(rows, labels, seed)
-    order = BankOrder(len(rows), min(recipe.batch_size, len(rows)), seed, window=len(rows))
+    order = BankOrder(len(rows), min(recipe.batch_size, len(rows)), seed, span=len(rows))
     with _quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         module = CellModule(**recipe.model, classes=classes, preprocessing=preprocessing.to_dict())

@@ -22,7 +22,7 @@ def test_batches_are_those_of_a_bank(make_dataset, fit):
     manifest = make_dataset(20)
     view = select(manifest, ViewConfig("train"))
     preprocessing, config = Preprocessing(16, fit), LoaderSettings(seed=5)
-    order = BankOrder(len(view), 5, seed=5, window=len(view))
+    order = BankOrder(len(view), 5, seed=5, span=len(view))
     changes = {"augmentation": Augmentation()}
     bank = CellBank(view, np.array([0, len(view)]))
     from_bank = BankLoader(bank, view, order, preprocessing, config, **changes)

@@ -28,27 +28,13 @@ _NONE = np.empty(0, np.int64)
 class Filled:
     """What the filling thread tells: cells of a part that are there, once the stream has passed `event`.
 
-    `lost` are those of them, by place in the part, for which a blank one stands.
+    `corrupt` are those of them, by place in the part, for which a blank one stands.
     """
 
     part: int
     num_cells: int
     event: torch.cuda.Event | None
-    lost: np.ndarray
-
-
-def fill_order(view: View, seed: int) -> np.ndarray:
-    """(n,) int64, the rows of a view in the order in which a bank is filled: whole shards in a seeded order.
-
-    Blocks are in such an order already and are read as they lie.
-    """
-    if view.manifest.info.layout == "block":
-        return view.rows
-    shard = view.manifest.shard_index
-    order = np.random.default_rng([seed, 6]).permutation(len(view.manifest.info.shards))
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return view.rows[np.argsort(place[shard[view.rows]], kind="stable")]
+    corrupt: np.ndarray
 
 
 class CellBank:
@@ -65,13 +51,13 @@ class CellBank:
         decode_on_gpu: where DALI decodes: on the device, else on the CPU.
         decoder: as for `CellReader`.
         threads: of the decoder.
-        losses: that lost cells are added to; a blank one of its size stands in the pool for each.
+        corrupt_cells: that corrupt cells are added to; a blank one of its size stands in the pool for each.
 
     Attributes:
         pool: the cells, its columns on `device`.
         cell_ids: (M,) int32, the manifest's row of each cell of the pool.
         slots: (n,) int32, the cell of the pool for each row of the view.
-        is_good: (M,) bool, False for the cells of the pool that turned out to be lost; known of those that are there.
+        is_good: (M,) bool, False for the cells of the pool that turned out to be corrupt; known of those there.
 
     """
 
@@ -86,7 +72,7 @@ class CellBank:
         decode_on_gpu: bool = False,
         decoder: str = "auto",
         threads: int = 1,
-        losses: CorruptCells | None = None,
+        corrupt_cells: CorruptCells | None = None,
     ) -> None:
         device = device or torch.device("cpu")
         parts = [view.rows[begin:end] for begin, end in itertools.pairwise(edges)]
@@ -112,7 +98,7 @@ class CellBank:
         device_id = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
         options: dict[str, Any] = {
             "threads": max(1, threads // len(cells)),
-            "losses": losses,
+            "corrupt_cells": corrupt_cells,
             "device_id": device_id,
             "decoder": decoder,
             "depth": depth,
@@ -151,7 +137,7 @@ class CellBank:
             on_host: the caller reads a pool in host memory itself, and waits for the copies too.
 
         Raises:
-            DataError: cells are lost and `losses` does not let that pass; shard and key are named.
+            DataError: cells are corrupt and `corrupt_cells` does not let that pass; shard and key are named.
         """
         if not self.is_full:
             with self._lock:
@@ -178,8 +164,8 @@ class CellBank:
             except Exception as error:
                 self._error = error
                 raise
-            if len(filled.lost):
-                self.is_good[self._starts[filled.part] + filled.lost], self.all_good = False, False
+            if len(filled.corrupt):
+                self.is_good[self._starts[filled.part] + filled.corrupt], self.all_good = False, False
             self._event = filled.event  # before the count, which others look at without the lock
             self._there[filled.part] = filled.num_cells
 
@@ -207,8 +193,8 @@ def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer
                     continue
                 event = writer.write(cells, places[number])
                 places[number] += int(cells.num_bytes.sum()) // (cells.depth // 8)
-                lost = done[number] + np.flatnonzero(~cells.good) if cells.good is not None else _NONE
+                corrupt = done[number] + np.flatnonzero(~cells.good) if cells.good is not None else _NONE
                 done[number] += len(cells)
-                yield Filled(parts[number], done[number], event, lost)
+                yield Filled(parts[number], done[number], event, corrupt)
     finally:
         writer.finish()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from fastcell.errors import FastcellError
-from fastcell.loading.ragged_cells import RaggedCells
+from fastcell.loading.ragged_cells import PixelViews, RaggedCells
 from fastcell.ops._copy_kernels import copy_cells
 
 _IN_FLIGHT = 4
@@ -68,23 +67,8 @@ def pool_cells(
     """
     item = pool.element_size()
     addresses = None if pool.is_cuda else pool.data_ptr() + offsets * item
-    pixels = _PoolPixels(pool, offsets, heights, widths)
+    pixels = PixelViews(pool if pool.is_cuda else pool.numpy(), offsets, heights, widths)
     return RaggedCells(cell_ids, heights, widths, pixels, addresses, 8 * item, pool, offsets)
-
-
-class _PoolPixels(Sequence[Any]):
-    """Cells of a pool, (H, W, 1) each: NumPy arrays, or tensors where the pool is on a GPU; cut out when asked for."""
-
-    def __init__(self, pool: torch.Tensor, offsets: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> None:
-        self._pool = pool if pool.is_cuda else pool.numpy()
-        self._offsets, self._heights, self._widths = offsets, heights, widths
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def __getitem__(self, slot: Any) -> Any:
-        begin, height, width = (int(column[slot]) for column in (self._offsets, self._heights, self._widths))
-        return self._pool[begin : begin + height * width].reshape(height, width, 1)
 
 
 class PoolWriter:
@@ -133,11 +117,6 @@ class PoolWriter:
         """Wait for all copies and let go of what they came from."""
         while self._in_flight:
             self._in_flight.popleft()[0].synchronize()
-
-    def wait_for(self, event: torch.cuda.Event) -> None:
-        """Have the copies that follow wait for `event`: the place they go to is read until then."""
-        assert self._stream is not None
-        self._stream.wait_event(event)
 
     def _from_host(self, cells: RaggedCells, target: torch.Tensor) -> Any:
         assert cells.addresses is not None

@@ -17,11 +17,11 @@ from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
 from fastcell.loading.batch import Batch
 from fastcell.loading.loader import BankLoader, CellLoader
-from fastcell.loading.order import BankOrder, StoredOrder
+from fastcell.loading.order import BankOrder, StoredOrder, fill_order
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
-from fastcell.loading.stores.bank import CellBank, fill_order
+from fastcell.loading.stores.bank import CellBank
 from fastcell.ops.augmentation import Augmentation
 
 Make = Callable[..., Manifest]
