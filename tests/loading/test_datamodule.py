@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.cli import LightningArgumentParser
 
 import fastcell
+from fastcell.compare.split_schemes import SplitManifest
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
@@ -545,3 +546,32 @@ def test_a_look_at_a_batch_before_the_run_does_no_harm(make_dataset: Make) -> No
     trainer().fit(model, datamodule=module)
     assert sorted(model.epoch("train", 0)) == list(range(60))
     assert module.train_dataloader() is not before
+
+
+def test_preprocessing_and_manifest_may_change_after_setup(make_dataset: Make) -> None:
+    """Whatever was opened before is opened anew."""
+    manifest = make_dataset(100)
+    module = data(manifest)
+    module.setup("fit")
+    before = next(iter(module.train_dataloader()))
+    module.use_preprocessing(Preprocessing(24), ["C", "B", "A"])
+    after = next(iter(module.train_dataloader()))
+    assert after.images.shape[-1] == 24
+    assert torch.equal(after.cell_ids, before.cell_ids)
+    assert torch.equal(after.labels, 2 - before.labels)
+    state = module.state_dict()
+    side = np.array(["valid"] * 20 + ["train"] * 80)
+    module.use_manifest(SplitManifest.of(manifest, {"default": side}))
+    assert len(module.train_dataloader()) == -(-80 // module.batch_size)
+    assert module.state_dict()["training cells"] != state["training cells"]
+
+
+def test_a_saved_state_counts_after_the_loader_was_made(make_dataset: Make) -> None:
+    """The state of a stream: a bank that was opened before it is given up."""
+    manifest = make_dataset(100)
+    module = data(manifest, store="stream")
+    module.train_dataloader()
+    other = data(manifest)
+    assert type(other.train_dataloader()).__name__ == "BankLoader"
+    other.load_state_dict(module.state_dict())
+    assert type(other.train_dataloader()).__name__ == "CellLoader"

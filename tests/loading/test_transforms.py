@@ -82,14 +82,6 @@ def test_noise_has_the_same_strength(make_dataset: Make) -> None:
         np.testing.assert_allclose((images - clean).std((1, 2, 3)).numpy(), std, rtol=0.06, atol=0.05)
 
 
-def test_dali_noise_repeats_with_seed_and_epoch(make_dataset: Make) -> None:
-    manifest = make_dataset(40)
-    geometry = Geometry(manifest, Preprocessing(SIZE), Augmentation(noise_probability=1.0), 7)
-    images = [DaliTransform(geometry, epoch, BATCH)(read(manifest), np.arange(BATCH)) for epoch in (0, 0, 1)]
-    assert torch.equal(images[0], images[1])
-    assert not torch.equal(images[0], images[2])
-
-
 def test_fused_samples_at_the_matrix(make_dataset: Make) -> None:
     """One output pixel computed by hand, in the middle of a cell."""
     manifest = make_dataset(40)
