@@ -273,7 +273,7 @@ DDP_SCRIPT = """
 import json, sys
 import pytorch_lightning as pl
 sys.path.insert(0, {folder!r})
-from test_module import Recorder, data, trainer
+from test_datamodule import Recorder, data, trainer
 from fastcell.dataset.manifest import Manifest
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ def test_leaving_early_ends_the_thread_and_closes_the_generator(how: str) -> Non
 
 def test_interpreter_exits_with_an_iterator_left_open() -> None:
     code = (
-        "import itertools; from fastcell.loading.prefetch import Background\n"
-        "items = Background(lambda: itertools.count()); print(next(items))"
+        "import itertools; from fastcell.loading.prefetch import Prefetcher\n"
+        "items = Prefetcher(lambda: itertools.count()); print(next(items))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
