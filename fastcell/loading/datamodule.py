@@ -19,7 +19,7 @@ from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader
 from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.loading.ranks import evaluation_share, training_share
+from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
 from fastcell.loading.same_data import SavedPlacement, check_same, hash_cells
 from fastcell.loading.settings import LoaderSettings, check_settings, image_dtype
 from fastcell.loading.stores.opening import Store, Stores
@@ -132,10 +132,11 @@ class CellDataModule(pl.LightningDataModule):
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
         self._opened: dict[str, Store] = {}
-        resolved = {"path": self.path, "augmentation": self.augmentation.to_dict(), "subsample": subsample}
-        resolved |= {"seed": self.seed}
+        given |= {"path": self.path, "subsample": subsample, "seed": self.seed}
         # With logger=True Lightning would compare these with the model's of the same name.
-        self.save_hyperparameters(_saved({**given, **resolved}, self.preprocessing.to_dict()), logger=False)
+        self.save_hyperparameters(
+            _saved({**given, "augmentation": self.augmentation.to_dict()}, self.preprocessing.to_dict()), logger=False
+        )
 
     @property
     def num_classes(self) -> int:
@@ -294,7 +295,7 @@ class CellDataModule(pl.LightningDataModule):
         view = self.view("predict")
         assert view is not None
         if self._predicted is not None:
-            view = View(view.manifest, view.rows[_left(view.rows, self._predicted, self.eval_batch_size)])
+            view = View(view.manifest, view.rows[chunks_left(view.rows, self._predicted, self.eval_batch_size)])
         return self._evaluation_loader(view)
 
     def skip_predicted(self, cell_ids: np.ndarray) -> None:
@@ -381,14 +382,6 @@ class CellDataModule(pl.LightningDataModule):
             seed=self.seed,
             **{name: given[name] for name in ("transform", "decoder", "initial_fill")},
         )
-
-
-def _left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
-    """(n,) bool, the rows of the chunks that are not done; of the last one at least, for something must be run."""
-    chunks = np.arange(len(rows)) // chunk
-    left = np.bincount(chunks, ~np.isin(rows, done)) > 0
-    left[-1] |= not left.any()
-    return left[chunks]
 
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:

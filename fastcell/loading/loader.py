@@ -70,10 +70,10 @@ class BatchLoader(ABC):
     def _start(self) -> Iterator[Batch]:
         epoch, first = (self._epoch, 0) if self._where is None else self._where()
         if self.config.device.type != "cuda":
-            return Prefetcher(lambda: self._batches(epoch, first), self.config.depth)
+            return Prefetcher(lambda: self._batches(epoch, first), self.config.num_ahead)
         if self._stream is None:  # one for all iterations: torch keeps freed memory by stream
             self._stream = torch.cuda.Stream(self.config.device)
-        return _FromStream(lambda: self._batches(epoch, first), self.config.depth, self._stream)
+        return _FromStream(lambda: self._batches(epoch, first), self.config.num_ahead, self._stream)
 
 
 class _Lazy(Iterator[Batch]):

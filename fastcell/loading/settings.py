@@ -32,7 +32,7 @@ class LoaderSettings:
         device: that the batches are on.
         threads: of decoder and transform, >= 1.
         initial_fill: cells in the shuffle buffer; 0 for `fastcell.loading.order.DEFAULT_SPAN`.
-        depth: batches made ahead.
+        num_ahead: batches made ahead.
     """
 
     seed: int = 0
@@ -42,7 +42,7 @@ class LoaderSettings:
     device: torch.device = _CPU
     threads: int = 1
     initial_fill: int = 0
-    depth: int = 2
+    num_ahead: int = 2
 
     @property
     def device_id(self) -> int | None:

@@ -104,16 +104,3 @@ def test_a_thread_that_waits_for_an_item_wakes_when_another_closes() -> None:
         items.close()
         user.join(20)
         assert not user.is_alive()
-
-
-def test_on_stop_wakes_a_maker_that_waits_by_itself() -> None:
-    wake = threading.Event()
-
-    def make() -> Iterator[int]:
-        yield 0
-        wake.wait()
-
-    items = Prefetcher(make, on_stop=wake.set)
-    assert next(items) == 0
-    items.close()
-    assert not threads()
