@@ -97,7 +97,7 @@ class Result:
     data: str
     settings: dict[str, object]
     rows: Sequence[Any]
-    resources: dict[str, object] = field(default_factory=dict)
+    environment: dict[str, object] = field(default_factory=dict)
     commit: str = ""
     date: str = ""
     absent: dict[str, str] = field(default_factory=dict)

@@ -46,7 +46,7 @@ from fastcell.system import library_settings
 
 if TYPE_CHECKING:
     from fastcell.loading.loader import BatchLoader
-    from fastcell.loading.settings import LoaderConfig
+    from fastcell.loading.settings import LoaderSettings
 
 SIZE, BATCH = 128, 256
 AFFINE = Augmentation(blur_sigma=0.0, noise_std=0.0)
@@ -118,7 +118,7 @@ def training_loader(
     device = device or torch.device("cpu")
 
     class OnDevice(CellDataModule):
-        def _config(self) -> LoaderConfig:
+        def _config(self) -> LoaderSettings:
             return replace(super()._config(), device=device)
 
     module = OnDevice(

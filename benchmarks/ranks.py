@@ -214,10 +214,10 @@ class Loaders:
         from fastcell.loading.order import BankOrder
         from fastcell.loading.preprocessing import Preprocessing
         from fastcell.loading.ranks import training_share
-        from fastcell.loading.settings import LoaderConfig
+        from fastcell.loading.settings import LoaderSettings
         from fastcell.loading.stores.bank import CellBank
 
-        config, preprocessing = LoaderConfig(transform="fused", threads=threads), Preprocessing(SIZE)
+        config, preprocessing = LoaderSettings(transform="fused", threads=threads), Preprocessing(SIZE)
         if which == "stream":
             share = training_share(len(self.view), BATCH * num_ranks, rank, num_ranks)
             return CellLoader(self.view, share, preprocessing, config, shuffle=True)

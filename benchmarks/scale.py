@@ -198,8 +198,7 @@ def measure(path: Path) -> dict[str, list[float]]:
 
     from fastcell.loading.datamodule import CellDataModule
     from fastcell.loading.loader import CellLoader
-    from fastcell.loading.order import BankOrder
-    from fastcell.loading.stores.bank import fill_order
+    from fastcell.loading.order import BankOrder, fill_order
     from fastcell.predictions.convert import write_predictions
     from fastcell.predictions.table import prediction_table
 
@@ -231,10 +230,9 @@ def measure(path: Path) -> dict[str, list[float]]:
         for first in range(0, order.steps, 256):
             order.batches(1, first, min(first + 256, order.steps))
 
-    reader = loader.reader
-    step("order, stream", lambda: reader._mixed(reader.rows_in_order(1), 1))  # type: ignore[union-attr]
+    step("order, stream", lambda: loader.reader.order.mixed(1))
     step("order, bank", bank_order)
-    step("fingerprint", module._fingerprint)
+    step("fingerprint", module._identity)
     ids = np.arange(len(manifest))
     chances = np.random.default_rng(0).random((len(ids), len(module.classes)), dtype=np.float32)
 

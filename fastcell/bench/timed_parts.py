@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import yaml
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import View, ViewConfig, select
@@ -22,7 +22,7 @@ from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader
 from fastcell.loading.order import BankOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank
 from fastcell.loading.stores.stream import CellReader
 from fastcell.models.lightning_module import CellModule
@@ -100,7 +100,7 @@ def make_parts(
         "batch": int(data["batch_size"]),
         "threads": threads or resources.num_cpus(),
     }
-    config = LoaderConfig(
+    config = LoaderSettings(
         transform="auto",
         dtype=torch.float32 if device.type == "cpu" else _half(),
         device=device,
@@ -143,7 +143,7 @@ class _Rig:
     """Loaders of one sample, and what is done with their batches."""
 
     def __init__(
-        self, view: View, preprocessing: Preprocessing, config: LoaderConfig, augmentation: Augmentation, batch: int
+        self, view: View, preprocessing: Preprocessing, config: LoaderSettings, augmentation: Augmentation, batch: int
     ) -> None:
         self.view, self.preprocessing, self.config = view, preprocessing, config
         self.augmentation, self.batch = augmentation, min(batch, len(view))
@@ -171,10 +171,12 @@ class _Rig:
         if self._reader is None:
             share = evaluation_share(len(self.view), self.batch)
             options: dict[str, Any] = {"threads": self.config.threads, "device_id": self.config.device_id}
-            losses = Losses(self.view.manifest, "replace")
-            self._reader = CellReader(self.view, share, depth=self.preprocessing.depth, losses=losses, **options)
-        for epoch in itertools.count():
-            yield from (len(cells) for cells in self._reader.in_order(epoch))
+            corrupt_cells = CorruptCells(self.view.manifest, "replace")
+            self._reader = CellReader(
+                self.view, share, depth=self.preprocessing.depth, corrupt_cells=corrupt_cells, **options
+            )
+        while True:
+            yield from (len(cells) for cells in self._reader.in_order())
 
     def stream(self) -> Iterator[int]:
         """Batches that are not augmented, in stored order, as `predict` makes them."""
@@ -213,8 +215,8 @@ class _Rig:
     def _streamed(self) -> Iterator[Batch]:
         if self._stream is None:
             share = evaluation_share(len(self.view), self.batch)
-            losses = Losses(self.view.manifest, "replace")
-            options: dict[str, Any] = {"labels": self._labels, "losses": losses}
+            corrupt_cells = CorruptCells(self.view.manifest, "replace")
+            options: dict[str, Any] = {"labels": self._labels, "corrupt_cells": corrupt_cells}
             self._stream = CellLoader(self.view, share, self.preprocessing, self.config, **options)
         return _epochs(self._stream)
 
@@ -230,7 +232,7 @@ class _Rig:
                 depth=self.preprocessing.depth,
                 decode_on_gpu=config.device.type == "cuda",
                 threads=config.threads,
-                losses=Losses(view.manifest, "replace"),
+                corrupt_cells=CorruptCells(view.manifest, "replace"),
             )
             bank.fill()
             options: dict[str, Any] = {"augmentation": self.augmentation, "labels": self._labels}

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.dataset.cell_hashes import hashes_of
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError
 from fastcell.loading.loader import CellLoader
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.resources import num_cpus
 
@@ -103,8 +103,8 @@ def _write(path: Path, manifest: Manifest, rows: np.ndarray, preprocessing: Prep
         View(manifest, rows),
         evaluation_share(len(rows), _BATCH),
         preprocessing,
-        LoaderConfig(threads=num_cpus()),
-        losses=Losses(manifest, "replace"),
+        LoaderSettings(threads=num_cpus()),
+        corrupt_cells=CorruptCells(manifest, "replace"),
     )
     for step, batch in enumerate(loader):
         begin = step * _BATCH

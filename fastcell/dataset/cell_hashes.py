@@ -39,7 +39,7 @@ def hashes_of(manifest: Manifest) -> np.ndarray:
     return values[16 * column.offset : 16 * (column.offset + len(column))].reshape(-1, 16)
 
 
-def measure(pixels: np.ndarray) -> tuple[bytes, float, float]:
+def measure_cell(pixels: np.ndarray) -> tuple[bytes, float, float]:
     """Pixel hash, mean and border median of a cell.
 
     Args:

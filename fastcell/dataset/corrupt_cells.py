@@ -1,6 +1,7 @@
-"""Cells that were good when they were packed and are not any more: which, why, and what is said of them.
+"""Corrupt cells: cells whose stored bytes are not those that were packed. Which, why, and what stands in for them.
 
-A lost cell never ends a run unless that is asked for. Whoever needs it takes another cell in its place with weight 0.
+A corrupt cell never ends a run unless that is asked for. In a batch the first good cell stands in for it, with weight 0
+(`stand_in`); where there is none, or where its place in memory must keep its size, a blank one (`blank_cell`).
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ logger = logging.getLogger(__name__)
 
 ON_BAD_CELL = ("replace", "error")
 
-WAY_OUT = "Restore the shard from a copy, or pack the data again"
+HINT_RESTORE = "Restore the shard from a copy, or pack the data again"
 
-#: Share of a data set's cells that may be lost before a run stops: more is a wrong folder or a disk that went away.
-MOST_LOST = 0.5
+#: Share of a data set's cells that may be corrupt before a run stops: more is a wrong folder or a disk that went away.
+MOST_CORRUPT = 0.5
 
 
-class Losses:
-    """The lost cells of a data set, as one process has found them. Threads may share it.
+class CorruptCells:
+    """The corrupt cells of a data set, as one process has found them. Threads may share it.
 
     Args:
         manifest: of the data set.
         on_bad_cell: ``replace`` lets a run go on, ``error`` stops it at the first loss.
 
     Attributes:
-        is_lost: (N,) bool, for every row of the manifest.
+        is_corrupt: (N,) bool, for every row of the manifest.
 
     Raises:
         ArgumentError: another `on_bad_cell`.
@@ -44,7 +45,7 @@ class Losses:
         if on_bad_cell not in ON_BAD_CELL:
             raise invalid("on_bad_cell", f"one of {', '.join(ON_BAD_CELL)}", on_bad_cell, "Leave it at replace")
         self.manifest, self.on_bad_cell = manifest, on_bad_cell
-        self.is_lost = np.zeros(len(manifest), bool)
+        self.is_corrupt = np.zeros(len(manifest), bool)
         self._reasons: dict[int, str] = {}
         self._lock = threading.Lock()
 
@@ -58,7 +59,7 @@ class Losses:
             return dict(self._reasons)
 
     def add(self, reasons: dict[int, str]) -> None:
-        """Take note of lost cells; the first reason of a cell stays.
+        """Take note of corrupt cells; the first reason of a cell stays.
 
         Raises:
             DataError: with ``error``, naming shard and key of the first; with ``replace``, where more than half of the
@@ -67,18 +68,18 @@ class Losses:
         with self._lock:
             news = {cell_id: reason for cell_id, reason in reasons.items() if cell_id not in self._reasons}
             self._reasons.update(news)
-            self.is_lost[list(news)] = True
+            self.is_corrupt[list(news)] = True
         if not news:
             return
         first = min(news)
         if not any(self.manifest.shard_path(number).exists() for number in range(len(self.manifest.info.shards))):
             raise DataError(f"{self.manifest.path}: none of its shards is there any more. Look after the disk.")
         if self.on_bad_cell == "error":
-            raise self._error(first, f"{news[first]}. {WAY_OUT}")
-        if len(self) > MOST_LOST * len(self.is_lost):
+            raise self._error(first, f"{news[first]}. {HINT_RESTORE}")
+        if len(self) > MOST_CORRUPT * len(self.is_corrupt):
             raise self._error(
                 first,
-                f"{news[first]}, and {len(self):,} cells of the {len(self.is_lost):,} are lost by "
+                f"{news[first]}, and {len(self):,} cells of the {len(self.is_corrupt):,} are lost by "
                 f"now. Look whether {self.manifest.path} is the right folder and its disk is there",
             )
         for shard, count in Counter(self.manifest.shard_index[list(news)].tolist()).items():
@@ -92,22 +93,40 @@ class Losses:
             )
 
     def table(self) -> pa.Table:
-        """One row per lost cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""
-        return losses_table(self.manifest, self.reasons)
+        """One row per corrupt cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""
+        return corrupt_cells_table(self.manifest, self.reasons)
 
     def _error(self, cell_id: int, message: str) -> DataError:
         row = self.manifest.table.slice(cell_id, 1).to_pylist()[0]
         return DataError(f"{message}.", row["shard"], row["key"])
 
 
-def losses_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
-    """As `Losses.table`, for a reason by cell_id."""
+def corrupt_cells_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
+    """As `CorruptCells.table`, for a reason by cell_id."""
     ids = sorted(reasons)
     cells = manifest.table.select(["cell_id", "key", "shard", "class"]).take(pa.array(ids, pa.int64()))
     return cells.append_column("reason", pa.array([reasons[cell_id] for cell_id in ids], pa.string()))
 
 
-def describe_losses(table: pa.Table, most: int = 5) -> str:
+def stand_in(chosen: np.ndarray, is_good: np.ndarray) -> np.ndarray:
+    """Put the first good cell of a batch in the place of each corrupt one.
+
+    Args:
+        chosen: (B,) numbers of the cells of a batch, of any kind.
+        is_good: (B,) bool, False for the corrupt ones.
+
+    Returns:
+        (B,) `chosen` where it is good, else its first good entry; its first entry where none is good.
+    """
+    return np.where(is_good, chosen, chosen[np.argmax(is_good)])
+
+
+def blank_cell(height: int, width: int, depth: int) -> np.ndarray:
+    """(H, W, 1) of one grey level, uint8 or, at depth 16, uint16; not black, for images are divided by their mean."""
+    return np.full((height, width, 1), 128 if depth == 8 else 128 * 257, np.uint8 if depth == 8 else np.uint16)
+
+
+def describe_corrupt_cells(table: pa.Table, most: int = 5) -> str:
     """Lines that say how many cells were lost, by reason, shard and class; the `most` commonest of each."""
     lines = [f"{table.num_rows:,} bad cell{'s' * (table.num_rows != 1)} replaced with weight 0, counted nowhere:"]
     for name, title in (("reason", ""), ("shard", "by shard: "), ("class", "by class: ")):

@@ -32,7 +32,7 @@ REASONS = (
     "the shard cannot be read",
     "the manifest does not say where it is, or has no hash of it",
 )
-"""What each code of `check_cells` means."""
+"""What each code of `check_stored_bytes` means."""
 
 _READ_BYTES = 1 << 22
 _MAX_GAP_BYTES = 1 << 16
@@ -45,7 +45,7 @@ Rows = npt.NDArray[np.int64]
 Report = Callable[[Rows, int], object]
 
 
-class Loss(NamedTuple):
+class CorruptCell(NamedTuple):
     """A cell that is not what was packed: its cell_id, and one of `REASONS`."""
 
     cell_id: int
@@ -110,13 +110,13 @@ def check_stored_bytes(
 
 
 @dataclass(frozen=True)
-class Losses:
+class IntegrityReport:
     """The cells among `rows` that are not what was packed.
 
     Attributes:
         manifest: of the data set.
         rows: (n,) int64, the cell_ids that were checked.
-        codes: (n,) uint8, as `check_cells` gives them.
+        codes: (n,) uint8, as `check_stored_bytes` gives them.
     """
 
     manifest: Manifest
@@ -131,9 +131,9 @@ class Losses:
     def __len__(self) -> int:
         return int((self.codes != WHOLE).sum())
 
-    def __iter__(self) -> Iterator[Loss]:
+    def __iter__(self) -> Iterator[CorruptCell]:
         for cell_id, code in zip(self.cell_ids.tolist(), self.codes[self.codes != WHOLE].tolist(), strict=True):
-            yield Loss(cell_id, REASONS[code])
+            yield CorruptCell(cell_id, REASONS[code])
 
     def table(self) -> pa.Table:
         """One row per lost cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""

@@ -12,7 +12,7 @@ from fastcell.loading.batch import Batch
 from fastcell.loading.loader import BatchLoader
 from fastcell.loading.order import BankOrder, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.transforms import to_device
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.border import border_median
@@ -72,7 +72,7 @@ class PoolLoader(BatchLoader):
         labels: np.ndarray,
         order: BankOrder | StoredOrder,
         preprocessing: Preprocessing,
-        config: LoaderConfig = LoaderConfig(),
+        config: LoaderSettings = LoaderSettings(),
         *,
         weights: np.ndarray | None = None,
         rows: np.ndarray | None = None,

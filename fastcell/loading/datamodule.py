@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,25 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from fastcell.dataset.cell_hashes import hashes_of
-from fastcell.dataset.corrupt_cells import ON_BAD_CELL, Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest, read_info
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader
-from fastcell.loading.order import StoredOrder
+from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.loading.ranks import evaluation_share, training_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
+from fastcell.loading.same_data import SavedPlacement, check_same, hash_cells
+from fastcell.loading.settings import LoaderSettings, check_settings, image_dtype
 from fastcell.loading.stores.opening import Store, Stores
-from fastcell.loading.stores.placement import STORES, Before
-from fastcell.loading.stores.stream import DECODERS, DEFAULT_INITIAL_FILL
-from fastcell.loading.transforms import TRANSFORMS
+from fastcell.loading.stores.placement import free_memory
 from fastcell.ops.augmentation import Augmentation
 from fastcell.system.resources import num_cpus
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_OF_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
+# Arguments that say how a run works, not what it gives: a checkpoint does not hold them.
+_NOT_SAVED = ("augment", "predict_split", "steps_per_call", "threads", "on_bad_cell")
 
 
 class CellDataModule(pl.LightningDataModule):
@@ -60,7 +57,7 @@ class CellDataModule(pl.LightningDataModule):
         quality: leave out cells that verdicts.csv drops; predictions cover them all the same.
         predict_split: part that prediction covers: train, valid or test; None for every cell.
         store: auto (bank where it fits, else stream), stream (read and decode in every epoch), or bank (decode once,
-            keep the cells in memory; a rolling window where they do not fit).
+            keep the cells in memory; stream where they do not fit).
         bank_gib: memory that banks may take on each process [GiB], of the GPU and of the host alike; None for half of
             what is free.
         transform: auto (fused, but for what its GPU kernel does not do), fused or dali.
@@ -108,78 +105,37 @@ class CellDataModule(pl.LightningDataModule):
         on_bad_cell: str = "replace",
         seed: int | None = None,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        _check_batch("batch_size", batch_size)
-        _check_batch("eval_batch_size", eval_batch_size)
-        if dtype not in ("auto", *DTYPES):
-            raise invalid("dtype", f"auto or one of {', '.join(DTYPES)}", dtype, "Leave it at auto")
-        if transform not in TRANSFORMS:
-            raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", transform, "Leave it at auto")
-        if decoder not in DECODERS:
-            raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
-        if store not in STORES:
-            raise invalid("store", f"one of {', '.join(STORES)}", store, "Leave it at auto")
-        if bank_gib is not None and not bank_gib >= 0:
-            raise invalid("bank_gib", "0 or more", bank_gib, "Leave it out for half of what is free")
-        if on_bad_cell not in ON_BAD_CELL:
-            raise invalid("on_bad_cell", f"one of {', '.join(ON_BAD_CELL)}", on_bad_cell, "Leave it at replace")
-        for name, value in (("threads", threads), ("initial_fill", initial_fill)):
-            if value < 0:
-                raise invalid(name, "0 or more", value, "0 chooses for you")
+        check_settings(given)
+        if isinstance(subsample, float) and subsample > 1 and subsample.is_integer():
+            subsample = int(subsample)  # as the command line reads a number
         self.path = path if path is not None else _default_path()
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.augmentation = augmentation if augment else Augmentation.none()
-        self.predict_split = predict_split
-        self.transform, self.decoder, self.dtype, self.threads = transform, decoder, dtype, threads
-        self.store, self.bank_gib, self.steps_per_call = store, bank_gib, steps_per_call
-        self.initial_fill, self.on_bad_cell = initial_fill, on_bad_cell
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.info = read_info(self.path)
         self.classes = list(self.info.classes)
-        window = self.info.window
-        self.preprocessing = Preprocessing(
-            image_size,
-            fit,
-            normalization,
-            antialias,
-            scale_um_per_px,
-            None if window is None else (window[0], window[1]),
-            depth,
-        )
+        window = None if self.info.window is None else (self.info.window[0], self.info.window[1])
+        self.preprocessing = Preprocessing(image_size, fit, normalization, antialias, scale_um_per_px, window, depth)
         if depth == 16 and window is None:
             raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
-        if isinstance(subsample, float) and subsample > 1 and subsample.is_integer():
-            subsample = int(subsample)  # as the command line reads a number
+        self.augmentation = augmentation if augment else Augmentation.none()
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.predict_split, self.steps_per_call = predict_split, steps_per_call
+        self._given = given
         self._manifest: Manifest | None = None
-        self._losses: Losses | None = None
-        self._before: Before | None = None
+        self._corrupt_cells: CorruptCells | None = None
+        self._before: SavedPlacement | None = None
         self._predicted: np.ndarray | None = None
         self._cells_hash: str | None = None
+        self._valid_is_optional = False
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
         self._opened: dict[str, Store] = {}
+        given |= {"path": self.path, "subsample": subsample, "seed": self.seed}
         # With logger=True Lightning would compare these with the model's of the same name.
         self.save_hyperparameters(
-            {
-                "path": self.path,
-                "split_name": split_name,
-                "batch_size": batch_size,
-                "eval_batch_size": eval_batch_size,
-                **self.preprocessing.to_dict(),
-                "augmentation": self.augmentation.to_dict(),
-                "balance": balance,
-                "subsample": subsample,
-                "quality": quality,
-                "store": store,
-                "bank_gib": bank_gib,
-                "transform": transform,
-                "decoder": decoder,
-                "dtype": dtype,
-                "initial_fill": initial_fill,
-                "seed": self.seed,
-            },
-            logger=False,
+            _saved({**given, "augmentation": self.augmentation.to_dict()}, self.preprocessing.to_dict()), logger=False
         )
 
     @property
@@ -195,15 +151,16 @@ class CellDataModule(pl.LightningDataModule):
         return self._manifest
 
     def use_manifest(self, manifest: Manifest) -> None:
-        """Take this manifest of the same data set, with splits of its own; before `setup`."""
-        self._manifest = manifest
+        """Take this manifest of the same data set, with splits of its own."""
+        self._let_go()
+        self._manifest, self._corrupt_cells, self._cells_hash = manifest, None, None
 
     @property
-    def losses(self) -> Losses:
-        """The cells that this process has found lost."""
-        if self._losses is None:
-            self._losses = Losses(self.manifest, self.on_bad_cell)
-        return self._losses
+    def corrupt_cells(self) -> CorruptCells:
+        """The cells that this process has found corrupt."""
+        if self._corrupt_cells is None:
+            self._corrupt_cells = CorruptCells(self.manifest, self._given["on_bad_cell"])
+        return self._corrupt_cells
 
     @property
     def class_weights(self) -> np.ndarray | None:
@@ -211,7 +168,7 @@ class CellDataModule(pl.LightningDataModule):
         return None if self._train.balance != "weights" else select(self.manifest, self._train).class_weights
 
     def use_preprocessing(self, preprocessing: Preprocessing, classes: list[str]) -> None:
-        """Take preprocessing and class numbers from a checkpoint instead; before `setup`.
+        """Take preprocessing and class numbers from a checkpoint instead.
 
         Args:
             preprocessing: as the model was trained with.
@@ -228,6 +185,7 @@ class CellDataModule(pl.LightningDataModule):
                 f"{here[0]:g} to {here[1]:g}",
                 f"Pack them with --window {there[0]:g} {there[1]:g}",
             )
+        self._close_stores()
         self.preprocessing, self.classes = preprocessing, list(classes)
 
     def setup(self, stage: str | None = None) -> None:
@@ -237,11 +195,12 @@ class CellDataModule(pl.LightningDataModule):
             ArgumentError: no cells, or training without labels of two classes at least.
         """
         self._let_go()  # made for another trainer, or for none
+        self._valid_is_optional = stage in ("fit", None)
         wanted = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
         for part in wanted.get(str(getattr(stage, "value", stage)), ("train", "valid", "test", "predict")):
-            self._views[part] = self._select(part, optional=stage in ("fit", None) and part == "valid")
+            self._views[part] = self._select(part)
 
-    def _select(self, part: str, optional: bool) -> View | None:
+    def _select(self, part: str) -> View | None:
         split_name, quality = self._train.split_name, self._train.quality
         if part == "predict":
             return select(self.manifest, ViewConfig(self.predict_split, split_name, quality=False))
@@ -257,7 +216,7 @@ class CellDataModule(pl.LightningDataModule):
         try:
             return select(self.manifest, ViewConfig(part, split_name, quality=quality, labelled=True))
         except ArgumentError:
-            if optional:
+            if part == "valid" and self._valid_is_optional:
                 return None
             raise
 
@@ -266,8 +225,8 @@ class CellDataModule(pl.LightningDataModule):
         if "train" not in self._opened:
             return {}
         placement = self._opened["train"].placement
-        before = Before(placement.store, placement.num_parts, placement.pool_bytes, self._rank()[1])
-        return {**before._asdict(), **self._fingerprint()}
+        saved = SavedPlacement(placement.store, placement.num_parts, placement.pool_bytes, self._rank()[1])
+        return {**saved._asdict(), **self._identity()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Give the batches of the run that `state_dict` is of.
@@ -275,26 +234,20 @@ class CellDataModule(pl.LightningDataModule):
         Raises:
             ArgumentError: data, seed or batch size are others.
         """
-        state = dict(state_dict)
-        self._before = Before(**{name: state.pop(name) for name in Before._fields})
-        for name, value in self._fingerprint().items():
-            if value != state.get(name):
-                raise invalid(
-                    f"{name} of a run that goes on", f"as it was ({state.get(name)})", value, "Or start a new run"
-                )
+        self._before = check_same(state_dict, self._identity())
+        self._close_stores()
 
-    def _fingerprint(self) -> dict[str, Any]:
-        view = self.view("train")
-        assert view is not None
+    def _identity(self) -> dict[str, Any]:
+        """What must be equal in a run that goes on."""
         if self._cells_hash is None:
-            digest = blake2b(view.rows.tobytes(), digest_size=16)
-            digest.update(hashes_of(self.manifest)[view.rows].tobytes())
-            self._cells_hash = digest.hexdigest()
+            view = self.view("train")
+            assert view is not None
+            self._cells_hash = hash_cells(view)
         return {
             "training cells": self._cells_hash,
             "batch_size": self.batch_size,
             "seed": self.seed,
-            "initial_fill": self.initial_fill,
+            "initial_fill": self._given["initial_fill"],
         }
 
     def train_dataloader(self) -> BatchLoader | GroupedLoader:
@@ -315,9 +268,8 @@ class CellDataModule(pl.LightningDataModule):
         if store.bank is not None and store.order is not None:
             return BankLoader(store.bank, view, store.order, self.preprocessing, config, **options)
         share = training_share(len(view), self.batch_size, *self._rank())
-        return CellLoader(
-            view, share, self.preprocessing, config, shuffle=True, reader=store.window, losses=self.losses, **options
-        )
+        options["corrupt_cells"] = self.corrupt_cells
+        return CellLoader(view, share, self.preprocessing, config, shuffle=True, **options)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The valid part in stored order; an empty list where training has none."""
@@ -343,7 +295,7 @@ class CellDataModule(pl.LightningDataModule):
         view = self.view("predict")
         assert view is not None
         if self._predicted is not None:
-            view = View(view.manifest, view.rows[_left(view.rows, self._predicted, self.eval_batch_size)])
+            view = View(view.manifest, view.rows[chunks_left(view.rows, self._predicted, self.eval_batch_size)])
         return self._evaluation_loader(view)
 
     def skip_predicted(self, cell_ids: np.ndarray) -> None:
@@ -356,6 +308,9 @@ class CellDataModule(pl.LightningDataModule):
 
     def _let_go(self) -> None:
         self._views.clear()
+        self._close_stores()
+
+    def _close_stores(self) -> None:
         self._opened.clear()
         if self._stores is not None:
             self._stores.close()
@@ -364,12 +319,14 @@ class CellDataModule(pl.LightningDataModule):
     def view(self, part: str) -> View | None:
         """The cells of a part: train, valid, test or predict; None for a valid part that training does without."""
         if part not in self._views:
-            self._views[part] = self._select(part, optional=False)
+            self._views[part] = self._select(part)
         return self._views[part]
 
     def _evaluation_loader(self, view: View) -> CellLoader:
         share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
-        return CellLoader(view, share, self.preprocessing, self._config(), labels=self._labels(), losses=self.losses)
+        return CellLoader(
+            view, share, self.preprocessing, self._config(), labels=self._labels(), corrupt_cells=self.corrupt_cells
+        )
 
     def _store(self, part: str) -> Store:
         """Where the cells of ``train`` or ``valid`` are kept; training has the first choice, and says what it chose."""
@@ -378,20 +335,20 @@ class CellDataModule(pl.LightningDataModule):
         view = self.view(part)
         assert view is not None
         if self._stores is None:
-            limit = None if self.bank_gib is None else int(self.bank_gib * 2**30)
+            gib, config = self._given["bank_gib"], self._config()
+            limit = None if gib is None else int(gib * 2**30)
             self._stores = Stores(
-                self.store,
-                limit,
-                self._config(),
+                self._given["store"],
+                free_memory(config.device, limit, self._num_local()),
+                config,
                 self.preprocessing.depth,
                 *self._rank(),
-                self._num_local(),
-                self.losses,
+                self.corrupt_cells,
             )
         if part == "train":
-            window = self.initial_fill or DEFAULT_INITIAL_FILL
-            store = self._stores.open_training(view, self.batch_size, window, self._before)
-            logger.info("%s", store.text)
+            span = self._given["initial_fill"] or DEFAULT_SPAN
+            store = self._stores.open_training(view, self.batch_size, span, self._before)
+            logger.info("%s", store.placement.reason)
         else:
             self._store("train")
             share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
@@ -412,28 +369,19 @@ class CellDataModule(pl.LightningDataModule):
         """Processes on this machine."""
         return 1 if self.trainer is None else max(self.trainer.num_devices, 1)
 
-    def _config(self) -> LoaderConfig:
-        trainer = self.trainer
+    def _config(self) -> LoaderSettings:
+        trainer, given = self.trainer, self._given
         device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
         if device.type != "cuda":
             device = torch.device("cpu")
-        return LoaderConfig(
-            seed=self.seed,
-            transform=self.transform,
-            decoder=self.decoder,
-            dtype=DTYPES.get(self.dtype) or _dtype_of(trainer, device),
+        precision = "32-true" if trainer is None else str(trainer.precision)
+        return LoaderSettings(
+            dtype=image_dtype(given["dtype"], precision, device),
             device=device,
-            threads=self.threads or max(num_cpus() // self._num_local(), 1),
-            initial_fill=self.initial_fill,
+            threads=given["threads"] or max(num_cpus() // self._num_local(), 1),
+            seed=self.seed,
+            **{name: given[name] for name in ("transform", "decoder", "initial_fill")},
         )
-
-
-def _left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
-    """(n,) bool, the rows of the chunks that are not done; of the last one at least, for something must be run."""
-    chunks = np.arange(len(rows)) // chunk
-    left = np.bincount(chunks, ~np.isin(rows, done)) > 0
-    left[-1] |= not left.any()
-    return left[chunks]
 
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
@@ -441,15 +389,13 @@ def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
     return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready * steps_per_call
 
 
-def _check_batch(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise invalid(name, "a positive whole number", value, "256 suits most machines")
-
-
-def _dtype_of(trainer: Any, device: torch.device) -> torch.dtype:
-    """What the model's first layer would turn the images into anyway; the CPU's mixed precision takes float32."""
-    kind, _, how = str("32-true" if trainer is None else trainer.precision).partition("-")
-    return _OF_PRECISION.get(kind, torch.float32) if device.type == "cuda" or how == "true" else torch.float32
+def _saved(values: dict[str, Any], preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters that a checkpoint holds: the arguments, those of preprocessing side by side."""
+    saved: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in _NOT_SAVED:
+            saved |= preprocessing if name in preprocessing else {name: value}
+    return saved
 
 
 def _default_path() -> str:

@@ -1,15 +1,28 @@
-"""Stored bytes of cells to pixels on the CPU, as threads do it: JPEG in compiled loops, the rest one by one."""
+"""Stored bytes of cells to pixels on the CPU.
+
+Threads decode grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by `fastcell.dataset.decode`: PNG,
+colour, 16-bit cells, which need the window of grey levels, and NumPy and TIFF files, whose variants DALI does not all
+know. Pixels of blocks are taken as they lie in the file.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastcell.dataset.corrupt_cells import blank_cell
 from fastcell.dataset.decode import ENCODINGS, decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import Stored
 from fastcell.errors import BadCell
+from fastcell.loading.ragged_cells import PixelViews, RaggedCells
+from fastcell.loading.stores.reading import Piece, PieceReader
 from fastcell.ops.jpeg import decode_jpegs
 
 
@@ -21,11 +34,12 @@ class CellDecoder:
         depth: bits of a grey level in the pixels to give, 8 or 16.
 
     Attributes:
+        depth: as given.
         encodings: (N,) int8, for every row of the manifest its place in `fastcell.dataset.decode.ENCODINGS`, or -1.
     """
 
     def __init__(self, manifest: Manifest, depth: int) -> None:
-        self._depth = depth
+        self.depth = depth
         self._heights, self._widths = manifest.column("height"), manifest.column("width")
         levels = manifest.info.window
         self._window = None if levels is None else (levels[0], levels[1])
@@ -57,7 +71,7 @@ class CellDecoder:
         """
         found: dict[int, str] = {}
         is_done = np.zeros(len(slots), bool)
-        if self._depth == 8:
+        if self.depth == 8:
             real = np.flatnonzero(taken[slots] >= 0)
             some = slots[real]
             places = taken[some]
@@ -73,7 +87,7 @@ class CellDecoder:
         for slot in slots[~is_done].tolist():
             place, height, width = int(taken[slot]), int(heights[slot]), int(widths[slot])
             to = pixels[starts[slot] : starts[slot] + height * width].reshape(height, width)
-            decoded = self.decode(stored, place) if place >= 0 else blank_cell(height, width, self._depth)[:, :, 0]
+            decoded = self.decode(stored, place) if place >= 0 else blank_cell(height, width, self.depth)[:, :, 0]
             if isinstance(decoded, str):
                 found[int(stored.cell_ids[place])] = decoded
             else:
@@ -85,18 +99,70 @@ class CellDecoder:
         cell_id = int(stored.cell_ids[place])
         try:
             data, encoding = stored.bytes_of(place).tobytes(), ENCODINGS[self.encodings[cell_id]]
-            pixels = decode(data, encoding, self._window, self._depth).pixels
+            pixels = decode(data, encoding, self._window, self.depth).pixels
         except BadCell as bad:
             return f"cannot be decoded any more: {bad.reason}"
         sides = int(self._heights[cell_id]), int(self._widths[cell_id])
         return pixels if pixels.shape == sides else other_sides(*pixels.shape)
 
 
-def blank_cell(height: int, width: int, depth: int) -> np.ndarray:
-    """(H, W, 1) of one grey level, not black: its mean divides."""
-    return np.full((height, width, 1), 128 if depth == 8 else 128 * 257, np.uint8 if depth == 8 else np.uint16)
-
-
 def other_sides(height: int, width: int) -> str:
     """The reason of a cell whose bytes hold another size than the manifest."""
     return f"is {height} x {width} pixels, which the manifest does not say"
+
+
+class ThreadDecoding:
+    """Decodes pieces in threads.
+
+    Args:
+        reader: that the pieces come from.
+        decoder: of the same data set.
+        threads: how many share a piece, >= 1.
+    """
+
+    def __init__(self, reader: PieceReader, decoder: CellDecoder, threads: int) -> None:
+        self._reader, self._decoder, self._threads = reader, decoder, threads
+
+    def __call__(self, pieces: Iterator[Piece]) -> Iterator[RaggedCells]:
+        """Decode pieces one by one; the threads end with the iterator."""
+        with ThreadPoolExecutor(self._threads, "fastcell-decode") as pool:
+            for piece in pieces:
+                yield self._decode(piece, pool)
+
+    def _decode(self, piece: Piece, pool: ThreadPoolExecutor) -> RaggedCells:
+        depth = self._decoder.depth
+        while True:
+            sizes = piece.heights.astype(np.int64) * piece.widths
+            starts = np.cumsum(sizes) - sizes
+            pixels = np.empty(int(sizes.sum()), np.uint8 if depth == 8 else np.uint16)
+            decode_part = partial(
+                self._decoder.decode_into, pixels, starts, piece.stored, piece.places, piece.heights, piece.widths
+            )
+            slots = np.array_split(np.arange(len(piece.cell_ids)), self._threads)
+            parts = pool.map(decode_part, slots) if self._threads > 1 else map(decode_part, slots)
+            found = {cell_id: reason for part in parts for cell_id, reason in part.items()}
+            if not found:
+                break
+            self._reader.corrupt_cells.add(found)
+            piece = self._reader.again(piece)
+        addresses = pixels.ctypes.data + starts * pixels.itemsize
+        cells = PixelViews(pixels, starts, piece.heights, piece.widths)
+        columns = (piece.cell_ids, piece.heights, piece.widths)
+        return RaggedCells(*columns, cells, addresses, depth, good=piece.good_unless_all)
+
+
+def take_stored(piece: Piece) -> RaggedCells:
+    """Take the cells of a piece whose stored bytes are their pixels, uint8, without a copy."""
+    is_blank = piece.places < 0
+    starts = np.where(is_blank, 0, piece.of(piece.stored.starts))
+    buffer = piece.stored.buffer
+    addresses = buffer.ctypes.data + starts
+    pixels: list[Any] | PixelViews = PixelViews(buffer, starts, piece.heights, piece.widths)
+    if is_blank.any():
+        sides = zip(is_blank.tolist(), piece.heights.tolist(), piece.widths.tolist(), strict=True)
+        pixels = [
+            blank_cell(height, width, 8) if blank else pixels[slot] for slot, (blank, height, width) in enumerate(sides)
+        ]
+        addresses = np.array([cell.ctypes.data for cell in pixels], np.int64)
+    columns = (piece.cell_ids, piece.heights, piece.widths)
+    return RaggedCells(*columns, pixels, addresses, good=piece.good_unless_all)

@@ -1,20 +1,31 @@
-"""DALI's image decoder, fed ahead batch by batch, and built anew after a failure, which ends a pipeline of DALI."""
+"""Stored JPEG and PNG cells of 8 bits to pixels by DALI's image decoder, on the CPU or a GPU.
+
+The decoder is fed ahead batch by batch, and built anew after a failure, which ends a pipeline of DALI.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from nvidia.dali import fn, types
 from nvidia.dali.backend import TensorCPU, TensorListCPU
 from nvidia.dali.pipeline import Pipeline
 
+from fastcell.dataset.cell_hashes import wrong_bytes
+from fastcell.dataset.corrupt_cells import blank_cell
+from fastcell.dataset.integrity import CHANGED, REASONS
+from fastcell.errors import DataError
+from fastcell.loading.decode_cpu import CellDecoder, other_sides
+from fastcell.loading.ragged_cells import RaggedCells
+from fastcell.loading.stores.reading import Piece, PieceReader
 from fastcell.system.library_settings import quiet_dali
 
 
-class Decoder:
+class DaliDecoder:
     """Turns encoded images into (H, W, 1) uint8 grey pixels, batch after batch.
 
     Each batch that is under way has a pipeline of its own: one with a queue wants to be fed twice before its first run.
@@ -68,3 +79,131 @@ class Decoder:
         with quiet_dali():
             pipeline.build()
         return pipeline
+
+
+class DaliDecoding:
+    """Decodes pieces with DALI, one ahead of the one that is taken.
+
+    Args:
+        reader: that the pieces come from.
+        cells: decoder of the same data set on the CPU, which says what is wrong with a cell that stopped DALI.
+        batch: most cells in a piece.
+        threads: of the decoder, >= 1.
+        device_id: GPU, or None for the CPU.
+    """
+
+    def __init__(
+        self, reader: PieceReader, cells: CellDecoder, batch: int, threads: int, device_id: int | None
+    ) -> None:
+        self._reader, self._cells = reader, cells
+        self._batch, self._threads, self._device_id = batch, threads, device_id
+        self._idle: DaliDecoder | None = None
+
+    def __call__(self, pieces: Iterator[Piece]) -> Iterator[RaggedCells]:
+        """Decode pieces; those that hold cells that DALI cannot decode are decoded again with stand-ins.
+
+        Raises:
+            DataError: DALI failed on cells that are as they were packed, or a cell is corrupt and that must not be.
+        """
+        decoder, self._idle = self._idle or DaliDecoder(self._batch, self._threads, self._device_id), None
+        waiting: deque[Piece] = deque()
+        try:
+            for piece in pieces:
+                self._feed(decoder, piece)
+                waiting.append(piece)
+                if len(waiting) == 2:
+                    yield self._take(decoder, waiting)
+            while waiting:
+                yield self._take(decoder, waiting)
+        finally:
+            decoder.forget()
+            self._idle = decoder
+
+    def _feed(self, decoder: DaliDecoder, piece: Piece) -> None:
+        buffer, starts = piece.stored.buffer, piece.of(piece.stored.starts)
+        ends = starts + piece.of(piece.stored.sizes)
+        images = [buffer[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        for slot in np.flatnonzero(piece.places < 0).tolist():
+            images[slot] = _blank_png(int(piece.heights[slot]), int(piece.widths[slot]))
+        decoder.feed(images)
+
+    def _take(self, decoder: DaliDecoder, waiting: deque[Piece]) -> RaggedCells:
+        """The cells of the first piece that waits, which leaves; corrupt ones among them have been replaced."""
+        while True:
+            try:
+                pixels = decoder.take()
+                sides = sides_of(pixels)
+                found = _of_other_sides(waiting[0], *sides)
+            except RuntimeError as error:
+                found = self._undecodable(waiting, error)
+            if not found:
+                piece = waiting.popleft()
+                addresses = pixel_addresses(pixels) if self._device_id is None else None
+                return RaggedCells(piece.cell_ids, *sides, pixels, addresses, good=piece.good_unless_all)
+            self._reader.corrupt_cells.add(found)
+            decoder.forget()
+            for _ in range(len(waiting)):
+                waiting.append(self._reader.again(waiting.popleft()))
+                self._feed(decoder, waiting[-1])
+
+    def _undecodable(self, waiting: Sequence[Piece], error: Exception) -> dict[int, str]:
+        """The cells that stopped DALI, whose message does not always name them.
+
+        Raises:
+            DataError: there is none.
+        """
+        found: dict[int, str] = {}
+        alone = DaliDecoder(1, 1, self._device_id)
+        for piece in waiting:
+            places = np.unique(piece.places[piece.places >= 0])
+            wrong = wrong_bytes(self._reader.hashes, piece.stored, places)
+            found |= dict.fromkeys(piece.stored.cell_ids[places[wrong]].tolist(), REASONS[CHANGED])
+            for place in places[~wrong].tolist():
+                cell_id, decoded = int(piece.stored.cell_ids[place]), self._cells.decode(piece.stored, place)
+                if isinstance(decoded, str):
+                    found[cell_id] = decoded
+                elif not _decodes(alone, piece.stored.bytes_of(place)):
+                    found[cell_id] = "DALI cannot decode it; saved as PNG it could"
+        if not found:
+            raise DataError(
+                f"reading {self._reader.manifest.path} failed, though every cell is as it was packed: "
+                f"{_first_line(error)}. Look at the machine (memory, disk); `fastcell doctor` prints what is installed."
+            ) from None
+        return found | self._reader.check_shards(list(found))
+
+
+def pixel_addresses(cells: Any) -> np.ndarray:
+    """(B,) int64, address of the first byte of each sample of a TensorListCPU (0.5 us each)."""
+    return np.array([tensor.data_ptr() for tensor in cells], dtype=np.int64)
+
+
+def sides_of(cells: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Heights and widths, (B,) int32 each, of a TensorList of (H, W, 1)."""
+    shapes = np.array(cells.shape(), dtype=np.int32)
+    return np.ascontiguousarray(shapes[:, 0]), np.ascontiguousarray(shapes[:, 1])
+
+
+def _of_other_sides(piece: Piece, heights: np.ndarray, widths: np.ndarray) -> dict[int, str]:
+    """An address without the manifest's size behind it is one that must not be read."""
+    wrong = np.flatnonzero((heights != piece.heights) | (widths != piece.widths))
+    return {int(piece.cell_ids[slot]): other_sides(int(heights[slot]), int(widths[slot])) for slot in wrong.tolist()}
+
+
+def _blank_png(height: int, width: int) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imencode(".png", blank_cell(height, width, 8))[1]).reshape(-1)
+
+
+def _decodes(decoder: DaliDecoder, image: np.ndarray) -> bool:
+    try:
+        decoder.feed([image])
+        decoder.take()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    """The line of DALI's message that says most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "rror" in line and not line.startswith(("Error in", "Error when", "Current"))]
+    return (telling or lines or [type(error).__name__])[0][:300].rstrip(".")

@@ -14,19 +14,21 @@ from itertools import islice
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells, stand_in
 from fastcell.dataset.views import View
 from fastcell.loading.batch import Batch
+from fastcell.loading.decode_choice import preferred_decoder
+from fastcell.loading.geometry import Geometry
 from fastcell.loading.order import BankOrder, StoredOrder
-from fastcell.loading.prefetch import Background
+from fastcell.loading.prefetch import Prefetcher
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import Share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank
 from fastcell.loading.stores.pixel_pool import pool_cells
-from fastcell.loading.stores.rolling_bank import RollingReader
-from fastcell.loading.stores.stream import CellReader, Cells
-from fastcell.loading.transforms import Geometry, make_transform, resolve_transform, to_device
+from fastcell.loading.stores.stream import CellReader
+from fastcell.loading.transforms import make_transform, resolve_transform, to_device
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.transform import CellPool, make_clock
 
@@ -43,7 +45,7 @@ class BatchLoader(ABC):
 
     batch_size: int
 
-    def __init__(self, config: LoaderConfig, where: Callable[[], tuple[int, int]] | None) -> None:
+    def __init__(self, config: LoaderSettings, where: Callable[[], tuple[int, int]] | None) -> None:
         self.config = config
         self._where = where
         self._epoch = 0
@@ -56,7 +58,7 @@ class BatchLoader(ABC):
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of an epoch from step `first` on.
 
-        Runs in the background thread; work for a GPU goes to the stream that is current there."""
+        Runs in the prefetching thread; work for a GPU goes to the stream that is current there."""
 
     def set_epoch(self, epoch: int) -> None:
         """Number of the epoch whose order the next iteration takes, where no trainer tells it."""
@@ -68,10 +70,10 @@ class BatchLoader(ABC):
     def _start(self) -> Iterator[Batch]:
         epoch, first = (self._epoch, 0) if self._where is None else self._where()
         if self.config.device.type != "cuda":
-            return Background(lambda: self._batches(epoch, first), self.config.depth)
+            return Prefetcher(lambda: self._batches(epoch, first), self.config.num_ahead)
         if self._stream is None:  # one for all iterations: torch keeps freed memory by stream
             self._stream = torch.cuda.Stream(self.config.device)
-        return _FromStream(lambda: self._batches(epoch, first), self.config.depth, self._stream)
+        return _FromStream(lambda: self._batches(epoch, first), self.config.num_ahead, self._stream)
 
 
 class _Lazy(Iterator[Batch]):
@@ -94,7 +96,7 @@ class _FromStream(Iterator[Batch]):
     def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, stream: torch.cuda.Stream) -> None:
         self._device = stream.device
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        self._made = Background(lambda: _on_stream(make, stream), depth)
+        self._made = Prefetcher(lambda: _on_stream(make, stream), depth)
 
     def __next__(self) -> Batch:
         batch, event = next(self._made)
@@ -152,7 +154,7 @@ class CellLoader(BatchLoader):
         labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
         where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
         reader: where the cells come from; None opens the tars.
-        losses: that lost cells are added to; None ends the run at the first.
+        corrupt_cells: that corrupt cells are added to; None ends the run at the first.
 
     Raises:
         ArgumentError: as `fastcell.loading.stores.stream.CellReader` and `fastcell.loading.transforms.make_transform`.
@@ -163,14 +165,14 @@ class CellLoader(BatchLoader):
         view: View,
         share: Share,
         preprocessing: Preprocessing,
-        config: LoaderConfig = LoaderConfig(),
+        config: LoaderSettings = LoaderSettings(),
         *,
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
         where: Callable[[], tuple[int, int]] | None = None,
-        reader: CellReader | RollingReader | None = None,
-        losses: Losses | None = None,
+        reader: CellReader | None = None,
+        corrupt_cells: CorruptCells | None = None,
     ) -> None:
         super().__init__(config, where)
         self.view, self.share = view, share
@@ -193,11 +195,11 @@ class CellLoader(BatchLoader):
             shuffle=shuffle,
             seed=config.seed,
             initial_fill=config.initial_fill,
-            losses=losses,
+            corrupt_cells=corrupt_cells,
             threads=config.threads,
             device_id=config.device_id,
             depth=preprocessing.depth,
-            decoder=config.reader_decoder,
+            decoder=preferred_decoder(config.decoder, config.transform),
         )
 
     def __len__(self) -> int:
@@ -242,7 +244,7 @@ class BankLoader(BatchLoader):
         view: View,
         order: BankOrder | StoredOrder,
         preprocessing: Preprocessing,
-        config: LoaderConfig = LoaderConfig(),
+        config: LoaderSettings = LoaderSettings(),
         *,
         augmentation: Augmentation | None = None,
         labels: np.ndarray | None = None,
@@ -293,7 +295,7 @@ class BankLoader(BatchLoader):
                 chosen, place = slots[step], index[step]
                 columns = (labels[step], ids[step], weights[step])
                 if not self.bank.all_good and not (good := self.bank.is_good[chosen]).all():
-                    chosen = np.where(good, chosen, chosen[np.argmax(good)])  # the first good cell stands in
+                    chosen = stand_in(chosen, good)
                     place, weight = to_device(chosen, device), columns[2] * to_device(good.astype(np.float32), device)
                     columns = (labels_of[place].long(), ids_of[place].long(), weight)
                 if transform is None:
@@ -315,7 +317,7 @@ class BankLoader(BatchLoader):
             torch.cuda.current_stream(device).synchronize()
         return pool, labels, cell_ids
 
-    def _cells(self, slots: np.ndarray) -> Cells:
+    def _cells(self, slots: np.ndarray) -> RaggedCells:
         """Cells of the bank by the way that those of the stream take, for what the single launch does not do."""
         bank = self.bank
         if self._sides is None:

@@ -1,12 +1,18 @@
-"""Which cells of a bank make up which batch: arithmetic on (seed, epoch, step) alone.
+"""The order of an epoch, for every store: arithmetic on (seed, epoch, step) alone.
 
-The rows of a view, in the order in which the bank is filled, are cut into `num_parts` contiguous parts. An epoch is one
-sequence of all rows: place m of it belongs to part m mod P, so that every batch takes floor(B / P) or ceil(B / P) cells
-of each part. With one part an epoch is one permutation. Inside a part, epoch 0 mixes rows within a fixed window of the
-fill order, for the bank fills meanwhile; every later epoch is one permutation of the part.
+Bank (`BankOrder`). The rows of a view, in the order in which the bank is filled (`fill_order`), are cut into
+`num_parts` contiguous parts. An epoch is one sequence of all rows: place m of it belongs to part m mod P, so that every
+batch takes floor(B / P) or ceil(B / P) cells of each part. With one part an epoch is one permutation. Inside a part,
+epoch 0 mixes rows within a fixed span of the fill order, for the bank fills meanwhile; every later epoch is one
+permutation of the part. Ranks share a batch, not an epoch. Where each has the whole bank, rank r takes the r-th slice
+of it; where a rank has whole parts, it takes their cells. The batches are the same whatever the number of ranks.
 
-Ranks share a batch, not an epoch. Where each has the whole bank, rank r takes the r-th slice of it; where a rank has
-whole parts, it takes their cells. The batches are the same whatever the number of ranks.
+Stream (`StreamOrder`). A rank's rows are cut once from the stored order of the view. An epoch permutes their shards
+and mixes the rows within spans, which on top of the seeded order that packing gives to all cells makes an epoch random.
+A span is read in the order of the file, while the one before it is decoded. The same rank sees the same cells in every
+epoch, in another order.
+
+Evaluation (`StoredOrder`) takes the rows as they are stored.
 """
 
 from __future__ import annotations
@@ -16,13 +22,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastcell.dataset.views import View
 from fastcell.errors import invalid
 from fastcell.loading.ranks import Share
+
+#: Rows that are mixed at a time where nothing else is asked for.
+DEFAULT_SPAN = 8192
 
 #: Parts that a bank is cut into where no rank holds all of it: for 1, 2, 4 or 8 ranks.
 NUM_PARTS = 8
 
-_STREAM = 7  # of the random generators, so that no other use of the seed draws the same
+_GENERATOR = 7  # of the bank's order, so that no other use of the seed draws the same
 
 
 class Batches(NamedTuple):
@@ -48,7 +58,7 @@ class BankOrder:
         batch_size: over all ranks.
         seed: of the order.
         num_parts: 1, or `NUM_PARTS`.
-        window: rows that epoch 0 mixes, over all parts.
+        span: rows that epoch 0 mixes, over all parts.
         rank: this rank.
         num_ranks: how many there are; with `NUM_PARTS` parts one of 1, 2, 4, 8.
 
@@ -60,7 +70,7 @@ class BankOrder:
     batch_size: int
     seed: int = 0
     num_parts: int = 1
-    window: int = 8192
+    span: int = DEFAULT_SPAN
     rank: int = 0
     num_ranks: int = 1
     _kept: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -110,9 +120,9 @@ class BankOrder:
             self._kept.clear()
         order = self._kept.get((epoch, part))
         if order is None:
-            window = max(1, self.window // self.num_parts) if epoch == 0 else 0
-            rng = np.random.default_rng([self.seed, epoch, _STREAM, part])
-            order = self._kept[epoch, part] = _permute(rng, self.part_size(part), window)
+            span = max(1, self.span // self.num_parts) if epoch == 0 else 0
+            rng = np.random.default_rng([self.seed, epoch, _GENERATOR, part])
+            order = self._kept[epoch, part] = _permute(rng, self.part_size(part), span)
         return order
 
     def batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Batches:
@@ -155,17 +165,85 @@ class BankOrder:
         return np.where(real, positions, behind), real
 
 
-def _permute(rng: np.random.Generator, size: int, window: int) -> np.ndarray:
-    """(size,) unsigned: a permutation, inside of windows of that many; 0 for one window."""
-    if not window:
+def _permute(rng: np.random.Generator, size: int, span: int) -> np.ndarray:
+    """(size,) unsigned: a permutation, inside of spans of that many; 0 for one span."""
+    if not span:
         order = rng.permutation(size)
     else:
-        keys, whole = rng.random(size), size // window * window
-        inside = np.argsort(keys[:whole].reshape(-1, window), axis=1) + np.arange(0, whole, window)[:, None]
+        keys, whole = rng.random(size), size // span * span
+        inside = np.argsort(keys[:whole].reshape(-1, span), axis=1) + np.arange(0, whole, span)[:, None]
         order = np.concatenate([inside.ravel(), whole + np.argsort(keys[whole:])])
     order = order.astype(np.min_scalar_type(max(size, 1 << 16)))  # kept for an epoch: half of what int64 takes
     order.flags.writeable = False
     return order
+
+
+def fill_order(view: View, seed: int) -> np.ndarray:
+    """Return the rows of a view in the order in which a bank is filled: whole shards in a seeded order.
+
+    Blocks are in such an order already and are read as they lie.
+
+    Args:
+        view: the rows, in stored order.
+        seed: of the order.
+
+    Returns:
+        (n,) int64.
+    """
+    if view.manifest.info.layout == "block":
+        return view.rows
+    shard = view.manifest.shard_index
+    order = np.random.default_rng([seed, 6]).permutation(len(view.manifest.info.shards))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return view.rows[np.argsort(place[shard[view.rows]], kind="stable")]
+
+
+@dataclass(frozen=True)
+class StreamOrder:
+    """The order in which one rank's rows pass through a stream.
+
+    Attributes:
+        rows: (n,) int64, this rank's rows of the view in stored order, repeats allowed, at least one.
+        shards: (n,) int, number of the shard of each.
+        share: this rank's part and the size of its batches.
+        seed: of the order.
+        shuffle: another order of the shards in every epoch; else the stored order.
+        span: rows that are mixed at a time, rounded down to whole batches; None leaves them unmixed.
+    """
+
+    rows: np.ndarray
+    shards: np.ndarray
+    share: Share
+    seed: int = 0
+    shuffle: bool = False
+    span: int | None = None
+
+    def unmixed(self, epoch: int) -> np.ndarray:
+        """(n,) int64, the rows shard by shard."""
+        if not self.shuffle:
+            return self.rows
+        starts = np.flatnonzero(np.diff(self.shards, prepend=-1))
+        parts = np.split(self.rows, starts[1:])
+        order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(parts))
+        return np.concatenate([parts[number] for number in order])
+
+    def mixed(self, epoch: int) -> np.ndarray:
+        """(n,) int64, the rows as an epoch takes them."""
+        order = self.unmixed(epoch)
+        if self.span is None:
+            return order
+        rng = np.random.default_rng([self.seed, epoch, 1, self.share.rank])
+        order = np.roll(order, rng.integers(len(order)))  # else few shards would give the same spans again and again
+        span = self.share.whole_batches(self.span)
+        return np.concatenate([rng.permutation(order[begin : begin + span]) for begin in range(0, len(order), span)])
+
+    def padded(self, epoch: int) -> np.ndarray:
+        """(steps * batch,) int64 or more: `mixed`, then the rows drawn just before as padding: a batch norm sees it."""
+        order, share = self.mixed(epoch), self.share
+        whole = len(order) // share.batch * share.batch
+        padding = order[:whole][::-1] if whole else order
+        return np.concatenate([order, np.resize(padding, max(share.steps * share.batch - len(order), 0))])
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ T = TypeVar("T")
 class _Channel:
     """What thread and iterator share. It does not know the iterator, so a dropped iterator can be collected."""
 
-    def __init__(self, depth: int, on_stop: Callable[[], object] | None) -> None:
-        self.on_stop = on_stop
+    def __init__(self, depth: int) -> None:
         self.items: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.slots = threading.Semaphore(depth)
         self.stopped = False
@@ -42,8 +41,6 @@ def _produce(channel: _Channel, make: Callable[[], Iterator[Any]]) -> None:
 
 def _stop(channel: _Channel, thread: threading.Thread) -> None:
     channel.stopped = True
-    if channel.on_stop is not None:
-        channel.on_stop()
     channel.slots.release()
     if thread is not threading.current_thread():  # the garbage collector runs in any thread
         thread.join()
@@ -52,7 +49,7 @@ def _stop(channel: _Channel, thread: threading.Thread) -> None:
     channel.items.put(("end", None))  # for a thread that waits for an item at this moment
 
 
-class Background(Generic[T], Iterator[T]):
+class Prefetcher(Generic[T], Iterator[T]):
     """Iterate over ``make()`` in a thread of its own, `depth` items ahead.
 
     The thread ends with the items, with `close`, with an exception of ``make()`` (raised here, in its turn), when this
@@ -61,19 +58,15 @@ class Background(Generic[T], Iterator[T]):
     Args:
         make: gives the iterator; called in the thread. A generator is closed at the end.
         depth: items that may be there and not yet taken, the one in the making included.
-        on_stop: called when the thread is to end, before it is waited for: to wake a `make` that waits by itself. It
-            must not refer to this object.
     """
 
-    def __init__(
-        self, make: Callable[[], Iterator[T]], depth: int = 2, on_stop: Callable[[], object] | None = None
-    ) -> None:
-        self._channel = _Channel(depth, on_stop)
+    def __init__(self, make: Callable[[], Iterator[T]], depth: int = 2) -> None:
+        self._channel = _Channel(depth)
         thread = threading.Thread(target=_produce, args=(self._channel, make), name="fastcell-batches", daemon=True)
         self._close = weakref.finalize(self, _stop, self._channel, thread)
         thread.start()
 
-    def __iter__(self) -> Background[T]:
+    def __iter__(self) -> Prefetcher[T]:
         return self
 
     def __next__(self) -> T:

@@ -40,6 +40,10 @@ class Share:
         """Cells of batch `step` that count; they come first, the padding behind them."""
         return min(max(len(self) - step * self.batch, 0), self.batch)
 
+    def whole_batches(self, cells: int) -> int:
+        """A number of cells rounded down to whole batches, at least one."""
+        return max(cells // self.batch, 1) * self.batch
+
     def positions(self, step: int) -> np.ndarray:
         """(batch,) int64: places of the batch's cells in the epoch over all ranks, no two alike."""
         return (step * self.num_ranks + self.rank) * self.batch + np.arange(self.batch, dtype=np.int64)
@@ -88,3 +92,20 @@ def evaluation_share(num_rows: int, chunk: int, rank: int = 0, num_ranks: int = 
     steps = -(-chunks // num_ranks)
     start, stop = (min(edge * steps * chunk, num_rows) for edge in (rank, rank + 1))
     return Share(start, stop, chunk, steps, rank, num_ranks)
+
+
+def chunks_left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
+    """Find the chunks of an evaluation that are still to be run: those with a row that is not done.
+
+    Args:
+        rows: (n,) int64, of the view.
+        done: (m,) int64, rows that need not be run again.
+        chunk: rows in a chunk.
+
+    Returns:
+        (n,) bool, True for the rows of these chunks, or of the last one, for something must be run.
+    """
+    chunks = np.arange(len(rows)) // chunk
+    left = np.bincount(chunks, ~np.isin(rows, done)) > 0
+    left[-1] |= not left.any()
+    return left[chunks]

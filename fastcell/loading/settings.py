@@ -1,27 +1,38 @@
-"""Settings of a loader: threads, device, prefetch, decoder."""
+"""Settings of a loader: threads, device, prefetch, decoder, dtype; and the checks of what a user may set."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from fastcell.dataset.corrupt_cells import ON_BAD_CELL
+from fastcell.errors import invalid
+from fastcell.loading.decode_choice import DECODERS
+from fastcell.loading.stores.placement import STORES
+from fastcell.loading.transforms import TRANSFORMS
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_OF_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class LoaderConfig:
+class LoaderSettings:
     """How a loader works; what it gives does not depend on it, but for `seed`, `initial_fill` and rounding.
 
     Attributes:
         seed: of order and augmentation.
         transform: ``auto``, ``fused`` or ``dali`` (`fastcell.loading.transforms`).
-        decoder: ``auto``, ``dali`` or ``threads`` (`fastcell.loading.stores.stream`).
+        decoder: ``auto``, ``dali`` or ``threads`` (`fastcell.loading.decode_choice`).
         dtype: of the images.
         device: that the batches are on.
         threads: of decoder and transform, >= 1.
-        initial_fill: cells in the shuffle buffer; 0 for the default of `fastcell.loading.stores.stream`.
-        depth: batches made ahead.
+        initial_fill: cells in the shuffle buffer; 0 for `fastcell.loading.order.DEFAULT_SPAN`.
+        num_ahead: batches made ahead.
     """
 
     seed: int = 0
@@ -31,14 +42,51 @@ class LoaderConfig:
     device: torch.device = _CPU
     threads: int = 1
     initial_fill: int = 0
-    depth: int = 2
-
-    @property
-    def reader_decoder(self) -> str:
-        """`decoder`, where DALI goes with its own operators if nothing else is asked for."""
-        return "dali" if self.decoder == "auto" and self.transform == "dali" else self.decoder
+    num_ahead: int = 2
 
     @property
     def device_id(self) -> int | None:
         """Number of the GPU, or None for the CPU."""
         return self.device.index or 0 if self.device.type == "cuda" else None
+
+
+def check_settings(values: Mapping[str, Any]) -> None:
+    """Check the arguments of `fastcell.loading.datamodule.CellDataModule` that say how cells are loaded.
+
+    Args:
+        values: by name; others are let pass.
+
+    Raises:
+        ArgumentError: one breaks its rule.
+    """
+    for name in ("batch_size", "eval_batch_size"):
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise invalid(name, "a positive whole number", value, "256 suits most machines")
+    if values["dtype"] not in ("auto", *DTYPES):
+        raise invalid("dtype", f"auto or one of {', '.join(DTYPES)}", values["dtype"], "Leave it at auto")
+    for name, choices in (("transform", TRANSFORMS), ("decoder", DECODERS), ("store", STORES)):
+        if values[name] not in choices:
+            raise invalid(name, f"one of {', '.join(choices)}", values[name], "Leave it at auto")
+    if values["bank_gib"] is not None and not values["bank_gib"] >= 0:
+        raise invalid("bank_gib", "0 or more", values["bank_gib"], "Leave it out for half of what is free")
+    if values["on_bad_cell"] not in ON_BAD_CELL:
+        raise invalid("on_bad_cell", f"one of {', '.join(ON_BAD_CELL)}", values["on_bad_cell"], "Leave it at replace")
+    for name in ("threads", "initial_fill"):
+        if values[name] < 0:
+            raise invalid(name, "0 or more", values[name], "0 chooses for you")
+
+
+def image_dtype(dtype: str, precision: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of the images.
+
+    Args:
+        dtype: a key of `DTYPES`, or ``auto`` for what the model's first layer would turn the images into anyway; the
+            CPU's mixed precision takes float32.
+        precision: of the trainer, as ``32-true`` or ``bf16-mixed``.
+        device: of the batches.
+    """
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    kind, _, how = precision.partition("-")
+    return _OF_PRECISION.get(kind, torch.float32) if device.type == "cuda" or how == "true" else torch.float32

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
+from fastcell.loading.geometry import Geometry
+from fastcell.loading.ragged_cells import RaggedCells
+from fastcell.ops.normalize import normalize
 from fastcell.system.library_settings import quiet_dali
 
 
@@ -82,12 +88,102 @@ def warping_pipeline(
     return pipeline
 
 
-def pixel_addresses(cells: Any) -> np.ndarray:
-    """(B,) int64, address of the first byte of each sample of a TensorListCPU (0.5 us each)."""
-    return np.array([tensor.data_ptr() for tensor in cells], dtype=np.int64)
+class DaliTransform:
+    """DALI operators from cells to grey squares, `fastcell.ops.normalize` from there.
+
+    On a GPU all work is put on the stream that is current when an instance is called, and nothing waits for the
+    device. What DALI lent is kept until that stream has passed the normalisation.
+
+    With antialiasing the cell is low-pass filtered along its own axes to about the size it gets, then mapped. Without
+    rotation, shift or scale that is what ``fused`` does, but for the outermost pixels, where DALI's filter repeats the
+    edge; with them it differs by one more interpolation.
+
+    Args:
+        geometry: what is done to each cell.
+        epoch: of the augmentation.
+        batch: cells per call, always the same.
+        dtype: of the images.
+        threads: of DALI's CPU operators.
+        device_id: GPU, or None for DALI's CPU operators.
+        rank: for the seed of the noise.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        epoch: int,
+        batch: int,
+        dtype: torch.dtype = torch.float32,
+        threads: int = 1,
+        device_id: int | None = None,
+        rank: int = 0,
+    ) -> None:
+        self.geometry, self.epoch, self.batch, self.dtype = geometry, epoch, batch, dtype
+        self.threads, self.device_id, self.rank = threads, device_id, rank
+        config = geometry.augmentation
+        self._blurs = config is not None and config.blur_sigma > 0 and config.blur_probability > 0
+        self._adds_noise = config is not None and config.noise_std > 0 and config.noise_probability > 0
+        self._pipeline: Any = None
+        self._lent: deque[tuple[torch.cuda.Event, Any]] = deque()
+
+    def __call__(self, cells: RaggedCells, positions: np.ndarray) -> torch.Tensor:
+        if self._pipeline is None:
+            self._pipeline = self._build(cells)
+        self._feed(cells, positions)
+        stream = None if self.device_id is None else torch.cuda.current_stream(self.device_id)
+        (output,) = self._pipeline.run(None if stream is None else stream.cuda_stream)
+        values = self.geometry.preprocessing
+        grey = torch.from_dlpack(output.as_tensor())
+        images = normalize(
+            grey.reshape(self.batch, 1, values.image_size, values.image_size), values.normalization, self.dtype
+        )
+        if stream is not None:
+            while self._lent and self._lent[0][0].query():
+                self._lent.popleft()
+            self._lent.append((stream.record_event(), (cells, output, grey)))
+        return images
+
+    def _build(self, cells: RaggedCells) -> Any:
+        values = self.geometry.preprocessing
+        seeds = np.random.SeedSequence([self.geometry.seed, self.epoch, 3, self.rank]).generate_state(1)
+        return warping_pipeline(
+            batch_size=self.batch,
+            size=values.image_size,
+            threads=self.threads,
+            device_id=self.device_id,
+            cells_on_gpu=cells.addresses is None,
+            depth=cells.depth,
+            fill=self.geometry.fills,
+            shrink=values.antialias,
+            blur=self._blurs,
+            noise=self._adds_noise,
+            seed=int(seeds[0] >> 1),
+        )
+
+    def _feed(self, cells: RaggedCells, positions: np.ndarray) -> None:
+        drawn = self.geometry.draw(self.epoch, positions)
+        matrix = self.geometry.matrices(cells, drawn)
+        pixels = list(cells.pixels) if isinstance(cells.pixels, Sequence) else cells.pixels
+        inputs: dict[str, Any] = {"cells": pixels}
+        if self.geometry.preprocessing.antialias:
+            inputs["shrunk"] = _shrink(matrix, cells.heights, cells.widths)
+        if self.geometry.fills:
+            inputs["level"] = self.geometry.fill(cells)
+        if drawn is not None and self._blurs:
+            sigma = drawn.blur_sigma
+            inputs["radius"] = np.ceil(3 * sigma).astype(np.int32)
+            inputs["sigma"] = np.where(sigma > 0, sigma, np.float32(1))  # of one tap where the radius is 0
+        if drawn is not None and self._adds_noise:
+            inputs["std"] = drawn.noise_std
+        inputs["matrix"] = matrix.astype(np.float32)
+        for name, value in inputs.items():
+            self._pipeline.feed_input(name, value)
 
 
-def sides(cells: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Heights and widths, (B,) int32 each, of a TensorList of (H, W, 1)."""
-    shapes = np.array(cells.shape(), dtype=np.int32)
-    return np.ascontiguousarray(shapes[:, 0]), np.ascontiguousarray(shapes[:, 1])
+def _shrink(matrix: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Sizes to filter the cells to, (B, 2) float32; `matrix` is changed in place to go on from there."""
+    raw = np.stack([widths, heights], axis=1).astype(np.float64)
+    scale = np.sqrt((matrix[:, :, :2] ** 2).sum(2))  # source pixels per output pixel along source x and y
+    size = np.where(scale > 1, np.maximum(np.rint(raw / scale), 1), raw)
+    matrix *= (size / raw)[:, :, None]
+    return np.ascontiguousarray(size[:, ::-1], dtype=np.float32)

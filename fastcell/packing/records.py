@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.decode import DecodedCell, DecoderMessages, NeedsWindow, decode
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.schema import SCHEMA, make_table
@@ -107,7 +107,7 @@ class CellTable:
         """Add the manifest row of a cell whose bytes `stored` lie at `offset` in the tar."""
         height, width = cell.pixels.shape
         raw = block >= 0
-        pixel_hash, mean, border = measure(cell.pixels)
+        pixel_hash, mean, border = measure_cell(cell.pixels)
         self._rows.append(
             (
                 len(self._rows),

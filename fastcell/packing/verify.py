@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import csv
 
-from fastcell.dataset.integrity import Losses, check_stored_bytes
+from fastcell.dataset.integrity import IntegrityReport, check_stored_bytes
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_structure import HeaderChecks
 from fastcell.errors import DataError, FastcellError, invalid
@@ -36,7 +36,7 @@ class Verdict:
     """
 
     problems: list[str]
-    losses: Losses
+    losses: IntegrityReport
     num_bytes: int
     seconds: float
 
@@ -91,11 +91,11 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
 
         codes = check_stored_bytes(manifest, jobs=jobs or num_cpus(), report=report)
     problems += headers.rest()
-    losses = Losses(manifest, np.arange(len(manifest)), codes)
+    losses = IntegrityReport(manifest, np.arange(len(manifest)), codes)
     return Verdict(problems, losses, num_bytes, time.monotonic() - start)
 
 
-def write_list(path: Path, losses: Losses) -> None:
+def write_list(path: Path, losses: IntegrityReport) -> None:
     """Write one CSV row per lost cell, with columns cell_id, key, shard, class and reason; whole or not at all.
 
     Raises:

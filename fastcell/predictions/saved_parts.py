@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.dataset.cell_hashes import hashes_of
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.models.lightning_module import Prediction
@@ -62,7 +62,7 @@ class PredictionParts(pl.Callback):
 
     Args:
         folder: `Staging.saved_dir` on rank 0; None elsewhere.
-        losses: of this rank's reader.
+        corrupt_cells: of this rank's reader.
 
     Attributes:
         cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
@@ -70,8 +70,8 @@ class PredictionParts(pl.Callback):
         reasons: why cells were lost, by cell_id, likewise.
     """
 
-    def __init__(self, folder: Path | None, losses: Losses) -> None:
-        self.folder, self.losses = folder, losses
+    def __init__(self, folder: Path | None, corrupt_cells: CorruptCells) -> None:
+        self.folder, self.corrupt_cells = folder, corrupt_cells
         self.cell_ids = np.empty(0, np.int64)
         self.probabilities = np.empty((0, 0), np.float32)
         self.reasons: dict[int, str] = {}
@@ -113,7 +113,7 @@ class PredictionParts(pl.Callback):
         counted = weight > 0
         columns = [pa.array(chances[counted, index]) for index in range(chances.shape[1])]
         table = pa.table([pa.array(ids[counted]), *columns], names=["cell_id", *map(str, range(chances.shape[1]))])
-        reasons = {str(cell_id): reason for cell_id, reason in self.losses.reasons.items()}
+        reasons = {str(cell_id): reason for cell_id, reason in self.corrupt_cells.reasons.items()}
         path = self.folder / f"{self._prefix}-{self._number:06d}.saved"
         save_pieces(path, {"stamp": "", "reasons": reasons}, [table])
         self._parts, self._number, self._last = [], self._number + 1, time.monotonic()

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import read_parquet
 from fastcell.dataset.views import View, ViewConfig, select
@@ -25,7 +25,7 @@ from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import CellLoader
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.system import resources
@@ -117,14 +117,14 @@ class FinishedRun:
     def batches(self, rows: np.ndarray) -> Iterator[Batch]:
         """Cells (n,) int64, by increasing id, preprocessed as in training; padding and lost ones have weight 0."""
         share = evaluation_share(len(rows), min(_BATCH, max(1, len(rows))))
-        config = LoaderConfig(device=self.device, threads=resources.num_cpus())
+        config = LoaderSettings(device=self.device, threads=resources.num_cpus())
         yield from CellLoader(
             View(self.manifest, np.sort(rows)),
             share,
             Preprocessing.from_dict(dict(self.model.preprocessing)),
             config,
             labels=self.labels,
-            losses=Losses(self.manifest, "replace"),
+            corrupt_cells=CorruptCells(self.manifest, "replace"),
         )
 
     def outputs(self, part: str) -> Outputs | None:

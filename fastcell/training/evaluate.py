@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fastcell.dataset.corrupt_cells import describe_losses, losses_table
+from fastcell.dataset.corrupt_cells import corrupt_cells_table, describe_corrupt_cells
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 from fastcell.plots.basic_figures import draw_confusion, draw_curves
@@ -85,7 +85,7 @@ def train(
     if trainer.is_global_zero:
         values["num_lost"] = len(reasons)
         if reasons:
-            write_table(folder / "losses.csv", losses_table(data.manifest, reasons))
+            write_table(folder / "losses.csv", corrupt_cells_table(data.manifest, reasons))
         values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
         values["train_waited_s"] = round(throughput.waited_s, 3)
@@ -159,7 +159,7 @@ def predict(
             stage = stack.enter_context(
                 saved_parts(out, data.manifest, checkpoint, settings, lambda line: _say(trainer, line))
             )
-        gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.losses)
+        gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.corrupt_cells)
         with attached(trainer, gatherer):
             trainer.predict(model, datamodule=data, return_predictions=False)
         if trainer.is_global_zero:
@@ -247,22 +247,22 @@ def _table(
         gathered.probabilities,
         truth=truth,
         quarantined=part == "predict",
-        reasons=data.losses.reasons if reasons is None else reasons,
+        reasons=data.corrupt_cells.reasons if reasons is None else reasons,
     )
 
 
 def gather_losses(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
     """Why cells were lost, by cell_id, over all ranks; to be called on each."""
     if trainer.world_size == 1:
-        return data.losses.reasons
+        return data.corrupt_cells.reasons
     found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, data.losses.reasons)
+    torch.distributed.all_gather_object(found, data.corrupt_cells.reasons)
     return {cell_id: reason for part in found for cell_id, reason in part.items()}
 
 
 def _say_losses(trainer: pl.Trainer, data: CellDataModule, reasons: dict[int, str]) -> None:
     if reasons:
-        _say(trainer, describe_losses(losses_table(data.manifest, reasons)))
+        _say(trainer, describe_corrupt_cells(corrupt_cells_table(data.manifest, reasons)))
 
 
 def _say(trainer: pl.Trainer, text: str) -> None:

@@ -20,7 +20,7 @@ from fastcell.loading.array_loader import PoolLoader, make_pool
 from fastcell.loading.order import BankOrder, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.transform import GPU_IMAGE_SIZES
@@ -126,7 +126,7 @@ def train_on_cells(
     rows = np.arange(len(cells))
     if recipe.balance == "oversample":
         rows = oversample(rows, labels, seed)
-    order = BankOrder(len(rows), min(recipe.batch_size, len(rows)), seed, window=len(rows))
+    order = BankOrder(len(rows), min(recipe.batch_size, len(rows)), seed, span=len(rows))
     with _quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         module = CellModule(**recipe.model, classes=classes, preprocessing=preprocessing.to_dict())
@@ -137,7 +137,7 @@ def train_on_cells(
             labels,
             order,
             preprocessing,
-            LoaderConfig(seed=seed, device=place, threads=threads),
+            LoaderSettings(seed=seed, device=place, threads=threads),
             weights=weights,
             rows=rows,
             augmentation=recipe.augmentation,
@@ -166,7 +166,7 @@ def classify_cells(module: CellModule, cells: Sequence[np.ndarray], chunk: int, 
         np.full(len(cells), -1),
         StoredOrder(evaluation_share(len(cells), chunk)),
         preprocessing,
-        LoaderConfig(device=place, threads=threads),
+        LoaderSettings(device=place, threads=threads),
     )
     module = module.to(device)
     try:

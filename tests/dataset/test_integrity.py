@@ -19,7 +19,7 @@ from fastcell.dataset.integrity import (
     UNKNOWN,
     UNREADABLE,
     WHOLE,
-    Losses,
+    IntegrityReport,
     check_stored_bytes,
 )
 from fastcell.dataset.manifest import Manifest
@@ -118,7 +118,7 @@ def test_losses_are_the_cells_whose_bytes_differ(
         codes = check_stored_bytes(manifest, jobs=jobs)
         assert set(np.flatnonzero(codes).tolist()) == expected
         assert set(codes[codes != WHOLE].tolist()) <= DAMAGES[damage]
-    losses = Losses(manifest, np.arange(100), codes)
+    losses = IntegrityReport(manifest, np.arange(100), codes)
     assert {loss.cell_id for loss in losses} == expected
     assert {loss.reason for loss in losses} <= {REASONS[code] for code in DAMAGES[damage]}
 
@@ -148,7 +148,7 @@ def test_rows_in_any_order_and_twice(make_dataset: MakeDataset) -> None:
     rows = np.array([59, 33, 0, 33, 12])
     assert check_stored_bytes(manifest, rows).tolist() == [WHOLE, CHANGED, WHOLE, CHANGED, WHOLE]
     assert check_stored_bytes(manifest, []).tolist() == []
-    assert [loss.cell_id for loss in Losses(manifest, rows, check_stored_bytes(manifest, rows))] == [33, 33]
+    assert [loss.cell_id for loss in IntegrityReport(manifest, rows, check_stored_bytes(manifest, rows))] == [33, 33]
     with pytest.raises(IndexError):
         check_stored_bytes(manifest, [60])
 
@@ -246,7 +246,7 @@ def test_words_tell_shards_classes_and_first_keys(make_dataset: MakeDataset) -> 
     (manifest.path / "shard-000002.tar").unlink()
     path, offset, _ = at(manifest, 1)
     overwrite(path, offset, b"X")
-    losses = Losses(manifest, np.arange(30), check_stored_bytes(manifest))
+    losses = IntegrityReport(manifest, np.arange(30), check_stored_bytes(manifest))
     assert [line.split() for line in losses.describe(3)] == [
         ["shard", "lost", "of", "reason"],
         ["shard-000000.tar", "1", "10", *REASONS[CHANGED].split()],
@@ -260,4 +260,4 @@ def test_words_tell_shards_classes_and_first_keys(make_dataset: MakeDataset) -> 
         ["lost:", "cell-00001.png,", "cell-00020.png,", "cell-00021.png", "and", "8", "more"],
     ]
     assert losses.table().column("cell_id").to_pylist() == [1, *range(20, 30)]
-    assert Losses(manifest, np.arange(5, 15), np.zeros(10, np.uint8)).describe() == []
+    assert IntegrityReport(manifest, np.arange(5, 15), np.zeros(10, np.uint8)).describe() == []

@@ -15,12 +15,11 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import BankLoader, CellLoader
-from fastcell.loading.order import BankOrder
+from fastcell.loading.order import BankOrder, fill_order
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import training_share
-from fastcell.loading.settings import LoaderConfig
-from fastcell.loading.stores.bank import CellBank, fill_order
-from fastcell.loading.stores.rolling_bank import RollingReader
+from fastcell.loading.settings import LoaderSettings
+from fastcell.loading.stores.bank import CellBank
 from fastcell.models.lightning_module import READ_EVERY, CellModule
 from fastcell.ops.augmentation import Augmentation
 from fastcell.system import library_settings
@@ -46,7 +45,7 @@ def bank_loader(manifest: Manifest, device: str, memory: str, decode_on_gpu: boo
         device=torch.device(device),
         decode_on_gpu=decode_on_gpu,
     )
-    config = LoaderConfig(device=torch.device(device))
+    config = LoaderSettings(device=torch.device(device))
     return BankLoader(bank, view, BankOrder(len(rows), 128), Preprocessing(64), config, augmentation=STRONG)
 
 
@@ -72,19 +71,12 @@ def test_batches_are_those_of_the_cpu(cells: Manifest, memory: str, decode_on_gp
             assert (one.images - two.images.cpu()).abs().max() <= 1e-5 * float(one.images.abs().max())
 
 
-@pytest.mark.parametrize("rolling", [False, True])
-def test_fused_stream_and_rolling_window_give_the_batches_of_the_cpu(cells: Manifest, rolling: bool) -> None:
+def test_fused_stream_gives_the_batches_of_the_cpu(cells: Manifest) -> None:
     view = select(cells, ViewConfig("train"))
     share, loaders = training_share(len(view), 64), []
     for name in ("cpu", GPU):
-        device = torch.device(name)
-        memory = "gpu" if device.type == "cuda" else "host"
-        options: dict[str, Any] = {"window_bytes": 10_000_000, "memory": memory, "device": device}
-        reader = RollingReader(view, share, **options) if rolling else None
-        config = LoaderConfig(device=device, transform="fused")
-        loaders.append(
-            CellLoader(view, share, Preprocessing(64), config, shuffle=True, augmentation=STRONG, reader=reader)
-        )
+        config = LoaderSettings(device=torch.device(name), transform="fused")
+        loaders.append(CellLoader(view, share, Preprocessing(64), config, shuffle=True, augmentation=STRONG))
     for one, two in zip(*loaders, strict=True):
         assert torch.equal(one.cell_ids, two.cell_ids.cpu())
         assert (one.images - two.images.cpu()).abs().mean() <= 0.02  # nvJPEG rounds a grey level or two differently
@@ -136,23 +128,6 @@ def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest) -> N
     assert names["cudaDeviceSynchronize"] <= 2  # the profiler's own
 
 
-def test_two_epochs_of_a_rolling_window_on_a_busy_gpu(cells: Manifest) -> None:
-    """What is written into the window waits for what still reads it."""
-    view = select(cells, ViewConfig("train"))
-    share, device = training_share(len(view), 64), torch.device(GPU)
-    reader = RollingReader(view, share, window_bytes=10_000_000, memory="gpu", device=device)
-    busy = CellLoader(view, share, Preprocessing(64), LoaderConfig(device=device, transform="fused"), reader=reader)
-    other = RollingReader(view, share, window_bytes=10_000_000)
-    calm = CellLoader(view, share, Preprocessing(64), LoaderConfig(), reader=other)
-    for epoch in (0, 1):
-        busy.set_epoch(epoch)
-        calm.set_epoch(epoch)
-        for one, two in zip(calm, busy, strict=True):
-            torch.cuda._sleep(2_000_000)
-            assert torch.equal(one.cell_ids, two.cell_ids.cpu())
-            assert (one.images - two.images.cpu()).abs().mean() <= 0.02
-
-
 def test_16_bit_cells_and_the_way_of_dali(cells: Manifest) -> None:
     """A pinned pool that DALI's operators read on the host, and uint16 in GPU memory."""
     view = select(cells, ViewConfig("train"))
@@ -162,7 +137,7 @@ def test_16_bit_cells_and_the_way_of_dali(cells: Manifest) -> None:
         for name, place in (("cpu", "host"), (GPU, memory)):
             options: dict[str, Any] = {"memory": place, "device": torch.device(name), "depth": depth}
             bank = CellBank(View(cells, rows), np.array([0, len(rows)]), decode_on_gpu=depth == 8, **options)
-            config = LoaderConfig(device=torch.device(name), transform=transform)
+            config = LoaderSettings(device=torch.device(name), transform=transform)
             loaders.append(BankLoader(bank, view, BankOrder(len(rows), 64), Preprocessing(64, depth=depth), config))
         for one, two in zip(*loaders, strict=True):
             assert (one.images - two.images.cpu()).abs().mean() <= 0.02

@@ -12,7 +12,7 @@ from fastcell.loading.loader import BankLoader
 from fastcell.loading.order import BankOrder, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank
 from fastcell.ops.augmentation import Augmentation
 
@@ -21,8 +21,8 @@ from fastcell.ops.augmentation import Augmentation
 def test_batches_are_those_of_a_bank(make_dataset, fit):
     manifest = make_dataset(20)
     view = select(manifest, ViewConfig("train"))
-    preprocessing, config = Preprocessing(16, fit), LoaderConfig(seed=5)
-    order = BankOrder(len(view), 5, seed=5, window=len(view))
+    preprocessing, config = Preprocessing(16, fit), LoaderSettings(seed=5)
+    order = BankOrder(len(view), 5, seed=5, span=len(view))
     changes = {"augmentation": Augmentation()}
     bank = CellBank(view, np.array([0, len(view)]))
     from_bank = BankLoader(bank, view, order, preprocessing, config, **changes)

@@ -14,11 +14,11 @@ from fastcell.loading.ranks import evaluation_share
 sizes, per_rank, epochs = st.integers(1, 700), st.integers(1, 24), st.integers(0, 3)
 
 
-def every_rank(num_ranks: int, num_rows: int, batch_size: int, epoch: int, num_parts: int, window: int = 64) -> dict:
+def every_rank(num_ranks: int, num_rows: int, batch_size: int, epoch: int, num_parts: int, span: int = 64) -> dict:
     """Rows (over all ranks) by place of the epoch, as the ranks draw them."""
     seen: dict[int, int] = {}
     for rank in range(num_ranks):
-        order = BankOrder(num_rows, batch_size, 5, num_parts, window, rank, num_ranks)
+        order = BankOrder(num_rows, batch_size, 5, num_parts, span, rank, num_ranks)
         batches = order.batches(epoch)
         assert batches.entries.shape == (order.steps, order.batch)
         held = order.part_edges()[[order.parts.start, order.parts.stop]]
@@ -88,10 +88,10 @@ def test_a_batch_takes_floor_or_ceil_of_every_part(num_rows: int, batch_size: in
 
 
 @given(st.integers(1, 3000), st.integers(1, 500), st.sampled_from([1, NUM_PARTS]))
-def test_epoch_0_mixes_inside_a_window_of_the_fill_order(num_rows: int, window: int, num_parts: int) -> None:
-    order = BankOrder(num_rows, 16, 2, num_parts, window)
+def test_epoch_0_mixes_inside_a_span_of_the_fill_order(num_rows: int, span: int, num_parts: int) -> None:
+    order = BankOrder(num_rows, 16, 2, num_parts, span)
     for part in range(num_parts):
-        size = max(1, window // num_parts)
+        size = max(1, span // num_parts)
         permutation = order.permutation(0, part)
         np.testing.assert_array_equal(permutation // size, np.arange(len(permutation)) // size)
         np.testing.assert_array_equal(np.sort(permutation), np.arange(order.part_size(part)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastcell.loading.prefetch import Background
+from fastcell.loading.prefetch import Prefetcher
 
 
 def threads() -> list[threading.Thread]:
@@ -19,7 +19,7 @@ def threads() -> list[threading.Thread]:
 
 
 def test_gives_the_items_in_order() -> None:
-    assert list(Background(lambda: iter(range(50)), depth=3)) == list(range(50))
+    assert list(Prefetcher(lambda: iter(range(50)), depth=3)) == list(range(50))
     assert not threads()
 
 
@@ -32,7 +32,7 @@ def test_works_ahead_by_its_depth_and_no_more() -> None:
             ready.release()
             yield item
 
-    items = Background(make, depth=3)
+    items = Prefetcher(make, depth=3)
     for _ in range(3):
         assert ready.acquire(timeout=10)
     assert not ready.acquire(timeout=0.05)
@@ -47,7 +47,7 @@ def test_an_exception_comes_in_its_turn() -> None:
         yield 1
         raise ValueError("broken")
 
-    items = Background(make)
+    items = Prefetcher(make)
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken"):
         next(items)
@@ -66,7 +66,7 @@ def test_leaving_early_ends_the_thread_and_closes_the_generator(how: str) -> Non
         finally:
             closed.set()
 
-    items = Background(make)
+    items = Prefetcher(make)
     assert next(items) == 0
     if how == "close":
         items.close()
@@ -83,8 +83,8 @@ def test_leaving_early_ends_the_thread_and_closes_the_generator(how: str) -> Non
 
 def test_interpreter_exits_with_an_iterator_left_open() -> None:
     code = (
-        "import itertools; from fastcell.loading.prefetch import Background\n"
-        "items = Background(lambda: itertools.count()); print(next(items))"
+        "import itertools; from fastcell.loading.prefetch import Prefetcher\n"
+        "items = Prefetcher(lambda: itertools.count()); print(next(items))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
@@ -97,23 +97,10 @@ def test_a_thread_that_waits_for_an_item_wakes_when_another_closes() -> None:
             yield 1
 
     for _ in range(40):
-        items = Background(slow, 1000)
+        items = Prefetcher(slow, 1000)
         user = threading.Thread(target=lambda items=items: list(items), daemon=True)
         user.start()
         time.sleep(0.007)
         items.close()
         user.join(20)
         assert not user.is_alive()
-
-
-def test_on_stop_wakes_a_maker_that_waits_by_itself() -> None:
-    wake = threading.Event()
-
-    def make() -> Iterator[int]:
-        yield 0
-        wake.wait()
-
-    items = Background(make, on_stop=wake.set)
-    assert next(items) == 0
-    items.close()
-    assert not threads()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastcell.errors import ArgumentError
-from fastcell.loading.ranks import Share, evaluation_share, training_share
+from fastcell.loading.ranks import Share, chunks_left, evaluation_share, training_share
 
 sizes = st.integers(1, 500)
 ranks = st.integers(1, 9)
@@ -48,3 +48,10 @@ def test_batch_size_is_over_all_ranks() -> None:
         training_share(100, 10, 0, 3)
     with pytest.raises(ArgumentError, match="eval_batch_size must be positive, got 0"):
         evaluation_share(100, 0)
+
+
+def test_chunks_with_a_row_that_is_not_done_are_left() -> None:
+    rows = np.array([10, 11, 12, 20, 21, 22, 30])
+    assert chunks_left(rows, np.array([11, 12, 10, 21, 99]), 3).tolist() == [False] * 3 + [True] * 4
+    assert chunks_left(rows, rows, 3).tolist() == [False] * 6 + [True]  # something must be run
+    assert chunks_left(rows, rows[:0], 3).all()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.decode import DecoderMessages, decode
 from fastcell.dataset.schema import SCHEMA
 from fastcell.errors import ArgumentError, BadCell
@@ -20,7 +20,7 @@ from fastcell.system.text import storable
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
 @settings(max_examples=100, deadline=None)
 def test_measures(pixels):
-    pixel_hash, mean, border = measure(pixels)
+    pixel_hash, mean, border = measure_cell(pixels)
     inner = np.zeros(pixels.shape, bool)
     inner[1:-1, 1:-1] = True
     assert border == np.median(pixels[~inner])
@@ -31,7 +31,7 @@ def test_measures(pixels):
 
 def test_pixel_hash_knows_the_shape():
     pixels = np.arange(12, dtype=np.uint8)
-    assert measure(pixels.reshape(3, 4))[0] != measure(pixels.reshape(4, 3))[0]
+    assert measure_cell(pixels.reshape(3, 4))[0] != measure_cell(pixels.reshape(4, 3))[0]
 
 
 @given(st.text(st.characters()))
@@ -75,7 +75,7 @@ def test_rows_quarantine_and_range_of_sixteen_bit():
         "group": "d1",
         "collection": "c1",
         "byte_hash": byte_hash,
-        "pixel_hash": measure(decode(good.data, "raw").pixels)[0],
+        "pixel_hash": measure_cell(decode(good.data, "raw").pixels)[0],
         "mean_intensity": 7.0,
         "border_median": 7.0,
         "block": -1,

@@ -116,7 +116,7 @@ def new_run(data: Path, runs: Path, *arguments: str) -> list[str]:
         pytest.param(["--data.store=bank", "--model.steps_per_call=3"], marks=pytest.mark.slow),
         ["--data.store=bank", "--trainer.val_check_interval=0.5"],
     ],
-    ids=["stream", "bank", "window", "dali", "calls", "validation"],
+    ids=["stream", "bank", "small bank", "dali", "calls", "validation"],
 )
 def test_a_killed_run_ends_as_the_unbroken_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError, invalid
@@ -180,7 +180,7 @@ def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) 
     from fastcell.simulator.simulate import simulate
 
     pixels = [np.ascontiguousarray(cell.pixels) for cell in islice(simulate(num_cells, seed=0), num_cells)]
-    border = np.array([measure(cell)[2] for cell in pixels], np.float32)
+    border = np.array([measure_cell(cell)[2] for cell in pixels], np.float32)
     if depth == 16:
         rng = np.random.default_rng(0)
         pixels = [(cell.astype(np.int64) * 257 + rng.integers(-128, 129, cell.shape)).clip(0, 65535) for cell in pixels]

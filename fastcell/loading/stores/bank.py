@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.views import View
-from fastcell.loading.prefetch import Background
+from fastcell.loading.prefetch import Prefetcher
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool
-from fastcell.loading.stores.stream import CellReader, Cells
+from fastcell.loading.stores.stream import CellReader
 from fastcell.ops.transform import CellPool
 
 _READ_BATCH = 256
@@ -27,27 +28,13 @@ _NONE = np.empty(0, np.int64)
 class Filled:
     """What the filling thread tells: cells of a part that are there, once the stream has passed `event`.
 
-    `lost` are those of them, by place in the part, for which a blank one stands.
+    `corrupt` are those of them, by place in the part, for which a blank one stands.
     """
 
     part: int
     num_cells: int
     event: torch.cuda.Event | None
-    lost: np.ndarray
-
-
-def fill_order(view: View, seed: int) -> np.ndarray:
-    """(n,) int64, the rows of a view in the order in which a bank is filled: whole shards in a seeded order.
-
-    Blocks are in such an order already and are read as they lie.
-    """
-    if view.manifest.info.layout == "block":
-        return view.rows
-    shard = view.manifest.shard_index
-    order = np.random.default_rng([seed, 6]).permutation(len(view.manifest.info.shards))
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return view.rows[np.argsort(place[shard[view.rows]], kind="stable")]
+    corrupt: np.ndarray
 
 
 class CellBank:
@@ -64,13 +51,13 @@ class CellBank:
         decode_on_gpu: where DALI decodes: on the device, else on the CPU.
         decoder: as for `CellReader`.
         threads: of the decoder.
-        losses: that lost cells are added to; a blank one of its size stands in the pool for each.
+        corrupt_cells: that corrupt cells are added to; a blank one of its size stands in the pool for each.
 
     Attributes:
         pool: the cells, its columns on `device`.
         cell_ids: (M,) int32, the manifest's row of each cell of the pool.
         slots: (n,) int32, the cell of the pool for each row of the view.
-        is_good: (M,) bool, False for the cells of the pool that turned out to be lost; known of those that are there.
+        is_good: (M,) bool, False for the cells of the pool that turned out to be corrupt; known of those there.
 
     """
 
@@ -85,7 +72,7 @@ class CellBank:
         decode_on_gpu: bool = False,
         decoder: str = "auto",
         threads: int = 1,
-        losses: Losses | None = None,
+        corrupt_cells: CorruptCells | None = None,
     ) -> None:
         device = device or torch.device("cpu")
         parts = [view.rows[begin:end] for begin, end in itertools.pairwise(edges)]
@@ -111,7 +98,7 @@ class CellBank:
         device_id = device.index or 0 if decode_on_gpu and device.type == "cuda" else None
         options: dict[str, Any] = {
             "threads": max(1, threads // len(cells)),
-            "losses": losses,
+            "corrupt_cells": corrupt_cells,
             "device_id": device_id,
             "decoder": decoder,
             "depth": depth,
@@ -125,7 +112,7 @@ class CellBank:
         begins = [int(offsets[starts[part]]) for part in numbers]
         self._lock = threading.Lock()
         self._event: torch.cuda.Event | None = None
-        self._filling: Background[Filled] | None = None
+        self._filling: Prefetcher[Filled] | None = None
         self._error: Exception | None = None
         self._fill: Callable[[], Iterator[Filled]] | None = lambda: _fill(
             readers, numbers, begins, PoolWriter(pixels, device)
@@ -150,7 +137,7 @@ class CellBank:
             on_host: the caller reads a pool in host memory itself, and waits for the copies too.
 
         Raises:
-            DataError: cells are lost and `losses` does not let that pass; shard and key are named.
+            DataError: cells are corrupt and `corrupt_cells` does not let that pass; shard and key are named.
         """
         if not self.is_full:
             with self._lock:
@@ -169,7 +156,7 @@ class CellBank:
             if self._filling is None:
                 assert self._fill is not None
                 fill, self._fill = self._fill, None  # the readers go when the thread is done
-                self._filling = Background(fill, self._num_pieces)
+                self._filling = Prefetcher(fill, self._num_pieces)
             try:
                 filled = next(self._filling)
             except StopIteration:
@@ -177,8 +164,8 @@ class CellBank:
             except Exception as error:
                 self._error = error
                 raise
-            if len(filled.lost):
-                self.is_good[self._starts[filled.part] + filled.lost], self.all_good = False, False
+            if len(filled.corrupt):
+                self.is_good[self._starts[filled.part] + filled.corrupt], self.all_good = False, False
             self._event = filled.event  # before the count, which others look at without the lock
             self._there[filled.part] = filled.num_cells
 
@@ -196,7 +183,7 @@ def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer
     """Runs in the filling thread: one piece of each part in turn. Must not know the bank, which ends it."""
     done = [0] * len(readers)
     places = list(begins)
-    streams: list[Iterator[Cells] | None] = [reader.in_order() for reader in readers]
+    streams: list[Iterator[RaggedCells] | None] = [reader.in_order() for reader in readers]
     try:
         while any(streams):
             for number, stream in enumerate(streams):
@@ -206,8 +193,8 @@ def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer
                     continue
                 event = writer.write(cells, places[number])
                 places[number] += int(cells.num_bytes.sum()) // (cells.depth // 8)
-                lost = done[number] + np.flatnonzero(~cells.good) if cells.good is not None else _NONE
+                corrupt = done[number] + np.flatnonzero(~cells.good) if cells.good is not None else _NONE
                 done[number] += len(cells)
-                yield Filled(parts[number], done[number], event, lost)
+                yield Filled(parts[number], done[number], event, corrupt)
     finally:
         writer.finish()

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.views import View
 from fastcell.errors import FastcellError
-from fastcell.loading.order import NUM_PARTS, BankOrder
-from fastcell.loading.ranks import Share, training_share
-from fastcell.loading.settings import LoaderConfig
-from fastcell.loading.stores.bank import CellBank, fill_order
-from fastcell.loading.stores.placement import SHARE_OF_FREE, Before, Budget, Placement, as_before, place
-from fastcell.loading.stores.rolling_bank import RollingReader
-from fastcell.system.resources import available_memory
+from fastcell.loading.decode_choice import preferred_decoder
+from fastcell.loading.order import NUM_PARTS, BankOrder, fill_order
+from fastcell.loading.ranks import Share
+from fastcell.loading.same_data import SavedPlacement, restore_placement
+from fastcell.loading.settings import LoaderSettings
+from fastcell.loading.stores.bank import CellBank
+from fastcell.loading.stores.placement import Budget, Placement, is_out_of_memory, place
 
 logger = logging.getLogger(__name__)
 
@@ -33,27 +33,16 @@ class Store:
         placement: where, and why.
         bank: that all cells stay in, or None.
         order: of training batches out of the bank, or None.
-        window: that the cells pass through, or None.
     """
 
     placement: Placement
     bank: CellBank | None = None
     order: BankOrder | None = None
-    window: RollingReader | None = None
-
-    @property
-    def text(self) -> str:
-        """One line for the user."""
-        if self.window is None:
-            return self.placement.reason
-        return f"{self.placement.reason}; mixing {self.window.mixing():.2f} (1 is a uniform draw)"
 
     def close(self) -> None:
         """Stop what fills it."""
         if self.bank is not None:
             self.bank.close()
-        if self.window is not None:
-            self.window.close()
 
 
 class Stores:
@@ -61,42 +50,40 @@ class Stores:
 
     Args:
         kind: ``auto``, ``bank`` or ``stream`` (`fastcell.loading.stores.placement.place`).
-        limit_bytes: that banks may take; None for half of what is free.
+        budget: memory that banks may take.
         config: of the loaders.
         depth: bits of a grey level.
         rank: this process.
         num_ranks: how many there are.
-        num_local: processes on this machine, which share its memory.
-        losses: that lost cells are added to.
+        corrupt_cells: that corrupt cells are added to.
     """
 
     def __init__(
         self,
         kind: str,
-        limit_bytes: int | None,
-        config: LoaderConfig,
+        budget: Budget,
+        config: LoaderSettings,
         depth: int,
         rank: int,
         num_ranks: int,
-        num_local: int,
-        losses: Losses | None = None,
+        corrupt_cells: CorruptCells | None = None,
     ) -> None:
         self.kind, self.config, self.depth = kind, config, depth
-        self.rank, self.num_ranks, self._losses = rank, num_ranks, losses
-        self._budget = _free_memory(config.device, limit_bytes, num_local)
+        self.rank, self.num_ranks, self._corrupt_cells = rank, num_ranks, corrupt_cells
+        self._budget = budget
         self._opened: list[Store] = []
 
-    def open_training(self, view: View, batch_size: int, window: int, before: Before | None = None) -> Store:
+    def open_training(self, view: View, batch_size: int, span: int, before: SavedPlacement | None = None) -> Store:
         """Choose where the training cells go, the same on every rank, and open it.
 
         Args:
             view: over all ranks.
             batch_size: over all ranks.
-            window: rows that a bank's first epoch mixes.
+            span: rows that a bank's first epoch mixes.
             before: of the run that goes on, whose batches are wanted; None for a new one.
 
         Raises:
-            ArgumentError: the batches cannot be shared, or a rolling window is too small for them.
+            ArgumentError: the batches cannot be shared, or those of `before` cannot be given here.
         """
         rows = fill_order(view, self.config.seed)
         size, num_ranks = self._sizes(view), self.num_ranks
@@ -110,22 +97,18 @@ class Stores:
         while True:
             placement = place(kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
             if before is not None:
-                placement = as_before(placement, before, num_ranks)
-            store = self._unless_memory_fails(placement, partial(self._open, placement, view, rows, batch_size, window))
+                placement = restore_placement(placement, before, num_ranks)
+            store = self._unless_memory_fails(placement, partial(self._open, placement, view, rows, batch_size, span))
             if store is not None:
                 return self._keep(store)
 
-    def _open(self, placement: Placement, view: View, rows: np.ndarray, batch_size: int, window: int) -> Store:
+    def _open(self, placement: Placement, view: View, rows: np.ndarray, batch_size: int, span: int) -> Store:
         if placement.store == "stream":
             return Store(placement)
-        options, seed = self._options(placement), self.config.seed
-        if placement.store == "window":
-            share = training_share(len(view), batch_size, self.rank, self.num_ranks)
-            reader = RollingReader(view, share, window_bytes=placement.pool_bytes, seed=seed, **options)
-            return Store(placement, window=reader)
-        order = BankOrder(len(rows), batch_size, seed, placement.num_parts, window, self.rank, self.num_ranks)
+        seed = self.config.seed
+        order = BankOrder(len(rows), batch_size, seed, placement.num_parts, span, self.rank, self.num_ranks)
         edges = order.part_edges()[order.parts.start : order.parts.stop + 1]
-        bank = CellBank(View(view.manifest, rows[edges[0] : edges[-1]]), edges - edges[0], **options)
+        bank = CellBank(View(view.manifest, rows[edges[0] : edges[-1]]), edges - edges[0], **self._options(placement))
         return Store(placement, bank, order)
 
     def _unless_memory_fails(self, placement: Placement, make: Callable[[], Store]) -> Store | None:
@@ -135,7 +118,7 @@ class Stores:
         try:
             store = make()
         except (MemoryError, RuntimeError, FastcellError) as error:
-            if placement.store == "stream" or not _is_out_of_memory(error):
+            if placement.store == "stream" or not is_out_of_memory(error):
                 raise
             failed += 1
         if _distributed():
@@ -158,8 +141,8 @@ class Stores:
             share: this rank's rows of it.
         """
         rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
-        kind = "auto" if self.kind == "bank" else self.kind  # a rolling window mixes: no use in stored order
         cells, size = _each_once(rows), self._sizes(view)
+        kind = "auto" if self.kind == "bank" else self.kind  # one that does not fit is no fault of the user's
         placement = place(kind, len(cells), int(size[cells].sum()), 0, 1, self._left())
         if placement.store == "stream":
             return self._keep(Store(placement))
@@ -197,9 +180,9 @@ class Stores:
             "device": self.config.device,
             "depth": self.depth,
             "decode_on_gpu": self.config.device.type == "cuda",
-            "decoder": self.config.reader_decoder,
+            "decoder": preferred_decoder(self.config.decoder, self.config.transform),
             "threads": self.config.threads,
-            "losses": self._losses,
+            "corrupt_cells": self._corrupt_cells,
         }
 
 
@@ -210,20 +193,3 @@ def _each_once(rows: np.ndarray) -> np.ndarray:
 
 def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Torch has a type of its own for a full GPU, and for the host only words."""
-    words = ("can't allocate memory", "must be free to be pinned")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
-
-
-def _free_memory(device: torch.device, limit_bytes: int | None, num_local: int) -> Budget:
-    on_gpu = device.type == "cuda"
-    if limit_bytes is not None:
-        return Budget(limit_bytes if on_gpu else None, limit_bytes)
-    host = int(SHARE_OF_FREE * available_memory()) // num_local
-    if not on_gpu:
-        return Budget(None, host)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, free for a bank
-    return Budget(int(SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + kept)), host)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from fastcell.errors import FastcellError
-from fastcell.loading.stores.stream import Cells
+from fastcell.loading.ragged_cells import PixelViews, RaggedCells
 from fastcell.ops.cpu.copy import copy_cells
 
 _IN_FLIGHT = 4
@@ -57,7 +56,7 @@ def _pin(pool: torch.Tensor, device: torch.device) -> None:
 
 def pool_cells(
     pool: torch.Tensor, cell_ids: np.ndarray, offsets: np.ndarray, heights: np.ndarray, widths: np.ndarray
-) -> Cells:
+) -> RaggedCells:
     """Cells that lie in a pool, without a copy.
 
     Args:
@@ -68,23 +67,8 @@ def pool_cells(
     """
     item = pool.element_size()
     addresses = None if pool.is_cuda else pool.data_ptr() + offsets * item
-    pixels = _PoolPixels(pool, offsets, heights, widths)
-    return Cells(cell_ids, heights, widths, pixels, addresses, 8 * item, pool, offsets)
-
-
-class _PoolPixels(Sequence[Any]):
-    """Cells of a pool, (H, W, 1) each: NumPy arrays, or tensors where the pool is on a GPU; cut out when asked for."""
-
-    def __init__(self, pool: torch.Tensor, offsets: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> None:
-        self._pool = pool if pool.is_cuda else pool.numpy()
-        self._offsets, self._heights, self._widths = offsets, heights, widths
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def __getitem__(self, slot: Any) -> Any:
-        begin, height, width = (int(column[slot]) for column in (self._offsets, self._heights, self._widths))
-        return self._pool[begin : begin + height * width].reshape(height, width, 1)
+    pixels = PixelViews(pool if pool.is_cuda else pool.numpy(), offsets, heights, widths)
+    return RaggedCells(cell_ids, heights, widths, pixels, addresses, 8 * item, pool, offsets)
 
 
 class PoolWriter:
@@ -106,7 +90,7 @@ class PoolWriter:
                 pool.record_stream(self._stream)
         self._in_flight: deque[tuple[torch.cuda.Event, Any]] = deque()
 
-    def write(self, cells: Cells, at: int) -> torch.cuda.Event | None:
+    def write(self, cells: RaggedCells, at: int) -> torch.cuda.Event | None:
         """Copy all of `cells` to pixel `at` of the pool and those behind it.
 
         Returns:
@@ -134,12 +118,7 @@ class PoolWriter:
         while self._in_flight:
             self._in_flight.popleft()[0].synchronize()
 
-    def wait_for(self, event: torch.cuda.Event) -> None:
-        """Have the copies that follow wait for `event`: the place they go to is read until then."""
-        assert self._stream is not None
-        self._stream.wait_event(event)
-
-    def _from_host(self, cells: Cells, target: torch.Tensor) -> Any:
+    def _from_host(self, cells: RaggedCells, target: torch.Tensor) -> Any:
         assert cells.addresses is not None
         if target.device.type == "cpu":  # pinned: the copy is done when it returns
             copy_cells(cells.addresses, cells.num_bytes, target.view(torch.uint8).numpy())
@@ -149,7 +128,7 @@ class PoolWriter:
         target.copy_(staging, non_blocking=True)
         return staging
 
-    def _from_gpu(self, cells: Cells, target: torch.Tensor) -> Any:
+    def _from_gpu(self, cells: RaggedCells, target: torch.Tensor) -> Any:
         assert self._stream is not None
         on_gpu = target if target.is_cuda else torch.empty(target.numel(), dtype=target.dtype, device=self._device)
         if hasattr(cells.pixels, "copy_to_external"):  # a whole batch of DALI's, sample behind sample
@@ -164,6 +143,6 @@ class PoolWriter:
         return cells, on_gpu
 
 
-def _sizes(cells: Cells) -> list[int]:
+def _sizes(cells: RaggedCells) -> list[int]:
     sizes: list[int] = (cells.heights.astype(np.int64) * cells.widths).tolist()
     return sizes

@@ -1,12 +1,14 @@
-"""Where the decoded cells of a run are kept, chosen from exact byte counts, and said in one line."""
+"""Where the decoded cells of a run are kept, chosen from exact byte counts and free memory, and said in one line."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from fastcell.errors import ArgumentError, invalid
+import torch
+
+from fastcell.errors import invalid
 from fastcell.loading.order import NUM_PARTS
+from fastcell.system.resources import available_memory
 
 STORES = ("auto", "stream", "bank")
 
@@ -39,7 +41,7 @@ class Placement:
     """How the cells of one part of the data are kept.
 
     Attributes:
-        store: ``bank`` (all cells stay), ``window`` (a rolling bank of `pool_bytes`) or ``stream`` (none stays).
+        store: ``bank`` (all cells stay) or ``stream`` (none stays).
         memory: ``gpu``, ``pinned`` (host memory that the GPU reads over the bus) or ``host``; where the pool lies.
         num_parts: 1 where every rank has all cells, `NUM_PARTS` where each has some of the parts.
         pool_bytes: of pixels on this rank.
@@ -57,8 +59,7 @@ def place(store: str, num_cells: int, num_bytes: int, rank_bytes: int, num_ranks
     """Choose where the cells go: the fastest place that they fit.
 
     Args:
-        store: ``auto`` (bank where it fits, else stream), ``bank`` (bank where it fits, else a rolling window), or
-            ``stream``.
+        store: ``auto`` or ``bank`` (bank where it fits, else stream), or ``stream``.
         num_cells: different cells of the view.
         num_bytes: of their pixels.
         rank_bytes: of the pixels that one rank holds at most where the cells are cut into `NUM_PARTS` parts.
@@ -91,64 +92,35 @@ def place(store: str, num_cells: int, num_bytes: int, rank_bytes: int, num_ranks
             f"GPU memory); {later}"
         )
         return Placement("bank", "pinned", 1, num_bytes, reason)
-    if store == "auto":
-        reason = f"stream: {cells} are more than the {size_text(room)} of {what} allowed; every epoch reads and decodes"
-        return Placement("stream", near, 1, 0, reason)
-    if room < 1:
+    if store == "bank" and room < 1:
         raise invalid("bank_gib", "above 0 for a bank", 0, "Give it memory, or take --data.store stream")
-    share = min(1.0, room * num_ranks / num_bytes)
-    reason = f"rolling window: {size_text(room)} of {what} over {cells} ({share:.0%} at a time); every epoch decodes"
-    return Placement("window", near, 1, room, reason)
+    allowed = f"{size_text(room)} of {what} allowed" + " for the bank that was asked for" * (store == "bank")
+    reason = f"stream: {cells} are more than the {allowed}; every epoch reads and decodes"
+    return Placement("stream", near, 1, 0, reason)
 
 
-class Before(NamedTuple):
-    """What the order of training batches depends on beside seed and batch size; kept in checkpoints.
-
-    Attributes:
-        store, num_parts, pool_bytes: of the `Placement`.
-        num_ranks: how many shared the work.
-    """
-
-    store: str
-    num_parts: int
-    pool_bytes: int
-    num_ranks: int
-
-
-def as_before(found: Placement, before: Before, num_ranks: int) -> Placement:
-    """The placement that gives the batches of an earlier one.
+def free_memory(device: torch.device, limit_bytes: int | None, num_local: int) -> Budget:
+    """Return what the banks of this process may take.
 
     Args:
-        found: what `place` gives now, asked for a stream or a bank as the earlier one was.
-        before: of the run that goes on.
-        num_ranks: how many share the work now.
-
-    Raises:
-        ArgumentError: the number of processes differs where the order depends on it, or memory does not suffice.
+        device: that the batches are on.
+        limit_bytes: set by the user, of the GPU and of the host alike; None for half of what is free.
+        num_local: processes on this machine, which share its memory.
     """
-    if before.store != "bank" and num_ranks != before.num_ranks:
-        raise invalid(
-            "number of processes",
-            f"{before.num_ranks} as before, since the order of the {before.store} depends on it",
-            num_ranks,
-            "Only a run whose cells are in a bank goes on with another number",
-        )
-    if before.store == "stream":
-        return found
-    if before.store == "window":
-        reason = f"rolling window: {size_text(before.pool_bytes)} as before; every epoch decodes"
-        return replace(found, store="window", num_parts=1, pool_bytes=before.pool_bytes, reason=reason)
-    if (
-        found.store != "bank"
-        or (found.num_parts > before.num_parts)
-        or before.num_parts % num_ranks * (before.num_parts > 1)
-    ):
-        raise ArgumentError(
-            f"the run that goes on had its cells in a bank of {before.num_parts} part(s), on {before.num_ranks} "
-            f"process(es), which cannot be on {num_ranks} here ({found.reason}). Give it more memory (--data.bank_gib) "
-            "or the number of processes that it had."
-        )
-    return replace(found, num_parts=before.num_parts)
+    on_gpu = device.type == "cuda"
+    if limit_bytes is not None:
+        return Budget(limit_bytes if on_gpu else None, limit_bytes)
+    host = int(SHARE_OF_FREE * available_memory()) // num_local
+    if not on_gpu:
+        return Budget(None, host)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, free for a bank
+    return Budget(int(SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + kept)), host)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch has a type for a full GPU, for the host only words."""
+    words = ("can't allocate memory", "must be free to be pinned")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def size_text(num_bytes: float) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fastcell.cli import main as cli
-from fastcell.dataset.cell_hashes import measure
+from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
 from fastcell.inference.onnx import export
@@ -29,7 +29,7 @@ SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (2, 7), (30, 41), (64, 64), (150, 33), 
 def make_cells(depth: int = 8, um_per_px: float = np.nan) -> export.Cells:
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, size).astype(np.uint8) for size in SIZES]
-    border = np.array([measure(cell)[2] for cell in pixels], np.float32)
+    border = np.array([measure_cell(cell)[2] for cell in pixels], np.float32)
     if depth == 16:
         pixels = [cell.astype(np.uint16) * np.uint16(257) for cell in pixels]
     return export.Cells(pixels, border, np.full(len(SIZES), um_per_px, np.float32), "random cells")
@@ -161,7 +161,7 @@ def test_cells_of_a_data_set_are_those_of_the_engine(trained_data: Path) -> None
     assert [cell.shape[0] for cell in cells.pixels] == manifest.column("height")[
         np.linspace(0, len(manifest) - 1, 7).round().astype(int)
     ].tolist()
-    np.testing.assert_array_equal(cells.border, [measure(np.ascontiguousarray(cell))[2] for cell in cells.pixels])
+    np.testing.assert_array_equal(cells.border, [measure_cell(np.ascontiguousarray(cell))[2] for cell in cells.pixels])
     deep = export.data_set_cells(manifest, 7, 16)
     for eight, sixteen in zip(cells.pixels, deep.pixels, strict=True):
         np.testing.assert_array_equal(sixteen, eight.astype(np.uint16) * 257)

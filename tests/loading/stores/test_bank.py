@@ -17,11 +17,11 @@ from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
 from fastcell.loading.batch import Batch
 from fastcell.loading.loader import BankLoader, CellLoader
-from fastcell.loading.order import BankOrder, StoredOrder
+from fastcell.loading.order import BankOrder, StoredOrder, fill_order
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
-from fastcell.loading.settings import LoaderConfig
-from fastcell.loading.stores.bank import CellBank, fill_order
+from fastcell.loading.settings import LoaderSettings
+from fastcell.loading.stores.bank import CellBank
 from fastcell.ops.augmentation import Augmentation
 
 Make = Callable[..., Manifest]
@@ -93,7 +93,7 @@ def loaders(
     order = BankOrder(len(rows), 16, 1, num_parts, 32, rank, num_ranks)
     edges = order.part_edges()[order.parts.start : order.parts.stop + 1]
     bank = CellBank(View(manifest, rows[edges[0] : edges[-1]]), edges - edges[0])
-    return BankLoader(bank, view, order, SMALL, LoaderConfig(seed=1, transform=transform), **options)
+    return BankLoader(bank, view, order, SMALL, LoaderSettings(seed=1, transform=transform), **options)
 
 
 def whole(manifest: Manifest) -> Batch:
@@ -174,7 +174,7 @@ def test_images_of_a_batch_do_not_depend_on_threads_or_on_how_far_the_bank_is(ma
     manifest = make_dataset(300)
     early, late = loaders(manifest, augmentation=Augmentation()), loaders(manifest, augmentation=Augmentation())
     late.bank.fill()
-    late.config = LoaderConfig(seed=1, threads=2)
+    late.config = LoaderSettings(seed=1, threads=2)
     for one, two in zip(early, late, strict=True):
         assert torch.equal(one.images, two.images)
         assert torch.equal(one.cell_ids, two.cell_ids)

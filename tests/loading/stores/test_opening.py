@@ -14,10 +14,12 @@ import torch
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
-from fastcell.loading.settings import LoaderConfig
+from fastcell.loading.order import fill_order
+from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores import opening
-from fastcell.loading.stores.bank import CellBank, fill_order
+from fastcell.loading.stores.bank import CellBank
 from fastcell.loading.stores.opening import Stores
+from fastcell.loading.stores.placement import Budget
 
 Make = Callable[..., Manifest]
 
@@ -41,7 +43,7 @@ def test_a_bank_for_which_memory_fails_becomes_a_stream(
 
     monkeypatch.setattr(opening, "CellBank", fail)
     with caplog.at_level(logging.WARNING, "fastcell"):
-        store = Stores("auto", None, LoaderConfig(), 8, 0, 1, 1).open_training(view, 8, 32)
+        store = Stores("auto", Budget(None, 1 << 30), LoaderSettings(), 8, 0, 1).open_training(view, 8, 32)
     assert store.placement.store == "stream"
     assert "no room for bank: 36 cells" in caplog.text
     assert "trying the next place" in caplog.text
@@ -55,7 +57,7 @@ def test_another_error_is_not_taken_for_it(make_dataset: Make, monkeypatch: pyte
 
     monkeypatch.setattr(opening, "CellBank", fail)
     with pytest.raises(RuntimeError, match="something else"):
-        Stores("auto", None, LoaderConfig(), 8, 0, 1, 1).open_training(view, 8, 32)
+        Stores("auto", Budget(None, 1 << 30), LoaderSettings(), 8, 0, 1).open_training(view, 8, 32)
 
 
 READ_ALL = """

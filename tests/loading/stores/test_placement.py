@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastcell.errors import ArgumentError
-from fastcell.loading.stores.placement import Before, Budget, Placement, as_before, place, size_text
+from fastcell.errors import ArgumentError, FastcellError
+from fastcell.loading.stores.placement import (
+    SHARE_OF_FREE,
+    Budget,
+    Placement,
+    free_memory,
+    is_out_of_memory,
+    place,
+    size_text,
+)
 
 GB = 10**9
 
@@ -20,14 +29,14 @@ def placed(store: str, size: int, budget: Budget, num_ranks: int = 1) -> tuple[s
 @pytest.mark.parametrize(("store", "size", "budget", "num_ranks", "want"), [
     ("auto", 3 * GB, Budget(None, 4 * GB), 1, ("bank", "host", 1, 3 * GB)),
     ("auto", 5 * GB, Budget(None, 4 * GB), 1, ("stream", "host", 1, 0)),
-    ("bank", 5 * GB, Budget(None, 4 * GB), 1, ("window", "host", 1, 4 * GB)),
+    ("bank", 5 * GB, Budget(None, 4 * GB), 1, ("stream", "host", 1, 0)),
     ("auto", 5 * GB, Budget(None, 4 * GB), 2, ("bank", "host", 8, 5 * GB // 2)),
     ("auto", 5 * GB, Budget(None, 4 * GB), 3, ("stream", "host", 1, 0)),
     ("auto", 5 * GB, Budget(8 * GB, 4 * GB), 1, ("bank", "gpu", 1, 5 * GB)),
     ("auto", 30 * GB, Budget(8 * GB, 40 * GB), 4, ("bank", "gpu", 8, 30 * GB // 4)),
     ("auto", 30 * GB, Budget(8 * GB, 40 * GB), 1, ("bank", "pinned", 1, 30 * GB)),
     ("auto", 50 * GB, Budget(8 * GB, 40 * GB), 1, ("stream", "gpu", 1, 0)),
-    ("bank", 50 * GB, Budget(8 * GB, 40 * GB), 1, ("window", "gpu", 1, 8 * GB)),
+    ("bank", 50 * GB, Budget(8 * GB, 40 * GB), 1, ("stream", "gpu", 1, 0)),
     ("stream", 1, Budget(8 * GB, 40 * GB), 1, ("stream", "gpu", 1, 0)),
 ])  # fmt: skip
 def test_the_fastest_place_that_fits(
@@ -56,8 +65,11 @@ def test_the_line_says_what_and_why() -> None:
     text = place("auto", 24_000, 5 * GB, 5 * GB, 1, Budget(None, 8 * GB)).reason
     assert text == "bank: 24,000 cells, 5 GB in memory (8 GB allowed); later epochs neither read nor decode"
     assert "more than the 4 GB of memory allowed" in place("auto", 9, 5 * GB, 5 * GB, 1, Budget(None, 4 * GB)).reason
-    rolling = place("bank", 9, 5 * GB, 5 * GB, 1, Budget(None, GB)).reason
-    assert rolling.startswith("rolling window: 1 GB of memory over 9 cells, 5 GB (20% at a time)")
+    asked = place("bank", 9, 5 * GB, 5 * GB, 1, Budget(None, GB)).reason
+    assert asked == (
+        "stream: 9 cells, 5 GB are more than the 1 GB of memory allowed for the bank that was asked for; "
+        "every epoch reads and decodes"
+    )
     assert "pinned host memory" in place("auto", 9, 5 * GB, 5 * GB, 1, Budget(GB, 9 * GB)).reason
 
 
@@ -84,38 +96,24 @@ def test_sizes_are_readable() -> None:
     ]
 
 
-BANK = Placement("bank", "host", 1, 100, "bank: it fits")
+def test_free_memory_is_the_users_limit_or_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcell.loading.stores.placement.available_memory", lambda: 12 * GB)
+    assert SHARE_OF_FREE == 0.5
+    assert free_memory(torch.device("cpu"), None, 1) == Budget(None, 6 * GB)
+    assert free_memory(torch.device("cpu"), None, 3) == Budget(None, 2 * GB)
+    assert free_memory(torch.device("cpu"), 5, 3) == Budget(None, 5)
+    assert free_memory(torch.device("cuda", 0), 5, 3) == Budget(5, 5)
 
 
 @pytest.mark.parametrize(
-    ("found", "before", "num_ranks", "store", "num_parts", "pool_bytes"),
+    ("error", "want"),
     [
-        (Placement("stream", "host", 1, 0, ""), Before("stream", 1, 0, 2), 2, "stream", 1, 0),
-        (BANK, Before("bank", 1, 100, 2), 1, "bank", 1, 100),
-        (BANK, Before("bank", 1, 100, 1), 4, "bank", 1, 100),
-        (BANK, Before("bank", 8, 60, 2), 1, "bank", 8, 100),  # in parts, though all would fit: the batches are others
-        (BANK, Before("bank", 8, 60, 2), 4, "bank", 8, 100),
-        (BANK, Before("window", 1, 64, 1), 1, "window", 1, 64),
-        (Placement("window", "host", 1, 30, ""), Before("window", 1, 64, 1), 1, "window", 1, 64),
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (FastcellError("9 bytes of host memory must be free to be pinned, got CUDA error 2."), True),
+        (RuntimeError("something else"), False),
     ],
 )
-def test_a_run_that_goes_on_gets_its_batches(
-    found: Placement, before: Before, num_ranks: int, store: str, num_parts: int, pool_bytes: int
-) -> None:
-    placement = as_before(found, before, num_ranks)
-    assert (placement.store, placement.num_parts, placement.pool_bytes) == (store, num_parts, pool_bytes)
-
-
-@pytest.mark.parametrize(
-    ("found", "before", "num_ranks", "message"),
-    [
-        (BANK, Before("stream", 1, 0, 2), 1, "number of processes must be 2 as before, since the order of the stream"),
-        (BANK, Before("window", 1, 9, 1), 2, "number of processes must be 1 as before, since the order of the window"),
-        (BANK, Before("bank", 8, 60, 2), 3, "a bank of 8 part.s., on 2 process.es., which cannot be on 3"),
-        (Placement("bank", "host", 8, 20, ""), Before("bank", 1, 100, 1), 2, "a bank of 1 part"),
-        (Placement("window", "host", 1, 20, ""), Before("bank", 1, 100, 1), 1, "more memory"),
-    ],
-)
-def test_what_cannot_go_on_says_why(found: Placement, before: Before, num_ranks: int, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        as_before(found, before, num_ranks)
+def test_out_of_memory_is_told_from_other_errors(error: Exception, want: bool) -> None:
+    assert is_out_of_memory(error) == want

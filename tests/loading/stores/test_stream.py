@@ -13,23 +13,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fastcell.dataset.cell_hashes import measure
-from fastcell.dataset.corrupt_cells import Losses
+from fastcell.dataset.cell_hashes import measure_cell
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.decode import DecodedCell, decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import MOST_OPEN
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import DataError
+from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share, training_share
-from fastcell.loading.stores.stream import CellReader, Cells
+from fastcell.loading.stores.stream import CellReader
 from fastcell.packing.pack import pack
 
 Make = Callable[..., Manifest]
 Tagged = Callable[[int], np.ndarray]
 
 
-def as_arrays(cells: Cells) -> list[np.ndarray]:
+def as_arrays(cells: RaggedCells) -> list[np.ndarray]:
     return [np.asarray(cells.pixels[slot])[:, :, 0] for slot in range(len(cells))]
 
 
@@ -76,7 +77,7 @@ def test_real_cells_have_the_pixels_that_were_packed(
     ):
         seen[cells.cell_ids[: share.num_real(step)]] += 1
         for cell_id, pixels in zip(cells.cell_ids.tolist(), as_arrays(cells), strict=True):
-            assert measure(np.ascontiguousarray(pixels))[0] == hashes[cell_id]
+            assert measure_cell(np.ascontiguousarray(pixels))[0] == hashes[cell_id]
     assert (seen == 1).all()
 
 
@@ -147,12 +148,10 @@ def test_outputs_stay_valid_after_later_batches(make_dataset: Make, tagged: Tagg
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-@pytest.mark.parametrize(("shuffle", "mix"), [(True, True), (True, False), (False, False)])
-def test_an_epoch_goes_on_at_any_step(
-    make_dataset: Make, tagged: Tagged, layout: str, shuffle: bool, mix: bool
-) -> None:
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_epoch_goes_on_at_any_step(make_dataset: Make, tagged: Tagged, layout: str, shuffle: bool) -> None:
     view = select(make_dataset(90, layout=layout), ViewConfig())
-    reader = CellReader(view, training_share(90, 8), shuffle=shuffle, mix=mix, initial_fill=20, seed=5)
+    reader = CellReader(view, training_share(90, 8), shuffle=shuffle, initial_fill=20, seed=5)
     whole = [cells.cell_ids.tolist() for cells in reader.epoch(2)]
     for first in (1, 3, 4, 11, 12):
         rest = [(cells.cell_ids.tolist(), as_arrays(cells)) for cells in reader.epoch(2, first)]
@@ -178,8 +177,8 @@ def test_a_damaged_cell_is_replaced(
     untouched = CellReader(view, share, shuffle=shuffle, initial_fill=20)
     whole = [[cells.cell_ids for cells in untouched.epoch(epoch)] for epoch in range(2)]
     damage(manifest, BAD)
-    losses = Losses(manifest)
-    reader = CellReader(view, share, shuffle=shuffle, initial_fill=20, losses=losses, decoder=decoder)
+    corrupt_cells = CorruptCells(manifest)
+    reader = CellReader(view, share, shuffle=shuffle, initial_fill=20, corrupt_cells=corrupt_cells, decoder=decoder)
     for epoch in range(2):
         for ids, cells in zip(whole[epoch], reader.epoch(epoch), strict=True):
             lost = ids == BAD
@@ -189,9 +188,9 @@ def test_a_damaged_cell_is_replaced(
             assert (cells.cell_ids[lost] == ids[~lost][0]).all()
             for cell_id, pixels in zip(cells.cell_ids.tolist(), as_arrays(cells), strict=True):
                 np.testing.assert_array_equal(pixels, tagged(cell_id))
-    assert losses.reasons == {BAD: "other bytes than were packed"}
+    assert corrupt_cells.reasons == {BAD: "other bytes than were packed"}
     row = manifest.table.slice(BAD, 1).to_pylist()[0]
-    assert losses.table().to_pylist() == [
+    assert corrupt_cells.table().to_pylist() == [
         {"cell_id": BAD, "reason": "other bytes than were packed"}
         | {name: row[name] for name in ("key", "shard", "class")}
     ]
@@ -201,7 +200,9 @@ def test_a_damaged_cell_is_replaced(
 def test_asked_for_an_error_it_names_shard_and_key(make_dataset: Make, layout: str) -> None:
     manifest = make_dataset(60, layout=layout)
     shard = damage(manifest, BAD)
-    reader = CellReader(select(manifest, ViewConfig()), training_share(60, 8), losses=Losses(manifest, "error"))
+    reader = CellReader(
+        select(manifest, ViewConfig()), training_share(60, 8), corrupt_cells=CorruptCells(manifest, "error")
+    )
     with pytest.raises(DataError, match="cell-00037.png.*other bytes than were packed.*pack the data again") as error:
         list(reader.epoch(0))
     assert (error.value.shard, error.value.key) == (shard, "cell-00037.png")
@@ -213,17 +214,17 @@ def test_all_of_a_shard_is_looked_at_after_the_first_failure(make_dataset: Make,
     manifest = make_dataset(60, encoding=encoding)
     for cell_id in (4, 12, 17, 19, 45):
         damage(manifest, cell_id)
-    losses = Losses(manifest)
-    reader = CellReader(View(manifest, np.arange(10)), evaluation_share(10, 4), losses=losses)
+    corrupt_cells = CorruptCells(manifest)
+    reader = CellReader(View(manifest, np.arange(10)), evaluation_share(10, 4), corrupt_cells=corrupt_cells)
     list(reader.epoch(0))
-    assert sorted(losses.reasons) == [4, 12, 17, 19]
+    assert sorted(corrupt_cells.reasons) == [4, 12, 17, 19]
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 def test_a_shard_that_shrinks_loses_its_end(make_dataset: Make, layout: str) -> None:
     manifest = make_dataset(60, layout=layout)
-    losses = Losses(manifest)
-    reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses)
+    corrupt_cells = CorruptCells(manifest)
+    reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells)
     list(reader.epoch(0))
     end = int(manifest.column("offset")[30] + 1)
     os.truncate(manifest.path / "shard-000001.tar", end)
@@ -231,8 +232,8 @@ def test_a_shard_that_shrinks_loses_its_end(make_dataset: Make, layout: str) -> 
     lost = np.flatnonzero(~good)
     ends = manifest.column("offset") + manifest.column("bytes")
     np.testing.assert_array_equal(lost, np.flatnonzero((manifest.shard_index == 1) & (ends > end)))
-    assert set(losses.reasons.values()) == {"the shard ends before it"}
-    assert sorted(losses.reasons) == lost.tolist()
+    assert set(corrupt_cells.reasons.values()) == {"the shard ends before it"}
+    assert sorted(corrupt_cells.reasons) == lost.tolist()
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
@@ -243,8 +244,8 @@ def test_what_changes_later_is_looked_at_again(make_dataset: Make, layout: str, 
     No decoder could tell: a NumPy file or a block with another grey level is as good as before.
     """
     manifest = make_dataset(60, layout=layout, encoding=encoding)
-    losses = Losses(manifest)
-    reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses)
+    corrupt_cells = CorruptCells(manifest)
+    reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells)
     list(reader.epoch(0))
     row = manifest.table.slice(BAD, 1).to_pylist()[0]
     path = manifest.path / row["shard"]
@@ -253,7 +254,7 @@ def test_what_changes_later_is_looked_at_again(make_dataset: Make, layout: str, 
     flip(path, pixel)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
     list(reader.epoch(1))
-    assert losses.reasons == {BAD: "other bytes than were packed"}
+    assert corrupt_cells.reasons == {BAD: "other bytes than were packed"}
 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
@@ -267,9 +268,9 @@ def test_a_cell_that_cannot_be_decoded_though_unchanged(
     garbage = bytes(row["bytes"])
     overwrite(manifest.path / row["shard"], row["offset"], garbage)
     changed = with_hash(manifest, 41, garbage)
-    losses = Losses(changed)
+    corrupt_cells = CorruptCells(changed)
     reader = CellReader(
-        select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, decoder=decoder
+        select(changed, ViewConfig()), training_share(60, 8), shuffle=True, corrupt_cells=corrupt_cells, decoder=decoder
     )
     seen = []
     for cells in reader.in_order() if blank else reader.epoch(0):
@@ -282,7 +283,7 @@ def test_a_cell_that_cannot_be_decoded_though_unchanged(
                 np.testing.assert_array_equal(pixels, tagged(cell_id))
         seen += cells.cell_ids.tolist() if cells.good is None else cells.cell_ids[cells.good].tolist()
     assert set(seen) == set(range(60)) - {41}
-    assert losses.reasons == {41: "cannot be decoded any more: all bytes zero"}
+    assert corrupt_cells.reasons == {41: "cannot be decoded any more: all bytes zero"}
 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
@@ -300,10 +301,15 @@ def test_jpeg_cells_beside_lost_ones(make_dataset: Make, blank: bool, decoder: s
     heights[7] += 1
     index = changed.table.schema.get_field_index("height")
     changed = replace(changed, table=changed.table.set_column(index, "height", pa.array(heights, pa.int32())))
-    losses = Losses(changed)
+    corrupt_cells = CorruptCells(changed)
     rows = np.sort(np.concatenate([np.arange(60), [3, 3, 50]]))
     reader = CellReader(
-        View(changed, rows), training_share(63, 8), shuffle=True, losses=losses, decoder=decoder, threads=3
+        View(changed, rows),
+        training_share(63, 8),
+        shuffle=True,
+        corrupt_cells=corrupt_cells,
+        decoder=decoder,
+        threads=3,
     )
     seen = []
     for cells in reader.in_order() if blank else reader.epoch(0):
@@ -316,7 +322,7 @@ def test_jpeg_cells_beside_lost_ones(make_dataset: Make, blank: bool, decoder: s
             seen += [cell_id] * is_good
     assert set(seen) == set(range(60)) - {7, 41, BAD}
     assert min(seen.count(3), seen.count(50) + 1) == 3
-    assert sorted(losses.reasons) == [7, BAD, 41]
+    assert sorted(corrupt_cells.reasons) == [7, BAD, 41]
 
 
 def test_what_dali_alone_cannot_decode_is_replaced(
@@ -326,31 +332,35 @@ def test_what_dali_alone_cannot_decode_is_replaced(
     row = manifest.table.slice(41, 1).to_pylist()[0]
     garbage = bytes(row["bytes"])
     overwrite(manifest.path / row["shard"], row["offset"], garbage)
-    changed, losses = with_hash(manifest, 41, garbage), Losses(manifest)
+    changed, corrupt_cells = with_hash(manifest, 41, garbage), CorruptCells(manifest)
     pixels = DecodedCell(tagged(41), 8, 1, "png")
     monkeypatch.setattr(
-        "fastcell.dataset.decode.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
+        "fastcell.loading.decode_cpu.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
     )
     reader = CellReader(
-        select(changed, ViewConfig()), training_share(60, 8), shuffle=True, losses=losses, decoder="dali"
+        select(changed, ViewConfig()), training_share(60, 8), shuffle=True, corrupt_cells=corrupt_cells, decoder="dali"
     )
     list(reader.epoch(0))
-    assert losses.reasons == {41: "DALI cannot decode it; saved as PNG it could"}
+    assert corrupt_cells.reasons == {41: "DALI cannot decode it; saved as PNG it could"}
 
 
 def test_one_shard_may_go_away_but_not_all(make_dataset: Make) -> None:
     manifest = make_dataset(60)
-    losses = Losses(manifest)
-    reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses)
+    corrupt_cells = CorruptCells(manifest)
+    reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells)
     (manifest.path / "shard-000002.tar").unlink()
     list(reader.epoch(0))
-    assert losses.reasons == dict.fromkeys(range(40, 60), "the shard is missing")
+    assert corrupt_cells.reasons == dict.fromkeys(range(40, 60), "the shard is missing")
     (manifest.path / "shard-000000.tar").unlink()
     with pytest.raises(DataError, match="shard-000000.tar.*40 cells of the 60 are lost.*right folder"):
-        list(CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses).epoch(0))
+        list(CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells).epoch(0))
     (manifest.path / "shard-000001.tar").unlink()
     with pytest.raises(DataError, match="none of its shards is there any more"):
-        list(CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=Losses(manifest)).epoch(0))
+        list(
+            CellReader(
+                View(manifest, np.arange(20)), evaluation_share(20, 8), corrupt_cells=CorruptCells(manifest)
+            ).epoch(0)
+        )
 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
@@ -359,9 +369,11 @@ def test_a_batch_without_a_good_cell(make_dataset: Make, encoding: str, decoder:
     manifest = make_dataset(60, encoding=encoding)
     for cell_id in range(8, 16):
         damage(manifest, cell_id)
-    losses = Losses(manifest)
+    corrupt_cells = CorruptCells(manifest)
     batches = list(
-        CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), losses=losses, decoder=decoder).epoch(0)
+        CellReader(
+            select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells, decoder=decoder
+        ).epoch(0)
     )
     assert batches[0].good is None
     assert batches[1].good is not None
@@ -376,7 +388,7 @@ def test_a_shard_without_a_good_cell(make_dataset: Make, encoding: str, layout: 
     manifest = make_dataset(60, encoding=encoding, layout=layout)
     for cell_id in range(20):
         damage(manifest, cell_id)
-    reader = CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), losses=Losses(manifest))
+    reader = CellReader(View(manifest, np.arange(20)), evaluation_share(20, 8), corrupt_cells=CorruptCells(manifest))
     for _ in range(2):
         for cells in reader.epoch(0):
             assert cells.good is not None
@@ -393,15 +405,15 @@ def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str, de
     column[7] += 1
     index = manifest.table.schema.get_field_index("height")
     changed = replace(manifest, table=manifest.table.set_column(index, "height", pa.array(column, pa.int32())))
-    losses = Losses(changed)
+    corrupt_cells = CorruptCells(changed)
     seen = [
         cells.cell_ids
         for cells in CellReader(
-            select(changed, ViewConfig()), evaluation_share(20, 4), losses=losses, decoder=decoder
+            select(changed, ViewConfig()), evaluation_share(20, 4), corrupt_cells=corrupt_cells, decoder=decoder
         ).epoch(0)
     ]
     assert np.concatenate(seen).tolist() == [*range(7), 4, *range(8, 20)]
-    assert losses.reasons[7].endswith("pixels, which the manifest does not say")
+    assert corrupt_cells.reasons[7].endswith("pixels, which the manifest does not say")
 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])

@@ -1,0 +1,94 @@
+"""What a run that goes on shares with the saved one: its cells, seed and batch size, and where its cells were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from fastcell.dataset.cell_hashes import hashes_of
+from fastcell.dataset.views import View
+from fastcell.errors import ArgumentError, invalid
+from fastcell.loading.stores.placement import Placement
+
+
+class SavedPlacement(NamedTuple):
+    """What the order of training batches depends on beside seed and batch size; kept in checkpoints.
+
+    Attributes:
+        store, num_parts, pool_bytes: of the `Placement`.
+        num_ranks: how many shared the work.
+    """
+
+    store: str
+    num_parts: int
+    pool_bytes: int
+    num_ranks: int
+
+
+def restore_placement(found: Placement, before: SavedPlacement, num_ranks: int) -> Placement:
+    """Return the placement that gives the batches of an earlier one.
+
+    Args:
+        found: what `place` gives now, asked for a stream or a bank as the earlier one was.
+        before: of the run that goes on.
+        num_ranks: how many share the work now.
+
+    Raises:
+        ArgumentError: the number of processes differs where the order depends on it, memory does not suffice, or the
+            store of the earlier one is of another version (a rolling window).
+    """
+    if before.store not in ("bank", "stream"):
+        raise ArgumentError(
+            f"the run that goes on drew its cells from a {before.store}, which this version does not have. "
+            "Go on with the version that began it, or start a new run."
+        )
+    if before.store != "bank" and num_ranks != before.num_ranks:
+        raise invalid(
+            "number of processes",
+            f"{before.num_ranks} as before, since the order of the {before.store} depends on it",
+            num_ranks,
+            "Only a run whose cells are in a bank goes on with another number",
+        )
+    if before.store == "stream":
+        return found
+    if (
+        found.store != "bank"
+        or (found.num_parts > before.num_parts)
+        or before.num_parts % num_ranks * (before.num_parts > 1)
+    ):
+        raise ArgumentError(
+            f"the run that goes on had its cells in a bank of {before.num_parts} part(s), on {before.num_ranks} "
+            f"process(es), which cannot be on {num_ranks} here ({found.reason}). Give it more memory (--data.bank_gib) "
+            "or the number of processes that it had."
+        )
+    return replace(found, num_parts=before.num_parts)
+
+
+def hash_cells(view: View) -> str:
+    """Hash the rows of a view and the bytes of their cells: 32 hexadecimal digits (BLAKE2b of 128 bit)."""
+    digest = blake2b(view.rows.tobytes(), digest_size=16)
+    digest.update(hashes_of(view.manifest)[view.rows].tobytes())
+    return digest.hexdigest()
+
+
+def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> SavedPlacement:
+    """Check that a run goes on with the data of the saved one.
+
+    Args:
+        saved: the state of the saved run: the fields of `SavedPlacement` and the entries of `now`.
+        now: what must be equal, by name.
+
+    Returns:
+        Where the cells of the saved run were kept.
+
+    Raises:
+        ArgumentError: a value differs.
+    """
+    for name, value in now.items():
+        if value != saved.get(name):
+            raise invalid(
+                f"{name} of a run that goes on", f"as it was ({saved.get(name)})", value, "Or start a new run"
+            )
+    return SavedPlacement(**{name: saved[name] for name in SavedPlacement._fields})

@@ -1,0 +1,59 @@
+"""Hashes of stored bytes and pixels, mean and border of a cell: values computed another way."""
+
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+
+from fastcell.dataset.cell_hashes import hashes_of, measure_cell, wrong_bytes
+from fastcell.dataset.shard_reader import ShardFiles
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+@settings(max_examples=100, deadline=None)
+def test_measures(pixels):
+    pixel_hash, mean, border = measure_cell(pixels)
+    inner = np.zeros(pixels.shape, bool)
+    inner[1:-1, 1:-1] = True
+    assert border == np.median(pixels[~inner])
+    assert mean == pytest.approx(pixels.mean(dtype=np.float64), rel=1e-12)
+    content = struct.pack("<ii", *pixels.shape) + pixels.tobytes()
+    assert pixel_hash == hashlib.blake2b(content, digest_size=16).digest()
+
+
+def test_pixel_hash_knows_the_shape():
+    pixels = np.arange(12, dtype=np.uint8)
+    assert measure_cell(pixels.reshape(3, 4))[0] != measure_cell(pixels.reshape(4, 3))[0]
+
+
+def test_hashes_are_those_of_the_stored_bytes(make_dataset):
+    manifest = make_dataset(12)
+    cells = np.array([1, 4, 9])
+    files = ShardFiles(manifest, {})
+    stored = files.read(cells)
+    files.close()
+    hashes = hashes_of(manifest)
+    assert (hashes.shape, hashes.dtype) == ((12, 16), np.uint8)
+    for place, cell_id in enumerate(cells):
+        content = stored.bytes_of(place).tobytes()
+        assert hashes[cell_id].tobytes() == hashlib.blake2b(content, digest_size=16).digest()
+    assert wrong_bytes(hashes, stored, np.arange(3)).tolist() == [False, False, False]
+    stored.buffer[stored.starts[1]] ^= 1
+    assert wrong_bytes(hashes, stored, np.array([2, 1])).tolist() == [False, True]
+
+
+def test_hashes_of_a_part_of_a_table(make_dataset):
+    """Of a slice and of several chunks, as a filtered or joined table has them."""
+    manifest = make_dataset(12)
+    whole = hashes_of(manifest)
+    table = manifest.table
+
+    class Part:
+        def __init__(self, table):
+            self.table = table
+
+    np.testing.assert_array_equal(hashes_of(Part(table.slice(3, 5))), whole[3:8])
+    np.testing.assert_array_equal(hashes_of(Part(table.slice(0, 0))), whole[:0])

@@ -1,0 +1,86 @@
+"""What is kept of corrupt cells, what is said of them, and what stands in for them."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from fastcell.dataset.corrupt_cells import (
+    CorruptCells,
+    blank_cell,
+    corrupt_cells_table,
+    describe_corrupt_cells,
+    stand_in,
+)
+from fastcell.errors import ArgumentError, DataError
+
+
+def test_the_first_reason_stays_and_the_table_is_sorted(make_dataset, caplog):
+    manifest = make_dataset(20)
+    corrupt = CorruptCells(manifest)
+    with caplog.at_level(logging.WARNING, "fastcell"):
+        corrupt.add({7: "late", 3: "early"})
+        corrupt.add({7: "again"})
+    assert len(corrupt) == 2
+    assert corrupt.reasons == {7: "late", 3: "early"}
+    assert np.flatnonzero(corrupt.is_corrupt).tolist() == [3, 7]
+    rows = corrupt.table().to_pylist()
+    assert [(row["cell_id"], row["key"], row["shard"], row["class"], row["reason"]) for row in rows] == [
+        (3, "cell-00003.png", "shard-000000.tar", "A", "early"),
+        (7, "cell-00007.png", "shard-000001.tar", "B", "late"),
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "shard-000001.tar: 1 bad cell found, replaced with weight 0 (late 1, early 1)",
+        "shard-000000.tar: 1 bad cell found, replaced with weight 0 (late 1, early 1)",
+    ]
+
+
+def test_reasons_is_a_copy(make_dataset):
+    corrupt = CorruptCells(make_dataset(20))
+    corrupt.add({1: "x"})
+    corrupt.reasons.clear()
+    assert corrupt.reasons == {1: "x"}
+
+
+def test_an_error_is_raised_where_it_is_asked_for(make_dataset):
+    with pytest.raises(DataError, match="x. Restore the shard from a copy, or pack the data again") as error:
+        CorruptCells(make_dataset(20), "error").add({12: "x", 8: "x"})
+    assert (error.value.shard, error.value.key) == ("shard-000001.tar", "cell-00008.png")
+
+
+def test_more_than_half_of_the_cells_is_too_much(make_dataset):
+    manifest = make_dataset(20)
+    corrupt = CorruptCells(manifest)
+    corrupt.add(dict.fromkeys(range(10), "x"))
+    with pytest.raises(DataError, match="11 cells of the 20 are lost by now"):
+        corrupt.add({10: "x"})
+
+
+def test_another_way_of_taking_it_is_refused(make_dataset):
+    with pytest.raises(ArgumentError, match="on_bad_cell must be one of replace, error, got 'skip'"):
+        CorruptCells(make_dataset(20), "skip")
+
+
+def test_the_description_counts_by_reason_shard_and_class(make_dataset):
+    table = corrupt_cells_table(make_dataset(20), {0: "gone", 1: "gone", 9: "short"})
+    assert describe_corrupt_cells(table).splitlines() == [
+        "3 bad cells replaced with weight 0, counted nowhere:",
+        "  gone 2, short 1",
+        "  by shard: shard-000000.tar 2, shard-000001.tar 1",
+        "  by class: A 2, B 1",
+    ]
+    assert "gone 2, others 1" in describe_corrupt_cells(table, most=1)
+
+
+def test_the_first_good_cell_stands_in():
+    chosen = np.array([4, 9, 2, 7])
+    np.testing.assert_array_equal(stand_in(chosen, np.array([False, True, False, True])), [9, 9, 9, 7])
+    np.testing.assert_array_equal(stand_in(chosen, np.ones(4, bool)), chosen)
+    np.testing.assert_array_equal(stand_in(chosen, np.zeros(4, bool)), [4, 4, 4, 4])
+
+
+def test_a_blank_cell_is_middle_grey_in_either_depth():
+    for depth, dtype, level in ((8, np.uint8, 128), (16, np.uint16, 128 * 257)):
+        cell = blank_cell(2, 3, depth)
+        assert (cell.shape, cell.dtype) == ((2, 3, 1), dtype)
+        assert (cell == level).all()

@@ -1,0 +1,65 @@
+"""Checks of what a user may set, and the dtype of the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from fastcell.errors import ArgumentError
+from fastcell.loading.settings import LoaderSettings, check_settings, image_dtype
+
+GOOD: dict[str, Any] = {
+    "batch_size": 4,
+    "eval_batch_size": 4,
+    "dtype": "auto",
+    "transform": "auto",
+    "decoder": "auto",
+    "store": "auto",
+    "bank_gib": None,
+    "on_bad_cell": "replace",
+    "threads": 0,
+    "initial_fill": 0,
+}
+
+
+def test_good_settings_pass() -> None:
+    check_settings(GOOD)
+    check_settings({**GOOD, "dtype": "bfloat16", "store": "bank", "bank_gib": 0.0, "others": None})
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), [
+    ("batch_size", True, "a positive whole number"),
+    ("eval_batch_size", 0, "a positive whole number"),
+    ("dtype", "int8", "auto or one of float32, bfloat16, float16"),
+    ("transform", "cuda", "one of auto, fused, dali"),
+    ("decoder", "cuda", "one of auto, dali, threads"),
+    ("store", "disk", "one of auto, stream, bank"),
+    ("bank_gib", float("nan"), "0 or more"),
+    ("on_bad_cell", "skip", "one of replace, error"),
+    ("threads", -1, "0 or more"),
+    ("initial_fill", -1, "0 or more"),
+])  # fmt: skip
+def test_bad_settings_are_named(name: str, value: Any, rule: str) -> None:
+    with pytest.raises(ArgumentError, match=f"{name} must be {rule}, got "):
+        check_settings({**GOOD, name: value})
+
+
+@pytest.mark.parametrize(("dtype", "precision", "device", "want"), [
+    ("float16", "32-true", "cpu", torch.float16),
+    ("auto", "32-true", "cpu", torch.float32),
+    ("auto", "bf16-true", "cpu", torch.bfloat16),
+    ("auto", "bf16-mixed", "cpu", torch.float32),
+    ("auto", "bf16-mixed", "cuda", torch.bfloat16),
+    ("auto", "16-mixed", "cuda", torch.float16),
+    ("auto", "64-true", "cuda", torch.float32),
+])  # fmt: skip
+def test_auto_follows_the_precision(dtype: str, precision: str, device: str, want: torch.dtype) -> None:
+    assert image_dtype(dtype, precision, torch.device(device)) == want
+
+
+def test_number_of_the_gpu() -> None:
+    assert LoaderSettings().device_id is None
+    assert LoaderSettings(device=torch.device("cuda")).device_id == 0
+    assert LoaderSettings(device=torch.device("cuda", 3)).device_id == 3
