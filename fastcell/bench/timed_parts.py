@@ -32,7 +32,7 @@ from fastcell.packing.shard_writer import finish_dataset, write_block_shard
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.storage.staging import staging
 from fastcell.system import resources
-from fastcell.training.fit import preset_path
+from fastcell.training.recipe import preset_path
 
 _BLOCK_CELLS = 4096  # of the sample, laid out anew
 _AT_ONCE = 1 << 22

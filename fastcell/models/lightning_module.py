@@ -18,7 +18,7 @@ from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import RunningScores
-from fastcell.models.registry import create
+from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
 
 CHECKPOINT_FORMAT = 1
@@ -114,7 +114,7 @@ class CellModule(pl.LightningModule):
         self.hparams.update(classes=self.classes, preprocessing=self.preprocessing)
 
         num_classes = len(self.classes)
-        self.network = create(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
+        self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
         if input_norm:  # with parameters it would ask the first convolution for the gradient of its input
             self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
         if channels_last:

@@ -26,8 +26,8 @@ from fastcell.stats.scores import format_table, summarize
 from fastcell.storage.whole_files import write_json
 from fastcell.training.progress_bar import Throughput
 
-RUNS = {"valid": "validate", "test": "test"}
-PART_NAMES = {"valid": "validation", "test": "test"}
+STAGE_OF_PART = {"valid": "validate", "test": "test"}
+PART_WORDS = {"valid": "validation", "test": "test"}
 
 
 def train(
@@ -53,7 +53,7 @@ def train(
         ckpt_path: checkpoint to go on from.
         select: which weights are evaluated, best or last.
     """
-    _say(trainer, describe(trainer, model, data))
+    _say(trainer, describe_training(trainer, model, data))
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
@@ -63,12 +63,12 @@ def train(
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if select == "last":
         _say(trainer, "The last weights are evaluated, not those of the least validation loss.")
-    elif has_part(data, "valid") and best:
+    elif has_labelled_cells(data, "valid") and best:
         used = Path(best).name
         model.load_state_dict(read_checkpoint(best)["state_dict"])
     else:
         _say(trainer, "No validation part: the last weights are evaluated, not the best.")
-    part = next((name for name in ("test", "valid") if has_part(data, name)), None)
+    part = next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
     if part is None:
         _say(trainer, "No test part and no validation part: nothing to evaluate.")
@@ -79,9 +79,9 @@ def train(
             write_table(folder / "predictions.parquet", _table(model, data, part, gathered, truth=True))
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / "confusion.csv", confusion, model.classes)
-            about = f"{PART_NAMES[part]} part of {data.manifest.info.name}"
+            about = f"{PART_WORDS[part]} part of {data.manifest.info.name}"
             draw_confusion(confusion, model.classes, folder / "confusion", about=about)
-    reasons = gather_losses(trainer, data)
+    reasons = gather_corrupt_cells(trainer, data)
     if trainer.is_global_zero:
         values["num_lost"] = len(reasons)
         if reasons:
@@ -92,7 +92,7 @@ def train(
         write_json(folder / "metrics.json", values)
         draw_curves(folder / "metrics.csv", folder / "curves", data.manifest.info.name)
         print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")
-        print(f", evaluation {throughput.rate(RUNS[part]):,.0f} cells/s" if part else "")
+        print(f", evaluation {throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s" if part else "")
         _say_losses(trainer, data, reasons)
         print(f"run folder {folder}", flush=True)
 
@@ -112,10 +112,10 @@ def evaluate(
     check_classes(model, data)
     folder = out.parent if out else Path(trainer.default_root_dir)
     gathered, _ = score_part(trainer, model, data, part, folder)
-    reasons = gather_losses(trainer, data)
+    reasons = gather_corrupt_cells(trainer, data)
     if trainer.is_global_zero:
         _say_losses(trainer, data, reasons)
-        print(f"{throughput.rate(RUNS[part]):,.0f} cells/s")
+        print(f"{throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s")
         if out is not None:
             table = _table(model, data, part, gathered, truth=True)
             lines = write_predictions(out, table, model.classes, data.manifest)
@@ -209,7 +209,7 @@ def attached(trainer: pl.Trainer, callback: pl.Callback) -> Iterator[None]:
         callbacks.remove(callback)
 
 
-def describe(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> str:
+def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> str:
     """What is trained on what, in two lines."""
     sides = data.manifest.split(data.hparams["split_name"])
     cells = ", ".join(f"{part} {np.count_nonzero(sides == part):,}" for part in ("train", "valid", "test"))
@@ -223,7 +223,7 @@ def describe(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> st
     )
 
 
-def has_part(data: CellDataModule, part: str) -> bool:
+def has_labelled_cells(data: CellDataModule, part: str) -> bool:
     """Whether the data's split puts labelled cells into `part` (valid or test)."""
     sides = data.manifest.split(data.hparams["split_name"])
     return bool(((sides == part) & (data.manifest.labels >= 0)).any())
@@ -251,7 +251,7 @@ def _table(
     )
 
 
-def gather_losses(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
+def gather_corrupt_cells(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
     """Why cells were lost, by cell_id, over all ranks; to be called on each."""
     if trainer.world_size == 1:
         return data.losses.reasons

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.resources
 import json
 import logging
 import os
@@ -31,9 +30,11 @@ from fastcell.runs.run_folder import create_run_folder
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system import environment_report, library_settings, resources
 from fastcell.training.curve_logger import CurveLogger
-from fastcell.training.evaluate import evaluate, has_part, predict, train
+from fastcell.training.evaluate import evaluate, has_labelled_cells, predict, train
 from fastcell.training.progress_bar import CellBar, EpochLines, Throughput
-from fastcell.training.resume import RankWatch, ResumePoints, check_run, held, latest_point, remove_points, watch_parent
+from fastcell.training.rank_watch import RankWatch, watch_parent
+from fastcell.training.recipe import PRESETS, preset_path
+from fastcell.training.resume import ResumePoints, check_run, held, latest_point, remove_points
 
 COMMANDS = {
     "fit": "Train a classifier and evaluate it on the test part. With no arguments: on the synthetic default data.",
@@ -41,7 +42,6 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the test part.",
     "predict": "Classify every cell of a data set, labelled or not: one row per cell in manifest order.",
 }
-PRESETS = ("demo", "paper", "fast")
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.
 OF_THE_CHECKPOINT = {"image_size", "fit", "scale_um_per_px", "normalization", "antialias", "depth"}
@@ -87,13 +87,6 @@ def _show_remarks() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: _is_rank_zero())
     remarks.addHandler(handler)
-
-
-def preset_path(name: str) -> Path:
-    """The packaged YAML file of a preset. Raises ArgumentError for an unknown name."""
-    if name not in PRESETS:
-        raise invalid("--preset", f"one of {', '.join(PRESETS)}", name, "Or give a file of your own with --config")
-    return Path(str(importlib.resources.files("fastcell") / "presets" / f"{name}.yaml"))
 
 
 class FastcellCLI(LightningCLI):
@@ -295,7 +288,7 @@ class FastcellCLI(LightningCLI):
 
     def _checkpointing(self) -> ModelCheckpoint:
         place: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
-        if has_part(self.datamodule, "valid") and self.config.trainer.limit_val_batches != 0:
+        if has_labelled_cells(self.datamodule, "valid") and self.config.trainer.limit_val_batches != 0:
             return ModelCheckpoint(filename="best", monitor="valid_loss", save_last=True, **place)
         return ModelCheckpoint(filename="last", **place)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -64,8 +66,6 @@ def read_recipe(preset: str, changes: Sequence[str] = (), select: str | None = N
     Raises:
         ArgumentError: an unknown preset or argument, or one that a study decides itself.
     """
-    from fastcell.training.fit import preset_path
-
     settings = yaml.safe_load(preset_path(preset).read_text(encoding="utf-8"))
     parts: dict[str, dict[str, Any]] = {name: dict(settings.get(name, {})) for name in ("model", "data", "trainer")}
     parts["trainer"] = {name: value for name, value in parts["trainer"].items() if name in _TRAINER}
@@ -117,3 +117,13 @@ def _known_names() -> dict[str, set[str]]:
         return set(inspect.signature(kind).parameters) - _TAKEN
 
     return {"model": of(CellModule), "data": of(CellDataModule), "trainer": set(_TRAINER)}
+
+
+PRESETS = ("demo", "paper", "fast")
+
+
+def preset_path(name: str) -> Path:
+    """The packaged YAML file of a preset. Raises ArgumentError for an unknown name."""
+    if name not in PRESETS:
+        raise invalid("--preset", f"one of {', '.join(PRESETS)}", name, "Or give a file of your own with --config")
+    return Path(str(importlib.resources.files("fastcell") / "presets" / f"{name}.yaml"))

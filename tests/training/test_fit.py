@@ -18,7 +18,8 @@ from fastcell import cli
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing import pack
 from fastcell.runs.checkpoint import load_classifier
-from fastcell.training.fit import PRESETS, main, preset_path
+from fastcell.training.fit import main
+from fastcell.training.recipe import PRESETS, preset_path
 
 CLASSES = ["dots", "plain", "stripes"]
 CELLS = 40

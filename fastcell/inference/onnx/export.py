@@ -32,7 +32,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Cells:
+class RawCells:
     """Raw cells to compare on.
 
     Attributes:
@@ -49,7 +49,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Difference:
+class GraphDifference:
     """How far a graph is from torch.
 
     Attributes:
@@ -71,7 +71,7 @@ def export(
     num_cells: int = NUM_CELLS,
     um_per_px: float | None = None,
     tta: bool = False,
-) -> tuple[Difference, Cells]:
+) -> tuple[GraphDifference, RawCells]:
     """Write the classifier of a run as ONNX, if it gives what torch gives on `num_cells` cells.
 
     Args:
@@ -107,24 +107,24 @@ def export(
     manifest = _manifest_of(run, data)
     if um_per_px is None and manifest is not None:
         um_per_px = manifest.info.um_per_px
-    graph = onnx_graph.build(model, um_per_px)
+    graph = onnx_graph.build_graph(model, um_per_px)
     cells = _cells_of(manifest, num_cells, preprocessing, um_per_px)
 
     def write(path: Path) -> None:
-        onnx_graph.save(graph, path)
-        compared.append(compare(path, model, cells))
+        onnx_graph.save_graph(graph, path)
+        compared.append(compare_with_torch(path, model, cells))
         if not compared[0].probability <= TOLERANCE:
             raise DataError(
                 f"{out} is not written: its probabilities must be torch's within {TOLERANCE:g}, got a difference of "
                 f"{compared[0].probability:.2g} on {cells.origin}. Use the checkpoint with fastcell predict."
             )
 
-    compared: list[Difference] = []
+    compared: list[GraphDifference] = []
     replace_file(out, write)
     return compared[0], cells
 
 
-def compare(path: Path, model: Any, cells: Cells) -> Difference:
+def compare_with_torch(path: Path, model: Any, cells: RawCells) -> GraphDifference:
     """Classify the cells with ONNX Runtime from the file, and with torch behind the engine's own preprocessing.
 
     Args:
@@ -137,15 +137,15 @@ def compare(path: Path, model: Any, cells: Cells) -> Difference:
     runtime = require("onnxruntime", "onnx")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = np.concatenate([session.run(None, {"cell": pixels[None, None]})[0] for pixels in cells.pixels])
-    images = prepare(cells, Preprocessing.from_dict(model.preprocessing))
+    images = prepare_images(cells, Preprocessing.from_dict(model.preprocessing))
     with torch.inference_mode():
         parts = [model.predict_probabilities(part) for part in torch.from_numpy(images).split(_CHUNK)]
     expected = torch.cat(parts).numpy()
     same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    return Difference(float(np.abs(found - expected).max()), same, len(found))
+    return GraphDifference(float(np.abs(found - expected).max()), same, len(found))
 
 
-def prepare(cells: Cells, preprocessing: Preprocessing) -> np.ndarray:
+def prepare_images(cells: RawCells, preprocessing: Preprocessing) -> np.ndarray:
     """(N, 1, S, S) float32 images of the cells, as the engine makes them on the CPU."""
     size, count = preprocessing.image_size, len(cells.pixels)
     heights = np.array([pixels.shape[0] for pixels in cells.pixels], np.int32)
@@ -168,16 +168,16 @@ def prepare(cells: Cells, preprocessing: Preprocessing) -> np.ndarray:
     )
 
 
-def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> Cells:
+def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
     """Up to `num_cells` cells, evenly spread over a data set, of 8 or 16 bits as the network sees them."""
     rows = np.unique(np.linspace(0, len(manifest) - 1, num_cells).round().astype(np.int64))
     pixels = list(read_cells(manifest, rows, depth=depth))
     border = manifest.column("border_median")[rows].astype(np.float32)
     pitch = manifest.column("um_per_px")[rows].astype(np.float32)
-    return Cells(pixels, border, pitch, f"{len(rows):,} cells of {manifest.path}")
+    return RawCells(pixels, border, pitch, f"{len(rows):,} cells of {manifest.path}")
 
 
-def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> Cells:
+def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> RawCells:
     """`num_cells` simulated cells; with `depth` 16 each level takes the 257 ones that it stands for at random."""
     from fastcell.simulator.simulate import simulate
 
@@ -188,7 +188,7 @@ def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) 
         pixels = [(cell.astype(np.int64) * 257 + rng.integers(-128, 129, cell.shape)).clip(0, 65535) for cell in pixels]
         pixels = [cell.astype(np.uint16) for cell in pixels]
     pitch = np.full(num_cells, np.nan if um_per_px is None else um_per_px, np.float32)
-    return Cells(pixels, border, pitch, f"{num_cells:,} simulated cells")
+    return RawCells(pixels, border, pitch, f"{num_cells:,} simulated cells")
 
 
 def find_checkpoint(run: Path) -> Path:
@@ -224,7 +224,7 @@ def _manifest_of(run: Path, data: Path | None) -> Manifest | None:
 
 def _cells_of(
     manifest: Manifest | None, num_cells: int, preprocessing: Preprocessing, um_per_px: float | None
-) -> Cells:
+) -> RawCells:
     depth = preprocessing.depth
     cells = (
         simulated_cells(num_cells, depth, um_per_px) if manifest is None else data_set_cells(manifest, num_cells, depth)
@@ -236,7 +236,7 @@ def _cells_of(
     if not good.any():
         raise DataError(f"{cells.origin} hold one grey level each. Name other cells with --data.")
     kept = [pixels for pixels, use in zip(cells.pixels, good, strict=True) if use]
-    return Cells(kept, cells.border[good], cells.um_per_px[good], cells.origin)
+    return RawCells(kept, cells.border[good], cells.um_per_px[good], cells.origin)
 
 
 def _check_pitch(found: np.ndarray, um_per_px: float | None) -> None:
