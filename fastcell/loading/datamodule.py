@@ -28,6 +28,7 @@ from fastcell.loading.stores.placement import STORES, Before
 from fastcell.loading.stores.stream import DECODERS, DEFAULT_INITIAL_FILL
 from fastcell.loading.transforms import TRANSFORMS
 from fastcell.ops.augmentation import Augmentation
+from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.resources import num_cpus
 
 logger = logging.getLogger(__name__)
@@ -438,7 +439,7 @@ def _left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
     """Epoch, and first step of it: not 0 where training goes on in the middle of one."""
-    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready * steps_per_call
+    return trainer.current_epoch, batches_begun(trainer) * steps_per_call
 
 
 def _check_batch(name: str, value: int) -> None:

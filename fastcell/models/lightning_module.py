@@ -20,6 +20,7 @@ from fastcell.models.losses import LossName, cell_losses, probabilities, weighte
 from fastcell.models.metrics import RunningScores
 from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
+from fastcell.system.lightning_internals import has_trainer
 
 CHECKPOINT_FORMAT = 1
 READ_EVERY = 50  # steps between two readings of the training scores: each waits for the device
@@ -243,7 +244,7 @@ class CellModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         unread = checkpoint.get("fastcell_unread")
-        if unread is None or self._trainer is None:
+        if unread is None or not has_trainer(self):
             return
         if self.trainer.is_global_zero:  # a sum over ranks
             self.train_scores.take(unread["scores"])
@@ -292,7 +293,7 @@ class CellModule(pl.LightningModule):
             self.logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step=self.trainer.global_step)
 
     def _num_ranks(self) -> int:
-        return self.trainer.world_size if self._trainer is not None else 1
+        return self.trainer.world_size if has_trainer(self) else 1
 
     def _sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
         return value if self._num_ranks() == 1 else self.trainer.strategy.reduce(value, reduce_op="sum")

@@ -22,8 +22,8 @@ NETWORKS: dict[str, Callable[[int, int, str], nn.Module]] = {
 def create_network(name: str, num_classes: int, image_size: int = 128, init: str = "kaiming") -> nn.Module:
     """A new network that maps images (B, 1, image_size, image_size) to logits (B, num_classes).
 
-    `name` is one of `names()`; timm's networks get one input channel, keep their own start values (`init` is for
-    ours) and are built without pretrained weights.
+    `name` is one of `network_names()`; timm's networks get one input channel, keep their own start values (`init` is
+    for ours) and are built without pretrained weights.
 
     Raises ArgumentError for an unknown name (listing what there is), fewer than one class, an image too small.
     """
@@ -39,7 +39,7 @@ def create_network(name: str, num_classes: int, image_size: int = 128, init: str
 
 
 def network_names() -> list[str]:
-    """Every name that `create` takes on this machine, ours first."""
+    """Every name that `create_network` takes on this machine, ours first."""
     if not _has_timm():
         return list(NETWORKS)
     import timm

@@ -1,18 +1,22 @@
-"""`fastcell fit`, `validate`, `test` and `predict`: LightningCLI commands over the data and the classifier."""
+"""Training: of a recipe in memory, and of a run with its folder; and the LightningCLI commands over both."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import math
 import os
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -20,21 +24,225 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from fastcell.dataset.corrupt_cells import losses_table
 from fastcell.errors import ArgumentError, FastcellError, StoppedError, invalid
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
-from fastcell.predictions.table import check_output
+from fastcell.plots.basic_figures import draw_confusion, draw_curves
+from fastcell.predictions.table import check_output, write_table
 from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
-from fastcell.runs.run_folder import create_run_folder
+from fastcell.runs.run_folder import (
+    CONFUSION_STEM,
+    CORRUPT_CELLS_FILE,
+    CURVE_FILE,
+    CURVE_STEM,
+    LAST_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    create_run_folder,
+    write_confusion,
+)
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system import environment_report, library_settings, resources
+from fastcell.system.lightning_internals import detach
 from fastcell.training.curve_logger import CurveLogger
-from fastcell.training.evaluate import evaluate, has_labelled_cells, predict, train
+from fastcell.training.evaluate import (
+    PART_WORDS,
+    STAGE_OF_PART,
+    evaluate,
+    gather_corrupt_cells,
+    has_labelled_cells,
+    part_table,
+    predict,
+    print_corrupt_cells,
+    print_on_rank_zero,
+    score_part,
+)
 from fastcell.training.progress_bar import CellBar, EpochLines, Throughput
 from fastcell.training.rank_watch import RankWatch, watch_parent
-from fastcell.training.recipe import PRESETS, preset_path
+from fastcell.training.recipe import PRESETS, Recipe, preset_path
 from fastcell.training.resume import ResumePoints, check_run, held, latest_point, remove_points
+from fastcell.training.trainer import build_trainer, fill_in_settings
+
+
+class TrainedNetwork(NamedTuple):
+    """A network trained in memory.
+
+    Attributes:
+        model: with the chosen weights, on the trainer's device, in evaluation mode.
+        seconds: of the training [s].
+    """
+
+    model: CellModule
+    seconds: float
+
+
+def build_model(recipe: Recipe, classes: list[str], preprocessing: Preprocessing) -> CellModule:
+    """Return the network of a recipe with new weights, drawn from torch's random state."""
+    return CellModule(**recipe.model, classes=classes, preprocessing=preprocessing.to_dict())
+
+
+def train_recipe(
+    recipe: Recipe,
+    data: pl.LightningDataModule,
+    classes: list[str],
+    preprocessing: Preprocessing,
+    seed: int,
+    device: torch.device,
+    **settings: Any,
+) -> TrainedNetwork:
+    """Train the network of a recipe in memory, without a run folder.
+
+    Args:
+        recipe: model, trainer, and which weights are chosen: the best ones are those of the least validation loss;
+            without validation they are the last.
+        data: batches of training and validation.
+        classes: K names, in the order of the labels.
+        preprocessing: of the images that `data` gives.
+        seed: of torch's random state, which the start values come from.
+        device: CPU or GPU.
+        **settings: arguments of `pl.Trainer` that replace the recipe's.
+    """
+    torch.manual_seed(seed)
+    model = build_model(recipe, classes, preprocessing)
+    best = BestWeights()
+    callbacks: list[pl.Callback] = [best] if recipe.select == "best" else []
+    trainer = build_trainer(device, callbacks=callbacks, **{**recipe.trainer, **settings})
+    start = time.perf_counter()
+    fit_model(trainer, model, data)
+    choose_weights(model, recipe.select, best.weights)
+    seconds = time.perf_counter() - start
+    detach(model)
+    return TrainedNetwork(model.eval(), seconds)
+
+
+def train(
+    trainer: pl.Trainer,
+    model: CellModule,
+    data: CellDataModule,
+    throughput: Throughput,
+    folder: Path | None,
+    ckpt_path: str | None = None,
+    select: str = "best",
+) -> None:
+    """Train, evaluate the chosen weights on the test part and complete the run folder.
+
+    Best is the epoch of least validation loss; without a validation part it is the last. Without a test part the
+    validation part is scored, and the text says so.
+
+    Args:
+        trainer: with the `throughput` among its callbacks.
+        model: with the data's classes.
+        data: with labels.
+        throughput: counts cells.
+        folder: the run folder, on rank 0; None elsewhere, and in a trial run (fast_dev_run), which leaves nothing.
+        ckpt_path: checkpoint to go on from.
+        select: which weights are evaluated, best or last.
+    """
+    print_on_rank_zero(trainer, describe_training(trainer, model, data))
+    fit_model(trainer, model, data, ckpt_path)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    folder = Path(trainer.strategy.broadcast(str(folder)))
+    trainer.save_checkpoint(folder / LAST_FILE)
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") if has_labelled_cells(data, "valid") else ""
+    is_best = choose_weights(model, select, read_checkpoint(best)["state_dict"] if best and select == "best" else None)
+    if select == "last":
+        print_on_rank_zero(trainer, "The last weights are evaluated, not those of the least validation loss.")
+    elif not is_best:
+        print_on_rank_zero(trainer, "No validation part: the last weights are evaluated, not the best.")
+    _complete_run_folder(trainer, model, data, throughput, folder, Path(best).name if is_best else LAST_FILE)
+
+
+def fit_model(
+    trainer: pl.Trainer, model: CellModule, data: pl.LightningDataModule, ckpt_path: str | None = None
+) -> None:
+    """Run the trainer to its end, from a checkpoint on if there is one; the model then has the last weights."""
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+
+
+def choose_weights(model: CellModule, select: str, best: Mapping[str, torch.Tensor] | None) -> bool:
+    """Put the best weights into a model that has been trained, where they are chosen and there are any.
+
+    Args:
+        model: with the last weights.
+        select: best or last.
+        best: `state_dict` of the least validation loss; None where nothing validated.
+
+    Returns:
+        Whether the model has the best weights now, not the last.
+    """
+    if select == "last" or best is None:
+        return False
+    model.load_state_dict(best)
+    return True
+
+
+class BestWeights(pl.Callback):
+    """Keeps the weights of the least validation loss in the host's memory.
+
+    Attributes:
+        weights: their `state_dict`; None before the first validation.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, torch.Tensor] | None = None
+        self._least = math.inf
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["valid_loss"])
+        if self.weights is None or loss < self._least:
+            self._least = loss
+            self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+
+
+def _complete_run_folder(
+    trainer: pl.Trainer, model: CellModule, data: CellDataModule, throughput: Throughput, folder: Path, used: str
+) -> None:
+    """Score the weights of checkpoint `used` and write what `fastcell.runs.run_folder.RUN_FILES` lists."""
+    part = next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
+    values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
+    if part is None:
+        print_on_rank_zero(trainer, "No test part and no validation part: nothing to evaluate.")
+    else:
+        gathered, summary = score_part(trainer, model, data, part, folder)
+        if trainer.is_global_zero:
+            values[part] = summary
+            write_table(folder / PREDICTIONS_FILE, part_table(model, data, part, gathered, truth=True))
+            confusion = np.array(summary["confusion"], np.int64)
+            write_confusion(folder / f"{CONFUSION_STEM}.csv", confusion, model.classes)
+            about = f"{PART_WORDS[part]} part of {data.manifest.info.name}"
+            draw_confusion(confusion, model.classes, folder / CONFUSION_STEM, about=about)
+    reasons = gather_corrupt_cells(trainer, data)
+    if trainer.is_global_zero:
+        values["num_lost"] = len(reasons)
+        if reasons:
+            write_table(folder / CORRUPT_CELLS_FILE, losses_table(data.manifest, reasons))
+        values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
+        values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
+        values["train_waited_s"] = round(throughput.waited_s, 3)
+        write_json(folder / METRICS_FILE, values)
+        draw_curves(folder / CURVE_FILE, folder / CURVE_STEM, data.manifest.info.name)
+        print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")
+        print(f", evaluation {throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s" if part else "")
+        print_corrupt_cells(trainer, data, reasons)
+        print(f"run folder {folder}", flush=True)
+
+
+def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> str:
+    """Return what is trained on what, in two lines."""
+    subsets = data.manifest.split(data.hparams["split_name"])
+    cells = ", ".join(f"{part} {np.count_nonzero(subsets == part):,}" for part in ("train", "valid", "test"))
+    kind = "synthetic cells" if data.info.synthetic else "cells"
+    weights = sum(parameter.numel() for parameter in model.network.parameters())
+    size = model.preprocessing["image_size"]
+    return (
+        f"{data.path}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
+        f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
+        f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
+    )
+
 
 COMMANDS = {
     "fit": "Train a classifier and evaluate it on the test part. With no arguments: on the synthetic default data.",
@@ -185,7 +393,7 @@ class FastcellCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with what auto means on this machine filled in, and in fit with the run folder as its place."""
         settings = self.config.trainer
-        _fill_in(settings)
+        fill_in_settings(settings)
         self.throughput, self.ranks = Throughput(), RankWatch()
         callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, self.ranks]
         if settings.enable_progress_bar is not False and not _is_terminal():
@@ -301,19 +509,6 @@ def _classes_of(classes: list[str], path: str) -> list[str]:
             "fastcell predict takes data without labels."
         )
     return classes
-
-
-def _fill_in(settings: Any) -> None:
-    """Puts what suits the machine where the trainer's settings are open."""
-    if settings.accelerator == "auto":
-        settings.accelerator = "gpu" if resources.has_gpu() else "cpu"
-    on_cpu = settings.accelerator == "cpu"
-    if settings.precision is None:
-        settings.precision = "32-true" if on_cpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    if settings.deterministic is None:
-        settings.deterministic = on_cpu
-    # An aid to find bugs that costs bandwidth; torch makes its module out of this one's class.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _is_rank_zero() -> bool:

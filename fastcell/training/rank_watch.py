@@ -9,6 +9,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from fastcell.system.lightning_internals import rank_processes
+
 _WATCH_EVERY_S = 1.0
 _PARENT = "FASTCELL_PARENT"
 
@@ -24,7 +26,7 @@ class RankWatch(pl.Callback):
         self._children: list[Any] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._children = children = list(getattr(trainer.strategy.launcher, "procs", []))
+        self._children = children = rank_processes(trainer)
         self._done.set()
         self._done = done = threading.Event()
         if children:

@@ -1,7 +1,10 @@
-"""Points from which a training run goes on at the very next batch, and how a run is stopped so that it can.
+"""Resume points: checkpoints from which a training run goes on at the very next batch.
 
 A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder, written when a step is complete, every so many steps
-or minutes and when the run is asked to stop. The two newest are kept, until the run has ended.
+or minutes and when the run is asked to stop. The two newest are kept, until the run has ended; ``last.ckpt`` serves as
+one too. `POINT_CONTENT` lists what it holds. Beside it a run that goes on takes its settings from ``config.yaml``, and
+the rows of ``metrics.csv`` up to the point's step (`fastcell.training.curve_logger`). No random state is saved: order
+and augmentation follow from seed, epoch and position.
 """
 
 from __future__ import annotations
@@ -9,25 +12,41 @@ from __future__ import annotations
 import fcntl
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import read_checkpoint
+from fastcell.system.lightning_internals import batches_begun
+from fastcell.training.stop_signals import LOOK_EVERY, StopSignals
+
+POINT_CONTENT = {
+    "epoch": "epochs completed (Lightning)",
+    "global_step": "optimizer steps taken (Lightning)",
+    "loops": "how far each loop of the trainer is: epochs, batches of the epoch, validations (Lightning)",
+    "state_dict": "weights, and their running average (`CellModule`)",
+    "optimizer_states": "moments of Adam (Lightning)",
+    "lr_schedulers": "step of the learning rate schedule (Lightning)",
+    "callbacks": "least validation loss so far, and its checkpoint (`ModelCheckpoint`)",
+    "hyper_parameters": "arguments of `CellModule`, with classes and preprocessing",
+    "hparams_name": "name of that argument (Lightning)",
+    "datamodule_hyper_parameters": "arguments of `CellDataModule`",
+    "datamodule_hparams_name": "name of that argument (Lightning)",
+    "CellDataModule": "store, its parts and ranks, and cells, batch size and seed, which must not change",
+    "fastcell_unread": "training scores since the last row of metrics.csv (`CellModule`)",
+    "fastcell_format": "version of this content (`CHECKPOINT_FORMAT`)",
+    "pytorch-lightning_version": "that wrote it",
+}
+"""What a point holds, and who puts it there: every key of the checkpoint."""
 
 _POINT = re.compile(r"step-(\d{9})\.ckpt")
 _KEPT = 2
-_LOOK_EVERY = 20  # steps between two looks at clock or signals where several processes must agree
 
 
 class ResumePoints(pl.Callback):
@@ -40,9 +59,6 @@ class ResumePoints(pl.Callback):
         every_steps: optimizer steps between points, or None.
         every_minutes: between points, or None.
 
-    Attributes:
-        stopped_by: the signal that asked the run to stop, or None.
-
     Raises:
         ArgumentError: a number that is not positive.
     """
@@ -52,10 +68,14 @@ class ResumePoints(pl.Callback):
             if value is not None and not value > 0:
                 raise invalid(name, "above 0", value, "Leave it out for no such points")
         self.folder, self.every_steps, self.every_minutes = folder, every_steps, every_minutes
-        self.stopped_by: signal.Signals | None = None
+        self._signals = StopSignals()
         self._last_step = self._last_time = 0.0
         self._saved_step = -1
-        self._handlers: dict[int, Any] = {}
+
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that asked the run to stop, or None."""
+        return self._signals.stopped_by
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or not isinstance(pl_module, CellModule):
@@ -65,23 +85,16 @@ class ResumePoints(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last_step, self._last_time = trainer.global_step, time.monotonic()
-        if threading.current_thread() is threading.main_thread():
-            # In the place of Lightning's own, which talks to the other processes from inside of the signal.
-            self._handlers = {
-                number: signal.signal(number, lambda number, frame: self._ask_to_stop(trainer, number, frame))
-                for number in (signal.SIGTERM, signal.SIGINT)
-            }
-        if trainer.world_size > 1:  # Lightning asks rank 0 before each step; so does this, but all ranks
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: self._agree(trainer)  # type: ignore[method-assign]
+        self._signals.take_over(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restore_handlers()
+        self._signals.give_back()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         between_steps = trainer.training and not trainer.validating and not trainer.sanity_checking
         if isinstance(exception, SIGTERMException) and between_steps and self._saved_step != trainer.global_step:
             self._save(trainer)
-        self._restore_handlers()
+        self._signals.give_back()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_step = trainer.global_step  # last.ckpt has it
@@ -101,7 +114,7 @@ class ResumePoints(pl.Callback):
         is_time = time.monotonic() - self._last_time >= 60 * self.every_minutes
         if trainer.world_size == 1:
             return is_time
-        return trainer.global_step % _LOOK_EVERY == 0 and bool(trainer.strategy.broadcast(is_time))
+        return trainer.global_step % LOOK_EVERY == 0 and bool(trainer.strategy.broadcast(is_time))
 
     def _save(self, trainer: pl.Trainer) -> None:
         assert self.folder is not None
@@ -114,32 +127,9 @@ class ResumePoints(pl.Callback):
             for path in _points(self.folder)[_KEPT:]:
                 path.unlink()
 
-    def _ask_to_stop(self, trainer: pl.Trainer, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None:
-            raise KeyboardInterrupt
-        self.stopped_by = signal.Signals(number)
-        if trainer.world_size == 1:
-            trainer._signal_connector.received_sigterm = True  # both loops leave at the end of their step
-
-    def _agree(self, trainer: pl.Trainer) -> None:
-        """Between two steps: leave on all ranks where one was asked to stop."""
-        device = trainer.strategy.root_device
-        if device.type == "cuda" and trainer.global_step % _LOOK_EVERY:  # reading it waits for the device
-            return
-        number = torch.tensor([int(self.stopped_by or 0)], device=device)
-        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
-        if int(number):
-            self.stopped_by = signal.Signals(int(number))
-            raise SIGTERMException
-
-    def _restore_handlers(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
-
 
 def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The readable checkpoint of the most steps in a run folder, or None, and those that are torn."""
+    """Return the readable checkpoint of the most steps in a run folder, or None, and those that are torn."""
     found: list[tuple[int, float, Path]] = []
     torn: list[Path] = []
     for path in sorted(folder.glob("*.ckpt")):
@@ -185,7 +175,11 @@ def held(folder: Path, name: str = "--resume") -> Iterator[None]:
 
 
 def check_run(folder: Path) -> None:
-    """Raises ArgumentError where a folder is not that of a run that can go on."""
+    """Check that a folder is that of a run that can go on.
+
+    Raises:
+        ArgumentError: it is not.
+    """
     if not (folder / "config.yaml").is_file():
         raise invalid(
             "--resume",
@@ -202,8 +196,7 @@ def _points(folder: Path) -> list[Path]:
 
 def _evaluation_follows(trainer: pl.Trainer) -> bool:
     """Whether this step is the last of an epoch or of the run, or validation comes behind it, which saves by itself."""
-    loop = trainer.fit_loop.epoch_loop
-    batches = loop.batch_progress.current.ready
+    batches = batches_begun(trainer)
     if trainer.is_last_batch or batches >= trainer.num_training_batches:
         return True
     if 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop:

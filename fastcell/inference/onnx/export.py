@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,9 +15,11 @@ from fastcell.dataset.cell_hashes import measure
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.augmentation import matrices
 from fastcell.ops.transform_cells import transform_pool
+from fastcell.runs.run_folder import CONFIG_FILE, scored_checkpoint
 from fastcell.storage.whole_files import replace_file
 from fastcell.system import library_settings
 from fastcell.system.optional_packages import require
@@ -132,15 +133,14 @@ def compare_with_torch(path: Path, model: Any, cells: RawCells) -> GraphDifferen
         model: `CellModule` that it was made from.
         cells: raw cells.
     """
-    import torch
+    from fastcell.inference.backend_torch import TorchBackend
 
     runtime = require("onnxruntime", "onnx")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = np.concatenate([session.run(None, {"cell": pixels[None, None]})[0] for pixels in cells.pixels])
     images = prepare_images(cells, Preprocessing.from_dict(model.preprocessing))
-    with torch.inference_mode():
-        parts = [model.predict_probabilities(part) for part in torch.from_numpy(images).split(_CHUNK)]
-    expected = torch.cat(parts).numpy()
+    batches = (images[begin : begin + _CHUNK] for begin in range(0, len(images), _CHUNK))
+    expected = class_probabilities(TorchBackend.of_module(model), batches)
     same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
     return GraphDifference(float(np.abs(found - expected).max()), same, len(found))
 
@@ -199,13 +199,9 @@ def find_checkpoint(run: Path) -> Path:
     """
     if not run.is_dir():
         return run
-    try:
-        used = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        used = None
-    for name in (used, "best.ckpt", "last.ckpt"):
-        if isinstance(name, str) and Path(name).name == name and (run / name).is_file():
-            return run / name
+    checkpoint = scored_checkpoint(run)
+    if checkpoint is not None:
+        return checkpoint
     raise DataError(f"{run} must be a run folder with a checkpoint, or a checkpoint. Give a folder that fit has made.")
 
 
@@ -215,7 +211,7 @@ def _manifest_of(run: Path, data: Path | None) -> Manifest | None:
         return Manifest.open(data)
     folder = run if run.is_dir() else run.parent
     try:
-        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         path = values["data"]["path"]
         return Manifest.open(path) if isinstance(path, str) else None
     except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError, DataError):

@@ -1,0 +1,63 @@
+"""Lightning's trainer as this package uses it, and what suits the machine where its settings are open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from fastcell.system import resources
+
+_QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,  # the loaders cut the cells over the ranks themselves
+}
+
+
+def build_trainer(device: torch.device, **settings: Any) -> pl.Trainer:
+    """Return a trainer for one device that writes, prints and logs nothing of its own.
+
+    Args:
+        device: a CPU, or a GPU by its number.
+        **settings: arguments of `pl.Trainer` that replace these defaults.
+    """
+    on_gpu = device.type == "cuda"
+    place: dict[str, Any] = {
+        "accelerator": "gpu" if on_gpu else "cpu",
+        "devices": [device.index or 0] if on_gpu else 1,
+        "precision": machine_precision(on_gpu),
+    }
+    return pl.Trainer(**{**_QUIET, **place, **settings})
+
+
+def machine_precision(on_gpu: bool) -> Any:
+    """Return the trainer's precision that suits a device: bfloat16 or float16 mixed on a GPU, float32 on a CPU."""
+    if not on_gpu:
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def fill_in_settings(settings: Any) -> None:
+    """Put what suits the machine where the trainer's settings are open.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes; accelerator, precision and deterministic are changed.
+    """
+    if settings.accelerator == "auto":
+        settings.accelerator = "gpu" if resources.has_gpu() else "cpu"
+    on_cpu = settings.accelerator == "cpu"
+    if settings.precision is None:
+        settings.precision = machine_precision(not on_cpu)
+    if settings.deterministic is None:
+        settings.deterministic = on_cpu
+    leave_memory_unfilled()
+
+
+def leave_memory_unfilled() -> None:
+    """Have torch's deterministic mode not fill fresh memory: an aid to find bugs that costs bandwidth."""
+    # torch makes its module out of this one's class
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
