@@ -1,5 +1,4 @@
 import csv
-import importlib.resources
 import json
 import os
 import shutil
@@ -15,11 +14,11 @@ import torch
 import yaml
 
 from fastcell import cli
-from fastcell.errors import ArgumentError, DataError
+from fastcell.errors import DataError
 from fastcell.packing import pack
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.training.fit import main
-from fastcell.training.recipe import PRESETS, preset_path
+from fastcell.training.recipe import PRESETS
 
 CLASSES = ["dots", "plain", "stripes"]
 CELLS = 40
@@ -270,25 +269,6 @@ def test_presets_parse_and_their_checkpoints_load_safely(name, data, tmp_path):
         content = torch.load(folder / checkpoint, weights_only=True)
         assert content["hyper_parameters"]["classes"] == CLASSES
         assert load_classifier(folder / checkpoint).preprocessing["image_size"] == 16
-
-
-def test_every_shipped_file_is_a_known_preset():
-    files = importlib.resources.files("fastcell") / "presets"
-    assert sorted(path.name for path in files.iterdir() if path.name.endswith(".yaml")) == sorted(
-        f"{name}.yaml" for name in PRESETS
-    )
-    with pytest.raises(ArgumentError, match="--preset must be one of demo, paper, fast, got 'best'"):
-        preset_path("best")
-
-
-def test_paper_preset_is_the_papers():
-    settings = yaml.safe_load(preset_path("paper").read_text())
-    assert settings["model"]["init"] == "paper"
-    assert settings["model"]["betas"] == [0.9, 0.999]
-    assert settings["model"]["final_learning_rate"] == 1e-4
-    assert settings["data"]["batch_size"] == 1300
-    assert settings["data"]["balance"] == "oversample"
-    assert settings["trainer"]["max_steps"] == 3000
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
