@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastcell.runs.open_run import FinishedRun
 
 
-class Backend(Protocol):
+class ProbabilityBackend(Protocol):
     """A network, and the program and device that run it."""
 
     def probabilities(self, images: Any) -> Any:
@@ -31,7 +31,7 @@ class Backend(Protocol):
         """Return such values in the memory of the host."""
 
 
-def class_probabilities(backend: Backend, batches: Iterable[Any]) -> np.ndarray:
+def class_probabilities(backend: ProbabilityBackend, batches: Iterable[Any]) -> np.ndarray:
     """Return class probabilities (N, K) float32 of all cells of some batches, in their order.
 
     Args:

@@ -262,15 +262,15 @@ class CellModule(pl.LightningModule):
             logits = self(images).float()
             return logits, probabilities(self.hparams["loss"], logits)
         flips = [self(images.flip(axes) if axes else images).float() for axes in ((), (2,), (3,), (2, 3))]
-        chances = torch.stack([probabilities(self.hparams["loss"], logits) for logits in flips]).mean(dim=0)
-        return torch.stack(flips).mean(dim=0), chances
+        of_flips = torch.stack([probabilities(self.hparams["loss"], logits) for logits in flips])
+        return torch.stack(flips).mean(dim=0), of_flips.mean(dim=0)
 
     def _score(self, batch: Batch) -> torch.Tensor:
         labels, weight = self._targets(batch)
-        logits, chances = self._evaluate(batch.images)
+        logits, predicted = self._evaluate(batch.images)
         losses = cell_losses(self.hparams["loss"], logits, labels)
-        self.eval_scores.update(chances, labels, losses, weight)
-        return chances
+        self.eval_scores.update(predicted, labels, losses, weight)
+        return predicted
 
     def _log_training(self) -> None:
         scores = self.train_scores.compute()

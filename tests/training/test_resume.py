@@ -23,7 +23,7 @@ from fastcell.models.lightning_module import CellModule, Prediction
 from fastcell.packing import pack
 from fastcell.storage.staging import open_staging_of
 from fastcell.training.fit import main
-from fastcell.training.resume import held, latest_point
+from fastcell.training.resume import POINT_CONTENT, held, latest_point
 
 CELLS = 60  # of each class: 117 to train, 10 steps an epoch
 FIT = [
@@ -130,6 +130,7 @@ def test_a_torn_point_is_left_aside(
     folder = fit_until(monkeypatch, 19, new_run(data, tmp_path / "broken"), tmp_path / "broken")
     point, _ = latest_point(folder)
     assert point == folder / "step-000000016.ckpt"
+    assert set(torch.load(point, weights_only=True)) == set(POINT_CONTENT)
     point.write_bytes(point.read_bytes()[:-3000])
     older, torn = latest_point(folder)
     assert (older, torn) == (folder / "step-000000012.ckpt", [point])
