@@ -18,9 +18,9 @@ from pathlib import Path
 
 from harness import Result
 
+from fastcell.cli.compare import main as compare
 from fastcell.compare.result_tables import SCHEMES
 from fastcell.compare.runner import label
-from fastcell.compare.study_report import main as compare
 from fastcell.errors import FastcellError
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fastcell.ops.augmentation import Augmentation, Draw, draw, matrices
-from fastcell.ops.modes import EPS
+from fastcell.ops.augmentation import Augmentation, Draw, draw
+from fastcell.ops.constants import EPS
+from fastcell.ops.matrices import matrices
 from fastcell.ops.transform import CellPool
 from fastcell.system.library_settings import quiet_dali
 

@@ -21,8 +21,8 @@ from compare import read_csv
 from harness import Result
 from planted import write_planted
 
+from fastcell.cli.compare import main as compare
 from fastcell.compare.runner import label
-from fastcell.compare.study_report import main as compare
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import FastcellError
 

@@ -44,10 +44,10 @@ import numpy as np
 from harness import Contestant, Result, print_rows, time_turns
 from worker import MALLOC, Worker, WorkerError, write_source
 
+from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.packing.pack import pack
-from fastcell.simulator.synth import main as synth
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.system import library_settings, resources
 

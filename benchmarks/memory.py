@@ -31,13 +31,14 @@ from harness import Result, print_rows, time_turns
 from loader_ways import AFFINE, BATCH, SIZE, sample, tensor_batches, training_loader
 from worker import MALLOC, Worker, WorkerError, write_source
 
+from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.loading.loader import BatchLoader
-from fastcell.ops.augmentation import draw, matrices
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.ops.augmentation import draw
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.matrices import matrices
 from fastcell.packing.pack import pack
-from fastcell.simulator.synth import main as synth
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.system import library_settings
 

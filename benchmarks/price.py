@@ -24,11 +24,11 @@ import pytorch_lightning as pl
 import torch
 from harness import Result, median_interval, print_rows, time_turns
 
+from fastcell.cli.synth import main as synth
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import CellLoader
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import AtomicCheckpointIO
-from fastcell.simulator.synth import main as synth
 from fastcell.system import library_settings
 from fastcell.training.resume import ResumePoints
 

@@ -24,8 +24,8 @@ import matplotlib
 import numpy as np
 from harness import Result
 
+from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
-from fastcell.simulator.synth import main as synth
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

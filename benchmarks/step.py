@@ -34,7 +34,7 @@ from torch.nn import functional
 from fastcell.loading.batch import Batch
 from fastcell.loading.loader import GroupedLoader
 from fastcell.loading.datamodule import CellDataModule
-from fastcell.simulator.synth import main as synth
+from fastcell.cli.synth import main as synth
 from fastcell.models.lightning_module import CellModule
 from fastcell.models.networks.same_padding import SameConv2d, same_padding
 from fastcell.ops.augmentation import Augmentation

@@ -2,7 +2,7 @@
 
 import sys
 
-from fastcell.cli import main
+from fastcell.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,3 +1,3 @@
-"""Former place of :class:`fastcell.training.estimator.CellClassifier`; pickles name it."""
+"""Place of the estimator that pickles name; it is `fastcell.training.estimator`."""
 
-from fastcell.training.estimator import CellClassifier as CellClassifier
+from fastcell.training.estimator import CellClassifier  # noqa: F401

@@ -6,7 +6,8 @@
 //   out     = g / max(mean, eps) | g - mean | (g - mean) / max(deviation, eps)             (mode 0 | 1 | 2)
 //
 // A is fit x flip x rotation x magnification x shift. It and sigma, std and the key of the noise are drawn here, from
-// (seed, epoch, position) alone: fastcell/ops/augmentation.py defines them, fastcell/ops/transform_cells.py is the CPU twin.
+// (seed, epoch, position) alone: fastcell/ops/augmentation.py and matrices.py define them, fastcell/ops/cpu/transform.py
+// is the CPU twin.
 // So a captured graph replays with new contents of index, position and clock.
 //
 // Pixel i covers [i, i + 1], centre at i + 0.5, in the cell and in the image. Coordinates are Q32.32 fixed point in 64

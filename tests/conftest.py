@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the real data beside the checkout, a private cache folder, and GPU tests only with a GPU."""
+"""Fixtures of all tests: real data beside the checkout, a private cache folder, small data sets, a run, and the GPU."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
+    from fastcell.packing.quarantine import Record
 
-pytest_plugins = ["fixtures.audit_sets", "fixtures.figure_checks", "fixtures.studies", "fixtures.tagged_cells"]
+pytest_plugins = ["fixtures.audit_sets", "fixtures.figure_checks", "fixtures.studies"]
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 
@@ -65,11 +67,11 @@ def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(trained_data: Path) -> Path:
     """Run folder of a small network after 40 steps on `trained_data`."""
-    from fastcell.training.fit import main
+    from fastcell.cli.fit import main
 
     runs = trained_data.parent / "runs"
     arguments = ["--data.image_size=32", "--data.threads=1", "--trainer.max_steps=40", "--trainer.max_epochs=-1"]
-    assert main(["fit", "--preset=fast", f"--data.path={trained_data}", f"--runs={runs}", *arguments]) == 0
+    assert main(["--preset=fast", f"--data.path={trained_data}", f"--runs={runs}", *arguments]) == 0
     (folder,) = runs.iterdir()
     return folder
 
@@ -79,8 +81,6 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
     """Function that packs unlabelled cells into tmp_path/set: so many, or with these keys."""
 
     def make(num_cells: int = 0, keys: list[str] | None = None) -> Manifest:
-        import numpy as np
-
         from fastcell.dataset.manifest import DatasetInfo
         from fastcell.packing.quarantine import Record
         from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
@@ -93,5 +93,130 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
             result = write_cell_shard(folder / "shard-000000.tar", records, None, [])
             sides = {"default": np.full(len(names), "test")}
             return finish_dataset(folder, tmp_path / "set", [result], DatasetInfo("cells"), sides)
+
+    return make
+
+
+TAGGED_CLASSES = ["A", "B", "C"]
+
+
+def tagged_pixels(number: int) -> np.ndarray:
+    """(H, W) uint8 of a size that depends on `number`, which its first two pixels hold; the rest is noise."""
+    rng = np.random.default_rng(number)
+    pixels = rng.integers(1, 200, (3 + number % 5, 4 + number % 7)).astype(np.uint8)
+    pixels[0, :2] = divmod(number, 256)
+    return pixels
+
+
+def _tagged_record(number: int, encoding: str, labelled: bool) -> Record:
+    import cv2
+
+    from fastcell.packing.quarantine import Record
+
+    pixels = tagged_pixels(number)
+    data: bytes | np.ndarray = pixels
+    if encoding == "png16":
+        data = cv2.imencode(".png", pixels.astype(np.uint16) * 257)[1].tobytes()
+    elif encoding != "npy":
+        data = cv2.imencode(f".{encoding}", pixels)[1].tobytes()
+    name = TAGGED_CLASSES[number % 3] if labelled else None
+    return Record(
+        f"cell-{number:05d}.{encoding}", data, "raw" if encoding == "npy" else encoding[:3], name, um_per_px=0.25
+    )
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Manifest]:
+    """Function that packs `num_cells` tagged cells: the first 60 % train, 20 % valid, 20 % test."""
+
+    def make(
+        num_cells: int = 100,
+        *,
+        name: str = "set",
+        layout: str = "cell",
+        encoding: str = "png",
+        num_shards: int = 3,
+        block_cells: int = 16,
+        labelled: bool = True,
+        sides: tuple[float, float] = (0.6, 0.8),
+    ) -> Manifest:
+        from fastcell.dataset.manifest import DatasetInfo
+        from fastcell.packing.shard_writer import finish_dataset, write_block_shard, write_cell_shard
+        from fastcell.storage.staging import staging
+
+        window = (0.0, 65535.0) if encoding == "png16" else None
+        edges = [int(num_cells * side) for side in sides]
+        side = np.array(["train"] * edges[0] + ["valid"] * (edges[1] - edges[0]) + ["test"] * (num_cells - edges[1]))
+        results = []
+        with staging(tmp_path / name) as folder:
+            for shard, numbers in enumerate(np.array_split(np.arange(num_cells), num_shards)):
+                path = folder / f"shard-{shard:06d}.tar"
+                records = [_tagged_record(number, encoding, labelled) for number in numbers.tolist()]
+                if layout == "cell":
+                    results.append(write_cell_shard(path, records, window, TAGGED_CLASSES))
+                    continue
+                blocks = []
+                for part in ("train", "valid", "test"):
+                    of_part = [record for record, number in zip(records, numbers, strict=True) if side[number] == part]
+                    blocks += [(part, of_part[i : i + block_cells]) for i in range(0, len(of_part), block_cells)]
+                results.append(write_block_shard(path, blocks, window))
+            info = DatasetInfo(
+                name, TAGGED_CLASSES if labelled else [], layout, window=list(window) if window else None
+            )
+            return finish_dataset(folder, tmp_path / name, results, info, {"default": side})
+
+    return make
+
+
+@pytest.fixture
+def tagged() -> Callable[[int], np.ndarray]:
+    """`tagged_pixels`: the pixels of a cell of `make_dataset`."""
+    return tagged_pixels
+
+
+PLANTED_CLASSES = ["left", "right", "top"]
+PLACES = {"left": np.s_[:, :4], "right": np.s_[:, -4:], "top": np.s_[:4, :]}
+
+
+def bright(name: str, seed: int, noise: float = 10.0) -> np.ndarray:
+    """(12, 16) uint8: a cell of a class is bright at one side."""
+    cell = np.full((12, 16), 60.0)
+    cell[PLACES[name]] = 180
+    return np.clip(cell + np.random.default_rng(seed).normal(0, noise, cell.shape), 1, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Callable[..., Manifest]:
+    """Function that packs `num` cells, classes in turn, in `groups` groups in turn, 60 / 20 / 20 %."""
+
+    def make(
+        num: int = 120,
+        *,
+        groups: int = 4,
+        draw: Callable[[str, int], np.ndarray] = bright,
+        names: list[str] | None = None,
+        folder: str = "set",
+    ) -> Manifest:
+        from fastcell.dataset.manifest import DatasetInfo
+        from fastcell.packing.quarantine import Record
+        from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
+        from fastcell.storage.staging import staging
+
+        labels = names or [PLANTED_CLASSES[number % 3] for number in range(num)]
+        records = [
+            Record(
+                f"cell-{number:04d}.npy",
+                draw(labels[number], number),
+                "raw",
+                labels[number],
+                f"donor-{number // 3 % groups}" if groups else None,
+            )
+            for number in range(num)
+        ]
+        sides = np.array(["train", "train", "train", "valid", "test"])[np.arange(num) // 3 % 5]
+        out = tmp_path / folder
+        with staging(out) as hidden:
+            shard = write_cell_shard(hidden / "shard-000000.tar", records, None, PLANTED_CLASSES)
+            return finish_dataset(hidden, out, [shard], DatasetInfo("planted", PLANTED_CLASSES), {"default": sides})
 
     return make

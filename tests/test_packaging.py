@@ -58,7 +58,7 @@ def test_installation_reads_every_kernel(installed: Path, tmp_path: Path) -> Non
     code = """
 import sys
 import fastcell
-from fastcell.ops._source import kernel_dir, kernel_source
+from fastcell.ops.cuda_kernels import kernel_dir, kernel_source
 print(fastcell.__file__)
 print(kernel_dir())
 for name in sys.stdin.read().split():
@@ -81,7 +81,7 @@ def test_installation_carries_presets_types_and_licence(wheel: Path) -> None:
     assert {"fastcell/presets/demo.yaml", "fastcell/presets/paper.yaml", "fastcell/presets/fast.yaml"} <= presets
     assert presets | {"fastcell/py.typed", f"fastcell-{version}.dist-info/licenses/LICENSE"} <= names
     assert {name.split("/")[0] for name in names} == {"fastcell", f"fastcell-{version}.dist-info"}
-    assert "fastcell = fastcell.cli:main" in entry_points
+    assert "fastcell = fastcell.cli.main:main" in entry_points
     assert "License-Expression: Apache-2.0" in metadata
     for extra in ("cpu", "cu12", "cu13", "dev", "bench"):
         assert f"Provides-Extra: {extra}" in metadata

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcell import cli
+from fastcell.cli import main as cli
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 README = (REPO_DIR / "README.md").read_text(encoding="utf-8")

@@ -1,8 +1,7 @@
-"""``fastcell audit DATA [RUN]``: what a classifier reads that is not the cell, as a report, JSON, CSV and figures."""
+"""Write an audit, what a classifier reads that is not the cell, as a report, JSON, CSV and figures."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -12,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fastcell.audit.collect import MOST_CELLS, PERMUTATIONS, Audit, audit
+from fastcell.audit.collect import Audit
 from fastcell.audit.findings import ALARMS, ALPHA, VERDICTS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import StrictError, invalid
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.messages import explained, printer
+from fastcell.system.messages import explained
 
 CANDIDATE_COLUMNS = (
     "cell_id", "key", "group", "class", "suggested", "p_class", "p_suggested", "p_wrong", "verdict", "reason",
@@ -31,42 +29,6 @@ _MEANINGS = {
     "ok": "nothing beyond chance, or too little to matter",
     "skipped": "nothing there to ask about",
 }
-
-
-def main(argv: list[str]) -> int:
-    """Run ``fastcell audit`` with the arguments after the command's name.
-
-    Returns:
-        0, also where problems are found. Errors are raised, see `fastcell.audit.collect.audit`; with ``--strict`` a
-        problem raises StrictError (exit status 3) when everything is written.
-    """
-    options = _parser().parse_args(argv)
-    manifest = Manifest.open(options.data)
-    folder = Path(options.out) if options.out else manifest.path / "audit"
-    if not folder.absolute().parent.is_dir() or (folder.exists() and not folder.is_dir()):
-        raise invalid("--out", "a folder, or one to be made in a folder that is there", str(folder), "Make it first")
-    found = audit(
-        manifest,
-        options.run,
-        most_cells=options.cells,
-        permutations=options.permutations,
-        seed=options.seed,
-        jobs=options.jobs,
-        say=printer(True),
-    )
-    text = describe(manifest, found)
-    print(text, flush=True)
-    with explained(f"{folder} cannot be written"):
-        folder.mkdir(exist_ok=True)
-        written = list(write(manifest, found, folder, text))
-    print("\nwrote " + ", ".join(path.name for path in written) + f" into {folder}", flush=True)
-    problems = found.of("problem")
-    if options.strict and problems:
-        names = ", ".join(finding.key for finding in problems)
-        raise StrictError(
-            f"--strict: the audit must find no problem, got {len(problems)} ({names}). See the report above."
-        )
-    return 0
 
 
 def describe(manifest: Manifest, found: Audit) -> str:
@@ -96,18 +58,27 @@ def describe(manifest: Manifest, found: Audit) -> str:
     return "\n".join(lines)
 
 
-def write(manifest: Manifest, found: Audit, folder: Path, text: str) -> Iterator[Path]:
+def write(manifest: Manifest, found: Audit, folder: Path, text: str) -> list[Path]:
     """Write report, JSON, CSV and figures, each whole or not at all; what an earlier audit left is replaced.
 
     Args:
         manifest: of the data set.
         found: its audit.
-        folder: that is there.
+        folder: made if it is not there.
         text: of the report.
 
-    Yields:
+    Returns:
         The files written.
+
+    Raises:
+        DataError: one of them cannot be written.
     """
+    with explained(f"{folder} cannot be written"):
+        folder.mkdir(exist_ok=True)
+        return list(_write_files(manifest, found, folder, text))
+
+
+def _write_files(manifest: Manifest, found: Audit, folder: Path, text: str) -> Iterator[Path]:
     for name in (*_FIGURES, "label_noise.csv"):
         (folder / name).unlink(missing_ok=True)
     yield _put(folder / "audit.txt", text + "\n")
@@ -219,32 +190,3 @@ def _doubtful(manifest: Manifest, found: Audit) -> dict[str, list[np.ndarray]]:
 def _put(path: Path, text: str) -> Path:
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
     return path
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell audit",
-        description="Look for what a classifier can read that is not the cell: background, brightness, image size, "
-        "files, recordings; copies across splits, doubtful labels, drift.",
-        epilog="Writes audit.txt, audit.json, label_noise.csv and figures. Exit status: 0 whatever is found; 3 with "
-        "--strict where there is a problem; 2 for an error.",
-    )
-    parser.add_argument("data", metavar="DATA", help="folder of the data set")
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", help="folder of a run of fit on it, or a file of predict: drift of confidence"
-    )
-    parser.add_argument("--out", metavar="DIR", help="where report and figures go (default: DATA/audit)")
-    parser.add_argument(
-        "--cells", type=int, default=MOST_CELLS, metavar="N", help="most cells that are read (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--permutations",
-        type=int,
-        default=PERMUTATIONS,
-        metavar="R",
-        help="of each chance level (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice of cells (default: 0)")
-    parser.add_argument("--jobs", type=int, metavar="J", help="threads that read (default: one for each CPU)")
-    parser.add_argument("--strict", action="store_true", help="end with status 3 where a problem is found")
-    return parser

@@ -40,8 +40,9 @@ from fastcell.dataset.parquet import read_table
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import invalid
-from fastcell.ops.augmentation import Augmentation, draw, matrices
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.ops.augmentation import Augmentation, draw
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.matrices import matrices
 from fastcell.packing.quarantine import Record
 from fastcell.packing.shard_writer import finish_dataset, write_block_shard
 from fastcell.splits.by_group import k_folds, leave_one_group_out

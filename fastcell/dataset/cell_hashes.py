@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import Stored
+from fastcell.ops.border import border_median
 
 
 def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray) -> np.ndarray:
@@ -51,10 +52,4 @@ def measure(pixels: np.ndarray) -> tuple[bytes, float, float]:
     height, width = pixels.shape
     digest = blake2b(height.to_bytes(4, "little") + width.to_bytes(4, "little"), digest_size=16)
     digest.update(pixels.data)
-    if min(height, width) == 1:
-        frame = np.sort(pixels, axis=None)
-    else:
-        frame = np.sort(np.concatenate((pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1])))
-    middle = len(frame) // 2
-    border = (int(frame[middle]) + int(frame[(len(frame) - 1) // 2])) / 2
-    return digest.digest(), cv2.sumElems(pixels)[0] / pixels.size, border
+    return digest.digest(), cv2.sumElems(pixels)[0] / pixels.size, border_median(pixels)

@@ -1,21 +1,18 @@
-"""``fastcell explain RUN``: what a trained network looks at, how sure it may be, and where it is wrong."""
+"""Draw what a trained network looks at, how sure it may be, and where it is wrong."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import FastcellError, invalid
+from fastcell.errors import FastcellError
 from fastcell.explain import cell_figures, network_figures, score_figures
 from fastcell.explain.embedding import embed, layer_outputs, taps
 from fastcell.explain.layers import trace_layers
@@ -24,11 +21,11 @@ from fastcell.inference.probabilities import Outputs, num_called_otherwise, part
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
 from fastcell.plots.figure_files import Plates
-from fastcell.runs.open_run import FinishedRun, open_run
+from fastcell.runs.open_run import FinishedRun
 from fastcell.stats import calibration, operating_curves
 from fastcell.stats.bootstrap import usable_groups
 from fastcell.storage.whole_files import write_json
-from fastcell.system import library_settings, resources
+from fastcell.system.messages import Say, say_nothing
 
 NUM_OCCLUDED, NUM_EMBEDDED = 100, 1000
 _PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
@@ -38,71 +35,30 @@ class _LeftOut(Exception):  # noqa: N818, nothing is wrong
     """A figure that this run cannot have, and why."""
 
 
-def main(argv: list[str]) -> int:
-    """Run ``fastcell explain`` with the arguments after the command's name; returns the exit code."""
-    options = _parse(argv)
-    library_settings.quiet()
-    library_settings.raise_malloc_thresholds()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(resources.num_cpus())
-    parts = _chosen_parts(options.parts)
-    run = open_run(Path(options.run), options.data_path)
-    folder = Path(options.out) if options.out else run.folder / "explain"
-    explanation = Explanation(
-        run, Plates(folder), options.cells, options.positions, options.patch, options.embed, options.seed
-    )
-    print(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}", flush=True)
-    draw_parts(explanation, parts)
-    print(f"figures {folder}", flush=True)
-    return 0
-
-
 def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]:
-    """Draw the parts, each said on a line, and write explain.json beside them; returns its content."""
+    """Draw the parts, each said on a line, and write explain.json beside them.
+
+    Args:
+        explanation: of a run; what is found out goes into it.
+        parts: names out of `PARTS`, in order.
+
+    Returns:
+        The content of explain.json.
+    """
     for part in parts:
         since = time.perf_counter()
         try:
             said = PARTS[part](explanation)
         except _LeftOut as reason:
             explanation.left_out[part] = str(reason)
-            print(f"{part}: left out, {reason}", flush=True)
+            explanation.say(f"{part}: left out, {reason}")
             continue
         seconds = time.perf_counter() - since
         explanation.seconds[part] = round(seconds, 3)
-        print(f"{part}: {said} ({seconds:.1f} s)", flush=True)
+        explanation.say(f"{part}: {said} ({seconds:.1f} s)")
     summary = explanation.summary()
     write_json(explanation.plates.folder / "explain.json", summary)
     return summary
-
-
-def _parse(argv: list[str]) -> argparse.Namespace:
-    what = "Draw what a trained network looks at, how sure it may be, and where it is wrong."
-    parser = argparse.ArgumentParser(prog="fastcell explain", description=what)
-    parser.add_argument("run", metavar="RUN", help="folder of a run of fastcell fit")
-    parser.add_argument("--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the figures (RUN/explain)")
-    parser.add_argument("--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(PARTS)} (all)")
-    for name, default, text in (
-        ("cells", NUM_OCCLUDED, "cells with an occlusion map"),
-        ("positions", POSITIONS, "places of the covered square along each axis"),
-        ("embed", NUM_EMBEDDED, "cells in the plane"),
-        ("seed", 0, "of the choice of cells, t-SNE and bootstrap"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (%(default)s)")
-    parser.add_argument("--patch", type=int, help="side of the covered square [px] (an eighth of the image)")
-    options = parser.parse_args(argv)
-    for name, least in (("cells", 1), ("embed", 1), ("seed", 0)):
-        if getattr(options, name) < least:
-            raise invalid(f"--{name}", f"at least {least}", getattr(options, name), "Leave it out for the default")
-    return options
-
-
-def _chosen_parts(text: str | None) -> list[str]:
-    names = list(PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in PARTS:
-            raise invalid("--parts", f"names out of {', '.join(PARTS)}", name, "Leave it out for all of them")
-    return names
 
 
 def about(run: FinishedRun, part: str) -> str:
@@ -122,6 +78,7 @@ class Explanation:
         num_occluded, positions, patch: of the occlusion maps.
         num_embedded: cells in the plane.
         seed: of every random choice.
+        say: gets the lines for the user.
         numbers: what belongs into explain.json, by part.
         left_out: why parts could not be drawn.
         seconds: that each part took.
@@ -134,6 +91,7 @@ class Explanation:
     patch: int | None = None
     num_embedded: int = NUM_EMBEDDED
     seed: int = 0
+    say: Say = say_nothing
     numbers: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -156,7 +114,9 @@ class Explanation:
         assert outputs is not None
         changed = num_called_otherwise(self.run, outputs)
         if changed:
-            print(f"{changed:,} cells are called otherwise than in predictions.parquet: other data or another version")
+            self.say(
+                f"{changed:,} cells are called otherwise than in predictions.parquet: other data or another version"
+            )
         return outputs
 
     @property

@@ -273,6 +273,9 @@ def _cut(whole: torch.Tensor, windows: torch.Tensor, index: torch.Tensor, paddin
 
 
 def _border_grey(image: torch.Tensor) -> float:
-    """Median of the outermost frame of pixels of (S, S)."""
+    """Median of the outermost frame of pixels of (S, S), on its device.
+
+    `fastcell.ops.border.border_median` is for whole numbers on the CPU; here grey levels are normalised, in float32.
+    """
     frame = torch.cat([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     return float(frame.quantile(0.5))

@@ -15,6 +15,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.settings import LoaderConfig
 from fastcell.loading.transforms import to_device
 from fastcell.ops.augmentation import Augmentation
+from fastcell.ops.border import border_median
 from fastcell.ops.transform import CellPool, make_clock, transform
 
 
@@ -42,16 +43,9 @@ def make_pool(cells: Sequence[np.ndarray], device: torch.device | None = None) -
         np.cumsum(sizes) - sizes,
         heights,
         widths,
-        np.array([_border_grey(cell) for cell in cells], np.float32),
+        np.array([border_median(cell) / (1 if dtype == np.uint8 else 257) for cell in cells], np.float32),
     )
     return CellPool(*(to_device(column, device or torch.device("cpu")) for column in columns))
-
-
-def _border_grey(cell: np.ndarray) -> float:
-    """Median grey level, 0..255, of the outermost frame of pixels, as the manifest's `border_median`."""
-    if min(cell.shape) > 1:
-        cell = np.concatenate((cell[0], cell[-1], cell[1:-1, 0], cell[1:-1, -1]))
-    return float(np.median(cell)) / (1 if cell.dtype == np.uint8 else 257)
 
 
 class PoolLoader(BatchLoader):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fastcell.errors import DataError, invalid
-from fastcell.ops.modes import FITS, MODES
+from fastcell.ops.constants import FITS, MODES
 
 NORMALIZATIONS = MODES
 

@@ -1,6 +1,6 @@
 """Stage 2: ragged grey cells in, normalised square images out, in one of two ways with one meaning.
 
-``fused``  one compiled pass over each cell: `fastcell.ops.transform_cells` on the CPU, ``kernels/transform.cu`` on GPU.
+``fused``  one compiled pass over each cell: `fastcell.ops.cpu.transform` on the CPU, ``kernels/transform.cu`` on GPU.
 ``dali``   DALI operators (`warp_affine`, `gaussian_blur`, `noise.gaussian`), then `fastcell.ops.normalize`; CPU or GPU.
 
 Both map a cell by the same matrix in one interpolation, so they agree but for rounding and for the generator of the
@@ -22,10 +22,11 @@ from fastcell.loading import transform_dali
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool
 from fastcell.loading.stores.stream import Cells
-from fastcell.ops.augmentation import Augmentation, Draw, draw, matrices
+from fastcell.ops.augmentation import Augmentation, Draw, draw
+from fastcell.ops.cpu.transform import transform_cells
+from fastcell.ops.matrices import matrices
 from fastcell.ops.normalize import normalize
 from fastcell.ops.transform import GPU_IMAGE_SIZES, CellPool, make_clock, transform
-from fastcell.ops.transform_cells import transform_cells
 
 TRANSFORMS = ("auto", "fused", "dali")
 

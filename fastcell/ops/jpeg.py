@@ -1,4 +1,4 @@
-"""Grey JPEG cells to pixels on the CPU, a batch in a call: `fastcell.ops._jpeg_kernels` behind checked arguments."""
+"""Grey JPEG cells to pixels on the CPU, a batch in a call: `fastcell.ops.cpu.jpeg` behind checked arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.errors import invalid
-from fastcell.ops import _jpeg_kernels
+from fastcell.ops.cpu.jpeg.decode import ZIGZAG, decode_range
 
 
 def decode_jpegs(
@@ -74,7 +74,7 @@ def decode_jpegs(
     is_done = np.zeros(count, np.bool_)
     if sys.byteorder != "little":
         return is_done
-    _jpeg_kernels.decode_range(
+    decode_range(
         data.ctypes.data,
         first_bytes,
         num_bytes,
@@ -82,7 +82,7 @@ def decode_jpegs(
         row_widths,
         out.ctypes.data,
         first_pixels,
-        _jpeg_kernels.ZIGZAG.ctypes.data,
+        ZIGZAG.ctypes.data,
         is_done,
         0,
         count,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import numpy as np
 import torch
 
-from fastcell.errors import ArgumentError, FastcellError, invalid
-from fastcell.ops import _cell_kernels
-from fastcell.ops._source import kernel_dir, kernel_source
-from fastcell.ops.modes import EPS, mode_number
+from fastcell.errors import ArgumentError, invalid
+from fastcell.ops.constants import EPS, mode_number
+from fastcell.ops.cpu.normalize import normalize_images
+from fastcell.ops.cuda_kernels import get_kernel, import_cupy
 
 _THREADS = 512
 _SHARED_BYTES = 4 * 2 * (_THREADS // 32)
@@ -133,15 +130,15 @@ def _dispatch(images: torch.Tensor, out: torch.Tensor, mode: int, eps: float) ->
 def _run_twin(images: torch.Tensor, out: torch.Tensor, mode: int, eps: float) -> None:
     rows = images.detach().numpy().reshape(images.shape[0], -1)
     exact = out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
-    _cell_kernels.normalize_images(rows, mode, eps, exact.detach().numpy().reshape(rows.shape))
+    normalize_images(rows, mode, eps, exact.detach().numpy().reshape(rows.shape))
     if exact is not out:
         out.copy_(exact)
 
 
 def _launch(images: torch.Tensor, out: torch.Tensor, mode: int, eps: float) -> None:
-    cupy = _cupy()
+    cupy = import_cupy("normalize", "images")
     device, pixels = images.device.index, images.shape[2] * images.shape[3]
-    kernel = _kernel(device, _entry(images, out, pixels))
+    kernel = get_kernel(device, "normalize.cu", _entry(images, out, pixels))
     stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
     arguments = (images.data_ptr(), out.data_ptr(), np.int64(pixels), np.int32(mode), np.float32(eps))
     with cupy.cuda.Device(device), stream:
@@ -153,27 +150,3 @@ def _entry(images: torch.Tensor, out: torch.Tensor, pixels: int) -> str:
     aligned = all(tensor.data_ptr() % (4 * tensor.element_size()) == 0 for tensor in (images, out))
     path = "any" if pixels % 4 or not aligned else "tile" if pixels == _TILE_PIXELS else "pack"
     return f"normalize_{_SHORT_NAMES[images.dtype]}_{_SHORT_NAMES[out.dtype]}_{path}"
-
-
-def _cupy() -> Any:
-    try:
-        import cupy
-    except ImportError as error:
-        raise FastcellError(
-            "normalize needs CuPy for images on a GPU, got no such module. Install the extra cu12 or cu13 of fastcell."
-        ) from error
-    return cupy
-
-
-# Modules and kernels are kept for ever: unloading one while a CUDA graph holds it breaks the graph.
-@functools.cache
-def _module(device: int) -> Any:
-    cupy = _cupy()
-    with cupy.cuda.Device(device):
-        return cupy.RawModule(code=kernel_source("normalize.cu"), options=("-std=c++17", f"-I{kernel_dir()}"))
-
-
-@functools.cache
-def _kernel(device: int, entry: str) -> Any:
-    with _cupy().cuda.Device(device):
-        return _module(device).get_function(entry)

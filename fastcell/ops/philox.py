@@ -1,9 +1,12 @@
-"""Philox4x32-10, the counter-based random number generator of every kernel, vectorised over numpy arrays."""
+"""Philox4x32-10, the counter-based random number generator of every kernel: over arrays, and for compiled loops."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
+
+from fastcell.ops.cpu.compiled_loops import INLINE
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -38,3 +41,14 @@ def philox(
 def uniform(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Map 32-bit words to float64 in (0, 1): the centres of 2**32 equal intervals, so neither end occurs."""
     return (words.astype(np.float64) + 0.5) * 2.0**-32
+
+
+@njit(**INLINE)
+def philox_words(x0, x1, x2, x3, key_low, key_high):  # type: ignore[no-untyped-def]
+    """`philox` of one counter (x0, x1, x2, x3), for compiled loops; uint64 registers that hold 32 bits."""
+    for _ in range(10):
+        p, q = _MULTIPLIERS[0] * x0, _MULTIPLIERS[1] * x2
+        x0, x1, x2, x3 = (q >> _HALF) ^ x1 ^ key_low, q & _LOW, (p >> _HALF) ^ x3 ^ key_high, p & _LOW
+        key_low = (key_low + _WEYL[0]) & _LOW
+        key_high = (key_high + _WEYL[1]) & _LOW
+    return x0, x1, x2, x3

@@ -1,4 +1,4 @@
-"""Batches from a pool of ragged cells: ``kernels/transform.cu`` on the GPU, `fastcell.ops.transform_cells` on the CPU.
+"""Batches from a pool of ragged cells: ``kernels/transform.cu`` on the GPU, `fastcell.ops.cpu.transform` on the CPU.
 
 Gather, affine map, bilinear sampling, blur, noise and normalisation in one launch. What is changed at random is drawn
 from (seed, epoch, position) where the work is done, so nothing but indices goes in, and a captured CUDA graph gives new
@@ -10,16 +10,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from fastcell.errors import FastcellError, invalid
-from fastcell.ops._source import kernel_dir, kernel_source
-from fastcell.ops.augmentation import Augmentation, draw, matrices
-from fastcell.ops.modes import EPS, FITS, MODES, mode_number
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.errors import invalid
+from fastcell.ops.augmentation import Augmentation, draw
+from fastcell.ops.constants import EPS, FITS, MODES, mode_number
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.cuda_kernels import get_kernel, import_cupy
+from fastcell.ops.matrices import matrices
 
 #: Sides [px] that the GPU kernel is compiled for; the CPU takes any.
 GPU_IMAGE_SIZES = (32, 64, 96, 128)
@@ -97,9 +99,9 @@ def transform(
 ) -> torch.Tensor:
     """Make normalised square images of some cells of a pool.
 
-    The map is that of `fastcell.ops.augmentation.matrices`, the changes those of `fastcell.ops.augmentation.draw`, the
-    rest is described in `fastcell.ops.transform_cells.transform_cells`. CPU and GPU draw the same changes and the same
-    noise, and agree to 1e-5 of the image's largest value.
+    The map is that of `fastcell.ops.matrices.matrices`, the changes those of `fastcell.ops.augmentation.draw`, the rest
+    is described in `fastcell.ops.cpu.transform.transform_cells`. CPU and GPU draw the same changes and the same noise,
+    and agree to 1e-5 of the image's largest value.
 
     Works inside ``torch.compile(fullgraph=True)``. On a GPU it is launched on torch's current stream of the indices'
     device and returns at once; the first call with new types or sizes compiles the kernel, so make one before a graph
@@ -180,7 +182,7 @@ def _check(
 
 
 class _Settings(NamedTuple):
-    """What of a call is no tensor, in the order of the operator's list."""
+    """What of a call is no tensor, in the order of the operator's list; those of the augmentation by their names."""
 
     fit: float
     scale_um_per_px: float  # 0: none given
@@ -198,7 +200,7 @@ class _Settings(NamedTuple):
 
     @property
     def augmentation(self) -> Augmentation:
-        return Augmentation(bool(self.flip_horizontal), bool(self.flip_vertical), *self[4:11])
+        return Augmentation.from_numbers({field.name: getattr(self, field.name) for field in fields(Augmentation)})
 
     @property
     def blurs(self) -> bool:
@@ -210,8 +212,9 @@ def _settings(
 ) -> list[float]:
     if scale_um_per_px is not None and not scale_um_per_px > 0:
         raise invalid("scale_um_per_px", "positive", scale_um_per_px, "Leave it out for raw pixels")
-    changes = (augmentation or Augmentation.none()).to_dict().values()
-    return [float(value) for value in (FITS.index(fit), scale_um_per_px or 0.0, *changes, mode, eps)]
+    changes = (augmentation or Augmentation.none()).to_dict()
+    settings = _Settings(fit=FITS.index(fit), scale_um_per_px=scale_um_per_px or 0.0, mode=mode, eps=eps, **changes)
+    return [float(value) for value in settings]
 
 
 @torch.library.custom_op("fastcell::transform", mutates_args=())
@@ -357,52 +360,64 @@ def _launch(
     out: torch.Tensor,
     settings: _Settings,
 ) -> None:
-    cupy = _cupy()
-    device, size = index.device.index, out.shape[2]
-    blurs = settings.blurs
-    kernel = _kernel(device, size, _CUDA_TYPES[pool.pixels.dtype], _CUDA_TYPES[out.dtype], blurs)
-    pointers = [tensor if tensor is None else tensor.data_ptr() for tensor in (*pool, index, position, clock, out)]
-    pixels, offset, height, width, border, um_per_px, *batch = (np.uintp(pointer or 0) for pointer in pointers)
-    arguments = (
-        *(pixels, np.int64(pool.pixels.numel()), offset, height, width, border, um_per_px, np.int64(pool.num_cells)),
-        *batch,
-        np.int32(settings.fit),
-        np.float64(settings.scale_um_per_px),
-        np.int32(settings.flip_horizontal),
-        np.int32(settings.flip_vertical),
-        np.float64(math.radians(settings.rotation_deg)),
-        *(np.float64(value) for value in settings[5:11]),
-        np.int32(settings.mode),
-        np.float32(settings.eps),
+    cupy = import_cupy("transform", "cells")
+    device, size, blurs = index.device.index, out.shape[2], settings.blurs
+    macros = (
+        f"CELL_SIZE={size}",
+        f"CELL_IN={_CUDA_TYPES[pool.pixels.dtype]}",
+        f"CELL_OUT={_CUDA_TYPES[out.dtype]}",
+        f"CELL_BLUR={int(blurs)}",
     )
+    kernel = get_kernel(device, "transform.cu", "transform", macros, shared_bytes(size, blurs))
+    arguments = tuple(_kernel_arguments(pool, index, position, clock, out, settings).values())
     stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
     with cupy.cuda.Device(device), stream:
         threads = size // _ROWS_PER_WARP * 32
         kernel((index.shape[0],), (threads,), arguments, shared_mem=shared_bytes(size, blurs))
 
 
+def _kernel_arguments(
+    pool: CellPool,
+    index: torch.Tensor,
+    position: torch.Tensor,
+    clock: torch.Tensor,
+    out: torch.Tensor,
+    settings: _Settings,
+) -> dict[str, np.generic]:
+    """Arguments of the kernel by the names and in the order that ``kernels/transform.cu`` has for them."""
+
+    def address(tensor: torch.Tensor | None) -> np.uintp:
+        return np.uintp(0 if tensor is None else tensor.data_ptr())
+
+    return {
+        "pixels": address(pool.pixels),
+        "num_pixels": np.int64(pool.pixels.numel()),
+        "offset": address(pool.offset),
+        "height": address(pool.height),
+        "width": address(pool.width),
+        "border": address(pool.border),
+        "um_per_px": address(pool.um_per_px),
+        "num_cells": np.int64(pool.num_cells),
+        "index": address(index),
+        "position": address(position),
+        "clock": address(clock),
+        "out": address(out),
+        "fit": np.int32(settings.fit),
+        "scale_um_per_px": np.float64(settings.scale_um_per_px),
+        "flip_horizontal": np.int32(settings.flip_horizontal),
+        "flip_vertical": np.int32(settings.flip_vertical),
+        "rotation_rad": np.float64(math.radians(settings.rotation_deg)),
+        "translation": np.float64(settings.translation),
+        "scale": np.float64(settings.scale),
+        "blur_sigma": np.float64(settings.blur_sigma),
+        "blur_probability": np.float64(settings.blur_probability),
+        "noise_std": np.float64(settings.noise_std),
+        "noise_probability": np.float64(settings.noise_probability),
+        "mode": np.int32(settings.mode),
+        "eps": np.float32(settings.eps),
+    }
+
+
 def shared_bytes(size: int, blurs: bool) -> int:
     """Dynamic shared memory of one block [bytes], as the header of ``kernels/transform.cu`` states it."""
     return 4 * size * size if blurs else 112 + size
-
-
-def _cupy() -> Any:
-    try:
-        import cupy
-    except ImportError as error:
-        raise FastcellError(
-            "transform needs CuPy for cells on a GPU, got no such module. Install the extra cu12 or cu13 of fastcell."
-        ) from error
-    return cupy
-
-
-# Modules and kernels are kept for ever: unloading one while a CUDA graph holds it breaks the graph.
-@functools.cache
-def _kernel(device: int, size: int, source: str, target: str, blurs: bool) -> Any:
-    cupy = _cupy()
-    macros = (f"-DCELL_SIZE={size}", f"-DCELL_IN={source}", f"-DCELL_OUT={target}", f"-DCELL_BLUR={int(blurs)}")
-    options = ("-std=c++17", f"-I{kernel_dir()}", *macros)
-    with cupy.cuda.Device(device):
-        kernel = cupy.RawModule(code=kernel_source("transform.cu"), options=options).get_function("transform")
-        kernel.max_dynamic_shared_size_bytes = shared_bytes(size, blurs)  # above 48 KiB it must be asked for
-        return kernel

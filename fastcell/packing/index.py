@@ -1,4 +1,4 @@
-"""`fastcell index`: the manifest of WebDataset tars that others wrote.
+"""Make the manifest of WebDataset tars that others wrote.
 
 The tars stay as they are. Headers are walked first, then every cell is decoded once, so that a bad one is known before
 a run; what comes out are manifest, splits and quarantine, beside the tars or in a folder of their own.
@@ -6,7 +6,6 @@ a run; what comes out are manifest, splits and quarantine, beside the tars or in
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import shutil
@@ -30,7 +29,6 @@ from fastcell.errors import DataError, StrictError, invalid
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
 from fastcell.packing.quarantine import CellTable, Record, ShardResult, Window
 from fastcell.packing.shard_writer import describe_reasons, write_sidecars
-from fastcell.packing.summary import describe_dataset
 from fastcell.sources.base import file_stamp
 from fastcell.sources.image_folder import Pattern
 from fastcell.sources.webdataset_samples import (
@@ -42,7 +40,7 @@ from fastcell.sources.webdataset_samples import (
     read_facts,
 )
 from fastcell.splits.leakproof import Copies, make_leakproof_splits
-from fastcell.splits.make_splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.splits.make_splits import SplitOptions, make_splits
 from fastcell.storage.saved_pieces import load, save
 from fastcell.storage.staging import describe_job, open_staging, open_staging_in, put_in_place
 from fastcell.system.messages import explained, printer
@@ -180,63 +178,6 @@ def index(
         if out is None:
             _clear(root)
         return Manifest.open(put_in_place(stage.data_dir, base))
-
-
-def main(argv: list[str]) -> int:
-    """The command `fastcell index`.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        0. Errors are raised, see `index`.
-    """
-    arguments = _parser().parse_args(argv)
-    options = split_options(arguments)
-    manifest = index(
-        arguments.dir,
-        out=arguments.out,
-        pattern=arguments.pattern,
-        split=options,
-        window=None if arguments.window is None else (arguments.window[0], arguments.window[1]),
-        um_per_px=arguments.um_per_px,
-        name=arguments.name,
-        jobs=arguments.jobs,
-        strict=arguments.strict,
-        overwrite=arguments.overwrite,
-        verbose=True,
-    )
-    print(describe_dataset(manifest, options.shares))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell index",
-        description="Make the manifest of WebDataset tars that others wrote: KEY.jpg|jpeg|png|tif|tiff|npy with "
-        "KEY.cls (class number or name) or KEY.json (class, group, collection). The tars stay as they are.",
-        epilog="classes.txt or labels.txt in DIR names the classes, one per line. Bad cells go to quarantine.parquet "
-        "with a reason. After an interrupt or a crash the same command goes on from the tars that were read. Exit "
-        "status: 0, 2 for an error, 3 for bad cells with --strict.",
-    )
-    parser.add_argument("dir", metavar="DIR", help="folder with the tars")
-    parser.add_argument("--out", metavar="OUT", help="folder to be made for the manifest (default: beside the tars)")
-    parser.add_argument(
-        "--pattern",
-        metavar="P",
-        help="where class, group and collection stand in the names inside the tars, e.g. '{class}/{name}', for what "
-        ".cls and .json do not tell",
-    )
-    parser.add_argument(
-        "--window", type=float, nargs=2, metavar=("LO", "HI"), help="grey levels of 16-bit images for black and white"
-    )
-    parser.add_argument("--um-per-px", type=float, metavar="X", help="micrometres per pixel")
-    parser.add_argument("--name", help="name of the data set (default: that of DIR)")
-    parser.add_argument("--jobs", type=int, metavar="J", help="worker processes (default: one for each CPU)")
-    parser.add_argument("--strict", action="store_true", help="refuse bad cells: exit 3 and write nothing")
-    parser.add_argument("--overwrite", action="store_true", help="replace the manifest of an earlier index")
-    add_split_arguments(parser)
-    return parser
 
 
 def _check_numbers(window: Window, um_per_px: float | None) -> None:

@@ -1,4 +1,4 @@
-"""`fastcell pack`: images of a source into shards, manifest and splits.
+"""Pack images of a source into shards, manifest and splits.
 
 Every image is read and decoded once, in a seeded global order, one shard for each task. The order, the splits and the
 bytes depend on the source and the arguments only, whatever the number of workers.
@@ -6,10 +6,8 @@ bytes depend on the source and the arguments only, whatever the number of worker
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
-import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -35,11 +33,10 @@ from fastcell.packing.shard_writer import (
     write_block_shard,
     write_cell_shard,
 )
-from fastcell.packing.summary import describe_dataset
 from fastcell.sources.base import Listing, Source, SourceItem
-from fastcell.sources.registry import FORMATS, ReadOptions, open_source
+from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.leakproof import Copies, make_leakproof_splits
-from fastcell.splits.make_splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.splits.make_splits import SplitOptions, make_splits
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
 from fastcell.system.progress_line import Progress
@@ -169,107 +166,6 @@ def pack(
         splits = _keep_copies_together(stage.data_dir, results, info, listing, keys, splits, options, say)
         by_key = {title: dict(zip(keys, sides.tolist(), strict=True)) for title, sides in splits.items()}
         return finish_dataset(stage.data_dir, out, results, info, by_key, rejected, listing.features)
-
-
-def main(argv: list[str]) -> int:
-    """The command `fastcell pack`.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        0. Errors are raised, see `pack`.
-    """
-    arguments = _parser().parse_args(argv)
-    options = split_options(arguments)
-    manifest = pack(
-        arguments.src,
-        arguments.out,
-        pattern=arguments.pattern,
-        read=ReadOptions(
-            format=arguments.format,
-            tile=arguments.tile,
-            channel=arguments.channel,
-            table=arguments.table,
-            labels=arguments.labels,
-            subtract_background=arguments.subtract_background,
-        ),
-        layout=arguments.layout,
-        shard_cells=arguments.shard_cells,
-        block_cells=arguments.block_cells,
-        split=options,
-        seed=arguments.seed,
-        window=None if arguments.window is None else (arguments.window[0], arguments.window[1]),
-        um_per_px=arguments.um_per_px,
-        collection=arguments.collection,
-        name=arguments.name,
-        jobs=arguments.jobs,
-        strict=arguments.strict,
-        verbose=True,
-    )
-    print(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell pack",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Pack images of single cells into shards, manifest and splits.",
-        epilog=_formats_help()
-        + "\n\nBad images go to quarantine.parquet with a reason. After an interrupt or a crash the same command goes "
-        "on from the shards that were finished. Exit status: 0, 2 for an error, 3 for bad images with --strict.",
-    )
-    parser.add_argument("src", metavar="SRC", help="file or folder of cells, see formats")
-    parser.add_argument("out", metavar="OUT", help="folder to be made")
-    parser.add_argument(
-        "--pattern",
-        metavar="P",
-        help="where class, group and collection stand in a path, e.g. '{group}/{class}/{name}' or '{class}_{name}'; "
-        "'{name}' for an unlabelled folder (default: {class}/{name}). A field ends at the first place where the rest "
-        "fits: '{class}_{name}' reads S_phase_01.png as class S",
-    )
-    parser.add_argument(
-        "--layout", choices=LAYOUTS, default="cell", help="one cell or one block of raw cells per record"
-    )
-    parser.add_argument("--shard-cells", type=int, metavar="N", help="cells per shard (default: up to 10,000)")
-    parser.add_argument("--block-cells", type=int, default=256, metavar="N", help="cells per block (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the global order (default: 0)")
-    parser.add_argument(
-        "--window", type=float, nargs=2, metavar=("LO", "HI"), help="grey levels of 16-bit images for black and white"
-    )
-    parser.add_argument("--um-per-px", type=float, metavar="X", help="micrometres per pixel")
-    parser.add_argument("--collection", metavar="NAME", help="name of the recording")
-    parser.add_argument("--name", help="name of the data set (default: that of SRC)")
-    parser.add_argument("--jobs", type=int, metavar="J", help="worker processes (default: one for each CPU)")
-    parser.add_argument("--strict", action="store_true", help="refuse bad images: exit 3 and make nothing")
-    group = parser.add_argument_group("reading")
-    group.add_argument("--format", choices=FORMATS, help="of SRC (default: found by looking)")
-    group.add_argument(
-        "--table",
-        metavar="FILE",
-        help="CSV or Parquet: path, label, group, collection, um_per_px, split; other columns of numbers are features",
-    )
-    group.add_argument("--labels", metavar="FILE", help="one label per cell of an array: .npy, .csv or .txt")
-    group.add_argument("--tile", type=_tile, metavar="HxW", help="tiles of a montage, e.g. 40x40")
-    group.add_argument("--channel", type=int, metavar="C", help="of TIFF stacks with several channels, from 0")
-    group.add_argument("--subtract-background", action="store_true", help="of .rtdc: image - image_bg")
-    add_split_arguments(parser)
-    return parser
-
-
-def _formats_help() -> str:
-    width = max(map(len, FORMATS))
-    lines = [f"  {name:<{width}}  {kind.help}" for name, kind in FORMATS.items()]
-    return "formats:\n" + "\n".join(lines)
-
-
-def _tile(text: str) -> tuple[int, int]:
-    """`40x40` -> height and width."""
-    match = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text.strip().lower())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"must be height x width in pixels, e.g. 40x40, got {text!r}")
-    return int(match[1]), int(match[2])
 
 
 def _check(

@@ -1,8 +1,7 @@
-"""`fastcell verify`: whether a data set is whole, by its tables, its shards and the bytes of every cell."""
+"""Check whether a data set is whole, by its tables, its shards and the bytes of every cell."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,6 @@ from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
 from fastcell.system.progress_line import Progress
 from fastcell.system.resources import num_cpus
-
-DAMAGED = 1
-"""Exit status where damage was found."""
 
 _MOST_PROBLEMS = 10
 
@@ -99,26 +95,6 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
     return Verdict(problems, losses, num_bytes, time.monotonic() - start)
 
 
-def main(argv: list[str]) -> int:
-    """The command `fastcell verify`.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        0 where the data set is whole, 1 where damage was found. Errors are raised, see `verify`.
-    """
-    arguments = _parser().parse_args(argv)
-    listed = None if arguments.list is None else Path(arguments.list)
-    if listed is not None and not listed.absolute().parent.is_dir():  # said before the work
-        raise invalid("--list", "a file in a folder that is there", arguments.list, "Make the folder first")
-    verdict = verify(arguments.data, jobs=arguments.jobs, verbose=True)
-    print(verdict.describe(), flush=True)
-    if listed is not None:
-        write_list(listed, verdict.losses)
-    return 0 if verdict.whole else DAMAGED
-
-
 def write_list(path: Path, losses: Losses) -> None:
     """Write one CSV row per lost cell, with columns cell_id, key, shard, class and reason; whole or not at all.
 
@@ -128,20 +104,6 @@ def write_list(path: Path, losses: Losses) -> None:
     table = losses.table()
     with explained(f"{path} cannot be written"):
         replace_file(path, lambda file: csv.write_csv(table, file))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell verify",
-        description="Check a packed or indexed data set: tables, shards, and the stored bytes of every cell against "
-        "the hash that the manifest has of them.",
-        epilog="Exit status: 0 where it is whole, 1 where damage was found, 2 for an error: no data set there, or one "
-        "whose manifest cannot be read or contradicts itself.",
-    )
-    parser.add_argument("data", metavar="DATA", help="folder of the data set")
-    parser.add_argument("--jobs", type=int, metavar="J", help="threads (default: one for each CPU)")
-    parser.add_argument("--list", metavar="FILE.csv", help="write every lost cell: cell_id, key, shard, class, reason")
-    return parser
 
 
 def _table_problems(manifest: Manifest) -> Iterator[str]:

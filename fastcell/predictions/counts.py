@@ -1,4 +1,4 @@
-"""`fastcell count`: how many cells of each class a recording holds, corrected for what the classifier confuses.
+"""How many cells of each class a recording holds, corrected for what the classifier confuses.
 
 A classifier that calls cells of class i class j with probability P_ij turns a mixture with shares s into called shares
 s P. Counting what was called is biased wherever the mixture differs from one in which the errors cancel. The shares
@@ -13,7 +13,6 @@ What is taken for granted is that cells of a class look in these recordings as t
 
 from __future__ import annotations
 
-import argparse
 import csv
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fastcell.errors import DataError, invalid
-from fastcell.predictions.table import Predictions, read_predictions, write_table
+from fastcell.errors import DataError
+from fastcell.predictions.table import Predictions, read_predictions
 from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct
 
 _MOST_CONFUSION_BYTES = 1 << 24
@@ -188,44 +187,3 @@ def describe(counts: Counts, confusion: Confusion, num_unclassified: int) -> str
     by = f"{len(confusion.tables):,} groups" if confusion.by_group else f"{int(confusion.counts.sum()):,} cells"
     lines.append(f"intervals: 95 %, from the cells of the recording and the confusions of {by} of the test part")
     return "\n".join([*lines, *(f"warning: {text}" for text in confusion.warnings())])
-
-
-def main(argv: list[str]) -> int:
-    """The command `fastcell count`.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        0. Errors are raised, see `read_predictions` and `read_confusion`.
-    """
-    arguments = _parser().parse_args(argv)
-    out = None if arguments.out is None else Path(arguments.out)
-    if out is not None and (out.suffix not in (".csv", ".parquet") or not out.absolute().parent.is_dir()):
-        raise invalid("--out", "a .csv or .parquet file in a folder that is there", str(out), "Choose another name")
-    predictions = read_predictions(Path(arguments.predictions))
-    if not (predictions.called() >= 0).any():
-        raise DataError(f"{predictions.path} has no cell with a prediction. Classify some cells first.")
-    confusion = read_confusion(Path(arguments.confusion), predictions.classes)
-    counts = count(predictions, confusion)
-    print(describe(counts, confusion, int((predictions.called() < 0).sum())), flush=True)
-    if out is not None:
-        write_table(out, counts.table(predictions.classes))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell count",
-        description="Count the cells of each class in each group (recording), as called and corrected for what the "
-        "classifier confuses, with 95 % intervals.",
-    )
-    parser.add_argument("predictions", metavar="PREDICTIONS", help="table of fastcell predict, .csv or .parquet")
-    parser.add_argument(
-        "--confusion",
-        required=True,
-        metavar="RUN",
-        help="run folder; or a table of fastcell test --out, whose groups are resampled; or a confusion.csv",
-    )
-    parser.add_argument("--out", metavar="FILE", help="table to write, .csv or .parquet")
-    return parser

@@ -24,7 +24,11 @@ from fastcell.dataset.decode import BadCell, decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles, Stored
 from fastcell.errors import DataError, invalid
-from fastcell.quality import _feature_kernels as kernels
+from fastcell.quality.loops.grid import SIDE
+from fastcell.quality.loops.pixels import measure_pixels
+from fastcell.quality.loops.segment import foreground
+from fastcell.quality.loops.shape import measure_shapes
+from fastcell.quality.loops.spectrum import measure_ghosts, measure_slope
 from fastcell.system.resources import num_cpus
 
 FEATURES: tuple[str, ...] = (
@@ -80,7 +84,7 @@ _CHUNK = 128  # cells whose grids are in memory at once
 _PART_CELLS = 1024
 _PART_PIXELS = 1 << 24
 _MASK_CLOSE, _MASK_GROW = 6, 3  # grid points
-_WINDOW = np.hanning(kernels.SIDE + 2)[1:-1].astype(np.float32)
+_WINDOW = np.hanning(SIDE + 2)[1:-1].astype(np.float32)
 
 Report = Callable[[int], object]
 
@@ -123,14 +127,14 @@ def cell_features(
 def _measure_chunk(
     pixels: np.ndarray, offsets: np.ndarray, heights: np.ndarray, widths: np.ndarray, out: np.ndarray
 ) -> None:
-    grids = np.empty((len(offsets), kernels.SIDE, kernels.SIDE), np.float32)
+    grids = np.empty((len(offsets), SIDE, SIDE), np.float32)
     flats = np.empty_like(grids)
-    kernels.measure_pixels(pixels, offsets, heights, widths, grids, out)
-    kernels.measure_shapes(grids, _WINDOW, flats, out)
+    measure_pixels(pixels, offsets, heights, widths, grids, out)
+    measure_shapes(grids, _WINDOW, flats, out)
     spectrum = scipy.fft.rfft2(flats)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
-    kernels.measure_slope(power, grids, out)
-    kernels.measure_ghosts(scipy.fft.rfft2(grids), out)
+    measure_slope(power, grids, out)
+    measure_ghosts(scipy.fft.rfft2(grids), out)
 
 
 def background_mask(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -146,12 +150,12 @@ def background_mask(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         (H, W) bool, True for background.
     """
     height, width = pixels.shape
-    grid = np.empty((1, kernels.SIDE, kernels.SIDE), np.float32)
+    grid = np.empty((1, SIDE, SIDE), np.float32)
     out = np.empty((1, len(FEATURES)), np.float32)
     size = (np.array([height], np.int32), np.array([width], np.int32))
-    kernels.measure_pixels(np.ascontiguousarray(pixels, np.uint8).ravel(), np.zeros(1, np.int64), *size, grid, out)
-    grown = np.empty((kernels.SIDE, kernels.SIDE), np.uint8)
-    kernels.foreground(grid[0], _MASK_CLOSE, _MASK_GROW, grown)
+    measure_pixels(np.ascontiguousarray(pixels, np.uint8).ravel(), np.zeros(1, np.int64), *size, grid, out)
+    grown = np.empty((SIDE, SIDE), np.uint8)
+    foreground(grid[0], _MASK_CLOSE, _MASK_GROW, grown)
     # A pixel is background if all grid points that it covers are.
     rows, columns = (_covered(side) for side in (height, width))
     dirty = np.maximum.reduceat(grown, rows[0], axis=0) | grown[rows[1]]
@@ -162,8 +166,8 @@ def background_mask(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 def _covered(side: int) -> tuple[np.ndarray, np.ndarray]:
     """First and last grid line that each of `side` pixels covers, (side,) int64 each."""
     pixel = np.arange(side)
-    first = pixel * kernels.SIDE // side
-    last = np.maximum(((pixel + 1) * kernels.SIDE - 1) // side, first)
+    first = pixel * SIDE // side
+    last = np.maximum(((pixel + 1) * SIDE - 1) // side, first)
     return first, last
 
 

@@ -1,8 +1,7 @@
-"""``fastcell qc DATA``: which images are poor and why, as scores, tables, contact sheets and verdicts."""
+"""Which images are poor and why, as scores, tables, contact sheets and verdicts."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.errors import DataError, invalid
 from fastcell.quality.assessment import DEFAULT_MOST_PASSED, DOUBTFUL, UNREADABLE, Assessment, assess
 from fastcell.quality.features import measure
 from fastcell.quality.hand_labels import read_labels
@@ -32,31 +31,40 @@ _SURE = 0.9
 _REVIEW_NAME = "review.csv"
 
 
-def main(argv: list[str]) -> int:
-    """Run ``fastcell qc`` with the arguments after the command's name; returns the exit code."""
-    options = _parser().parse_args(argv)
-    manifest = Manifest.open(options.data)
-    if options.verdicts is not None:
-        if options.labels or options.review or options.apply:
-            raise ArgumentError("--verdicts must be given alone, got other options with it. Run the command twice.")
-        print(take_verdicts(manifest, Path(options.verdicts)))
-        return 0
-    if not 0 < options.max_bad_passed < 1:  # said before the work
-        raise invalid("--max-bad-passed", "a share above 0 and below 1", options.max_bad_passed, "The default is 0.05")
-    if options.review:
-        _check_taken(manifest, Path(options.review))
-    labels = None if options.labels is None else read_labels(Path(options.labels), manifest)
-    features, how = _features(manifest, options.jobs)
-    found = assess(manifest, features, labels, options.max_bad_passed)
+def control_quality(
+    manifest: Manifest,
+    *,
+    labels: Path | None = None,
+    max_bad_passed: float = DEFAULT_MOST_PASSED,
+    review: Path | None = None,
+    jobs: int | None = None,
+) -> tuple[Assessment, str]:
+    """Measure every cell, assess it, and write scores, reasons and features to ``quality.parquet``.
+
+    Args:
+        manifest: of the data set.
+        labels: CSV file of labels to learn from, see `fastcell.quality.hand_labels.read_labels`.
+        max_bad_passed: at most this share of bad cells may pass, above 0 and below 1.
+        review: folder that `write_review` is to write to: refused if it holds edits that were not taken yet.
+        jobs: threads; None: one for each CPU.
+
+    Returns:
+        What was found, and how the features were come by, in lines.
+
+    Raises:
+        ArgumentError: an argument out of its rule.
+        DataError: a table cannot be read, or ``quality.parquet`` cannot be written.
+    """
+    if not 0 < max_bad_passed < 1:  # said before the work
+        raise invalid("--max-bad-passed", "a share above 0 and below 1", max_bad_passed, "The default is 0.05")
+    if review is not None:
+        _check_taken(manifest, review)
+    known = None if labels is None else read_labels(labels, manifest)
+    features, how = _features(manifest, jobs)
+    found = assess(manifest, features, known, max_bad_passed)
     with explained(f"{manifest.path / FILE_NAME} cannot be written"):
         write_quality(manifest, features, found.scores, found.reasons, found.drop)
-    print("\n".join([how, *found.notes, "", *drop_table(manifest, found), ""]), flush=True)
-    print(f"wrote {manifest.path / FILE_NAME}")
-    if options.review:
-        for path in write_review(manifest, found, Path(options.review)):
-            print(f"wrote {path}")
-    print(apply(manifest, found) if options.apply else _not_applied(manifest, found))
-    return 0
+    return found, how
 
 
 def drop_table(manifest: Manifest, found: Assessment) -> list[str]:
@@ -209,7 +217,8 @@ def _write(manifest: Manifest, verdicts: Verdicts) -> str:
     return f"wrote {path}: drops {int(verdicts.drop.sum()):,} of {len(manifest):,} cells ({hand}); views leave them out"
 
 
-def _not_applied(manifest: Manifest, found: Assessment) -> str:
+def not_applied(manifest: Manifest, found: Assessment) -> str:
+    """Say what `apply` would do."""
     num = int(found.drop.sum())
     return f"no view is changed: --apply writes {manifest.path / VERDICTS_NAME}, which drops {num:,} cells"
 
@@ -268,33 +277,3 @@ def _write_table(manifest: Manifest, found: Assessment, cell_ids: np.ndarray, pa
         table = table.append_column(name, pa.array(values))
     with explained(f"{path} cannot be written"):
         replace_file(path, lambda file: csv.write_csv(table, file))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell qc",
-        description="Quality control: measure every image (focus, contrast, cuts, number of cells, ghosts and more), "
-        "score it from 0 (good) to 1 (bad), and say why. Scores, reasons and features go to quality.parquet; nothing "
-        "is deleted.",
-        epilog="Scores come from simulated cells of the ATOM microscope where the data look like them, from what "
-        "stands out in the set where they do not, and from --labels where there are 20 good and 20 bad ones; the "
-        "output says which. To change single verdicts, edit review.csv or verdicts.csv: edited rows stay as they are.",
-    )
-    parser.add_argument("data", metavar="DATA", help="folder made by pack, index or synth")
-    parser.add_argument(
-        "--labels", metavar="FILE.csv", help="learn from these: cell_id or key, and label (good, bad, or a reason)"
-    )
-    parser.add_argument(
-        "--max-bad-passed",
-        type=float,
-        default=DEFAULT_MOST_PASSED,
-        metavar="SHARE",
-        help="at most this share of bad cells may pass, on the cells that the scores are calibrated with (%(default)s)",
-    )
-    parser.add_argument("--apply", action="store_true", help="write verdicts.csv, so that views leave poor cells out")
-    parser.add_argument("--review", metavar="DIR", help="write contact sheets per reason and review.csv, to be edited")
-    parser.add_argument(
-        "--verdicts", metavar="FILE.csv", help="take an edited review.csv into verdicts.csv; that alone"
-    )
-    parser.add_argument("--jobs", type=int, metavar="J", help="threads (default: one for each CPU)")
-    return parser

@@ -1,6 +1,6 @@
 """What simulated cells teach about good and bad images: a logistic regression, its calibration, and where it holds.
 
-The numbers are in ``simulated.json``, which ``python -m fastcell.quality.simulated_model`` makes anew: cells of
+The numbers are in ``simulated.json``, which `write_model` makes anew: cells of
 :mod:`fastcell.simulator.simulate`, half of them with a defect, are drawn, stored as JPEG and measured; a multinomial
 logistic regression learns the defect from `MODEL_FEATURES`, the features that depend neither on the frame's size in
 pixels nor on its grey level. Fit, calibration and held-out cells come from three series, so from different recordings.
@@ -106,7 +106,7 @@ def from_json(values: Mapping[str, Any]) -> SimulatedModel:
     """The model of what `fit` returns."""
     if tuple(values["features"]) != MODEL_FEATURES:
         raise ValueError(
-            f"{_PATH.name} has other features. Make it anew with python -m fastcell.quality.simulated_model."
+            f"{_PATH.name} has other features. Make it anew with fastcell.quality.simulated_model.write_model()."
         )
     arrays = ("mean", "scale", "coefficients", "intercepts", "centers", "precisions")
     return SimulatedModel(
@@ -213,11 +213,13 @@ def _rounded(numbers: Any) -> Any:
     return float(f"{array:.6g}") if array.ndim == 0 else [_rounded(item) for item in array]
 
 
-def main() -> None:
-    """Write ``simulated.json`` beside this file."""
+def write_model() -> Path:
+    """Simulate, fit, calibrate and test, and write ``simulated.json`` beside this file; for developers.
+
+    In a checkout: ``python -c "from fastcell.quality.simulated_model import write_model; write_model()"``.
+
+    Returns:
+        The file written.
+    """
     _PATH.write_text(json.dumps(fit(), indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {_PATH}")
-
-
-if __name__ == "__main__":
-    main()
+    return _PATH

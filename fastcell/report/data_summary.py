@@ -1,8 +1,7 @@
-"""``fastcell info DATA``: what a data set holds, as a table and, on request, as figures."""
+"""What a data set holds, as tables and as figures."""
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,28 +15,12 @@ from fastcell.dataset.schema import SPLITS
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError
-from fastcell.ops.augmentation import Draw, matrices
+from fastcell.ops.augmentation import Draw
+from fastcell.ops.matrices import matrices
 from fastcell.plots import figure_files
 
 SHEET_COLUMNS = 8
 AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
-
-
-def main(argv: list[str]) -> int:
-    """Run ``fastcell info`` with the arguments after the command's name; returns the exit code."""
-    what = "Show what a data set holds, as tables and, on request, as figures."
-    parser = argparse.ArgumentParser(prog="fastcell info", description=what)
-    parser.add_argument("data", metavar="DATA", help="folder made by pack, index or synth")
-    parser.add_argument("--figures", metavar="DIR", help="write the PNG figures into this folder")
-    parser.add_argument("--split-name", default="default", help="which of the data set's splits (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="which cells the contact sheet shows (%(default)s)")
-    options = parser.parse_args(argv)
-    manifest = Manifest.open(options.data)
-    print(describe(manifest, options.split_name))
-    if options.figures:
-        for path in draw_figures(manifest, Path(options.figures), options.split_name, options.seed):
-            print(f"wrote {path}")
-    return 0
 
 
 def describe(manifest: Manifest, split_name: str = "default") -> str:
@@ -139,7 +122,7 @@ def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
 
 def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
     """One picture for each of AUGMENTATIONS, (128, 128) uint8; strong, so that it can be seen."""
-    from fastcell.ops.transform_cells import transform_pool
+    from fastcell.ops.cpu.transform import transform_pool
 
     num, size, (height, width) = len(AUGMENTATIONS), 128, cell.shape
 

@@ -1,8 +1,7 @@
-"""The command ``fastcell report``: writes one HTML page that opens from the disk, with nothing beside it."""
+"""One HTML page of a run and of comparisons, which opens from the disk with nothing beside it."""
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 import shlex
@@ -10,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fastcell import __version__
 from fastcell.dataset.manifest import Manifest
@@ -27,43 +24,31 @@ from fastcell.report.page_elements import WIDE_INCHES, Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, PART_NAMES, read_json
 from fastcell.runs.open_run import FinishedRun, open_run
 from fastcell.storage.whole_files import write_text
-from fastcell.system import library_settings, resources
+from fastcell.system.messages import Say, say_nothing
 
 NUM_CELLS = 600
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def main(argv: list[str]) -> int:
-    """Run ``fastcell report`` with the arguments after the command's name; returns the exit code."""
-    options = _parse(argv)
-    folders = [Path(path) for path in options.paths]
-    studies = [folder for folder in folders if is_study(folder)]
-    runs = [folder for folder in folders if folder not in studies]
-    if len(runs) > 1:
-        rule = "one run of fastcell fit, and any number of folders of fastcell compare"
-        raise invalid("PATH", rule, ", ".join(map(str, runs)), "Write a page for each run")
-    out = Path(options.out) if options.out else folders[0] / "report.html"
-    if out.is_dir() or (folders[0].is_dir() and not out.absolute().parent.is_dir()):
-        raise invalid("--out", "a file in a folder that is there", str(out), "Make the folder, or name a file in it")
-    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):
-        raise invalid("--out", "a file in a folder that may be written", str(out), "Name a file elsewhere with --out")
-    library_settings.quiet()
-    library_settings.raise_malloc_thresholds()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(resources.num_cpus())
-    page = run_page(open_run(runs[0], options.data_path), options) if runs else study_page(studies, options)
-    for number, folder in enumerate(studies, start=1):
-        section, values = study_section(folder, number)
-        page.sections.insert(page.place_of_studies + number - 1, section)
-        page.sections[-1].code.append((f"{section.title}: command", repeat_command(values)))
-        if "changes" not in values:
-            page.sections[-1].paragraphs.append(
-                f"{folder}/study.json is of a version that did not write the arguments that change the preset: what "
-                "--model.*, --data.* and --trainer.* have set is under recipe there."
-            )
-    write_text(out, render(page))
-    print(f"wrote {out} ({out.stat().st_size / 1e6:,.1f} MB)", flush=True)
-    return 0
+@dataclass(frozen=True)
+class PageOptions:
+    """What a page shows.
+
+    Attributes:
+        data_path: data set; None: the one of the run.
+        num_cells: in the browser, errors first.
+        bench: file that ``fastcell bench --out`` wrote; None: no parts of the work.
+        explain: draw the figures of the network that are missing or old.
+        seed: of the choice of cells, and of intervals.
+        say: gets the lines for the user.
+    """
+
+    data_path: str | None = None
+    num_cells: int = NUM_CELLS
+    bench: Path | None = None
+    explain: bool = True
+    seed: int = 0
+    say: Say = say_nothing
 
 
 @dataclass
@@ -93,7 +78,47 @@ class Page:
     synthetic: bool = False
 
 
-def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
+def write_page(folders: list[Path], out: Path | None = None, options: PageOptions | None = None) -> Path:
+    """Write the page of a run, of comparisons, or of both.
+
+    Args:
+        folders: at most one run of ``fastcell fit``, and folders of ``fastcell compare``.
+        out: the page; None: ``report.html`` in the first folder.
+        options: what it shows; None: the defaults.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ArgumentError: two runs, a file that cannot be written, or a run without labelled cells.
+        DataError: a run, a comparison or a data set cannot be read.
+    """
+    options = options or PageOptions()
+    studies = [folder for folder in folders if is_study(folder)]
+    runs = [folder for folder in folders if folder not in studies]
+    if len(runs) > 1:
+        rule = "one run of fastcell fit, and any number of folders of fastcell compare"
+        raise invalid("PATH", rule, ", ".join(map(str, runs)), "Write a page for each run")
+    out = folders[0] / "report.html" if out is None else out
+    if out.is_dir() or (folders[0].is_dir() and not out.absolute().parent.is_dir()):
+        raise invalid("--out", "a file in a folder that is there", str(out), "Make the folder, or name a file in it")
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):
+        raise invalid("--out", "a file in a folder that may be written", str(out), "Name a file elsewhere with --out")
+    page = run_page(open_run(runs[0], options.data_path), options) if runs else study_page(studies, options)
+    for number, folder in enumerate(studies, start=1):
+        section, values = study_section(folder, number)
+        page.sections.insert(page.place_of_studies + number - 1, section)
+        page.sections[-1].code.append((f"{section.title}: command", repeat_command(values)))
+        if "changes" not in values:
+            page.sections[-1].paragraphs.append(
+                f"{folder}/study.json is of a version that did not write the arguments that change the preset: what "
+                "--model.*, --data.* and --trainer.* have set is under recipe there."
+            )
+    write_text(out, render(page))
+    return out
+
+
+def run_page(run: FinishedRun, options: PageOptions) -> Page:
     """The page of a run: scores, errors, data, splits, figures, speed, environment, how to do it again."""
     outputs = {part: cells for part in ("valid", "test") if (cells := part_outputs(run, part)) is not None}
     if not outputs:
@@ -120,24 +145,25 @@ def run_page(run: FinishedRun, options: argparse.Namespace) -> Page:
     look.paragraphs += [f"Left out: {name}: {reason}." for name, reason in summary.get("left_out", {}).items()]
     if not look.pictures:
         look.paragraphs.append("Not drawn. fastcell explain draws it.")
+    timed = {} if options.bench is None else read_json(options.bench)
     page.sections = [
         scores,
         data_card(run.manifest, run.split_name, options.seed),
         splits(run.manifest, run.split_name),
         look,
-        run_sections.speed(metrics, read_json(Path(options.bench)) if options.bench else {}, bool(machine.get("gpus"))),
+        run_sections.speed(metrics, timed, bool(machine.get("gpus"))),
         run_sections.environment_section(machine),
         _again(run, options),
     ]
     page.place_of_studies = 1
-    places = choose(cells, options.cells, options.seed)
+    places = choose(cells, options.num_cells, options.seed)
     page.browser = browser_data(run.manifest, cells, run.model.classes, places)
     page.confusion = summaries[part]["confusion"]
     page.browser_text = _browser_text(cells, page.browser, part)
     return page
 
 
-def study_page(folders: list[Path], options: argparse.Namespace) -> Page:
+def study_page(folders: list[Path], options: PageOptions) -> Page:
     """A page of comparisons alone; their data set is looked at where it is still there."""
     values = read_study(folders[0])
     manifest, reason = _data_of(values, options.data_path)
@@ -174,33 +200,7 @@ def render(page: Page) -> str:
     )
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="fastcell report",
-        description="Write one self-contained HTML page: what was trained on what, the data, scores, figures, a "
-        "browser of cells and errors, speed, environment, how to do it again. Comparisons become sections of it.",
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="+", help="a run folder of fastcell fit, folders of fastcell compare, or both"
-    )
-    parser.add_argument("-o", "--out", metavar="FILE", help="the page (report.html in the first folder)")
-    parser.add_argument("--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
-    parser.add_argument("--cells", type=int, default=NUM_CELLS, help="cells in the browser, errors first (%(default)s)")
-    parser.add_argument("--bench", metavar="FILE", help="what fastcell bench --out wrote: the parts of the work")
-    parser.add_argument(
-        "--no-explain", action="store_true", help="draw no figures of the network; those in RUN/explain are taken"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of cells, and of intervals (%(default)s)")
-    options = parser.parse_args(argv)
-    for name in ("cells", "seed"):
-        if getattr(options, name) < 0:
-            raise invalid(f"--{name}", "at least 0", getattr(options, name), "Leave it out for the default")
-    if options.bench and not Path(options.bench).is_file():
-        raise invalid("--bench", "a file that fastcell bench --out wrote", options.bench, "Leave it out for none")
-    return options
-
-
-def _explanation(run: FinishedRun, part: str, options: argparse.Namespace) -> Mapping[str, Any]:
+def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[str, Any]:
     """explain.json of the run, its figures drawn if they are missing, older than the weights, or of other cells."""
     path, weights = run.folder / "explain" / "explain.json", run.folder / run.checkpoint
     fresh = path.is_file() and path.stat().st_mtime >= weights.stat().st_mtime
@@ -209,10 +209,10 @@ def _explanation(run: FinishedRun, part: str, options: argparse.Namespace) -> Ma
         summary = {}
     whole = set(PARTS) <= {*summary.get("seconds", {}), *summary.get("left_out", {})}
     there = all((path.parent / f"{name}.png").is_file() for name in summary.get("captions", {}))
-    if options.no_explain or (whole and there):
+    if not options.explain or (whole and there):
         return summary
     try:
-        return draw_parts(Explanation(run, Plates(path.parent), seed=options.seed), list(PARTS))
+        return draw_parts(Explanation(run, Plates(path.parent), seed=options.seed, say=options.say), list(PARTS))
     except OSError as error:
         raise FastcellError(
             f"{path.parent} must be a folder that can be written, to draw figures of the network in, but: {error}. "
@@ -241,7 +241,7 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
     return Page(run.folder.resolve().name, lead, facts, synthetic=info.synthetic)
 
 
-def _again(run: FinishedRun, options: argparse.Namespace) -> Section:
+def _again(run: FinishedRun, options: PageOptions) -> Section:
     section, name = Section("again", "Do it again"), run.folder.resolve().name
     section.paragraphs.append(
         f"In the folder that {name} is in, with the same data set "

@@ -1,7 +1,4 @@
-"""Names of the numbers that describe one synthetic cell: columns of the parameter rows, and of ``truth.parquet``.
-
-numba's cache does not notice a change of this file: after one, remove ``fastcell/data/__pycache__/*.nb?``.
-"""
+"""Names of the numbers that describe one synthetic cell: columns of the parameter rows, and of ``truth.parquet``."""
 
 from __future__ import annotations
 

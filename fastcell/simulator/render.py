@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import entry
 from fastcell.simulator.parameter_columns import F
 
 NUM_ANGLES = 128
@@ -23,13 +24,13 @@ MAX_RADIUS = 2.0
 """Beyond this many radii of the body nothing of it is drawn."""
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _bump(distance: float, width: float) -> float:
     scaled = distance / width
     return math.exp(-scaled * scaled)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _angular_weights(row: npt.NDArray[np.float64], weights: npt.NDArray[np.float32]) -> None:
     """Fill (NUM_ANGLES + 1, 5): the contour's radius, then the weights of rim, halo, shadow and light side."""
     relief = row[F.relief] > 0.5
@@ -55,7 +56,7 @@ def _angular_weights(row: npt.NDArray[np.float64], weights: npt.NDArray[np.float
         weights[k, 4] = row[F.amplitude]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _radial_profiles(row: npt.NDArray[np.float64], profiles: npt.NDArray[np.float32]) -> None:
     """Fill (NUM_RADII + 1, 5): interior, rim, halo, shadow (or second fringe), and the step that bounds the texture."""
     relief = row[F.relief] > 0.5
@@ -80,7 +81,7 @@ def _radial_profiles(row: npt.NDArray[np.float64], profiles: npt.NDArray[np.floa
         profiles[k, 4] = step
 
 
-@njit(cache=True, nogil=True)
+@entry(nogil=True)
 def draw_body(
     row: npt.NDArray[np.float64],
     layer: npt.NDArray[np.float32],
@@ -164,7 +165,7 @@ def draw_body(
             layer[y, x] += value
 
 
-@njit(cache=True, nogil=True)
+@entry(nogil=True)
 def draw_debris(row: npt.NDArray[np.float64], layer: npt.NDArray[np.float32]) -> None:
     """Subtract a speck beside the cell from `layer` (H, W) float32; ``debris`` 0 draws none."""
     if row[F.debris] <= 0:
@@ -179,7 +180,7 @@ def draw_debris(row: npt.NDArray[np.float64], layer: npt.NDArray[np.float32]) ->
             layer[y, x] -= row[F.debris] * (math.exp(-d) - 0.25 * math.exp(-0.35 * (d - 3.2) ** 2))
 
 
-@njit(cache=True, nogil=True)
+@entry(nogil=True)
 def compose(
     row: npt.NDArray[np.float64],
     layer: npt.NDArray[np.float32],

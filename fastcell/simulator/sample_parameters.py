@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from fastcell.ops.cpu.compiled_loops import entry
 from fastcell.simulator.parameter_columns import F
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mix(value: np.uint64) -> np.uint64:
     """SplitMix64's finaliser (Steele et al. 2014, doi 10.1145/2714064.2660195)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -21,14 +22,14 @@ def _mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _uniform(state: npt.NDArray[np.uint64]) -> float:
     """Next number in [0, 1) of a SplitMix64 stream."""
     state[0] += _GOLDEN
     return (_mix(state[0]) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _normal(state: npt.NDArray[np.uint64]) -> float:
     """Standard normal number cut at 3 (drawn again beyond)."""
     while True:
@@ -38,7 +39,7 @@ def _normal(state: npt.NDArray[np.uint64]) -> float:
             return z
 
 
-@njit(cache=True, nogil=True)
+@entry(nogil=True)
 def draw_rows(
     indices: npt.NDArray[np.int64],
     seed: np.uint64,

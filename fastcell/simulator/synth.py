@@ -1,4 +1,4 @@
-"""`fastcell synth`: simulated cells (:mod:`fastcell.simulator.simulate`) as a data set, with the truth beside it.
+"""Simulated cells (:mod:`fastcell.simulator.simulate`) as a data set, with the truth beside the manifest.
 
 ``truth.parquet`` has one row per cell: ``cell_id``, ``key``, ``index`` (number in the simulator's series), ``defect``,
 and every latent parameter of the simulator by name. Classes, groups and collections are in the manifest as for any
@@ -7,7 +7,6 @@ data set.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -26,10 +25,9 @@ from fastcell.packing.keep_copies_together import keep_exact_copies_together
 from fastcell.packing.pack import MAX_SHARD_CELLS, MIN_SHARD_CELLS
 from fastcell.packing.quarantine import Record, ShardResult
 from fastcell.packing.shard_writer import finish_dataset, shard_once, write_block_shard, write_cell_shard
-from fastcell.packing.summary import describe_dataset
 from fastcell.simulator import parameter_columns
 from fastcell.splits.leakproof import make_leakproof_splits
-from fastcell.splits.make_splits import SplitOptions, add_split_arguments, make_splits, split_options
+from fastcell.splits.make_splits import SplitOptions, make_splits
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
 from fastcell.system.progress_line import Progress
@@ -179,60 +177,6 @@ def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: b
             if not (folder / "dataset.json").exists():
                 raise
     return folder
-
-
-def main(argv: list[str]) -> int:
-    """The command `fastcell synth`.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        0. Errors are raised, see `synthesize`.
-    """
-    arguments = _parser().parse_args(argv)
-    options = split_options(arguments)
-    manifest = synthesize(
-        arguments.out,
-        arguments.cells,
-        arguments.seed,
-        defects=arguments.defects,
-        layout=arguments.layout,
-        shard_cells=arguments.shard_cells,
-        block_cells=arguments.block_cells,
-        split=options,
-        jobs=arguments.jobs,
-        verbose=True,
-    )
-    print(describe_dataset(manifest, options.shares))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell synth",
-        description="Make a synthetic data set: simulated ATOM cells of four classes, with the truth in truth.parquet.",
-        epilog="The cells are modelled on 30 real ones. They show that a program works; they measure nothing real. "
-        "After an interrupt or a crash the same command goes on from the shards that were finished.",
-    )
-    parser.add_argument("out", metavar="OUT", help="folder to be made")
-    parser.add_argument("--cells", type=int, default=DEFAULT_CELLS, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of cells and order (default: 0)")
-    parser.add_argument(
-        "--defects",
-        type=float,
-        default=DEFAULT_DEFECTS,
-        metavar="SHARE",
-        help="share of empty, cut, defocused, ghost and doublet frames (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--layout", choices=LAYOUTS, default="cell", help="one cell or one block of raw cells per record"
-    )
-    parser.add_argument("--shard-cells", type=int, metavar="N", help="cells per shard (default: up to 10,000)")
-    parser.add_argument("--block-cells", type=int, default=256, metavar="N", help="cells per block (default: 256)")
-    parser.add_argument("--jobs", type=int, metavar="J", help="worker processes (default: one for each CPU)")
-    add_split_arguments(parser)
-    return parser
 
 
 def _check(num_cells: int, layout: str, shard_cells: int | None, block_cells: int, jobs: int | None) -> None:

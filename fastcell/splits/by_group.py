@@ -45,7 +45,7 @@ def split_by_group(
     """
     labels, names = _check_cells(labels, groups)
     shares = _check_shares(shares)
-    rng = np.random.default_rng([check_seed(seed), 0x5711])
+    rng = np.random.default_rng([check_split_seed(seed), 0x5711])
     sides = np.full(len(labels), "", dtype="<U5")
     loose = names == ""
     if not loose.all():
@@ -84,7 +84,7 @@ def k_folds(
     if k < 2 or k > most:
         what = "groups" if unique else "cells"
         raise invalid("--folds", f"2 to {most} (the number of {what})", k, "Choose another number of folds")
-    rng = np.random.default_rng([check_seed(seed), 0xF01D])
+    rng = np.random.default_rng([check_split_seed(seed), 0xF01D])
     fold = np.full(len(labels), -1, dtype=np.int64)
     if unique:
         counts, index = _count_groups(labels[~loose], names[~loose], unique)
@@ -254,7 +254,8 @@ def _check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
     return values[0], values[1], values[2]
 
 
-def check_seed(seed: int) -> int:
+def check_split_seed(seed: int) -> int:
+    """Return the seed of a split, a number >= 0. Raises ArgumentError where it is below."""
     if seed < 0:
         raise invalid("--split-seed", "a number >= 0", seed, "Choose another seed")
     return int(seed)

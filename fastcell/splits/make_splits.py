@@ -7,7 +7,6 @@ The default shares, 65/15/20 %, are those of Meng et al. 2019 (doi 10.1109/JBHI.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,12 +14,12 @@ from typing import Literal
 import numpy as np
 
 from fastcell.errors import invalid
-from fastcell.splits.by_group import PAPER_SHARES, check_seed, k_folds, leave_one_group_out, split_by_group
+from fastcell.splits.by_group import PAPER_SHARES, k_folds, leave_one_group_out, split_by_group
 
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """What the arguments `--split`, `--split-seed` and `--folds` say.
+    """Which splits to make.
 
     shares: train, valid and test share, summing to 1; None: no split, every cell has side `""`.
     seed: >= 0. folds: None, a number of folds >= 2, or `"groups"` (each group once as the test side).
@@ -53,46 +52,3 @@ def make_splits(
     else:
         folds = []
     return splits | {f"fold-{i}": fold for i, fold in enumerate(folds)}
-
-
-def parse_shares(text: str) -> tuple[float, float, float] | None:
-    """`"65/15/20"` (or `"0.65/0.15/0.2"`) -> shares summing to 1; `"none"` -> None. Raises ArgumentError otherwise."""
-    if text.strip().lower() == "none":
-        return None
-    rule = "three shares train/valid/test that sum to 100 (or to 1), or none"
-    try:
-        numbers = [float(piece) for piece in text.split("/")]
-    except ValueError:
-        numbers = []
-    total = sum(numbers)
-    if len(numbers) != 3 or not (abs(total - 100) < 1e-6 or abs(total - 1) < 1e-6) or min(numbers) < 0:
-        raise invalid("--split", rule, text, "Write for example --split 65/15/20")
-    train, valid, test = (number / total for number in numbers)
-    return train, valid, test
-
-
-def add_split_arguments(parser: argparse.ArgumentParser, default: str = "65/15/20") -> None:
-    """Add `--split`, `--split-seed` and `--folds` to a command's parser; read them with `split_options`."""
-    group = parser.add_argument_group("split")
-    group.add_argument(
-        "--split", default=default, metavar="TRAIN/VALID/TEST", help="shares in %%, or none (default: %(default)s)"
-    )
-    group.add_argument("--split-seed", type=int, default=0, metavar="S", help="seed of the splits (default: 0)")
-    group.add_argument(
-        "--folds",
-        metavar="K|groups",
-        help="also write the splits fold-0 ... for K-fold cross-validation; groups: each group once as the test side",
-    )
-
-
-def split_options(arguments: argparse.Namespace) -> SplitOptions:
-    """The options in a parsed command line. Raises ArgumentError for a value out of its rule."""
-    folds: int | Literal["groups"] | None = None
-    if arguments.folds == "groups":
-        folds = "groups"
-    elif arguments.folds is not None:
-        if not arguments.folds.isdecimal() or int(arguments.folds) < 2:
-            rule = "a number >= 2 or the word groups"
-            raise invalid("--folds", rule, arguments.folds, "Write for example --folds 5")
-        folds = int(arguments.folds)
-    return SplitOptions(parse_shares(arguments.split), check_seed(arguments.split_seed), folds)

@@ -1,8 +1,7 @@
-"""`fastcell split`: new splits of a packed data set, by group, with copies of a cell on one side."""
+"""Make new splits of a packed data set, by group, with copies of a cell on one side."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from fastcell.splits.copies.near import near_copies
 from fastcell.splits.describe import describe_copies, describe_splits, large_sets
 from fastcell.splits.leakproof import Splits, copies_of, make_leakproof_splits
 from fastcell.splits.linked_groups import Bound, bind
-from fastcell.splits.make_splits import SplitOptions, add_split_arguments, split_options
+from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.read_groups import Grouping, read_grouping
 from fastcell.system.messages import explained, printer
 from fastcell.system.worker_processes import check_jobs
@@ -118,70 +117,12 @@ def resplit(
     return Resplit(manifest, splits, grouping, bound, found, apart, (*grouping.notes, *notes))
 
 
-def main(argv: list[str]) -> int:
-    """The command `fastcell split`.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        0. Errors are raised, see `resplit`.
-    """
-    arguments = _parser().parse_args(argv)
-    options = split_options(arguments)
-    made = resplit(
-        arguments.data,
-        options,
-        group_by=arguments.group_by,
-        name=arguments.name,
-        near=not arguments.no_near,
-        merge_large=arguments.merge_large,
-        allow_absent=arguments.allow_absent,
-        force=arguments.force,
-        jobs=arguments.jobs,
-        verbose=True,
-    )
-    print(describe(made, options.shares or (0, 0, 0)))
-    return 0
-
-
 def describe(made: Resplit, shares: Sequence[float]) -> str:
     """The lines to print: copies, recall, large sets, classes and groups by side, folds, notes."""
     lines = describe_copies(made.manifest, made.duplicates, made.apart)
     lines += ["", *describe_splits(made.manifest, made.splits, made.bound, made.grouping, shares)]
     lines += [f"note: {note}" for note in made.notes]
     return "\n".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell split",
-        description="Make new splits of a packed data set: groups whole, copies of a cell on one side.",
-        epilog="Exact copies, turned by quarters and mirrored too, are always found. Near copies (other angles, "
-        "shifts, brightness, blur) are looked for inside each class and collection; their recall is measured on copies "
-        "made of these very cells. duplicates.parquet lists all. Train with --data.split_name NAME, or NAME-fold-0 ...",
-    )
-    parser.add_argument("data", metavar="DATA", help="folder of a packed or indexed data set")
-    parser.add_argument(
-        "--group-by",
-        metavar="WHAT",
-        help="what must stay on one side: group, collection, a pattern on the keys such as '{group}/*/{name}', "
-        "FILE:COLUMN of a CSV or Parquet file with cell_id or key, or none (default: group, where cells have one)",
-    )
-    parser.add_argument("--name", help="of the split (default: by-group, by-collection, ...)")
-    parser.add_argument("--no-near", action="store_true", help="look for exact copies only")
-    parser.add_argument(
-        "--merge-large",
-        action="store_true",
-        help="keep near copies together even where more than 20 cells and 1 %% of a class hang together",
-    )
-    parser.add_argument(
-        "--allow-absent", action="store_true", help="allow sides without a class that has too few groups"
-    )
-    parser.add_argument("--force", action="store_true", help="replace splits of that name")
-    parser.add_argument("--jobs", type=int, metavar="J", help="processes and threads (default: one for each CPU)")
-    add_split_arguments(parser)
-    return parser
 
 
 def _find_near(manifest: Manifest, exact: Duplicates, jobs: int | None, say: Callable[[str], None]) -> Duplicates:

@@ -1,4 +1,4 @@
-"""``fastcell doctor``: what this machine has, which parts of the engine it can use, and the way out where one is not.
+"""What this machine has, which parts of the engine it can use, and the way out where one is not.
 
 Every probe runs in a process of its own, so that a driver or library that crashes or hangs is a line of the report and
 not the end of it.
@@ -6,7 +6,6 @@ not the end of it.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.metadata
 import json
@@ -161,7 +160,7 @@ def _probe_dali_gpu() -> str:
 
 
 def _probe_kernels() -> str:
-    source = importlib.import_module("fastcell.ops._source")
+    source = importlib.import_module("fastcell.ops.cuda_kernels")
     directory: Path = source.kernel_dir()
     names = sorted(path.name for path in directory.glob("*.cu"))
     if not names:
@@ -240,7 +239,7 @@ def probe_parts(names: list[str], timeout_s: float = PROBE_TIMEOUT_S) -> list[di
     """
     found: dict[str, tuple[bool, str]] = {}
     while todo := [name for name in names if name not in found]:
-        command = [sys.executable, "-m", "fastcell.system.environment_report", "--probe", *todo]
+        command = [sys.executable, "-m", "fastcell", "doctor", "--probe", *todo]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=_child_environment())
             output, end = done.stdout, f"the probe ended with status {done.returncode}"
@@ -267,7 +266,8 @@ def probe_parts(names: list[str], timeout_s: float = PROBE_TIMEOUT_S) -> list[di
 _MARK = "fastcell-probe:"
 
 
-def _probe_here(names: list[str]) -> None:
+def probe_here(names: list[str]) -> None:
+    """Try parts of the engine in this process and print what came out, a line each, for `probe_parts` to read."""
     library_settings.quiet()
     for name in names:
         try:
@@ -367,24 +367,3 @@ def _conflicts(packages: dict[str, str], cuda: tuple[int, int] | None) -> list[s
             if name in packages
         )
     return warnings
-
-
-def main(argv: list[str]) -> int:
-    """Print the report; always returns 0."""
-    parser = argparse.ArgumentParser(
-        prog="fastcell doctor",
-        description="Show the machine, the versions, which parts of the engine are usable, and the way out where not.",
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--probe", nargs="+", choices=list(PROBES), metavar="PART", help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
-    if arguments.probe:
-        _probe_here(arguments.probe)
-        return 0
-    result = report()
-    print(json.dumps(result, indent=2) if arguments.json else render(result))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -140,6 +140,19 @@ def limit_spinning() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+def prepare_torch() -> None:
+    """Settle libraries for a command that computes with torch: `quiet`, `raise_malloc_thresholds`, a thread per core.
+
+    A user's own OMP_NUM_THREADS is kept.
+    """
+    quiet()
+    raise_malloc_thresholds()
+    if "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(num_cpus())
+
+
 @functools.cache
 def raise_malloc_thresholds() -> bool:
     """Make glibc keep freed memory instead of handing each large tensor back to the kernel.

@@ -1,4 +1,4 @@
-"""Messages to the user: lines on stderr, and file system errors with a hint."""
+"""Messages to the user: lines of progress and results, and errors of the file system in words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,34 @@ from contextlib import contextmanager
 
 from fastcell.errors import DataError
 
+Say = Callable[[str], None]
+"""Function that takes one line for the user."""
+
+
+def say_nothing(line: str) -> None:
+    """Drop a line."""
+
+
+def printer(verbose: bool) -> Say:
+    """Return a function that prints a line to stderr at once, or `say_nothing` if not `verbose`."""
+    return (lambda line: print(line, file=sys.stderr, flush=True)) if verbose else say_nothing
+
+
+def print_line(line: str) -> None:
+    """Print a line to stdout at once, so that a pipe sees it when it is said."""
+    print(line, flush=True)
+
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Context that turns what the file system refuses into a `DataError`: `what`, the reason, and the way out; and the
-    loss of a worker process likewise."""
+    """Turn what the file system refuses, or the loss of a worker process, into an error that says what to do.
+
+    Args:
+        what: start of the message, e.g. ``OUT cannot be written``; reason and hint follow.
+
+    Raises:
+        DataError: in place of an OSError (but for BrokenPipeError) or a BrokenExecutor.
+    """
     try:
         yield
     except BrokenPipeError:  # nobody reads what we print
@@ -28,8 +51,3 @@ def explained(what: str) -> Iterator[None]:
             f"{what}: {error.strerror or error}{where}. Nothing was made. Free some space, change the rights, or name "
             "another place."
         ) from error
-
-
-def printer(verbose: bool) -> Callable[[str], None]:
-    """A function that prints a line to stderr; one that does not, where not `verbose`."""
-    return (lambda line: print(line, file=sys.stderr, flush=True)) if verbose else (lambda line: None)

@@ -10,6 +10,7 @@ and augmentation follow from seed, epoch and position.
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 import signal
 import time
@@ -18,13 +19,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import read_checkpoint
+from fastcell.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE
 from fastcell.system.lightning_internals import batches_begun
+from fastcell.system.messages import Say
 from fastcell.training.stop_signals import LOOK_EVERY, StopSignals
+from fastcell.training.trainer import is_rank_zero
 
 POINT_CONTENT = {
     "epoch": "epochs completed (Lightning)",
@@ -144,6 +149,36 @@ def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
     return (max(found)[2] if found else None), torn
 
 
+def point_to_go_on_from(folder: Path, say: Say) -> str | None:
+    """Return the newest whole point of a run that was stopped; None for its beginning.
+
+    Args:
+        folder: the run folder.
+        say: gets, on rank 0, the lines for the user.
+    """
+    point, torn = latest_point(folder)
+    if is_rank_zero():
+        for path in torn:
+            say(f"{path} is torn and left aside")
+        where = "its beginning: no step was saved" if point is None else str(point)
+        say(f"going on from {where}")
+        _check_threads(folder, say)
+    return None if point is None else str(point)
+
+
+def _check_threads(folder: Path, say: Say) -> None:
+    """The sums of several threads are rounded in another order."""
+    try:
+        before = json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")).get("torch_threads")
+    except (OSError, ValueError):
+        return
+    if before != torch.get_num_threads():
+        say(
+            f"this run began with {before} threads and goes on with {torch.get_num_threads()}: the weights will be "
+            f"equal but for rounding. OMP_NUM_THREADS={before} repeats them bit by bit."
+        )
+
+
 def remove_points(folder: Path) -> None:
     """Remove the points of a run that has ended."""
     for path in _points(folder):
@@ -180,7 +215,7 @@ def check_run(folder: Path) -> None:
     Raises:
         ArgumentError: it is not.
     """
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise invalid(
             "--resume",
             "the folder of a training run, with its config.yaml",

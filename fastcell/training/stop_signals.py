@@ -1,17 +1,26 @@
-"""SIGTERM and Ctrl-C: a stop behind the training step that is under way, on all ranks at once."""
+"""SIGTERM and Ctrl-C: a stop behind the training step that is under way, on all ranks at once; how a run ended."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from fastcell.errors import FastcellError, StoppedError
 from fastcell.system.lightning_internals import replace_stop_check, stop_after_step
+
+if TYPE_CHECKING:
+    from fastcell.training.rank_watch import RankWatch
+    from fastcell.training.resume import ResumePoints
 
 LOOK_EVERY = 20
 """Steps between two looks at clock or signals where several processes must agree."""
@@ -62,3 +71,59 @@ class StopSignals:
         if int(number):
             self.stopped_by = signal.Signals(int(number))
             raise SIGTERMException
+
+
+@contextmanager
+def told_how_it_ended(
+    trainer: pl.Trainer,
+    ranks: RankWatch,
+    points: ResumePoints | None = None,
+    folder: Path | None = None,
+    *,
+    resumed: bool = False,
+    repeatable: bool = False,
+) -> Iterator[None]:
+    """Turn the ends of a run into errors that say what to do.
+
+    A run that fails before its first checkpoint leaves no folder.
+
+    Args:
+        trainer: that runs.
+        ranks: among its callbacks.
+        points: likewise, in training.
+        folder: the run folder, on rank 0.
+        resumed: whether the folder was there before.
+        repeatable: whether the same command goes on from where it was stopped.
+
+    Raises:
+        StoppedError: a signal stopped the run.
+        FastcellError: another rank died.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    try:
+        yield
+    except SIGTERMException:
+        number = (points.stopped_by if points is not None else None) or signal.SIGTERM
+        raise _stopped(trainer, number, folder, repeatable) from None
+    except RuntimeError as error:  # as a collective operation does whose partner is gone
+        died = ranks.who_died() if trainer.world_size > 1 else None
+        if died is None:
+            raise
+        raise FastcellError(f"{died}; this run ends, and can be resumed.") from error
+    except SystemExit:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if folder is not None and not resumed and not any(folder.glob("*.ckpt")):
+            shutil.rmtree(folder)
+
+
+def _stopped(trainer: pl.Trainer, number: int, folder: Path | None, repeatable: bool) -> StoppedError:
+    name = signal.Signals(number).name
+    if repeatable:
+        return StoppedError(f"stopped by {name}. The same command goes on from there.", number)
+    if folder is None or not any(folder.glob("*.ckpt")):
+        return StoppedError(f"stopped by {name}.", number)
+    step = trainer.global_step
+    return StoppedError(f"stopped by {name} after step {step:,}. Go on with `fastcell fit --resume {folder}`.", number)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from fastcell.system import resources
+from fastcell.training.progress_bar import CellBar, EpochLines, Throughput
 
 _QUIET = {
     "logger": False,
@@ -41,7 +46,7 @@ def machine_precision(on_gpu: bool) -> Any:
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
-def fill_in_settings(settings: Any) -> None:
+def fill_in(settings: Any) -> None:
     """Put what suits the machine where the trainer's settings are open.
 
     Args:
@@ -61,3 +66,36 @@ def leave_memory_unfilled() -> None:
     """Have torch's deterministic mode not fill fresh memory: an aid to find bugs that costs bandwidth."""
     # torch makes its module out of this one's class
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def progress_callbacks(settings: Any, throughput: Throughput) -> list[pl.Callback]:
+    """Return a bar where stdout and stderr are a terminal, else a line per epoch; nothing where it is not wanted.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes; enable_progress_bar becomes False where there is no bar.
+        throughput: counts cells.
+    """
+    if settings.enable_progress_bar is False:
+        return []
+    if sys.stderr.isatty() and sys.stdout.isatty():
+        return [CellBar(throughput)]
+    settings.enable_progress_bar = False
+    return [EpochLines(throughput)]
+
+
+def checkpoint_callback(folder: Path | None, validates: bool) -> ModelCheckpoint:
+    """Return what keeps ``last.ckpt``, and where the run validates ``best.ckpt``, of the least validation loss.
+
+    Args:
+        folder: the run folder; None on other ranks than 0.
+        validates: whether there is a validation part, and it is looked at.
+    """
+    place: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    if validates:
+        return ModelCheckpoint(filename="best", monitor="valid_loss", save_last=True, **place)
+    return ModelCheckpoint(filename="last", **place)
+
+
+def is_rank_zero() -> bool:
+    """Return whether this process is rank 0, from the launcher's variables: before there is a trainer that knows."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0

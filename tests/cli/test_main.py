@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from types import ModuleType
 
 import pytest
 
-from fastcell import __version__, cli
+from fastcell import __version__
+from fastcell.cli import main as cli
 from fastcell.errors import DataError, StrictError
 
 HEAVY = ["torch", "nvidia.dali", "cupy", "pytorch_lightning", "lightning_fabric", "numpy", "pyarrow", "numba", "cv2"]
@@ -29,11 +31,13 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], int]], None]:
     """Put a function behind ``fastcell probe``."""
 
-    def install(function: Callable[[list[str]], int], takes_name: bool = False) -> None:
-        module = ModuleType("fastcell_probe")
+    def install(function: Callable[[list[str]], int], handles_signals: bool = False) -> None:
+        module = ModuleType("fastcell.cli.probe")
         module.main = function  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "fastcell_probe", module)
-        monkeypatch.setitem(cli.COMMANDS, "probe", cli.Command("probe", "fastcell_probe:main", takes_name))
+        monkeypatch.setitem(sys.modules, "fastcell.cli.probe", module)
+        monkeypatch.setitem(cli.COMMANDS, "probe", "probe")
+        if handles_signals:
+            monkeypatch.setattr(cli, "HANDLE_SIGNALS", {"probe"})
 
     return install
 
@@ -43,9 +47,9 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], 
     [
         "import fastcell",
         "import fastcell.system.resources",
-        "import fastcell.cli as cli; assert cli.main(['--help']) == 0",
-        "import fastcell.cli as cli; assert cli.main(['--version']) == 0",
-        "import fastcell.cli as cli; assert cli.main(['nonsense']) == 2",
+        "import fastcell.cli.main as cli; assert cli.main(['--help']) == 0",
+        "import fastcell.cli.main as cli; assert cli.main(['--version']) == 0",
+        "import fastcell.cli.main as cli; assert cli.main(['nonsense']) == 2",
     ],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
@@ -63,16 +67,28 @@ def test_module_runs_as_the_command() -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name, entry in cli.COMMANDS.items():
+    for name, text in cli.COMMANDS.items():
         assert f"  {name} " in out
-        assert entry.help in out
+        assert text in out
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_exists(name: str) -> None:
-    module, function = cli.COMMANDS[name].target.split(":")
-    path = REPO_DIR / (module.replace(".", "/") + ".py")
-    assert f"def {function}(argv: list[str]) -> int:" in path.read_text()
+    assert "def main(argv: list[str]) -> int:" in (REPO_DIR / "fastcell" / "cli" / f"{name}.py").read_text()
+
+
+def test_every_module_is_a_command() -> None:
+    modules = {path.stem for path in (REPO_DIR / "fastcell" / "cli").glob("*.py")}
+    assert modules == {*cli.COMMANDS, "__init__", "main", "options"}
+
+
+def test_only_the_command_line_parses_arguments() -> None:
+    parsing = re.compile(
+        r"import (argparse|jsonargparse)|from (argparse|jsonargparse)|LightningCLI\(|^def main\b", re.M
+    )
+    package = REPO_DIR / "fastcell"
+    found = [path for path in package.rglob("*.py") if parsing.search(path.read_text(encoding="utf-8"))]
+    assert [path for path in found if path.parent != package / "cli"] == []
 
 
 @pytest.mark.parametrize(
@@ -80,7 +96,7 @@ def test_every_command_exists(name: str) -> None:
 )
 def test_help_of_light_commands_loads_no_torch(name: str) -> None:
     code = (
-        "import sys\nfrom fastcell import cli\n"
+        "import sys\nfrom fastcell.cli import main as cli\n"
         f"try:\n    cli.main([{name!r}, '--help'])\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "print('torch' in sys.modules)"
@@ -114,9 +130,9 @@ def test_arguments_and_status_pass_through(command: Callable[..., None]) -> None
     seen: list[list[str]] = []
     command(lambda argv: seen.append(argv) or 7)
     assert cli.main(["probe", "--a", "b"]) == 7
-    command(lambda argv: seen.append(argv) or 0, takes_name=True)
+    command(lambda argv: seen.append(argv) or 0, handles_signals=True)
     assert cli.main(["probe", "--a"]) == 0
-    assert seen == [["--a", "b"], ["probe", "--a"]]
+    assert seen == [["--a", "b"], ["--a"]]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +180,7 @@ def test_bugs_keep_their_traceback(error: Exception, command: Callable[..., None
 
 def test_a_reader_that_went_away_is_no_error() -> None:
     code = (
-        "import sys\nfrom fastcell import cli\n"
+        "import sys\nfrom fastcell.cli import main as cli\n"
         "cli.usage = lambda: 'x' * 1_000_000\n"  # more than a pipe holds
         "sys.exit(cli.main(['--help']))"
     )
@@ -205,3 +221,11 @@ def test_termination_ends_like_an_interrupt(
     assert capsys.readouterr().err == "fastcell: error: terminated.\n"
     assert (tmp_path / "removed").exists()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_signals_are_left_to_commands_that_handle_them(own: bool, command: Callable[..., None]) -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), []
+    command(lambda argv: seen.append(signal.getsignal(signal.SIGTERM)) or 0, handles_signals=own)
+    assert cli.main(["probe"]) == 0
+    assert (seen == [before]) == own

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from fastcell.cli.pack import main as pack
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
-from fastcell.packing.pack import main as pack
 
 
 @pytest.fixture(params=["cell", "block"])

@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.loading.datamodule import CellDataModule
@@ -22,7 +23,6 @@ from fastcell.loading.stores.bank import CellBank, fill_order
 from fastcell.loading.stores.rolling_bank import RollingReader
 from fastcell.models.lightning_module import READ_EVERY, CellModule
 from fastcell.ops.augmentation import Augmentation
-from fastcell.simulator.synth import main as synth
 from fastcell.system import library_settings
 
 pytestmark = pytest.mark.gpu

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastcell.errors import ArgumentError
-from fastcell.ops.modes import MODES
+from fastcell.ops.constants import MODES
 from fastcell.ops.normalize import _normalize, normalize
 
 pytestmark = pytest.mark.gpu

@@ -8,7 +8,7 @@ import torch
 
 from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Augmentation
-from fastcell.ops.modes import MODES
+from fastcell.ops.constants import MODES
 from fastcell.ops.transform import GPU_IMAGE_SIZES, CellPool, _settings, _transform, make_clock, transform
 
 pytestmark = pytest.mark.gpu

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fastcell.ops._source import kernel_dir
+from fastcell.ops.cuda_kernels import kernel_dir
 
 HERE = Path(__file__).resolve().parent
 

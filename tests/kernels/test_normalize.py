@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastcell.ops._source import kernel_dir
+from fastcell.ops.cuda_kernels import kernel_dir
 
 THREADS, SHARED_BYTES = 512, 128
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 7}

@@ -13,11 +13,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from fastcell.ops._source import kernel_dir
-from fastcell.ops.augmentation import Augmentation, draw, matrices
-from fastcell.ops.modes import EPS, FITS, MODES
+from fastcell.ops.augmentation import Augmentation, draw
+from fastcell.ops.constants import EPS, FITS, MODES
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.cuda_kernels import kernel_dir
+from fastcell.ops.matrices import matrices
 from fastcell.ops.philox import philox
-from fastcell.ops.transform_cells import transform_pool
 
 SIZES = (32, 64, 96, 128)
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 7}

@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.cli import LightningArgumentParser
 
 import fastcell
+from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
@@ -29,7 +30,6 @@ from fastcell.loading.stores.bank import fill_order
 from fastcell.loading.stores.stream import CellReader
 from fastcell.ops.augmentation import Augmentation
 from fastcell.packing.pack import pack
-from fastcell.simulator.synth import main as synth
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.system import library_settings
 

@@ -1,4 +1,4 @@
-"""Both transforms do the same to a cell; each is what `fastcell.ops.transform_cells` says it is."""
+"""Both transforms do the same to a cell; each is what `fastcell.ops.cpu.transform` says it is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from fastcell.loading.transforms import (
     make_transform,
     resolve_transform,
 )
-from fastcell.ops.augmentation import Augmentation, draw, matrices
+from fastcell.ops.augmentation import Augmentation, draw
+from fastcell.ops.matrices import matrices
 
 Make = Callable[..., Manifest]
 QUIET = {"noise_probability": 0.0}  # the generators differ

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fastcell.errors import ArgumentError
-from fastcell.ops._source import kernel_source
-from fastcell.ops.modes import MODES, mode_number
+from fastcell.ops.constants import MODES, mode_number
+from fastcell.ops.cuda_kernels import kernel_source
 from fastcell.ops.normalize import _entry, _normalize, _normalize_into, normalize
 
 

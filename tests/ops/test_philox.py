@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcell.ops._cell_kernels import draw_words
 from fastcell.ops.philox import philox, uniform
 
 
@@ -36,12 +35,3 @@ def test_uniform_stays_inside_the_unit_interval():
     ends = uniform(np.array([0, 2**32 - 1], np.uint64))
     assert ends[0] == 2.0**-33
     assert ends[1] == 1 - 2.0**-33
-
-
-def test_compiled_words_are_those_of_the_reference():
-    positions = np.array([0, 1, 77, 2**32 + 5, 2**45], np.uint64)
-    words = np.empty((3, 4, 5), np.uint64)
-    draw_words(positions, np.uint64(2**32 - 1), np.uint64(2**64 - 3), words)
-    for n in range(3):
-        want = philox((positions, positions >> np.uint64(32), 2**32 - 1, n), np.uint64(2**64 - 3))
-        np.testing.assert_array_equal(words[n], np.stack(want))

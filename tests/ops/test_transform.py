@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from fastcell.errors import ArgumentError
-from fastcell.ops.augmentation import Augmentation, draw, matrices
-from fastcell.ops.transform import CellPool, _settings, _transform, _transform_into, make_clock, transform
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.ops.augmentation import Augmentation, draw
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.cuda_kernels import kernel_source
+from fastcell.ops.matrices import matrices
+from fastcell.ops.transform import (
+    CellPool,
+    _kernel_arguments,
+    _Settings,
+    _settings,
+    _transform,
+    _transform_into,
+    make_clock,
+    transform,
+)
 
 STRONG = Augmentation(rotation_deg=180, translation=0.2, scale=0.3, blur_probability=0.5, noise_probability=0.5)
 SIZES = [(7, 30), (41, 12), (1, 1), (64, 64), (20, 55)]
@@ -110,11 +124,12 @@ def test_contract_of_the_custom_ops() -> None:
     torch.library.opcheck(_transform_into, (*pool_of(), *batch(), torch.empty(6, 1, 32, 32), settings, 2))
 
 
-def test_compiles_without_a_graph_break() -> None:
+@pytest.mark.parametrize("augmentation", [None, STRONG], ids=["plain", "strong"])
+def test_compiles_without_a_graph_break(augmentation: Augmentation | None) -> None:
     pool, (index, position, clock) = pool_of(), batch()
 
     def step(index: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        return transform(pool, index, position, clock, image_size=32, augmentation=STRONG) * 2 + 1
+        return transform(pool, index, position, clock, image_size=32, augmentation=augmentation) * 2 + 1
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(index, position), step(index, position))
@@ -149,3 +164,50 @@ def test_bad_arguments_are_named(change: dict, message: str) -> None:
     arguments = {"pool": pool_of(), "index": index, "position": position, "clock": clock, "augmentation": STRONG}
     with pytest.raises(ArgumentError, match=message):
         transform(**{**arguments, "image_size": 32, **change})
+
+
+def test_settings_take_an_augmentation_by_names() -> None:
+    """Each value is another one, so that two fields in each other's place show."""
+    want = Augmentation(True, False, 1.0, 0.2, 0.3, 4.0, 0.5, 6.0, 0.7)
+    settings = _Settings(*_settings("scale", want, 2, 0.25, 1e-3))
+    assert settings.augmentation == want
+    assert (settings.fit, settings.scale_um_per_px, settings.mode, settings.eps) == (2.0, 0.25, 2.0, 1e-3)
+    assert set(_Settings._fields) == {*want.to_dict(), "fit", "scale_um_per_px", "mode", "eps"}
+
+
+def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = [(field.name, field.type, field.default) for field in reversed(dataclasses.fields(Augmentation))]
+    turned = dataclasses.make_dataclass("Turned", fields, bases=(Augmentation,), frozen=True, kw_only=True)
+    monkeypatch.setattr("fastcell.ops.augmentation.Augmentation", turned)
+    values = {"flip_vertical": False, "rotation_deg": 1.0, "scale": 0.3, "blur_sigma": 4.0, "noise_std": 6.0}
+    settings = _Settings(*_settings("stretch", turned(**values), 0, None, 1e-6))
+    assert settings.rotation_deg == 1.0
+    assert settings.noise_std == 6.0
+    assert settings.augmentation == turned(**values)
+
+
+def test_a_change_that_the_settings_lack_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = dataclasses.make_dataclass("More", [("shear", float, 0.0)], bases=(Augmentation,), frozen=True)
+    with pytest.raises(TypeError, match="shear"):
+        _settings("stretch", more(), 0, None, 1e-6)
+    monkeypatch.setattr("fastcell.ops.augmentation.Augmentation", more)
+    with pytest.raises(AttributeError, match="shear"):
+        _ = _Settings(*_settings("stretch", STRONG, 0, None, 1e-6)).augmentation
+
+
+def test_the_kernel_gets_its_arguments_in_its_own_order() -> None:
+    source = kernel_source("transform.cu")
+    parameters = re.search(r'extern "C" __global__ void .*? NAME\((.*?)\) \{', source, re.DOTALL)
+    assert parameters is not None
+    names = [part.split()[-1] for part in parameters[1].replace("\\", " ").split(",")]
+    types = [" ".join(part.split()[:-1]) for part in parameters[1].replace("\\", " ").split(",")]
+    settings = _Settings(*_settings("contain", STRONG, 1, 0.5, 1e-6))
+    arguments = _kernel_arguments(pool_of(), *batch(), torch.empty(6, 1, 32, 32), settings)
+    assert list(arguments) == names
+    kinds = {"int": np.int32, "i64": np.int64, "double": np.float64, "float": np.float32}
+    for value, kind in zip(arguments.values(), types, strict=True):
+        assert type(value) is (np.uintp if kind.endswith("*") else kinds[kind])
+    assert arguments["rotation_rad"] == np.pi
+    assert arguments["noise_probability"] == 0.5
+    assert arguments["num_pixels"] == len(pool_of().pixels)
+    assert _kernel_arguments(pool_of()._replace(border=None), *batch(), torch.empty(1), settings)["border"] == 0

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import webdataset
 
+from fastcell.cli.index import main
 from fastcell.dataset import tar
 from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
 from fastcell.errors import ArgumentError, DataError, StrictError
-from fastcell.packing.index import index, main
+from fastcell.packing.index import index
 from fastcell.packing.quarantine import Record
 from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
 from fastcell.sources.webdataset_samples import find_tars

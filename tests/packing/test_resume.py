@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fastcell import cli
+from fastcell.cli import main as cli
 from fastcell.errors import DataError
 from fastcell.packing import index as indexing
 from fastcell.packing import pack as packing
@@ -90,7 +90,7 @@ class Program:
         return ["pack", str(self.images), str(out), "--shard-cells", "15", *layout]
 
     def start(self, out: Path) -> subprocess.Popen[str]:
-        environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[1]))
+        environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[2]))
         child = subprocess.Popen(
             [sys.executable, "-m", "fastcell", *self.words(out)],
             stdout=subprocess.PIPE,
@@ -542,7 +542,7 @@ def test_killed_before_each_step_in_the_file_system(small: Path, tmp_path: Path,
     """SIGKILL before the first, the second, ... of all renames, removals, new folders and syncs of a run."""
     source = write_tars(tmp_path / "tars", small, 3) if name == "index" else small
     (tmp_path / "root").mkdir()
-    environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[1]))
+    environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[2]))
     words = [sys.executable, "-c", STEPS, name, str(source), str(tmp_path / "root")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=250, env=environment)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from fastcell import cli
+from fastcell.cli import main as cli
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.manifest import write_table as write_parquet
 from fastcell.predictions import convert

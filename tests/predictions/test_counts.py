@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
+from fastcell.cli import count
 from fastcell.errors import DataError
 from fastcell.predictions import counts
 from fastcell.predictions.table import Predictions, read_predictions, write_table
@@ -138,7 +139,7 @@ def files(tmp_path: Path) -> Path:
 def test_command(files: Path, capsys: pytest.CaptureFixture[str], confusion: str) -> None:
     out = files / "counts.csv"
     arguments = [str(files / "predictions.csv"), "--confusion", str(files / confusion), "--out", str(out)]
-    assert counts.main(arguments) == 0
+    assert count.main(arguments) == 0
     text = capsys.readouterr().out
     assert "2 cells without a prediction are not counted" in text
     assert ("8 groups" if confusion == "test.parquet" else "2,000 cells") in text

@@ -12,8 +12,8 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError
 from fastcell.packing.pack import pack
-from fastcell.quality import _feature_kernels as kernels
 from fastcell.quality.features import FEATURES, background_mask, cell_features, measure
+from fastcell.quality.loops import columns
 from fastcell.quality.simulated_model import features_of
 from fastcell.simulator.synth import synthesize
 
@@ -38,9 +38,8 @@ def disc() -> dict[str, float]:
 
 
 def test_names_and_places_agree():
-    assert len(FEATURES) == len(set(FEATURES)) == kernels.GHOST + 1
-    assert FEATURES.index("neck") == kernels.NECK
-    assert FEATURES.index("second_object") == kernels.SECOND
+    assert [getattr(columns, name.upper()) for name in FEATURES] == list(range(len(FEATURES)))
+    assert sum(name.isupper() for name in vars(columns)) == len(FEATURES)
 
 
 def test_a_disc_is_one_whole_object(disc):
@@ -75,25 +74,6 @@ def test_focus_is_the_variance_of_opencvs_laplacian():
     image = picture((64, 48, 18))
     expected = np.log10(cv2.Laplacian(image, cv2.CV_64F)[1:-1, 1:-1].var() + 0.1)
     assert of(image)["focus"] == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(96, 128), (200, 64), (64, 301), (65, 70), (128, 640)])
-def test_the_grid_is_opencvs_area_average(shape):
-    image = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
-    grid, out = np.empty((1, 64, 64), np.float32), np.empty((1, len(FEATURES)), np.float32)
-    size = (np.array([shape[0]], np.int32), np.array([shape[1]], np.int32))
-    kernels.measure_pixels(image.ravel(), np.zeros(1, np.int64), *size, grid, out)
-    expected = cv2.resize(image.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)
-    np.testing.assert_allclose(grid[0], expected, atol=0.01)
-
-
-def test_small_images_are_interpolated():
-    image = np.random.default_rng(3).integers(0, 256, (18, 11), np.uint8)
-    grid, out = np.empty((1, 64, 64), np.float32), np.empty((1, len(FEATURES)), np.float32)
-    size = (np.array([18], np.int32), np.array([11], np.int32))
-    kernels.measure_pixels(image.ravel(), np.zeros(1, np.int64), *size, grid, out)
-    expected = cv2.resize(image.astype(np.float32), (64, 64), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_allclose(grid[0], expected, atol=0.1)
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 48), (127, 48), (64, 0), (64, 95)])

@@ -1,4 +1,4 @@
-"""``fastcell info`` tells what is in a data set."""
+"""What is in a data set, as tables and figures."""
 
 import csv
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.errors import ArgumentError, DataError
-from fastcell.packing.pack import main as pack
-from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe, main
+from fastcell.errors import ArgumentError
+from fastcell.packing.pack import pack
+from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe, draw_figures
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,12 @@ def packed(tmp_path_factory):
             cell = rng.integers(0, 256, (20 + i % 5, 30), dtype=np.uint8)
             cv2.imwrite(str(folder / "src" / name / f"{i}.png"), cell)
     (folder / "src" / "b" / "bad.png").write_bytes(b"not an image")
-    assert pack([str(folder / "src"), str(folder / "out")]) == 0
+    pack(folder / "src", folder / "out", jobs=1)
     return folder / "out"
 
 
-def test_counts_sizes_and_quarantine(packed, capsys):
-    assert main([str(packed)]) == 0
-    text = capsys.readouterr().out
+def test_counts_sizes_and_quarantine(packed):
+    text = describe(Manifest.open(packed))
     assert "60 cells, recorded, layout cell" in text
     assert "height 20..24 px, width 30..30 px" in text
     lines = [line.split() for line in text.splitlines()]
@@ -38,8 +37,8 @@ def test_counts_sizes_and_quarantine(packed, capsys):
     assert "b: not an image: 1" in text
 
 
-def test_figures_are_written(packed, tmp_path, capsys):
-    assert main([str(packed), "--figures", str(tmp_path / "new" / "figures")]) == 0
+def test_figures_are_written(packed, tmp_path):
+    draw_figures(Manifest.open(packed), tmp_path / "new" / "figures")
     for name in ("contact_sheet.png", "augmentation.png", "class_counts.png"):
         assert cv2.imread(str(tmp_path / "new" / "figures" / name)) is not None
         assert (tmp_path / "new" / "figures" / name).with_suffix(".pdf").read_bytes().startswith(b"%PDF")
@@ -50,11 +49,9 @@ def test_figures_are_written(packed, tmp_path, capsys):
     assert [row["row"] for row in shown] == ["a"] * 8 + ["b"] * 8
 
 
-def test_an_unknown_split_and_no_data_set(packed, tmp_path):
+def test_an_unknown_split(packed):
     with pytest.raises(ArgumentError, match="--split-name must be one of default, got 'fold-7'"):
         describe(Manifest.open(packed), "fold-7")
-    with pytest.raises(DataError, match="fastcell pack SRC"):
-        main([str(tmp_path)])
 
 
 def test_the_pictures_of_the_augmentation_differ_as_named():

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from fastcell import cli
+from fastcell.cli import main as cli
+from fastcell.cli.report import main
 from fastcell.compare import study_report
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
@@ -24,7 +25,6 @@ from fastcell.inference.probabilities import Outputs
 from fastcell.report.cell_browser import browser_data, choose
 from fastcell.report.compare_sections import _html
 from fastcell.report.data_card import _about_groups
-from fastcell.report.page import main
 from fastcell.report.page_elements import Picture, embed, percent
 from fastcell.report.run_sections import what_bound
 

@@ -137,17 +137,6 @@ def test_bad_arguments_leave_nothing_behind(tmp_path: Path, changes: dict[str, o
     assert list(tmp_path.iterdir()) == []
 
 
-def test_command_prints_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "set"
-    assert synth.main([str(out), "--cells", "300", "--seed", "7", "--defects", "0", "--jobs", "1"]) == 0
-    printed = capsys.readouterr().out
-    assert "300 cells" in printed
-    assert "synthetic" in printed
-    assert set(pq.read_table(out / "truth.parquet").column("defect").to_pylist()) == {"none"}
-    with pytest.raises(ArgumentError, match="OUT must be a new or empty folder"):
-        synth.main([str(out), "--cells", "300"])
-
-
 def test_default_set_is_made_once(tmp_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synth, "DEFAULT_CELLS", 120)
     made: list[Path] = []

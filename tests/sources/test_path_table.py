@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fastcell.cli.pack import main
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
-from fastcell.packing.pack import main, pack
+from fastcell.packing.pack import pack
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions
 

@@ -13,13 +13,13 @@ from PIL import Image
 
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError
-from fastcell.packing.pack import main, pack
+from fastcell.packing.pack import pack
 from fastcell.sources.arrays import Arrays
 from fastcell.sources.ifcb import Ifcb
 from fastcell.sources.image_folder import ImageFolder
 from fastcell.sources.paper_lists import ReleasedLists
 from fastcell.sources.path_table import Table
-from fastcell.sources.registry import FORMATS, ReadOptions, open_source
+from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.sources.rtdc import Rtdc
 from fastcell.sources.tiff_stacks import TiffStacks
 from fastcell.sources.webdataset import Tars
@@ -114,13 +114,6 @@ def test_imagestream_says_how_to_export(tmp_path: Path, files: list[str]) -> Non
 def test_options_that_would_be_passed_over_are_refused(tmp_path: Path, options: ReadOptions, match: str) -> None:
     with pytest.raises(ArgumentError, match=match):
         open_source(fill(tmp_path, "A/a.png"), options=options)
-
-
-def test_help_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told and kind.help in told for name, kind in FORMATS.items())
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

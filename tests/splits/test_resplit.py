@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcell import cli
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
@@ -105,21 +104,6 @@ def test_a_class_with_too_few_groups_is_refused_with_a_way_out(make_dataset: Mak
         resplit(manifest.path, group_by=f"{path}:donor", near=False)
     made = resplit(manifest.path, group_by=f"{path}:donor", near=False, allow_absent=True)
     assert set(made.splits["by-donor"].tolist()) == {"train", "valid", "test"}
-
-
-def test_command_says_shares_groups_and_copies(
-    make_dataset: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    manifest = make_dataset(140)
-    arguments = ["split", str(manifest.path), "--group-by", f"{groups_csv(tmp_path, 140)}:donor", "--no-near"]
-    assert cli.main([*arguments, "--folds", "3"]) == 0
-    said = capsys.readouterr().out
-    assert "140 of them stand alone" in said
-    assert "exact, turned or mirrored     0      0" in said
-    assert "train: " in said
-    assert "by-donor-fold-2" in said
-    assert cli.main(arguments) == 2
-    assert "--force" in capsys.readouterr().err
 
 
 def write_near(manifest: Manifest, cells: np.ndarray) -> None:

@@ -105,17 +105,6 @@ def test_way_out_names_the_extra_of_this_driver(
     assert f"fastcell[{extra}]" in part["way_out"]
 
 
-def test_the_command_prints_the_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment_report, "PROBES", {"timm": (lambda: "x", "Optional: pip install timm.")})
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    assert environment_report.main([]) == 0
-    text = capsys.readouterr().out
-    assert text.startswith("fastcell")
-    assert "-> Optional: pip install timm." in text
-    assert environment_report.main(["--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["parts"][0]["usable"] is False
-
-
 def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "NVIDIA H100 80GB HBM3, 81559 MiB, 580.65.06, 9.0\n"
     monkeypatch.setattr(environment_report, "_output", lambda command: line + "an error message\n")

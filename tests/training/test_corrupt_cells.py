@@ -12,9 +12,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from fastcell.cli import main
+from fastcell.cli.main import main
+from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
-from fastcell.simulator.synth import main as synth
 
 FIT = ["--data.image_size=32", "--data.batch_size=64", "--trainer.max_epochs=2"]
 WAYS = ("cut at 10 %", "cut at 50 %", "cut at 90 %", "emptied", "text", "other type", "flipped", "overwritten")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import shutil
@@ -16,13 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from fastcell import cli
+from fastcell.cli import main as cli
+from fastcell.cli import pack
 from fastcell.dataset.manifest import Manifest
 from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule, Prediction
-from fastcell.packing import pack
 from fastcell.storage.staging import open_staging_of
-from fastcell.training.fit import main
 from fastcell.training.resume import POINT_CONTENT, held, latest_point
 
 CELLS = 60  # of each class: 117 to train, 10 steps an epoch
@@ -34,6 +34,11 @@ FIT = [
     "--model.ema_decay=0.9",
     "--checkpoint_every_steps=4",
 ]
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command in this process; its errors are raised."""
+    return importlib.import_module(f"fastcell.cli.{arguments[0]}").main(arguments[1:])
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastcell.packing import pack
+from fastcell.cli import pack
 from fastcell.training.resume import latest_point
 
 FIT = (

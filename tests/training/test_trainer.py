@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastcell.system import resources
-from fastcell.training.trainer import build_trainer, fill_in_settings, machine_precision
+from fastcell.training.trainer import build_trainer, fill_in, machine_precision
 
 
 def test_a_trainer_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -31,10 +31,10 @@ def test_open_settings_are_filled_in(monkeypatch, bf16, precision):
     for has_gpu, expected in ((False, ("cpu", "32-true", True)), (True, ("gpu", precision, False))):
         monkeypatch.setattr(resources, "has_gpu", lambda answer=has_gpu: answer)
         settings = SimpleNamespace(accelerator="auto", precision=None, deterministic=None)
-        fill_in_settings(settings)
+        fill_in(settings)
         assert (settings.accelerator, settings.precision, settings.deterministic) == expected
     given = SimpleNamespace(accelerator="cpu", precision="64-true", deterministic=False)
-    fill_in_settings(given)
+    fill_in(given)
     assert (given.precision, given.deterministic) == ("64-true", False)
     assert not torch.utils.deterministic.fill_uninitialized_memory
     assert machine_precision(False) == "32-true"

@@ -1,8 +1,7 @@
-"""`fastcell export`: a classifier as an ONNX file that takes raw cells, checked against torch before it is left."""
+"""A classifier as an ONNX file that takes raw cells, checked against torch before it is left."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,14 +13,13 @@ import yaml
 from fastcell.dataset.cell_hashes import measure
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.errors import DataError, invalid
 from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.ops.augmentation import matrices
-from fastcell.ops.transform_cells import transform_pool
+from fastcell.ops.cpu.transform import transform_pool
+from fastcell.ops.matrices import matrices
 from fastcell.runs.run_folder import CONFIG_FILE, scored_checkpoint
 from fastcell.storage.whole_files import replace_file
-from fastcell.system import library_settings
 from fastcell.system.optional_packages import require
 
 TOLERANCE = 1e-4
@@ -244,49 +242,3 @@ def _check_pitch(found: np.ndarray, um_per_px: float | None) -> None:
             um_per_px,
             "Name a data set of that instrument with --data",
         )
-
-
-def main(argv: list[str]) -> int:
-    """The command `fastcell export`.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        0. Errors are raised, see `export`.
-    """
-    arguments = _parser().parse_args(argv)
-    library_settings.quiet()
-    run, out = Path(arguments.run), Path(arguments.out)
-    data = None if arguments.data is None else Path(arguments.data)
-    try:
-        found, cells = export(
-            run, out, data=data, num_cells=arguments.check, um_per_px=arguments.um_per_px, tta=arguments.tta
-        )
-    except MemoryError as error:
-        raise FastcellError("the graph does not fit into memory. Take a smaller network.") from error
-    print(
-        f"checked on {cells.origin}: largest difference from torch {found.probability:.1e}, "
-        f"{found.num_same:,} of {found.num_cells:,} of the same class\n{out}: {out.stat().st_size / 1e6:.1f} MB",
-        flush=True,
-    )
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell export",
-        description="Write a classifier as one ONNX file, with the preprocessing inside: a raw cell of any size in, "
-        "class probabilities out. The file is left only if it gives what torch gives.",
-    )
-    parser.add_argument("run", metavar="RUN", help="run folder, or checkpoint")
-    parser.add_argument("out", metavar="OUT.onnx", help="file to write")
-    parser.add_argument("--data", metavar="DATA", help="data set to compare on (default: the run's, else simulated)")
-    parser.add_argument(
-        "--check", type=int, default=NUM_CELLS, metavar="N", help=f"cells to compare (default: {NUM_CELLS:,})"
-    )
-    parser.add_argument(
-        "--um-per-px", type=float, metavar="UM", help="micrometres per pixel of the cells, for fit scale"
-    )
-    parser.add_argument("--tta", action="store_true", help="average over the four flips of every cell")
-    return parser

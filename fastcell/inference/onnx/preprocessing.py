@@ -1,4 +1,4 @@
-"""Preprocessing of a raw cell as ONNX operators: the work of `fastcell.ops.transform_cells` without augmentation.
+"""Preprocessing of a raw cell as ONNX operators: the work of `fastcell.ops.cpu.transform` without augmentation.
 
 Without a rotation the affine map works on each axis by itself, so the square is ``Wy (cell - pivot) Wx^T + pivot`` with
 one matrix of tap weights per axis: the hat of linear interpolation, or the triangle of the antialias filter. The pivot
@@ -17,7 +17,7 @@ import numpy as np
 
 from fastcell.errors import invalid
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.ops.modes import EPS
+from fastcell.ops.constants import EPS
 from fastcell.system.optional_packages import require
 
 INPUT = "cell"
@@ -148,7 +148,7 @@ def _tap_weights(graph: GraphBuilder, length: str, longest: str, preprocessing: 
 
 
 def _border_median(graph: GraphBuilder, grey: str, height: str, width: str) -> str:
-    """(1,) float32: median of the outermost frame in 8-bit levels, as `fastcell.dataset.cell_hashes.measure`."""
+    """(1,) float32: `fastcell.ops.border.border_median` in 8-bit levels, as nodes of the graph."""
     one, flat = graph.constant([1]), graph.constant([-1])
     last_row = graph.op("Max", graph.op("Sub", height, one), one)
     last_column = graph.op("Max", graph.op("Sub", width, one), one)
@@ -169,7 +169,7 @@ def _border_median(graph: GraphBuilder, grey: str, height: str, width: str) -> s
 
 
 def _normalize(graph: GraphBuilder, square: str, pivot: str, mode: str) -> str:
-    """By the mean of (S, S) float32 `square`, which is the image less the pivot (see `fastcell.ops.modes.MODES`)."""
+    """By the mean of (S, S) float32 `square`, the image less the pivot (see `fastcell.ops.constants.MODES`)."""
     axes, eps = graph.constant([0, 1]), graph.constant(EPS, np.float32)
     mean = graph.op("ReduceMean", square, axes, keepdims=1)
     if mode == "divide":

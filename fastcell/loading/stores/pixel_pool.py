@@ -13,7 +13,7 @@ import torch
 
 from fastcell.errors import FastcellError
 from fastcell.loading.stores.stream import Cells
-from fastcell.ops._copy_kernels import copy_cells
+from fastcell.ops.cpu.copy import copy_cells
 
 _IN_FLIGHT = 4
 

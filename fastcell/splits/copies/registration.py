@@ -16,6 +16,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from fastcell.ops.cpu.compiled_loops import entry
 from fastcell.splits.copies.signature import LEVELS, NUM_ANGLES, Looks
 
 MIN_CORRELATION = 0.99
@@ -161,7 +162,7 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
     return float(x @ y) / norm if norm > 1e-3 else -1.0
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@entry(nogil=True)
 def _align(  # type: ignore[no-untyped-def]
     pixels_a, offsets_a, heights_a, widths_a, centers_a, spectra_a,
     pixels_b, offsets_b, heights_b, widths_b, centers_b, spectra_b,
@@ -193,7 +194,7 @@ def _align(  # type: ignore[no-untyped-def]
     return motions
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _find_starts(spectrum_a, spectrum_b, starts):  # type: ignore[no-untyped-def]
     """The angles and mirrors at which the rings correlate best, best first, at least four steps from each other."""
     num_rings, num_harmonics = spectrum_a.shape
@@ -218,7 +219,7 @@ def _find_starts(spectrum_a, spectrum_b, starts):  # type: ignore[no-untyped-def
             score[row, (k + step) % NUM_ANGLES] = -np.inf
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _descend(  # type: ignore[no-untyped-def]
     a, b, center_a, center_b, theta, shift_x, shift_y, mirror, stride, num_steps
 ):

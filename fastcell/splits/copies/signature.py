@@ -149,7 +149,10 @@ def _prepare(cell: np.ndarray, factor: float) -> np.ndarray:
 
 
 def border_level(cell: np.ndarray) -> float:
-    """Median grey level of the outermost frame of pixels, corners counted twice."""
+    """Median grey level of the outermost frame of pixels, corners counted twice.
+
+    `fastcell.ops.border.border_median` counts them once, which is another level where an image is small.
+    """
     frame = np.sort(np.concatenate((cell[0], cell[-1], cell[:, 0], cell[:, -1])))
     return (float(frame[len(frame) // 2]) + float(frame[(len(frame) - 1) // 2])) / 2
 

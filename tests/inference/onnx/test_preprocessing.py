@@ -12,7 +12,7 @@ from fastcell.inference.onnx import export
 from fastcell.inference.onnx import graph as onnx_graph
 from fastcell.inference.onnx.preprocessing import GraphBuilder, add_preprocessing, source_px_per_output_px
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.ops.modes import FITS, MODES
+from fastcell.ops.constants import FITS, MODES
 
 
 @pytest.mark.parametrize(("depth", "antialias"), [(8, False), (8, True), (16, True)])

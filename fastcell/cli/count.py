@@ -1,0 +1,51 @@
+"""The command ``fastcell count``: how many cells of each class a recording holds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fastcell.errors import DataError, invalid
+from fastcell.predictions.counts import count, describe, read_confusion
+from fastcell.predictions.table import read_predictions, write_table
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `read_predictions` and `read_confusion`.
+    """
+    arguments = _parser().parse_args(argv)
+    out = None if arguments.out is None else Path(arguments.out)
+    if out is not None and (out.suffix not in (".csv", ".parquet") or not out.absolute().parent.is_dir()):
+        raise invalid("--out", "a .csv or .parquet file in a folder that is there", str(out), "Choose another name")
+    predictions = read_predictions(Path(arguments.predictions))
+    if not (predictions.called() >= 0).any():
+        raise DataError(f"{predictions.path} has no cell with a prediction. Classify some cells first.")
+    confusion = read_confusion(Path(arguments.confusion), predictions.classes)
+    counts = count(predictions, confusion)
+    print(describe(counts, confusion, int((predictions.called() < 0).sum())), flush=True)
+    if out is not None:
+        write_table(out, counts.table(predictions.classes))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcell count",
+        description="Count the cells of each class in each group (recording), as called and corrected for what the "
+        "classifier confuses, with 95 % intervals.",
+    )
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="table of fastcell predict, .csv or .parquet")
+    parser.add_argument(
+        "--confusion",
+        required=True,
+        metavar="RUN",
+        help="run folder; or a table of fastcell test --out, whose groups are resampled; or a confusion.csv",
+    )
+    parser.add_argument("--out", metavar="FILE", help="table to write, .csv or .parquet")
+    return parser

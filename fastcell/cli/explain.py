@@ -1,0 +1,71 @@
+"""The command ``fastcell explain``: what a network looks at, how sure it may be, and where it is wrong."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fastcell.cli.options import add_data_path_argument, check_least
+from fastcell.errors import invalid
+from fastcell.explain.explanation import NUM_EMBEDDED, NUM_OCCLUDED, PARTS, Explanation, draw_parts
+from fastcell.explain.occlusion import POSITIONS
+from fastcell.plots.figure_files import Plates
+from fastcell.runs.open_run import open_run
+from fastcell.system import library_settings
+from fastcell.system.messages import print_line
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised.
+    """
+    options = _parser().parse_args(argv)
+    check_least(options, cells=1, embed=1, seed=0)
+    library_settings.prepare_torch()
+    parts = _chosen_parts(options.parts)
+    run = open_run(Path(options.run), options.data_path)
+    explanation = Explanation(
+        run,
+        Plates(Path(options.out) if options.out else run.folder / "explain"),
+        options.cells,
+        options.positions,
+        options.patch,
+        options.embed,
+        options.seed,
+        say=print_line,
+    )
+    print_line(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}")
+    draw_parts(explanation, parts)
+    print_line(f"figures {explanation.plates.folder}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    what = "Draw what a trained network looks at, how sure it may be, and where it is wrong."
+    parser = argparse.ArgumentParser(prog="fastcell explain", description=what)
+    parser.add_argument("run", metavar="RUN", help="folder of a run of fastcell fit")
+    add_data_path_argument(parser)
+    parser.add_argument("--out", metavar="DIR", help="folder for the figures (RUN/explain)")
+    parser.add_argument("--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(PARTS)} (all)")
+    for name, default, text in (
+        ("cells", NUM_OCCLUDED, "cells with an occlusion map"),
+        ("positions", POSITIONS, "places of the covered square along each axis"),
+        ("embed", NUM_EMBEDDED, "cells in the plane"),
+        ("seed", 0, "of the choice of cells, t-SNE and bootstrap"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (%(default)s)")
+    parser.add_argument("--patch", type=int, help="side of the covered square [px] (an eighth of the image)")
+    return parser
+
+
+def _chosen_parts(text: str | None) -> list[str]:
+    names = list(PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in PARTS:
+            raise invalid("--parts", f"names out of {', '.join(PARTS)}", name, "Leave it out for all of them")
+    return names

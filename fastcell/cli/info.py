@@ -1,0 +1,38 @@
+"""The command ``fastcell info``: what a data set holds, as tables and, on request, as figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fastcell.cli.options import add_data_argument
+from fastcell.dataset.manifest import Manifest
+from fastcell.report.data_summary import describe, draw_figures
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `describe` and `draw_figures`.
+    """
+    arguments = _parser().parse_args(argv)
+    manifest = Manifest.open(arguments.data)
+    print(describe(manifest, arguments.split_name))
+    if arguments.figures:
+        for path in draw_figures(manifest, Path(arguments.figures), arguments.split_name, arguments.seed):
+            print(f"wrote {path}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    what = "Show what a data set holds, as tables and, on request, as figures."
+    parser = argparse.ArgumentParser(prog="fastcell info", description=what)
+    add_data_argument(parser)
+    parser.add_argument("--figures", metavar="DIR", help="write the PNG figures into this folder")
+    parser.add_argument("--split-name", default="default", help="which of the data set's splits (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which cells the contact sheet shows (%(default)s)")
+    return parser

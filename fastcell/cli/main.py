@@ -1,0 +1,161 @@
+"""The ``fastcell`` command: finds the command's module, loads that one alone and turns errors into messages.
+
+Nothing heavy is imported here: ``fastcell --help`` answers before torch could be found on the disk.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+
+from fastcell import __version__
+from fastcell.errors import FastcellError
+from fastcell.system import library_settings
+
+COMMANDS = {
+    "synth": "make a synthetic data set of ATOM-like cells",
+    "pack": "turn images of cells, in any of its formats, into a data set",
+    "index": "make the manifest of WebDataset tars that others wrote",
+    "split": "make new splits: groups whole, copies of a cell on one side",
+    "verify": "check every cell of a data set against its hash",
+    "qc": "find poor images, and why: scores, contact sheets, verdicts",
+    "explain": "draw what a network looks at, and where it is wrong",
+    "report": "write one HTML page: data, scores, figures, errors, speed",
+    "info": "show what a data set holds, as tables and figures",
+    "audit": "find what tells classes and is not the cell",
+    "fit": "train and evaluate a classifier",
+    "validate": "evaluate a checkpoint on the validation part",
+    "test": "evaluate a checkpoint on the test part",
+    "predict": "classify cells: one row per cell, in order",
+    "bench": "measure what this machine does with the cells, and what binds",
+    "convert": "write predictions as files of other programs",
+    "count": "count the cells of each class, corrected for confusions",
+    "export": "write a classifier as ONNX, checked against torch",
+    "compare": "compare networks, SVM and kNN on the same cells",
+    "doctor": "show the environment, and the way out where a part is not usable",
+}
+"""Name and help of each command; ``fastcell.cli.NAME`` holds its ``main(argv: list[str]) -> int``."""
+
+HANDLE_SIGNALS = {"fit", "validate", "test", "predict"}
+"""Commands in which Lightning handles SIGTERM."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler or a container sends it: ends like an interrupt, with unfinished files removed."""
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def usage() -> str:
+    """Return the text of ``fastcell --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fastcell COMMAND [ARGUMENTS]",
+            "",
+            "Packs, checks, trains on and classifies single-cell images.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "fastcell COMMAND --help   the command's own arguments",
+            "fastcell --version        the version",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after the program's name; ``sys.argv[1:]`` if None.
+
+    Returns:
+        The exit status: 0 when all went well, 1 where ``verify`` has found damage, 2 for an error the user can mend,
+        3 for a ``--strict`` failure,
+        130 after an interrupt, 143 when terminated, 141 when the reader of the output went away.
+    """
+    args = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(args)
+    except FastcellError as error:
+        return _fail(str(error), error.exit_code)
+    except _Terminated:
+        return _fail("terminated.", 143)
+    except KeyboardInterrupt:
+        return _fail("interrupted.", 130)
+    except BrokenPipeError:
+        # What is still buffered has no reader either: without this the interpreter complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        return _fail(message, 2)
+
+
+def _run(args: list[str]) -> int:
+    if not args:
+        print(usage(), file=sys.stderr)
+        return 2
+    if args[0] in ("-h", "--help", "help"):
+        print(usage(), flush=True)
+        return 0
+    if args[0] in ("-V", "--version", "version"):
+        print(f"fastcell {__version__}", flush=True)
+        return 0
+    name, rest = args[0], args[1:]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean 'fastcell {near[0]}'?" if near else "'fastcell --help' lists them."
+        return _fail(f"COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {hint}", 2)
+    library_settings.limit_spinning()
+    command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
+    with nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
+        status = command(rest)
+    sys.stdout.flush()
+    return status
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """SIGTERM raises in here, so that what a failure removes is removed and workers end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _explain(error: OSError) -> str | None:
+    """Return what a user can do about ``error``, or None if it is not one of the file system's usual refusals."""
+    where = f" {os.fspath(error.filename)!r}" if error.filename is not None else ""
+    if error.errno in _NO_ROOM:
+        return f"no space left on the disk{' for' if where else ''}{where}. Free some, or write to another place."
+    if error.errno in _NO_PERMISSION:
+        return f"no permission for{where or ' a file'} ({error.strerror}). Choose another place, or change its rights."
+    return None
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"fastcell: error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,17 @@
+"""The command ``fastcell test``: scores a checkpoint on the test part."""
+
+from __future__ import annotations
+
+from fastcell.cli.fit import run
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        0. Errors are raised, see `run`.
+    """
+    return run("test", "Evaluate a checkpoint on the test part.", argv)

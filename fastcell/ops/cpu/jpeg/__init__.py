@@ -1,0 +1,1 @@
+"""Compiled loops that decode grey baseline JPEG, many cells in a call, to the bits that libjpeg-turbo gives."""

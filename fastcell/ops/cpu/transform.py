@@ -1,0 +1,346 @@
+"""Raw cells to normalised square images in one pass on the CPU: gather, affine, bilinear, blur, noise, normalise."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+
+from fastcell.errors import invalid
+from fastcell.ops.constants import EPS, MAX_BLUR_SIGMA, mode_number
+from fastcell.ops.cpu.affine import fits_q20, sample_affine, sample_large
+from fastcell.ops.cpu.compiled_loops import FAST, OPTIONS, entry
+from fastcell.ops.cpu.filter import blur, sample_filtered
+from fastcell.ops.cpu.llvm import in_parts, pointer
+from fastcell.ops.cpu.noise import NOISE_RUN, add_noise
+from fastcell.ops.cpu.normalize import STANDARDIZE, gain_and_shift, normalize_in_place, shift_and_gain
+from fastcell.ops.cpu.resample import sample_axis_aligned
+
+F32 = np.float32
+
+# Source coordinates are Q32 fixed point in 64 bits: 31 bits are left of the point.
+_MAX_COORDINATE = float(1 << 30)
+
+# Chunks per thread: enough to even out cells of unlike size, few enough to cost nothing.
+_CHUNKS_PER_THREAD = 4
+
+# The compiled loops learn the pixels' type, and those of twice and four times its width, from arrays without elements.
+_PIXEL_TYPES: dict[np.dtype, tuple[np.ndarray, np.ndarray, np.ndarray]] = {
+    np.dtype(np.uint8): (np.empty(0, np.uint8), np.empty(0, np.uint16), np.empty(0, np.uint32)),
+    np.dtype(np.uint16): (np.empty(0, np.uint16), np.empty(0, np.uint32), np.empty(0, np.uint64)),
+}
+
+# Largest cell whose pixels are laid out anew for a rotation, per output pixel: beyond it that is most of the work.
+PAIRS_PER_OUTPUT = 8
+
+# Rules of the columns of a cell, by number, for `find_bad_cell`.
+ADDRESS, HEIGHT, WIDTH, MATRIX, FILL, BLUR_SIGMA, NOISE_STD = range(7)
+
+# Rule and way out.
+_CELL_RULES = {
+    ADDRESS: ("the address of a cell, aligned to its pixels", "Give the data pointer"),
+    HEIGHT: ("at least 1", "Leave empty cells out"),
+    WIDTH: ("at least 1", "Leave empty cells out"),
+    MATRIX: (
+        f"finite and map the square to coordinates below {_MAX_COORDINATE:.0f}",
+        "Check the cell's size and the scale",
+    ),
+    FILL: ("a grey level or NaN", "Give NaN to clamp to the border"),
+    BLUR_SIGMA: (f"from 0 to {MAX_BLUR_SIGMA:g}", "Give 0 for no blur"),
+    NOISE_STD: ("finite and not negative", "Give 0 for no noise"),
+}
+
+
+@functools.cache
+def _thread_pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="fastcell-transform")
+
+
+# A forked child inherits the pools but not their threads: it must make its own.
+os.register_at_fork(after_in_child=_thread_pool.cache_clear)
+
+
+def _check_column(name: str, value: object, dtype: type, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, np.ndarray) or value.dtype != dtype or value.shape != shape:
+        got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise invalid(name, f"a {np.dtype(dtype).name} array of shape {shape}", got, "Convert it before the call")
+
+
+def _is_pixel_type(dtype: npt.DTypeLike) -> bool:
+    try:
+        return np.dtype(dtype) in _PIXEL_TYPES
+    except TypeError:
+        return False
+
+
+def _plain(column: np.ndarray) -> np.ndarray:
+    """The column as the one kind of array that the loops are compiled for; they would compile anew for every other."""
+    return column if column.flags.carray else np.array(column, order="C")
+
+
+def transform_cells(
+    addresses: npt.NDArray[np.int64],
+    heights: npt.NDArray[np.int32],
+    widths: npt.NDArray[np.int32],
+    matrices: npt.NDArray[np.float64],
+    fill: npt.NDArray[np.float32],
+    blur_sigma: npt.NDArray[np.float32],
+    noise_std: npt.NDArray[np.float32],
+    noise_seed: npt.NDArray[np.uint64],
+    out: npt.NDArray[np.float32],
+    mode: str = "divide",
+    threads: int = 1,
+    antialias: bool = False,
+    eps: float = EPS,
+    dtype: npt.DTypeLike = np.uint8,
+) -> npt.NDArray[np.float32]:
+    """Map raw cells to normalised square images, one pass per cell.
+
+    A pixel i of an axis covers [i, i + 1] with its centre at i + 0.5, in source and output alike. The output pixel
+    (x, y) is the bilinear sample of the cell at ``matrix @ (x + 0.5, y + 0.5, 1)``, in grey levels. Then comes a
+    Gaussian blur of radius ceil(3 sigma), mirrored about the outermost pixel centres, then noise, then the
+    normalisation of the image by its own mean (see `fastcell.ops.constants.MODES`).
+
+    Outside the cell: with ``fill`` NaN the nearest pixel of the cell continues for ever; with a number the cell lies on
+    an endless plane of that grey level. So a pixel whose source point lies half a pixel or more outside the rectangle
+    [0, W] x [0, H] is exactly ``fill``, and within half a pixel of the rectangle's edge cell and plane are
+    interpolated. DALI's ``warp_affine`` does the same with and without ``fill_value``.
+
+    Noise: Philox4x32-10 with key ``noise_seed`` and counter y * Q + i, Q = ceil(S / 4), gives the normals of row y at
+    columns i + Q k (k = 0..3) by Box and Muller's transform, on 23-bit uniforms that are exact in float32.
+
+    Args:
+        addresses: (B,) int64, address of each cell's first pixel, even for uint16; a cell is H * W contiguous `dtype`,
+            row by row. The caller keeps the memory alive and answers for its extent; `transform_pool` checks it.
+        heights: (B,) int32, H >= 1 [px].
+        widths: (B,) int32, W >= 1 [px].
+        matrices: (B, 2, 3) float64, output pixel centre to source point [px].
+        fill: (B,) float32, grey level outside the cell, or NaN.
+        blur_sigma: (B,) float32, standard deviation of the blur in output pixels, 0..16; 0 for none.
+        noise_std: (B,) float32, standard deviation of the noise in grey levels, >= 0; 0 for none.
+        noise_seed: (B,) uint64, key of the noise.
+        out: (B, 1, S, S) float32, C-contiguous; written and returned.
+        mode: ``divide``, ``subtract`` or ``standardize``.
+        threads: how many threads share the batch, >= 1. The result does not depend on it.
+        antialias: where an axis is scaled down, sample with a triangle filter as wide as the scale, as
+            ``torch.nn.functional.interpolate(antialias=True)`` does; a map that rotates or shears is filtered along
+            the source's axes first and sampled bilinearly after.
+        eps: smallest divisor [grey levels].
+        dtype: of the pixels: uint8, a grey level each, or uint16, where 65535 is grey level 255.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ArgumentError: a dtype, shape or value breaks its rule.
+    """
+    number = mode_number(mode)
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.ndim != 4 or out.shape[1] != 1:
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise invalid("out", "a float32 array of shape (B, 1, S, S)", got, "Allocate it with numpy.empty")
+    count, _, size, columns = out.shape
+    if size != columns or size < 1 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise invalid("out", "square, C-contiguous and writeable", (out.shape, out.strides), "Allocate it anew")
+    for name, value, kind, shape in (
+        ("addresses", addresses, np.int64, (count,)),
+        ("heights", heights, np.int32, (count,)),
+        ("widths", widths, np.int32, (count,)),
+        ("matrices", matrices, np.float64, (count, 2, 3)),
+        ("fill", fill, np.float32, (count,)),
+        ("blur_sigma", blur_sigma, np.float32, (count,)),
+        ("noise_std", noise_std, np.float32, (count,)),
+        ("noise_seed", noise_seed, np.uint64, (count,)),
+    ):
+        _check_column(name, value, kind, shape)
+    if threads < 1:
+        raise invalid("threads", "at least 1", threads, "Give the number of CPU cores to use")
+    if not _is_pixel_type(dtype):
+        raise invalid("dtype", "uint8 or uint16", dtype, "Convert the cells")
+    if not eps > 0:
+        raise invalid("eps", "positive", eps, f"Leave it out for {EPS}")
+    if count == 0:
+        return out
+    columns_of_rules = {
+        ADDRESS: ("addresses", _plain(addresses)),
+        HEIGHT: ("heights", _plain(heights)),
+        WIDTH: ("widths", _plain(widths)),
+        MATRIX: ("matrices", _plain(matrices)),
+        FILL: ("fill", _plain(fill)),
+        BLUR_SIGMA: ("blur_sigma", _plain(blur_sigma)),
+        NOISE_STD: ("noise_std", _plain(noise_std)),
+    }
+    cells = [column for _, column in columns_of_rules.values()]
+    pixel_types = _PIXEL_TYPES[np.dtype(dtype)]
+    bad, rule = find_bad_cell(*cells, size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
+    if bad >= 0:
+        (name, column), (good, way_out) = columns_of_rules[rule], _CELL_RULES[rule]
+        raise invalid(f"{name}[{bad}]", good, column[bad].tolist(), way_out)
+    cells.append(_plain(noise_seed))
+    images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
+
+    def run(begin: int, end: int) -> None:
+        transform_range(
+            *cells, images, flat_images, pixel_types, number, True if antialias else None, float(eps), begin, end
+        )
+
+    if threads == 1 or count == 1:
+        run(0, count)
+        return out
+    step = max(1, -(-count // (threads * _CHUNKS_PER_THREAD)))
+    begins = range(0, count, step)
+    for done in [_thread_pool(threads).submit(run, begin, min(begin + step, count)) for begin in begins]:
+        done.result()
+    return out
+
+
+def transform_pool(
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+    offsets: npt.NDArray[np.int64],
+    heights: npt.NDArray[np.int32],
+    widths: npt.NDArray[np.int32],
+    matrices: npt.NDArray[np.float64],
+    fill: npt.NDArray[np.float32],
+    blur_sigma: npt.NDArray[np.float32],
+    noise_std: npt.NDArray[np.float32],
+    noise_seed: npt.NDArray[np.uint64],
+    out: npt.NDArray[np.float32],
+    mode: str = "divide",
+    threads: int = 1,
+    antialias: bool = False,
+    eps: float = EPS,
+) -> npt.NDArray[np.float32]:
+    """Do what `transform_cells` does for cells that lie in one pool, with every cell's extent checked.
+
+    Args:
+        pixels: (N,) uint8 grey levels, or uint16 where 65535 is grey level 255; contiguous pool of raw cells.
+        offsets: (B,) int64, where each cell begins in the pool [pixels]; cells may repeat and overlap.
+
+    The other arguments, what comes back and the further errors are those of `transform_cells`.
+
+    Raises:
+        ArgumentError: a cell reaches beyond the pool, or an argument breaks its rule.
+    """
+    if not isinstance(pixels, np.ndarray) or not _is_pixel_type(pixels.dtype) or pixels.ndim != 1:
+        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise invalid("pixels", "a uint8 or uint16 array of one dimension", got, "Flatten or convert the pool")
+    if not pixels.flags.c_contiguous:
+        raise invalid("pixels", "contiguous", pixels.strides, "Copy it with numpy.ascontiguousarray")
+    count = len(out)
+    for name, value, dtype in (
+        ("offsets", offsets, np.int64),
+        ("heights", heights, np.int32),
+        ("widths", widths, np.int32),
+    ):
+        _check_column(name, value, dtype, (count,))
+    # No sum of an offset and a size: it could overflow, and pass.
+    good = (offsets >= 0) & (offsets <= pixels.size - heights.astype(np.int64) * widths)
+    if not good.all():
+        row = int(np.argmin(good))
+        rule = f"inside the pool of {pixels.size} pixels with the whole cell"
+        raise invalid(f"offsets[{row}]", rule, int(offsets[row]), "Check the offsets against the sizes")
+    addresses = offsets * pixels.itemsize + pixels.ctypes.data
+    cells = (addresses, heights, widths, matrices, fill, blur_sigma, noise_std, noise_seed)
+    return transform_cells(*cells, out, mode, threads, antialias, eps, pixels.dtype)
+
+
+@entry(**OPTIONS, **FAST)
+def find_bad_cell(  # type: ignore[no-untyped-def]
+    addresses, heights, widths, matrices, fill, blur_sigma, noise_std, size, alignment, most_coordinate, most_blur
+):
+    """Row of the first cell that breaks a rule, and which; -1 and 0 where all are good."""
+    for b in range(addresses.shape[0]):
+        if addresses[b] == 0 or addresses[b] % alignment != 0:
+            return b, ADDRESS
+        if heights[b] < 1:
+            return b, HEIGHT
+        if widths[b] < 1:
+            return b, WIDTH
+        for axis in range(2):
+            row = matrices[b, axis]
+            if not (abs(row[0]) + abs(row[1])) * size + abs(row[2]) < most_coordinate:
+                return b, MATRIX
+        if math.isinf(fill[b]):
+            return b, FILL
+        if not 0 <= blur_sigma[b] <= most_blur:
+            return b, BLUR_SIGMA
+        if not 0 <= noise_std[b] < math.inf:
+            return b, NOISE_STD
+    return -1, 0
+
+
+@entry(**OPTIONS, **FAST)
+def transform_range(  # type: ignore[no-untyped-def]
+    addresses,
+    heights,
+    widths,
+    matrices,
+    fill,
+    blur_sigma,
+    noise_std,
+    noise_seed,
+    out,
+    flat_out,
+    types_of,
+    mode,
+    antialias,
+    eps,
+    begin,
+    end,
+):
+    """Transform cells begin..end of a batch; arguments as in `transform_cells`, all trusted.
+
+    out is float32 (B, S, S), flat_out the same memory as (B, S * S); types_of has three arrays, of the pixels' type and
+    of the unsigned integers of twice and four times its width. antialias is True or None: numba leaves out what None
+    rules out, so that the filters are compiled by those who use them.
+    """
+    size = out.shape[1]
+    pixel, pair, quad = types_of
+    tap, weight = np.empty((4, size), np.uint32), np.empty((6, size), np.float32)
+    lines, sums = np.empty((2 * size, size), np.float32), np.empty(2 * size, np.float32)
+    pairs, quads = np.empty(max(PAIRS_PER_OUTPUT * size, 1) * size, pair.dtype), np.empty(size, quad.dtype)
+    offset, at = np.empty((2, size), np.int32), np.empty(size, np.int32)
+    quarter = (size + 3) // 4
+    uniforms = np.empty((4, max(NOISE_RUN // quarter, 1) * quarter), np.float32)
+    normals = np.empty_like(uniforms)
+    for b in range(begin, end):
+        height, width = np.int64(heights[b]), np.int64(widths[b])
+        source = carray(pointer(addresses[b]), (height * width,), pixel.dtype)
+        matrix, image, flat = matrices[b], out[b], flat_out[b]
+        following = min(b + 1, end - 1)
+        ahead = in_parts(addresses[following], np.int64(heights[following]) * widths[following] * pixel.itemsize, size)
+        plain = mode != STANDARDIZE and not (blur_sigma[b] > 0 or noise_std[b] > 0)
+        filtered = False
+        if antialias is not None:  # noqa: SIM102  numba prunes this form only
+            if math.hypot(matrix[0, 0], matrix[0, 1]) > 1.0 or math.hypot(matrix[1, 0], matrix[1, 1]) > 1.0:
+                filtered = True
+                sample_filtered(source, height, width, matrix, fill[b], image, flat)
+        if filtered:
+            pass
+        elif matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
+            fused = mode if plain else -1
+            sample_axis_aligned(
+                source, height, width, matrix, fill[b], fused, eps, tap, weight, pairs, lines, sums, ahead, image
+            )
+            if plain:
+                continue
+        elif fits_q20(matrix, size, height, width) and (height + 2) * (width + 1) + 2 <= pairs.shape[0]:
+            total = sample_affine(
+                source, height, width, matrix, fill[b], pairs, quads, offset, weight, at, ahead, image
+            )
+            if plain:
+                gain, shift = gain_and_shift(total / (size * size), mode, eps)
+                normalize_in_place(flat, shift, gain)
+                continue
+        else:
+            sample_large(source, height, width, matrix, 1.0, 1.0, fill[b], image)
+        if blur_sigma[b] > 0:
+            blur(image, np.float64(blur_sigma[b]), lines)
+        if noise_std[b] > 0:
+            add_noise(image, F32(noise_std[b]), noise_seed[b], uniforms, normals)
+        shift, gain = shift_and_gain(flat, mode, eps)
+        normalize_in_place(flat, shift, gain)

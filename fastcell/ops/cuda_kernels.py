@@ -1,0 +1,119 @@
+"""Finds the CUDA sources, inside an installed package or in the checkout, and compiles them."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from fastcell.errors import FastcellError
+
+# For every kernel: no fast mathematics, whose rounding the CPU does not have.
+_OPTIONS = ("-std=c++17",)
+
+_PACKAGE_DIR = Path(__file__).resolve().parents[1]
+
+
+def _places() -> tuple[Path, Path]:
+    """Where the sources may lie: as the wheel installs them, and in a checkout beside the package."""
+    return _PACKAGE_DIR / "_kernels", _PACKAGE_DIR.parent / "kernels"
+
+
+def kernel_dir() -> Path:
+    """Return the folder of the CUDA sources.
+
+    Returns:
+        ``fastcell/_kernels`` of an installation if it is there, else ``kernels`` of the checkout.
+
+    Raises:
+        FastcellError: neither folder exists; the message names both.
+    """
+    places = _places()
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FastcellError(
+        f"the CUDA sources must lie in {places[0]} (installed) or {places[1]} (checkout), got neither folder. "
+        "Install fastcell again."
+    )
+
+
+def kernel_source(name: str) -> str:
+    """Read one CUDA source.
+
+    Args:
+        name: file name, e.g. ``normalize.cu``.
+
+    Returns:
+        The text of the file.
+
+    Raises:
+        FastcellError: no such file in either place; the message names both.
+    """
+    places = _places()
+    for place in places:
+        path = place / name
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise FastcellError(
+        f"kernel source {name!r} must lie in {places[0]} (installed) or {places[1]} (checkout), got neither file. "
+        "Install fastcell again."
+    )
+
+
+def import_cupy(operation: str, items: str) -> Any:
+    """Import CuPy for an operation.
+
+    Args:
+        operation, items: its name and what it works on, for the error.
+
+    Returns:
+        The module ``cupy``.
+
+    Raises:
+        FastcellError: it is not installed.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise FastcellError(
+            f"{operation} needs CuPy for {items} on a GPU, got no such module. "
+            "Install the extra cu12 or cu13 of fastcell."
+        ) from error
+    return cupy
+
+
+# Modules and kernels are kept for ever: unloading one while a CUDA graph holds it breaks the graph.
+@functools.cache
+def get_kernel(device: int, source: str, entry: str, macros: tuple[str, ...] = (), shared_bytes: int = 0) -> Any:
+    """Compile a source for a device, once, and return one of its kernels.
+
+    Args:
+        device: number of the GPU.
+        source: file name, e.g. ``normalize.cu``.
+        entry: name of the kernel in it.
+        macros: each ``NAME=VALUE``.
+        shared_bytes: dynamic shared memory that a block may ask for; 0 leaves CUDA's limit of 48 KiB.
+
+    Returns:
+        The kernel, a function of CuPy.
+
+    Raises:
+        FastcellError: there is no such source.
+    """
+    import cupy
+
+    with cupy.cuda.Device(device):
+        kernel = _compile(device, source, macros).get_function(entry)
+        if shared_bytes:
+            kernel.max_dynamic_shared_size_bytes = shared_bytes
+        return kernel
+
+
+@functools.cache
+def _compile(device: int, source: str, macros: tuple[str, ...]) -> Any:
+    """The module of a source, compiled for the current device, which is `device`."""
+    import cupy
+
+    options = (*_OPTIONS, f"-I{kernel_dir()}", *(f"-D{macro}" for macro in macros))
+    return cupy.RawModule(code=kernel_source(source), options=options)

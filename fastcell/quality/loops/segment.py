@@ -1,0 +1,259 @@
+"""Compiled loops that tell what on the grid is cell and what is background, and one object from the next.
+
+A mask is `SIDE` words of `SIDE` bits, which makes a step over a row of it a few instructions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from fastcell.ops.cpu.compiled_loops import ALLOCATING, OPTIONS, entry
+from fastcell.quality.loops.grid import BIN, BINS, SIDE, bin_of, level_at
+
+MARGIN = 4  # outermost lines of the grid that tell the background
+RING = 8  # outermost lines that tell its noise
+MIN_NOISE = 0.5  # grey levels: rounding and JPEG
+MIN_THRESHOLD = 6.0  # grey levels off the background that count as something
+NOISE_FACTOR, CONTRAST_SHARE = 5.0, 0.15
+MIN_AREA = 6  # grid points of an object
+
+NONE, ONE, ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@njit(**ALLOCATING)
+def _margin_profiles(grid, middle, rows, columns):  # type: ignore[no-untyped-def]
+    """Background off its level, by row and by column: bands, drift, stripes, channel walls.
+
+    Of the two margins that a line ends in, the one closer to the expected level counts, so that a cell in the other
+    does not; of a column also its median, because a wall in both margins tells nothing of what lies between.
+    """
+    for y in range(SIDE):
+        left, right = 0.0, 0.0
+        for k in range(MARGIN):
+            left += grid[y, k]
+            right += grid[y, SIDE - 1 - k]
+        left, right = left / MARGIN - middle, right / MARGIN - middle
+        rows[y] = left if abs(left) < abs(right) else right
+    some = np.empty(SIDE // 4, np.float32)
+    for x in range(SIDE):
+        top, bottom = 0.0, 0.0
+        for k in range(MARGIN):
+            top += grid[k, x] - rows[k]
+            bottom += grid[SIDE - 1 - k, x] - rows[SIDE - 1 - k]
+        top, bottom = top / MARGIN - middle, bottom / MARGIN - middle
+        column = top if abs(top) < abs(bottom) else bottom
+        for k in range(SIDE // 4):  # sorted by insertion
+            value, place = grid[4 * k + 2, x] - rows[4 * k + 2] - middle, k
+            while place and some[place - 1] > value:
+                some[place] = some[place - 1]
+                place -= 1
+            some[place] = value
+        median = 0.5 * (some[SIDE // 8 - 1] + some[SIDE // 8])
+        columns[x] = median if abs(median) < abs(column) else column
+
+
+@njit(**ALLOCATING)
+def subtract_background(grid, counts, flat):  # type: ignore[no-untyped-def]
+    """Write grid minus background to `flat`; returns noise and contrast [grey levels].
+
+    3.139 is one over the first quartile of the absolute value of a standard normal number.
+    """
+    counts[:] = 0
+    num = 0
+    for y in range(SIDE):
+        for x in range(SIDE):
+            if min(y, x, SIDE - 1 - y, SIDE - 1 - x) < 2:
+                counts[bin_of(grid[y, x])] += 1
+                num += 1
+    middle = np.float32((level_at(counts, num // 2) + 0.5) * BIN)
+    rows, columns = np.empty(SIDE, np.float32), np.empty(SIDE, np.float32)
+    _margin_profiles(grid, middle, rows, columns)
+    counts[:] = 0
+    ring = np.zeros(BINS, np.int32)
+    num = 0
+    for y in range(SIDE):
+        for x in range(SIDE):
+            value = grid[y, x] - middle - rows[y] - columns[x]
+            flat[y, x] = value
+            place = bin_of(abs(value))
+            counts[place] += 1
+            if min(y, x, SIDE - 1 - y, SIDE - 1 - x) < RING:
+                ring[place] += 1
+                num += 1
+    # The quieter of two: walls and bands may fill the ring, cells the frame.
+    noise = 1.4826 * (level_at(ring, num // 2) + 0.5) * BIN
+    noise = max(min(noise, 3.139 * (level_at(counts, SIDE * SIDE // 4) + 0.5) * BIN), MIN_NOISE)
+    contrast = (level_at(counts, int(0.99 * SIDE * SIDE)) + 0.5) * BIN
+    return noise, contrast
+
+
+@njit(**ALLOCATING)
+def _mark(flat, threshold, mask):  # type: ignore[no-untyped-def]
+    """Mark in SIDE words of SIDE bits where the mean distance from the background over 3 x 3 points is large."""
+    sums = np.empty((SIDE, SIDE), np.float32)
+    for y in range(SIDE):
+        line = np.abs(flat[y])
+        total = sums[y]
+        for x in range(1, SIDE - 1):
+            total[x] = line[x - 1] + line[x] + line[x + 1]
+        total[0], total[SIDE - 1] = 1.5 * (line[0] + line[1]), 1.5 * (line[SIDE - 2] + line[SIDE - 1])
+    least = np.float32(9 * threshold)
+    for y in range(SIDE):
+        above, line, below = sums[max(y - 1, 0)], sums[y], sums[min(y + 1, SIDE - 1)]
+        word = NONE
+        for x in range(SIDE):
+            word |= np.uint64(above[x] + line[x] + below[x] > least) << np.uint64(x)
+        mask[y] = word
+
+
+@njit(**ALLOCATING)
+def count_bits(word):  # type: ignore[no-untyped-def]
+    """Number of set bits."""
+    word = word - ((word >> ONE) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(**ALLOCATING)
+def first_bit(word):  # type: ignore[no-untyped-def]
+    """Place of the lowest set bit of a word that is not 0."""
+    return count_bits((word & (~word + ONE)) - ONE)
+
+
+@njit(**ALLOCATING)
+def last_bit(word):  # type: ignore[no-untyped-def]
+    """Place of the highest set bit of a word that is not 0."""
+    for shift in (1, 2, 4, 8, 16, 32):
+        word |= word >> np.uint64(shift)
+    return count_bits(word) - 1
+
+
+@njit(**ALLOCATING)
+def _dilate(mask, out, diagonal):  # type: ignore[no-untyped-def]
+    for y in range(SIDE):
+        word = mask[y]
+        around = (mask[y - 1] if y else NONE) | (mask[y + 1] if y < SIDE - 1 else NONE)
+        wide = word | around if diagonal else word
+        out[y] = wide | (wide << ONE) | (wide >> ONE) | around
+
+
+@njit(**ALLOCATING)
+def erode(mask, out, outside, diagonal):  # type: ignore[no-untyped-def]
+    """What lies beyond the frame counts as `outside`: all bits set, or none."""
+    edge_low, edge_high = outside & ONE, outside & (ONE << np.uint64(SIDE - 1))
+    for y in range(SIDE):
+        word = mask[y]
+        around = (mask[y - 1] if y else outside) & (mask[y + 1] if y < SIDE - 1 else outside)
+        wide = word & around if diagonal else word
+        out[y] = wide & ((wide << ONE) | edge_low) & ((wide >> ONE) | edge_high) & around
+
+
+@njit(**ALLOCATING)
+def _fill_runs(seed, free):  # type: ignore[no-untyped-def]
+    """All runs of `free` that hold a bit of `seed`."""
+    up, down, mask_up, mask_down = seed, seed, free, free
+    for shift in (1, 2, 4, 8, 16, 32):
+        step = np.uint64(shift)
+        up |= mask_up & (up << step)
+        down |= mask_down & (down >> step)
+        mask_up &= mask_up << step
+        mask_down &= mask_down >> step
+    return up | down
+
+
+@njit(**ALLOCATING)
+def flood(free, part, top, diagonal):  # type: ignore[no-untyped-def]
+    """Grow `part` within `free`, from row `top` downwards, until nothing more hangs together with it."""
+    changed = True
+    while changed:
+        changed = False
+        for way in range(2):
+            before = NONE
+            for k in range(top, SIDE):
+                y = k if way == 0 else SIDE - 1 + top - k
+                near = before | (before << ONE) | (before >> ONE) if diagonal else before
+                seed = (part[y] | near) & free[y]
+                if seed:
+                    grown = _fill_runs(seed, free[y])
+                    changed |= grown != part[y]
+                    part[y] = grown
+                before = part[y]
+
+
+@njit(**ALLOCATING)
+def _fill_holes(mask):  # type: ignore[no-untyped-def]
+    """Set what no path leads to from the border."""
+    free, reached = np.empty(SIDE, np.uint64), np.empty(SIDE, np.uint64)
+    for y in range(SIDE):
+        free[y] = ~mask[y]
+        reached[y] = free[y] & (ALL if y in (0, SIDE - 1) else ONE | (ONE << np.uint64(SIDE - 1)))
+    flood(free, reached, 0, False)
+    for y in range(SIDE):
+        mask[y] = ~reached[y]
+
+
+@njit(**ALLOCATING)
+def split_objects(mask, objects, areas):  # type: ignore[no-untyped-def]
+    """Take `mask` apart: objects (n, SIDE) words and their areas, the largest first, specks left out; returns n.
+
+    `mask` is left with what is in the objects.
+    """
+    num = 0
+    rest, kept = mask.copy(), np.zeros(SIDE, np.uint64)
+    for top in range(SIDE):
+        while rest[top]:
+            part = objects[num]
+            part[:] = NONE
+            part[top] = rest[top] & (~rest[top] + ONE)
+            flood(rest, part, top, True)
+            area = 0
+            for y in range(top, SIDE):
+                rest[y] &= ~part[y]
+                area += count_bits(part[y])
+            if area >= MIN_AREA:
+                kept |= part
+                areas[num] = area
+                if area > areas[0]:
+                    for y in range(SIDE):
+                        objects[0, y], part[y] = part[y], objects[0, y]
+                    areas[num], areas[0] = areas[0], area
+                num += 1
+    mask[:] = kept
+    return num
+
+
+@njit(**ALLOCATING)
+def segment(flat, noise, contrast, mask, close):  # type: ignore[no-untyped-def]
+    """Mark what is off the background: smoothed, gaps of 2 * close points closed, holes filled."""
+    _mark(flat, max(NOISE_FACTOR * noise, CONTRAST_SHARE * contrast, MIN_THRESHOLD), mask)
+    spare = np.empty(SIDE, np.uint64)
+    for step in range(close):
+        _dilate(mask, spare, step % 2 == 0)
+        mask[:] = spare
+    for step in range(close):
+        erode(mask, spare, ALL, step % 2 == 0)
+        mask[:] = spare
+    _fill_holes(mask)
+
+
+@entry(**OPTIONS)
+def foreground(grid, close, grow, out):  # type: ignore[no-untyped-def]
+    """Segment one grid.
+
+    Args:
+        grid: (SIDE, SIDE) float32.
+        close: gaps of twice as many points are closed.
+        grow: points that are added all around, after that.
+        out: (SIDE, SIDE) uint8, written: 1 where there is a cell.
+    """
+    flat, mask, spare = np.empty((SIDE, SIDE), np.float32), np.empty(SIDE, np.uint64), np.empty(SIDE, np.uint64)
+    noise, contrast = subtract_background(grid, np.empty(BINS, np.int32), flat)
+    segment(flat, noise, contrast, mask, close)
+    for _ in range(grow):
+        _dilate(mask, spare, True)
+        mask[:] = spare
+    for y in range(SIDE):
+        for x in range(SIDE):
+            out[y, x] = (mask[y] >> np.uint64(x)) & ONE

@@ -1,0 +1,87 @@
+"""The command `fastcell bench`, on cells of every kind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcell.cli import main as cli
+from fastcell.packing import pack
+
+PARTS = [
+    "read",
+    "decoded",
+    "batches, stream",
+    "batches, stream of blocks",
+    "batches, bank",
+    "classify, network alone",
+    "classify, whole way",
+    "train, network alone",
+    "train, from the bank",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for cell in range(60):
+        path = folder / "AB"[cell % 2] / f"{cell:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(1, 200, tuple(rng.integers(9, 24, 2))).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack.pack(images, tmp_path_factory.mktemp("data") / "cells").path
+
+
+@pytest.mark.parametrize(("layout", "pattern"), [("cell", None), ("block", "**/{name}")], ids=["cell", "unlabelled"])
+def test_the_command_times_every_part(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, pattern: str | None
+) -> None:
+    data = pack.pack(images, tmp_path / "cells", layout=layout, pattern=pattern).path
+    before = sorted(path.name for path in data.iterdir())
+    out = tmp_path / "bench.json"
+    arguments = ["--seconds", "0.5", "--instrument-rate", "1e4", "--threads", "1", "--out", str(out)]
+    assert cli.main(["bench", str(data), *arguments]) == 0
+    text = capsys.readouterr().out
+    content = json.loads(out.read_text())
+    wanted = [part for part in PARTS if layout == "cell" or "blocks" not in part]
+    assert [entry["part"] for entry in content["rows"]] == wanted
+    for entry in content["rows"]:
+        assert 0 < entry["low"] <= entry["cells_per_s"] <= entry["high"]
+        assert entry["num_rounds"] == 3
+        assert f"{entry['cells_per_s']:,.0f}" in text
+    assert content["settings"]["cells"] == 60
+    assert "python" in content["environment"]
+    assert "Your instrument's 10,000 cells/s" in text
+    assert sorted(path.name for path in data.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--instrument-rate", "0"], "--instrument-rate must be cells per second, above 0"),
+        (["--seconds", "-1"], "--seconds must be a time above 0"),
+        (["--cells", "0"], "--cells must be a number above 0"),
+        (["--threads", "-1"], "--threads must be 0 or more"),
+        (["--preset", "slow"], "--preset must be one of demo, paper, fast"),
+        (["--ckpt_path", "none.ckpt"], "checkpoint must be a file"),
+        (["--out", "nowhere/x.json"], "--out must be a file in a folder that is there"),
+    ],
+)
+def test_bad_arguments_are_messages(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main(["bench", str(data), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_data_set_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", str(tmp_path)]) == 2
+    assert "is not a packed data set" in capsys.readouterr().err

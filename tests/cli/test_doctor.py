@@ -1,0 +1,22 @@
+"""The report on the environment, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from fastcell.cli.doctor import main
+from fastcell.system import environment_report
+
+
+def test_the_command_prints_the_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment_report, "PROBES", {"timm": (lambda: "x", "Optional: pip install timm.")})
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("fastcell")
+    assert "-> Optional: pip install timm." in text
+    assert main(["--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"][0]["usable"] is False

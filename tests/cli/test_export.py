@@ -1,0 +1,42 @@
+"""The command `fastcell export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastcell.cli import main as cli
+from fastcell.inference.onnx import export
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["m.txt"], "OUT must be a file name that ends in .onnx"),
+        (["none/m.onnx"], "OUT must be a file in a folder that is there"),
+        (["m.onnx", "--check", "0"], "--check must be at least 1 cell"),
+        (["m.onnx", "--data", "none"], "is not a packed data set"),
+    ],
+)
+def test_arguments_that_cannot_be(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main(["export", str(trained_run), str(tmp_path / arguments[0]), *arguments[1:]]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
+    assert "must be a run folder with a checkpoint" in capsys.readouterr().err
+    (tmp_path / "metrics.json").write_text('{"checkpoint": "../../x.ckpt"}')
+    (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
+    assert export.find_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
+
+
+def test_a_missing_package_is_named(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    assert cli.main(["export", str(trained_run), str(tmp_path / "m.onnx")]) == 2
+    assert 'pip install "fastcell[onnx]"' in capsys.readouterr().err

@@ -1,0 +1,29 @@
+"""The command `fastcell info`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastcell.cli.info import main
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import DataError
+from fastcell.report.data_summary import describe
+
+
+def test_tables_and_figures(make_dataset: Callable[..., Manifest], tmp_path: Path, capsys) -> None:
+    manifest = make_dataset(30)
+    figures = tmp_path / "figures"
+    assert main([str(manifest.path), "--figures", str(figures)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[: -len(list(figures.glob("*.png")))] == describe(manifest).splitlines()
+    assert sorted(line for line in lines if line.startswith("wrote ")) == [
+        f"wrote {path}" for path in sorted(figures.glob("*.png"))
+    ]
+
+
+def test_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="fastcell pack SRC"):
+        main([str(tmp_path)])

@@ -1,0 +1,104 @@
+"""The command `fastcell pack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import webdataset
+
+from fastcell.cli import main as cli
+from fastcell.cli.pack import main
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import StrictError
+from fastcell.packing.pack import pack
+from fastcell.sources.registry import FORMATS
+
+
+def test_help_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told and kind.help in told for name, kind in FORMATS.items())
+
+
+SHAPES = [(21, 102), (68, 440), (40, 40), (1, 7), (18, 17)]
+
+
+def draw(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return cv2.blur(noise, (3, 3)).reshape(shape)
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    else:
+        assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """60 cells of three classes and four kinds of file, ragged."""
+    root = tmp_path / "cells"
+    for i in range(60):
+        kind = ("png", "jpg", "tif", "npy")[i % 4]
+        write(root / f"c{i % 3 + 8}" / f"{i:03d}.{kind}", draw(i, SHAPES[i % 5]))
+    return root
+
+
+def test_strict_makes_nothing_and_exits_3(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cells / "c8" / "zero.jpg").write_bytes(b"")
+    with pytest.raises(StrictError, match=r"1 bad.*c8/zero.jpg"):
+        pack(cells, tmp_path / "to" / "out", strict=True)
+    assert list((tmp_path / "to").iterdir()) == []
+    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out"), "--strict"]) == 3
+    assert "fastcell: error: --strict refuses 1 bad" in capsys.readouterr().err
+    (cells / "c8" / "zero.jpg").unlink()
+    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out"), "--strict"]) == 0
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_16_bit_needs_its_window(tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    for i in range(8):
+        write(src / f"c{i % 2}" / f"{i}.png", np.full((20, 30), 400 + 100 * i, dtype=np.uint16))
+    words = ["pack", str(src), str(out), "--jobs", jobs]
+    assert cli.main(words) == 2
+    message = capsys.readouterr().err
+    assert "--window" in message
+    assert "levels from 400 to 1100" in message
+    assert ".png'" in message
+    assert not out.exists()
+    assert cli.main([*words, "--window", "400", "1100"]) == 0
+    manifest = Manifest.open(out)
+    assert manifest.info.window == [400.0, 1100.0]
+    assert set(manifest.column("depth").tolist()) == {16}
+    means = dict(zip(manifest.column("key").tolist(), manifest.column("mean_intensity").tolist(), strict=True))
+    assert [means[f"c{i % 2}/{i}.png"] for i in range(8)] == pytest.approx([255 * i / 7 for i in range(8)], abs=0.51)
+
+
+def test_unlabelled_folder_packs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(10):
+        write(tmp_path / "src" / f"{i}.png", draw(i, (10, 12)))
+    assert cli.main(["pack", str(tmp_path / "src"), str(tmp_path / "out")]) == 2
+    assert "'{name}' reads it as an unlabelled cell" in capsys.readouterr().err
+    words = ["pack", str(tmp_path / "src"), str(tmp_path / "out"), "--pattern", "{name}", "--split", "none"]
+    assert cli.main(words) == 0
+    manifest = Manifest.open(tmp_path / "out")
+    assert manifest.info.classes == []
+    assert set(manifest.labels.tolist()) == {-1}
+    assert "No cell has a class" in capsys.readouterr().out
+    samples = list(webdataset.WebDataset(str(manifest.shard_path(0)), shardshuffle=False))
+    assert all("cls" not in sample for sample in samples)
+
+
+def test_one_class_is_packed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(10):
+        write(tmp_path / "src" / "only" / f"{i}.png", draw(i, (10, 12)))
+    assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
+    assert "All cells are of one class" in capsys.readouterr().out

@@ -1,0 +1,34 @@
+"""The command `fastcell split`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastcell.cli import main as cli
+from fastcell.dataset.manifest import Manifest
+
+Make = Callable[..., Manifest]
+
+
+def groups_csv(folder: Path, num: int, name: str = "groups.csv") -> Path:
+    path = folder / name
+    path.write_text("cell_id,donor\n" + "".join(f"{cell},d{cell % 7}\n" for cell in range(num)))
+    return path
+
+
+def test_command_says_shares_groups_and_copies(
+    make_dataset: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = make_dataset(140)
+    arguments = ["split", str(manifest.path), "--group-by", f"{groups_csv(tmp_path, 140)}:donor", "--no-near"]
+    assert cli.main([*arguments, "--folds", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "140 of them stand alone" in said
+    assert "exact, turned or mirrored     0      0" in said
+    assert "train: " in said
+    assert "by-donor-fold-2" in said
+    assert cli.main(arguments) == 2
+    assert "--force" in capsys.readouterr().err

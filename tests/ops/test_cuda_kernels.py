@@ -1,0 +1,105 @@
+"""Where the CUDA sources are looked for, and how they are compiled."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import types
+from collections.abc import Iterator
+
+import pytest
+
+from fastcell.errors import FastcellError
+from fastcell.ops import cuda_kernels
+
+
+def test_every_source_of_the_checkout_is_found():
+    for name in ("cell.cuh", "normalize.cu", "README.md"):
+        assert cuda_kernels.kernel_source(name) == (cuda_kernels.kernel_dir() / name).read_text(encoding="utf-8")
+
+
+def test_the_installed_folder_comes_first(tmp_path, monkeypatch):
+    package = tmp_path / "fastcell"
+    installed, checkout = package / "_kernels", tmp_path / "kernels"
+    monkeypatch.setattr(cuda_kernels, "_PACKAGE_DIR", package)
+    checkout.mkdir()
+    (checkout / "a.cu").write_text("checkout")
+    assert cuda_kernels.kernel_dir() == checkout
+    assert cuda_kernels.kernel_source("a.cu") == "checkout"
+    installed.mkdir(parents=True)
+    (installed / "a.cu").write_text("installed")
+    assert cuda_kernels.kernel_dir() == installed
+    assert cuda_kernels.kernel_source("a.cu") == "installed"
+
+
+def test_errors_name_both_places(tmp_path, monkeypatch):
+    monkeypatch.setattr(cuda_kernels, "_PACKAGE_DIR", tmp_path / "fastcell")
+    for call in (cuda_kernels.kernel_dir, lambda: cuda_kernels.kernel_source("a.cu")):
+        with pytest.raises(FastcellError) as caught:
+            call()
+        assert str(tmp_path / "fastcell" / "_kernels") in str(caught.value)
+        assert str(tmp_path / "kernels") in str(caught.value)
+
+
+class FakeKernel:
+    max_dynamic_shared_size_bytes = 49152
+
+
+class FakeCupy(types.ModuleType):
+    """Notes what is compiled, for which device and with which options."""
+
+    def __init__(self) -> None:
+        super().__init__("cupy")
+        self.compiled: list[tuple[int, str, tuple[str, ...]]] = []
+        self.cuda = types.SimpleNamespace(Device=self.on)
+        self.device = -1
+
+    @contextlib.contextmanager
+    def on(self, device: int) -> Iterator[None]:
+        self.device = device
+        yield
+        self.device = -1
+
+    def RawModule(self, code: str, options: tuple[str, ...]) -> types.SimpleNamespace:  # CuPy's name
+        self.compiled.append((self.device, code, options))
+        return types.SimpleNamespace(get_function=lambda entry: FakeKernel())
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
+    fake = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    caches = (cuda_kernels.get_kernel, cuda_kernels._compile)
+    for cached in caches:
+        cached.cache_clear()
+    yield fake
+    for cached in caches:
+        cached.cache_clear()
+
+
+def test_a_source_is_compiled_once_for_a_device_and_its_macros(cupy: FakeCupy) -> None:
+    first = cuda_kernels.get_kernel(0, "normalize.cu", "normalize_u8_f32_any")
+    assert cuda_kernels.get_kernel(0, "normalize.cu", "normalize_u8_f32_any") is first
+    assert cuda_kernels.get_kernel(0, "normalize.cu", "normalize_u8_f32_pack") is not first
+    cuda_kernels.get_kernel(1, "normalize.cu", "normalize_u8_f32_any")
+    macros = ("CELL_SIZE=64", "CELL_BLUR=1")
+    cuda_kernels.get_kernel(1, "transform.cu", "transform", macros, 65536)
+    options = ("-std=c++17", f"-I{cuda_kernels.kernel_dir()}")
+    normalize, transform = (cuda_kernels.kernel_source(name) for name in ("normalize.cu", "transform.cu"))
+    assert cupy.compiled == [
+        (0, normalize, options),
+        (1, normalize, options),
+        (1, transform, (*options, "-DCELL_SIZE=64", "-DCELL_BLUR=1")),
+    ]
+
+
+def test_shared_memory_is_asked_for_where_it_is_needed(cupy: FakeCupy) -> None:
+    assert cuda_kernels.get_kernel(0, "normalize.cu", "a").max_dynamic_shared_size_bytes == 49152
+    assert cuda_kernels.get_kernel(0, "transform.cu", "a", (), 65536).max_dynamic_shared_size_bytes == 65536
+    assert cuda_kernels.import_cupy("transform", "cells") is cupy
+
+
+def test_an_error_names_what_needs_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(FastcellError, match=r"^transform needs CuPy for cells on a GPU, got no such module\. Install"):
+        cuda_kernels.import_cupy("transform", "cells")
