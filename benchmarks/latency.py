@@ -168,7 +168,7 @@ class ByOnnx:
         from fastcell.inference.onnx import graph as onnx_graph
 
         path = folder / "model.onnx"
-        onnx_graph.save(onnx_graph.build(model, None), path)
+        onnx_graph.save_graph(onnx_graph.build_graph(model, None), path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -19,7 +19,7 @@ import torch
 from harness import Result, Work, print_rows, time_turns
 
 from fastcell.explain.occlusion import POSITIONS, occlusion_maps
-from fastcell.models.registry import create
+from fastcell.models.registry import create_network
 
 WHOLE = "covered images whole"
 
@@ -36,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if resources.has_gpu() else "cpu")
     torch.manual_seed(0)
-    network = create(options.network, 4, options.size).to(device, memory_format=torch.channels_last)
+    network = create_network(options.network, 4, options.size).to(device, memory_format=torch.channels_last)
     contestants: dict[str, tuple[str, Work]] = {
         WHOLE: ("batches of 256, channels last", maps(network, options.size, device, 1, by_parts=False)),
         "only what changes": ("windows around the square", maps(network, options.size, device, 4, by_parts=True)),

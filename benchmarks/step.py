@@ -38,7 +38,7 @@ from fastcell.cli.synth import main as synth
 from fastcell.models.lightning_module import CellModule
 from fastcell.models.networks.same_padding import SameConv2d, same_padding
 from fastcell.ops.augmentation import Augmentation
-from fastcell.training.fit import preset_path
+from fastcell.training.recipe import preset_path
 
 REFERENCE = "plain loop, batch there"
 GROUP = 8

@@ -42,7 +42,7 @@ from step import Fixed, Trained, make_model, make_module
 from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.simulator.synth import synthesize
-from fastcell.training.fit import preset_path
+from fastcell.training.recipe import preset_path
 
 HEADSPACE = "headspace"
 PAPER_ITERATIONS, PAPER_BATCH = 3_000, 1_300

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import invalid
+from fastcell.inference.backend_torch import TorchBackend
 from fastcell.loading.batch import Batch
 from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader
 from fastcell.loading.order import BankOrder
@@ -33,7 +33,8 @@ from fastcell.packing.shard_writer import write_block_shard
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.storage.staging import staging
 from fastcell.system import resources
-from fastcell.training.fit import preset_path
+from fastcell.training.fit import build_model
+from fastcell.training.recipe import Recipe, read_recipe
 
 _BLOCK_CELLS = 4096  # of the sample, laid out anew
 _AT_ONCE = 1 << 22
@@ -84,20 +85,19 @@ def make_parts(
     """
     if threads < 0:
         raise invalid("--threads", "0 or more", threads, "0 takes one for each CPU")
-    values = yaml.safe_load(preset_path(preset).read_text(encoding="utf-8"))
+    recipe = read_recipe(preset)
     device = torch.device("cuda", 0) if resources.has_gpu() else torch.device("cpu")
     torch.set_num_threads(resources.num_cpus())
     sample = _sample(manifest, num_cells)
-    model, preprocessing = _network(manifest, values, checkpoint)
+    model, preprocessing = _network(manifest, recipe, checkpoint)
     model = model.to(device)
-    data = values["data"]
     settings: dict[str, Any] = {
         "data": manifest.info.name,
         "cells": len(sample),
         "layout": manifest.info.layout,
         "network": str(model.hparams["network"]),
         "size": preprocessing.image_size,
-        "batch": int(data["batch_size"]),
+        "batch": recipe.batch_size,
         "threads": threads or resources.num_cpus(),
     }
     config = LoaderSettings(
@@ -106,7 +106,7 @@ def make_parts(
         device=device,
         threads=settings["threads"],
     )
-    rig = _Rig(sample, preprocessing, config, Augmentation(**data.get("augmentation", {})), settings["batch"])
+    rig = _Rig(sample, preprocessing, config, recipe.augmentation, settings["batch"])
     where = f"{resources.num_cpus()} cores" if device.type == "cpu" else torch.cuda.get_device_name(device)
     text = (
         f"{len(sample):,} cells of {manifest.path}{' (synthetic)' * manifest.info.synthetic}, "
@@ -190,13 +190,12 @@ class _Rig:
 
     def classify(self, model: CellModule, loaded: bool) -> Iterator[int]:
         """Probabilities of batches from the stream, or of one batch again and again."""
-        model.eval()
+        backend = TorchBackend.of_module(model.eval(), _half() if self.config.device.type == "cuda" else None)
         batches = self._streamed() if loaded else itertools.repeat(next(self._streamed()))
         for batch in batches:
-            with torch.inference_mode(), self._autocast():
-                probabilities = model.predict_probabilities(batch.images)
+            probabilities = backend.probabilities(batch.images)
             if loaded:
-                probabilities.cpu()  # as a table takes them
+                backend.to_host(probabilities)  # as a table takes them
             yield len(batch.labels)
 
     def train(self, model: CellModule, loaded: bool) -> Iterator[int]:
@@ -262,18 +261,14 @@ def _sample(manifest: Manifest, num_cells: int) -> View:
     return View(manifest, view.rows[shard <= last])
 
 
-def _network(manifest: Manifest, values: dict[str, Any], checkpoint: str | None) -> tuple[CellModule, Preprocessing]:
+def _network(manifest: Manifest, recipe: Recipe, checkpoint: str | None) -> tuple[CellModule, Preprocessing]:
     if checkpoint is not None:
         model = load_classifier(checkpoint)
         return model, Preprocessing.from_dict(model.preprocessing)
-    data, window = values["data"], manifest.info.window
-    preprocessing = Preprocessing(
-        image_size=data.get("image_size", 128),
-        normalization=data.get("normalization", "divide"),
-        window=None if window is None else (window[0], window[1]),
-    )
+    window = manifest.info.window
+    preprocessing = replace(recipe.preprocessing, window=None if window is None else (window[0], window[1]))
     classes = manifest.info.classes if len(manifest.info.classes) > 1 else ["A", "B"]
-    return CellModule(**values["model"], classes=classes, preprocessing=preprocessing.to_dict()), preprocessing
+    return build_model(recipe, classes, preprocessing), preprocessing
 
 
 def _as_blocks(view: View, scratch: Path) -> View:

@@ -23,20 +23,14 @@ from fastcell.storage.locks import hold_run_folder
 from fastcell.system import library_settings
 from fastcell.system.messages import print_line
 from fastcell.training.curve_logger import CurveLogger
-from fastcell.training.evaluate import evaluate, has_part, predict, train
-from fastcell.training.fit import (
-    PRESETS,
-    checkpoint_callback,
-    fill_in,
-    is_rank_zero,
-    make_run_folder,
-    point_to_go_on_from,
-    preset_path,
-    progress_callbacks,
-    told_how_it_ended,
-)
+from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
+from fastcell.training.fit import make_run_folder, train
 from fastcell.training.progress_bar import Throughput
-from fastcell.training.resume import RankWatch, ResumePoints, check_run, remove_points, watch_parent
+from fastcell.training.rank_watch import RankWatch, watch_parent
+from fastcell.training.recipe import PRESETS, preset_path
+from fastcell.training.resume import ResumePoints, check_run, point_to_go_on_from, remove_points
+from fastcell.training.stop_signals import told_how_it_ended
+from fastcell.training.trainer import checkpoint_callback, fill_in, is_rank_zero, progress_callbacks
 
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.
@@ -194,7 +188,7 @@ class FastcellCLI(LightningCLI):
                 kwargs["logger"] = CurveLogger(self.folder, self.ckpt_path) if self.folder is not None else False
             every = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
             self.points = ResumePoints(self.folder, *every)
-            validates = has_part(self.datamodule, "valid") and settings.limit_val_batches != 0
+            validates = has_labelled_cells(self.datamodule, "valid") and settings.limit_val_batches != 0
             callbacks += [checkpoint_callback(self.folder, validates), self.points]
         plugins = self.config_init.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]

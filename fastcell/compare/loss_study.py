@@ -47,7 +47,7 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
             path = study.cells_dir / f"{task.name}-{num_steps}.json"
             rows = _load(path, key)
             if rows is None:
-                batch = min(int(recipe.data.get("batch_size", 256)), len(parts["train"]))
+                batch = min(recipe.batch_size, len(parts["train"]))
                 every = max(1, num_steps // NUM_POINTS)
                 length = Length(num_steps, every, batch)
                 _, rows, took = train_network(study.manifest, parts, recipe, seed, length, 0 if has_gpu() else None)
@@ -80,7 +80,7 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
 
 def batch_of(study: Study, num_train: int) -> int:
     """Cells in a step."""
-    return min(int(study.recipe.data.get("batch_size", 256)), num_train)
+    return min(study.recipe.batch_size, num_train)
 
 
 def _points(seeds: Sequence[list[dict[str, float]]], measure: str) -> np.ndarray:

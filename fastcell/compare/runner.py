@@ -51,9 +51,9 @@ def check_methods(text: str) -> list[str]:
     methods = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     known = [*_OWN_NETWORKS, *METHODS, FRAME]
     if any(method not in known for method in methods):
-        from fastcell.models.registry import names
+        from fastcell.models.registry import network_names
 
-        known += names()
+        known += network_names()
     for method in methods:
         if method not in known:
             rule = "among cnn, gao, svm, knn, frame, or names of networks (fastcell fit --model.network)"

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -24,11 +25,14 @@ from fastcell.compare.saved_results import PARTS, Task, TaskResult, make_result
 from fastcell.compare.split_schemes import SplitManifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import StoppedError
+from fastcell.inference.backend_torch import TorchBackend
+from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
-from fastcell.ops.augmentation import Augmentation
 from fastcell.system import library_settings
+from fastcell.training.fit import train_recipe
 from fastcell.training.recipe import Recipe
+from fastcell.training.trainer import leave_memory_unfilled
 
 MIN_STEPS = 600
 NUM_CHECKS = 16
@@ -59,11 +63,10 @@ def training_length(num_cells: int, num_all: int, recipe: Recipe, min_steps: int
         recipe: epochs or steps, and batch size.
         min_steps: floor, in steps of the whole volume's training.
     """
-    size = int(recipe.data.get("batch_size", 256))
+    size = recipe.batch_size
     batch = min(size, num_cells)
-    max_steps = int(recipe.trainer.get("max_steps", -1))
-    if max_steps > 0:
-        steps = max_steps
+    if recipe.max_steps > 0:
+        steps = recipe.max_steps
     else:
         epochs = int(recipe.trainer.get("max_epochs", 10))
         whole = epochs * math.ceil(num_all / min(size, num_all))
@@ -98,30 +101,37 @@ def train_network(
     """
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
-    torch.manual_seed(seed)
+    leave_memory_unfilled()
+    device = torch.device("cpu") if gpu is None else torch.device("cuda", gpu)
     data = make_data(manifest, parts, recipe, seed, length.batch)
-    model = CellModule(**recipe.model, classes=list(manifest.info.classes), preprocessing=data.preprocessing.to_dict())
-    validates = len(parts["valid"]) > 0
-    best, history = _BestWeights(), _History()
-    trainer = pl.Trainer(
-        **_trainer_settings(recipe, gpu),
-        max_steps=length.steps,
-        max_epochs=-1,
-        check_val_every_n_epoch=None,
-        val_check_interval=length.every,
-        limit_val_batches=1.0 if validates else 0,
-        num_sanity_val_steps=0,
-        logger=history,
-        log_every_n_steps=1,
-        callbacks=[best] if recipe.select == "best" and validates else [],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    start = time.perf_counter()
+    history = _History()
+    with _stopped_by_signals():
+        trained = train_recipe(
+            recipe,
+            data,
+            list(manifest.info.classes),
+            data.preprocessing,
+            seed,
+            device,
+            deterministic=True if gpu is None else None,
+            max_steps=length.steps,
+            max_epochs=-1,
+            check_val_every_n_epoch=None,
+            val_check_interval=length.every,
+            limit_val_batches=1.0 if len(parts["valid"]) else 0,
+            num_sanity_val_steps=0,
+            logger=history,
+            log_every_n_steps=1,
+        )
+    rows = [{"step": float(step), **values} for step, values in sorted(history.rows.items())]
+    return trained.model, rows, trained.seconds
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Turn what Lightning makes of SIGTERM and Ctrl-C into StoppedError and KeyboardInterrupt."""
     try:
-        trainer.fit(model, datamodule=data)
+        yield
     except SIGTERMException:
         number = signal.SIGTERM
         raise StoppedError("stopped by SIGTERM. The same command goes on from there.", number) from None
@@ -130,10 +140,6 @@ def train_network(
         if isinstance(interrupt, KeyboardInterrupt):
             raise interrupt from None
         raise
-    if best.weights is not None:
-        model.load_state_dict(best.weights)
-    rows = [{"step": float(step), **values} for step, values in sorted(history.rows.items())]
-    return model.eval(), rows, time.perf_counter() - start
 
 
 def make_data(
@@ -143,10 +149,7 @@ def make_data(
     sides = np.full(len(manifest), "", "<U5")
     for part in PARTS:
         sides[parts[part]] = part
-    settings = dict(recipe.data)
-    if isinstance(settings.get("augmentation"), dict):
-        settings["augmentation"] = Augmentation(**settings["augmentation"])
-    settings["batch_size"] = batch
+    settings = {**recipe.data_arguments(), "batch_size": batch}
     data = CellDataModule(str(manifest.path), split_name=_SPLIT, seed=seed, **settings)
     data.use_manifest(SplitManifest.of(manifest, {_SPLIT: sides}))
     return data
@@ -154,7 +157,7 @@ def make_data(
 
 def num_training_rows(manifest: SplitManifest, rows: np.ndarray, recipe: Recipe) -> int:
     """Rows of a training epoch, repeats for balance counted."""
-    if recipe.data.get("balance") != "oversample":
+    if recipe.balance != "oversample":
         return len(rows)
     counts = np.bincount(manifest.labels[rows])
     return int(counts.max() * np.count_nonzero(counts))
@@ -179,7 +182,7 @@ def fit_network(
     predicted, predict_s = {}, 0.0
     for part in PARTS:
         start = time.perf_counter()
-        predicted[part] = classify(model, images, parts[part], device)
+        predicted[part] = classify(model, images, parts[part])
         predict_s = time.perf_counter() - start
     details = {
         "network": recipe.model.get("network", "cellnet"),
@@ -191,40 +194,13 @@ def fit_network(
     return make_result(task, parts, predicted, fit_s, predict_s, details)
 
 
-def classify(model: CellModule, images: CellImages, rows: np.ndarray, device: torch.device) -> np.ndarray:
-    """(n,) int64 called classes of some rows of the manifest."""
+def classify(model: CellModule, images: CellImages, rows: np.ndarray) -> np.ndarray:
+    """Return the called classes (n,) int64 of some rows of the manifest."""
+    if not len(rows):
+        return np.empty(0, np.int64)
     pixels, places = images.open(), images.places(rows)
-    called = []
-    with torch.inference_mode():
-        for begin in range(0, len(rows), _BATCH):
-            batch = torch.from_numpy(pixels[places[begin : begin + _BATCH]])[:, None].to(device)
-            called.append(model.predict_probabilities(batch).argmax(dim=1).cpu().numpy())
-    return np.concatenate(called) if called else np.empty(0, np.int64)
-
-
-def _trainer_settings(recipe: Recipe, gpu: int | None) -> dict[str, Any]:
-    # An aid to find bugs that costs bandwidth; torch makes its module out of this one's class.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    settings: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "32-true", "deterministic": True}
-    if gpu is not None:
-        precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        settings = {"accelerator": "gpu", "devices": [gpu], "precision": precision}
-    asked = {name: value for name, value in recipe.trainer.items() if name not in ("max_epochs", "max_steps")}
-    return {**settings, **asked}
-
-
-class _BestWeights(pl.Callback):
-    """Keeps the weights of the least validation loss."""
-
-    def __init__(self) -> None:
-        self.weights: dict[str, torch.Tensor] | None = None
-        self._least = math.inf
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["valid_loss"])
-        if self.weights is None or loss < self._least:
-            self._least = loss
-            self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+    batches = (pixels[places[begin : begin + _BATCH]][:, None] for begin in range(0, len(rows), _BATCH))
+    return class_probabilities(TorchBackend.of_module(model), batches).argmax(axis=1)
 
 
 class _History(Logger):

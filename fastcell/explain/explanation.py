@@ -17,10 +17,11 @@ from fastcell.explain import cell_figures, network_figures, score_figures
 from fastcell.explain.embedding import embed, layer_outputs, taps
 from fastcell.explain.layers import trace_layers
 from fastcell.explain.occlusion import POSITIONS, occlusion_maps
+from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
 from fastcell.plots.figure_files import Plates
-from fastcell.runs.open_run import FinishedRun, Outputs, num_called_otherwise
+from fastcell.runs.open_run import FinishedRun
 from fastcell.stats import calibration, operating_curves
 from fastcell.stats.bootstrap import usable_groups
 from fastcell.storage.whole_files import write_json
@@ -109,7 +110,7 @@ class Explanation:
     @cached_property
     def outputs(self) -> Outputs:
         """What the network says of the part."""
-        outputs = self.run.outputs(self.part)
+        outputs = part_outputs(self.run, self.part)
         assert outputs is not None
         changed = num_called_otherwise(self.run, outputs)
         if changed:
@@ -220,7 +221,7 @@ def _calibration(it: Explanation) -> str:
     cells = it.outputs
     log_chances = calibration.log_probabilities(cells.probabilities)
     before = calibration.rescale(log_chances, 1.0)
-    valid = it.run.outputs("valid") if it.part == "test" else None
+    valid = part_outputs(it.run, "valid") if it.part == "test" else None
     temperature = 1.0
     if valid is not None:
         temperature = calibration.fit_temperature(calibration.log_probabilities(valid.probabilities), valid.labels)

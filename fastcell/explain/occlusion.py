@@ -11,6 +11,7 @@ of the uncovered image wherever the window's surroundings are as before.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastcell.errors import invalid
-from fastcell.models.losses import probabilities
+from fastcell.inference.backend_torch import TorchBackend
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet, ScaledTanh
 from fastcell.models.networks.same_padding import SameConv2d, SameMaxPool2d, same_padding, same_size
@@ -80,20 +81,20 @@ def occlusion_maps(
     plans = None if parts is None else _plans(parts[0], mask, images.device)
     was_training = network.training
     network.eval()
+    whole = TorchBackend.of_logits(network, loss)
     maps, plain = [], []
     try:
-        with torch.inference_mode():
-            for image, label in zip(images.float().split(1), labels.tolist(), strict=True):
-                fill = _border_grey(image[0, 0])
-                chunks: Iterable[torch.Tensor]
-                if parts is None or plans is None:
-                    chunks = (network(covered) for covered in covered_images(image, mask, fill, _BATCH))
-                else:
-                    chunks = (parts[1](_changed(parts[0], plan, image, fill)) for plan in plans)
-                chances = torch.cat([probabilities(loss, logits)[:, label] for logits in chunks])
-                maps.append(chances.view(positions, positions).cpu().numpy())
-                whole = network(image.contiguous(memory_format=torch.channels_last))
-                plain.append(float(probabilities(loss, whole)[0, label]))
+        for image, label in zip(images.float().split(1), labels.tolist(), strict=True):
+            fill = _border_grey(image[0, 0])
+            if parts is None or plans is None:
+                chunks = (whole.probabilities(covered) for covered in covered_images(image, mask, fill, _BATCH))
+            else:
+                changes = TorchBackend.of_logits(partial(_changed_logits, parts, image, fill), loss)
+                chunks = (changes.probabilities(plan) for plan in plans)
+            of_label = torch.cat([chunk[:, label] for chunk in chunks])
+            maps.append(of_label.view(positions, positions).cpu().numpy())
+            uncovered = image.contiguous(memory_format=torch.channels_last)
+            plain.append(float(whole.probabilities(uncovered)[0, label]))
     finally:
         network.train(was_training)
     covered = np.stack(maps) if maps else np.empty((0, positions, positions), np.float32)
@@ -234,6 +235,13 @@ def _after(windows: _Windows, kernel: int, stride: int) -> _Windows:
     last = np.minimum((windows.begins + windows.width - 1 + before) // stride, size - 1)
     width = int((last - first).max()) + 1
     return _Windows(np.minimum(first, size - width), width, size)
+
+
+def _changed_logits(
+    parts: tuple[list[nn.Module], nn.Module], image: torch.Tensor, fill: float, plan: _Plan
+) -> torch.Tensor:
+    """(P, K) logits for every place of a plan."""
+    return parts[1](_changed(parts[0], plan, image, fill))
 
 
 def _changed(layers: list[nn.Module], plan: _Plan, image: torch.Tensor, fill: float) -> torch.Tensor:

@@ -25,6 +25,7 @@ from fastcell.loading.settings import LoaderSettings, check_settings, image_dtyp
 from fastcell.loading.stores.opening import Store, Stores
 from fastcell.loading.stores.placement import free_memory
 from fastcell.ops.augmentation import Augmentation
+from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.resources import num_cpus
 
 logger = logging.getLogger(__name__)
@@ -386,7 +387,7 @@ class CellDataModule(pl.LightningDataModule):
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
     """Epoch, and first step of it: not 0 where training goes on in the middle of one."""
-    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready * steps_per_call
+    return trainer.current_epoch, batches_begun(trainer) * steps_per_call
 
 
 def _saved(values: dict[str, Any], preprocessing: dict[str, Any]) -> dict[str, Any]:

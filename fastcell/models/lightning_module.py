@@ -18,8 +18,9 @@ from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import RunningScores
-from fastcell.models.registry import create
+from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
+from fastcell.system.lightning_internals import has_trainer
 
 CHECKPOINT_FORMAT = 1
 READ_EVERY = 50  # steps between two readings of the training scores: each waits for the device
@@ -114,7 +115,7 @@ class CellModule(pl.LightningModule):
         self.hparams.update(classes=self.classes, preprocessing=self.preprocessing)
 
         num_classes = len(self.classes)
-        self.network = create(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
+        self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
         if input_norm:  # with parameters it would ask the first convolution for the gradient of its input
             self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
         if channels_last:
@@ -243,7 +244,7 @@ class CellModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         unread = checkpoint.get("fastcell_unread")
-        if unread is None or self._trainer is None:
+        if unread is None or not has_trainer(self):
             return
         if self.trainer.is_global_zero:  # a sum over ranks
             self.train_scores.take(unread["scores"])
@@ -261,15 +262,15 @@ class CellModule(pl.LightningModule):
             logits = self(images).float()
             return logits, probabilities(self.hparams["loss"], logits)
         flips = [self(images.flip(axes) if axes else images).float() for axes in ((), (2,), (3,), (2, 3))]
-        chances = torch.stack([probabilities(self.hparams["loss"], logits) for logits in flips]).mean(dim=0)
-        return torch.stack(flips).mean(dim=0), chances
+        of_flips = torch.stack([probabilities(self.hparams["loss"], logits) for logits in flips])
+        return torch.stack(flips).mean(dim=0), of_flips.mean(dim=0)
 
     def _score(self, batch: Batch) -> torch.Tensor:
         labels, weight = self._targets(batch)
-        logits, chances = self._evaluate(batch.images)
+        logits, predicted = self._evaluate(batch.images)
         losses = cell_losses(self.hparams["loss"], logits, labels)
-        self.eval_scores.update(chances, labels, losses, weight)
-        return chances
+        self.eval_scores.update(predicted, labels, losses, weight)
+        return predicted
 
     def _log_training(self) -> None:
         scores = self.train_scores.compute()
@@ -292,7 +293,7 @@ class CellModule(pl.LightningModule):
             self.logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step=self.trainer.global_step)
 
     def _num_ranks(self) -> int:
-        return self.trainer.world_size if self._trainer is not None else 1
+        return self.trainer.world_size if has_trainer(self) else 1
 
     def _sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
         return value if self._num_ranks() == 1 else self.trainer.strategy.reduce(value, reduce_op="sum")

@@ -28,10 +28,10 @@ def cell_losses(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smo
 
     Raises ArgumentError for an unknown name.
     """
-    if name not in LOSSES:
+    if name not in LOSS_FUNCTIONS:
         raise invalid("loss", f"one of {', '.join(get_args(LossName))}", name, "Choose one of these")
     known = labels >= 0
-    losses = LOSSES[name](logits.float(), _targets(labels, logits.shape[1], label_smoothing))
+    losses = LOSS_FUNCTIONS[name](logits.float(), _targets(labels, logits.shape[1], label_smoothing))
     return torch.where(known, losses, torch.zeros_like(losses))
 
 
@@ -66,7 +66,7 @@ def _sigmoid(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
 
 
-LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+LOSS_FUNCTIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "cross_entropy": _cross_entropy,
     "mse": _mse,
     "sigmoid": _sigmoid,

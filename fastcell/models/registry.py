@@ -19,11 +19,11 @@ NETWORKS: dict[str, Callable[[int, int, str], nn.Module]] = {
 }
 
 
-def create(name: str, num_classes: int, image_size: int = 128, init: str = "kaiming") -> nn.Module:
+def create_network(name: str, num_classes: int, image_size: int = 128, init: str = "kaiming") -> nn.Module:
     """A new network that maps images (B, 1, image_size, image_size) to logits (B, num_classes).
 
-    `name` is one of `names()`; timm's networks get one input channel, keep their own start values (`init` is for
-    ours) and are built without pretrained weights.
+    `name` is one of `network_names()`; timm's networks get one input channel, keep their own start values (`init` is
+    for ours) and are built without pretrained weights.
 
     Raises ArgumentError for an unknown name (listing what there is), fewer than one class, an image too small.
     """
@@ -33,13 +33,13 @@ def create(name: str, num_classes: int, image_size: int = 128, init: str = "kaim
         raise invalid("image_size", f"at least {MIN_IMAGE_SIZE} pixels", image_size, "Choose a larger side")
     if name in NETWORKS:
         return NETWORKS[name](num_classes, image_size, init)
-    if name in names():
+    if name in network_names():
         return _create_timm(name, num_classes, image_size)
     raise invalid("network", "a known name", name, _known_names(name))
 
 
-def names() -> list[str]:
-    """Every name that `create` takes on this machine, ours first."""
+def network_names() -> list[str]:
+    """Every name that `create_network` takes on this machine, ours first."""
     if not _has_timm():
         return list(NETWORKS)
     import timm
@@ -64,7 +64,7 @@ def _known_names(name: str) -> str:
     ours = ", ".join(NETWORKS)
     if not _has_timm():
         return f"There are {ours}; with timm installed (pip install timm) also any name of timm's"
-    close = difflib.get_close_matches(name, names(), n=5)
-    return f"There are {ours} and {len(names()) - len(NETWORKS)} of timm's" + (
+    close = difflib.get_close_matches(name, network_names(), n=5)
+    return f"There are {ours} and {len(network_names()) - len(NETWORKS)} of timm's" + (
         f", nearest: {', '.join(close)}" if close else ""
     )

@@ -8,8 +8,8 @@ import numpy as np
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
+from fastcell.inference.probabilities import Outputs
 from fastcell.report.page_elements import data_uri
-from fastcell.runs.open_run import Outputs
 
 _MOST_SIDE = 160  # px; larger cells are shrunk
 

@@ -14,6 +14,7 @@ from fastcell import __version__
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError, FastcellError, invalid
 from fastcell.explain.explanation import PARTS, Explanation, about, draw_parts
+from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
 from fastcell.plots.figure_files import Plates
 from fastcell.report import run_sections
 from fastcell.report.cell_browser import browser_data, choose
@@ -21,7 +22,7 @@ from fastcell.report.compare_sections import is_study, read_study, repeat_comman
 from fastcell.report.data_card import data_card, splits
 from fastcell.report.page_elements import WIDE_INCHES, Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, PART_NAMES, read_json
-from fastcell.runs.open_run import FinishedRun, Outputs, num_called_otherwise, open_run
+from fastcell.runs.open_run import FinishedRun, open_run
 from fastcell.storage.whole_files import write_text
 from fastcell.system.messages import Say, say_nothing
 
@@ -119,9 +120,9 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
 
 def run_page(run: FinishedRun, options: PageOptions) -> Page:
     """The page of a run: scores, errors, data, splits, figures, speed, environment, how to do it again."""
-    outputs = {part: cells for part in ("valid", "test") if (cells := run.outputs(part)) is not None}
+    outputs = {part: cells for part in ("valid", "test") if (cells := part_outputs(run, part)) is not None}
     if not outputs:
-        cells = run.outputs("train")
+        cells = part_outputs(run, "train")
         if cells is None:
             rule = "a run whose data set has labelled cells in its split"
             raise invalid("PATH", rule, str(run.folder), "Give another data set with --data.path")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastcell.errors import DataError
+from fastcell.inference.probabilities import Outputs
 from fastcell.report.page_elements import Picture, Section, Table, embed, percent
-from fastcell.runs.open_run import FinishedRun, Outputs
+from fastcell.runs.open_run import FinishedRun
 from fastcell.stats.scores import MEASURES, summarize
 
 PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}

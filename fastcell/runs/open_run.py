@@ -1,8 +1,7 @@
-"""A run that is over, opened again: its network, its data, and what the network says of them."""
+"""A run that is over, opened again: its network and its data."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 import yaml
 from torch import nn
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.parquet import read_parquet
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.loading.batch import Batch
@@ -28,30 +25,11 @@ from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier
+from fastcell.runs.run_folder import CONFIG_FILE, scored_checkpoint
 from fastcell.system import resources
 
 _BATCH = 256
 _MOST_CONFIG_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a network says of labelled cells.
-
-    Attributes:
-        cell_ids: (N,) int64, increasing.
-        labels: (N,) int64, true classes, numbers in the network's classes.
-        probabilities: (N, K) float32.
-        groups: (N,) str, or None where no cell has one.
-    """
-
-    cell_ids: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-    groups: np.ndarray | None
-
-    def __len__(self) -> int:
-        return len(self.cell_ids)
 
 
 @dataclass(frozen=True)
@@ -66,6 +44,7 @@ class FinishedRun:
         split_name: the split that it trained by.
         quality: whether verdicts.csv was obeyed.
         settings: the section `data` of config.yaml.
+        outputs: probabilities by part, kept by `fastcell.inference.probabilities.part_outputs`.
     """
 
     folder: Path
@@ -75,7 +54,7 @@ class FinishedRun:
     split_name: str
     quality: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
-    _outputs: dict[str, Outputs | None] = field(default_factory=dict, repr=False)
+    outputs: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -115,7 +94,7 @@ class FinishedRun:
             return len(self.rows("train"))
 
     def batches(self, rows: np.ndarray) -> Iterator[Batch]:
-        """Cells (n,) int64, by increasing id, preprocessed as in training; padding and lost ones have weight 0."""
+        """Cells (n,) int64, by increasing id, preprocessed as in training; padding and corrupt cells have weight 0."""
         share = evaluation_share(len(rows), min(_BATCH, max(1, len(rows))))
         config = LoaderSettings(device=self.device, threads=resources.num_cpus())
         yield from CellLoader(
@@ -126,44 +105,6 @@ class FinishedRun:
             labels=self.labels,
             corrupt_cells=CorruptCells(self.manifest, "replace"),
         )
-
-    def outputs(self, part: str) -> Outputs | None:
-        """What the network says of the labelled cells of a part, asked once; None where there are none."""
-        if part not in self._outputs:
-            self._outputs[part] = self._ask(part)
-        return self._outputs[part]
-
-    def _ask(self, part: str) -> Outputs | None:
-        rows = self.rows(part)
-        if not len(rows):
-            return None
-        ids, chances = [], []
-        with torch.inference_mode():
-            for batch in self.batches(rows):
-                counts = batch.weight > 0
-                chances.append(self.model.predict_probabilities(batch.images)[counts].cpu().numpy())
-                ids.append(batch.cell_ids[counts].cpu().numpy())
-        cell_ids = np.concatenate(ids)
-        groups = self.manifest.groups
-        return Outputs(
-            cell_ids, self.labels[cell_ids], np.concatenate(chances), None if groups is None else groups[cell_ids]
-        )
-
-
-def num_called_otherwise(run: FinishedRun, outputs: Outputs) -> int:
-    """Cells that the run's own predictions.parquet calls another class; above 0 where data or version have changed.
-
-    Cells that only one of the two has do not count; nor does a file that is missing or damaged.
-    """
-    schema = pa.schema([("key", pa.string()), ("class", pa.string())])
-    try:
-        table = read_parquet(run.folder / "predictions.parquet", schema)
-    except DataError:
-        return 0
-    before = dict(zip(table.column("key").to_pylist(), table.column("class").to_pylist(), strict=True))
-    keys = run.manifest.column("key")[outputs.cell_ids]
-    now = np.array(run.model.classes)[outputs.probabilities.argmax(axis=1)]
-    return sum(before.get(key, name) not in (name, None) for key, name in zip(keys.tolist(), now.tolist(), strict=True))
 
 
 def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
@@ -178,8 +119,12 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
         DataError: its files are damaged, or the data set is gone or has other classes.
     """
     settings = _read_settings(folder)
-    checkpoint = _scored_checkpoint(folder)
-    model = load_classifier(folder / checkpoint)
+    checkpoint = scored_checkpoint(folder)
+    if checkpoint is None:
+        raise DataError(
+            f"{folder} must have a checkpoint (best.ckpt or last.ckpt), got none. Let the run go on, or start anew."
+        )
+    model = load_classifier(checkpoint)
     path = data_path if data_path is not None else settings.get("path")
     try:
         data = CellDataModule(path)
@@ -198,7 +143,7 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
     device = torch.device("cuda") if resources.has_gpu() else torch.device("cpu")
     return FinishedRun(
         folder,
-        checkpoint,
+        checkpoint.name,
         model.to(device).eval(),
         manifest,
         split_name,
@@ -209,11 +154,11 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     """The section `data` of config.yaml."""
-    path = folder / "config.yaml"
+    path = folder / CONFIG_FILE
     if not path.is_file():
         what = "no config.yaml in it" if folder.is_dir() else "no such folder"
-        way_out = "fastcell fit prints it at its end, such as runs/20260131-142501-demo"
-        raise invalid("RUN", "the folder of a run of fastcell fit", f"{folder} ({what})", way_out)
+        hint = "fastcell fit prints it at its end, such as runs/20260131-142501-demo"
+        raise invalid("RUN", "the folder of a run of fastcell fit", f"{folder} ({what})", hint)
     try:
         if path.stat().st_size > _MOST_CONFIG_BYTES:
             raise ValueError("it is too large")
@@ -224,23 +169,6 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} is not what fastcell fit wrote ({reason}). Take another run.") from None
     return settings
-
-
-def _scored_checkpoint(folder: Path) -> str:
-    """The weights that metrics.json is about; else the best, else the last."""
-    names = ["best.ckpt", "last.ckpt"]
-    try:
-        named = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["checkpoint"]
-        if isinstance(named, str) and Path(named).name == named:
-            names.insert(0, named)
-    except (OSError, ValueError, TypeError, KeyError):
-        pass  # a run that was cut off before its scores
-    for name in names:
-        if (folder / name).is_file():
-            return name
-    raise DataError(
-        f"{folder} must have a checkpoint (best.ckpt or last.ckpt), got none. Let the run go on, or start anew."
-    )
 
 
 def check_classes(model: CellModule, data: CellDataModule) -> None:

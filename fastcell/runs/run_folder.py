@@ -1,17 +1,6 @@
-"""The folder that a training run leaves behind, complete and never overwritten.
+"""The folder that a training run leaves behind, complete and never overwritten: ``runs/20260131-142501-demo``.
 
-::
-
-    runs/20260131-142501-demo/
-      config.yaml           every setting, resolved; `fastcell fit --config` repeats the run
-      environment.json      machine, versions
-      metrics.csv           loss and accuracy by step (curves.png and .pdf draw it)
-      metrics.json          scores of the test part with intervals, throughput
-      confusion.csv, .png, .pdf   of the test part, rows = true class
-      predictions.parquet   of the test part, one row per cell
-      losses.csv            cells that went bad since they were packed; only where there are any
-      best.ckpt, last.ckpt  checkpoints
-      step-*.ckpt           points to go on from, while the run goes on
+`RUN_FILES` lists what it holds; who writes and who reads take the names from here.
 """
 
 from __future__ import annotations
@@ -19,17 +8,42 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 
 from fastcell.storage.whole_files import write_text
 
-COLUMNS = ("step", "epoch", "learning_rate", "train_loss", "train_accuracy")
+CONFIG_FILE = "config.yaml"
+ENVIRONMENT_FILE = "environment.json"
+CURVE_FILE = "metrics.csv"
+METRICS_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.parquet"
+CORRUPT_CELLS_FILE = "losses.csv"
+BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
+CONFUSION_STEM, CURVE_STEM = "confusion", "curves"
+
+RUN_FILES = {
+    CONFIG_FILE: "every setting, resolved; `fastcell fit --config` repeats the run",
+    ENVIRONMENT_FILE: "machine, versions",
+    CURVE_FILE: "loss and accuracy by step",
+    f"{CURVE_STEM}.png, .pdf": "the same as a figure",
+    METRICS_FILE: "scores of the test part with intervals, throughput",
+    f"{CONFUSION_STEM}.csv, .png, .pdf": "of the test part, rows = true class",
+    PREDICTIONS_FILE: "of the test part, one row per cell",
+    CORRUPT_CELLS_FILE: "cells that went bad since they were packed; only where there are any",
+    BEST_FILE: "weights of the least validation loss; only where there is a validation part",
+    LAST_FILE: "weights of the last step, and all that training needs to go on from there",
+    "step-*.ckpt": "points to go on from, while the run goes on (`fastcell.training.resume`)",
+}
+"""What a finished run holds: file name to content."""
+
+CURVE_COLUMNS = ("step", "epoch", "learning_rate", "train_loss", "train_accuracy")
 
 
 def create_run_folder(root: Path, name: str) -> Path:
-    """Makes `root`/<YYYYmmdd-HHMMSS>-`name`, with -2, -3, ... behind it where that is taken."""
+    """Make `root`/<YYYYmmdd-HHMMSS>-`name`, with -2, -3, ... behind it where that is taken."""
     root.mkdir(parents=True, exist_ok=True)
     stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
     number = 1
@@ -44,9 +58,21 @@ def create_run_folder(root: Path, name: str) -> Path:
 
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:
-    """Writes a confusion matrix (K, K) int64 as CSV: a row per true class, a column per predicted class."""
+    """Write a confusion matrix (K, K) int64 as CSV: a row per true class, a column per predicted class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["true", *classes])
     writer.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
     write_text(path, text.getvalue())
+
+
+def scored_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint that a run's metrics.json is about; else the best one, else the last; None without any."""
+    names = [BEST_FILE, LAST_FILE]
+    try:
+        named = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["checkpoint"]
+        if isinstance(named, str) and Path(named).name == named:
+            names.insert(0, named)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # a run that was cut off before its scores
+    return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from fastcell.runs.checkpoint import read_checkpoint
-from fastcell.runs.run_folder import COLUMNS
+from fastcell.runs.run_folder import CURVE_COLUMNS, CURVE_FILE
 from fastcell.storage.whole_files import write_text
 
 
@@ -25,7 +25,7 @@ class CurveLogger(Logger):
 
     def __init__(self, folder: Path, point: str | None = None) -> None:
         super().__init__()
-        self.path = folder / "metrics.csv"
+        self.path = folder / CURVE_FILE
         self.rows: dict[int, dict[str, float]] = {}
         if point is not None and Path(point).parent == folder:
             self._load(int(read_checkpoint(point)["global_step"]))
@@ -64,7 +64,7 @@ class CurveLogger(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        columns = list(dict.fromkeys([*COLUMNS, *(name for row in self.rows.values() for name in row)]))
+        columns = list(dict.fromkeys([*CURVE_COLUMNS, *(name for row in self.rows.values() for name in row)]))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()

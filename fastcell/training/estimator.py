@@ -122,7 +122,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             DataError: a file cannot be used.
         """
         library_settings.limit_spinning()  # before torch is loaded, where nobody has done so yet
-        from fastcell.training.on_arrays import Recipe, train_on_cells
+        from fastcell.training.on_arrays import train_on_cells
+        from fastcell.training.recipe import estimator_recipe
 
         if hasattr(self, "n_features_in_"):
             del self.n_features_in_
@@ -143,7 +144,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         weight = weight * compute_sample_weight(self.class_weight, y)
         self.window_ = self._window_of(images)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        recipe = Recipe.of_preset(
+        recipe = estimator_recipe(
             self.preset,
             network=self.network,
             learning_rate=self.learning_rate,
@@ -163,8 +164,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Class names (N,) of the images."""
-        chances = self.predict_proba(X)
-        return cast(np.ndarray, self.classes_[chances.argmax(axis=1)])
+        probabilities = self.predict_proba(X)
+        return cast(np.ndarray, self.classes_[probabilities.argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, K) float64 of the images, columns in the order of `classes_`."""
@@ -175,8 +176,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             X = load_cells(X, None, self.window).images
         images = self._check_images(X)
         cells = [to_levels(image, self.window_) for image in images]
-        chances = classify_cells(self.module_, cells, _CHUNK, self._num_threads()).astype(np.float64)
-        return chances / chances.sum(axis=1, keepdims=True)
+        probabilities = classify_cells(self.module_, cells, _CHUNK, self._num_threads()).astype(np.float64)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy on images and their classes; of a packed folder, on its test part."""

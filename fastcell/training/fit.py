@@ -1,180 +1,237 @@
-"""What a training run is made of: presets, the trainer's settings, its folder, its checkpoints, and how it ends."""
+"""Training: of a recipe in memory, and of a run with its folder."""
 
 from __future__ import annotations
 
-import importlib.resources
-import json
-import shutil
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities.exceptions import SIGTERMException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from fastcell.errors import FastcellError, StoppedError, invalid
-from fastcell.runs.run_folder import create_run_folder
+from fastcell.dataset.corrupt_cells import corrupt_cells_table
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.models.lightning_module import CellModule
+from fastcell.plots.basic_figures import draw_confusion, draw_curves
+from fastcell.predictions.table import write_table
+from fastcell.runs.checkpoint import read_checkpoint
+from fastcell.runs.run_folder import (
+    CONFIG_FILE,
+    CONFUSION_STEM,
+    CORRUPT_CELLS_FILE,
+    CURVE_FILE,
+    CURVE_STEM,
+    ENVIRONMENT_FILE,
+    LAST_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    create_run_folder,
+    write_confusion,
+)
 from fastcell.storage.whole_files import write_json, write_text
-from fastcell.system import environment_report, resources
-from fastcell.system.messages import Say
-from fastcell.training.progress_bar import CellBar, EpochLines, Throughput
-from fastcell.training.resume import RankWatch, ResumePoints, latest_point
-
-PRESETS = ("demo", "paper", "fast")
-
-
-def preset_path(name: str) -> Path:
-    """Return the packaged YAML file of a preset. Raises ArgumentError for an unknown name."""
-    if name not in PRESETS:
-        raise invalid("--preset", f"one of {', '.join(PRESETS)}", name, "Or give a file of your own with --config")
-    return Path(str(importlib.resources.files("fastcell") / "presets" / f"{name}.yaml"))
-
-
-def is_rank_zero() -> bool:
-    """Return whether this process is rank 0, from the launcher's variables: before there is a trainer that knows."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+from fastcell.system import environment_report
+from fastcell.system.lightning_internals import detach
+from fastcell.training.evaluate import (
+    PART_WORDS,
+    STAGE_OF_PART,
+    gather_corrupt_cells,
+    has_labelled_cells,
+    part_table,
+    print_corrupt_cells,
+    print_on_rank_zero,
+    score_part,
+)
+from fastcell.training.progress_bar import Throughput
+from fastcell.training.recipe import Recipe
+from fastcell.training.trainer import build_trainer
 
 
-def fill_in(settings: Any) -> None:
-    """Put what suits the machine where the trainer's settings are open.
+class TrainedNetwork(NamedTuple):
+    """A network trained in memory.
 
-    Args:
-        settings: arguments of `pl.Trainer` as attributes; accelerator, precision and deterministic are changed.
+    Attributes:
+        model: with the chosen weights, on the trainer's device, in evaluation mode.
+        seconds: of the training [s].
     """
-    if settings.accelerator == "auto":
-        settings.accelerator = "gpu" if resources.has_gpu() else "cpu"
-    on_cpu = settings.accelerator == "cpu"
-    if settings.precision is None:
-        settings.precision = "32-true" if on_cpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    if settings.deterministic is None:
-        settings.deterministic = on_cpu
-    # An aid to find bugs that costs bandwidth; torch makes its module out of this one's class.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    model: CellModule
+    seconds: float
 
 
-def progress_callbacks(settings: Any, throughput: Throughput) -> list[pl.Callback]:
-    """Return a bar where stdout and stderr are a terminal, else a line per epoch; nothing where it is not wanted.
+def build_model(recipe: Recipe, classes: list[str], preprocessing: Preprocessing) -> CellModule:
+    """Return the network of a recipe with new weights, drawn from torch's random state."""
+    return CellModule(**recipe.model, classes=classes, preprocessing=preprocessing.to_dict())
+
+
+def train_recipe(
+    recipe: Recipe,
+    data: pl.LightningDataModule,
+    classes: list[str],
+    preprocessing: Preprocessing,
+    seed: int,
+    device: torch.device,
+    **settings: Any,
+) -> TrainedNetwork:
+    """Train the network of a recipe in memory, without a run folder.
 
     Args:
-        settings: arguments of `pl.Trainer` as attributes; enable_progress_bar becomes False where there is no bar.
+        recipe: model, trainer, and which weights are chosen: the best ones are those of the least validation loss;
+            without validation they are the last.
+        data: batches of training and validation.
+        classes: K names, in the order of the labels.
+        preprocessing: of the images that `data` gives.
+        seed: of torch's random state, which the start values come from.
+        device: CPU or GPU.
+        **settings: arguments of `pl.Trainer` that replace the recipe's.
+    """
+    torch.manual_seed(seed)
+    model = build_model(recipe, classes, preprocessing)
+    best = BestWeights()
+    callbacks: list[pl.Callback] = [best] if recipe.select == "best" else []
+    trainer = build_trainer(device, callbacks=callbacks, **{**recipe.trainer, **settings})
+    start = time.perf_counter()
+    fit_model(trainer, model, data)
+    choose_weights(model, recipe.select, best.weights)
+    seconds = time.perf_counter() - start
+    detach(model)
+    return TrainedNetwork(model.eval(), seconds)
+
+
+def train(
+    trainer: pl.Trainer,
+    model: CellModule,
+    data: CellDataModule,
+    throughput: Throughput,
+    folder: Path | None,
+    ckpt_path: str | None = None,
+    select: str = "best",
+) -> None:
+    """Train, evaluate the chosen weights on the test part and complete the run folder.
+
+    Best is the epoch of least validation loss; without a validation part it is the last. Without a test part the
+    validation part is scored, and the text says so.
+
+    Args:
+        trainer: with the `throughput` among its callbacks.
+        model: with the data's classes.
+        data: with labels.
         throughput: counts cells.
+        folder: the run folder, on rank 0; None elsewhere, and in a trial run (fast_dev_run), which leaves nothing.
+        ckpt_path: checkpoint to go on from.
+        select: which weights are evaluated, best or last.
     """
-    if settings.enable_progress_bar is False:
-        return []
-    if sys.stderr.isatty() and sys.stdout.isatty():
-        return [CellBar(throughput)]
-    settings.enable_progress_bar = False
-    return [EpochLines(throughput)]
+    print_on_rank_zero(trainer, describe_training(trainer, model, data))
+    fit_model(trainer, model, data, ckpt_path)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    folder = Path(trainer.strategy.broadcast(str(folder)))
+    trainer.save_checkpoint(folder / LAST_FILE)
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") if has_labelled_cells(data, "valid") else ""
+    is_best = choose_weights(model, select, read_checkpoint(best)["state_dict"] if best and select == "best" else None)
+    if select == "last":
+        print_on_rank_zero(trainer, "The last weights are evaluated, not those of the least validation loss.")
+    elif not is_best:
+        print_on_rank_zero(trainer, "No validation part: the last weights are evaluated, not the best.")
+    _complete_run_folder(trainer, model, data, throughput, folder, Path(best).name if is_best else LAST_FILE)
 
 
-def checkpoint_callback(folder: Path | None, validates: bool) -> ModelCheckpoint:
-    """Return what keeps ``last.ckpt``, and where the run validates ``best.ckpt``, of the least validation loss.
+def fit_model(
+    trainer: pl.Trainer, model: CellModule, data: pl.LightningDataModule, ckpt_path: str | None = None
+) -> None:
+    """Run the trainer to its end, from a checkpoint on if there is one; the model then has the last weights."""
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+
+
+def choose_weights(model: CellModule, select: str, best: Mapping[str, torch.Tensor] | None) -> bool:
+    """Put the best weights into a model that has been trained, where they are chosen and there are any.
 
     Args:
-        folder: the run folder; None on other ranks than 0.
-        validates: whether there is a validation part, and it is looked at.
+        model: with the last weights.
+        select: best or last.
+        best: `state_dict` of the least validation loss; None where nothing validated.
+
+    Returns:
+        Whether the model has the best weights now, not the last.
     """
-    place: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    if validates:
-        return ModelCheckpoint(filename="best", monitor="valid_loss", save_last=True, **place)
-    return ModelCheckpoint(filename="last", **place)
+    if select == "last" or best is None:
+        return False
+    model.load_state_dict(best)
+    return True
+
+
+class BestWeights(pl.Callback):
+    """Keeps the weights of the least validation loss in the host's memory.
+
+    Attributes:
+        weights: their `state_dict`; None before the first validation.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, torch.Tensor] | None = None
+        self._least = math.inf
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["valid_loss"])
+        if self.weights is None or loss < self._least:
+            self._least = loss
+            self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+
+
+def _complete_run_folder(
+    trainer: pl.Trainer, model: CellModule, data: CellDataModule, throughput: Throughput, folder: Path, used: str
+) -> None:
+    """Score the weights of checkpoint `used` and write what `fastcell.runs.run_folder.RUN_FILES` lists."""
+    part = next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
+    values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
+    if part is None:
+        print_on_rank_zero(trainer, "No test part and no validation part: nothing to evaluate.")
+    else:
+        gathered, summary = score_part(trainer, model, data, part, folder)
+        if trainer.is_global_zero:
+            values[part] = summary
+            write_table(folder / PREDICTIONS_FILE, part_table(model, data, part, gathered, truth=True))
+            confusion = np.array(summary["confusion"], np.int64)
+            write_confusion(folder / f"{CONFUSION_STEM}.csv", confusion, model.classes)
+            about = f"{PART_WORDS[part]} part of {data.manifest.info.name}"
+            draw_confusion(confusion, model.classes, folder / CONFUSION_STEM, about=about)
+    reasons = gather_corrupt_cells(trainer, data)
+    if trainer.is_global_zero:
+        values["num_lost"] = len(reasons)
+        if reasons:
+            write_table(folder / CORRUPT_CELLS_FILE, corrupt_cells_table(data.manifest, reasons))
+        values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
+        values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
+        values["train_waited_s"] = round(throughput.waited_s, 3)
+        write_json(folder / METRICS_FILE, values)
+        draw_curves(folder / CURVE_FILE, folder / CURVE_STEM, data.manifest.info.name)
+        print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")
+        print(f", evaluation {throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s" if part else "")
+        print_corrupt_cells(trainer, data, reasons)
+        print(f"run folder {folder}", flush=True)
+
+
+def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> str:
+    """Return what is trained on what, in two lines."""
+    subsets = data.manifest.split(data.hparams["split_name"])
+    cells = ", ".join(f"{part} {np.count_nonzero(subsets == part):,}" for part in ("train", "valid", "test"))
+    kind = "synthetic cells" if data.info.synthetic else "cells"
+    weights = sum(parameter.numel() for parameter in model.network.parameters())
+    size = model.preprocessing["image_size"]
+    return (
+        f"{data.path}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
+        f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
+        f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
+    )
 
 
 def make_run_folder(runs: Path, preset: str, config: str) -> Path:
     """Make a new run folder in `runs` with ``config.yaml``, of this content, and ``environment.json``."""
     folder = create_run_folder(runs, preset)
-    write_text(folder / "config.yaml", config)
+    write_text(folder / CONFIG_FILE, config)
     environment_now = {**environment_report.describe_environment(probe=False), "torch_threads": torch.get_num_threads()}
-    write_json(folder / "environment.json", environment_now)
+    write_json(folder / ENVIRONMENT_FILE, environment_now)
     return folder
-
-
-def point_to_go_on_from(folder: Path, say: Say) -> str | None:
-    """Return the newest whole point of a run that was stopped; None for its beginning.
-
-    Args:
-        folder: the run folder.
-        say: gets, on rank 0, the lines for the user.
-    """
-    point, torn = latest_point(folder)
-    if is_rank_zero():
-        for path in torn:
-            say(f"{path} is torn and left aside")
-        where = "its beginning: no step was saved" if point is None else str(point)
-        say(f"going on from {where}")
-        _check_threads(folder, say)
-    return None if point is None else str(point)
-
-
-def _check_threads(folder: Path, say: Say) -> None:
-    """The sums of several threads are rounded in another order."""
-    try:
-        before = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("torch_threads")
-    except (OSError, ValueError):
-        return
-    if before != torch.get_num_threads():
-        say(
-            f"this run began with {before} threads and goes on with {torch.get_num_threads()}: the weights will be "
-            f"equal but for rounding. OMP_NUM_THREADS={before} repeats them bit by bit."
-        )
-
-
-@contextmanager
-def told_how_it_ended(
-    trainer: pl.Trainer,
-    ranks: RankWatch,
-    points: ResumePoints | None = None,
-    folder: Path | None = None,
-    *,
-    resumed: bool = False,
-    repeatable: bool = False,
-) -> Iterator[None]:
-    """Turn the ends of a run into errors that say what to do; a run that fails before its first checkpoint leaves no
-    folder.
-
-    Args:
-        trainer: that runs.
-        ranks: among its callbacks.
-        points: likewise, in training.
-        folder: the run folder, on rank 0.
-        resumed: whether the folder was there before.
-        repeatable: whether the same command goes on from where it was stopped.
-
-    Raises:
-        StoppedError: a signal stopped the run.
-        FastcellError: another rank died.
-        KeyboardInterrupt: Ctrl-C.
-    """
-    try:
-        yield
-    except SIGTERMException:
-        number = (points.stopped_by if points is not None else None) or signal.SIGTERM
-        raise _stopped(trainer, number, folder, repeatable) from None
-    except RuntimeError as error:  # as a collective operation does whose partner is gone
-        died = ranks.who_died() if trainer.world_size > 1 else None
-        if died is None:
-            raise
-        raise FastcellError(f"{died}; this run ends, and can be resumed.") from error
-    except SystemExit:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        if folder is not None and not resumed and not any(folder.glob("*.ckpt")):
-            shutil.rmtree(folder)
-
-
-def _stopped(trainer: pl.Trainer, number: int, folder: Path | None, repeatable: bool) -> StoppedError:
-    name = signal.Signals(number).name
-    if repeatable:
-        return StoppedError(f"stopped by {name}. The same command goes on from there.", number)
-    if folder is None or not any(folder.glob("*.ckpt")):
-        return StoppedError(f"stopped by {name}.", number)
-    step = trainer.global_step
-    return StoppedError(f"stopped by {name} after step {step:,}. Go on with `fastcell fit --resume {folder}`.", number)

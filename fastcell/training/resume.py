@@ -1,19 +1,19 @@
-"""Points from which a training run goes on at the very next batch, and how a run is stopped so that it can.
+"""Resume points: checkpoints from which a training run goes on at the very next batch.
 
 A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder, written when a step is complete, every so many steps
-or minutes and when the run is asked to stop. The two newest are kept, until the run has ended.
+or minutes and when the run is asked to stop. The two newest are kept, until the run has ended; ``last.ckpt`` serves as
+one too. `POINT_CONTENT` lists what it holds. Beside it a run that goes on takes its settings from ``config.yaml``, and
+the rows of ``metrics.csv`` up to the point's step (`fastcell.training.curve_logger`). No random state is saved: order
+and augmentation follow from seed, epoch and position.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import signal
-import threading
 import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -22,12 +22,33 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import read_checkpoint
+from fastcell.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE
+from fastcell.system.lightning_internals import batches_begun
+from fastcell.system.messages import Say
+from fastcell.training.stop_signals import LOOK_EVERY, StopSignals
+from fastcell.training.trainer import is_rank_zero
+
+POINT_CONTENT = {
+    "epoch": "epochs completed (Lightning)",
+    "global_step": "optimizer steps taken (Lightning)",
+    "loops": "how far each loop of the trainer is: epochs, batches of the epoch, validations (Lightning)",
+    "state_dict": "weights, and their running average (`CellModule`)",
+    "optimizer_states": "moments of Adam (Lightning)",
+    "lr_schedulers": "step of the learning rate schedule (Lightning)",
+    "callbacks": "least validation loss so far, and its checkpoint (`ModelCheckpoint`)",
+    "hyper_parameters": "arguments of `CellModule`, with classes and preprocessing",
+    "hparams_name": "name of that argument (Lightning)",
+    "datamodule_hyper_parameters": "arguments of `CellDataModule`",
+    "datamodule_hparams_name": "name of that argument (Lightning)",
+    "CellDataModule": "store, its parts and ranks, and cells, batch size and seed, which must not change",
+    "fastcell_unread": "training scores since the last row of metrics.csv (`CellModule`)",
+    "fastcell_format": "version of this content (`CHECKPOINT_FORMAT`)",
+    "pytorch-lightning_version": "that wrote it",
+}
+"""What a point holds, and who puts it there: every key of the checkpoint."""
 
 _POINT = re.compile(r"step-(\d{9})\.ckpt")
 _KEPT = 2
-_LOOK_EVERY = 20  # steps between two looks at clock or signals where several processes must agree
-_WATCH_EVERY_S = 1.0
-_PARENT = "FASTCELL_PARENT"
 
 
 class ResumePoints(pl.Callback):
@@ -40,9 +61,6 @@ class ResumePoints(pl.Callback):
         every_steps: optimizer steps between points, or None.
         every_minutes: between points, or None.
 
-    Attributes:
-        stopped_by: the signal that asked the run to stop, or None.
-
     Raises:
         ArgumentError: a number that is not positive.
     """
@@ -52,10 +70,14 @@ class ResumePoints(pl.Callback):
             if value is not None and not value > 0:
                 raise invalid(name, "above 0", value, "Leave it out for no such points")
         self.folder, self.every_steps, self.every_minutes = folder, every_steps, every_minutes
-        self.stopped_by: signal.Signals | None = None
+        self._signals = StopSignals()
         self._last_step = self._last_time = 0.0
         self._saved_step = -1
-        self._handlers: dict[int, Any] = {}
+
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that asked the run to stop, or None."""
+        return self._signals.stopped_by
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or not isinstance(pl_module, CellModule):
@@ -65,23 +87,16 @@ class ResumePoints(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last_step, self._last_time = trainer.global_step, time.monotonic()
-        if threading.current_thread() is threading.main_thread():
-            # In the place of Lightning's own, which talks to the other processes from inside of the signal.
-            self._handlers = {
-                number: signal.signal(number, lambda number, frame: self._ask_to_stop(trainer, number, frame))
-                for number in (signal.SIGTERM, signal.SIGINT)
-            }
-        if trainer.world_size > 1:  # Lightning asks rank 0 before each step; so does this, but all ranks
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: self._agree(trainer)  # type: ignore[method-assign]
+        self._signals.take_over(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restore_handlers()
+        self._signals.give_back()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         between_steps = trainer.training and not trainer.validating and not trainer.sanity_checking
         if isinstance(exception, SIGTERMException) and between_steps and self._saved_step != trainer.global_step:
             self._save(trainer)
-        self._restore_handlers()
+        self._signals.give_back()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_step = trainer.global_step  # last.ckpt has it
@@ -101,7 +116,7 @@ class ResumePoints(pl.Callback):
         is_time = time.monotonic() - self._last_time >= 60 * self.every_minutes
         if trainer.world_size == 1:
             return is_time
-        return trainer.global_step % _LOOK_EVERY == 0 and bool(trainer.strategy.broadcast(is_time))
+        return trainer.global_step % LOOK_EVERY == 0 and bool(trainer.strategy.broadcast(is_time))
 
     def _save(self, trainer: pl.Trainer) -> None:
         assert self.folder is not None
@@ -114,111 +129,9 @@ class ResumePoints(pl.Callback):
             for path in _points(self.folder)[_KEPT:]:
                 path.unlink()
 
-    def _ask_to_stop(self, trainer: pl.Trainer, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None:
-            raise KeyboardInterrupt
-        self.stopped_by = signal.Signals(number)
-        if trainer.world_size == 1:
-            trainer._signal_connector.received_sigterm = True  # both loops leave at the end of their step
-
-    def _agree(self, trainer: pl.Trainer) -> None:
-        """Between two steps: leave on all ranks where one was asked to stop."""
-        device = trainer.strategy.root_device
-        if device.type == "cuda" and trainer.global_step % _LOOK_EVERY:  # reading it waits for the device
-            return
-        number = torch.tensor([int(self.stopped_by or 0)], device=device)
-        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
-        if int(number):
-            self.stopped_by = signal.Signals(int(number))
-            raise SIGTERMException
-
-    def _restore_handlers(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
-
-
-class RankWatch(pl.Callback):
-    """Ends this process, rank 0, and the others when one of those that it started has died, within a second or two.
-
-    They look after it by `watch_parent`. Where a cluster's launcher started them, it does so.
-    """
-
-    def __init__(self) -> None:
-        self._done = threading.Event()
-        self._children: list[Any] = []
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._children = children = list(getattr(trainer.strategy.launcher, "procs", []))
-        self._done.set()
-        self._done = done = threading.Event()
-        if children:
-            threading.Thread(target=_watch_children, args=(done, children), name="fastcell-ranks", daemon=True).start()
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._done.set()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._done.set()
-
-    def who_died(self) -> str | None:
-        """What became of a process whose connection broke, as far as it is known within some seconds."""
-        parent = os.environ.get(_PARENT)
-        for _ in range(30):
-            if int(os.environ.get("LOCAL_RANK", "0")) > 0 and parent is not None and os.getppid() != int(parent):
-                return "rank 0 has died"
-            for rank, child in enumerate(self._children, 1):
-                how = _how_it_ended(child)
-                if how is not None:
-                    return f"rank {rank} (process {child.pid}) {how}"
-            time.sleep(0.1)
-        return None
-
-
-def watch_parent() -> None:
-    """Have this process, if it is a further rank on its machine, end within a second or two of the death of its parent.
-
-    From its first moment on: it may wait for rank 0 for half an hour before there is a trainer. By then the parent may
-    have died already, so rank 0 leaves its number to those that it starts.
-    """
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        os.environ[_PARENT] = str(os.getpid())
-        return
-    parent = int(os.environ.get(_PARENT, os.getppid()))
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_EVERY_S)
-        _leave("rank 0 has died", [])
-
-    threading.Thread(target=watch, name="fastcell-parent", daemon=True).start()
-
-
-def _watch_children(done: threading.Event, children: list[Any]) -> None:
-    while not done.wait(_WATCH_EVERY_S):
-        for rank, child in enumerate(children, 1):
-            how = _how_it_ended(child)
-            if how is not None:
-                _leave(f"rank {rank} (process {child.pid}) {how}", [other for other in children if other is not child])
-
-
-def _how_it_ended(child: Any) -> str | None:
-    """None while it lives, and where it ended well."""
-    status = child.poll()
-    if status in (None, 0):
-        return None
-    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-
-
-def _leave(what: str, others: list[Any]) -> None:
-    os.write(2, f"fastcell: error: {what}; this run ends, and can be resumed.\n".encode())
-    for other in others:
-        other.kill()
-    os._exit(1)
-
 
 def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The readable checkpoint of the most steps in a run folder, or None, and those that are torn."""
+    """Return the readable checkpoint of the most steps in a run folder, or None, and those that are torn."""
     found: list[tuple[int, float, Path]] = []
     torn: list[Path] = []
     for path in sorted(folder.glob("*.ckpt")):
@@ -233,6 +146,36 @@ def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
     return (max(found)[2] if found else None), torn
 
 
+def point_to_go_on_from(folder: Path, say: Say) -> str | None:
+    """Return the newest whole point of a run that was stopped; None for its beginning.
+
+    Args:
+        folder: the run folder.
+        say: gets, on rank 0, the lines for the user.
+    """
+    point, torn = latest_point(folder)
+    if is_rank_zero():
+        for path in torn:
+            say(f"{path} is torn and left aside")
+        where = "its beginning: no step was saved" if point is None else str(point)
+        say(f"going on from {where}")
+        _check_threads(folder, say)
+    return None if point is None else str(point)
+
+
+def _check_threads(folder: Path, say: Say) -> None:
+    """The sums of several threads are rounded in another order."""
+    try:
+        before = json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")).get("torch_threads")
+    except (OSError, ValueError):
+        return
+    if before != torch.get_num_threads():
+        say(
+            f"this run began with {before} threads and goes on with {torch.get_num_threads()}: the weights will be "
+            f"equal but for rounding. OMP_NUM_THREADS={before} repeats them bit by bit."
+        )
+
+
 def remove_points(folder: Path) -> None:
     """Remove the points of a run that has ended."""
     for path in _points(folder):
@@ -240,8 +183,12 @@ def remove_points(folder: Path) -> None:
 
 
 def check_run(folder: Path) -> None:
-    """Raises ArgumentError where a folder is not that of a run that can go on."""
-    if not (folder / "config.yaml").is_file():
+    """Check that a folder is that of a run that can go on.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if not (folder / CONFIG_FILE).is_file():
         raise invalid(
             "--resume",
             "the folder of a training run, with its config.yaml",
@@ -257,8 +204,7 @@ def _points(folder: Path) -> list[Path]:
 
 def _evaluation_follows(trainer: pl.Trainer) -> bool:
     """Whether this step is the last of an epoch or of the run, or validation comes behind it, which saves by itself."""
-    loop = trainer.fit_loop.epoch_loop
-    batches = loop.batch_progress.current.ready
+    batches = batches_begun(trainer)
     if trainer.is_last_batch or batches >= trainer.num_training_batches:
         return True
     if 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop:

@@ -18,7 +18,8 @@ from fastcell.cli.pack import main as pack
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import ArgumentError, DataError
 from fastcell.explain.explanation import PARTS
-from fastcell.runs.open_run import num_called_otherwise, open_run
+from fastcell.inference.probabilities import num_called_otherwise, part_outputs
+from fastcell.runs.open_run import open_run
 from fastcell.stats.calibration import log_probabilities, rescale
 
 CLASSES = ["dots", "plain"]
@@ -101,7 +102,7 @@ def test_the_temperature_is_that_of_the_validation_part_and_told_to_others(run, 
     told = json.loads((run / "explain" / "explain.json").read_text())["calibration"]
     assert saved["temperature"] == told["temperature"]
     opened = open_run(run)
-    valid = opened.outputs("valid")
+    valid = part_outputs(opened, "valid")
     assert saved["num_cells"] == len(valid) == 12
     log_chances = log_probabilities(valid.probabilities)
 
@@ -115,20 +116,20 @@ def test_the_temperature_is_that_of_the_validation_part_and_told_to_others(run, 
 
 def test_outputs_are_the_network_s_for_each_cell(run, made):
     opened = open_run(run)
-    outputs = opened.outputs("test")
+    outputs = part_outputs(opened, "test")
     manifest = opened.manifest
     assert outputs.cell_ids.tolist() == np.flatnonzero(manifest.split() == "test").tolist()
     assert [opened.model.classes[label] for label in outputs.labels] == manifest.column("class")[
         outputs.cell_ids
     ].tolist()
     np.testing.assert_allclose(outputs.probabilities.sum(axis=1), 1, rtol=1e-5)
-    one = opened.outputs("test").probabilities
+    one = part_outputs(opened, "test").probabilities
     assert np.array_equal(one, outputs.probabilities)
 
 
 def test_predictions_of_other_data_are_noticed(run, capsys):
     opened = open_run(run)
-    outputs = opened.outputs("test")
+    outputs = part_outputs(opened, "test")
     called = np.array(CLASSES)[outputs.probabilities.argmax(axis=1)]
     keys = opened.manifest.column("key")[outputs.cell_ids]
     for changed in (0, 3):

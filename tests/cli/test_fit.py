@@ -18,7 +18,7 @@ from fastcell.cli import main as cli
 from fastcell.cli import pack
 from fastcell.errors import DataError
 from fastcell.runs.checkpoint import load_classifier
-from fastcell.training.fit import PRESETS
+from fastcell.training.recipe import PRESETS
 
 CLASSES = ["dots", "plain", "stripes"]
 CELLS = 40

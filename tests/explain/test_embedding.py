@@ -7,7 +7,7 @@ from torch import nn
 
 from fastcell.errors import ArgumentError
 from fastcell.explain.embedding import embed, layer_outputs, neighbour_agreement, taps
-from fastcell.models.registry import create
+from fastcell.models.registry import create_network
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from fastcell.models.registry import create
     ],
 )
 def test_layers_have_the_stated_shapes(name, shapes):
-    network = create(name, 5, 64).eval()
+    network = create_network(name, 5, 64).eval()
     where = taps(network)
     assert [tap.name for tap in where] == list(shapes)
     images = torch.rand(3, 1, 64, 64)

@@ -8,12 +8,12 @@ from torch import nn
 
 from fastcell.explain.layers import trace_layers
 from fastcell.explain.network_figures import draw_filters, draw_network, first_convolutions
-from fastcell.models.registry import create
+from fastcell.models.registry import create_network
 from fastcell.plots.figure_files import Plates
 
 
 def test_layers_of_the_paper():
-    layers = trace_layers(create("cellnet", 4, 128).eval(), 128)
+    layers = trace_layers(create_network("cellnet", 4, 128).eval(), 128)
     assert [(layer.channels, layer.side) for layer in layers] == [
         (32, 64),
         (32, 32),
@@ -26,14 +26,14 @@ def test_layers_of_the_paper():
     ]
     assert layers[0].multiply_adds == 32 * 64 * 64 * 11 * 11  # 15.9 million, as the paper's facts have it
     assert sum(layer.multiply_adds for layer in layers) == pytest.approx(39.6e6, rel=0.01)
-    network = create("cellnet", 4, 128)
+    network = create_network("cellnet", 4, 128)
     assert sum(layer.num_weights for layer in layers) == sum(p.numel() for p in network.parameters())
     assert layers[0].detail == "11 x 11, stride 2"
     assert layers[1].detail == "2 x 2, ReLU, batch norm"
 
 
 def test_every_layer_is_drawn_with_its_shape(tmp_path, drawn):
-    layers = trace_layers(create("gao", 3, 64).eval(), 64)
+    layers = trace_layers(create_network("gao", 3, 64).eval(), 64)
     plates = Plates(tmp_path)
     draw_network(plates, "gao", layers, 64, ["A", "B", "C"])
     texts = [text.get_text() for text in drawn[0].axes[0].texts]
@@ -46,7 +46,7 @@ def test_every_layer_is_drawn_with_its_shape(tmp_path, drawn):
 
 
 def test_filters_are_those_of_the_network(tmp_path, drawn, columns):
-    network = create("cellnet", 3, 32)
+    network = create_network("cellnet", 3, 32)
     convolutions = first_convolutions(network)
     assert [tuple(weights.shape) for _, weights in convolutions] == [(32, 1, 11, 11), (64, 32, 6, 6)]
     draw_filters(Plates(tmp_path), "cellnet", convolutions)

@@ -7,7 +7,7 @@ from torch import nn
 
 from fastcell.errors import ArgumentError
 from fastcell.explain.occlusion import Mask, covered_images, occlusion_maps
-from fastcell.models.registry import create
+from fastcell.models.registry import create_network
 
 
 class Corner(nn.Module):
@@ -55,7 +55,7 @@ def test_squares_are_cut_off_at_the_edge():
 def settled(name, size, input_norm):
     """A network with weights and batch statistics of no special value."""
     torch.manual_seed(size)
-    network = create(name, 3, size)
+    network = create_network(name, 3, size)
     if input_norm:
         network = nn.Sequential(nn.BatchNorm2d(1, affine=False), network)
     for layer in network.modules():

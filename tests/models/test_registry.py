@@ -7,7 +7,7 @@ from torch import nn
 
 from fastcell.errors import ArgumentError
 from fastcell.models import registry
-from fastcell.models.registry import NETWORKS, create
+from fastcell.models.registry import NETWORKS, create_network
 
 
 # By hand from Table I: convolutions 11*11*32+32, 6*6*32*64+64, 3*3*64*128+128; batch norm 2*(32+64+128);
@@ -15,24 +15,24 @@ from fastcell.models.registry import NETWORKS, create
 # Gao: 7*7*6+6, 4*4*6*16+16, 3*3*16*32+32; 2*(6+16+32); 512*150+150, 150*4+4.
 @pytest.mark.parametrize(("name", "count"), [("cellnet", 283_396), ("cellnet-wide", 4_479_748), ("gao", 84_154)])
 def test_number_of_parameters(name, count):
-    assert sum(parameter.numel() for parameter in create(name, 4).parameters()) == count
+    assert sum(parameter.numel() for parameter in create_network(name, 4).parameters()) == count
 
 
 @pytest.mark.parametrize(("name", "flat"), [("cellnet", 2048), ("cellnet-wide", 2048), ("gao", 512)])
 def test_flattened_values_are_the_papers(name, flat):
-    network = create(name, 4)
+    network = create_network(name, 4)
     assert network.features(torch.zeros(1, 1, 128, 128)).flatten(1).shape == (1, flat)
 
 
 def test_stage_order_is_convolution_pool_relu_batch_norm():
-    names = [type(layer).__name__ for layer in create("cellnet", 4).features]
+    names = [type(layer).__name__ for layer in create_network("cellnet", 4).features]
     assert names == ["SameConv2d", "SameMaxPool2d", "ReLU", "BatchNorm2d"] * 3
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("size", "classes"), [(8, 1), (50, 2), (64, 4), (97, 3), (160, 7)])
 def test_any_size_and_number_of_classes(name, size, classes):
-    network = create(name, classes, size).eval()
+    network = create_network(name, classes, size).eval()
     logits = network(torch.rand(2, 1, size, size))
     assert logits.shape == (2, classes)
     assert bool(logits.isfinite().all())
@@ -40,7 +40,7 @@ def test_any_size_and_number_of_classes(name, size, classes):
 
 def test_paper_start_values():
     torch.manual_seed(0)
-    network = create("cellnet", 4, init="paper")
+    network = create_network("cellnet", 4, init="paper")
     weights = torch.cat([p.detach().flatten() for p in network.parameters() if p.ndim > 1])
     assert float(weights.abs().max()) <= 0.2
     # A normal truncated at two standard deviations has 0.8796 of its standard deviation left.
@@ -51,14 +51,14 @@ def test_paper_start_values():
 
 def test_kaiming_start_values():
     torch.manual_seed(0)
-    layer = create("cellnet", 4).classifier[1]
+    layer = create_network("cellnet", 4).classifier[1]
     assert float(layer.weight.detach().std()) == pytest.approx((2 / 2048) ** 0.5, rel=0.01)
     assert float(layer.bias.detach().abs().max()) == 0
 
 
 def test_torch_start_values():
     torch.manual_seed(0)
-    layer = create("cellnet", 4, init="torch").classifier[1]
+    layer = create_network("cellnet", 4, init="torch").classifier[1]
     assert float(layer.weight.detach().abs().max()) == pytest.approx(2048**-0.5, rel=0.001)
     assert float(layer.weight.detach().std()) == pytest.approx((1 / (3 * 2048)) ** 0.5, rel=0.01)
 
@@ -66,7 +66,7 @@ def test_torch_start_values():
 def test_unknown_name_lists_what_there_is(monkeypatch):
     monkeypatch.setattr(registry, "_has_timm", lambda: False)
     with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao; with timm installed"):
-        create("resnet18", 4)
+        create_network("resnet18", 4)
 
 
 def test_timm_network_gets_one_channel(monkeypatch):
@@ -80,14 +80,14 @@ def test_timm_network_gets_one_channel(monkeypatch):
     timm = types.SimpleNamespace(list_models=lambda: ["convnet", "vit"], create_model=create_model)
     monkeypatch.setitem(sys.modules, "timm", timm)
     monkeypatch.setattr(registry, "_has_timm", lambda: True)
-    create("convnet", 3, 64)
-    create("vit", 3, 64)
+    create_network("convnet", 3, 64)
+    create_network("vit", 3, 64)
     assert calls == [
         ("convnet", {"in_chans": 1, "num_classes": 3}),
         ("vit", {"in_chans": 1, "num_classes": 3, "img_size": 64}),
     ]
     with pytest.raises(ArgumentError, match="nearest: convnet"):
-        create("convnat", 3)
+        create_network("convnat", 3)
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_timm_network_gets_one_channel(monkeypatch):
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ArgumentError, match=message):
-        create("cellnet", *arguments)
+        create_network("cellnet", *arguments)

@@ -21,12 +21,12 @@ from fastcell.cli.report import main
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
+from fastcell.inference.probabilities import Outputs
 from fastcell.report.cell_browser import browser_data, choose
 from fastcell.report.compare_sections import _html
 from fastcell.report.data_card import _about_groups
 from fastcell.report.page_elements import Picture, embed, percent
 from fastcell.report.run_sections import what_bound
-from fastcell.runs.open_run import Outputs
 
 HOSTILE = "<b onmouseover=alert(1)>"
 CLASSES = [HOSTILE, "plain"]

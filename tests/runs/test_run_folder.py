@@ -2,8 +2,7 @@ import csv
 
 import numpy as np
 
-from fastcell.runs.run_folder import create_run_folder, write_confusion
-from fastcell.training.curve_logger import CurveLogger
+from fastcell.runs.run_folder import RUN_FILES, create_run_folder, scored_checkpoint, write_confusion
 
 
 def test_folders_are_never_taken_twice(tmp_path):
@@ -12,24 +11,30 @@ def test_folders_are_never_taken_twice(tmp_path):
     assert all(folder.is_dir() and folder.name[15:].startswith("-demo") for folder in folders)
 
 
-def test_curves_have_one_row_per_step(tmp_path):
-    logger = CurveLogger(tmp_path)
-    logger.log_metrics({"train_loss": 2.0, "learning_rate": 0.1}, step=50)
-    logger.log_metrics({"train_loss": 1.5}, step=80)
-    assert not logger.path.exists()
-    logger.log_metrics({"valid_loss": 1.0, "epoch": 0}, step=80)
-    with logger.path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["step"], row["train_loss"], row["valid_loss"]) for row in rows] == [
-        ("50", "2.0", ""),
-        ("80", "1.5", "1.0"),
-    ]
-    logger.log_metrics({"train_loss": 1.0}, step=90)
-    logger.finalize("success")
-    assert len(logger.path.read_text().splitlines()) == 4
-
-
 def test_confusion_table_names_both_axes(tmp_path):
     write_confusion(tmp_path / "confusion.csv", np.array([[5, 1], [2, 7]]), ["a", "b, c"])
     with (tmp_path / "confusion.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["true", "a", "b, c"], ["a", "5", "1"], ["b, c", "2", "7"]]
+
+
+def test_the_table_names_every_file_of_a_finished_run(trained_run):
+    named = set()
+    for entry in RUN_FILES:
+        first, *endings = entry.split(", ")
+        named |= {first, *(first.rpartition(".")[0] + ending for ending in endings)}
+    found = {path.name for path in trained_run.iterdir()}
+    assert found <= named
+    assert named - found == {"losses.csv", "step-*.ckpt"}  # no cell went bad, and the run has ended
+
+
+def test_the_scored_checkpoint_is_the_one_that_the_scores_are_of(tmp_path):
+    assert scored_checkpoint(tmp_path) is None
+    (tmp_path / "last.ckpt").touch()
+    assert scored_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    (tmp_path / "best.ckpt").touch()
+    assert scored_checkpoint(tmp_path) == tmp_path / "best.ckpt"
+    (tmp_path / "metrics.json").write_text('{"checkpoint": "last.ckpt"}')
+    assert scored_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    for text in ('{"checkpoint": "gone.ckpt"}', '{"checkpoint": "../last.ckpt"}', '{"checkpoint": 3}', "[]", "torn {"):
+        (tmp_path / "metrics.json").write_text(text)
+        assert scored_checkpoint(tmp_path) == tmp_path / "best.ckpt"

@@ -16,7 +16,6 @@ from fastcell.cli.pack import main as pack
 from fastcell.errors import ArgumentError, DataError
 from fastcell.loading import array_loader
 from fastcell.training.estimator import CellClassifier
-from fastcell.training.on_arrays import Recipe
 
 QUICK = {"image_size": 16, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "threads": 1, "random_state": 0}
 # These do not hold for a network that is trained on batches.
@@ -104,6 +103,8 @@ def test_pickles_hold_arrays_alone_and_come_back_whole(fitted):
     file = io.BytesIO()
     joblib.dump(fitted, file)
     assert b"pytorch_lightning" not in file.getvalue()
+    assert b"fastcell.sklearn" in file.getvalue()
+    assert b"fastcell.training" not in file.getvalue()
     file.seek(0)
     back = joblib.load(file)
     images, _ = cells(seed=2)
@@ -170,18 +171,6 @@ def test_what_it_refuses(fitted, tmp_path):
         fitted.predict(str(tmp_path / "gone"))
     with pytest.raises(DataError, match="cannot be read"):
         fitted.predict([str(tmp_path / "gone.png")])
-
-
-def test_recipes_are_the_presets():
-    paper = Recipe.of_preset("paper")
-    assert paper.model["init"] == "paper"
-    assert (paper.batch_size, paper.balance, paper.max_epochs, paper.max_steps) == (1300, "oversample", -1, 3000)
-    assert paper.preprocessing.image_size == 128
-    fast = Recipe.of_preset("fast", epochs=3, fit="scale", augment=False)
-    assert (fast.max_epochs, fast.max_steps, fast.preprocessing.fit) == (3, -1, "scale")
-    assert fast.preprocessing.image_size == 64
-    assert fast.augmentation.is_none
-    assert Recipe.of_preset("fast").augmentation.rotation_deg == 180
 
 
 def test_rare_classes_are_repeated_where_the_preset_says_so(monkeypatch):

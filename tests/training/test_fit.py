@@ -1,28 +1,67 @@
-"""The shipped presets."""
+"""The training path that the command, the studies and the estimator share; the command's own tests are in tests/cli."""
 
-import importlib.resources
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-import yaml
+import torch
 
-from fastcell.errors import ArgumentError
-from fastcell.training.fit import PRESETS, preset_path
-
-
-def test_every_shipped_file_is_a_known_preset():
-    files = importlib.resources.files("fastcell") / "presets"
-    assert sorted(path.name for path in files.iterdir() if path.name.endswith(".yaml")) == sorted(
-        f"{name}.yaml" for name in PRESETS
-    )
-    with pytest.raises(ArgumentError, match="--preset must be one of demo, paper, fast, got 'best'"):
-        preset_path("best")
+from fastcell.compare.saved_results import Task
+from fastcell.compare.train_network import make_data
+from fastcell.training.fit import BestWeights, build_model, choose_weights, train_recipe
+from fastcell.training.recipe import Recipe
 
 
-def test_paper_preset_is_the_papers():
-    settings = yaml.safe_load(preset_path("paper").read_text())
-    assert settings["model"]["init"] == "paper"
-    assert settings["model"]["betas"] == [0.9, 0.999]
-    assert settings["model"]["final_learning_rate"] == 1e-4
-    assert settings["data"]["batch_size"] == 1300
-    assert settings["data"]["balance"] == "oversample"
-    assert settings["trainer"]["max_steps"] == 3000
+def make_model(seed):
+    torch.manual_seed(seed)
+    recipe = Recipe("demo", {"network": "gao"}, {"image_size": 16})
+    return build_model(recipe, ["a", "b"], recipe.preprocessing)
+
+
+def same(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_the_best_weights_replace_the_last_ones_where_they_are_chosen():
+    best, last = (make_model(seed).state_dict() for seed in (0, 1))
+    assert not same(best, last)
+    for select, given, expected in (("best", best, best), ("best", None, last), ("last", best, last)):
+        model = make_model(1)
+        assert choose_weights(model, select, given) == (expected is best)
+        assert same(model.state_dict(), expected)
+
+
+def test_weights_of_the_least_loss_are_kept():
+    kept, models = BestWeights(), [make_model(seed) for seed in range(4)]
+    assert kept.weights is None
+    for model, loss in zip(models, (3.0, 1.0, 1.0, 2.0), strict=True):
+        kept.on_validation_end(SimpleNamespace(callback_metrics={"valid_loss": torch.tensor(loss)}), model)
+    assert same(kept.weights, models[1].state_dict())
+    with torch.no_grad():
+        next(models[1].parameters()).zero_()
+    assert not same(kept.weights, models[1].state_dict())
+
+
+def test_a_model_is_made_of_the_recipe():
+    recipe = Recipe("fast", {"network": "gao", "learning_rate": 0.5}, {"image_size": 16, "normalization": "subtract"})
+    model = build_model(recipe, ["a", "b", "c"], recipe.preprocessing)
+    assert (model.hparams["network"], model.hparams["learning_rate"]) == ("gao", 0.5)
+    assert model.classes == ["a", "b", "c"]
+    assert (model.preprocessing["image_size"], model.preprocessing["normalization"]) == (16, "subtract")
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_the_same_seed_trains_the_same_weights(planted, study_of, select):
+    study = study_of(planted())
+    parts = study.parts(Task("cnn", "default", "default", 1.0, 0, 16))
+    recipe = Recipe(**{**study.recipe.to_dict(), "select": select})
+    states = []
+    for seed in (0, 0, 1):
+        data = make_data(study.manifest, parts, recipe, seed, 16)
+        classes = list(study.manifest.info.classes)
+        trained = train_recipe(recipe, data, classes, data.preprocessing, seed, torch.device("cpu"), max_epochs=1)
+        assert trained.seconds > 0
+        assert not trained.model.training
+        states.append({name: value.numpy() for name, value in trained.model.state_dict().items()})
+    assert all(np.array_equal(value, states[1][name]) for name, value in states[0].items())
+    assert not all(np.array_equal(value, states[2][name]) for name, value in states[0].items())

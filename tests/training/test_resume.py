@@ -24,7 +24,7 @@ from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule, Prediction
 from fastcell.storage.locks import hold_run_folder
 from fastcell.storage.staging import open_staging_of
-from fastcell.training.resume import latest_point
+from fastcell.training.resume import POINT_CONTENT, latest_point
 
 CELLS = 60  # of each class: 117 to train, 10 steps an epoch
 FIT = [
@@ -136,6 +136,7 @@ def test_a_torn_point_is_left_aside(
     folder = fit_until(monkeypatch, 19, new_run(data, tmp_path / "broken"), tmp_path / "broken")
     point, _ = latest_point(folder)
     assert point == folder / "step-000000016.ckpt"
+    assert set(torch.load(point, weights_only=True)) == set(POINT_CONTENT)
     point.write_bytes(point.read_bytes()[:-3000])
     older, torn = latest_point(folder)
     assert (older, torn) == (folder / "step-000000012.ckpt", [point])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,9 +14,11 @@ from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError, invalid
+from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.matrices import matrices
+from fastcell.runs.run_folder import CONFIG_FILE, scored_checkpoint
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.optional_packages import require
 
@@ -30,7 +31,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Cells:
+class RawCells:
     """Raw cells to compare on.
 
     Attributes:
@@ -47,7 +48,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Difference:
+class GraphDifference:
     """How far a graph is from torch.
 
     Attributes:
@@ -69,7 +70,7 @@ def export(
     num_cells: int = NUM_CELLS,
     um_per_px: float | None = None,
     tta: bool = False,
-) -> tuple[Difference, Cells]:
+) -> tuple[GraphDifference, RawCells]:
     """Write the classifier of a run as ONNX, if it gives what torch gives on `num_cells` cells.
 
     Args:
@@ -105,24 +106,24 @@ def export(
     manifest = _manifest_of(run, data)
     if um_per_px is None and manifest is not None:
         um_per_px = manifest.info.um_per_px
-    graph = onnx_graph.build(model, um_per_px)
+    graph = onnx_graph.build_graph(model, um_per_px)
     cells = _cells_of(manifest, num_cells, preprocessing, um_per_px)
 
     def write(path: Path) -> None:
-        onnx_graph.save(graph, path)
-        compared.append(compare(path, model, cells))
+        onnx_graph.save_graph(graph, path)
+        compared.append(compare_with_torch(path, model, cells))
         if not compared[0].probability <= TOLERANCE:
             raise DataError(
                 f"{out} is not written: its probabilities must be torch's within {TOLERANCE:g}, got a difference of "
                 f"{compared[0].probability:.2g} on {cells.origin}. Use the checkpoint with fastcell predict."
             )
 
-    compared: list[Difference] = []
+    compared: list[GraphDifference] = []
     replace_file(out, write)
     return compared[0], cells
 
 
-def compare(path: Path, model: Any, cells: Cells) -> Difference:
+def compare_with_torch(path: Path, model: Any, cells: RawCells) -> GraphDifference:
     """Classify the cells with ONNX Runtime from the file, and with torch behind the engine's own preprocessing.
 
     Args:
@@ -130,20 +131,19 @@ def compare(path: Path, model: Any, cells: Cells) -> Difference:
         model: `CellModule` that it was made from.
         cells: raw cells.
     """
-    import torch
+    from fastcell.inference.backend_torch import TorchBackend
 
     runtime = require("onnxruntime", "onnx")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = np.concatenate([session.run(None, {"cell": pixels[None, None]})[0] for pixels in cells.pixels])
-    images = prepare(cells, Preprocessing.from_dict(model.preprocessing))
-    with torch.inference_mode():
-        parts = [model.predict_probabilities(part) for part in torch.from_numpy(images).split(_CHUNK)]
-    expected = torch.cat(parts).numpy()
+    images = prepare_images(cells, Preprocessing.from_dict(model.preprocessing))
+    batches = (images[begin : begin + _CHUNK] for begin in range(0, len(images), _CHUNK))
+    expected = class_probabilities(TorchBackend.of_module(model), batches)
     same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    return Difference(float(np.abs(found - expected).max()), same, len(found))
+    return GraphDifference(float(np.abs(found - expected).max()), same, len(found))
 
 
-def prepare(cells: Cells, preprocessing: Preprocessing) -> np.ndarray:
+def prepare_images(cells: RawCells, preprocessing: Preprocessing) -> np.ndarray:
     """(N, 1, S, S) float32 images of the cells, as the engine makes them on the CPU."""
     size, count = preprocessing.image_size, len(cells.pixels)
     heights = np.array([pixels.shape[0] for pixels in cells.pixels], np.int32)
@@ -166,16 +166,16 @@ def prepare(cells: Cells, preprocessing: Preprocessing) -> np.ndarray:
     )
 
 
-def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> Cells:
+def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
     """Up to `num_cells` cells, evenly spread over a data set, of 8 or 16 bits as the network sees them."""
     rows = np.unique(np.linspace(0, len(manifest) - 1, num_cells).round().astype(np.int64))
     pixels = list(read_cells(manifest, rows, depth=depth))
     border = manifest.column("border_median")[rows].astype(np.float32)
     pitch = manifest.column("um_per_px")[rows].astype(np.float32)
-    return Cells(pixels, border, pitch, f"{len(rows):,} cells of {manifest.path}")
+    return RawCells(pixels, border, pitch, f"{len(rows):,} cells of {manifest.path}")
 
 
-def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> Cells:
+def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> RawCells:
     """`num_cells` simulated cells; with `depth` 16 each level takes the 257 ones that it stands for at random."""
     from fastcell.simulator.simulate import simulate
 
@@ -186,7 +186,7 @@ def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) 
         pixels = [(cell.astype(np.int64) * 257 + rng.integers(-128, 129, cell.shape)).clip(0, 65535) for cell in pixels]
         pixels = [cell.astype(np.uint16) for cell in pixels]
     pitch = np.full(num_cells, np.nan if um_per_px is None else um_per_px, np.float32)
-    return Cells(pixels, border, pitch, f"{num_cells:,} simulated cells")
+    return RawCells(pixels, border, pitch, f"{num_cells:,} simulated cells")
 
 
 def find_checkpoint(run: Path) -> Path:
@@ -197,13 +197,9 @@ def find_checkpoint(run: Path) -> Path:
     """
     if not run.is_dir():
         return run
-    try:
-        used = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        used = None
-    for name in (used, "best.ckpt", "last.ckpt"):
-        if isinstance(name, str) and Path(name).name == name and (run / name).is_file():
-            return run / name
+    checkpoint = scored_checkpoint(run)
+    if checkpoint is not None:
+        return checkpoint
     raise DataError(f"{run} must be a run folder with a checkpoint, or a checkpoint. Give a folder that fit has made.")
 
 
@@ -213,7 +209,7 @@ def _manifest_of(run: Path, data: Path | None) -> Manifest | None:
         return Manifest.open(data)
     folder = run if run.is_dir() else run.parent
     try:
-        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         path = values["data"]["path"]
         return Manifest.open(path) if isinstance(path, str) else None
     except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError, DataError):
@@ -222,7 +218,7 @@ def _manifest_of(run: Path, data: Path | None) -> Manifest | None:
 
 def _cells_of(
     manifest: Manifest | None, num_cells: int, preprocessing: Preprocessing, um_per_px: float | None
-) -> Cells:
+) -> RawCells:
     depth = preprocessing.depth
     cells = (
         simulated_cells(num_cells, depth, um_per_px) if manifest is None else data_set_cells(manifest, num_cells, depth)
@@ -234,7 +230,7 @@ def _cells_of(
     if not good.any():
         raise DataError(f"{cells.origin} hold one grey level each. Name other cells with --data.")
     kept = [pixels for pixels, use in zip(cells.pixels, good, strict=True) if use]
-    return Cells(kept, cells.border[good], cells.um_per_px[good], cells.origin)
+    return RawCells(kept, cells.border[good], cells.um_per_px[good], cells.origin)
 
 
 def _check_pitch(found: np.ndarray, um_per_px: float | None) -> None:

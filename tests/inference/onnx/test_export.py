@@ -7,59 +7,22 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
+from fixtures.raw_cells import make_cells
 
 from fastcell.cli import main as cli
 from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.manifest import Manifest
-from fastcell.errors import ArgumentError, DataError
+from fastcell.errors import DataError
 from fastcell.inference.onnx import export
 from fastcell.inference.onnx import graph as onnx_graph
+from fastcell.inference.onnx import preprocessing as preprocessing_module
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.ops.constants import FITS, MODES
 from fastcell.runs.checkpoint import load_classifier
-
-SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (2, 7), (30, 41), (64, 64), (150, 33), (200, 301), (5, 700)]
-
-
-def make_cells(depth: int = 8, um_per_px: float = np.nan) -> export.Cells:
-    rng = np.random.default_rng(0)
-    pixels = [rng.integers(0, 256, size).astype(np.uint8) for size in SIZES]
-    border = np.array([measure_cell(cell)[2] for cell in pixels], np.float32)
-    if depth == 16:
-        pixels = [cell.astype(np.uint16) * np.uint16(257) for cell in pixels]
-    return export.Cells(pixels, border, np.full(len(SIZES), um_per_px, np.float32), "random cells")
-
-
-@pytest.mark.parametrize(("depth", "antialias"), [(8, False), (8, True), (16, True)])
-@pytest.mark.parametrize("normalization", MODES)
-@pytest.mark.parametrize(("fit", "scale"), [*((fit, None) for fit in FITS), ("scale", 0.4), ("scale", 0.13)])
-def test_images_are_the_engines(fit: str, scale: float | None, normalization: str, antialias: bool, depth: int) -> None:
-    """But for float32 rounding of grey levels up to 255, which standardising a filtered, flat cell magnifies."""
-    preprocessing = Preprocessing(
-        32, fit, normalization, antialias=antialias, scale_um_per_px=scale, window=None, depth=depth
-    )
-    cells = make_cells(depth, 0.25)
-    graph = onnx_graph._Graph()
-    step = onnx_graph._source_px_per_output_px(preprocessing, 0.25)
-    onnx_graph._preprocess(graph, preprocessing, step)
-    network = onnx.helper.make_model(
-        onnx.helper.make_graph([], "none", [], []), opset_imports=[onnx.helper.make_opsetid("", onnx_graph.OPSET)]
-    )
-    network.ir_version = 10
-    session = onnxruntime.InferenceSession(graph.model(preprocessing, network).SerializeToString())
-    found = np.concatenate([session.run(None, {"cell": pixels[None, None]})[0] for pixels in cells.pixels])
-    expected = export.prepare(cells, preprocessing)
-    varied = np.array([cell.size > 1 for cell in cells.pixels])  # one level has no contrast: rounding, standardised
-    if normalization != "standardize":
-        varied[:] = True
-    tolerance = {"divide": 5e-6, "subtract": 2e-3, "standardize": 3e-4}[normalization]
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found[varied], expected[varied], atol=tolerance, rtol=2e-6)
 
 
 def with_preprocessing(checkpoint: Path, **changes: object) -> CellModule:
@@ -71,9 +34,11 @@ def with_preprocessing(checkpoint: Path, **changes: object) -> CellModule:
     return model.eval()
 
 
-def difference(model: CellModule, path: Path, cells: export.Cells, um_per_px: float | None) -> export.Difference:
-    onnx_graph.save(onnx_graph.build(model, um_per_px), path)
-    return export.compare(path, model, cells)
+def difference(
+    model: CellModule, path: Path, cells: export.RawCells, um_per_px: float | None
+) -> export.GraphDifference:
+    onnx_graph.save_graph(onnx_graph.build_graph(model, um_per_px), path)
+    return export.compare_with_torch(path, model, cells)
 
 
 @pytest.mark.slow
@@ -105,7 +70,7 @@ def test_command(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (result.name, result.type, result.shape) == ("probabilities", "tensor(float)", [1, 4])
     model = load_classifier(export.find_checkpoint(trained_run))
     cells = make_cells()
-    images = torch.from_numpy(export.prepare(cells, Preprocessing.from_dict(model.preprocessing)))
+    images = torch.from_numpy(export.prepare_images(cells, Preprocessing.from_dict(model.preprocessing)))
     with torch.inference_mode():
         expected = model.predict_probabilities(images).numpy()
     for pixels, row in zip(cells.pixels, expected, strict=True):
@@ -133,7 +98,7 @@ def test_flips_are_averaged_in_the_graph(trained_run: Path, tmp_path: Path) -> N
 
 def test_a_graph_that_differs_is_not_left(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault planted into the preprocessing: the cell is read half a pixel off."""
-    right = onnx_graph._tap_weights
+    right = preprocessing_module._tap_weights
 
     def wrong(graph, length, longest, preprocessing, scale):  # type: ignore[no-untyped-def]
         weights = right(graph, length, longest, preprocessing, scale)
@@ -141,7 +106,7 @@ def test_a_graph_that_differs_is_not_left(trained_run: Path, tmp_path: Path, mon
             "Mul", weights, graph.constant(np.linspace(1, 1.3, preprocessing.image_size)[:, None], np.float32)
         )
 
-    monkeypatch.setattr(onnx_graph, "_tap_weights", wrong)
+    monkeypatch.setattr(preprocessing_module, "_tap_weights", wrong)
     with pytest.raises(DataError, match=r"m\.onnx is not written: its probabilities must be torch's within 0\.0001"):
         export.export(trained_run, tmp_path / "m.onnx", num_cells=20)
     assert list(tmp_path.iterdir()) == []
@@ -165,11 +130,3 @@ def test_cells_of_a_data_set_are_those_of_the_engine(trained_data: Path) -> None
     deep = export.data_set_cells(manifest, 7, 16)
     for eight, sixteen in zip(cells.pixels, deep.pixels, strict=True):
         np.testing.assert_array_equal(sixteen, eight.astype(np.uint16) * 257)
-
-
-def test_scale_needs_the_pixel_of_the_instrument(trained_run: Path) -> None:
-    model = with_preprocessing(export.find_checkpoint(trained_run), fit="scale", scale_um_per_px=0.4)
-    with pytest.raises(ArgumentError, match="--um-per-px must be given for a model that sees 0.4 micrometres"):
-        onnx_graph.build(model, None)
-    with pytest.raises(ArgumentError, match="--um-per-px must be above 0"):
-        onnx_graph.build(model, -1.0)

@@ -1,0 +1,113 @@
+"""Class probabilities of cells: one function for every program that can run a network.
+
+A backend runs the network (`fastcell.inference.backend_torch`); the flips of `tta` and the step from logits to
+probabilities are its model's. This module needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from fastcell.dataset.parquet import read_parquet
+from fastcell.errors import DataError
+from fastcell.runs.run_folder import PREDICTIONS_FILE
+
+if TYPE_CHECKING:
+    from fastcell.runs.open_run import FinishedRun
+
+
+class ProbabilityBackend(Protocol):
+    """A network, and the program and device that run it."""
+
+    def probabilities(self, images: Any) -> Any:
+        """Return class probabilities (B, K) float32 of images (B, 1, S, S), where the backend has computed them."""
+
+    def to_host(self, values: Any) -> np.ndarray:
+        """Return such values in the memory of the host."""
+
+
+def class_probabilities(backend: ProbabilityBackend, batches: Iterable[Any]) -> np.ndarray:
+    """Return class probabilities (N, K) float32 of all cells of some batches, in their order.
+
+    Args:
+        backend: runs the network.
+        batches: at least one; images (B, 1, S, S), preprocessed, in what the backend takes.
+    """
+    return np.concatenate([backend.to_host(backend.probabilities(images)) for images in batches])
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Class probabilities of labelled cells.
+
+    Attributes:
+        cell_ids: (N,) int64, increasing.
+        labels: (N,) int64, true classes, numbers in the network's classes.
+        probabilities: (N, K) float32.
+        groups: (N,) str, or None where no cell has one.
+    """
+
+    cell_ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    groups: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.cell_ids)
+
+
+def part_outputs(run: FinishedRun, part: str) -> Outputs | None:
+    """Return the probabilities of the labelled cells of a part of a run's split; None where it has none.
+
+    They are computed once and kept with the run.
+
+    Args:
+        run: whose network and data set are taken.
+        part: train, valid or test.
+    """
+    if part not in run.outputs:
+        run.outputs[part] = _classify_part(run, part)
+    return run.outputs[part]
+
+
+def _classify_part(run: FinishedRun, part: str) -> Outputs | None:
+    from fastcell.inference.backend_torch import TorchBackend
+
+    rows = run.rows(part)
+    if not len(rows):
+        return None
+    counted: list[np.ndarray] = []
+    cell_ids: list[np.ndarray] = []
+
+    def images() -> Iterator[Any]:
+        for batch in run.batches(rows):
+            counts = batch.weight > 0
+            counted.append(counts.cpu().numpy())
+            cell_ids.append(batch.cell_ids[counts].cpu().numpy())
+            yield batch.images
+
+    probabilities = class_probabilities(TorchBackend.of_module(run.model), images())[np.concatenate(counted)]
+    ids, groups = np.concatenate(cell_ids), run.manifest.groups
+    return Outputs(ids, run.labels[ids], probabilities, None if groups is None else groups[ids])
+
+
+def num_called_otherwise(run: FinishedRun, outputs: Outputs) -> int:
+    """Return how many cells the run's own predictions.parquet calls another class.
+
+    Above 0 where data or version have changed. Cells that only one of the two has do not count; nor does a file that is
+    missing or damaged.
+    """
+    schema = pa.schema([("key", pa.string()), ("class", pa.string())])
+    try:
+        table = read_parquet(run.folder / PREDICTIONS_FILE, schema)
+    except DataError:
+        return 0
+    before = dict(zip(table.column("key").to_pylist(), table.column("class").to_pylist(), strict=True))
+    keys = run.manifest.column("key")[outputs.cell_ids]
+    now = np.array(run.model.classes)[outputs.probabilities.argmax(axis=1)]
+    return sum(before.get(key, name) not in (name, None) for key, name in zip(keys.tolist(), now.tolist(), strict=True))

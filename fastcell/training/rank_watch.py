@@ -1,0 +1,94 @@
+"""End a run of several processes when one of them has died."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+from fastcell.system.lightning_internals import rank_processes
+
+_WATCH_EVERY_S = 1.0
+_PARENT = "FASTCELL_PARENT"
+
+
+class RankWatch(pl.Callback):
+    """Ends this process, rank 0, and the others when one of those that it started has died, within a second or two.
+
+    They look after it by `watch_parent`. Where a cluster's launcher started them, it does so.
+    """
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._children: list[Any] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._children = children = rank_processes(trainer)
+        self._done.set()
+        self._done = done = threading.Event()
+        if children:
+            threading.Thread(target=_watch_children, args=(done, children), name="fastcell-ranks", daemon=True).start()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._done.set()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._done.set()
+
+    def who_died(self) -> str | None:
+        """What became of a process whose connection broke, as far as it is known within some seconds."""
+        parent = os.environ.get(_PARENT)
+        for _ in range(30):
+            if int(os.environ.get("LOCAL_RANK", "0")) > 0 and parent is not None and os.getppid() != int(parent):
+                return "rank 0 has died"
+            for rank, child in enumerate(self._children, 1):
+                how = _how_it_ended(child)
+                if how is not None:
+                    return f"rank {rank} (process {child.pid}) {how}"
+            time.sleep(0.1)
+        return None
+
+
+def watch_parent() -> None:
+    """Have this process, if it is a further rank on its machine, end within a second or two of the death of its parent.
+
+    From its first moment on: it may wait for rank 0 for half an hour before there is a trainer. By then the parent may
+    have died already, so rank 0 leaves its number to those that it starts.
+    """
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        os.environ[_PARENT] = str(os.getpid())
+        return
+    parent = int(os.environ.get(_PARENT, os.getppid()))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_EVERY_S)
+        _leave("rank 0 has died", [])
+
+    threading.Thread(target=watch, name="fastcell-parent", daemon=True).start()
+
+
+def _watch_children(done: threading.Event, children: list[Any]) -> None:
+    while not done.wait(_WATCH_EVERY_S):
+        for rank, child in enumerate(children, 1):
+            how = _how_it_ended(child)
+            if how is not None:
+                _leave(f"rank {rank} (process {child.pid}) {how}", [other for other in children if other is not child])
+
+
+def _how_it_ended(child: Any) -> str | None:
+    """None while it lives, and where it ended well."""
+    status = child.poll()
+    if status in (None, 0):
+        return None
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
+def _leave(what: str, others: list[Any]) -> None:
+    os.write(2, f"fastcell: error: {what}; this run ends, and can be resumed.\n".encode())
+    for other in others:
+        other.kill()
+    os._exit(1)

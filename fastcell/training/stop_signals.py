@@ -1,0 +1,129 @@
+"""SIGTERM and Ctrl-C: a stop behind the training step that is under way, on all ranks at once; how a run ended."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from fastcell.errors import FastcellError, StoppedError
+from fastcell.system.lightning_internals import replace_stop_check, stop_after_step
+
+if TYPE_CHECKING:
+    from fastcell.training.rank_watch import RankWatch
+    from fastcell.training.resume import ResumePoints
+
+LOOK_EVERY = 20
+"""Steps between two looks at clock or signals where several processes must agree."""
+
+
+class StopSignals:
+    """Turns SIGTERM and Ctrl-C into a stop after the step that is under way. A second signal stops at once.
+
+    Attributes:
+        stopped_by: the signal that asked the run to stop, or None.
+    """
+
+    def __init__(self) -> None:
+        self.stopped_by: signal.Signals | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def take_over(self, trainer: pl.Trainer) -> None:
+        """Handle the signals from now on, in the main thread; several ranks look at them before each step."""
+        if threading.current_thread() is threading.main_thread():
+            # In the place of Lightning's own, which talks to the other processes from inside of the signal.
+            self._handlers = {
+                number: signal.signal(number, lambda number, frame: self._ask_to_stop(trainer, number, frame))
+                for number in (signal.SIGTERM, signal.SIGINT)
+            }
+        if trainer.world_size > 1:  # Lightning asks rank 0 before each step; so does this, but all ranks
+            replace_stop_check(trainer, lambda: self._agree(trainer))
+
+    def give_back(self) -> None:
+        """Restore the handlers that were there before `take_over`."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _ask_to_stop(self, trainer: pl.Trainer, number: int, frame: FrameType | None) -> None:
+        if self.stopped_by is not None:
+            raise KeyboardInterrupt
+        self.stopped_by = signal.Signals(number)
+        if trainer.world_size == 1:
+            stop_after_step(trainer)  # both loops leave at the end of their step
+
+    def _agree(self, trainer: pl.Trainer) -> None:
+        """Between two steps: leave on all ranks where one was asked to stop."""
+        device = trainer.strategy.root_device
+        if device.type == "cuda" and trainer.global_step % LOOK_EVERY:  # reading it waits for the device
+            return
+        number = torch.tensor([int(self.stopped_by or 0)], device=device)
+        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
+        if int(number):
+            self.stopped_by = signal.Signals(int(number))
+            raise SIGTERMException
+
+
+@contextmanager
+def told_how_it_ended(
+    trainer: pl.Trainer,
+    ranks: RankWatch,
+    points: ResumePoints | None = None,
+    folder: Path | None = None,
+    *,
+    resumed: bool = False,
+    repeatable: bool = False,
+) -> Iterator[None]:
+    """Turn the ends of a run into errors that say what to do.
+
+    A run that fails before its first checkpoint leaves no folder.
+
+    Args:
+        trainer: that runs.
+        ranks: among its callbacks.
+        points: likewise, in training.
+        folder: the run folder, on rank 0.
+        resumed: whether the folder was there before.
+        repeatable: whether the same command goes on from where it was stopped.
+
+    Raises:
+        StoppedError: a signal stopped the run.
+        FastcellError: another rank died.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    try:
+        yield
+    except SIGTERMException:
+        number = (points.stopped_by if points is not None else None) or signal.SIGTERM
+        raise _stopped(trainer, number, folder, repeatable) from None
+    except RuntimeError as error:  # as a collective operation does whose partner is gone
+        died = ranks.who_died() if trainer.world_size > 1 else None
+        if died is None:
+            raise
+        raise FastcellError(f"{died}; this run ends, and can be resumed.") from error
+    except SystemExit:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if folder is not None and not resumed and not any(folder.glob("*.ckpt")):
+            shutil.rmtree(folder)
+
+
+def _stopped(trainer: pl.Trainer, number: int, folder: Path | None, repeatable: bool) -> StoppedError:
+    name = signal.Signals(number).name
+    if repeatable:
+        return StoppedError(f"stopped by {name}. The same command goes on from there.", number)
+    if folder is None or not any(folder.glob("*.ckpt")):
+        return StoppedError(f"stopped by {name}.", number)
+    step = trainer.global_step
+    return StoppedError(f"stopped by {name} after step {step:,}. Go on with `fastcell fit --resume {folder}`.", number)

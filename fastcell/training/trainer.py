@@ -1,0 +1,101 @@
+"""Lightning's trainer as this package uses it, and what suits the machine where its settings are open."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from fastcell.system import resources
+from fastcell.training.progress_bar import CellBar, EpochLines, Throughput
+
+_QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,  # the loaders cut the cells over the ranks themselves
+}
+
+
+def build_trainer(device: torch.device, **settings: Any) -> pl.Trainer:
+    """Return a trainer for one device that writes, prints and logs nothing of its own.
+
+    Args:
+        device: a CPU, or a GPU by its number.
+        **settings: arguments of `pl.Trainer` that replace these defaults.
+    """
+    on_gpu = device.type == "cuda"
+    place: dict[str, Any] = {
+        "accelerator": "gpu" if on_gpu else "cpu",
+        "devices": [device.index or 0] if on_gpu else 1,
+        "precision": machine_precision(on_gpu),
+    }
+    return pl.Trainer(**{**_QUIET, **place, **settings})
+
+
+def machine_precision(on_gpu: bool) -> Any:
+    """Return the trainer's precision that suits a device: bfloat16 or float16 mixed on a GPU, float32 on a CPU."""
+    if not on_gpu:
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def fill_in(settings: Any) -> None:
+    """Put what suits the machine where the trainer's settings are open.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes; accelerator, precision and deterministic are changed.
+    """
+    if settings.accelerator == "auto":
+        settings.accelerator = "gpu" if resources.has_gpu() else "cpu"
+    on_cpu = settings.accelerator == "cpu"
+    if settings.precision is None:
+        settings.precision = machine_precision(not on_cpu)
+    if settings.deterministic is None:
+        settings.deterministic = on_cpu
+    leave_memory_unfilled()
+
+
+def leave_memory_unfilled() -> None:
+    """Have torch's deterministic mode not fill fresh memory: an aid to find bugs that costs bandwidth."""
+    # torch makes its module out of this one's class
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def progress_callbacks(settings: Any, throughput: Throughput) -> list[pl.Callback]:
+    """Return a bar where stdout and stderr are a terminal, else a line per epoch; nothing where it is not wanted.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes; enable_progress_bar becomes False where there is no bar.
+        throughput: counts cells.
+    """
+    if settings.enable_progress_bar is False:
+        return []
+    if sys.stderr.isatty() and sys.stdout.isatty():
+        return [CellBar(throughput)]
+    settings.enable_progress_bar = False
+    return [EpochLines(throughput)]
+
+
+def checkpoint_callback(folder: Path | None, validates: bool) -> ModelCheckpoint:
+    """Return what keeps ``last.ckpt``, and where the run validates ``best.ckpt``, of the least validation loss.
+
+    Args:
+        folder: the run folder; None on other ranks than 0.
+        validates: whether there is a validation part, and it is looked at.
+    """
+    place: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    if validates:
+        return ModelCheckpoint(filename="best", monitor="valid_loss", save_last=True, **place)
+    return ModelCheckpoint(filename="last", **place)
+
+
+def is_rank_zero() -> bool:
+    """Return whether this process is rank 0, from the launcher's variables: before there is a trainer that knows."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0

@@ -1,0 +1,45 @@
+"""The graph of a classifier, before any cell goes through it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from fastcell.errors import ArgumentError
+from fastcell.inference.onnx.graph import OPSET, build_graph, save_graph
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.models.lightning_module import CellModule
+
+
+def make_model(**preprocessing: object) -> CellModule:
+    torch.manual_seed(0)
+    values = Preprocessing(image_size=16, **preprocessing).to_dict()  # type: ignore[arg-type]
+    return CellModule(network="gao", classes=["a", "b"], preprocessing=values).eval()
+
+
+def test_a_graph_says_what_it_takes_and_gives(tmp_path: Path) -> None:
+    save_graph(build_graph(make_model(depth=16, window=(10, 500))), tmp_path / "m.onnx")
+    graph = onnx.load(tmp_path / "m.onnx")
+    facts = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(facts["classes"]) == ["a", "b"]
+    assert json.loads(facts["preprocessing"])["window"] == [10, 500]
+    assert facts["input"] == "cell: (1, 1, height, width) uint16, where 10 of the source is 0 and 500 is 65535"
+    assert facts["output"] == "probabilities: (1, 2) float32, in the order of classes"
+    assert (facts["network"], facts["um_per_px"]) == ("gao", "")
+    assert [entry.name for entry in graph.graph.input] == ["cell"]
+    assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
+    assert [entry.name for entry in graph.graph.output] == ["probabilities"]
+    assert {entry.domain: entry.version for entry in graph.opset_import}[""] == OPSET
+    assert graph.producer_name == "fastcell"
+
+
+def test_scale_needs_the_pixel_of_the_instrument() -> None:
+    model = make_model(fit="scale", scale_um_per_px=0.4)
+    with pytest.raises(ArgumentError, match="--um-per-px must be given for a model that sees 0.4 micrometres"):
+        build_graph(model, None)
+    with pytest.raises(ArgumentError, match="--um-per-px must be above 0"):
+        build_graph(model, -1.0)

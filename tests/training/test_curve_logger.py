@@ -1,0 +1,38 @@
+import csv
+
+import torch
+
+from fastcell.models.lightning_module import CHECKPOINT_FORMAT
+from fastcell.training.curve_logger import CurveLogger
+
+
+def test_curves_have_one_row_per_step(tmp_path):
+    logger = CurveLogger(tmp_path)
+    logger.log_metrics({"train_loss": 2.0, "learning_rate": 0.1}, step=50)
+    logger.log_metrics({"train_loss": 1.5}, step=80)
+    assert not logger.path.exists()
+    logger.log_metrics({"valid_loss": 1.0, "epoch": 0}, step=80)
+    with logger.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["train_loss"], row["valid_loss"]) for row in rows] == [
+        ("50", "2.0", ""),
+        ("80", "1.5", "1.0"),
+    ]
+    logger.log_metrics({"train_loss": 1.0}, step=90)
+    logger.finalize("success")
+    assert len(logger.path.read_text().splitlines()) == 4
+
+
+def test_a_run_that_goes_on_forgets_the_rows_behind_its_point(tmp_path):
+    logger = CurveLogger(tmp_path)
+    for step in (50, 100, 150):
+        logger.log_metrics({"train_loss": step / 100, "epoch": step // 100}, step=step)
+    logger.save()
+    point = tmp_path / "step-000000100.ckpt"
+    content = {"fastcell_format": CHECKPOINT_FORMAT, "global_step": 100, "state_dict": {}, "hyper_parameters": {}}
+    torch.save(content, point)
+    assert CurveLogger(tmp_path, str(point)).rows == {
+        50: {"epoch": 0, "train_loss": 0.5},
+        100: {"epoch": 1, "train_loss": 1.0},
+    }
+    assert CurveLogger(tmp_path / "other", str(point)).rows == {}  # a new run folder

@@ -1,0 +1,56 @@
+"""Which rank has died."""
+
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from fastcell.training.rank_watch import RankWatch
+
+
+def start(code):
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def watch_of(monkeypatch, *children):
+    """The watch of a trainer that has started some processes; no thread that would end this one."""
+    monkeypatch.setattr(
+        "fastcell.training.rank_watch.threading.Thread", lambda **_: SimpleNamespace(start=lambda: None)
+    )
+    watch = RankWatch()
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=list(children))))
+    watch.setup(trainer, None, "fit")
+    return watch
+
+
+def test_the_rank_that_was_killed_is_named(monkeypatch):
+    living, dying = start("import time; time.sleep(60)"), start("import time; time.sleep(60)")
+    try:
+        watch = watch_of(monkeypatch, living, dying)
+        dying.kill()
+        assert watch.who_died() == f"rank 2 (process {dying.pid}) was killed by signal {int(signal.SIGKILL)}"
+    finally:
+        for child in (living, dying):
+            child.kill()
+            child.wait()
+
+
+def test_a_status_is_told_and_a_good_end_is_none(monkeypatch):
+    good, bad = start("pass"), start("raise SystemExit(3)")
+    assert (good.wait(), bad.wait()) == (0, 3)
+    assert watch_of(monkeypatch, good, bad).who_died() == f"rank 2 (process {bad.pid}) ended with status 3"
+    monkeypatch.setattr("fastcell.training.rank_watch.time.sleep", lambda _: None)
+    assert watch_of(monkeypatch, good).who_died() is None
+
+
+def test_a_further_rank_ends_with_its_parent(tmp_path):
+    """A middle process starts one that watches it, and dies."""
+    child = "from fastcell.training.rank_watch import watch_parent; watch_parent(); import time; time.sleep(60)"
+    middle = (
+        "import os, subprocess, sys\n"
+        "os.environ['FASTCELL_PARENT'] = str(os.getpid())\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], env={{**os.environ, 'LOCAL_RANK': '1'}})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", middle], capture_output=True, text=True, timeout=60, check=True)
+    # its stderr is inherited: `run` returns when the child, too, has closed it
+    assert "rank 0 has died; this run ends, and can be resumed." in done.stderr
