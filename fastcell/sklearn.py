@@ -1,3 +1,1 @@
 """Former place of :class:`fastcell.training.estimator.CellClassifier`; pickles name it."""
-
-from fastcell.training.estimator import CellClassifier as CellClassifier

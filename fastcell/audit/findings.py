@@ -11,7 +11,7 @@ from typing import Any
 from fastcell.stats.permutation import Outcome, holm
 
 ALPHA = 0.05
-VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
+FINDING_VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
 """From the worst on. ``warning`` and ``problem`` are alarms."""
 ALARMS = ("problem", "warning")
 _WIDTH = 112

@@ -22,14 +22,14 @@ import numpy.typing as npt
 
 from fastcell.stats.permutation import Outcome, outcome
 
-NUM_FOLDS = 5
+NUM_CROSS_VALIDATION_FOLDS = 5
 _NUM_BINS = 60
 _MOST_MARGIN = 12.0
 _OVERLAP = ((0.0, 0.0), (0.0, -0.5))
 _FREE = ((0.0, 0.0, -4.0), (0.0, -0.5, -7.0))
 _LEAST_SLOPE = math.log(0.5)  # of ln odds of overlap over the margin, 1 where probabilities are calibrated: flatter,
 # and wrong labels could not be told from overlap
-LEAST_CELLS = 200
+LEAST_LABELLED_CELLS = 200
 LEAST_OF_CLASS = 10
 LEAST_SKILL = 0.3
 """Share of the way from chance to a perfect answer that the classifier must go. One that hardly tells the classes is
@@ -93,7 +93,7 @@ def find_label_noise(
     counts = np.bincount(labels[labels >= 0], minlength=1)
     rows = np.flatnonzero((labels >= 0) & (counts[np.maximum(labels, 0)] >= LEAST_OF_CLASS))
     classes, target = np.unique(labels[rows], return_inverse=True)
-    if len(classes) < 2 or len(rows) < LEAST_CELLS:
+    if len(classes) < 2 or len(rows) < LEAST_LABELLED_CELLS:
         return None
     chances = cross_validate(features[rows], target, seed)
     called = chances.argmax(1)
@@ -133,7 +133,7 @@ def cross_validate(features: Floats, target: Ints, seed: int = 0) -> Floats:
     from sklearn.preprocessing import StandardScaler
 
     out = np.zeros((len(target), int(target.max()) + 1))
-    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(NUM_CROSS_VALIDATION_FOLDS, shuffle=True, random_state=seed)
     for train, test in folds.split(features, target):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=400))
         model.fit(features[train], target[train])

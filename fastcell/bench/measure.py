@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         parts = make_parts(manifest, options.preset, options.ckpt_path, options.cells, options.threads, Path(scratch))
         print(parts.text, flush=True)
-        rows = measure(parts, seconds)
+        rows = time_parts(parts, seconds)
     print(f"\n{format_rows(rows, rate)}\n")
     conclusions = conclude(rows, parts.where, rate)
     print("\n".join(conclusions))
@@ -117,7 +117,7 @@ def _default_data() -> Path:
     return Path(make_default_dataset(verbose=True))
 
 
-def measure(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
+def time_parts(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
     """Time all parts in turns.
 
     Args:

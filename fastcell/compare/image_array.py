@@ -23,7 +23,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderConfig
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.resources import num_cpus
+from fastcell.system.resources import available_memory, num_cpus
 
 _BATCH = 256
 
@@ -122,3 +122,19 @@ def frame(images: np.ndarray) -> np.ndarray:
     width = max(2, side // 16)
     inside[width:-width, width:-width] = True
     return images.reshape(len(images), -1)[:, ~inside.ravel()]
+
+
+def flat_pixels(images: CellImages, rows: np.ndarray, frame_only: bool) -> np.ndarray:
+    """(n, p) float32 of some rows of the manifest.
+
+    Raises:
+        ArgumentError: they would not fit in memory.
+    """
+    size, free = len(rows) * images.side**2 * 4, available_memory()
+    if 2 * size > free:
+        raise ArgumentError(
+            f"training cells must fit in half of the free memory ({free / 2e9:.1f} GB), got {len(rows):,} of "
+            f"{images.side} x {images.side} pixels ({size / 1e9:.1f} GB). Take a smaller volume or --data.image_size."
+        )
+    chosen = images.open()[images.places(rows)]
+    return frame(chosen) if frame_only else chosen.reshape(len(chosen), -1)

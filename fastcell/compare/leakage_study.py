@@ -21,8 +21,8 @@ from fastcell.compare.figures import draw_bars
 from fastcell.compare.image_array import fingerprint
 from fastcell.compare.result_tables import (
     PROTOCOLS,
-    Difference,
     Entry,
+    PairedDifference,
     Place,
     Tables,
     accuracy_text,
@@ -31,7 +31,7 @@ from fastcell.compare.result_tables import (
     write_csv,
     write_rows,
 )
-from fastcell.compare.runner import FRAME, Study, label
+from fastcell.compare.runner import FRAME, Study, method_name
 from fastcell.compare.split_schemes import FEW_GROUPS, Scheme, SplitManifest, num_groups
 from fastcell.compare.volume_study import largest_places, make_tables, make_tasks, units_text
 from fastcell.dataset.block_layout import MAX_BLOCK_BYTES
@@ -161,7 +161,7 @@ def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Stu
 
 def run_leakage(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int
-) -> tuple[list[str], list[Entry], list[Difference]]:
+) -> tuple[list[str], list[Entry], list[PairedDifference]]:
     """Compute all protocols, write the files, and return the report as Markdown lines, entries and differences.
 
     Args:
@@ -174,8 +174,8 @@ def run_leakage(
     tables = make_tables(study, study.run(tasks))
     entries = tables.entries()
     places = {scheme: largest_places(tables, scheme) for scheme in study.schemes}
-    names = {method: label(method) for method in methods}
-    differences: list[Difference] = []
+    names = {method: method_name(method) for method in methods}
+    differences: list[PairedDifference] = []
     for method in methods:
         mine = [place for scheme in study.schemes for place in places[scheme] if place[1] == method]
         texts = [f"{names[method]}, {study.schemes[place[0]].name}" for place in mine]

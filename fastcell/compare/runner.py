@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcell.compare.baselines import MAX_CELLS_WITHOUT_PCA, MAX_SVM_CELLS, METHODS, Knn, find_backend, make_baseline
-from fastcell.compare.image_array import CellImages, fingerprint, frame, make_images
+from fastcell.compare.image_array import CellImages, fingerprint, flat_pixels, make_images
 from fastcell.compare.saved_results import PARTS, Task, TaskResult, load_result, make_key, make_result, save_result
 from fastcell.compare.split_schemes import Scheme, SplitManifest
 from fastcell.dataset.manifest import Manifest
@@ -23,18 +23,17 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
 from fastcell.training.recipe import Recipe
 
-MIN_CLASS_CELLS = 5
 FRAME = "frame"
-LABELS = {"cnn": "CNN", "gao": "Gao et al.", "svm": "SVM", "knn": "kNN", FRAME: "frame alone (kNN)"}
+METHOD_NAMES = {"cnn": "CNN", "gao": "Gao et al.", "svm": "SVM", "knn": "kNN", FRAME: "frame alone (kNN)"}
 _OWN_NETWORKS = {"cnn": None, "gao": "gao"}  # None: the network of the recipe
 # Below this many training cells in all, starting processes takes longer than what they save.
 _WORTH_PROCESSES = 20_000
 _CHUNK = 4096
 
 
-def label(method: str) -> str:
+def method_name(method: str) -> str:
     """The name of a method in tables and figures."""
-    return LABELS.get(method, method)
+    return METHOD_NAMES.get(method, method)
 
 
 def is_network(method: str) -> bool:
@@ -218,7 +217,7 @@ class Study:
         accuracy = float((predicted == self.manifest.labels[rows]).mean()) if len(rows) else float("nan")
         num = len(result.of("train")[0])
         return (
-            f"{label(task.method)}, {num:,} training cells, {task.split}, seed {task.seed}: test accuracy "
+            f"{method_name(task.method)}, {num:,} training cells, {task.split}, seed {task.seed}: test accuracy "
             f"{accuracy:.3f}, fitted in {result.fit_s:.1f} s"
         )
 
@@ -336,7 +335,7 @@ def _fit_baseline(
     train = parts["train"]
     if isinstance(estimator, Knn) and len(train) > estimator.num_references:
         train = train[estimator.references(len(train))]  # the rest need not be read
-    read = partial(_features, images, frame_only=task.method == FRAME)
+    read = partial(flat_pixels, images, frame_only=task.method == FRAME)
     given, given_labels = read(train), labels[train]
     valid = (read(parts["valid"]), labels[parts["valid"]]) if len(parts["valid"]) else ()
     start = time.perf_counter()
@@ -356,19 +355,3 @@ def _fit_baseline(
     result = make_result(task, parts, predicted, fit_s, predict_s, details)
     save_result(*saved, result)
     return result
-
-
-def _features(images: CellImages, rows: np.ndarray, frame_only: bool) -> np.ndarray:
-    """(n, p) float32 of some rows of the manifest.
-
-    Raises:
-        ArgumentError: they would not fit in memory.
-    """
-    size, free = len(rows) * images.side**2 * 4, available_memory()
-    if 2 * size > free:
-        raise ArgumentError(
-            f"training cells must fit in half of the free memory ({free / 2e9:.1f} GB), got {len(rows):,} of "
-            f"{images.side} x {images.side} pixels ({size / 1e9:.1f} GB). Take a smaller volume or --data.image_size."
-        )
-    chosen = images.open()[images.places(rows)]
-    return frame(chosen) if frame_only else chosen.reshape(len(chosen), -1)

@@ -50,7 +50,7 @@ def read_table(path: Path, schema: pa.Schema, most_rows: int | None = None, way_
     except PermissionError:
         raise
     except (pa.ArrowException, KeyError, ValueError, OSError, OverflowError) as error:
-        raise DataError(f"{path} cannot be read ({_first_line(error)}). {way_out}.") from None
+        raise DataError(f"{path} cannot be read ({first_line(error)}). {way_out}.") from None
     return table
 
 
@@ -82,6 +82,7 @@ def _check_texts(path: Path, size: int, table: pa.Table, way_out: str) -> None:
         raise DataError(f"{path} has {size:,} bytes and claims to hold {total:,} of text. {way_out}.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """First line of an error's text, at most 300 characters, without its full stop; its class where it has no text."""
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0][:300].rstrip(".")

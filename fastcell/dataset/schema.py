@@ -80,3 +80,6 @@ VERDICTS = ("keep", "drop")
 
 
 NULLABLE = ("um_per_px", "class", "group", "collection")
+
+
+SUBSET_NAMES = {"train": "training", "valid": "validation", "test": "test"}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from fastcell.explain.embedding import NEIGHBOURS, Embedding
 from fastcell.explain.occlusion import OcclusionMaps
 from fastcell.plots.basic_figures import COLORS, contact_sheet
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 EXAMPLES = 4  # cells of each class whose map is drawn
 ERRORS = 8  # of each class on the contact sheet
@@ -19,7 +19,7 @@ _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
 def draw_occlusion(
-    plates: Plates,
+    plates: FigureFiles,
     images: np.ndarray,
     maps: OcclusionMaps,
     labels: np.ndarray,
@@ -71,7 +71,7 @@ def draw_occlusion(
 
 
 def _draw_mean(
-    plates: Plates, maps: OcclusionMaps, labels: np.ndarray, classes: list[str], shown: list[str], about: str
+    plates: FigureFiles, maps: OcclusionMaps, labels: np.ndarray, classes: list[str], shown: list[str], about: str
 ) -> None:
     loss = maps.plain[:, None, None] - maps.covered
     members = [np.flatnonzero(labels == classes.index(name)) for name in shown]
@@ -120,7 +120,7 @@ def _map_table(
 
 
 def draw_embeddings(
-    plates: Plates, embeddings: Sequence[Embedding], labels: np.ndarray, classes: list[str], about: str
+    plates: FigureFiles, embeddings: Sequence[Embedding], labels: np.ndarray, classes: list[str], about: str
 ) -> None:
     """Draw the cells in the plane, one panel per layer.
 
@@ -197,7 +197,7 @@ class ConfidentErrors:
 
 
 def draw_errors(
-    plates: Plates,
+    plates: FigureFiles,
     errors: ConfidentErrors,
     pictures: Sequence[np.ndarray],
     probabilities: np.ndarray,

@@ -17,14 +17,14 @@ import torch
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import FastcellError, invalid
 from fastcell.explain import cell_figures, network_figures, score_figures
-from fastcell.explain.embedding import embed, layer_outputs, taps
+from fastcell.explain.embedding import embed_in_plane, find_taps, layer_outputs
 from fastcell.explain.layers import trace_layers
 from fastcell.explain.occlusion import POSITIONS, occlusion_maps
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 from fastcell.runs.open_run import FinishedRun, Outputs, num_called_otherwise, open_run
-from fastcell.stats import calibration, operating_curves
+from fastcell.stats import bootstrap, calibration, operating_curves
 from fastcell.stats.bootstrap import usable_groups
 from fastcell.storage.whole_files import write_json
 from fastcell.system import library_settings, resources
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     run = open_run(Path(options.run), options.data_path)
     folder = Path(options.out) if options.out else run.folder / "explain"
     explanation = Explanation(
-        run, Plates(folder), options.cells, options.positions, options.patch, options.embed, options.seed
+        run, FigureFiles(folder), options.cells, options.positions, options.patch, options.embed, options.seed
     )
     print(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}", flush=True)
     draw_parts(explanation, parts)
@@ -61,7 +61,7 @@ def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]
     for part in parts:
         since = time.perf_counter()
         try:
-            said = PARTS[part](explanation)
+            said = EXPLANATION_PARTS[part](explanation)
         except _LeftOut as reason:
             explanation.left_out[part] = str(reason)
             print(f"{part}: left out, {reason}", flush=True)
@@ -80,7 +80,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("run", metavar="RUN", help="folder of a run of fastcell fit")
     parser.add_argument("--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
     parser.add_argument("--out", metavar="DIR", help="folder for the figures (RUN/explain)")
-    parser.add_argument("--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(PARTS)} (all)")
+    parser.add_argument(
+        "--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(EXPLANATION_PARTS)} (all)"
+    )
     for name, default, text in (
         ("cells", NUM_OCCLUDED, "cells with an occlusion map"),
         ("positions", POSITIONS, "places of the covered square along each axis"),
@@ -97,14 +99,16 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _chosen_parts(text: str | None) -> list[str]:
-    names = list(PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    names = list(EXPLANATION_PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in PARTS:
-            raise invalid("--parts", f"names out of {', '.join(PARTS)}", name, "Leave it out for all of them")
+        if name not in EXPLANATION_PARTS:
+            raise invalid(
+                "--parts", f"names out of {', '.join(EXPLANATION_PARTS)}", name, "Leave it out for all of them"
+            )
     return names
 
 
-def about(run: FinishedRun, part: str) -> str:
+def describe_cells(run: FinishedRun, part: str) -> str:
     """Which cells of a run are looked at, for captions."""
     info = run.manifest.info
     synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
@@ -127,7 +131,7 @@ class Explanation:
     """
 
     run: FinishedRun
-    plates: Plates
+    plates: FigureFiles
     num_occluded: int = NUM_OCCLUDED
     positions: int = POSITIONS
     patch: int | None = None
@@ -161,7 +165,7 @@ class Explanation:
     @property
     def about(self) -> str:
         """Which cells, for captions."""
-        return about(self.run, self.part)
+        return describe_cells(self.run, self.part)
 
     def sample(self, num: int, by_class: bool) -> np.ndarray:
         """At most `num` cell_ids of the part, sorted; drawn at random, `by_class` from each class in turn."""
@@ -240,7 +244,7 @@ def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tens
 
 
 def _embedding(it: Explanation) -> str:
-    where = taps(it.run.network)
+    where = find_taps(it.run.network)
     if not where:
         raise _LeftOut(f"{it.run.model.hparams['network']} has no full connection")
     rows = it.sample(it.num_embedded, by_class=False)
@@ -249,7 +253,7 @@ def _embedding(it: Explanation) -> str:
         raise _LeftOut(f"10 cells are needed, the part has {len(images)}")
     numbers = labels.cpu().numpy()
     outputs = layer_outputs(it.run.network, where, images.split(256))
-    layers = [embed(tap.name, values, numbers, it.seed) for tap, values in zip(where, outputs, strict=True)]
+    layers = [embed_in_plane(tap.name, values, numbers, it.seed) for tap, values in zip(where, outputs, strict=True)]
     about = f"{len(images):,} cells of {it.about}"
     cell_figures.draw_embeddings(it.plates, layers, numbers, it.run.model.classes, about)
     it.numbers["embedding"] = {layer.name: {"neighbours_of_own_class": layer.agreement} for layer in layers}
@@ -289,7 +293,7 @@ def _calibration(it: Explanation) -> str:
     return f"error {_spread(errors[0])}, {said}"
 
 
-def _spread(error: calibration.Interval) -> str:
+def _spread(error: bootstrap.Interval) -> str:
     return f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f})"
 
 
@@ -341,7 +345,7 @@ def _errors(it: Explanation) -> str:
     return f"{int(errors.num_wrong.sum()):,} of {len(cells):,} cells called wrong, {len(errors.rows)} shown"
 
 
-PARTS: dict[str, Callable[[Explanation], str]] = {
+EXPLANATION_PARTS: dict[str, Callable[[Explanation], str]] = {
     "network": _network,
     "filters": _filters,
     "occlusion": _occlusion,

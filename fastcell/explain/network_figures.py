@@ -14,7 +14,7 @@ from torch import nn
 
 from fastcell.explain.layers import Layer
 from fastcell.plots.basic_figures import COLORS
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 MOST_MAPS, MOST_INPUTS = 64, 32  # of a drawn convolution
 _SLANT = (0.55, 0.4)  # how the depth of a block is drawn: to the right and up
@@ -22,7 +22,7 @@ _FACES = {"input": "#eeeeee", "convolution": COLORS[4], "max-pooling": COLORS[5]
 
 
 def draw_network(
-    plates: Plates, network_name: str, layers: Sequence[Layer], image_size: int, classes: list[str]
+    plates: FigureFiles, network_name: str, layers: Sequence[Layer], image_size: int, classes: list[str]
 ) -> None:
     """Draw each layer's maps as a block: front = height and width of the maps, depth = number of maps.
 
@@ -94,7 +94,7 @@ def first_convolutions(network: nn.Module, num: int = 2) -> list[tuple[str, torc
     return [(f"convolution {i}", module.weight.detach().float().cpu()) for i, module in enumerate(found, start=1)]
 
 
-def draw_filters(plates: Plates, network_name: str, convolutions: list[tuple[str, torch.Tensor]]) -> None:
+def draw_filters(plates: FigureFiles, network_name: str, convolutions: list[tuple[str, torch.Tensor]]) -> None:
     """Draw the filters of some convolutions, each scaled by its largest weight: one tile for each map and input.
 
     Args:

@@ -9,8 +9,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from fastcell.plots.basic_figures import COLORS, LINES
-from fastcell.plots.figure_files import Plates
-from fastcell.stats.calibration import BINS, Interval, Reliability
+from fastcell.plots.figure_files import FigureFiles
+from fastcell.stats.bootstrap import Interval
+from fastcell.stats.calibration import BINS, Reliability
 from fastcell.stats.operating_curves import ClassCurve, RejectCurve, coverage_at, thinned
 
 GOALS = (0.9, 0.95, 0.98, 0.99)  # accuracies whose coverage is told
@@ -18,7 +19,7 @@ _MARKERS = ("o", "s")
 
 
 def draw_calibration(
-    plates: Plates,
+    plates: FigureFiles,
     curves: Mapping[str, tuple[Reliability, Interval]],
     about: str,
 ) -> None:
@@ -73,7 +74,7 @@ def draw_calibration(
     )
 
 
-def draw_class_curves(plates: Plates, curves: Mapping[str, ClassCurve], about: str) -> None:
+def draw_class_curves(plates: FigureFiles, curves: Mapping[str, ClassCurve], about: str) -> None:
     """Draw the ROC and the precision-recall curve of each class against the rest.
 
     Args:
@@ -116,7 +117,7 @@ def draw_class_curves(plates: Plates, curves: Mapping[str, ClassCurve], about: s
     plates.add("roc_pr", figure, caption, pa.concat_tables(tables))
 
 
-def draw_reject(plates: Plates, curve: RejectCurve, about: str) -> None:
+def draw_reject(plates: FigureFiles, curve: RejectCurve, about: str) -> None:
     """Draw the accuracy of the answered cells by their share.
 
     Args:

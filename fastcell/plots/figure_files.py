@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fastcell.storage.whole_files import replace_file
 
 
-class Plates:
+class FigureFiles:
     """A folder of figures, each as NAME.png, NAME.pdf and NAME.csv.
 
     Args:
@@ -81,6 +81,6 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
         replace_file(Path(f"{stem}.csv"), lambda file: pyarrow.csv.write_csv(data, file))
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whatever its name ends in."""
     figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)

@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.errors import DataError, invalid
-from fastcell.predictions.table import Predictions, read_predictions, write_table
-from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct
+from fastcell.predictions.table import Predictions, read_predictions, write_csv_or_parquet
+from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct_counts
 
 _MOST_CONFUSION_BYTES = 1 << 24
 _MOST_LINES = 60
@@ -82,7 +82,7 @@ def count(
     drawn = confusion.draw(num_draws, rng)
     corrected, bounds = [], []
     for row in table:
-        estimate, low, high = correct(row, confusion.rates, drawn, rng, level)
+        estimate, low, high = correct_counts(row, confusion.rates, drawn, rng, level)
         corrected.append(estimate)
         bounds.append((low, high))
     shape = (len(names), size)
@@ -162,7 +162,7 @@ def _read_matrix(path: Path) -> Confusion:
     return Confusion(classes, counts[None])
 
 
-def describe(counts: Counts, confusion: Confusion, num_unclassified: int) -> str:
+def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int) -> str:
     """The lines to print: one for each group and class, and what to be careful with."""
     table = counts.table(confusion.classes).to_pylist()
     header = ["group", "class", "called", "corrected", "95 %"]
@@ -208,9 +208,9 @@ def main(argv: list[str]) -> int:
         raise DataError(f"{predictions.path} has no cell with a prediction. Classify some cells first.")
     confusion = read_confusion(Path(arguments.confusion), predictions.classes)
     counts = count(predictions, confusion)
-    print(describe(counts, confusion, int((predictions.called() < 0).sum())), flush=True)
+    print(describe_counts(counts, confusion, int((predictions.called() < 0).sum())), flush=True)
     if out is not None:
-        write_table(out, counts.table(predictions.classes))
+        write_csv_or_parquet(out, counts.table(predictions.classes))
     return 0
 
 

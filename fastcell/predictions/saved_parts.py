@@ -23,6 +23,7 @@ from fastcell.dataset.corrupt_cells import Losses
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.models.lightning_module import Prediction
+from fastcell.predictions.gather import counted_predictions
 from fastcell.storage.saved_pieces import load, save
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
@@ -109,10 +110,10 @@ class PredictionParts(pl.Callback):
         if not self._parts:
             return
         assert self.folder is not None
-        chances, ids, weight = (torch.cat(list(column)).cpu().numpy() for column in zip(*self._parts, strict=True))
-        counted = weight > 0
-        columns = [pa.array(chances[counted, index]) for index in range(chances.shape[1])]
-        table = pa.table([pa.array(ids[counted]), *columns], names=["cell_id", *map(str, range(chances.shape[1]))])
+        ids, probabilities = counted_predictions(self._parts)
+        num_classes = probabilities.shape[1]
+        columns = [pa.array(probabilities[:, index]) for index in range(num_classes)]
+        table = pa.table([pa.array(ids), *columns], names=["cell_id", *map(str, range(num_classes))])
         reasons = {str(cell_id): reason for cell_id, reason in self.losses.reasons.items()}
         path = self.folder / f"{self._prefix}-{self._number:06d}.saved"
         save(path, {"stamp": "", "reasons": reasons}, [table])

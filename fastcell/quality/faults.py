@@ -14,7 +14,7 @@ from fastcell.quality.features import FEATURES
 
 LIMIT = 5.0
 """Robust standard deviations at which the score is 0.5."""
-LEAST_CELLS = 20
+LEAST_COMPARED_CELLS = 20
 FEATURELESS = 1.0
 """Contrast [grey levels] below which an image shows nothing, in any set."""
 
@@ -32,7 +32,7 @@ def outlier_scores(features: npt.NDArray[np.float32]) -> tuple[np.ndarray, np.nd
             `saturated`.
     """
     score, reason = np.zeros(len(features)), np.full(len(features), "", "<U9")
-    if len(features) >= LEAST_CELLS:
+    if len(features) >= LEAST_COMPARED_CELLS:
         evidence = _evidence(features)
         strength = np.maximum(np.stack(list(evidence.values())), 0.0)
         best = strength.argmax(0)

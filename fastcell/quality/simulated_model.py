@@ -39,7 +39,7 @@ MODEL_FEATURES = (
     "ghost",
 )
 GOOD = "none"
-NUM_CELLS = 8_000
+CELLS_PER_SERIES = 8_000
 SEEDS = (101, 202, 303)
 """Series of the fit, of the calibration and of the held-out cells."""
 DEFECT_SHARE = 0.5
@@ -146,7 +146,7 @@ def features_of(cells: Sequence[np.ndarray]) -> npt.NDArray[np.float32]:
     return cell_features(pool, np.cumsum(area) - area, heights, widths)
 
 
-def fit(num_cells: int = NUM_CELLS) -> dict[str, Any]:
+def fit(num_cells: int = CELLS_PER_SERIES) -> dict[str, Any]:
     """Simulate, fit, calibrate and test; returns what ``simulated.json`` holds.
 
     Args:

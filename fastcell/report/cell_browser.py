@@ -14,7 +14,7 @@ from fastcell.runs.open_run import Outputs
 _MOST_SIDE = 160  # px; larger cells are shrunk
 
 
-def choose(outputs: Outputs, most: int, seed: int) -> np.ndarray:
+def choose_cells(outputs: Outputs, most: int, seed: int) -> np.ndarray:
     """Places (n,) int64 in `outputs` of at most `most` cells: errors first, the most confident first, then others.
 
     Up to four in five are errors, so that right ones are there to compare with; places that errors leave are filled

@@ -18,7 +18,7 @@ from fastcell.report.data_summary import (
     draw_figures,
     num_groups_on_several_sides,
 )
-from fastcell.report.page_elements import Section, Table, embed, percent
+from fastcell.report.page_elements import PageTable, Section, embed_png, percent
 
 _MOST_GROUPS = 40  # in the table
 _TITLES = {
@@ -28,7 +28,7 @@ _TITLES = {
 }
 
 
-def data_card(manifest: Manifest, split_name: str, seed: int) -> Section:
+def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
     """What the data set holds.
 
     Args:
@@ -44,26 +44,26 @@ def data_card(manifest: Manifest, split_name: str, seed: int) -> Section:
     section = Section("data", "Data", [f"{kind}: {info.name}. {size}. Packed by {maker}."])
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_sizes(manifest)]
     header, *rows = count_rows(manifest, _sides(manifest, split_name))
-    section.tables.append(Table(header, rows[:-1], "Cells by class, collection and side", 2, rows[-1:]))
+    section.tables.append(PageTable(header, rows[:-1], "Cells by class, collection and side", 2, rows[-1:]))
     quarantined = count_quarantined(manifest)
     if quarantined:
         bad = [[name, reason, f"{count:,}"] for (name, reason), count in quarantined.items()]
         total = [["total", "", f"{sum(quarantined.values()):,}"]]
         caption = "Quarantine: images that were not packed"
-        section.tables.append(Table(["class", "reason", "cells"], bad, caption, 2, total))
+        section.tables.append(PageTable(["class", "reason", "cells"], bad, caption, 2, total))
     else:
         section.paragraphs.append("Quarantine: empty; every image was packed.")
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_quality(manifest)]
     with tempfile.TemporaryDirectory() as scratch:
         try:
             for path in draw_figures(manifest, Path(scratch), split_name, seed):
-                section.pictures.append(embed(path, _TITLES[path.stem]))
+                section.pictures.append(embed_png(path, _TITLES[path.stem]))
         except DataError as error:  # of a cell on the sheet
             section.paragraphs.append(f"The cells could not be drawn: {error}")
     return section
 
 
-def splits(manifest: Manifest, split_name: str) -> Section:
+def splits_section(manifest: Manifest, split_name: str) -> Section:
     """Which cells train, validate and test, and whether groups are kept whole."""
     section = Section("splits", "Splits and groups")
     if split_name not in manifest.split_names():
@@ -87,7 +87,7 @@ def splits(manifest: Manifest, split_name: str) -> Section:
     caption = "Cells of each group by side"
     if len(names) > _MOST_GROUPS:
         caption += f", the {_MOST_GROUPS} largest of {len(names):,} groups"
-    section.tables.append(Table(["group", *SPLITS], rows, caption))
+    section.tables.append(PageTable(["group", *SPLITS], rows, caption))
     return section
 
 

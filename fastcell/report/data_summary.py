@@ -19,7 +19,7 @@ from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Draw, matrices
 from fastcell.plots import figure_files
 
-SHEET_COLUMNS = 8
+CONTACT_SHEET_COLUMNS = 8
 AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 
@@ -33,14 +33,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which cells the contact sheet shows (%(default)s)")
     options = parser.parse_args(argv)
     manifest = Manifest.open(options.data)
-    print(describe(manifest, options.split_name))
+    print(describe_contents(manifest, options.split_name))
     if options.figures:
         for path in draw_figures(manifest, Path(options.figures), options.split_name, options.seed):
             print(f"wrote {path}")
     return 0
 
 
-def describe(manifest: Manifest, split_name: str = "default") -> str:
+def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
     """Render classes x splits x collections, sizes, bytes and quarantine as text."""
     info = manifest.info
     kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
@@ -90,13 +90,15 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
     if manifest.info.synthetic and "synthetic" not in title.lower():
         title += " (synthetic)"
     chosen = {
-        name: rng.permutation(rows)[:SHEET_COLUMNS] for name, rows in _rows_by_class(manifest).items() if len(rows)
+        name: rng.permutation(rows)[:CONTACT_SHEET_COLUMNS]
+        for name, rows in _rows_by_class(manifest).items()
+        if len(rows)
     }
     pictures = {name: list(read_cells(manifest, rows)) for name, rows in chosen.items()}
-    sheet = basic_figures.contact_sheet(pictures, f"{title}: raw cells, one scale", SHEET_COLUMNS)
+    sheet = basic_figures.contact_sheet(pictures, f"{title}: raw cells, one scale", CONTACT_SHEET_COLUMNS)
     caption = (
-        f"Raw cells, up to {SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at one "
-        "scale, in their own proportions, grey levels as recorded."
+        f"Raw cells, up to {CONTACT_SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at "
+        "one scale, in their own proportions, grey levels as recorded."
     )
     figure_files.save_figure(sheet, folder / "contact_sheet", _shown(manifest, chosen), caption)
     augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def usable_groups(groups: np.ndarray | None) -> np.ndarray | None:
     return None if groups is None or len(np.unique(groups)) < 2 else groups
 
 
-def resample(
+def resample_weights(
     num_cells: int, groups: np.ndarray | None = None, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """Yield (N,) int64 for each resample, how often each cell is drawn.
@@ -38,7 +39,7 @@ def resample(
         yield np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[member]
 
 
-def bootstrap(
+def resample_confusion(
     labels: np.ndarray,
     predicted: np.ndarray,
     num_classes: int,
@@ -73,7 +74,7 @@ def bootstrap(
     return (times @ kinds).reshape(num_resamples, num_classes, num_classes)
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Percentile interval of bootstrap ``values`` (R, ...) over the first axis; NaN resamples are left out."""
     tail = 50 * (1 - level)
     with warnings.catch_warnings():
@@ -127,5 +128,13 @@ def mean_interval(
         sums, sizes = np.bincount(member, weights=values), np.bincount(member, weights=np.ones(len(values)))
     kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)  # units alike are one kind
     draws = rng.multinomial(len(sums), counts / len(sums), size=num_resamples)
-    low, high = interval((draws @ kinds[0]) / (draws @ kinds[1]))
+    low, high = percentile_interval((draws @ kinds[0]) / (draws @ kinds[1]))
     return float(values.mean()), float(low), float(high)
+
+
+class Interval(NamedTuple):
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcell.errors import ArgumentError
-from fastcell.stats.bootstrap import NUM_RESAMPLES, resample, usable_groups
+from fastcell.stats.bootstrap import NUM_RESAMPLES, Interval, resample_weights, usable_groups
 
 BINS = 15
 COLDEST, HOTTEST = 0.05, 20.0
@@ -37,14 +37,6 @@ class Reliability(NamedTuple):
         """Expected calibration error: mean over cells of the gap between a bin's accuracy and its confidence."""
         gap = np.nan_to_num(np.abs(self.accuracy - self.confidence))
         return float((self.num_cells * gap).sum() / self.num_cells.sum())
-
-
-class Interval(NamedTuple):
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -133,7 +125,7 @@ def error_intervals(
     draws = np.array(
         [
             [_binned(*columns, BINS, weight).error for columns in called]
-            for weight in resample(len(labels), groups, num_resamples, seed)
+            for weight in resample_weights(len(labels), groups, num_resamples, seed)
         ]
     )
     high = np.percentile(draws, 97.5, axis=0)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEW_CELLS = 50
+LEAST_TEST_CELLS = 50
 
 
-FEW_GROUPS = 5
+LEAST_GROUPS = 5
 
 
 MOST_CONDITION = 10.0
@@ -47,7 +47,7 @@ class Confusion:
     @property
     def by_group(self) -> bool:
         """Whether there are enough groups to resample them."""
-        return len(self.tables) >= FEW_GROUPS
+        return len(self.tables) >= LEAST_GROUPS
 
     @property
     def counts(self) -> np.ndarray:
@@ -81,7 +81,7 @@ class Confusion:
         """What makes a correction unsure, one sentence each."""
         found = []
         for name, support in zip(self.classes, self.counts.sum(axis=1).tolist(), strict=True):
-            if support < FEW_CELLS:
+            if support < LEAST_TEST_CELLS:
                 found.append(f"class {name} has {support:,} test cells: how it is confused is hardly known.")
         condition = float(np.linalg.cond(self.rates))
         if not condition <= MOST_CONDITION:
@@ -93,12 +93,12 @@ class Confusion:
                 f"the confusion matrix is near-singular (condition number {condition:.0f}): classes "
                 f"{self.classes[one]} and {self.classes[other]} can hardly be told apart; count them together."
             )
-        if 1 < len(self.tables) < FEW_GROUPS:
+        if 1 < len(self.tables) < LEAST_GROUPS:
             found.append(f"the test cells have {len(self.tables)} groups, too few to resample: intervals are by cell.")
         return found
 
 
-def correct(
+def correct_counts(
     called: np.ndarray, rates: np.ndarray, drawn: np.ndarray, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Corrected counts of one recording and their interval, (K,) float64 each.
@@ -114,7 +114,7 @@ def correct(
         level: of the interval.
     """
     total = int(called.sum())
-    estimate = shares(called[None] / max(total, 1), rates[None])[0] * total
+    estimate = likeliest_shares(called[None] / max(total, 1), rates[None])[0] * total
     resampled = _inverted(rng.dirichlet(called + 0.5, len(drawn)), drawn) * total
     resampled = resampled[~np.isnan(resampled).any(axis=1)]
     if not len(resampled):
@@ -123,7 +123,7 @@ def correct(
     return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
 
 
-def shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
+def likeliest_shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
     """(R, K) shares of the classes, >= 0, that make the called shares likeliest; rows sum to those of `called`.
 
     Args:

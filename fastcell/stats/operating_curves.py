@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcell.stats.bootstrap import NUM_RESAMPLES, resample, usable_groups
+from fastcell.stats.bootstrap import NUM_RESAMPLES, resample_weights, usable_groups
 
 MOST_POINTS = 1000  # of a drawn curve
 
@@ -85,7 +85,8 @@ def class_curve(
     with np.errstate(invalid="ignore"):
         precision = np.where(hits + alarms > 0, hits / (hits + alarms), 1.0)
     areas = [
-        _area(*along(weight[order])) for weight in resample(len(order), usable_groups(groups), num_resamples, seed)
+        _area(*along(weight[order]))
+        for weight in resample_weights(len(order), usable_groups(groups), num_resamples, seed)
     ]
     low, high = (float(value) for value in np.nanpercentile(areas, [2.5, 97.5]))
     return ClassCurve(
@@ -124,7 +125,7 @@ def reject_curve(
     accuracy = np.cumsum(right)[ends] / (ends + 1)
     draws = np.empty((num_resamples, len(ends)), np.float32)
     with np.errstate(invalid="ignore"):
-        for row, weight in enumerate(resample(len(order), usable_groups(groups), num_resamples, seed)):
+        for row, weight in enumerate(resample_weights(len(order), usable_groups(groups), num_resamples, seed)):
             weight = weight[order]
             draws[row] = np.cumsum(weight * right)[ends] / np.cumsum(weight)[ends]
     low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)

@@ -253,3 +253,19 @@ def holm(p_values: list[float]) -> list[float]:
         highest = max(highest, min(1.0, values[index] * (len(order) - rank)))
         adjusted[index] = highest
     return adjusted.tolist()
+
+
+PERMUTATIONS = 500
+
+
+LEAST_PERMUTATIONS = 20
+
+
+def permute_table(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """A table of the same totals, as if rows were dealt to columns at random."""
+    left = table.sum(1)
+    drawn = np.empty_like(table)
+    for place, total in enumerate(table.sum(0).tolist()):
+        drawn[:, place] = rng.multivariate_hypergeometric(left, total, method="marginals")
+        left = left - drawn[:, place]
+    return drawn

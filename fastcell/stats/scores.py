@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcell.stats.bootstrap import bootstrap, interval
+from fastcell.stats.bootstrap import percentile_interval, resample_confusion
 from fastcell.stats.confusion import confusion_matrix
 
 MEASURES = ("precision", "recall", "f_score")
@@ -75,11 +75,11 @@ def summarize(
     if groups is not None and len(np.unique(groups[labels >= 0])) < 2:
         groups = None  # one group says nothing about how groups differ
     value = score(confusion)
-    resampled = score(bootstrap(labels, predicted, len(classes), groups, seed=seed))
+    resampled = score(resample_confusion(labels, predicted, len(classes), groups, seed=seed))
 
     def entry(name: str, index: tuple[int, ...] = ()) -> dict[str, float | None]:
         every = (slice(None), *index)
-        low, high = interval(getattr(resampled, name)[every])
+        low, high = percentile_interval(getattr(resampled, name)[every])
         numbers = {"value": getattr(value, name)[index], "low": low, "high": high}
         return {key: None if np.isnan(number) else float(number) for key, number in numbers.items()}
 
@@ -99,7 +99,7 @@ def summarize(
     }
 
 
-def format_table(summary: dict[str, object]) -> str:
+def format_scores(summary: dict[str, object]) -> str:
     """Render what `summarize` returns in the form of the paper's Table IV: measures down, classes across."""
     per_class: dict[str, dict[str, object]] = summary["classes"]  # type: ignore[assignment]
     header = ["", *per_class]

@@ -18,11 +18,11 @@ from fastcell.plots.basic_figures import draw_confusion, draw_curves
 from fastcell.predictions.convert import write_predictions
 from fastcell.predictions.gather import PredictionGatherer
 from fastcell.predictions.saved_parts import PredictionParts, saved_parts
-from fastcell.predictions.table import prediction_table, write_table
+from fastcell.predictions.table import prediction_table, write_csv_or_parquet
 from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.open_run import check_classes
 from fastcell.runs.run_folder import write_confusion
-from fastcell.stats.scores import format_table, summarize
+from fastcell.stats.scores import format_scores, summarize
 from fastcell.storage.whole_files import write_json
 from fastcell.training.progress_bar import Throughput
 
@@ -76,7 +76,7 @@ def train(
         gathered, summary = score_part(trainer, model, data, part, folder)
         if trainer.is_global_zero:
             values[part] = summary
-            write_table(folder / "predictions.parquet", _table(model, data, part, gathered, truth=True))
+            write_csv_or_parquet(folder / "predictions.parquet", _table(model, data, part, gathered, truth=True))
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / "confusion.csv", confusion, model.classes)
             about = f"{PART_NAMES[part]} part of {data.manifest.info.name}"
@@ -85,7 +85,7 @@ def train(
     if trainer.is_global_zero:
         values["num_lost"] = len(reasons)
         if reasons:
-            write_table(folder / "losses.csv", losses_table(data.manifest, reasons))
+            write_csv_or_parquet(folder / "losses.csv", losses_table(data.manifest, reasons))
         values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
         values["train_waited_s"] = round(throughput.waited_s, 3)
@@ -193,7 +193,7 @@ def score_part(
         model.classes,
         None if groups is None else groups[gatherer.cell_ids],
     )
-    print(f"\n{part} part, {len(labels):,} cells\n\n{format_table(summary)}")
+    print(f"\n{part} part, {len(labels):,} cells\n\n{format_scores(summary)}")
     print(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}", flush=True)
     return gatherer, summary
 

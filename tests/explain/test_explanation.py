@@ -15,7 +15,7 @@ import yaml
 from fastcell import cli
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import ArgumentError, DataError
-from fastcell.explain.explanation import PARTS, main
+from fastcell.explain.explanation import EXPLANATION_PARTS, main
 from fastcell.packing.pack import main as pack
 from fastcell.runs.open_run import num_called_otherwise, open_run
 from fastcell.stats.calibration import log_probabilities, rescale
@@ -242,4 +242,4 @@ def test_all_parts_are_in_the_help(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert ",".join(PARTS) in said.replace(" ", "")
+    assert ",".join(EXPLANATION_PARTS) in said.replace(" ", "")

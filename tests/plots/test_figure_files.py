@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 
 def line_figure():
@@ -15,7 +15,7 @@ def line_figure():
 
 
 def test_three_files_and_the_caption(tmp_path):
-    plates = Plates(tmp_path / "new" / "folder")
+    plates = FigureFiles(tmp_path / "new" / "folder")
     caption = "A line of 2 points, in no unit. " * 5
     plates.add("line", line_figure(), caption, pa.table({"x": [0, 1], "class": ["a,b", 'c"d']}))
     folder = tmp_path / "new" / "folder"
@@ -28,13 +28,13 @@ def test_three_files_and_the_caption(tmp_path):
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        Plates(tmp_path / name).add("line", line_figure(), "A line.", pa.table({"x": [0]}))
+        FigureFiles(tmp_path / name).add("line", line_figure(), "A line.", pa.table({"x": [0]}))
     for kind in ("png", "pdf", "csv"):
         assert (tmp_path / "a" / f"line.{kind}").read_bytes() == (tmp_path / "b" / f"line.{kind}").read_bytes()
 
 
 def test_a_failure_leaves_no_torn_file(tmp_path, monkeypatch):
-    plates = Plates(tmp_path)
+    plates = FigureFiles(tmp_path)
     figure = line_figure()
 
     def fail(*_, **__):

@@ -12,7 +12,7 @@ import pytest
 
 from fastcell.errors import DataError
 from fastcell.predictions import counts
-from fastcell.predictions.table import Predictions, read_predictions, write_table
+from fastcell.predictions.table import Predictions, read_predictions, write_csv_or_parquet
 from fastcell.runs.run_folder import write_confusion
 from fastcell.stats import confusion_correction
 
@@ -35,14 +35,14 @@ def test_expected_called_shares_give_back_the_shares() -> None:
     rng = np.random.default_rng(0)
     truth = rng.dirichlet(np.ones(4), 50)
     truth[0] = [1, 0, 0, 0]
-    np.testing.assert_allclose(confusion_correction.shares(truth @ RATES, RATES[None]), truth, atol=1e-6)
+    np.testing.assert_allclose(confusion_correction.likeliest_shares(truth @ RATES, RATES[None]), truth, atol=1e-6)
 
 
 def test_a_share_is_never_negative_and_the_sum_is_kept() -> None:
     rng = np.random.default_rng(0)
     corners = rng.dirichlet(np.full(4, 0.1), 200)  # no mixture reaches them
     called = np.stack([rng.multinomial(1_000, row) for row in corners]) / 1_000
-    found = confusion_correction.shares(called, RATES[None])
+    found = confusion_correction.likeliest_shares(called, RATES[None])
     assert (np.linalg.solve(RATES.T, called.T) < 0).any(axis=0).sum() > 100
     assert found.min() >= 0
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-9)
@@ -57,7 +57,7 @@ def test_a_share_is_never_negative_and_the_sum_is_kept() -> None:
 
 def test_classes_that_cannot_be_told_apart_still_give_shares() -> None:
     rates = np.array([[0.5, 0.5], [0.5, 0.5]])
-    found = confusion_correction.shares(np.array([[0.5, 0.5], [0.7, 0.3]]), rates[None])
+    found = confusion_correction.likeliest_shares(np.array([[0.5, 0.5], [0.7, 0.3]]), rates[None])
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
@@ -70,7 +70,9 @@ def simulate(num_recordings: int, truth: np.ndarray, cells: int, per_class: int,
         table = np.stack([rng.multinomial(per_class, row) for row in rates])
         confusion = confusion_correction.Confusion(CLASSES, table[None])
         called = rng.multinomial(cells, truth @ rates)
-        estimate, low, high = confusion_correction.correct(called, confusion.rates, confusion.draw(400, rng), rng)
+        estimate, low, high = confusion_correction.correct_counts(
+            called, confusion.rates, confusion.draw(400, rng), rng
+        )
         covered.append((low <= cells * truth) & (cells * truth <= high))
         raw.append(called)
         corrected.append(estimate)
@@ -124,10 +126,10 @@ def files(tmp_path: Path) -> Path:
     called = np.array([rng.choice(4, p=RATES[number]) for number in truth])
     called[[5, 1_000]] = -1
     groups = np.repeat(["run 1", "run 2"], [900, 1_000])
-    write_table(tmp_path / "predictions.csv", make_predictions(called, groups))
+    write_csv_or_parquet(tmp_path / "predictions.csv", make_predictions(called, groups))
     tested = np.repeat(np.arange(4), 500)
     answers = np.array([rng.choice(4, p=RATES[number]) for number in tested])
-    write_table(tmp_path / "test.parquet", make_predictions(answers, np.arange(2_000) % 8, tested))
+    write_csv_or_parquet(tmp_path / "test.parquet", make_predictions(answers, np.arange(2_000) % 8, tested))
     confusion = np.zeros((4, 4), np.int64)
     np.add.at(confusion, (tested, answers), 1)
     write_confusion(tmp_path / "confusion.csv", confusion, CLASSES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastcell.errors import DataError
-from fastcell.quality.verdicts_file import Verdicts, find_cells, merge, read_csv, read_verdicts, write_verdicts
+from fastcell.quality.verdicts_file import Verdicts, find_cells, merge_verdicts, read_csv, read_verdicts, write_verdicts
 
 
 def verdicts(*rows):
@@ -23,7 +23,7 @@ def test_what_is_written_is_read(fresh, tmp_path):
 
 
 def test_the_first_word_counts():
-    merged = merge(verdicts((5, False, True), (1, True, True)), verdicts((1, False, False), (2, True, False)))
+    merged = merge_verdicts(verdicts((5, False, True), (1, True, True)), verdicts((1, False, False), (2, True, False)))
     assert merged.cell_ids.tolist() == [1, 2, 5]
     assert merged.drop.tolist() == [True, True, False]
     assert merged.by_hand.tolist() == [True, False, True]

@@ -9,7 +9,7 @@ import pytest
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import main as pack
-from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe, main
+from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe_contents, main
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_figures_are_written(packed, tmp_path, capsys):
 
 def test_an_unknown_split_and_no_data_set(packed, tmp_path):
     with pytest.raises(ArgumentError, match="--split-name must be one of default, got 'fold-7'"):
-        describe(Manifest.open(packed), "fold-7")
+        describe_contents(Manifest.open(packed), "fold-7")
     with pytest.raises(DataError, match="fastcell pack SRC"):
         main([str(tmp_path)])
 

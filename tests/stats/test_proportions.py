@@ -5,22 +5,22 @@ import pytest
 from scipy.stats import binom
 
 from fastcell.quality.drop_threshold import EVEN, calibrate
-from fastcell.stats.proportions import describe_share, interval, upper_bound
+from fastcell.stats.proportions import clopper_pearson_interval, clopper_pearson_upper, describe_share
 
 
 @pytest.mark.parametrize(("num", "of"), [(0, 10), (3, 10), (10, 10), (7, 3973), (1, 1)])
 def test_the_interval_leaves_out_what_is_unlikely(num, of):
-    low, high = interval(num, of)
+    low, high = clopper_pearson_interval(num, of)
     assert low <= num / of <= high
     if num:
         assert binom.sf(num - 1, of, low) == pytest.approx(0.025, rel=1e-6)
     if num < of:
         assert binom.cdf(num, of, high) == pytest.approx(0.025, rel=1e-6)
-        assert binom.cdf(num, of, upper_bound(num, of)) == pytest.approx(0.05, rel=1e-6)
+        assert binom.cdf(num, of, clopper_pearson_upper(num, of)) == pytest.approx(0.05, rel=1e-6)
 
 
 def test_nothing_of_nothing():
-    assert interval(0, 0) == (0.0, 1.0)
+    assert clopper_pearson_interval(0, 0) == (0.0, 1.0)
     assert describe_share(0, 0) == "0 of 0"
     assert describe_share(1, 20) == "1 of 20 (5.00 %, 95 % interval 0.13 to 24.87 %)"
 
@@ -36,7 +36,7 @@ def test_as_many_pass_as_may():
     threshold = calibrate(scores, 1_000, 0.05)
     passed = int((scores < threshold.score).sum())
     assert threshold.promised
-    assert upper_bound(passed, 1_000) <= 0.05 < upper_bound(passed + 1, 1_000)
+    assert clopper_pearson_upper(passed, 1_000) <= 0.05 < clopper_pearson_upper(passed + 1, 1_000)
 
 
 def test_the_strictest_one_where_nothing_can_be_promised():

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from fastcell.stats.bootstrap import bootstrap, interval, paired_difference
+from fastcell.stats.bootstrap import paired_difference, percentile_interval, resample_confusion
 from fastcell.stats.confusion import confusion_matrix
-from fastcell.stats.scores import format_table, score, summarize
+from fastcell.stats.scores import format_scores, score, summarize
 
 
 def test_by_hand():
@@ -55,7 +55,7 @@ def test_unknown_labels_do_not_count():
 def test_bootstrap_by_cell_has_the_binomial_spread():
     labels = np.zeros(400, int)
     predicted = (np.arange(400) >= 300).astype(int)
-    low, high = interval(score(bootstrap(labels, predicted, 2)).accuracy)
+    low, high = percentile_interval(score(resample_confusion(labels, predicted, 2)).accuracy)
     sigma = np.sqrt(0.75 * 0.25 / 400)
     assert low == pytest.approx(0.75 - 1.96 * sigma, abs=0.01)
     assert high == pytest.approx(0.75 + 1.96 * sigma, abs=0.01)
@@ -65,15 +65,15 @@ def test_bootstrap_by_group_is_wider_where_groups_differ():
     labels = np.zeros(400, int)
     groups = np.repeat(np.arange(8), 50)
     predicted = (groups >= 6).astype(int)  # two recordings wrong throughout
-    by_cell = interval(score(bootstrap(labels, predicted, 2)).accuracy)
-    by_group = interval(score(bootstrap(labels, predicted, 2, groups)).accuracy)
+    by_cell = percentile_interval(score(resample_confusion(labels, predicted, 2)).accuracy)
+    by_group = percentile_interval(score(resample_confusion(labels, predicted, 2, groups)).accuracy)
     assert by_group[1] - by_group[0] > 3 * (by_cell[1] - by_cell[0])
 
 
 def test_every_resample_by_group_is_made_of_whole_groups():
     labels = np.array([0, 0, 1, 1, 1])
     groups = np.array(["a", "a", "b", "b", "b"])
-    tables = bootstrap(labels, labels, 2, groups, num_resamples=200)
+    tables = resample_confusion(labels, labels, 2, groups, num_resamples=200)
     seen = {tuple(np.diagonal(table)) for table in tables}
     assert seen == {(4, 0), (2, 3), (0, 6)}
 
@@ -100,7 +100,7 @@ def test_summary_and_table():
     assert summary["accuracy"]["value"] == 0.95
     assert summary["accuracy"]["low"] <= 0.95 <= summary["accuracy"]["high"]
     assert summary["classes"]["none"]["recall"]["value"] is None
-    text = format_table(summary)
+    text = format_scores(summary)
     assert "1.000" in text.split("\n")[3]
     assert text.split("\n")[0].split() == ["THP1", "MCF7", "none"]
     assert "accuracy" in text

@@ -14,7 +14,8 @@ from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.errors import DataError
 from fastcell.packing.quarantine import Record
 from fastcell.packing.shard_writer import finish_dataset, write_cell_shard
-from fastcell.splits.copies.exact import canonical, exact_sets, read_duplicates, share_interval
+from fastcell.splits.copies.exact import canonical, exact_sets, read_duplicates
+from fastcell.stats.proportions import wilson_interval
 from fastcell.storage.staging import staging
 
 Store = Callable[..., Manifest]
@@ -111,9 +112,9 @@ def test_damaged_sidecars_are_refused(store: Store, column: str) -> None:
 
 
 def test_wilson_interval() -> None:
-    assert share_interval(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
-    assert share_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert share_interval(0, 0) == (0.0, 1.0)
+    assert wilson_interval(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_jurkat_has_no_exact_copy(real_data: Path, tmp_path: Path) -> None:
