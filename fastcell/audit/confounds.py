@@ -19,6 +19,7 @@ from fastcell.audit.permutation_designs import ClassDesign, class_design, record
 from fastcell.audit.sample import CellSample
 from fastcell.stats.permutation import (
     Design,
+    Floats,
     Outcome,
     center,
     normal_scores,
@@ -35,7 +36,6 @@ _EVEN = 0.05
 does not stand out may still be cell: 0.02 in ATOM and ImageStream cells, 0.08 in T cells cut out of a dense field."""
 _MOST_SETTINGS = 8
 
-Floats = npt.NDArray[np.floating]
 
 _MIX = (
     "record every class in every recording and in changing order; until then test on whole recordings only (name them "

@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.audit.findings import Finding
-from fastcell.stats.permutation import Outcome, normal_scores, outcome, permute_within
+from fastcell.stats.permutation import Floats, Outcome, normal_scores, outcome, permute_within
 
 LEAST_SEQUENCE_CELLS = 40
 """Cells of a sequence that is followed."""
 NUM_WAVES = 4
 NUM_BINS = 20
-
-Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.stats.permutation import Outcome, outcome
+from fastcell.stats.permutation import Floats, Ints, Outcome, outcome
 
 NUM_CROSS_VALIDATION_FOLDS = 5
 _NUM_BINS = 60
@@ -34,9 +34,6 @@ LEAST_OF_CLASS = 10
 LEAST_SKILL = 0.3
 """Share of the way from chance to a perfect answer that the classifier must go. One that hardly tells the classes is
 wrong however sure it is, whatever the labels are."""
-
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,9 @@ def find_label_noise(
     classes, target = np.unique(labels[rows], return_inverse=True)
     if len(classes) < 2 or len(rows) < LEAST_LABELLED_CELLS:
         return None
-    chances = cross_validate(features[rows], target, seed)
-    called = chances.argmax(1)
-    p_called, p_given = chances.max(1), chances[np.arange(len(rows)), target]
+    probabilities = cross_validate(features[rows], target, seed)
+    called = probabilities.argmax(1)
+    p_called, p_given = probabilities.max(1), probabilities[np.arange(len(rows)), target]
     disagree = called != target
     margins = np.clip(np.log(p_called) - np.log1p(-np.minimum(p_called, 1 - 1e-12)), 0, _MOST_MARGIN)
     number, share = _fit(margins, disagree)

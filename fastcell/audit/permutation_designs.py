@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.stats.permutation import Design
+from fastcell.stats.permutation import Design, Ints
 
 LEAST_CLASS_CELLS = 5
 """Cells that a class must have to be looked at, and of each class that a recording must have to count as mixed."""
@@ -25,8 +25,6 @@ MOST_RECORDINGS = 20
 NUM_FOLDS = 5
 _RUNS_PER_FOLD = 5
 _MOST_FOLDS = 10
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

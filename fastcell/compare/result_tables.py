@@ -16,13 +16,18 @@ from typing import Any
 import numpy as np
 
 from fastcell.compare.saved_results import PARTS, TaskResult
-from fastcell.stats.bootstrap import mean_interval, percentile_interval, resample_confusion
+from fastcell.dataset.schema import SUBSET_NAMES
+from fastcell.stats.bootstrap import (
+    NUM_SCORE_RESAMPLES,
+    SCORE_TAIL,
+    mean_interval,
+    percentile_interval,
+    resample_confusion,
+)
 from fastcell.stats.confusion import confusion_matrix
 from fastcell.stats.scores import MEASURES, score
 from fastcell.storage.whole_files import replace_file
 
-PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
-NUM_RESAMPLES = 2000
 # What a difference is between, where it is not between methods.
 SCHEMES, PROTOCOLS = "schemes", "protocols"
 _MEASURE_NAMES = {"precision": "precision", "recall": "recall", "f_score": "F-score"}
@@ -175,7 +180,8 @@ class Tables:
         with np.errstate(invalid="ignore"):
             values = np.mean([[getattr(score(c), name) for name in MEASURES] for c in confusions], axis=0)
         resampled = score(self._resampled(place, part))
-        low, high = percentile_interval(np.stack([getattr(resampled, name) for name in MEASURES], axis=1))
+        draws = np.stack([getattr(resampled, name) for name in MEASURES], axis=1)
+        low, high = percentile_interval(draws, SCORE_TAIL)
         return ClassScores(*place, part, values, low, high)
 
     def differences(self, places: Sequence[Place], what: str, names: Sequence[str]) -> list[PairedDifference]:
@@ -192,7 +198,7 @@ class Tables:
             if not sum(map(len, gains)):
                 continue
             num = len(gains[0])
-            value = mean_interval(np.concatenate(gains), np.concatenate(units), NUM_RESAMPLES, self.seed)
+            value = mean_interval(np.concatenate(gains), np.concatenate(units), NUM_SCORE_RESAMPLES, self.seed)
             found.append(PairedDifference(what, name, other, first[3], *value, num))
         return found
 
@@ -203,7 +209,7 @@ class Tables:
     def _resampled(self, place: Place, part: str) -> np.ndarray:
         rows, called = (np.concatenate(column) for column in zip(*self.called(place, part), strict=True))
         return resample_confusion(
-            self.labels[rows], called, len(self.classes), self._units(rows), NUM_RESAMPLES, self.seed
+            self.labels[rows], called, len(self.classes), self._units(rows), NUM_SCORE_RESAMPLES, self.seed
         )
 
     def _units(self, rows: np.ndarray) -> np.ndarray:
@@ -218,7 +224,7 @@ class Tables:
         by_seed = [float(one.accuracy) for one in scores]
         resampled = score(self._resampled(place, part))
         (low, high), (balanced_low, balanced_high) = (
-            percentile_interval(getattr(resampled, name)) for name in ("accuracy", "balanced_accuracy")
+            percentile_interval(getattr(resampled, name), SCORE_TAIL) for name in ("accuracy", "balanced_accuracy")
         )
         details = results[0].details
         return Entry(
@@ -253,7 +259,7 @@ def volume_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
             row = {e.volume: e for e in entries if (e.method, e.part) == (method, part)}
             if row:
                 texts = [accuracy_text(row[volume]) if volume in row else "" for volume in volumes]
-                lines.append(f"| {names.get(method, method)} | {PART_NAMES[part]} | {' | '.join(texts)} |")
+                lines.append(f"| {names.get(method, method)} | {SUBSET_NAMES[part]} | {' | '.join(texts)} |")
     return lines
 
 

@@ -1,10 +1,10 @@
-"""Works through the cells of a study's table: what is finished is taken, the rest is computed and saved one by one."""
+"""Work through the cells of a study's table: what is finished is taken, the rest is computed and saved one by one."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +20,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
 from fastcell.training.recipe import Recipe
 
@@ -298,6 +299,50 @@ class Study:
         lists = [(jobs[number :: len(gpus)], gpu) for number, gpu in enumerate(gpus)]  # one process for each GPU
         for results in Parallel(n_jobs=len(gpus), backend="loky")(delayed(_fit_on)(mine, gpu) for mine, gpu in lists):
             yield from results
+
+
+def write_study_report(
+    study: Study, methods: list[str], settings: Mapping[str, Any], lines: list[str], asked: Mapping[str, Any]
+) -> list[str]:
+    """Write ``report.md`` and ``study.json`` into the study's folder; returns the lines of the report.
+
+    Args:
+        study: that was run; of leakage, on the augmented set.
+        methods: names.
+        settings: what was asked for, `study` and `preset` among them; ``study.json`` holds them.
+        lines: of the report.
+        asked: `source`, the folder of the data set as asked for (None for the synthetic default), `source_cells`, how
+            many it holds, and `changes`, the arguments that change the preset.
+    """
+    from fastcell.system import environment_report
+
+    kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
+    machine = {key: value for key, value in environment_report.report(probe=False).items() if key != "cache_dir"}
+    where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
+    header = [
+        f"# {study.manifest.info.name}: study of {settings['study']}",
+        "",
+        f"{len(study.manifest):,} {kind}; preset {settings['preset']}; {where}; fastcell {machine['fastcell']}.",
+        "",
+    ]
+    write_text(study.out_dir / "report.md", "\n".join([*header, *lines]).rstrip() + "\n")
+    write_json(
+        study.out_dir / "study.json",
+        {
+            "study": settings["study"],
+            "data": study.manifest.info.name,
+            "path": str(study.manifest.path.absolute()),
+            "methods": methods,
+            **asked,
+            "settings": dict(settings),
+            "recipe": asdict(study.recipe),
+            "schemes": {
+                scheme.name: {"text": scheme.text, "splits": list(scheme.splits)} for scheme in study.schemes.values()
+            },
+            "environment": machine,
+        },
+    )
+    return [*header, *lines]
 
 
 def _fit_on(jobs: list[tuple[Any, ...]], gpu: int | None) -> list[TaskResult]:

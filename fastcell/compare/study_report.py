@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +67,7 @@ def main(argv: list[str]) -> int:
 
 def _run(study: Any, methods: list[str], options: argparse.Namespace, changes: Sequence[str]) -> list[str]:
     """Run the study that is asked for and write its report; returns its lines."""
+    from fastcell.compare.runner import write_study_report
     from fastcell.compare.volume_study import check_volumes, run_volumes
 
     volumes = check_volumes(options.volumes or DEFAULT_VOLUMES[options.study])
@@ -92,7 +92,8 @@ def _run(study: Any, methods: list[str], options: argparse.Namespace, changes: S
     else:
         lines, _, _ = run_volumes(study, methods, volumes, options.seeds)
     study.drop_images()
-    return _write_report(study, methods, options, lines, asked)
+    settings = {name: value for name, value in vars(options).items() if name not in ("data", "out")}
+    return write_study_report(study, methods, settings, lines, asked)
 
 
 def _open(options: argparse.Namespace, changes: Sequence[str]) -> tuple[Any, list[str]]:
@@ -155,52 +156,6 @@ def _components(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise invalid("--pca", "a number of components, or none", text, "64 is the default")
     return int(text)
-
-
-def _write_report(
-    study: Any, methods: list[str], options: argparse.Namespace, lines: list[str], asked: Mapping[str, Any]
-) -> list[str]:
-    """Write ``report.md`` and ``study.json``; returns the lines of the report.
-
-    Args:
-        study: that was run; of leakage, on the augmented set.
-        methods: names.
-        options: of the command line.
-        lines: of the report.
-        asked: `source`, the folder of the data set as asked for (None for the synthetic default), `source_cells`, how
-            many it holds, and `changes`, the arguments that change the preset.
-    """
-    from fastcell.storage.whole_files import write_json, write_text
-    from fastcell.system import environment_report
-
-    settings = {name: value for name, value in vars(options).items() if name not in ("data", "out")}
-    kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
-    machine = {key: value for key, value in environment_report.report(probe=False).items() if key != "cache_dir"}
-    where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
-    head = [
-        f"# {study.manifest.info.name}: study of {options.study}",
-        "",
-        f"{len(study.manifest):,} {kind}; preset {options.preset}; {where}; fastcell {machine['fastcell']}.",
-        "",
-    ]
-    write_text(study.out_dir / "report.md", "\n".join([*head, *lines]).rstrip() + "\n")
-    write_json(
-        study.out_dir / "study.json",
-        {
-            "study": options.study,
-            "data": study.manifest.info.name,
-            "path": str(study.manifest.path.absolute()),
-            "methods": methods,
-            **asked,
-            "settings": settings,
-            "recipe": asdict(study.recipe),
-            "schemes": {
-                scheme.name: {"text": scheme.text, "splits": list(scheme.splits)} for scheme in study.schemes.values()
-            },
-            "environment": machine,
-        },
-    )
-    return [*head, *lines]
 
 
 def _parser() -> argparse.ArgumentParser:

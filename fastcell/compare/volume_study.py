@@ -28,6 +28,8 @@ from fastcell.compare.split_schemes import FEW_GROUPS
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 
+MIN_CLASS_CELLS = 5
+"""Training cells that a volume must leave in every class and split."""
 _TIMES = (
     "Median time to fit by volume, the choice of parameters, validation and, for networks, reading included; "
     "and to classify one preprocessed cell of the test part."
@@ -212,6 +214,3 @@ def describe_entries(study: Study, entries: Sequence[Entry]) -> str:
         f"{units_text(study)}. Validation and test parts are whole at every volume; "
         f"images of {first.image_size} × {first.image_size} px; preset {study.recipe.preset}."
     )
-
-
-MIN_CLASS_CELLS = 5

@@ -73,6 +73,10 @@ SPLIT_SCHEMA = pa.schema([("cell_id", pa.int64()), ("split", pa.string())])
 SPLITS = ("train", "valid", "test")
 
 
+SUBSET_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+"""What texts call the subsets."""
+
+
 LAYOUTS = ("cell", "block")
 
 
@@ -80,6 +84,3 @@ VERDICTS = ("keep", "drop")
 
 
 NULLABLE = ("um_per_px", "class", "group", "collection")
-
-
-SUBSET_NAMES = {"train": "training", "valid": "validation", "test": "test"}

@@ -63,13 +63,13 @@ class PredictionGatherer(pl.Callback):
         if trainer.world_size > 1:
             made = tempfile.mkdtemp(prefix=".parts-", dir=self.folder) if trainer.is_global_zero else ""
             folder = Path(trainer.strategy.broadcast(made))
-            np.savez(folder / f"{trainer.global_rank}.npz", ids=ids, chances=probabilities)
+            np.savez(folder / f"{trainer.global_rank}.npz", ids=ids, probabilities=probabilities)
             trainer.strategy.barrier()
             if trainer.is_global_zero:
                 parts = [np.load(folder / f"{rank}.npz") for rank in range(trainer.world_size)]
                 ids = np.concatenate([part["ids"] for part in parts])
                 probabilities = np.concatenate(
-                    [part["chances"] for part in parts if len(part["ids"])] or [probabilities]
+                    [part["probabilities"] for part in parts if len(part["ids"])] or [probabilities]
                 )
                 shutil.rmtree(folder)
         self.cell_ids, first = np.unique(ids, return_index=True)

@@ -186,9 +186,9 @@ def prediction_table(
     wanted, known = (_marked(ids, manifest.table.num_rows) for ids in (rows, cell_ids))
     rows = np.flatnonzero(wanted)
     found = known[rows]
-    chances = np.full((len(rows), len(classes)), np.nan, np.float32)
-    chances[found] = probabilities[wanted[cell_ids]]
-    winner = np.where(found, np.nan_to_num(chances, nan=-1.0).argmax(axis=1), 0)
+    aligned = np.full((len(rows), len(classes)), np.nan, np.float32)
+    aligned[found] = probabilities[wanted[cell_ids]]
+    winner = np.where(found, np.nan_to_num(aligned, nan=-1.0).argmax(axis=1), 0)
     names = pa.array(classes, pa.string()).take(pa.array(winner, mask=~found))
     cells = manifest.table.select(["key", "group", "class"])
     cells = cells if len(rows) == cells.num_rows else cells.take(rows)
@@ -196,9 +196,9 @@ def prediction_table(
     if truth:
         columns["true_class"] = cells.column("class")
     columns["class"] = names
-    columns["confidence"] = pa.array(chances.max(axis=1, initial=-np.inf), pa.float32(), mask=~found)
+    columns["confidence"] = pa.array(aligned.max(axis=1, initial=-np.inf), pa.float32(), mask=~found)
     for index, name in enumerate(classes):
-        columns[f"p_{name}"] = pa.array(chances[:, index], mask=~found)
+        columns[f"p_{name}"] = pa.array(aligned[:, index], mask=~found)
     texts = np.full(len(rows), None, object)
     for place in np.flatnonzero(~found).tolist():
         texts[place] = (reasons or {}).get(int(rows[place]), NOT_READ)

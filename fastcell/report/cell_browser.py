@@ -50,14 +50,14 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
         except DataError:
             lost += 1
             continue
-        chances = outputs.probabilities[place]
+        probabilities = outputs.probabilities[place]
         cells.append(
             {
                 "key": str(key),
                 "group": "" if outputs.groups is None else str(outputs.groups[place]),
                 "true": int(outputs.labels[place]),
-                "called": int(chances.argmax()),
-                "p": [round(float(chance), 4) for chance in chances],
+                "called": int(probabilities.argmax()),
+                "p": [round(float(value), 4) for value in probabilities],
                 "height": pixels.shape[0],
                 "width": pixels.shape[1],
                 "image": _thumbnail(pixels),

@@ -302,7 +302,8 @@ def _browser_text(cells: Outputs, browser: Mapping[str, Any], part: str) -> str:
     shown_wrong = sum(cell["true"] != cell["called"] for cell in shown)
     text = (
         f"{len(shown):,} of {len(cells):,} {SUBSET_NAMES[part]} cells: {shown_wrong:,} of the {num_wrong:,} errors, "
-        f"the most confident first, and {len(shown) - shown_wrong:,} of the cells that were called right, drawn at random."
+        f"the most confident first, and {len(shown) - shown_wrong:,} of the cells that were called right, drawn at "
+        "random."
     )
     lost = browser["num_lost"]
     return f"{text} {lost:,} could not be read." if lost else text

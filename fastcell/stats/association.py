@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fastcell.stats.bootstrap import percentile_interval, resample_table
 from fastcell.stats.permutation import Outcome, outcome, permute_table
 
 
@@ -63,11 +64,9 @@ def associate(
         return None
     table = np.zeros((len(row_names), len(column_names)), np.int64)
     np.add.at(table, (row, column), 1)
-    total = int(table.sum())
     null = [cramers_v(permute_table(table, rng)) for _ in range(permutations)]
-    shares = table.ravel() / total
-    resampled = [cramers_v(rng.multinomial(total, shares).reshape(table.shape)) for _ in range(permutations)]
-    low, high = np.quantile(resampled, [0.025, 0.975]) if resampled else (float("nan"),) * 2
+    resampled = [cramers_v(drawn) for drawn in resample_table(table, permutations, rng)]
+    low, high = percentile_interval(resampled) if resampled else (float("nan"),) * 2
     by_share = table / table.sum(1, keepdims=True)
     guess = by_share.max(0).sum() / len(row_names)
     return Association(

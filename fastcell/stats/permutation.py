@@ -24,6 +24,10 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
+PERMUTATIONS = 500
+"""Permutations of each test of an audit. The least p is 1 / (R + 1)."""
+LEAST_PERMUTATIONS = 20
+
 
 @dataclass(frozen=True)
 class Design:
@@ -227,6 +231,16 @@ def permute_within(strata: Ints, rng: np.random.Generator) -> Ints:
     return order
 
 
+def permute_table(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw a table (R, C) int64 of the same totals, as if rows were dealt to columns at random."""
+    left = table.sum(1)
+    drawn = np.empty_like(table)
+    for place, total in enumerate(table.sum(0).tolist()):
+        drawn[:, place] = rng.multivariate_hypergeometric(left, total, method="marginals")
+        left = left - drawn[:, place]
+    return drawn
+
+
 def normal_scores(features: Floats) -> npt.NDArray[np.float64]:
     """Each column of (n, p) by the normal quantile of its ranks: outliers and skewness gone, ties alike."""
     from scipy.special import ndtri
@@ -253,19 +267,3 @@ def holm(p_values: list[float]) -> list[float]:
         highest = max(highest, min(1.0, values[index] * (len(order) - rank)))
         adjusted[index] = highest
     return adjusted.tolist()
-
-
-PERMUTATIONS = 500
-
-
-LEAST_PERMUTATIONS = 20
-
-
-def permute_table(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """A table of the same totals, as if rows were dealt to columns at random."""
-    left = table.sum(1)
-    drawn = np.empty_like(table)
-    for place, total in enumerate(table.sum(0).tolist()):
-        drawn[:, place] = rng.multivariate_hypergeometric(left, total, method="marginals")
-        left = left - drawn[:, place]
-    return drawn

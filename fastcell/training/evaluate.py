@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from fastcell.dataset.corrupt_cells import describe_losses, losses_table
+from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 from fastcell.plots.basic_figures import draw_confusion, draw_curves
@@ -27,7 +28,6 @@ from fastcell.storage.whole_files import write_json
 from fastcell.training.progress_bar import Throughput
 
 RUNS = {"valid": "validate", "test": "test"}
-PART_NAMES = {"valid": "validation", "test": "test"}
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
             write_csv_or_parquet(folder / "predictions.parquet", _table(model, data, part, gathered, truth=True))
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / "confusion.csv", confusion, model.classes)
-            about = f"{PART_NAMES[part]} part of {data.manifest.info.name}"
+            about = f"{SUBSET_NAMES[part]} part of {data.manifest.info.name}"
             draw_confusion(confusion, model.classes, folder / "confusion", about=about)
     reasons = gather_losses(trainer, data)
     if trainer.is_global_zero:

@@ -34,15 +34,15 @@ def test_layers_of_the_paper():
 
 def test_every_layer_is_drawn_with_its_shape(tmp_path, drawn):
     layers = trace_layers(create("gao", 3, 64).eval(), 64)
-    plates = FigureFiles(tmp_path)
-    draw_network(plates, "gao", layers, 64, ["A", "B", "C"])
+    figures = FigureFiles(tmp_path)
+    draw_network(figures, "gao", layers, 64, ["A", "B", "C"])
     texts = [text.get_text() for text in drawn[0].axes[0].texts]
     table = pyarrow.csv.read_csv(tmp_path / "network.csv").to_pylist()
     assert [row["name"] for row in table] == ["input", *(layer.name for layer in layers)]
     for row in table:
         shape = f"{row['channels']} @ {row['side']} x {row['side']}" if row["side"] else f"{row['channels']}"
         assert shape in texts
-    assert "A, B, C" in plates.captions["network"]
+    assert "A, B, C" in figures.captions["network"]
 
 
 def test_filters_are_those_of_the_network(tmp_path, drawn, columns):
@@ -62,9 +62,9 @@ def test_filters_are_those_of_the_network(tmp_path, drawn, columns):
 
 
 def test_a_large_convolution_is_cut_and_says_so(tmp_path):
-    plates = FigureFiles(tmp_path)
-    draw_filters(plates, "large", [("convolution 1", torch.ones(70, 40, 3, 3))])
-    assert "64 maps x 32 inputs (of 70 x 40)" in plates.captions["filters"]
+    figures = FigureFiles(tmp_path)
+    draw_filters(figures, "large", [("convolution 1", torch.ones(70, 40, 3, 3))])
+    assert "64 maps x 32 inputs (of 70 x 40)" in figures.captions["filters"]
 
 
 def test_a_network_without_convolutions():
