@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from fastcell.stats.bootstrap import bootstrap, interval, paired_difference, resample, usable_groups
+from fastcell.stats.bootstrap import (
+    bootstrap,
+    interval,
+    mean_interval,
+    paired_difference,
+    resample,
+    usable_groups,
+)
 from fastcell.stats.scores import score
 
 
@@ -54,3 +61,40 @@ def test_paired_difference():
     assert low == pytest.approx(0.1 - 1.96 * spread, abs=0.004)
     assert high == pytest.approx(0.1 + 1.96 * spread, abs=0.004)
     assert paired_difference(labels, first, first) == (0, 0, 0)
+
+
+def test_interval_by_hand_and_without_what_is_not_known():
+    values = np.stack([np.arange(101.0), np.full(101, np.nan)], axis=1)
+    low, high = interval(values, level=0.9)
+    np.testing.assert_allclose(low, [5, np.nan])
+    np.testing.assert_allclose(high, [95, np.nan])
+    gaps = np.where(np.arange(202) % 2, np.nan, np.arange(202) / 2)
+    assert interval(gaps, level=0.9) == pytest.approx((5, 95))
+
+
+def test_mean_of_cells_and_of_whole_units():
+    values = np.array([1.0, 1.0, 0.0, 0.0] * 100)
+    mean, low, high = mean_interval(values)
+    assert mean == 0.5
+    assert high - 0.5 == pytest.approx(1.96 * np.sqrt(0.25 / 400), rel=0.05)
+    assert 0.5 - low == pytest.approx(high - 0.5, abs=0.005)
+    units = np.repeat(np.arange(4), 100)  # four units with means of 1, 1, 0 and 0
+    values = np.repeat([1.0, 1.0, 0.0, 0.0], 100)
+    mean, low, high = mean_interval(values, units)
+    assert (mean, low, high) == (0.5, 0.0, 1.0)  # (1/2)^4 = 6 % of the draws hold one kind of unit alone
+
+
+def test_large_units_count_with_all_their_cells():
+    values, units = np.array([1.0] * 9 + [0.0]), np.array(["a"] * 9 + ["b"])
+    mean, low, high = mean_interval(values, units, num_resamples=2000)
+    assert (mean, low, high) == (0.9, 0.0, 1.0)
+    assert mean_interval(np.full(10, 0.25), units) == (0.25, 0.25, 0.25)
+
+
+def test_the_seed_makes_the_draw():
+    labels, predicted = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, 0])
+    first = bootstrap(labels, predicted, 2, num_resamples=50, seed=1)
+    assert np.array_equal(first, bootstrap(labels, predicted, 2, num_resamples=50, seed=1))
+    assert not np.array_equal(first, bootstrap(labels, predicted, 2, num_resamples=50, seed=2))
+    assert (first.sum(axis=(1, 2)) == 6).all()
+    assert bootstrap(np.array([0, -1]), np.array([1, 0]), 2, num_resamples=3).tolist() == [[[0, 1], [0, 0]]] * 3

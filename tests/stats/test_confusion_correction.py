@@ -108,3 +108,29 @@ def test_what_makes_it_unsure_is_said() -> None:
     assert "classes a and b can hardly be told apart" in found[1]
     few = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 3))
     assert few.warnings() == ["the test cells have 3 groups, too few to resample: intervals are by cell."]
+
+
+def test_correction_by_hand() -> None:
+    rates = np.array([[0.9, 0.1], [0.2, 0.8]])
+    called = np.array([69, 31])  # 70 x 0.9 + 30 x 0.2, 70 x 0.1 + 30 x 0.8
+    estimate, low, high = confusion_correction.correct(called, rates, np.stack([rates] * 500), np.random.default_rng(0))
+    np.testing.assert_allclose(estimate, [70, 30], atol=1e-9)
+    spread = 1.96 * np.sqrt(69 * 31 / 100) / 0.7  # the determinant of the rates widens the binomial interval
+    np.testing.assert_allclose([low[0], high[0]], [70 - spread, 70 + spread], atol=2)
+    np.testing.assert_allclose([low[1], high[1]], [30 - spread, 30 + spread], atol=2)
+
+
+def test_matrices_without_inverse_give_an_interval_of_everything() -> None:
+    flat = np.full((2, 2), 0.5)
+    estimate, low, high = confusion_correction.correct(
+        np.array([6, 4]), flat, np.stack([flat] * 9), np.random.default_rng(0)
+    )
+    assert estimate.sum() == pytest.approx(10)
+    assert (low.tolist(), high.tolist()) == ([0, 0], [10, 10])
+
+
+def test_no_cell_called_anything() -> None:
+    estimate, low, high = confusion_correction.correct(
+        np.zeros(4, int), RATES, np.stack([RATES] * 9), np.random.default_rng(0)
+    )
+    assert (estimate.tolist(), low.tolist(), high.tolist()) == ([0] * 4, [0] * 4, [0] * 4)
