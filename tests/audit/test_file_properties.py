@@ -39,3 +39,43 @@ def test_plain_sizes():
     quick, whole = plain_sizes(cell, "png", 999)
     assert 0 < whole <= quick < 400
     assert plain_sizes(cell, "jpg", 999) == (999, 999)
+
+
+def test_settings_of_other_encodings():
+    assert file_settings(b"II*\0rest", "tif") == ("tif b'II*\\x00'", 0)
+    assert file_settings(b"anything", "npy") == ("npy", 0)
+    assert file_settings(b"anything", "raw") == ("raw", 0)
+
+
+def test_colour_and_frame_type_are_settings():
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 255, (20, 30)).astype(np.uint8)
+    colour = rng.integers(0, 255, (20, 30, 3)).astype(np.uint8)
+
+    def settings_of(ending, cell, *options):
+        return file_settings(cv2.imencode(f".{ending}", cell, list(options))[1].tobytes(), ending)[0]
+
+    plain = settings_of("jpg", grey)
+    assert " frame c0 " in plain
+    assert " standard codes" in plain
+    assert " frame c2 " in settings_of("jpg", grey, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert settings_of("jpg", colour) != plain
+    assert settings_of("png", grey).startswith("png 08000000")  # 8 bit, grey, deflate, filters
+    assert settings_of("png", colour).startswith("png 0802")
+    levels = {settings_of("png", grey, cv2.IMWRITE_PNG_COMPRESSION, level) for level in (1, 9)}
+    assert len(levels) == 2
+
+
+def test_bytes_of_a_comment_hold_no_pixels():
+    data = cv2.imencode(".jpg", np.zeros((20, 30), np.uint8))[1].tobytes()
+    settings, extra = file_settings(data, "jpg")
+    comment = data[:2] + b"\xff\xfe\x00\x07hello" + data[2:]
+    assert file_settings(comment, "jpg") == (settings, extra + 9)
+
+
+def test_a_tiff_is_weighed_against_its_pixels():
+    cell = np.random.default_rng(0).integers(0, 255, (30, 40)).astype(np.uint8)
+    quick, whole = plain_sizes(cell, "tif", 999)
+    assert whole == 1200
+    assert 1200 <= quick < 1250  # noise does not shrink
+    assert plain_sizes(cell * 0, "tif", 999)[0] < 50
