@@ -43,16 +43,16 @@ def read_confidences(path: Path) -> pa.Table:
         raise DataError(f"{file} must have at most {_MOST_BYTES:,} bytes. Predict a part of the data.")
     try:
         there = prediction_columns(file)
+        missing = {"key", "class", "confidence"} - set(there)
+        if missing:
+            raise DataError(f"{file} must have columns key, class and confidence, lacks {', '.join(sorted(missing))}.")
+        kinds = {name: pa.float64() if name == "confidence" else pa.string() for name in _COLUMNS if name in there}
+        return read_prediction_columns(file, pa.schema(list(kinds.items())), _HINT)
     except PermissionError:
         raise
     except (pa.ArrowException, ValueError, OSError) as error:
         text = str(error).splitlines()[0][:200]
         raise DataError(f"{file} cannot be read as predictions ({text}). {_HINT}.") from None
-    missing = {"key", "class", "confidence"} - set(there)
-    if missing:
-        raise DataError(f"{file} must have columns key, class and confidence, lacks {', '.join(sorted(missing))}.")
-    kinds = {name: pa.float64() if name == "confidence" else pa.string() for name in _COLUMNS if name in there}
-    return read_prediction_columns(file, pa.schema(list(kinds.items())), _HINT)
 
 
 class RunCells(NamedTuple):

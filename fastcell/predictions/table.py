@@ -91,17 +91,17 @@ def read_predictions(path: Path) -> Predictions:
         raise DataError(f"{path} is missing or no file. {_HINT}.")
     try:
         names = prediction_columns(path)
+        classes = [name[len(PROBABILITY_PREFIX) :] for name in names if name.startswith(PROBABILITY_PREFIX)]
+        if not classes or len(set(names)) < len(names) or any(name not in names for name in _NEEDED):
+            raise DataError(f"{path} must have columns key, class and p_<class>, each once. {_HINT}.")
+        kinds = {name: pa.string() for name in TEXT_COLUMNS if name in names}
+        kinds |= {name: pa.float32() for name in names if name.startswith(PROBABILITY_PREFIX) or name == "confidence"}
+        schema = pa.schema([(name, kinds[name]) for name in names if name in kinds])
+        table = read_prediction_columns(path, schema, _HINT)
     except PermissionError:
         raise
     except (pa.ArrowException, ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}). {_HINT}.") from None
-    classes = [name[len(PROBABILITY_PREFIX) :] for name in names if name.startswith(PROBABILITY_PREFIX)]
-    if not classes or len(set(names)) < len(names) or any(name not in names for name in _NEEDED):
-        raise DataError(f"{path} must have columns key, class and p_<class>, each once. {_HINT}.")
-    kinds = {name: pa.string() for name in TEXT_COLUMNS if name in names}
-    kinds |= {name: pa.float32() for name in names if name.startswith(PROBABILITY_PREFIX) or name == "confidence"}
-    schema = pa.schema([(name, kinds[name]) for name in names if name in kinds])
-    table = read_prediction_columns(path, schema, _HINT)
     _check_values(table, path)
     return Predictions(table, classes, path)
 

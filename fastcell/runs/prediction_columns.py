@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from fastcell.dataset.parquet import first_line, read_table
+from fastcell.dataset.parquet import read_table
 from fastcell.errors import DataError
 
 PROBABILITY_PREFIX = "p_"
@@ -47,10 +47,11 @@ def read_prediction_columns(path: Path, schema: pa.Schema, hint: str) -> pa.Tabl
     Args:
         path: of the file.
         schema: names and types of the columns; the values are cast to these.
-        hint: of the errors, what to do, without a full stop.
+        hint: of the errors about a .parquet file, what to do, without a full stop.
 
     Raises:
-        DataError: the file is damaged, too large, or has other columns.
+        DataError: a .csv file is too large, or a .parquet file is damaged or has other columns.
+        pyarrow.ArrowException, ValueError, OSError: a .csv file cannot be read.
     """
     if path.suffix != ".csv":
         return read_table(path, schema, way_out=hint)
@@ -63,11 +64,5 @@ def read_prediction_columns(path: Path, schema: pa.Schema, hint: str) -> pa.Tabl
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    try:
-        return pyarrow.csv.read_csv(
-            path, convert_options=options, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
-        )
-    except PermissionError:
-        raise
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read ({first_line(error)}). {hint}.") from None
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return pyarrow.csv.read_csv(path, convert_options=options, parse_options=parsing)

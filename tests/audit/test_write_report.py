@@ -2,7 +2,6 @@
 
 import csv
 import json
-import warnings
 
 import cv2
 import numpy as np
@@ -10,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.audit.figures import draw_backgrounds
 from fastcell.audit.write_report import CANDIDATE_COLUMNS, main
 from fastcell.errors import DataError, StrictError
 from fastcell.packing.pack import main as pack
@@ -97,15 +95,6 @@ def test_confidence_of_a_run_drifts(packed, tmp_path, capsys):
     assert main([str(packed), str(tmp_path / "run"), "--out", str(out), "--permutations", "300", "--jobs", "1"]) == 0
     assert "[problem] drift of the run's confidence" in capsys.readouterr().out
     assert (out / "confidence_drift.png").exists()
-
-
-def test_backgrounds_that_no_class_shows_are_drawn_in_silence(tmp_path):
-    weight = np.ones((2, 32, 32))
-    weight[:, 10:20, 10:20] = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        draw_backgrounds(100 * weight, weight, ["A", "B"], tmp_path / "background.png", "two classes")
-    assert cv2.imread(str(tmp_path / "background.png")).shape[0] > 100
 
 
 def test_runs_that_are_none_are_refused_before_cells_are_read(packed, tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ import struct
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastcell.dataset.cell_hashes import measure
@@ -14,7 +13,6 @@ from fastcell.dataset.decode import BadCell, DecoderMessages, decode
 from fastcell.dataset.schema import SCHEMA
 from fastcell.errors import ArgumentError
 from fastcell.packing.quarantine import CellTable, Record
-from fastcell.system.text import storable
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
@@ -32,20 +30,6 @@ def test_measures(pixels):
 def test_pixel_hash_knows_the_shape():
     pixels = np.arange(12, dtype=np.uint8)
     assert measure(pixels.reshape(3, 4))[0] != measure(pixels.reshape(4, 3))[0]
-
-
-@given(st.text(st.characters()))
-@settings(max_examples=50, deadline=None)
-def test_storable_is_utf8(text):
-    stored = storable(text)
-    stored.encode("utf-8")
-    if not any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        assert stored == text
-
-
-def test_file_names_that_are_no_text():
-    assert storable("a\udcff.jpg") == "a\\udcff.jpg"
-    assert storable(None) is None
 
 
 def test_rows_quarantine_and_range_of_sixteen_bit():

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.manifest import write_table as write_parquet
 from fastcell.errors import ArgumentError, DataError
 from fastcell.predictions.table import read_predictions, with_features, write_csv_or_parquet
-from fastcell.quality.quality_table import read_quality_columns
 
 NAN = float("nan")
 
@@ -132,18 +130,3 @@ def test_features_of_another_data_set_are_refused(make_set, tmp_path: Path) -> N
     write_csv_or_parquet(tmp_path / "p.csv", make_table())
     with pytest.raises(DataError, match="no cell of .* is in"):
         with_features(read_predictions(tmp_path / "p.csv"), manifest)
-
-
-@pytest.mark.parametrize("ids", [[0, 6], [0, 0], [-1, 2], [None, 2]])
-def test_features_of_cells_that_are_not_there(make_set, ids: list[int | None]) -> None:
-    manifest = make_set(6)
-    pq.write_table(pa.table({"cell_id": pa.array(ids, pa.int64()), "a": [1.0, 2.0]}), manifest.path / "quality.parquet")
-    with pytest.raises(DataError, match="must name cells|must have one row"):
-        read_quality_columns(manifest)
-
-
-def test_a_damaged_table_of_features(make_set) -> None:
-    manifest = make_set(6)
-    (manifest.path / "quality.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
-        read_quality_columns(manifest)

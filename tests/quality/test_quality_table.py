@@ -10,7 +10,7 @@ from fastcell.errors import DataError
 from fastcell.packing.verify import verify
 from fastcell.quality import quality_table
 from fastcell.quality.features import FEATURES, measure_cells
-from fastcell.quality.quality_table import QUALITY_FILE, read_measured_features, write_quality
+from fastcell.quality.quality_table import QUALITY_FILE, read_measured_features, read_quality_columns, write_quality
 from fastcell.simulator.synth import synthesize
 
 
@@ -93,3 +93,18 @@ def test_infinite_features_are_measured_anew(written):
     write_quality(manifest, features, np.zeros(80, np.float32), np.full(80, "", dtype=object), np.zeros(80, bool))
     assert read_measured_features(Manifest.open(manifest.path)) is None
     assert len(FEATURES) == features.shape[1]
+
+
+@pytest.mark.parametrize("ids", [[0, 6], [0, 0], [-1, 2], [None, 2]])
+def test_features_of_cells_that_are_not_there(make_set, ids):
+    manifest = make_set(6)
+    pq.write_table(pa.table({"cell_id": pa.array(ids, pa.int64()), "a": [1.0, 2.0]}), manifest.path / "quality.parquet")
+    with pytest.raises(DataError, match="must name cells|must have one row"):
+        read_quality_columns(manifest)
+
+
+def test_a_damaged_table_of_features(make_set):
+    manifest = make_set(6)
+    (manifest.path / "quality.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
+        read_quality_columns(manifest)

@@ -14,7 +14,6 @@ from fastcell.errors import ArgumentError
 from fastcell.splits.by_group import SIDES, k_folds, leave_one_group_out, split_by_group
 from fastcell.splits.describe import summarize_split
 from fastcell.splits.make_splits import SplitOptions, add_split_arguments, make_splits, parse_shares, split_options
-from fastcell.system.text import natural_sorted
 
 SHARES = (0.65, 0.15, 0.20)
 
@@ -215,7 +214,3 @@ def test_arguments_out_of_rule_are_refused(words: list[str]) -> None:
     add_split_arguments(parser)
     with pytest.raises(ArgumentError, match=words[0]):
         split_options(parser.parse_args(words))
-
-
-def test_natural_order() -> None:
-    assert natural_sorted(["b10", "b9", "A", "a", "b09", "10", "9"]) == ["9", "10", "A", "a", "b09", "b9", "b10"]
