@@ -138,7 +138,7 @@ def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Stu
     """The study on the augmented set, with the protocols as its schemes."""
     images, sources = augmented_set(study.manifest, study.recipe, copies, seed, study.out_dir)
     schemes = protocols(images, sources, num_folds, seed)
-    sides = {name: split for scheme in schemes for name, split in scheme.splits.items()}
+    subsets = {name: split for scheme in schemes for name, split in scheme.splits.items()}
     recipe = replace(study.recipe, data={**study.recipe.data, "augment": False, "balance": "none", "fit": "stretch"})
     for name in ("scale_um_per_px", "depth"):  # the images are 8-bit squares already
         recipe.data.pop(name, None)
@@ -146,7 +146,7 @@ def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Stu
     study.say(f"{len(images):,} images of {len(np.unique(sources)):,} cells in {images.path.name}")
     return replace(
         study,
-        manifest=SplitManifest.of(images, sides),
+        manifest=SplitManifest.of(images, subsets),
         schemes={scheme.name: scheme for scheme in schemes},
         recipe=recipe,
         units=source_units,
