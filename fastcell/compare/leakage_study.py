@@ -151,7 +151,7 @@ def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Stu
         recipe=recipe,
         units=source_units,
         unit="source cell" if study.unit == "cell" else study.unit,
-        lost=set(),
+        corrupt=set(),
         _images={},
         _prints={},
         _parts={},

@@ -89,6 +89,7 @@ class Study:
         units: (N,) int64, what is independent of each other, by number.
         unit: what that is: group, source cell or cell.
         say: takes lines for the user.
+        corrupt: rows of cells that could not be read, which take no part.
     """
 
     manifest: SplitManifest
@@ -102,7 +103,7 @@ class Study:
     min_steps: int = 600
     jobs: int = 0
     say: Callable[[str], None] = print
-    lost: set[int] = field(default_factory=set)
+    corrupt: set[int] = field(default_factory=set)
     _images: dict[int, CellImages] = field(default_factory=dict)
     _prints: dict[bytes, str] = field(default_factory=dict)
     _parts: dict[tuple[str, float, int], dict[str, np.ndarray]] = field(default_factory=dict)
@@ -135,8 +136,8 @@ class Study:
                 if part != "valid":
                     raise
                 parts[part] = np.empty(0, np.int64)
-            if self.lost:
-                parts[part] = np.setdiff1d(parts[part], list(self.lost))
+            if self.corrupt:
+                parts[part] = np.setdiff1d(parts[part], list(self.corrupt))
         return parts
 
     def run(self, tasks: Sequence[Task]) -> list[TaskResult]:
@@ -149,7 +150,7 @@ class Study:
         self.cells_dir.mkdir(parents=True, exist_ok=True)
         done: dict[Task, TaskResult] = {}
         if any(self._find(task) is None for task in tasks):
-            for size in dict.fromkeys(task.image_size for task in tasks):  # may find cells lost
+            for size in dict.fromkeys(task.image_size for task in tasks):  # may find corrupt cells
                 self.images(size)
         todo = []
         for task in tasks:
@@ -177,12 +178,12 @@ class Study:
             start = time.perf_counter()
             images = make_images(self.manifest, rows, self.preprocessing(size), self.out_dir)
             self._images[size] = images
-            lost = images.lost()
+            corrupt = images.corrupt_rows()
             took = time.perf_counter() - start
             self.say(f"{len(rows):,} cells at {size} x {size} pixels in {took:.1f} s")
-            if len(lost):
-                self.say(f"{len(lost):,} cells could not be read and take no part (`fastcell verify` lists them)")
-                self.lost |= set(lost.tolist())
+            if len(corrupt):
+                self.say(f"{len(corrupt):,} cells could not be read and take no part (`fastcell verify` lists them)")
+                self.corrupt |= set(corrupt.tolist())
                 self._parts.clear()
         return self._images[size]
 

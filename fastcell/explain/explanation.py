@@ -234,7 +234,7 @@ def _occlusion(it: Explanation) -> str:
 
 
 def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Images (n, 1, S, S), labels (n,) on the network's device, and cell_ids (n,); lost cells are missing."""
+    """Images (n, 1, S, S), labels (n,) on the network's device, and cell_ids (n,); corrupt cells are missing."""
     parts = []
     for batch in it.run.batches(rows):
         counts = batch.weight > 0

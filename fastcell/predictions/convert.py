@@ -136,16 +136,16 @@ def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]
     bins = to_ifcb.rois_by_bin(predictions.keys)
     if out.suffix and len(bins) > 1:
         raise invalid("OUT", f"a folder for {len(bins):,} bins", str(out), "Leave the ending out")
-    scores, lost = predictions.probabilities, 0
+    scores, num_left_out = predictions.probabilities, 0
     with nullcontext(out) if out.suffix else _new_folder(out) as place:
         for name, (rows, rois) in bins.items():
             there = ~np.isnan(scores[rows]).any(axis=1)
-            lost += int((~there).sum())
+            num_left_out += int((~there).sum())
             parts = (name, rois[there], scores[rows[there]], predictions.classes, model_id)
             path = place if out.suffix else place / f"{name}_class.h5"
             replace_file(path, lambda file, parts=parts: to_ifcb.write_class_scores(file, *parts))  # type: ignore[misc]
-    lines = [f"{out}: {len(predictions) - lost:,} regions of interest in {len(bins):,} bins"]
-    return lines + ([f"{lost:,} without a prediction are left out"] if lost else [])
+    lines = [f"{out}: {len(predictions) - num_left_out:,} regions of interest in {len(bins):,} bins"]
+    return lines + ([f"{num_left_out:,} without a prediction are left out"] if num_left_out else [])
 
 
 def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: list[str] | None) -> list[str]:

@@ -68,7 +68,7 @@ class PredictionParts(pl.Callback):
     Attributes:
         cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
         probabilities: (N, K) float32, likewise.
-        reasons: why cells were lost, by cell_id, likewise.
+        reasons: why cells could not be read, by cell_id, likewise.
     """
 
     def __init__(self, folder: Path | None, losses: Losses) -> None:
@@ -133,7 +133,7 @@ class PredictionParts(pl.Callback):
 
 
 def _done(folder: Path) -> np.ndarray:
-    """(n,) int64, the cells that are done: predicted, or lost."""
+    """(n,) int64, the cells that are done: predicted, or corrupt."""
     found = [np.empty(0, np.int64)]
     for path in folder.glob("*.saved"):
         part = load(path, "")

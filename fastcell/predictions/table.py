@@ -217,7 +217,7 @@ def prediction_table(
 def check_output(path: str | Path) -> Path:
     """`path` as a Path, if predictions can be written there; asked before a long run, not after it.
 
-    Raises ArgumentError for another ending than `FORMATS`, DataError where there is no such folder.
+    Raises ArgumentError for another ending than `OUTPUT_ENDINGS`, DataError where there is no such folder.
     """
     path = Path(path)
     if path.suffix not in OUTPUT_ENDINGS:

@@ -27,7 +27,7 @@ def outlier_scores(features: npt.NDArray[np.float32]) -> tuple[np.ndarray, np.nd
 
     Returns:
         score: (n,) float64, 0 to 1: z^2 / (z^2 + LIMIT^2) of the strongest evidence z, 0.5 at the limit; 1 for an image
-            that shows nothing, and otherwise 0 where there are fewer than `LEAST_CELLS`.
+            that shows nothing, and otherwise 0 where there are fewer than `LEAST_COMPARED_CELLS`.
         reason: (n,) str of that evidence, empty where there is none: `empty`, `faint`, `cut`, `defocused`, `doublet` or
             `saturated`.
     """

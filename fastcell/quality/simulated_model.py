@@ -1,6 +1,6 @@
 """What simulated cells teach about good and bad images: a logistic regression, its calibration, and where it holds.
 
-The numbers are in ``simulated.json``, which ``python -m fastcell.quality.simulated_model`` makes anew: cells of
+The numbers are in ``simulated_model.json``, which ``python -m fastcell.quality.simulated_model`` makes anew: cells of
 :mod:`fastcell.simulator.simulate`, half of them with a defect, are drawn, stored as JPEG and measured; a multinomial
 logistic regression learns the defect from `MODEL_FEATURES`, the features that depend neither on the frame's size in
 pixels nor on its grey level. Fit, calibration and held-out cells come from three series, so from different recordings.
@@ -147,7 +147,7 @@ def features_of(cells: Sequence[np.ndarray]) -> npt.NDArray[np.float32]:
 
 
 def fit(num_cells: int = CELLS_PER_SERIES) -> dict[str, Any]:
-    """Simulate, fit, calibrate and test; returns what ``simulated.json`` holds.
+    """Simulate, fit, calibrate and test; returns what ``simulated_model.json`` holds.
 
     Args:
         num_cells: in each of the three series.
@@ -214,7 +214,7 @@ def _rounded(numbers: Any) -> Any:
 
 
 def main() -> None:
-    """Write ``simulated.json`` beside this file."""
+    """Write ``simulated_model.json`` beside this file."""
     _PATH.write_text(json.dumps(fit(), indent=1) + "\n", encoding="utf-8")
     print(f"wrote {_PATH}")
 

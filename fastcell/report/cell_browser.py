@@ -42,13 +42,13 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
         ``classes``; ``cells``: one ``{key, group, true, called, p, height, width, image}`` each, with numbers of
         classes, K probabilities and the data URI of a PNG; ``num_lost``.
     """
-    cells, lost = [], 0
+    cells, num_corrupt = [], 0
     keys = manifest.table.column("key").take(outputs.cell_ids[places]).to_pylist()
     for place, key in zip(places.tolist(), keys, strict=True):
         try:
             (pixels,) = read_cells(manifest, [outputs.cell_ids[place]])
         except DataError:
-            lost += 1
+            num_corrupt += 1
             continue
         probabilities = outputs.probabilities[place]
         cells.append(
@@ -63,7 +63,7 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
                 "image": _thumbnail(pixels),
             }
         )
-    return {"classes": classes, "cells": cells, "num_lost": lost}
+    return {"classes": classes, "cells": cells, "num_lost": num_corrupt}
 
 
 def _thumbnail(pixels: np.ndarray) -> str:

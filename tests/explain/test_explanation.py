@@ -165,7 +165,7 @@ def test_what_a_network_has_not_is_left_out_and_said(run, monkeypatch, capsys):
     from fastcell.explain import explanation
 
     monkeypatch.setattr(explanation, "CellNet", type("Other", (), {}))
-    monkeypatch.setattr(explanation, "taps", lambda network: [])
+    monkeypatch.setattr(explanation, "find_taps", lambda network: [])
     assert main([str(run), "--parts=network,embedding,filters"]) == 0
     said = capsys.readouterr().out
     assert "network: left out, cellnet has too many layers to be drawn" in said
