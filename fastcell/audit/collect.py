@@ -101,14 +101,14 @@ def audit(
     for name, value, least in (("--cells", most_cells, 100), ("--permutations", permutations, LEAST_PERMUTATIONS)):
         if value < least:
             raise invalid(name, f"a number >= {least}", value, "Leave it out for the default")
-    tell: _Say = say or (lambda line: None)
+    announce: _Say = say or (lambda line: None)
     manifest = Manifest.open(data) if isinstance(data, str) else data
     of_run = None if run is None else read_run(manifest, Path(run))  # now, for what follows takes minutes
     rows = choose_rows(manifest, most_cells, seed)
     kept = int(manifest.verdicts().sum())
     if not len(rows):
         raise DataError(f"{manifest.path} must hold cells that verdicts.csv keeps, got none. Mend or remove that file.")
-    tell(f"reading {len(rows):,} of {kept:,} cells")
+    announce(f"reading {len(rows):,} of {kept:,} cells")
     sample = read_sample(manifest, rows, jobs, verbose=say is not None)
     if len(sample) < 2:
         raise DataError(f"{manifest.path}: two cells or more must be readable, got {len(sample)}. Run fastcell verify.")
@@ -116,10 +116,10 @@ def audit(
     def random(number: int) -> np.random.Generator:
         return np.random.default_rng([seed, 0xA0D17, number])
 
-    tell("background, brightness, size, files")
+    announce("background, brightness, size, files")
     images = image_features(sample, seed)
     findings = class_findings(sample, images, permutations, random(1))
-    tell("recordings")
+    announce("recordings")
     tables: dict[str, Association] = {}
     for number, (column, what, names) in enumerate(
         (("group", "group", sample.groups), ("collection", "collection", sample.collections))
@@ -132,12 +132,12 @@ def audit(
         if table is not None:
             tables[column] = table
     findings += split_findings(manifest)
-    tell("copies")
+    announce("copies")
     findings.append(_copies(manifest, copies, jobs))
-    tell("labels")
+    announce("labels")
     noise = find_label_noise(images, sample.labels, permutations, random(6), seed)
     findings.append(_noise_finding(noise))
-    tell("drift")
+    announce("drift")
     drift = find_drift(*drifting_features(sample), sequence_names(sample), permutations, random(7))
     findings.append(_drift_finding(drift))
     confidence = None
@@ -182,7 +182,7 @@ def _noise_finding(noise: LabelNoise | None) -> Finding:
     if noise is None:
         why = f"it takes {LEAST_LABELLED_CELLS} cells and two classes of {LEAST_OF_CLASS}"
         return Finding(key, title, verdict="skipped", notes=(f"not tested: {why}.",))
-    if not noise.tells:
+    if not noise.separates_classes:
         accuracy = f"balanced accuracy {noise.balanced_accuracy:.3f}"
         says = f"A classifier hardly tells the classes ({accuracy}), so its disagreement says nothing of single labels."
         way = "look at cells of each class side by side (`fastcell info DATA --figures DIR`) before training on them"

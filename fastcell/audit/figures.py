@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from fastcell.audit.drift import NUM_BINS, Drift
 from fastcell.audit.findings import Finding
-from fastcell.plots.basic_figures import COLORS, LINES
+from fastcell.plots.basic_figures import COLORS, LINES, draw_contact_sheet
 from fastcell.plots.figure_files import save_png
 from fastcell.stats.association import Association
 
@@ -167,6 +167,4 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
 
 def draw_doubtful(cells: Mapping[str, Sequence[np.ndarray]], path: Path, title: str, columns: int = 8) -> None:
     """Draw cells whose labels are doubted, a row for each pair of classes."""
-    from fastcell.plots.basic_figures import draw_contact_sheet
-
     draw_contact_sheet(cells, path, title, columns)

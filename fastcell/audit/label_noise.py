@@ -60,15 +60,15 @@ class LabelNoise:
     balanced_accuracy: float
 
     @property
-    def tells(self) -> bool:
-        """Whether the classifier tells the classes well enough to speak of single labels."""
+    def separates_classes(self) -> bool:
+        """Whether the classifier separates the classes well enough to speak of single labels."""
         chance = 1 / len(np.unique(self.given))
         return (self.balanced_accuracy - chance) / (1 - chance) >= LEAST_SKILL
 
     def candidates(self, least: float = 0.5) -> Ints:
         """Places of the cells whose label is wrong with probability `least` or more, surest first; none where the
-        classifier does not tell."""
-        chosen = np.flatnonzero(self.wrong >= least) if self.tells else np.zeros(0, np.int64)
+        classifier does not separate the classes."""
+        chosen = np.flatnonzero(self.wrong >= least) if self.separates_classes else np.zeros(0, np.int64)
         return chosen[np.lexsort((self.p_given[chosen], -self.wrong[chosen]))]
 
 

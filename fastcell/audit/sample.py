@@ -140,14 +140,14 @@ def read_sample(
     """
     num, num_classes = len(rows), len(manifest.info.classes)
     columns = manifest.table.select(["encoding", "height", "width", "depth", "channels", "key"]).take(rows)
-    told = {name: columns.column(name).to_numpy(zero_copy_only=False) for name in columns.column_names}
+    facts = {name: columns.column(name).to_numpy(zero_copy_only=False) for name in columns.column_names}
     out = _Arrays(num, num_classes)
     own = threading.local()
 
     def work(begin: int) -> int:
         if not hasattr(own, "files"):
             own.files = ShardFiles(manifest, {})
-        return _read_part(manifest, own.files, rows, told, slice(begin, min(begin + _PART, num)), out)
+        return _read_part(manifest, own.files, rows, facts, slice(begin, min(begin + _PART, num)), out)
 
     with Progress(num, "cells", show=verbose) as progress, ThreadPoolExecutor(jobs or num_cpus()) as pool:
         try:
@@ -161,7 +161,7 @@ def read_sample(
         None if names is None else names[rows]
         for names in (names_of(manifest, "group"), names_of(manifest, "collection"))
     )
-    keys = told["key"].astype(str)
+    keys = facts["key"].astype(str)
     order = acquisition_order(labels, groups, collections, keys)
     order = order[out.good[order]]
     return CellSample(
@@ -203,7 +203,7 @@ def _read_part(
     manifest: Manifest,
     files: ShardFiles,
     rows: np.ndarray,
-    told: dict[str, np.ndarray],
+    facts: dict[str, np.ndarray],
     part: slice,
     out: _Arrays,
 ) -> int:
@@ -214,8 +214,8 @@ def _read_part(
     for at, place in enumerate(range(part.start, part.stop)):
         if int(rows[place]) in stored.reasons:
             continue
-        data, size = stored.bytes_of(at), (int(told["height"][place]), int(told["width"][place]))
-        encoding = "raw" if manifest.info.layout == "block" else str(told["encoding"][place])
+        data, size = stored.bytes_of(at), (int(facts["height"][place]), int(facts["width"][place]))
+        encoding = "raw" if manifest.info.layout == "block" else str(facts["encoding"][place])
         if encoding == "raw":
             if data.size != size[0] * size[1]:
                 continue
@@ -233,7 +233,7 @@ def _read_part(
         out.images[place] = cv2.resize(pixels, (SAMPLE_SIDE, SAMPLE_SIDE), interpolation=_interpolation(pixels.shape))
         out.backgrounds[place] = background_features(pixels, mask)
         out.extents[place, 1:] = _extent(mask)
-        out.settings[place] = f"{setting}, {told['depth'][place]} bit, {told['channels'][place]} channels"
+        out.settings[place] = f"{setting}, {facts['depth'][place]} bit, {facts['channels'][place]} channels"
         out.file_bytes[place] = data.size, extra, *plain_sizes(pixels, encoding, data.size)
         cells.append(pixels)
         places.append(place)

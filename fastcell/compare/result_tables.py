@@ -252,8 +252,8 @@ def volume_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
     """The paper's Table II: methods and parts down, volumes across, as Markdown."""
     volumes = sorted({entry.volume for entry in entries})
     sizes = {volume: [e.num_train for e in entries if e.volume == volume] for volume in volumes}
-    head = [f"{np.mean(sizes[volume]):,.0f} ({volume:.3g})" for volume in volumes]
-    lines = [f"| method | part | {' | '.join(head)} |", "|---|---|" + "--:|" * len(volumes)]
+    header = [f"{np.mean(sizes[volume]):,.0f} ({volume:.3g})" for volume in volumes]
+    lines = [f"| method | part | {' | '.join(header)} |", "|---|---|" + "--:|" * len(volumes)]
     for method in dict.fromkeys(entry.method for entry in entries):
         for part in reversed(PARTS):
             row = {e.volume: e for e in entries if (e.method, e.part) == (method, part)}

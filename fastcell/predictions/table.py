@@ -207,11 +207,11 @@ def prediction_table(
     if not quarantined:
         return table
     bad = manifest.quarantine()
-    told = {"key": bad.column("key"), "group": bad.column("group"), "reason": bad.column("reason")}
+    of_quarantine = {"key": bad.column("key"), "group": bad.column("group"), "reason": bad.column("reason")}
     if truth:
-        told["true_class"] = bad.column("class")
+        of_quarantine["true_class"] = bad.column("class")
     empty = {field.name: pa.nulls(bad.num_rows, field.type) for field in table.schema}
-    return pa.concat_tables([table, pa.table({**empty, **told}, schema=table.schema)])
+    return pa.concat_tables([table, pa.table({**empty, **of_quarantine}, schema=table.schema)])
 
 
 def check_output(path: str | Path) -> Path:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
@@ -25,6 +27,7 @@ from fastcell.quality.verdicts_file import (
     read_verdicts,
     take_verdicts,
 )
+from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
 
 REVIEW_COLUMNS = 10
@@ -98,7 +101,7 @@ def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int 
             draw_contact_sheet(rows, written[-1], title, columns, notes=notes)
     ids = np.union1d(np.flatnonzero(found.drop), np.array(shown, np.int64))
     written.append(folder / _REVIEW_NAME)
-    _write_table(manifest, found, ids, written[-1])
+    _write_review_table(manifest, found, ids, written[-1])
     return written
 
 
@@ -110,11 +113,13 @@ def check_edits_taken(manifest: Manifest, folder: Path) -> None:
     edited = read_verdicts(path, manifest)
     edited = edited.where(edited.by_hand)
     taken = read_verdicts(own, manifest) if own.exists() else no_verdicts()
-    told = dict(zip(taken.cell_ids.tolist(), taken.drop.tolist(), strict=True))
-    num = sum(told.get(cell) != drop for cell, drop in zip(edited.cell_ids.tolist(), edited.drop.tolist(), strict=True))
+    written = dict(zip(taken.cell_ids.tolist(), taken.drop.tolist(), strict=True))
+    num = sum(
+        written.get(cell) != drop for cell, drop in zip(edited.cell_ids.tolist(), edited.drop.tolist(), strict=True)
+    )
     if num:
-        way_out = f"Take them with --verdicts {path}, or name another folder"
-        raise invalid("--review", "a folder without edited verdicts", f"{folder} with {num:,} not yet taken", way_out)
+        hint = f"Take them with --verdicts {path}, or name another folder"
+        raise invalid("--review", "a folder without edited verdicts", f"{folder} with {num:,} not yet taken", hint)
 
 
 def _not_applied(manifest: Manifest, found: Assessment) -> str:
@@ -159,12 +164,7 @@ def _readable_cells(manifest: Manifest, cell_ids: np.ndarray) -> tuple[list[np.n
     return cells, ids
 
 
-def _write_table(manifest: Manifest, found: Assessment, cell_ids: np.ndarray, path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    from fastcell.storage.whole_files import replace_file
-
+def _write_review_table(manifest: Manifest, found: Assessment, cell_ids: np.ndarray, path: Path) -> None:
     words = np.where(found.drop[cell_ids], "drop", "keep").tolist()
     table = manifest.table.select(["cell_id", "key", "class", "collection"]).take(pa.array(cell_ids))
     for name, values in (
