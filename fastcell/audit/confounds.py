@@ -35,8 +35,6 @@ _EVEN = 0.05
 """Spread of a background over the cell's contrast. Above it (dense cells, cut-outs of tissue or clusters, noise) what
 does not stand out may still be cell: 0.02 in ATOM and ImageStream cells, 0.08 in T cells cut out of a dense field."""
 _MOST_SETTINGS = 8
-
-
 _MIX = (
     "record every class in every recording and in changing order; until then test on whole recordings only (name them "
     "as groups in `pack --pattern`), and believe no accuracy of a random split"

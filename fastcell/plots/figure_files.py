@@ -13,6 +13,11 @@ from matplotlib.figure import Figure
 
 from fastcell.storage.whole_files import replace_file
 
+DPI = 150
+_CAPTION_SIZE = 7.5
+_CHARACTERS_PER_INCH = 19.0  # of the caption's size
+_VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
+
 
 class FigureFiles:
     """A folder of figures, each as NAME.png, NAME.pdf and NAME.csv.
@@ -40,18 +45,6 @@ class FigureFiles:
         """
         save_figure(figure, self.folder / name, data, caption)
         self.captions[name] = caption
-
-
-DPI = 150
-
-
-_CAPTION_SIZE = 7.5
-
-
-_CHARACTERS_PER_INCH = 19.0  # of the caption's size
-
-
-_VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
 
 
 def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str) -> None:

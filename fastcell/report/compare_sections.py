@@ -21,11 +21,7 @@ TITLES = {
     "resolution": "Accuracy by image size and volume",
     "leakage": "What a leak invents",
 }
-
-
 _PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # a line of report.md, a file beside it
-
-
 _MOST_REPORT_BYTES = 8 << 20
 
 

@@ -29,8 +29,11 @@ _FIGURES = {
     "errors": "The most confident errors",
 }
 SCORE_FIGURES = ("calibration", "roc_pr", "reject")
-
-
+_OVERALL = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "one_vs_rest_accuracy": "one against the rest (equation 6)",
+}
 _MOST_JSON_BYTES = 64 << 20
 _NUMBERS, _TEXTS = "an object of numbers", "an object of texts"
 _KINDS = {
@@ -131,13 +134,6 @@ def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) 
         alt = "Loss and accuracy by iteration, training and validation part"
         section.pictures.append(embed_png(curves, "Training", alt=alt))
     return section, summaries
-
-
-_OVERALL = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "one_vs_rest_accuracy": "one against the rest (equation 6)",
-}
 
 
 def _by_class(part: str, summary: Mapping[str, Any]) -> PageTable:
