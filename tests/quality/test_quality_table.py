@@ -10,7 +10,14 @@ from fastcell.errors import DataError
 from fastcell.packing.verify import verify
 from fastcell.quality import quality_table
 from fastcell.quality.features import FEATURES, measure_cells
-from fastcell.quality.quality_table import QUALITY_FILE, read_measured_features, read_quality_columns, write_quality
+from fastcell.quality.quality_table import (
+    QUALITY_FILE,
+    dropped_by_class,
+    measure_missing,
+    read_measured_features,
+    read_quality_columns,
+    write_quality,
+)
 from fastcell.simulator.synth import synthesize
 
 
@@ -108,3 +115,37 @@ def test_a_damaged_table_of_features(make_set):
     (manifest.path / "quality.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
         read_quality_columns(manifest)
+
+
+def test_dropped_cells_are_counted_by_class_with_their_reasons(fresh):
+    drop, reasons = np.zeros(len(fresh), bool), np.full(len(fresh), "faint", dtype=object)
+    drop[:3], reasons[:3] = True, ["cut", "", "cut"]
+    lines = dropped_by_class(fresh, drop, reasons)
+    assert lines[-1].split("  ")[0] == "total"
+    assert lines[-1].endswith("cut 2, by label 1")
+    assert "3.8 %" in lines[-1]
+    assert "0.8 to 10.6 %" in lines[-1]  # Clopper and Pearson, 3 of 80
+    rows = [line.split() for line in lines[2:-1] if line.split()[0] in fresh.info.classes]
+    expected = np.bincount(fresh.labels[:3], minlength=len(fresh.info.classes))
+    for label, name in enumerate(fresh.info.classes):
+        assert sum(int(row[3]) for row in rows if row[0] == name) == expected[label]
+    assert "paper" in lines[0]  # the classes are the paper's
+
+
+def test_what_was_measured_is_not_measured_again(fresh, monkeypatch):
+    features, how = measure_missing(fresh, 1)
+    assert how.startswith("80 cells measured in ")
+    features[4] = np.nan
+    write_quality(fresh, features, np.zeros(80, np.float32), np.full(80, "", object), np.zeros(80, bool))
+    asked = []
+
+    def measure(manifest, rows, jobs, **_):
+        asked.append(rows.tolist())
+        return np.ones((len(rows), len(FEATURES)), np.float32)
+
+    monkeypatch.setattr(quality_table, "measure_cells", measure)
+    again, how = measure_missing(fresh, 1)
+    assert asked == [[4]]
+    assert (again[4] == 1).all()
+    assert np.array_equal(np.delete(again, 4, 0), np.delete(features, 4, 0))
+    assert how == f"80 cells, measured before (remove {fresh.path / QUALITY_FILE} to measure them anew)"
