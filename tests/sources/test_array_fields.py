@@ -8,25 +8,18 @@ import numpy as np
 import pytest
 
 from fastcell.errors import ArgumentError, DataError
+from fastcell.sources.array_fields import Stack, name_labels, pick_images, read_fields, read_labels
 from fastcell.sources.arrays import Arrays
 from fastcell.sources.base import Listing
 from fastcell.sources.registry import ReadOptions, open_source
 
 scipy_io = pytest.importorskip("scipy.io")
 
-
 NUM = 50
-
-
 RNG = np.random.default_rng(0)
 
-
 PIXELS = RNG.integers(0, 256, (NUM, 7, 11)).astype(np.uint8)
-
-
 LABELS = RNG.integers(-1, 3, NUM)
-
-
 AREA = RNG.random(NUM)
 
 
@@ -85,3 +78,105 @@ def test_arrays_that_are_no_images(tmp_path: Path) -> None:
     refused(tmp_path / "d.mat", "H x W x N of class uint8 or uint16, got 7 x 11 x 50 of float64")
     np.savez(tmp_path / "none.npz", images=PIXELS[:0])
     refused(tmp_path / "none.npz", "no usable cell, for no image is in none.npz")
+
+
+class Named:
+    """Arrays in memory as a file of named arrays."""
+
+    path = "a.file"
+
+    def __init__(self, **arrays: np.ndarray) -> None:
+        self.arrays = arrays
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: array.shape for name, array in self.arrays.items()}
+
+    def stack(self, name: str) -> Stack:
+        raise AssertionError(name)
+
+    def values(self, name: str, num: int) -> np.ndarray | None:
+        array = self.arrays[name]
+        return array.reshape(num) if array.shape in ((num,), (num, 1)) else None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "name"),
+    [
+        ({"other": PIXELS, "images": PIXELS}, "images"),
+        ({"X": PIXELS, "x": PIXELS, "data": PIXELS}, "X"),
+        ({"whatever": PIXELS, "labels": LABELS}, "whatever"),
+        ({"images": LABELS, "cells": PIXELS[..., None]}, "cells"),
+    ],
+)
+def test_the_images_are_found_by_name_or_by_their_axes(arrays: dict[str, np.ndarray], name: str) -> None:
+    assert pick_images(Named(**arrays)) == name
+
+
+def test_what_the_other_arrays_say() -> None:
+    groups = np.array(["d1", "d2"] * 25, object)
+    file = Named(
+        images=PIXELS, y=np.arange(NUM)[:, None] % 3 - 1, class_names=np.array(["x", "yy"], object), donor=groups,
+        collection=np.full(NUM, 7.0), area=AREA, deep=AREA[:, None], table=np.zeros((NUM, 2)), short=AREA[:9],
+    )  # fmt: skip
+    fields = read_fields(file, "images", NUM)
+    assert fields.labels[:4] == [None, "x", "yy", None]
+    assert fields.classes == ["x", "yy"]
+    assert fields.groups[:2] == ["d1", "d2"]
+    assert fields.collections[0] == "7"
+    assert fields.features == ["area", "deep"]
+    bare = read_fields(Named(images=PIXELS, classes=np.array(["x"], object)), "images", NUM)
+    assert (bare.labels, bare.classes, bare.groups, bare.collections, bare.features) == (None, None, None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "names"),
+    [
+        (np.array([1, -1, 0]), ["a", "b"], ["b", None, "a"]),
+        (np.array([1, -1, 10]), None, ["1", None, "10"]),
+        (np.array([0.0, np.nan, 2.0]), None, ["0", None, "2"]),
+        (np.array([True, False]), None, ["1", "0"]),
+        (np.array([b"A", "B ", ""], object), None, ["A", "B", None]),
+        (np.array([], int), ["a"], []),
+    ],
+)
+def test_labels_become_names(labels: np.ndarray, classes: list[str] | None, names: list[str | None]) -> None:
+    assert name_labels(labels, classes, "a.file") == names
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0, 2]), r"a\.file: classes must name every label, got 2 names for a label 2"),
+        (np.array([0.5]), r"labels must be whole numbers or names, got 0\.5"),
+        (np.array([1e300]), "labels must be whole numbers or names"),
+    ],
+)
+def test_labels_without_a_name(labels: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        name_labels(labels, ["a", "b"], "a.file")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "groups"),
+    [
+        ("one\n\ntwo\n", ["one", "two"], None),
+        ("\ufeffLabel,Donor\na,d1\nb,\n", ["a", "b"], ["d1", None]),
+        ('class\n"a,b"\n \n', ["a,b", None], None),
+        ("x,1\ny,2\n", ["x", "y"], None),
+    ],
+)
+def test_lists_of_labels(tmp_path: Path, text: str, labels: list[str | None], groups: list[str | None] | None) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(text, encoding="utf-8")
+    fields = read_labels(path, 2, lambda path, num: None)
+    assert (fields.labels, fields.groups) == (labels, groups)
+
+
+def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="must be UTF-8 text, one label in a line"):
+        read_labels(tmp_path / "l.txt", 2, lambda path, num: None)
+    (tmp_path / "l.npy").write_bytes(b"")
+    assert read_labels(tmp_path / "l.npy", 2, lambda path, num: np.arange(num)).labels == ["0", "1"]
+    with pytest.raises(DataError, match="must hold one label for each of the 2 cells"):
+        read_labels(tmp_path / "l.npy", 2, lambda path, num: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,10 @@ import pytest
 from fastcell.errors import DataError
 from fastcell.packing.pack import pack
 from fastcell.sources.base import Listing
+from fastcell.sources.numpy_files import NpyFile, NpzFile, read_column, read_header
 from fastcell.sources.registry import ReadOptions, open_source
 
-NUM = 50
-
-
-RNG = np.random.default_rng(0)
-
-
-PIXELS = RNG.integers(0, 256, (NUM, 7, 11)).astype(np.uint8)
-
-
+PIXELS = np.random.default_rng(0).integers(0, 256, (50, 7, 11)).astype(np.uint8)
 DEEP = PIXELS.astype(np.uint16) * 200
 
 
@@ -82,3 +76,77 @@ def test_a_damaged_member_takes_its_cells_to_the_quarantine(tmp_path: Path) -> N
     path.write_bytes(data)
     with pytest.raises(DataError, match="no usable cell: 50 bad: damaged"):
         pack(path, tmp_path / "out", window=(0.0, 65535.0))
+
+
+def npy_bytes(array: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize(
+    "array",
+    [PIXELS, DEEP.astype(">u2"), np.asfortranarray(PIXELS), np.array(["ab", "c"]), np.array([True]), np.zeros(0)],
+)
+def test_headers_are_those_of_numpy(array: np.ndarray, version: tuple[int, int]) -> None:
+    data = npy_bytes(array, version)
+    header = read_header(data[:4096])
+    assert header is not None
+    assert (header.dtype, header.shape) == (array.dtype, array.shape)
+    assert header.fortran == (array.flags.f_contiguous and not array.flags.c_contiguous)
+    assert header.num_bytes == array.nbytes
+    assert data[header.start :] == array.tobytes("A")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\x93NUMPY", b"PK\x03\x04" + bytes(40), npy_bytes(PIXELS)[:30],
+        npy_bytes(np.zeros(2, [("a", "u1"), ("b", "f8")])), npy_bytes(np.zeros(2, "datetime64[s]")),
+        npy_bytes(PIXELS).replace(b"|u1", b"|u9"), npy_bytes(PIXELS).replace(b"False", b"exit("),
+    ],
+)  # fmt: skip
+def test_headers_that_are_none(data: bytes) -> None:
+    assert read_header(data[:4096]) is None
+
+
+def test_one_array(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", DEEP)
+    file = NpyFile(str(tmp_path / "a.npy"))
+    assert file.shapes() == {"images": (50, 7, 11)}
+    stack = file.stack("images")
+    assert stack[:6] == (50, 7, 11, 1, "<u2", 0)
+    assert all(np.array_equal(stack.load(number), DEEP[number]) for number in (0, 17, 49))
+    np.save(tmp_path / "b.npy", np.arange(5)[:, None])
+    assert read_column(str(tmp_path / "b.npy"), 5).tolist() == [0, 1, 2, 3, 4]
+    assert read_column(str(tmp_path / "b.npy"), 4) is None
+    np.save(tmp_path / "c.npy", np.array(["x", "yy"]))
+    names = read_column(str(tmp_path / "c.npy"), 2)
+    assert (names.dtype, names.tolist()) == (object, ["x", "yy"])
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_named_arrays(tmp_path: Path, save: Any) -> None:
+    colour = np.random.default_rng(1).integers(0, 256, (6, 8, 9, 3)).astype(np.uint8)
+    save(tmp_path / "a.npz", deep=DEEP, colour=colour, area=np.linspace(0, 1, 50), names=np.array(["x", "yy"]))
+    file = NpzFile(str(tmp_path / "a.npz"))
+    assert file.shapes() == {"deep": (50, 7, 11), "colour": (6, 8, 9, 3), "area": (50,), "names": (2,)}
+    for name, pixels in {"deep": DEEP, "colour": colour}.items():
+        stack = NpzFile(str(tmp_path / "a.npz")).stack(name)
+        assert stack[:4] == (*pixels.shape[:3], 3 if name == "colour" else 1)
+        assert all(np.array_equal(stack.load(number), pixels[number]) for number in (5, 0, 3))
+    assert file.values("area", 50).tolist() == np.linspace(0, 1, 50).tolist()
+    assert file.values("names", 2).tolist() == ["x", "yy"]
+    assert file.values("area", 49) is None
+    assert file.values("deep", 50) is None
+
+
+def test_a_wrong_checksum_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, area=np.linspace(0, 1, 50))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"area\.npy is cut short or its checksum is wrong"):
+        NpzFile(str(path)).values("area", 50)
