@@ -3,12 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from fastcell.dataset.schema import QUARANTINE_SCHEMA
 from fastcell.errors import ArgumentError, DataError
-from fastcell.models.lightning_module import Prediction
-from fastcell.predictions.gather import PredictionGatherer
 from fastcell.predictions.table import check_output, prediction_table
 
 
@@ -68,17 +65,3 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):
     with pytest.raises(DataError, match="is a folder"):
         check_output(tmp_path / "d.csv")
     assert check_output(str(tmp_path / "p.csv")) == tmp_path / "p.csv"
-
-
-def make_prediction(ids: list[int], weight: list[float]) -> Prediction:
-    chances = torch.tensor([[number / 10, 1 - number / 10] for number in ids])
-    return Prediction(chances, torch.tensor(ids), torch.tensor(weight))
-
-
-def test_gathering_sorts_and_drops_padding(tmp_path):
-    gatherer = PredictionGatherer(tmp_path)
-    gatherer.on_test_batch_end(None, None, make_prediction([5, 2, 2], [1, 1, 0]), None, 0)
-    gatherer.on_test_batch_end(None, None, make_prediction([0, 9], [1, 0]), None, 1)
-    gatherer.on_test_epoch_end(SimpleNamespace(world_size=1), None)
-    assert gatherer.cell_ids.tolist() == [0, 2, 5]
-    assert gatherer.probabilities[:, 0].tolist() == pytest.approx([0.0, 0.2, 0.5])
