@@ -1,4 +1,4 @@
-"""Layers of the networks as the paper counts them."""
+"""The layers of a network: shapes, weights and cost, by hand."""
 
 import pytest
 
@@ -26,26 +26,24 @@ def test_layers_of_the_paper():
     assert layers[1].detail == "2 x 2, ReLU, batch norm"
 
 
-def test_layers_by_hand():
-    layers = trace_layers(create("gao", 3, 64).eval(), 64)
+def test_layers_of_gaos_network():
+    network = create("gao", 3, 64).eval()
+    layers = trace_layers(network, 64)
     assert [layer.name for layer in layers] == [
         "convolution 1", "max-pooling 1", "convolution 2", "max-pooling 2", "convolution 3", "max-pooling 3",
         "full connection 1", "full connection 2",
     ]  # fmt: skip
-    assert [(layer.channels, layer.side) for layer in layers[:6]] == [
-        (6, 64), (6, 32), (16, 16), (16, 6), (32, 6), (32, 2),
-    ]  # fmt: skip
-    assert [layer.multiply_adds for layer in layers] == [
-        6 * 64**2 * 7**2, 0, 16 * 16**2 * 6 * 4**2, 0, 32 * 6**2 * 16 * 3**2, 0, 32 * 2 * 2 * 150, 150 * 3,
+    assert [(layer.channels, layer.side) for layer in layers] == [
+        (6, 64), (6, 32), (16, 16), (16, 6), (32, 6), (32, 2), (150, 0), (3, 0),
     ]  # fmt: skip
     assert layers[0].detail == "7 x 7, stride 1, scaled tanh"
     assert layers[1].detail == "2 x 2, batch norm"
-    assert layers[0].num_weights == 6 * 7**2 + 6
-    assert layers[1].num_weights == 2 * 6  # scale and shift of the batch normalisation behind it
-    assert layers[7].num_weights == 150 * 3 + 3
+    assert layers[6].multiply_adds == 32 * 2 * 2 * 150
+    assert layers[0].num_weights == 7 * 7 * 6 + 6
+    assert layers[1].num_weights == 2 * 6  # of the batch normalisation behind it
 
 
-def test_no_hook_is_left_behind():
-    network = create("cellnet", 4, 32).eval()
-    trace_layers(network, 32)
+def test_the_network_is_left_as_it_was():
+    network = create("gao", 3, 64).eval()
+    trace_layers(network, 64)
     assert not any(module._forward_hooks for module in network.modules())

@@ -1,78 +1,127 @@
-"""Parts of an interrupted run: what was predicted or found corrupt is not predicted again."""
+"""Predictions saved in parts: what a rerun takes over, and what all parts are together."""
 
-from pathlib import Path
+from __future__ import annotations
+
+import os
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from fastcell.dataset.corrupt_cells import Losses
 from fastcell.models.lightning_module import Prediction
+from fastcell.predictions import saved_parts as module
 from fastcell.predictions.saved_parts import PredictionParts, saved_parts
-from fastcell.storage.saved_pieces import load
 
 
-def make_prediction(ids: list[int], weight: list[float]) -> Prediction:
-    probabilities = torch.tensor([[number / 10, 1 - number / 10] for number in ids])
-    return Prediction(probabilities, torch.tensor(ids), torch.tensor(weight))
+def predicted(ids, weight=None):
+    chances = torch.tensor([[0.01 * number, 1 - 0.01 * number] for number in ids])
+    return Prediction(chances, torch.tensor(ids), torch.tensor(weight or [1.0] * len(ids)))
 
 
-def make_trainer(skipped: list[np.ndarray], rank: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(
-        strategy=SimpleNamespace(broadcast=lambda value: value, barrier=lambda: None),
-        datamodule=SimpleNamespace(skip_predicted=skipped.append),
-        global_rank=rank,
-        is_global_zero=rank == 0,
-        received_sigterm=False,
-    )
+class Run:
+    """A run of one rank that predicts and saves into a folder."""
+
+    def __init__(self, folder, losses):
+        self.skipped = []
+        data = SimpleNamespace(skip_predicted=lambda done: self.skipped.extend(done.tolist()))
+        strategy = SimpleNamespace(broadcast=lambda values: values, barrier=lambda: None)
+        self.trainer = SimpleNamespace(
+            strategy=strategy, global_rank=0, is_global_zero=True, datamodule=data, received_sigterm=False
+        )
+        self.parts = PredictionParts(folder, losses)
+        self.parts.setup(self.trainer, None, "predict")
+        self.parts.on_predict_start(self.trainer, None)
+
+    def batch(self, *arguments):
+        self.parts.on_predict_batch_end(self.trainer, None, predicted(*arguments), None, 0)
+
+    def end(self):
+        self.parts.on_predict_epoch_end(self.trainer, None)
 
 
-def test_a_second_run_goes_on_where_the_first_was_stopped(tmp_path: Path) -> None:
-    skipped: list[np.ndarray] = []
-    first = PredictionParts(tmp_path, SimpleNamespace(reasons={4: "no JPEG"}))
-    first.setup(make_trainer(skipped), None, "predict")
-    first.on_predict_batch_end(make_trainer(skipped), None, make_prediction([3, 1, 4], [1, 1, 0]))
-    first.on_exception(make_trainer(skipped), None, KeyboardInterrupt())
-    (path,) = tmp_path.glob("*.saved")
-    saved = load(path, "")
-    assert saved.tables[0].column("cell_id").to_pylist() == [3, 1]
-    assert saved.tables[0].column("0").to_pylist() == pytest.approx([0.3, 0.1])
-    assert saved.facts["reasons"] == {"4": "no JPEG"}
-    second = PredictionParts(tmp_path, SimpleNamespace(reasons={}))
-    second.setup(make_trainer(skipped), None, "predict")
-    assert [done.tolist() for done in skipped] == [[], [1, 3, 4]]
-    second.on_predict_batch_end(make_trainer(skipped), None, make_prediction([0, 2], [1, 1]))
-    second.on_predict_epoch_end(make_trainer(skipped), None)
-    assert second.cell_ids.tolist() == [0, 1, 2, 3]
-    assert second.probabilities[:, 0].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3])
-    assert second.reasons == {4: "no JPEG"}
+@pytest.fixture
+def losses(make_dataset):
+    return Losses(make_dataset(30))
 
 
-def test_a_torn_part_is_removed_and_its_cells_are_predicted_again(tmp_path: Path) -> None:
-    skipped: list[np.ndarray] = []
-    parts = PredictionParts(tmp_path, SimpleNamespace(reasons={}))
-    parts.setup(make_trainer(skipped), None, "predict")
-    parts.on_predict_batch_end(make_trainer(skipped), None, make_prediction([3, 1], [1, 1]))
-    parts.on_predict_epoch_end(make_trainer(skipped, rank=1), None)
-    (path,) = tmp_path.glob("*.saved")
-    path.write_bytes(path.read_bytes()[:-1])
-    PredictionParts(tmp_path, SimpleNamespace(reasons={})).setup(make_trainer(skipped), None, "predict")
-    assert skipped[-1].tolist() == []
-    assert list(tmp_path.glob("*.saved")) == []
+def test_a_killed_run_leaves_what_it_has_saved(tmp_path, losses, monkeypatch):
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
+    first = Run(folder, losses)
+    assert first.skipped == []
+    first.batch([5, 2, 9], [1.0, 1.0, 0.0])  # 9 is padding
+    first.batch([3, 4])
+    assert len(os.listdir(folder)) == 2
+    losses.add({7: "short"})
+    first.batch([0])
+    second = Run(folder, losses)
+    assert second.skipped == [0, 2, 3, 4, 5, 7]
+    second.batch([9, 1])
+    second.end()
+    assert second.parts.cell_ids.tolist() == [0, 1, 2, 3, 4, 5, 9]
+    assert second.parts.probabilities[:, 0].tolist() == pytest.approx([0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.09])
+    assert second.parts.probabilities.dtype == np.float32
+    assert second.parts.reasons == {7: "short"}
 
 
-def test_parts_of_another_job_are_not_taken(make_set, tmp_path: Path) -> None:
-    manifest, checkpoint, out = make_set(4), tmp_path / "a.ckpt", tmp_path / "p.csv"
+def test_a_torn_part_is_predicted_again(tmp_path, losses, monkeypatch):
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
+    first = Run(tmp_path, losses)
+    first.batch([1, 2])
+    first.batch([3])
+    one = sorted(path for path in tmp_path.iterdir() if path.suffix == ".saved")[0]
+    one.write_bytes(one.read_bytes()[:-5])
+    assert Run(tmp_path, losses).skipped == [3]
+    assert not one.exists()
+
+
+def test_parts_are_saved_every_so_often(tmp_path, losses, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    run = Run(tmp_path, losses)
+
+    def num_saved():
+        return len(list(tmp_path.glob("*.saved")))
+
+    run.batch([1])
+    assert num_saved() == 0
+    clock[0] += module.SAVE_EVERY_S
+    run.batch([2])
+    assert num_saved() == 1
+    run.batch([3])
+    run.parts.on_exception(run.trainer, None, ValueError())
+    assert num_saved() == 1
+    run.parts.on_exception(run.trainer, None, KeyboardInterrupt())
+    assert num_saved() == 2
+    run.trainer.received_sigterm = True
+    with pytest.raises(SIGTERMException):
+        run.batch([4])
+
+
+def test_another_job_finds_nothing(make_dataset, tmp_path):
+    manifest = make_dataset(10)
+    checkpoint = tmp_path / "best.ckpt"
     checkpoint.write_bytes(b"weights")
-    kept: list[list[str]] = []
 
-    def interrupted(**settings: bool) -> None:
-        with saved_parts(out, manifest, checkpoint, settings, lambda line: None) as stage:
-            kept.append(sorted(path.name for path in stage.saved_dir.iterdir()))
-            (stage.saved_dir / "1.saved").write_bytes(b"part")
+    def leave(settings):
+        with saved_parts(tmp_path / "p.csv", manifest, checkpoint, settings, print) as stage:
+            (stage.saved_dir / "part.saved").touch()
             raise KeyboardInterrupt
 
-    for tta in (False, False, True):
-        with pytest.raises(KeyboardInterrupt):
-            interrupted(tta=tta)
-    assert kept == [[], ["1.saved"], []]
+    with pytest.raises(KeyboardInterrupt):
+        leave({"tta": False})
+    with saved_parts(tmp_path / "p.csv", manifest, checkpoint, {"tta": False}, print) as stage:
+        assert stage.num_saved == 1
+    with pytest.raises(KeyboardInterrupt):
+        leave({"tta": False})
+    with saved_parts(tmp_path / "p.csv", manifest, checkpoint, {"tta": True}, print) as stage:
+        assert stage.num_saved == 0
+    with pytest.raises(KeyboardInterrupt):
+        leave({"tta": False})
+    checkpoint.write_bytes(b"other weights")
+    with saved_parts(tmp_path / "p.csv", manifest, checkpoint, {"tta": False}, print) as stage:
+        assert stage.num_saved == 0

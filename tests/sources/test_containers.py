@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcell.dataset.decode import BadCell
-from fastcell.dataset.open_files import look_again, read_at
 from fastcell.errors import DataError
 from fastcell.sources import containers
 from fastcell.sources.containers import Collector, Container, RunCache, check_count, find_containers
@@ -98,17 +96,3 @@ def test_more_cells_than_bytes_are_refused() -> None:
     check_count(Container("a", "/a"), 4096, 10)
     with pytest.raises(DataError, match="has 10 bytes and claims to hold 4,097 cells"):
         check_count(Container("a", "/a"), 4097, 10)
-
-
-def test_reading_sees_a_file_that_was_replaced(tmp_path: Path) -> None:
-    path = fill(tmp_path, "a") / "a"
-    assert read_at(str(path), 2, 3) == b"234"
-    path.unlink()
-    path.write_bytes(b"abcdefghijk")
-    look_again()
-    assert read_at(str(path), 2, 3) == b"cde"
-    with pytest.raises(BadCell, match="truncated"):
-        read_at(str(path), 8, 4)
-    for offset in (2**63 - 10, 2**63, 2**64):  # a damaged file may name any place
-        with pytest.raises(BadCell, match="truncated"):
-            read_at(str(path), offset, 18)

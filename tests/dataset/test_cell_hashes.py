@@ -1,0 +1,70 @@
+"""Hashes of stored bytes and of pixels."""
+
+import dataclasses
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+
+from fastcell.dataset.cell_hashes import hashes_of, measure, wrong_bytes
+from fastcell.dataset.shard_reader import ShardFiles
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+@settings(max_examples=100, deadline=None)
+def test_measures(pixels):
+    pixel_hash, mean, border = measure(pixels)
+    inner = np.zeros(pixels.shape, bool)
+    inner[1:-1, 1:-1] = True
+    assert border == np.median(pixels[~inner])
+    assert mean == pytest.approx(pixels.mean(dtype=np.float64), rel=1e-12)
+    content = struct.pack("<ii", *pixels.shape) + pixels.tobytes()
+    assert pixel_hash == hashlib.blake2b(content, digest_size=16).digest()
+
+
+def test_pixel_hash_knows_the_shape():
+    pixels = np.arange(12, dtype=np.uint8)
+    assert measure(pixels.reshape(3, 4))[0] != measure(pixels.reshape(4, 3))[0]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "border"),
+    [([[1, 2, 3, 4]], 2.5), ([[1], [9], [3]], 3), ([[1, 2], [3, 4]], 2.5), ([[0, 0, 0], [0, 9, 8], [7, 6, 5]], 2.5)],
+)
+def test_border_median_counts_each_pixel_once(pixels, border):
+    assert measure(np.array(pixels, np.uint8))[2] == border
+
+
+def stored_cells(manifest, cell_ids):
+    return ShardFiles(manifest, {}).read(np.array(cell_ids))
+
+
+@pytest.mark.parametrize("encoding", ["png", "npy"])
+def test_hashes_of_the_manifest_are_those_of_the_stored_bytes(make_dataset, encoding):
+    manifest = make_dataset(20, encoding=encoding)
+    hashes = hashes_of(manifest)
+    assert hashes.shape == (20, 16)
+    stored = stored_cells(manifest, range(20))
+    for place in range(20):
+        digest = hashlib.blake2b(stored.bytes_of(place).tobytes(), digest_size=16).digest()
+        assert hashes[place].tobytes() == digest
+    assert not wrong_bytes(hashes, stored, np.arange(20)).any()
+
+
+def test_changed_bytes_are_named(make_dataset):
+    manifest = make_dataset(20)
+    stored = stored_cells(manifest, [3, 7, 9])
+    stored.buffer[stored.starts[1]] ^= 1
+    hashes = hashes_of(manifest)
+    assert wrong_bytes(hashes, stored, np.arange(3)).tolist() == [False, True, False]
+    assert wrong_bytes(hashes, stored, np.array([1])).tolist() == [True]
+
+
+def test_hashes_of_a_part_of_a_table(make_dataset):
+    manifest = make_dataset(10)
+    every = hashes_of(manifest)
+    part = dataclasses.replace(manifest, table=manifest.table.slice(4, 3))
+    assert hashes_of(part).tolist() == every[4:7].tolist()

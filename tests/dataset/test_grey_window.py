@@ -1,0 +1,34 @@
+"""The table of a window, against its definition on every level."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastcell.dataset.grey_window import window_table
+
+
+@given(st.integers(0, 65534), st.integers(1, 65535))
+@settings(max_examples=50, deadline=None)
+def test_window_table_on_every_level(low, span):
+    high = min(low + span, 65535)
+    table = window_table(low, high)
+    levels = np.arange(65536)
+    assert (table[levels <= low] == 0).all()
+    assert (table[levels >= high] == 255).all()
+    inside = levels[(levels > low) & (levels < high)]
+    assert np.abs(table[inside] - (inside - low) * 255 / (high - low)).max(initial=0) <= 0.5 + 1e-9
+
+
+def test_window_by_hand_and_in_16_bit():
+    assert window_table(100, 110)[[99, 100, 101, 105, 110, 111]].tolist() == [0, 0, 26, 128, 255, 255]
+    table = window_table(100, 110, 16)
+    assert table.dtype == np.uint16
+    assert table[[100, 101, 105, 110]].tolist() == [0, 6554, 32768, 65535]
+    assert window_table(0, 65535, 16)[[0, 7, 65535]].tolist() == [0, 7, 65535]
+
+
+def test_the_table_cannot_be_changed_by_its_users():
+    assert window_table(1, 300) is window_table(1, 300)
+    with pytest.raises(ValueError, match="read-only"):
+        window_table(1, 300)[0] = 9
