@@ -42,7 +42,7 @@ def prediction_columns(path: Path) -> list[str]:
 def read_prediction_columns(path: Path, schema: pa.Schema, hint: str) -> pa.Table:
     """Read some columns of a .csv or .parquet file.
 
-    Empty fields of a CSV are nulls, quoted or not; a text stays as it is written, also where it looks like a number.
+    An empty field of a CSV is null unless it is quoted; a text stays as it is written, also if it looks like a number.
 
     Args:
         path: of the file.
