@@ -22,7 +22,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from harness import Result
-from scipy.stats import beta
 
 from fastcell.audit.collect import Audit, audit
 from fastcell.dataset.manifest import Manifest
@@ -31,6 +30,7 @@ from fastcell.simulator import cell_classes, simulate
 from fastcell.simulator.parameter_columns import F
 from fastcell.simulator.sample_parameters import draw_rows
 from fastcell.splits.make_splits import SplitOptions
+from fastcell.stats.proportions import clopper_pearson_interval
 from fastcell.system import library_settings
 
 NUM_GROUPS = {"crossed": 4, "nested": 4}
@@ -228,7 +228,7 @@ def summarize(kind: str, what: str, audits: list[Audit], expected: str = "", all
             if finding.key == expected and finding.result is not None:
                 numbers.append(finding.result.number)
                 chances.append(finding.result.chance)
-    low, high = share_interval(found, len(audits))
+    low, high = clopper_pearson_interval(found, len(audits))
     row = Row(
         kind, what, len(audits), expected, found, low, high, other, tests, float(np.mean(numbers)) if numbers else None,
         float(np.mean(chances)) if chances else None, float(np.median([one.seconds for one in audits])), {},
@@ -238,13 +238,6 @@ def summarize(kind: str, what: str, audits: list[Audit], expected: str = "", all
         f"  other alarms {other or 'none'}  {row.seconds:.0f} s", flush=True,
     )  # fmt: skip
     return row
-
-
-def share_interval(hits: int, num: int) -> tuple[float, float]:
-    """95 % interval of a share (Clopper and Pearson 1934)."""
-    low = float(beta.ppf(0.025, hits, num - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, num - hits)) if hits < num else 1.0
-    return low, high
 
 
 def label_noise(seed: int, num: int, permutations: int, flipped: float) -> tuple[Audit, dict[str, float]]:

@@ -20,7 +20,7 @@ from harness import Result
 
 from fastcell.cli.compare import main as compare
 from fastcell.compare.result_tables import SCHEMES
-from fastcell.compare.runner import label
+from fastcell.compare.runner import method_name
 from fastcell.errors import FastcellError
 
 
@@ -81,7 +81,7 @@ def read_scores(out: Path) -> list[Score]:
     largest = max(float(row["volume"]) for row in entries)
     entries = [row for row in entries if float(row["volume"]) == largest and row["scheme"] == entries[0]["scheme"]]
     what = f"{entries[0]['scheme']}, volume {largest:g}"
-    first = label(entries[0]["method"])
+    first = method_name(entries[0]["method"])
     gains = {
         row["second"]: {key: float(row[key]) for key in ("value", "low", "high")}
         for row in read_csv(out / "differences.csv")
@@ -94,12 +94,12 @@ def read_scores(out: Path) -> list[Score]:
             across.setdefault(row["first"].rpartition(", ")[0], values)
     return [
         Score(
-            method=label(row["method"]),
+            method=method_name(row["method"]),
             accuracy=_interval(row, "accuracy", ""),
             balanced_accuracy=_interval(row, "balanced_accuracy", "balanced_"),
             std=float(row["std"]) if row["std"] else None,
-            gain=gains.get(label(row["method"])),
-            other_splits=across.get(label(row["method"])),
+            gain=gains.get(method_name(row["method"])),
+            other_splits=across.get(method_name(row["method"])),
             fit_s=float(row["fit_s"]),
             predict_us=float(row["predict_us"]),
             num_cells=int(row["num_cells"]),

@@ -30,11 +30,12 @@ from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.simulator.synth import synthesize
-from fastcell.splits.copies.exact import Duplicates, exact_sets, share_interval
+from fastcell.splits.copies.exact import Duplicates, exact_sets
 from fastcell.splits.copies.near import near_copies
 from fastcell.splits.copies.planting import PLANTED_KINDS, plant
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.resplit import resplit
+from fastcell.stats.proportions import wilson_interval
 from fastcell.storage.staging import staging
 
 EXACT = "exact: quarter turns and flips"
@@ -87,7 +88,7 @@ def main() -> None:
 
 def count(data: str, copies: str, found: int, of: int) -> Finding:
     """A finding with its interval."""
-    return Finding(data, copies, int(found), int(of), *share_interval(int(found), int(of)))
+    return Finding(data, copies, int(found), int(of), *wilson_interval(int(found), int(of)))
 
 
 # -- what is found

@@ -22,7 +22,7 @@ from harness import Result
 from planted import write_planted
 
 from fastcell.cli.compare import main as compare
-from fastcell.compare.runner import label
+from fastcell.compare.runner import method_name
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import FastcellError
 
@@ -98,11 +98,11 @@ def read_protocols(out: Path, data: str, manifest: Manifest) -> list[Protocol]:
     chance = 1 / len(manifest.info.classes)  # the images are made until all classes count alike
     return [
         Protocol(
-            method=label(row["method"]),
+            method=method_name(row["method"]),
             protocol=texts[row["scheme"]],
             data=data,
             accuracy=_interval(row, "accuracy"),
-            invented=differences.get(f"{label(row['method'])}, {row['scheme']}"),
+            invented=differences.get(f"{method_name(row['method'])}, {row['scheme']}"),
             rare_recall=recalls[row["method"], row["scheme"]],
             chance=chance,
             num_images=int(row["num_cells"]),

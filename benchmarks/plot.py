@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter
 from table import newest
 
 from fastcell.plots.basic_figures import COLORS
-from fastcell.plots.figure_files import save
+from fastcell.plots.figure_files import save_png
 
 LIMIT, OURS = "limit: ", ("fastcell", "stream + ", "bank + ")
 # Who: colour, hatching.
@@ -42,7 +42,7 @@ def main() -> None:
         result = json.loads(path.read_text())
         if not is_rates(result):
             raise SystemExit(f"{path.name} holds no rates, which are what this program draws.")
-        save(bars(result), path.with_suffix(".png"))
+        save_png(bars(result), path.with_suffix(".png"))
         print(f"wrote {path.with_suffix('.png')}")
 
 

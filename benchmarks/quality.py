@@ -26,12 +26,12 @@ from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.quality.assessment import assess
 from fastcell.quality.drop_threshold import EVEN
-from fastcell.quality.features import FEATURES, cell_features, measure
+from fastcell.quality.features import FEATURES, cell_features, measure_cells
 from fastcell.quality.quality_table import write_quality
 from fastcell.quality.simulated_model import GOOD, features_of, load_model
 from fastcell.simulator import cell_classes, parameter_columns, simulate
 from fastcell.simulator.synth import synthesize
-from fastcell.stats.proportions import interval
+from fastcell.stats.proportions import clopper_pearson_interval
 from fastcell.system import library_settings
 
 DECODE = "decode"
@@ -100,7 +100,7 @@ def find(num_cells: int, milder: bool) -> list[Found]:
     for kind in cell_classes.DEFECTS:
         mine = scores[kinds == kind]
         counts = [int((mine >= level).sum()) for level in (threshold, EVEN)]
-        (low, high), (even_low, even_high) = (interval(count, len(mine)) for count in counts)
+        (low, high), (even_low, even_high) = (clopper_pearson_interval(count, len(mine)) for count in counts)
         shares = [count / len(mine) for count in counts]
         faults = "milder" if milder else "as learned"
         found.append(Found(kind, faults, len(mine), shares[0], low, high, shares[1], even_low, even_high))
@@ -165,7 +165,7 @@ def stages(folder: Path, num_cells: int) -> dict[str, tuple[str, Work]]:
     def whole(path: Path) -> Work:
         def work() -> int:
             manifest = Manifest.open(path)
-            features = measure(manifest, jobs=1)
+            features = measure_cells(manifest, jobs=1)
             found = assess(manifest, features)
             write_quality(manifest, features, found.scores, found.reasons, found.drop)
             return num_cells

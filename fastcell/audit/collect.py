@@ -21,21 +21,20 @@ from fastcell.audit.confidence_drift import find_confidence_drift, read_run
 from fastcell.audit.confounds import class_findings, image_features, recording_finding
 from fastcell.audit.drift import Drift, drift_finding, find_drift
 from fastcell.audit.findings import ALARMS, Finding, judge
-from fastcell.audit.label_noise import LEAST_CELLS, LEAST_OF_CLASS, LabelNoise, find_label_noise
-from fastcell.audit.sample import Sample, choose_rows, read_sample
+from fastcell.audit.label_noise import LEAST_LABELLED_CELLS, LEAST_OF_CLASS, LabelNoise, find_label_noise
+from fastcell.audit.sample import CellSample, choose_rows, read_sample
 from fastcell.audit.table_findings import duplicate_finding, split_findings, table_finding
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError, FastcellError, invalid
 from fastcell.quality.features import FEATURES
 from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
 from fastcell.stats.association import Association
+from fastcell.stats.permutation import LEAST_PERMUTATIONS, PERMUTATIONS
 
 MOST_CELLS = 20_000
-PERMUTATIONS = 500
-LEAST_PERMUTATIONS = 20
 _DRIFTING = ("level", "noise_x", "slope_x", "slope_y")
 
-Say = Callable[[str], object]
+_Say = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Audit:
     """
 
     findings: list[Finding]
-    sample: Sample
+    sample: CellSample
     tables: dict[str, Association]
     drift: Drift | None
     confidence: Drift | None
@@ -80,7 +79,7 @@ def audit(
     seed: int = 0,
     jobs: int | None = None,
     copies: Duplicates | None = None,
-    say: Say | None = None,
+    say: _Say | None = None,
 ) -> Audit:
     """Audit a data set.
 
@@ -102,14 +101,14 @@ def audit(
     for name, value, least in (("--cells", most_cells, 100), ("--permutations", permutations, LEAST_PERMUTATIONS)):
         if value < least:
             raise invalid(name, f"a number >= {least}", value, "Leave it out for the default")
-    tell: Say = say or (lambda line: None)
+    announce: _Say = say or (lambda line: None)
     manifest = Manifest.open(data) if isinstance(data, str) else data
     of_run = None if run is None else read_run(manifest, Path(run))  # now, for what follows takes minutes
     rows = choose_rows(manifest, most_cells, seed)
     kept = int(manifest.verdicts().sum())
     if not len(rows):
         raise DataError(f"{manifest.path} must hold cells that verdicts.csv keeps, got none. Mend or remove that file.")
-    tell(f"reading {len(rows):,} of {kept:,} cells")
+    announce(f"reading {len(rows):,} of {kept:,} cells")
     sample = read_sample(manifest, rows, jobs, verbose=say is not None)
     if len(sample) < 2:
         raise DataError(f"{manifest.path}: two cells or more must be readable, got {len(sample)}. Run fastcell verify.")
@@ -117,10 +116,10 @@ def audit(
     def random(number: int) -> np.random.Generator:
         return np.random.default_rng([seed, 0xA0D17, number])
 
-    tell("background, brightness, size, files")
+    announce("background, brightness, size, files")
     images = image_features(sample, seed)
     findings = class_findings(sample, images, permutations, random(1))
-    tell("recordings")
+    announce("recordings")
     tables: dict[str, Association] = {}
     for number, (column, what, names) in enumerate(
         (("group", "group", sample.groups), ("collection", "collection", sample.collections))
@@ -133,12 +132,12 @@ def audit(
         if table is not None:
             tables[column] = table
     findings += split_findings(manifest)
-    tell("copies")
+    announce("copies")
     findings.append(_copies(manifest, copies, jobs))
-    tell("labels")
+    announce("labels")
     noise = find_label_noise(images, sample.labels, permutations, random(6), seed)
     findings.append(_noise_finding(noise))
-    tell("drift")
+    announce("drift")
     drift = find_drift(*drifting_features(sample), sequence_names(sample), permutations, random(7))
     findings.append(_drift_finding(drift))
     confidence = None
@@ -150,7 +149,7 @@ def audit(
     )
 
 
-def drifting_features(sample: Sample) -> tuple[npt.NDArray[np.float64], list[str]]:
+def drifting_features(sample: CellSample) -> tuple[npt.NDArray[np.float64], list[str]]:
     """What is followed over the order of cells, (n, F), and its names: quality features and some of the background."""
     places = [BACKGROUND_FEATURES.index(name) for name in _DRIFTING]
     background = sample.backgrounds[:, places].astype(np.float64)
@@ -161,7 +160,7 @@ def drifting_features(sample: Sample) -> tuple[npt.NDArray[np.float64], list[str
     return np.hstack([sample.quality.astype(np.float64), background]), names
 
 
-def sequence_names(sample: Sample) -> npt.NDArray[np.str_]:
+def sequence_names(sample: CellSample) -> npt.NDArray[np.str_]:
     """(n,) str: collection, group and class of each cell, joined; cells of one name are followed in their order."""
     classes = np.array([*sample.classes, ""])[sample.labels]
     columns = [column for column in (sample.collections, sample.groups) if column is not None] + [classes]
@@ -181,9 +180,9 @@ def _copies(manifest: Manifest, copies: Duplicates | None, jobs: int | None) -> 
 def _noise_finding(noise: LabelNoise | None) -> Finding:
     key, title = "label_noise", "labels that a classifier surely disagrees with"
     if noise is None:
-        why = f"it takes {LEAST_CELLS} cells and two classes of {LEAST_OF_CLASS}"
+        why = f"it takes {LEAST_LABELLED_CELLS} cells and two classes of {LEAST_OF_CLASS}"
         return Finding(key, title, verdict="skipped", notes=(f"not tested: {why}.",))
-    if not noise.tells:
+    if not noise.separates_classes:
         accuracy = f"balanced accuracy {noise.balanced_accuracy:.3f}"
         says = f"A classifier hardly tells the classes ({accuracy}), so its disagreement says nothing of single labels."
         way = "look at cells of each class side by side (`fastcell info DATA --figures DIR`) before training on them"

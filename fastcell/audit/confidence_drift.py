@@ -7,21 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from fastcell.audit.drift import LEAST_CELLS, Drift, drift_finding, find_drift
+from fastcell.audit.drift import LEAST_SEQUENCE_CELLS, Drift, drift_finding, find_drift
 from fastcell.audit.findings import Finding
 from fastcell.audit.sample import acquisition_order, names_of
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
+from fastcell.runs.prediction_columns import prediction_columns, read_prediction_columns
 
 _KEY, _TITLE = "confidence_drift", "drift of the run's confidence over acquisition order"
+_COLUMNS = ("key", "group", "true_class", "class", "confidence")
+_HINT = "Predict again"
 _MOST_BYTES = 1 << 32
 
 
-def read_predictions(path: Path) -> pa.Table:
-    """Predictions of a run: columns key, group, class, confidence, and true_class where the file has it.
+def read_confidences(path: Path) -> pa.Table:
+    """Read the predictions of a run: columns key, group, class, confidence, and true_class where the file has it.
 
     Args:
         path: a run folder with predictions.parquet, or a .parquet or .csv file that `fastcell predict` wrote.
@@ -41,21 +42,17 @@ def read_predictions(path: Path) -> pa.Table:
     if file.stat().st_size > _MOST_BYTES:
         raise DataError(f"{file} must have at most {_MOST_BYTES:,} bytes. Predict a part of the data.")
     try:
-        table = pyarrow.csv.read_csv(file) if file.suffix == ".csv" else pq.read_table(file, partitioning=None)
-        wanted = [name for name in ("key", "group", "true_class", "class", "confidence") if name in table.column_names]
-        table = table.select(wanted)
-        types = {name: pa.float64() if name == "confidence" else pa.string() for name in wanted}
-        table = table.cast(pa.schema(list(types.items())))
-        missing = {"key", "class", "confidence"} - set(wanted)
+        there = prediction_columns(file)
+        missing = {"key", "class", "confidence"} - set(there)
+        if missing:
+            raise DataError(f"{file} must have columns key, class and confidence, lacks {', '.join(sorted(missing))}.")
+        kinds = {name: pa.float64() if name == "confidence" else pa.string() for name in _COLUMNS if name in there}
+        return read_prediction_columns(file, pa.schema(list(kinds.items())), _HINT)
     except PermissionError:
         raise
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        raise DataError(
-            f"{file} cannot be read as predictions ({str(error).splitlines()[0][:200]}). Predict again."
-        ) from None
-    if missing:
-        raise DataError(f"{file} must have columns key, class and confidence, lacks {', '.join(sorted(missing))}.")
-    return table
+    except (pa.ArrowException, ValueError, OSError) as error:
+        text = str(error).splitlines()[0][:200]
+        raise DataError(f"{file} cannot be read as predictions ({text}). {_HINT}.") from None
 
 
 class RunCells(NamedTuple):
@@ -76,9 +73,9 @@ def read_run(manifest: Manifest, run: Path) -> RunCells:
     """The cells of a run, found in the manifest by key and group.
 
     Raises:
-        DataError: see `read_predictions`; or none of its cells is in the manifest.
+        DataError: see `read_confidences`; or none of its cells is in the manifest.
     """
-    table = read_predictions(run)
+    table = read_confidences(run)
     rows, at = _match(manifest, table)
     if not len(rows):
         raise DataError(
@@ -120,7 +117,7 @@ def find_confidence_drift(
         titles.append("error")
     drift = find_drift(np.stack(values, axis=1)[order], titles, sequences[order], permutations, rng)
     if drift is None:
-        note = f"not tested: no group has {LEAST_CELLS} predicted cells of one class."
+        note = f"not tested: no group has {LEAST_SEQUENCE_CELLS} predicted cells of one class."
         return None, Finding(_KEY, _TITLE, verdict="skipped", notes=(note,))
     return drift, drift_finding(_KEY, _TITLE, drift, "confidence and errors")
 

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from fastcell.audit.background import BACKGROUND_FEATURES
 from fastcell.audit.findings import Finding
 from fastcell.audit.permutation_designs import ClassDesign, class_design, recording_designs
-from fastcell.audit.sample import Sample
+from fastcell.audit.sample import CellSample
 from fastcell.stats.permutation import (
     Design,
+    Floats,
     Outcome,
     center,
     normal_scores,
@@ -28,15 +29,12 @@ from fastcell.stats.permutation import (
     with_squares,
 )
 
-COMPONENTS = 64
+IMAGE_COMPONENTS = 64
 _BLACK = 3.0  # grey levels
 _EVEN = 0.05
 """Spread of a background over the cell's contrast. Above it (dense cells, cut-outs of tissue or clusters, noise) what
 does not stand out may still be cell: 0.02 in ATOM and ImageStream cells, 0.08 in T cells cut out of a dense field."""
 _MOST_SETTINGS = 8
-
-Floats = npt.NDArray[np.floating]
-
 _MIX = (
     "record every class in every recording and in changing order; until then test on whole recordings only (name them "
     "as groups in `pack --pattern`), and believe no accuracy of a random split"
@@ -44,18 +42,18 @@ _MIX = (
 _REWRITE = "write all images anew with one program and the same settings, from the originals where there are any"
 
 
-def image_features(sample: Sample, seed: int = 0) -> Floats:
+def image_features(sample: CellSample, seed: int = 0) -> Floats:
     """(n, 64 + F) of the whole image: 64 principal components of 32 x 32 pixels over their mean, quality features."""
     from sklearn.decomposition import PCA
 
     flat = sample.images.reshape(len(sample), -1).astype(np.float32)
     flat = flat / np.maximum(flat.mean(1, keepdims=True), 1.0)
-    num = min(COMPONENTS, len(sample) - 1, flat.shape[1])
+    num = min(IMAGE_COMPONENTS, len(sample) - 1, flat.shape[1])
     parts = PCA(num, svd_solver="randomized", random_state=seed).fit_transform(flat)
     return np.hstack([parts, normal_scores(sample.quality)])
 
 
-def class_findings(sample: Sample, images: Floats, permutations: int, rng: np.random.Generator) -> list[Finding]:
+def class_findings(sample: CellSample, images: Floats, permutations: int, rng: np.random.Generator) -> list[Finding]:
     """Whether background, brightness, size or file tell the class.
 
     Args:
@@ -91,7 +89,7 @@ def class_findings(sample: Sample, images: Floats, permutations: int, rng: np.ra
 class _Maker:
     """What all checks of the class share."""
 
-    def __init__(self, sample: Sample, permutations: int, rng: np.random.Generator) -> None:
+    def __init__(self, sample: CellSample, permutations: int, rng: np.random.Generator) -> None:
         self.sample, self.permutations, self.rng = sample, permutations, rng
 
     def test(self, features: Floats, design: Design, permutations: int | None = None) -> Any:
@@ -242,7 +240,7 @@ def recording_finding(
     key: str,
     what: str,
     recordings: npt.NDArray[np.str_] | None,
-    sample: Sample,
+    sample: CellSample,
     images: Floats,
     permutations: int,
     rng: np.random.Generator,

@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.audit.findings import Finding
-from fastcell.stats.permutation import Outcome, normal_scores, outcome, permute_within
+from fastcell.stats.permutation import Floats, Outcome, normal_scores, outcome, permute_within
 
-LEAST_CELLS = 40
+LEAST_SEQUENCE_CELLS = 40
 """Cells of a sequence that is followed."""
 NUM_WAVES = 4
 NUM_BINS = 20
-
-Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def find_drift(
     """
     known = np.flatnonzero(np.isfinite(values).all(1))
     labels, code, counts = np.unique(sequences[known], return_inverse=True, return_counts=True)
-    keep = counts[code] >= LEAST_CELLS
+    keep = counts[code] >= LEAST_SEQUENCE_CELLS
     known, code = known[keep], code[keep]
     if not len(known):
         return None

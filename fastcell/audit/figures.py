@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from fastcell.audit.drift import NUM_BINS, Drift
 from fastcell.audit.findings import Finding
-from fastcell.plots.basic_figures import COLORS, LINES
-from fastcell.plots.figure_files import save
+from fastcell.plots.basic_figures import COLORS, LINES, draw_contact_sheet
+from fastcell.plots.figure_files import save_png
 from fastcell.stats.association import Association
 
 _MARKS = {
@@ -52,7 +52,7 @@ def draw_numbers(findings: Sequence[Finding], path: Path, title: str) -> None:
     axes.plot([], [], color="0.65", linewidth=7, label="chance: mean to 95 % point")
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
     axes.set_title(title, fontsize=10)
-    save(figure, path)
+    save_png(figure, path)
 
 
 def draw_table(found: Association, path: Path, what: str, title: str) -> None:
@@ -85,7 +85,7 @@ def draw_table(found: Association, path: Path, what: str, title: str) -> None:
     axes.set_ylabel("class")
     axes.set_title(f"{title}: Cramér's V {found.result.number:.2f}", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the class's cells", fraction=0.05)
-    save(figure, path)
+    save_png(figure, path)
 
 
 def draw_backgrounds(grey: np.ndarray, weight: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
@@ -124,7 +124,7 @@ def draw_backgrounds(grey: np.ndarray, weight: np.ndarray, classes: Sequence[str
     figure.colorbar(above, ax=grid[0], label="grey level", fraction=0.05)
     figure.colorbar(below, ax=grid[1], label="grey levels off", fraction=0.05)
     figure.suptitle(f"{title} (32 x 32, stretched; plain grey: hardly ever background)", fontsize=10)
-    save(figure, path)
+    save_png(figure, path)
 
 
 def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
@@ -162,11 +162,9 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("place in the order of the recording [%]")
     figure.suptitle(title, fontsize=10)
-    save(figure, path)
+    save_png(figure, path)
 
 
 def draw_doubtful(cells: Mapping[str, Sequence[np.ndarray]], path: Path, title: str, columns: int = 8) -> None:
     """Draw cells whose labels are doubted, a row for each pair of classes."""
-    from fastcell.plots.basic_figures import draw_contact_sheet
-
     draw_contact_sheet(cells, path, title, columns)

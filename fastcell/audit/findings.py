@@ -11,7 +11,7 @@ from typing import Any
 from fastcell.stats.permutation import Outcome, holm
 
 ALPHA = 0.05
-VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
+FINDING_VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
 """From the worst on. ``warning`` and ``problem`` are alarms."""
 ALARMS = ("problem", "warning")
 _WIDTH = 112
@@ -59,8 +59,8 @@ class Finding:
         """Lines of the report."""
         texts = [f"{self.unit} {describe_result(self.result, self.p_adjusted)}"] if self.result is not None else []
         way = self.advice.get(self.verdict, "")
-        told = self.says.get(self.verdict, self.says.get("else", ""))
-        texts += [told, *self.notes, f"do: {way}" if way else ""]
+        message = self.says.get(self.verdict, self.says.get("else", ""))
+        texts += [message, *self.notes, f"do: {way}" if way else ""]
         wrapped = [textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="      ") for text in texts]
         return [f"[{self.verdict}] {self.title}", *(line for lines in wrapped for line in lines)]
 

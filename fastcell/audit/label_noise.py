@@ -20,23 +20,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.stats.permutation import Outcome, outcome
+from fastcell.stats.permutation import Floats, Ints, Outcome, outcome
 
-NUM_FOLDS = 5
+NUM_CROSS_VALIDATION_FOLDS = 5
 _NUM_BINS = 60
 _MOST_MARGIN = 12.0
 _OVERLAP = ((0.0, 0.0), (0.0, -0.5))
 _FREE = ((0.0, 0.0, -4.0), (0.0, -0.5, -7.0))
 _LEAST_SLOPE = math.log(0.5)  # of ln odds of overlap over the margin, 1 where probabilities are calibrated: flatter,
 # and wrong labels could not be told from overlap
-LEAST_CELLS = 200
+LEAST_LABELLED_CELLS = 200
 LEAST_OF_CLASS = 10
 LEAST_SKILL = 0.3
 """Share of the way from chance to a perfect answer that the classifier must go. One that hardly tells the classes is
 wrong however sure it is, whatever the labels are."""
-
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -63,15 +60,15 @@ class LabelNoise:
     balanced_accuracy: float
 
     @property
-    def tells(self) -> bool:
-        """Whether the classifier tells the classes well enough to speak of single labels."""
+    def separates_classes(self) -> bool:
+        """Whether the classifier separates the classes well enough to speak of single labels."""
         chance = 1 / len(np.unique(self.given))
         return (self.balanced_accuracy - chance) / (1 - chance) >= LEAST_SKILL
 
     def candidates(self, least: float = 0.5) -> Ints:
         """Places of the cells whose label is wrong with probability `least` or more, surest first; none where the
-        classifier does not tell."""
-        chosen = np.flatnonzero(self.wrong >= least) if self.tells else np.zeros(0, np.int64)
+        classifier does not separate the classes."""
+        chosen = np.flatnonzero(self.wrong >= least) if self.separates_classes else np.zeros(0, np.int64)
         return chosen[np.lexsort((self.p_given[chosen], -self.wrong[chosen]))]
 
 
@@ -93,11 +90,11 @@ def find_label_noise(
     counts = np.bincount(labels[labels >= 0], minlength=1)
     rows = np.flatnonzero((labels >= 0) & (counts[np.maximum(labels, 0)] >= LEAST_OF_CLASS))
     classes, target = np.unique(labels[rows], return_inverse=True)
-    if len(classes) < 2 or len(rows) < LEAST_CELLS:
+    if len(classes) < 2 or len(rows) < LEAST_LABELLED_CELLS:
         return None
-    chances = cross_validate(features[rows], target, seed)
-    called = chances.argmax(1)
-    p_called, p_given = chances.max(1), chances[np.arange(len(rows)), target]
+    probabilities = cross_validate(features[rows], target, seed)
+    called = probabilities.argmax(1)
+    p_called, p_given = probabilities.max(1), probabilities[np.arange(len(rows)), target]
     disagree = called != target
     margins = np.clip(np.log(p_called) - np.log1p(-np.minimum(p_called, 1 - 1e-12)), 0, _MOST_MARGIN)
     number, share = _fit(margins, disagree)
@@ -133,7 +130,7 @@ def cross_validate(features: Floats, target: Ints, seed: int = 0) -> Floats:
     from sklearn.preprocessing import StandardScaler
 
     out = np.zeros((len(target), int(target.max()) + 1))
-    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(NUM_CROSS_VALIDATION_FOLDS, shuffle=True, random_state=seed)
     for train, test in folds.split(features, target):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=400))
         model.fit(features[train], target[train])

@@ -16,17 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.stats.permutation import Design
+from fastcell.stats.permutation import Design, Ints
 
-LEAST_CELLS = 5
+LEAST_CLASS_CELLS = 5
 """Cells that a class must have to be looked at, and of each class that a recording must have to count as mixed."""
 LEAST_OF_RECORDING = 10
 MOST_RECORDINGS = 20
 NUM_FOLDS = 5
 _RUNS_PER_FOLD = 5
 _MOST_FOLDS = 10
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,10 @@ def class_design(labels: Ints, groups: npt.NDArray[np.str_] | None, usable: npt.
     """
     rows = np.flatnonzero(usable & (labels >= 0))
     counts = np.bincount(labels[rows], minlength=labels.max(initial=-1) + 1)
-    enough = counts >= LEAST_CELLS
+    enough = counts >= LEAST_CLASS_CELLS
     if enough.sum() < 2:
         what = "no class" if not enough.any() else "one class"
-        return ClassDesign("free", None, why_not=f"{what} has {LEAST_CELLS} usable cells or more")
+        return ClassDesign("free", None, why_not=f"{what} has {LEAST_CLASS_CELLS} usable cells or more")
     rows = rows[enough[labels[rows]]]
     if groups is None or len(np.unique(groups[rows][groups[rows] != ""])) < 2:
         return _free(rows, labels)
@@ -81,7 +79,7 @@ def class_design(labels: Ints, groups: npt.NDArray[np.str_] | None, usable: npt.
     _, code = np.unique(groups[rows], return_inverse=True)
     table = np.zeros((code.max() + 1, len(counts)), np.int64)
     np.add.at(table, (code, labels[rows]), 1)
-    there = table >= LEAST_CELLS
+    there = table >= LEAST_CLASS_CELLS
     mixed = there.sum(1) >= 2
     if table[mixed].sum() >= 0.5 * table.sum():
         keep = mixed[code] & there[code, labels[rows]]

@@ -21,14 +21,14 @@ from fastcell.system.progress_line import Progress
 from fastcell.system.resources import num_cpus
 from fastcell.system.text import natural_key
 
-SIDE = 32
+SAMPLE_SIDE = 32
 _LEAST_PER_STRATUM = 50
 _MARGIN = 6 / 64  # that background_mask puts around a cell, both sides together
 _PART = 512
 
 
 @dataclass(frozen=True)
-class Sample:
+class CellSample:
     """n cells of a data set, in the order in which they were taken: collection, group, class, natural order of keys.
 
     Attributes:
@@ -130,7 +130,7 @@ def acquisition_order(
 
 def read_sample(
     manifest: Manifest, rows: npt.NDArray[np.int64], jobs: int | None = None, verbose: bool = False
-) -> Sample:
+) -> CellSample:
     """Read and measure cells; those that cannot be read are left out and counted.
 
     Args:
@@ -141,14 +141,14 @@ def read_sample(
     """
     num, num_classes = len(rows), len(manifest.info.classes)
     columns = manifest.table.select(["encoding", "height", "width", "depth", "channels", "key"]).take(rows)
-    told = {name: columns.column(name).to_numpy(zero_copy_only=False) for name in columns.column_names}
+    facts = {name: columns.column(name).to_numpy(zero_copy_only=False) for name in columns.column_names}
     out = _Arrays(num, num_classes)
     own = threading.local()
 
     def work(begin: int) -> int:
         if not hasattr(own, "files"):
             own.files = ShardFiles(manifest, {})
-        return _read_part(manifest, own.files, rows, told, slice(begin, min(begin + _PART, num)), out)
+        return _read_part(manifest, own.files, rows, facts, slice(begin, min(begin + _PART, num)), out)
 
     with Progress(num, "cells", show=verbose) as progress, ThreadPoolExecutor(jobs or num_cpus()) as pool:
         try:
@@ -162,10 +162,10 @@ def read_sample(
         None if names is None else names[rows]
         for names in (names_of(manifest, "group"), names_of(manifest, "collection"))
     )
-    keys = told["key"].astype(str)
+    keys = facts["key"].astype(str)
     order = acquisition_order(labels, groups, collections, keys)
     order = order[out.good[order]]
-    return Sample(
+    return CellSample(
         rows=rows[order],
         keys=keys[order],
         labels=labels[order],
@@ -189,14 +189,14 @@ class _Arrays:
 
     def __init__(self, num: int, num_classes: int) -> None:
         self.good = np.zeros(num, bool)
-        self.images = np.zeros((num, SIDE, SIDE), np.uint8)
+        self.images = np.zeros((num, SAMPLE_SIDE, SAMPLE_SIDE), np.uint8)
         self.quality = np.zeros((num, len(FEATURES)), np.float32)
         self.backgrounds = np.zeros((num, len(BACKGROUND_FEATURES)), np.float32)
         self.extents = np.full((num, 3), np.nan, np.float32)
         self.settings = np.full(num, "", object)
         self.file_bytes = np.zeros((num, 4))
-        self.grey = np.zeros((num_classes + 1, SIDE, SIDE))
-        self.weight = np.zeros((num_classes + 1, SIDE, SIDE))
+        self.grey = np.zeros((num_classes + 1, SAMPLE_SIDE, SAMPLE_SIDE))
+        self.weight = np.zeros((num_classes + 1, SAMPLE_SIDE, SAMPLE_SIDE))
         self.lock = threading.Lock()
 
 
@@ -204,7 +204,7 @@ def _read_part(
     manifest: Manifest,
     files: ShardFiles,
     rows: np.ndarray,
-    told: dict[str, np.ndarray],
+    facts: dict[str, np.ndarray],
     part: slice,
     out: _Arrays,
 ) -> int:
@@ -215,8 +215,8 @@ def _read_part(
     for at, place in enumerate(range(part.start, part.stop)):
         if int(rows[place]) in stored.reasons:
             continue
-        data, size = stored.bytes_of(at), (int(told["height"][place]), int(told["width"][place]))
-        encoding = "raw" if manifest.info.layout == "block" else str(told["encoding"][place])
+        data, size = stored.bytes_of(at), (int(facts["height"][place]), int(facts["width"][place]))
+        encoding = "raw" if manifest.info.layout == "block" else str(facts["encoding"][place])
         if encoding == "raw":
             if data.size != size[0] * size[1]:
                 continue
@@ -231,10 +231,10 @@ def _read_part(
         mask = background_mask(pixels)
         label = int(manifest.labels[rows[place]])
         _add_background(pixels, mask, grey[label], weight[label])
-        out.images[place] = cv2.resize(pixels, (SIDE, SIDE), interpolation=_interpolation(pixels.shape))
+        out.images[place] = cv2.resize(pixels, (SAMPLE_SIDE, SAMPLE_SIDE), interpolation=_interpolation(pixels.shape))
         out.backgrounds[place] = background_features(pixels, mask)
         out.extents[place, 1:] = _extent(mask)
-        out.settings[place] = f"{setting}, {told['depth'][place]} bit, {told['channels'][place]} channels"
+        out.settings[place] = f"{setting}, {facts['depth'][place]} bit, {facts['channels'][place]} channels"
         out.file_bytes[place] = data.size, extra, *plain_sizes(pixels, encoding, data.size)
         cells.append(pixels)
         places.append(place)
@@ -253,7 +253,7 @@ def _read_part(
 
 
 def _interpolation(shape: tuple[int, ...]) -> int:
-    return cv2.INTER_AREA if min(shape) >= SIDE else cv2.INTER_LINEAR
+    return cv2.INTER_AREA if min(shape) >= SAMPLE_SIDE else cv2.INTER_LINEAR
 
 
 def _extent(mask: np.ndarray) -> tuple[float, float]:
@@ -270,7 +270,9 @@ def _extent(mask: np.ndarray) -> tuple[float, float]:
 
 def _add_background(pixels: np.ndarray, mask: np.ndarray, grey: np.ndarray, weight: np.ndarray) -> None:
     """Add the background of one image to the sums of its class, (32, 32) each."""
-    share = cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    kept = cv2.resize(np.where(mask, pixels, 0).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    share = cv2.resize(mask.astype(np.float32), (SAMPLE_SIDE, SAMPLE_SIDE), interpolation=cv2.INTER_AREA)
+    kept = cv2.resize(
+        np.where(mask, pixels, 0).astype(np.float32), (SAMPLE_SIDE, SAMPLE_SIDE), interpolation=cv2.INTER_AREA
+    )
     grey += kept
     weight += share

@@ -1,4 +1,4 @@
-"""Findings about tables alone: class x recording, and copies of a cell on two sides of a split."""
+"""Findings about tables alone: class x recording, and copies of a cell in two subsets of a split."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ def table_finding(
 
 
 def split_findings(manifest: Manifest) -> list[Finding]:
-    """For each split, whether a group is on two sides."""
+    """For each split, whether a group is in two subsets."""
     groups = names_of(manifest, "group")
     found = []
     for name in manifest.split_names():
         if groups is None:
             continue
-        sides = manifest.split(name)
-        known = (groups != "") & (sides != "")
-        pairs = {(group, side) for group, side in zip(groups[known].tolist(), sides[known].tolist(), strict=True)}
-        num_sides = Counter(group for group, _ in pairs)
-        both = sorted(group for group, count in num_sides.items() if count > 1)
+        subsets = manifest.split(name)
+        known = (groups != "") & (subsets != "")
+        pairs = {(group, subset) for group, subset in zip(groups[known].tolist(), subsets[known].tolist(), strict=True)}
+        num_subsets = Counter(group for group, _ in pairs)
+        both = sorted(group for group, count in num_subsets.items() if count > 1)
         title = f"groups on two sides of split {name!r}"
         if both:
             listed = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
@@ -108,7 +108,7 @@ def split_findings(manifest: Manifest) -> list[Finding]:
 
 
 def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
-    """Copies of a cell: on two sides of a split, or under two classes."""
+    """Copies of a cell: in two subsets of a split, or under two classes."""
     key, title = "duplicates", "copies of a cell across splits"
     blank = np.unique(copies.sets[copies.blank])
     labels = manifest.labels

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastcell.audit.collect import Audit
-from fastcell.audit.findings import ALARMS, ALPHA, VERDICTS
+from fastcell.audit.findings import ALARMS, ALPHA, FINDING_VERDICTS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.storage.whole_files import replace_file
@@ -31,7 +31,7 @@ _MEANINGS = {
 }
 
 
-def describe(manifest: Manifest, found: Audit) -> str:
+def describe_audit(manifest: Manifest, found: Audit) -> str:
     """The report as text: worst first, each with number, chance level, verdict and what to do."""
     sample = found.sample
     kind = "synthetic cells" if manifest.info.synthetic else "cells"
@@ -49,16 +49,16 @@ def describe(manifest: Manifest, found: Audit) -> str:
         lines.append(f"{dropped:,} cells that verdicts.csv drops are left out.")
     if sample.num_bad:
         lines.append(f"{sample.num_bad:,} cells could not be read and are left out: run fastcell verify.")
-    ordered = sorted(found.findings, key=lambda finding: VERDICTS.index(finding.verdict))
+    ordered = sorted(found.findings, key=lambda finding: FINDING_VERDICTS.index(finding.verdict))
     for finding in ordered:
         lines += ["", *finding.describe()]
-    counts = {verdict: len(found.of(verdict)) for verdict in VERDICTS}
+    counts = {verdict: len(found.of(verdict)) for verdict in FINDING_VERDICTS}
     lines += ["", "verdict: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
     lines += [f"    {verdict}: {_MEANINGS[verdict]}" for verdict, count in counts.items() if count]
     return "\n".join(lines)
 
 
-def write(manifest: Manifest, found: Audit, folder: Path, text: str) -> list[Path]:
+def write_audit(manifest: Manifest, found: Audit, folder: Path, text: str) -> list[Path]:
     """Write report, JSON, CSV and figures, each whole or not at all; what an earlier audit left is replaced.
 
     Args:
@@ -101,7 +101,7 @@ def to_json(manifest: Manifest, found: Audit) -> dict[str, Any]:
         "cells_bad": found.sample.num_bad,
         "permutations": found.permutations,
         "seconds": round(found.seconds, 1),
-        "verdicts": {verdict: len(found.of(verdict)) for verdict in VERDICTS},
+        "verdicts": {verdict: len(found.of(verdict)) for verdict in FINDING_VERDICTS},
         "alarms": [finding.key for finding in found.findings if finding.verdict in ALARMS],
         "findings": [finding.to_json() for finding in found.findings],
     }

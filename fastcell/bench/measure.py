@@ -58,7 +58,7 @@ class Row:
     num_rounds: int
 
 
-def measure(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
+def time_parts(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
     """Time all parts in turns.
 
     Args:
@@ -129,7 +129,7 @@ def conclude(rows: Sequence[Row], where: str, instrument_rate: float | None = No
     """What binds, in one sentence each for classifying and training, and what of the instrument's cells gets through.
 
     Args:
-        rows: from `measure`.
+        rows: from `time_parts`.
         where: the machine in words, e.g. ``2 cores``.
         instrument_rate: cells/s, or None.
     """

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastcell.audit.collect import MOST_CELLS, PERMUTATIONS, audit
-from fastcell.audit.write_report import describe, write
+from fastcell.audit.collect import MOST_CELLS, audit
+from fastcell.audit.write_report import describe_audit, write_audit
 from fastcell.cli.options import add_jobs_argument
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import StrictError, invalid
+from fastcell.stats.permutation import PERMUTATIONS
 from fastcell.system.messages import printer
 
 
@@ -37,9 +38,9 @@ def main(argv: list[str]) -> int:
         jobs=options.jobs,
         say=printer(True),
     )
-    text = describe(manifest, found)
+    text = describe_audit(manifest, found)
     print(text, flush=True)
-    written = write(manifest, found, folder, text)
+    written = write_audit(manifest, found, folder, text)
     print("\nwrote " + ", ".join(path.name for path in written) + f" into {folder}", flush=True)
     problems = found.of("problem")
     if options.strict and problems:

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from fastcell.bench.measure import CELLS, QUICK_SECONDS, SECONDS, conclude, format_rows, measure
+from fastcell.bench.measure import CELLS, QUICK_SECONDS, SECONDS, conclude, format_rows, time_parts
 from fastcell.bench.timed_parts import make_parts
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import invalid
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         parts = make_parts(manifest, options.preset, options.ckpt_path, options.cells, options.threads, Path(scratch))
         print(parts.text, flush=True)
-        rows = measure(parts, seconds)
+        rows = time_parts(parts, seconds)
     print(f"\n{format_rows(rows, rate)}\n")
     conclusions = conclude(rows, parts.where, rate)
     print("\n".join(conclusions))
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("data", metavar="DATA", nargs="?", help="packed data set (default: the synthetic default set)")
     parser.add_argument("--quick", action="store_true", help="half a minute instead of two")
-    parser.add_argument("--seconds", type=float, metavar="S", help="time to measure for")
+    parser.add_argument("--seconds", type=float, metavar="S", help="time to time_parts for")
     parser.add_argument("--instrument-rate", type=float, metavar="N", help="cells/s that your instrument takes")
     parser.add_argument("--preset", default="demo", help="settings of the network that is timed (%(default)s)")
     parser.add_argument("--ckpt_path", metavar="FILE", help="time the network of this checkpoint instead")

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from fastcell.errors import DataError, invalid
-from fastcell.predictions.counts import count, describe, read_confusion
-from fastcell.predictions.table import read_predictions, write_table
+from fastcell.predictions.counts import count, describe_counts, read_confusion
+from fastcell.predictions.table import read_predictions, write_csv_or_parquet
 
 
 def main(argv: list[str]) -> int:
@@ -28,9 +28,9 @@ def main(argv: list[str]) -> int:
         raise DataError(f"{predictions.path} has no cell with a prediction. Classify some cells first.")
     confusion = read_confusion(Path(arguments.confusion), predictions.classes)
     counts = count(predictions, confusion)
-    print(describe(counts, confusion, int((predictions.called() < 0).sum())), flush=True)
+    print(describe_counts(counts, confusion, int((predictions.called() < 0).sum())), flush=True)
     if out is not None:
-        write_table(out, counts.table(predictions.classes))
+        write_csv_or_parquet(out, counts.table(predictions.classes))
     return 0
 
 

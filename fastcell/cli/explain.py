@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from fastcell.cli.options import add_data_path_argument, check_least
+from fastcell.compare.saved_results import PARTS
 from fastcell.errors import invalid
-from fastcell.explain.explanation import NUM_EMBEDDED, NUM_OCCLUDED, PARTS, Explanation, draw_parts
+from fastcell.explain.explanation import NUM_EMBEDDED, NUM_OCCLUDED, Explanation, draw_parts
 from fastcell.explain.occlusion import POSITIONS
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 from fastcell.runs.open_run import open_run
 from fastcell.system import library_settings
 from fastcell.system.messages import print_line
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     run = open_run(Path(options.run), options.data_path)
     explanation = Explanation(
         run,
-        Plates(Path(options.out) if options.out else run.folder / "explain"),
+        FigureFiles(Path(options.out) if options.out else run.folder / "explain"),
         options.cells,
         options.positions,
         options.patch,
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     )
     print_line(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}")
     draw_parts(explanation, parts)
-    print_line(f"figures {explanation.plates.folder}")
+    print_line(f"figures {explanation.figures.folder}")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastcell.cli.options import add_data_argument
 from fastcell.dataset.manifest import Manifest
-from fastcell.report.data_summary import describe, draw_figures
+from fastcell.report.data_summary import describe_contents, draw_figures
 
 
 def main(argv: list[str]) -> int:
@@ -17,11 +17,11 @@ def main(argv: list[str]) -> int:
         argv: its arguments.
 
     Returns:
-        0. Errors are raised, see `describe` and `draw_figures`.
+        0. Errors are raised, see `describe_contents` and `draw_figures`.
     """
     arguments = _parser().parse_args(argv)
     manifest = Manifest.open(arguments.data)
-    print(describe(manifest, arguments.split_name))
+    print(describe_contents(manifest, arguments.split_name))
     if arguments.figures:
         for path in draw_figures(manifest, Path(arguments.figures), arguments.split_name, arguments.seed):
             print(f"wrote {path}")

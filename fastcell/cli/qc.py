@@ -9,8 +9,9 @@ from fastcell.cli.options import add_data_argument, add_jobs_argument
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.quality.assessment import DEFAULT_MOST_PASSED
-from fastcell.quality.quality_table import FILE_NAME
-from fastcell.quality.review_sheets import apply, control_quality, drop_table, not_applied, take_verdicts, write_review
+from fastcell.quality.quality_table import QUALITY_FILE, dropped_by_class
+from fastcell.quality.review_sheets import control_quality, not_applied, write_review
+from fastcell.quality.verdicts_file import apply_drops, take_verdicts
 
 
 def main(argv: list[str]) -> int:
@@ -37,12 +38,12 @@ def main(argv: list[str]) -> int:
         review=review,
         jobs=options.jobs,
     )
-    print("\n".join([how, *found.notes, "", *drop_table(manifest, found), ""]), flush=True)
-    print(f"wrote {manifest.path / FILE_NAME}")
+    print("\n".join([how, *found.notes, "", *dropped_by_class(manifest, found.drop, found.reasons), ""]), flush=True)
+    print(f"wrote {manifest.path / QUALITY_FILE}")
     if review is not None:
         for path in write_review(manifest, found, review):
             print(f"wrote {path}")
-    print(apply(manifest, found) if options.apply else not_applied(manifest, found))
+    print(apply_drops(manifest, found.drop, found.reasons) if options.apply else not_applied(manifest, found))
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastcell.cli.options import add_data_path_argument, check_least
 from fastcell.errors import invalid
-from fastcell.report.page import NUM_CELLS, PageOptions, write_page
+from fastcell.report.page import NUM_BROWSER_CELLS, PageOptions, write_page
 from fastcell.system import library_settings
 from fastcell.system.messages import print_line
 
@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--out", metavar="FILE", help="the page (report.html in the first folder)")
     add_data_path_argument(parser)
-    parser.add_argument("--cells", type=int, default=NUM_CELLS, help="cells in the browser, errors first (%(default)s)")
+    parser.add_argument(
+        "--cells", type=int, default=NUM_BROWSER_CELLS, help="cells in the browser, errors first (%(default)s)"
+    )
     parser.add_argument("--bench", metavar="FILE", help="what fastcell bench --out wrote: the parts of the work")
     parser.add_argument(
         "--no-explain", action="store_true", help="draw no figures of the network; those in RUN/explain are taken"

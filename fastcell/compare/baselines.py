@@ -75,8 +75,8 @@ def find_backend(name: str = "auto") -> Backend:
         except ImportError as error:
             if name == "sklearnex":
                 if importlib.util.find_spec("sklearnex") is None:
-                    way_out = "Install scikit-learn-intelex"
-                    raise invalid("backend", "auto where the extension is not installed", name, way_out) from None
+                    hint = "Install scikit-learn-intelex"
+                    raise invalid("backend", "auto where the extension is not installed", name, hint) from None
                 # 2026.2 registers a type of the same name as DALI does, and whichever is imported second fails.
                 rule = f"auto where the extension cannot be imported ({error})"
                 raise invalid("backend", rule, name, "Take the version that the extra bench names") from error

@@ -23,7 +23,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.resources import num_cpus
+from fastcell.system.resources import available_memory, num_cpus
 
 _BATCH = 256
 
@@ -43,15 +43,15 @@ class CellImages:
     side: int
 
     def open(self) -> np.ndarray:
-        """(M, S, S) float32, mapped from the file; NaN all over where the stored cell was lost."""
+        """(M, S, S) float32, mapped from the file; NaN all over where the stored cell is corrupt."""
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int64, where the images of these rows of the manifest are."""
         return np.searchsorted(self.rows, rows)
 
-    def lost(self) -> np.ndarray:
-        """(L,) int64, rows of the cells that could not be read."""
+    def corrupt_rows(self) -> np.ndarray:
+        """Return (L,) int64, rows of the cells that could not be read."""
         return self.rows[np.isnan(self.open()[:, 0, 0])]
 
 
@@ -115,10 +115,31 @@ def _write(path: Path, manifest: Manifest, rows: np.ndarray, preprocessing: Prep
     out.flush()
 
 
-def frame(images: np.ndarray) -> np.ndarray:
-    """(n, p) float32, the outer frame of (n, S, S) images: a sixteenth of the side on each side, 2 pixels at least."""
+def frame_pixels(images: np.ndarray) -> np.ndarray:
+    """Take (n, p) float32, the outer frame of (n, S, S) images: a sixteenth of their side wide, 2 pixels at least."""
     side = images.shape[1]
     inside = np.zeros((side, side), bool)
     width = max(2, side // 16)
     inside[width:-width, width:-width] = True
     return images.reshape(len(images), -1)[:, ~inside.ravel()]
+
+
+def flat_pixels(images: CellImages, rows: np.ndarray, frame_only: bool) -> np.ndarray:
+    """Read (n, p) float32 pixels of some rows of the manifest, each image as one row.
+
+    Args:
+        images: preprocessed cells, these rows among them.
+        rows: (n,) int64, rows of the manifest.
+        frame_only: take the outer frame of each image alone, see `frame_pixels`.
+
+    Raises:
+        ArgumentError: they would not fit in memory.
+    """
+    size, free = len(rows) * images.side**2 * 4, available_memory()
+    if 2 * size > free:
+        raise ArgumentError(
+            f"training cells must fit in half of the free memory ({free / 2e9:.1f} GB), got {len(rows):,} of "
+            f"{images.side} x {images.side} pixels ({size / 1e9:.1f} GB). Take a smaller volume or --data.image_size."
+        )
+    chosen = images.open()[images.places(rows)]
+    return frame_pixels(chosen) if frame_only else chosen.reshape(len(chosen), -1)

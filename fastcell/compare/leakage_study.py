@@ -21,8 +21,8 @@ from fastcell.compare.figures import draw_bars
 from fastcell.compare.image_array import fingerprint
 from fastcell.compare.result_tables import (
     PROTOCOLS,
-    Difference,
     Entry,
+    PairedDifference,
     Place,
     Tables,
     accuracy_text,
@@ -31,7 +31,7 @@ from fastcell.compare.result_tables import (
     write_csv,
     write_rows,
 )
-from fastcell.compare.runner import FRAME, Study, label
+from fastcell.compare.runner import FRAME, Study, method_name
 from fastcell.compare.split_schemes import FEW_GROUPS, Scheme, SplitManifest, num_groups
 from fastcell.compare.volume_study import largest_places, make_tables, make_tasks, units_text
 from fastcell.dataset.block_layout import MAX_BLOCK_BYTES
@@ -140,7 +140,7 @@ def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Stu
     """The study on the augmented set, with the protocols as its schemes."""
     images, sources = augmented_set(study.manifest, study.recipe, copies, seed, study.out_dir)
     schemes = protocols(images, sources, num_folds, seed)
-    sides = {name: split for scheme in schemes for name, split in scheme.splits.items()}
+    subsets = {name: split for scheme in schemes for name, split in scheme.splits.items()}
     recipe = replace(study.recipe, data={**study.recipe.data, "augment": False, "balance": "none", "fit": "stretch"})
     for name in ("scale_um_per_px", "depth"):  # the images are 8-bit squares already
         recipe.data.pop(name, None)
@@ -148,12 +148,12 @@ def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Stu
     study.say(f"{len(images):,} images of {len(np.unique(sources)):,} cells in {images.path.name}")
     return replace(
         study,
-        manifest=SplitManifest.of(images, sides),
+        manifest=SplitManifest.of(images, subsets),
         schemes={scheme.name: scheme for scheme in schemes},
         recipe=recipe,
         units=source_units,
         unit="source cell" if study.unit == "cell" else study.unit,
-        lost=set(),
+        corrupt=set(),
         _images={},
         _prints={},
         _parts={},
@@ -163,7 +163,7 @@ def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Stu
 
 def run_leakage(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int
-) -> tuple[list[str], list[Entry], list[Difference]]:
+) -> tuple[list[str], list[Entry], list[PairedDifference]]:
     """Compute all protocols, write the files, and return the report as Markdown lines, entries and differences.
 
     Args:
@@ -176,8 +176,8 @@ def run_leakage(
     tables = make_tables(study, study.run(tasks))
     entries = tables.entries()
     places = {scheme: largest_places(tables, scheme) for scheme in study.schemes}
-    names = {method: label(method) for method in methods}
-    differences: list[Difference] = []
+    names = {method: method_name(method) for method in methods}
+    differences: list[PairedDifference] = []
     for method in methods:
         mine = [place for scheme in study.schemes for place in places[scheme] if place[1] == method]
         texts = [f"{names[method]}, {study.schemes[place[0]].name}" for place in mine]

@@ -16,10 +16,10 @@ from fastcell.compare.saved_results import Task, make_key
 from fastcell.compare.train_network import Length, train_network
 from fastcell.storage.whole_files import replace_file
 
-LOSSES = {"softmax cross entropy": "cross_entropy", "squared error": "mse", "sigmoid cross entropy": "sigmoid"}
+COMPARED_LOSSES = {"softmax cross entropy": "cross_entropy", "squared error": "mse", "sigmoid cross entropy": "sigmoid"}
 DEFAULT_STEPS = 600  # the paper's figure ends there
 NUM_POINTS = 30
-MEASURES = ("valid_accuracy", "train_accuracy")
+CURVE_MEASURES = ("valid_accuracy", "train_accuracy")
 
 
 def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
@@ -36,7 +36,7 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
     study.cells_dir.mkdir(parents=True, exist_ok=True)
     curves: dict[str, dict[str, Any]] = {}
     summary = []
-    for name, loss in LOSSES.items():
+    for name, loss in COMPARED_LOSSES.items():
         recipe = study.recipe.with_model(loss=loss)
         seeds = []
         for seed in range(num_seeds):
@@ -54,7 +54,7 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
                 _save(path, key, rows)
                 study.say(f"{name}, seed {seed}: {num_steps} iterations in {took:.1f} s")
             seeds.append(rows)
-        curves[name] = {measure: _points(seeds, measure) for measure in MEASURES}
+        curves[name] = {measure: _points(seeds, measure) for measure in CURVE_MEASURES}
         summary.append(_summary(name, curves[name]["valid_accuracy"]))
     num = {part: len(rows) for part, rows in parts.items()}
     kind = "synthetic cells" if study.manifest.info.synthetic else "cells"

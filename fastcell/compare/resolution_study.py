@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from fastcell.compare.figures import draw_resolutions
 from fastcell.compare.result_tables import Entry, accuracy_text, write_rows
-from fastcell.compare.runner import Study, label
-from fastcell.compare.volume_study import describe, make_tables, make_tasks
+from fastcell.compare.runner import Study, method_name
+from fastcell.compare.volume_study import describe_entries, make_tables, make_tasks
 from fastcell.errors import invalid
 
 DEFAULT_SIZES = (16, 32, 64, 128)
@@ -44,10 +44,10 @@ def run_resolutions(
             if not mine:
                 continue
             stem = study.out_dir / f"accuracy_by_resolution-{scheme.name}-{method}"
-            title = f"{label(method)}, test accuracy by image size and data volume:\n{study.manifest.info.name}"
-            draw_resolutions(mine, stem, title, describe(study, mine).replace(_size_text(mine[0]), ""))
-            lines += [f"## {label(method)}, {scheme.text}", "", *resolution_table(mine), ""]
-            lines += [describe(study, mine).replace(_size_text(mine[0]), ""), "", f"![]({stem.name}.png)", ""]
+            title = f"{method_name(method)}, test accuracy by image size and data volume:\n{study.manifest.info.name}"
+            draw_resolutions(mine, stem, title, describe_entries(study, mine).replace(_size_text(mine[0]), ""))
+            lines += [f"## {method_name(method)}, {scheme.text}", "", *resolution_table(mine), ""]
+            lines += [describe_entries(study, mine).replace(_size_text(mine[0]), ""), "", f"![]({stem.name}.png)", ""]
     if notes:
         lines += ["## Left out", "", *(f"- {note}" for note in notes), ""]
     write_rows(study.out_dir / "accuracy.csv", entries)

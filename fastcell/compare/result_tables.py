@@ -16,13 +16,18 @@ from typing import Any
 import numpy as np
 
 from fastcell.compare.saved_results import PARTS, TaskResult
-from fastcell.stats.bootstrap import bootstrap, interval, mean_interval
+from fastcell.dataset.schema import SUBSET_NAMES
+from fastcell.stats.bootstrap import (
+    NUM_SCORE_RESAMPLES,
+    SCORE_TAIL,
+    mean_interval,
+    percentile_interval,
+    resample_confusion,
+)
 from fastcell.stats.confusion import confusion_matrix
 from fastcell.stats.scores import MEASURES, score
 from fastcell.storage.whole_files import replace_file
 
-PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
-NUM_RESAMPLES = 2000
 # What a difference is between, where it is not between methods.
 SCHEMES, PROTOCOLS = "schemes", "protocols"
 _MEASURE_NAMES = {"precision": "precision", "recall": "recall", "f_score": "F-score"}
@@ -90,7 +95,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Accuracy of `first` minus that of `second` on the same test cells and seeds, with its 95 % interval."""
 
     what: str
@@ -175,10 +180,11 @@ class Tables:
         with np.errstate(invalid="ignore"):
             values = np.mean([[getattr(score(c), name) for name in MEASURES] for c in confusions], axis=0)
         resampled = score(self._resampled(place, part))
-        low, high = interval(np.stack([getattr(resampled, name) for name in MEASURES], axis=1))
+        draws = np.stack([getattr(resampled, name) for name in MEASURES], axis=1)
+        low, high = percentile_interval(draws, SCORE_TAIL)
         return ClassScores(*place, part, values, low, high)
 
-    def differences(self, places: Sequence[Place], what: str, names: Sequence[str]) -> list[Difference]:
+    def differences(self, places: Sequence[Place], what: str, names: Sequence[str]) -> list[PairedDifference]:
         """All pairs of places, in their order, on the test cells that both have."""
         found = []
         for (first, name), (second, other) in combinations(zip(places, names, strict=True), 2):
@@ -192,8 +198,8 @@ class Tables:
             if not sum(map(len, gains)):
                 continue
             num = len(gains[0])
-            value = mean_interval(np.concatenate(gains), np.concatenate(units), NUM_RESAMPLES, self.seed)
-            found.append(Difference(what, name, other, first[3], *value, num))
+            value = mean_interval(np.concatenate(gains), np.concatenate(units), NUM_SCORE_RESAMPLES, self.seed)
+            found.append(PairedDifference(what, name, other, first[3], *value, num))
         return found
 
     def _confusions(self, place: Place, part: str) -> list[np.ndarray]:
@@ -202,7 +208,9 @@ class Tables:
 
     def _resampled(self, place: Place, part: str) -> np.ndarray:
         rows, called = (np.concatenate(column) for column in zip(*self.called(place, part), strict=True))
-        return bootstrap(self.labels[rows], called, len(self.classes), self._units(rows), NUM_RESAMPLES, self.seed)
+        return resample_confusion(
+            self.labels[rows], called, len(self.classes), self._units(rows), NUM_SCORE_RESAMPLES, self.seed
+        )
 
     def _units(self, rows: np.ndarray) -> np.ndarray:
         """Units of some rows; the cells where all are of one unit, which says nothing of how units differ."""
@@ -216,7 +224,7 @@ class Tables:
         by_seed = [float(one.accuracy) for one in scores]
         resampled = score(self._resampled(place, part))
         (low, high), (balanced_low, balanced_high) = (
-            interval(getattr(resampled, name)) for name in ("accuracy", "balanced_accuracy")
+            percentile_interval(getattr(resampled, name), SCORE_TAIL) for name in ("accuracy", "balanced_accuracy")
         )
         details = results[0].details
         return Entry(
@@ -244,14 +252,14 @@ def volume_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
     """The paper's Table II: methods and parts down, volumes across, as Markdown."""
     volumes = sorted({entry.volume for entry in entries})
     sizes = {volume: [e.num_train for e in entries if e.volume == volume] for volume in volumes}
-    head = [f"{np.mean(sizes[volume]):,.0f} ({volume:.3g})" for volume in volumes]
-    lines = [f"| method | part | {' | '.join(head)} |", "|---|---|" + "--:|" * len(volumes)]
+    header = [f"{np.mean(sizes[volume]):,.0f} ({volume:.3g})" for volume in volumes]
+    lines = [f"| method | part | {' | '.join(header)} |", "|---|---|" + "--:|" * len(volumes)]
     for method in dict.fromkeys(entry.method for entry in entries):
         for part in reversed(PARTS):
             row = {e.volume: e for e in entries if (e.method, e.part) == (method, part)}
             if row:
                 texts = [accuracy_text(row[volume]) if volume in row else "" for volume in volumes]
-                lines.append(f"| {names.get(method, method)} | {PART_NAMES[part]} | {' | '.join(texts)} |")
+                lines.append(f"| {names.get(method, method)} | {SUBSET_NAMES[part]} | {' | '.join(texts)} |")
     return lines
 
 
@@ -308,7 +316,7 @@ def time_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
     return lines
 
 
-def difference_table(differences: Sequence[Difference]) -> list[str]:
+def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
     """Differences as Markdown."""
     lines = ["| | difference (95 %) | |", "|---|--:|---|"]
     for one in differences:

@@ -1,10 +1,10 @@
-"""Works through the cells of a study's table: what is finished is taken, the rest is computed and saved one by one."""
+"""Work through the cells of a study's table: what is finished is taken, the rest is computed and saved one by one."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -13,28 +13,28 @@ from typing import Any
 import numpy as np
 
 from fastcell.compare.baselines import MAX_CELLS_WITHOUT_PCA, MAX_SVM_CELLS, METHODS, Knn, find_backend, make_baseline
-from fastcell.compare.image_array import CellImages, fingerprint, frame, make_images
+from fastcell.compare.image_array import CellImages, fingerprint, flat_pixels, make_images
 from fastcell.compare.saved_results import PARTS, Task, TaskResult, load_result, make_key, make_result, save_result
 from fastcell.compare.split_schemes import Scheme, SplitManifest
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
 from fastcell.training.recipe import Recipe
 
-MIN_CLASS_CELLS = 5
 FRAME = "frame"
-LABELS = {"cnn": "CNN", "gao": "Gao et al.", "svm": "SVM", "knn": "kNN", FRAME: "frame alone (kNN)"}
+METHOD_NAMES = {"cnn": "CNN", "gao": "Gao et al.", "svm": "SVM", "knn": "kNN", FRAME: "frame alone (kNN)"}
 _OWN_NETWORKS = {"cnn": None, "gao": "gao"}  # None: the network of the recipe
 # Below this many training cells in all, starting processes takes longer than what they save.
 _WORTH_PROCESSES = 20_000
 _CHUNK = 4096
 
 
-def label(method: str) -> str:
+def method_name(method: str) -> str:
     """The name of a method in tables and figures."""
-    return LABELS.get(method, method)
+    return METHOD_NAMES.get(method, method)
 
 
 def is_network(method: str) -> bool:
@@ -89,6 +89,7 @@ class Study:
         units: (N,) int64, what is independent of each other, by number.
         unit: what that is: group, source cell or cell.
         say: takes lines for the user.
+        corrupt: rows of cells that could not be read, which take no part.
     """
 
     manifest: SplitManifest
@@ -102,7 +103,7 @@ class Study:
     min_steps: int = 600
     jobs: int = 0
     say: Callable[[str], None] = print
-    lost: set[int] = field(default_factory=set)
+    corrupt: set[int] = field(default_factory=set)
     _images: dict[int, CellImages] = field(default_factory=dict)
     _prints: dict[bytes, str] = field(default_factory=dict)
     _parts: dict[tuple[str, float, int], dict[str, np.ndarray]] = field(default_factory=dict)
@@ -135,8 +136,8 @@ class Study:
                 if part != "valid":
                     raise
                 parts[part] = np.empty(0, np.int64)
-            if self.lost:
-                parts[part] = np.setdiff1d(parts[part], list(self.lost))
+            if self.corrupt:
+                parts[part] = np.setdiff1d(parts[part], list(self.corrupt))
         return parts
 
     def run(self, tasks: Sequence[Task]) -> list[TaskResult]:
@@ -149,7 +150,7 @@ class Study:
         self.cells_dir.mkdir(parents=True, exist_ok=True)
         done: dict[Task, TaskResult] = {}
         if any(self._find(task) is None for task in tasks):
-            for size in dict.fromkeys(task.image_size for task in tasks):  # may find cells lost
+            for size in dict.fromkeys(task.image_size for task in tasks):  # may find corrupt cells
                 self.images(size)
         todo = []
         for task in tasks:
@@ -177,12 +178,12 @@ class Study:
             start = time.perf_counter()
             images = make_images(self.manifest, rows, self.preprocessing(size), self.out_dir)
             self._images[size] = images
-            lost = images.lost()
+            corrupt = images.corrupt_rows()
             took = time.perf_counter() - start
             self.say(f"{len(rows):,} cells at {size} x {size} pixels in {took:.1f} s")
-            if len(lost):
-                self.say(f"{len(lost):,} cells could not be read and take no part (`fastcell verify` lists them)")
-                self.lost |= set(lost.tolist())
+            if len(corrupt):
+                self.say(f"{len(corrupt):,} cells could not be read and take no part (`fastcell verify` lists them)")
+                self.corrupt |= set(corrupt.tolist())
                 self._parts.clear()
         return self._images[size]
 
@@ -218,7 +219,7 @@ class Study:
         accuracy = float((predicted == self.manifest.labels[rows]).mean()) if len(rows) else float("nan")
         num = len(result.of("train")[0])
         return (
-            f"{label(task.method)}, {num:,} training cells, {task.split}, seed {task.seed}: test accuracy "
+            f"{method_name(task.method)}, {num:,} training cells, {task.split}, seed {task.seed}: test accuracy "
             f"{accuracy:.3f}, fitted in {result.fit_s:.1f} s"
         )
 
@@ -301,6 +302,52 @@ class Study:
             yield from results
 
 
+def write_study_report(
+    study: Study, methods: list[str], settings: Mapping[str, Any], lines: list[str], asked: Mapping[str, Any]
+) -> list[str]:
+    """Write ``report.md`` and ``study.json`` into the study's folder; returns the lines of the report.
+
+    Args:
+        study: that was run; of leakage, on the augmented set.
+        methods: names.
+        settings: what was asked for, `study` and `preset` among them; ``study.json`` holds them.
+        lines: of the report.
+        asked: `source`, the folder of the data set as asked for (None for the synthetic default), `source_cells`, how
+            many it holds, and `changes`, the arguments that change the preset.
+    """
+    from fastcell.system import environment_report
+
+    kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
+    machine = {
+        key: value for key, value in environment_report.describe_environment(probe=False).items() if key != "cache_dir"
+    }
+    where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
+    header = [
+        f"# {study.manifest.info.name}: study of {settings['study']}",
+        "",
+        f"{len(study.manifest):,} {kind}; preset {settings['preset']}; {where}; fastcell {machine['fastcell']}.",
+        "",
+    ]
+    write_text(study.out_dir / "report.md", "\n".join([*header, *lines]).rstrip() + "\n")
+    write_json(
+        study.out_dir / "study.json",
+        {
+            "study": settings["study"],
+            "data": study.manifest.info.name,
+            "path": str(study.manifest.path.absolute()),
+            "methods": methods,
+            **asked,
+            "settings": dict(settings),
+            "recipe": asdict(study.recipe),
+            "schemes": {
+                scheme.name: {"text": scheme.text, "splits": list(scheme.splits)} for scheme in study.schemes.values()
+            },
+            "environment": machine,
+        },
+    )
+    return [*header, *lines]
+
+
 def _fit_on(jobs: list[tuple[Any, ...]], gpu: int | None) -> list[TaskResult]:
     return [_fit_network(gpu, *job) for job in jobs]
 
@@ -336,7 +383,7 @@ def _fit_baseline(
     train = parts["train"]
     if isinstance(estimator, Knn) and len(train) > estimator.num_references:
         train = train[estimator.references(len(train))]  # the rest need not be read
-    read = partial(_features, images, frame_only=task.method == FRAME)
+    read = partial(flat_pixels, images, frame_only=task.method == FRAME)
     given, given_labels = read(train), labels[train]
     valid = (read(parts["valid"]), labels[parts["valid"]]) if len(parts["valid"]) else ()
     start = time.perf_counter()
@@ -356,19 +403,3 @@ def _fit_baseline(
     result = make_result(task, parts, predicted, fit_s, predict_s, details)
     save_result(*saved, result)
     return result
-
-
-def _features(images: CellImages, rows: np.ndarray, frame_only: bool) -> np.ndarray:
-    """(n, p) float32 of some rows of the manifest.
-
-    Raises:
-        ArgumentError: they would not fit in memory.
-    """
-    size, free = len(rows) * images.side**2 * 4, available_memory()
-    if 2 * size > free:
-        raise ArgumentError(
-            f"training cells must fit in half of the free memory ({free / 2e9:.1f} GB), got {len(rows):,} of "
-            f"{images.side} x {images.side} pixels ({size / 1e9:.1f} GB). Take a smaller volume or --data.image_size."
-        )
-    chosen = images.open()[images.places(rows)]
-    return frame(chosen) if frame_only else chosen.reshape(len(chosen), -1)

@@ -23,21 +23,21 @@ class SplitManifest(Manifest):
     """A manifest with splits of its own beside those in the folder.
 
     Attributes:
-        sides: (N,) str by name, as `Manifest.split` gives.
+        subsets: (N,) str by name, as `Manifest.split` gives.
     """
 
-    sides: dict[str, np.ndarray] = field(default_factory=dict)
+    subsets: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, manifest: Manifest, sides: Mapping[str, np.ndarray]) -> SplitManifest:
+    def of(cls, manifest: Manifest, subsets: Mapping[str, np.ndarray]) -> SplitManifest:
         """The manifest with these splits."""
-        return cls(manifest.path, manifest.info, manifest.table, dict(sides))
+        return cls(manifest.path, manifest.info, manifest.table, dict(subsets))
 
     def split(self, name: str = "default") -> np.ndarray:
-        return self.sides[name] if name in self.sides else super().split(name)
+        return self.subsets[name] if name in self.subsets else super().split(name)
 
     def split_names(self) -> list[str]:
-        return sorted({*self.sides, *super().split_names()})
+        return sorted({*self.subsets, *super().split_names()})
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scheme:
     Attributes:
         name: short, of letters, digits and dashes.
         text: what it is, for captions.
-        splits: (N,) sides by name of the split.
+        splits: (N,) subsets by name of the split.
     """
 
     name: str
@@ -83,8 +83,8 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
             folds = [name for name in there if name.startswith("fold-")]
             if not folds:
                 raise invalid("--splits", "of a set that has folds", word, "Pack it with --folds 5, or take random")
-            sides = {name: manifest.split(name) for name in folds}
-            schemes.append(Scheme("folds", f"{len(folds)} folds, test cells pooled", sides))
+            subsets = {name: manifest.split(name) for name in folds}
+            schemes.append(Scheme("folds", f"{len(folds)} folds, test cells pooled", subsets))
         elif word in there:
             named.append(word)
         else:
@@ -135,7 +135,7 @@ def at_random(manifest: Manifest, num_folds: int, seed: int = 0) -> Scheme:
 
 def check_pooled(scheme: Scheme) -> None:
     """Raises ArgumentError where a cell is in the test part of two splits."""
-    times = np.sum([sides == "test" for sides in scheme.splits.values()], axis=0)
+    times = np.sum([subsets == "test" for subsets in scheme.splits.values()], axis=0)
     if (times > 1).any():
         raise invalid(
             "--splits",
@@ -149,7 +149,7 @@ def _spread(folds: list[np.ndarray], labelled: np.ndarray, name: str) -> dict[st
     """Sides of all cells from those of the labelled ones."""
     spread = {}
     for number, fold in enumerate(folds):
-        sides = np.full(len(labelled), "", "<U5")
-        sides[labelled] = fold
-        spread[f"{name}-{number}"] = sides
+        subsets = np.full(len(labelled), "", "<U5")
+        subsets[labelled] = fold
+        spread[f"{name}-{number}"] = subsets
     return spread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,7 @@ def run_study(
 def _run(
     study: Any, methods: list[str], options: StudyOptions, changes: Sequence[str], default_data: bool
 ) -> list[str]:
+    from fastcell.compare.runner import write_study_report
     from fastcell.compare.volume_study import check_volumes, run_volumes
 
     volumes = check_volumes(options.volumes or DEFAULT_VOLUMES[options.study])
@@ -183,7 +184,7 @@ def _run(
     else:
         lines, _, _ = run_volumes(study, methods, volumes, options.seeds)
     study.drop_images()
-    return _write_report(study, methods, options, lines, asked)
+    return write_study_report(study, methods, asdict(options), lines, asked)
 
 
 def _components(text: str) -> int | None:
@@ -192,50 +193,3 @@ def _components(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise invalid("--pca", "a number of components, or none", text, "64 is the default")
     return int(text)
-
-
-def _write_report(
-    study: Any, methods: list[str], options: StudyOptions, lines: list[str], asked: Mapping[str, Any]
-) -> list[str]:
-    """Write ``report.md`` and ``study.json``; returns the lines of the report.
-
-    Args:
-        study: that was run; of leakage, on the augmented set.
-        methods: names.
-        options: what was asked for.
-        lines: of the report.
-        asked: `source`, the folder of the data set as asked for (None for the synthetic default), `source_cells`, how
-            many it holds, and `changes`, the arguments that change the preset.
-    """
-    from fastcell.storage.whole_files import write_json, write_text
-    from fastcell.system import environment_report
-
-    kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
-    machine = {
-        key: value for key, value in environment_report.describe_environment(probe=False).items() if key != "cache_dir"
-    }
-    where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
-    head = [
-        f"# {study.manifest.info.name}: study of {options.study}",
-        "",
-        f"{len(study.manifest):,} {kind}; preset {options.preset}; {where}; fastcell {machine['fastcell']}.",
-        "",
-    ]
-    write_text(study.out_dir / "report.md", "\n".join([*head, *lines]).rstrip() + "\n")
-    write_json(
-        study.out_dir / "study.json",
-        {
-            "study": options.study,
-            "data": study.manifest.info.name,
-            "path": str(study.manifest.path.absolute()),
-            "methods": methods,
-            **asked,
-            "settings": asdict(options),
-            "recipe": asdict(study.recipe),
-            "schemes": {
-                scheme.name: {"text": scheme.text, "splits": list(scheme.splits)} for scheme in study.schemes.values()
-            },
-            "environment": machine,
-        },
-    )
-    return [*head, *lines]

@@ -10,8 +10,8 @@ import numpy as np
 from fastcell.compare.figures import draw_volumes
 from fastcell.compare.result_tables import (
     SCHEMES,
-    Difference,
     Entry,
+    PairedDifference,
     Place,
     Tables,
     class_rows,
@@ -22,12 +22,14 @@ from fastcell.compare.result_tables import (
     write_csv,
     write_rows,
 )
-from fastcell.compare.runner import MIN_CLASS_CELLS, Study, label
+from fastcell.compare.runner import Study, method_name
 from fastcell.compare.saved_results import Task
 from fastcell.compare.split_schemes import FEW_GROUPS
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 
+MIN_CLASS_CELLS = 5
+"""Training cells that a volume must leave in every class and split."""
 _TIMES = (
     "Median time to fit by volume, the choice of parameters, validation and, for networks, reading included; "
     "and to classify one preprocessed cell of the test part."
@@ -98,7 +100,7 @@ def make_tasks(
                 most = max(len(study.parts(task)["train"]) for task in tasks_here)
                 refusal = study.refusal(method, most)
                 if refusal:
-                    notes.append(f"{label(method)} is left out at volume {volume:g}: {refusal}")
+                    notes.append(f"{method_name(method)} is left out at volume {volume:g}: {refusal}")
                 else:
                     tasks += tasks_here
     if not tasks:
@@ -108,24 +110,24 @@ def make_tasks(
 
 def run_volumes(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int
-) -> tuple[list[str], list[Entry], list[Difference]]:
+) -> tuple[list[str], list[Entry], list[PairedDifference]]:
     """Compute the table, write its files, and return its report as Markdown lines, its entries and differences."""
     tasks, notes = make_tasks(study, methods, volumes, num_seeds, [study.recipe.image_size])
     for note in notes:
         study.say(note)
     tables = make_tables(study, study.run(tasks))
     entries = tables.entries()
-    names = {method: label(method) for method in methods}
+    names = {method: method_name(method) for method in methods}
     lines: list[str] = []
     scores: list[Any] = []
-    differences: list[Difference] = []
+    differences: list[PairedDifference] = []
     for scheme in study.schemes.values():
         mine = [entry for entry in entries if entry.scheme == scheme.name]
         places = largest_places(tables, scheme.name)
         lines += [f"## {scheme.text}", "", "### Accuracy by data volume", ""]
-        lines += [*volume_table(mine, names), "", describe(study, mine), ""]
+        lines += [*volume_table(mine, names), "", describe_entries(study, mine), ""]
         for part, text in (("valid", "validation part"), ("test", "test part")):
-            of_part = [tables.class_scores(place, part) for place in places if has_part(tables, place, part)]
+            of_part = [tables.class_scores(place, part) for place in places if was_scored(tables, place, part)]
             if of_part:
                 scores += of_part
                 lines += [f"### Scores by class, {text}, {volume_text(places)}", ""]
@@ -133,8 +135,8 @@ def run_volumes(
         for volume in volumes:
             here = [place for place in tables.by_place if (place[0], place[3]) == (scheme.name, volume)]
             text = f"{scheme.name}, volume {volume:g}"
-            differences += tables.differences(here, text, [label(place[1]) for place in here])
-        last = tables.differences(places, "", [label(place[1]) for place in places])
+            differences += tables.differences(here, text, [method_name(place[1]) for place in here])
+        last = tables.differences(places, "", [method_name(place[1]) for place in places])
         if last:
             lines += [f"### Test accuracy, paired on the same cells, {volume_text(places)}", ""]
             lines += [*difference_table(last), ""]
@@ -142,7 +144,7 @@ def run_volumes(
         stem = study.out_dir / f"accuracy_by_volume-{scheme.name}"
         tested = [entry for entry in mine if entry.part == "test"]
         title = f"Test accuracy by data volume: {study.manifest.info.name}, {scheme.text}"
-        draw_volumes(tested, names, stem, title, describe(study, mine))
+        draw_volumes(tested, names, stem, title, describe_entries(study, mine))
         lines += [f"![accuracy by volume]({stem.name}.png)", ""]
     across = across_schemes(study, tables, methods)
     if across:
@@ -170,12 +172,12 @@ def largest_places(tables: Tables, scheme: str) -> list[Place]:
     return [place for place in mine if place[3] == volume]
 
 
-def has_part(tables: Tables, place: Place, part: str) -> bool:
+def was_scored(tables: Tables, place: Place, part: str) -> bool:
     """Whether any cell of a part was scored."""
     return any(len(rows) for rows, _ in tables.called(place, part))
 
 
-def across_schemes(study: Study, tables: Tables, methods: Sequence[str]) -> list[Difference]:
+def across_schemes(study: Study, tables: Tables, methods: Sequence[str]) -> list[PairedDifference]:
     """Each method under every scheme but the first, minus under the first, on the cells that both test."""
     found = []
     names = list(study.schemes)
@@ -183,7 +185,7 @@ def across_schemes(study: Study, tables: Tables, methods: Sequence[str]) -> list
         places = {p[0]: p for name in names for p in largest_places(tables, name) if p[1] == method}
         for other in names[1:]:
             if names[0] in places and other in places:
-                texts = [f"{label(method)}, {name}" for name in (other, names[0])]
+                texts = [f"{method_name(method)}, {name}" for name in (other, names[0])]
                 found += tables.differences([places[other], places[names[0]]], SCHEMES, texts)
     return found
 
@@ -200,7 +202,7 @@ def units_text(study: Study) -> str:
     return f"{study.unit} ({num:,} of them{rough})"
 
 
-def describe(study: Study, entries: Sequence[Entry]) -> str:
+def describe_entries(study: Study, entries: Sequence[Entry]) -> str:
     """What the figures are of: n, seeds, splits, intervals."""
     first = next(entry for entry in entries if entry.part == "test")
     kind = "Synthetic test cells" if study.manifest.info.synthetic else "Test cells"

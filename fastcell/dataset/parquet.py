@@ -51,7 +51,7 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
     except PermissionError:
         raise
     except (pa.ArrowException, KeyError, ValueError, OSError, OverflowError) as error:
-        raise DataError(f"{path} cannot be read ({_first_line(error)}). {hint}.") from None
+        raise DataError(f"{path} cannot be read ({first_line(error)}). {hint}.") from None
     return table
 
 
@@ -83,7 +83,8 @@ def _check_texts(path: Path, size: int, table: pa.Table, hint: str) -> None:
         raise DataError(f"{path} has {size:,} bytes and claims to hold {total:,} of text. {hint}.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """First line of an error's text, at most 300 characters, without its full stop; its class where it has no text."""
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0][:300].rstrip(".")
 

@@ -61,6 +61,12 @@ QUALITY_SCHEMA = pa.schema(
 )
 SPLIT_SCHEMA = pa.schema([("cell_id", pa.int64()), ("split", pa.string())])
 SPLITS = ("train", "valid", "test")
+
+
+SUBSET_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+"""What texts call the subsets."""
+
+
 LAYOUTS = ("cell", "block")
 VERDICTS = ("keep", "drop")
 NULLABLE = ("um_per_px", "class", "group", "collection")

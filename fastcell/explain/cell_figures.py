@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from fastcell.explain.embedding import NEIGHBOURS, Embedding
 from fastcell.explain.occlusion import OcclusionMaps
 from fastcell.plots.basic_figures import COLORS, contact_sheet
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 EXAMPLES = 4  # cells of each class whose map is drawn
 ERRORS = 8  # of each class on the contact sheet
@@ -19,7 +19,7 @@ _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
 def draw_occlusion(
-    plates: Plates,
+    figures: FigureFiles,
     images: np.ndarray,
     maps: OcclusionMaps,
     labels: np.ndarray,
@@ -30,7 +30,7 @@ def draw_occlusion(
     """Draw cells beside their maps (`occlusion`), and the mean loss of probability of each class (`occlusion_mean`).
 
     Args:
-        plates: that the figures are added to.
+        figures: that the figures are added to.
         images: (N, S, S) float32, preprocessed.
         maps: of the same cells.
         labels: (N,) int, true classes.
@@ -66,12 +66,12 @@ def draw_occlusion(
         f"each place covered; above it, p with nothing covered. {about} The first {EXAMPLES} of each class, drawn at "
         "random, not chosen."
     )
-    plates.add("occlusion", figure, caption, _map_table(maps, labels, cell_ids, classes, drawn))
-    _draw_mean(plates, maps, labels, classes, shown, about)
+    figures.add("occlusion", figure, caption, _map_table(maps, labels, cell_ids, classes, drawn))
+    _draw_mean(figures, maps, labels, classes, shown, about)
 
 
 def _draw_mean(
-    plates: Plates, maps: OcclusionMaps, labels: np.ndarray, classes: list[str], shown: list[str], about: str
+    figures: FigureFiles, maps: OcclusionMaps, labels: np.ndarray, classes: list[str], shown: list[str], about: str
 ) -> None:
     loss = maps.plain[:, None, None] - maps.covered
     members = [np.flatnonzero(labels == classes.index(name)) for name in shown]
@@ -97,7 +97,7 @@ def _draw_mean(
         for name, mean in zip(shown, means, strict=True)
     )
     caption = f"Probability of the true class, plain minus covered, mean over the cells of the class. {about}"
-    plates.add("occlusion_mean", figure, caption, table)
+    figures.add("occlusion_mean", figure, caption, table)
 
 
 def _map_table(
@@ -120,12 +120,12 @@ def _map_table(
 
 
 def draw_embeddings(
-    plates: Plates, embeddings: Sequence[Embedding], labels: np.ndarray, classes: list[str], about: str
+    figures: FigureFiles, embeddings: Sequence[Embedding], labels: np.ndarray, classes: list[str], about: str
 ) -> None:
     """Draw the cells in the plane, one panel per layer.
 
     Args:
-        plates: that the figure is added to.
+        figures: that the figure is added to.
         embeddings: of the same N cells.
         labels: (N,) int, true classes.
         classes: K names.
@@ -151,7 +151,7 @@ def draw_embeddings(
     figure.legend(
         handles, names, frameon=False, fontsize=8, loc="outside upper center", ncols=min(len(names), 7), markerscale=1.8
     )
-    plates.add(
+    figures.add(
         "embedding",
         figure,
         f"Outputs of the layers in the plane by t-SNE (PCA to 50 first), {about}; axes have no unit. Neighbours: mean "
@@ -197,7 +197,7 @@ class ConfidentErrors:
 
 
 def draw_errors(
-    plates: Plates,
+    figures: FigureFiles,
     errors: ConfidentErrors,
     pictures: Sequence[np.ndarray],
     probabilities: np.ndarray,
@@ -209,7 +209,7 @@ def draw_errors(
     """Draw the errors as raw cells at one scale, a row for each true class, with what they were called.
 
     Args:
-        plates: that the figure is added to.
+        figures: that the figure is added to.
         errors: which.
         pictures: raw cells (H, W) uint8 of `errors.rows`.
         probabilities: (N, K).
@@ -228,7 +228,7 @@ def draw_errors(
         notes.setdefault(name, []).append(f"{classes[called[row]]} {confidence[row]:.2f}")
     figure = contact_sheet(rows, "The most confident errors", ERRORS, notes=notes)
     picked = errors.rows
-    plates.add(
+    figures.add(
         "errors",
         figure,
         f"Wrong calls of the highest confidence, {about}: raw cells at one scale, a row for each true class with its "

@@ -17,7 +17,7 @@ from fastcell.errors import invalid
 from fastcell.models.networks.gao import ScaledTanh
 from fastcell.models.networks.same_padding import SameMaxPool2d
 
-COMPONENTS = 50  # of the PCA before t-SNE and before neighbours are counted, as van der Maaten recommends
+PCA_COMPONENTS = 50  # of the PCA before t-SNE and before neighbours are counted, as van der Maaten recommends
 NEIGHBOURS = 10
 _LEAST_CELLS = 10
 
@@ -52,7 +52,7 @@ class Embedding(NamedTuple):
     agreement: float
 
 
-def taps(network: nn.Module) -> list[Tap]:
+def find_taps(network: nn.Module) -> list[Tap]:
     """The last two poolings and all full connections behind their activation; else the last full connection's sides.
 
     Pooling outputs are taken before the function and the normalisation that follow, as in the paper's naming.
@@ -106,7 +106,7 @@ def layer_outputs(network: nn.Module, where: list[Tap], batches: Iterable[torch.
     return [np.concatenate(parts) for parts in kept]
 
 
-def embed(name: str, values: np.ndarray, labels: np.ndarray, seed: int = 0) -> Embedding:
+def embed_in_plane(name: str, values: np.ndarray, labels: np.ndarray, seed: int = 0) -> Embedding:
     """Lay cells out in the plane so that near ones stay near.
 
     PCA to 50, then t-SNE (van der Maaten and Hinton, JMLR 9, 2008) from the first two components, perplexity 30, or a
@@ -131,7 +131,7 @@ def embed(name: str, values: np.ndarray, labels: np.ndarray, seed: int = 0) -> E
     if not values.any():  # a dead layer: all cells lie on one point, which t-SNE's tree cannot be built of
         points = np.zeros((num, 2), np.float32)
         return Embedding(name, values.shape[1], points, neighbour_agreement(values, labels))
-    components = min(COMPONENTS, num, values.shape[1])
+    components = min(PCA_COMPONENTS, num, values.shape[1])
     reduced = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(values)
     reduced = reduced / float(reduced[:, 0].std())
     # As its init="pca" does, but for a second component that does not vary, by which that would divide.

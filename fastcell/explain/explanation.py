@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import FastcellError
 from fastcell.explain import cell_figures, network_figures, score_figures
-from fastcell.explain.embedding import embed, layer_outputs, taps
+from fastcell.explain.embedding import embed_in_plane, find_taps, layer_outputs
 from fastcell.explain.layers import trace_layers
 from fastcell.explain.occlusion import POSITIONS, occlusion_maps
 from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 from fastcell.runs.open_run import FinishedRun
 from fastcell.stats import calibration, operating_curves
-from fastcell.stats.bootstrap import usable_groups
+from fastcell.stats.bootstrap import resampled_unit
 from fastcell.storage.whole_files import write_json
 from fastcell.system.messages import Say, say_nothing
 
 NUM_OCCLUDED, NUM_EMBEDDED = 100, 1000
-_PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
 
 
 class _LeftOut(Exception):  # noqa: N818, nothing is wrong
@@ -48,7 +48,7 @@ def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]
     for part in parts:
         since = time.perf_counter()
         try:
-            said = PARTS[part](explanation)
+            said = EXPLANATION_PARTS[part](explanation)
         except _LeftOut as reason:
             explanation.left_out[part] = str(reason)
             explanation.say(f"{part}: left out, {reason}")
@@ -57,15 +57,15 @@ def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]
         explanation.seconds[part] = round(seconds, 3)
         explanation.say(f"{part}: {said} ({seconds:.1f} s)")
     summary = explanation.summary()
-    write_json(explanation.plates.folder / "explain.json", summary)
+    write_json(explanation.figures.folder / "explain.json", summary)
     return summary
 
 
-def about(run: FinishedRun, part: str) -> str:
+def describe_cells(run: FinishedRun, part: str) -> str:
     """Which cells of a run are looked at, for captions."""
     info = run.manifest.info
     synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
-    return f"{len(run.rows(part)):,} {_PART_NAMES[part]} cells of {info.name}{synthetic}"
+    return f"{len(run.rows(part)):,} {SUBSET_NAMES[part]} cells of {info.name}{synthetic}"
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Explanation:
 
     Attributes:
         run: the run.
-        plates: the figures.
+        figures: the folder that they go to.
         num_occluded, positions, patch: of the occlusion maps.
         num_embedded: cells in the plane.
         seed: of every random choice.
@@ -85,7 +85,7 @@ class Explanation:
     """
 
     run: FinishedRun
-    plates: Plates
+    figures: FigureFiles
     num_occluded: int = NUM_OCCLUDED
     positions: int = POSITIONS
     patch: int | None = None
@@ -122,7 +122,7 @@ class Explanation:
     @property
     def about(self) -> str:
         """Which cells, for captions."""
-        return about(self.run, self.part)
+        return describe_cells(self.run, self.part)
 
     def sample(self, num: int, by_class: bool) -> np.ndarray:
         """At most `num` cell_ids of the part, sorted; drawn at random, `by_class` from each class in turn."""
@@ -143,7 +143,7 @@ class Explanation:
             "checkpoint": self.run.checkpoint,
             "cells": self.about,
             "part": self.part,
-            "captions": self.plates.captions,
+            "captions": self.figures.captions,
             "left_out": self.left_out,
             "seconds": self.seconds,
             **self.numbers,
@@ -153,7 +153,7 @@ class Explanation:
 def _network(it: Explanation) -> str:
     layers = _our_layers(it)
     size = int(it.run.model.preprocessing["image_size"])
-    network_figures.draw_network(it.plates, it.run.model.hparams["network"], layers, size, it.run.model.classes)
+    network_figures.draw_network(it.figures, it.run.model.hparams["network"], layers, size, it.run.model.classes)
     return f"{len(layers)} layers"
 
 
@@ -168,7 +168,7 @@ def _filters(it: Explanation) -> str:
     convolutions = network_figures.first_convolutions(it.run.network)
     if not convolutions:
         raise _LeftOut(f"{it.run.model.hparams['network']} has no convolution")
-    network_figures.draw_filters(it.plates, it.run.model.hparams["network"], convolutions)
+    network_figures.draw_filters(it.figures, it.run.model.hparams["network"], convolutions)
     return ", ".join(f"{name} {' x '.join(map(str, weights.shape))}" for name, weights in convolutions)
 
 
@@ -186,12 +186,12 @@ def _occlusion(it: Explanation) -> str:
     order = np.random.default_rng(it.seed).permutation(len(images))
     shown = type(maps)(maps.covered[order], maps.plain[order])
     pictures, numbers = images[:, 0].cpu().numpy()[order], labels.cpu().numpy()[order]
-    cell_figures.draw_occlusion(it.plates, pictures, shown, numbers, cell_ids[order], it.run.model.classes, about)
+    cell_figures.draw_occlusion(it.figures, pictures, shown, numbers, cell_ids[order], it.run.model.classes, about)
     return f"{len(images)} cells x {positions} x {positions} places"
 
 
 def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Images (n, 1, S, S), labels (n,) on the network's device, and cell_ids (n,); lost cells are missing."""
+    """Images (n, 1, S, S), labels (n,) on the network's device, and cell_ids (n,); corrupt cells are missing."""
     parts = []
     for batch in it.run.batches(rows):
         counts = batch.weight > 0
@@ -201,7 +201,7 @@ def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tens
 
 
 def _embedding(it: Explanation) -> str:
-    where = taps(it.run.network)
+    where = find_taps(it.run.network)
     if not where:
         raise _LeftOut(f"{it.run.model.hparams['network']} has no full connection")
     rows = it.sample(it.num_embedded, by_class=False)
@@ -210,69 +210,61 @@ def _embedding(it: Explanation) -> str:
         raise _LeftOut(f"10 cells are needed, the part has {len(images)}")
     numbers = labels.cpu().numpy()
     outputs = layer_outputs(it.run.network, where, images.split(256))
-    layers = [embed(tap.name, values, numbers, it.seed) for tap, values in zip(where, outputs, strict=True)]
+    layers = [embed_in_plane(tap.name, values, numbers, it.seed) for tap, values in zip(where, outputs, strict=True)]
     about = f"{len(images):,} cells of {it.about}"
-    cell_figures.draw_embeddings(it.plates, layers, numbers, it.run.model.classes, about)
+    cell_figures.draw_embeddings(it.figures, layers, numbers, it.run.model.classes, about)
     it.numbers["embedding"] = {layer.name: {"neighbours_of_own_class": layer.agreement} for layer in layers}
     return ", ".join(f"{layer.name} {layer.agreement:.2f}" for layer in layers)
 
 
 def _calibration(it: Explanation) -> str:
     cells = it.outputs
-    log_chances = calibration.log_probabilities(cells.probabilities)
-    before = calibration.rescale(log_chances, 1.0)
+    log_p = calibration.log_probabilities(cells.probabilities)
+    before = calibration.rescale(log_p, 1.0)
     valid = part_outputs(it.run, "valid") if it.part == "test" else None
     temperature = 1.0
     if valid is not None:
         temperature = calibration.fit_temperature(calibration.log_probabilities(valid.probabilities), valid.labels)
-    after = calibration.rescale(log_chances, temperature)
+    after = calibration.rescale(log_p, temperature)
     errors = calibration.error_intervals(before, after, cells.labels, cells.groups, seed=it.seed)
     curves = {"as trained": (calibration.reliability(before, cells.labels), errors[0])}
     numbers: dict[str, Any] = {"before": errors[0]._asdict()}
-    numbers["nll_before"] = calibration.negative_log_likelihood(log_chances, cells.labels)
+    numbers["nll_before"] = calibration.negative_log_likelihood(log_p, cells.labels)
     numbers["by_chance"] = calibration.error_by_chance(before, seed=it.seed)[0]
-    numbers["interval_by"] = _interval_by(cells)
+    numbers["interval_by"] = resampled_unit(cells.groups)
     if valid is None:
         about, said = it.about, "no temperature, for there is no validation part beside a test part"
         it.left_out["temperature"] = said
     else:
         curves[f"temperature {temperature:.3f}"] = (calibration.reliability(after, cells.labels), errors[1])
         numbers |= {"temperature": temperature, "after": errors[1]._asdict(), "change": errors[2]._asdict()}
-        numbers["nll_after"] = calibration.negative_log_likelihood(log_chances, cells.labels, temperature)
+        numbers["nll_after"] = calibration.negative_log_likelihood(log_p, cells.labels, temperature)
         about = f"{it.about}; temperature fitted on {len(valid):,} validation cells"
-        said = f"at temperature {temperature:.3f} {_spread(errors[1])}"
+        said = f"at temperature {temperature:.3f} {errors[1].describe()}"
         saved = {"temperature": temperature, "num_cells": len(valid), "checkpoint": it.run.checkpoint}
         saved |= {"split_name": it.run.split_name, "use": "probabilities = softmax(log(p) / temperature)"}
         write_json(it.run.folder / "temperature.json", saved)
     about += f"; a calibrated network would show an error of {numbers['by_chance']:.3f} on as many cells"
-    score_figures.draw_calibration(it.plates, curves, f"{about}; intervals by {_interval_by(cells)}")
+    score_figures.draw_calibration(it.figures, curves, f"{about}; intervals by {resampled_unit(cells.groups)}")
     it.numbers["calibration"] = numbers
-    return f"error {_spread(errors[0])}, {said}"
-
-
-def _spread(error: calibration.Interval) -> str:
-    return f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f})"
-
-
-def _interval_by(cells: Outputs) -> str:
-    return "cell" if usable_groups(cells.groups) is None else "group"
+    return f"error {errors[0].describe()}, {said}"
 
 
 def _roc_pr(it: Explanation) -> str:
     cells, classes = it.outputs, it.run.model.classes
     curves = {}
     for label, name in enumerate(classes):
-        chances, is_class = cells.probabilities[:, label], cells.labels == label
-        curve = operating_curves.class_curve(chances, is_class, cells.groups, seed=it.seed)
+        probabilities, is_class = cells.probabilities[:, label], cells.labels == label
+        curve = operating_curves.class_curve(probabilities, is_class, cells.groups, seed=it.seed)
         if curve is not None:
             curves[name] = curve
     if not curves:
         raise _LeftOut("the part has cells of one class only")
     missing = [name for name in classes if name not in curves]
-    about = f"{it.about}; n: cells of the class, intervals: 95 % bootstrap by {_interval_by(cells)}"
+    about = f"{it.about}; n: cells of the class, intervals: 95 % bootstrap by {resampled_unit(cells.groups)}"
     if missing:
         about += f"; no cells of {', '.join(missing)}"
-    score_figures.draw_class_curves(it.plates, curves, about)
+    score_figures.draw_class_curves(it.figures, curves, about)
     names = ("num_positive", "area", "low", "high", "average_precision")
     it.numbers["classes"] = {name: {field: getattr(curve, field) for field in names} for name, curve in curves.items()}
     return ", ".join(f"{name} {curve.area:.3f}" for name, curve in curves.items())
@@ -281,8 +273,8 @@ def _roc_pr(it: Explanation) -> str:
 def _reject(it: Explanation) -> str:
     cells = it.outputs
     curve = operating_curves.reject_curve(cells.probabilities, cells.labels, cells.groups, seed=it.seed)
-    about = f"{it.about}, 95 % bootstrap by {_interval_by(cells)}"
-    score_figures.draw_reject(it.plates, curve, about)
+    about = f"{it.about}, 95 % bootstrap by {resampled_unit(cells.groups)}"
+    score_figures.draw_reject(it.figures, curve, about)
     goals = {str(goal): operating_curves.coverage_at(curve, goal) for goal in score_figures.GOALS}
     it.numbers["reject"] = {"accuracy": float(curve.accuracy[-1]), "coverage_at_accuracy": goals}
     return score_figures.describe_goals(curve).rstrip(".").lower()
@@ -297,12 +289,12 @@ def _errors(it: Explanation) -> str:
     pictures = list(read_cells(it.run.manifest, ids))
     keys = it.run.manifest.column("key")[cells.cell_ids]
     cell_figures.draw_errors(
-        it.plates, errors, pictures, cells.probabilities, cells.labels, keys, it.run.model.classes, it.about
+        it.figures, errors, pictures, cells.probabilities, cells.labels, keys, it.run.model.classes, it.about
     )
     return f"{int(errors.num_wrong.sum()):,} of {len(cells):,} cells called wrong, {len(errors.rows)} shown"
 
 
-PARTS: dict[str, Callable[[Explanation], str]] = {
+EXPLANATION_PARTS: dict[str, Callable[[Explanation], str]] = {
     "network": _network,
     "filters": _filters,
     "occlusion": _occlusion,

@@ -14,7 +14,7 @@ from torch import nn
 
 from fastcell.explain.layers import Layer
 from fastcell.plots.basic_figures import COLORS
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 MOST_MAPS, MOST_INPUTS = 64, 32  # of a drawn convolution
 _SLANT = (0.55, 0.4)  # how the depth of a block is drawn: to the right and up
@@ -22,12 +22,12 @@ _FACES = {"input": "#eeeeee", "convolution": COLORS[4], "max-pooling": COLORS[5]
 
 
 def draw_network(
-    plates: Plates, network_name: str, layers: Sequence[Layer], image_size: int, classes: list[str]
+    figures: FigureFiles, network_name: str, layers: Sequence[Layer], image_size: int, classes: list[str]
 ) -> None:
     """Draw each layer's maps as a block: front = height and width of the maps, depth = number of maps.
 
     Args:
-        plates: that the figure is added to.
+        figures: that the figure is added to.
         network_name: for the caption.
         layers: from `fastcell.explain.layers.trace_layers`.
         image_size: side of the input [px].
@@ -58,7 +58,7 @@ def draw_network(
     axes.set_title(
         f"{network_name}: {weights:,} weights, {cost / 1e6:,.1f} million multiply-adds an image", fontsize=10
     )
-    plates.add(
+    figures.add(
         "network",
         figure,
         f"The network {network_name} on an image of {image_size} x {image_size} pixels, {len(classes)} outputs "
@@ -94,11 +94,11 @@ def first_convolutions(network: nn.Module, num: int = 2) -> list[tuple[str, torc
     return [(f"convolution {i}", module.weight.detach().float().cpu()) for i, module in enumerate(found, start=1)]
 
 
-def draw_filters(plates: Plates, network_name: str, convolutions: list[tuple[str, torch.Tensor]]) -> None:
+def draw_filters(figures: FigureFiles, network_name: str, convolutions: list[tuple[str, torch.Tensor]]) -> None:
     """Draw the filters of some convolutions, each scaled by its largest weight: one tile for each map and input.
 
     Args:
-        plates: that the figure is added to.
+        figures: that the figure is added to.
         network_name: for the caption.
         convolutions: name and weights (M, C, k, k).
     """
@@ -121,7 +121,7 @@ def draw_filters(plates: Plates, network_name: str, convolutions: list[tuple[str
         notes.append(f"{name}: {maps} maps x {inputs} inputs{cut}")
         bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, ticks=[-1, 0, 1])
         bar.ax.tick_params(labelsize=7)
-    plates.add(
+    figures.add(
         "filters",
         figure,
         f"Filters of the first convolutions of {network_name}. {'; '.join(notes)}. Red is above zero, blue below; each "

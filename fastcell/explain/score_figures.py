@@ -9,8 +9,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from fastcell.plots.basic_figures import COLORS, LINES
-from fastcell.plots.figure_files import Plates
-from fastcell.stats.calibration import BINS, Interval, Reliability
+from fastcell.plots.figure_files import FigureFiles
+from fastcell.stats.bootstrap import Interval
+from fastcell.stats.calibration import BINS, Reliability
 from fastcell.stats.operating_curves import ClassCurve, RejectCurve, coverage_at, thinned
 
 GOALS = (0.9, 0.95, 0.98, 0.99)  # accuracies whose coverage is told
@@ -18,14 +19,14 @@ _MARKERS = ("o", "s")
 
 
 def draw_calibration(
-    plates: Plates,
+    figures: FigureFiles,
     curves: Mapping[str, tuple[Reliability, Interval]],
     about: str,
 ) -> None:
     """Draw accuracy by confidence, and how many cells have which confidence.
 
     Args:
-        plates: that the figure is added to.
+        figures: that the figure is added to.
         curves: name, such as ``as trained``, to reliability and expected calibration error.
         about: the cells, and where a temperature comes from, for the caption.
     """
@@ -64,7 +65,7 @@ def draw_calibration(
     lower.set_ylabel("cells")
     lower.set_xlabel("confidence (probability of the called class)")
     lower.grid(alpha=0.3)
-    plates.add(
+    figures.add(
         "calibration",
         figure,
         f"Accuracy by confidence in {BINS} bins of equal width, {about}. Error: expected calibration error with its "
@@ -73,11 +74,11 @@ def draw_calibration(
     )
 
 
-def draw_class_curves(plates: Plates, curves: Mapping[str, ClassCurve], about: str) -> None:
+def draw_class_curves(figures: FigureFiles, curves: Mapping[str, ClassCurve], about: str) -> None:
     """Draw the ROC and the precision-recall curve of each class against the rest.
 
     Args:
-        plates: that the figure is added to.
+        figures: that the figure is added to.
         curves: class name to its curve.
         about: the cells, for the caption.
     """
@@ -113,14 +114,14 @@ def draw_class_curves(plates: Plates, curves: Mapping[str, ClassCurve], about: s
         handlelength=3,
     )
     caption = f"Each class against the rest, {about}. Area: under the ROC curve; precision: its average over recall."
-    plates.add("roc_pr", figure, caption, pa.concat_tables(tables))
+    figures.add("roc_pr", figure, caption, pa.concat_tables(tables))
 
 
-def draw_reject(plates: Plates, curve: RejectCurve, about: str) -> None:
+def draw_reject(figures: FigureFiles, curve: RejectCurve, about: str) -> None:
     """Draw the accuracy of the answered cells by their share.
 
     Args:
-        plates: that the figure is added to.
+        figures: that the figure is added to.
         curve: from `fastcell.stats.operating_curves.reject_curve`.
         about: the cells, for the caption.
     """
@@ -136,7 +137,7 @@ def draw_reject(plates: Plates, curve: RejectCurve, about: str) -> None:
     axes.set_title(f"Reject option: {curve.accuracy[-1]:.3f} where every cell is answered", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
-    plates.add(
+    figures.add(
         "reject",
         figure,
         f"Accuracy when only the most confident cells are answered, {about}. {describe_goals(curve)}",

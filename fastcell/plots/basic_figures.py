@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fastcell.plots.figure_files import save, save_figure
+from fastcell.plots.figure_files import save_figure, save_png
 
 # Okabe and Ito's colours, distinct for colour-blind readers; the line styles tell them apart in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
@@ -149,7 +149,7 @@ def draw_contact_sheet(
     notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Draw one row of cells per name, as `contact_sheet` does, and write it as PNG to ``path``."""
-    save(contact_sheet(rows, title, columns, captions, notes), path)
+    save_png(contact_sheet(rows, title, columns, captions, notes), path)
 
 
 def contact_sheet(

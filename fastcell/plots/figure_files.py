@@ -13,8 +13,13 @@ from matplotlib.figure import Figure
 
 from fastcell.storage.whole_files import replace_file
 
+DPI = 150
+_CAPTION_SIZE = 7.5
+_CHARACTERS_PER_INCH = 19.0  # of the caption's size
+_VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
 
-class Plates:
+
+class FigureFiles:
     """A folder of figures, each as NAME.png, NAME.pdf and NAME.csv.
 
     Args:
@@ -40,18 +45,6 @@ class Plates:
         """
         save_figure(figure, self.folder / name, data, caption)
         self.captions[name] = caption
-
-
-DPI = 150
-
-
-_CAPTION_SIZE = 7.5
-
-
-_CHARACTERS_PER_INCH = 19.0  # of the caption's size
-
-
-_VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
 
 
 def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str) -> None:
@@ -81,6 +74,6 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
         replace_file(Path(f"{stem}.csv"), lambda file: pyarrow.csv.write_csv(data, file))
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whatever its name ends in."""
     figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)

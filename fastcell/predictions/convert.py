@@ -14,7 +14,7 @@ from fastcell import __version__
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.predictions import to_ifcb, to_rtdc
-from fastcell.predictions.table import Predictions, with_features, write_table
+from fastcell.predictions.table import Predictions, with_features, write_csv_or_parquet
 from fastcell.predictions.to_fcs import write_fcs
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import replace_file
@@ -22,7 +22,7 @@ from fastcell.storage.whole_files import replace_file
 NO_PREDICTION = -1.0
 """Class number and probabilities, in FCS, of a cell without a prediction."""
 
-FILES = (".csv", ".parquet", ".fcs", ".h5", ".rtdc")
+CONVERTED_ENDINGS = (".csv", ".parquet", ".fcs", ".h5", ".rtdc")
 
 
 def convert(
@@ -53,8 +53,10 @@ def convert(
         ArgumentError: an argument that does not fit the cells.
         DataError: a file cannot be read, or does not hold the cells.
     """
-    if out.suffix and out.suffix not in FILES:
-        raise invalid("OUT", f"a name that ends in {', '.join(FILES)}, or a folder", str(out), "Change the ending")
+    if out.suffix and out.suffix not in CONVERTED_ENDINGS:
+        raise invalid(
+            "OUT", f"a name that ends in {', '.join(CONVERTED_ENDINGS)}, or a folder", str(out), "Change the ending"
+        )
     if not out.absolute().parent.is_dir() or (out.suffix and out.is_dir()):
         raise invalid("OUT", "a file in a folder that is there", str(out), "Make the folder first")
     if out.exists() and out.samefile(predictions.path):
@@ -62,7 +64,7 @@ def convert(
     if out.suffix in (".csv", ".parquet", ".fcs"):
         table, features = (predictions.table, []) if data is None else with_features(predictions, Manifest.open(data))
         if out.suffix != ".fcs":
-            write_table(out, table)
+            write_csv_or_parquet(out, table)
             return [f"{out}: {table.num_rows:,} rows, {len(features)} features"]
         return write_events(out, predictions, table, features)
     if not len(predictions):
@@ -87,7 +89,7 @@ def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: 
         Lines to tell the user.
     """
     if out.suffix != ".fcs":
-        write_table(out, table)
+        write_csv_or_parquet(out, table)
         return []
     predictions = Predictions(table, classes, out)
     return write_events(out, predictions, *with_features(predictions, manifest))[1:]
@@ -133,16 +135,16 @@ def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]
     bins = to_ifcb.rois_by_bin(predictions.keys)
     if out.suffix and len(bins) > 1:
         raise invalid("OUT", f"a folder for {len(bins):,} bins", str(out), "Leave the ending out")
-    scores, lost = predictions.probabilities, 0
+    scores, num_left_out = predictions.probabilities, 0
     with nullcontext(out) if out.suffix else _new_folder(out) as place:
         for name, (rows, rois) in bins.items():
             there = ~np.isnan(scores[rows]).any(axis=1)
-            lost += int((~there).sum())
+            num_left_out += int((~there).sum())
             parts = (name, rois[there], scores[rows[there]], predictions.classes, model_id)
             path = place if out.suffix else place / f"{name}_class.h5"
             replace_file(path, lambda file, parts=parts: to_ifcb.write_class_scores(file, *parts))  # type: ignore[misc]
-    lines = [f"{out}: {len(predictions) - lost:,} regions of interest in {len(bins):,} bins"]
-    return lines + ([f"{lost:,} without a prediction are left out"] if lost else [])
+    lines = [f"{out}: {len(predictions) - num_left_out:,} regions of interest in {len(bins):,} bins"]
+    return lines + ([f"{num_left_out:,} without a prediction are left out"] if num_left_out else [])
 
 
 def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: list[str] | None) -> list[str]:

@@ -23,7 +23,8 @@ import pyarrow as pa
 
 from fastcell.errors import DataError
 from fastcell.predictions.table import Predictions, read_predictions
-from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct
+from fastcell.stats.confusion import called_per_group, confusion_per_group
+from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct_counts
 
 _MOST_CONFUSION_BYTES = 1 << 24
 _MOST_LINES = 60
@@ -63,8 +64,8 @@ def count(
 ) -> Counts:
     """Count the cells of each class, for each group of the predictions.
 
-    The interval is of the number that a recording of as many cells is expected to hold: it has the chance with which
-    the cells came into the recording, that with which they were confused, and that with which the test cells were.
+    The interval is of the number that a recording of as many cells is expected to hold. Three things vary
+    in it: which cells came into the recording, how they were confused, and which test cells were.
 
     Args:
         predictions: cells without a prediction are not counted.
@@ -73,15 +74,13 @@ def count(
         num_draws: that the interval is from.
         seed: of the draws.
     """
-    called, groups = predictions.called(), predictions.groups()
-    names, member = np.unique(groups[called >= 0], return_inverse=True)
-    size = len(predictions.classes)
-    table = np.bincount(member * size + called[called >= 0], minlength=len(names) * size).reshape(-1, size)
+    called, size = predictions.called(), len(predictions.classes)
+    names, table = called_per_group(called[called >= 0], predictions.groups()[called >= 0], size)
     rng = np.random.default_rng(seed)
     drawn = confusion.draw(num_draws, rng)
     corrected, bounds = [], []
     for row in table:
-        estimate, low, high = correct(row, confusion.rates, drawn, rng, level)
+        estimate, low, high = correct_counts(row, confusion.rates, drawn, rng, level)
         corrected.append(estimate)
         bounds.append((low, high))
     shape = (len(names), size)
@@ -132,11 +131,9 @@ def _confusion_of(tested: Predictions) -> Confusion:
         )
     truth, called = tested.called("true_class"), tested.called()
     known = (truth >= 0) & (called >= 0)
-    names, member = np.unique(tested.groups()[known], return_inverse=True)
     size = len(tested.classes)
-    index = (member * size + truth[known]) * size + called[known]
-    tables = np.bincount(index, minlength=len(names) * size**2).reshape(len(names), size, size)
-    return Confusion(tested.classes, tables if len(names) else np.zeros((1, size, size), np.int64))
+    tables = confusion_per_group(truth[known], called[known], tested.groups()[known], size)
+    return Confusion(tested.classes, tables if len(tables) else np.zeros((1, size, size), np.int64))
 
 
 def _first_cell(path: Path) -> str:
@@ -161,7 +158,7 @@ def _read_matrix(path: Path) -> Confusion:
     return Confusion(classes, counts[None])
 
 
-def describe(counts: Counts, confusion: Confusion, num_unclassified: int) -> str:
+def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int) -> str:
     """The lines to print: one for each group and class, and what to be careful with."""
     table = counts.table(confusion.classes).to_pylist()
     header = ["group", "class", "called", "corrected", "95 %"]

@@ -9,9 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from fastcell.models.lightning_module import Prediction
-from fastcell.predictions.table import _counted
+
+
+def counted_predictions(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:
+    """Join predictions: cell_ids (n,) int64 and probabilities (n, K) float32 of those with weight above 0.
+
+    Args:
+        parts: of some batches, on any device; of none, K is 0.
+    """
+    if not parts:
+        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+    probabilities, ids, weight = (torch.cat(list(column)).cpu().numpy() for column in zip(*parts, strict=True))
+    return ids[weight > 0], probabilities[weight > 0]
 
 
 class PredictionGatherer(pl.Callback):
@@ -46,17 +58,19 @@ class PredictionGatherer(pl.Callback):
         self._gather(trainer)
 
     def _gather(self, trainer: pl.Trainer) -> None:
-        ids, chances = _counted(self._parts)
+        ids, probabilities = counted_predictions(self._parts)
         self._parts = []
         if trainer.world_size > 1:
             made = tempfile.mkdtemp(prefix=".parts-", dir=self.folder) if trainer.is_global_zero else ""
             folder = Path(trainer.strategy.broadcast(made))
-            np.savez(folder / f"{trainer.global_rank}.npz", ids=ids, chances=chances)
+            np.savez(folder / f"{trainer.global_rank}.npz", ids=ids, probabilities=probabilities)
             trainer.strategy.barrier()
             if trainer.is_global_zero:
                 parts = [np.load(folder / f"{rank}.npz") for rank in range(trainer.world_size)]
                 ids = np.concatenate([part["ids"] for part in parts])
-                chances = np.concatenate([part["chances"] for part in parts if len(part["ids"])] or [chances])
+                probabilities = np.concatenate(
+                    [part["probabilities"] for part in parts if len(part["ids"])] or [probabilities]
+                )
                 shutil.rmtree(folder)
         self.cell_ids, first = np.unique(ids, return_index=True)
-        self.probabilities = chances[first]
+        self.probabilities = probabilities[first]

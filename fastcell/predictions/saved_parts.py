@@ -23,6 +23,7 @@ from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.models.lightning_module import Prediction
+from fastcell.predictions.gather import counted_predictions
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
@@ -67,7 +68,7 @@ class PredictionParts(pl.Callback):
     Attributes:
         cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
         probabilities: (N, K) float32, likewise.
-        reasons: why cells were lost, by cell_id, likewise.
+        reasons: why cells could not be read, by cell_id, likewise.
     """
 
     def __init__(self, folder: Path | None, corrupt_cells: CorruptCells) -> None:
@@ -109,10 +110,10 @@ class PredictionParts(pl.Callback):
         if not self._parts:
             return
         assert self.folder is not None
-        chances, ids, weight = (torch.cat(list(column)).cpu().numpy() for column in zip(*self._parts, strict=True))
-        counted = weight > 0
-        columns = [pa.array(chances[counted, index]) for index in range(chances.shape[1])]
-        table = pa.table([pa.array(ids[counted]), *columns], names=["cell_id", *map(str, range(chances.shape[1]))])
+        ids, probabilities = counted_predictions(self._parts)
+        num_classes = probabilities.shape[1]
+        columns = [pa.array(probabilities[:, index]) for index in range(num_classes)]
+        table = pa.table([pa.array(ids), *columns], names=["cell_id", *map(str, range(num_classes))])
         reasons = {str(cell_id): reason for cell_id, reason in self.corrupt_cells.reasons.items()}
         path = self.folder / f"{self._prefix}-{self._number:06d}.saved"
         save_pieces(path, {"stamp": "", "reasons": reasons}, [table])
@@ -132,7 +133,7 @@ class PredictionParts(pl.Callback):
 
 
 def _done(folder: Path) -> np.ndarray:
-    """(n,) int64, the cells that are done: predicted, or lost."""
+    """(n,) int64, the cells that are done: predicted, or corrupt."""
     found = [np.empty(0, np.int64)]
     for path in folder.glob("*.saved"):
         part = load_pieces(path, "")

@@ -62,9 +62,9 @@ def write_fcs(
         text[f"$P{number}R"] = str(max(1, math.ceil(high)))
         text[f"$P{number}D"] = f"Linear,{low:.9g},{high:.9g}"
     text |= {name: _printable(value) for name, value in (keywords or {}).items()}
-    head, segment = _segments(text, 4 * num_events * len(names))
+    header, segment = _segments(text, 4 * num_events * len(names))
     with open(path, "wb") as file:
-        file.write(head.ljust(_HEADER_BYTES) + segment)
+        file.write(header.ljust(_HEADER_BYTES) + segment)
         for begin in range(0, num_events, _CHUNK_ROWS):
             rows = [np.asarray(column[begin : begin + _CHUNK_ROWS], "<f4") for column in values]
             file.write(np.stack(rows, axis=1).tobytes())

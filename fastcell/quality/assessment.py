@@ -17,10 +17,10 @@ import numpy.typing as npt
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import invalid
 from fastcell.quality.drop_threshold import EVEN, calibrate
-from fastcell.quality.faults import LEAST_CELLS, outlier_scores
-from fastcell.quality.hand_labels import LEAST_LABELS, Labels, can_learn, learn
+from fastcell.quality.faults import LEAST_COMPARED_CELLS, outlier_scores
+from fastcell.quality.hand_labels import LEAST_LABELS, HandLabels, can_learn, learn
 from fastcell.quality.simulated_model import GOOD, SimulatedModel, load_model
-from fastcell.stats.proportions import describe_share, interval
+from fastcell.stats.proportions import clopper_pearson_interval, describe_share
 
 UNREADABLE = "unreadable"
 DEFAULT_MOST_PASSED = 0.05
@@ -49,7 +49,7 @@ class Assessment:
 def assess(
     manifest: Manifest,
     features: npt.NDArray[np.float32],
-    labels: Labels | None = None,
+    labels: HandLabels | None = None,
     most_passed: float = DEFAULT_MOST_PASSED,
 ) -> Assessment:
     """Judge all cells of a data set.
@@ -118,8 +118,8 @@ def _judge_collection(
         scores, reasons = outlier_scores(mine)
         threshold = EVEN
         how = "only what stands out from its own bulk is found, and no share of bad cells can be promised"
-        if len(rows) < LEAST_CELLS:
-            how = f"fewer than {LEAST_CELLS} cells tell nothing of each other, so only blank images are found"
+        if len(rows) < LEAST_COMPARED_CELLS:
+            how = f"fewer than {LEAST_COMPARED_CELLS} cells tell nothing of each other, so only blank images are found"
         note = f"{name}: looks unlike the simulated cells ({told}); {how}"
     found.scores[rows], found.reasons[rows], found.drop[rows] = scores, reasons, scores >= threshold
     return note, alike
@@ -134,7 +134,7 @@ def _simulated_scores(model: SimulatedModel, features: np.ndarray) -> tuple[np.n
 
 
 def _judge_by_labels(
-    found: Assessment, features: np.ndarray, readable: np.ndarray, labels: Labels, most_passed: float
+    found: Assessment, features: np.ndarray, readable: np.ndarray, labels: HandLabels, most_passed: float
 ) -> list[str]:
     """Score all cells by what labels teach; says how far it holds."""
     model = load_model()
@@ -156,7 +156,7 @@ def _judge_by_labels(
     return notes
 
 
-def _obey_labels(found: Assessment, labels: Labels) -> None:
+def _obey_labels(found: Assessment, labels: HandLabels) -> None:
     found.drop[labels.cell_ids] = labels.bad
     named = labels.bad & (labels.kinds != "bad")
     found.reasons[labels.cell_ids[named]] = labels.kinds[named]
@@ -169,7 +169,7 @@ def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
         mine = manifest.labels == label
         num, dropped, others = int(mine.sum()), int(found.drop[mine].sum()), found.drop[~mine]
         rest = float(others.mean()) if len(others) else 1.0
-        if dropped >= 3 and interval(dropped, num)[0] > _STRIKING * rest:
+        if dropped >= 3 and clopper_pearson_interval(dropped, num)[0] > _STRIKING * rest:
             share = f"{dropped:,} of {num:,} cells ({dropped / num:.0%}) would be dropped, of all others {rest:.1%}"
             notes.append(f"class {name}: {share}; it may look so by its nature, look at --review before --apply")
     return notes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.stats.proportions import upper_bound
+from fastcell.stats.proportions import clopper_pearson_upper
 
 EVEN = 0.5
 """Score from which on a cell is dropped whatever the calibration allows: bad is then likelier than good."""
@@ -37,7 +37,7 @@ def calibrate(scores: npt.ArrayLike, num_bad: int, most_passed: float) -> Thresh
     low = low[low < EVEN]
     allowed = -1
     for num in range(len(low) + 1):
-        if upper_bound(num, num_bad) > most_passed:
+        if clopper_pearson_upper(num, num_bad) > most_passed:
             break
         allowed = num
     if allowed == len(low):

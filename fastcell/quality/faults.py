@@ -14,7 +14,7 @@ from fastcell.quality.features import FEATURES
 
 LIMIT = 5.0
 """Robust standard deviations at which the score is 0.5."""
-LEAST_CELLS = 20
+LEAST_COMPARED_CELLS = 20
 FEATURELESS = 1.0
 """Contrast [grey levels] below which an image shows nothing, in any set."""
 
@@ -27,12 +27,12 @@ def outlier_scores(features: npt.NDArray[np.float32]) -> tuple[np.ndarray, np.nd
 
     Returns:
         score: (n,) float64, 0 to 1: z^2 / (z^2 + LIMIT^2) of the strongest evidence z, 0.5 at the limit; 1 for an image
-            that shows nothing, and otherwise 0 where there are fewer than `LEAST_CELLS`.
+            that shows nothing, and otherwise 0 where there are fewer than `LEAST_COMPARED_CELLS`.
         reason: (n,) str of that evidence, empty where there is none: `empty`, `faint`, `cut`, `defocused`, `doublet` or
             `saturated`.
     """
     score, reason = np.zeros(len(features)), np.full(len(features), "", "<U9")
-    if len(features) >= LEAST_CELLS:
+    if len(features) >= LEAST_COMPARED_CELLS:
         evidence = _evidence(features)
         strength = np.maximum(np.stack(list(evidence.values())), 0.0)
         best = strength.argmax(0)

@@ -86,7 +86,7 @@ _PART_PIXELS = 1 << 24
 _MASK_CLOSE, _MASK_GROW = 6, 3  # grid points
 _WINDOW = np.hanning(SIDE + 2)[1:-1].astype(np.float32)
 
-Report = Callable[[int], object]
+ReportProgress = Callable[[int], object]
 
 
 def cell_features(
@@ -171,13 +171,13 @@ def _covered(side: int) -> tuple[np.ndarray, np.ndarray]:
     return first, last
 
 
-def measure(
+def measure_cells(
     manifest: Manifest,
     rows: npt.ArrayLike | None = None,
     jobs: int | None = None,
     *,
     problems: dict[int, str] | None = None,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
 ) -> npt.NDArray[np.float32]:
     """Measure cells of a data set: read, decoded and measured by threads, some hundred at a time.
 

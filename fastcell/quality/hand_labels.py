@@ -26,7 +26,7 @@ _FOLDS = 5
 _LEFT_OUT = ("height", "width", "mean_intensity", "background")
 
 
-class Labels(NamedTuple):
+class HandLabels(NamedTuple):
     """What somebody said of some cells.
 
     Attributes:
@@ -63,7 +63,7 @@ class Learned(NamedTuple):
     num_good: int
 
 
-def read_labels(path: Path, manifest: Manifest) -> Labels:
+def read_hand_labels(path: Path, manifest: Manifest) -> HandLabels:
     """Read labels.
 
     Args:
@@ -92,17 +92,17 @@ def read_labels(path: Path, manifest: Manifest) -> Labels:
         "good" if word in _GOOD_WORDS else (reason or "bad") if word in _BAD_WORDS else word[:60]
         for word, reason in zip(words, reasons, strict=True)
     ]
-    return Labels(find_cells(table, manifest, path), np.array(kinds, dtype=object))
+    return HandLabels(find_cells(table, manifest, path), np.array(kinds, dtype=object))
 
 
-def can_learn(labels: Labels, features: npt.NDArray[np.float32]) -> bool:
+def can_learn(labels: HandLabels, features: npt.NDArray[np.float32]) -> bool:
     """Whether there are enough readable good and bad cells among the labelled ones."""
     readable = np.isfinite(features[labels.cell_ids]).all(1)
     return bool(min((labels.bad & readable).sum(), (~labels.bad & readable).sum()) >= LEAST_LABELS)
 
 
 def learn(
-    labels: Labels, features: npt.NDArray[np.float32], hints: npt.NDArray[np.float64], most_passed: float
+    labels: HandLabels, features: npt.NDArray[np.float32], hints: npt.NDArray[np.float64], most_passed: float
 ) -> Learned:
     """Fit a logistic regression to labelled cells and score all cells with it.
 

@@ -1,7 +1,12 @@
-"""``quality.parquet``: what quality control found, one row for each cell, and the features that it comes from."""
+"""``quality.parquet``: what quality control found, one row for each cell, and the features that it comes from.
+
+The features are measured once: cells whose stored features still fit are not measured again.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from hashlib import blake2b
 
 import numpy as np
@@ -11,17 +16,23 @@ import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.manifest_checks import check_quality
-from fastcell.dataset.parquet import read_parquet, write_parquet
+from fastcell.dataset.parquet import first_line, read_parquet, write_parquet
 from fastcell.dataset.schema import QUALITY_SCHEMA
-from fastcell.errors import DataError
-from fastcell.quality.features import FEATURES
+from fastcell.errors import DataError, invalid
+from fastcell.quality.features import FEATURES, measure_cells
+from fastcell.stats.proportions import clopper_pearson_interval
+from fastcell.system.progress_line import Progress
+from fastcell.system.text import align_columns
 
-FILE_NAME = "quality.parquet"
+QUALITY_FILE = "quality.parquet"
+PAPER_DROPPED = {"MB231": "25.7 %", "MCF7": "23.3 %", "THP1": "37.5 %", "PBMC": "a few"}
+"""What Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878) discarded of each class."""
 FEATURES_VERSION = 1
 """Goes up when a feature is measured in another way: stored ones are then measured anew."""
 
 _SCHEMA = pa.schema([*QUALITY_SCHEMA, *((name, pa.float32()) for name in FEATURES)])
 _KEY = b"fastcell.features"
+_HINT = "Run fastcell qc again"
 
 
 def write_quality(
@@ -48,16 +59,16 @@ def write_quality(
         **{name: pa.array(features[:, place], pa.float32()) for place, name in enumerate(FEATURES)},
     }
     schema = _SCHEMA.with_metadata({_KEY: _mark(manifest).encode()})
-    write_parquet(manifest.path / FILE_NAME, pa.table(columns, schema=schema))
+    write_parquet(manifest.path / QUALITY_FILE, pa.table(columns, schema=schema))
 
 
-def read_features(manifest: Manifest) -> npt.NDArray[np.float32] | None:
-    """(N, F) float32 features as they were measured before; None where there are none of these very cells."""
-    path = manifest.path / FILE_NAME
+def read_measured_features(manifest: Manifest) -> npt.NDArray[np.float32] | None:
+    """Read (N, F) float32 features as they were measured before; None where there are none of these very cells."""
+    path = manifest.path / QUALITY_FILE
     if not path.is_file():
         return None
     try:
-        table = read_parquet(path, _SCHEMA, most_rows=len(manifest))
+        table = _read_rows(manifest, _SCHEMA)
         check_quality(table, len(manifest), path)
         metadata = pq.read_schema(path).metadata or {}
     except (DataError, pa.ArrowException):
@@ -68,6 +79,107 @@ def read_features(manifest: Manifest) -> npt.NDArray[np.float32] | None:
     return None if np.isinf(found).any() else found
 
 
+def read_quality_columns(manifest: Manifest) -> pa.Table:
+    """Read the columns of numbers, as floats, one row per cell in the order of cell_id.
+
+    Empty where there is no such file; a cell without a row has nulls.
+
+    Raises:
+        DataError: the file is damaged or does not fit the manifest.
+    """
+    path = manifest.path / QUALITY_FILE
+    if not path.exists():
+        return pa.table({})
+    try:
+        there = pq.read_schema(path)
+    except PermissionError:
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read ({first_line(error)}). {_HINT}.") from None
+    kinds = {field.name: field.type for field in there if _is_number(field.type) and field.name != "cell_id"}
+    numbers = {name: kind if pa.types.is_floating(kind) else pa.float64() for name, kind in kinds.items()}
+    table = _read_rows(manifest, pa.schema([("cell_id", pa.int64()), *numbers.items()]))
+    ids = table.column("cell_id").to_numpy(zero_copy_only=False)
+    if table.column("cell_id").null_count or (len(ids) and (ids.min() < 0 or ids.max() >= len(manifest))):
+        raise DataError(f"{path} must name cells of the manifest. {_HINT}.")
+    if len(np.unique(ids)) < len(ids):
+        raise DataError(f"{path} must have one row for each cell. {_HINT}.")
+    place = np.full(len(manifest), -1, np.int64)
+    place[ids] = np.arange(len(ids))
+    return table.select(list(numbers)).take(pa.array(place, mask=place < 0))
+
+
+def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[np.float32], str]:
+    """Measure the cells whose features are not stored; a line of progress goes to stderr.
+
+    Args:
+        manifest: of the data set, N cells.
+        jobs: threads; None: one for each CPU.
+
+    Returns:
+        (N, F) float32 features of all cells, NaN for one that cannot be read, and lines for the user: how they were
+        come by.
+
+    Raises:
+        ArgumentError: `jobs` is below 1.
+    """
+    if jobs is not None and jobs < 1:
+        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
+    features = read_measured_features(manifest)
+    missing = np.arange(len(manifest)) if features is None else np.flatnonzero(~np.isfinite(features).all(1))
+    start = time.monotonic()
+    problems: dict[int, str] = {}
+    with Progress(len(missing), "cells") as progress:
+        measured = measure_cells(manifest, missing, jobs, problems=problems, report=progress.advance)
+    seconds = max(time.monotonic() - start, 1e-9)
+    if features is None:
+        features = measured
+        how = f"{len(manifest):,} cells measured in {seconds:,.1f} s, {len(manifest) / seconds:,.0f} cells/s"
+    else:
+        features[missing] = measured
+        how = f"{len(manifest):,} cells, measured before (remove {manifest.path / QUALITY_FILE} to measure them anew)"
+    reasons = Counter(problems.values())
+    return features, "\n".join([how, *(f"unreadable: {num:,}: {reason}" for reason, num in reasons.most_common(5))])
+
+
+def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: np.ndarray) -> list[str]:
+    """Lay out cells, dropped ones, their share with its interval and their reasons, by class and collection.
+
+    Args:
+        manifest: of the data set, N cells.
+        drop: (N,) bool.
+        reasons: (N,) str.
+
+    Returns:
+        Lines of a table.
+    """
+    classes = [*manifest.info.classes, "(unlabelled)"]
+    names = manifest.table.column("collection").fill_null("-").to_numpy(zero_copy_only=False).astype(str)
+    shown = np.unique(names).tolist()
+    in_paper = {*manifest.info.classes} and {*manifest.info.classes} <= set(PAPER_DROPPED)
+    rows = [["class", "collection", "cells", "dropped", "share", "95 % interval", *(["paper"] if in_paper else [])]]
+    texts_of_reasons = [""]
+    for label, name in enumerate(classes):
+        number = label if label < len(manifest.info.classes) else -1
+        for collection in shown:
+            mine = (manifest.labels == number) & (names == collection)
+            if mine.any():
+                paper = [PAPER_DROPPED.get(name, "")] if in_paper else []
+                rows.append([name, collection, *_shares(drop[mine]), *paper])
+                texts_of_reasons.append(_reasons(reasons[mine & drop]))
+    rows.append(["total", "", *_shares(drop), *([""] if in_paper else [])])
+    texts_of_reasons.append(_reasons(reasons[drop]))
+    widths = [max(len(row[place]) for row in rows) for place in range(2)]
+    texts = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}" for row in rows]
+    lines = align_columns([[text, *row[2:]] for text, row in zip(texts, rows, strict=True)])
+    long = max(map(len, lines))
+    return [f"{line:<{long}}  {reason}".rstrip() for line, reason in zip(lines, texts_of_reasons, strict=True)]
+
+
+def _read_rows(manifest: Manifest, schema: pa.Schema) -> pa.Table:
+    return read_parquet(manifest.path / QUALITY_FILE, schema, most_rows=len(manifest), hint=_HINT)
+
+
 def _mark(manifest: Manifest) -> str:
     """What features belong to: the way they are measured, the window, and the stored bytes of every cell."""
     digest = blake2b(digest_size=16)
@@ -75,3 +187,19 @@ def _mark(manifest: Manifest) -> str:
         data = chunk.buffers()[1]
         digest.update(memoryview(data)[16 * chunk.offset : 16 * (chunk.offset + len(chunk))])
     return f"{FEATURES_VERSION} {manifest.info.window} {digest.hexdigest()}"
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+
+
+def _shares(drop: npt.NDArray[np.bool_]) -> list[str]:
+    """Number of cells, of dropped ones, their share and its 95 % interval."""
+    num, dropped = len(drop), int(drop.sum())
+    low, high = clopper_pearson_interval(dropped, num)
+    return [f"{num:,}", f"{dropped:,}", f"{100 * dropped / num:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %"]
+
+
+def _reasons(reasons: np.ndarray) -> str:
+    counts = Counter(reasons.tolist())
+    return ", ".join(f"{reason or 'by label'} {num:,}" for reason, num in counts.most_common(8))

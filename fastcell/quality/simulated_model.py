@@ -1,6 +1,6 @@
 """What simulated cells teach about good and bad images: a logistic regression, its calibration, and where it holds.
 
-The numbers are in ``simulated.json``, which `write_model` makes anew: cells of
+The numbers are in ``simulated_model.json``, which `write_model` makes anew: cells of
 :mod:`fastcell.simulator.simulate`, half of them with a defect, are drawn, stored as JPEG and measured; a multinomial
 logistic regression learns the defect from `MODEL_FEATURES`, the features that depend neither on the frame's size in
 pixels nor on its grey level. Fit, calibration and held-out cells come from three series, so from different recordings.
@@ -39,7 +39,7 @@ MODEL_FEATURES = (
     "ghost",
 )
 GOOD = "none"
-NUM_CELLS = 8_000
+CELLS_PER_SERIES = 8_000
 SEEDS = (101, 202, 303)
 """Series of the fit, of the calibration and of the held-out cells."""
 DEFECT_SHARE = 0.5
@@ -146,8 +146,8 @@ def features_of(cells: Sequence[np.ndarray]) -> npt.NDArray[np.float32]:
     return cell_features(pool, np.cumsum(area) - area, heights, widths)
 
 
-def fit(num_cells: int = NUM_CELLS) -> dict[str, Any]:
-    """Simulate, fit, calibrate and test; returns what ``simulated.json`` holds.
+def fit(num_cells: int = CELLS_PER_SERIES) -> dict[str, Any]:
+    """Simulate, fit, calibrate and test; returns what ``simulated_model.json`` holds.
 
     Args:
         num_cells: in each of the three series.
@@ -214,7 +214,7 @@ def _rounded(numbers: Any) -> Any:
 
 
 def write_model() -> Path:
-    """Simulate, fit, calibrate and test, and write ``simulated.json`` beside this file; for developers.
+    """Simulate, fit, calibrate and test, and write ``simulated_model.json`` beside this file; for developers.
 
     In a checkout: ``python -c "from fastcell.quality.simulated_model import write_model; write_model()"``.
 

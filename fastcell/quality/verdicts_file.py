@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import VERDICTS
 from fastcell.errors import DataError
 from fastcell.storage.whole_files import replace_file
+from fastcell.system.messages import explained
 
-FILE_NAME = "verdicts.csv"
-WORDS = ("keep", "drop")
+VERDICTS_FILE = "verdicts.csv"
 
 
 class Verdicts(NamedTuple):
@@ -52,7 +53,7 @@ def no_verdicts() -> Verdicts:
     return Verdicts(np.zeros(0, np.int64), flags, np.zeros(0, dtype=object), flags)
 
 
-def merge(first: Verdicts, *others: Verdicts) -> Verdicts:
+def merge_verdicts(first: Verdicts, *others: Verdicts) -> Verdicts:
     """One set of verdicts of several; of two on one cell the earlier argument's counts."""
     parts = [first, *others]
     joined = Verdicts(*map(np.concatenate, zip(*parts, strict=True)))
@@ -74,7 +75,7 @@ def read_verdicts(path: Path, manifest: Manifest) -> Verdicts:
         raise DataError(f"{path} must have a column verdict, got {_names(table)}. Add it, with keep or drop.")
     cell_ids = find_cells(table, manifest, path)
     verdict = _words(table, "verdict")
-    wrong = ~np.isin(verdict, WORDS)
+    wrong = ~np.isin(verdict, VERDICTS)
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(
@@ -86,7 +87,7 @@ def read_verdicts(path: Path, manifest: Manifest) -> Verdicts:
 
 def write_verdicts(path: Path, manifest: Manifest, verdicts: Verdicts) -> None:
     """Write a file that `read_verdicts` reads and that every view obeys; it appears whole or not at all."""
-    words = np.array(WORDS)[verdicts.drop.astype(int)]
+    words = np.array(VERDICTS)[verdicts.drop.astype(int)]
     table = pa.table(
         {
             "cell_id": pa.array(verdicts.cell_ids),
@@ -97,6 +98,52 @@ def write_verdicts(path: Path, manifest: Manifest, verdicts: Verdicts) -> None:
         }
     )
     replace_file(path, lambda file: csv.write_csv(table, file))
+
+
+def apply_drops(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: np.ndarray) -> str:
+    """Write what quality control drops to ``verdicts.csv``, which views obey; rows of the user's in it stay.
+
+    Args:
+        manifest: of the data set, N cells.
+        drop: (N,) bool.
+        reasons: (N,) str.
+
+    Returns:
+        A line for the user: what was written.
+
+    Raises:
+        DataError: the table that is there cannot be read, or the new one cannot be written.
+    """
+    path = manifest.path / VERDICTS_FILE
+    old = read_verdicts(path, manifest) if path.exists() else no_verdicts()
+    cell_ids = np.flatnonzero(drop)
+    new = Verdicts(cell_ids, drop[cell_ids], reasons[cell_ids], np.zeros(len(cell_ids), bool))
+    return _write_merged(manifest, old.where(old.by_hand), new)
+
+
+def take_verdicts(manifest: Manifest, path: Path) -> str:
+    """Take an edited table of verdicts into ``verdicts.csv``.
+
+    Rows that were edited become the user's, and stand above all that was there; the others only stand where there is no
+    row of the user's.
+
+    Returns:
+        A line for the user: what was written.
+
+    Raises:
+        DataError: one of the tables cannot be read, or the new one cannot be written.
+    """
+    new, own = read_verdicts(path, manifest), manifest.path / VERDICTS_FILE
+    old = read_verdicts(own, manifest) if own.exists() else no_verdicts()
+    return _write_merged(manifest, new.where(new.by_hand), old.where(old.by_hand), new, old)
+
+
+def _write_merged(manifest: Manifest, *parts: Verdicts) -> str:
+    path, verdicts = manifest.path / VERDICTS_FILE, merge_verdicts(*parts)
+    with explained(f"{path} cannot be written"):
+        write_verdicts(path, manifest, verdicts)
+    hand = f"{int(verdicts.by_hand.sum()):,} rows by hand"
+    return f"wrote {path}: drops {int(verdicts.drop.sum()):,} of {len(manifest):,} cells ({hand}); views leave them out"
 
 
 def read_csv(path: str | os.PathLike[str], texts: tuple[str, ...]) -> pa.Table:

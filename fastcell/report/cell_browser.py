@@ -14,7 +14,7 @@ from fastcell.report.page_elements import data_uri
 _MOST_SIDE = 160  # px; larger cells are shrunk
 
 
-def choose(outputs: Outputs, most: int, seed: int) -> np.ndarray:
+def choose_cells(outputs: Outputs, most: int, seed: int) -> np.ndarray:
     """Places (n,) int64 in `outputs` of at most `most` cells: errors first, the most confident first, then others.
 
     Up to four in five are errors, so that right ones are there to compare with; places that errors leave are filled
@@ -42,28 +42,28 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
         ``classes``; ``cells``: one ``{key, group, true, called, p, height, width, image}`` each, with numbers of
         classes, K probabilities and the data URI of a PNG; ``num_lost``.
     """
-    cells, lost = [], 0
+    cells, num_corrupt = [], 0
     keys = manifest.table.column("key").take(outputs.cell_ids[places]).to_pylist()
     for place, key in zip(places.tolist(), keys, strict=True):
         try:
             (pixels,) = read_cells(manifest, [outputs.cell_ids[place]])
         except DataError:
-            lost += 1
+            num_corrupt += 1
             continue
-        chances = outputs.probabilities[place]
+        probabilities = outputs.probabilities[place]
         cells.append(
             {
                 "key": str(key),
                 "group": "" if outputs.groups is None else str(outputs.groups[place]),
                 "true": int(outputs.labels[place]),
-                "called": int(chances.argmax()),
-                "p": [round(float(chance), 4) for chance in chances],
+                "called": int(probabilities.argmax()),
+                "p": [round(float(value), 4) for value in probabilities],
                 "height": pixels.shape[0],
                 "width": pixels.shape[1],
                 "image": _thumbnail(pixels),
             }
         )
-    return {"classes": classes, "cells": cells, "num_lost": lost}
+    return {"classes": classes, "cells": cells, "num_lost": num_corrupt}
 
 
 def _thumbnail(pixels: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from fastcell.errors import DataError
-from fastcell.report.page_elements import WIDE_INCHES, Picture, Section, embed
+from fastcell.report.page_elements import WIDE_INCHES, Picture, Section, embed_png
 from fastcell.report.run_sections import ENVIRONMENT, STUDY, check_kinds, read_json
 
 TITLES = {
@@ -21,11 +21,7 @@ TITLES = {
     "resolution": "Accuracy by image size and volume",
     "leakage": "What a leak invents",
 }
-
-
 _PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # a line of report.md, a file beside it
-
-
 _MOST_REPORT_BYTES = 8 << 20
 
 
@@ -90,7 +86,7 @@ def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
         elif index % 3 == 1:  # its title; the file name is behind it
             title = piece
         else:
-            parts.append(_figure(embed(folder / piece, title or Path(piece).stem)))
+            parts.append(_figure(embed_png(folder / piece, title or Path(piece).stem)))
     return Section(f"study-{number}", title_of(values, folder), html="\n".join(parts)), values
 
 

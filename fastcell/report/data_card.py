@@ -16,9 +16,9 @@ from fastcell.report.data_summary import (
     describe_quality,
     describe_sizes,
     draw_figures,
-    num_groups_on_several_sides,
+    num_groups_in_several_subsets,
 )
-from fastcell.report.page_elements import Section, Table, embed, percent
+from fastcell.report.page_elements import PageTable, Section, embed_png, percent
 
 _MOST_GROUPS = 40  # in the table
 _TITLES = {
@@ -28,12 +28,12 @@ _TITLES = {
 }
 
 
-def data_card(manifest: Manifest, split_name: str, seed: int) -> Section:
+def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
     """What the data set holds.
 
     Args:
         manifest: of the data set.
-        split_name: which of its splits counts the cells by side; one that it lacks leaves the sides out.
+        split_name: which of its splits counts the cells by subset; one that it lacks leaves the subsets out.
         seed: of the choice of cells on the contact sheet.
     """
     info = manifest.info
@@ -43,34 +43,34 @@ def data_card(manifest: Manifest, split_name: str, seed: int) -> Section:
     maker = info.created_by or "another program"
     section = Section("data", "Data", [f"{kind}: {info.name}. {size}. Packed by {maker}."])
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_sizes(manifest)]
-    header, *rows = count_rows(manifest, _sides(manifest, split_name))
-    section.tables.append(Table(header, rows[:-1], "Cells by class, collection and side", 2, rows[-1:]))
+    header, *rows = count_rows(manifest, _subsets(manifest, split_name))
+    section.tables.append(PageTable(header, rows[:-1], "Cells by class, collection and side", 2, rows[-1:]))
     quarantined = count_quarantined(manifest)
     if quarantined:
         bad = [[name, reason, f"{count:,}"] for (name, reason), count in quarantined.items()]
         total = [["total", "", f"{sum(quarantined.values()):,}"]]
         caption = "Quarantine: images that were not packed"
-        section.tables.append(Table(["class", "reason", "cells"], bad, caption, 2, total))
+        section.tables.append(PageTable(["class", "reason", "cells"], bad, caption, 2, total))
     else:
         section.paragraphs.append("Quarantine: empty; every image was packed.")
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_quality(manifest)]
     with tempfile.TemporaryDirectory() as scratch:
         try:
             for path in draw_figures(manifest, Path(scratch), split_name, seed):
-                section.pictures.append(embed(path, _TITLES[path.stem]))
+                section.pictures.append(embed_png(path, _TITLES[path.stem]))
         except DataError as error:  # of a cell on the sheet
             section.paragraphs.append(f"The cells could not be drawn: {error}")
     return section
 
 
-def splits(manifest: Manifest, split_name: str) -> Section:
+def splits_section(manifest: Manifest, split_name: str) -> Section:
     """Which cells train, validate and test, and whether groups are kept whole."""
     section = Section("splits", "Splits and groups")
     if split_name not in manifest.split_names():
         section.paragraphs.append(f"The data set itself has no split {split_name}: a comparison makes some of its own.")
         return section
-    sides, groups = manifest.split(split_name), manifest.groups
-    shares = ", ".join(f"{side} {percent((sides == side).mean(), 1)}" for side in SPLITS)
+    subsets, groups = manifest.split(split_name), manifest.groups
+    shares = ", ".join(f"{subset} {percent((subsets == subset).mean(), 1)}" for subset in SPLITS)
     section.paragraphs.append(f"Split {split_name}: {shares} of {len(manifest):,} cells.")
     if groups is None or not (groups != "").any():
         section.paragraphs.append(
@@ -79,20 +79,20 @@ def splits(manifest: Manifest, split_name: str) -> Section:
         )
         return section
     names, inverse = np.unique(groups, return_inverse=True)
-    counts = np.stack([np.bincount(inverse[sides == side], minlength=len(names)) for side in SPLITS], axis=1)
-    torn, num_alone = num_groups_on_several_sides(manifest, sides), int(((groups == "") & (sides != "")).sum())
+    counts = np.stack([np.bincount(inverse[subsets == subset], minlength=len(names)) for subset in SPLITS], axis=1)
+    torn, num_alone = num_groups_in_several_subsets(manifest, subsets), int(((groups == "") & (subsets != "")).sum())
     section.paragraphs.append(f"{int((names != '').sum()):,} groups, {_about_groups(torn, num_alone)}")
     shown = np.argsort(-counts.sum(axis=1), kind="stable")[:_MOST_GROUPS]
     rows = [[str(names[i]) or "(none)", *(f"{count:,}" for count in counts[i])] for i in shown.tolist()]
     caption = "Cells of each group by side"
     if len(names) > _MOST_GROUPS:
         caption += f", the {_MOST_GROUPS} largest of {len(names):,} groups"
-    section.tables.append(Table(["group", *SPLITS], rows, caption))
+    section.tables.append(PageTable(["group", *SPLITS], rows, caption))
     return section
 
 
 def _about_groups(num_torn: int, num_alone: int) -> str:
-    """What groups on several sides, and cells of no group, mean for the test score."""
+    """What groups in several subsets, and cells of no group, mean for the test score."""
     if num_torn:
         return f"{num_torn:,} of them on more than one side: the test score may be flattered by cells of known groups."
     if num_alone:
@@ -103,7 +103,7 @@ def _about_groups(num_torn: int, num_alone: int) -> str:
     return "each on one side only: every test cell is of a group that training has not seen."
 
 
-def _sides(manifest: Manifest, split_name: str) -> np.ndarray:
+def _subsets(manifest: Manifest, split_name: str) -> np.ndarray:
     if split_name in manifest.split_names():
         return manifest.split(split_name)
     return np.full(len(manifest), "")

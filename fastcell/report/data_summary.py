@@ -19,11 +19,11 @@ from fastcell.ops.augmentation import Draw
 from fastcell.ops.matrices import matrices
 from fastcell.plots import figure_files
 
-SHEET_COLUMNS = 8
+CONTACT_SHEET_COLUMNS = 8
 AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 
-def describe(manifest: Manifest, split_name: str = "default") -> str:
+def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
     """Render classes x splits x collections, sizes, bytes and quarantine as text."""
     info = manifest.info
     kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
@@ -37,12 +37,12 @@ def describe(manifest: Manifest, split_name: str = "default") -> str:
     names = manifest.split_names()
     if split_name not in names and split_name != "default":
         raise ArgumentError(f"--split-name must be one of {', '.join(names) or '(none)'}, got {split_name!r}.")
-    sides = manifest.split(split_name) if split_name in names else np.full(len(manifest), "")
-    lines += _counts(manifest, sides)
+    subsets = manifest.split(split_name) if split_name in names else np.full(len(manifest), "")
+    lines += _counts(manifest, subsets)
     lines.append(f"splits: {', '.join(names) or 'none'} (shown: {split_name if split_name in names else 'none'})")
     if manifest.groups is not None:
         groups = len(np.unique(manifest.groups[manifest.groups != ""]))
-        torn = num_groups_on_several_sides(manifest, sides)
+        torn = num_groups_in_several_subsets(manifest, subsets)
         lines.append(f"groups: {groups:,}, {torn:,} of them on more than one side")
     names = manifest.feature_names()
     if names:
@@ -73,13 +73,15 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
     if manifest.info.synthetic and "synthetic" not in title.lower():
         title += " (synthetic)"
     chosen = {
-        name: rng.permutation(rows)[:SHEET_COLUMNS] for name, rows in _rows_by_class(manifest).items() if len(rows)
+        name: rng.permutation(rows)[:CONTACT_SHEET_COLUMNS]
+        for name, rows in _rows_by_class(manifest).items()
+        if len(rows)
     }
     pictures = {name: list(read_cells(manifest, rows)) for name, rows in chosen.items()}
-    sheet = basic_figures.contact_sheet(pictures, f"{title}: raw cells, one scale", SHEET_COLUMNS)
+    sheet = basic_figures.contact_sheet(pictures, f"{title}: raw cells, one scale", CONTACT_SHEET_COLUMNS)
     caption = (
-        f"Raw cells, up to {SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at one "
-        "scale, in their own proportions, grey levels as recorded."
+        f"Raw cells, up to {CONTACT_SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at "
+        "one scale, in their own proportions, grey levels as recorded."
     )
     figure_files.save_figure(sheet, folder / "contact_sheet", _shown(manifest, chosen), caption)
     augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
@@ -180,30 +182,30 @@ def describe_sizes(manifest: Manifest) -> list[str]:
     ]
 
 
-def count_rows(manifest: Manifest, sides: np.ndarray) -> list[list[str]]:
-    """Table of cells: a header, class x collection down and sides across, the totals last.
+def count_rows(manifest: Manifest, subsets: np.ndarray) -> list[list[str]]:
+    """Table of cells: a header, class x collection down and subsets across, the totals last.
 
     Args:
         manifest: of the data set.
-        sides: (N,) str, side of each cell, "" for none.
+        subsets: (N,) str, subset of each cell, "" for none.
     """
     collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
     named = sorted(set(collections.tolist()))
-    columns = [*SPLITS, ""] if (sides == "").any() else list(SPLITS)
+    columns = [*SPLITS, ""] if (subsets == "").any() else list(SPLITS)
     rows: list[list[str]] = [["class", "collection", *(column or "no side" for column in columns), "total"]]
     for name, members in _rows_by_class(manifest).items():
         for collection in named:
             mine = members[collections[members] == collection]
             if len(mine):
-                numbers = [int((sides[mine] == column).sum()) for column in columns]
+                numbers = [int((subsets[mine] == column).sum()) for column in columns]
                 rows.append([name, collection or "-", *(f"{number:,}" for number in [*numbers, len(mine)])])
-    totals = [int((sides == column).sum()) for column in columns]
+    totals = [int((subsets == column).sum()) for column in columns]
     rows.append(["total", "", *(f"{number:,}" for number in [*totals, len(manifest)])])
     return rows
 
 
-def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
-    rows = count_rows(manifest, sides)
+def _counts(manifest: Manifest, subsets: np.ndarray) -> list[str]:
+    rows = count_rows(manifest, subsets)
     shares = "".join(
         f"  {name} {int(total.replace(',', '')) / max(1, len(manifest)):.1%}"
         for name, total in zip(rows[0][2:-1], rows[-1][2:-1], strict=True)
@@ -217,11 +219,11 @@ def _counts(manifest: Manifest, sides: np.ndarray) -> list[str]:
     return [*lines, f"shares:{shares}"]
 
 
-def num_groups_on_several_sides(manifest: Manifest, sides: np.ndarray) -> int:
-    """Groups whose cells sit on more than one side; the manifest must have groups."""
+def num_groups_in_several_subsets(manifest: Manifest, subsets: np.ndarray) -> int:
+    """Count the groups whose cells are in more than one subset; the manifest must have groups."""
     assert manifest.groups is not None
-    member = (manifest.groups != "") & (sides != "")
-    pairs = {(group, side) for group, side in zip(manifest.groups[member], sides[member], strict=True)}
+    member = (manifest.groups != "") & (subsets != "")
+    pairs = {(group, subset) for group, subset in zip(manifest.groups[member], subsets[member], strict=True)}
     return len(pairs) - len({group for group, _ in pairs})
 
 

@@ -12,21 +12,22 @@ from typing import Any
 
 from fastcell import __version__
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.errors import DataError, FastcellError, invalid
-from fastcell.explain.explanation import PARTS, Explanation, about, draw_parts
+from fastcell.explain.explanation import EXPLANATION_PARTS, Explanation, describe_cells, draw_parts
 from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 from fastcell.report import run_sections
-from fastcell.report.cell_browser import browser_data, choose
+from fastcell.report.cell_browser import browser_data, choose_cells
 from fastcell.report.compare_sections import is_study, read_study, repeat_command, study_section
-from fastcell.report.data_card import data_card, splits
+from fastcell.report.data_card import data_section, splits_section
 from fastcell.report.page_elements import WIDE_INCHES, Section, percent
-from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, PART_NAMES, read_json
+from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
 from fastcell.runs.open_run import FinishedRun, open_run
 from fastcell.storage.whole_files import write_text
 from fastcell.system.messages import Say, say_nothing
 
-NUM_CELLS = 600
+NUM_BROWSER_CELLS = 600
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -44,7 +45,7 @@ class PageOptions:
     """
 
     data_path: str | None = None
-    num_cells: int = NUM_CELLS
+    num_cells: int = NUM_BROWSER_CELLS
     bench: Path | None = None
     explain: bool = True
     seed: int = 0
@@ -114,7 +115,7 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
                 f"{folder}/study.json is of a version that did not write the arguments that change the preset: what "
                 "--model.*, --data.* and --trainer.* have set is under recipe there."
             )
-    write_text(out, render(page))
+    write_text(out, render_page(page))
     return out
 
 
@@ -132,8 +133,8 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     summary, figures = _explanation(run, part, options), run.folder / "explain"
     metrics = read_json(run.folder / "metrics.json", METRICS)
     machine = read_json(run.folder / "environment.json", ENVIRONMENT)
-    scores, summaries = run_sections.scores(run, outputs, options.seed)
-    scores.pictures += run_sections.explanation(figures, summary, run_sections.SCORE_FIGURES)
+    scores, summaries = run_sections.scores_section(run, outputs, options.seed)
+    scores.pictures += run_sections.explanation_pictures(figures, summary, run_sections.SCORE_FIGURES)
     changed = num_called_otherwise(run, cells)
     if changed:
         scores.paragraphs.append(
@@ -141,22 +142,24 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
             "another machine."
         )
     page = _start(run, part, summaries[part], run.num_trained())
-    look = Section("look", "What the network looks at", pictures=run_sections.explanation(figures, summary, None))
+    look = Section(
+        "look", "What the network looks at", pictures=run_sections.explanation_pictures(figures, summary, None)
+    )
     look.paragraphs += [f"Left out: {name}: {reason}." for name, reason in summary.get("left_out", {}).items()]
     if not look.pictures:
         look.paragraphs.append("Not drawn. fastcell explain draws it.")
     timed = {} if options.bench is None else read_json(options.bench)
     page.sections = [
         scores,
-        data_card(run.manifest, run.split_name, options.seed),
-        splits(run.manifest, run.split_name),
+        data_section(run.manifest, run.split_name, options.seed),
+        splits_section(run.manifest, run.split_name),
         look,
-        run_sections.speed(metrics, timed, bool(machine.get("gpus"))),
+        run_sections.speed_section(metrics, timed, bool(machine.get("gpus"))),
         run_sections.environment_section(machine),
         _again(run, options),
     ]
     page.place_of_studies = 1
-    places = choose(cells, options.num_cells, options.seed)
+    places = choose_cells(cells, options.num_cells, options.seed)
     page.browser = browser_data(run.manifest, cells, run.model.classes, places)
     page.confusion = summaries[part]["confusion"]
     page.browser_text = _browser_text(cells, page.browser, part)
@@ -178,14 +181,14 @@ def study_page(folders: list[Path], options: PageOptions) -> Page:
         split_name = next(iter(_split_names(values)), "default")
         page.synthetic = manifest.info.synthetic
         page.facts = [("data", manifest.info.name), ("cells", f"{len(manifest):,}")]
-        page.sections = [data_card(manifest, split_name, options.seed), splits(manifest, split_name)]
+        page.sections = [data_section(manifest, split_name, options.seed), splits_section(manifest, split_name)]
     files = ", ".join(str(folder / "study.json") for folder in folders)
     again = Section("again", "Do it again", [f"The settings are in {files}."])
     page.sections += [run_sections.environment_section(values.get("environment", {})), again]
     return page
 
 
-def render(page: Page) -> str:
+def render_page(page: Page) -> str:
     """The page as HTML, with its style, script and pictures inside."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -205,14 +208,16 @@ def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[s
     path, weights = run.folder / "explain" / "explain.json", run.folder / run.checkpoint
     fresh = path.is_file() and path.stat().st_mtime >= weights.stat().st_mtime
     summary = read_json(path, EXPLAIN) if fresh else {}
-    if (summary.get("checkpoint"), summary.get("cells")) != (run.checkpoint, about(run, part)):
+    if (summary.get("checkpoint"), summary.get("cells")) != (run.checkpoint, describe_cells(run, part)):
         summary = {}
-    whole = set(PARTS) <= {*summary.get("seconds", {}), *summary.get("left_out", {})}
+    whole = set(EXPLANATION_PARTS) <= {*summary.get("seconds", {}), *summary.get("left_out", {})}
     there = all((path.parent / f"{name}.png").is_file() for name in summary.get("captions", {}))
     if not options.explain or (whole and there):
         return summary
     try:
-        return draw_parts(Explanation(run, Plates(path.parent), seed=options.seed, say=options.say), list(PARTS))
+        return draw_parts(
+            Explanation(run, FigureFiles(path.parent), seed=options.seed, say=options.say), list(EXPLANATION_PARTS)
+        )
     except OSError as error:
         raise FastcellError(
             f"{path.parent} must be a folder that can be written, to draw figures of the network in, but: {error}. "
@@ -226,7 +231,7 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
     network = run.model.hparams["network"]
     lead = (
         f"{network} was trained on {num_train:,} cells of {info.name} to tell {len(classes)} classes apart. It calls "
-        f"{percent(accuracy['value'], 1)} of {summary['num_cells']:,} {PART_NAMES[part]} cells right (95 % interval "
+        f"{percent(accuracy['value'], 1)} of {summary['num_cells']:,} {SUBSET_NAMES[part]} cells right (95 % interval "
         f"{percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}, by {summary['interval_by']})."
     )
     facts = [
@@ -235,7 +240,7 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
         ("cells", f"{len(run.manifest):,}"),
         ("split", run.split_name),
         ("network", f"{network}, {run.model.preprocessing['image_size']} px, {run.checkpoint}"),
-        (f"{PART_NAMES[part]} accuracy", f"{accuracy['value']:.3f}"),
+        (f"{SUBSET_NAMES[part]} accuracy", f"{accuracy['value']:.3f}"),
         ("balanced accuracy", f"{balanced['value']:.3f}"),
     ]
     return Page(run.folder.resolve().name, lead, facts, synthetic=info.synthetic)
@@ -295,8 +300,9 @@ def _browser_text(cells: Outputs, browser: Mapping[str, Any], part: str) -> str:
     shown = browser["cells"]
     shown_wrong = sum(cell["true"] != cell["called"] for cell in shown)
     text = (
-        f"{len(shown):,} of {len(cells):,} {PART_NAMES[part]} cells: {shown_wrong:,} of the {num_wrong:,} errors, the "
-        f"most confident first, and {len(shown) - shown_wrong:,} of the cells that were called right, drawn at random."
+        f"{len(shown):,} of {len(cells):,} {SUBSET_NAMES[part]} cells: {shown_wrong:,} of the {num_wrong:,} errors, "
+        f"the most confident first, and {len(shown) - shown_wrong:,} of the cells that were called right, drawn at "
+        "random."
     )
     lost = browser["num_lost"]
     return f"{text} {lost:,} could not be read." if lost else text

@@ -17,7 +17,7 @@ _DPI = 150.0  # where a picture does not say
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table; a reader sorts it by a column.
 
     Attributes:
@@ -71,13 +71,13 @@ class Section:
     anchor: str
     title: str
     paragraphs: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    tables: list[PageTable] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     html: str = ""
     code: list[tuple[str, str]] = field(default_factory=list)
 
 
-def embed(path: Path, title: str, caption: str = "", alt: str = "") -> Picture:
+def embed_png(path: Path, title: str, caption: str = "", alt: str = "") -> Picture:
     """A PNG file as a figure of the page.
 
     Raises:

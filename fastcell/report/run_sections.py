@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.errors import DataError
 from fastcell.inference.probabilities import Outputs
-from fastcell.report.page_elements import Picture, Section, Table, embed, percent
+from fastcell.report.page_elements import PageTable, Picture, Section, embed_png, percent
 from fastcell.runs.open_run import FinishedRun
 from fastcell.stats.scores import MEASURES, summarize
 
-PART_NAMES = {"train": "training", "valid": "validation", "test": "test"}
 # Below the first share of the time, waiting for cells does not matter; above the second, it is what binds.
 _LITTLE, _MUCH = 0.1, 0.5
 _FIGURES = {
@@ -30,8 +30,11 @@ _FIGURES = {
     "errors": "The most confident errors",
 }
 SCORE_FIGURES = ("calibration", "roc_pr", "reject")
-
-
+_OVERALL = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "one_vs_rest_accuracy": "one against the rest (equation 6)",
+}
 _MOST_JSON_BYTES = 64 << 20
 _NUMBERS, _TEXTS = "an object of numbers", "an object of texts"
 _KINDS = {
@@ -107,7 +110,7 @@ def read_json(path: Path, kinds: Mapping[str, str] | None = None) -> dict[str, A
     return {name: value for name, value in values.items() if value is not None}
 
 
-def scores(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple[Section, dict[str, Any]]:
+def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple[Section, dict[str, Any]]:
     """Tables III and IV of the paper for the parts there are, and the curves.
 
     Returns:
@@ -122,32 +125,25 @@ def scores(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple
     rows = []
     for part, summary in summaries.items():
         values: Any = summary
-        rows.append([PART_NAMES[part], f"{values['num_cells']:,}", *(_spread(values[name]) for name in _OVERALL)])
+        rows.append([SUBSET_NAMES[part], f"{values['num_cells']:,}", *(_spread(values[name]) for name in _OVERALL)])
     caption = f"Over all classes; in brackets 95 % intervals, bootstrap by {_unit(summaries)}"
-    section.tables.append(Table(["part", "cells", *_OVERALL.values()], rows, caption))
+    section.tables.append(PageTable(["part", "cells", *_OVERALL.values()], rows, caption))
     for part, summary in summaries.items():
         section.tables.append(_by_class(part, summary))
     curves = run.folder / "curves.png"
     if curves.is_file():
         alt = "Loss and accuracy by iteration, training and validation part"
-        section.pictures.append(embed(curves, "Training", alt=alt))
+        section.pictures.append(embed_png(curves, "Training", alt=alt))
     return section, summaries
 
 
-_OVERALL = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "one_vs_rest_accuracy": "one against the rest (equation 6)",
-}
-
-
-def _by_class(part: str, summary: Mapping[str, Any]) -> Table:
+def _by_class(part: str, summary: Mapping[str, Any]) -> PageTable:
     rows = [
         [name, f"{values['num_cells']:,}", *(_spread(values[measure]) for measure in MEASURES)]
         for name, values in summary["classes"].items()
     ]
     header = ["class", "cells", *(measure.replace("_", "-") for measure in MEASURES)]
-    return Table(header, rows, f"By class, {PART_NAMES[part]} part")
+    return PageTable(header, rows, f"By class, {SUBSET_NAMES[part]} part")
 
 
 def _unit(summaries: Mapping[str, Any]) -> str:
@@ -163,24 +159,24 @@ def _spread(value: Mapping[str, float | None]) -> str:
     return f"{value['value']:.3f}" + (f" ({low:.3f} to {high:.3f})" if known else "")
 
 
-def explanation(folder: Path, summary: Mapping[str, Any], names: tuple[str, ...] | None) -> list[Picture]:
+def explanation_pictures(folder: Path, summary: Mapping[str, Any], names: tuple[str, ...] | None) -> list[Picture]:
     """Figures of `fastcell explain`, those named, or with None all but those of the scores."""
     captions: Mapping[str, str] = summary.get("captions", {})
     wanted = names if names is not None else [name for name in captions if name not in SCORE_FIGURES]
     return [
-        embed(folder / f"{name}.png", _FIGURES.get(name, name), alt=captions[name])
+        embed_png(folder / f"{name}.png", _FIGURES.get(name, name), alt=captions[name])
         for name in wanted
         if name in captions and (folder / f"{name}.png").is_file()
     ]
 
 
-def speed(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: bool = False) -> Section:
+def speed_section(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: bool = False) -> Section:
     """Cells per second of each stage, what bound training, and `fastcell bench` where it was run."""
     section = Section("speed", "Speed")
     rates, seconds = metrics.get("cells_per_s", {}), metrics.get("seconds", {})
     rows = [[stage, f"{rate:,.0f}", f"{seconds.get(stage, 0):,.1f}"] for stage, rate in rates.items()]
     if rows:
-        section.tables.append(Table(["stage", "cells/s", "seconds"], rows, "This run, loading included"))
+        section.tables.append(PageTable(["stage", "cells/s", "seconds"], rows, "This run, loading included"))
     else:
         section.paragraphs.append("The run left no rates: it was cut off before its end.")
     waited, total = metrics.get("train_waited_s"), seconds.get("train", 0)
@@ -196,7 +192,7 @@ def speed(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: bool = F
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"--bench must be what fastcell bench --out wrote ({error!r}). Make it anew.") from None
         header = ["part of the work", "cells/s, median", "slowest to quickest round", "what it does"]
-        section.tables.append(Table(header, rows, "fastcell bench: the parts of the work on this machine"))
+        section.tables.append(PageTable(header, rows, "fastcell bench: the parts of the work on this machine"))
     return section
 
 
@@ -233,7 +229,7 @@ def environment_section(environment: Mapping[str, Any]) -> Section:
         "CUDA of the driver": environment.get("driver_cuda") or "none",
     }
     rows = [[name, str(value)] for name, value in machine.items()]
-    section.tables.append(Table(["", ""], rows, "Machine", 2))
+    section.tables.append(PageTable(["", ""], rows, "Machine", 2))
     packages = [[name, str(version)] for name, version in (environment.get("packages") or {}).items()]
-    section.tables.append(Table(["package", "version"], packages, "Versions", 2))
+    section.tables.append(PageTable(["package", "version"], packages, "Versions", 2))
     return section

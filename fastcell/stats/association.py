@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.stats.permutation import Outcome, outcome
+from fastcell.stats.bootstrap import percentile_interval, resample_table
+from fastcell.stats.permutation import Outcome, outcome, permute_table
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,9 @@ def associate(
         return None
     table = np.zeros((len(row_names), len(column_names)), np.int64)
     np.add.at(table, (row, column), 1)
-    total = int(table.sum())
-    null = [cramers_v(_shuffled(table, rng)) for _ in range(permutations)]
-    shares = table.ravel() / total
-    resampled = [cramers_v(rng.multinomial(total, shares).reshape(table.shape)) for _ in range(permutations)]
-    low, high = np.quantile(resampled, [0.025, 0.975]) if resampled else (float("nan"),) * 2
+    null = [cramers_v(permute_table(table, rng)) for _ in range(permutations)]
+    resampled = [cramers_v(drawn) for drawn in resample_table(table, permutations, rng)]
+    low, high = percentile_interval(resampled) if resampled else (float("nan"),) * 2
     by_share = table / table.sum(1, keepdims=True)
     guess = by_share.max(0).sum() / len(row_names)
     return Association(
@@ -88,13 +87,3 @@ def cramers_v(table: npt.NDArray[np.int64]) -> float:
     phi = max(0.0, phi - (num_rows - 1) * (num_columns - 1) / (total - 1))
     least = min(num_rows - (num_rows - 1) ** 2 / (total - 1), num_columns - (num_columns - 1) ** 2 / (total - 1)) - 1
     return float(min(1.0, np.sqrt(phi / least))) if least > 0 else 0.0
-
-
-def _shuffled(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """A table of the same totals, as if rows were dealt to columns at random."""
-    left = table.sum(1)
-    drawn = np.empty_like(table)
-    for place, total in enumerate(table.sum(0).tolist()):
-        drawn[:, place] = rng.multivariate_hypergeometric(left, total, method="marginals")
-        left = left - drawn[:, place]
-    return drawn

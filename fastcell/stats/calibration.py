@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcell.errors import ArgumentError
-from fastcell.stats.bootstrap import NUM_RESAMPLES, resample, usable_groups
+from fastcell.stats.bootstrap import NUM_RESAMPLES, Interval, bootstrap_statistic, percentile_interval
 
 BINS = 15
 COLDEST, HOTTEST = 0.05, 20.0
-_LEAST_CHANCE = 1e-30
+_LEAST_PROBABILITY = 1e-30
 
 
 class Reliability(NamedTuple):
@@ -39,39 +39,31 @@ class Reliability(NamedTuple):
         return float((self.num_cells * gap).sum() / self.num_cells.sum())
 
 
-class Interval(NamedTuple):
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """(N, K) float64 logarithms; probabilities of 0, as float32 rounds them, count as 1e-30."""
-    return np.log(np.maximum(np.asarray(probabilities, np.float64), _LEAST_CHANCE))
+    return np.log(np.maximum(np.asarray(probabilities, np.float64), _LEAST_PROBABILITY))
 
 
-def rescale(log_chances: np.ndarray, temperature: float) -> np.ndarray:
+def rescale(log_p: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (N, K) float64 of log probabilities (N, K) at a temperature above 0."""
-    scaled = log_chances / temperature
+    scaled = log_p / temperature
     scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return scaled / scaled.sum(axis=1, keepdims=True)
 
 
-def negative_log_likelihood(log_chances: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
+def negative_log_likelihood(log_p: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
     """Mean over cells of minus the log probability of the true class."""
-    scaled = log_chances / temperature
+    scaled = log_p / temperature
     top = scaled.max(axis=1)
     total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
     return float((total - scaled[np.arange(len(labels)), labels]).mean())
 
 
-def fit_temperature(log_chances: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(log_p: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of least negative log likelihood, from 0.05 to 20.
 
     Args:
-        log_chances: (N, K) log probabilities of cells that neither trained the network nor test the result.
+        log_p: (N, K) log probabilities of cells that neither trained the network nor test the result.
         labels: (N,) int, true classes.
 
     Raises:
@@ -83,7 +75,7 @@ def fit_temperature(log_chances: np.ndarray, labels: np.ndarray) -> float:
         raise ArgumentError("cells to fit a temperature must be at least 1, got 0. Pack with a validation part.")
     # In 1 / T the likelihood is concave (a log-linear model), so in log T there is one optimum.
     found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(log_chances, labels, np.exp(log_t)),
+        lambda log_t: negative_log_likelihood(log_p, labels, np.exp(log_t)),
         bounds=(np.log(COLDEST), np.log(HOTTEST)),
         method="bounded",
         options={"xatol": 1e-6},
@@ -127,21 +119,21 @@ def error_intervals(
         num_resamples: number of draws.
         seed: of the draws.
     """
-    groups = usable_groups(groups)
     called = [_called(probabilities, labels, BINS) for probabilities in (before, after)]
     values = [_binned(*columns, BINS, None).error for columns in called]
-    draws = np.array(
-        [
-            [_binned(*columns, BINS, weight).error for columns in called]
-            for weight in resample(len(labels), groups, num_resamples, seed)
-        ]
+    draws = bootstrap_statistic(
+        lambda weight: [_binned(*columns, BINS, weight).error for columns in called],
+        len(labels),
+        groups,
+        num_resamples,
+        seed,
     )
-    high = np.percentile(draws, 97.5, axis=0)
+    _, high = percentile_interval(draws)
     upper = values + (high - draws.mean(axis=0))
-    chance = [error_by_chance(probabilities, num_resamples, seed)[1] for probabilities in (before, after)]
-    lower = np.where(np.array(values) <= chance, 0, np.maximum(0, 2 * np.array(values) - high))
+    by_chance = [error_by_chance(probabilities, num_resamples, seed)[1] for probabilities in (before, after)]
+    lower = np.where(np.array(values) <= by_chance, 0, np.maximum(0, 2 * np.array(values) - high))
     change = draws[:, 1] - draws[:, 0]
-    around = values[1] - values[0] + np.percentile(change, [2.5, 97.5]) - change.mean()
+    around = values[1] - values[0] + np.array(percentile_interval(change)) - change.mean()
     before_error, after_error = (Interval(values[i], float(lower[i]), float(upper[i])) for i in range(2))
     return before_error, after_error, Interval(values[1] - values[0], float(around[0]), float(around[1]))
 
@@ -162,7 +154,7 @@ def error_by_chance(
         _binned(place, confidence, rng.random(len(confidence)) < confidence, BINS, None).error
         for _ in range(num_resamples)
     ]
-    return float(np.mean(draws)), float(np.percentile(draws, 97.5))
+    return float(np.mean(draws)), float(percentile_interval(draws)[1])
 
 
 def _called(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,28 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEW_CELLS = 50
+from fastcell.stats.bootstrap import draw_rates, draw_shares, percentile_interval
 
-
-FEW_GROUPS = 5
-
-
+LEAST_TEST_CELLS = 50
+"""Test cells of a class below which a correction is called unsure."""
+LEAST_GROUPS = 5
+"""Groups from which on these are resampled, and not cells."""
 MOST_CONDITION = 10.0
 """Condition number of P beyond which it is called hard to invert: errors of the called shares grow by as much."""
-
-
 NUM_DRAWS = 2_000
-
-
 _ITERATIONS = 5_000
-
-
 _TOLERANCE = 1e-8
-
-
 _NOTHING = 1e-5
-
-
 _SINGULAR = 1e-9
 
 
@@ -47,7 +37,7 @@ class Confusion:
     @property
     def by_group(self) -> bool:
         """Whether there are enough groups to resample them."""
-        return len(self.tables) >= FEW_GROUPS
+        return len(self.tables) >= LEAST_GROUPS
 
     @property
     def counts(self) -> np.ndarray:
@@ -61,27 +51,14 @@ class Confusion:
         return counts / counts.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     def draw(self, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-        """(R, K, K) matrices P as likely as this one.
-
-        Each row is drawn from the Dirichlet distribution of its counts with half a cell more for each class (Jeffreys'
-        prior), but not more than two in a row: an error that no test cell has shown may exist. With groups, these are
-        weighted at random first (Bayesian bootstrap; Rubin, Annals of Statistics 9:130, 1981): cells of one recording
-        are not independent.
-        """
-        counts = np.broadcast_to(self.counts.astype(float), (num_draws, *self.counts.shape))
-        if self.by_group:
-            weights = rng.dirichlet(np.ones(len(self.tables)), num_draws)
-            weighted = (weights @ self.tables.reshape(len(self.tables), -1)).reshape(counts.shape)
-            totals = weighted.sum(axis=2, keepdims=True)
-            counts = counts.sum(axis=2, keepdims=True) * weighted / np.maximum(totals, np.finfo(float).tiny)
-        gamma = rng.standard_gamma(counts + min(0.5, 2 / len(self.classes)))
-        return gamma / np.maximum(gamma.sum(axis=2, keepdims=True), np.finfo(float).tiny)
+        """Draw (R, K, K) matrices P as likely as this one, by group where there are enough; see `draw_rates`."""
+        return draw_rates(self.tables, self.by_group, num_draws, rng)
 
     def warnings(self) -> list[str]:
         """What makes a correction unsure, one sentence each."""
         found = []
         for name, support in zip(self.classes, self.counts.sum(axis=1).tolist(), strict=True):
-            if support < FEW_CELLS:
+            if support < LEAST_TEST_CELLS:
                 found.append(f"class {name} has {support:,} test cells: how it is confused is hardly known.")
         condition = float(np.linalg.cond(self.rates))
         if not condition <= MOST_CONDITION:
@@ -93,15 +70,15 @@ class Confusion:
                 f"the confusion matrix is near-singular (condition number {condition:.0f}): classes "
                 f"{self.classes[one]} and {self.classes[other]} can hardly be told apart; count them together."
             )
-        if 1 < len(self.tables) < FEW_GROUPS:
+        if 1 < len(self.tables) < LEAST_GROUPS:
             found.append(f"the test cells have {len(self.tables)} groups, too few to resample: intervals are by cell.")
         return found
 
 
-def correct(
+def correct_counts(
     called: np.ndarray, rates: np.ndarray, drawn: np.ndarray, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corrected counts of one recording and their interval, (K,) float64 each.
+    """Correct the counts of one recording; returns them and the ends of their interval, (K,) float64 each.
 
     The interval is from inverses that may be negative, cut to what can be at the end: with shares held at 0 or above in
     each draw it would hold the truth too seldom where a class is rare.
@@ -110,21 +87,21 @@ def correct(
         called: (K,) int64, cells called each class.
         rates: (K, K), P.
         drawn: (R, K, K), matrices as likely as `rates`.
-        rng: for the called shares, which are drawn from the Dirichlet distribution of the counts plus 1/2 (Jeffreys).
+        rng: for the called shares, see `draw_shares`.
         level: of the interval.
     """
     total = int(called.sum())
-    estimate = shares(called[None] / max(total, 1), rates[None])[0] * total
-    resampled = _inverted(rng.dirichlet(called + 0.5, len(drawn)), drawn) * total
+    estimate = likeliest_shares(called[None] / max(total, 1), rates[None])[0] * total
+    resampled = _inverted(draw_shares(called, len(drawn), rng), drawn) * total
     resampled = resampled[~np.isnan(resampled).any(axis=1)]
     if not len(resampled):
         return estimate, np.zeros(len(called)), np.full(len(called), float(total))
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0).clip(0, total)
+    low, high = (bound.clip(0, total) for bound in percentile_interval(resampled, 50 * (1 - level)))
     return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
 
 
-def shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """(R, K) shares of the classes, >= 0, that make the called shares likeliest; rows sum to those of `called`.
+def likeliest_shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Find (R, K) shares of the classes, >= 0, that make the called shares likeliest; rows sum to those of `called`.
 
     Args:
         called: (R, K), rows sum to 1, or to 0 where there is no cell.

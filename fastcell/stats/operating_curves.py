@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcell.stats.bootstrap import NUM_RESAMPLES, resample, usable_groups
+from fastcell.stats.bootstrap import NUM_RESAMPLES, bootstrap_statistic, percentile_interval
 
 MOST_POINTS = 1000  # of a drawn curve
 
@@ -53,7 +53,7 @@ class RejectCurve(NamedTuple):
 
 
 def class_curve(
-    chances: np.ndarray,
+    probabilities: np.ndarray,
     is_class: np.ndarray,
     groups: np.ndarray | None = None,
     num_resamples: int = NUM_RESAMPLES,
@@ -62,7 +62,7 @@ def class_curve(
     """Compare one class with the rest; None where all cells or none are of the class.
 
     Args:
-        chances: (N,) probability of the class.
+        probabilities: (N,) of the class.
         is_class: (N,) bool, the truth.
         groups: (N,), resampled whole; None resamples cells.
         num_resamples: of the interval.
@@ -71,8 +71,8 @@ def class_curve(
     num_positive = int(is_class.sum())
     if num_positive in (0, len(is_class)):
         return None
-    order = np.argsort(-chances, kind="stable")
-    ends = _ends(chances[order])
+    order = np.argsort(-probabilities, kind="stable")
+    ends = _ends(probabilities[order])
     positive = is_class[order]
 
     def along(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,12 +84,10 @@ def class_curve(
     recall = hits / num_positive
     with np.errstate(invalid="ignore"):
         precision = np.where(hits + alarms > 0, hits / (hits + alarms), 1.0)
-    areas = [
-        _area(*along(weight[order])) for weight in resample(len(order), usable_groups(groups), num_resamples, seed)
-    ]
-    low, high = (float(value) for value in np.nanpercentile(areas, [2.5, 97.5]))
+    areas = bootstrap_statistic(lambda weight: _area(*along(weight[order])), len(order), groups, num_resamples, seed)
+    low, high = (float(value) for value in percentile_interval(areas))
     return ClassCurve(
-        np.concatenate([[np.inf], chances[order][ends]]),
+        np.concatenate([[np.inf], probabilities[order][ends]]),
         alarms / (len(order) - num_positive),
         recall,
         precision,
@@ -122,12 +120,13 @@ def reject_curve(
     order = np.argsort(-confidence, kind="stable")
     ends, right = thinned(_ends(confidence[order])), right[order]
     accuracy = np.cumsum(right)[ends] / (ends + 1)
-    draws = np.empty((num_resamples, len(ends)), np.float32)
-    with np.errstate(invalid="ignore"):
-        for row, weight in enumerate(resample(len(order), usable_groups(groups), num_resamples, seed)):
-            weight = weight[order]
-            draws[row] = np.cumsum(weight * right)[ends] / np.cumsum(weight)[ends]
-    low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+
+    def accuracies(weight: np.ndarray) -> np.ndarray:
+        drawn = weight[order]
+        with np.errstate(invalid="ignore"):
+            return (np.cumsum(drawn * right)[ends] / np.cumsum(drawn)[ends]).astype(np.float32)
+
+    low, high = percentile_interval(bootstrap_statistic(accuracies, len(order), groups, num_resamples, seed))
     return RejectCurve(confidence[order][ends], (ends + 1) / len(order), accuracy, low, high)
 
 

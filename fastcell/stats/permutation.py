@@ -24,6 +24,10 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
+PERMUTATIONS = 500
+"""Permutations of each test of an audit. The least p is 1 / (R + 1)."""
+LEAST_PERMUTATIONS = 20
+
 
 @dataclass(frozen=True)
 class Design:
@@ -225,6 +229,16 @@ def permute_within(strata: Ints, rng: np.random.Generator) -> Ints:
     order = np.empty(len(strata), np.int64)
     order[places] = np.lexsort((rng.random(len(strata)), strata))
     return order
+
+
+def permute_table(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw a table (R, C) int64 of the same totals, as if rows were dealt to columns at random."""
+    left = table.sum(1)
+    drawn = np.empty_like(table)
+    for place, total in enumerate(table.sum(0).tolist()):
+        drawn[:, place] = rng.multivariate_hypergeometric(left, total, method="marginals")
+        left = left - drawn[:, place]
+    return drawn
 
 
 def normal_scores(features: Floats) -> npt.NDArray[np.float64]:

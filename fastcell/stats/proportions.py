@@ -1,24 +1,45 @@
-"""Shares with intervals, and the score from which on a cell is dropped so that few bad ones pass."""
+"""Intervals of shares: Clopper and Pearson's, which holds its level always, and Wilson's, which holds it on average."""
 
 from __future__ import annotations
 
-from scipy.special import betaincinv
+import math
 
 
-def interval(num: int, of: int) -> tuple[float, float]:
-    """95 % interval of a share, `num` of `of` (Clopper and Pearson, Biometrika 26:404, 1934); 0 to 1 of none."""
+def clopper_pearson_interval(num: int, of: int) -> tuple[float, float]:
+    """Compute the 95 % interval of a share, `num` of `of`; 0 to 1 of none.
+
+    Source: Clopper and Pearson, Biometrika 26:404, 1934.
+    """
+    from scipy.special import betaincinv
+
     low = float(betaincinv(num, of - num + 1, 0.025)) if num else 0.0
-    return low, upper_bound(num, of, 0.975)
+    return low, clopper_pearson_upper(num, of, 0.975)
 
 
-def upper_bound(num: int, of: int, confidence: float = 0.95) -> float:
-    """The share that `num` of `of` does not exceed with this confidence."""
+def clopper_pearson_upper(num: int, of: int, confidence: float = 0.95) -> float:
+    """Compute the share that `num` of `of` does not exceed with this confidence."""
+    from scipy.special import betaincinv
+
     return float(betaincinv(num + 1, of - num, confidence)) if num < of else 1.0
+
+
+def wilson_interval(found: int, num: int) -> tuple[float, float]:
+    """Compute the 95 % interval of a share, `found` of `num`; 0 to 1 of none.
+
+    Source: Wilson, Journal of the American Statistical Association 22:209, 1927.
+    """
+    if num == 0:
+        return 0.0, 1.0
+    z = 1.959964
+    share, scale = found / num, 1 + z * z / num
+    middle = (share + z * z / (2 * num)) / scale
+    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def describe_share(num: int, of: int) -> str:
     """E.g. ``3 of 4,012 (0.07 %, 95 % interval 0.02 to 0.22 %)``."""
     if not of:
         return "0 of 0"
-    low, high = interval(num, of)
+    low, high = clopper_pearson_interval(num, of)
     return f"{num:,} of {of:,} ({100 * num / of:.2f} %, 95 % interval {100 * low:.2f} to {100 * high:.2f} %)"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcell.stats.bootstrap import bootstrap, interval
+from fastcell.stats.bootstrap import SCORE_TAIL, percentile_interval, resample_confusion, resampled_unit
 from fastcell.stats.confusion import confusion_matrix
 
 MEASURES = ("precision", "recall", "f_score")
@@ -72,14 +72,15 @@ def summarize(
         ``num_cells`` and each of `MEASURES` in the same form. NaN is given as None.
     """
     confusion = confusion_matrix(labels, predicted, len(classes))
-    if groups is not None and len(np.unique(groups[labels >= 0])) < 2:
-        groups = None  # one group says nothing about how groups differ
+    unit = resampled_unit(None if groups is None else groups[labels >= 0])
+    if unit == "cell":
+        groups = None
     value = score(confusion)
-    resampled = score(bootstrap(labels, predicted, len(classes), groups, seed=seed))
+    resampled = score(resample_confusion(labels, predicted, len(classes), groups, seed=seed))
 
     def entry(name: str, index: tuple[int, ...] = ()) -> dict[str, float | None]:
         every = (slice(None), *index)
-        low, high = interval(getattr(resampled, name)[every])
+        low, high = percentile_interval(getattr(resampled, name)[every], SCORE_TAIL)
         numbers = {"value": getattr(value, name)[index], "low": low, "high": high}
         return {key: None if np.isnan(number) else float(number) for key, number in numbers.items()}
 
@@ -90,7 +91,7 @@ def summarize(
         per_class[name] = row
     return {
         "num_cells": int(confusion.sum()),
-        "interval_by": "cell" if groups is None else "group",
+        "interval_by": unit,
         "accuracy": entry("accuracy"),
         "balanced_accuracy": entry("balanced_accuracy"),
         "one_vs_rest_accuracy": entry("one_vs_rest_accuracy"),
@@ -99,7 +100,7 @@ def summarize(
     }
 
 
-def format_table(summary: dict[str, object]) -> str:
+def format_scores(summary: dict[str, object]) -> str:
     """Render what `summarize` returns in the form of the paper's Table IV: measures down, classes across."""
     per_class: dict[str, dict[str, object]] = summary["classes"]  # type: ignore[assignment]
     header = ["", *per_class]

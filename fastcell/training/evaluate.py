@@ -18,12 +18,11 @@ from fastcell.predictions.gather import PredictionGatherer
 from fastcell.predictions.saved_parts import PredictionParts, saved_parts
 from fastcell.predictions.table import prediction_table
 from fastcell.runs.open_run import check_classes
-from fastcell.stats.scores import format_table, summarize
+from fastcell.stats.scores import format_scores, summarize
 from fastcell.system.lightning_internals import attached
 from fastcell.training.progress_bar import Throughput
 
 STAGE_OF_PART = {"valid": "validate", "test": "test"}
-PART_WORDS = {"valid": "validation", "test": "test"}
 
 
 def evaluate(
@@ -124,7 +123,7 @@ def score_part(
         model.classes,
         None if groups is None else groups[gatherer.cell_ids],
     )
-    print(f"\n{part} part, {len(labels):,} cells\n\n{format_table(summary)}")
+    print(f"\n{part} part, {len(labels):,} cells\n\n{format_scores(summary)}")
     print(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}", flush=True)
     return gatherer, summary
 

@@ -13,11 +13,12 @@ import pytorch_lightning as pl
 import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table
+from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.plots.basic_figures import draw_confusion, draw_curves
-from fastcell.predictions.table import write_table
+from fastcell.predictions.table import write_csv_or_parquet
 from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.run_folder import (
     CONFIG_FILE,
@@ -36,7 +37,6 @@ from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system import environment_report
 from fastcell.system.lightning_internals import detach
 from fastcell.training.evaluate import (
-    PART_WORDS,
     STAGE_OF_PART,
     gather_corrupt_cells,
     has_labelled_cells,
@@ -193,16 +193,16 @@ def _complete_run_folder(
         gathered, summary = score_part(trainer, model, data, part, folder)
         if trainer.is_global_zero:
             values[part] = summary
-            write_table(folder / PREDICTIONS_FILE, part_table(model, data, part, gathered, truth=True))
+            write_csv_or_parquet(folder / PREDICTIONS_FILE, part_table(model, data, part, gathered, truth=True))
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / f"{CONFUSION_STEM}.csv", confusion, model.classes)
-            about = f"{PART_WORDS[part]} part of {data.manifest.info.name}"
+            about = f"{SUBSET_NAMES[part]} part of {data.manifest.info.name}"
             draw_confusion(confusion, model.classes, folder / CONFUSION_STEM, about=about)
     reasons = gather_corrupt_cells(trainer, data)
     if trainer.is_global_zero:
         values["num_lost"] = len(reasons)
         if reasons:
-            write_table(folder / CORRUPT_CELLS_FILE, corrupt_cells_table(data.manifest, reasons))
+            write_csv_or_parquet(folder / CORRUPT_CELLS_FILE, corrupt_cells_table(data.manifest, reasons))
         values["cells_per_s"] = {stage: round(throughput.rate(stage), 1) for stage in throughput.cells}
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
         values["train_waited_s"] = round(throughput.waited_s, 3)

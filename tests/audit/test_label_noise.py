@@ -47,7 +47,7 @@ def test_classes_that_nothing_tells_raise_no_doubt_of_single_labels():
     labels = rng.integers(0, 2, 300)
     found = find_label_noise(rng.normal(size=(300, 90)), labels, 30, rng)
     assert found.result.number > 0.3  # it is wrong however sure it is
-    assert not found.tells
+    assert not found.separates_classes
     assert len(found.candidates()) == 0
 
 

@@ -15,9 +15,9 @@ import yaml
 from fastcell.cli import main as cli
 from fastcell.cli.explain import main
 from fastcell.cli.pack import main as pack
+from fastcell.compare.saved_results import PARTS
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import ArgumentError, DataError
-from fastcell.explain.explanation import PARTS
 from fastcell.inference.probabilities import num_called_otherwise, part_outputs
 from fastcell.runs.open_run import open_run
 from fastcell.stats.calibration import log_probabilities, rescale
@@ -167,7 +167,7 @@ def test_what_a_network_has_not_is_left_out_and_said(run, monkeypatch, capsys):
     from fastcell.explain import explanation
 
     monkeypatch.setattr(explanation, "CellNet", type("Other", (), {}))
-    monkeypatch.setattr(explanation, "taps", lambda network: [])
+    monkeypatch.setattr(explanation, "find_taps", lambda network: [])
     assert main([str(run), "--parts=network,embedding,filters"]) == 0
     said = capsys.readouterr().out
     assert "network: left out, cellnet has too many layers to be drawn" in said

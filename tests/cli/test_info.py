@@ -10,7 +10,7 @@ import pytest
 from fastcell.cli.info import main
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
-from fastcell.report.data_summary import describe
+from fastcell.report.data_summary import describe_contents
 
 
 def test_tables_and_figures(make_dataset: Callable[..., Manifest], tmp_path: Path, capsys) -> None:
@@ -18,7 +18,7 @@ def test_tables_and_figures(make_dataset: Callable[..., Manifest], tmp_path: Pat
     figures = tmp_path / "figures"
     assert main([str(manifest.path), "--figures", str(figures)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[: -len(list(figures.glob("*.png")))] == describe(manifest).splitlines()
+    assert lines[: -len(list(figures.glob("*.png")))] == describe_contents(manifest).splitlines()
     assert sorted(line for line in lines if line.startswith("wrote ")) == [
         f"wrote {path}" for path in sorted(figures.glob("*.png"))
     ]

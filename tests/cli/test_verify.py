@@ -18,7 +18,7 @@ from fastcell.dataset.integrity import CHANGED, MISSING, REASONS
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.packing.verify import verify
-from fastcell.predictions.table import write_table
+from fastcell.predictions.table import write_csv_or_parquet
 
 MakeDataset = Callable[..., Manifest]
 
@@ -105,7 +105,7 @@ def test_no_data_set_exits_2(tmp_path: Path, make_dataset: MakeDataset, capsys: 
 
 def test_blocks_table_that_does_not_fit(make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = make_dataset(60, layout="block")
-    write_table(manifest.path / "blocks.parquet", manifest.blocks().slice(1))
+    write_csv_or_parquet(manifest.path / "blocks.parquet", manifest.blocks().slice(1))
     assert cli.main(["verify", str(manifest.path)]) == 2
     assert "first_cell must be behind the cells of the block before" in capsys.readouterr().err
     (manifest.path / "blocks.parquet").unlink()

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from fastcell.compare.image_array import fingerprint, frame, make_images
+from fastcell.compare.image_array import fingerprint, frame_pixels, make_images
 from fastcell.errors import ArgumentError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
@@ -23,7 +23,7 @@ def test_the_same_pixels_as_a_networks_batches(planted, tmp_path):
             if cell in rows:
                 np.testing.assert_array_equal(images.open()[images.places(np.array([cell]))[0]], image)
     assert images.open().shape == (60, 16, 16)
-    assert len(images.lost()) == 0
+    assert len(images.corrupt_rows()) == 0
 
 
 def test_made_once(planted, tmp_path):
@@ -42,7 +42,7 @@ def test_lost_cells_are_told(planted, tmp_path):
     data[int(manifest.column("offset")[7]) + 130] ^= 255
     shard.write_bytes(data)
     images = make_images(manifest, np.arange(120), Preprocessing(image_size=16), tmp_path)
-    assert images.lost().tolist() == [7]
+    assert images.corrupt_rows().tolist() == [7]
 
 
 def test_a_full_disk_is_told_before_it_is_full(planted, tmp_path, monkeypatch):
@@ -62,6 +62,6 @@ def test_the_fingerprint_is_of_cells_classes_and_groups(planted):
 def test_the_frame_is_the_outside():
     images = np.zeros((1, 32, 32), np.float32)
     images[:, 2:-2, 2:-2] = 1
-    assert frame(images).shape == (1, 32 * 32 - 28 * 28)
-    assert frame(images).max() == 0
-    assert frame(np.ones((2, 64, 64), np.float32)).shape == (2, 64 * 64 - 56 * 56)
+    assert frame_pixels(images).shape == (1, 32 * 32 - 28 * 28)
+    assert frame_pixels(images).max() == 0
+    assert frame_pixels(np.ones((2, 64, 64), np.float32)).shape == (2, 64 * 64 - 56 * 56)

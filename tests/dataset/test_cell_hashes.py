@@ -57,3 +57,36 @@ def test_hashes_of_a_part_of_a_table(make_dataset):
 
     np.testing.assert_array_equal(hashes_of(Part(table.slice(3, 5))), whole[3:8])
     np.testing.assert_array_equal(hashes_of(Part(table.slice(0, 0))), whole[:0])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "border"),
+    [([[1, 2, 3, 4]], 2.5), ([[1], [9], [3]], 3), ([[1, 2], [3, 4]], 2.5), ([[0, 0, 0], [0, 9, 8], [7, 6, 5]], 2.5)],
+)
+def test_border_median_counts_each_pixel_once(pixels, border):
+    assert measure_cell(np.array(pixels, np.uint8))[2] == border
+
+
+def stored_cells(manifest, cell_ids):
+    return ShardFiles(manifest, {}).read(np.array(cell_ids))
+
+
+@pytest.mark.parametrize("encoding", ["png", "npy"])
+def test_hashes_of_the_manifest_are_those_of_the_stored_bytes(make_dataset, encoding):
+    manifest = make_dataset(20, encoding=encoding)
+    hashes = hashes_of(manifest)
+    assert hashes.shape == (20, 16)
+    stored = stored_cells(manifest, range(20))
+    for place in range(20):
+        digest = hashlib.blake2b(stored.bytes_of(place).tobytes(), digest_size=16).digest()
+        assert hashes[place].tobytes() == digest
+    assert not wrong_bytes(hashes, stored, np.arange(20)).any()
+
+
+def test_changed_bytes_are_named(make_dataset):
+    manifest = make_dataset(20)
+    stored = stored_cells(manifest, [3, 7, 9])
+    stored.buffer[stored.starts[1]] ^= 1
+    hashes = hashes_of(manifest)
+    assert wrong_bytes(hashes, stored, np.arange(3)).tolist() == [False, True, False]
+    assert wrong_bytes(hashes, stored, np.array([1])).tolist() == [True]

@@ -14,7 +14,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.verify import verify
-from fastcell.report.data_summary import describe
+from fastcell.report.data_summary import describe_contents
 
 
 def pieces() -> Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]:
@@ -34,7 +34,7 @@ def test_features_stand_at_their_cells(make_dataset: Callable[..., Manifest]) ->
     assert features.column("a").to_pylist() == [0.5, None, 2.5, None, None]  # NaN is none
     assert features.column("b").to_pylist() == [0.0, None, 2.0, None, None]
     assert features.column("cell_id_2").null_count == 5
-    assert "features: 3 of the instrument (a, b, cell_id_2)" in describe(manifest)
+    assert "features: 3 of the instrument (a, b, cell_id_2)" in describe_contents(manifest)
     assert verify(manifest.path).whole
 
 

@@ -1,7 +1,5 @@
 """The manifest comes back as it was written, and a damaged one is named."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +8,6 @@ import pytest
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info, write_manifest, write_split
 from fastcell.dataset.schema import SCHEMA
 from fastcell.errors import ArgumentError, DataError
-from fastcell.storage.whole_files import replace_file
 
 
 @pytest.fixture
@@ -100,17 +97,3 @@ def test_a_split_of_other_cells_is_refused(written):
     write_split(written, "default", np.array(["train"] * 9))
     with pytest.raises(DataError, match=r"default\.parquet must have at most 5 rows, got 9"):
         Manifest.open(written).split()
-
-
-def test_a_failed_write_leaves_the_old_file_alone(written):
-    before = (written / "dataset.json").read_bytes()
-
-    def fail(file):
-        file.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        replace_file(written / "dataset.json", fail)
-    assert (written / "dataset.json").read_bytes() == before
-    assert sorted(path.name for path in written.iterdir()) == ["dataset.json", "manifest.parquet", "splits"]
-    assert json.loads(before)["name"] == "name"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastcell.dataset.open_files import damaged, look_again, read_at, read_up_to, stamp_of
-from fastcell.errors import BadCell
+from fastcell.errors import BadCell, DataError
 
 
 def test_reading_sees_a_file_that_was_replaced(tmp_path: Path) -> None:
@@ -54,3 +54,53 @@ def test_errors_name_the_file_and_the_first_line_of_the_cause() -> None:
         "/in/a.h5 cannot be read (bad header). Copy or make it again, or move it out of the folder."
     )
     assert "(OSError)" in str(damaged("/in/a.h5", OSError()))
+
+
+def fill(root: Path, *keys: str) -> Path:
+    for key in keys:
+        path = root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"0123456789")
+    return root
+
+
+def test_fewer_bytes_where_the_file_ends(tmp_path: Path) -> None:
+    path = str(fill(tmp_path, "a") / "a")
+    assert read_up_to(path, 7, 100) == b"789"
+    assert read_up_to(path, 100, 5) == b""
+    assert read_up_to(path, 2**63 - 1, 5) == b""
+    assert read_at(path, 0, 0) == b""
+    with pytest.raises(FileNotFoundError):
+        read_at(str(tmp_path / "none"), 0, 1)
+
+
+def test_the_stamp_is_asked_for_once(tmp_path: Path) -> None:
+    path = fill(tmp_path, "a") / "a"
+    os.utime(path, ns=(0, 1_000_000_007))
+    look_again()
+    assert stamp_of(str(path)) == (10, 1_000_000_007)
+    path.write_bytes(b"0123456789ab")
+    assert stamp_of(str(path)) == (10, 1_000_000_007)
+    look_again()
+    assert stamp_of(str(path))[0] == 12
+    look_again()
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        stamp_of(str(path))
+
+
+def test_many_files_need_few_descriptors(tmp_path: Path) -> None:
+    names = [f"{number}" for number in range(200)]
+    fill(tmp_path, *names)
+    before = len(os.listdir("/proc/self/fd"))
+    assert {read_at(str(tmp_path / name), 3, 2) for name in names} == {b"34"}
+    assert len(os.listdir("/proc/self/fd")) - before <= 64
+
+
+def test_words_of_a_damaged_file() -> None:
+    error = damaged("a\udcff.tif", ValueError("first line.\nsecond line"))
+    assert isinstance(error, DataError)
+    assert str(error) == (
+        r"a\udcff.tif cannot be read (first line). Copy or make it again, or move it out of the folder."
+    )
+    assert "(ValueError)" in str(damaged("a", ValueError()))

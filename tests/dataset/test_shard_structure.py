@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,3 +73,91 @@ def test_headers_of_blocks(make_dataset: MakeDataset) -> None:
     (problem,) = HeaderChecks(manifest).rest()
     last = block["first_cell"] + block["num_cells"] - 1
     assert f"the first that of cells {block['first_cell']} to {last}" in problem
+
+
+def problems(manifest):
+    """What is found when the cells of each shard were read in two parts, and what is left for the end."""
+    heads = HeaderChecks(manifest)
+    shards = manifest.shard_index
+    found = []
+    for number in range(len(manifest.info.shards)):
+        rows = np.flatnonzero(shards == number)
+        assert heads.after(rows[:3]) == []  # not the last of its cells
+        found += heads.after(rows[3:])
+    assert heads.rest() == []
+    return found
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_a_whole_set_has_no_problem(make_dataset, layout):
+    manifest = make_dataset(40, layout=layout)
+    assert problems(manifest) == []
+    assert HeaderChecks(manifest).rest() == []
+    assert HeaderChecks(manifest).after(np.empty(0, np.int64)) == []
+
+
+def overwrite(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def test_a_damaged_tar_header_is_found(make_dataset):
+    manifest = make_dataset(40)
+    offset = int(manifest.column("offset")[15])
+    overwrite(manifest.shard_path(1), offset - 512 + 130, b"9")
+    (line,) = problems(manifest)
+    size = int(manifest.column("bytes")[15])
+    assert line.startswith(f"shard 'shard-000001.tar': no record of {size:,} bytes begins at byte {offset:,}.")
+
+
+def test_shards_of_another_size_and_missing_ones(make_dataset):
+    manifest = make_dataset(40)
+    os.truncate(manifest.shard_path(0), 1024)
+    manifest.shard_path(1).unlink()
+    manifest.shard_path(2).unlink()
+    manifest.shard_path(2).mkdir()
+    size = manifest.info.shards[0]["bytes"]
+    first, second, third = problems(manifest)
+    assert f"shard 'shard-000000.tar': it has 1,024 bytes, and had {size:,} when the manifest was made." in first
+    assert second.startswith("shard 'shard-000001.tar': the shard is missing from")
+    assert third == "shard 'shard-000002.tar': it is not a file."
+
+
+def test_damaged_headers_of_blocks_are_counted(make_dataset):
+    manifest = make_dataset(60, layout="block", num_shards=1, block_cells=6)
+    blocks = manifest.blocks().to_pylist()
+    for number in (2, 3):
+        overwrite(manifest.shard_path(0), blocks[number]["offset"] + 40, b"\xff")
+    (line,) = problems(manifest)
+    first = blocks[2]["first_cell"]
+    assert f"of 2 of its {len(blocks)} blocks are damaged" in line
+    assert f"cells {first} to {first + blocks[2]['num_cells'] - 1}" in line
+
+
+def records_of(manifest):
+    mine = manifest.shard_index == 0
+    return manifest.shard_path(0), manifest.column("offset")[mine], manifest.column("bytes")[mine]
+
+
+def test_records_are_held_against_the_tar(make_dataset):
+    path, offsets, sizes = records_of(make_dataset(40))
+    check_shard(path, offsets, sizes)
+    check_shard(path, offsets, sizes, path.stat().st_size)
+    check_shard(path, offsets[:0], sizes[:0])
+    for place, (offset, size) in enumerate([(0, 1), (513, 1), (1024, 0), (1024, 1 << 40)]):
+        wrong_offsets, wrong_sizes = offsets.copy(), sizes.copy()
+        wrong_offsets[place], wrong_sizes[place] = offset, size
+        with pytest.raises(DataError, match=rf"no record of {size:,} bytes begins at byte {offset:,}\. Restore it"):
+            check_shard(path, wrong_offsets, wrong_sizes)
+    with pytest.raises(DataError, match="no record of"):
+        check_shard(path, offsets, sizes + 1)
+    with pytest.raises(DataError, match="had 5 when the manifest was made"):
+        check_shard(path, offsets, sizes, 5)
+
+
+def test_many_records_are_checked_by_a_spread_of_them(make_dataset):
+    path, offsets, sizes = records_of(make_dataset(300, num_shards=1))
+    overwrite(path, int(offsets[-1]) - 512 + 130, b"9")  # the last one is always looked at
+    with pytest.raises(DataError, match=f"begins at byte {int(offsets[-1]):,}"):
+        check_shard(path, offsets, sizes)

@@ -6,14 +6,14 @@ import pyarrow.csv
 from fastcell.explain.cell_figures import ConfidentErrors, draw_embeddings, draw_errors, draw_occlusion
 from fastcell.explain.embedding import Embedding
 from fastcell.explain.occlusion import OcclusionMaps
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 
 def test_occlusion(tmp_path, drawn, columns):
     rng = np.random.default_rng(0)
     maps = OcclusionMaps(rng.random((7, 4, 4)).astype(np.float32), rng.random(7).astype(np.float32))
     labels, ids = np.array([0, 2, 0, 0, 0, 0, 2]), np.arange(7) * 10
-    draw_occlusion(Plates(tmp_path), rng.random((7, 8, 8)), maps, labels, ids, ["A", "B", "C"], "Seven cells.")
+    draw_occlusion(FigureFiles(tmp_path), rng.random((7, 8, 8)), maps, labels, ids, ["A", "B", "C"], "Seven cells.")
     table = columns(tmp_path / "occlusion.csv")
     assert len(table["row"]) == 7 * 16
     assert np.unique(table["cell_id"][table["is_drawn"].astype(bool)]).tolist() == [
@@ -38,7 +38,7 @@ def test_embeddings(tmp_path, drawn, columns):
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
     layers = [Embedding(f"layer {i}", 5, rng.random((30, 2)).astype(np.float32), 0.5) for i in range(3)]
-    draw_embeddings(Plates(tmp_path), layers, labels, ["A", "B", "C"], "30 cells")
+    draw_embeddings(FigureFiles(tmp_path), layers, labels, ["A", "B", "C"], "30 cells")
     assert len(columns(tmp_path / "embedding.csv")["x"]) == 90
     table = columns(tmp_path / "embedding.csv", layer="layer 1")
     shown = np.concatenate([dots.get_offsets() for dots in drawn[0].axes[1].collections])
@@ -55,7 +55,7 @@ def test_the_most_confident_errors_of_each_class(tmp_path, drawn):
     assert ConfidentErrors(probabilities, labels, most=1).rows.tolist() == [2, 3]
     pictures = [np.full((4, 6), 50 * i, np.uint8) for i in range(3)]
     keys = np.array([f"k{i}" for i in range(5)])
-    draw_errors(Plates(tmp_path), errors, pictures, probabilities, labels, keys, ["A", "B"], "5 cells")
+    draw_errors(FigureFiles(tmp_path), errors, pictures, probabilities, labels, keys, ["A", "B"], "5 cells")
     assert pyarrow.csv.read_csv(tmp_path / "errors.csv").to_pylist() == [
         {"key": "k2", "true_class": "A", "called_class": "B", "confidence": 0.8, "p_true_class": 0.2},
         {"key": "k1", "true_class": "A", "called_class": "B", "confidence": 0.6, "p_true_class": 0.4},

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastcell.errors import ArgumentError
-from fastcell.explain.embedding import embed, layer_outputs, neighbour_agreement, taps
+from fastcell.explain.embedding import embed_in_plane, find_taps, layer_outputs, neighbour_agreement
 from fastcell.models.registry import create_network
 
 
@@ -32,7 +32,7 @@ from fastcell.models.registry import create_network
 )
 def test_layers_have_the_stated_shapes(name, shapes):
     network = create_network(name, 5, 64).eval()
-    where = taps(network)
+    where = find_taps(network)
     assert [tap.name for tap in where] == list(shapes)
     images = torch.rand(3, 1, 64, 64)
     outputs = layer_outputs(network, where, images.split(2))
@@ -49,23 +49,23 @@ def test_layers_have_the_stated_shapes(name, shapes):
 
 def test_another_network_is_read_before_and_behind_its_last_layer():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 7), nn.ReLU(), nn.Linear(7, 3)).eval()
-    before, behind = layer_outputs(network, taps(network), [torch.rand(4, 1, 8, 8)])
+    before, behind = layer_outputs(network, find_taps(network), [torch.rand(4, 1, 8, 8)])
     assert before.shape == (4, 7)
     assert before.min() == 0
     assert behind.shape == (4, 3)
-    assert taps(nn.Conv2d(1, 1, 1)) == []
+    assert find_taps(nn.Conv2d(1, 1, 1)) == []
 
 
 def test_two_clouds_stay_two_clouds():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     values = rng.normal(0, 1, (60, 80)).astype(np.float32) + 6 * labels[:, None]
-    layer = embed("x", values, labels, seed=1)
+    layer = embed_in_plane("x", values, labels, seed=1)
     assert layer.points.shape == (60, 2)
     assert layer.num_values == 80
     assert layer.agreement == 1
     assert neighbour_agreement(layer.points, labels) == 1
-    assert np.array_equal(layer.points, embed("x", values, labels, seed=1).points)
+    assert np.array_equal(layer.points, embed_in_plane("x", values, labels, seed=1).points)
 
 
 def test_agreement_of_cells_without_any_order():
@@ -76,8 +76,8 @@ def test_agreement_of_cells_without_any_order():
 
 def test_few_and_constant_cells():
     with pytest.raises(ArgumentError, match="at least 10, got 9"):
-        embed("x", np.zeros((9, 3), np.float32), np.zeros(9, int))
-    assert embed("x", np.zeros((12, 4), np.float32), np.arange(12) % 2).points.tolist() == [[0, 0]] * 12
-    line = embed("x", np.arange(12, dtype=np.float32)[:, None], np.arange(12) % 2).points
+        embed_in_plane("x", np.zeros((9, 3), np.float32), np.zeros(9, int))
+    assert embed_in_plane("x", np.zeros((12, 4), np.float32), np.arange(12) % 2).points.tolist() == [[0, 0]] * 12
+    line = embed_in_plane("x", np.arange(12, dtype=np.float32)[:, None], np.arange(12) % 2).points
     assert np.isfinite(line).all()
     assert line.std() > 0

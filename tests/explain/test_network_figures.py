@@ -9,7 +9,7 @@ from torch import nn
 from fastcell.explain.layers import trace_layers
 from fastcell.explain.network_figures import draw_filters, draw_network, first_convolutions
 from fastcell.models.registry import create_network
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 
 def test_layers_of_the_paper():
@@ -34,7 +34,7 @@ def test_layers_of_the_paper():
 
 def test_every_layer_is_drawn_with_its_shape(tmp_path, drawn):
     layers = trace_layers(create_network("gao", 3, 64).eval(), 64)
-    plates = Plates(tmp_path)
+    plates = FigureFiles(tmp_path)
     draw_network(plates, "gao", layers, 64, ["A", "B", "C"])
     texts = [text.get_text() for text in drawn[0].axes[0].texts]
     table = pyarrow.csv.read_csv(tmp_path / "network.csv").to_pylist()
@@ -49,7 +49,7 @@ def test_filters_are_those_of_the_network(tmp_path, drawn, columns):
     network = create_network("cellnet", 3, 32)
     convolutions = first_convolutions(network)
     assert [tuple(weights.shape) for _, weights in convolutions] == [(32, 1, 11, 11), (64, 32, 6, 6)]
-    draw_filters(Plates(tmp_path), "cellnet", convolutions)
+    draw_filters(FigureFiles(tmp_path), "cellnet", convolutions)
     second = columns(tmp_path / "filters.csv", layer="convolution 2")
     weights = network.features[4].weight.detach().numpy()
     places = (second["map"], second["input"], second["row"], second["column"])
@@ -62,7 +62,7 @@ def test_filters_are_those_of_the_network(tmp_path, drawn, columns):
 
 
 def test_a_large_convolution_is_cut_and_says_so(tmp_path):
-    plates = Plates(tmp_path)
+    plates = FigureFiles(tmp_path)
     draw_filters(plates, "large", [("convolution 1", torch.ones(70, 40, 3, 3))])
     assert "64 maps x 32 inputs (of 70 x 40)" in plates.captions["filters"]
 

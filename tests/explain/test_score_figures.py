@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fastcell.explain.score_figures import describe_goals, draw_calibration, draw_class_curves, draw_reject
-from fastcell.plots.figure_files import Plates
-from fastcell.stats.calibration import Interval, reliability
+from fastcell.plots.figure_files import FigureFiles
+from fastcell.stats.bootstrap import Interval
+from fastcell.stats.calibration import reliability
 from fastcell.stats.operating_curves import class_curve, reject_curve
 
 
@@ -18,7 +19,7 @@ def cells():
 
 def test_calibration(tmp_path, drawn, columns, cells):
     binned = reliability(*cells)
-    draw_calibration(Plates(tmp_path), {"as trained": (binned, Interval(0.1, 0.05, 0.2))}, "200 cells")
+    draw_calibration(FigureFiles(tmp_path), {"as trained": (binned, Interval(0.1, 0.05, 0.2))}, "200 cells")
     table = columns(tmp_path / "calibration.csv")
     upper, lower = drawn[0].axes
     x, y = upper.lines[1].get_data()
@@ -33,7 +34,7 @@ def test_calibration(tmp_path, drawn, columns, cells):
 def test_class_curves(tmp_path, drawn, columns, cells):
     probabilities, labels = cells
     curves = {name: class_curve(probabilities[:, i], labels == i, num_resamples=20) for i, name in enumerate("ABC")}
-    draw_class_curves(Plates(tmp_path), curves, "200 cells")
+    draw_class_curves(FigureFiles(tmp_path), curves, "200 cells")
     left, right = drawn[0].axes
     for place, name in enumerate("ABC"):
         mine = columns(tmp_path / "roc_pr.csv", **{"class": name})
@@ -47,7 +48,7 @@ def test_class_curves(tmp_path, drawn, columns, cells):
 
 def test_reject(tmp_path, drawn, columns, cells):
     curve = reject_curve(*cells, num_resamples=20)
-    draw_reject(Plates(tmp_path), curve, "200 cells")
+    draw_reject(FigureFiles(tmp_path), curve, "200 cells")
     table = columns(tmp_path / "reject.csv")
     x, y = drawn[0].axes[0].lines[0].get_data()
     np.testing.assert_allclose(x, 100 * table["coverage"])

@@ -33,7 +33,7 @@ from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import BadCell, FastcellError
 from fastcell.packing.index import index
 from fastcell.packing.summary import describe_dataset
-from fastcell.report.data_summary import describe
+from fastcell.report.data_summary import describe_contents
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.sources.webdataset_samples import list_samples
 
@@ -108,7 +108,7 @@ def _use(manifest: Manifest) -> None:
             if config == ViewConfig():
                 raise
     describe_dataset(manifest)
-    describe(manifest)
+    describe_contents(manifest)
     for _ in read_cells(manifest, range(min(8, len(manifest)))):
         pass
 

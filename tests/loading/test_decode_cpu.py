@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
+import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.corrupt_cells import CorruptCells, blank_cell
+from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles, Stored
 from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, other_sides, take_stored
@@ -82,3 +86,91 @@ def test_stored_pixels_are_taken_without_a_copy(make_dataset: Make, tagged: Tagg
     assert (cells.pixels[1] == 128).all()
     assert cells.addresses is not None
     assert cells.addresses.tolist() == [cell.ctypes.data for cell in cells.pixels]
+
+
+def decoded(manifest, cell_ids, taken=None, depth=8, slots=None):
+    """Pixels by slot, and the reasons; slots of -1 in `taken` are blank cells of 3 x 4."""
+    stored = ShardFiles(manifest, {}).read(np.array(cell_ids))
+    taken = np.arange(len(cell_ids)) if taken is None else np.array(taken)
+    rows = stored.cell_ids[taken]
+    heights = np.where(taken < 0, 3, manifest.column("height")[rows]).astype(np.int32)
+    widths = np.where(taken < 0, 4, manifest.column("width")[rows]).astype(np.int32)
+    sizes = heights.astype(np.int64) * widths
+    starts = np.cumsum(sizes) - sizes
+    pixels = np.zeros(int(sizes.sum()), np.uint8 if depth == 8 else np.uint16)
+    slots = np.arange(len(taken)) if slots is None else np.array(slots)
+    reasons = CellDecoder(manifest, depth).decode_into(pixels, starts, stored, taken, heights, widths, slots)
+    cells = [
+        pixels[start : start + height * width].reshape(height, width)
+        for start, height, width in zip(starts, heights, widths, strict=True)
+    ]
+    return cells, reasons
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpg", "tif", "npy"])
+def test_pixels_are_those_of_the_cells(make_dataset, tagged, encoding):
+    manifest = make_dataset(20, encoding=encoding)
+    cells, reasons = decoded(manifest, [2, 3, 11], taken=[2, 0, 1, 0])
+    assert reasons == {}
+    for cell, number in zip(cells, [11, 2, 3, 2], strict=True):
+        expected = tagged(number)
+        if encoding == "jpg":
+            expected = cv2.imdecode(cv2.imencode(".jpg", expected)[1], cv2.IMREAD_GRAYSCALE)
+            assert np.abs(cell.astype(int) - expected).max() <= 1
+        else:
+            assert np.array_equal(cell, expected)
+
+
+def test_only_the_slots_asked_for_are_written(make_dataset, tagged):
+    cells, _ = decoded(make_dataset(20), [2, 3, 11], slots=[1])
+    assert not cells[0].any()
+    assert not cells[2].any()
+    assert np.array_equal(cells[1], tagged(3))
+
+
+def test_blank_cells_are_grey_and_not_black(make_dataset):
+    cells, reasons = decoded(make_dataset(20), [5], taken=[-1, 0])
+    assert reasons == {}
+    assert np.unique(cells[0]).tolist() == [128]
+    assert (blank_cell(3, 4, 8).dtype, blank_cell(3, 4, 16).dtype) == (np.uint8, np.uint16)
+    assert np.unique(blank_cell(3, 4, 16)).tolist() == [128 * 257]
+    assert blank_cell(3, 4, 8).shape == (3, 4, 1)
+
+
+def test_sixteen_bit_through_the_window(make_dataset, tagged):
+    manifest = make_dataset(20, encoding="png16")
+    deep, _ = decoded(manifest, [4, 9], depth=16)
+    plain, _ = decoded(manifest, [4, 9])
+    for number, one, other in zip([4, 9], deep, plain, strict=True):
+        assert one.dtype == np.uint16
+        assert np.array_equal(one, tagged(number).astype(np.uint16) * 257)
+        assert np.array_equal(other, tagged(number))
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpg"])
+def test_damaged_cells_have_a_reason_and_spare_the_others(make_dataset, tagged, encoding):
+    manifest = make_dataset(20, encoding=encoding)
+    with open(manifest.shard_path(int(manifest.shard_index[3])), "r+b") as file:
+        file.seek(int(manifest.column("offset")[3]))
+        file.write(b"no picture any more"[: int(manifest.column("bytes")[3])])
+    cells, reasons = decoded(manifest, [2, 3, 4])
+    assert list(reasons) == [3]
+    assert reasons[3].startswith("cannot be decoded any more: ")
+    assert np.abs(cells[2].astype(int) - tagged(4)).max() <= (0 if encoding == "png" else 60)
+
+
+def test_cells_of_another_size_than_the_manifest_says(make_dataset):
+    manifest = make_dataset(20)
+    height = manifest.column("height").copy()
+    height[3] += 1
+    place = manifest.table.schema.get_field_index("height")
+    table = manifest.table.set_column(place, "height", pa.array(height, pa.int32()))
+    _, reasons = decoded(dataclasses.replace(manifest, table=table), [3, 4])
+    width = int(manifest.column("width")[3])
+    assert reasons == {3: other_sides(height[3] - 1, width)}
+    assert other_sides(5, 7) == "is 5 x 7 pixels, which the manifest does not say"
+
+
+def test_encodings_are_numbers_of_the_known_ones(make_dataset):
+    found = CellDecoder(make_dataset(6, encoding="jpg"), 8).encodings
+    assert [ENCODINGS[number] for number in found] == ["jpg"] * 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -41,3 +42,48 @@ def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
 def test_entries_of_another_version_are_refused() -> None:
     with pytest.raises(DataError, match=r"unknown entries \['colour'\]. Use the version"):
         Preprocessing.from_dict({"colour": 3})
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        Preprocessing(),
+        Preprocessing(64, "scale", "standardize", True, 0.5, (100, 4000), 16),
+        Preprocessing(32, "contain", "subtract"),
+    ],
+)
+def test_it_comes_back_from_plain_values(preprocessing):
+    values = preprocessing.to_dict()
+    assert Preprocessing.from_dict(json.loads(json.dumps(values))) == preprocessing
+    assert values["window"] is None or values["window"] == [100.0, 4000.0]
+
+
+def test_the_defaults_are_the_papers():
+    assert Preprocessing().to_dict() == {
+        "image_size": 128, "fit": "stretch", "normalization": "divide", "antialias": False, "scale_um_per_px": None,
+        "window": None, "depth": 8,
+    }  # fmt: skip
+
+
+def test_older_checkpoints_get_the_defaults_and_newer_ones_are_refused():
+    assert Preprocessing.from_dict({"image_size": 64}) == Preprocessing(64)
+    with pytest.raises(DataError, match=r"preprocessing has unknown entries \['blur'\]\. Use the version of fastcell"):
+        Preprocessing.from_dict({"blur": 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_size": 7}, "image_size must be a whole number from 8 to 1024, got 7"),
+        ({"image_size": 1025}, "image_size must be"),
+        ({"image_size": 64.0}, "image_size must be"),
+        ({"fit": "crop"}, "fit must be one of stretch, contain, scale, got 'crop'"),
+        ({"normalization": "none"}, "normalization must be one of divide, subtract, standardize"),
+        ({"scale_um_per_px": 0.0}, "scale_um_per_px must be positive"),
+        ({"scale_um_per_px": float("nan")}, "scale_um_per_px must be positive"),
+        ({"depth": 12}, "depth must be 8 or 16, got 12"),
+    ],
+)
+def test_settings_that_cannot_be(values, message):
+    with pytest.raises(ArgumentError, match=message):
+        Preprocessing(**values)

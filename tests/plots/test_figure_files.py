@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from fastcell.plots.figure_files import Plates
+from fastcell.plots.figure_files import FigureFiles
 
 
 def line_figure():
@@ -15,26 +15,26 @@ def line_figure():
 
 
 def test_three_files_and_the_caption(tmp_path):
-    plates = Plates(tmp_path / "new" / "folder")
+    figures = FigureFiles(tmp_path / "new" / "folder")
     caption = "A line of 2 points, in no unit. " * 5
-    plates.add("line", line_figure(), caption, pa.table({"x": [0, 1], "class": ["a,b", 'c"d']}))
+    figures.add("line", line_figure(), caption, pa.table({"x": [0, 1], "class": ["a,b", 'c"d']}))
     folder = tmp_path / "new" / "folder"
     assert sorted(path.name for path in folder.iterdir()) == ["line.csv", "line.pdf", "line.png"]
     assert cv2.imread(str(folder / "line.png")) is not None
     assert (folder / "line.pdf").read_bytes().startswith(b"%PDF-")
     assert (folder / "line.csv").read_text() == '"x","class"\n0,"a,b"\n1,"c""d"\n'
-    assert plates.captions == {"line": caption}
+    assert figures.captions == {"line": caption}
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        Plates(tmp_path / name).add("line", line_figure(), "A line.", pa.table({"x": [0]}))
+        FigureFiles(tmp_path / name).add("line", line_figure(), "A line.", pa.table({"x": [0]}))
     for kind in ("png", "pdf", "csv"):
         assert (tmp_path / "a" / f"line.{kind}").read_bytes() == (tmp_path / "b" / f"line.{kind}").read_bytes()
 
 
 def test_a_failure_leaves_no_torn_file(tmp_path, monkeypatch):
-    plates = Plates(tmp_path)
+    figures = FigureFiles(tmp_path)
     figure = line_figure()
 
     def fail(*_, **__):
@@ -42,6 +42,6 @@ def test_a_failure_leaves_no_torn_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figure, "savefig", fail)
     with pytest.raises(OSError, match="full"):
-        plates.add("line", figure, "A line.", pa.table({"x": [0]}))
+        figures.add("line", figure, "A line.", pa.table({"x": [0]}))
     assert list(tmp_path.iterdir()) == []
-    assert plates.captions == {}
+    assert figures.captions == {}

@@ -17,7 +17,7 @@ from fastcell.cli import main as cli
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.predictions import convert
-from fastcell.predictions.table import read_predictions, write_table
+from fastcell.predictions.table import read_predictions, write_csv_or_parquet
 
 CLASSES = ["alpha", "beta", "Be"]
 
@@ -31,7 +31,7 @@ def make_predictions(path: Path, keys: list[str], without: tuple[int, ...] = ())
     columns = {"key": keys, "group": ["g"] * len(keys), "class": pa.array(names, pa.string(), mask=missing)}
     columns |= {f"p_{name}": pa.array(scores[:, number], mask=missing) for number, name in enumerate(CLASSES)}
     columns["reason"] = pa.array(np.where(missing, "lost", None), pa.string())
-    write_table(path, pa.table(columns))
+    write_csv_or_parquet(path, pa.table(columns))
     return scores
 
 

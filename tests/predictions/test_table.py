@@ -10,7 +10,8 @@ import pytest
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.errors import ArgumentError, DataError
-from fastcell.predictions.table import read_predictions, read_quality, with_features, write_table
+from fastcell.predictions.table import read_predictions, with_features, write_csv_or_parquet
+from fastcell.quality.quality_table import read_quality_columns
 
 NAN = float("nan")
 
@@ -31,7 +32,7 @@ def make_table(keys: list[str] | None = None) -> pa.Table:
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
 def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
-    write_table(tmp_path / name, make_table())
+    write_csv_or_parquet(tmp_path / name, make_table())
     assert [path.name for path in tmp_path.iterdir()] == [name]
     found = read_predictions(tmp_path / name)
     assert found.classes == ["x", "y, z"]
@@ -51,14 +52,16 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_values_that_cannot_be(tmp_path: Path, name: str, change: dict[str, list], message: str) -> None:
-    write_table(tmp_path / name, pa.table({**{n: make_table().column(n) for n in make_table().column_names}, **change}))
+    write_csv_or_parquet(
+        tmp_path / name, pa.table({**{n: make_table().column(n) for n in make_table().column_names}, **change})
+    )
     with pytest.raises(DataError, match=message):
         read_predictions(tmp_path / name)
 
 
 def test_a_class_without_a_column(tmp_path: Path) -> None:
     table = make_table().set_column(2, "class", pa.array(["x", "other", None, "x"]))
-    write_table(tmp_path / "p.csv", table)
+    write_csv_or_parquet(tmp_path / "p.csv", table)
     with pytest.raises(DataError, match="class must be one of x, y, z, got 'other'"):
         read_predictions(tmp_path / "p.csv").called()
 
@@ -100,7 +103,7 @@ def classify(manifest: Manifest, path: Path, rows: list[int]) -> pa.Table:
             "p_B": pa.array([*(1 - chances).tolist(), None], pa.float32()),
         }
     )
-    write_table(path, table)
+    write_csv_or_parquet(path, table)
     return table
 
 
@@ -126,7 +129,7 @@ def test_features_stand_beside_their_cells(make_set, tmp_path: Path) -> None:
 
 def test_features_of_another_data_set_are_refused(make_set, tmp_path: Path) -> None:
     manifest = make_set(6)
-    write_table(tmp_path / "p.csv", make_table())
+    write_csv_or_parquet(tmp_path / "p.csv", make_table())
     with pytest.raises(DataError, match="no cell of .* is in"):
         with_features(read_predictions(tmp_path / "p.csv"), manifest)
 
@@ -136,11 +139,11 @@ def test_features_of_cells_that_are_not_there(make_set, ids: list[int | None]) -
     manifest = make_set(6)
     pq.write_table(pa.table({"cell_id": pa.array(ids, pa.int64()), "a": [1.0, 2.0]}), manifest.path / "quality.parquet")
     with pytest.raises(DataError, match="must name cells|must have one row"):
-        read_quality(manifest)
+        read_quality_columns(manifest)
 
 
 def test_a_damaged_table_of_features(make_set) -> None:
     manifest = make_set(6)
     (manifest.path / "quality.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
-        read_quality(manifest)
+        read_quality_columns(manifest)

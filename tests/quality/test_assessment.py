@@ -8,14 +8,14 @@ import pytest
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.quality.assessment import UNREADABLE, assess, collections, held_out_counts
-from fastcell.quality.features import FEATURES, measure
-from fastcell.quality.hand_labels import Labels
+from fastcell.quality.features import FEATURES, measure_cells
+from fastcell.quality.hand_labels import HandLabels
 from fastcell.quality.simulated_model import load_model
 
 
 @pytest.fixture(scope="module")
 def measured(synthetic):
-    return measure(synthetic)
+    return measure_cells(synthetic)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_an_unreadable_cell_is_dropped_and_told(synthetic, measured):
 def test_labels_take_the_place_of_the_model_and_stand(synthetic, measured, defects):
     # To this user doublets are good cells.
     kinds = np.where(np.isin(defects, ("none", "doublet")), "good", "bad").astype(object)
-    found = assess(synthetic, measured, Labels(np.arange(400), kinds[:400]), 0.1)
+    found = assess(synthetic, measured, HandLabels(np.arange(400), kinds[:400]), 0.1)
     assert found.drop[:400].tolist() == (kinds[:400] == "bad").tolist()
     rest = np.arange(400, 600)
     doublets = rest[defects[rest] == "doublet"]
@@ -91,7 +91,7 @@ def test_labels_take_the_place_of_the_model_and_stand(synthetic, measured, defec
 def test_few_labels_teach_nothing_and_stand_all_the_same(synthetic, measured):
     plain = assess(synthetic, measured)
     good, bad = int(np.argmin(plain.scores)), int(np.argmax(plain.scores))
-    found = assess(synthetic, measured, Labels(np.array([good, bad]), np.array(["torn", "good"], dtype=object)))
+    found = assess(synthetic, measured, HandLabels(np.array([good, bad]), np.array(["torn", "good"], dtype=object)))
     changed = np.flatnonzero(found.drop != plain.drop)
     assert sorted(changed.tolist()) == sorted([good, bad])
     assert found.reasons[good] == "torn"

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fastcell.quality.faults import LEAST_CELLS, outlier_scores
+from fastcell.quality.faults import LEAST_COMPARED_CELLS, outlier_scores
 from fastcell.quality.simulated_model import features_of
 
 
@@ -53,7 +53,7 @@ def test_what_half_of_a_set_shares_is_no_fault(bulk):
 
 
 def test_few_cells_say_nothing_of_each_other(bulk):
-    features = features_of([*bulk[: LEAST_CELLS - 2], ODD["cut"]])
+    features = features_of([*bulk[: LEAST_COMPARED_CELLS - 2], ODD["cut"]])
     assert (outlier_scores(features)[0] == 0).all()
     scores, reasons = outlier_scores(features_of([np.full((9, 9), 7, np.uint8)]))
     assert (scores.tolist(), reasons.tolist()) == ([1.0], ["empty"])

@@ -12,7 +12,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError
 from fastcell.packing.pack import pack
-from fastcell.quality.features import FEATURES, background_mask, cell_features, measure
+from fastcell.quality.features import FEATURES, background_mask, cell_features, measure_cells
 from fastcell.quality.loops import columns
 from fastcell.quality.simulated_model import features_of
 from fastcell.simulator.synth import synthesize
@@ -207,13 +207,13 @@ def test_real_cells_are_masked_whole(real_data):
 def test_a_data_set_is_measured_in_both_layouts(synthetic, tmp_path):
     block = synthesize(tmp_path / "block", 60, 11, layout="block", jobs=1)
     for manifest in (synthetic, block):
-        found = measure(manifest, jobs=2)
+        found = measure_cells(manifest, jobs=2)
         assert found.shape == (len(manifest), len(FEATURES))
         assert np.isfinite(found).all()
         assert np.array_equal(found[:, 0], manifest.column("height"))
         np.testing.assert_allclose(found[:, 2], manifest.column("mean_intensity"), atol=0.01)
         chosen = [7, 3, 3, 41]
-        assert np.array_equal(measure(manifest, chosen, jobs=1), found[chosen])
+        assert np.array_equal(measure_cells(manifest, chosen, jobs=1), found[chosen])
         assert np.array_equal(features_of(list(read_cells(manifest, chosen))), found[chosen])
 
 
@@ -224,7 +224,7 @@ def test_16_bit_cells_are_measured_through_the_window(tmp_path):
     for number in range(3):
         cv2.imwrite(str(source / f"{number}.png"), image.astype(np.uint16) * 4 + 400)
     pack(tmp_path / "src", tmp_path / "out", window=(400, 400 + 4 * 255), jobs=1)
-    assert np.array_equal(measure(Manifest.open(tmp_path / "out"))[0], features_of([image])[0])
+    assert np.array_equal(measure_cells(Manifest.open(tmp_path / "out"))[0], features_of([image])[0])
 
 
 def test_a_cell_that_cannot_be_read_is_told(fresh):
@@ -235,13 +235,13 @@ def test_a_cell_that_cannot_be_read_is_told(fresh):
     data[start : start + 50] = b"x" * 50
     shard.write_bytes(data)
     problems: dict[int, str] = {}
-    found = measure(fresh, problems=problems)
+    found = measure_cells(fresh, problems=problems)
     assert problems == {row: "not an image"}
     assert np.flatnonzero(np.isnan(found).any(1)).tolist() == [row]
     with pytest.warns(UserWarning, match=f"1 of 80 cells cannot be read, the first is cell_id {row}: not an image"):
-        measure(fresh)
+        measure_cells(fresh)
     shard.unlink()
-    found = measure(fresh, problems=problems)
+    found = measure_cells(fresh, problems=problems)
     gone = fresh.shard_index == 0
     assert np.isnan(found[gone]).all()
     assert np.isfinite(found[~gone]).all()
@@ -250,7 +250,7 @@ def test_a_cell_that_cannot_be_read_is_told(fresh):
 
 def test_arguments_of_measure(fresh):
     with pytest.raises(ArgumentError, match="--jobs must be a number >= 1, got 0"):
-        measure(fresh, jobs=0)
+        measure_cells(fresh, jobs=0)
     with pytest.raises(ArgumentError, match="rows must be cell_ids from 0 to 79, got 80"):
-        measure(fresh, [0, 80])
-    assert measure(fresh, []).shape == (0, len(FEATURES))
+        measure_cells(fresh, [0, 80])
+    assert measure_cells(fresh, []).shape == (0, len(FEATURES))

@@ -5,13 +5,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastcell.errors import DataError
-from fastcell.quality.features import FEATURES, measure
-from fastcell.quality.hand_labels import LEAST_LABELS, Labels, can_learn, learn, read_labels
+from fastcell.quality.features import FEATURES, measure_cells
+from fastcell.quality.hand_labels import LEAST_LABELS, HandLabels, can_learn, learn, read_hand_labels
 
 
 @pytest.fixture(scope="module")
 def measured(synthetic):
-    return measure(synthetic)
+    return measure_cells(synthetic)
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +21,22 @@ def defects(synthetic):
 
 def labelled(defects, chosen, words=("good", "bad")):
     kinds = np.where(defects[chosen] == "none", words[0], words[1] if words[1] else defects[chosen])
-    return Labels(np.asarray(chosen), kinds.astype(object))
+    return HandLabels(np.asarray(chosen), kinds.astype(object))
 
 
 def test_words(fresh, tmp_path):
     path = tmp_path / "l.csv"
     path.write_text("cell_id,label\n3,good\n1, BAD\n2,Keep\n5,drop\n4,out of focus\n")
-    found = read_labels(path, fresh)
+    found = read_hand_labels(path, fresh)
     assert found.cell_ids.tolist() == [3, 1, 2, 5, 4]
     assert found.kinds.tolist() == ["good", "bad", "good", "bad", "out of focus"]
     assert found.bad.tolist() == [False, True, False, True, True]
     key = fresh.table.column("key")[6].as_py()
     path.write_text(f"key,verdict,reason,score\n{key},drop,cut,0.4\n")
-    assert (read_labels(path, fresh).cell_ids.tolist(), read_labels(path, fresh).kinds.tolist()) == ([6], ["cut"])
+    assert (read_hand_labels(path, fresh).cell_ids.tolist(), read_hand_labels(path, fresh).kinds.tolist()) == (
+        [6],
+        ["cut"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_words(fresh, tmp_path):
 def test_bad_labels_are_refused(fresh, tmp_path, text, message):
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        read_labels(tmp_path / "l.csv", fresh)
+        read_hand_labels(tmp_path / "l.csv", fresh)
 
 
 def test_labels_teach_what_the_rest_is(measured, defects):
@@ -71,7 +74,7 @@ def test_what_the_simulated_cells_do_not_know_is_learned_from_labels(measured):
     # Good is whatever is wider than half of the cells in pixels: seen in `elongation` and the like at best, not in a
     # model of defects; so labels that nothing in the features tells are known by a poor cross-validation.
     noise = np.random.default_rng(0).random(len(measured)) < 0.5
-    labels = Labels(np.arange(400), np.where(noise[:400], "good", "bad").astype(object))
+    labels = HandLabels(np.arange(400), np.where(noise[:400], "good", "bad").astype(object))
     learned = learn(labels, measured, np.zeros((len(measured), 1)), 0.05)
     assert learned.bad_passed / learned.num_bad <= 0.05
     assert learned.good_dropped / learned.num_good > 0.7, (
@@ -91,7 +94,7 @@ def test_rare_kinds_are_taken_together(measured, defects):
     kinds = labelled(defects, np.arange(300)).kinds
     bad = np.flatnonzero(kinds == "bad")
     kinds[bad[:30]], kinds[bad[30:33]], kinds[bad[33:]] = "cut", "odd", "cut"
-    learned = learn(Labels(np.arange(300), kinds), measured, np.zeros((len(measured), 1)), 0.1)
+    learned = learn(HandLabels(np.arange(300), kinds), measured, np.zeros((len(measured), 1)), 0.1)
     assert set(learned.reasons) == {"cut"}
 
 

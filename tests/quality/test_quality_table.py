@@ -9,14 +9,21 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
 from fastcell.packing.verify import verify
 from fastcell.quality import quality_table
-from fastcell.quality.features import FEATURES, measure
-from fastcell.quality.quality_table import FILE_NAME, read_features, write_quality
+from fastcell.quality.features import FEATURES, measure_cells
+from fastcell.quality.quality_table import (
+    QUALITY_FILE,
+    dropped_by_class,
+    measure_missing,
+    read_measured_features,
+    read_quality_columns,
+    write_quality,
+)
 from fastcell.simulator.synth import synthesize
 
 
 @pytest.fixture
 def written(fresh):
-    features = measure(fresh)
+    features = measure_cells(fresh)
     features[4] = np.nan
     num = len(fresh)
     scores = np.linspace(0, 1, num).astype(np.float32)
@@ -27,7 +34,7 @@ def written(fresh):
 
 def test_what_is_written_is_read(written):
     manifest, features = written
-    assert np.array_equal(read_features(manifest), features, equal_nan=True)
+    assert np.array_equal(read_measured_features(manifest), features, equal_nan=True)
     table = manifest.quality()
     assert table.column_names == ["cell_id", "score", "reason", "verdict"]
     assert table.column("verdict").to_pylist() == ["drop" if i > 39 else "keep" for i in range(80)]
@@ -38,14 +45,14 @@ def test_what_is_written_is_read(written):
 def test_features_of_other_cells_or_another_measure_are_not_taken(written, tmp_path, monkeypatch):
     manifest, _ = written
     other = synthesize(tmp_path / "other", 80, 13, jobs=1)
-    (other.path / FILE_NAME).write_bytes((manifest.path / FILE_NAME).read_bytes())
-    assert read_features(other) is None
+    (other.path / QUALITY_FILE).write_bytes((manifest.path / QUALITY_FILE).read_bytes())
+    assert read_measured_features(other) is None
     monkeypatch.setattr(quality_table, "FEATURES_VERSION", 99)
-    assert read_features(manifest) is None
-    (manifest.path / FILE_NAME).write_bytes(b"PAR1")
-    assert read_features(manifest) is None
-    (manifest.path / FILE_NAME).unlink()
-    assert read_features(manifest) is None
+    assert read_measured_features(manifest) is None
+    (manifest.path / QUALITY_FILE).write_bytes(b"PAR1")
+    assert read_measured_features(manifest) is None
+    (manifest.path / QUALITY_FILE).unlink()
+    assert read_measured_features(manifest) is None
     assert manifest.quality() is None
 
 
@@ -62,7 +69,7 @@ def test_features_of_other_cells_or_another_measure_are_not_taken(written, tmp_p
 )
 def test_a_damaged_sidecar_is_refused_by_row(written, column, value, message):
     manifest, _ = written
-    path = manifest.path / FILE_NAME
+    path = manifest.path / QUALITY_FILE
     table = pq.read_table(path)
     place = table.schema.get_field_index(column)
     values = table.column(column).to_pylist()
@@ -72,12 +79,12 @@ def test_a_damaged_sidecar_is_refused_by_row(written, column, value, message):
         manifest.quality()
     assert "Run fastcell qc again" in str(caught.value)
     assert [problem for problem in verify(manifest.path).problems if column in problem]
-    assert read_features(manifest) is None
+    assert read_measured_features(manifest) is None
 
 
 def test_rows_are_held_against_the_manifest(written):
     manifest, _ = written
-    path = manifest.path / FILE_NAME
+    path = manifest.path / QUALITY_FILE
     pq.write_table(pq.read_table(path).slice(0, 79), path)
     with pytest.raises(DataError, match="cell_id must be those of the manifest"):
         manifest.quality()
@@ -91,5 +98,54 @@ def test_infinite_features_are_measured_anew(written):
     manifest, features = written
     features[2, 3] = np.inf
     write_quality(manifest, features, np.zeros(80, np.float32), np.full(80, "", dtype=object), np.zeros(80, bool))
-    assert read_features(Manifest.open(manifest.path)) is None
+    assert read_measured_features(Manifest.open(manifest.path)) is None
     assert len(FEATURES) == features.shape[1]
+
+
+@pytest.mark.parametrize("ids", [[0, 6], [0, 0], [-1, 2], [None, 2]])
+def test_features_of_cells_that_are_not_there(make_set, ids):
+    manifest = make_set(6)
+    pq.write_table(pa.table({"cell_id": pa.array(ids, pa.int64()), "a": [1.0, 2.0]}), manifest.path / "quality.parquet")
+    with pytest.raises(DataError, match="must name cells|must have one row"):
+        read_quality_columns(manifest)
+
+
+def test_a_damaged_table_of_features(make_set):
+    manifest = make_set(6)
+    (manifest.path / "quality.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
+        read_quality_columns(manifest)
+
+
+def test_dropped_cells_are_counted_by_class_with_their_reasons(fresh):
+    drop, reasons = np.zeros(len(fresh), bool), np.full(len(fresh), "faint", dtype=object)
+    drop[:3], reasons[:3] = True, ["cut", "", "cut"]
+    lines = dropped_by_class(fresh, drop, reasons)
+    assert lines[-1].split("  ")[0] == "total"
+    assert lines[-1].endswith("cut 2, by label 1")
+    assert "3.8 %" in lines[-1]
+    assert "0.8 to 10.6 %" in lines[-1]  # Clopper and Pearson, 3 of 80
+    rows = [line.split() for line in lines[1:-1]]
+    expected = np.bincount(fresh.labels[:3], minlength=len(fresh.info.classes))
+    for label, name in enumerate(fresh.info.classes):
+        assert sum(int(row[3]) for row in rows if row[0] == name) == expected[label]
+    assert "paper" in lines[0]  # the classes are the paper's
+
+
+def test_what_was_measured_is_not_measured_again(fresh, monkeypatch):
+    features, how = measure_missing(fresh, 1)
+    assert how.startswith("80 cells measured in ")
+    features[4] = np.nan
+    write_quality(fresh, features, np.zeros(80, np.float32), np.full(80, "", object), np.zeros(80, bool))
+    asked = []
+
+    def measure(manifest, rows, jobs, **_):
+        asked.append(rows.tolist())
+        return np.ones((len(rows), len(FEATURES)), np.float32)
+
+    monkeypatch.setattr(quality_table, "measure_cells", measure)
+    again, how = measure_missing(fresh, 1)
+    assert asked == [[4]]
+    assert (again[4] == 1).all()
+    assert np.array_equal(np.delete(again, 4, 0), np.delete(features, 4, 0))
+    assert how == f"80 cells, measured before (remove {fresh.path / QUALITY_FILE} to measure them anew)"

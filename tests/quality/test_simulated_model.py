@@ -8,7 +8,7 @@ import pytest
 
 from fastcell.quality import simulated_model
 from fastcell.quality.simulated_model import GOOD, MODEL_FEATURES, features_of, load_model, simulate_features
-from fastcell.stats.proportions import interval
+from fastcell.stats.proportions import clopper_pearson_interval
 
 REAL_BAD = {"PBMC_07": "cut at two edges", "MCF7_08": "two cells", "MCF7_04": "debris", "MB231_03": "burst"}
 
@@ -27,7 +27,7 @@ def test_every_kind_of_fault_is_found_where_95_percent_of_good_cells_are_kept(se
     for kind in set(model.kinds) - {GOOD}:
         mine = scores[defects == kind]
         assert len(mine) > 100
-        assert interval(int((mine >= threshold).sum()), len(mine))[0] > 0.95, kind
+        assert clopper_pearson_interval(int((mine >= threshold).sum()), len(mine))[0] > 0.95, kind
 
 
 def test_the_likeliest_kind_is_the_right_one(series):

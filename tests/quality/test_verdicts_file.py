@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from fastcell.errors import DataError
-from fastcell.quality.verdicts_file import Verdicts, find_cells, merge, read_csv, read_verdicts, write_verdicts
+from fastcell.quality.verdicts_file import (
+    VERDICTS_FILE,
+    Verdicts,
+    apply_drops,
+    find_cells,
+    merge_verdicts,
+    read_csv,
+    read_verdicts,
+    write_verdicts,
+)
 
 
 def verdicts(*rows):
@@ -23,7 +32,7 @@ def test_what_is_written_is_read(fresh, tmp_path):
 
 
 def test_the_first_word_counts():
-    merged = merge(verdicts((5, False, True), (1, True, True)), verdicts((1, False, False), (2, True, False)))
+    merged = merge_verdicts(verdicts((5, False, True), (1, True, True)), verdicts((1, False, False), (2, True, False)))
     assert merged.cell_ids.tolist() == [1, 2, 5]
     assert merged.drop.tolist() == [True, True, False]
     assert merged.by_hand.tolist() == [True, False, True]
@@ -73,3 +82,17 @@ def test_bad_tables_are_refused_by_line(fresh, tmp_path, text, message):
         read_verdicts(path, fresh)
     with pytest.raises(DataError, match="and there is none"):
         read_verdicts(tmp_path / "none.csv", fresh)
+
+
+def test_a_new_run_replaces_its_own_rows_and_leaves_the_users(fresh):
+    path = fresh.path / VERDICTS_FILE
+    write_verdicts(path, fresh, verdicts((2, True, False), (5, False, True), (6, True, True)))
+    drop, reasons = np.zeros(len(fresh), bool), np.full(len(fresh), "cut", dtype=object)
+    drop[[1, 5]] = True
+    line = apply_drops(fresh, drop, reasons)
+    assert line == f"wrote {path}: drops 2 of 80 cells (2 rows by hand); views leave them out"
+    found = read_verdicts(path, fresh)
+    assert found.cell_ids.tolist() == [1, 5, 6]
+    assert found.drop.tolist() == [True, False, True]
+    assert found.reasons.tolist() == ["cut", "", "blur"]
+    assert not fresh.verdicts()[[1, 6]].any()

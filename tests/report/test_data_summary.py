@@ -9,7 +9,7 @@ import pytest
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.packing.pack import pack
-from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe, draw_figures
+from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe_contents, draw_figures
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def packed(tmp_path_factory):
 
 
 def test_counts_sizes_and_quarantine(packed):
-    text = describe(Manifest.open(packed))
+    text = describe_contents(Manifest.open(packed))
     assert "60 cells, recorded, layout cell" in text
     assert "height 20..24 px, width 30..30 px" in text
     lines = [line.split() for line in text.splitlines()]
@@ -51,7 +51,7 @@ def test_figures_are_written(packed, tmp_path):
 
 def test_an_unknown_split(packed):
     with pytest.raises(ArgumentError, match="--split-name must be one of default, got 'fold-7'"):
-        describe(Manifest.open(packed), "fold-7")
+        describe_contents(Manifest.open(packed), "fold-7")
 
 
 def test_the_pictures_of_the_augmentation_differ_as_named():

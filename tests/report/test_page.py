@@ -22,10 +22,10 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.inference.probabilities import Outputs
-from fastcell.report.cell_browser import browser_data, choose
+from fastcell.report.cell_browser import browser_data, choose_cells
 from fastcell.report.compare_sections import _html
 from fastcell.report.data_card import _about_groups
-from fastcell.report.page_elements import Picture, embed, percent
+from fastcell.report.page_elements import Picture, embed_png, percent
 from fastcell.report.run_sections import what_bound
 
 HOSTILE = "<b onmouseover=alert(1)>"
@@ -61,7 +61,7 @@ def made(tmp_path_factory):
     compare = ["compare", str(folder / "cells"), "--methods", "knn", "--volumes", "1", "--seeds", "1"]
     splits = ["--splits", "groups,random", "--pca", "4", "--data.image_size", "16"]
     assert cli.main([*compare, *splits, "--out", str(folder / "study")]) == 0
-    explain = ["explain", str(folder / "run"), "--cells=4", "--positions=4", "--embed=12"]
+    explain = ["explain", str(folder / "run"), "--cells=4", "--positions=4", "--embed_png=12"]
     assert cli.main(explain) == 0
     assert main([str(folder / "run"), str(folder / "study")]) == 0
     return folder
@@ -298,15 +298,15 @@ def outputs(labels, chances):
 def test_errors_come_first_and_leave_room_for_right_ones():
     wrong = [[0.4 - i / 100, 0.6 + i / 100] for i in range(20)]  # of class 0, called 1, more and more confident
     cells = outputs([0] * 40, wrong + [[0.9, 0.1]] * 20)
-    places = choose(cells, 10, seed=0)
+    places = choose_cells(cells, 10, seed=0)
     assert places[:8].tolist() == [19, 18, 17, 16, 15, 14, 13, 12]
     assert (places[8:] >= 20).all()
     assert len(places) == 10
-    assert sorted(choose(cells, 100, seed=0).tolist()) == list(range(40))
+    assert sorted(choose_cells(cells, 100, seed=0).tolist()) == list(range(40))
     few = outputs([0] * 10, wrong[:1] + [[0.9, 0.1]] * 9)
-    assert (choose(few, 5, seed=0) == 0).sum() == 1
-    assert len(choose(few, 5, seed=0)) == 5
-    assert len(choose(cells, 0, seed=0)) == 0
+    assert (choose_cells(few, 5, seed=0) == 0).sum() == 1
+    assert len(choose_cells(few, 5, seed=0)) == 5
+    assert len(choose_cells(cells, 0, seed=0)) == 0
 
 
 def test_cells_that_cannot_be_read_are_counted(made, tmp_path):
@@ -376,9 +376,9 @@ def test_pictures_of_others_are_refused(tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(b"GIF89a")
     with pytest.raises(DataError, match="must be a picture that fastcell drew"):
-        embed(path, "title")
+        embed_png(path, "title")
     cv2.imwrite(str(path), np.zeros((30, 300), np.uint8))
-    picture = embed(path, "title", "caption")
+    picture = embed_png(path, "title", "caption")
     assert picture == Picture("title", picture.source, 2.0, "caption", "caption")
 
 

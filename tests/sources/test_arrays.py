@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import pack
 from fastcell.sources.arrays import Arrays
-from fastcell.sources.base import Listing
-from fastcell.sources.registry import ReadOptions, open_source
+from fastcell.sources.registry import open_source
 
 h5py = pytest.importorskip("h5py")
 scipy_io = pytest.importorskip("scipy.io")
@@ -136,125 +132,3 @@ def test_folder_of_files_with_classes(tmp_path: Path) -> None:
     for row, cell in zip(manifest.table.to_pylist(), read_cells(manifest, range(NUM)), strict=True):
         number = int(row["key"].rpartition("/")[2])
         assert (cell == PIXELS[number + (20 if row["class"] == "B" else 0)]).all()
-
-
-def test_labels_of_a_file(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", PIXELS)
-    (tmp_path / "l.csv").write_text("group,label\n" + "".join(f"g{i % 5},c{i % 2}\n" for i in range(NUM)))
-    listing = open_source(tmp_path / "a.npy", options=ReadOptions(labels=tmp_path / "l.csv")).scan()
-    assert [(item.class_name, item.group) for item in listing.items[:3]] == [("c0", "g0"), ("c1", "g1"), ("c0", "g2")]
-    (tmp_path / "l.txt").write_text("one\n\ntwo\n")
-    with pytest.raises(DataError, match="one label for each of the 50 cells, got 2"):
-        open_source(tmp_path / "a.npy", options=ReadOptions(labels=tmp_path / "l.txt")).scan()
-    with pytest.raises(DataError, match="got nothing there"):
-        open_source(tmp_path / "a.npy", options=ReadOptions(labels=tmp_path / "no.txt")).scan()
-    np.save(tmp_path / "b.npy", PIXELS)
-    with pytest.raises(ArgumentError, match="--labels must be given for one file of images, got '2 files'"):
-        Arrays(tmp_path, labels=tmp_path / "l.csv", endings=(".npy",)).scan()
-
-
-def scan(path: Path) -> Listing:
-    return open_source(path, options=ReadOptions(format="arrays")).scan()
-
-
-def refused(path: Path, match: str) -> None:
-    with pytest.raises(DataError, match=match):
-        scan(path)
-
-
-def test_labels_that_cannot_be(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    np.savez(path, images=PIXELS, labels=LABELS[:9])
-    refused(path, r"labels must hold one value for each of the 50 images, got \(9,\)")
-    np.savez(path, images=PIXELS, labels=LABELS, classes=np.array(["x"]))
-    refused(path, "classes must name every label, got 1 names for a label 2")
-    np.savez(path, images=PIXELS, labels=AREA)
-    refused(path, "labels must be whole numbers or names")
-    np.savez(path, images=PIXELS, labels=LABELS, classes=np.array(["x", "x", "z"]))
-    refused(path, "class names must be different")
-
-
-class Evil:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return Path.touch, (Path("executed"),)  # type: ignore[return-value]
-
-
-def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    evil = np.empty(4, object)
-    evil[:] = [Evil()] * 4
-    np.save(tmp_path / "a.npy", evil, allow_pickle=True)
-    refused(tmp_path / "a.npy", "pickled objects are not read")
-    np.savez(tmp_path / "a.npz", images=PIXELS[:4], labels=evil)
-    refused(tmp_path / "a.npz", "labels must be an array of numbers or texts, got objects, which are not unpickled")
-    np.savez(tmp_path / "b.npz", images=PIXELS[:4], other=evil)
-    assert len(scan(tmp_path / "b.npz").items) == 4
-    assert not (tmp_path / "executed").exists()
-
-
-def test_arrays_that_are_no_images(tmp_path: Path) -> None:
-    for name, array, match in [
-        ("f", PIXELS.astype(np.float32), "must hold uint8 or uint16, got float32"),
-        ("s", PIXELS.reshape(25, 2, 7, 11), r"must be \(N, H, W\), got \(25, 2, 7, 11\)"),
-        ("o", np.asfortranarray(PIXELS), "Fortran order"),
-        ("z", PIXELS[:, :0], "images of 1 to"),
-    ]:
-        np.savez(tmp_path / f"{name}.npz", images=array)
-        refused(tmp_path / f"{name}.npz", match)
-    np.savez(tmp_path / "two.npz", one=PIXELS, two=PIXELS)
-    refused(tmp_path / "two.npz", r"must hold one array of images .* got one \(50, 7, 11\), two .*Name it images")
-    np.savez(tmp_path / "short.npz", x=PIXELS[0, 0])
-    refused(tmp_path / "short.npz", r"got x \(11,\)\. Put it at the top level")
-    np.save(tmp_path / "one.npy", PIXELS[0])
-    refused(tmp_path / "one.npy", r"got images \(7, 11\)\. Save it with three axes")
-    scipy_io.savemat(tmp_path / "d.mat", {"images": PIXELS.transpose(1, 2, 0).astype(float)})
-    refused(tmp_path / "d.mat", "H x W x N of class uint8 or uint16, got 7 x 11 x 50 of float64")
-    np.savez(tmp_path / "none.npz", images=PIXELS[:0])
-    refused(tmp_path / "none.npz", "no usable cell, for no image is in none.npz")
-
-
-def test_texts_that_the_library_cannot_read_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chunked(tmp_path / "a.h5")
-    monkeypatch.setattr("fastcell.sources.hdf5._TEXT_LIMIT_S", 0.001)
-    refused(tmp_path / "a.h5", r"a.h5 cannot be read \(the texts of /labels\)")
-
-
-def test_claims_beyond_the_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "a.npy"
-    np.save(path, PIXELS)
-    data = path.read_bytes()
-    path.write_bytes(data[:-1])
-    refused(path, r"an array of shape \(50, 7, 11\) in")
-    huge = data.replace(b"(50, 7, 11), }", b"(1099511627776, 7, 11), }")[: len(data)]
-    path.write_bytes(huge)
-    refused(path, "a.npy cannot be read|no array of numbers")
-    bomb = tmp_path / "bomb.npz"
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as member:
-        np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (1 << 33, 1, 1)})
-        for _ in range(40):
-            member.write(bytes(1 << 20))
-    refused(bomb, "in 41,943,168 bytes|claims")
-    cut = tmp_path / "cut.npz"
-    np.savez_compressed(cut, images=DEEP)
-    cut.write_bytes(cut.read_bytes()[:-200])
-    refused(cut, "cut.npz cannot be read")
-
-
-def test_a_damaged_member_takes_its_cells_to_the_quarantine(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    np.savez_compressed(path, images=DEEP)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-    with pytest.raises(DataError, match="no usable cell: 50 bad: damaged"):
-        pack(path, tmp_path / "out", window=(0.0, 65535.0))
-
-
-def test_matlab_files_that_were_cut(tmp_path: Path) -> None:
-    for name, write in {"a.mat": mat, "b.mat": mat_plain}.items():
-        write(tmp_path / name)
-        data = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(data[: len(data) // 2])
-        refused(tmp_path / name, f"{name} cannot be read")
-    (tmp_path / "c.mat").write_bytes(b"x" * 300)
-    refused(tmp_path / "c.mat", "not a MAT-file")

@@ -10,7 +10,7 @@ import pytest
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
-from fastcell.errors import ArgumentError, DataError
+from fastcell.errors import ArgumentError
 from fastcell.packing.verify import verify
 from fastcell.splits.copies.exact import Duplicates, NearFacts, read_duplicates
 from fastcell.splits.make_splits import SplitOptions
@@ -42,42 +42,6 @@ def test_table_groups_stay_whole_in_split_and_folds(make_dataset: Make, tmp_path
     assert verify(manifest.path).whole
     view = select(again, ViewConfig("train", "by-donor"))
     assert view.rows.tolist() == np.flatnonzero(made.splits["by-donor"] == "train").tolist()
-
-
-def test_groups_by_pattern_on_the_keys(make_dataset: Make) -> None:
-    manifest = make_dataset(40)
-    grouping = read_grouping(manifest, "cell-*{group}.{name}")
-    assert grouping.names is not None
-    with pytest.raises(ArgumentError, match=r"--group-by must be a pattern that fits every key"):
-        read_grouping(manifest, "{group}/{name}")
-    with pytest.raises(ArgumentError, match=r"^--group-by must be .*--group-by '"):
-        read_grouping(manifest, "{group")
-    with pytest.raises(ArgumentError, match=r"a pattern with \{group\} in it"):
-        read_grouping(manifest, "{name}")
-
-
-def test_no_groups_is_said_loudly(make_dataset: Make) -> None:
-    manifest = make_dataset(40)
-    assert "No cell has a group" in read_grouping(manifest, None).notes[0]
-    with pytest.raises(ArgumentError, match="something that cells have"):
-        read_grouping(manifest, "group")
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("cell_id,donor\n0,a\n0,b\n", DataError),
-        ("cell,donor\n0,a\n", ArgumentError),
-        ("cell_id,other\n0,a\n", ArgumentError),
-        ("cell_id,donor\nx,a\n", DataError),
-        ("", DataError),
-    ],
-)
-def test_bad_tables_are_refused(make_dataset: Make, tmp_path: Path, text: str, error: type[Exception]) -> None:
-    path = tmp_path / "bad.csv"
-    path.write_text(text)
-    with pytest.raises(error):
-        read_grouping(make_dataset(10), f"{path}:donor")
 
 
 def test_splits_are_not_overwritten_unasked(make_dataset: Make, tmp_path: Path) -> None:

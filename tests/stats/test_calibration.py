@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from fastcell.errors import ArgumentError
-from fastcell.stats.bootstrap import resample, usable_groups
 from fastcell.stats.calibration import (
     error_by_chance,
     error_intervals,
@@ -102,13 +101,3 @@ def test_intervals_by_group_are_wider_where_groups_differ():
     by_cell = error_intervals(probabilities, probabilities, labels, None, 300)[0]
     by_group = error_intervals(probabilities, probabilities, labels, groups, 300)[0]
     assert by_group.high - by_group.low > 2 * (by_cell.high - by_cell.low)
-
-
-def test_resamples_are_of_whole_groups_and_of_the_right_size():
-    groups = np.array(["a", "a", "b", "c"])
-    for weight in resample(4, groups, 50):
-        assert weight[0] == weight[1]
-        assert weight[0] + weight[2] + weight[3] == 3
-    assert all(weight.sum() == 4 for weight in resample(4, None, 50))
-    assert usable_groups(np.array(["a", "a"])) is None
-    assert usable_groups(None) is None

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from fastcell.stats.bootstrap import bootstrap, interval, paired_difference
 from fastcell.stats.confusion import confusion_matrix
-from fastcell.stats.scores import format_table, score, summarize
+from fastcell.stats.scores import format_scores, score, summarize
 
 
 def test_by_hand():
@@ -48,49 +47,6 @@ def test_agrees_with_scikit_learn(num_classes, num_cells, seed):
     assert scores.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted))
 
 
-def test_unknown_labels_do_not_count():
-    assert confusion_matrix(np.array([0, -1, 1]), np.array([0, 1, 0]), 2).tolist() == [[1, 0], [1, 0]]
-
-
-def test_bootstrap_by_cell_has_the_binomial_spread():
-    labels = np.zeros(400, int)
-    predicted = (np.arange(400) >= 300).astype(int)
-    low, high = interval(score(bootstrap(labels, predicted, 2)).accuracy)
-    sigma = np.sqrt(0.75 * 0.25 / 400)
-    assert low == pytest.approx(0.75 - 1.96 * sigma, abs=0.01)
-    assert high == pytest.approx(0.75 + 1.96 * sigma, abs=0.01)
-
-
-def test_bootstrap_by_group_is_wider_where_groups_differ():
-    labels = np.zeros(400, int)
-    groups = np.repeat(np.arange(8), 50)
-    predicted = (groups >= 6).astype(int)  # two recordings wrong throughout
-    by_cell = interval(score(bootstrap(labels, predicted, 2)).accuracy)
-    by_group = interval(score(bootstrap(labels, predicted, 2, groups)).accuracy)
-    assert by_group[1] - by_group[0] > 3 * (by_cell[1] - by_cell[0])
-
-
-def test_every_resample_by_group_is_made_of_whole_groups():
-    labels = np.array([0, 0, 1, 1, 1])
-    groups = np.array(["a", "a", "b", "b", "b"])
-    tables = bootstrap(labels, labels, 2, groups, num_resamples=200)
-    seen = {tuple(np.diagonal(table)) for table in tables}
-    assert seen == {(4, 0), (2, 3), (0, 6)}
-
-
-def test_paired_difference():
-    labels = np.zeros(1000, int)
-    first, second = np.zeros(1000, int), np.zeros(1000, int)
-    first[:100] = 1
-    second[50:250] = 1
-    gain, low, high = paired_difference(labels, first, second)
-    assert gain == pytest.approx(0.1)
-    spread = np.sqrt((0.05 + 0.15 - 0.1**2) / 1000)
-    assert low == pytest.approx(0.1 - 1.96 * spread, abs=0.004)
-    assert high == pytest.approx(0.1 + 1.96 * spread, abs=0.004)
-    assert paired_difference(labels, first, first) == (0, 0, 0)
-
-
 def test_summary_and_table():
     labels = np.array([0] * 10 + [1] * 10 + [-1])
     predicted = np.array([0] * 9 + [1] * 11 + [0])
@@ -100,7 +56,7 @@ def test_summary_and_table():
     assert summary["accuracy"]["value"] == 0.95
     assert summary["accuracy"]["low"] <= 0.95 <= summary["accuracy"]["high"]
     assert summary["classes"]["none"]["recall"]["value"] is None
-    text = format_table(summary)
+    text = format_scores(summary)
     assert "1.000" in text.split("\n")[3]
     assert text.split("\n")[0].split() == ["THP1", "MCF7", "none"]
     assert "accuracy" in text

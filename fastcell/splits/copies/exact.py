@@ -9,7 +9,6 @@ search measures on copies it makes itself. What was found lies in the sidecar `d
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
 from fastcell.splits.linked_groups import Ids
+from fastcell.stats.proportions import wilson_interval
 from fastcell.system.resources import num_cpus
 from fastcell.system.worker_processes import check_jobs
 
@@ -56,7 +56,7 @@ class Recall(NamedTuple):
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of the share found (Wilson, JASA 22:209, 1927)."""
-        return share_interval(self.found, self.planted)
+        return wilson_interval(self.found, self.planted)
 
 
 class NearFacts(NamedTuple):
@@ -232,17 +232,6 @@ def read_duplicates(manifest: Manifest) -> Duplicates | None:
         raise DataError(f"{path} names cells, sets or kinds that cannot be. Remove it and search again.")
     kinds = np.array(table.column("kind").to_pylist(), dtype="<U5")
     return Duplicates(ids, sets, kinds, table.column("correlation").to_numpy(), blank, *numbers, near)
-
-
-def share_interval(found: int, num: int) -> tuple[float, float]:
-    """95 % Wilson interval of a share, 0 to 1 where there is nothing to count."""
-    if num == 0:
-        return 0.0, 1.0
-    z = 1.959964
-    share, scale = found / num, 1 + z * z / num
-    middle = (share + z * z / (2 * num)) / scale
-    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _group(manifest: Manifest, ids: Ids, image: Ids, num_read: int = 0) -> Duplicates:

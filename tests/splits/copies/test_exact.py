@@ -15,7 +15,7 @@ from fastcell.errors import DataError
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
-from fastcell.splits.copies.exact import canonical, exact_sets, read_duplicates, share_interval
+from fastcell.splits.copies.exact import canonical, exact_sets, read_duplicates
 from fastcell.storage.staging import staging
 
 Store = Callable[..., Manifest]
@@ -109,12 +109,6 @@ def test_damaged_sidecars_are_refused(store: Store, column: str) -> None:
     pq.write_table(table.set_column(table.column_names.index(column), column, bad), path)
     with pytest.raises(DataError, match="Remove it and search again"):
         read_duplicates(manifest)
-
-
-def test_wilson_interval() -> None:
-    assert share_interval(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
-    assert share_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert share_interval(0, 0) == (0.0, 1.0)
 
 
 def test_jurkat_has_no_exact_copy(real_data: Path, tmp_path: Path) -> None:

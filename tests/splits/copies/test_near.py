@@ -14,10 +14,8 @@ from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.splits.copies.exact import read_duplicates
-from fastcell.splits.copies.near import Bounds, find_strata, learn_bounds, near_copies
+from fastcell.splits.copies.near import find_strata, near_copies
 from fastcell.splits.copies.planting import PLANTED_KINDS, plant
-from fastcell.splits.copies.registration import Fit, register
-from fastcell.splits.copies.signature import find_scale, look_at
 from fastcell.storage.staging import staging
 
 
@@ -84,26 +82,3 @@ def test_nothing_to_compare(tmp_path: Path, images: list[np.ndarray]) -> None:
     found = near_copies(manifest, jobs=1)
     assert found.near is not None
     assert found.near.recall == ()
-
-
-@pytest.mark.parametrize("angle", [0.0, 37.0, 180.0, 291.0])
-@pytest.mark.parametrize("mirror", [False, True])
-def test_registration_finds_any_turn(angle: float, mirror: bool) -> None:
-    image, stranger = cell(3), cell(4)
-    motion = cv2.getRotationMatrix2D((17.5, 17.5), angle, 1.0)
-    motion[:, 2] += (1.5, -2.0)
-    source = np.ascontiguousarray(image[:, ::-1]) if mirror else image
-    moved = cv2.warpAffine(source, motion, (36, 36), borderMode=cv2.BORDER_CONSTANT, borderValue=100)
-    scale = find_scale([image])
-    first, second = look_at([image, stranger], scale), look_at([np.asarray(moved)], scale)
-    same, other = register(first, second, np.array([[0, 0], [1, 0]]), 1)
-    assert Bounds().met_by(same)
-    assert not Bounds().met_by(other)
-
-
-def test_bounds_never_fall_below_the_fixed_ones() -> None:
-    assert learn_bounds([]) == Bounds()
-    assert learn_bounds([Fit(0.975, 0.5, 1.0, 1.0)] * 100) == Bounds()
-    learnt = learn_bounds([Fit(0.999, 0.998, 1.0, 1.0)] * 100)
-    assert learnt.correlation == pytest.approx(0.9985)
-    assert learnt.detail == pytest.approx(0.997)

@@ -1,0 +1,68 @@
+"""The columns of a table of predictions, and how they are read from a file that anybody may have made.
+
+A table has one row per cell, as ``fastcell predict`` writes it and as a run folder holds it for its test part:
+
+    key             of the cell
+    group           donor, run, slide; empty where there is none
+    true_class      class of the manifest, where it was asked for
+    class           the likeliest class; empty for a cell without a prediction
+    confidence      its probability
+    p_<class>       probability of each class
+    reason          why there is no prediction
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from fastcell.dataset.parquet import read_parquet
+from fastcell.errors import DataError
+
+PROBABILITY_PREFIX = "p_"
+TEXT_COLUMNS = ("key", "group", "true_class", "class", "reason")
+_MOST_CSV_BYTES = 1 << 34
+
+
+def prediction_columns(path: Path) -> list[str]:
+    """Names of the columns of a .csv or .parquet file, without reading its values.
+
+    Raises:
+        pyarrow.ArrowException, ValueError, OSError: the file cannot be read.
+    """
+    if path.suffix != ".csv":
+        return pq.read_schema(path).names  # type: ignore[no-any-return]
+    with pyarrow.csv.open_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True)) as reader:
+        return reader.schema.names  # type: ignore[no-any-return]
+
+
+def read_prediction_columns(path: Path, schema: pa.Schema, hint: str) -> pa.Table:
+    """Read some columns of a .csv or .parquet file.
+
+    An empty field of a CSV is null unless it is quoted; a text stays as it is written, also if it looks like a number.
+
+    Args:
+        path: of the file.
+        schema: names and types of the columns; the values are cast to these.
+        hint: of the errors about a .parquet file, what to do, without a full stop.
+
+    Raises:
+        DataError: a .csv file is too large, or a .parquet file is damaged or has other columns.
+        pyarrow.ArrowException, ValueError, OSError: a .csv file cannot be read.
+    """
+    if path.suffix != ".csv":
+        return read_parquet(path, schema, hint=hint)
+    if path.stat().st_size > _MOST_CSV_BYTES:
+        raise DataError(f"{path} must have at most {_MOST_CSV_BYTES:,} bytes. Write .parquet instead.")
+    options = pyarrow.csv.ConvertOptions(
+        column_types=schema,
+        include_columns=schema.names,
+        null_values=["", "nan"],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return pyarrow.csv.read_csv(path, convert_options=options, parse_options=parsing)

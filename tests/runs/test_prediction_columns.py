@@ -1,0 +1,52 @@
+"""Columns of predictions are the same from both kinds of files, and damaged ones are refused."""
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from fastcell.errors import DataError
+from fastcell.runs.prediction_columns import prediction_columns, read_prediction_columns
+
+TABLE = pa.table(
+    {
+        "key": ["000123", "NA", "a\nb,c"],
+        "group": ["1", None, "nan"],
+        "confidence": [0.1, None, 1.0],
+        "p_A": [0.1, None, 1.0],
+    }
+)
+SCHEMA = pa.schema([("confidence", pa.float64()), ("group", pa.string()), ("key", pa.string())])
+
+
+def write(path, table=TABLE):
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        pq.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_columns_are_read_as_they_were_written(tmp_path, name):
+    path = write(tmp_path / name)
+    assert prediction_columns(path) == ["key", "group", "confidence", "p_A"]
+    table = read_prediction_columns(path, SCHEMA, "Predict again")
+    assert table.schema == SCHEMA
+    assert table.column("key").to_pylist() == ["000123", "NA", "a\nb,c"]
+    assert table.column("group").to_pylist() == ["1", None, "nan"]
+    assert table.column("confidence").to_pylist() == [0.1, None, 1.0]
+
+
+def test_what_cannot_be_read_is_refused_with_the_hint(tmp_path):
+    path = write(tmp_path / "p.csv")
+    with pytest.raises(pa.ArrowInvalid, match="conversion error to float"):
+        read_prediction_columns(path, pa.schema([("key", pa.float32())]), "Predict again")
+    cut = write(tmp_path / "p.parquet")
+    content = cut.read_bytes()
+    cut.write_bytes(content[:4] + bytes(60) + content[64:])
+    with pytest.raises(DataError, match=r"p\.parquet cannot be read \(.*\)\. Predict again\.$"):
+        read_prediction_columns(cut, SCHEMA, "Predict again")
+    cut.write_bytes(content[:40])
+    with pytest.raises((pa.ArrowException, OSError)):
+        prediction_columns(cut)

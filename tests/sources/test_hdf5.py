@@ -1,0 +1,165 @@
+"""HDF5 files: images in every layout, and claims that are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcell.dataset.open_files import look_again, stamp_of
+from fastcell.errors import DataError
+from fastcell.sources.hdf5 import children, describe_images, find, image_shape, load_images, opened, read_values
+from fastcell.sources.registry import ReadOptions, open_source
+
+h5py = pytest.importorskip("h5py")
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (50, 7, 11)).astype(np.uint8)
+DEEP = PIXELS.astype(np.uint16) * 200
+COLOUR = np.random.default_rng(1).integers(0, 256, (6, 8, 9, 3)).astype(np.uint8)
+
+
+def test_texts_that_the_library_cannot_read_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["labels"] = PIXELS, ["x"] * 50
+    monkeypatch.setattr("fastcell.sources.hdf5._TEXT_LIMIT_S", 0.001)
+    with pytest.raises(DataError, match=r"a.h5 cannot be read \(the texts of /labels\)"):
+        open_source(tmp_path / "a.h5", options=ReadOptions(format="arrays")).scan()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "how"),
+    [
+        (PIXELS, {}),
+        (DEEP, {"chunks": (1, 7, 11)}),
+        (DEEP, {"chunks": (8, 4, 5), "compression": "gzip"}),
+        (PIXELS[:, None], {"chunks": (50, 1, 7, 11)}),
+        (DEEP[..., None], {}),
+        (COLOUR, {"chunks": (4, 8, 9, 3)}),
+        (DEEP.astype(">u2"), {}),
+    ],
+)
+def test_images_in_every_layout(tmp_path: Path, pixels: np.ndarray, how: dict[str, object]) -> None:
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("deep/images", data=pixels, **how)
+    look_again()
+    with opened(path) as file:
+        images = describe_images(file, find(file, "deep/images"), stamp_of(path)[0])
+    cells = pixels if pixels.ndim == 4 and pixels.shape[3] == 3 else pixels.reshape(len(pixels), *images[2:4])
+    assert (images.name, images.num, images.channels) == ("deep/images", len(pixels), 3 if cells.ndim == 4 else 1)
+    assert np.dtype(images.dtype) == pixels.dtype
+    assert images.cell_bytes == images.height * images.width * pixels.itemsize
+    assert (images.run_cells == 0) == (not how)  # bare where not in chunks
+    for number in (0, len(cells) - 1, 3):
+        found = load_images(path, images, number)
+        assert found.dtype == pixels.dtype
+        assert np.array_equal(found, cells[number])
+
+
+def test_runs_are_whole_chunks(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=PIXELS, chunks=(24, 7, 11))
+        file.create_dataset("large", data=np.zeros((3, 2000, 2000), np.uint8), chunks=(1, 2000, 2000))
+    with opened(path) as file:
+        assert describe_images(file, find(file, "images"), stamp_of(path)[0]).run_cells == 48
+        assert describe_images(file, find(file, "large"), stamp_of(path)[0]).run_cells == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "expected"),
+    [
+        ((5, 7, 11), np.uint8, (7, 11, 1)),
+        ((5, 1, 7, 11), np.uint16, (7, 11, 1)),
+        ((5, 7, 11, 1), np.uint8, (7, 11, 1)),
+        ((5, 7, 11, 4), np.uint8, (7, 11, 4)),
+        ((0, 0, 11), np.uint8, (0, 11, 1)),
+    ],
+)
+def test_shapes_of_images(shape: tuple[int, ...], dtype: type, expected: tuple[int, int, int]) -> None:
+    assert image_shape("a", "x", shape, np.dtype(dtype)) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ((5, 7, 11), np.float32, "a: x must hold uint8 or uint16, got float32"),
+        ((5, 7, 11), np.uint32, "must hold uint8 or uint16, got uint32"),
+        ((5, 2, 7, 11), np.uint8, r"must be \(N, H, W\), got \(5, 2, 7, 11\)"),
+        ((5, 7), np.uint8, r"must be \(N, H, W\)"),
+        ((5, 0, 7), np.uint8, "images of 1 to"),
+        ((1, 1 << 20, 1 << 20), np.uint8, "images of 1 to"),
+    ],
+)
+def test_shapes_that_are_no_images(shape: tuple[int, ...], dtype: type, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        image_shape("a", "x", shape, np.dtype(dtype))
+
+
+def test_bytes_of_other_files_are_not_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["images"] = PIXELS
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        file["mine"] = PIXELS
+        file["soft"] = h5py.SoftLink("/mine")
+        file["out"] = h5py.ExternalLink("other.h5", "/images")
+        layout = h5py.VirtualLayout(shape=PIXELS.shape, dtype=PIXELS.dtype)
+        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "images", shape=PIXELS.shape)
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("stored", PIXELS.shape, "u1", external=[("raw.bin", 0, PIXELS.size)])
+    with opened(path) as file:
+        assert children(file) == ["mine", "stored", "virtual"]
+        assert np.array_equal(find(file, "mine")[()], PIXELS)
+        assert find(file, "none") is None
+        assert find(file, "mine/none") is None
+        for name, what in {
+            "soft": "a link", "out": "a link", "virtual": "a virtual dataset", "stored": "external storage"
+        }.items():  # fmt: skip
+            with pytest.raises(DataError, match=f"{name} is {what} whose bytes may lie in other files"):
+                find(file, name)
+
+
+def test_claims_that_the_file_cannot_hold(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("empty", (1 << 40, 7, 11), "u1", chunks=(16, 7, 11))
+        file.create_dataset("late", (1 << 30, 7, 11), "u1")
+        file.create_dataset("huge", (4, 30_000, 30_000), "u1", chunks=(1, 30_000, 30_000))
+    size = stamp_of(path)[0]
+    for name, message in {
+        "empty": "claims 1,099,511,627,776 images and holds 0 chunks",
+        "late": r"late of shape \(1073741824, 7, 11\) has 0 bytes",
+    }.items():
+        with opened(path) as file, pytest.raises(DataError, match=message):
+            describe_images(file, find(file, name), size)
+    with opened(path) as file, pytest.raises(DataError, match=r"huge"):
+        describe_images(file, find(file, "huge"), size)
+
+
+def test_values_of_cells(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        file["numbers"] = np.array([[1.5], [2.5]])
+        file["fixed"] = np.array([b"ab", b"c\xff"])
+        file["texts"] = ["one", "zwölf"]
+        file["long"] = np.zeros(3)
+        file["pairs"] = np.zeros((2, 2))
+        file["complex"] = np.zeros(2, complex)
+    with opened(path) as file:
+        assert read_values(file["numbers"], 2).tolist() == [1.5, 2.5]
+        assert read_values(file["fixed"], 2).tolist() == ["ab", "c\\xff"]
+        assert read_values(file["texts"], 2).tolist() == ["one", "zwölf"]
+        assert [read_values(file[name], 2) for name in ("long", "pairs", "complex")] == [None] * 3
+
+
+def test_what_is_no_hdf5_file(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"no HDF5 at all")
+
+    def read() -> None:
+        with opened(str(tmp_path / "a.h5")):
+            pass
+
+    with pytest.raises(DataError, match=r"a\.h5 cannot be read"):
+        read()

@@ -1,0 +1,84 @@
+"""What a split is said to be: classes and groups by side, copies, recall."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastcell.splits.copies.exact import Duplicates, NearFacts, Recall
+from fastcell.splits.describe import describe_copies, describe_splits, large_sets, summarize_split
+from fastcell.splits.linked_groups import link_groups
+from fastcell.splits.read_groups import read_grouping
+
+SHARES = (0.65, 0.15, 0.20)
+
+
+def test_summary_says_which_class_is_missing_where() -> None:
+    sides = np.array(["train", "train", "test", "train", "test", "valid"])
+    labels = np.array([0, 0, 0, 1, -1, 0])
+    summary = summarize_split(sides, labels, ["a", "b"], SHARES)
+    assert summary.counts.tolist() == [[2, 1, 1], [1, 0, 0]]
+    assert summary.shares == pytest.approx((3 / 6, 1 / 6, 2 / 6))
+    assert [note.split(":")[0] for note in summary.notes] == [
+        "The valid side has no cell of b",
+        "The test side has no cell of b",
+    ]
+    assert summarize_split(sides[:2], labels[:2], ["a"], SHARES).notes == (
+        "No cell is on the valid side.",
+        "No cell is on the test side.",
+    )
+
+
+def copies(*sets: tuple[int, ...], kinds: str = "exact", near: NearFacts | None = None) -> Duplicates:
+    ids = np.array([cell for members in sets for cell in members], np.int64)
+    numbers = np.repeat(np.arange(len(sets)), [len(members) for members in sets])
+    best = np.full(len(ids), 1.0 if kinds == "exact" else 0.995, np.float32)
+    return Duplicates(ids, numbers, np.full(len(ids), kinds), best, np.zeros(len(ids), bool), 120, 0, near)
+
+
+def test_large_sets_hold_more_than_a_share_and_two_cells_of_a_class(planted) -> None:
+    manifest = planted(120)  # classes in turn, 40 cells each
+    found = copies((0, 1, 2), (3, 6, 9), (12, 15), (4, 7, 10, 13))
+    assert large_sets(manifest, found) == [3, 1]
+
+
+def test_copies_are_counted_by_kind(planted) -> None:
+    manifest = planted(120)
+    lines = describe_copies(manifest, copies((0, 1), (3, 6, 9)), [1])
+    assert lines[0] == "planted: 120 cells, 115 of them stand alone"
+    assert [line.split() for line in lines[1:3]] == [
+        ["copies", "sets", "cells"], ["exact,", "turned", "or", "mirrored", "2", "5"]
+    ]  # fmt: skip
+    assert lines[3] == "near copies were not looked for"
+    assert lines[4] == "1 set holds more than 1 % of a class:"
+    assert lines[5] == (
+        "  3 cells, 7.5% of left, e.g. cell-0003.npy, best links from 1.0000: not kept together (--merge-large does)"
+    )
+    assert describe_copies(manifest, copies((0, 1)), [])[-1] == "no set holds more than 1 % of a class"
+
+
+def test_recall_of_a_search_for_near_copies(planted) -> None:
+    near = NearFacts(2, 1500, 0.99, 0.97, (Recall("shifted", 90, 100),))
+    lines = describe_copies(planted(120), copies((3, 6, 9), kinds="near", near=near), [])
+    assert ["near", "1", "3"] in [line.split() for line in lines]
+    assert "near copies: 1,500 pairs of neighbours compared; copies agree to 0.990 and more (0.970 in details)" in lines
+    assert "2 cells show too little to be compared (small, or grey all over)" in lines
+    (row,) = [line.split() for line in lines if line.startswith("shifted")]
+    assert row == ["shifted", "90", "100", "0.900", "0.826..0.945"]  # Wilson's interval
+    assert lines[-1].endswith("best links from 0.9950: kept together")
+
+
+def test_classes_groups_and_folds_of_a_split(planted) -> None:
+    manifest = planted(24, groups=4)
+    grouping = read_grouping(manifest, "group")
+    bound = link_groups(grouping.names, np.full(24, -1))
+    sides = np.where(manifest.groups == "donor-1", "test", "train")
+    fold = np.where(manifest.groups == "donor-0", "test", "valid").astype(object)
+    lines = describe_splits(manifest, {"mine": sides, "mine-fold-0": fold}, bound, grouping, (0.8, 0.0, 0.2))
+    assert lines[0] == "split mine, grouped by group:"
+    table = [line.split() for line in lines[1:7]]
+    assert table[1] == ["left", "6", "0", "2", "75.0", "0.0", "25.0", "0"]
+    assert table[4] == ["all", "18", "0", "6", "75.0", "0.0", "25.0", "0"]
+    assert table[5] == ["asked", "80.0", "0.0", "20.0"]
+    assert lines[7:9] == ["train: 3 groups (donor-0, donor-2, donor-3)", "test: 1 group (donor-1)"]
+    assert lines[-1].split() == ["mine-fold-0", "0", "18", "6", "donor-0"]

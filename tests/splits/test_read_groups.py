@@ -1,0 +1,98 @@
+"""Which cells belong together: by a column, a pattern, a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import csv
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import ArgumentError, DataError
+from fastcell.splits.read_groups import read_grouping
+
+Make = Callable[..., Manifest]
+
+
+def test_groups_by_pattern_on_the_keys(make_dataset: Make) -> None:
+    manifest = make_dataset(40)
+    grouping = read_grouping(manifest, "cell-*{group}.{name}")
+    assert grouping.names is not None
+    with pytest.raises(ArgumentError, match=r"--group-by must be a pattern that fits every key"):
+        read_grouping(manifest, "{group}/{name}")
+    with pytest.raises(ArgumentError, match=r"^--group-by must be .*--group-by '"):
+        read_grouping(manifest, "{group")
+    with pytest.raises(ArgumentError, match=r"a pattern with \{group\} in it"):
+        read_grouping(manifest, "{name}")
+
+
+def test_no_groups_is_said_loudly(make_dataset: Make) -> None:
+    manifest = make_dataset(40)
+    assert "No cell has a group" in read_grouping(manifest, None).notes[0]
+    with pytest.raises(ArgumentError, match="something that cells have"):
+        read_grouping(manifest, "group")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("cell_id,donor\n0,a\n0,b\n", DataError),
+        ("cell,donor\n0,a\n", ArgumentError),
+        ("cell_id,other\n0,a\n", ArgumentError),
+        ("cell_id,donor\nx,a\n", DataError),
+        ("", DataError),
+    ],
+)
+def test_bad_tables_are_refused(make_dataset: Make, tmp_path: Path, text: str, error: type[Exception]) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(error):
+        read_grouping(make_dataset(10), f"{path}:donor")
+
+
+def test_groups_of_the_manifest_are_taken_unless_said_otherwise(planted) -> None:
+    manifest = planted(12)
+    grouping = read_grouping(manifest, None)
+    assert grouping.names.tolist() == manifest.groups.tolist()
+    assert (grouping.by, grouping.short, grouping.notes) == ("group", "group", ())
+    none = read_grouping(manifest, "none")
+    assert (none.names, none.short) == (None, "cell")
+    assert none.notes == ("The groups of the manifest (4) are not kept whole, as asked.",)
+
+
+def test_part_of_the_key_is_the_group(planted) -> None:
+    manifest = planted(12)
+    grouping = read_grouping(manifest, "cell-{group}.{name}")
+    assert grouping.names.tolist() == [f"{number:04d}" for number in range(12)]
+    assert grouping.short == "pattern"
+    assert grouping.notes == ("Some groups of the manifest have cells in several of these groups: they may be torn.",)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("by", ["cell_id", "key"])
+def test_column_of_a_file(make_dataset: Make, tmp_path: Path, kind: str, by: str) -> None:
+    manifest = make_dataset(10)
+    cells = [7, 2, 0]
+    named = cells if by == "cell_id" else manifest.column("key")[cells].tolist()
+    table = pa.table({by: [*named, 99 if by == "cell_id" else "elsewhere"], "donor": ["d7", "d2", None, "x"]})
+    path = tmp_path / f"groups.{kind}"
+    (pq.write_table if kind == "parquet" else csv.write_csv)(table, path)
+    grouping = read_grouping(manifest, f"{path}:donor")
+    assert grouping.names.tolist() == ["", "", "d2", "", "", "", "", "d7", "", ""]
+    assert grouping.short == "donor"
+    assert grouping.notes == (f"8 cells have no group by {path}:donor: they are split one by one.",)
+
+
+def test_numbers_as_groups_are_names(make_dataset: Make, tmp_path: Path) -> None:
+    path = tmp_path / "groups.csv"
+    path.write_text("cell_id,run\n0,10\n1,9\n")
+    assert read_grouping(make_dataset(2), f"{path}:run").names.tolist() == ["10", "9"]
+
+
+@pytest.mark.parametrize("by", ["donor", "no.csv:donor", ":donor"])
+def test_what_names_nothing_is_refused(make_dataset: Make, by: str) -> None:
+    with pytest.raises(ArgumentError, match="--group-by must be one of group, collection, none, a pattern, or FILE"):
+        read_grouping(make_dataset(4), by)

@@ -1,0 +1,42 @@
+"""Natural order, texts that UTF-8 can hold, and aligned columns."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastcell.system.text import align_columns, natural_key, natural_sorted, storable
+
+
+@given(st.text(st.characters()))
+@settings(max_examples=50, deadline=None)
+def test_storable_is_utf8(text):
+    stored = storable(text)
+    stored.encode("utf-8")
+    if not any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+        assert stored == text
+
+
+def test_file_names_that_are_no_text():
+    assert storable("a\udcff.jpg") == "a\\udcff.jpg"
+    assert storable(None) is None
+
+
+def test_natural_order() -> None:
+    assert natural_sorted(["b10", "b9", "A", "a", "b09", "10", "9"]) == ["9", "10", "A", "a", "b09", "b9", "b10"]
+
+
+def test_natural_order_is_total_and_keeps_duplicates() -> None:
+    names = ["Cell 2", "cell 10", "cell 2", "a1", "a01", "", "2", "cell 2"]
+    in_order = ["", "2", "a01", "a1", "Cell 2", "cell 2", "cell 2", "cell 10"]
+    assert natural_sorted(names) == natural_sorted(names[::-1]) == in_order
+    assert len({str(natural_key(name)) for name in set(names)}) == len(set(names))
+
+
+def test_columns_are_aligned() -> None:
+    assert align_columns([["class", "cells"], ["MCF7", "9"], ["a", "1,000"]]) == [
+        "class  cells",
+        "MCF7       9",
+        "a      1,000",
+    ]
+    assert align_columns([["a", ""]]) == ["a"]  # no spaces at the end of a line

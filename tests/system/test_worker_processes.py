@@ -1,0 +1,74 @@
+"""Tasks of worker processes: results in order, as many workers as asked for, an end with an interrupt."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import joblib
+import pytest
+
+from fastcell.errors import ArgumentError
+from fastcell.system import worker_processes
+from fastcell.system.worker_processes import check_jobs, run_tasks
+
+
+def square_and_process(number: int) -> tuple[int, int]:
+    return number * number, os.getpid()
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        raise ValueError("task three")
+    return number
+
+
+def test_one_process_does_all_in_order() -> None:
+    done = list(run_tasks(square_and_process, range(5), 1))
+    assert done == [(number * number, os.getpid()) for number in range(5)]
+
+
+def test_workers_are_other_processes_and_the_order_is_kept() -> None:
+    done = list(run_tasks(os.path.join, ["b", "a", "c"], 2))
+    assert done == ["b", "a", "c"]
+    processes = set(run_tasks(_process_of, range(4), 2))
+    assert os.getpid() not in processes
+
+
+def _process_of(_: int) -> int:
+    return os.getpid()
+
+
+def test_few_tasks_need_no_workers_unless_asked_for() -> None:
+    assert {process for _, process in run_tasks(square_and_process, range(3), None, few=True)} == {os.getpid()}
+
+
+def test_the_surrounding_configuration_counts_where_nothing_is_asked_for() -> None:
+    with joblib.parallel_config(n_jobs=1):
+        assert {process for _, process in run_tasks(square_and_process, range(3), None)} == {os.getpid()}
+
+
+def test_an_error_of_a_task_comes_out_after_the_results_before_it() -> None:
+    results = run_tasks(fail_at_three, range(5), 1)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="task three"):
+        next(results)
+
+
+def test_no_job_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="--jobs must be 1 or more, or -1 for all CPUs, got 0"):
+        check_jobs(0)
+    with pytest.raises(ArgumentError, match="--jobs"):
+        next(run_tasks(fail_at_three, [0], 0))
+    for jobs in (None, 1, -1, 7):
+        check_jobs(jobs)
+
+
+def test_without_shared_memory_one_process_does_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = os.statvfs_result((4096, 4096, 10, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(worker_processes.os, "statvfs", lambda path: full)
+    with caplog.at_level(logging.WARNING):
+        assert {process for _, process in run_tasks(square_and_process, range(3), 2)} == {os.getpid()}
+    assert "/dev/shm is full or cannot be written: one process does all" in caplog.text
