@@ -83,7 +83,7 @@ def read(loader: CellLoader, hashed: bool) -> int:
     cells = 0
     for epoch in range(READINGS):
         loader.set_epoch(epoch)
-        loader.reader.checked[:] = not hashed
+        loader.reader.stored.checked[:] = not hashed
         cells += sum(len(batch.images) for batch in loader)
     return cells
 
@@ -109,7 +109,7 @@ def train(data: Path, points: Path, checked: bool) -> int:
     module.setup("fit")
     loader = module.train_dataloader()
     assert isinstance(loader, CellLoader)
-    loader.reader.checked[:] = not checked
+    loader.reader.stored.checked[:] = not checked
     trainer.fit(model, loader)
     return trainer.global_step * 64
 

@@ -251,7 +251,7 @@ class Loaders:
 
         reader = loader.reader
         edges = np.arange(reader.share.steps) * BATCH  # whole batches
-        for piece in reader._pieces(reader.rows, edges, 8192 // BATCH * BATCH, False):
+        for piece in reader.stored.pieces(reader.order.rows, edges, 8192 // BATCH):
             begins = piece.of(piece.stored.starts)
             ends = begins + piece.of(piece.stored.sizes)
             pairs = zip(begins.tolist(), ends.tolist(), strict=True)

@@ -63,7 +63,7 @@ class CorruptCells:
 
         Raises:
             DataError: with ``error``, naming shard and key of the first; with ``replace``, where more than half of the
-                data set is lost.
+                data set is corrupt.
         """
         with self._lock:
             news = {cell_id: reason for cell_id, reason in reasons.items() if cell_id not in self._reasons}
@@ -127,7 +127,7 @@ def blank_cell(height: int, width: int, depth: int) -> np.ndarray:
 
 
 def describe_corrupt_cells(table: pa.Table, most: int = 5) -> str:
-    """Lines that say how many cells were lost, by reason, shard and class; the `most` commonest of each."""
+    """Return lines with the number of corrupt cells, by reason, shard and class; the `most` commonest of each."""
     lines = [f"{table.num_rows:,} bad cell{'s' * (table.num_rows != 1)} replaced with weight 0, counted nowhere:"]
     for name, title in (("reason", ""), ("shard", "by shard: "), ("class", "by class: ")):
         counts = Counter(pc.fill_null(table.column(name), "(none)").to_pylist())

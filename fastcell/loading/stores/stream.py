@@ -42,6 +42,7 @@ class CellReader:
 
     Attributes:
         order: of the cells.
+        stored: reader of their stored bytes.
 
     Raises:
         ArgumentError: 16 bits asked of blocks, which store 8, or a decoder of another name.
@@ -76,13 +77,8 @@ class CellReader:
         chosen = choose_decoding(decoder, manifest, rows, cells, device_id)
         if corrupt_cells is None:
             corrupt_cells = CorruptCells(manifest, "error")
-        self._reader = PieceReader(manifest, corrupt_cells, raw=chosen == "stored")
-        self._decode = make_decoding(chosen, self._reader, cells, share.batch, threads, device_id)
-
-    @property
-    def checked(self) -> np.ndarray:
-        """(N,) bool, for every row of the manifest whether its stored bytes were compared with the hash; writable."""
-        return self._reader.checked
+        self.stored = PieceReader(manifest, corrupt_cells, raw=chosen == "stored")
+        self._decode = make_decoding(chosen, self.stored, cells, share.batch, threads, device_id)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[RaggedCells]:
         """Read one epoch: `share.steps` batches of `share.batch` cells.
@@ -100,10 +96,10 @@ class CellReader:
         share, span = self.share, self.order.span
         edges = np.arange(first, share.steps + 1) * share.batch
         at_once = (self._unmixed_span if span is None else share.whole_batches(span)) // share.batch
-        yield from self._decode(self._reader.pieces(self.order.padded(epoch), edges, at_once))
+        yield from self._decode(self.stored.pieces(self.order.padded(epoch), edges, at_once))
 
     def in_order(self) -> Iterator[RaggedCells]:
         """Read the rows in stored order, in pieces of any size, unpadded; blank cells stand in for corrupt ones."""
         rows, batch = self.order.rows, self.share.batch
         edges = np.append(np.arange(0, len(rows), batch), len(rows))
-        yield from self._decode(self._reader.pieces(rows, edges, self._unmixed_span // batch, blank=True))
+        yield from self._decode(self.stored.pieces(rows, edges, self._unmixed_span // batch, blank=True))
