@@ -42,7 +42,7 @@ LOOSE = {"__init__.py", "__main__.py", "errors.py", "sklearn.py"}
 MOST_MODULES = 20
 
 #: File names that stand in several rooms, each of which completes the name.
-COMPLETED_BY_THEIR_ROOM = {"figures", "registry", "transform", "normalize"}
+COMPLETED_BY_THEIR_ROOM = {"figures", "preprocessing", "registry", "transform", "normalize"}
 
 DOTTED = re.compile(r"\bfastcell\.([a-z_]+)(?:\.[A-Za-z_]\w*)*\b")
 

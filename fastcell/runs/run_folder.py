@@ -35,7 +35,7 @@ RUN_FILES = {
     CORRUPT_CELLS_FILE: "cells that went bad since they were packed; only where there are any",
     BEST_FILE: "weights of the least validation loss; only where there is a validation part",
     LAST_FILE: "weights of the last step, and all that training needs to go on from there",
-    "step-*.ckpt": "points to go on from, while the run goes on (`fastcell.training.resume`)",
+    "step-*.ckpt": "points to go on from, while the run goes on",
 }
 """What a finished run holds: file name to content."""
 
