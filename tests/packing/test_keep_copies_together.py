@@ -41,9 +41,7 @@ def test_copies_are_in_one_subset(tmp_path: Path) -> None:
     assert (made["paper"] == given["paper"]).all()
     assert notes[0] == "18 cells are exact copies of each other in 6 sets, turned or mirrored."
     assert len(notes) == 2
-    assert notes[1].startswith(
-        "The split 'paper', which the source brings, has 6 cells with exact copies on two sides"
-    )
+    assert notes[1].startswith("The split 'paper', which the source brings, has 6 cells with exact copies on two sides")
 
 
 def test_sets_without_copies_or_splits_stay_as_they_are(tmp_path: Path) -> None:
