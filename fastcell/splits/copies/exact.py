@@ -1,9 +1,9 @@
 """Copies of one cell in a data set: exact ones under flips and quarter turns, and near ones, found by registration.
 
-A copy on another side of a split makes a test score meaningless. Exact copies are found completely: mean, median of the
-border and sorted sides, which the manifest has, are the same for all eight flips and quarter turns of an image, so only
-cells that agree in all of them are read. Near copies (`fastcell.splits.copies.near`) are found with a recall that the
-search measures on copies it makes itself. What was found lies in the sidecar `duplicates.parquet`.
+A copy in another subset of a split makes a test score meaningless. Exact copies are found completely: mean, median of
+the border and sorted sides, which the manifest has, are the same for all eight flips and quarter turns of an image, so
+only cells that agree in all of them are read. Near copies (`fastcell.splits.copies.near`) are found with a recall that
+the search measures on copies it makes itself. What was found lies in the sidecar `duplicates.parquet`.
 """
 
 from __future__ import annotations
@@ -114,15 +114,15 @@ class Duplicates:
         """The cell_ids of each set."""
         return np.split(self.cell_ids, np.flatnonzero(np.diff(self.sets)) + 1) if len(self) else []
 
-    def spanning(self, sides: np.ndarray) -> Ids:
-        """Numbers of the sets that lie on two or more sides of a split.
+    def spanning(self, subsets: np.ndarray) -> Ids:
+        """Numbers of the sets that lie in two or more subsets of a split.
 
         Args:
-            sides: (N,) str in the order of cell_id; a cell on no side (`""`) cannot leak.
+            subsets: (N,) str in the order of cell_id; a cell in no subset (`""`) cannot leak.
         """
-        _, side = np.unique(np.asarray(sides)[self.cell_ids], return_inverse=True)
-        placed = np.asarray(sides)[self.cell_ids] != ""
-        pairs = np.unique(np.stack([self.sets[placed], side[placed]]), axis=1)[0]
+        _, subset = np.unique(np.asarray(subsets)[self.cell_ids], return_inverse=True)
+        placed = np.asarray(subsets)[self.cell_ids] != ""
+        pairs = np.unique(np.stack([self.sets[placed], subset[placed]]), axis=1)[0]
         numbers, counts = np.unique(pairs, return_counts=True)
         return numbers[counts > 1].astype(np.int64)
 
