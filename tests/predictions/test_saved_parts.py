@@ -113,7 +113,6 @@ def test_another_job_finds_nothing(make_dataset, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        with pytest.raises(KeyboardInterrupt):
         leave({"tta": False})
     with saved_parts(tmp_path / "p.csv", manifest, checkpoint, {"tta": False}, print) as stage:
         assert stage.num_saved == 1
