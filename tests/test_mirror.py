@@ -8,13 +8,11 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 PACKAGE = TESTS.parent / "fastcell"
-
 MOST_UNTESTED = 15
 NO_ROOMS = {"benchmarks", "fixtures", "frozen", "fuzz", "gpu", "kernels"}
 """Folders of tests/ that are of no room: of other folders of the checkout, of helpers, of tests with needs of their
 own."""
 NOT_TESTED_ALONE = {"sklearn.py"}  # an alias, for old pickles
-
 ACROSS_MODULES = {
     "test_mirror.py": "this file: the layout of tests/",
     "test_packaging.py": "the wheel: what an installation holds",

@@ -24,13 +24,9 @@ from fastcell.loading.transforms import (
 from fastcell.ops.augmentation import Augmentation
 
 Make = Callable[..., Manifest]
-
-
 STRONG = Augmentation(
     rotation_deg=180, translation=0.2, scale=0.5, blur_sigma=2.0, blur_probability=0.5, noise_probability=0.0
 )
-
-
 BATCH, SIZE = 24, 32
 
 

@@ -10,8 +10,6 @@ import pytest
 from fastcell.stats import confusion_correction
 
 RATES = np.array([[0.9, 0.08, 0.02, 0.0], [0.1, 0.8, 0.05, 0.05], [0.03, 0.07, 0.85, 0.05], [0.0, 0.1, 0.1, 0.8]])
-
-
 CLASSES = ["a", "b", "c", "d"]
 
 

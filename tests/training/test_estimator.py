@@ -13,10 +13,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import fastcell
 from fastcell.errors import ArgumentError, DataError
-from fastcell.loading import array_loader
 from fastcell.packing.pack import main as pack
 from fastcell.training.estimator import CellClassifier
-from fastcell.training.on_arrays import Recipe
 
 QUICK = {"image_size": 16, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "threads": 1, "random_state": 0}
 # These do not hold for a network that is trained on batches.
@@ -170,30 +168,6 @@ def test_what_it_refuses(fitted, tmp_path):
         fitted.predict(str(tmp_path / "gone"))
     with pytest.raises(DataError, match="cannot be read"):
         fitted.predict([str(tmp_path / "gone.png")])
-
-
-def test_recipes_are_the_presets():
-    paper = Recipe.of_preset("paper")
-    assert paper.model["init"] == "paper"
-    assert (paper.batch_size, paper.balance, paper.max_epochs, paper.max_steps) == (1300, "oversample", -1, 3000)
-    assert paper.preprocessing.image_size == 128
-    fast = Recipe.of_preset("fast", epochs=3, fit="scale", augment=False)
-    assert (fast.max_epochs, fast.max_steps, fast.preprocessing.fit) == (3, -1, "scale")
-    assert fast.preprocessing.image_size == 64
-    assert fast.augmentation.is_none
-    assert Recipe.of_preset("fast").augmentation.rotation_deg == 180
-
-
-def test_rare_classes_are_repeated_where_the_preset_says_so(monkeypatch):
-    from fastcell.training import on_arrays
-
-    seen = {}
-    loader = array_loader.PoolLoader
-    monkeypatch.setattr(on_arrays, "PoolLoader", lambda *a, **k: (seen.update(k), loader(*a, **k))[1])
-    images, _ = cells(12)
-    names = np.array(["a"] * 9 + ["b"] * 3)
-    CellClassifier(**{**QUICK, "epochs": 1}, preset="paper").fit(images, names)
-    assert np.bincount(np.array([0] * 9 + [1] * 3)[seen["rows"]]).tolist() == [9, 9]
 
 
 @pytest.mark.slow
