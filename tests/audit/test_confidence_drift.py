@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -109,3 +111,10 @@ def test_too_few_cells_of_a_class_in_a_group(planted):
         "skipped",
         ("not tested: no group has 40 predicted cells of one class.",),
     )
+
+
+def test_cells_of_the_set_that_share_a_name_are_passed_over(planted, tmp_path):
+    manifest = planted(24)
+    path = write_run(manifest, tmp_path / "run.parquet", np.array([1, 2, 3]))
+    table = pa.concat_tables([manifest.table.slice(0, 4), manifest.table.slice(2, 1)])
+    assert read_run(dataclasses.replace(manifest, table=table), path).rows.tolist() == [1, 3]

@@ -161,3 +161,11 @@ def test_many_records_are_checked_by_a_spread_of_them(make_dataset):
     overwrite(path, int(offsets[-1]) - 512 + 130, b"9")  # the last one is always looked at
     with pytest.raises(DataError, match=f"begins at byte {int(offsets[-1]):,}"):
         check_shard(path, offsets, sizes)
+
+
+def test_every_record_is_held_against_the_size_of_the_file(make_dataset):
+    path, offsets, sizes = records_of(make_dataset(300, num_shards=1))
+    sizes = sizes.copy()
+    sizes[1] = 1 << 40  # its header is not among those that are read
+    with pytest.raises(DataError, match="no record of 1,099,511,627,776 bytes"):
+        check_shard(path, offsets, sizes)

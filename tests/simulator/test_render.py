@@ -109,16 +109,11 @@ def test_debris_is_a_speck_beside_the_cell() -> None:
 
 def composed(
     layer: np.ndarray, noise_field: np.ndarray | None = None, stripe_line: np.ndarray | None = None, **values: float
-):
+) -> np.ndarray:
     out = np.empty(layer.shape, np.uint8)
-    zeros = np.zeros((layer.shape[0] + 9, layer.shape[1] + 9), np.float32)
-    compose(
-        row(**values),
-        layer,
-        zeros if noise_field is None else noise_field,
-        zeros[0] if stripe_line is None else stripe_line,
-        out,
-    )
+    none = np.zeros((layer.shape[0] + 9, layer.shape[1] + 9), np.float32)
+    noise_field = none if noise_field is None else noise_field
+    compose(row(**values), layer, noise_field, none[0] if stripe_line is None else stripe_line, out)
     return out
 
 

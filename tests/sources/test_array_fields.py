@@ -14,10 +14,8 @@ from fastcell.sources.base import Listing
 from fastcell.sources.registry import ReadOptions, open_source
 
 scipy_io = pytest.importorskip("scipy.io")
-
 NUM = 50
 RNG = np.random.default_rng(0)
-
 PIXELS = RNG.integers(0, 256, (NUM, 7, 11)).astype(np.uint8)
 LABELS = RNG.integers(-1, 3, NUM)
 AREA = RNG.random(NUM)

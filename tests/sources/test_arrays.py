@@ -17,7 +17,6 @@ from fastcell.sources.registry import open_source
 
 h5py = pytest.importorskip("h5py")
 scipy_io = pytest.importorskip("scipy.io")
-
 NUM = 50
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (NUM, 7, 11)).astype(np.uint8)

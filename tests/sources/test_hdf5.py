@@ -13,7 +13,6 @@ from fastcell.sources.hdf5 import children, describe_images, find, image_shape, 
 from fastcell.sources.registry import ReadOptions, open_source
 
 h5py = pytest.importorskip("h5py")
-
 PIXELS = np.random.default_rng(0).integers(0, 256, (50, 7, 11)).astype(np.uint8)
 DEEP = PIXELS.astype(np.uint16) * 200
 COLOUR = np.random.default_rng(1).integers(0, 256, (6, 8, 9, 3)).astype(np.uint8)

@@ -13,7 +13,6 @@ from fastcell.sources.matlab import Mat5File, Mat73File
 from fastcell.sources.registry import ReadOptions, open_source
 
 scipy_io = pytest.importorskip("scipy.io")
-
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 7, 11)).astype(np.uint8)
 DEEP = PIXELS.astype(np.uint16) * 200
 STACK = PIXELS.transpose(1, 2, 0)

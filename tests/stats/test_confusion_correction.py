@@ -10,8 +10,6 @@ import pytest
 from fastcell.stats import confusion_correction
 
 RATES = np.array([[0.9, 0.08, 0.02, 0.0], [0.1, 0.8, 0.05, 0.05], [0.03, 0.07, 0.85, 0.05], [0.0, 0.1, 0.1, 0.8]])
-
-
 CLASSES = ["a", "b", "c", "d"]
 
 
@@ -138,3 +136,13 @@ def test_no_cell_called_anything() -> None:
         np.zeros(4, int), RATES, np.stack([RATES] * 9), np.random.default_rng(0)
     )
     assert (estimate.tolist(), low.tolist(), high.tolist()) == ([0] * 4, [0] * 4, [0] * 4)
+
+
+def test_intervals_hold_what_can_be_alone() -> None:
+    rates = np.array([[0.9, 0.1], [0.1, 0.9]])
+    called = np.array([99, 1])  # fewer of the second class than the first is taken for
+    estimate, low, high = confusion_correction.correct(called, rates, np.stack([rates] * 500), np.random.default_rng(0))
+    np.testing.assert_allclose(estimate, [100, 0], atol=1e-3)
+    assert (low[1], high[0]) == (0, 100)
+    assert low.min() >= 0
+    assert high.max() <= 100

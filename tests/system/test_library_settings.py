@@ -13,8 +13,6 @@ import pytest
 from fastcell.system import library_settings, resources
 
 REPO_DIR = Path(__file__).resolve().parents[2]
-
-
 NOISE = (
     b"Failed to load nvjpeg library! Please install CUDA toolkit or so.\n"
     b"\x1b[0;31m[ERROR] \x1b[0m[nvjpeg-ext] Failed to load nvJPEG library or retrieve version.\n"

@@ -3,6 +3,7 @@ import csv
 import torch
 
 from fastcell.models.lightning_module import CHECKPOINT_FORMAT
+from fastcell.runs.run_folder import CURVE_COLUMNS
 from fastcell.training.curve_logger import CurveLogger
 
 
@@ -36,3 +37,24 @@ def test_a_run_that_goes_on_forgets_the_rows_behind_its_point(tmp_path):
         100: {"epoch": 1, "train_loss": 1.0},
     }
     assert CurveLogger(tmp_path / "other", str(point)).rows == {}  # a new run folder
+
+
+def test_a_run_that_goes_on_keeps_the_rows_up_to_its_point(tmp_path):
+    before = CurveLogger(tmp_path)
+    before.log_metrics({"train_loss": 2.0, "epoch": 0}, step=10)
+    before.log_metrics({"train_loss": 1.5, "epoch": 1, "own": 0.25}, step=20)
+    before.log_metrics({"train_loss": 1.0, "epoch": 2}, step=30)
+    before.save()
+    point = tmp_path / "last.ckpt"
+    marks = {"fastcell_format": CHECKPOINT_FORMAT, "state_dict": {}, "hyper_parameters": {}}
+    torch.save({**marks, "global_step": 20}, point)
+    after = CurveLogger(tmp_path, str(point))
+    assert after.rows == {10: {"train_loss": 2.0, "epoch": 0}, 20: {"train_loss": 1.5, "epoch": 1, "own": 0.25}}
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+    assert CurveLogger(elsewhere, str(point)).rows == {}  # the point is of another run
+
+
+def test_the_file_has_its_columns_without_any_row(tmp_path):
+    CurveLogger(tmp_path).finalize("success")
+    assert (tmp_path / "metrics.csv").read_text() == ",".join(CURVE_COLUMNS) + "\n"

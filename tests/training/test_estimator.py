@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import fastcell
 from fastcell.cli.pack import main as pack
 from fastcell.errors import ArgumentError, DataError
-from fastcell.loading import array_loader
+from fastcell.packing.pack import main as pack
 from fastcell.training.estimator import CellClassifier
 
 QUICK = {"image_size": 16, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "threads": 1, "random_state": 0}
@@ -171,18 +171,6 @@ def test_what_it_refuses(fitted, tmp_path):
         fitted.predict(str(tmp_path / "gone"))
     with pytest.raises(DataError, match="cannot be read"):
         fitted.predict([str(tmp_path / "gone.png")])
-
-
-def test_rare_classes_are_repeated_where_the_preset_says_so(monkeypatch):
-    from fastcell.training import on_arrays
-
-    seen = {}
-    loader = array_loader.PoolLoader
-    monkeypatch.setattr(on_arrays, "PoolLoader", lambda *a, **k: (seen.update(k), loader(*a, **k))[1])
-    images, _ = cells(12)
-    names = np.array(["a"] * 9 + ["b"] * 3)
-    CellClassifier(**{**QUICK, "epochs": 1}, preset="paper").fit(images, names)
-    assert np.bincount(np.array([0] * 9 + [1] * 3)[seen["rows"]]).tolist() == [9, 9]
 
 
 @pytest.mark.slow

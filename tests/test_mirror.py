@@ -1,0 +1,77 @@
+"""tests/ mirrors the package: fastcell/ROOM/x.py is tested by tests/ROOM/test_x.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+PACKAGE = TESTS.parent / "fastcell"
+MOST_UNTESTED = 15
+NO_ROOMS = {"benchmarks", "fixtures", "frozen", "fuzz", "gpu", "kernels"}
+"""Folders of tests/ that are of no room: of other folders of the checkout, of helpers, of tests with needs of their
+own."""
+NOT_TESTED_ALONE = {"sklearn.py"}  # an alias, for old pickles
+ACROSS_MODULES = {
+    "test_mirror.py": "this file: the layout of tests/",
+    "test_packaging.py": "the wheel: what an installation holds",
+    "test_readme.py": "the commands and numbers of README.md",
+    "test_run_script.py": "the script ./run of the checkout",
+    "cli/test_main.py": "the command line as a whole",
+    "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",
+    "packing/test_resume.py": "pack and index of an interrupted run",
+    "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",
+    "training/test_scarce_resources.py": "training with little memory, few files and a full disk",
+    "compare/test_compare.py": "the command compare, with all of its studies",
+}
+"""Tests of what no module does alone, with the reason."""
+
+
+def modules() -> set[Path]:
+    """Modules of the package, relative to it, without __init__ and __main__."""
+    every = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    return {path for path in every if path.name not in ("__init__.py", "__main__.py")}
+
+
+def test_file_of(module: Path) -> Path:
+    """Where a module is tested, relative to tests/; a private module's file has its name without the underscore."""
+    return module.with_name(f"test_{module.name.lstrip('_')}")
+
+
+test_file_of.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_files() -> list[Path]:
+    """Test files of the rooms, relative to tests/."""
+    every = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
+    return [path for path in every if path.parts[0] not in NO_ROOMS]
+
+
+test_files.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_few_modules_have_no_test_file_of_their_name() -> None:
+    untested = sorted(
+        str(module)
+        for module in modules()
+        if str(module) not in NOT_TESTED_ALONE and not (TESTS / test_file_of(module)).exists()
+    )
+    assert len(untested) <= MOST_UNTESTED, "\n".join(untested)
+
+
+def test_folders_of_tests_are_rooms() -> None:
+    folders = {path.parent for path in test_files()}
+    known = {path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*")}
+    assert folders - known - {Path()} == set()
+
+
+def test_test_files_name_modules() -> None:
+    known = {test_file_of(module) for module in modules()} | {Path(name) for name in ACROSS_MODULES}
+    assert [str(path) for path in test_files() if path not in known] == []
+
+
+@pytest.mark.parametrize("name", ACROSS_MODULES)
+def test_exceptions_are_there_and_needed(name: str) -> None:
+    assert (TESTS / name).exists()
+    assert Path(name) not in {test_file_of(module) for module in modules()}
