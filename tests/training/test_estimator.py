@@ -14,7 +14,6 @@ from sklearn.utils.estimator_checks import check_estimator
 import fastcell
 from fastcell.cli.pack import main as pack
 from fastcell.errors import ArgumentError, DataError
-from fastcell.packing.pack import main as pack
 from fastcell.training.estimator import CellClassifier
 
 QUICK = {"image_size": 16, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "threads": 1, "random_state": 0}
