@@ -120,9 +120,7 @@ class Result:
 
 def describe_machine() -> dict[str, object]:
     """CPU, GPUs with driver, CUDA of the driver and of torch, versions, and the load average at start and now."""
-    found = {
-        key: value for key, value in environment_report.describe_environment(probe=False).items() if key != "cache_dir"
-    }
+    found = {key: value for key, value in environment_report.describe_environment().items() if key != "cache_dir"}
     torch = sys.modules.get("torch")
     found["torch_cuda"] = None if torch is None else torch.version.cuda
     # Of one, five and fifteen minutes; the run itself is in the second.

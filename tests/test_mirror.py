@@ -14,16 +14,15 @@ NO_ROOMS = {"benchmarks", "fixtures", "frozen", "fuzz", "gpu", "kernels"}
 own."""
 NOT_TESTED_ALONE = {"sklearn.py"}  # an alias, for old pickles
 ACROSS_MODULES = {
+    "test_architecture.py": "floors, names and sizes of the package",
     "test_mirror.py": "this file: the layout of tests/",
     "test_packaging.py": "the wheel: what an installation holds",
     "test_readme.py": "the commands and numbers of README.md",
     "test_run_script.py": "the script ./run of the checkout",
-    "cli/test_main.py": "the command line as a whole",
     "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",
     "packing/test_resume.py": "pack and index of an interrupted run",
     "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",
     "training/test_scarce_resources.py": "training with little memory, few files and a full disk",
-    "compare/test_compare.py": "the command compare, with all of its studies",
 }
 """Tests of what no module does alone, with the reason."""
 
@@ -35,8 +34,8 @@ def modules() -> set[Path]:
 
 
 def test_file_of(module: Path) -> Path:
-    """Where a module is tested, relative to tests/; a private module's file has its name without the underscore."""
-    return module.with_name(f"test_{module.name.lstrip('_')}")
+    """Where a module is tested, relative to tests/."""
+    return module.with_name(f"test_{module.name}")
 
 
 test_file_of.__test__ = False  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     print("\n".join(conclusions))
     if options.out is not None:
         content = {"settings": parts.settings, "rows": [asdict(row) for row in rows], "conclusions": conclusions}
-        content |= {"environment": environment_report.describe_environment(probe=False)}
+        content |= {"environment": environment_report.describe_environment()}
         write_text(Path(options.out), json.dumps(content, indent=1) + "\n")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fastcell.compare.study_report import DEFAULT_VOLUMES, STUDIES, StudyOptions, open_study, run_study
+from fastcell.compare.run_study import DEFAULT_VOLUMES, STUDIES, StudyOptions, open_study, run_study
 from fastcell.system import library_settings
 from fastcell.system.messages import print_line
 

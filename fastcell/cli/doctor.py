@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastcell.system.environment_report import PROBES, describe_environment, format_environment, probe_here
+from fastcell.bench.engine_parts import PROBES, probe_here, probe_parts
+from fastcell.system.environment_report import describe_environment, format_environment
 
 
 def main(argv: list[str]) -> int:
@@ -15,10 +16,10 @@ def main(argv: list[str]) -> int:
         argv: arguments of the command.
     """
     arguments = _parser().parse_args(argv)
-    if arguments.probe:  # as `fastcell.system.environment_report.probe_parts` calls it, in a process of its own
+    if arguments.probe:  # as `fastcell.bench.engine_parts.probe_parts` calls it, in a process of its own
         probe_here(arguments.probe)
         return 0
-    result = describe_environment()
+    result = {**describe_environment(), "parts": probe_parts(list(PROBES))}
     print(json.dumps(result, indent=2) if arguments.json else format_environment(result))
     return 0
 

@@ -318,9 +318,7 @@ def write_study_report(
     from fastcell.system import environment_report
 
     kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
-    machine = {
-        key: value for key, value in environment_report.describe_environment(probe=False).items() if key != "cache_dir"
-    }
+    machine = {key: value for key, value in environment_report.describe_environment().items() if key != "cache_dir"}
     where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
     header = [
         f"# {study.manifest.info.name}: study of {settings['study']}",

@@ -232,6 +232,6 @@ def make_run_folder(runs: Path, preset: str, config: str) -> Path:
     """Make a new run folder in `runs` with ``config.yaml``, of this content, and ``environment.json``."""
     folder = create_run_folder(runs, preset)
     write_text(folder / CONFIG_FILE, config)
-    environment_now = {**environment_report.describe_environment(probe=False), "torch_threads": torch.get_num_threads()}
+    environment_now = {**environment_report.describe_environment(), "torch_threads": torch.get_num_threads()}
     write_json(folder / ENVIRONMENT_FILE, environment_now)
     return folder

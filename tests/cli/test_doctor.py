@@ -7,12 +7,15 @@ import sys
 
 import pytest
 
+from fastcell.bench import engine_parts
+from fastcell.cli import doctor
 from fastcell.cli.doctor import main
-from fastcell.system import environment_report
 
 
 def test_the_command_prints_the_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment_report, "PROBES", {"timm": (lambda: "x", "Optional: pip install timm.")})
+    probes = {"timm": (lambda: "x", "Optional: pip install timm.")}
+    monkeypatch.setattr(engine_parts, "PROBES", probes)
+    monkeypatch.setattr(doctor, "PROBES", probes)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     assert main([]) == 0
     text = capsys.readouterr().out

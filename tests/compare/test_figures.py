@@ -7,13 +7,14 @@ import pytest
 from fastcell.compare import figures
 from fastcell.compare.figures import draw_bars, draw_losses, draw_resolutions, draw_volumes
 from fastcell.compare.result_tables import Entry
+from fastcell.plots import figure_files
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """Figures in the order in which they were saved."""
     kept = []
-    save = figures.save_figure
+    save = figure_files.save_figure
 
     def keep(figure, stem, data, caption):
         kept.append(figure)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastcell.__main__ import main
+from fastcell.cli.main import main
 
 HERE = Path(__file__).parent
 FREEZES = os.environ.get("FASTCELL_FREEZE") == "1"

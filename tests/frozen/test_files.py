@@ -172,7 +172,7 @@ def test_info(frozen: Any, call: Any, packed: Path, tmp_path: Path) -> None:
 
 
 def test_doctor(frozen: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from fastcell.__main__ import main
+    from fastcell.cli.main import main
 
     assert main(["doctor", "--json"]) in (0, 2)
     frozen(FILE, "keys of doctor --json", keys_of(json.loads(capsys.readouterr().out)))

@@ -18,7 +18,7 @@ import jsonargparse
 import pytest
 
 import fastcell
-from fastcell.__main__ import main
+from fastcell.cli.main import main
 
 COMMANDS = list(sys.modules[main.__module__].COMMANDS)  # type: ignore[attr-defined]
 LIGHTNING = ("fit", "validate", "test", "predict")

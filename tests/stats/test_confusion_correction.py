@@ -141,7 +141,9 @@ def test_no_cell_called_anything() -> None:
 def test_intervals_hold_what_can_be_alone() -> None:
     rates = np.array([[0.9, 0.1], [0.1, 0.9]])
     called = np.array([99, 1])  # fewer of the second class than the first is taken for
-    estimate, low, high = confusion_correction.correct_counts(called, rates, np.stack([rates] * 500), np.random.default_rng(0))
+    estimate, low, high = confusion_correction.correct_counts(
+        called, rates, np.stack([rates] * 500), np.random.default_rng(0)
+    )
     np.testing.assert_allclose(estimate, [100, 0], atol=1e-3)
     assert (low[1], high[0]) == (0, 100)
     assert low.min() >= 0

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from fastcell.ops.cpu.compiled_loops import FAST, INLINE, INTERNAL
-from fastcell.ops.cpu.llvm import bit_width, field, grey_unit, pack, pair_at, prefetch_part
+from fastcell.ops.cpu.llvm import bit_width, field, grey_unit, join_words, pair_at, prefetch_part
 from fastcell.ops.cpu.resample import Q32_MASK, Q32_WEIGHT, to_q32
 
 F32 = np.float32
@@ -40,7 +40,7 @@ def _stack_rows(source, height, width, pairs):  # type: ignore[no-untyped-def]
         line = pairs[(y + 1) * stride + 1 : (y + 2) * stride + 1]
         above, below = source[y * width : (y + 1) * width], source[(y + 1) * width : (y + 2) * width]
         for x in range(width):
-            line[x] = pack(above[x], below[x])
+            line[x] = join_words(above[x], below[x])
         line[width] = 0
     line = pairs[height * stride + 1 : (height + 1) * stride + 1]
     for x in range(width):

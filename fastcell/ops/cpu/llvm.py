@@ -77,7 +77,7 @@ def grey_unit(typingctx, source):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def pack(typingctx, low, high):  # type: ignore[no-untyped-def]
+def join_words(typingctx, low, high):  # type: ignore[no-untyped-def]
     """Two unsigned integers in one of twice the width."""
     word = types.Integer.from_bitwidth(2 * low.bitwidth, signed=False)
 
@@ -90,7 +90,7 @@ def pack(typingctx, low, high):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def pair_at(typingctx, array, at):  # type: ignore[no-untyped-def]
-    """Elements `at` and `at` + 1 of an unsigned array as `pack` makes them of two, in one load (little-endian)."""
+    """Elements `at` and `at` + 1 of an unsigned array, joined by one load as `join_words` does (little-endian)."""
     bits = array.dtype.bitwidth
     word = types.Integer.from_bitwidth(2 * bits, signed=False)
 

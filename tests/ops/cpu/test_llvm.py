@@ -20,7 +20,7 @@ def test_bits_of_a_float():
 
 @njit
 def _words(pixels):
-    word, pair = llvm.pack(pixels[1], pixels[2]), llvm.pair_at(pixels, 1)
+    word, pair = llvm.join_words(pixels[1], pixels[2]), llvm.pair_at(pixels, 1)
     fields = [llvm.field(word, 0, 2), llvm.field(word, 1, 2)]
     return word == pair, word, fields, llvm.bit_width(pixels[0]), llvm.grey_unit(pixels)
 

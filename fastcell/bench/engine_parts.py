@@ -1,0 +1,190 @@
+"""Parts of the engine that this machine can use, with a hint where one is not usable.
+
+Each part is tried in a process of its own, so that a driver or library that crashes or hangs is a line of the report
+and not the end of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastcell.system import library_settings, resources
+from fastcell.system.environment_report import NO_DRIVER, extra_for_driver, installed_version
+
+PROBE_TIMEOUT_S = 120.0
+
+
+def _probe_torch() -> str:
+    import torch
+
+    return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def _probe_torch_cuda() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        raise RuntimeError(NO_DRIVER if resources.driver_cuda_version() is None else f"torch is built for CUDA {built}")
+    torch.ones(8, device="cuda").sum().item()
+    return f"CUDA {torch.version.cuda}, {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+
+
+def _run_dali(device_id: int | None) -> str:
+    import numpy as np
+    import nvidia.dali
+    from nvidia.dali import fn, pipeline_def
+
+    @pipeline_def(batch_size=2, num_threads=1, device_id=device_id, prefetch_queue_depth=1)
+    def graph() -> Any:
+        cells = fn.external_source(source=lambda: [np.full((3, 5, 1), 7, np.uint8)] * 2, layout="HWC")
+        return fn.flip(cells.gpu() if device_id is not None else cells)
+
+    with library_settings.quiet_dali():
+        pipeline = graph()
+        pipeline.build()
+    (out,) = pipeline.run()
+    if np.asarray(out.as_cpu()[0]).sum() != 7 * 15:
+        raise RuntimeError("a flipped image came back with other pixels")
+    return f"DALI {nvidia.dali.__version__}"
+
+
+def _probe_dali_cpu() -> str:
+    return _run_dali(None)
+
+
+def _probe_dali_gpu() -> str:
+    if resources.driver_cuda_version() is None:
+        raise RuntimeError(NO_DRIVER)
+    return _run_dali(0)
+
+
+def _probe_kernels() -> str:
+    source = importlib.import_module("fastcell.ops.cuda_kernels")
+    directory: Path = source.kernel_dir()
+    names = sorted(path.name for path in directory.glob("*.cu"))
+    if not names:
+        raise RuntimeError(f"no CUDA source in {directory}")
+    return f"{', '.join(names)} in {directory}"
+
+
+def _probe_cupy() -> str:
+    import cupy
+
+    if resources.driver_cuda_version() is None:
+        raise RuntimeError(NO_DRIVER)
+    code = 'extern "C" __global__ void one(int* out) { *out = 41 + 1; }'
+    out = cupy.zeros(1, cupy.int32)
+    cupy.RawKernel(code, "one")((1,), (1,), (out,))
+    if int(out[0]) != 42:
+        raise RuntimeError("a test kernel gave a wrong value")
+    return f"CuPy {cupy.__version__}, compiled and ran a kernel"
+
+
+def _probe_nvrtc() -> str:
+    version = installed_version("nvidia-cuda-nvrtc")
+    if version is None:
+        raise RuntimeError("not installed")
+    return f"NVRTC {version}: kernels compile for every architecture without a GPU"
+
+
+def _probe_import(name: str) -> Callable[[], str]:
+    def probe() -> str:
+        module = importlib.import_module(name)
+        return f"{name} {getattr(module, '__version__', '')}".strip()
+
+    return probe
+
+
+_SERVES = "The CPU path does the same work"
+
+
+_INSTALL = "pip install 'fastcell[{extra}]', or ./run doctor in a checkout, which installs what this machine needs."
+
+
+_INSTALL_GPU = "pip install 'fastcell[cu13]' for a CUDA 13 driver, 'fastcell[cu12]' for 12, or ./run doctor."
+
+
+# name -> (probe, way out)
+PROBES: dict[str, tuple[Callable[[], str], str]] = {
+    "torch": (_probe_torch, _INSTALL),
+    "torch on CUDA": (
+        _probe_torch_cuda,
+        f"{_SERVES}. With an NVIDIA GPU: install its driver (CUDA 12 or 13), then a CUDA build of torch.",
+    ),
+    "DALI on the CPU": (_probe_dali_cpu, _INSTALL),
+    "DALI on the GPU": (_probe_dali_gpu, f"{_SERVES}. With an NVIDIA GPU: {_INSTALL_GPU}"),
+    "kernel sources": (_probe_kernels, "Reinstall fastcell: its wheel carries kernels/ as fastcell/_kernels/."),
+    "CuPy kernels": (_probe_cupy, f"{_SERVES}. With an NVIDIA GPU: {_INSTALL_GPU}"),
+    "NVRTC wheel": (_probe_nvrtc, "Optional (tests of the kernels without a GPU): pip install 'fastcell[dev]'."),
+    "cuML": (_probe_import("cuml"), "Optional (kNN and SVM on the GPU): pip install cuml-cu12 or cuml-cu13."),
+    "timm": (_probe_import("timm"), "Optional (networks by timm's names): pip install timm."),
+    "onnxruntime": (_probe_import("onnxruntime"), "Optional (faster inference on CPU): pip install onnxruntime."),
+    "scikit-learn-intelex": (
+        _probe_import("sklearnex"),
+        "Optional (faster SVM on CPU): pip install 'fastcell[bench]'.",
+    ),
+}
+
+
+def probe_parts(names: list[str], timeout_s: float = PROBE_TIMEOUT_S) -> list[dict[str, Any]]:
+    """Try parts of the engine in another process, which is started anew after each one that brings it down.
+
+    Args:
+        names: keys of :data:`PROBES`.
+        timeout_s: for all probes of one process together.
+
+    Returns:
+        One dict per name, in order: name, usable, detail (what was found, or why not), way_out.
+    """
+    found: dict[str, tuple[bool, str]] = {}
+    while todo := [name for name in names if name not in found]:
+        command = [sys.executable, "-m", "fastcell", "doctor", "--probe", *todo]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=_child_environment())
+            output, end = done.stdout, f"the probe ended with status {done.returncode}"
+        except subprocess.TimeoutExpired as error:
+            raw = error.stdout or b""
+            output = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+            end = f"no answer within {timeout_s:g} s"
+        except OSError as error:
+            output, end = "", f"the probe could not start: {error}"
+        before = len(found)
+        for line in output.splitlines():
+            if line.startswith(_MARK):
+                name, usable, detail = json.loads(line.removeprefix(_MARK))
+                found[name] = (usable, detail)
+        if len(found) == before or len(found) < len(names):
+            found.setdefault(next(name for name in names if name not in found), (False, end))
+    extra = extra_for_driver()
+    return [
+        {"name": n, "usable": found[n][0], "detail": found[n][1], "way_out": PROBES[n][1].format(extra=extra)}
+        for n in names
+    ]
+
+
+_MARK = "fastcell-probe:"
+
+
+def probe_here(names: list[str]) -> None:
+    """Try parts of the engine in this process and print what came out, a line each, for `probe_parts` to read."""
+    library_settings.quiet()
+    for name in names:
+        try:
+            usable, detail = True, PROBES[name][0]()
+        except BaseException as error:  # noqa: BLE001 (whatever a broken library throws is an answer here)
+            usable, detail = False, " ".join(str(error).split())[:160] or type(error).__name__
+        print(_MARK + json.dumps([name, usable, detail]), flush=True)
+
+
+def _child_environment() -> dict[str, str]:
+    """Return the environment in which a child process finds this very package, installed or not."""
+    here = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}

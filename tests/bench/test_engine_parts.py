@@ -1,0 +1,63 @@
+"""Parts of the engine: tried apart, with a hint where one is not usable."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastcell.bench import engine_parts
+from fastcell.system import resources
+
+
+def test_probes_run_apart_and_find_torch_and_dali() -> None:
+    import torch
+
+    parts = {part["name"]: part for part in engine_parts.probe_parts(["torch", "torch on CUDA", "DALI on the CPU"])}
+    assert parts["torch"]["usable"]
+    assert torch.__version__ in parts["torch"]["detail"]
+    assert parts["torch on CUDA"]["usable"] == torch.cuda.is_available()
+    assert parts["DALI on the CPU"]["usable"], parts["DALI on the CPU"]
+
+
+@pytest.mark.parametrize(
+    ("stub", "detail"),
+    [
+        ("import os\nos.abort()\n", "the probe ended with status -6"),
+        ("raise ImportError('library\\n  of another  build')\n", "library of another build"),
+        ("raise SystemExit(3)\n", "3"),
+        ("import time\ntime.sleep(60)\n", "no answer within 3 s"),
+    ],
+)
+def test_a_broken_library_is_a_line_of_the_report(
+    stub: str, detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "timm.py").write_text(stub)
+    (tmp_path / "onnxruntime.py").write_text("__version__ = '9.9'\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    first, second = engine_parts.probe_parts(["timm", "onnxruntime"], timeout_s=3)
+    assert (first["usable"], first["detail"]) == (False, detail)
+    assert (second["usable"], second["detail"]) == (True, "onnxruntime 9.9")
+
+
+@pytest.mark.parametrize(("cuda", "extra"), [(None, "cpu"), ((11, 8), "cpu"), ((12, 4), "cu12"), ((13, 0), "cu13")])
+def test_way_out_names_the_extra_of_this_driver(
+    cuda: tuple[int, int] | None, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "driver_cuda_version", lambda: cuda)
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    (part,) = engine_parts.probe_parts(["torch"])
+    assert f"fastcell[{extra}]" in part["way_out"]
+
+
+def test_a_probe_that_cannot_start_is_a_line_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    parts = engine_parts.probe_parts(list(engine_parts.PROBES))
+    assert [part["name"] for part in parts] == list(engine_parts.PROBES)
+    assert {(part["usable"], part["detail"]) for part in parts} == {(False, "the probe could not start: refused")}
