@@ -124,3 +124,21 @@ def test_what_each_name_makes(make_dataset: Make) -> None:
         (("auto", None), ("dali", None), ("auto", 0))
     ]  # fmt: skip
     assert [type(transform) for transform in made] == [FusedTransform, DaliTransform, FusedGpuTransform]
+
+
+STRONG = Augmentation(
+    rotation_deg=180, translation=0.2, scale=0.5, blur_sigma=2.0, blur_probability=0.5, noise_probability=0.0
+)
+
+
+@pytest.mark.parametrize("layout", ["cell", "block"])
+@pytest.mark.parametrize("fit", ["stretch", "contain", "scale"])
+@pytest.mark.parametrize("augmentation", [None, STRONG], ids=["plain", "augmented"])
+def test_dali_equals_fused(make_dataset: Make, layout: str, fit: str, augmentation: Augmentation | None) -> None:
+    """Grey levels over the mean, so the unit is about 1; DALI's coordinates are float32, hence 1e-3 at steep pixels."""
+    preprocessing = Preprocessing(SIZE, fit, scale_um_per_px=0.1)
+    fused, dali = both(make_dataset(40, layout=layout), preprocessing, augmentation)
+    assert fused.shape == dali.shape == (BATCH, 1, SIZE, SIZE)
+    np.testing.assert_allclose(dali.numpy(), fused.numpy(), atol=1e-3)
+    np.testing.assert_allclose(fused.mean((1, 2, 3)).numpy(), 1, atol=1e-4)
+    assert fused.std() > 0.1

@@ -1,51 +1,15 @@
 """What is measured of a cell, against values worked out another way."""
 
 import hashlib
-import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.decode import DecoderMessages, decode
 from fastcell.dataset.schema import SCHEMA
 from fastcell.errors import ArgumentError, BadCell
 from fastcell.packing.records import CellTable, Record
-from fastcell.system.text import storable
-
-
-@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
-@settings(max_examples=100, deadline=None)
-def test_measures(pixels):
-    pixel_hash, mean, border = measure_cell(pixels)
-    inner = np.zeros(pixels.shape, bool)
-    inner[1:-1, 1:-1] = True
-    assert border == np.median(pixels[~inner])
-    assert mean == pytest.approx(pixels.mean(dtype=np.float64), rel=1e-12)
-    content = struct.pack("<ii", *pixels.shape) + pixels.tobytes()
-    assert pixel_hash == hashlib.blake2b(content, digest_size=16).digest()
-
-
-def test_pixel_hash_knows_the_shape():
-    pixels = np.arange(12, dtype=np.uint8)
-    assert measure_cell(pixels.reshape(3, 4))[0] != measure_cell(pixels.reshape(4, 3))[0]
-
-
-@given(st.text(st.characters()))
-@settings(max_examples=50, deadline=None)
-def test_storable_is_utf8(text):
-    stored = storable(text)
-    stored.encode("utf-8")
-    if not any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        assert stored == text
-
-
-def test_file_names_that_are_no_text():
-    assert storable("a\udcff.jpg") == "a\\udcff.jpg"
-    assert storable(None) is None
 
 
 def test_rows_quarantine_and_range_of_sixteen_bit():

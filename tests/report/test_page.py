@@ -22,9 +22,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.inference.probabilities import Outputs
-from fastcell.report.cell_browser import browser_data, choose_cells
-from fastcell.report.compare_sections import _html
-from fastcell.report.data_card import _about_groups
+from fastcell.report.cell_browser import browser_data
 from fastcell.report.page_elements import Picture, embed_png, percent
 from fastcell.report.run_sections import what_bound
 
@@ -154,14 +152,6 @@ def test_comparison_is_a_section(made, text):
     assert study.count("<h2>") == 1
 
 
-def test_markdown_of_others_is_text():
-    made = _html("# Title\n\n| a | b |\n|---|---|\n| <script>x</script> | ![y](http://z) [u](http://v) |\n")
-    assert "<script" not in made
-    assert "<img" not in made
-    assert "<a" not in made
-    assert "Title" not in made
-
-
 def test_page_of_a_comparison_alone_looks_at_its_data(made, tmp_path, capsys):
     out = tmp_path / "study.html"
     assert main([str(made / "study"), "-o", str(out)]) == 0
@@ -265,12 +255,6 @@ def test_figures_of_the_network_that_cannot_be_written_or_are_gone(made, tmp_pat
         main([str(run)])
 
 
-def test_cells_without_a_group_are_told():
-    assert "every test cell is of a group" in _about_groups(0, 0)
-    assert "3 cells have no group" in _about_groups(0, 3)
-    assert "2 of them on more than one side" in _about_groups(2, 3)
-
-
 def test_explanation_is_drawn_once(made, capsys):
     before = (made / "run" / "explain" / "explain.json").stat().st_mtime_ns
     assert main([str(made / "run")]) == 0
@@ -295,20 +279,6 @@ def outputs(labels, chances):
     return Outputs(np.arange(num), np.array(labels), np.array(chances, np.float32), None)
 
 
-def test_errors_come_first_and_leave_room_for_right_ones():
-    wrong = [[0.4 - i / 100, 0.6 + i / 100] for i in range(20)]  # of class 0, called 1, more and more confident
-    cells = outputs([0] * 40, wrong + [[0.9, 0.1]] * 20)
-    places = choose_cells(cells, 10, seed=0)
-    assert places[:8].tolist() == [19, 18, 17, 16, 15, 14, 13, 12]
-    assert (places[8:] >= 20).all()
-    assert len(places) == 10
-    assert sorted(choose_cells(cells, 100, seed=0).tolist()) == list(range(40))
-    few = outputs([0] * 10, wrong[:1] + [[0.9, 0.1]] * 9)
-    assert (choose_cells(few, 5, seed=0) == 0).sum() == 1
-    assert len(choose_cells(few, 5, seed=0)) == 5
-    assert len(choose_cells(cells, 0, seed=0)) == 0
-
-
 def test_cells_that_cannot_be_read_are_counted(made, tmp_path):
     shutil.copytree(made / "cells", tmp_path / "cells")
     manifest = Manifest.open(tmp_path / "cells")
@@ -320,22 +290,6 @@ def test_cells_that_cannot_be_read_are_counted(made, tmp_path):
     found = browser_data(manifest, outputs([0, 1, 0], chances), CLASSES, np.arange(3))
     assert found["num_lost"] == 1
     assert len(found["cells"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("share", "words"),
-    [(0.02, "the network bound it"), (0.3, "a part that can be seen"), (0.8, "loading cells bound it")],
-)
-def test_what_bound_follows_the_share(share, words):
-    assert words in what_bound(share)
-    assert f"{100 * share:.0f}\u00a0%" in what_bound(share)
-
-
-def test_on_a_gpu_the_host_s_waiting_is_no_verdict():
-    assert "the network bound it" in what_bound(0.02, on_gpu=True)
-    for share in (0.3, 0.8):
-        assert "loading cells bound it" not in what_bound(share, on_gpu=True)
-        assert "fastcell bench tells what binds" in what_bound(share, on_gpu=True)
 
 
 def test_benchmark_of_the_machine_is_taken_in(made, tmp_path):

@@ -1,46 +1,38 @@
-"""Splits: groups whole, shares near, strata exact, folds complete, refusals clear."""
+"""All splits that options ask for."""
 
 from __future__ import annotations
-
-import argparse
 
 import numpy as np
 import pytest
 
-from fastcell.cli.options import add_split_arguments, parse_shares, split_options
 from fastcell.errors import ArgumentError
-from fastcell.splits.by_group import split_by_group
+from fastcell.splits.by_group import k_folds, leave_one_group_out, split_by_group
 from fastcell.splits.make_splits import SplitOptions, make_splits
 
-SHARES = (0.65, 0.15, 0.20)
+LABELS = np.arange(90) % 3
+GROUPS = [f"donor-{number // 10}" for number in range(90)]
 
 
-def test_arguments_become_options_and_options_splits() -> None:
-    parser = argparse.ArgumentParser()
-    add_split_arguments(parser)
-    options = split_options(parser.parse_args(["--split", "80/10/10", "--split-seed", "7", "--folds", "3"]))
-    assert options == SplitOptions((0.8, 0.1, 0.1), 7, 3)
-    splits = make_splits(np.arange(30) % 2, None, options)
+def test_the_default_split_is_that_of_the_shares_and_the_seed() -> None:
+    shares = (0.5, 0.2, 0.3)
+    splits = make_splits(LABELS, GROUPS, SplitOptions(shares, seed=4))
+    assert list(splits) == ["default"]
+    np.testing.assert_array_equal(splits["default"], split_by_group(LABELS, GROUPS, shares, 4))
+
+
+def test_folds_stand_beside_the_default_split() -> None:
+    splits = make_splits(LABELS, None, SplitOptions(seed=1, folds=3))
     assert list(splits) == ["default", "fold-0", "fold-1", "fold-2"]
-    assert (splits["default"] == split_by_group(np.arange(30) % 2, None, (0.8, 0.1, 0.1), 7)).all()
-    assert split_options(parser.parse_args(["--folds", "groups"])).folds == "groups"
-    none = split_options(parser.parse_args(["--split", "none"]))
-    assert make_splits(np.zeros(3), None, none)["default"].tolist() == ["", "", ""]
+    for name, expected in zip(list(splits)[1:], k_folds(LABELS, None, 3, 1), strict=True):
+        np.testing.assert_array_equal(splits[name], expected)
+    by_group = make_splits(LABELS, GROUPS, SplitOptions(seed=1, folds="groups"))
+    assert list(by_group) == ["default", *(f"fold-{number}" for number in range(9))]
+    for name, expected in zip(list(by_group)[1:], leave_one_group_out(LABELS, GROUPS, 1), strict=True):
+        np.testing.assert_array_equal(by_group[name], expected)
 
 
-@pytest.mark.parametrize("text", ["65/15", "65/15/30", "-5/55/50", "a/b/c", "", "nan/50/50"])
-def test_shares_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(ArgumentError, match="--split must be three shares"):
-        parse_shares(text)
-
-
-def test_shares_may_be_parts_of_one() -> None:
-    assert parse_shares("0.65/0.15/0.2") == pytest.approx(SHARES)
-
-
-@pytest.mark.parametrize("words", [["--folds", "1"], ["--folds", "many"], ["--split-seed", "-1"]])
-def test_arguments_out_of_rule_are_refused(words: list[str]) -> None:
-    parser = argparse.ArgumentParser()
-    add_split_arguments(parser)
-    with pytest.raises(ArgumentError, match=words[0]):
-        split_options(parser.parse_args(words))
+def test_no_split_puts_no_cell_into_a_subset() -> None:
+    splits = make_splits(LABELS, GROUPS, SplitOptions(shares=None))
+    assert {name: set(split.tolist()) for name, split in splits.items()} == {"default": {""}}
+    with pytest.raises(ArgumentError, match="--folds must be absent with --split none, got 3"):
+        make_splits(LABELS, GROUPS, SplitOptions(shares=None, folds=3))

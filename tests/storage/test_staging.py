@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from fastcell.errors import ArgumentError, BusyError, DataError, StrictError
-from fastcell.storage.saved_pieces import load_pieces, save_pieces
+from fastcell.storage.saved_pieces import save_pieces
 from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place
 
 TABLE = pa.table({"a": [1, 2, 3]})
@@ -186,25 +185,3 @@ def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path)
     with pytest.raises(ArgumentError, match="is there"), open_staging_in(tmp_path):
         raise ArgumentError("the manifest is there")
     assert sorted(os.listdir(tmp_path)) == ["a", "dataset.json"]
-
-
-def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path: Path) -> None:
-    path = tmp_path / "a.saved"
-    other = pa.table({"b": pa.array(["x", None]), "c": pa.array([b"1" * 16, None], pa.binary(16))})
-    assert load_pieces(path, "s") is None
-    save_pieces(path, {"stamp": "s", "num": 7}, [TABLE, other, other.slice(0, 0)])
-    saved = load_pieces(path, "s")
-    assert saved is not None
-    assert saved.facts["num"] == 7
-    assert saved.tables == [TABLE, other, other.slice(0, 0)]
-    assert load_pieces(path, "t") is None
-    data = path.read_bytes()
-    for place in (0, 20, len(data) // 2, len(data) - 1):
-        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        assert load_pieces(path, "s") is None
-        path.write_bytes(data[:place])
-        assert load_pieces(path, "s") is None
-    assert os.listdir(tmp_path) == ["a.saved"]
-    shutil.rmtree(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        save_pieces(path, {"stamp": "s"}, [TABLE])
