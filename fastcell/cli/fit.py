@@ -22,6 +22,7 @@ from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_c
 from fastcell.storage.locks import hold_run_folder
 from fastcell.system import library_settings
 from fastcell.system.messages import print_line
+from fastcell.training.best_weights import checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
 from fastcell.training.fit import make_run_folder, train
@@ -30,7 +31,7 @@ from fastcell.training.rank_watch import RankWatch, watch_parent
 from fastcell.training.recipe import PRESETS, preset_path
 from fastcell.training.resume import ResumePoints, check_run, point_to_go_on_from, remove_points
 from fastcell.training.stop_signals import told_how_it_ended
-from fastcell.training.trainer import checkpoint_callback, fill_in, is_rank_zero, progress_callbacks
+from fastcell.training.trainer import fill_in, is_rank_zero, progress_callbacks
 
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.

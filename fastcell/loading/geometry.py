@@ -11,6 +11,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.ops.augmentation import Augmentation, Draw, draw
+from fastcell.ops.border import outside_levels
 from fastcell.ops.matrices import matrices
 from fastcell.ops.transform import CellPool, transform
 
@@ -31,8 +32,8 @@ class Geometry:
         self.preprocessing = preprocessing
         self.augmentation = None if augmentation is None or augmentation.is_none else augmentation
         self.seed = seed
-        self.fills = preprocessing.fit != "stretch"
-        self._border = manifest.column("border_median").astype(np.float32) if self.fills else None
+        self._border = outside_levels(manifest.column("border_median"), preprocessing.fit)
+        self.fills = self._border is not None
         self._um_per_px = manifest.column("um_per_px") if preprocessing.fit == "scale" else None
 
     def draw(self, epoch: int, positions: np.ndarray) -> Draw | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +34,7 @@ from fastcell.runs.run_folder import (
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system import environment_report
 from fastcell.system.lightning_internals import detach
+from fastcell.training.best_weights import BestWeights, choose_weights
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
     gather_corrupt_cells,
@@ -144,41 +143,6 @@ def fit_model(
 ) -> None:
     """Run the trainer to its end, from a checkpoint on if there is one; the model then has the last weights."""
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-
-
-def choose_weights(model: CellModule, select: str, best: Mapping[str, torch.Tensor] | None) -> bool:
-    """Put the best weights into a model that has been trained, where they are chosen and there are any.
-
-    Args:
-        model: with the last weights.
-        select: best or last.
-        best: `state_dict` of the least validation loss; None where nothing validated.
-
-    Returns:
-        Whether the model has the best weights now, not the last.
-    """
-    if select == "last" or best is None:
-        return False
-    model.load_state_dict(best)
-    return True
-
-
-class BestWeights(pl.Callback):
-    """Keeps the weights of the least validation loss in the host's memory.
-
-    Attributes:
-        weights: their `state_dict`; None before the first validation.
-    """
-
-    def __init__(self) -> None:
-        self.weights: dict[str, torch.Tensor] | None = None
-        self._least = math.inf
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["valid_loss"])
-        if self.weights is None or loss < self._least:
-            self._least = loss
-            self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
 
 
 def _complete_run_folder(

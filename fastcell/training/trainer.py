@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from fastcell.system import resources
@@ -81,19 +79,6 @@ def progress_callbacks(settings: Any, throughput: Throughput) -> list[pl.Callbac
         return [CellBar(throughput)]
     settings.enable_progress_bar = False
     return [EpochLines(throughput)]
-
-
-def checkpoint_callback(folder: Path | None, validates: bool) -> ModelCheckpoint:
-    """Return what keeps ``last.ckpt``, and where the run validates ``best.ckpt``, of the least validation loss.
-
-    Args:
-        folder: the run folder; None on other ranks than 0.
-        validates: whether there is a validation part, and it is looked at.
-    """
-    place: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    if validates:
-        return ModelCheckpoint(filename="best", monitor="valid_loss", save_last=True, **place)
-    return ModelCheckpoint(filename="last", **place)
 
 
 def is_rank_zero() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcell.ops.border import border_median
+from fastcell.ops.border import border_median, outside_levels
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -20,3 +20,12 @@ def test_each_pixel_of_the_frame_counts_once(shape: tuple[int, int], dtype: type
 
 def test_two_values_in_the_middle_are_averaged() -> None:
     assert border_median(np.array([[10, 20], [254, 255]], np.uint8)) == 137.0
+
+
+def test_outside_of_a_cell_is_its_border_but_under_stretch() -> None:
+    medians = np.array([3.5, 200.0])
+    for fit in ("contain", "scale"):
+        levels = outside_levels(medians, fit)
+        assert levels.dtype == np.float32
+        assert levels.tolist() == [3.5, 200.0]
+    assert outside_levels(medians, "stretch") is None

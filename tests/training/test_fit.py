@@ -1,14 +1,12 @@
 """The training path that the command, the studies and the estimator share; the command's own tests are in tests/cli."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from fastcell.compare.saved_results import Task
 from fastcell.compare.train_network import make_data
-from fastcell.training.fit import BestWeights, build_model, choose_weights, train_recipe
+from fastcell.training.fit import build_model, train_recipe
 from fastcell.training.recipe import Recipe
 
 
@@ -20,26 +18,6 @@ def make_model(seed):
 
 def same(one, other):
     return all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def test_the_best_weights_replace_the_last_ones_where_they_are_chosen():
-    best, last = (make_model(seed).state_dict() for seed in (0, 1))
-    assert not same(best, last)
-    for select, given, expected in (("best", best, best), ("best", None, last), ("last", best, last)):
-        model = make_model(1)
-        assert choose_weights(model, select, given) == (expected is best)
-        assert same(model.state_dict(), expected)
-
-
-def test_weights_of_the_least_loss_are_kept():
-    kept, models = BestWeights(), [make_model(seed) for seed in range(4)]
-    assert kept.weights is None
-    for model, loss in zip(models, (3.0, 1.0, 1.0, 2.0), strict=True):
-        kept.on_validation_end(SimpleNamespace(callback_metrics={"valid_loss": torch.tensor(loss)}), model)
-    assert same(kept.weights, models[1].state_dict())
-    with torch.no_grad():
-        next(models[1].parameters()).zero_()
-    assert not same(kept.weights, models[1].state_dict())
 
 
 def test_a_model_is_made_of_the_recipe():
