@@ -5,6 +5,18 @@ from types import SimpleNamespace
 import torch
 
 from fastcell.training.best_weights import BestWeights, checkpoint_callback, choose_weights
+from fastcell.training.fit import build_model
+from fastcell.training.recipe import Recipe
+
+
+def make_model(seed):
+    torch.manual_seed(seed)
+    recipe = Recipe("demo", {"network": "gao"}, {"image_size": 16})
+    return build_model(recipe, ["a", "b"], recipe.preprocessing)
+
+
+def same(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_the_best_weights_replace_the_last_ones_where_they_are_chosen():

@@ -10,16 +10,6 @@ from fastcell.training.fit import build_model, train_recipe
 from fastcell.training.recipe import Recipe
 
 
-def make_model(seed):
-    torch.manual_seed(seed)
-    recipe = Recipe("demo", {"network": "gao"}, {"image_size": 16})
-    return build_model(recipe, ["a", "b"], recipe.preprocessing)
-
-
-def same(one, other):
-    return all(torch.equal(value, other[name]) for name, value in one.items())
-
-
 def test_a_model_is_made_of_the_recipe():
     recipe = Recipe("fast", {"network": "gao", "learning_rate": 0.5}, {"image_size": 16, "normalization": "subtract"})
     model = build_model(recipe, ["a", "b", "c"], recipe.preprocessing)
