@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastcell.stats.permutation import Outcome, holm
+from fastcell.stats.multiple_testing import holm
+from fastcell.stats.permutation import Outcome
 
 ALPHA = 0.05
 FINDING_VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import Stored
-from fastcell.ops.border import border_median
 
 
 def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray) -> np.ndarray:
@@ -39,17 +37,13 @@ def hashes_of(manifest: Manifest) -> np.ndarray:
     return values[16 * column.offset : 16 * (column.offset + len(column))].reshape(-1, 16)
 
 
-def measure_cell(pixels: np.ndarray) -> tuple[bytes, float, float]:
-    """Pixel hash, mean and border median of a cell.
+def hash_pixels(pixels: np.ndarray) -> bytes:
+    """Return BLAKE2b (16 bytes) of height and width of a cell, as little-endian int32, and its pixels.
 
     Args:
         pixels: (H, W) uint8, contiguous.
-
-    Returns:
-        BLAKE2b (16 bytes) of height and width as little-endian int32 and the pixels; the mean grey level; the median
-        grey level of the outermost frame of pixels, each counted once.
     """
     height, width = pixels.shape
     digest = blake2b(height.to_bytes(4, "little") + width.to_bytes(4, "little"), digest_size=16)
     digest.update(pixels.data)
-    return digest.digest(), cv2.sumElems(pixels)[0] / pixels.size, border_median(pixels)
+    return digest.digest()

@@ -6,14 +6,16 @@ import math
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pyarrow as pa
 
-from fastcell.dataset.cell_hashes import measure_cell
+from fastcell.dataset.cell_hashes import hash_pixels
 from fastcell.dataset.decode import DecodedCell, DecoderMessages, NeedsWindow, decode
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.schema import SCHEMA, make_table
 from fastcell.errors import BadCell, invalid
+from fastcell.ops.border import border_median
 from fastcell.packing.quarantine import quarantine_row, quarantine_table
 from fastcell.system.text import storable
 
@@ -107,7 +109,8 @@ class CellTable:
         """Add the manifest row of a cell whose bytes `stored` lie at `offset` in the tar."""
         height, width = cell.pixels.shape
         raw = block >= 0
-        pixel_hash, mean, border = measure_cell(cell.pixels)
+        pixel_hash = hash_pixels(cell.pixels)
+        mean, border = cv2.sumElems(cell.pixels)[0] / cell.pixels.size, border_median(cell.pixels)
         self._rows.append(
             (
                 len(self._rows),

@@ -256,14 +256,3 @@ def with_squares(features: Floats) -> npt.NDArray[np.float64]:
     """Normal scores of (n, p) and their squares, (n, 2 p): a class in the middle of two others is found too."""
     scores = normal_scores(features)
     return np.hstack([scores, scores**2])
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's adjustment for the number of tests; NaN (no test) stays and does not count."""
-    values = np.array(p_values, dtype=np.float64)
-    order = [int(i) for i in np.argsort(values) if not np.isnan(values[i])]
-    adjusted, highest = values.copy(), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, values[index] * (len(order) - rank)))
-        adjusted[index] = highest
-    return adjusted.tolist()

@@ -8,25 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from fastcell.dataset.cell_hashes import hashes_of, measure_cell, wrong_bytes
+from fastcell.dataset.cell_hashes import hash_pixels, hashes_of, wrong_bytes
 from fastcell.dataset.shard_reader import ShardFiles
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
 @settings(max_examples=100, deadline=None)
-def test_measures(pixels):
-    pixel_hash, mean, border = measure_cell(pixels)
-    inner = np.zeros(pixels.shape, bool)
-    inner[1:-1, 1:-1] = True
-    assert border == np.median(pixels[~inner])
-    assert mean == pytest.approx(pixels.mean(dtype=np.float64), rel=1e-12)
+def test_pixel_hash_is_of_sides_and_pixels(pixels):
     content = struct.pack("<ii", *pixels.shape) + pixels.tobytes()
-    assert pixel_hash == hashlib.blake2b(content, digest_size=16).digest()
+    assert hash_pixels(pixels) == hashlib.blake2b(content, digest_size=16).digest()
 
 
 def test_pixel_hash_knows_the_shape():
     pixels = np.arange(12, dtype=np.uint8)
-    assert measure_cell(pixels.reshape(3, 4))[0] != measure_cell(pixels.reshape(4, 3))[0]
+    assert hash_pixels(pixels.reshape(3, 4)) != hash_pixels(pixels.reshape(4, 3))
 
 
 def test_hashes_are_those_of_the_stored_bytes(make_dataset):
@@ -57,14 +52,6 @@ def test_hashes_of_a_part_of_a_table(make_dataset):
 
     np.testing.assert_array_equal(hashes_of(Part(table.slice(3, 5))), whole[3:8])
     np.testing.assert_array_equal(hashes_of(Part(table.slice(0, 0))), whole[:0])
-
-
-@pytest.mark.parametrize(
-    ("pixels", "border"),
-    [([[1, 2, 3, 4]], 2.5), ([[1], [9], [3]], 3), ([[1, 2], [3, 4]], 2.5), ([[0, 0, 0], [0, 9, 8], [7, 6, 5]], 2.5)],
-)
-def test_border_median_counts_each_pixel_once(pixels, border):
-    assert measure_cell(np.array(pixels, np.uint8))[2] == border
 
 
 def stored_cells(manifest, cell_ids):

@@ -29,3 +29,11 @@ def test_outside_of_a_cell_is_its_border_but_under_stretch() -> None:
         assert levels.dtype == np.float32
         assert levels.tolist() == [3.5, 200.0]
     assert outside_levels(medians, "stretch") is None
+
+
+@pytest.mark.parametrize(
+    ("pixels", "border"),
+    [([[1, 2, 3, 4]], 2.5), ([[1], [9], [3]], 3), ([[1, 2], [3, 4]], 2.5), ([[0, 0, 0], [0, 9, 8], [7, 6, 5]], 2.5)],
+)
+def test_border_median_counts_each_pixel_once(pixels, border):
+    assert border_median(np.array(pixels, np.uint8)) == border

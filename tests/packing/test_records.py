@@ -4,8 +4,10 @@ import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
 
-from fastcell.dataset.cell_hashes import measure_cell
+from fastcell.dataset.cell_hashes import hash_pixels
 from fastcell.dataset.decode import DecoderMessages, decode
 from fastcell.dataset.schema import SCHEMA
 from fastcell.errors import ArgumentError, BadCell
@@ -39,7 +41,7 @@ def test_rows_quarantine_and_range_of_sixteen_bit():
         "group": "d1",
         "collection": "c1",
         "byte_hash": byte_hash,
-        "pixel_hash": measure_cell(decode(good.data, "raw").pixels)[0],
+        "pixel_hash": hash_pixels(decode(good.data, "raw").pixels),
         "mean_intensity": 7.0,
         "border_median": 7.0,
         "block": -1,
@@ -56,3 +58,17 @@ def test_rows_quarantine_and_range_of_sixteen_bit():
     )
     with pytest.raises(ArgumentError, match=message + r".* --window 120 900\."):
         table.rows()
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+@settings(max_examples=50, deadline=None)
+def test_a_row_has_mean_and_border_of_the_pixels(pixels):
+    table = CellTable("s.tar", None)
+    record = Record("a", pixels, "raw")
+    with DecoderMessages() as messages:
+        table.admit(record, table.decode(record, messages), 0, b"stored")
+    (row,) = table.rows().to_pylist()
+    inner = np.zeros(pixels.shape, bool)
+    inner[1:-1, 1:-1] = True
+    assert row["mean_intensity"] == pytest.approx(pixels.mean(dtype=np.float64), rel=1e-6)
+    assert row["border_median"] == np.median(pixels[~inner])

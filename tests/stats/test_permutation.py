@@ -7,7 +7,6 @@ from fastcell.audit.permutation_designs import block_folds
 from fastcell.stats.permutation import (
     Design,
     held_out_rates,
-    holm,
     normal_scores,
     outcome,
     permutation_test,
@@ -114,11 +113,6 @@ def test_permute_within_stays_within():
 
 def test_outcome_counts_ties_as_hits():
     assert outcome(0.5, np.array([0.5, 0.4, 0.6])).p == pytest.approx(3 / 4)
-
-
-def test_holm():
-    assert holm([0.01, 0.04, float("nan"), 0.03]) == pytest.approx([0.03, 0.06, float("nan"), 0.06], nan_ok=True)
-    assert holm([]) == []
 
 
 def test_whitened_features_have_unit_covariance_and_no_constants():

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError, invalid
 from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.ops.border import border_median
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.matrices import matrices
 from fastcell.runs.run_folder import CONFIG_FILE, scored_checkpoint
@@ -180,7 +180,7 @@ def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) 
     from fastcell.simulator.simulate import simulate
 
     pixels = [np.ascontiguousarray(cell.pixels) for cell in islice(simulate(num_cells, seed=0), num_cells)]
-    border = np.array([measure_cell(cell)[2] for cell in pixels], np.float32)
+    border = np.array([border_median(cell) for cell in pixels], np.float32)
     if depth == 16:
         rng = np.random.default_rng(0)
         pixels = [(cell.astype(np.int64) * 257 + rng.integers(-128, 129, cell.shape)).clip(0, 65535) for cell in pixels]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fastcell.dataset.cell_hashes import measure_cell
+from fastcell.dataset.cell_hashes import hash_pixels
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.single_cells import read_cells
@@ -286,7 +286,7 @@ def _is_blank(manifest: Manifest, ids: Ids) -> npt.NDArray[np.bool_]:
         if level == cell["border_median"] and level.is_integer():
             what = (cell["height"], cell["width"], int(level))
             if what not in known:
-                known[what] = measure_cell(np.full(what[:2], what[2], np.uint8))[0]
+                known[what] = hash_pixels(np.full(what[:2], what[2], np.uint8))
             blank[place] = cell["pixel_hash"] == known[what]
     return blank
 

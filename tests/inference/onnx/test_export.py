@@ -13,7 +13,6 @@ import torch
 from fixtures.raw_cells import make_cells
 
 from fastcell.cli import main as cli
-from fastcell.dataset.cell_hashes import measure_cell
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
 from fastcell.inference.onnx import export
@@ -21,6 +20,7 @@ from fastcell.inference.onnx import graph as onnx_graph
 from fastcell.inference.onnx import preprocessing as preprocessing_module
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
+from fastcell.ops.border import border_median
 from fastcell.ops.constants import FITS, MODES
 from fastcell.runs.checkpoint import load_classifier
 
@@ -126,7 +126,7 @@ def test_cells_of_a_data_set_are_those_of_the_engine(trained_data: Path) -> None
     assert [cell.shape[0] for cell in cells.pixels] == manifest.column("height")[
         np.linspace(0, len(manifest) - 1, 7).round().astype(int)
     ].tolist()
-    np.testing.assert_array_equal(cells.border, [measure_cell(np.ascontiguousarray(cell))[2] for cell in cells.pixels])
+    np.testing.assert_array_equal(cells.border, [border_median(np.ascontiguousarray(cell)) for cell in cells.pixels])
     deep = export.data_set_cells(manifest, 7, 16)
     for eight, sixteen in zip(cells.pixels, deep.pixels, strict=True):
         np.testing.assert_array_equal(sixteen, eight.astype(np.uint16) * 257)

@@ -1,0 +1,16 @@
+"""Correction of p-values of several tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's adjustment for the number of tests; NaN (no test) stays and does not count."""
+    values = np.array(p_values, dtype=np.float64)
+    order = [int(i) for i in np.argsort(values) if not np.isnan(values[i])]
+    adjusted, highest = values.copy(), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, values[index] * (len(order) - rank)))
+        adjusted[index] = highest
+    return adjusted.tolist()
