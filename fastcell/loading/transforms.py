@@ -21,8 +21,9 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool
 from fastcell.loading.transform_dali import DaliTransform
+from fastcell.ops.constants import GPU_IMAGE_SIZES
 from fastcell.ops.cpu.transform import transform_cells
-from fastcell.ops.transform import GPU_IMAGE_SIZES, CellPool, make_clock
+from fastcell.ops.transform import CellPool, make_clock
 
 TRANSFORMS = ("auto", "fused", "dali")
 

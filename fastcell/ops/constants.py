@@ -32,3 +32,7 @@ def mode_number(mode: str) -> int:
     if mode not in MODES:
         raise invalid("mode", f"one of {', '.join(MODES)}", mode, "Choose one of them")
     return MODES.index(mode)
+
+
+#: Sides [px] that the GPU kernel is compiled for; the CPU takes any.
+GPU_IMAGE_SIZES = (32, 64, 96, 128)

@@ -18,13 +18,10 @@ import torch
 
 from fastcell.errors import invalid
 from fastcell.ops.augmentation import Augmentation, draw
-from fastcell.ops.constants import EPS, FITS, MODES, mode_number
+from fastcell.ops.constants import EPS, FITS, GPU_IMAGE_SIZES, MODES, mode_number
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.cuda_kernels import get_kernel, import_cupy
 from fastcell.ops.matrices import matrices
-
-#: Sides [px] that the GPU kernel is compiled for; the CPU takes any.
-GPU_IMAGE_SIZES = (32, 64, 96, 128)
 
 _ROWS_PER_WARP = 8
 _CUDA_TYPES = {

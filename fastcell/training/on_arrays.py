@@ -20,7 +20,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
-from fastcell.ops.transform import GPU_IMAGE_SIZES
+from fastcell.ops.constants import GPU_IMAGE_SIZES
 from fastcell.system import library_settings, resources
 from fastcell.training.fit import train_recipe
 from fastcell.training.recipe import Recipe

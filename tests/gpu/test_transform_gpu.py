@@ -8,8 +8,8 @@ import torch
 
 from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Augmentation
-from fastcell.ops.constants import MODES
-from fastcell.ops.transform import GPU_IMAGE_SIZES, CellPool, _settings, _transform, make_clock, transform
+from fastcell.ops.constants import GPU_IMAGE_SIZES, MODES
+from fastcell.ops.transform import CellPool, _settings, _transform, make_clock, transform
 
 pytestmark = pytest.mark.gpu
 DTYPES = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 8e-3}  # relative to the image's largest value
