@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from fastcell.cli.options import add_data_path_argument, check_least
-from fastcell.compare.saved_results import PARTS
 from fastcell.errors import invalid
-from fastcell.explain.explanation import NUM_EMBEDDED, NUM_OCCLUDED, Explanation, draw_parts
+from fastcell.explain.explanation import EXPLANATION_PARTS, NUM_EMBEDDED, NUM_OCCLUDED, Explanation, draw_parts
 from fastcell.explain.occlusion import POSITIONS
 from fastcell.plots.figure_files import FigureFiles
 from fastcell.runs.open_run import open_run
@@ -52,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="folder of a run of fastcell fit")
     add_data_path_argument(parser)
     parser.add_argument("--out", metavar="DIR", help="folder for the figures (RUN/explain)")
-    parser.add_argument("--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(PARTS)} (all)")
+    parser.add_argument(
+        "--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(EXPLANATION_PARTS)} (all)"
+    )
     for name, default, text in (
         ("cells", NUM_OCCLUDED, "cells with an occlusion map"),
         ("positions", POSITIONS, "places of the covered square along each axis"),
@@ -65,8 +66,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen_parts(text: str | None) -> list[str]:
-    names = list(PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    names = list(EXPLANATION_PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in PARTS:
-            raise invalid("--parts", f"names out of {', '.join(PARTS)}", name, "Leave it out for all of them")
+        if name not in EXPLANATION_PARTS:
+            raise invalid(
+                "--parts", f"names out of {', '.join(EXPLANATION_PARTS)}", name, "Leave it out for all of them"
+            )
     return names

@@ -15,9 +15,9 @@ import yaml
 from fastcell.cli import main as cli
 from fastcell.cli.explain import main
 from fastcell.cli.pack import main as pack
-from fastcell.compare.saved_results import PARTS
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import ArgumentError, DataError
+from fastcell.explain.explanation import EXPLANATION_PARTS
 from fastcell.inference.probabilities import num_called_otherwise, part_outputs
 from fastcell.runs.open_run import open_run
 from fastcell.stats.calibration import log_probabilities, rescale
@@ -244,4 +244,4 @@ def test_all_parts_are_in_the_help(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert ",".join(PARTS) in said.replace(" ", "")
+    assert ",".join(EXPLANATION_PARTS) in said.replace(" ", "")

@@ -93,7 +93,7 @@ def test_the_first_reason_of_a_cell_stays(make_dataset, caplog):
         losses.add({12: "changed", 3: "changed"})
         losses.add({3: "short"})
     assert losses.reasons == {12: "short", 13: "short", 14: "changed", 3: "changed"}
-    assert losses.is_lost.nonzero()[0].tolist() == [3, 12, 13, 14]
+    assert losses.is_corrupt.nonzero()[0].tolist() == [3, 12, 13, 14]
     assert len(losses) == 4
     assert [record.getMessage() for record in caplog.records] == [
         "shard-000001.tar: 3 bad cells found, replaced with weight 0 (short 2, changed 1)",

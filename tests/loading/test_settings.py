@@ -63,17 +63,3 @@ def test_number_of_the_gpu() -> None:
     assert LoaderSettings().device_id is None
     assert LoaderSettings(device=torch.device("cuda")).device_id == 0
     assert LoaderSettings(device=torch.device("cuda", 3)).device_id == 3
-
-
-@pytest.mark.parametrize(
-    ("decoder", "transform", "expected"),
-    [
-        ("auto", "auto", "auto"),
-        ("auto", "fused", "auto"),
-        ("auto", "dali", "dali"),
-        ("threads", "dali", "threads"),
-        ("dali", "fused", "dali"),
-    ],
-)
-def test_dali_decodes_for_its_own_operators(decoder, transform, expected):
-    assert LoaderSettings(decoder=decoder, transform=transform).reader_decoder == expected

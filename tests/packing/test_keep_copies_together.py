@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from fastcell.dataset.manifest import DatasetInfo
 from fastcell.packing.keep_copies_together import keep_exact_copies_together, note_spanning
@@ -53,56 +52,6 @@ def test_sets_without_copies_or_splits_stay_as_they_are(tmp_path: Path) -> None:
     assert keep_exact_copies_together(tmp_path, results, INFO, keys, splits, labels, None, OPTIONS) == (splits, [])
     none = {"default": np.full(8, "", dtype="<U5")}
     assert keep_exact_copies_together(tmp_path, results, INFO, keys, none, labels, None, OPTIONS) == (none, [])
-
-
-CELLS = [np.random.default_rng(number).integers(0, 255, (6, 7)).astype(np.uint8) for number in range(8)]
-
-
-@pytest.fixture
-def packed(tmp_path):
-    """Function that writes cells as shards of four: folder, results and keys in the reverse of their order."""
-
-    def make(cells):
-        results = []
-        for number in range(0, len(cells), 4):
-            records = [Record(f"{i}", cells[i], "raw", "A") for i in range(number, number + 4)]
-            results.append(write_cell_shard(tmp_path / f"shard-{number // 4:06d}.tar", records, None, ["A"]))
-        return tmp_path, results, [f"{i}" for i in range(len(cells))][::-1]
-
-    return make
-
-
-def test_copies_are_those_of_the_keys(packed):
-    turned = np.ascontiguousarray(np.rot90(CELLS[1]))
-    grey = np.full((6, 7), 80, np.uint8)
-    base, results, keys = packed([*CELLS[:5], turned, grey, grey])
-    before = {"default": np.array(["train", "test"] * 4), "given": np.array(["train", "test"] * 4)}
-    seen = []
-
-    def remake(copies: Copies):
-        seen.append(copies)
-        return {"default": np.full(8, "train")}, ["a note."]
-
-    splits, notes = keep_exact_copies_together(base, results, DatasetInfo("x", ["A"]), keys, before, remake, ["given"])
-    (copies,) = seen
-    place = {key: number for number, key in enumerate(keys)}
-    assert copies.sets[place["1"]] == copies.sets[place["5"]] >= 0
-    assert copies.sets[place["6"]] == copies.sets[place["7"]] >= 0
-    assert copies.sets[place["6"]] != copies.sets[place["1"]]
-    assert (copies.sets >= 0).sum() == 4
-    assert {keys[number] for number in np.flatnonzero(copies.blank)} == {"6", "7"}
-    assert splits["default"].tolist() == ["train"] * 8
-    assert splits["given"] is before["given"]
-    assert notes[:2] == ["4 cells are exact copies of each other in 2 sets, turned or mirrored.", "a note."]
-
-
-def test_splits_come_back_as_they_are_where_nothing_is_copied(packed):
-    base, results, keys = packed(CELLS)
-    before = {"default": np.array(["train", "test"] * 4)}
-    found = keep_exact_copies_together(base, results, DatasetInfo("x", ["A"]), keys, before, lambda copies: 1 / 0)
-    assert found == (before, [])
-    empty = {"default": np.full(8, "")}
-    assert keep_exact_copies_together(base, [], DatasetInfo("x"), keys, empty, lambda copies: 1 / 0) == (empty, [])
 
 
 def test_copies_on_two_sides_of_a_given_split_are_told():

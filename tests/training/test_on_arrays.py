@@ -1,13 +1,11 @@
 """Recipes of presets, and training on cells in memory."""
 
 import numpy as np
-import pytest
 
-from fastcell.errors import ArgumentError
 from fastcell.loading import array_loader
 from fastcell.training.estimator import CellClassifier
 from fastcell.training.on_arrays import classify_cells, train_on_cells
-from fastcell.training.recipe import Recipe
+from fastcell.training.recipe import estimator_recipe
 
 QUICK = {"image_size": 16, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "threads": 1, "random_state": 0}
 
@@ -26,18 +24,6 @@ def cells(num=40, seed=0, ragged=False):
     return (images if ragged else np.stack(images)), names
 
 
-def test_recipes_are_the_presets():
-    paper = Recipe.of_preset("paper")
-    assert paper.model["init"] == "paper"
-    assert (paper.batch_size, paper.balance, paper.max_epochs, paper.max_steps) == (1300, "oversample", -1, 3000)
-    assert paper.preprocessing.image_size == 128
-    fast = Recipe.of_preset("fast", epochs=3, fit="scale", augment=False)
-    assert (fast.max_epochs, fast.max_steps, fast.preprocessing.fit) == (3, -1, "scale")
-    assert fast.preprocessing.image_size == 64
-    assert fast.augmentation.is_none
-    assert Recipe.of_preset("fast").augmentation.rotation_deg == 180
-
-
 def test_rare_classes_are_repeated_where_the_preset_says_so(monkeypatch):
     from fastcell.training import on_arrays
 
@@ -53,17 +39,9 @@ def test_rare_classes_are_repeated_where_the_preset_says_so(monkeypatch):
 def test_cells_are_classified_alike_in_chunks_of_any_size():
     images, names = cells(14)
     labels = (names == "spot").astype(int)
-    recipe = Recipe.of_preset("fast", image_size=16, batch_size=8, epochs=1)
+    recipe = estimator_recipe("fast", image_size=16, batch_size=8, epochs=1)
     module = train_on_cells(recipe, list(images), labels, np.ones(14), ["plain", "spot"], seed=0)
     whole = classify_cells(module, list(images), 14)
     assert whole.shape == (14, 2)
     np.testing.assert_allclose(whole.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(classify_cells(module, list(images), 5), whole, atol=1e-5)
-
-
-def test_presets_and_values_that_cannot_be():
-    with pytest.raises(ArgumentError, match="preset must be one of .*fast.*, got 'slow'"):
-        Recipe.of_preset("slow")
-    for name, value in (("batch_size", 0), ("epochs", 1.5), ("batch_size", True)):
-        with pytest.raises(ArgumentError, match=f"{name} must be a positive whole number"):
-            Recipe.of_preset("fast", **{name: value})

@@ -59,7 +59,7 @@ print(out.tolist())
 """,
     ),
     "the order of columns that are named": Change(
-        "data/_simulator_fields.py",
+        "simulator/parameter_columns.py",
         "    debris_x = auto()\n    debris_y = auto()\n",
         "    debris_y = auto()\n    debris_x = auto()\n",
         """
