@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
     from fastcell.packing.records import Record
 
-pytest_plugins = ["fixtures.audit_sets", "fixtures.figure_checks", "fixtures.studies"]
+pytest_plugins = [
+    "fixtures.audit_sets",
+    "fixtures.figure_checks",
+    "fixtures.process_state",
+    "fixtures.slow_share",
+    "fixtures.studies",
+]
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 
