@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from fixtures.process_state import same_process_state
 
 from fastcell.cli import main as cli
 
@@ -32,11 +33,14 @@ def commands() -> list[list[str]]:
 
 @cache
 def help_text(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "fastcell", name, "--help"], cwd=REPO_DIR, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    text = io.StringIO()
+    with same_process_state(), contextlib.redirect_stdout(text):
+        try:
+            status = cli.main([name, "--help"])
+        except SystemExit as end:
+            status = end.code
+    assert not status
+    return text.getvalue()
 
 
 def check(name: str, arguments: list[str]) -> None:
