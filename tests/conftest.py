@@ -20,6 +20,7 @@ pytest_plugins = [
     "fixtures.process_state",
     "fixtures.slow_share",
     "fixtures.studies",
+    "pytester",
 ]
 
 REPO_DIR = Path(__file__).resolve().parent.parent
