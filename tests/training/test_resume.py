@@ -130,10 +130,15 @@ def test_a_killed_run_ends_as_the_unbroken_one(
     assert_same_run(folder, whole)
 
 
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of an unbroken run with the settings of FIT alone; not to be changed."""
+    return fit(data, tmp_path_factory.mktemp("whole"))
+
+
 def test_a_torn_point_is_left_aside(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = fit(data, tmp_path / "whole")
     folder = fit_until(monkeypatch, 19, new_run(data, tmp_path / "broken"), tmp_path / "broken")
     point, _ = latest_point(folder)
     assert point == folder / "step-000000016.ckpt"
@@ -148,9 +153,8 @@ def test_a_torn_point_is_left_aside(
     assert_same_run(folder, whole)
 
 
-def test_a_run_without_a_point_begins_anew(data: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_point_begins_anew(whole: Path, tmp_path: Path) -> None:
     """As after a kill in its first steps: the folder is there, with its settings."""
-    whole = fit(data, tmp_path / "whole")
     folder = tmp_path / "killed"
     folder.mkdir(parents=True)
     for name in ("config.yaml", "environment.json"):
