@@ -17,6 +17,10 @@ with pytest.MonkeyPatch.context() as _patch:
     import numpy as np
     import scipy.linalg  # noqa: F401
 
+from fastcell.system.library_settings import limit_spinning
+
+limit_spinning()  # as the command does before it loads torch
+
 if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
     from fastcell.packing.records import Record
