@@ -99,7 +99,7 @@ def audit(
 
     Raises:
         ArgumentError: a number is out of its range.
-        DataError: the data set, the run or all of its cells cannot be read.
+        DataError: the data set or the run cannot be read, verdicts drop all cells, or fewer than two cells can be read.
     """
     start = time.monotonic()
     for name, value, least in (("--cells", most_cells, 100), ("--permutations", permutations, LEAST_PERMUTATIONS)):

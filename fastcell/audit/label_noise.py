@@ -27,8 +27,9 @@ _NUM_BINS = 60
 _MOST_MARGIN = 12.0
 _OVERLAP = ((0.0, 0.0), (0.0, -0.5))
 _FREE = ((0.0, 0.0, -4.0), (0.0, -0.5, -7.0))
-_LEAST_SLOPE = math.log(0.5)  # ln of the smallest b; b is 1 for calibrated probabilities. With a flatter slope,
-# wrong labels could not be distinguished from overlap.
+# ln of the smallest b; b is 1 for calibrated probabilities. With a flatter slope, wrong labels could not be
+# distinguished from overlap.
+_LEAST_SLOPE = math.log(0.5)
 LEAST_LABELLED_CELLS = 200
 LEAST_OF_CLASS = 10
 LEAST_SKILL = 0.3

@@ -83,10 +83,10 @@ def names_of(manifest: Manifest, column: str) -> npt.NDArray[np.str_] | None:
 
 
 def choose_rows(manifest: Manifest, most: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Choose about `most` cell_ids at most, in ascending order.
+    """Choose about `most` cell_ids, or all if there are fewer, in ascending order.
 
-    Each class of each recording gets cells in proportion to its size, but at least 50, or all if it has fewer. Cells
-    that ``verdicts.csv`` drops are left out.
+    Each class of each recording gets cells in proportion to its size, but at least 50, or all if it has fewer. If
+    `most` is too small for 50 each, this minimum is lower. Cells that ``verdicts.csv`` drops are left out.
     """
     rows = np.flatnonzero(manifest.verdicts())
     if len(rows) <= most:

@@ -206,16 +206,16 @@ def _errors(passed: int, num_bad: int, dropped: int, num_good: int) -> str:
 def held_out_counts(model: SimulatedModel, threshold: float) -> tuple[int, int, int, int]:
     """Count the errors of a threshold on the held-out simulated cells.
 
-    The model stores only the highest tenth of the good scores. A threshold that more than a tenth of the good cells
-    reach therefore counts a tenth.
+    The model stores only the highest tenth of the good scores. The number of good cells that reach the threshold is
+    therefore at most a tenth of them.
 
     Args:
         model: the model with its held-out scores.
         threshold: score up to `EVEN`.
 
     Returns:
-        Number of bad cells below the threshold, of bad cells, of good cells that reach the threshold, and of good
-        cells.
+        Number of bad cells below the threshold, of all bad cells, of good cells that reach the threshold, and of all
+        good cells.
     """
     kinds: Mapping[str, dict] = model.held_out
     bad = [values for kind, values in kinds.items() if kind != GOOD]

@@ -2,7 +2,8 @@
 
 For each reason, the distance of a feature from the median of the set is measured in robust standard deviations: the
 interquartile range over 1.349, with a lower limit so that small differences in a uniform set do not count. Only cells
-beyond `LIMIT` of them count as poor. A fault that most cells share is attributed to the instrument or to the cropping.
+at least `LIMIT` robust standard deviations from the median count as poor. A fault that most cells share is attributed
+to the instrument or to the cropping.
 """
 
 from __future__ import annotations

@@ -78,6 +78,9 @@ def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int 
 
     Returns:
         The files written.
+
+    Raises:
+        DataError: ``review.csv`` cannot be written.
     """
     from fastcell.plots.basic_figures import draw_contact_sheet
 
@@ -115,6 +118,7 @@ def check_edits_taken(manifest: Manifest, folder: Path) -> None:
 
     Raises:
         ArgumentError: the review contains edited verdicts that have not been applied.
+        DataError: a table of verdicts cannot be read.
     """
     path, own = folder / _REVIEW_NAME, manifest.path / VERDICTS_FILE
     if not path.exists():

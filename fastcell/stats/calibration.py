@@ -150,7 +150,7 @@ def error_by_chance(
 
     Args:
         probabilities: (N, K).
-        num_resamples: number of random draws of which predictions are correct.
+        num_resamples: number of simulations; each draws at random which predictions are correct.
         seed: seed of the draws.
 
     Returns:

@@ -13,7 +13,7 @@ LEAST_TEST_CELLS = 50
 LEAST_GROUPS = 5
 """Number of groups from which whole groups, instead of cells, are resampled."""
 MOST_CONDITION = 10.0
-"""Condition number of P above which P is reported as near-singular: called shares' errors grow by this factor."""
+"""Condition number of P above which it is reported as near-singular: errors of called shares grow by this factor."""
 NUM_DRAWS = 2_000
 _ITERATIONS = 5_000
 _TOLERANCE = 1e-8

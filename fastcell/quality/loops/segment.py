@@ -23,11 +23,11 @@ NONE, ONE, ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 @njit(**ALLOCATING)
 def _margin_profiles(grid, middle, rows, columns):  # type: ignore[no-untyped-def]
-    """Estimate the deviation of the background from its level by row and by column (bands, stripes, channel walls).
+    """Estimate the deviation of the background from its level, by row and by column.
 
-    Drift is included. Each line ends in two margins. The margin closer to the expected level is used, so that a cell in
-    the other one has no effect. For a column, its median is a third candidate, because a wall in both margins does not
-    show the level between them.
+    Bands, drift, stripes and channel walls cause such deviations. Each line ends in two margins. The margin closer to
+    the expected level is used, so that a cell in the other one has no effect. For a column, its median is a third
+    candidate, because a wall in both margins does not show the level between them.
     """
     for y in range(SIDE):
         left, right = 0.0, 0.0
