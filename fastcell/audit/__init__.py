@@ -1,1 +1,1 @@
-"""What a classifier could read from a data set besides the cell, and what makes labels doubtful."""
+"""Audit of a data set: class information outside the cell, and doubtful labels."""

@@ -1,9 +1,9 @@
-"""What an image shows where there is no cell: level, unevenness, noise and stripes of its frame, as numbers.
+"""Background of an image, measured on its frame: level, unevenness, noise and stripes.
 
-Only the frame is measured, four strips of fixed width along the sides, less what lies within a cell. Background between
-cell and frame would tell more of the background, but also how much of it there is and where: the outline of the cell.
-(On simulated cells whose background knows nothing of the class, lines of all background pixels told it all the same,
-with a balanced accuracy of 0.47 where chance is 0.25: the more pixels, the less noise.)
+Only the frame is measured: four strips of fixed width along the edges of the image, without the pixels of cells. The
+background between cell and frame would give more data, but its amount and position follow the outline of the cell. (On
+simulated cells whose background is independent of the class, lines of all background pixels still predicted the class
+with a balanced accuracy of 0.47, where chance is 0.25: more pixels give less noise.)
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ BACKGROUND_FEATURES: tuple[str, ...] = (
     "share_of_0",
     "share_of_255",
 )
-"""Columns of `background_features`. Grey levels of 8 bit.
+"""Columns of `background_features`, in 8-bit grey levels.
 
-level: median of the strips. skew: mean less median. spread: mean distance from the median.
-slope_x, slope_y: right less left and lower less upper strip. sides: left and right less upper and lower strip.
-twist: one pair of opposite corners less the other.
-noise_x, noise_y: mean difference between neighbours along the upper and lower strips' rows, along the left and right
-    strips' columns; coarse_noise: two pixels apart along these rows, less noise_x.
-row_stripes, column_stripes: mean second difference of the line means across a strip.
-share_of_0, share_of_255: pixels at the ends of the scale.
+level: median of the strips. skew: mean minus median. spread: mean absolute deviation from the median.
+slope_x, slope_y: right minus left and lower minus upper strip. sides: left and right minus upper and lower strip.
+twist: one pair of opposite corners minus the other.
+noise_x, noise_y: mean absolute difference between neighbours, along the rows of the upper and lower strips and along
+    the columns of the left and right strips; coarse_noise: the same two pixels apart along these rows, minus noise_x.
+row_stripes, column_stripes: mean absolute second difference of the line means across a strip.
+share_of_0, share_of_255: share of the pixels with the lowest and with the highest grey level.
 """
 LEAST_SHARE = 0.6
 STRIP = 0.1
-_CLIP = 30.0  # grey levels: a speck of dirt is no slope
+_CLIP = 30.0  # grey levels; limits the effect of a speck of dirt on the slopes
 
 
 def background_features(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -50,8 +50,8 @@ def background_features(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool
         mask: (H, W) bool, True for background.
 
     Returns:
-        (B,) float32, columns as in `BACKGROUND_FEATURES`; NaN where less than 60 % of the frame is background, or the
-        image has less than 6 rows or columns.
+        (B,) float32, columns as in `BACKGROUND_FEATURES`; NaN if less than 60 % of the frame is background, or the
+        image has fewer than 6 rows or columns.
     """
     height, width = mask.shape
     if min(height, width) < 6:
@@ -101,7 +101,7 @@ def _mean(off: np.ndarray, used: np.ndarray, place: _Place) -> float:
 
 
 def _difference(off: np.ndarray, used: np.ndarray, places: tuple[_Place, _Place], axis: int, lag: int) -> float:
-    """Mean absolute difference of background pixels `lag` apart in two strips; 0 without such a pair."""
+    """Return the mean absolute difference of background pixels `lag` apart in two strips; 0 without such a pair."""
     ahead, behind = [slice(None)] * 2, [slice(None)] * 2
     ahead[axis], behind[axis] = slice(lag, None), slice(None, -lag)
     total, num = 0.0, 0
@@ -114,7 +114,10 @@ def _difference(off: np.ndarray, used: np.ndarray, places: tuple[_Place, _Place]
 
 
 def _stripes(off: np.ndarray, used: np.ndarray, places: tuple[_Place, _Place], axis: int) -> float:
-    """Mean absolute second difference of the means of whole lines across two strips; a line with cell breaks it."""
+    """Return the mean absolute second difference of the line means across two strips.
+
+    Each second difference uses three adjacent lines without cell pixels.
+    """
     found = []
     for place in places:
         whole = np.asarray(used[place].all(axis))

@@ -1,9 +1,9 @@
-"""What a classifier can read from a data set that is not the cell, and what makes its labels and scores doubtful.
+"""Audit of a data set: confounders (class information outside the cell), doubtful labels and drift.
 
-Every question gets a number, its chance level from permutations that refit everything (of labels: from labels drawn
-without wrong ones), a verdict in one word and what to do. An alarm (``warning`` or ``problem``) from a test takes both:
-a p of at most 0.05 after Holm's adjustment for all tests of the audit, and an effect large enough to matter. So of
-clean data sets at most one in twenty raises any.
+Each finding has a number, its chance level, a one-word verdict and advice. The chance level comes from permutations
+that refit everything; for label noise it comes from labels simulated without wrong ones. An alarm (``warning`` or
+``problem``) from a test requires both a p of at most 0.05 after Holm's adjustment for all tests of the audit, and an
+effect that is large enough to matter. At most one in twenty clean data sets therefore raises an alarm from a test.
 """
 
 from __future__ import annotations
@@ -39,16 +39,18 @@ _Say = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found.
+    """Result of an audit.
 
     Attributes:
-        findings: judged, in the order of the report.
-        sample: the cells that were looked at.
-        tables: class x group and class x collection, where there are any.
-        drift: of features; confidence: of a run; noise: of labels. None where they could not be looked at.
-        num_cells: of the data set without those that verdicts drop.
+        findings: findings with verdicts, in the order of the report.
+        sample: the cells that were measured.
+        tables: tables of class x group and class x collection, if the data set has these columns.
+        drift: drift of features; None if it could not be tested.
+        confidence: drift of the confidence of a run; None if it could not be tested.
+        noise: label noise; None if it could not be tested.
+        num_cells: number of cells in the data set, without those that verdicts drop.
         permutations: R.
-        seconds: it took.
+        seconds: duration of the audit [s].
     """
 
     findings: list[Finding]
@@ -62,7 +64,7 @@ class Audit:
     seconds: float
 
     def of(self, verdict: str) -> list[Finding]:
-        """Findings with that verdict."""
+        """Return the findings with that verdict."""
         return [finding for finding in self.findings if finding.verdict == verdict]
 
     @property
@@ -84,18 +86,20 @@ def audit(
     """Audit a data set.
 
     Args:
-        data: of either layout, or its folder.
-        run: folder of a run of ``fastcell fit``, or a table of predictions, of this data set: for drift of confidence.
-        most_cells: that are read; chosen by class and recording.
-        permutations: R of each chance level. The least p is 1 / (R + 1), and a dozen tests share 0.05: 300 or more.
-        seed: of the choice of cells and of the permutations.
-        jobs: threads that read; None: one for each CPU.
-        copies: sets of copies, where they are known; None: those in duplicates.parquet, else exact ones are looked for.
-        say: told what is being done, one line each; progress goes to stderr then.
+        data: data set in either layout, or its folder.
+        run: folder of a run of ``fastcell fit`` on this data set, or a table of its predictions, to test for drift of
+            the confidence.
+        most_cells: largest number of cells to read; they are chosen by class and recording.
+        permutations: R of each chance level. The smallest p is 1 / (R + 1), and a dozen tests share 0.05, so use 300 or
+            more.
+        seed: seed of the choice of cells and of the permutations.
+        jobs: number of reading threads; None starts one per CPU.
+        copies: known sets of copies; None reads duplicates.parquet or, without that file, searches for exact copies.
+        say: function that receives a line of text for each step; if given, progress is printed to stderr.
 
     Raises:
-        ArgumentError: a number out of its rule.
-        DataError: the data set or the run cannot be read, or no cell of it.
+        ArgumentError: a number is out of its range.
+        DataError: the data set or the run cannot be read, verdicts drop all cells, or fewer than two cells can be read.
     """
     start = time.monotonic()
     for name, value, least in (("--cells", most_cells, 100), ("--permutations", permutations, LEAST_PERMUTATIONS)):
@@ -103,7 +107,7 @@ def audit(
             raise invalid(name, f"a number >= {least}", value, "Leave it out for the default")
     announce: _Say = say or (lambda line: None)
     manifest = Manifest.open(data) if isinstance(data, str) else data
-    of_run = None if run is None else read_run(manifest, Path(run))  # now, for what follows takes minutes
+    of_run = None if run is None else read_run(manifest, Path(run))  # fail early: the steps below take minutes
     rows = choose_rows(manifest, most_cells, seed)
     kept = int(manifest.verdicts().sum())
     if not len(rows):
@@ -150,10 +154,10 @@ def audit(
 
 
 def drifting_features(sample: CellSample) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """What is followed over the order of cells, (n, F), and its names: quality features and some of the background."""
+    """Return the features to test for drift, (n, F), and their names: quality features and some background features."""
     places = [BACKGROUND_FEATURES.index(name) for name in _DRIFTING]
     background = sample.backgrounds[:, places].astype(np.float64)
-    # A cell that fills its frame has no background: it takes part with the others' median.
+    # A cell that fills its frame has no background and gets the median of the other cells.
     typical = np.nanmedian(background, axis=0) if np.isfinite(background).any() else np.zeros(len(places))
     background = np.where(np.isfinite(background), background, typical)
     names = [*FEATURES, *(f"background {name}" for name in _DRIFTING)]
@@ -161,7 +165,7 @@ def drifting_features(sample: CellSample) -> tuple[npt.NDArray[np.float64], list
 
 
 def sequence_names(sample: CellSample) -> npt.NDArray[np.str_]:
-    """(n,) str: collection, group and class of each cell, joined; cells of one name are followed in their order."""
+    """Return collection, group and class of each cell as one name, (n,) str; cells of equal name form a sequence."""
     classes = np.array([*sample.classes, ""])[sample.labels]
     columns = [column for column in (sample.collections, sample.groups) if column is not None] + [classes]
     return np.array([" / ".join(part for part in parts if part) or "all cells" for parts in zip(*columns, strict=True)])
@@ -170,7 +174,7 @@ def sequence_names(sample: CellSample) -> npt.NDArray[np.str_]:
 def _copies(manifest: Manifest, copies: Duplicates | None, jobs: int | None) -> Finding:
     try:
         found = read_duplicates(manifest) if copies is None else copies
-        if found is None:  # a search that found nothing is a search too
+        if found is None:  # an empty stored result also counts as a search
             found = exact_sets(manifest, jobs=jobs)
     except FastcellError as error:
         return Finding("duplicates", "copies of a cell across splits", verdict="cannot tell", says={"else": str(error)})

@@ -1,4 +1,4 @@
-"""Drift of a run's confidence over the order in which cells were taken."""
+"""Drift of the confidence of a run over the acquisition order."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MOST_BYTES = 1 << 32
 
 
 def read_confidences(path: Path) -> pa.Table:
-    """Read the predictions of a run: columns key, group, class, confidence, and true_class where the file has it.
+    """Read the predictions of a run: columns key, group, class, confidence and, if present, true_class.
 
     Args:
-        path: a run folder with predictions.parquet, or a .parquet or .csv file that `fastcell predict` wrote.
+        path: run folder with predictions.parquet, or a .parquet or .csv file written by `fastcell predict`.
 
     Raises:
-        DataError: there is none, or it cannot be read, or it has other columns.
+        DataError: the file is missing, cannot be read or has other columns.
     """
     file = path / "predictions.parquet" if path.is_dir() else path
     if not file.is_file():
@@ -61,7 +61,7 @@ class RunCells(NamedTuple):
     Attributes:
         rows: (m,) int64, cell_ids.
         confidence: (m,) float64, finite.
-        called: (m,) str objects, the classes called.
+        called: (m,) str objects, predicted classes.
     """
 
     rows: np.ndarray
@@ -70,10 +70,10 @@ class RunCells(NamedTuple):
 
 
 def read_run(manifest: Manifest, run: Path) -> RunCells:
-    """The cells of a run, found in the manifest by key and group.
+    """Read the predictions of a run and find its cells in the manifest by key and group.
 
     Raises:
-        DataError: see `read_confidences`; or none of its cells is in the manifest.
+        DataError: the predictions cannot be read (see `read_confidences`), or none of the cells is in the manifest.
     """
     table = read_confidences(run)
     rows, at = _match(manifest, table)
@@ -90,13 +90,13 @@ def read_run(manifest: Manifest, run: Path) -> RunCells:
 def find_confidence_drift(
     manifest: Manifest, run: RunCells, permutations: int, rng: np.random.Generator
 ) -> tuple[Drift | None, Finding]:
-    """Follow confidence, and errors where classes are known, over the order of cells.
+    """Test the confidence, and the errors if classes are known, for drift over the acquisition order.
 
     Args:
-        manifest: that the run's cells are in.
-        run: from `read_run`.
+        manifest: data set that contains the cells of the run.
+        run: cells of the run, from `read_run`.
         permutations: R.
-        rng: of these.
+        rng: generator for the permutations.
     """
     rows, confidence, called = run
     labels = manifest.labels[rows]
@@ -123,7 +123,10 @@ def find_confidence_drift(
 
 
 def _match(manifest: Manifest, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """cell_ids (m,) and places (m,) in `table` of the cells in both; names that occur twice are passed over."""
+    """Return cell_ids (m,) and positions (m,) in `table` of the cells that are in both.
+
+    Cells whose name occurs twice are ignored.
+    """
     with_group = "group" in table.column_names
 
     def names(source: pa.Table) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""What tells the class and is not the cell: background, brightness, image size, the file; and what tells the recording.
+"""Confounders: class information outside the cell, and recording information in the cell images.
 
-Brightness, size and bytes of an image may be the cell's own: a larger cell makes a larger cut-out. So each is given as
-it is, and its verdict rests on what is left without the cell: the background's level, the size beyond what the cell's
-extent explains, the bytes beyond what the pixels need. What the cell's side can explain is taken as the cell's.
+The confounders of the class are background, brightness, image size and the file. Brightness, size and bytes of an image
+may depend on the cell itself: a larger cell gives a larger crop. The report gives each of them unchanged, but the
+verdict rests on the part that is independent of the cell: the background level, the size beyond what the cell's extent
+explains, and the bytes beyond what the pixels require. Everything that the cell can explain is attributed to the cell.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ from fastcell.stats.permutation import (
 IMAGE_COMPONENTS = 64
 _BLACK = 3.0  # grey levels
 _EVEN = 0.05
-"""Spread of a background over the cell's contrast. Above it (dense cells, cut-outs of tissue or clusters, noise) what
-does not stand out may still be cell: 0.02 in ATOM and ImageStream cells, 0.08 in T cells cut out of a dense field."""
+"""Largest ratio of background spread to cell contrast at which the background is certain to contain no cell.
+
+Above it (dense cells, crops of tissue or clusters, noise), parts that do not stand out may still be cell. The ratio is
+0.02 in ATOM and ImageStream cells, and 0.08 in T cells cropped from a dense field.
+"""
 _MOST_SETTINGS = 8
 _MIX = (
     "record every class in every recording and in changing order; until then test on whole recordings only (name them "
@@ -43,7 +47,11 @@ _REWRITE = "write all images anew with one program and the same settings, from t
 
 
 def image_features(sample: CellSample, seed: int = 0) -> Floats:
-    """(n, 64 + F) of the whole image: 64 principal components of 32 x 32 pixels over their mean, quality features."""
+    """Compute features of the whole image, (n, 64 + F).
+
+    They are 64 principal components of the 32 x 32 pixels, divided by their mean, and the normal scores of the quality
+    features.
+    """
     from sklearn.decomposition import PCA
 
     flat = sample.images.reshape(len(sample), -1).astype(np.float32)
@@ -54,13 +62,13 @@ def image_features(sample: CellSample, seed: int = 0) -> Floats:
 
 
 def class_findings(sample: CellSample, images: Floats, permutations: int, rng: np.random.Generator) -> list[Finding]:
-    """Whether background, brightness, size or file tell the class.
+    """Test whether background, brightness, size or file predict the class.
 
     Args:
         sample: the cells.
         images: (n, p) from `image_features`.
         permutations: R.
-        rng: of the permutations.
+        rng: generator for the permutations.
     """
     keys = {
         "class_from_background": "class from the background alone",
@@ -87,7 +95,7 @@ def class_findings(sample: CellSample, images: Floats, permutations: int, rng: n
 
 
 class _Maker:
-    """What all checks of the class share."""
+    """Sample, permutations and tests that all class findings share."""
 
     def __init__(self, sample: CellSample, permutations: int, rng: np.random.Generator) -> None:
         self.sample, self.permutations, self.rng = sample, permutations, rng
@@ -97,7 +105,7 @@ class _Maker:
 
     @property
     def certain(self) -> bool:
-        """Whether cells stand out so clearly that what does not is background."""
+        """True if cells stand out so clearly that all other pixels are certainly background."""
         spread = self.sample.backgrounds[:, BACKGROUND_FEATURES.index("spread")]
         uneven = spread / np.maximum(self.sample.feature("contrast"), 1)
         return bool(np.isfinite(uneven).any() and np.nanmedian(uneven) <= _EVEN)
@@ -245,10 +253,10 @@ def recording_finding(
     permutations: int,
     rng: np.random.Generator,
 ) -> Finding:
-    """Whether images of one class tell in which recording they were taken.
+    """Test whether images of one class predict the recording in which they were taken.
 
     Args:
-        key: of the finding.
+        key: key of the finding.
         what: ``group`` or ``collection``.
         recordings: (n,) str.
         sample, images, permutations, rng: as for `class_findings`.
@@ -294,25 +302,28 @@ def recording_finding(
 
 
 def _packed(design: Design) -> Design:
-    """The same design for features of its rows alone."""
+    """Return the same design for an array that holds only the features of its rows."""
     return Design(
         np.arange(len(design.rows)), design.labels, design.folds, design.units, design.strata, design.centered
     )
 
 
 def _beyond(values: Floats, explaining: Floats) -> Floats:
-    """Values (n, t) less what a quadratic function of (n, q) explains of them, classes unseen."""
+    """Return the residuals of values (n, t) after a quadratic regression on (n, q), fitted without the classes."""
     terms = with_squares(explaining)
     pairs = [terms[:, i] * terms[:, j] for i in range(explaining.shape[1]) for j in range(i)]
     base = np.column_stack([np.ones(len(values)), explaining - explaining.mean(0), terms, *pairs])
     weights, *_ = np.linalg.lstsq(base, values, rcond=None)
     left = values - base @ weights
-    # Rounding is no remainder: what is explained to a thousandth is explained.
+    # Residuals below a thousandth of the spread are rounding errors and count as 0.
     return np.where(left.std(0) > 1e-3 * np.maximum(values.std(0), 1e-12), left, 0.0)
 
 
 def _shares(features: Floats, design: Design) -> Floats:
-    """(p,) share of the variance of each feature, ranked, that the class explains, within strata if so tested."""
+    """Return the share of the variance of each ranked feature that the class explains, (p,).
+
+    If the design is centered, the shares are computed within strata.
+    """
     scores = normal_scores(features)
     if design.centered:
         scores = np.asarray(center(scores, design.strata), np.float64)

@@ -1,10 +1,11 @@
-"""Drift: whether what is measured on cells changes with the order in which they were taken.
+"""Drift: change of measured features over the acquisition order.
 
-Cells of one recording and one class are followed in the natural order of their keys, so that neither class nor
-recording is taken for drift. Values are ranked within such a sequence and set against four cosines of up to two
-periods over it; the share of their variance that these explain is the number. Under no drift cells of a sequence are
-exchangeable: their order is permuted. Over several features the largest standardized share counts (Westfall and Young,
-"Resampling-Based Multiple Testing", Wiley 1993), so that many features raise no more alarms than one.
+A sequence holds the cells of one recording and one class in the natural order of their keys, so that differences
+between classes or recordings do not count as drift. The values are ranked within each sequence and regressed on four
+cosines of up to two periods over it. The statistic is the share of variance that the cosines explain. Without drift the
+cells of a sequence are exchangeable, so the chance level comes from permutations of their order. With several features,
+the largest standardized share is tested (Westfall and Young, "Resampling-Based Multiple Testing", Wiley 1993). Many
+features therefore raise no more false alarms than one.
 """
 
 from __future__ import annotations
@@ -21,27 +22,28 @@ from fastcell.audit.findings import Finding
 from fastcell.stats.permutation import Floats, Outcome, normal_scores, outcome, permute_within
 
 LEAST_SEQUENCE_CELLS = 40
-"""Cells of a sequence that is followed."""
+"""Smallest number of cells in a sequence that is tested."""
 NUM_WAVES = 4
 NUM_BINS = 20
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Drift of F features over the order of cells.
+    """Drift of F features over the acquisition order.
 
     Attributes:
         names: F features.
-        shares: (F,) share of the variance within sequences that the order explains, chance taken off.
-        at_least: (F,) likewise, less what the largest of F features reaches by chance in one of twenty.
+        shares: (F,) share of the variance within sequences that the order explains, corrected for chance.
+        at_least: (F,) the same, minus the level that the largest of F features reaches by chance in one of twenty
+            cases.
         p: (F,) adjusted for the number of features.
-        result: of the feature whose share stands out most, as (share, its chance level, p over all features).
+        result: result for the feature whose share stands out most: share, its chance level, p over all features.
         strongest: index of that feature.
-        sequences: names of the S sequences that were followed.
-        sizes: (S,) cells.
-        by_sequence: (F, S) share in each.
-        swing: (F, S) largest less smallest value of the smooth course, in standard deviations of the sequence.
-        curves: (F, NUM_BINS) mean ranked value along the order, all sequences over each other.
+        sequences: names of the S tested sequences.
+        sizes: (S,) number of cells.
+        by_sequence: (F, S) explained share in each sequence.
+        swing: (F, S) largest minus smallest value of the smooth course, in standard deviations of the sequence.
+        curves: (F, NUM_BINS) mean ranked value by relative position, over all sequences.
         bands: (2, F, NUM_BINS) 2.5 and 97.5 % points of `curves` under permutation.
         courses: (F, S, NUM_BINS) smooth course in each sequence.
     """
@@ -68,17 +70,17 @@ def find_drift(
     permutations: int,
     rng: np.random.Generator,
 ) -> Drift | None:
-    """Follow features over the order of cells.
+    """Test features for drift over the acquisition order.
 
     Args:
-        values: (n, F) in the order in which the cells were taken; rows with NaN are left out.
+        values: (n, F) in acquisition order; rows with NaN are ignored.
         names: F.
-        sequences: (n,) str, name of the sequence that each cell is in; its cells in order.
+        sequences: (n,) str, name of the sequence of each cell; the cells of a sequence are in order.
         permutations: R.
-        rng: of the permutations.
+        rng: generator for the permutations.
 
     Returns:
-        None where no sequence has 40 cells, or no feature varies.
+        The drift, or None if no sequence has 40 cells or no feature varies.
     """
     known = np.flatnonzero(np.isfinite(values).all(1))
     labels, code, counts = np.unique(sequences[known], return_inverse=True, return_counts=True)
@@ -106,8 +108,8 @@ def find_drift(
         shuffled = scores[permute_within(code, rng)]
         null[turn] = _explained(shuffled, parts, waves)[0]
         null_curves[turn] = _binned(shuffled, bins)
-    # The scale of each feature comes from the order found and the permuted ones alike: from these alone the order found
-    # would stand out by itself, the more so the fewer they are.
+    # Standardize with the observed order and the permuted ones together. With a scale from the permuted ones alone, the
+    # observed order would stand out by itself, and more so with fewer permutations.
     every = np.vstack([share, null])
     every = (every - every.mean(0)) / np.maximum(every.std(0), 1e-12)
     standard, standard_null = every[0], every[1:].max(1)
@@ -134,7 +136,7 @@ def find_drift(
 
 
 def drift_finding(key: str, title: str, drift: Drift, what: str) -> Finding:
-    """The finding of a `Drift`."""
+    """Return the finding of a `Drift`."""
     best = drift.strongest
     worst = int((drift.by_sequence[best] * (drift.sizes >= np.median(drift.sizes))).argmax())
     moving = [i for i in np.argsort(-drift.shares) if drift.p[i] <= 0.05 and drift.shares[i] >= 0.02]
@@ -176,13 +178,16 @@ def _standard(values: Floats) -> Floats:
 
 
 def _waves(size: int) -> Floats:
-    """(size, NUM_WAVES) orthonormal cosines of half a period to two periods (the DCT's, but for its constant)."""
+    """Return (size, NUM_WAVES) orthonormal cosines of half a period to two periods.
+
+    They are the first functions of the discrete cosine transform without its constant.
+    """
     place = (np.arange(size) + 0.5) / size
     return np.stack([math.sqrt(2 / size) * np.cos(math.pi * k * place) for k in range(1, NUM_WAVES + 1)], axis=1)
 
 
 def _explained(scores: Floats, parts: list[slice], waves: list[Floats]) -> tuple[Floats, Floats, Floats]:
-    """Explained share over all (F,), by sequence (F, S), and smooth courses (F, S, NUM_BINS)."""
+    """Return the explained share over all (F,) and by sequence (F, S), and the smooth courses (F, S, NUM_BINS)."""
     num = scores.shape[1]
     explained, total = np.zeros((num, len(parts))), np.zeros((num, len(parts)))
     courses = np.zeros((num, len(parts), NUM_BINS))
@@ -198,6 +203,6 @@ def _explained(scores: Floats, parts: list[slice], waves: list[Floats]) -> tuple
 
 
 def _binned(scores: Floats, bins: npt.NDArray[np.int64]) -> Floats:
-    """(F, NUM_BINS) mean score by relative position."""
+    """Return the mean score by relative position, (F, NUM_BINS)."""
     counts = np.maximum(np.bincount(bins, minlength=NUM_BINS), 1)
     return np.stack([np.bincount(bins, column, NUM_BINS) / counts for column in scores.T])

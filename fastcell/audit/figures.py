@@ -1,4 +1,4 @@
-"""Figures of an audit: numbers beside chance, class x recording, mean backgrounds, drift, doubtful labels."""
+"""Figures of an audit: statistics with chance levels, class x recording, mean backgrounds, drift, doubtful labels."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _LEAST_BACKGROUND = 0.2
 
 
 def draw_numbers(findings: Sequence[Finding], path: Path, title: str) -> None:
-    """Draw the number of each test beside its chance level; mark and colour tell the verdict.
+    """Draw the statistic of each test with its chance level; marker and colour show the verdict.
 
     Args:
-        findings: judged; those without a chance level are left out.
+        findings: findings with verdicts; those without a chance level are omitted.
         path: PNG to write.
-        title: above the drawing.
+        title: title of the figure.
     """
     shown = [finding for finding in findings if finding.result is not None and np.isfinite(finding.result.chance)]
     figure = Figure(figsize=(8, 1.5 + 0.42 * len(shown)), layout="constrained")
@@ -56,13 +56,13 @@ def draw_numbers(findings: Sequence[Finding], path: Path, title: str) -> None:
 
 
 def draw_table(found: Association, path: Path, what: str, title: str) -> None:
-    """Draw class x recording: shade = share of the class, number = cells.
+    """Draw class x recording; the shade shows the share of the class, the number the cells.
 
     Args:
         found: table of classes (rows) by recordings (columns).
         path: PNG to write.
         what: ``group`` or ``collection``.
-        title: above the drawing.
+        title: title of the figure.
     """
     table = found.table
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
@@ -89,14 +89,14 @@ def draw_table(found: Association, path: Path, what: str, title: str) -> None:
 
 
 def draw_backgrounds(grey: np.ndarray, weight: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
-    """Draw the mean background of each class, all on one scale, and how they differ from the mean of all.
+    """Draw the mean background of each class at one scale, and its difference from the mean over the classes.
 
     Args:
-        grey: (K, S, S) sums of grey levels where there is no cell.
-        weight: (K, S, S) how many cells show background there.
+        grey: (K, S, S) sums of background grey levels.
+        weight: (K, S, S) number of cells that show background at each point.
         classes: K names.
         path: PNG to write.
-        title: above the drawing.
+        title: title of the figure.
     """
     present = [index for index in range(len(classes)) if weight[index].max() > 0]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -128,13 +128,13 @@ def draw_backgrounds(grey: np.ndarray, weight: np.ndarray, classes: Sequence[str
 
 
 def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
-    """Draw the features that the order explains best: all sequences over each other, and those that move most.
+    """Draw the features with the largest explained shares, over all sequences and in the sequences with most drift.
 
     Args:
-        drift: what was found.
+        drift: drift to draw.
         path: PNG to write.
-        title: above the drawing.
-        most: features shown.
+        title: title of the figure.
+        most: largest number of features to draw.
     """
     shown = np.argsort(-drift.shares, kind="stable")[: min(most, len(drift.names))]
     figure = Figure(figsize=(9, 0.9 + 2.1 * len(shown)), layout="constrained")
@@ -166,5 +166,5 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
 
 
 def draw_doubtful(cells: Mapping[str, Sequence[np.ndarray]], path: Path, title: str, columns: int = 8) -> None:
-    """Draw cells whose labels are doubted, a row for each pair of classes."""
+    """Draw cells with doubtful labels, one row for each pair of classes."""
     draw_contact_sheet(cells, path, title, columns)

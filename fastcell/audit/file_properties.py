@@ -1,4 +1,4 @@
-"""What a stored file tells besides its pixels: settings of the program that wrote it, and bytes spent."""
+"""Properties of a stored file besides its pixels: settings of the program that wrote it, and number of bytes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from PIL import Image
 
 _JPEG_TABLES, _JPEG_HUFFMAN, _JPEG_SCAN, _JPEG_END = 0xDB, 0xC4, 0xDA, 0xD9
 _MOST_CHUNKS = 10_000
-_STANDARD_CODES = (12 + 162, 2 * (12 + 162))  # of the tables that the standard gives, for grey and for colour
+_STANDARD_CODES = (12 + 162, 2 * (12 + 162))  # in the tables of the standard, for grey and for colour
 
 
 def file_settings(data: bytes, encoding: str) -> tuple[str, int]:
-    """Settings of the writer and bytes that hold no pixels, from the headers of one file.
+    """Read from the headers of one file the settings of its writer and the number of bytes that hold no pixels.
 
     Args:
-        data: an encoded file that can be decoded.
+        data: encoded file that can be decoded.
         encoding: jpg, png, tif, npy or raw.
 
     Returns:
-        A text that is equal for files written alike, and the number of bytes outside of the pixels' own data.
+        A text that is equal for files written with the same settings, and the number of bytes outside the pixel data.
     """
     if encoding == "jpg":
         return _jpeg(data)
@@ -36,7 +36,10 @@ def file_settings(data: bytes, encoding: str) -> tuple[str, int]:
 
 
 def _jpeg(data: bytes) -> tuple[str, int]:
-    """Quantisation tables, frame type and sampling; bytes before the first scan but for the Huffman tables."""
+    """Return quantisation tables, frame type and sampling as text, and the bytes before the first scan.
+
+    The Huffman tables are not counted.
+    """
     place, tables, frame, fitted, codes = 2, 0, "", 0, 0
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
@@ -48,7 +51,7 @@ def _jpeg(data: bytes) -> tuple[str, int]:
             tables = zlib.crc32(data[place + 4 : place + 2 + length], tables)
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             frame = f"{marker:02x} {data[place + 9 : place + 2 + length].hex()}"
-        elif marker == _JPEG_HUFFMAN:  # some writers fit them to the pixels
+        elif marker == _JPEG_HUFFMAN:  # some writers optimise them for the pixels
             fitted += length
             codes += _num_codes(data[place + 4 : place + 2 + length])
         elif marker in (_JPEG_SCAN, _JPEG_END):
@@ -59,7 +62,7 @@ def _jpeg(data: bytes) -> tuple[str, int]:
 
 
 def _num_codes(segment: bytes) -> int:
-    """Codes in the Huffman tables of a segment."""
+    """Return the number of codes in the Huffman tables of a segment."""
     place, num = 0, 0
     while place + 17 <= len(segment):
         here = sum(segment[place + 1 : place + 17])
@@ -68,7 +71,7 @@ def _num_codes(segment: bytes) -> int:
 
 
 def _png(data: bytes) -> tuple[str, int]:
-    """Bit depth, colour, interlace and compression level; bytes outside of the pixels' chunks."""
+    """Return bit depth, colour, interlace and compression level as text, and the bytes outside the pixel chunks."""
     place, inside, header, level = 8, 0, "", ""
     for _ in range(_MOST_CHUNKS):
         if place + 12 > len(data):
@@ -77,16 +80,17 @@ def _png(data: bytes) -> tuple[str, int]:
         if kind == b"IHDR":
             header = data[place + 16 : place + 21].hex()
         elif kind == b"IDAT":
-            inside += length + 12  # how many such chunks there are depends on the size
+            inside += length + 12  # the number of such chunks depends on the size
             level = level or f"level {data[place + 9] >> 6}" if length > 1 else level
         place += 12 + length
     return f"png {header} {level}", len(data) - inside
 
 
 def plain_sizes(pixels: npt.NDArray[np.uint8], encoding: str, stored: int) -> tuple[int, int]:
-    """Bytes that the same pixels take in the same encoding, quickly and thoroughly compressed by this program.
+    """Return the bytes that the same pixels take in the same encoding with fast and with thorough compression.
 
-    A JPEG's bytes follow from its pixels and its settings, so there and for npy and raw it is `stored` itself.
+    The bytes of a JPEG follow from its pixels and its settings. For jpg, npy and raw the result is therefore `stored`
+    itself.
     """
     if encoding == "png":
         quick = len(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])

@@ -1,4 +1,4 @@
-"""What an audit has found: a number, its chance level, a verdict in one word, and what to do."""
+"""Findings of an audit: a number, its chance level, a one-word verdict and advice."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from fastcell.stats.permutation import Outcome
 
 ALPHA = 0.05
 FINDING_VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
-"""From the worst on. ``warning`` and ``problem`` are alarms."""
+"""Verdicts in descending order of severity. ``warning`` and ``problem`` are alarms."""
 ALARMS = ("problem", "warning")
 _WIDTH = 112
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One question to a data set and its answer.
+    """The result of one check of a data set.
 
     Attributes:
         key: short name in audit.json.
-        title: the question as a heading.
-        unit: what the number is.
-        result: the test; None where nothing was tested.
-        effect: how large the effect is at least, 0 none, 1 complete; None: the result's skill.
-        thresholds: effect of a warning and of a problem, together with a p of at most 0.05 after Holm's adjustment;
-            inf: never.
-        says: what the number means, by verdict; ``else`` for those not listed.
-        advice: what to do, by verdict.
-        verdict: fixed where it is not for a test to decide.
-        p_adjusted: for the number of tests of the audit.
-        notes: how it was found, one sentence each.
+        title: heading.
+        unit: meaning of the number.
+        result: result of the test; None if nothing was tested.
+        effect: lower bound of the effect, 0 none to 1 complete; None takes the skill of the result.
+        thresholds: effects from which the verdict is a warning and a problem, given a p of at most 0.05 after Holm's
+            adjustment; inf for never.
+        says: meaning of the number, by verdict; ``else`` for verdicts not listed.
+        advice: recommended action, by verdict.
+        verdict: fixed verdict, if it does not depend on a test.
+        p_adjusted: p adjusted for the number of tests of the audit.
+        notes: how the number was found, one sentence each.
         details: more numbers, for audit.json.
     """
 
@@ -53,11 +53,11 @@ class Finding:
 
     @property
     def tested(self) -> bool:
-        """Whether the verdict hangs on a permutation test."""
+        """True if the verdict depends on a permutation test."""
         return not self.verdict and self.result is not None and not math.isnan(self.result.p)
 
     def describe(self) -> list[str]:
-        """Lines of the report."""
+        """Return the lines of the report."""
         texts = [f"{self.unit} {describe_result(self.result, self.p_adjusted)}"] if self.result is not None else []
         way = self.advice.get(self.verdict, "")
         message = self.says.get(self.verdict, self.says.get("else", ""))
@@ -66,7 +66,7 @@ class Finding:
         return [f"[{self.verdict}] {self.title}", *(line for lines in wrapped for line in lines)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; NaN becomes None."""
+        """Return the finding as plain values; NaN becomes None."""
         result = self.result
         values: dict[str, Any] = {"key": self.key, "title": self.title, "verdict": self.verdict}
         if result is not None:
@@ -87,7 +87,10 @@ class Finding:
 
 
 def describe_result(result: Outcome, p_adjusted: float = float("nan")) -> str:
-    """``0.62, chance 0.25 (95 % below 0.27), p 0.002, 0.018 for all tests``."""
+    """Return the result as text.
+
+    For example ``0.620, chance 0.250 (95 % of permutations below 0.270), p 0.002, 0.018 among all tests``.
+    """
     text = f"{result.number:.3f}"
     if not math.isnan(result.chance):
         text += f", chance {result.chance:.3f} (95 % of permutations below {result.chance_high:.3f}), p {result.p:.3f}"
@@ -97,7 +100,7 @@ def describe_result(result: Outcome, p_adjusted: float = float("nan")) -> str:
 
 
 def judge(findings: Sequence[Finding]) -> list[Finding]:
-    """Give each finding that hangs on a test its verdict, adjusted for their number."""
+    """Return the findings with their verdicts; p-values are adjusted for the number of tests."""
     tested = [finding for finding in findings if finding.tested]
     adjusted = iter(holm([finding.result.p for finding in tested if finding.result is not None]))
     return [_judged(finding, next(adjusted) if finding.tested else float("nan")) for finding in findings]

@@ -1,14 +1,14 @@
-"""Labels that a classifier disagrees with although it is sure: how many there are, and which.
+"""Label noise: number and list of the labels that a confident classifier contradicts.
 
-Where classes overlap a classifier errs too, but then it is unsure. So the share of disagreement is followed over the
-margin, the log odds of the likeliest class in cross-validation:
+If classes overlap, a classifier also errs, but with low confidence. The share of disagreement is therefore modelled as
+a function of the margin, which is the log odds of the most likely class in cross-validation:
 
     P(disagree | margin) = r + (1 - r) / (1 + exp(a + b margin))
 
-The logistic part is overlap and vanishes for sure cells; what stays, r, is the share of labels that no margin explains,
-as the lapse rate of a psychometric function is (Wichmann and Hill, doi 10.3758/BF03194544). Its chance level comes from
-labels drawn with r = 0, to which everything is fitted again. The odds of the two parts give, for each disagreement, the
-probability that its label is wrong.
+The logistic part describes overlap and vanishes at high confidence. The remainder r is the share of labels that no
+margin explains, like the lapse rate of a psychometric function (Wichmann and Hill, doi 10.3758/BF03194544). Its chance
+level comes from labels simulated with r = 0, to which the model is fitted again. The odds of the two parts give, for
+each disagreement, the probability that its label is wrong.
 """
 
 from __future__ import annotations
@@ -27,27 +27,30 @@ _NUM_BINS = 60
 _MOST_MARGIN = 12.0
 _OVERLAP = ((0.0, 0.0), (0.0, -0.5))
 _FREE = ((0.0, 0.0, -4.0), (0.0, -0.5, -7.0))
-_LEAST_SLOPE = math.log(0.5)  # of ln odds of overlap over the margin, 1 where probabilities are calibrated: flatter,
-# and wrong labels could not be told from overlap
+# ln of the smallest b; b is 1 for calibrated probabilities. With a flatter slope, wrong labels could not be
+# distinguished from overlap.
+_LEAST_SLOPE = math.log(0.5)
 LEAST_LABELLED_CELLS = 200
 LEAST_OF_CLASS = 10
 LEAST_SKILL = 0.3
-"""Share of the way from chance to a perfect answer that the classifier must go. One that hardly tells the classes is
-wrong however sure it is, whatever the labels are."""
+"""Smallest skill of the classifier, from 0 (chance) to 1 (perfect predictions), for which single labels are judged.
+
+A classifier that hardly separates the classes is wrong at any confidence, whatever the labels are.
+"""
 
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """Disagreement in cross-validation.
+    """Disagreement between labels and cross-validated predictions.
 
     Attributes:
-        rows: (n,) int64, positions in the sample of the cells that were classified.
+        rows: (n,) int64, positions in the sample of the classified cells.
         given: (n,) int64, their labels.
-        called: (n,) int64, the likeliest class.
-        p_given, p_called: (n,) probabilities in cross-validation.
-        wrong: (n,) float64, probability that the label is wrong; 0 where the classifier agrees.
+        called: (n,) int64, most likely class.
+        p_given, p_called: (n,) cross-validated probabilities of the label and of the most likely class.
+        wrong: (n,) float64, probability that the label is wrong; 0 if the classifier agrees.
         result: estimated share of wrong labels and its chance level.
-        balanced_accuracy: of the classifier, for comparison.
+        balanced_accuracy: balanced accuracy of the classifier, for comparison.
     """
 
     rows: Ints
@@ -61,13 +64,15 @@ class LabelNoise:
 
     @property
     def separates_classes(self) -> bool:
-        """Whether the classifier separates the classes well enough to speak of single labels."""
+        """True if the classifier separates the classes well enough to judge single labels."""
         chance = 1 / len(np.unique(self.given))
         return (self.balanced_accuracy - chance) / (1 - chance) >= LEAST_SKILL
 
     def candidates(self, least: float = 0.5) -> Ints:
-        """Places of the cells whose label is wrong with probability `least` or more, surest first; none where the
-        classifier does not separate the classes."""
+        """Return the positions of the cells whose label is wrong with probability `least` or more, most probable first.
+
+        The result is empty if the classifier does not separate the classes.
+        """
         chosen = np.flatnonzero(self.wrong >= least) if self.separates_classes else np.zeros(0, np.int64)
         return chosen[np.lexsort((self.p_given[chosen], -self.wrong[chosen]))]
 
@@ -75,17 +80,17 @@ class LabelNoise:
 def find_label_noise(
     features: Floats, labels: Ints, permutations: int, rng: np.random.Generator, seed: int = 0
 ) -> LabelNoise | None:
-    """Classify cells in cross-validation and look at sure disagreement.
+    """Classify cells in cross-validation and estimate the share of wrong labels from confident disagreement.
 
     Args:
-        features: (N, p), standardized here.
+        features: (N, p), standardized by this function.
         labels: (N,) int64, -1 = none.
-        permutations: R, label sets drawn without wrong labels.
-        rng: of these.
-        seed: of the folds.
+        permutations: R, number of simulated label sets without wrong labels.
+        rng: generator for the simulated labels.
+        seed: seed of the folds.
 
     Returns:
-        None where fewer than two classes have 10 cells, or fewer than 200 cells are left.
+        The label noise, or None if fewer than two classes have 10 cells or fewer than 200 cells remain.
     """
     counts = np.bincount(labels[labels >= 0], minlength=1)
     rows = np.flatnonzero((labels >= 0) & (counts[np.maximum(labels, 0)] >= LEAST_OF_CLASS))
@@ -120,9 +125,9 @@ def find_label_noise(
 
 
 def cross_validate(features: Floats, target: Ints, seed: int = 0) -> Floats:
-    """(n, K) probabilities of each cell from classifiers that were fitted without its fold.
+    """Return the probabilities (n, K) of each cell from classifiers that were fitted without its fold.
 
-    A support vector machine would be sharper; logistic regression is calibrated by itself and takes seconds.
+    A support vector machine would be more accurate, but logistic regression is calibrated by itself and takes seconds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
@@ -139,7 +144,10 @@ def cross_validate(features: Floats, target: Ints, seed: int = 0) -> Floats:
 
 
 def _fit(margins: Floats, disagree: npt.NDArray[np.bool_]) -> tuple[float, Floats]:
-    """Estimated share of wrong labels, and (n,) probability that a disagreement at that margin is one."""
+    """Return the estimated share r of wrong labels, and (n,) the probability that the label is wrong.
+
+    The probability applies to a disagreement at the margin of each cell.
+    """
     edges, total = _bins(margins)
     place = _place(margins, edges)
     (rate, a, b), _ = _fit_bins(edges, total, np.bincount(place, disagree, len(total)).astype(np.float64))
@@ -159,9 +167,9 @@ def _place(margins: Floats, edges: Floats) -> Ints:
 def _fit_bins(
     edges: Floats, total: Floats, wrong: Floats, starts: Sequence[tuple[float, ...]] = _FREE
 ) -> tuple[tuple[float, float, float], Floats]:
-    """Likeliest (r, a, b), with b >= 0, and the expected share of disagreement in each bin.
+    """Fit (r, a, b), with b >= 0, by maximum likelihood, and return it with the expected share of disagreement by bin.
 
-    starts: (a, ln b) for a fit with r = 0, (a, ln b, logit r) else.
+    `starts` holds (a, ln b) for a fit with r = 0, else (a, ln b, logit r).
     """
     from scipy.optimize import minimize
 

@@ -1,12 +1,12 @@
-"""Which cells are held out together, and what may be exchanged where there is nothing to read: classes and recordings.
+"""Designs of the permutation tests: cells that are held out together and units that are exchanged.
 
-Three cases, by how classes lie in recordings (groups):
+There are three cases, which depend on how classes are distributed over recordings (groups):
 
-free      no recordings are named. Cells are exchanged, and held out in runs of neighbours in the order of keys.
-crossed   recordings hold several classes. Classes are exchanged within each recording, and recordings are held out
-          whole, or runs of neighbours where there are fewer than three.
-nested    a recording holds one class. Whole recordings are exchanged and held out, since their cells share
-          illumination and focus whatever the class; a class in one recording only cannot be told from it.
+free      No recordings are named. Cells are exchanged, and held out in runs of neighbours in the order of keys.
+crossed   Recordings hold several classes. Classes are exchanged within each recording. Whole recordings are held out,
+          or runs of neighbours if there are fewer than three recordings.
+nested    Each recording holds one class. Whole recordings are exchanged and held out, since their cells share
+          illumination and focus whatever the class. A class in only one recording cannot be distinguished from it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastcell.stats.permutation import Design, Ints
 
 LEAST_CLASS_CELLS = 5
-"""Cells that a class must have to be looked at, and of each class that a recording must have to count as mixed."""
+"""Smallest number of cells of a tested class, and of each class in a recording that counts as mixed."""
 LEAST_OF_RECORDING = 10
 MOST_RECORDINGS = 20
 NUM_FOLDS = 5
@@ -29,14 +29,14 @@ _MOST_FOLDS = 10
 
 @dataclass(frozen=True)
 class ClassDesign:
-    """How classes are told and exchanged.
+    """Design of the tests that predict the class.
 
     Attributes:
         kind: ``free``, ``crossed`` or ``nested``.
-        design: None where nothing can be tested.
-        classes: of the design, indices into the data set's.
-        alone: classes that exist in one recording only, and so cannot be told from it.
-        why_not: one sentence, where there is no design.
+        design: the design; None if nothing can be tested.
+        classes: classes of the design, as indices into those of the data set.
+        alone: classes that occur in only one recording and cannot be distinguished from it.
+        why_not: reason why there is no design, one sentence.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class ClassDesign:
     why_not: str = ""
 
     def describe(self) -> str:
-        """How it is tested, for the report."""
+        """Return a description of the test for the report."""
         if self.design is None:
             return self.why_not
         num_units = len(np.unique(self.design.units))
@@ -59,12 +59,12 @@ class ClassDesign:
 
 
 def class_design(labels: Ints, groups: npt.NDArray[np.str_] | None, usable: npt.NDArray[np.bool_]) -> ClassDesign:
-    """The design that fits how classes lie in groups.
+    """Choose the design that fits the distribution of the classes over groups.
 
     Args:
-        labels: (n,) int64, -1 = none, in the order in which cells were taken.
-        groups: (n,) str, empty = none; None where there are none.
-        usable: (n,) bool, cells whose features are known.
+        labels: (n,) int64, -1 = none, in acquisition order.
+        groups: (n,) str, empty = none; None without groups.
+        usable: (n,) bool, cells with known features.
     """
     rows = np.flatnonzero(usable & (labels >= 0))
     counts = np.bincount(labels[rows], minlength=labels.max(initial=-1) + 1)
@@ -108,7 +108,7 @@ def _crossed(rows: Ints, labels: Ints, code: Ints) -> ClassDesign:
 
 
 def _nested(rows: Ints, labels: Ints, code: Ints, table: npt.NDArray[np.int64]) -> ClassDesign:
-    """Of a recording with some cells of other classes, those of its main class count."""
+    """Return the nested design; in a recording with cells of several classes, only its main class is used."""
     main = table.argmax(1)
     rows, code = rows[main[code] == labels[rows]], code[main[code] == labels[rows]]
     num_groups = np.bincount(main[np.unique(code)], minlength=table.shape[1])
@@ -136,15 +136,17 @@ def _nested(rows: Ints, labels: Ints, code: Ints, table: npt.NDArray[np.int64]) 
 def recording_designs(
     recordings: npt.NDArray[np.str_], labels: Ints, usable: npt.NDArray[np.bool_]
 ) -> list[tuple[Design, list[str]]]:
-    """One design for each class that lies in two recordings or more: recordings told and exchanged within the class.
+    """Build a design for each class in two or more recordings, to predict the recording within the class.
+
+    Recordings are exchanged only within the class.
 
     Args:
         recordings: (n,) str, group or collection, empty = none.
-        labels: (n,) int64; unlabelled cells are a class of their own.
+        labels: (n,) int64; unlabelled cells count as a class of their own.
         usable: (n,) bool.
 
     Returns:
-        Designs with the names of their recordings, at most the 20 largest of a class, each of 10 cells or more.
+        Designs with the names of their recordings: at most the 20 largest of a class, with at least 10 cells each.
     """
     found = []
     for label in np.unique(labels):
@@ -162,8 +164,11 @@ def recording_designs(
 
 
 def block_folds(codes: Ints) -> Ints:
-    """Folds 0 to 4 of (n,) cells in the order in which they were taken: of each code 25 runs, or single cells of less
-    than 125, dealt in turn."""
+    """Return folds 0 to 4 of (n,) cells in acquisition order.
+
+    The cells of each code are cut into 25 runs, or into single cells if there are fewer than 125. The runs are assigned
+    to the folds in turn.
+    """
     order = np.argsort(codes, kind="stable")
     counts = np.bincount(codes)
     sizes = counts[codes[order]]
@@ -175,6 +180,6 @@ def block_folds(codes: Ints) -> Ints:
 
 
 def _codes(values: Ints) -> tuple[Ints, Ints, Ints]:
-    """Distinct values, code of each value, and where each distinct value stands first."""
+    """Return the distinct values, the code of each value, and the first position of each distinct value."""
     distinct, first, code = np.unique(values, return_index=True, return_inverse=True)
     return distinct, code, first

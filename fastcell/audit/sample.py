@@ -1,4 +1,4 @@
-"""The cells that an audit looks at, read once: small images, quality features, background, extent and file of each."""
+"""Sample of cells for an audit, read once: small images, quality features, background, extent and file properties."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ from fastcell.system.text import natural_key
 
 SAMPLE_SIDE = 32
 _LEAST_PER_STRATUM = 50
-_MARGIN = 6 / 64  # that background_mask puts around a cell, both sides together
+_MARGIN = 6 / 64  # added by background_mask around a cell, both sides together
 _PART = 512
 
 
 @dataclass(frozen=True)
 class CellSample:
-    """n cells of a data set, in the order in which they were taken: collection, group, class, natural order of keys.
+    """n cells of a data set in acquisition order: by collection, group, class and natural order of keys.
 
     Attributes:
         rows: (n,) int64, cell_ids.
         keys: (n,) str.
         labels: (n,) int64, -1 = none.
         classes: K names.
-        groups: (n,) str, empty = none; None where no cell of the sample has one.
-        collections: likewise.
+        groups: (n,) str, empty = none; None if no cell of the sample has a group.
+        collections: (n,) str, empty = none; None if no cell of the sample has a collection.
         images: (n, 32, 32) uint8, stretched.
-        quality: (n, F) float32, `fastcell.quality.features.FEATURES`.
-        backgrounds: (n, B) float32, `BACKGROUND_FEATURES`; NaN where too little background is left.
-        extents: (n, 3) float32: pixels off the background, height and width of the cells' box [px]; NaN where none is.
+        quality: (n, F) float32, columns as in `fastcell.quality.features.FEATURES`.
+        backgrounds: (n, B) float32, columns as in `BACKGROUND_FEATURES`; NaN if too little background is visible.
+        extents: (n, 3) float32: number of foreground pixels, height and width of the cells' bounding box [px]; NaN if
+            there are none.
         settings: (n,) str, see `file_settings`; also depth and channels.
-        file_bytes: (n, 4) float64: stored, outside of the pixels' data, and twice of `plain_sizes`.
-        grey: (K + 1, 32, 32) float64 sum of background grey levels by class, unlabelled last.
-        weight: (K + 1, 32, 32) float64, how much background stands in it.
-        num_bad: cells that could not be read; they are left out.
+        file_bytes: (n, 4) float64: stored bytes, bytes outside the pixel data, and the two numbers of `plain_sizes`.
+        grey: (K + 1, 32, 32) float64, sum of background grey levels by class, unlabelled last.
+        weight: (K + 1, 32, 32) float64, amount of background in that sum.
+        num_bad: number of cells that could not be read and are left out.
     """
 
     rows: npt.NDArray[np.int64]
@@ -69,12 +70,12 @@ class CellSample:
         return len(self.rows)
 
     def feature(self, name: str) -> npt.NDArray[np.float32]:
-        """(n,) one of `FEATURES`."""
+        """Return one column of `FEATURES`, (n,)."""
         return self.quality[:, FEATURES.index(name)]
 
 
 def names_of(manifest: Manifest, column: str) -> npt.NDArray[np.str_] | None:
-    """(N,) str with empty for null; None where every cell is null."""
+    """Return a column as (N,) str, empty for null; None if every cell is null."""
     values = manifest.table.column(column)
     if values.null_count == len(values):
         return None
@@ -82,9 +83,10 @@ def names_of(manifest: Manifest, column: str) -> npt.NDArray[np.str_] | None:
 
 
 def choose_rows(manifest: Manifest, most: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """At most about `most` cell_ids, in order: each class of each recording by its share, at least 50 or all of it.
+    """Choose about `most` cell_ids, or all if there are fewer, in ascending order.
 
-    Cells that ``verdicts.csv`` drops are left out.
+    Each class of each recording gets cells in proportion to its size, but at least 50, or all if it has fewer. If
+    `most` is too small for 50 each, this minimum is lower. Cells that ``verdicts.csv`` drops are left out.
     """
     rows = np.flatnonzero(manifest.verdicts())
     if len(rows) <= most:
@@ -96,7 +98,7 @@ def choose_rows(manifest: Manifest, most: int, seed: int = 0) -> npt.NDArray[np.
     floor = max(1, min(_LEAST_PER_STRATUM, most // max(1, int((counts > 0).sum()))))
     quota = np.minimum(counts, np.maximum(np.floor(counts * (most / len(rows))), floor)).astype(np.int64)
     spare = int(quota.sum()) - most
-    while spare > 0:  # what the small ones were given, the large ones give
+    while spare > 0:  # take from large strata the cells that raise small ones to the floor
         large = np.flatnonzero(quota > floor)
         if not len(large):
             break
@@ -120,7 +122,7 @@ def _strata(manifest: Manifest) -> npt.NDArray[np.int64]:
 def acquisition_order(
     labels: np.ndarray, groups: np.ndarray | None, collections: np.ndarray | None, keys: np.ndarray
 ) -> npt.NDArray[np.int64]:
-    """Order (n,) by collection, group and class, and by the natural order of keys within: 2 comes before 10."""
+    """Return the order (n,) by collection, group and class, then by the natural order of keys (2 before 10)."""
     named = [column for column in (collections, groups) if column is not None]
     texts = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in named]
     decorated = [natural_key(key) for key in keys.tolist()]
@@ -131,13 +133,13 @@ def acquisition_order(
 def read_sample(
     manifest: Manifest, rows: npt.NDArray[np.int64], jobs: int | None = None, verbose: bool = False
 ) -> CellSample:
-    """Read and measure cells; those that cannot be read are left out and counted.
+    """Read and measure cells; unreadable cells are left out and counted.
 
     Args:
-        manifest: of the data set, in either layout.
+        manifest: data set in either layout.
         rows: (n,) cell_ids, increasing.
-        jobs: threads; None: one for each CPU.
-        verbose: print rate and time left to stderr.
+        jobs: number of threads; None starts one per CPU.
+        verbose: if True, print rate and remaining time to stderr.
     """
     num, num_classes = len(rows), len(manifest.info.classes)
     columns = manifest.table.select(["encoding", "height", "width", "depth", "channels", "key"]).take(rows)
@@ -185,7 +187,7 @@ def read_sample(
 
 
 class _Arrays:
-    """Where threads put what they read: each its own cells."""
+    """Output arrays of the reading threads; each thread writes its own cells."""
 
     def __init__(self, num: int, num_classes: int) -> None:
         self.good = np.zeros(num, bool)
@@ -257,7 +259,10 @@ def _interpolation(shape: tuple[int, ...]) -> int:
 
 
 def _extent(mask: np.ndarray) -> tuple[float, float]:
-    """Height and width of the box of what is no background, without the margin that the mask puts around it [px]."""
+    """Return height and width of the bounding box of the foreground [px].
+
+    The margin that the mask adds around a cell is subtracted.
+    """
     rows, columns = np.flatnonzero(~mask.all(1)), np.flatnonzero(~mask.all(0))
     if not len(rows):
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""Findings about tables alone: class x recording, and copies of a cell in two subsets of a split."""
+"""Findings from the manifest alone: class x recording, and copies of a cell in two subsets of a split."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ _PURE = 0.999
 def table_finding(
     manifest: Manifest, column: str, what: str, permutations: int, rng: np.random.Generator
 ) -> tuple[Finding, Association | None]:
-    """Class x recording over all cells that verdicts keep.
+    """Measure the association of class and recording over all cells that verdicts keep.
 
     Args:
-        manifest: of the data set.
+        manifest: the data set.
         column: ``group`` or ``collection``.
-        what: its name in the report.
-        permutations: of the chance level.
-        rng: of these.
+        what: name of the column in the report.
+        permutations: number of permutations for the chance level.
+        rng: generator for the permutations.
+
+    Returns:
+        The finding, and the association or None if it could not be measured.
     """
     key, title = f"class_by_{column}", f"class x {what}"
     names, classes = names_of(manifest, column), names_of(manifest, "class")
@@ -78,7 +81,7 @@ def table_finding(
 
 
 def split_findings(manifest: Manifest) -> list[Finding]:
-    """For each split, whether a group is in two subsets."""
+    """Return a finding for each split that has cells of one group in two or more subsets."""
     groups = names_of(manifest, "group")
     found = []
     for name in manifest.split_names():
@@ -108,7 +111,7 @@ def split_findings(manifest: Manifest) -> list[Finding]:
 
 
 def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
-    """Copies of a cell: in two subsets of a split, or under two classes."""
+    """Return the finding about copies of a cell in two subsets of a split or under two classes."""
     key, title = "duplicates", "copies of a cell across splits"
     blank = np.unique(copies.sets[copies.blank])
     labels = manifest.labels

@@ -1,4 +1,4 @@
-"""Write an audit, what a classifier reads that is not the cell, as a report, JSON, CSV and figures."""
+"""Write an audit as text report, JSON, CSV and figures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _MEANINGS = {
 
 
 def describe_audit(manifest: Manifest, found: Audit) -> str:
-    """The report as text: worst first, each with number, chance level, verdict and what to do."""
+    """Return the report as text.
+
+    The findings are in descending order of severity, each with number, chance level, verdict and advice.
+    """
     sample = found.sample
     kind = "synthetic cells" if manifest.info.synthetic else "cells"
     read = f"{len(sample):,} of {found.num_cells:,} {kind} were read"
@@ -59,19 +62,21 @@ def describe_audit(manifest: Manifest, found: Audit) -> str:
 
 
 def write_audit(manifest: Manifest, found: Audit, folder: Path, text: str) -> list[Path]:
-    """Write report, JSON, CSV and figures, each whole or not at all; what an earlier audit left is replaced.
+    """Write report, JSON, CSV and figures.
+
+    Each file is written atomically and replaces that of an earlier audit.
 
     Args:
-        manifest: of the data set.
+        manifest: the data set.
         found: its audit.
-        folder: made if it is not there.
-        text: of the report.
+        folder: output folder; created if it does not exist.
+        text: the report.
 
     Returns:
         The files written.
 
     Raises:
-        DataError: one of them cannot be written.
+        DataError: a file cannot be written.
     """
     with explained(f"{folder} cannot be written"):
         folder.mkdir(exist_ok=True)
@@ -89,7 +94,7 @@ def _write_files(manifest: Manifest, found: Audit, folder: Path, text: str) -> I
 
 
 def to_json(manifest: Manifest, found: Audit) -> dict[str, Any]:
-    """Everything the report says, as plain values."""
+    """Return the contents of the report as plain values."""
     from fastcell import __version__
 
     return {
@@ -152,7 +157,10 @@ def _draw(manifest: Manifest, found: Audit, folder: Path) -> Iterator[Path]:
 
 
 def _candidates(manifest: Manifest, found: Audit) -> str:
-    """CSV of the cells whose label is doubted, surest first. `verdict` is keep: dropping is for who has looked."""
+    """Return a CSV of the cells with doubtful labels, most probable first.
+
+    The `verdict` is always keep: a person must look at a cell before it is dropped.
+    """
     noise = found.noise
     assert noise is not None
     chosen = noise.candidates()
@@ -174,7 +182,7 @@ def _candidates(manifest: Manifest, found: Audit) -> str:
 
 
 def _doubtful(manifest: Manifest, found: Audit) -> dict[str, list[np.ndarray]]:
-    """Cells for the contact sheet, by given and suggested class, the most frequent pairs first."""
+    """Return cells for the contact sheet by pair of given and suggested class, most frequent pairs first."""
     noise = found.noise
     if noise is None:
         return {}

@@ -1,1 +1,1 @@
-"""Basic figures and how figures are written to files."""
+"""Basic figures, and functions that write figures to files."""

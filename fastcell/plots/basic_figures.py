@@ -1,6 +1,7 @@
-"""Figures, as PNG, those of a report as PDF and CSV too: titled, labelled, and told apart without colour.
+"""Basic figures: confusion matrix, training curves, class counts and contact sheets.
 
-Nothing here touches a display: figures are made with Matplotlib's object interface, never with pyplot.
+Figures are written as PNG; figures of a report also as PDF and CSV. All have a title and axis labels, and no figure
+relies on colour alone. The module uses Matplotlib's object interface instead of pyplot, so it needs no display.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fastcell.plots.figure_files import save_figure, save_png
 
-# Okabe and Ito's colours, distinct for colour-blind readers; the line styles tell them apart in print.
+# Okabe and Ito's colours, distinct for colour-blind readers; line styles distinguish curves printed in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 LINES = ("-", "--", "-.", ":")
 
@@ -26,14 +27,16 @@ LINES = ("-", "--", "-.", ":")
 def draw_confusion(
     confusion: np.ndarray, classes: Sequence[str], stem: Path, title: str = "Confusion matrix", about: str = ""
 ) -> None:
-    """Draw a confusion matrix: shade = share of the true class, number = cells. PNG and PDF; see `save_figure`.
+    """Draw a confusion matrix as PNG and PDF; the shade shows the share of the true class, the number the cells.
+
+    See `save_figure` for the files.
 
     Args:
-        confusion: (K, K) int, row = true class, column = called class.
+        confusion: (K, K) int, row = true class, column = predicted class.
         classes: K names.
-        stem: path without ending.
-        title: above the matrix; the accuracy is added.
-        about: which cells, for the caption.
+        stem: path without extension.
+        title: title above the matrix; the accuracy is appended.
+        about: description of the cells, for the caption.
     """
     counts = np.asarray(confusion, dtype=np.int64)
     support = counts.sum(1, keepdims=True)
@@ -61,13 +64,13 @@ def draw_confusion(
 
 
 def draw_curves(metrics_csv: Path, stem: Path, about: str = "") -> None:
-    """Draw accuracy and loss by iteration (the paper's Figure 6). PNG and PDF; see `save_figure`.
+    """Draw accuracy and loss by iteration (the paper's Figure 6) as PNG and PDF; see `save_figure`.
 
     Args:
-        metrics_csv: Lightning's CSV log with columns ``step`` and any of ``train_loss``, ``train_accuracy``,
-            ``valid_loss``, ``valid_accuracy``; rows may leave columns empty.
-        stem: path without ending.
-        about: on which cells, for the caption.
+        metrics_csv: Lightning's CSV log with the column ``step`` and any of ``train_loss``, ``train_accuracy``,
+            ``valid_loss`` and ``valid_accuracy``; values may be empty.
+        stem: path without extension.
+        about: description of the cells, for the caption.
     """
     with open(metrics_csv, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -102,13 +105,13 @@ def draw_curves(metrics_csv: Path, stem: Path, about: str = "") -> None:
 
 
 def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], stem: Path, title: str) -> None:
-    """Draw cells per class before and after balancing (the paper's Figure 2). PNG, PDF and CSV; see `save_figure`.
+    """Draw cells per class before and after balancing (the paper's Figure 2) as PNG, PDF and CSV; see `save_figure`.
 
     Args:
-        before: cells per class name as recorded.
-        after: rows per class name as training sees them.
-        stem: path without ending.
-        title: above the bars.
+        before: number of recorded cells by class name.
+        after: number of rows that training reads by class name.
+        stem: path without extension.
+        title: title above the bars.
     """
     names = list(before)
     places = np.arange(len(names))
@@ -148,7 +151,7 @@ def draw_contact_sheet(
     captions: Sequence[str] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Draw one row of cells per name, as `contact_sheet` does, and write it as PNG to ``path``."""
+    """Draw one row of cells per name, like `contact_sheet`, and write the sheet as PNG to ``path``."""
     save_png(contact_sheet(rows, title, columns, captions, notes), path)
 
 
@@ -159,14 +162,14 @@ def contact_sheet(
     captions: Sequence[str] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
-    """Draw one row of cells per name, all at one scale, in their own proportions (the form of the paper's Figure 1).
+    """Draw one row of cells per name, all at one scale and with their aspect ratio kept (the paper's Figure 1).
 
     Args:
-        rows: name to at most ``columns`` images (H, W) uint8, any sizes.
-        title: above the sheet.
-        columns: images in a row.
-        captions: above the columns, where they mean something.
-        notes: by the names of the rows, what to write below each image.
+        rows: at most ``columns`` images (H, W) uint8 of any size, by name.
+        title: title above the sheet.
+        columns: number of images in a row.
+        captions: headings of the columns, if any.
+        notes: texts below the images of each row, by the names in `rows`.
     """
     heights = [max((cell.shape[0] for cell in cells), default=1) for cells in rows.values()]
     width = max((cell.shape[1] for cells in rows.values() for cell in cells), default=1)

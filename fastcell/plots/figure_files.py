@@ -1,4 +1,4 @@
-"""Figures as files: PNG to look at, PDF to print, CSV with the numbers that are drawn, and a caption under each."""
+"""Figure files: PNG for the screen, PDF for print and CSV with the plotted numbers; each figure has a caption."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from fastcell.storage.whole_files import replace_file
 
 DPI = 150
 _CAPTION_SIZE = 7.5
-_CHARACTERS_PER_INCH = 19.0  # of the caption's size
-_VECTOR: Any = {"pdf.fonttype": 42}  # text stays text
+_CHARACTERS_PER_INCH = 19.0  # at the font size of the caption
+_VECTOR: Any = {"pdf.fonttype": 42}  # embed TrueType fonts, so that text in the PDF stays text
 
 
 class FigureFiles:
     """A folder of figures, each as NAME.png, NAME.pdf and NAME.csv.
 
     Args:
-        folder: where they go; made if need be.
+        folder: output folder; created if it does not exist.
 
     Attributes:
-        captions: name to caption, in the order of drawing.
+        captions: captions by name, in drawing order.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,25 +38,25 @@ class FigureFiles:
         """Write one figure.
 
         Args:
-            name: of the files.
-            figure: with the constrained layout, so that it makes room for the caption.
-            caption: what is drawn, with units and number of cells.
-            data: every number that is drawn.
+            name: name of the files.
+            figure: figure with constrained layout, which reserves space for the caption.
+            caption: description of the figure, with units and number of cells.
+            data: every number in the figure.
         """
         save_figure(figure, self.folder / name, data, caption)
         self.captions[name] = caption
 
 
 def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str) -> None:
-    """Write a figure as ``STEM.png`` to look at, ``STEM.pdf`` to print, and the data that it shows as ``STEM.csv``.
+    """Write a figure as ``STEM.png`` for the screen, ``STEM.pdf`` for print, and its data as ``STEM.csv``.
 
-    Each file is there whole or not at all. The same figure gives the same bytes.
+    Each file is written atomically: it is complete or absent. The same figure gives the same bytes.
 
     Args:
-        figure: with the constrained layout, so that it makes room for the caption.
-        stem: path without ending.
-        data: every number that is drawn; None where the caller has them in a file beside the figure.
-        caption: what is drawn, with units and number of cells.
+        figure: figure with constrained layout, which reserves space for the caption.
+        stem: path without extension.
+        data: every number in the figure; None if the caller stores them in another file.
+        caption: description of the figure, with units and number of cells.
     """
     width = max(40, int(figure.get_figwidth() * _CHARACTERS_PER_INCH))
     figure.supxlabel(textwrap.fill(caption, width), fontsize=_CAPTION_SIZE, x=0.01, ha="left", linespacing=1.35)
@@ -75,5 +75,5 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whatever its name ends in."""
+    """Write a figure as PNG, whatever the extension of the path."""
     figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)

@@ -1,1 +1,1 @@
-"""Which cells are worth keeping: physical features, a score, reasons, verdicts."""
+"""Image quality of cells: physical features, a score, reasons and verdicts."""

@@ -1,9 +1,9 @@
-"""The judgement of a whole set: which cells are poor, why, and how far that can be trusted.
+"""Assessment of a data set: which cells have poor images, for which reason, and how reliable this is.
 
-Cells of one collection are judged together. Where they look like the simulated cells of the ATOM microscope, what
-those teach scores them (`simulated`); where they do not, only what stands out from their own bulk does (`outliers`).
-Labels of the user's, where there are enough of them, take the place of both (`labels`); those cells themselves are as
-they are labelled.
+The cells of each collection are assessed together. If they resemble the simulated cells of the ATOM microscope, the
+model fitted to simulated cells scores them (`simulated_model`). If not, only outliers from their own distribution are
+found (`faults`). If the user has labelled enough cells, a model fitted to these labels replaces both (`hand_labels`).
+The labelled cells themselves keep their labels.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from fastcell.stats.proportions import clopper_pearson_interval, describe_share
 UNREADABLE = "unreadable"
 DEFAULT_MOST_PASSED = 0.05
 DOUBTFUL = 0.1
-"""Score below which nothing is held against a cell."""
-_STRIKING = 3.0  # times the share that is dropped of all cells
+"""Score from which a cell is doubtful. Below it, a cell has no reason."""
+_STRIKING = 3.0  # ratio to the dropped share of all other cells
 
 
 @dataclass
 class Assessment:
-    """What quality control says of N cells.
+    """Result of quality control for N cells.
 
     Attributes:
         scores: (N,) float32, 0 good to 1 bad; 1 for a cell that cannot be read.
-        reasons: (N,) str objects, the likeliest fault, whatever the verdict; empty below the score `DOUBTFUL`.
+        reasons: (N,) str objects, most likely fault, whatever the verdict; empty below the score `DOUBTFUL`.
         drop: (N,) bool.
-        notes: what it stands on and how far it holds, a sentence each.
+        notes: basis and reliability of the assessment, one sentence each.
     """
 
     scores: npt.NDArray[np.float32]
@@ -52,14 +52,14 @@ def assess(
     labels: HandLabels | None = None,
     most_passed: float = DEFAULT_MOST_PASSED,
 ) -> Assessment:
-    """Judge all cells of a data set.
+    """Assess all cells of a data set.
 
     Args:
-        manifest: of N cells.
+        manifest: data set of N cells.
         features: (N, F), NaN for a cell that cannot be read.
-        labels: of the user's, if any.
-        most_passed: share of bad cells that may pass, above 0, below 1: held, at 95 % confidence, on the held-out cells
-            that the scores were calibrated with.
+        labels: labels of the user, if any.
+        most_passed: largest share of bad cells that may pass, above 0 and below 1. It holds with 95 % confidence on the
+            held-out cells that calibrated the scores.
 
     Raises:
         ArgumentError: `most_passed` is out of its range.
@@ -95,7 +95,10 @@ def assess(
 
 
 def collections(manifest: Manifest, chosen: npt.NDArray[np.bool_]) -> dict[str, np.ndarray]:
-    """(k,) rows of the chosen cells by collection; one entry ``cells`` where no cell has one."""
+    """Return the rows (k,) of the chosen cells by collection.
+
+    If no cell has a collection, the only entry is ``cells``.
+    """
     names = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
     named = {name or "no collection": np.flatnonzero(chosen & (names == name)) for name in np.unique(names).tolist()}
     if list(named) == ["no collection"]:
@@ -106,7 +109,11 @@ def collections(manifest: Manifest, chosen: npt.NDArray[np.bool_]) -> dict[str, 
 def _judge_collection(
     found: Assessment, model: SimulatedModel, features: np.ndarray, rows: np.ndarray, name: str, most_passed: float
 ) -> tuple[str, bool]:
-    """Score the cells of one collection; says how, and whether by the simulated cells."""
+    """Score the cells of one collection.
+
+    Returns:
+        A note about the method, and True if the model of simulated cells was used.
+    """
     mine = features[rows]
     alike, distance = model.looks_alike(mine)
     told = f"distance {distance:.1f}, those are within {model.look_limit:.1f}"
@@ -136,7 +143,7 @@ def _simulated_scores(model: SimulatedModel, features: np.ndarray) -> tuple[np.n
 def _judge_by_labels(
     found: Assessment, features: np.ndarray, readable: np.ndarray, labels: HandLabels, most_passed: float
 ) -> list[str]:
-    """Score all cells by what labels teach; says how far it holds."""
+    """Score all cells with a model fitted to the labels, and return notes about its reliability."""
     model = load_model()
     hints = np.full((len(features), len(model.kinds)), np.nan)
     hints[readable] = np.log(model.predict(features[readable]) + 1e-4)
@@ -163,7 +170,10 @@ def _obey_labels(found: Assessment, labels: HandLabels) -> None:
 
 
 def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
-    """A class that loses far more than the others may look like a fault by its nature: cells that divide, for one."""
+    """Return a note for each class that loses far more cells than the others.
+
+    Such a class may resemble a fault by its nature, for example dividing cells.
+    """
     notes = []
     for label, name in enumerate(manifest.info.classes):
         mine = manifest.labels == label
@@ -176,7 +186,7 @@ def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
 
 
 def _held_out(model: SimulatedModel, most_passed: float) -> list[str]:
-    """What the threshold does to simulated cells that neither fit nor calibration has seen."""
+    """Return notes about the errors of the threshold on simulated cells used neither for fit nor for calibration."""
     threshold = calibrate(model.calibration["below_even"], model.calibration["num_bad"], most_passed)
     passed, num_bad, dropped, num_good = held_out_counts(model, threshold.score)
     notes = [
@@ -194,8 +204,19 @@ def _errors(passed: int, num_bad: int, dropped: int, num_good: int) -> str:
 
 
 def held_out_counts(model: SimulatedModel, threshold: float) -> tuple[int, int, int, int]:
-    """Of the held-out simulated cells: bad ones below a threshold (up to `EVEN`), bad ones, good ones that reach it,
-    good ones. Thresholds that more than a tenth of good cells reach count a tenth."""
+    """Count the errors of a threshold on the held-out simulated cells.
+
+    The model stores only the highest tenth of the good scores. The number of good cells that reach the threshold is
+    therefore at most a tenth of them.
+
+    Args:
+        model: the model with its held-out scores.
+        threshold: score up to `EVEN`.
+
+    Returns:
+        Number of bad cells below the threshold, of all bad cells, of good cells that reach the threshold, and of all
+        good cells.
+    """
     kinds: Mapping[str, dict] = model.held_out
     bad = [values for kind, values in kinds.items() if kind != GOOD]
     passed = sum(int((np.array(values["below_even"]) < threshold).sum()) for values in bad)

@@ -1,4 +1,4 @@
-"""Score above which a cell is dropped such that few poor cells pass."""
+"""Drop threshold: the score from which cells are dropped so that few bad cells pass."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 from fastcell.stats.proportions import clopper_pearson_upper
 
 EVEN = 0.5
-"""Score from which on a cell is dropped whatever the calibration allows: bad is then likelier than good."""
+"""Score from which a cell is always dropped, because bad is then more likely than good."""
 
 
 class Threshold(NamedTuple):
-    """The score from which on cells are dropped.
+    """The score from which cells are dropped.
 
     Attributes:
         score: 0 to `EVEN`.
-        promised: False where there were too few bad cells to promise the share that was asked for.
+        promised: False if there were too few bad cells to guarantee the requested share.
     """
 
     score: float
@@ -26,12 +26,12 @@ class Threshold(NamedTuple):
 
 
 def calibrate(scores: npt.ArrayLike, num_bad: int, most_passed: float) -> Threshold:
-    """The highest threshold up to `EVEN` for which no more than `most_passed` of bad cells pass, at 95 % confidence.
+    """Find the highest threshold up to `EVEN` at which at most `most_passed` of bad cells pass, with 95 % confidence.
 
     Args:
-        scores: of held-out bad cells, those below `EVEN` at least.
-        num_bad: held-out bad cells in all.
-        most_passed: share of bad cells that may score below the threshold, 0 to 1.
+        scores: scores of held-out bad cells; those of at least `EVEN` may be omitted.
+        num_bad: total number of held-out bad cells.
+        most_passed: largest share of bad cells that may score below the threshold, 0 to 1.
     """
     low = np.sort(np.asarray(scores, np.float64))
     low = low[low < EVEN]

@@ -1,8 +1,9 @@
-"""Poor images of a set that no model knows: what stands out from the set's own bulk, reason by reason.
+"""Poor images as outliers of a set of cells, for sets that no model covers.
 
-For each reason a feature's distance from the set's median is taken in robust standard deviations (interquartile range
-over 1.349, no less than a floor, so that a set of like cells is not searched for trifles). Only what stands out by
-`LIMIT` of them is held to be poor: a fault that most cells share is taken for how the instrument or the cut works.
+For each reason, the distance of a feature from the median of the set is measured in robust standard deviations: the
+interquartile range over 1.349, with a lower limit so that small differences in a uniform set do not count. Only cells
+at least `LIMIT` robust standard deviations from the median count as poor. A fault that most cells share is attributed
+to the instrument or to the cropping.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ import numpy.typing as npt
 from fastcell.quality.features import FEATURES
 
 LIMIT = 5.0
-"""Robust standard deviations at which the score is 0.5."""
+"""Number of robust standard deviations at which the score is 0.5."""
 LEAST_COMPARED_CELLS = 20
 FEATURELESS = 1.0
-"""Contrast [grey levels] below which an image shows nothing, in any set."""
+"""Contrast [grey levels] below which an image of any set counts as empty."""
 
 
 def outlier_scores(features: npt.NDArray[np.float32]) -> tuple[np.ndarray, np.ndarray]:
-    """Score the cells of one set against each other.
+    """Score each cell of a set as an outlier of the set.
 
     Args:
         features: (n, F), without NaN, of one instrument and setting.
 
     Returns:
-        score: (n,) float64, 0 to 1: z^2 / (z^2 + LIMIT^2) of the strongest evidence z, 0.5 at the limit; 1 for an image
-            that shows nothing, and otherwise 0 where there are fewer than `LEAST_COMPARED_CELLS`.
-        reason: (n,) str of that evidence, empty where there is none: `empty`, `faint`, `cut`, `defocused`, `doublet` or
-            `saturated`.
+        score: (n,) float64, 0 to 1: z^2 / (z^2 + LIMIT^2) of the strongest evidence z, 0.5 at the limit. The score is 1
+            for an empty image. For fewer than `LEAST_COMPARED_CELLS` cells, that of all other images is 0.
+        reason: (n,) str, reason of that evidence, empty without evidence: `empty`, `faint`, `cut`, `defocused`,
+            `doublet` or `saturated`.
     """
     score, reason = np.zeros(len(features)), np.full(len(features), "", "<U9")
     if len(features) >= LEAST_COMPARED_CELLS:
@@ -44,11 +45,11 @@ def outlier_scores(features: npt.NDArray[np.float32]) -> tuple[np.ndarray, np.nd
 
 
 def _evidence(features: npt.NDArray[np.float32]) -> dict[str, np.ndarray]:
-    """By reason (n,) robust standard deviations."""
+    """Return the evidence for each reason in robust standard deviations, (n,)."""
     column = {name: features[:, place].astype(np.float64) for place, name in enumerate(FEATURES)}
     faint = -_deviation(np.log10(column["contrast"] + 1), 0.05)
     nothing_there = (column["foreground"] == 0) & (np.median(column["foreground"]) > 0.02) & (faint > 0)
-    # The Laplacian's variance grows with the square of the contrast, which is not what makes an image sharp.
+    # The variance of the Laplacian grows with the square of the contrast, which does not make an image sharper.
     fine = column["focus"] - 2 * np.log10(column["contrast"] + 1)
     usual = np.median(column["objects"]) == 1 and np.mean(column["objects"] > 1) < 0.25
     several = np.where((column["objects"] > 1) & usual, LIMIT * (0.75 + column["second_object"]), 0.0)
@@ -58,7 +59,7 @@ def _evidence(features: npt.NDArray[np.float32]) -> dict[str, np.ndarray]:
         "empty": np.where(nothing_there, faint + 0.5 * LIMIT, 0.0),
         "faint": faint,
         "cut": np.where(column["flat_side"] > 0.6, _deviation(column["border_contact"], 0.05), 0.0),
-        # Both of them: a large smooth cell is no blurred one, and a small cell has few pixels to be sharp in.
+        # Require both: a large smooth cell is not blurred, and a small cell has few pixels with steep gradients.
         "defocused": np.minimum(-_deviation(column["sharpness"], 0.03), -_deviation(fine, 0.1)),
         "doublet": np.maximum(several, np.where(necked, -_deviation(column["solidity"], 0.01), 0.0)),
         "saturated": np.where(saturated > np.median(saturated) + 0.05, _deviation(saturated, 0.01), 0.0),

@@ -1,11 +1,12 @@
-"""Physical features of single cells, made to tell a good image from a poor one: focus, contrast, cuts, number of cells.
+"""Physical features of single cells that describe image quality: focus, contrast, cuts, number of cells.
 
-Two scales are used. Levels, focus and size are taken from the cell's own pixels; shapes, sharpness and spectrum from
-the cell on a grid of 64 x 64 points (area averages, or linear interpolation of smaller cells), so that they are shares
-of the frame and compare across frame sizes. The background is modelled from the outermost lines of the grid: its level,
-and what changes by row and by column (bands, stripes, drift, the walls of a channel).
+The features use two scales. Levels, focus and size are measured on the original pixels of the cell. Shapes, sharpness
+and spectrum are measured on the cell resampled to a grid of 64 x 64 points (area averages, or linear interpolation of
+smaller cells). They are therefore shares of the frame and comparable across frame sizes. The background is modelled
+from the outermost lines of the grid: its level, and its changes by row and by column (bands, stripes, drift, channel
+walls).
 
-Sources: variance of Laplacian as a measure of focus, Pech-Pacheco et al., ICPR 2000, doi 10.1109/ICPR.2000.903548;
+Sources: variance of the Laplacian as a measure of focus, Pech-Pacheco et al., ICPR 2000, doi 10.1109/ICPR.2000.903548;
 spectral slope of images, Field, JOSA A 4:2379 (1987), doi 10.1364/JOSAA.4.002379.
 """
 
@@ -55,32 +56,32 @@ FEATURES: tuple[str, ...] = (
     "elongation",
     "ghost",
 )
-"""Columns of `cell_features`. Grey levels are of 8 bit (16-bit cells: after the window).
+"""Columns of `cell_features`. Grey levels are 8-bit (16-bit cells: after the window).
 
-height, width: of the image [px].
+height, width: size of the image [px].
 mean_intensity: [grey levels].
 background: median of the outermost frame of pixels [grey levels].
-background_spread: 1.4826 x median distance of that frame's pixels from it [grey levels].
-noise: robust spread of the grid's outer eighth, background model taken away, at least 0.5 [grey levels].
+background_spread: 1.4826 x median absolute deviation of that frame's pixels from it [grey levels].
+noise: robust spread of the outer eighth of the grid after background subtraction, at least 0.5 [grey levels].
 saturated_low, saturated_high: share of the pixels at 0 and at 255.
 contrast: 99 % quantile of the distance from the background, on the grid [grey levels].
 snr: log10(contrast / noise).
-focus: log10(variance of the 4-neighbour Laplacian + 0.1), of the cell's own pixels [squared grey levels].
+focus: log10(variance of the 4-neighbour Laplacian + 0.1), on the original pixels [squared grey levels].
 sharpness: 99.5 % quantile of the gradient on the grid / contrast [1 / grid line].
-spectral_slope: of ln power over ln frequency, 2 to 24 periods per frame: the lower, the blurrier.
-foreground: share of the frame that is off the background.
-border_contact: share of the frame's most covered side that an object covers.
-flat_side: largest filled share of an object's outermost rows and columns: near 1 where a straight edge cuts it, be it
-    the frame's or one inside of a padded frame.
-objects: objects off the background; those below a quarter of the largest do not count.
+spectral_slope: slope of ln power over ln frequency, 2 to 24 periods per frame; lower values mean more blur.
+foreground: share of the frame that differs from the background.
+border_contact: largest share of an edge of the frame that an object covers.
+flat_side: largest filled share of an object's outermost rows and columns; near 1 if a straight edge cuts the object,
+    either that of the frame or one inside a padded frame.
+objects: number of foreground objects; those below a quarter of the largest area do not count.
 second_object: area of the second largest object / area of the largest.
-neck: how narrow the largest object is between two thick parts of it: 0 for one part, up to 0.8 for two that just touch.
+neck: narrowness of the largest object between two thick parts: 0 for one part, up to 0.8 for two that just touch.
 solidity: area of the largest object / area of its convex hull.
-elongation: ratio of the axes of the ellipse with its second moments, in the square of the grid.
-ghost: highest second peak of the autocorrelation of the edges, as a share of the first: a displaced copy raises it.
+elongation: ratio of the axes of the ellipse with the same second moments, on the square grid.
+ghost: highest second peak of the autocorrelation of the edges, as a share of the first; a displaced copy raises it.
 """
 
-_CHUNK = 128  # cells whose grids are in memory at once
+_CHUNK = 128  # number of cells whose grids are in memory at the same time
 _PART_CELLS = 1024
 _PART_PIXELS = 1 << 24
 _MASK_CLOSE, _MASK_GROW = 6, 3  # grid points
@@ -95,10 +96,10 @@ def cell_features(
     heights: npt.NDArray[np.int32],
     widths: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.float32]:
-    """Measure cells; one thread, which holds no interpreter lock for most of the time.
+    """Measure the features of cells in one thread, which releases the interpreter lock most of the time.
 
     Args:
-        pixels: uint8 1-D, pool of ragged cells, each row after row.
+        pixels: uint8 1-D, pool of cells of different sizes, each stored row by row.
         offsets: (n,) int64, start of each cell in `pixels`.
         heights, widths: (n,) int32 [px], >= 1.
 
@@ -106,7 +107,7 @@ def cell_features(
         (n, F) float32, columns as in `FEATURES`; finite for any pixels.
 
     Raises:
-        ArgumentError: a cell has no pixels, or lies outside of the pool.
+        ArgumentError: a cell has no pixels or lies outside the pool.
     """
     pixels = np.ascontiguousarray(pixels, np.uint8)
     starts = np.ascontiguousarray(offsets, np.int64)
@@ -138,10 +139,10 @@ def _measure_chunk(
 
 
 def background_mask(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Where an image shows no cell: for what must be read from the background alone.
+    """Return a mask of the pixels that certainly show background.
 
-    Made to be safe rather than complete: around everything that is off the background, bright or dark, 3 of 64 parts of
-    each side are taken as cell too (its halo, its blurred edge). Where cells fill the frame nothing may be left.
+    The mask may miss background, but should not contain cell. Around all foreground, bright or dark, a margin of 3/64
+    of each edge also counts as cell (its halo, its blurred edge). If cells fill the frame, the mask may be empty.
 
     Args:
         pixels: (H, W) uint8.
@@ -156,7 +157,7 @@ def background_mask(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     measure_pixels(np.ascontiguousarray(pixels, np.uint8).ravel(), np.zeros(1, np.int64), *size, grid, out)
     grown = np.empty((SIDE, SIDE), np.uint8)
     foreground(grid[0], _MASK_CLOSE, _MASK_GROW, grown)
-    # A pixel is background if all grid points that it covers are.
+    # A pixel is background if all grid points that it covers are background.
     rows, columns = (_covered(side) for side in (height, width))
     dirty = np.maximum.reduceat(grown, rows[0], axis=0) | grown[rows[1]]
     dirty = np.maximum.reduceat(dirty, columns[0], axis=1) | dirty[:, columns[1]]
@@ -164,7 +165,7 @@ def background_mask(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def _covered(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last grid line that each of `side` pixels covers, (side,) int64 each."""
+    """Return the first and the last grid line that each of `side` pixels covers, (side,) int64 each."""
     pixel = np.arange(side)
     first = pixel * SIDE // side
     last = np.maximum(((pixel + 1) * SIDE - 1) // side, first)
@@ -179,20 +180,21 @@ def measure_cells(
     problems: dict[int, str] | None = None,
     report: ReportProgress | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Measure cells of a data set: read, decoded and measured by threads, some hundred at a time.
+    """Measure the features of cells of a data set; threads read, decode and measure some hundred cells at a time.
 
     Args:
-        manifest: of the data set, in either layout.
-        rows: (n,) cell_ids in any order; None: all.
-        jobs: threads; None: one for each CPU.
-        problems: gets cell_id and reason of the cells that cannot be read. None: a warning counts them.
-        report: called with the number of cells that were done since the last call.
+        manifest: data set in either layout.
+        rows: (n,) cell_ids in any order; None measures all cells.
+        jobs: number of threads; None starts one per CPU.
+        problems: filled with the reason by cell_id of each cell that cannot be read. With None, a warning gives their
+            number.
+        report: function that receives the number of cells measured since its last call.
 
     Returns:
         (n, F) float32 in the order of `rows`, columns as in `FEATURES`; NaN for a cell that cannot be read.
 
     Raises:
-        ArgumentError: `jobs` is below 1, or a row that does not exist.
+        ArgumentError: `jobs` is below 1, or a row is not a cell_id of the data set.
     """
     if jobs is not None and jobs < 1:
         raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
@@ -230,7 +232,7 @@ def measure_cells(
 
 
 def _parts(manifest: Manifest, ids: np.ndarray) -> list[slice]:
-    """Slices of `ids` of at most so many cells and pixels."""
+    """Return slices of `ids` with at most `_PART_CELLS` cells and, for more than one cell, `_PART_PIXELS` pixels."""
     area = manifest.column("height").astype(np.int64)[ids] * manifest.column("width")[ids]
     ends = np.cumsum(area)
     parts, begin = [], 0
@@ -264,7 +266,11 @@ def _measure_part(manifest: Manifest, files: ShardFiles, ids: np.ndarray, out: n
 def _pixels(
     stored: Stored, place: int, cell_id: int, encoding: str, size: tuple[int, int], manifest: Manifest
 ) -> np.ndarray:
-    """(H, W) uint8. Raises BadCell."""
+    """Return the pixels of one cell, (H, W) uint8.
+
+    Raises:
+        BadCell: the cell is corrupt, or its size differs from that in the manifest.
+    """
     if cell_id in stored.reasons:
         raise BadCell(stored.reasons[cell_id])
     data = stored.bytes_of(place)

@@ -1,4 +1,4 @@
-"""Learning from cells that somebody has looked at: labels in a CSV, a logistic regression, its calibration on them."""
+"""Labels by hand: reading them from a CSV, and a logistic regression fitted to them and calibrated on them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from fastcell.quality.features import FEATURES
 from fastcell.quality.verdicts_file import find_cells, read_csv
 
 LEAST_LABELS = 20
-"""Good and bad cells, each, from which on a model is fitted to them."""
+"""Smallest number of good cells, and of bad cells, to which a model is fitted."""
 
 _GOOD_WORDS, _BAD_WORDS = ("good", "keep"), ("bad", "drop")
-_UNCLEAR = ("ok", "okay", "fine", "yes", "no", "true", "false")  # would count as reasons, so as bad
+_UNCLEAR = ("ok", "okay", "fine", "yes", "no", "true", "false")  # would be read as reasons and so count as bad
 _LEAST_OF_KIND = 5
 _FOLDS = 5
-# What they say belongs to the recording or to the cell, not to how good its image is.
+# These features describe the recording or the cell, not the quality of the image.
 _LEFT_OUT = ("height", "width", "mean_intensity", "background")
 
 
 class HandLabels(NamedTuple):
-    """What somebody said of some cells.
+    """Labels that a person gave to some cells.
 
     Attributes:
         cell_ids: (n,) int64, each once.
-        kinds: (n,) str: ``good``, ``bad``, or the reason why it is bad.
+        kinds: (n,) str: ``good``, ``bad``, or the reason for bad.
     """
 
     cell_ids: npt.NDArray[np.int64]
@@ -39,19 +39,20 @@ class HandLabels(NamedTuple):
 
     @property
     def bad(self) -> npt.NDArray[np.bool_]:
-        """(n,) bool."""
+        """True for each bad cell, (n,) bool."""
         return self.kinds != "good"
 
 
 class Learned(NamedTuple):
-    """What labels have taught.
+    """Scores and threshold of a model fitted to labels.
 
     Attributes:
-        scores: (N,) float64 of all cells, 0 to 1, NaN where features are.
-        reasons: (N,) str, the likeliest of the kinds of bad ones.
-        threshold: from which on a cell is dropped.
-        bad_passed, num_bad: labelled bad cells that score below it, each by a model that has not seen it, and all.
-        good_dropped, num_good: labelled good cells that reach it, likewise.
+        scores: (N,) float64 of all cells, 0 to 1; NaN if the features are NaN.
+        reasons: (N,) str, most likely kind of bad cell.
+        threshold: score from which a cell is dropped.
+        bad_passed, num_bad: labelled bad cells below the threshold in cross-validation, and all labelled bad cells.
+        good_dropped, num_good: labelled good cells that reach the threshold in cross-validation, and all labelled good
+            cells.
     """
 
     scores: np.ndarray
@@ -64,16 +65,16 @@ class Learned(NamedTuple):
 
 
 def read_hand_labels(path: Path, manifest: Manifest) -> HandLabels:
-    """Read labels.
+    """Read labels from a CSV.
 
     Args:
-        path: CSV with ``cell_id`` or ``key``, and ``label``: good, bad, or a reason in a word or two. A table with
-            ``verdict`` instead (keep, drop) and ``reason`` is read too, such as an edited ``review.csv``.
-        manifest: of the data set.
+        path: CSV with ``cell_id`` or ``key``, and ``label``: good, bad, or a reason in one or two words. A table with
+            ``verdict`` (keep, drop) and ``reason`` instead, such as an edited ``review.csv``, can also be read.
+        manifest: the data set.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, a row names no cell of the data set, or its label is
-            none or may mean good and bad alike, as numbers do.
+        DataError: the file cannot be read, a column is missing, a row does not name a cell of the data set, or a label
+            is empty or ambiguous, such as a number.
     """
     table = read_csv(path, ("cell_id", "key", "label", "verdict", "reason"))
     name = next((name for name in ("label", "verdict") if name in table.column_names), None)
@@ -96,7 +97,7 @@ def read_hand_labels(path: Path, manifest: Manifest) -> HandLabels:
 
 
 def can_learn(labels: HandLabels, features: npt.NDArray[np.float32]) -> bool:
-    """Whether there are enough readable good and bad cells among the labelled ones."""
+    """Return True if enough readable good and bad cells are labelled to fit a model."""
     readable = np.isfinite(features[labels.cell_ids]).all(1)
     return bool(min((labels.bad & readable).sum(), (~labels.bad & readable).sum()) >= LEAST_LABELS)
 
@@ -106,13 +107,14 @@ def learn(
 ) -> Learned:
     """Fit a logistic regression to labelled cells and score all cells with it.
 
-    Good and bad weigh alike however many there are. The threshold comes from five-fold cross-validation.
+    Good and bad cells get equal total weight, whatever their numbers. The threshold comes from five-fold
+    cross-validation.
 
     Args:
-        labels: `can_learn` of them holds.
+        labels: labels for which `can_learn` is True.
         features: (N, F) of all cells.
-        hints: (N, H) further numbers about each cell that may help, finite: scores of other models.
-        most_passed: share of bad cells that may pass, as in `calibrate`.
+        hints: (N, H) further finite numbers about each cell, such as scores of other models.
+        most_passed: largest share of bad cells that may pass, as in `calibrate`.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -126,7 +128,7 @@ def learn(
     rows, kinds = labels.cell_ids[mine], labels.kinds[mine].astype(str)
     counts = Counter(kinds.tolist())
     kinds = np.array([kind if kind == "good" or counts[kind] >= _LEAST_OF_KIND else "bad" for kind in kinds])
-    if Counter(kinds.tolist())["bad"] in range(1, _LEAST_OF_KIND):  # too few of them for a kind of their own
+    if Counter(kinds.tolist())["bad"] in range(1, _LEAST_OF_KIND):  # too few for a kind of their own
         largest = Counter(kinds[~np.isin(kinds, ("good", "bad"))].tolist()).most_common(1)[0][0]
         kinds[kinds == "bad"] = largest
     bad = kinds != "good"

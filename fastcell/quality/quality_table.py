@@ -1,6 +1,6 @@
-"""``quality.parquet``: what quality control found, one row for each cell, and the features that it comes from.
+"""``quality.parquet``: scores, reasons, verdicts and features of quality control, one row per cell.
 
-The features are measured once: cells whose stored features still fit are not measured again.
+Features are measured only once: cells with valid stored features are not measured again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from fastcell.system.text import align_columns
 
 QUALITY_FILE = "quality.parquet"
 PAPER_DROPPED = {"MB231": "25.7 %", "MCF7": "23.3 %", "THP1": "37.5 %", "PBMC": "a few"}
-"""What Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878) discarded of each class."""
+"""Share of each class that Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878) discarded."""
 FEATURES_VERSION = 1
-"""Goes up when a feature is measured in another way: stored ones are then measured anew."""
+"""Version of the feature definitions. Increase it if a feature changes; stored features are then measured again."""
 
 _SCHEMA = pa.schema([*QUALITY_SCHEMA, *((name, pa.float32()) for name in FEATURES)])
 _KEY = b"fastcell.features"
@@ -42,10 +42,10 @@ def write_quality(
     reasons: np.ndarray,
     drop: npt.NDArray[np.bool_],
 ) -> None:
-    """Write the sidecar, whole or not at all.
+    """Write ``quality.parquet`` atomically.
 
     Args:
-        manifest: of the data set, N cells.
+        manifest: data set of N cells.
         features: (N, F); NaN for a cell that could not be read.
         scores: (N,) 0 good to 1 bad.
         reasons: (N,) str.
@@ -63,7 +63,7 @@ def write_quality(
 
 
 def read_measured_features(manifest: Manifest) -> npt.NDArray[np.float32] | None:
-    """Read (N, F) float32 features as they were measured before; None where there are none of these very cells."""
+    """Read stored features, (N, F) float32; None if there are none for exactly these cells."""
     path = manifest.path / QUALITY_FILE
     if not path.is_file():
         return None
@@ -80,12 +80,13 @@ def read_measured_features(manifest: Manifest) -> npt.NDArray[np.float32] | None
 
 
 def read_quality_columns(manifest: Manifest) -> pa.Table:
-    """Read the columns of numbers, as floats, one row per cell in the order of cell_id.
+    """Read the numeric columns as floats, one row per cell in the order of cell_id.
 
-    Empty where there is no such file; a cell without a row has nulls.
+    Returns:
+        The table; empty if the file does not exist. A cell without a row has nulls.
 
     Raises:
-        DataError: the file is damaged or does not fit the manifest.
+        DataError: the file is corrupt or does not match the manifest.
     """
     path = manifest.path / QUALITY_FILE
     if not path.exists():
@@ -110,15 +111,15 @@ def read_quality_columns(manifest: Manifest) -> pa.Table:
 
 
 def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[np.float32], str]:
-    """Measure the cells whose features are not stored; a line of progress goes to stderr.
+    """Measure the cells without stored features; a progress line is printed to stderr.
 
     Args:
-        manifest: of the data set, N cells.
-        jobs: threads; None: one for each CPU.
+        manifest: data set of N cells.
+        jobs: number of threads; None starts one per CPU.
 
     Returns:
-        (N, F) float32 features of all cells, NaN for one that cannot be read, and lines for the user: how they were
-        come by.
+        (N, F) float32 features of all cells, NaN for a cell that cannot be read, and lines for the user about how they
+        were obtained.
 
     Raises:
         ArgumentError: `jobs` is below 1.
@@ -143,15 +144,15 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
 
 
 def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: np.ndarray) -> list[str]:
-    """Lay out cells, dropped ones, their share with its interval and their reasons, by class and collection.
+    """Format a table of cells, dropped cells, their share with its interval and their reasons, by class and collection.
 
     Args:
-        manifest: of the data set, N cells.
+        manifest: data set of N cells.
         drop: (N,) bool.
         reasons: (N,) str.
 
     Returns:
-        Lines of a table.
+        Lines of the table.
     """
     classes = [*manifest.info.classes, "(unlabelled)"]
     names = manifest.table.column("collection").fill_null("-").to_numpy(zero_copy_only=False).astype(str)
@@ -181,7 +182,7 @@ def _read_rows(manifest: Manifest, schema: pa.Schema) -> pa.Table:
 
 
 def _mark(manifest: Manifest) -> str:
-    """What features belong to: the way they are measured, the window, and the stored bytes of every cell."""
+    """Return a text that identifies the features: feature version, window and a hash of all stored bytes."""
     digest = blake2b(digest_size=16)
     for chunk in manifest.table.column("byte_hash").chunks:
         data = chunk.buffers()[1]
@@ -194,7 +195,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _shares(drop: npt.NDArray[np.bool_]) -> list[str]:
-    """Number of cells, of dropped ones, their share and its 95 % interval."""
+    """Return the number of cells, of dropped cells, their share and its 95 % interval as text."""
     num, dropped = len(drop), int(drop.sum())
     low, high = clopper_pearson_interval(dropped, num)
     return [f"{num:,}", f"{dropped:,}", f"{100 * dropped / num:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %"]

@@ -1,4 +1,4 @@
-"""Which images are poor and why, as scores, tables, contact sheets and verdicts."""
+"""Quality control of a data set, and its review with contact sheets and an editable table of verdicts."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ def control_quality(
     review: Path | None = None,
     jobs: int | None = None,
 ) -> tuple[Assessment, str]:
-    """Measure every cell, assess it, and write scores, reasons and features to ``quality.parquet``.
+    """Measure and assess every cell, and write scores, reasons and features to ``quality.parquet``.
 
     Args:
-        manifest: of the data set.
-        labels: CSV file of labels to learn from, see `fastcell.quality.hand_labels.read_hand_labels`.
-        max_bad_passed: at most this share of bad cells may pass, above 0 and below 1.
-        review: folder that `write_review` is to write to: refused if it holds edits that were not taken yet.
-        jobs: threads; None: one for each CPU.
+        manifest: the data set.
+        labels: CSV file of labels to fit a model to, see `fastcell.quality.hand_labels.read_hand_labels`.
+        max_bad_passed: largest share of bad cells that may pass, above 0 and below 1.
+        review: output folder for `write_review`; it must not contain edits that have not been applied.
+        jobs: number of threads; None starts one per CPU.
 
     Returns:
-        What was found, and how the features were come by, in lines.
+        The assessment, and lines about how the features were obtained.
 
     Raises:
-        ArgumentError: an argument out of its rule.
+        ArgumentError: an argument is out of its range, or `review` contains edits that have not been applied.
         DataError: a table cannot be read, or ``quality.parquet`` cannot be written.
     """
-    if not 0 < max_bad_passed < 1:  # said before the work
+    if not 0 < max_bad_passed < 1:  # fail before the long computation
         raise invalid("--max-bad-passed", "a share above 0 and below 1", max_bad_passed, "The default is 0.05")
     if review is not None:
         check_edits_taken(manifest, review)
@@ -68,16 +68,19 @@ def control_quality(
 
 
 def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int = 0) -> list[Path]:
-    """Draw a contact sheet per reason, a row per band of scores, and write ``review.csv``, to be edited and read back.
+    """Draw a contact sheet per reason, with a row per score band, and write ``review.csv``, which the user can edit.
 
     Args:
-        manifest: of the data set.
-        found: what quality control says of it.
-        folder: made if need be; an earlier review in it is overwritten.
-        seed: of the choice of cells in each row.
+        manifest: the data set.
+        found: its assessment.
+        folder: output folder; created if it does not exist. An earlier review in it is overwritten.
+        seed: seed of the choice of cells in each row.
 
     Returns:
         The files written.
+
+    Raises:
+        DataError: ``review.csv`` cannot be written.
     """
     from fastcell.plots.basic_figures import draw_contact_sheet
 
@@ -111,7 +114,12 @@ def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int 
 
 
 def check_edits_taken(manifest: Manifest, folder: Path) -> None:
-    """Refuse to write over an edited review whose edits are not in ``verdicts.csv`` yet: they are somebody's work."""
+    """Check that all edits of an earlier review are in ``verdicts.csv``, so that no manual work is overwritten.
+
+    Raises:
+        ArgumentError: the review contains edited verdicts that have not been applied.
+        DataError: a table of verdicts cannot be read.
+    """
     path, own = folder / _REVIEW_NAME, manifest.path / VERDICTS_FILE
     if not path.exists():
         return
@@ -128,13 +136,16 @@ def check_edits_taken(manifest: Manifest, folder: Path) -> None:
 
 
 def not_applied(manifest: Manifest, found: Assessment) -> str:
-    """Say what `apply` would do."""
+    """Return a line that describes what ``--apply`` would write."""
     num = int(found.drop.sum())
     return f"no view is changed: --apply writes {manifest.path / VERDICTS_FILE}, which drops {num:,} cells"
 
 
 def _sheets(found: Assessment) -> dict[str, dict[str, np.ndarray]]:
-    """Rows of cells by sheet and band of scores: dropped and doubtful ones by reason, and good ones in a sheet."""
+    """Return the cells of each sheet by score band.
+
+    Dropped and doubtful cells have a sheet per reason; good cells share one sheet.
+    """
     doubtful = ~found.drop & (found.scores >= DOUBTFUL)
     bands = {
         "dropped, sure": found.drop & (found.scores >= _SURE),
@@ -150,7 +161,7 @@ def _sheets(found: Assessment) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _file_name(reason: str, taken: dict[str, dict[str, np.ndarray]]) -> str:
-    """A name for a file, of whatever word somebody gave as a reason."""
+    """Return a unique file name for a reason, which may be any text."""
     plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in reason)[:40] or "by-label"
     name, number = plain, 2
     while name in taken or name == "good":

@@ -1,11 +1,13 @@
-"""What simulated cells teach about good and bad images: a logistic regression, its calibration, and where it holds.
+"""Model of good and bad images fitted to simulated cells: logistic regression, calibration and range of validity.
 
-The numbers are in ``simulated_model.json``, which `write_model` makes anew: cells of
-:mod:`fastcell.simulator.simulate`, half of them with a defect, are drawn, stored as JPEG and measured; a multinomial
-logistic regression learns the defect from `MODEL_FEATURES`, the features that depend neither on the frame's size in
-pixels nor on its grey level. Fit, calibration and held-out cells come from three series, so from different recordings.
+The parameters are in ``simulated_model.json``, which `write_model` writes. It draws cells of
+:mod:`fastcell.simulator.simulate`, half of them with a defect, stores them as JPEG and measures them. A multinomial
+logistic regression then predicts the defect from `MODEL_FEATURES`, the features that depend neither on the frame size
+in pixels nor on its grey level. The cells of fit, calibration and held-out test come from three series, and so from
+different recordings.
 
-What it is worth elsewhere is another question: `SimulatedModel.distance` tells how far cells are from what it has seen.
+The model may not be valid for other cells. `SimulatedModel.distance` measures how far cells are from the simulated
+ones.
 """
 
 from __future__ import annotations
@@ -41,28 +43,29 @@ MODEL_FEATURES = (
 GOOD = "none"
 CELLS_PER_SERIES = 8_000
 SEEDS = (101, 202, 303)
-"""Series of the fit, of the calibration and of the held-out cells."""
+"""Seeds of the series for fit, calibration and held-out cells."""
 DEFECT_SHARE = 0.5
 LOOK_QUANTILE = 0.4
-"""Of a set's distances from the simulated cells, the one that is compared: up to half of the cells may be bad."""
+"""Quantile of a set's distances from the simulated cells that is compared: up to half of the cells may be bad."""
 
 _PATH = Path(__file__).with_name("simulated_model.json")
 _COLUMNS = [FEATURES.index(name) for name in MODEL_FEATURES]
-_RIDGE = 0.02  # added to variances in units of the fit's: features that never vary among good cells
+_RIDGE = 0.02  # added to the variances of standardized features, because some are constant among good cells
 
 
 @dataclass(frozen=True)
 class SimulatedModel:
-    """Logistic regression of the defect, and what is known of it.
+    """Logistic regression of the defect, with its calibration and held-out scores.
 
     Attributes:
         kinds: K names, `GOOD` among them.
-        mean, scale: (D,) of `MODEL_FEATURES` over the cells of the fit.
-        coefficients, intercepts: (K, D), (K,) on standardised features.
-        centers, precisions: (C, D), (C, D, D) of good cells, standardised, by collection.
+        mean, scale: (D,) mean and standard deviation of `MODEL_FEATURES` over the cells of the fit.
+        coefficients, intercepts: (K, D), (K,) on standardized features.
+        centers, precisions: (C, D), (C, D, D) mean and inverse covariance of good cells, standardized, by collection.
         look_limit: 99 % quantile of the distance of held-out good cells.
-        calibration: ``num_bad`` and ``below_even``, the scores below 0.5 among them.
-        held_out: by kind ``num`` and, of bad kinds, ``below_even``; of good cells ``top``, the highest tenth of scores.
+        calibration: ``num_bad``, the number of bad cells, and ``below_even``, those of their scores that are below 0.5.
+        held_out: ``num`` by kind, and the scores ``below_even`` of bad kinds; for good cells ``top``, the highest tenth
+            of the scores.
     """
 
     kinds: tuple[str, ...]
@@ -77,18 +80,18 @@ class SimulatedModel:
     held_out: Mapping[str, Any]
 
     def predict(self, features: npt.NDArray[np.float32]) -> np.ndarray:
-        """(n, K) float64 probability of each kind, of features (n, F) without NaN."""
+        """Return the probability of each kind, (n, K) float64, for features (n, F) without NaN."""
         logits = self._standardize(features) @ self.coefficients.T + self.intercepts
         odds = np.exp(logits - logits.max(1, keepdims=True))
         return odds / odds.sum(1, keepdims=True)
 
     def distance(self, features: npt.NDArray[np.float32]) -> np.ndarray:
-        """(n,) float64 Mahalanobis distance from the good simulated cells of the nearer collection."""
+        """Return the Mahalanobis distance from the good simulated cells of the nearest collection, (n,) float64."""
         away = self._standardize(features)[:, None] - self.centers
         return np.sqrt(np.einsum("ncd,cde,nce->nc", away, self.precisions, away)).min(1)
 
     def looks_alike(self, features: npt.NDArray[np.float32]) -> tuple[bool, float]:
-        """Whether a set looks like simulated cells, and the distance that tells (compare with `look_limit`)."""
+        """Return whether a set resembles the simulated cells, and its distance, which is compared with `look_limit`."""
         typical = float(np.quantile(self.distance(features), LOOK_QUANTILE))
         return typical <= self.look_limit, typical
 
@@ -98,12 +101,12 @@ class SimulatedModel:
 
 @lru_cache(maxsize=1)
 def load_model() -> SimulatedModel:
-    """The model that is part of fastcell."""
+    """Load the model that is distributed with fastcell."""
     return from_json(json.loads(_PATH.read_text(encoding="utf-8")))
 
 
 def from_json(values: Mapping[str, Any]) -> SimulatedModel:
-    """The model of what `fit` returns."""
+    """Build the model from the values that `fit` returns."""
     if tuple(values["features"]) != MODEL_FEATURES:
         raise ValueError(
             f"{_PATH.name} has other features. Make it anew with fastcell.quality.simulated_model.write_model()."
@@ -121,7 +124,11 @@ def from_json(values: Mapping[str, Any]) -> SimulatedModel:
 def simulate_features(
     num_cells: int, seed: int, defect_share: float = DEFECT_SHARE
 ) -> tuple[npt.NDArray[np.float32], np.ndarray, np.ndarray]:
-    """Features (n, F), defect (n,) str and collection (n,) str of the first cells of a simulated series."""
+    """Simulate the first cells of a series and measure them.
+
+    Returns:
+        Features (n, F), defect (n,) str and collection (n,) str.
+    """
     from fastcell.simulator.simulate import simulate
 
     features, defects, collections = [], [], []
@@ -139,7 +146,7 @@ def simulate_features(
 
 
 def features_of(cells: Sequence[np.ndarray]) -> npt.NDArray[np.float32]:
-    """(n, F) features of cells (H, W) uint8."""
+    """Measure the features of cells (H, W) uint8, (n, F)."""
     heights, widths = (np.array([cell.shape[axis] for cell in cells], np.int32) for axis in (0, 1))
     area = heights.astype(np.int64) * widths
     pool = np.concatenate([cell.ravel() for cell in cells])
@@ -147,10 +154,13 @@ def features_of(cells: Sequence[np.ndarray]) -> npt.NDArray[np.float32]:
 
 
 def fit(num_cells: int = CELLS_PER_SERIES) -> dict[str, Any]:
-    """Simulate, fit, calibrate and test; returns what ``simulated_model.json`` holds.
+    """Simulate cells, fit the model, calibrate it and test it.
 
     Args:
-        num_cells: in each of the three series.
+        num_cells: number of cells in each of the three series.
+
+    Returns:
+        The contents of ``simulated_model.json``.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -208,7 +218,7 @@ def _scores(values: dict[str, Any], features: np.ndarray) -> np.ndarray:
 
 
 def _rounded(numbers: Any) -> Any:
-    """Nested lists of six significant digits."""
+    """Return nested lists of numbers rounded to six significant digits."""
     array = np.asarray(numbers, np.float64)
     return float(f"{array:.6g}") if array.ndim == 0 else [_rounded(item) for item in array]
 

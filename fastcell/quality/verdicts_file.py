@@ -1,9 +1,9 @@
-"""``verdicts.csv``: what is kept and what is dropped, by quality control and by hand; the hand's word stands.
+"""``verdicts.csv``: cells to keep and to drop, by quality control and by hand; verdicts by hand take precedence.
 
-Columns: cell_id, key, verdict (keep | drop), reason, qc. The last one holds the verdict that quality control gave when
-the row was written. A row whose ``verdict`` is another one, or that has no ``qc``, is the user's: later runs of quality
-control replace their own rows and leave the user's as they are. To keep a cell that was dropped, change its verdict to
-keep; a row that is taken out comes back with the next run.
+The columns are cell_id, key, verdict (keep | drop), reason and qc. The last column holds the verdict of quality control
+when the row was written. A row whose ``verdict`` differs from its ``qc``, or that has no ``qc``, counts as written by
+the user. Later runs of quality control replace their own rows and do not change rows of the user. To keep a dropped
+cell, change its verdict to keep; a deleted row returns with the next run.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ VERDICTS_FILE = "verdicts.csv"
 
 
 class Verdicts(NamedTuple):
-    """Verdicts of some cells, each once, by increasing cell_id.
+    """Verdicts of some cells, one per cell, in ascending order of cell_id.
 
     Attributes:
         cell_ids: (n,) int64.
         drop: (n,) bool.
         reasons: (n,) str, may be empty.
-        by_hand: (n,) bool: the user's.
+        by_hand: (n,) bool, True for verdicts of the user.
     """
 
     cell_ids: npt.NDArray[np.int64]
@@ -43,18 +43,18 @@ class Verdicts(NamedTuple):
     by_hand: npt.NDArray[np.bool_]
 
     def where(self, chosen: np.ndarray) -> Verdicts:
-        """Those that are chosen, by (n,) bool or by their places."""
+        """Return a selection of the verdicts, by (n,) bool or by indices."""
         return Verdicts(self.cell_ids[chosen], self.drop[chosen], self.reasons[chosen], self.by_hand[chosen])
 
 
 def no_verdicts() -> Verdicts:
-    """None at all."""
+    """Return verdicts of zero cells."""
     flags = np.zeros(0, bool)
     return Verdicts(np.zeros(0, np.int64), flags, np.zeros(0, dtype=object), flags)
 
 
 def merge_verdicts(first: Verdicts, *others: Verdicts) -> Verdicts:
-    """One set of verdicts of several; of two on one cell the earlier argument's counts."""
+    """Merge verdicts; for a cell in several arguments, the verdict of the first of them is used."""
     parts = [first, *others]
     joined = Verdicts(*map(np.concatenate, zip(*parts, strict=True)))
     return joined.where(np.unique(joined.cell_ids, return_index=True)[1])
@@ -64,11 +64,12 @@ def read_verdicts(path: Path, manifest: Manifest) -> Verdicts:
     """Read a table of verdicts: ``verdicts.csv``, or the ``review.csv`` that quality control writes.
 
     Args:
-        path: CSV with ``cell_id`` or ``key``, ``verdict``, and where they are there ``reason`` and ``qc``.
-        manifest: of the data set.
+        path: CSV with ``cell_id`` or ``key``, ``verdict``, and optionally ``reason`` and ``qc``.
+        manifest: the data set.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, or a row names no cell, a cell twice, or no verdict.
+        DataError: the file cannot be read, a column is missing, a row does not name a cell or has no verdict, or a cell
+            has two rows.
     """
     table = read_csv(path, ("cell_id", "key", "verdict", "reason", "qc"))
     if "verdict" not in table.column_names:
@@ -86,7 +87,7 @@ def read_verdicts(path: Path, manifest: Manifest) -> Verdicts:
 
 
 def write_verdicts(path: Path, manifest: Manifest, verdicts: Verdicts) -> None:
-    """Write a file that `read_verdicts` reads and that every view obeys; it appears whole or not at all."""
+    """Write verdicts atomically, as a file that `read_verdicts` reads and that every view applies."""
     words = np.array(VERDICTS)[verdicts.drop.astype(int)]
     table = pa.table(
         {
@@ -101,18 +102,18 @@ def write_verdicts(path: Path, manifest: Manifest, verdicts: Verdicts) -> None:
 
 
 def apply_drops(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: np.ndarray) -> str:
-    """Write what quality control drops to ``verdicts.csv``, which views obey; rows of the user's in it stay.
+    """Write the cells that quality control drops to ``verdicts.csv``, which views apply; rows of the user are kept.
 
     Args:
-        manifest: of the data set, N cells.
+        manifest: data set of N cells.
         drop: (N,) bool.
         reasons: (N,) str.
 
     Returns:
-        A line for the user: what was written.
+        A line for the user about the file written.
 
     Raises:
-        DataError: the table that is there cannot be read, or the new one cannot be written.
+        DataError: the existing table cannot be read, or the new one cannot be written.
     """
     path = manifest.path / VERDICTS_FILE
     old = read_verdicts(path, manifest) if path.exists() else no_verdicts()
@@ -122,13 +123,13 @@ def apply_drops(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: np.nda
 
 
 def take_verdicts(manifest: Manifest, path: Path) -> str:
-    """Take an edited table of verdicts into ``verdicts.csv``.
+    """Merge an edited table of verdicts into ``verdicts.csv``.
 
-    Rows that were edited become the user's, and stand above all that was there; the others only stand where there is no
-    row of the user's.
+    Edited rows become rows of the user and replace all earlier rows of their cells. The other rows apply only to cells
+    without a row of the user.
 
     Returns:
-        A line for the user: what was written.
+        A line for the user about the file written.
 
     Raises:
         DataError: one of the tables cannot be read, or the new one cannot be written.
@@ -147,10 +148,10 @@ def _write_merged(manifest: Manifest, *parts: Verdicts) -> str:
 
 
 def read_csv(path: str | os.PathLike[str], texts: tuple[str, ...]) -> pa.Table:
-    """Read a CSV with a header; the columns named in `texts` as text.
+    """Read a CSV with a header; the columns in `texts` are read as text.
 
     Raises:
-        DataError: it is missing or no CSV.
+        DataError: the file is missing or is not a CSV.
     """
     if not Path(path).is_file():
         raise DataError(f"{path} must be a CSV file, and there is none. Give another one.")
@@ -165,10 +166,14 @@ def read_csv(path: str | os.PathLike[str], texts: tuple[str, ...]) -> pa.Table:
 
 
 def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
-    """(n,) cell_ids of the rows of a table by its column ``cell_id``, or else ``key``.
+    """Find the cells that the rows of a table name, by its column ``cell_id`` or else ``key``.
+
+    Returns:
+        (n,) int64 cell_ids.
 
     Raises:
-        DataError: neither is there, or a row names no cell, a cell that is not there, or one that was named before.
+        DataError: both columns are missing, a row does not name exactly one cell of the data set, or two rows name the
+            same cell.
     """
     names = [name for name in ("cell_id", "key") if name in table.column_names]
     if not names:
@@ -210,7 +215,7 @@ def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]
 
 
 def _words(table: pa.Table, name: str) -> np.ndarray:
-    """(n,) str objects, stripped; empty where there is no such column."""
+    """Return a column as (n,) str objects without surrounding spaces; empty strings if it does not exist."""
     if name not in table.column_names:
         return np.full(table.num_rows, "", dtype=object)
     return pc.utf8_trim_whitespace(table.column(name).fill_null("")).to_numpy(zero_copy_only=False)

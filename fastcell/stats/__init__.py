@@ -1,1 +1,1 @@
-"""Scores, intervals, calibration and permutation tests; arrays in, numbers out."""
+"""Statistics on NumPy arrays: scores, intervals, calibration and permutation tests."""

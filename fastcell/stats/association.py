@@ -1,4 +1,4 @@
-"""Class x recording: how much the one says about the other, as Cramér's V with its bias taken out.
+"""Association between class and recording: Cramér's V with bias correction.
 
 W. Bergsma, "A bias-correction for Cramér's V and Tschuprow's T", Journal of the Korean Statistical Society 42 (2013),
 doi 10.1016/j.jkss.2012.10.002.
@@ -17,14 +17,15 @@ from fastcell.stats.permutation import Outcome, outcome, permute_table
 
 @dataclass(frozen=True)
 class Association:
-    """A table of counts and how strong its association is.
+    """A table of counts and the strength of its association.
 
     Attributes:
-        rows, columns: names, only those that occur.
-        table: (R, C) int64 cells.
-        result: bias-corrected Cramér's V, 0 to 1, and its chance level with the same totals of rows and columns.
+        rows, columns: names that occur at least once.
+        table: (R, C) int64, number of cells.
+        result: bias-corrected Cramér's V, 0 to 1, and its chance level from permutations that keep the row and column
+            totals.
         low, high: 95 % bootstrap interval over cells.
-        guess: mean share of the cells of a row that are named rightly by who knows the column only.
+        guess: highest balanced accuracy with which the row can be predicted from the column alone.
     """
 
     rows: list[str]
@@ -36,26 +37,26 @@ class Association:
     guess: float
 
     def single(self) -> list[str]:
-        """Rows that lie in one column only."""
+        """Return the rows whose cells all lie in one column."""
         return [name for name, counts in zip(self.rows, self.table, strict=True) if (counts > 0).sum() == 1]
 
     def pure(self) -> int:
-        """How many columns hold one row only."""
+        """Return the number of columns whose cells all lie in one row."""
         return int(((self.table > 0).sum(0) == 1).sum())
 
 
 def associate(
     rows: npt.NDArray[np.str_], columns: npt.NDArray[np.str_], permutations: int, rng: np.random.Generator
 ) -> Association | None:
-    """Table and association of two names of each cell.
+    """Count cells by two names and measure the association of the names.
 
     Args:
-        rows, columns: (n,) str; cells without one of them (empty) are left out.
-        permutations: of the chance level, and resamples of the interval.
-        rng: of both.
+        rows, columns: (n,) str; cells for which either name is empty are ignored.
+        permutations: number of permutations for the chance level and of resamples for the interval.
+        rng: generator for the permutations and the resamples.
 
     Returns:
-        None where fewer than two rows or two columns occur.
+        The association, or None if fewer than two rows or two columns occur.
     """
     known = (rows != "") & (columns != "")
     row_names, row = np.unique(rows[known], return_inverse=True)
@@ -76,7 +77,7 @@ def associate(
 
 
 def cramers_v(table: npt.NDArray[np.int64]) -> float:
-    """Bias-corrected Cramér's V of a table of counts; 0 where a row or a column is all there is."""
+    """Compute the bias-corrected Cramér's V of a table of counts; 0 if only one row or one column has counts."""
     counts = table[table.sum(1) > 0][:, table.sum(0) > 0].astype(np.float64)
     num_rows, num_columns = counts.shape
     total = counts.sum()

@@ -1,9 +1,10 @@
-"""Bootstrap: draws of a test set from itself, by cell or by whole group, and the intervals that they give.
+"""Bootstrap resampling of a test set, by cell or by group, and the resulting confidence intervals.
 
-Cells of one recording are not independent, so whole groups are drawn where there are groups. Statistics of a confusion
-matrix are resampled as matrices (`resample_confusion`), means as sums (`mean_interval`), and any other statistic by how
-often each cell counts in each resample (`bootstrap_statistic`). Rates are drawn from their posterior
-(`draw_rates`, `draw_shares`).
+Cells of one recording are not independent. Whole groups are therefore resampled if the cells have groups. Statistics of
+a confusion matrix are computed on resampled matrices (`resample_confusion`), and means on resampled sums
+(`mean_interval`). Any other statistic is computed from the number of times that each cell occurs in a resample
+(`bootstrap_statistic`). Rates and class shares are drawn from their posterior distribution (`draw_rates`,
+`draw_shares`).
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import numpy.typing as npt
 from fastcell.stats.confusion import confusion_matrix, confusion_per_group
 
 NUM_RESAMPLES = 1000
-"""Resamples of a statistic that is computed anew for each."""
+"""Number of resamples for a statistic that is recomputed for each resample."""
 NUM_SCORE_RESAMPLES = 2000
-"""Resamples of a confusion matrix."""
+"""Number of resamples of a confusion matrix."""
 NUM_MEAN_RESAMPLES = 10_000
 TAIL = 2.5
-"""Percent of the draws beyond each end of a 95 % interval."""
+"""Percentage of the draws beyond each end of a 95 % interval."""
 SCORE_TAIL = 50 * (1 - 0.95)
-"""The same with a rounding error in the 16th digit: kept where scores have always been given with it."""
+"""`TAIL` with a rounding error in the 16th digit. Intervals of scores keep it so that their values do not change."""
 
 
 class Interval(NamedTuple):
@@ -36,30 +37,30 @@ class Interval(NamedTuple):
     high: float
 
     def describe(self) -> str:
-        """E.g. ``0.912 (0.890 to 0.931)``."""
+        """Return the value and its interval as text, e.g. ``0.912 (0.890 to 0.931)``."""
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 def usable_groups(groups: np.ndarray | None) -> np.ndarray | None:
-    """Return the groups, or None where there are fewer than two: one says nothing about how groups differ."""
+    """Return the groups, or None if there are fewer than two: one group cannot show how groups differ."""
     return None if groups is None or len(np.unique(groups)) < 2 else groups
 
 
 def resampled_unit(groups: np.ndarray | None) -> str:
-    """Return what is resampled: ``group`` where there are two groups or more, else ``cell``."""
+    """Return the resampled unit: ``group`` for two or more groups, else ``cell``."""
     return "cell" if usable_groups(groups) is None else "group"
 
 
 def resample_weights(
     num_cells: int, groups: np.ndarray | None = None, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Iterator[np.ndarray]:
-    """Yield (N,) int64 for each resample, how often each cell is drawn.
+    """Yield for each resample how often each cell is drawn, (N,) int64.
 
     Args:
         num_cells: N.
-        groups: (N,), whole groups are drawn with replacement; None draws single cells.
-        num_resamples: how many.
-        seed: of the draws.
+        groups: (N,), groups to draw as a whole, with replacement; None draws single cells.
+        num_resamples: number of resamples.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     if groups is None:
@@ -78,26 +79,32 @@ def bootstrap_statistic(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> np.ndarray:
-    """Compute a statistic of each resample: (R, ...) of its shape and dtype.
+    """Compute a statistic on bootstrap resamples.
 
     Args:
-        statistic: takes (N,) int64, how often each cell counts.
+        statistic: function of (N,) int64 counts, which state how often each cell occurs in the resample.
         num_cells: N.
-        groups: (N,), resampled whole where there are two or more; None resamples cells.
+        groups: (N,), groups to resample as a whole if there are two or more; None resamples cells.
         num_resamples: R, at least 1.
-        seed: of the draws.
+        seed: seed of the draws.
+
+    Returns:
+        (R, ...), shape and dtype of the statistic after the first axis.
     """
     draws = resample_weights(num_cells, usable_groups(groups), num_resamples, seed)
     return np.stack([np.asarray(statistic(weight)) for weight in draws])
 
 
 def resample_table(table: npt.NDArray[np.int64], num_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw (R, ...) int64 tables of counts as resampling their cells would: the multinomial distribution.
+    """Draw tables of counts from the multinomial distribution, which is equivalent to resampling the cells.
 
     Args:
         table: (...) int64, counts of at least one cell.
         num_resamples: R.
-        rng: of the draws.
+        rng: generator for the draws.
+
+    Returns:
+        (R, ...) int64.
     """
     total = table.sum()
     return rng.multinomial(total, table.ravel() / total, size=num_resamples).reshape(num_resamples, *table.shape)
@@ -111,18 +118,21 @@ def resample_confusion(
     num_resamples: int = NUM_SCORE_RESAMPLES,
     seed: int = 0,
 ) -> np.ndarray:
-    """Resample the test cells: (R, K, K) confusion matrices.
+    """Resample the test cells and return their confusion matrices.
 
-    Whole groups are drawn with replacement where there are groups; single cells otherwise (a multinomial draw of the
-    confusion matrix, which is the same thing).
+    Whole groups are drawn with replacement if groups are given. Otherwise the confusion matrix is drawn from the
+    multinomial distribution, which is equivalent to drawing single cells.
 
     Args:
-        labels: (N,) int true classes, -1 left out.
-        predicted: (N,) int called classes.
+        labels: (N,) int, true classes; cells with -1 are ignored.
+        predicted: (N,) int, predicted classes.
         num_classes: K.
         groups: (N,) of any comparable type, or None.
         num_resamples: R.
-        seed: of the draw.
+        seed: seed of the draws.
+
+    Returns:
+        (R, K, K) int64, row = true class, column = predicted class.
     """
     rng = np.random.default_rng(seed)
     known = labels >= 0
@@ -131,17 +141,20 @@ def resample_confusion(
         return resample_table(confusion_matrix(labels, predicted, num_classes), num_resamples, rng)
     tables = confusion_per_group(labels, predicted, groups[known], num_classes)
     num_groups = len(tables)
-    kinds, counts = np.unique(tables.reshape(num_groups, -1), axis=0, return_counts=True)  # groups alike are one kind
+    kinds, counts = np.unique(tables.reshape(num_groups, -1), axis=0, return_counts=True)  # merge identical groups
     times = rng.multinomial(num_groups, counts / num_groups, size=num_resamples)
     return (times @ kinds).reshape(num_resamples, num_classes, num_classes)
 
 
 def percentile_interval(draws: npt.ArrayLike, tail: float = TAIL) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the percentile interval of bootstrap draws (R, ...) over the first axis: two arrays (...).
+    """Compute the percentile interval of bootstrap draws over the first axis.
 
     Args:
-        draws: NaN ones are left out; the interval of nothing but NaN is NaN.
-        tail: percent of the draws beyond each end, 2.5 for an interval of 95 %.
+        draws: (R, ...); NaN is ignored. If all draws are NaN, the interval is NaN.
+        tail: percentage of the draws beyond each end, 2.5 for a 95 % interval.
+
+    Returns:
+        Lower and upper ends, (...) each.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
@@ -159,15 +172,16 @@ def paired_difference(
 ) -> Interval:
     """Compute the accuracy of ``predicted`` minus that of ``other`` on the same cells, with its 95 % interval.
 
-    Both are resampled together, by groups where given, so an interval above 0 means better, not lucky.
+    Both classifiers are evaluated on the same resamples, drawn by group if groups are given. An interval above 0
+    therefore means that the first classifier is better beyond random variation of the test set.
 
     Args:
-        labels: (N,) int true classes.
-        predicted: (N,) int, the first classifier's classes.
-        other: (N,) int, the second's.
+        labels: (N,) int, true classes.
+        predicted: (N,) int, classes predicted by the first classifier.
+        other: (N,) int, classes predicted by the second classifier.
         groups: (N,) or None.
-        num_resamples: number of draws.
-        seed: of the draws.
+        num_resamples: number of resamples.
+        seed: seed of the draws.
     """
     return mean_interval((predicted == labels).astype(np.int64) - (other == labels), groups, num_resamples, seed)
 
@@ -179,10 +193,10 @@ def mean_interval(
 
     Args:
         values: (N,) numbers.
-        units: (N,) what is resampled as a whole: the group of a value, or the cell that several values are of; None
-            where each value stands for itself.
-        num_resamples: number of draws.
-        seed: of the draws.
+        units: (N,), units to resample as a whole: the group of each value, or its cell if a cell has several values;
+            None resamples single values.
+        num_resamples: number of resamples.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     sums: np.ndarray
@@ -192,7 +206,7 @@ def mean_interval(
     else:
         _, member = np.unique(units, return_inverse=True)
         sums, sizes = np.bincount(member, weights=values), np.bincount(member, weights=np.ones(len(values)))
-    kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)  # units alike are one kind
+    kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)  # merge identical units
     draws = rng.multinomial(len(sums), counts / len(sums), size=num_resamples)
     low, high = percentile_interval((draws @ kinds[0]) / (draws @ kinds[1]), SCORE_TAIL)
     return Interval(float(values.mean()), float(low), float(high))
@@ -201,17 +215,21 @@ def mean_interval(
 def draw_rates(
     tables: npt.NDArray[np.int64], by_group: bool, num_draws: int, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Draw (R, K, K) matrices of rates as likely as the one that was counted; rows sum to 1.
+    """Draw confusion rate matrices from their posterior distribution.
 
-    Each row is drawn from the Dirichlet distribution of its counts with half a cell more for each class (Jeffreys'
-    prior), but not more than two in a row: an error that no test cell has shown may exist. By group, these are weighted
-    at random first (Bayesian bootstrap; Rubin, Annals of Statistics 9:130, 1981).
+    Each row is drawn from the Dirichlet distribution of its counts plus a pseudo-count of 1/2 per class (Jeffreys'
+    prior), or of 2 / K for more than four classes, so that a row gets at most two. The pseudo-counts allow for errors
+    that no test cell has shown. With `by_group`, the groups first get random weights (Bayesian bootstrap; Rubin, Annals
+    of Statistics 9:130, 1981).
 
     Args:
-        tables: (G, K, K) int64, called class (column) of the cells of each class (row), by group.
-        by_group: whether groups are weighted.
+        tables: (G, K, K) int64, confusion matrix of each group: row = true class, column = predicted class.
+        by_group: if True, weight the groups at random.
         num_draws: R.
-        rng: of the draws.
+        rng: generator for the draws.
+
+    Returns:
+        (R, K, K) float64; rows sum to 1.
     """
     summed = tables.sum(axis=0)
     counts = np.broadcast_to(summed.astype(float), (num_draws, *summed.shape))
@@ -227,5 +245,5 @@ def draw_rates(
 
 
 def draw_shares(counts: npt.NDArray[np.int64], num_draws: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Draw (R, K) shares as likely as those of (K,) int64 `counts`: Dirichlet of the counts plus 1/2 (Jeffreys)."""
+    """Draw (R, K) class shares for (K,) int64 `counts` from the Dirichlet distribution of counts + 1/2 (Jeffreys)."""
     return rng.dirichlet(counts + 0.5, num_draws)

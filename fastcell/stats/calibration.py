@@ -1,8 +1,8 @@
-"""Whether a confidence of 90 % is right nine times out of ten, and the temperature that makes it so.
+"""Calibration of predicted probabilities: expected calibration error and temperature scaling.
 
-Expected calibration error and temperature scaling as in Guo et al., ICML 2017, "On Calibration of Modern Neural
-Networks". Everything works on log probabilities, of which a temperature is a divisor: softmax(log p / T). For a network
-trained with the cross entropy that is the same as dividing its logits.
+Both follow Guo et al., ICML 2017, "On Calibration of Modern Neural Networks". All functions work on log probabilities,
+which a temperature divides: softmax(log p / T). For a network trained with cross entropy this equals dividing its
+logits.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _LEAST_PROBABILITY = 1e-30
 
 
 class Reliability(NamedTuple):
-    """Cells by confidence, in bins of equal width from 0 to 1.
+    """Cells binned by confidence, in bins of equal width from 0 to 1.
 
     Attributes:
-        num_cells: (B,) float64, cells (or weights) in each bin.
-        confidence: (B,) float64, mean confidence in it, NaN where it is empty.
-        accuracy: (B,) float64, share that is right, likewise.
+        num_cells: (B,) float64, number of cells (or sum of weights) in each bin.
+        confidence: (B,) float64, mean confidence in each bin; NaN if the bin is empty.
+        accuracy: (B,) float64, share of correct predictions in each bin; NaN if the bin is empty.
     """
 
     num_cells: np.ndarray
@@ -34,25 +34,25 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean over cells of the gap between a bin's accuracy and its confidence."""
+        """Expected calibration error: mean over cells of the gap between accuracy and confidence of their bin."""
         gap = np.nan_to_num(np.abs(self.accuracy - self.confidence))
         return float((self.num_cells * gap).sum() / self.num_cells.sum())
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """(N, K) float64 logarithms; probabilities of 0, as float32 rounds them, count as 1e-30."""
+    """Return (N, K) float64 logarithms; probabilities below 1e-30, such as a float32 rounded to 0, count as 1e-30."""
     return np.log(np.maximum(np.asarray(probabilities, np.float64), _LEAST_PROBABILITY))
 
 
 def rescale(log_p: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (N, K) float64 of log probabilities (N, K) at a temperature above 0."""
+    """Return (N, K) float64 probabilities for log probabilities (N, K) at a temperature above 0."""
     scaled = log_p / temperature
     scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return scaled / scaled.sum(axis=1, keepdims=True)
 
 
 def negative_log_likelihood(log_p: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean over cells of minus the log probability of the true class."""
+    """Return the mean over cells of the negative log probability of the true class."""
     scaled = log_p / temperature
     top = scaled.max(axis=1)
     total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
@@ -60,20 +60,20 @@ def negative_log_likelihood(log_p: np.ndarray, labels: np.ndarray, temperature: 
 
 
 def fit_temperature(log_p: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of least negative log likelihood, from 0.05 to 20.
+    """Fit the temperature, from 0.05 to 20, that minimises the negative log likelihood.
 
     Args:
-        log_p: (N, K) log probabilities of cells that neither trained the network nor test the result.
+        log_p: (N, K) log probabilities of cells that are in neither the training nor the test subset.
         labels: (N,) int, true classes.
 
     Raises:
-        ArgumentError: no cell.
+        ArgumentError: no cells are given.
     """
     from scipy.optimize import minimize_scalar
 
     if not len(labels):
         raise ArgumentError("cells to fit a temperature must be at least 1, got 0. Pack with a validation part.")
-    # In 1 / T the likelihood is concave (a log-linear model), so in log T there is one optimum.
+    # The likelihood is concave in 1 / T (a log-linear model), so it has one optimum in log T.
     found = minimize_scalar(
         lambda log_t: negative_log_likelihood(log_p, labels, np.exp(log_t)),
         bounds=(np.log(COLDEST), np.log(HOTTEST)),
@@ -86,13 +86,13 @@ def fit_temperature(log_p: np.ndarray, labels: np.ndarray) -> float:
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS, weight: np.ndarray | None = None
 ) -> Reliability:
-    """Sort cells into bins by the probability of their likeliest class.
+    """Bin cells by the probability of their most likely class.
 
     Args:
         probabilities: (N, K).
         labels: (N,) int, true classes.
         bins: B.
-        weight: (N,) how often each cell counts; None for once.
+        weight: (N,), number of times that each cell counts; None counts each cell once.
     """
     return _binned(*_called(probabilities, labels, bins), bins, weight)
 
@@ -105,19 +105,24 @@ def error_intervals(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> tuple[Interval, Interval, Interval]:
-    """Expected calibration error of two sets of probabilities of the same cells, and the second minus the first.
+    """Compute the expected calibration errors of two sets of probabilities of the same cells, and their difference.
 
-    The error is a mean of absolute gaps, which chance alone makes larger, in a resample once more than in the sample.
-    So the upper end is the value plus what the resamples reach above their own mean, and the lower end is that of the
-    basic bootstrap, twice the value minus their upper percentile; it is 0 where a calibrated network would show as much
-    (`error_by_chance`). Of the difference both ends are about the resamples' mean.
+    The calibration error is a mean of absolute gaps. Random variation increases it, and a resample adds random
+    variation to that of the sample. The interval therefore corrects for this bias. Its upper end is the value plus the
+    distance of the resamples' upper percentile from their mean. Its lower end is that of the basic bootstrap, twice the
+    value minus the upper percentile. The lower end is 0 if a calibrated network would show as large an error
+    (`error_by_chance`). For the difference, the percentile interval is shifted so that the resamples' mean falls on the
+    value.
 
     Args:
         before, after: (N, K) probabilities.
         labels: (N,) int, true classes.
-        groups: (N,), resampled whole; None resamples cells.
-        num_resamples: number of draws.
-        seed: of the draws.
+        groups: (N,), groups to resample as a whole; None resamples cells.
+        num_resamples: number of resamples.
+        seed: seed of the draws.
+
+    Returns:
+        Error of `before`, error of `after`, and the second minus the first, each with its 95 % interval.
     """
     called = [_called(probabilities, labels, BINS) for probabilities in (before, after)]
     values = [_binned(*columns, BINS, None).error for columns in called]
@@ -141,12 +146,15 @@ def error_intervals(
 def error_by_chance(
     probabilities: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """The error that a calibrated network shows on as many cells of the same confidences: mean and 97.5th percentile.
+    """Compute the error that a calibrated network shows on the same number of cells with the same confidences.
 
     Args:
         probabilities: (N, K).
-        num_resamples: number of draws of which calls are right.
-        seed: of the draws.
+        num_resamples: number of simulations; each draws at random which predictions are correct.
+        seed: seed of the draws.
+
+    Returns:
+        Mean and 97.5th percentile of the error.
     """
     rng = np.random.default_rng(seed)
     place, confidence, _ = _called(probabilities, np.zeros(len(probabilities), int), BINS)
@@ -158,9 +166,9 @@ def error_by_chance(
 
 
 def _called(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) each: bin, confidence and whether the call is right."""
+    """Return the bin, the confidence and whether the prediction is correct, (N,) each."""
     confidence = probabilities.max(axis=1).astype(np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)  # a bin holds its upper edge
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)  # a bin includes its upper edge
     return place, confidence, probabilities.argmax(axis=1) == labels
 
 

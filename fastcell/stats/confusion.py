@@ -1,4 +1,4 @@
-"""Confusion matrices of classes, over all cells and by group."""
+"""Confusion matrices over all cells and by group."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import numpy as np
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count cells: (K, K) int64, row = true class, column = called class.
+    """Count cells by true and predicted class.
 
     Args:
-        labels: (N,) int, true classes; cells with -1 are left out.
-        predicted: (N,) int, called classes.
+        labels: (N,) int, true classes; cells with -1 are ignored.
+        predicted: (N,) int, predicted classes.
         num_classes: K.
+
+    Returns:
+        (K, K) int64, row = true class, column = predicted class.
     """
     known = labels >= 0
     index = labels[known].astype(np.int64) * num_classes + predicted[known]
@@ -19,13 +22,16 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def confusion_per_group(labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count cells by group: (G, K, K) int64, groups in sorted order.
+    """Count cells by group, true class and predicted class.
 
     Args:
         labels: (N,) int, true classes, all known.
-        predicted: (N,) int, called classes.
+        predicted: (N,) int, predicted classes.
         groups: (N,) of any comparable type.
         num_classes: K.
+
+    Returns:
+        (G, K, K) int64, groups in sorted order.
     """
     names, member = np.unique(groups, return_inverse=True)
     index = (member.astype(np.int64) * num_classes + labels) * num_classes + predicted
@@ -33,12 +39,15 @@ def confusion_per_group(labels: np.ndarray, predicted: np.ndarray, groups: np.nd
 
 
 def called_per_group(predicted: np.ndarray, groups: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Count cells by the class they are called: names (G,) of the groups, sorted, and (G, K) int64.
+    """Count cells by group and predicted class.
 
     Args:
-        predicted: (N,) int, called classes.
+        predicted: (N,) int, predicted classes.
         groups: (N,) of any comparable type.
         num_classes: K.
+
+    Returns:
+        Sorted names of the groups (G,), and counts (G, K) int64.
     """
     names, member = np.unique(groups, return_inverse=True)
     index = member * num_classes + predicted

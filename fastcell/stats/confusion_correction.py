@@ -1,4 +1,4 @@
-"""Counts of classes corrected for the classifier's confusions, with intervals."""
+"""Correction of class counts for the errors of the classifier, with intervals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from fastcell.stats.bootstrap import draw_rates, draw_shares, percentile_interval
 
 LEAST_TEST_CELLS = 50
-"""Test cells of a class below which a correction is called unsure."""
+"""Number of test cells of a class below which a correction is reported as uncertain."""
 LEAST_GROUPS = 5
-"""Groups from which on these are resampled, and not cells."""
+"""Number of groups from which whole groups, instead of cells, are resampled."""
 MOST_CONDITION = 10.0
-"""Condition number of P beyond which it is called hard to invert: errors of the called shares grow by as much."""
+"""Condition number of P above which it is reported as near-singular: errors of called shares grow by this factor."""
 NUM_DRAWS = 2_000
 _ITERATIONS = 5_000
 _TOLERANCE = 1e-8
@@ -23,12 +23,12 @@ _SINGULAR = 1e-9
 
 @dataclass(frozen=True)
 class Confusion:
-    """What is known of the errors of a classifier.
+    """Confusion matrices of a classifier on its test cells.
 
     Attributes:
         classes: K names.
-        tables: (G, K, K) int64, called class (column) of the cells of each class (row), by group of the test cells;
-            G = 1 where there are no groups.
+        tables: (G, K, K) int64, confusion matrix of each group of test cells: row = true class, column = predicted
+            class; G = 1 without groups.
     """
 
     classes: list[str]
@@ -36,26 +36,26 @@ class Confusion:
 
     @property
     def by_group(self) -> bool:
-        """Whether there are enough groups to resample them."""
+        """True if there are enough groups to resample whole groups."""
         return len(self.tables) >= LEAST_GROUPS
 
     @property
     def counts(self) -> np.ndarray:
-        """(K, K) int64 over all groups."""
+        """(K, K) int64 confusion matrix over all groups."""
         return self.tables.sum(axis=0)  # type: ignore[no-any-return]
 
     @property
     def rates(self) -> np.ndarray:
-        """(K, K) float64, P: rows sum to 1."""
+        """(K, K) float64 confusion rates, P; rows sum to 1."""
         counts = self.counts
         return counts / counts.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     def draw(self, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw (R, K, K) matrices P as likely as this one, by group where there are enough; see `draw_rates`."""
+        """Draw (R, K, K) matrices P from the posterior distribution, by group if there are enough; see `draw_rates`."""
         return draw_rates(self.tables, self.by_group, num_draws, rng)
 
     def warnings(self) -> list[str]:
-        """What makes a correction unsure, one sentence each."""
+        """Return the reasons why a correction is uncertain, one sentence each."""
         found = []
         for name, support in zip(self.classes, self.counts.sum(axis=1).tolist(), strict=True):
             if support < LEAST_TEST_CELLS:
@@ -78,17 +78,21 @@ class Confusion:
 def correct_counts(
     called: np.ndarray, rates: np.ndarray, drawn: np.ndarray, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Correct the counts of one recording; returns them and the ends of their interval, (K,) float64 each.
+    """Correct the class counts of one recording for the classifier's errors.
 
-    The interval is from inverses that may be negative, cut to what can be at the end: with shares held at 0 or above in
-    each draw it would hold the truth too seldom where a class is rare.
+    The interval is computed from matrix inverses that may give negative shares, and is clipped to possible counts at
+    the end. If each draw were constrained to shares of at least 0, the interval would contain the true count too rarely
+    for rare classes.
 
     Args:
-        called: (K,) int64, cells called each class.
+        called: (K,) int64, number of cells predicted as each class.
         rates: (K, K), P.
-        drawn: (R, K, K), matrices as likely as `rates`.
-        rng: for the called shares, see `draw_shares`.
-        level: of the interval.
+        drawn: (R, K, K), posterior draws of `rates`.
+        rng: generator for the called shares, see `draw_shares`.
+        level: confidence level of the interval.
+
+    Returns:
+        Corrected counts and the lower and upper ends of their interval, (K,) float64 each.
     """
     total = int(called.sum())
     estimate = likeliest_shares(called[None] / max(total, 1), rates[None])[0] * total
@@ -101,11 +105,14 @@ def correct_counts(
 
 
 def likeliest_shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Find (R, K) shares of the classes, >= 0, that make the called shares likeliest; rows sum to those of `called`.
+    """Compute the maximum-likelihood class shares, all at least 0, for given shares of predicted classes.
 
     Args:
-        called: (R, K), rows sum to 1, or to 0 where there is no cell.
+        called: (R, K), shares of predicted classes; rows sum to 1, or to 0 if there are no cells.
         rates: (R, K, K) or (1, K, K), P: rows sum to 1.
+
+    Returns:
+        (R, K); rows have the same sums as those of `called`.
     """
     rates = np.broadcast_to(rates, (len(called), *rates.shape[1:]))
     found = _inverted(called, rates)
@@ -116,7 +123,7 @@ def likeliest_shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
 
 
 def _inverted(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """(R, K), called P^-1; all NaN where P has no inverse."""
+    """Return called P^-1, (R, K); NaN if P has no inverse."""
     found = np.full(called.shape, np.nan)
     good = np.linalg.svd(rates, compute_uv=False)[:, -1] > _SINGULAR
     found[good] = np.linalg.solve(rates[good].transpose(0, 2, 1), called[good, :, None])[..., 0]
@@ -124,7 +131,7 @@ def _inverted(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
 
 
 def _maximise(called: np.ndarray, rates: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Expectation maximisation of the shares, from (R, K) `start`."""
+    """Estimate the shares by expectation maximisation, starting from (R, K) `start`."""
     found = start.copy()
     active = np.arange(len(found))
     tiny = np.finfo(float).tiny

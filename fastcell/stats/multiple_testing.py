@@ -1,4 +1,4 @@
-"""Correction of p-values of several tests."""
+"""Adjustment of p-values for multiple tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Holm's adjustment for the number of tests; NaN (no test) stays and does not count."""
+    """Adjust p-values for the number of tests by Holm's method; NaN (not tested) stays NaN and does not count."""
     values = np.array(p_values, dtype=np.float64)
     order = [int(i) for i in np.argsort(values) if not np.isnan(values[i])]
     adjusted, highest = values.copy(), 0.0

@@ -1,4 +1,4 @@
-"""What a threshold buys: ROC and precision-recall of each class against the rest, and answering only the sure cells."""
+"""Operating curves of a classifier: ROC and precision-recall per class, and accuracy against coverage."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ import numpy as np
 
 from fastcell.stats.bootstrap import NUM_RESAMPLES, bootstrap_statistic, percentile_interval
 
-MOST_POINTS = 1000  # of a drawn curve
+MOST_POINTS = 1000  # in a plotted curve
 
 
 class ClassCurve(NamedTuple):
-    """One class against the rest, at every threshold that changes anything, from none called to all called.
+    """ROC and precision-recall curves of one class against the rest.
+
+    The curves have a point for each threshold at which the predictions change, from no positive predictions to all
+    positive.
 
     Attributes:
-        threshold: (T,) probability at or above which a cell is called the class; infinite for the first.
-        false_positive_rate, true_positive_rate: (T,) shares of the other cells and of the class's own that are called.
-        precision: (T,) share of the called cells that are of the class; 1 where none is called.
-        area: under the ROC curve.
+        threshold: (T,) probability at or above which a cell is predicted positive; infinite for the first point.
+        false_positive_rate, true_positive_rate: (T,) share of the negative and of the positive cells that are predicted
+            positive.
+        precision: (T,) share of true positives among positive predictions; 1 if there are none.
+        area: area under the ROC curve.
         low, high: 95 % bootstrap interval of the area.
-        average_precision: sum over thresholds of precision times gain in recall.
-        num_positive: cells of the class.
+        average_precision: sum over thresholds of precision times increase in recall.
+        num_positive: number of cells of the class.
     """
 
     threshold: np.ndarray
@@ -36,12 +40,12 @@ class ClassCurve(NamedTuple):
 
 
 class RejectCurve(NamedTuple):
-    """Accuracy when only the most confident cells are answered, at every threshold or, of many, at 1,000.
+    """Accuracy if only the most confident cells are classified, at every threshold, or at 1,000 if there are more.
 
     Attributes:
-        threshold: (T,) confidence at or above which a cell is answered, falling.
-        coverage: (T,) share of the cells that are answered.
-        accuracy: (T,) of those.
+        threshold: (T,) confidence at or above which a cell is classified, in descending order.
+        coverage: (T,) share of the cells that are classified.
+        accuracy: (T,) accuracy on the classified cells.
         low, high: (T,) 95 % bootstrap interval of the accuracy at this threshold.
     """
 
@@ -59,14 +63,17 @@ def class_curve(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> ClassCurve | None:
-    """Compare one class with the rest; None where all cells or none are of the class.
+    """Compute the ROC and precision-recall curves of one class against the rest.
 
     Args:
-        probabilities: (N,) of the class.
-        is_class: (N,) bool, the truth.
-        groups: (N,), resampled whole; None resamples cells.
-        num_resamples: of the interval.
-        seed: of the draws.
+        probabilities: (N,) probabilities of the class.
+        is_class: (N,) bool, True for cells whose true class is this one.
+        groups: (N,), groups to resample as a whole; None resamples cells.
+        num_resamples: number of resamples for the interval.
+        seed: seed of the draws.
+
+    Returns:
+        The curves, or None if all cells or no cells are of the class.
     """
     num_positive = int(is_class.sum())
     if num_positive in (0, len(is_class)):
@@ -106,14 +113,16 @@ def reject_curve(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> RejectCurve:
-    """Answer the cells in the order of their confidence; cells of equal confidence together.
+    """Compute accuracy against coverage, classifying cells in descending order of confidence.
+
+    Cells of equal confidence are added together.
 
     Args:
         probabilities: (N, K).
         labels: (N,) int, true classes.
-        groups: (N,), resampled whole; None resamples cells.
-        num_resamples: of the interval.
-        seed: of the draws.
+        groups: (N,), groups to resample as a whole; None resamples cells.
+        num_resamples: number of resamples for the interval.
+        seed: seed of the draws.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
@@ -131,24 +140,24 @@ def reject_curve(
 
 
 def coverage_at(curve: RejectCurve, accuracy: float) -> float:
-    """The largest share of cells that is answered with at least this accuracy; 0 where no threshold gives it."""
+    """Return the largest coverage with at least this accuracy; 0 if no threshold reaches it."""
     enough = curve.accuracy >= accuracy
     return float(curve.coverage[enough].max()) if enough.any() else 0.0
 
 
 def thinned(values: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
-    """The values (n, ...), or evenly spread ones of them where there are more than `most`; first and last stay."""
+    """Return (n, ...) values, reduced to `most` evenly spaced ones if there are more; first and last are kept."""
     if len(values) <= most:
         return values
     return values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
 
 
 def _ends(falling: np.ndarray) -> np.ndarray:
-    """Index of the last of each run of equal values."""
+    """Return the index of the last element of each run of equal values."""
     return np.concatenate([np.flatnonzero(np.diff(falling)), [len(falling) - 1]])
 
 
 def _area(hits: np.ndarray, alarms: np.ndarray) -> float:
-    """Area under the ROC curve of cumulated counts; NaN where a side is empty."""
+    """Return the area under the ROC curve of cumulative counts; NaN if there are no positives or no negatives."""
     total = hits[-1] * alarms[-1]
     return float(((hits[1:] + hits[:-1]) * np.diff(alarms)).sum() / 2 / total) if total else float("nan")

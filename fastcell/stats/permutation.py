@@ -1,16 +1,17 @@
-"""Permutation tests of what a linear classifier reads: how well, how well by chance, and how surely more than that.
+"""Permutation tests: how well a linear classifier predicts labels from features, compared with chance.
 
-The classifier is linear discriminant analysis with equal priors, written so that fitting it anew to permuted labels
-costs one pass over the cells: features are whitened once by their covariance over all cells (Ledoit and Wolf's
-shrinkage, doi 10.1016/S0047-259X(03)00096-4), which no label enters, and a cell is given to the class whose mean over
-the *other* folds is nearest. For two classes this is scikit-learn's ``LinearDiscriminantAnalysis`` with the same
-shrinkage of the total covariance.
+The classifier is linear discriminant analysis with equal priors. It is written so that a refit to permuted labels costs
+one pass over the cells. The features are whitened once with their covariance over all cells (Ledoit and Wolf's
+shrinkage, doi 10.1016/S0047-259X(03)00096-4), which does not depend on the labels. Each cell is then assigned to the
+class whose mean over the *other* folds is nearest. For two classes this equals scikit-learn's
+``LinearDiscriminantAnalysis`` with the same shrinkage of the total covariance.
 
-Every permutation fits again. Permuting labels against finished out-of-fold predictions would be no chance level: it
-forgets what the fit itself makes of noise, and where cells come in groups it forgets that cells of a group are alike.
-What is permuted is a design: label *and* fold of a unit move together, units move only within their stratum. So the
-folds may be stratified by label and the test is exact all the same, as long as units of a stratum are exchangeable
-where there is nothing to read.
+The classifier is refitted for every permutation. Permuting the labels against fixed out-of-fold predictions would not
+give a valid chance level: it ignores that the fit adapts to noise, and that cells of one group resemble each other.
+
+A `Design` defines the permutation. The label *and* the fold of a unit move together, and units move only within their
+stratum. The folds may therefore be stratified by label and the test is still exact, provided that the units of a
+stratum are exchangeable under the null hypothesis.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
 PERMUTATIONS = 500
-"""Permutations of each test of an audit. The least p is 1 / (R + 1)."""
+"""Number of permutations for each test of an audit, R. The smallest possible p is 1 / (R + 1)."""
 LEAST_PERMUTATIONS = 20
 
 
 @dataclass(frozen=True)
 class Design:
-    """Which cell counts as what, which cells are held out together, and what may be exchanged under no effect.
+    """Labels, folds and exchangeable units of a permutation test.
 
     Attributes:
-        rows: (n,) int64, the cells in it, as positions in the sample.
-        labels: (n,) int64, 0 to K - 1, each of them there.
+        rows: (n,) int64, the cells of the test, as positions in the sample.
+        labels: (n,) int64, 0 to K - 1; each value occurs.
         folds: (n,) int64 from 0.
-        units: (n,) int64 from 0, cells of one unit are exchanged as one; label, fold and stratum are theirs.
-        strata: (n,) int64 from 0, units are exchanged within a stratum only.
-        centered: whether the mean of each stratum is taken from the features first.
+        units: (n,) int64 from 0. The cells of a unit are exchanged together and share label, fold and stratum.
+        strata: (n,) int64 from 0. Units are exchanged only within a stratum.
+        centered: if True, subtract the mean of each stratum from the features first.
     """
 
     rows: Ints
@@ -54,12 +55,12 @@ class Design:
         return int(self.labels.max(initial=-1)) + 1
 
     def unit_columns(self) -> tuple[Ints, Ints, Ints]:
-        """(U,) label, fold and stratum of each unit."""
+        """Return the label, fold and stratum of each unit, (U,) each."""
         _, first = np.unique(self.units, return_index=True)
         return self.labels[first], self.folds[first], self.strata[first]
 
     def num_arrangements(self) -> float:
-        """How many ways there are to hand out the labels within the strata; at most 1e300."""
+        """Return the number of ways to assign the labels within the strata; at most 1e300."""
         labels, _, strata = self.unit_columns()
         log = 0.0
         for stratum in np.unique(strata):
@@ -70,19 +71,19 @@ class Design:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One permutation test.
+    """Result of one permutation test.
 
     Attributes:
         number: the statistic, e.g. balanced accuracy over held-out folds.
-        chance: its mean over the permutations.
-        chance_high: its 95 % point over the permutations.
-        p: share of permutations that reach it, (1 + hits) / (1 + permutations); NaN where nothing can be permuted.
-        least_p: that it could have been at best.
+        chance: mean of the statistic over the permutations.
+        chance_high: 95 % point of the statistic over the permutations.
+        p: (1 + permutations that reach the statistic) / (1 + permutations); NaN if nothing can be permuted.
+        least_p: smallest p that the test could give.
         num_permutations: R.
-        most: the number of a perfect answer.
-        best: of the label that is told best, the share found less the share of others taken for it, beyond the 95 %
-            point of the same under permutation; -inf where not looked at. For two labels this is the skill.
-        best_label: which label that is; -1 for none.
+        most: value of the statistic for perfect predictions.
+        best: largest difference over the labels between recall and false-positive rate, minus the 95 % point of the
+            same under permutation; -inf if not computed. With two labels it equals 2 * (number - chance_high).
+        best_label: label with that largest difference; -1 for none.
     """
 
     number: float
@@ -97,19 +98,27 @@ class Outcome:
 
     @property
     def skill(self) -> float:
-        """Share of the way from what chance hardly reaches, its 95 % point (0), to a perfect answer (1).
+        """Position of the statistic between its 95 % point under permutation (0) and perfect predictions (1).
 
-        Of many labels perhaps one alone is told: then its own share counts.
+        If only one of many labels can be predicted, the mean over labels hides it. The larger of this position and
+        `best` is therefore returned.
         """
         return max((self.number - self.chance_high) / max(self.most - self.chance_high, 1e-9), self.best)
 
 
 def outcome(number: float, null: Floats, arrangements: float = math.inf, most: float = 1.0) -> Outcome:
-    """Outcome of a statistic (large is more) and its values `null` (R,) under permutation."""
+    """Build the outcome of a statistic from its values under permutation.
+
+    Args:
+        number: the statistic; larger values mean a larger effect.
+        null: (R,), values under permutation.
+        arrangements: number of distinct permutations.
+        most: value of the statistic for perfect predictions.
+    """
     values = np.asarray(null, dtype=np.float64)
     if not len(values) or arrangements < 2:
         return Outcome(float(number), float("nan"), float("nan"), float("nan"), 1.0, 0, most)
-    # Summed in another order the same arrangement may differ in the last bit.
+    # The same arrangement, summed in another order, may differ in the last bit.
     hits = int((values >= number - 1e-9 * max(1.0, abs(number))).sum())
     least = max(1 / (1 + len(values)), 1 / arrangements)
     p = (1 + hits) / (1 + len(values))
@@ -117,13 +126,13 @@ def outcome(number: float, null: Floats, arrangements: float = math.inf, most: f
 
 
 def permutation_test(features: Floats, design: Design, permutations: int, rng: np.random.Generator) -> Outcome:
-    """How well the features tell the design's labels in folds that were not fitted to, and how well by chance.
+    """Test how well the features predict the design's labels in held-out folds.
 
     Args:
-        features: (N, p) of the whole sample; the design's rows are taken.
-        design: at least two labels and two folds.
+        features: (N, p) of the whole sample; the design selects its rows.
+        design: design with at least two labels and two folds.
         permutations: R >= 0.
-        rng: of the permutations.
+        rng: generator for the permutations.
 
     Returns:
         Balanced accuracy (mean recall over the labels) and its chance level.
@@ -140,7 +149,10 @@ def permutation_test(features: Floats, design: Design, permutations: int, rng: n
 def permuted_rates(
     features: Floats, design: Design, permutations: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """`held_out_rates` (2, K) of the design, and (R, 2, K) under permutation. Arguments as `permutation_test`."""
+    """Compute `held_out_rates` (2, K) of the design, and (R, 2, K) under permutation.
+
+    The arguments are those of `permutation_test`.
+    """
     values = whiten(features[design.rows], design.strata if design.centered else None)
     labels, folds, strata = design.unit_columns()
     rates = held_out_rates(values, design.labels, design.folds)
@@ -152,14 +164,17 @@ def permuted_rates(
 
 
 def held_out_rates(values: Floats, labels: Ints, folds: Ints) -> Floats:
-    """Of each label the share of its cells that are called it, and the share of other cells that are: (2, K).
+    """Compute the recall and the false-positive rate of each label on held-out folds.
 
-    A cell is called the label whose mean over the other folds is nearest.
+    Each cell is assigned to the label whose mean over the other folds is nearest.
 
     Args:
         values: (n, p) whitened features.
         labels: (n,) 0 to K - 1.
         folds: (n,) from 0.
+
+    Returns:
+        (2, K): recall, then false-positive rate, of each label.
     """
     num, num_folds = int(labels.max()) + 1, int(folds.max()) + 1
     codes = folds * num + labels
@@ -170,7 +185,7 @@ def held_out_rates(values: Floats, labels: Ints, folds: Ints) -> Floats:
     there = np.flatnonzero(counts)
     sums[there] = np.add.reduceat(sorted_values, (ends - counts)[there], axis=0, dtype=np.float64)
     by_fold, per_fold = sums.reshape(num_folds, num, -1), counts.reshape(num_folds, num)
-    fitted = per_fold.sum(0) - per_fold  # (F, K) cells that the means of a fold come from
+    fitted = per_fold.sum(0) - per_fold  # (F, K) number of cells in the means used for each fold
     means = ((by_fold.sum(0) - by_fold) / np.maximum(fitted, 1)[:, :, None]).astype(values.dtype)
     offsets = np.where(fitted > 0, 0.5 * np.einsum("fkp,fkp->fk", means, means), np.inf)
     confusion = np.zeros(num * num)
@@ -188,9 +203,14 @@ def held_out_rates(values: Floats, labels: Ints, folds: Ints) -> Floats:
 
 
 def whiten(features: Floats, strata: Ints | None = None) -> npt.NDArray[np.float32]:
-    """Features (n, p) of mean 0 and, but for shrinkage, unit covariance; constant ones are left out.
+    """Transform features to mean 0 and, except for shrinkage, unit covariance; constant features are removed.
 
-    strata: (n,), whose means are taken out first; None: the mean of all.
+    Args:
+        features: (n, p).
+        strata: (n,), strata whose means are subtracted first; None subtracts the overall mean only.
+
+    Returns:
+        (n, q) float32, q <= p; a single column of zeros if no feature varies.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -212,7 +232,7 @@ def whiten(features: Floats, strata: Ints | None = None) -> npt.NDArray[np.float
 
 
 def center(values: Floats, strata: Ints) -> Floats:
-    """Values (n, p) less the mean of their stratum (n,)."""
+    """Subtract from values (n, p) the mean of their stratum (n,)."""
     num = int(strata.max(initial=-1)) + 1
     order = np.argsort(strata, kind="stable")
     counts = np.bincount(strata, minlength=num)
@@ -224,7 +244,7 @@ def center(values: Floats, strata: Ints) -> Floats:
 
 
 def permute_within(strata: Ints, rng: np.random.Generator) -> Ints:
-    """A random order of (n,) places in which each place holds one of its own stratum."""
+    """Return a random permutation of n positions in which each position gets one of its own stratum."""
     places = np.argsort(strata, kind="stable")
     order = np.empty(len(strata), np.int64)
     order[places] = np.lexsort((rng.random(len(strata)), strata))
@@ -232,7 +252,7 @@ def permute_within(strata: Ints, rng: np.random.Generator) -> Ints:
 
 
 def permute_table(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Draw a table (R, C) int64 of the same totals, as if rows were dealt to columns at random."""
+    """Draw a random (R, C) int64 table with the same row and column totals."""
     left = table.sum(1)
     drawn = np.empty_like(table)
     for place, total in enumerate(table.sum(0).tolist()):
@@ -242,7 +262,10 @@ def permute_table(table: npt.NDArray[np.int64], rng: np.random.Generator) -> npt
 
 
 def normal_scores(features: Floats) -> npt.NDArray[np.float64]:
-    """Each column of (n, p) by the normal quantile of its ranks: outliers and skewness gone, ties alike."""
+    """Replace each column of (n, p) by the normal quantiles of its ranks.
+
+    This removes outliers and skewness; equal values stay equal.
+    """
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
@@ -253,6 +276,9 @@ def normal_scores(features: Floats) -> npt.NDArray[np.float64]:
 
 
 def with_squares(features: Floats) -> npt.NDArray[np.float64]:
-    """Normal scores of (n, p) and their squares, (n, 2 p): a class in the middle of two others is found too."""
+    """Return the normal scores of (n, p) and their squares, (n, 2 p).
+
+    The squares help to detect a class that lies between two others.
+    """
     scores = normal_scores(features)
     return np.hstack([scores, scores**2])

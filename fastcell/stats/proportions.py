@@ -1,4 +1,4 @@
-"""Intervals of shares: Clopper and Pearson's, which holds its level always, and Wilson's, which holds it on average."""
+"""Confidence intervals of proportions: Clopper-Pearson (guaranteed coverage) and Wilson (coverage on average)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def clopper_pearson_interval(num: int, of: int) -> tuple[float, float]:
-    """Compute the 95 % interval of a share, `num` of `of`; 0 to 1 of none.
+    """Compute the Clopper-Pearson 95 % interval of the proportion `num` of `of`; 0 to 1 if `of` is 0.
 
     Source: Clopper and Pearson, Biometrika 26:404, 1934.
     """
@@ -17,14 +17,14 @@ def clopper_pearson_interval(num: int, of: int) -> tuple[float, float]:
 
 
 def clopper_pearson_upper(num: int, of: int, confidence: float = 0.95) -> float:
-    """Compute the share that `num` of `of` does not exceed with this confidence."""
+    """Compute the one-sided upper confidence bound (Clopper-Pearson) of the proportion `num` of `of`."""
     from scipy.special import betaincinv
 
     return float(betaincinv(num + 1, of - num, confidence)) if num < of else 1.0
 
 
 def wilson_interval(found: int, num: int) -> tuple[float, float]:
-    """Compute the 95 % interval of a share, `found` of `num`; 0 to 1 of none.
+    """Compute the Wilson 95 % interval of the proportion `found` of `num`; 0 to 1 if `num` is 0.
 
     Source: Wilson, Journal of the American Statistical Association 22:209, 1927.
     """
@@ -38,7 +38,7 @@ def wilson_interval(found: int, num: int) -> tuple[float, float]:
 
 
 def describe_share(num: int, of: int) -> str:
-    """E.g. ``3 of 4,012 (0.07 %, 95 % interval 0.02 to 0.22 %)``."""
+    """Return a share as text, e.g. ``3 of 4,012 (0.07 %, 95 % interval 0.02 to 0.22 %)``."""
     if not of:
         return "0 of 0"
     low, high = clopper_pearson_interval(num, of)

@@ -1,4 +1,4 @@
-"""Scores of a classification from its confusion matrix, with bootstrap intervals, in the form of the paper's Table IV.
+"""Classification scores from the confusion matrix with bootstrap intervals, in the layout of the paper's Table IV.
 
 The paper: Meng et al., IEEE JBHI 23(5), 2019, doi 10.1109/JBHI.2018.2878878.
 """
@@ -18,16 +18,16 @@ MEASURES = ("precision", "recall", "f_score")
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one confusion matrix, or of a stack of them (leading axes ``...`` are then in every field).
+    """Scores of one confusion matrix, or of a stack of them (every field then has the leading axes ``...``).
 
     Attributes:
-        precision: (..., K) true positives over all cells called the class; 0 where none was called it.
-        recall: (..., K) true positives over all cells of the class; NaN where there is none.
-        f_score: (..., K) harmonic mean of the two; NaN where the class neither occurs nor is called.
-        accuracy: (...) share of cells classified right.
+        precision: (..., K) true positives over all cells predicted as the class; 0 if there are none.
+        recall: (..., K) true positives over all cells of the class; NaN if there are none.
+        f_score: (..., K) harmonic mean of the two; NaN if the class neither occurs nor is predicted.
+        accuracy: (...) share of cells classified correctly.
         balanced_accuracy: (...) mean recall over the classes that occur.
         one_vs_rest_accuracy: (...) equation 6 of the paper: mean over classes of (TP + TN) / N. It counts every true
-            negative, so it is higher than the accuracy and not to be compared with it.
+            negative, so it is higher than the accuracy and must not be compared with it.
     """
 
     precision: np.ndarray
@@ -39,7 +39,7 @@ class Scores:
 
 
 def score(confusion: np.ndarray) -> Scores:
-    """Compute all scores of ``confusion`` (..., K, K), rows = true class, columns = called class."""
+    """Compute all scores of ``confusion`` (..., K, K), row = true class, column = predicted class."""
     counts = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     support, called = counts.sum(-1), counts.sum(-2)
@@ -58,18 +58,18 @@ def score(confusion: np.ndarray) -> Scores:
 def summarize(
     labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], groups: np.ndarray | None = None, seed: int = 0
 ) -> dict[str, object]:
-    """All scores of a test set as plain types, each with its 95 % interval; what ``metrics.json`` holds.
+    """Compute all scores of a test set with their 95 % intervals, as the plain types of ``metrics.json``.
 
     Args:
-        labels: (N,) int true classes, -1 left out.
-        predicted: (N,) int called classes.
+        labels: (N,) int, true classes; cells with -1 are ignored.
+        predicted: (N,) int, predicted classes.
         classes: K names.
-        groups: (N,) or None; intervals are by group where given.
-        seed: of the bootstrap.
+        groups: (N,) or None; if given, groups are resampled.
+        seed: seed of the bootstrap.
 
     Returns:
-        ``num_cells``, ``interval_by``, ``accuracy`` etc. as ``{"value", "low", "high"}``, and ``classes``: per name
-        ``num_cells`` and each of `MEASURES` in the same form. NaN is given as None.
+        ``num_cells``, ``interval_by``, ``accuracy`` and the other scores as ``{"value", "low", "high"}``, and
+        ``classes``: for each name ``num_cells`` and each of `MEASURES` in the same form. NaN becomes None.
     """
     confusion = confusion_matrix(labels, predicted, len(classes))
     unit = resampled_unit(None if groups is None else groups[labels >= 0])
@@ -101,7 +101,7 @@ def summarize(
 
 
 def format_scores(summary: dict[str, object]) -> str:
-    """Render what `summarize` returns in the form of the paper's Table IV: measures down, classes across."""
+    """Render the result of `summarize` in the layout of the paper's Table IV: a row per score, a column per class."""
     per_class: dict[str, dict[str, object]] = summary["classes"]  # type: ignore[assignment]
     header = ["", *per_class]
     rows = [["cells", *(str(row["num_cells"]) for row in per_class.values())]]

@@ -1,1 +1,1 @@
-"""Compiled loops of `fastcell.quality.features`: pixels to a grid, its segmentation, its numbers."""
+"""Compiled loops of `fastcell.quality.features`: resampling to a grid, segmentation and measurement."""

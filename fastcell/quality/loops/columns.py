@@ -1,4 +1,4 @@
-"""Columns of the features: the place of each name of `fastcell.quality.features.FEATURES`, in capitals."""
+"""Column indices of the features, named like `fastcell.quality.features.FEATURES` in capitals."""
 
 from __future__ import annotations
 

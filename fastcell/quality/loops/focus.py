@@ -1,4 +1,4 @@
-"""Compiled loops that tell how sharp a cell is: on its own pixels, and on the grid."""
+"""Compiled loops that measure the sharpness of a cell, on its original pixels and on the grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastcell.quality.loops.grid import BIN, SIDE, bin_of, level_at
 
 @njit(**ALLOCATING)
 def laplacian_variance(source, height, width):  # type: ignore[no-untyped-def]
-    """Variance of the 4-neighbour Laplacian over the inner pixels; 0 where there is none."""
+    """Return the variance of the 4-neighbour Laplacian over the inner pixels; 0 if there are none."""
     if height < 3 or width < 3:
         return 0.0
     total, squares = 0.0, 0.0
@@ -36,7 +36,7 @@ def laplacian_variance(source, height, width):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def sharpness(grid, contrast, counts):  # type: ignore[no-untyped-def]
-    """Steepest slopes (the 99.5 % quantile) as a share of the contrast, per grid line."""
+    """Return the 99.5 % quantile of the gradient as a share of the contrast, per grid line."""
     counts[:] = 0
     for y in range(1, SIDE - 1):
         above, line, below = grid[y - 1], grid[y], grid[y + 1]

@@ -1,8 +1,8 @@
-"""Compiled loops that put a cell on a grid of `SIDE` x `SIDE` points, and levels counted in bins.
+"""Compiled loops that resample a cell to a grid of `SIDE` x `SIDE` points, and histograms of grid levels.
 
-What is measured on the grid is measured in shares of the frame, whatever the frame's pixels: instruments and cuts
-differ in them, and the time per cell does not depend on the size. Levels of a grid are counted in bins of `BIN` grey
-levels, which is all that a quantile needs.
+Measurements on the grid are shares of the frame and do not depend on the frame size in pixels, which differs between
+instruments and crops. The time per cell does not depend on the frame size either. Grid levels are counted in bins of
+`BIN` grey levels, which is sufficient for quantiles.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ BINS, BIN = 2048, 0.25
 
 @njit(**ALLOCATING)
 def _axis(size):  # type: ignore[no-untyped-def]
-    """First pixel and weights of every grid line: area averages where pixels are finer, else linear interpolation."""
+    """Return first pixel, number of pixels and weights of each grid line.
+
+    The weights are area averages if there are more pixels than grid lines, else linear interpolation.
+    """
     scale = size / SIDE
     most = math.ceil(scale) + 1 if size > SIDE else 2
     first, count = np.zeros(SIDE, np.int64), np.zeros(SIDE, np.int64)
@@ -57,7 +60,10 @@ def _resample_line(line, axis, out):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def resample(source, height, width, grid):  # type: ignore[no-untyped-def]
-    """Columns first, then rows; no more memory than some lines of the grid, however high the image is."""
+    """Resample an image to the grid, columns first, then rows.
+
+    The memory used is at most some lines of the grid, whatever the height of the image.
+    """
     across = _axis(width)
     if height > SIDE:
         line = np.empty(SIDE, np.float32)
@@ -94,7 +100,7 @@ def bin_of(value):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def level_at(counts, rank):  # type: ignore[no-untyped-def]
-    """Smallest level whose cells and those below it number more than `rank`."""
+    """Return the smallest level for which more than `rank` counts lie at or below it."""
     total = 0
     for level in range(counts.shape[0]):
         total += counts[level]

@@ -1,4 +1,7 @@
-"""Compiled loop over a cell's own pixels: size, levels, background, saturation, focus; and the cell on the grid."""
+"""Compiled loop over the original pixels of a cell: size, levels, background, saturation and focus.
+
+The loop also resamples the cell to the grid.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ from fastcell.quality.loops.grid import level_at, resample
 
 @njit(**ALLOCATING)
 def _count_border(source, height, width, counts):  # type: ignore[no-untyped-def]
-    """Count the levels of the outermost frame of pixels; returns how many pixels it has.
+    """Count the levels of the outermost frame of pixels, and return the number of these pixels.
 
-    The counts give median and spread without a sort. Of two values in the middle the median is the lower one, where
+    The counts give median and spread without sorting. Between two middle values the median is the lower one, whereas
     `fastcell.ops.border.border_median` takes their mean.
     """
     num = 0
@@ -41,11 +44,11 @@ def _count_border(source, height, width, counts):  # type: ignore[no-untyped-def
 
 @entry(**OPTIONS)
 def measure_pixels(pixels, offsets, heights, widths, grids, out):  # type: ignore[no-untyped-def]
-    """Put cells on the grid and fill in what is measured on their own pixels.
+    """Resample cells to the grid and write the features that are measured on the original pixels.
 
     Args:
         pixels: uint8, flat pool.
-        offsets: (n,) int64 into it.
+        offsets: (n,) int64, start of each cell in the pool.
         heights, widths: (n,) int32, >= 1.
         grids: (n, SIDE, SIDE) float32, written.
         out: (n, F) float32, written in part.

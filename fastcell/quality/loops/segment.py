@@ -1,6 +1,6 @@
-"""Compiled loops that tell what on the grid is cell and what is background, and one object from the next.
+"""Compiled loops that separate cells from the background on the grid, and objects from each other.
 
-A mask is `SIDE` words of `SIDE` bits, which makes a step over a row of it a few instructions.
+A mask is `SIDE` words of `SIDE` bits, so that a step over one row takes only a few instructions.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from numba import njit
 from fastcell.ops.cpu.compiled_loops import ALLOCATING, OPTIONS, entry
 from fastcell.quality.loops.grid import BIN, BINS, SIDE, bin_of, level_at
 
-MARGIN = 4  # outermost lines of the grid that tell the background
-RING = 8  # outermost lines that tell its noise
-MIN_NOISE = 0.5  # grey levels: rounding and JPEG
-MIN_THRESHOLD = 6.0  # grey levels off the background that count as something
+MARGIN = 4  # outermost grid lines from which the background is estimated
+RING = 8  # outermost grid lines from which the noise is estimated
+MIN_NOISE = 0.5  # grey levels, for rounding and JPEG
+MIN_THRESHOLD = 6.0  # grey levels; smallest deviation from the background that can be foreground
 NOISE_FACTOR, CONTRAST_SHARE = 5.0, 0.15
 MIN_AREA = 6  # grid points of an object
 
@@ -23,10 +23,11 @@ NONE, ONE, ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 @njit(**ALLOCATING)
 def _margin_profiles(grid, middle, rows, columns):  # type: ignore[no-untyped-def]
-    """Background off its level, by row and by column: bands, drift, stripes, channel walls.
+    """Estimate the deviation of the background from its level, by row and by column.
 
-    Of the two margins that a line ends in, the one closer to the expected level counts, so that a cell in the other
-    does not; of a column also its median, because a wall in both margins tells nothing of what lies between.
+    Bands, drift, stripes and channel walls cause such deviations. Each line ends in two margins. The margin closer to
+    the expected level is used, so that a cell in the other one has no effect. For a column, its median is a third
+    candidate, because a wall in both margins does not show the level between them.
     """
     for y in range(SIDE):
         left, right = 0.0, 0.0
@@ -43,7 +44,7 @@ def _margin_profiles(grid, middle, rows, columns):  # type: ignore[no-untyped-de
             bottom += grid[SIDE - 1 - k, x] - rows[SIDE - 1 - k]
         top, bottom = top / MARGIN - middle, bottom / MARGIN - middle
         column = top if abs(top) < abs(bottom) else bottom
-        for k in range(SIDE // 4):  # sorted by insertion
+        for k in range(SIDE // 4):  # insertion sort
             value, place = grid[4 * k + 2, x] - rows[4 * k + 2] - middle, k
             while place and some[place - 1] > value:
                 some[place] = some[place - 1]
@@ -55,9 +56,9 @@ def _margin_profiles(grid, middle, rows, columns):  # type: ignore[no-untyped-de
 
 @njit(**ALLOCATING)
 def subtract_background(grid, counts, flat):  # type: ignore[no-untyped-def]
-    """Write grid minus background to `flat`; returns noise and contrast [grey levels].
+    """Write grid minus background to `flat`, and return noise and contrast [grey levels].
 
-    3.139 is one over the first quartile of the absolute value of a standard normal number.
+    3.139 is one over the first quartile of the absolute value of a standard normal variable.
     """
     counts[:] = 0
     num = 0
@@ -81,7 +82,7 @@ def subtract_background(grid, counts, flat):  # type: ignore[no-untyped-def]
             if min(y, x, SIDE - 1 - y, SIDE - 1 - x) < RING:
                 ring[place] += 1
                 num += 1
-    # The quieter of two: walls and bands may fill the ring, cells the frame.
+    # Take the smaller of two estimates: walls and bands may fill the ring, and cells may fill the frame.
     noise = 1.4826 * (level_at(ring, num // 2) + 0.5) * BIN
     noise = max(min(noise, 3.139 * (level_at(counts, SIDE * SIDE // 4) + 0.5) * BIN), MIN_NOISE)
     contrast = (level_at(counts, int(0.99 * SIDE * SIDE)) + 0.5) * BIN
@@ -90,7 +91,7 @@ def subtract_background(grid, counts, flat):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _mark(flat, threshold, mask):  # type: ignore[no-untyped-def]
-    """Mark in SIDE words of SIDE bits where the mean distance from the background over 3 x 3 points is large."""
+    """Set the bits of `mask` where the mean absolute deviation from the background over 3 x 3 points is large."""
     sums = np.empty((SIDE, SIDE), np.float32)
     for y in range(SIDE):
         line = np.abs(flat[y])
@@ -109,7 +110,7 @@ def _mark(flat, threshold, mask):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def count_bits(word):  # type: ignore[no-untyped-def]
-    """Number of set bits."""
+    """Return the number of set bits."""
     word = word - ((word >> ONE) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -118,13 +119,13 @@ def count_bits(word):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def first_bit(word):  # type: ignore[no-untyped-def]
-    """Place of the lowest set bit of a word that is not 0."""
+    """Return the position of the lowest set bit of a nonzero word."""
     return count_bits((word & (~word + ONE)) - ONE)
 
 
 @njit(**ALLOCATING)
 def last_bit(word):  # type: ignore[no-untyped-def]
-    """Place of the highest set bit of a word that is not 0."""
+    """Return the position of the highest set bit of a nonzero word."""
     for shift in (1, 2, 4, 8, 16, 32):
         word |= word >> np.uint64(shift)
     return count_bits(word) - 1
@@ -141,7 +142,7 @@ def _dilate(mask, out, diagonal):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def erode(mask, out, outside, diagonal):  # type: ignore[no-untyped-def]
-    """What lies beyond the frame counts as `outside`: all bits set, or none."""
+    """Erode a mask; points beyond the frame count as `outside`: all bits set, or none."""
     edge_low, edge_high = outside & ONE, outside & (ONE << np.uint64(SIDE - 1))
     for y in range(SIDE):
         word = mask[y]
@@ -152,7 +153,7 @@ def erode(mask, out, outside, diagonal):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _fill_runs(seed, free):  # type: ignore[no-untyped-def]
-    """All runs of `free` that hold a bit of `seed`."""
+    """Return all runs of `free` that contain a bit of `seed`."""
     up, down, mask_up, mask_down = seed, seed, free, free
     for shift in (1, 2, 4, 8, 16, 32):
         step = np.uint64(shift)
@@ -165,7 +166,7 @@ def _fill_runs(seed, free):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def flood(free, part, top, diagonal):  # type: ignore[no-untyped-def]
-    """Grow `part` within `free`, from row `top` downwards, until nothing more hangs together with it."""
+    """Grow `part` within `free`, from row `top` downwards, until it contains all connected points."""
     changed = True
     while changed:
         changed = False
@@ -184,7 +185,7 @@ def flood(free, part, top, diagonal):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _fill_holes(mask):  # type: ignore[no-untyped-def]
-    """Set what no path leads to from the border."""
+    """Set the points that are not connected to the border through points outside the mask."""
     free, reached = np.empty(SIDE, np.uint64), np.empty(SIDE, np.uint64)
     for y in range(SIDE):
         free[y] = ~mask[y]
@@ -196,9 +197,10 @@ def _fill_holes(mask):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def split_objects(mask, objects, areas):  # type: ignore[no-untyped-def]
-    """Take `mask` apart: objects (n, SIDE) words and their areas, the largest first, specks left out; returns n.
+    """Split `mask` into connected objects and return their number n.
 
-    `mask` is left with what is in the objects.
+    Objects below `MIN_AREA` are removed from `mask`. The largest object is the first. `objects` receives (n, SIDE)
+    words, and `areas` the area of each object.
     """
     num = 0
     rest, kept = mask.copy(), np.zeros(SIDE, np.uint64)
@@ -226,7 +228,10 @@ def split_objects(mask, objects, areas):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def segment(flat, noise, contrast, mask, close):  # type: ignore[no-untyped-def]
-    """Mark what is off the background: smoothed, gaps of 2 * close points closed, holes filled."""
+    """Mark the points that differ from the background.
+
+    The grid is smoothed, gaps of 2 * close points are closed, and holes are filled.
+    """
     _mark(flat, max(NOISE_FACTOR * noise, CONTRAST_SHARE * contrast, MIN_THRESHOLD), mask)
     spare = np.empty(SIDE, np.uint64)
     for step in range(close):
@@ -244,9 +249,9 @@ def foreground(grid, close, grow, out):  # type: ignore[no-untyped-def]
 
     Args:
         grid: (SIDE, SIDE) float32.
-        close: gaps of twice as many points are closed.
-        grow: points that are added all around, after that.
-        out: (SIDE, SIDE) uint8, written: 1 where there is a cell.
+        close: half the width of the gaps that are closed [grid points].
+        grow: width of the margin that is then added on all sides [grid points].
+        out: (SIDE, SIDE) uint8, written: 1 for cell.
     """
     flat, mask, spare = np.empty((SIDE, SIDE), np.float32), np.empty(SIDE, np.uint64), np.empty(SIDE, np.uint64)
     noise, contrast = subtract_background(grid, np.empty(BINS, np.int32), flat)

@@ -1,4 +1,4 @@
-"""Compiled loops that measure the shapes of a cell's objects on the grid, in shares of the frame."""
+"""Compiled loops that measure the shapes of the objects of a cell on the grid, as shares of the frame."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from fastcell.quality.loops.segment import (
     subtract_background,
 )
 
-SECOND_SHARE = 0.25  # of the largest object's area, that makes another one count
-CLOSE = 1  # gaps of twice as many points are closed; more would join cells that lie side by side
+SECOND_SHARE = 0.25  # smallest area of a counted object, as a share of the largest one
+CLOSE = 1  # half the width of closed gaps [grid points]; a larger value would join neighbouring cells
 
 
 @njit(**ALLOCATING)
 def _box(part):  # type: ignore[no-untyped-def]
-    """Outermost rows and columns of an object: top, bottom, left, right."""
+    """Return the outermost rows and columns of an object: top, bottom, left, right."""
     top, bottom, columns = SIDE, -1, NONE
     for y in range(SIDE):
         if part[y]:
@@ -54,7 +54,7 @@ def _box(part):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _flat_side(part, top, bottom, left, right):  # type: ignore[no-untyped-def]
-    """Of an object's four outermost lines the share that is filled, the largest: a cut makes it near 1."""
+    """Return the largest filled share of an object's four outermost lines; near 1 if a straight edge cuts it."""
     on_left, on_right = 0, 0
     for y in range(top, bottom + 1):
         on_left += np.int64((part[y] >> np.uint64(left)) & ONE)
@@ -65,7 +65,7 @@ def _flat_side(part, top, bottom, left, right):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _below_chord(values, num):  # type: ignore[no-untyped-def]
-    """Area under the lower convex hull of the points (i, values[i]), i < num."""
+    """Return the area under the lower convex hull of the points (i, values[i]), i < num."""
     hull = np.empty(num, np.int64)
     size = 0
     for i in range(num):
@@ -85,7 +85,7 @@ def _below_chord(values, num):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _solidity(part, area, top, bottom):  # type: ignore[no-untyped-def]
-    """Area of an object as a share of its convex hull."""
+    """Return the area of an object as a share of its convex hull."""
     num = bottom - top + 2
     lows, highs = np.full(num, float(SIDE)), np.full(num, float(SIDE))
     for y in range(top, bottom + 1):
@@ -97,7 +97,7 @@ def _solidity(part, area, top, bottom):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _elongation(part, area, top, bottom):  # type: ignore[no-untyped-def]
-    """Ratio of the axes of the ellipse with an object's second moments."""
+    """Return the ratio of the axes of the ellipse with the second moments of an object."""
     y1, x1, yy, xx, xy = 0.0, 0.0, 0.0, 0.0, 0.0
     for y in range(top, bottom + 1):
         word = part[y]
@@ -120,10 +120,11 @@ def _elongation(part, area, top, bottom):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _neck(part, top, layers):  # type: ignore[no-untyped-def]
-    """How narrow an object is between its two thickest parts: 0 for one part, towards 1 for two that hardly touch.
+    """Return how narrow an object is between its two thickest parts: 0 for one part, near 1 for two that barely touch.
 
-    The object is eroded until nothing is left (layers: (SIDE, SIDE) words, scratch; beyond the frame nothing is set).
-    The first erosion that leaves two parts, both of which live on to three quarters of all, tells.
+    The object is eroded until no point is left. Points beyond the frame count as not set. The result follows from the
+    first erosion that leaves two parts of which both survive three quarters of all erosions. `layers` holds (SIDE,
+    SIDE) words of scratch memory.
     """
     layers[0] = part
     num = 0
@@ -150,7 +151,7 @@ def _neck(part, top, layers):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def _border_contact(part):  # type: ignore[no-untyped-def]
-    """Share of one side of the frame that an object covers, the largest of the four."""
+    """Return the largest share of an edge of the frame that an object covers."""
     on_left, on_right = 0, 0
     for y in range(SIDE):
         on_left += np.int64(part[y] & ONE)
@@ -160,12 +161,12 @@ def _border_contact(part):  # type: ignore[no-untyped-def]
 
 @entry(**OPTIONS)
 def measure_shapes(grids, window, flats, out):  # type: ignore[no-untyped-def]
-    """Fill in what is measured on the grid.
+    """Write the features that are measured on the grid.
 
     Args:
         grids: (n, SIDE, SIDE) float32.
-        window: (SIDE,) float32, taper of the Fourier transform along each side.
-        flats: (n, SIDE, SIDE) float32, written: the grid minus its background, tapered.
+        window: (SIDE,) float32, taper of the Fourier transform along each axis.
+        flats: (n, SIDE, SIDE) float32, written: grid minus background, tapered.
         out: (n, F) float32, written in part.
     """
     most = SIDE * SIDE // MIN_AREA

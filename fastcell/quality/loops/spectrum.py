@@ -1,4 +1,4 @@
-"""Compiled loops over the Fourier transforms of the grids: spectral slope, and the second peak of a displaced copy."""
+"""Compiled loops over Fourier transforms of the grids: spectral slope, and the second peak of a displaced copy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastcell.quality.loops.grid import SIDE
 
 @entry(**OPTIONS)
 def measure_slope(power, edges, out):  # type: ignore[no-untyped-def]
-    """Fill in the slope of ln power over ln frequency, frequencies 2 to 24 per frame averaged over all directions.
+    """Write the slope of ln power over ln frequency, for 2 to 24 periods per frame, averaged over all directions.
 
     Args:
-        power: (n, SIDE, SIDE // 2 + 1) float32, of the real Fourier transform.
-        edges: (n, SIDE, SIDE) float32, written: all of it, times the squared frequency and a low pass.
+        power: (n, SIDE, SIDE // 2 + 1) float32, power of the real Fourier transform.
+        edges: (n, SIDE, SIDE) float32, written: the full power spectrum, times the squared frequency and a low pass.
         out: (n, F) float32, written in part.
     """
     low, high = 2, 24
@@ -55,10 +55,12 @@ def measure_slope(power, edges, out):  # type: ignore[no-untyped-def]
 
 @entry(**OPTIONS)
 def measure_ghosts(correlation, out):  # type: ignore[no-untyped-def]
-    """Fill in the highest second peak of the edges' autocorrelation, 4 to 28 grid lines away, as a share of the first.
+    """Write the highest second peak of the autocorrelation of the edges, as a share of the first peak.
+
+    Only peaks 4 to 28 grid lines away are searched.
 
     Args:
-        correlation: (n, SIDE, SIDE // 2 + 1) complex64 with real values: the Fourier transform of the edges' power.
+        correlation: (n, SIDE, SIDE // 2 + 1) complex64 with real values: Fourier transform of the power of the edges.
         out: (n, F) float32, written in part.
     """
     reach = 28
