@@ -70,7 +70,7 @@ def check_manifest_rows(table: pa.Table, info: Any, path: Path) -> None:
         path: of the file, for the message.
 
     Raises:
-        DataError: a row violates a rule; the message names the row and the value.
+        DataError: a row violates a rule; the message names the first violated rule, with row and value.
     """
     _check_nulls(table, path, NULLABLE)
     ids = table.column("cell_id").to_numpy()
@@ -120,7 +120,7 @@ def check_places(table: pa.Table, info: Any, path: Path, grid: int, counts: np.n
         counts: (n,) number of cells of each row; None: one per row.
 
     Raises:
-        DataError: a row violates a rule; the message names the row and the value.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     names = pa.array([shard["name"] for shard in info.shards], pa.string())
     _refuse_text(path, table, "shard", "one of the shards of dataset.json", names)
@@ -151,7 +151,7 @@ def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> No
         path: of the file, for the message.
 
     Raises:
-        DataError: a row violates a rule; the message names the row and the value.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     _check_nulls(blocks, path, ())
     first, counts = blocks.column("first_cell").to_numpy(), blocks.column("num_cells").to_numpy().astype(np.int64)
@@ -174,7 +174,7 @@ def check_split_table(table: pa.Table, num_cells: int, path: Path) -> None:
     """Check the rows of a split against the manifest.
 
     Raises:
-        DataError: a row violates a rule.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     _check_nulls(table, path, ())
     ids = table.column("cell_id").to_numpy()
@@ -189,7 +189,7 @@ def check_quarantine(table: pa.Table, num_cells: int, path: Path) -> None:
     """Check the rows of quarantine.parquet against the manifest.
 
     Raises:
-        DataError: a row violates a rule.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     _check_nulls(table, path, ("cell_id", "source", *NULLABLE))
     ids = table.column("cell_id").fill_null(0).to_numpy()
@@ -201,7 +201,7 @@ def check_features(table: pa.Table, num_cells: int, path: Path) -> None:
     """Check the rows of features.parquet against the manifest.
 
     Raises:
-        DataError: a row violates a rule.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     ids = table.column("cell_id")
     if ids.null_count:
@@ -214,7 +214,7 @@ def check_quality(table: pa.Table, num_cells: int, path: Path) -> None:
     """Check the rows of quality.parquet against the manifest.
 
     Raises:
-        DataError: a row violates a rule.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     hint = "Run fastcell qc again"
     _check_nulls(table, path, (), hint)
