@@ -44,7 +44,8 @@ def split_by_group(
         (N,) `<U5`, subset of each cell.
 
     Raises:
-        ArgumentError: there are fewer groups than requested subsets, or another argument is invalid.
+        ArgumentError: every cell has a group and there are fewer groups than requested subsets, or another argument is
+            invalid.
     """
     labels, names = _check_cells(labels, groups)
     shares = _check_shares(shares)

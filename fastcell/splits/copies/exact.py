@@ -183,7 +183,7 @@ def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int 
     table = table if len(ids) == len(manifest) else table.take(ids)
     kind = _codes(table)
     same = pc.dictionary_encode(table.column("pixel_hash").combine_chunks()).indices.to_numpy()
-    _, first, image = np.unique(same, return_index=True, return_inverse=True)  # images: cells without identical cells
+    _, first, image = np.unique(same, return_index=True, return_inverse=True)  # first: one cell of each distinct image
     collides = np.bincount(kind[first], minlength=int(kind.max()) + 1)[kind[first]] > 1
     turned = np.arange(len(first))
     todo = np.flatnonzero(collides)
