@@ -16,7 +16,7 @@ def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     Args:
         rows: (n,) int64, cell_ids.
         labels: (n,) int64, class of each row, -1 for none.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         (m,) int64, the balanced rows in ascending order.

@@ -32,7 +32,7 @@ class CorruptCells:
     """Corrupt cells of a data set that one process has found so far. Thread-safe.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         on_bad_cell: ``replace`` continues the run, ``error`` stops it at the first corrupt cell.
 
     Attributes:

@@ -36,7 +36,7 @@ class NpyHeader(NamedTuple):
     Attributes:
         descr: type of the values as written in the file, such as `<u2`; any text of up to 20 characters.
         fortran: True for Fortran order (the first axis varies fastest).
-        shape: of the array.
+        shape: shape of the array.
         start: offset of the values, in bytes.
     """
 

@@ -1,4 +1,4 @@
-"""Instrument features: `features.parquet`, per-cell measurements beside the pixels, written once by `pack`.
+"""Instrument features: `features.parquet`, per-cell measurements in addition to the pixels, written once by `pack`.
 
 The table has a column `cell_id` and one float64 column for each feature. A value is null if the cell has no value or
 NaN. Rows are in the order of the source, several thousand per row group, so that the memory needed for writing does not
@@ -29,8 +29,8 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
     """Write the features of the cells that are in the data set.
 
     Args:
-        folder: of the data set.
-        features: of the source.
+        folder: folder of the data set.
+        features: features of the source.
         keys: keys of the cells; position = cell_id.
 
     Raises:
@@ -67,7 +67,7 @@ def read_instrument_features(folder: Path, num_cells: int) -> pa.Table | None:
     """Read the instrument features of all cells.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         num_cells: number of cells, N.
 
     Returns:
@@ -98,7 +98,7 @@ def read_feature_names(folder: Path) -> list[str]:
     """Return the names of the features without reading their values; an empty list if the data set has no features.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
 
     Raises:
         DataError: the file is damaged, or has other columns.
@@ -137,7 +137,7 @@ class Features(NamedTuple):
     """Features that the instrument measured for each cell in addition to the image.
 
     Attributes:
-        names: of all features.
+        names: names of all features.
         pieces: function that reads the features, several thousand cells at a time. It yields the keys of the cells, and
             one numeric array of shape (n,) for each feature that these cells have.
     """

@@ -59,8 +59,8 @@ class _Cells(NamedTuple):
     Attributes:
         names: names of the shards.
         shard: index into `names`.
-        offset: of the stored bytes.
-        size: of the stored bytes.
+        offset: offset of the stored bytes.
+        size: number of stored bytes.
         digest: (n, 16) uint8, hash of the stored bytes.
         known: False for a cell for which any of these values is unknown.
     """
@@ -83,7 +83,7 @@ def check_stored_bytes(
     or cannot be read is reported as a finding, not raised as an error.
 
     Args:
-        manifest: of the data set, in either layout.
+        manifest: manifest of the data set, in either layout.
         rows: (n,) cell_ids, 0 to N - 1, in any order; None: all cells.
         jobs: number of threads, >= 1.
         report: called in the calling thread after each part (cells of one shard) with their cell_ids, (k,) int64, and
@@ -123,7 +123,7 @@ class IntegrityReport:
     """Corrupt cells among the cells that were checked.
 
     Attributes:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         rows: (n,) int64, the cell_ids that were checked.
         codes: (n,) uint8, from `check_stored_bytes`.
     """

@@ -6,7 +6,7 @@ Files of a packed data set::
     manifest.parquet     one row per usable cell; row number = cell_id (`SCHEMA`)
     splits/NAME.parquet  cell_id, split
     quarantine.parquet   unusable cells, with the reason (`QUARANTINE_SCHEMA`)
-    features.parquet     measurements of the instrument beside the pixels, optional
+    features.parquet     measurements of the instrument in addition to the pixels, optional
                          (`fastcell.dataset.instrument_features`)
     quality.parquet      quality control, optional: score, most likely fault, verdict (`QUALITY_SCHEMA`) and features
                          by cell_id; does not change any view
@@ -89,7 +89,7 @@ class DatasetInfo:
         um_per_px: micrometres per raw pixel if all cells share one value; None if unknown or different between cells.
         synthetic: True if the cells come from a simulator.
         generator: name and version of that simulator.
-        seed: of the stored order of the cells.
+        seed: seed of the stored order of the cells.
         created_by: program and version.
         format_version: version of this file layout.
     """
@@ -118,7 +118,7 @@ class DatasetInfo:
 
         Args:
             text: content of the file.
-            path: of the file, for error messages.
+            path: path of the file, for error messages.
 
         Raises:
             DataError: the text is not JSON, has another format version, lacks fields, or has an invalid value.
@@ -208,7 +208,7 @@ class Manifest:
         """Read a split.
 
         Args:
-            name: of the split.
+            name: name of the split.
 
         Returns:
             (N,) str, subset of each cell: ``train``, ``valid``, ``test`` or empty.
@@ -376,7 +376,7 @@ def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
 
     Args:
         path: folder of the data set.
-        name: of the split.
+        name: name of the split.
         subsets: (N,) str, subset of each cell in the order of cell_id; cells with an empty subset are left out.
     """
     ids = np.flatnonzero(subsets != "")

@@ -30,7 +30,7 @@ def check_info(values: Mapping[str, Any], path: Path) -> None:
 
     Args:
         values: the fields that are present, by name.
-        path: of the file, for the message.
+        path: path of the file, for the message.
 
     Raises:
         DataError: a field has an invalid value; the message names the first such field.
@@ -67,7 +67,7 @@ def check_manifest_rows(table: pa.Table, info: Any, path: Path) -> None:
     Args:
         table: rows of `SCHEMA`.
         info: `DatasetInfo`, checked.
-        path: of the file, for the message.
+        path: path of the file, for the message.
 
     Raises:
         DataError: a row violates a rule; the message names the first violated rule, with row and value.
@@ -115,7 +115,7 @@ def check_places(table: pa.Table, info: Any, path: Path, grid: int, counts: np.n
     Args:
         table: rows with columns shard, offset and bytes.
         info: `DatasetInfo`, checked.
-        path: of the file, for the message.
+        path: path of the file, for the message.
         grid: all offsets must be multiples of this number of bytes.
         counts: (n,) number of cells of each row; None: one per row.
 
@@ -148,7 +148,7 @@ def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> No
         blocks: rows of `BLOCKS_SCHEMA`.
         cells: rows of the manifest, checked.
         info: `DatasetInfo`, checked.
-        path: of the file, for the message.
+        path: path of the file, for the message.
 
     Raises:
         DataError: a row violates a rule; the message names the first violated rule.

@@ -27,7 +27,7 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
     copied.
 
     Args:
-        path: of the file.
+        path: path of the file.
         schema: names and types; the columns of the file are cast to these types.
         most_rows: largest permitted number of rows; None: derived from the size of the file.
         hint: what to do, for the error message.
@@ -62,9 +62,9 @@ def check_claims(
     """Check the claims of a Parquet file against its size.
 
     Args:
-        path: of the file, for the message.
-        size: of the file in bytes.
-        metadata: of the file.
+        path: path of the file, for the message.
+        size: size of the file in bytes.
+        metadata: metadata of the file.
         most_rows: largest permitted number of rows; None: derived from `size`.
         hint: what to do, for the error message.
 

@@ -51,7 +51,7 @@ class ShardFiles:
     Files are not mapped into memory, so that a tar that shrinks or disappears yields a reason instead of a signal.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         stamps: size, modification time and inode of the tars checked so far, by shard index; updated in place. Pass the
             same dictionary to successive readers to detect changes between them.
     """

@@ -18,10 +18,10 @@ NUM_HEADERS_CHECKED = 64
 
 
 class HeaderChecks:
-    """Checks each shard after all its cells were read, when its headers are likely to be in the page cache.
+    """Check each shard after all its cells were read, when its headers are likely to be in the page cache.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -102,7 +102,7 @@ def check_shard(path: Path, offsets: np.ndarray, sizes: np.ndarray, expected_byt
     over the file, the preceding tar header is read and its checksum and size are checked.
 
     Args:
-        path: of the tar.
+        path: path of the tar.
         offsets: (n,) int64, offset of each record in bytes.
         sizes: (n,) int64, size of each record in bytes.
         expected_bytes: size of the file when the manifest was made; None if not known.

@@ -19,7 +19,7 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, dep
     """Yield the pixels of cells in the given order.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         rows: cell_ids.
         verify: compare the stored bytes with the manifest's hash before decoding.
         depth: bits per grey level, 8 or 16, as for `fastcell.dataset.decode.decode`.

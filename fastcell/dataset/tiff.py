@@ -96,10 +96,10 @@ class Directory(NamedTuple):
     """Image directory of one page.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         place: offset of the directory in bytes.
         order: byte order, `<` or `>`.
-        tags: by number: type, count, and the offset of the values, or the values themselves if they fit into the
+        tags: by tag number: type, count, and the offset of the values, or the values themselves if they fit into the
             directory.
     """
 

@@ -23,7 +23,7 @@ class ViewConfig:
             cells, distributed over the classes in proportion to their size.
         balance: ``none``; ``oversample`` repeats cells of smaller classes until all classes have the same number of
             rows; ``weights`` keeps the cells and computes loss weights.
-        seed: of the subsample and of the choice of repeated cells.
+        seed: seed of the subsample and of the choice of repeated cells.
         quality: leave out the cells that ``verdicts.csv`` drops.
         labelled: leave out cells without a class (for training and scores).
     """
@@ -54,7 +54,7 @@ class View:
     """Selected rows of a manifest.
 
     Attributes:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         rows: (n,) int64, cell_ids in stored order; a cell that is used twice occurs twice.
         class_weights: (K,) float32, loss weights with mean 1 over the rows; None if all classes have equal weight.
     """
