@@ -37,7 +37,7 @@ def split_by_group(
         labels: (N,) int, class of each cell, -1 = unknown (a stratum of its own).
         groups: (N,) names, None or empty for a cell without group; None if no cell has a group.
         shares: shares of train, valid and test, summing to 1. A subset with share 0 stays empty.
-        seed: of the random generator, >= 0.
+        seed: seed of the random generator, >= 0.
         units: (N,) int. Cells without group that have the same number >= 0 (copies of one cell) stay together.
 
     Returns:

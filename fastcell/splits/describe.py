@@ -38,7 +38,7 @@ def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int])
     """Return lines on sets and cells by kind of copy, cells without copies, recall by kind of planted copy, large sets.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         found: the copies.
         apart: numbers of the sets that are not kept together.
     """
@@ -106,7 +106,7 @@ def describe_splits(
     """Return lines on classes by subset with achieved shares, on groups by subset, and on each fold.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         splits: subsets, (N,) str, by name of the split; the main split first, then the folds.
         linked: groups after linking by copies.
         grouping: groups that were requested.

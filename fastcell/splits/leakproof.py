@@ -38,7 +38,7 @@ def copies_of(found: Duplicates, exact: Duplicates, num_cells: int, apart: npt.A
     Args:
         found: result of a search: exact sets joined with near copies.
         exact: the exact sets only.
-        num_cells: of the data set.
+        num_cells: number of cells of the data set.
         apart: numbers of the sets of `found` whose near copies need not stay together. Their exact copies still do.
     """
     sets, alone = found.of_cells(num_cells), exact.of_cells(num_cells)
@@ -66,7 +66,7 @@ def make_leakproof_splits(
         labels: as for `make_splits`.
         groups: as for `make_splits`.
         options: as for `make_splits`.
-        copies: of the same cells, in the same order.
+        copies: copies among the same cells, in the same order.
         name_of: returns the key of the cell at an index.
         strict: raise an error if linking leaves too few groups.
 

@@ -24,7 +24,7 @@ class SplitOptions:
 
     Attributes:
         shares: shares of train, valid and test, summing to 1; None: no split, every cell has subset `""`.
-        seed: of the random generator, >= 0.
+        seed: seed of the random generator, >= 0.
         folds: None; a number of folds >= 2; or `"groups"` (each group is the test subset once).
     """
 

@@ -41,13 +41,13 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
     """Read the groups of a data set's cells.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         by: `group` or `collection` for that column of the manifest; a pattern with `{group}`, matched against the keys;
             `FILE:COLUMN` for a column of a CSV or Parquet file that also has a column `cell_id` or `key`; or `none`.
             None: the groups of the manifest, if it has any.
 
     Raises:
-        ArgumentError: `by` has another form, or no cell has a group by it.
+        ArgumentError: `by` has another form, or assigns no cell to a group.
         DataError: the file is damaged.
     """
     if by is None:

@@ -34,7 +34,7 @@ class Resplit:
     """Result of `resplit`.
 
     Attributes:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         splits: subsets, (N,) str, by name, as written.
         grouping: the requested groups.
         linked: groups and sets of copies after linking, as kept together.
@@ -71,7 +71,7 @@ def resplit(
         path: folder of the data set.
         options: shares, seed and folds; None: 65/15/20.
         group_by: what must stay in one subset, see `fastcell.splits.read_groups.read_grouping`.
-        name: of the split; None: `by-group`, `by-collection`, ...
+        name: name of the split; None: `by-group`, `by-collection`, ...
         near: also search for near copies. The result of an earlier search in duplicates.parquet is reused.
         merge_large: keep near copies together even if more than 20 linked cells make up more than 1 % of a class.
         allow_absent: allow subsets without cells of a class that has too few groups.

@@ -74,7 +74,7 @@ class NearFacts(NamedTuple):
         num_pairs: number of pairs of neighbours that were registered.
         correlation: smallest correlation of a copy, see `fastcell.splits.copies.near.Bounds`.
         detail: smallest correlation of details of a copy, see `fastcell.splits.copies.near.Bounds`.
-        recall: on planted copies of a sample of the same cells, by kind.
+        recall: recall on planted copies of a sample of the same cells, by kind.
     """
 
     num_plain: int
@@ -168,7 +168,7 @@ def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int 
     Turned copies that were each stored as JPEG differ by a few grey levels. They are near copies.
 
     Args:
-        manifest: of the data set; its shards must exist.
+        manifest: manifest of the data set; its shards must exist.
         rows: (n,) cell_ids to search; None: all cells.
         jobs: number of reading threads; None: one for each CPU.
 

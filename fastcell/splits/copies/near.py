@@ -1,4 +1,4 @@
-"""Search for copies that are not exact: turned by any angle, mirrored, shifted, brighter, blurred, or saved again.
+"""Search for copies that are not exact: turned by any angle, mirrored, shifted, blurred, saved again, or of other brightness.
 
 Cells are compared within a class and a collection. Each cell is registered with its nearest neighbours by a signature
 that does not change under rotation. Pairs are copies if their correlation after registration is at least 0.99 and their
@@ -50,8 +50,8 @@ class Bounds(NamedTuple):
     """Smallest values for which two images count as copies of each other.
 
     Attributes:
-        correlation: of the images.
-        detail: of their details, see `fastcell.splits.copies.registration.Fit`.
+        correlation: correlation of the images.
+        detail: correlation of their details, see `fastcell.splits.copies.registration.Fit`.
     """
 
     correlation: float = MIN_CORRELATION
@@ -69,7 +69,7 @@ def learn_bounds(fits: Sequence[Fit]) -> Bounds:
     The deviation from 1 that a bound allows is 1.5 times the deviation that 98 % of the planted copies do not exceed.
 
     Args:
-        fits: of planted copies and their originals.
+        fits: fits of planted copies and their originals.
     """
     found = np.array([(fit.correlation, fit.detail) for fit in fits if fit.correlation >= _REGISTERED]).reshape(-1, 2)
     if len(found) < _FEWEST_COPIES:
@@ -127,10 +127,10 @@ def near_copies(
     """Find near copies, join them with the exact sets, and measure the recall of the search on planted copies.
 
     Args:
-        manifest: of the data set; its shards must exist.
+        manifest: manifest of the data set; its shards must exist.
         rows: (n,) cell_ids to search; None: all cells.
         exact: result of `exact_sets` for these cells; None: it is computed.
-        seed: of the planted copies.
+        seed: seed of the planted copies.
         jobs: number of processes and threads; None: one for each CPU.
         say: called with one line for the user at each stage.
 

@@ -34,7 +34,7 @@ class Scale:
     """Common scale of all cells of a search.
 
     Attributes:
-        factor: from raw to working pixels.
+        factor: scale factor from raw to working pixels.
         reach_px: radius of the outermost ring, in working pixels.
     """
 
