@@ -52,7 +52,7 @@ class StoppedError(FastcellError):
 
     Args:
         message: how to resume the run.
-        number: of the signal; the exit code is 128 plus this number, as in shells.
+        number: number of the signal; the exit code is 128 plus this number, as in shells.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -67,7 +67,7 @@ class BadCell(Exception):  # noqa: N818, the cell is at fault, not the program
     corrupt.
 
     Args:
-        reason: for the quarantine table, see `fastcell.packing.quarantine.QUARANTINE_REASONS`.
+        reason: reason for the quarantine table, see `fastcell.packing.quarantine.QUARANTINE_REASONS`.
     """
 
     def __init__(self, reason: str) -> None:

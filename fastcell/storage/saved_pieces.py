@@ -25,7 +25,7 @@ class SavedPieces(NamedTuple):
 
     Attributes:
         facts: values that JSON can represent.
-        tables: in the order in which they were saved.
+        tables: tables in the order in which they were saved.
     """
 
     facts: dict[str, Any]
@@ -56,7 +56,7 @@ def load_pieces(path: Path, stamp: str) -> SavedPieces | None:
     """Read a file written by `save_pieces`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         stamp: required value of the fact `stamp`.
 
     Returns:

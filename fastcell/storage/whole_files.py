@@ -14,7 +14,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file atomically and durably.
 
     Args:
-        path: of the file; an existing file is replaced.
+        path: path of the file; an existing file is replaced.
         write: called with a temporary path in the same folder. The file written there is synced to disk and renamed.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)

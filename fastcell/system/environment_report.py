@@ -75,7 +75,7 @@ def format_environment(result: dict[str, Any]) -> str:
     """Return the text that ``fastcell doctor`` prints.
 
     Args:
-        result: from `describe_environment`, optionally with a key ``parts`` from
+        result: result of `describe_environment`, optionally with a key ``parts`` from
             `fastcell.bench.engine_parts.probe_parts`.
     """
     memory = result["memory_bytes"]
