@@ -3,7 +3,7 @@
 A copy in another subset of a split makes a test score meaningless. The search for exact copies is complete: the mean,
 the median of the border and the sorted sides, all stored in the manifest, are the same for all eight flips and quarter
 turns of an image, so that only cells that agree in all of them need to be read. The search for near copies
-(`fastcell.splits.copies.near`) has a recall below 1, which it measures on copies that it makes itself. The result is
+(`fastcell.splits.copies.near`) may miss some; it measures its recall on copies that it makes itself. The result is
 stored in the sidecar file `duplicates.parquet`.
 """
 

@@ -1,10 +1,10 @@
-"""Search for copies that are not exact: turned by any angle, mirrored, shifted, blurred, saved again, or of other brightness.
+"""Search for copies that are not exact: rotated, mirrored, shifted, blurred, saved again, or of other brightness.
 
-Cells are compared within a class and a collection. Each cell is registered with its nearest neighbours by a signature
-that does not change under rotation. Pairs are copies if their correlation after registration is at least 0.99 and their
-details agree as well. The weights of the signature, and the largest distance of a copy, are learnt from copies that the
-search makes of a sample of the same cells. The recall is the share found of a second set of such copies, made with
-other motions.
+Rotations by any angle are found. Cells are compared within a class and a collection. Each cell is registered with its
+nearest neighbours by a signature that does not change under rotation. Pairs are copies if their correlation after
+registration is at least 0.99 and their details agree as well. The weights of the signature, and the largest distance of
+a copy, are learnt from copies that the search makes of a sample of the same cells. The recall is the share found of a
+second set of such copies, made with other motions.
 """
 
 from __future__ import annotations
