@@ -29,7 +29,7 @@ def print_line(line: str) -> None:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn an error of the file system, or the loss of a worker process, into an error with a hint.
+    """Turn an error of the file system, or a killed worker process, into an error with a hint.
 
     Args:
         what: start of the message, e.g. ``OUT cannot be written``; the reason and a hint follow.
