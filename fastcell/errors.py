@@ -1,6 +1,6 @@
-"""Errors that a user can act on, and the exit codes they end the program with.
+"""Errors that a user can act on, and the exit codes with which they end the program.
 
-Form of every message: ``<name> must be <rule>, got <value>. <what to do>.``
+All messages have the form ``<name> must be <rule>, got <value>. <what to do>.``
 An error about data names the shard and the key of the cell.
 """
 
@@ -8,28 +8,28 @@ from __future__ import annotations
 
 
 class FastcellError(Exception):
-    """Base of all errors whose message is meant for the user; the command line prints it in one line.
+    """Base class of all errors with a message for the user; the command line prints the message in one line.
 
     Attributes:
-        exit_code: what the process ends with (2, as for wrong usage).
+        exit_code: exit code of the process (2, as for wrong usage).
     """
 
     exit_code = 2
 
 
 class ArgumentError(FastcellError, ValueError):
-    """An argument, flag or configuration value that cannot be used."""
+    """Invalid argument, flag or configuration value."""
 
 
 class BusyError(ArgumentError):
-    """Another run is making what was asked for; it goes on undisturbed."""
+    """Another run is already producing the requested result; that run is not disturbed."""
 
 
 class DataError(FastcellError):
-    """A file, shard or cell that cannot be used.
+    """File, shard or cell that cannot be used.
 
     Args:
-        message: what is wrong and the way out.
+        message: the problem and a hint.
         shard: file name of the shard, if known; put in front of the message.
         key: key of the cell, if known; put in front of the message.
     """
@@ -42,17 +42,17 @@ class DataError(FastcellError):
 
 
 class StrictError(FastcellError):
-    """Bad cells were found and ``--strict`` asked to stop at the first sign of them."""
+    """A problem was found although ``--strict`` allows none: an unusable cell, or a problem in an audit."""
 
     exit_code = 3
 
 
 class StoppedError(FastcellError):
-    """A run was asked to stop by a signal, did so in good order, and can go on.
+    """A run stopped in good order after a signal, and can be resumed.
 
     Args:
-        message: how it goes on.
-        number: of the signal; the process ends with 128 more, as shells say it.
+        message: how to resume the run.
+        number: number of the signal; the exit code is 128 plus this number, as in shells.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -60,14 +60,14 @@ class StoppedError(FastcellError):
         self.exit_code = 128 + number
 
 
-class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
-    """Stored bytes that give no usable cell.
+class BadCell(Exception):  # noqa: N818, the cell is at fault, not the program
+    """Stored bytes that do not yield a usable cell.
 
-    It is caught where cells are read: while a data set is written the cell goes to the quarantine, later it counts as
+    The error is caught where cells are read. While a data set is written, the cell is quarantined; later it counts as
     corrupt.
 
     Args:
-        reason: for the quarantine table, see `fastcell.packing.quarantine.QUARANTINE_REASONS`.
+        reason: reason for the quarantine table, see `fastcell.packing.quarantine.QUARANTINE_REASONS`.
     """
 
     def __init__(self, reason: str) -> None:
@@ -76,12 +76,12 @@ class BadCell(Exception):  # noqa: N818, a cell is bad, the program is not
 
 
 def invalid(name: str, rule: str, got: object, hint: str) -> ArgumentError:
-    """Build the error for an argument that breaks its rule.
+    """Build the error for an argument that violates its rule.
 
     Args:
         name: the argument as the user wrote it, e.g. ``--split``.
-        rule: what it must be, e.g. ``three positive numbers``.
+        rule: what the argument must be, e.g. ``three positive numbers``.
         got: the value found.
-        hint: one sentence that says what to do, without the final dot.
+        hint: one sentence with what to do, without the final full stop.
     """
     return ArgumentError(f"{name} must be {rule}, got {got!r}. {hint}.")

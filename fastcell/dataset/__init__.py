@@ -1,1 +1,1 @@
-"""A packed data set as its readers see it: manifest, sidecars, shards, encodings, integrity."""
+"""Read packed data sets: manifest, sidecar files, shards, image encodings and integrity checks."""

@@ -1,16 +1,16 @@
-"""The record of the block layout: raw pixels of some hundred cells, read at once and without decoding.
+"""Block records: raw pixels of several hundred cells, stored together and read in one call without decoding.
 
-Bytes of a record `block-NNNNNNNN.cells`, all numbers little-endian:
+Layout of a record `block-NNNNNNNN.cells`; all numbers are little-endian:
 
     0    8s          magic, b"fastcell"
     8    uint32      version, 1
     12   uint32      n, number of cells, >= 1
-    16   int64       cell_id of the first cell; the others follow it by one
-    24   uint64      p, start of the pixels, a multiple of 64
+    16   int64       cell_id of the first cell; the cell_ids of a block are consecutive
+    24   uint64      p, offset of the pixels, a multiple of 64
     32   int32 (n)   heights in pixels, >= 1
     ..   int32 (n)   widths in pixels, >= 1
     ..   zeros up to p
-    p    uint8       grey levels, cell after cell, each row after row, nothing between
+    p    uint8       grey levels, cell after cell, each in row-major order, without padding
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class BlockCells(NamedTuple):
     """The n cells of one block.
 
     Attributes:
-        pixels: uint8 1-D, a view of the payload: all cells one after the other.
+        pixels: uint8 1-D, a view of the record: the pixels of all cells, one cell after the other.
         offsets: (n,) int64, start of each cell in `pixels`.
-        heights: (n,) int32.
-        widths: (n,) int32.
+        heights: (n,) int32, in pixels.
+        widths: (n,) int32, in pixels.
         cell_ids: (n,) int64.
     """
 
@@ -53,21 +53,25 @@ class BlockCells(NamedTuple):
 
 
 def make_block(cells: Sequence[np.ndarray], first_cell: int = 0) -> tuple[bytes, int]:
-    """Encode cells, (H, W) uint8 each, as one record.
+    """Encode cells as one record.
+
+    Args:
+        cells: images, (H, W) uint8 each.
+        first_cell: cell_id of the first cell.
 
     Returns:
-        The header up to the pixels with the pixels behind it, and where the pixels begin.
+        The bytes of the record, and the offset of its pixels in bytes.
     """
     header = make_block_header([cell.shape for cell in cells], first_cell)
     return b"".join([header, *(cell.tobytes() for cell in cells)]), len(header)
 
 
 def make_block_header(shapes: npt.ArrayLike, first_cell: int) -> bytes:
-    """The bytes of a record up to its pixels.
+    """Return the bytes of a record that precede its pixels.
 
     Args:
         shapes: (n, 2) int, height and width of each cell in pixels.
-        first_cell: cell_id of the first.
+        first_cell: cell_id of the first cell.
     """
     sides = np.asarray(shapes, dtype="<i4").reshape(-1, 2)
     start = _HEADER.size + 8 * len(sides)
@@ -80,10 +84,10 @@ def read_block(payload: np.ndarray) -> BlockCells:
     """Decode one record.
 
     Args:
-        payload: (bytes,) uint8, the whole record; the pixels are a view of it.
+        payload: (bytes,) uint8, the whole record. The returned pixels are a view of it.
 
     Raises:
-        DataError: the bytes are no such record, of another version, or of another length than their header says.
+        DataError: `payload` is not a block record, has another version, or has a length that contradicts its header.
     """
     if payload.ndim != 1 or payload.dtype != np.uint8:
         raise DataError(f"a block must be one row of uint8, got {payload.dtype} of {payload.ndim} axes.")
@@ -99,7 +103,7 @@ def read_block(payload: np.ndarray) -> BlockCells:
     if sides.min() < 1:
         raise _damaged("a cell without pixels")
     areas = heights.astype(np.int64) * widths
-    if areas.max() > len(payload):  # summed up, they could pass int64 and come out right
+    if areas.max() > len(payload):  # checked before summing: the sum can overflow int64 and still match
         raise _damaged(f"a cell of {areas.max()} pixels in {len(payload)} bytes")
     if not 0 <= first_cell <= _MAX_CELL - count:
         raise _damaged(f"first cell {first_cell}")

@@ -1,4 +1,4 @@
-"""BLAKE2b hashes of cells: stored bytes against the manifest."""
+"""BLAKE2b hashes of cells: compare stored bytes with the manifest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from fastcell.dataset.shard_reader import Stored
 
 
 def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray) -> np.ndarray:
-    """(k,) bool: whether the stored bytes differ from the manifest's hash (BLAKE2b of 128 bit, 3 us a cell).
+    """Find cells whose stored bytes do not match the manifest's hash (128-bit BLAKE2b, 3 us per cell).
 
     Args:
         manifest_hashes: (N, 16) uint8, from `hashes_of`.
-        stored: bytes that were read.
-        places: (k,) int64, which of them to look at.
+        stored: the bytes that were read.
+        places: (k,) int64, indices into `stored.cell_ids` of the cells to check.
+
+    Returns:
+        (k,) bool, True for a cell whose bytes do not match.
     """
     view = stored.buffer.data
     starts = stored.starts[places]
@@ -29,7 +32,7 @@ def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray)
 
 
 def hashes_of(manifest: Manifest) -> np.ndarray:
-    """(N, 16) uint8, the byte hash of every cell, without a copy."""
+    """Return the byte hash of every cell as (N, 16) uint8, without a copy."""
     column = manifest.table.column("byte_hash").combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.binary(16))
@@ -38,10 +41,15 @@ def hashes_of(manifest: Manifest) -> np.ndarray:
 
 
 def hash_pixels(pixels: np.ndarray) -> bytes:
-    """Return BLAKE2b (16 bytes) of height and width of a cell, as little-endian int32, and its pixels.
+    """Hash the height, width and pixels of a cell with 128-bit BLAKE2b.
+
+    Height and width are hashed as little-endian int32, followed by the pixels.
 
     Args:
         pixels: (H, W) uint8, contiguous.
+
+    Returns:
+        The hash, 16 bytes.
     """
     height, width = pixels.shape
     digest = blake2b(height.to_bytes(4, "little") + width.to_bytes(4, "little"), digest_size=16)

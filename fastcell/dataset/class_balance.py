@@ -8,7 +8,19 @@ BALANCES = ("none", "oversample", "weights")
 
 
 def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Repeat whole classes, then a seeded choice of their cells, until every class has as many rows as the largest."""
+    """Repeat rows until every class has as many rows as the largest class.
+
+    Each class is repeated whole as often as possible; a seeded random choice of its cells supplies the remainder. Rows
+    without a class are kept once.
+
+    Args:
+        rows: (n,) int64, cell_ids.
+        labels: (n,) int64, class of each row, -1 for none.
+        seed: seed of the random choice.
+
+    Returns:
+        (m,) int64, the balanced rows in ascending order.
+    """
     counts = np.bincount(labels[labels >= 0])
     target = int(counts.max(initial=0))
     balanced = [rows[labels < 0]]
@@ -21,7 +33,15 @@ def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Inverse class frequency, scaled so that its mean over the rows is 1; 0 for a class with no row."""
+    """Return inverse class frequencies as loss weights.
+
+    Args:
+        labels: (n,) int64, class of each row, -1 for none.
+        num_classes: number of classes, K.
+
+    Returns:
+        (K,) float32, scaled so that the mean weight over the labelled rows is 1; 0 for a class without rows.
+    """
     counts = np.bincount(labels[labels >= 0], minlength=num_classes).astype(np.float64)
     present = counts > 0
     weights = np.zeros(num_classes)

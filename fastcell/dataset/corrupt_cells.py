@@ -1,7 +1,8 @@
-"""Corrupt cells: cells whose stored bytes are not those that were packed. Which, why, and what stands in for them.
+"""Record and replace corrupt cells: cells whose stored bytes differ from the bytes that were packed.
 
-A corrupt cell never ends a run unless that is asked for. In a batch the first good cell stands in for it, with weight 0
-(`stand_in`); where there is none, or where its place in memory must keep its size, a blank one (`blank_cell`).
+By default a corrupt cell does not end a run. In a batch it is replaced, with weight 0, by the first good cell
+(`stand_in`). It is replaced by a blank cell (`blank_cell`) if the batch has no good cell, or if the replacement must
+have the same size in memory.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ ON_BAD_CELL = ("replace", "error")
 
 HINT_RESTORE = "Restore the shard from a copy, or pack the data again"
 
-#: Share of a data set's cells that may be corrupt before a run stops: more is a wrong folder or a disk that went away.
+#: Largest share of corrupt cells before a run stops. A larger share points to a wrong folder or a disconnected disk.
 MOST_CORRUPT = 0.5
 
 
 class CorruptCells:
-    """The corrupt cells of a data set, as one process has found them. Threads may share it.
+    """Corrupt cells of a data set that one process has found so far. Thread-safe.
 
     Args:
-        manifest: of the data set.
-        on_bad_cell: ``replace`` lets a run go on, ``error`` stops it at the first loss.
+        manifest: manifest of the data set.
+        on_bad_cell: ``replace`` continues the run, ``error`` stops it at the first corrupt cell.
 
     Attributes:
-        is_corrupt: (N,) bool, for every row of the manifest.
+        is_corrupt: (N,) bool, one value for each row of the manifest.
 
     Raises:
-        ArgumentError: another `on_bad_cell`.
+        ArgumentError: `on_bad_cell` has another value.
     """
 
     def __init__(self, manifest: Manifest, on_bad_cell: str = "replace") -> None:
@@ -54,16 +55,16 @@ class CorruptCells:
 
     @property
     def reasons(self) -> dict[int, str]:
-        """Reason by cell_id, a copy."""
+        """Reason by cell_id, as a copy."""
         with self._lock:
             return dict(self._reasons)
 
     def add(self, reasons: dict[int, str]) -> None:
-        """Take note of corrupt cells; the first reason of a cell stays.
+        """Record corrupt cells. A cell that is already recorded keeps its first reason.
 
         Raises:
-            DataError: with ``error``, naming shard and key of the first; with ``replace``, where more than half of the
-                data set is corrupt.
+            DataError: `on_bad_cell` is ``error`` (the error names shard and key of the first cell), more than half of
+                the data set is corrupt, or no shard of the data set exists any more.
         """
         with self._lock:
             news = {cell_id: reason for cell_id, reason in reasons.items() if cell_id not in self._reasons}
@@ -95,7 +96,10 @@ class CorruptCells:
             )
 
     def table(self) -> pa.Table:
-        """One row per corrupt cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""
+        """Return one row per corrupt cell, sorted by cell_id.
+
+        Columns: cell_id (int64), key, shard, class (null: no class), reason.
+        """
         return corrupt_cells_table(self.manifest, self.reasons)
 
     def _error(self, cell_id: int, message: str) -> DataError:
@@ -104,32 +108,35 @@ class CorruptCells:
 
 
 def corrupt_cells_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
-    """As `CorruptCells.table`, for a reason by cell_id."""
+    """Return the table of `CorruptCells.table` for reasons by cell_id."""
     ids = sorted(reasons)
     cells = manifest.table.select(["cell_id", "key", "shard", "class"]).take(pa.array(ids, pa.int64()))
     return cells.append_column("reason", pa.array([reasons[cell_id] for cell_id in ids], pa.string()))
 
 
 def stand_in(chosen: np.ndarray, is_good: np.ndarray) -> np.ndarray:
-    """Put the first good cell of a batch in the place of each corrupt one.
+    """Replace each corrupt cell of a batch by the first good one.
 
     Args:
-        chosen: (B,) numbers of the cells of a batch, of any kind.
+        chosen: (B,) numbers that identify the cells of a batch, e.g. cell_ids or positions.
         is_good: (B,) bool, False for the corrupt ones.
 
     Returns:
-        (B,) `chosen` where it is good, else its first good entry; its first entry where none is good.
+        (B,) `chosen` where `is_good` is True, elsewhere the first good entry. If no cell is good, the first entry.
     """
     return np.where(is_good, chosen, chosen[np.argmax(is_good)])
 
 
 def blank_cell(height: int, width: int, depth: int) -> np.ndarray:
-    """(H, W, 1) of one grey level, uint8 or, at depth 16, uint16; not black, for images are divided by their mean."""
+    """Return an image of uniform grey, (H, W, 1) uint8, or uint16 for a depth of 16.
+
+    The image is not black because images are divided by their mean.
+    """
     return np.full((height, width, 1), 128 if depth == 8 else 128 * 257, np.uint8 if depth == 8 else np.uint16)
 
 
 def describe_corrupt_cells(table: pa.Table, most: int = 5) -> str:
-    """Return lines with the number of corrupt cells, by reason, shard and class; the `most` commonest of each."""
+    """Return lines with the number of corrupt cells by reason, shard and class; the `most` most frequent of each."""
     lines = [f"{table.num_rows:,} bad cell{'s' * (table.num_rows != 1)} replaced with weight 0, counted nowhere:"]
     for name, title in (("reason", ""), ("shard", "by shard: "), ("class", "by class: ")):
         counts = Counter(pc.fill_null(table.column(name), "(none)").to_pylist())

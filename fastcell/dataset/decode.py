@@ -1,7 +1,7 @@
-"""From the stored bytes of one cell to grey pixels, with every check that keeps a bad cell out of a run.
+"""Decode the stored bytes of one cell to grey pixels, and reject unusable cells.
 
-Sizes in headers are looked at before memory is taken, and a file that ends early is refused even where the decoder
-would fill the rest with grey: what passes here, every decoder of a run can read.
+Sizes in headers are checked before memory is allocated. A truncated file is rejected even if the decoder would fill the
+missing part with grey. Every decoder of a run can therefore read a cell that passes these checks.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ from fastcell.errors import BadCell
 
 ENCODINGS = ("jpg", "png", "tif", "npy", "raw")
 
-# Pixels that a byte can hold: a JPEG block of 64 takes a bit at least, deflate makes 1,032 bytes of one, LZW less than
-# 4,096. An image that claims more is no image of a cell; those that small are decoded whatever they claim.
+# Largest number of pixels that one stored byte can encode: a JPEG block of 64 pixels takes at least one bit, deflate
+# expands one byte to at most 1,032, LZW to fewer than 4,096. An image that claims more is rejected, unless it has at
+# most `_SMALL_PIXELS` pixels: small images are decoded whatever they claim.
 _DENSEST = {"jpg": 512, "png": 8 * 1032, "tif": 4096}
 _SMALL_PIXELS = 1 << 20
 _DAMAGE = re.compile(rb"Corrupt JPEG data: (premature end|bad Huffman|found marker)[^\n]*|Premature end of JPEG[^\n]*")
 
 
 class NeedsWindow(BadCell):
-    """A 16-bit cell met without a window. `low`, `high`: its smallest and largest grey level."""
+    """Error for a 16-bit cell that was decoded without a window.
+
+    Attributes:
+        low: smallest grey level of the cell.
+        high: largest grey level of the cell.
+    """
 
     def __init__(self, low: int, high: int) -> None:
         super().__init__("16 bit without window")
@@ -43,13 +49,13 @@ class NeedsWindow(BadCell):
 
 
 class DecodedCell(NamedTuple):
-    """A cell as the engine sees it.
+    """A decoded cell.
 
     Attributes:
-        pixels: (H, W) uint8, contiguous, grey; uint16 where depth 16 was asked for.
+        pixels: (H, W) uint8, contiguous, grey; uint16 if a depth of 16 was requested.
         depth: 8 or 16, bits per grey level of the stored bytes.
-        channels: of the stored bytes (1 grey, 3 colour, 2 or 4 with alpha).
-        encoding: what the bytes are, whatever their name said: jpg, png, tif, npy or raw.
+        channels: number of channels of the stored bytes (1 grey, 3 colour, 2 or 4 with alpha).
+        encoding: actual encoding of the bytes, whatever the file name: jpg, png, tif, npy or raw.
     """
 
     pixels: np.ndarray
@@ -63,18 +69,18 @@ def decode(
 ) -> DecodedCell:
     """Decode one cell to grey.
 
-    Colour becomes grey by OpenCV's weights (0.299 R + 0.587 G + 0.114 B), alpha is dropped, an EXIF orientation is
-    obeyed.
+    Colour is converted to grey with OpenCV's weights (0.299 R + 0.587 G + 0.114 B). Alpha is dropped. An EXIF
+    orientation is applied.
 
     Args:
-        data: the encoded file; for `raw` a (H, W) uint8 or uint16 array.
-        encoding: one of `ENCODINGS`. For files, their first bytes decide; `raw` is taken at its word.
-        window: grey levels (low, high) of 16-bit cells that map to 0 and 255; 8-bit cells are left as they are.
-        depth: of the pixels to give: 8, or 16 for uint16 where 65535 is grey level 255, so that nothing inside the
-            window is rounded away.
+        data: the encoded file; for `raw` an array, (H, W) uint8 or uint16.
+        encoding: one of `ENCODINGS`. An array is always `raw`; the encoding of a file is detected from its first bytes.
+        window: grey levels (low, high) of 16-bit cells that map to 0 and 255. 8-bit cells are not changed.
+        depth: bits per grey level of the returned pixels: 8 for uint8, or 16 for uint16, where 65535 corresponds to
+            grey level 255. With 16, levels inside the window are not rounded to 8 bits.
 
     Raises:
-        BadCell: nothing usable in `data`; the reason is `empty file`, `not an image`, `truncated`, `too large`, ...
+        BadCell: `data` holds no usable image; the reason is `empty file`, `not an image`, `truncated`, `too large`, ...
         NeedsWindow: the cell has 16 bits and `window` is None.
     """
     if isinstance(data, np.ndarray):
@@ -89,10 +95,16 @@ def decode(
 
 
 def decode_levels(data: bytes) -> tuple[np.ndarray, int, str]:
-    """(H, W) uint8 or uint16 grey levels as a file has them, its channels, and what it is.
+    """Decode a file to its own grey levels, without a window.
+
+    Args:
+        data: the encoded file.
+
+    Returns:
+        Grey levels, (H, W) uint8 or uint16; the number of channels of the file; and its encoding.
 
     Raises:
-        BadCell: as `decode`.
+        BadCell: as for `decode`.
     """
     actual = sniff(data)
     if actual == "npy":
@@ -108,11 +120,11 @@ def decode_levels(data: bytes) -> tuple[np.ndarray, int, str]:
 
 
 class DecoderMessages:
-    """Context that takes what the image libraries print on stderr, and turns their warnings into `BadCell`.
+    """Context manager that captures what the image libraries print on stderr and turns their warnings into `BadCell`.
 
-    libjpeg decodes a scan with missing or garbled data without an error, but warns on file descriptor 2. Inside this
-    context the warning is seen by `check()`, and nothing of it reaches the terminal. The descriptor belongs to the
-    process, so a second thread waits until the first has left.
+    libjpeg decodes a scan with missing or damaged data without an error and only prints a warning to file descriptor 2.
+    Inside this context, `check()` reads that warning, and nothing is printed to the terminal. The file descriptor is
+    shared by the whole process, so a second thread waits until the first has left the context.
     """
 
     _lock = threading.RLock()
@@ -138,10 +150,10 @@ class DecoderMessages:
         self._lock.release()
 
     def check(self) -> None:
-        """Look at what was printed since the last call.
+        """Check what was printed since the last call.
 
         Raises:
-            BadCell: a decoder met damaged data.
+            BadCell: a decoder reported damaged data.
         """
         end = os.lseek(self._file, 0, os.SEEK_CUR)
         if end == self._position:
@@ -192,7 +204,7 @@ def _type_name(header: NpyHeader) -> str:
 
 
 def _decode_image(data: bytes, encoding: str) -> np.ndarray:
-    flag = cv2.IMREAD_GRAYSCALE if encoding == "jpg" else cv2.IMREAD_ANYDEPTH  # ANYDEPTH alone is grey, depth kept
+    flag = cv2.IMREAD_GRAYSCALE if encoding == "jpg" else cv2.IMREAD_ANYDEPTH  # ANYDEPTH alone: grey, original depth
     try:
         grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error:

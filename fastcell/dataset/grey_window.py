@@ -1,4 +1,4 @@
-"""Window of grey levels that maps 16-bit cells to 8 bit."""
+"""Grey-level window that maps 16-bit cells to 8 bits."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from functools import lru_cache
 import numpy as np
 
 Window = tuple[float, float] | None
-"""Grey levels shown black and white; None for cells of 8 bit, which need none."""
+"""Grey levels that map to black and white. None for 8-bit cells, which need no window."""
 
 
 @lru_cache(maxsize=8)
 def window_table(low: float, high: float, depth: int = 8) -> np.ndarray:
-    """(65536,) uint8 or uint16: the level shown for each 16-bit level, linear, rounded to nearest, clipped.
+    """Return a lookup table for 16-bit grey levels: linear, rounded to nearest, clipped.
 
     Args:
-        low: grey level shown black.
-        high: grey level shown white; above `low`.
-        depth: 8 takes low -> 0 and high -> 255, 16 takes high -> 65535.
+        low: grey level that maps to black.
+        high: grey level that maps to white; greater than `low`.
+        depth: bits of the output levels. 8 maps `high` to 255, 16 maps it to 65535; `low` maps to 0.
+
+    Returns:
+        (65536,) uint8 or uint16, read-only.
     """
     white, dtype = (255, np.uint8) if depth == 8 else (65535, np.uint16)
     levels = (np.arange(65536, dtype=np.float64) - low) * (white / (high - low))

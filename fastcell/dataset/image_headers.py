@@ -1,4 +1,4 @@
-"""Claims in the header of an image file, checked before memory is taken: kinds of files, limits, JPEG, PNG, NPY."""
+"""Parse and check the headers of JPEG, PNG and NPY files before memory is allocated; detect the type of a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NPY_HEADER = re.compile(
 
 
 class ImageHeader(NamedTuple):
-    """Height, width and channels that a file claims."""
+    """Height, width and number of channels according to a file's header."""
 
     height: int
     width: int
@@ -31,13 +31,13 @@ class ImageHeader(NamedTuple):
 
 
 class NpyHeader(NamedTuple):
-    """What an `.npy` begins with.
+    """Header of an `.npy` file.
 
     Attributes:
-        descr: type of a value as the file names it, such as `<u2`; any text of up to 20 characters.
-        fortran: whether the first axis is the fastest.
-        shape: of the array.
-        start: of the values [bytes].
+        descr: type of the values as written in the file, such as `<u2`; any text of up to 20 characters.
+        fortran: True for Fortran order (the first axis varies fastest).
+        shape: shape of the array.
+        start: offset of the values, in bytes.
     """
 
     descr: str
@@ -47,25 +47,30 @@ class NpyHeader(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of a value. Raises TypeError, ValueError or SyntaxError if `descr` names none."""
+        """Type of the values.
+
+        Raises:
+            TypeError, ValueError or SyntaxError: `descr` is not a valid dtype.
+        """
         return np.dtype(self.descr)
 
     @property
     def num_bytes(self) -> int:
-        """Of all values."""
+        """Size of all values in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def parse_npy_header(data: bytes) -> NpyHeader:
-    """Parse the header of an `.npy` (NEP 1) without evaluating it.
+    """Parse the header of an `.npy` file (NEP 1) without evaluating it.
 
-    It is: magic, version, length of the header as uint16 (version 1) or uint32, header as a Python literal.
+    The header consists of the magic bytes, the version, the header length as uint16 (version 1) or uint32, and a Python
+    literal.
 
     Args:
-        data: the file, or as much of it as holds the header.
+        data: the file, or at least its header.
 
     Raises:
-        BadCell: `data` ends within the header, or the header is no plain array's.
+        BadCell: `data` ends within the header, or the header does not describe a plain array.
     """
     wide = data[6:7] != b"\x01"
     first = 12 if wide else 10
@@ -80,10 +85,13 @@ def parse_npy_header(data: bytes) -> NpyHeader:
 
 
 def sniff(data: bytes) -> str:
-    """The encoding that the first bytes of a file tell: jpg, png, tif or npy.
+    """Detect the encoding of a file from its first bytes.
+
+    Returns:
+        ``jpg``, ``png``, ``tif`` or ``npy``.
 
     Raises:
-        BadCell: none of them.
+        BadCell: the encoding is none of these.
     """
     if data[:3] == b"\xff\xd8\xff":
         return "jpg"
@@ -99,9 +107,16 @@ def sniff(data: bytes) -> str:
 
 
 def peek_jpg(data: bytes) -> ImageHeader:
-    """Walk the markers to the first scan; a JPEG that was cut has no end marker behind it.
+    """Read the header of a JPEG by walking its markers to the first scan.
 
-    What decoders skip each in their way is refused: bytes between segments, and a second EXIF block.
+    A truncated JPEG is detected by its missing end marker. Content that different decoders handle differently is
+    rejected: bytes between segments, and a second EXIF block.
+
+    Args:
+        data: the file.
+
+    Raises:
+        BadCell: the file is truncated or damaged, is not 8-bit, or has too many scans.
     """
     header, position, end, num_exif = None, 2, len(data), 0
     while position + 4 <= end:
@@ -133,7 +148,7 @@ def peek_jpg(data: bytes) -> ImageHeader:
                 raise BadCell("damaged jpg header")
             if data.rfind(b"\xff\xd9", position) < 0:
                 raise BadCell("truncated")
-            scans = data.count(b"\xff\xda", position)  # each is a pass over the whole image
+            scans = data.count(b"\xff\xda", position)  # the decoder passes over the whole image once per scan
             if scans > _MOST_SCANS or scans * header.height * header.width > 16 * MAX_PIXELS:
                 raise BadCell(f"jpg of {scans} scans")
             return header
@@ -144,7 +159,14 @@ def peek_jpg(data: bytes) -> ImageHeader:
 
 
 def peek_png(data: bytes) -> ImageHeader:
-    """Walk all chunks with their checksums up to IEND."""
+    """Read the header of a PNG, and check the checksums of all chunks up to IEND.
+
+    Args:
+        data: the file.
+
+    Raises:
+        BadCell: the file is truncated or damaged.
+    """
     if len(data) < 33:
         raise BadCell("truncated")
     if data[12:16] != b"IHDR":

@@ -1,8 +1,8 @@
-"""`features.parquet`: what the instrument has measured of the cells beside their pixels, written once by `pack`.
+"""Instrument features: `features.parquet`, per-cell measurements in addition to the pixels, written once by `pack`.
 
-Columns are `cell_id` and one of float64 for each feature, null where a cell has none, or NaN. Rows stand in the order
-of the source, some thousand to a row group, so that writing them takes the same memory for any number of features;
-`read_features` puts them into the order of cell_id.
+The table has a column `cell_id` and one float64 column for each feature. A value is null if the cell has no value or
+NaN. Rows are in the order of the source, several thousand per row group, so that the memory needed for writing does not
+depend on the number of features. `read_instrument_features` sorts them by cell_id.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
     """Write the features of the cells that are in the data set.
 
     Args:
-        folder: of the data set.
-        features: of the source.
-        keys: of the cells, row number = cell_id.
+        folder: folder of the data set.
+        features: features of the source.
+        keys: keys of the cells; position = cell_id.
 
     Raises:
-        ArgumentError: more than 1,000 features.
+        ArgumentError: there are more than 1,000 features.
     """
     if len(features.names) > MAX_FEATURES:
         hint = "Leave out what is not needed"
@@ -64,15 +64,18 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
 
 
 def read_instrument_features(folder: Path, num_cells: int) -> pa.Table | None:
-    """(N,) rows in the order of cell_id: `cell_id` and one column of float64 for each feature, null where a cell has
-    none; None where the data set has no features.
+    """Read the instrument features of all cells.
 
     Args:
-        folder: of the data set.
-        num_cells: N.
+        folder: folder of the data set.
+        num_cells: number of cells, N.
+
+    Returns:
+        N rows in the order of cell_id: `cell_id` and one float64 column for each feature, null for a missing value.
+        None if the data set has no features.
 
     Raises:
-        DataError: the file is damaged, or does not fit the manifest.
+        DataError: the file is damaged, or does not match the manifest.
     """
     path = folder / FILE
     if not path.exists():
@@ -92,7 +95,10 @@ def read_instrument_features(folder: Path, num_cells: int) -> pa.Table | None:
 
 
 def read_feature_names(folder: Path) -> list[str]:
-    """Names of the features, without reading their values; empty where there are none.
+    """Return the names of the features without reading their values; an empty list if the data set has no features.
+
+    Args:
+        folder: folder of the data set.
 
     Raises:
         DataError: the file is damaged, or has other columns.
@@ -115,7 +121,7 @@ def read_feature_names(folder: Path) -> list[str]:
 
 
 def _titles(names: list[str]) -> dict[str, str]:
-    """Names of the columns: as the source has them where Parquet can, and none of them twice."""
+    """Map feature names to unique column names: the source's name, if Parquet can store it."""
     titles: dict[str, str] = {}
     used = {"cell_id"}
     for name in names:
@@ -128,10 +134,12 @@ def _titles(names: list[str]) -> dict[str, str]:
 
 
 class Features(NamedTuple):
-    """What the instrument has measured of the cells beside their pixels.
+    """Features that the instrument measured for each cell in addition to the image.
 
-    names: of all features. pieces: a function that reads them, some thousand cells at a time: their keys, and one (n,)
-    number array for each feature that these cells have.
+    Attributes:
+        names: names of all features.
+        pieces: function that reads the features, several thousand cells at a time. It yields the keys of the cells, and
+            one numeric array of shape (n,) for each feature that these cells have.
     """
 
     names: list[str]

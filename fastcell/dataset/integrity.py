@@ -1,6 +1,7 @@
-"""Whether the stored bytes of cells are those that were packed: BLAKE2b-128 of each cell against the manifest.
+"""Check the integrity of stored cells: BLAKE2b-128 of each cell's bytes against the manifest.
 
-What the hashes do not cover is not looked at here: tar headers, label files beside a cell, the head of a block.
+Bytes that these hashes do not cover are not checked here: tar headers, label files beside a cell, the header of a block
+(see `fastcell.dataset.shard_structure`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ REASONS = (
     "the shard cannot be read",
     "the manifest does not say where it is, or has no hash of it",
 )
-"""What each code of `check_stored_bytes` means."""
+"""Meaning of each code that `check_stored_bytes` returns."""
 
 _READ_BYTES = 1 << 22
 _MAX_GAP_BYTES = 1 << 16
@@ -46,15 +47,23 @@ Report = Callable[[Rows, int], object]
 
 
 class CorruptCell(NamedTuple):
-    """A cell that is not what was packed: its cell_id, and one of `REASONS`."""
+    """A corrupt cell: its cell_id, and one of `REASONS`."""
 
     cell_id: int
     reason: str
 
 
 class _Cells(NamedTuple):
-    """Columns of the manifest at the rows to be checked, (n,) each: number of the shard in `names`, offset, size in
-    bytes, hash as (n, 16) uint8; False where one of them is unknown."""
+    """Manifest columns of the rows to be checked, (n,) each.
+
+    Attributes:
+        names: names of the shards.
+        shard: index into `names`.
+        offset: offset of the stored bytes.
+        size: number of stored bytes.
+        digest: (n, 16) uint8, hash of the stored bytes.
+        known: False for a cell for which any of these values is unknown.
+    """
 
     names: list[str]
     shard: Rows
@@ -69,23 +78,23 @@ def check_stored_bytes(
 ) -> npt.NDArray[np.uint8]:
     """Compare the stored bytes of cells with the manifest's hashes.
 
-    Each shard is read in the order of offsets, by `pread`, at most 4 MiB at a time, or one cell, whose hash is taken
-    4 MiB at a time. No more files are open than `jobs`. A shard that is missing, shrinks meanwhile or cannot be read is
-    a finding, not an error.
+    Each shard is read in the order of offsets with `pread`, at most 4 MiB at a time. A cell larger than 4 MiB is read
+    alone and hashed 4 MiB at a time. At most `jobs` files are open. A shard that is missing, shrinks during the check
+    or cannot be read is reported as a finding, not raised as an error.
 
     Args:
-        manifest: of the data set, in either layout.
-        rows: (n,) cell_ids, 0 to N - 1, in any order; None: all.
-        jobs: threads, >= 1.
-        report: called in this thread with each part that is done, cells of one shard: their cell_ids, (k,) int64, and
+        manifest: manifest of the data set, in either layout.
+        rows: (n,) cell_ids, 0 to N - 1, in any order; None: all cells.
+        jobs: number of threads, >= 1.
+        report: called in the calling thread after each part (cells of one shard) with their cell_ids, (k,) int64, and
             the number of their bytes.
 
     Returns:
-        (n,) uint8, in the order of `rows`: 0 (`WHOLE`) for a cell that is as it was packed, else the place of its
-        reason in `REASONS`.
+        (n,) uint8, in the order of `rows`: 0 (`WHOLE`) for an intact cell, otherwise the index of the reason in
+        `REASONS`.
 
     Raises:
-        IndexError: a row that does not exist.
+        IndexError: a row does not exist.
     """
     chosen = None if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
     cells = _columns(manifest, chosen)
@@ -111,12 +120,12 @@ def check_stored_bytes(
 
 @dataclass(frozen=True)
 class IntegrityReport:
-    """The cells among `rows` that are not what was packed.
+    """Corrupt cells among the cells that were checked.
 
     Attributes:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         rows: (n,) int64, the cell_ids that were checked.
-        codes: (n,) uint8, as `check_stored_bytes` gives them.
+        codes: (n,) uint8, from `check_stored_bytes`.
     """
 
     manifest: Manifest
@@ -125,7 +134,7 @@ class IntegrityReport:
 
     @property
     def cell_ids(self) -> Rows:
-        """(m,) int64: the lost cells, in the order of `rows`."""
+        """(m,) int64, the corrupt cells, in the order of `rows`."""
         return self.rows[self.codes != WHOLE]
 
     def __len__(self) -> int:
@@ -136,20 +145,23 @@ class IntegrityReport:
             yield CorruptCell(cell_id, REASONS[code])
 
     def table(self) -> pa.Table:
-        """One row per lost cell, sorted by cell_id: cell_id (int64), key, shard, class (null: none), reason."""
+        """Return one row per corrupt cell, sorted by cell_id.
+
+        Columns: cell_id (int64), key, shard, class (null: no class), reason.
+        """
         order = np.argsort(self.cell_ids, kind="stable")
         table = self.manifest.table.select(["cell_id", "key", "shard", "class"]).take(self.cell_ids[order])
         reasons = pa.array([REASONS[code] for code in self.codes[self.codes != WHOLE][order]], pa.string())
         return table.append_column("reason", reasons)
 
     def describe(self, num_keys: int = 5) -> list[str]:
-        """Lines that tell the losses by shard and reason and by class, each with its share, and the first keys.
+        """List the corrupt cells by shard and reason and by class, each with its share, and the first keys.
 
         Args:
-            num_keys: how many keys are named.
+            num_keys: number of keys to list.
 
         Returns:
-            Nothing where nothing is lost.
+            The lines; an empty list if no cell is corrupt.
         """
         if not len(self):
             return []
@@ -177,7 +189,7 @@ def _counts(column: pa.ChunkedArray) -> dict[str | None, int]:
 
 
 def _ended_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned lines, at most 20 of them; the last column is text."""
+    """Return at most 20 aligned lines; the last column is text."""
     shown = rows[: _MOST_LINES + 1]
     lines = [
         f"{front}  {row[-1]}" for front, row in zip(align_columns([row[:-1] for row in shown]), shown, strict=True)
@@ -198,7 +210,7 @@ def _columns(manifest: Manifest, rows: Rows | None) -> _Cells:
 
 
 def _parts(shard: Rows) -> list[slice]:
-    """Runs of at most 4,096 cells of one shard."""
+    """Return slices of at most 4,096 cells of one shard."""
     ends = [*(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
     starts = [0, *ends[:-1]]
     return [
@@ -209,7 +221,7 @@ def _parts(shard: Rows) -> list[slice]:
 
 
 def _check_part(folder: Path, cells: _Cells, part: Rows, stop: Event) -> tuple[npt.NDArray[np.uint8], int]:
-    """Codes of cells of one shard, sorted by offset, and how many bytes they have."""
+    """Return the codes of cells of one shard, sorted by offset, and the number of their bytes."""
     codes = np.full(len(part), UNKNOWN, np.uint8)
     known = np.flatnonzero(cells.known[part])
     if not len(known):
@@ -231,9 +243,9 @@ def _check_part(folder: Path, cells: _Cells, part: Rows, stop: Event) -> tuple[n
 
 
 def _open(path: Path) -> tuple[int | None, int]:
-    """Handle of a shard, or None and the code of the reason."""
+    """Return the file descriptor of a shard, or None and the code of the reason."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would be waited for
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, opening a named pipe would block
     except (FileNotFoundError, NotADirectoryError):
         return None, MISSING
     except OSError:
@@ -245,7 +257,7 @@ def _open(path: Path) -> tuple[int | None, int]:
 
 
 def _reads(offsets: Rows, sizes: Rows) -> Iterator[tuple[int, int]]:
-    """Runs of cells that are read at once: neighbours, up to 4 MiB; a larger cell is one of its own."""
+    """Yield ranges of neighbouring cells to be read together, up to 4 MiB; a larger cell forms a range of its own."""
     start = 0
     ends = np.maximum.accumulate(offsets + sizes)
     while start < len(offsets):
@@ -259,7 +271,7 @@ def _reads(offsets: Rows, sizes: Rows) -> Iterator[tuple[int, int]]:
 
 
 def _check_read(handle: int, offsets: Rows, sizes: Rows, digests: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Codes of cells that are read at once."""
+    """Return the codes of cells that are read together."""
     if len(offsets) == 1 and sizes[0] > _READ_BYTES:
         return np.array([_check_large(handle, int(offsets[0]), int(sizes[0]), digests[0].tobytes())], np.uint8)
     first = int(offsets[0])
@@ -268,7 +280,7 @@ def _check_read(handle: int, offsets: Rows, sizes: Rows, digests: npt.NDArray[np
     except OSError:
         if len(offsets) == 1:
             return np.array([UNREADABLE], np.uint8)
-        alone = [slice(i, i + 1) for i in range(len(offsets))]  # a bad sector takes no more than the cells on it
+        alone = [slice(i, i + 1) for i in range(len(offsets))]  # so that a bad sector affects only the cells on it
         return np.concatenate([_check_read(handle, offsets[i], sizes[i], digests[i]) for i in alone])
     view = memoryview(data)
     starts = (offsets - first).tolist()
@@ -296,7 +308,7 @@ def _check_large(handle: int, offset: int, size: int, expected: bytes) -> int:
 
 
 def _pread(handle: int, size: int, offset: int) -> bytes:
-    """`size` bytes, fewer only where the file ends."""
+    """Read `size` bytes, fewer only at the end of the file."""
     data = os.pread(handle, size, offset)
     while len(data) < size:
         more = os.pread(handle, size - len(data), offset + len(data))

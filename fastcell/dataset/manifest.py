@@ -1,19 +1,20 @@
-"""The manifest: one row per cell, written once, never changed; what may change lies beside it.
+"""The manifest of a packed data set: one row per cell, written once and never changed. Mutable data are in other files.
 
 Files of a packed data set::
 
-    dataset.json         what it is: classes, layout, shards, window (`DatasetInfo`)
+    dataset.json         description: classes, layout, shards, window (`DatasetInfo`)
     manifest.parquet     one row per usable cell; row number = cell_id (`SCHEMA`)
     splits/NAME.parquet  cell_id, split
-    quarantine.parquet   cells that cannot be used, with the reason (`QUARANTINE_SCHEMA`)
-    features.parquet     what the instrument has measured beside the pixels, optional
+    quarantine.parquet   unusable cells, with the reason (`QUARANTINE_SCHEMA`)
+    features.parquet     measurements of the instrument in addition to the pixels, optional
                          (`fastcell.dataset.instrument_features`)
-    quality.parquet      quality control, optional: score, likeliest fault, verdict (`QUALITY_SCHEMA`) and features by
-                         cell_id; changes no view
-    verdicts.csv         what views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited by hand
-    duplicates.parquet   copies that `fastcell split` has found, optional (`fastcell.splits.copies.exact`)
+    quality.parquet      quality control, optional: score, most likely fault, verdict (`QUALITY_SCHEMA`) and features
+                         by cell_id; does not change any view
+    verdicts.csv         cells that views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited
+                         by hand
+    duplicates.parquet   copies that `fastcell split` found, optional (`fastcell.splits.copies.exact`)
     blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
-    shard-*.tar          the pixels
+    shard-*.tar          pixels
 """
 
 from __future__ import annotations
@@ -75,22 +76,22 @@ _MOST_INFO_BYTES = 1 << 26
 
 @dataclass
 class DatasetInfo:
-    """What a data set is; the content of ``dataset.json``.
+    """Description of a data set; the content of ``dataset.json``.
 
     Attributes:
         name: shown in reports.
-        classes: names in the order of their numbers; empty for a set without labels.
-        layout: ``cell`` (one cell per record) or ``block`` (some hundred cells per record).
+        classes: class names in the order of their labels; empty for a data set without classes.
+        layout: ``cell`` (one cell per record) or ``block`` (several hundred cells per record).
         shards: one ``{"name", "bytes", "num_cells"}`` per tar, in stored order.
-        num_cells: rows of the manifest.
-        num_quarantined: rows of the quarantine table when the set was made.
-        window: [low, high] grey levels of 16-bit sources that map to 0 and 255; None for 8 bit.
-        um_per_px: micrometres per raw pixel where all cells share it; None: unknown or differing.
-        synthetic: True where a simulator made the cells.
+        num_cells: number of rows of the manifest.
+        num_quarantined: number of rows of the quarantine table when the data set was made.
+        window: [low, high], grey levels of 16-bit sources that map to 0 and 255; None for 8-bit sources.
+        um_per_px: micrometres per raw pixel if all cells share one value; None if unknown or different between cells.
+        synthetic: True if the cells come from a simulator.
         generator: name and version of that simulator.
-        seed: of the global order.
+        seed: seed of the stored order of the cells.
         created_by: program and version.
-        format_version: of this layout of files.
+        format_version: version of this file layout.
     """
 
     name: str
@@ -108,14 +109,19 @@ class DatasetInfo:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
+        """Return the text of ``dataset.json``."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> DatasetInfo:
-        """Read ``dataset.json``.
+        """Parse the text of ``dataset.json``.
+
+        Args:
+            text: content of the file.
+            path: path of the file, for error messages.
 
         Raises:
-            DataError: not JSON, another format version, fields missing, or a value that cannot be.
+            DataError: the text is not JSON, has another format version, lacks fields, or has an invalid value.
         """
         try:
             values = json.loads(text)
@@ -136,12 +142,12 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data folder, opened for reading.
+    """A data set folder, opened for reading.
 
     Attributes:
         path: the folder.
         info: content of ``dataset.json``.
-        table: `SCHEMA`, N rows, row number = cell_id.
+        table: N rows of `SCHEMA`; row number = cell_id.
     """
 
     path: Path
@@ -153,8 +159,8 @@ class Manifest:
         """Open the data set in folder ``path``.
 
         Raises:
-            DataError: there is none, it is damaged, it belongs to another format version, or its rows name places or
-                sizes that cannot be.
+            DataError: the folder holds no data set, the data set is damaged or has another format version, or its rows
+                have invalid offsets or sizes.
         """
         folder = Path(path)
         info = read_info(folder)
@@ -169,17 +175,20 @@ class Manifest:
         return self.table.num_rows
 
     def column(self, name: str) -> np.ndarray:
-        """One column as a NumPy array of N values (objects, with None for null, where it holds strings or bytes)."""
+        """Return one column as a NumPy array of N values.
+
+        Columns of strings or bytes are returned as objects, with None for null.
+        """
         return self.table.column(name).to_numpy(zero_copy_only=False)
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(N,) int64: index into ``info.classes``, -1 where the cell has no class."""
+        """(N,) int64, index into ``info.classes``, -1 for a cell without a class."""
         return self._codes("class", self.info.classes)
 
     @cached_property
     def groups(self) -> np.ndarray | None:
-        """(N,) str, or None where no cell has a group."""
+        """(N,) str, group of each cell, or None if no cell has a group."""
         column = self.table.column("group")
         if column.null_count == len(column):
             return None
@@ -188,18 +197,25 @@ class Manifest:
 
     @cached_property
     def shard_index(self) -> np.ndarray:
-        """(N,) int64: index into ``info.shards``."""
+        """(N,) int64, index into ``info.shards``."""
         return self._codes("shard", [shard["name"] for shard in self.info.shards])
 
     def shard_path(self, index: int) -> Path:
+        """Return the path of a shard, given its index into ``info.shards``."""
         return self.path / self.info.shards[index]["name"]
 
     def split(self, name: str = "default") -> np.ndarray:
-        """(N,) str: ``train``, ``valid``, ``test`` or empty.
+        """Read a split.
+
+        Args:
+            name: name of the split.
+
+        Returns:
+            (N,) str, subset of each cell: ``train``, ``valid``, ``test`` or empty.
 
         Raises:
-            ArgumentError: there is no split of that name; the message lists those that are there.
-            DataError: the file is damaged, or does not fit the manifest.
+            ArgumentError: no split has this name; the message lists the existing names.
+            DataError: the file is damaged, or does not match the manifest.
         """
         there = self.split_names()
         if name not in there:
@@ -213,11 +229,18 @@ class Manifest:
         return subsets
 
     def split_names(self) -> list[str]:
-        """Names of the splits beside the manifest, sorted."""
+        """Return the names of the splits of the data set, sorted."""
         return sorted(path.stem for path in (self.path / "splits").glob("*.parquet"))
 
     def quarantine(self) -> pa.Table:
-        """Rows of `QUARANTINE_SCHEMA`; empty where nothing was found bad."""
+        """Read the quarantined cells.
+
+        Returns:
+            Rows of `QUARANTINE_SCHEMA`; no rows if no cell was quarantined.
+
+        Raises:
+            DataError: the file is damaged, or does not match the manifest.
+        """
         path = self.path / "quarantine.parquet"
         if not path.exists():
             return QUARANTINE_SCHEMA.empty_table()
@@ -226,23 +249,33 @@ class Manifest:
         return table
 
     def features(self) -> pa.Table | None:
-        """`cell_id` and one column of float64 for each feature of the instrument, N rows in the order of cell_id, null
-        where a cell has none; None where the source told no features.
+        """Read the instrument features of all cells.
+
+        Returns:
+            N rows in the order of cell_id: `cell_id` and one float64 column for each feature, null for a missing value.
+            None if the source had no features.
 
         Raises:
-            DataError: the file is damaged, or does not fit the manifest.
+            DataError: the file is damaged, or does not match the manifest.
         """
         return read_instrument_features(self.path, len(self))
 
     def feature_names(self) -> list[str]:
-        """Names of the features, without reading their values; empty where there are none. Raises DataError."""
+        """Return the names of the instrument features without reading their values; an empty list if there are none.
+
+        Raises:
+            DataError: the file is damaged, or has other columns.
+        """
         return read_feature_names(self.path)
 
     def quality(self) -> pa.Table | None:
-        """Rows of `QUALITY_SCHEMA`, one for each cell, or None where quality control has not been run.
+        """Read the result of quality control.
+
+        Returns:
+            Rows of `QUALITY_SCHEMA`, one for each cell; None if quality control has not been run.
 
         Raises:
-            DataError: the file is damaged, or does not fit the manifest.
+            DataError: the file is damaged, or does not match the manifest.
         """
         path = self.path / "quality.parquet"
         if not path.exists():
@@ -252,10 +285,13 @@ class Manifest:
         return table
 
     def verdicts(self) -> np.ndarray:
-        """(N,) bool: False for the cells that ``verdicts.csv`` drops; all True where there is no such file.
+        """Read the verdicts of ``verdicts.csv``.
+
+        Returns:
+            (N,) bool, False for the cells that ``verdicts.csv`` drops; all True if the file does not exist.
 
         Raises:
-            DataError: the file has no columns ``cell_id`` and ``verdict``, or values that cannot be.
+            DataError: the file has no columns ``cell_id`` and ``verdict``, or has invalid values.
         """
         keep = np.ones(len(self), dtype=bool)
         path = self.path / "verdicts.csv"
@@ -283,7 +319,11 @@ class Manifest:
         return keep
 
     def blocks(self) -> pa.Table:
-        """Rows of `BLOCKS_SCHEMA`, in stored order (block layout only)."""
+        """Return the rows of `BLOCKS_SCHEMA`, in stored order (block layout only).
+
+        Raises:
+            DataError: the file is missing or damaged, or does not match the manifest.
+        """
         return self._blocks
 
     @cached_property
@@ -299,10 +339,10 @@ class Manifest:
 
 
 def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
-    """Read ``dataset.json`` of folder ``path`` alone (quick: no Parquet).
+    """Read only ``dataset.json`` of folder ``path`` (fast: reads no Parquet file).
 
     Raises:
-        DataError: the folder or the file is not there, or it cannot be read.
+        DataError: the folder or the file does not exist, or the file cannot be read.
     """
     file = Path(path) / "dataset.json"
     try:
@@ -323,13 +363,22 @@ def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
 
 
 def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
-    """Write ``manifest.parquet`` and, last, ``dataset.json``: a folder without the latter is not a data set."""
+    """Write ``manifest.parquet``, then ``dataset.json``.
+
+    ``dataset.json`` is written last because a folder without it does not count as a data set.
+    """
     write_parquet(path / "manifest.parquet", table.cast(SCHEMA))
     replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
 
 
 def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
-    """Write ``splits/NAME.parquet`` from (N,) str in the order of cell_id; cells with an empty subset are left out."""
+    """Write ``splits/NAME.parquet``.
+
+    Args:
+        path: folder of the data set.
+        name: name of the split.
+        subsets: (N,) str, subset of each cell in the order of cell_id; cells with an empty subset are left out.
+    """
     ids = np.flatnonzero(subsets != "")
     (path / "splits").mkdir(exist_ok=True)
     table = pa.table(

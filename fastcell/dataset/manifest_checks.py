@@ -1,7 +1,7 @@
-"""What must hold for a data set before any of its numbers is used: `Manifest.open` asks these, column by column.
+"""Validate the files of a data set before their values are used. `Manifest.open` calls these checks, column by column.
 
-A manifest may come from anywhere, and the readers behind it take offsets and sizes at their word. All checks are
-vectorised: some tenths of a second for ten million cells.
+A manifest may come from an untrusted source, and the readers use its offsets and sizes without further checks. All
+checks are vectorised and take a few tenths of a second for ten million cells.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from fastcell.dataset.schema import LAYOUTS, NULLABLE, SPLITS, VERDICTS
 from fastcell.errors import DataError
 
 _HINT = "Pack or index the data again"
-_MOST_BYTES = 1 << 62  # of a shard: sums with an offset stay within int64
+_MOST_BYTES = 1 << 62  # largest shard: its size plus an offset fits into int64
 
 
 def check_info(values: Mapping[str, Any], path: Path) -> None:
-    """Hold the fields of dataset.json against their types and ranges.
+    """Check types and ranges of the fields of dataset.json.
 
     Args:
-        values: those that are there, by name.
-        path: of the file, for the message.
+        values: the fields that are present, by name.
+        path: path of the file, for the message.
 
     Raises:
-        DataError: the first field that cannot be.
+        DataError: a field has an invalid value; the message names the first such field.
     """
     rules = {
         "name": ("text", lambda value: isinstance(value, str)),
@@ -62,15 +62,15 @@ def check_info(values: Mapping[str, Any], path: Path) -> None:
 
 
 def check_manifest_rows(table: pa.Table, info: Any, path: Path) -> None:
-    """Hold the rows of manifest.parquet against each other and against dataset.json.
+    """Check the rows of manifest.parquet for consistency with each other and with dataset.json.
 
     Args:
-        table: `SCHEMA`.
+        table: rows of `SCHEMA`.
         info: `DatasetInfo`, checked.
-        path: of the file, for the message.
+        path: path of the file, for the message.
 
     Raises:
-        DataError: the first rule that a row breaks; it names row and value.
+        DataError: a row violates a rule; the message names the first violated rule, with row and value.
     """
     _check_nulls(table, path, NULLABLE)
     ids = table.column("cell_id").to_numpy()
@@ -108,17 +108,19 @@ def check_manifest_rows(table: pa.Table, info: Any, path: Path) -> None:
 
 
 def check_places(table: pa.Table, info: Any, path: Path, grid: int, counts: np.ndarray | None = None) -> None:
-    """Hold shard, offset and bytes of the rows against dataset.json: inside of the tar, in stored order, none shared.
+    """Check shard, offset and size of the rows against dataset.json.
+
+    All records must lie inside their tar, in stored order, without overlap.
 
     Args:
-        table: with these columns.
+        table: rows with columns shard, offset and bytes.
         info: `DatasetInfo`, checked.
-        path: of the file, for the message.
-        grid: that offsets are a multiple of [bytes].
-        counts: cells of each row; None: one.
+        path: path of the file, for the message.
+        grid: all offsets must be multiples of this number of bytes.
+        counts: (n,) number of cells of each row; None: one per row.
 
     Raises:
-        DataError: the first rule that a row breaks.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     names = pa.array([shard["name"] for shard in info.shards], pa.string())
     _refuse_text(path, table, "shard", "one of the shards of dataset.json", names)
@@ -140,16 +142,16 @@ def check_places(table: pa.Table, info: Any, path: Path, grid: int, counts: np.n
 
 
 def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> None:
-    """Hold the rows of blocks.parquet against manifest and dataset.json.
+    """Check the rows of blocks.parquet against the manifest and dataset.json.
 
     Args:
-        blocks: `BLOCKS_SCHEMA`.
-        cells: the manifest's rows, checked.
+        blocks: rows of `BLOCKS_SCHEMA`.
+        cells: rows of the manifest, checked.
         info: `DatasetInfo`, checked.
-        path: of the file, for the message.
+        path: path of the file, for the message.
 
     Raises:
-        DataError: the first rule that a row breaks.
+        DataError: a row violates a rule; the message names the first violated rule.
     """
     _check_nulls(blocks, path, ())
     first, counts = blocks.column("first_cell").to_numpy(), blocks.column("num_cells").to_numpy().astype(np.int64)
@@ -169,7 +171,11 @@ def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> No
 
 
 def check_split_table(table: pa.Table, num_cells: int, path: Path) -> None:
-    """Hold the rows of a split against the manifest. Raises DataError for the first rule that a row breaks."""
+    """Check the rows of a split against the manifest.
+
+    Raises:
+        DataError: a row violates a rule; the message names the first violated rule.
+    """
     _check_nulls(table, path, ())
     ids = table.column("cell_id").to_numpy()
     if len(ids) and (ids.min() < 0 or ids.max() >= num_cells):
@@ -180,7 +186,11 @@ def check_split_table(table: pa.Table, num_cells: int, path: Path) -> None:
 
 
 def check_quarantine(table: pa.Table, num_cells: int, path: Path) -> None:
-    """Hold the quarantine against the manifest. Raises DataError for the first rule that a row breaks."""
+    """Check the rows of quarantine.parquet against the manifest.
+
+    Raises:
+        DataError: a row violates a rule; the message names the first violated rule.
+    """
     _check_nulls(table, path, ("cell_id", "source", *NULLABLE))
     ids = table.column("cell_id").fill_null(0).to_numpy()
     known = ((ids >= 0) & (ids < num_cells)) | table.column("cell_id").is_null().to_numpy()
@@ -188,7 +198,11 @@ def check_quarantine(table: pa.Table, num_cells: int, path: Path) -> None:
 
 
 def check_features(table: pa.Table, num_cells: int, path: Path) -> None:
-    """Hold the rows of features.parquet against the manifest. Raises DataError for the first rule that a row breaks."""
+    """Check the rows of features.parquet against the manifest.
+
+    Raises:
+        DataError: a row violates a rule; the message names the first violated rule.
+    """
     ids = table.column("cell_id")
     if ids.null_count:
         raise DataError(f"{path}: column 'cell_id' must have a value in every row, got null. {_HINT}.")
@@ -197,7 +211,11 @@ def check_features(table: pa.Table, num_cells: int, path: Path) -> None:
 
 
 def check_quality(table: pa.Table, num_cells: int, path: Path) -> None:
-    """Hold the rows of quality.parquet against the manifest. Raises DataError for the first rule that a row breaks."""
+    """Check the rows of quality.parquet against the manifest.
+
+    Raises:
+        DataError: a row violates a rule; the message names the first violated rule.
+    """
     hint = "Run fastcell qc again"
     _check_nulls(table, path, (), hint)
     ids = table.column("cell_id").to_numpy()
@@ -228,7 +246,7 @@ def _check_nulls(table: pa.Table, path: Path, nullable: tuple[str, ...], hint: s
 
 
 def _holds_pixels(table: pa.Table, size: np.ndarray, area: np.ndarray, deep: np.ndarray, raw: np.ndarray) -> np.ndarray:
-    """Where stored bytes can hold the pixels: exactly in a block, at least so many in a NumPy file."""
+    """Return True for rows whose stored size can hold the pixels: exactly in a block, at least in a NumPy file."""
     is_raw, is_npy = (pc.equal(table.column("encoding"), name).to_numpy() for name in ("raw", "npy"))
     return np.where(raw, is_raw & (size == area), ~is_raw & (~is_npy | (size >= area * np.where(deep, 2, 1))))
 
@@ -277,7 +295,7 @@ def _is_shard(value: Any) -> bool:
     if not isinstance(name, str) or not name.isprintable() or name.startswith("/") or not name.strip("./ "):
         return False
     parts = name.split("/")
-    while parts[0] == "..":  # tars that lie beside the folder of their index
+    while parts[0] == "..":  # tars outside the folder of their index
         parts = parts[1:]
     return ".." not in parts and all(parts) and value["bytes"] <= _MOST_BYTES
 

@@ -1,4 +1,4 @@
-"""Bytes out of files that hold many cells: files stay open, and their size and time are asked for once."""
+"""Read bytes from files that hold many cells. Files stay open, and their size and modification time are cached."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from fastcell.system.text import storable
 
 
 def damaged(path: str, why: object) -> DataError:
-    """The error for a container that cannot be read."""
+    """Return the error for a container file that cannot be read."""
     text = (str(why).strip().splitlines() or [type(why).__name__])[0][:200].rstrip(".")
     return DataError(f"{storable(path)} cannot be read ({text}). Copy or make it again, or move it out of the folder.")
 
 
 def look_again() -> None:
-    """Forget how the files were when they were last looked at: before a listing, and before each shard."""
+    """Clear the cached sizes and modification times. Call it before a listing and before each shard."""
     _stamps.clear()
 
 
 def stamp_of(path: str) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, as of the first call since `look_again`: asking for each
-    cell takes longer than reading it. Raises OSError."""
+    """Return size in bytes and modification time in ns of a file.
+
+    The values are cached until the next `look_again`, because querying the file for each cell takes longer than reading
+    the cell.
+
+    Raises:
+        OSError: the file cannot be accessed.
+    """
     stamp = _stamps.get(path)
     if stamp is None:
         status = os.stat(path)  # noqa: PTH116, a path in text
@@ -34,11 +40,11 @@ _stamps: dict[str, tuple[int, int]] = {}
 
 
 def read_at(path: str, offset: int, num: int) -> bytes:
-    """`num` bytes of a file from `offset` on; the file stays open.
+    """Read `num` bytes of a file from `offset` on. The file stays open.
 
     Raises:
-        OSError: it cannot be read.
-        BadCell: it ends before.
+        OSError: the file cannot be read.
+        BadCell: the file ends before `offset + num`.
     """
     data = read_up_to(path, offset, num)
     if len(data) < num:
@@ -47,14 +53,18 @@ def read_at(path: str, offset: int, num: int) -> bytes:
 
 
 def read_up_to(path: str, offset: int, num: int) -> bytes:
-    """As `read_at`, fewer bytes where the file ends."""
-    if offset + num >= 1 << 63:  # where no file reaches, and what the system does not take
+    """Read up to `num` bytes of a file from `offset` on; fewer at the end of the file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if offset + num >= 1 << 63:  # no file is that long, and pread rejects such an offset
         return b""
     return os.pread(_handle(path, stamp_of(path)).number, num, offset)
 
 
 class _Handle:
-    """A descriptor that is closed when it is forgotten."""
+    """A file descriptor that is closed when the object is deleted."""
 
     def __init__(self, path: str) -> None:
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

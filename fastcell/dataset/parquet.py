@@ -1,4 +1,4 @@
-"""Reading a Parquet file that somebody else may have made: its claims are held against its size before it is read."""
+"""Read and write Parquet files. The claims of an untrusted file are checked against its size before it is read."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from fastcell.errors import DataError
 from fastcell.storage.whole_files import replace_file
 
 _HINT = "Pack or index the data again"
-_FREE_BYTES = 1 << 26  # a table that small needs no second look
+_FREE_BYTES = 1 << 26  # a table up to this size is always accepted
 _FREE_ROWS = 1 << 20
-_MOST_ROWS = 16  # per byte: keys that count upwards take 0.7 bytes each, hashes 16
-_MOST_EXPANSION = 1_000  # of the compression; cell_ids that count upwards reach 7, one name for all rows some hundred
+_MOST_ROWS = 16  # rows per byte of the file: ascending keys take 0.7 bytes each, hashes 16
+_MOST_EXPANSION = 1_000  # compression ratio: ascending cell_ids reach 7, one name in all rows several hundred
 
 
 def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hint: str = _HINT) -> pa.Table:
     """Read the columns of `schema`, one chunk each.
 
-    Rows and decompressed sizes that the file claims are held against its size first, and texts are read as
-    dictionaries, so that a text which is stored once and used in every row is counted before it is copied.
+    The numbers of rows and of decompressed bytes that the file claims are first checked against its size. Strings are
+    read as dictionaries, so that the size of a string that is stored once but used in every row is checked before it is
+    copied.
 
     Args:
-        path: of the file.
-        schema: names and types; the file's types are cast to these.
-        most_rows: that the file may have, None for what its size allows.
-        hint: of the errors, what to do.
+        path: path of the file.
+        schema: names and types; the columns of the file are cast to these types.
+        most_rows: largest permitted number of rows; None: derived from the size of the file.
+        hint: what to do, for the error message.
 
     Raises:
-        DataError: the file is missing, damaged, has other columns, or claims more than it can hold.
+        DataError: the file is missing or damaged, has other columns, or claims more than it can hold.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing or no file. {hint}.")
@@ -41,7 +42,7 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
             size = os.fstat(file.fileno()).st_size
             num_rows = check_claims(path, size, pq.read_metadata(file), most_rows, hint)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        if num_rows > _FREE_ROWS:  # another one in each row: as a dictionary ten million take five seconds longer
+        if num_rows > _FREE_ROWS:  # keys are all different: reading ten million as a dictionary takes 5 s longer
             texts = [name for name in texts if name != "key"]
         table = pq.read_table(path, columns=schema.names, partitioning=None, read_dictionary=texts)
         table = table.select(schema.names)
@@ -58,7 +59,21 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
 def check_claims(
     path: Path, size: int, metadata: pq.FileMetaData, most_rows: int | None = None, hint: str = _HINT
 ) -> int:
-    """Number of rows, where they and their bytes can be in a file of `size` bytes. Raises DataError otherwise."""
+    """Check the claims of a Parquet file against its size.
+
+    Args:
+        path: path of the file, for the message.
+        size: size of the file in bytes.
+        metadata: metadata of the file.
+        most_rows: largest permitted number of rows; None: derived from `size`.
+        hint: what to do, for the error message.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: the rows, or their decompressed bytes, do not fit into a file of this size.
+    """
     rows = metadata.num_rows
     most = max(_FREE_ROWS, size * _MOST_ROWS) if most_rows is None else most_rows
     if not 0 <= rows <= most:
@@ -70,12 +85,12 @@ def check_claims(
 
 
 def _check_texts(path: Path, size: int, table: pa.Table, hint: str) -> None:
-    """Hold what the texts take once they stand in every row against the file's size."""
+    """Check the size of the strings, once copied into every row, against the size of the file."""
     chunks = [chunk for column in table.columns for chunk in column.chunks if pa.types.is_dictionary(chunk.type)]
     most = max(_FREE_BYTES, size * _MOST_EXPANSION)
     lengths = [pc.binary_length(chunk.dictionary).cast(pa.int64()) for chunk in chunks]
     total = sum((pc.max(length).as_py() or 0) * len(chunk) for length, chunk in zip(lengths, chunks, strict=True))
-    if total > most:  # not all of them need be as long as the longest
+    if total > most:  # upper bound exceeded: compute the exact size
         total = sum(
             pc.sum(length.take(chunk.indices)).as_py() or 0 for length, chunk in zip(lengths, chunks, strict=True)
         )
@@ -84,11 +99,14 @@ def _check_texts(path: Path, size: int, table: pa.Table, hint: str) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """First line of an error's text, at most 300 characters, without its full stop; its class where it has no text."""
+    """Return the first line of an error's message, at most 300 characters, without its full stop.
+
+    If the message is empty, return the name of the error's class.
+    """
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0][:300].rstrip(".")
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file that is there whole or not at all."""
+    """Write a Parquet file atomically: it exists completely or not at all."""
     replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))

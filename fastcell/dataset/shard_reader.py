@@ -1,4 +1,4 @@
-"""The bytes of cells out of their tars, in few large reads, from any number of shards with few open files."""
+"""Read the stored bytes of cells from their tars: few large reads, few open files, any number of shards."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from fastcell.dataset.integrity import MISSING, REASONS, SHORT, UNREADABLE
 from fastcell.dataset.manifest import Manifest
 
-#: Tars held open by one reader.
+#: Largest number of tars that one reader keeps open.
 MOST_OPEN = 16
 
-_GAP = 1 << 14  # bytes between two cells that are read along rather than read around
+_GAP = 1 << 14  # bytes: a gap up to this size between two cells is read together with them
 _MOST_AT_ONCE = 1 << 22
 
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in the place of a tar would be waited for
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK, opening a named pipe would block
 
 Stamp = tuple[int, int, int]
 
 
 class Stored(NamedTuple):
-    """Stored bytes of some cells.
+    """Stored bytes of several cells.
 
     Attributes:
         cell_ids: (n,) int64, increasing.
-        buffer: (bytes,) uint8, that holds them.
-        starts: (n,) int64, where each begins in it.
+        buffer: (bytes,) uint8, the bytes of all cells.
+        starts: (n,) int64, start of each cell in `buffer`.
         sizes: (n,) int64, bytes.
-        reasons: of the cells that could not be read, whose bytes are undefined.
+        reasons: reason by cell_id for the cells that could not be read; their bytes are undefined.
     """
 
     cell_ids: np.ndarray
@@ -40,20 +40,20 @@ class Stored(NamedTuple):
     reasons: dict[int, str]
 
     def bytes_of(self, place: int) -> np.ndarray:
-        """(bytes,) uint8 of the cell at a place of `cell_ids`, without a copy."""
+        """Return the bytes of the cell at index `place` of `cell_ids`, (bytes,) uint8, without a copy."""
         start = int(self.starts[place])
         return self.buffer[start : start + int(self.sizes[place])]
 
 
 class ShardFiles:
-    """Reads stored bytes, of one data set, for one thread at a time.
+    """Reader of the stored bytes of one data set; for one thread at a time.
 
-    Nothing is mapped into memory: a tar that shrinks or goes away gives reasons, not a signal.
+    Files are not mapped into memory, so that a tar that shrinks or disappears yields a reason instead of a signal.
 
     Args:
-        manifest: of the data set.
-        stamps: of the tars that were looked at before, by number; kept up to date. Who reads a set several times keeps
-            them in between, to be told of what changed.
+        manifest: manifest of the data set.
+        stamps: size, modification time and inode of the tars checked so far, by shard index; updated in place. Pass the
+            same dictionary to successive readers to detect changes between them.
     """
 
     def __init__(self, manifest: Manifest, stamps: dict[int, Stamp | None]) -> None:
@@ -64,7 +64,11 @@ class ShardFiles:
         self._stamps = stamps
 
     def read(self, cell_ids: np.ndarray) -> Stored:
-        """The stored bytes of (n,) int64 cells, increasing and each once."""
+        """Read the stored bytes of cells.
+
+        Args:
+            cell_ids: (n,) int64, increasing, without repeats.
+        """
         if not len(cell_ids):
             none = np.empty(0, np.int64)
             return Stored(none, np.empty(0, np.uint8), none, none, {})
@@ -94,7 +98,11 @@ class ShardFiles:
         return Stored(cell_ids, buffer, starts[back], self._bytes[cell_ids], reasons)
 
     def changed(self, shards: np.ndarray) -> list[int]:
-        """Which of the shards, by number, are not the files that they were when they were last asked for."""
+        """Return the indices of the shards whose files have changed since the last call.
+
+        Args:
+            shards: (n,) int64, indices of the shards to check.
+        """
         news = []
         for number in shards.tolist():
             stamp = self._stamp(number)
@@ -125,7 +133,7 @@ class ShardFiles:
         try:
             got = _read_into(self._file(shard), target, int(begin[0]))
         except OSError as error:
-            if len(cell_ids) > 1 and shard in self._open:  # a bad sector takes its own cell along, not its neighbours
+            if len(cell_ids) > 1 and shard in self._open:  # so that a bad sector affects only its own cells
                 for place in range(len(cell_ids)):
                     one = slice(place, place + 1)
                     part = target[int(begin[place] - begin[0]) : int(end[place] - begin[0])]
@@ -159,7 +167,7 @@ class ShardFiles:
 
 
 def _read_into(file: int, target: np.ndarray, offset: int) -> int:
-    """Fill `target` from `offset` of the file; how many bytes there were."""
+    """Fill `target` with the bytes of a file from `offset` on; return the number of bytes read."""
     done = 0
     while done < len(target):
         got = os.preadv(file, [target[done:].data], offset + done)

@@ -1,4 +1,4 @@
-"""What of a shard no cell's hash covers and other programs need: its size, tar headers, heads of blocks."""
+"""Check shard structure that cell hashes do not cover: size of the tar, tar headers, headers of blocks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NUM_HEADERS_CHECKED = 64
 
 
 class HeaderChecks:
-    """Checks each shard once all its cells were read, when the disk need not be asked again.
+    """Check each shard after all its cells were read, when its headers are likely to be in the page cache.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -43,10 +43,10 @@ class HeaderChecks:
         self._records = {name: table.column(name).to_numpy()[order] for name in names}
 
     def after(self, rows: np.ndarray) -> list[str]:
-        """Problems of the shard of `rows`, if these were the last of its cells.
+        """Return the problems of the shard of `rows`, if all its cells have now been read; otherwise an empty list.
 
         Args:
-            rows: (k,) int64, cell_ids of one shard; each cell comes once.
+            rows: (k,) int64, cell_ids of one shard. Each cell must be passed exactly once over all calls.
         """
         number = int(self._manifest.shard_index[rows[0]]) if len(rows) else -1
         if number < 0:
@@ -55,7 +55,7 @@ class HeaderChecks:
         return [] if self._left[number] else self._check(number)
 
     def rest(self) -> list[str]:
-        """Problems of the shards that `after` has not seen."""
+        """Return the problems of the shards that `after` has not checked."""
         return [line for i in np.flatnonzero(~self._done).tolist() for line in self._check(i)]
 
     def _check(self, number: int) -> list[str]:
@@ -74,7 +74,7 @@ class HeaderChecks:
                 found.append(str(error))
             if self._shapes is not None and path.exists():
                 found += self._check_blocks(path, self._shapes, records)
-        except (OSError, ValueError) as error:  # ValueError: a size in a header that is no number
+        except (OSError, ValueError) as error:  # ValueError: a size in a header is not a number
             reason = error.strerror if isinstance(error, OSError) else error
             found.append(f"shard {item['name']!r}: it cannot be read ({reason}).")
         return found
@@ -96,19 +96,19 @@ class HeaderChecks:
 
 
 def check_shard(path: Path, offsets: np.ndarray, sizes: np.ndarray, expected_bytes: int | None = None) -> None:
-    """Hold records against the tar that is to have them.
+    """Check records against the tar that should contain them.
 
-    All are compared with the file's size and with the 512-byte grid of a tar; of up to 64 of them, spread over the
-    file, the tar header in front is read, its checksum and size compared.
+    All records are compared with the size of the file and with the 512-byte grid of a tar. For up to 64 records, spread
+    over the file, the preceding tar header is read and its checksum and size are checked.
 
     Args:
-        path: of the tar.
-        offsets: (n,) int64, where the bytes of each record begin.
-        sizes: (n,) int64, how many they are.
-        expected_bytes: size that the file had when the manifest was made, None if not known.
+        path: path of the tar.
+        offsets: (n,) int64, offset of each record in bytes.
+        sizes: (n,) int64, size of each record in bytes.
+        expected_bytes: size of the file when the manifest was made; None if not known.
 
     Raises:
-        DataError: something does not fit.
+        DataError: the tar is missing, has another size, or does not contain a record.
     """
     try:
         file = os.open(path, os.O_RDONLY)

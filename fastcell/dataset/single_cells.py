@@ -1,4 +1,4 @@
-"""Single cells by cell_id, straight from the tar: for figures, checks and error messages, not for training."""
+"""Read single cells by cell_id directly from the tar: for figures, checks and error messages, not for training."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ HINT_RESTORE_SHARD = "Restore the shard from a copy, or pack or index the data a
 
 
 def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, depth: int = 8) -> Iterator[np.ndarray]:
-    """Yield the pixels of the cells with these cell_ids, in the order asked for.
+    """Yield the pixels of cells in the given order.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         rows: cell_ids.
-        verify: compare the stored bytes with the manifest's hash first.
-        depth: 8 or 16 bits of a grey level, as in `fastcell.dataset.decode.decode`.
+        verify: compare the stored bytes with the manifest's hash before decoding.
+        depth: bits per grey level, 8 or 16, as for `fastcell.dataset.decode.decode`.
 
     Yields:
-        (H, W) uint8 or uint16, grey; a 16-bit source is mapped by the data set's window.
+        (H, W) uint8 or uint16, grey. A 16-bit source is mapped by the window of the data set.
 
     Raises:
-        DataError: a shard is missing or too short, or the bytes are not those that were packed; names shard and key.
+        DataError: a shard is missing or too short, or the stored bytes differ from the bytes that were packed. The
+            error names shard and key.
     """
     ids = np.fromiter(rows, np.int64)
     columns = ("key", "shard", "offset", "bytes", "encoding", "height", "width", "byte_hash")

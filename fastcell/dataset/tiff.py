@@ -1,6 +1,6 @@
-"""Read TIFF: what a file of one image claims, the pages of a stack without decoding them, and one page as a file.
+"""Read TIFF files: the header of a single image, the pages of a stack without decoding them, and one page as a file.
 
-Format: TIFF 6.0 and BigTIFF. Every offset and count is held against the file's size before it is used.
+Formats: TIFF 6.0 and BigTIFF. Every offset and count is checked against the size of the file before it is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _USED = {*_COPIED, _KIND, DESCRIPTION_TAG, _STRIPS, _STRIP_BYTES, X_RESOLUTION_T
 _PEEKED = (_WIDTH, _HEIGHT, _BITS, CHANNELS_TAG, _ROWS, _TILE_WIDTH, _TILE_HEIGHT)
 _PEEKED_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_TAGS = 512
-_DIRECTORY_BYTES = 512  # of most directories, read at once
+_DIRECTORY_BYTES = 512  # holds most directories, so that one read is enough
 _MOST_TEXT = 1 << 20
 _MOST_PIECES = 1 << 16
 _REDUCED = 1
@@ -35,7 +35,14 @@ _MOST_PIECE_PIXELS = 1 << 24
 
 
 def peek_tif(data: bytes) -> ImageHeader:
-    """Read size, channels and bits from the first image directory, classic TIFF or BigTIFF."""
+    """Read size and number of channels from the first image directory of a TIFF or BigTIFF, and check its bit depth.
+
+    Args:
+        data: the file.
+
+    Raises:
+        BadCell: the file is truncated or damaged, has neither 8 nor 16 bits, or has too large strips or tiles.
+    """
     tags = _tif_tags(data)
     if _WIDTH not in tags or _HEIGHT not in tags:
         raise BadCell("damaged tif header")
@@ -43,7 +50,7 @@ def peek_tif(data: bytes) -> ImageHeader:
     if bits not in (8, 16):
         raise BadCell(f"{bits}-bit tif, not 8 or 16")
     height, width = tags[_HEIGHT], tags[_WIDTH]
-    # Memory is taken for a whole strip or tile, however much of it the image fills.
+    # The decoder allocates memory for whole strips or tiles, even if the image fills only a part of one.
     rows = tags.get(_TILE_HEIGHT, tags.get(_ROWS, height))
     columns = tags.get(_TILE_WIDTH, width)
     if rows != 0xFFFFFFFF and rows * columns > max(_MOST_PIECE_PIXELS, 4 * height * width):
@@ -52,7 +59,7 @@ def peek_tif(data: bytes) -> ImageHeader:
 
 
 def _tif_tags(data: bytes) -> dict[int, int]:
-    """First values of `_PEEKED`. As in libtiff the first entry of a tag counts."""
+    """Return the first value of each tag in `_PEEKED`. Of repeated tags the first entry counts, as in libtiff."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     wide = "Q" if big else "I"
@@ -71,7 +78,7 @@ def _tif_tags(data: bytes) -> dict[int, int]:
                 raise BadCell("damaged tif header")
             form = order + _PEEKED_TYPES[kind]
             value = place + (12 if big else 8)
-            if struct.calcsize(form) * count > (8 if big else 4):  # the values lie elsewhere
+            if struct.calcsize(form) * count > (8 if big else 4):  # the field holds an offset to the values
                 (value,) = struct.unpack_from(order + wide, data, value)
             (tags[tag],) = _unpack(form, data, value)
     except struct.error:
@@ -80,16 +87,20 @@ def _tif_tags(data: bytes) -> dict[int, int]:
 
 
 def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...]:
-    if place > len(data):  # a place of 64 bits is more than unpack_from takes
+    if place > len(data):  # unpack_from does not accept 64-bit offsets
         raise BadCell("truncated")
     return struct.unpack_from(form, data, place)
 
 
 class Directory(NamedTuple):
-    """One page of a file.
+    """Image directory of one page.
 
-    place: of its directory [byte]. order: `<` or `>`. tags: number -> type, count, and where the values stand, or the
-    values themselves where they fit into the directory.
+    Attributes:
+        path: path of the file.
+        place: offset of the directory in bytes.
+        order: byte order, `<` or `>`.
+        tags: by tag number: type, count, and the offset of the values, or the values themselves if they fit into the
+            directory.
     """
 
     path: str
@@ -98,7 +109,15 @@ class Directory(NamedTuple):
     tags: dict[int, tuple[int, int, int | bytes]]
 
     def numbers(self, tag: int, most: int = _MOST_PIECES) -> tuple[int, ...]:
-        """Whole numbers of a tag; empty where it is not there. Raises BadCell for what is none, or too many."""
+        """Return the integers of a tag; an empty tuple if the tag is missing.
+
+        Args:
+            tag: number of the tag.
+            most: largest permitted number of values.
+
+        Raises:
+            BadCell: the values are not integers, or there are more than `most`.
+        """
         if tag not in self.tags:
             return ()
         kind, count, place = self.tags[tag]
@@ -109,32 +128,36 @@ class Directory(NamedTuple):
         return struct.unpack(f"{self.order}{count}{_WHOLE[kind]}", data)
 
     def number(self, tag: int, default: int = 0) -> int:
-        """First whole number of a tag."""
+        """Return the first integer of a tag, or `default` if the tag is missing.
+
+        Raises:
+            BadCell: the value is not an integer.
+        """
         found = self.numbers(tag)
         return found[0] if found else default
 
     def data(self, tag: int) -> bytes:
-        """Bytes of a tag's values."""
+        """Return the bytes of a tag's values, at most 1 MiB."""
         kind, count, place = self.tags[tag]
         num = min(count * _SIZES[kind], _MOST_TEXT)
         return place[:num] if isinstance(place, bytes) else read_at(self.path, place, num)
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width in pixels."""
         return self.number(_HEIGHT), self.number(_WIDTH)
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it is a smaller copy of another page."""
+        """True if the page is a smaller copy of another page."""
         return bool(self.number(_KIND) & _REDUCED)
 
 
 def walk_pages(path: str) -> Iterator[Directory]:
-    """The pages of a TIFF in the order of their chain.
+    """Yield the pages of a TIFF in the order of their chain.
 
     Raises:
-        DataError: no TIFF, or a chain that leads out of the file or in a circle.
+        DataError: the file is not a TIFF, or the chain of pages leaves the file or forms a circle.
     """
     try:
         size = stamp_of(path)[0]
@@ -151,7 +174,11 @@ def walk_pages(path: str) -> Iterator[Directory]:
 
 
 def read_page(path: str, place: int) -> Directory:
-    """The page whose directory stands at `place`. Raises BadCell for a damaged one."""
+    """Read the page whose directory is at offset `place`.
+
+    Raises:
+        BadCell: the page is damaged.
+    """
     try:
         order, big, _ = _known_start(path, stamp_of(path))
         return _read(path, place, order, big, stamp_of(path)[0])[0]
@@ -160,15 +187,19 @@ def read_page(path: str, place: int) -> Directory:
 
 
 def load_page(page: Directory, number: int = 0) -> np.ndarray | bytes:
-    """A page's (H, W) uint8 or uint16 pixels where they lie uncompressed, else the page as a TIFF of its own.
+    """Read the pixels of a page.
 
     Args:
         page: to read.
-        number: of the image among those that lie behind one directory (ImageJ, for large files).
+        number: index of the image among those that follow one directory (ImageJ writes large files in this way).
+
+    Returns:
+        (H, W) uint8 or uint16 if the page holds uncompressed grey pixels in strips; otherwise a TIFF file of this page
+        alone.
 
     Raises:
-        BadCell: it is damaged or too large.
-        OSError: it cannot be read.
+        BadCell: the page is damaged or too large.
+        OSError: the file cannot be read.
     """
     height, width = page.sides
     if not 0 < height * width <= MAX_PIXELS:
@@ -203,19 +234,19 @@ def load_page(page: Directory, number: int = 0) -> np.ndarray | bytes:
 
 
 def is_contiguous(page: Directory) -> bool:
-    """Whether the pixels of a page lie in one piece, so that those of further images may lie behind."""
+    """Return True if the pixels of a page are contiguous, so that the pixels of further images may follow them."""
     places, sizes = page.numbers(_STRIPS), page.numbers(_STRIP_BYTES)
     return bool(places) and all(places[i] + sizes[i] == places[i + 1] for i in range(min(len(places), len(sizes)) - 1))
 
 
 def image_bytes(page: Directory) -> int:
-    """Of one uncompressed image."""
+    """Return the size of one uncompressed image in bytes."""
     height, width = page.sides
     return height * width * max(page.number(_BITS, 8) // 8, 1)
 
 
 def first_strip(page: Directory) -> int:
-    """Where its pixels begin; the file's end where nowhere."""
+    """Return the offset of the pixels in bytes; 2**62, beyond any file, if the page has no strips."""
     places = page.numbers(_STRIPS)
     return places[0] if places else 1 << 62
 
@@ -226,7 +257,7 @@ def _known_start(path: str, stamp: tuple[int, int]) -> tuple[str, bool, int]:
 
 
 def _start(path: str) -> tuple[str, bool, int]:
-    """Byte order, whether it is a BigTIFF, and place of the first directory."""
+    """Return the byte order, True for BigTIFF, and the offset of the first directory."""
     header = read_at(path, 0, 8)
     order = {b"II": "<", b"MM": ">"}.get(header[:2])
     if order is None:
@@ -240,7 +271,7 @@ def _start(path: str) -> tuple[str, bool, int]:
 
 
 def _read(path: str, place: int, order: str, big: bool, size: int) -> tuple[Directory, int]:
-    """The directory at `place`, and the place of the next one."""
+    """Return the directory at offset `place`, and the offset of the next directory."""
     header, entry, wide = (8, 20, "Q") if big else (2, 12, "I")
     room = 8 if big else 4
     if not 0 < place <= size - header:
@@ -272,7 +303,7 @@ def _gather(path: str, places: tuple[int, ...], sizes: tuple[int, ...]) -> bytes
 
 
 def _single(page: Directory, places: tuple[int, ...], sizes: tuple[int, ...], tiled: bool) -> bytes:
-    """A TIFF of this page alone: its own encoded strips or tiles, and the tags that say how to decode them."""
+    """Return a TIFF of this page alone: its encoded strips or tiles, and the tags needed to decode them."""
     if not places or len(places) != len(sizes):
         raise BadCell("damaged tif header")
     pixels = _gather(page.path, places, sizes)
@@ -290,7 +321,7 @@ def _single(page: Directory, places: tuple[int, ...], sizes: tuple[int, ...], ti
         return where
 
     pack = page.order + f"{len(sizes)}I"
-    # The pixels follow the values that do not fit into the directory, whose length is known before they are written.
+    # The pixels follow the values that do not fit into the directory. The total length of these is known in advance.
     copied = [(tag, kind, count, place_of(_narrow(page.order, kind, values))) for tag, kind, count, values in entries]
     counts = place_of(struct.pack(pack, *sizes))
     length = 4 * len(sizes) if len(sizes) > 1 else 0
@@ -309,7 +340,7 @@ def _single(page: Directory, places: tuple[int, ...], sizes: tuple[int, ...], ti
 
 
 def _narrow(order: str, kind: int, values: bytes) -> bytes:
-    """Whole numbers of 64 bits, which a classic TIFF does not know, in 32."""
+    """Convert 64-bit integers to 32 bits, because classic TIFF has no 64-bit integers."""
     if kind not in (16, 18):
         return values
     numbers = struct.unpack(f"{order}{len(values) // 8}Q", values)

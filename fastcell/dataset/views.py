@@ -1,4 +1,4 @@
-"""A view: which cells take part, and how often. A few numbers and a filter; pixels are never copied for it."""
+"""Views: which cells of a data set are used, and how often. A view holds cell_ids, not copies of pixels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fastcell.errors import ArgumentError, invalid
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """What to select from a manifest.
+    """Selection of cells from a manifest.
 
     Attributes:
-        split: ``train``, ``valid``, ``test``, or None for every cell.
-        split_name: which of the data set's splits.
-        subsample: None for all; a float in (0, 1] keeps that share of every class; a whole number keeps that many
-            cells, shared over the classes in proportion.
-        balance: ``none``; ``oversample`` repeats cells of the rarer classes until all classes count alike;
-            ``weights`` leaves the cells and gives loss weights.
-        seed: of the subsample and of the choice of repeated cells.
+        split: subset, ``train``, ``valid`` or ``test``; None for every cell.
+        split_name: name of the split that defines the subset.
+        subsample: None for all cells; a float in (0, 1] keeps that share of every class; an integer keeps that many
+            cells, distributed over the classes in proportion to their size.
+        balance: ``none``; ``oversample`` repeats cells of smaller classes until all classes have the same number of
+            rows; ``weights`` keeps the cells and computes loss weights.
+        seed: seed of the subsample and of the choice of repeated cells.
         quality: leave out the cells that ``verdicts.csv`` drops.
         labelled: leave out cells without a class (for training and scores).
     """
@@ -51,12 +51,12 @@ class ViewConfig:
 
 @dataclass(frozen=True)
 class View:
-    """Rows of a manifest, selected.
+    """Selected rows of a manifest.
 
     Attributes:
-        manifest: where they are from.
-        rows: (n,) int64 cell_ids in stored order; a cell that counts twice stands there twice.
-        class_weights: (K,) float32 loss weights, mean 1 over the rows, or None where all classes count alike.
+        manifest: manifest of the data set.
+        rows: (n,) int64, cell_ids in stored order; a cell that is used twice occurs twice.
+        class_weights: (K,) float32, loss weights with mean 1 over the rows; None if all classes have equal weight.
     """
 
     manifest: Manifest
@@ -68,20 +68,20 @@ class View:
 
     @property
     def labels(self) -> np.ndarray:
-        """(n,) int64, index into the data set's classes, -1 where unknown."""
+        """(n,) int64, index into the data set's classes, -1 for a cell without a class."""
         return self.manifest.labels[self.rows]
 
     def class_counts(self) -> np.ndarray:
-        """(K,) int64 rows per class, repeats counted."""
+        """Return the number of rows per class, (K,) int64, including repeats."""
         labels = self.labels
         return np.bincount(labels[labels >= 0], minlength=len(self.manifest.info.classes))
 
 
 def select(manifest: Manifest, config: ViewConfig) -> View:
-    """Select the cells that ``config`` describes; quarantined cells are in no view.
+    """Select the cells that ``config`` describes. Quarantined cells are never selected.
 
     Raises:
-        ArgumentError: nothing is left.
+        ArgumentError: the selection is empty, or `subsample` exceeds the number of cells.
     """
     keep = np.ones(len(manifest), dtype=bool)
     banned = manifest.quarantine().column("cell_id").drop_null().to_numpy()
@@ -106,7 +106,7 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
 
 
 def _subsample(rows: np.ndarray, labels: np.ndarray, amount: int | float, seed: int) -> np.ndarray:
-    """Keep a share of every class (at least one cell of each), or a number of cells shared by largest remainder."""
+    """Keep a share of every class (at least one cell each), or a number of cells distributed by largest remainder."""
     if not isinstance(amount, float) and amount > len(rows):
         raise invalid("subsample", f"at most {len(rows)}, the cells there are", amount, "Leave it out for all")
     names, counts = np.unique(labels, return_counts=True)

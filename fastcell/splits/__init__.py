@@ -1,1 +1,1 @@
-"""Which cell trains, validates and tests: by class, by group, with copies of a cell in one subset."""
+"""Assign cells to training, validation and test: by class and by group, with copies of a cell in one subset."""

@@ -1,25 +1,33 @@
-"""Whole groups to subsets so that the cell shares come nearest to what was asked."""
+"""Assign whole groups to subsets so that the shares of cells come closest to the requested shares."""
 
 from __future__ import annotations
 
 import numpy as np
 
-_CLASS_WEIGHT = 0.25  # the shares of single classes count, but less than the share of all cells
-_ABSENT_PENALTY = 0.02  # for each class that is missing from a subset although it has groups enough
-_EXHAUSTIVE = 20_000  # up to this many assignments all of them are tried: exact for 9 groups on 3 subsets
+_CLASS_WEIGHT = 0.25  # weight of the shares of single classes, relative to the share of all cells
+_ABSENT_PENALTY = 0.02  # for each class that is missing from a subset although it has enough groups
+_EXHAUSTIVE = 20_000  # up to this number of assignments, all are tried: exact for 9 groups and 3 subsets
 _MAX_SWEEPS = 50
-_IMPROVABLE = 1000  # groups; with more of them, and so small ones, the greedy choice is already near
+_IMPROVABLE = 1000  # groups; if there are more, they are small, and the greedy choice is already close to the best
 
 
 def assign_groups(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Subset number (G,) of each group.
+    """Assign each group to a subset.
 
-    counts: (G, K) int64, cells by group and class. shares: (S,) float summing to 1; subsets with share 0 stay empty,
-    all others get at least one group where there are groups enough. The cost is the squared distance of the cell shares
-    from those asked, plus a quarter of the same averaged over classes, plus a penalty for a class missing from a subset
-    that it could be on. Few groups: the best of all assignments. Many: large groups first, each to the subset where it
-    costs least, then (up to 1,000 groups)
-    single moves and swaps while they help. Ties are broken by the generator.
+    The cost of an assignment is the squared distance of the cell shares from the requested shares, plus a quarter of
+    the same distance averaged over classes, plus a penalty for each class that is missing from a subset although it has
+    enough groups. For few groups, the best of all assignments is returned. For many groups, each group in order of
+    decreasing size is assigned to the subset furthest below its share; with up to 1,000 groups, single moves and swaps
+    follow as long as they lower the cost. The generator breaks ties.
+
+    Args:
+        counts: (G, K) int64, cells by group and class.
+        shares: (S,) float, requested shares, summing to 1. A subset with share 0 stays empty. Every other subset gets
+            at least one group if there are enough groups.
+        rng: generator for ties.
+
+    Returns:
+        (G,) int64, subset of each group, 0 to S - 1.
     """
     num_groups = len(counts)
     asked = np.flatnonzero(shares > 0)
@@ -36,13 +44,13 @@ def assign_groups(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generat
 
 
 class _Cost:
-    """Cost of subset counts (..., S, K): distances from the asked shares, absent classes, empty subsets."""
+    """Cost of subset counts (..., S, K): distances from the requested shares, absent classes, empty subsets."""
 
     def __init__(self, counts: np.ndarray, shares: np.ndarray) -> None:
         self.shares = shares
         self.num_cells = max(int(counts.sum()), 1)
         self.class_cells = np.maximum(counts.sum(0), 1)
-        self.spread = ((counts > 0).sum(0) >= len(shares)).astype(float)  # classes that could be in every subset
+        self.spread = ((counts > 0).sum(0) >= len(shares)).astype(float)  # classes with enough groups for all subsets
 
     def __call__(self, subset_counts: np.ndarray) -> np.ndarray:
         cells = subset_counts.sum(-1)
@@ -66,7 +74,7 @@ def _best_of_all(counts: np.ndarray, cost: _Cost, num_subsets: int, rng: np.rand
 
 
 def _greedy(counts: np.ndarray, cost: _Cost, num_subsets: int) -> np.ndarray:
-    """Each group, large ones first, to the subset furthest below its share; all cells and each class are weighed."""
+    """Assign each group, large ones first, to the subset furthest below its share in all cells and in each class."""
     chosen = np.empty(len(counts), dtype=np.int64)
     subset_counts = np.zeros((num_subsets, counts.shape[1]))
     for i, row in enumerate(counts):
@@ -78,7 +86,7 @@ def _greedy(counts: np.ndarray, cost: _Cost, num_subsets: int) -> np.ndarray:
 
 
 def _improve(counts: np.ndarray, chosen: np.ndarray, cost: _Cost) -> np.ndarray:
-    """Best single move or swap of each group in turn, until a whole sweep finds none."""
+    """Apply the best single move or swap of each group in turn, until a whole sweep finds no improvement."""
     num_subsets = len(cost.shares)
     if len(counts) > _IMPROVABLE:
         return chosen

@@ -1,4 +1,4 @@
-"""Splits in which no group is in two subsets: by shares, by folds, one group left out."""
+"""Make splits in which no group is in two subsets: by shares, by folds, or with one group left out."""
 
 from __future__ import annotations
 
@@ -26,16 +26,26 @@ def split_by_group(
     seed: int = 0,
     units: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Subsets of N cells by class and by group.
+    """Assign N cells to subsets by class and by group.
 
-    labels: (N,) int, -1 = unknown (a stratum of its own). groups: (N,) names, None or empty for a cell without group;
-    or None as a whole. shares: train, valid and test, summing to 1; a subset with share 0 stays empty. units: (N,) int,
-    cells without group that have the same number >= 0 (copies of one cell) stay together.
-    Cells without group are drawn at random within each class, exact to one cell (to one unit), and a class with at
-    least as many cells as there are subsets is in every subset. Groups go whole to the subset that brings the cell
-    shares, and with less weight the shares of each class, nearest to what was asked.
-    Returns (N,) `<U5`. The result depends on the arguments only. Raises ArgumentError where there are fewer groups than
-    subsets asked.
+    Each group is assigned as a whole. Groups are distributed so that the shares of all cells and, with less weight, the
+    shares of each class come closest to the requested shares. Cells without group are assigned at random within each
+    class, exact to one cell (to one unit). A class with at least as many cells without group as there are subsets is in
+    every subset. The result depends only on the arguments.
+
+    Args:
+        labels: (N,) int, class of each cell, -1 = unknown (a stratum of its own).
+        groups: (N,) names, None or empty for a cell without group; None if no cell has a group.
+        shares: shares of train, valid and test, summing to 1. A subset with share 0 stays empty.
+        seed: seed of the random generator, >= 0.
+        units: (N,) int. Cells without group that have the same number >= 0 (copies of one cell) stay together.
+
+    Returns:
+        (N,) `<U5`, subset of each cell.
+
+    Raises:
+        ArgumentError: every cell has a group and there are fewer groups than requested subsets, or another argument is
+            invalid.
     """
     labels, names = _check_cells(labels, groups)
     shares = _check_shares(shares)
@@ -65,11 +75,24 @@ def k_folds(
     shares: tuple[float, float, float] = PAPER_SHARES,
     units: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """K splits in which every cell is tested exactly once, stratified by class, groups kept whole.
+    """Make k splits in which every cell is tested exactly once, stratified by class, with whole groups.
 
-    Fold i is the test subset of split i; valid / (train + valid) of the rest, group-wise, is its validation subset.
-    Arguments as in `split_by_group`; 2 <= k <= number of groups (of cells where there are no groups).
-    Returns k arrays (N,) `<U5`. Raises ArgumentError for a k out of range.
+    Fold i is the test subset of split i. The other cells are divided into training and validation subset by group; the
+    validation share is valid / (train + valid).
+
+    Args:
+        labels: as for `split_by_group`.
+        groups: as for `split_by_group`.
+        k: number of folds, from 2 to the number of groups plus the number of cells (units) without group.
+        seed: as for `split_by_group`.
+        shares: as for `split_by_group`; the train share must be above 0.
+        units: as for `split_by_group`.
+
+    Returns:
+        k arrays (N,) `<U5`.
+
+    Raises:
+        ArgumentError: `k` is out of range, or another argument is invalid.
     """
     labels, names = _check_cells(labels, groups)
     loose = names == ""
@@ -94,10 +117,22 @@ def leave_one_group_out(
     shares: tuple[float, float, float] = PAPER_SHARES,
     units: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """One split for each group, in natural order of the group names: that group is the test subset.
+    """Make one split for each group, in natural order of the group names, with that group as the test subset.
 
-    Arguments and validation subset as in `k_folds`. Raises ArgumentError where a cell has no group, or where there is
-    one group only or more than 200 of them.
+    The validation subset is chosen as in `k_folds`.
+
+    Args:
+        labels: as for `split_by_group`.
+        groups: as for `split_by_group`.
+        seed: as for `split_by_group`.
+        shares: as for `k_folds`.
+        units: not used, because every cell has a group.
+
+    Returns:
+        One array (N,) `<U5` for each group.
+
+    Raises:
+        ArgumentError: a cell has no group, or the number of groups is less than 2 or more than 200.
     """
     labels, names = _check_cells(labels, groups)
     unique = natural_sorted(set(names.tolist()))
@@ -139,9 +174,9 @@ def _fold_split(
 def _split_stratified(
     labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator, units: np.ndarray | None
 ) -> np.ndarray:
-    """Cells in a random order by class; the subsets are pieces of it, cut where the cells so far reach a share."""
+    """Shuffle the cells of each class and cut them into subsets where the cumulative counts reach the shares."""
     subsets = np.full(len(labels), "", dtype="<U5")
-    owed = np.zeros(len(shares))  # what rounding took from each subset in the classes so far
+    owed = np.zeros(len(shares))  # cells that rounding has taken from each subset in previous classes
     one, sizes = _weigh_units(len(labels), units)
     placed = np.zeros(len(sizes), dtype=bool)
     subset_of = np.full(len(sizes), "", dtype="<U5")
@@ -162,7 +197,7 @@ def _split_stratified(
 
 
 def _weigh_units(num: int, units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the unit of each of `num` cells, a cell that stands alone being one, and cells in each unit."""
+    """Return the unit of each of `num` cells, and the number of cells in each unit. A single cell is its own unit."""
     if units is None or not (units >= 0).any():
         return np.arange(num), np.ones(num, dtype=np.int64)
     code = np.where(units >= 0, units, int(units.max()) + 1 + np.arange(num))
@@ -171,7 +206,7 @@ def _weigh_units(num: int, units: np.ndarray | None) -> tuple[np.ndarray, np.nda
 
 
 def _first_of_each(values: np.ndarray) -> np.ndarray:
-    """The different values, in the order in which they first appear."""
+    """Return the unique values, in the order in which they first appear."""
     _, first = np.unique(values, return_index=True)
     return values[np.sort(first)]
 
@@ -181,7 +216,7 @@ def _num_units(loose: np.ndarray, units: np.ndarray | None) -> int:
 
 
 def _exact_counts(num: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
-    """num cells into subsets by largest remainder, with at least one in every subset asked where num allows it."""
+    """Distribute num cells by largest remainder, with at least one in every requested subset if num allows it."""
     asked = shares > 0
     counts = np.floor(num * shares + 1e-9).astype(np.int64)
     if num >= asked.sum():
@@ -196,9 +231,11 @@ def _exact_counts(num: int, shares: np.ndarray, owed: np.ndarray) -> np.ndarray:
 
 
 def _deal_folds(labels: np.ndarray, k: int, rng: np.random.Generator, units: np.ndarray | None) -> np.ndarray:
-    """Deal the cells class by class, each class going on where the last one ended: sizes differ by one at most.
+    """Deal the cells to folds, class by class.
 
-    A unit goes whole to the fold with the fewest cells of its class, and among those to the smallest.
+    Each class starts at the fold where the previous class ended, so that the sizes of folds differ by at most one cell.
+    With units, each unit is assigned as a whole to the fold with the fewest cells of its class; ties go to the smallest
+    fold.
     """
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -222,7 +259,7 @@ def _deal_folds(labels: np.ndarray, k: int, rng: np.random.Generator, units: np.
 
 
 def _count_groups(labels: np.ndarray, names: np.ndarray, unique: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Cells by group and class (G, K) and each cell's group number (N,)."""
+    """Return the number of cells by group and class, (G, K), and the group number of each cell, (N,)."""
     number = {name: i for i, name in enumerate(unique)}
     index = np.fromiter((number[name] for name in names.tolist()), dtype=np.int64, count=len(names))
     kinds, kind = np.unique(labels, return_inverse=True)
@@ -249,7 +286,14 @@ def _check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
 
 
 def check_split_seed(seed: int) -> int:
-    """Return the seed of a split, a number >= 0. Raises ArgumentError where it is below."""
+    """Check the seed of a split.
+
+    Returns:
+        The seed.
+
+    Raises:
+        ArgumentError: the seed is negative.
+    """
     if seed < 0:
         raise invalid("--split-seed", "a number >= 0", seed, "Choose another seed")
     return int(seed)

@@ -1,4 +1,4 @@
-"""What `fastcell split` says: copies and recall, classes and groups by subset, folds."""
+"""Text output of `fastcell split`: copies and recall, classes and groups by subset, folds."""
 
 from __future__ import annotations
 
@@ -21,18 +21,27 @@ _UNLABELLED = "(unlabelled)"
 
 
 def large_sets(manifest: Manifest, found: Duplicates) -> list[int]:
-    """Numbers of the sets that hold more than 1 % of a class, and more than two cells of it; large ones first."""
+    """Return the numbers of the sets of copies that hold more than 1 % of a class and more than two of its cells.
+
+    The largest sets come first.
+    """
     labels = manifest.labels[found.cell_ids]
     num_classes = len(manifest.info.classes) + 1
     counts = np.zeros((len(found), num_classes), np.int64)
-    np.add.at(counts, (found.sets, labels), 1)  # -1, unlabelled, is the last column
+    np.add.at(counts, (found.sets, labels), 1)  # label -1 (unlabelled) indexes the last column
     totals = np.bincount(manifest.labels % num_classes, minlength=num_classes)
     large = np.flatnonzero(((counts > LARGE_SHARE * totals) & (counts > 2)).any(1))
     return large[np.argsort(-counts[large].sum(1), kind="stable")].tolist()
 
 
 def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int]) -> list[str]:
-    """Sets and cells by kind, cells that stand alone, recall by kind of planted copy, large sets."""
+    """Return lines on sets and cells by kind of copy, cells without copies, recall by kind of planted copy, large sets.
+
+    Args:
+        manifest: manifest of the data set.
+        found: the copies.
+        apart: numbers of the sets that are not kept together.
+    """
     exact = found.kinds == "exact"
     num = len(manifest)
     sets_with_exact = len(np.unique(found.sets[exact]))
@@ -94,7 +103,15 @@ def describe_splits(
     grouping: Grouping,
     shares: Sequence[float],
 ) -> list[str]:
-    """Classes by subset with achieved shares, groups by subset, and a line for each fold."""
+    """Return lines on classes by subset with achieved shares, on groups by subset, and on each fold.
+
+    Args:
+        manifest: manifest of the data set.
+        splits: subsets, (N,) str, by name of the split; the main split first, then the folds.
+        linked: groups after linking by copies.
+        grouping: groups that were requested.
+        shares: requested shares of train, valid and test.
+    """
     (title, subsets), *folds = splits.items()
     lines = [f"split {title}, grouped by {grouping.by}:", *_class_table(manifest, subsets, shares)]
     if grouping.names is not None:
@@ -141,8 +158,13 @@ def _listed(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """Counts of a split. counts: (K, 3) int64, cells by class and subset; shares: achieved train, valid, test share of
-    the cells that have a subset; notes: what the user should know, one sentence each."""
+    """Counts of a split.
+
+    Attributes:
+        counts: (K, 3) int64, cells by class and subset.
+        shares: achieved shares of train, valid and test, among the cells that have a subset.
+        notes: notes for the user, one sentence each.
+    """
 
     counts: np.ndarray
     shares: tuple[float, float, float]
@@ -152,10 +174,13 @@ class SplitSummary:
 def summarize_split(
     subsets: np.ndarray, labels: np.ndarray, classes: Sequence[str], shares: Sequence[float] | None = None
 ) -> SplitSummary:
-    """Counts, achieved shares and notes of a split.
+    """Count the cells of a split by class and subset.
 
-    subsets: (N,) str; labels: (N,) int, index in classes or -1; shares: what was asked (a subset that was asked and is
-    empty is noted).
+    Args:
+        subsets: (N,) str, subset of each cell.
+        labels: (N,) int, index into `classes`, or -1.
+        classes: names of the classes.
+        shares: requested shares. A note is added for each requested subset that is empty.
     """
     subset_index = np.select([np.asarray(subsets) == subset for subset in SUBSETS], range(3), -1)
     labels = np.asarray(labels, dtype=np.int64)

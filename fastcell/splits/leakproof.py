@@ -1,4 +1,4 @@
-"""Splits in which no two copies of a cell, and no two cells of a group, are in different subsets."""
+"""Make splits in which copies of a cell, and cells of one group, are never in different subsets."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _MOST_NAMES = 5
 
 
 class Copies(NamedTuple):
-    """Which of N cells are copies of each other, in any order of the cells.
+    """Copies among N cells, in any order of the cells.
 
     Attributes:
-        sets: (N,) int64, number of the set of each cell, -1 where it stands alone.
-        blank: (N,) bool, cells in a set that show one grey level alone. Such frames say nothing of where they are from,
-            so they tie no groups; where they would be in two subsets, they get none.
+        sets: (N,) int64, number of the set of each cell, -1 for a cell without copies.
+        blank: (N,) bool, True for cells in a set that show only one grey level. Such frames carry no information about
+            their origin. They therefore do not link groups, and they are in no subset if their set would be in two
+            subsets.
     """
 
     sets: Ids
@@ -32,13 +33,13 @@ class Copies(NamedTuple):
 
 
 def copies_of(found: Duplicates, exact: Duplicates, num_cells: int, apart: npt.ArrayLike = ()) -> Copies:
-    """The sets by cell_id.
+    """Return the sets of copies by cell_id.
 
     Args:
-        found: what a search has found, exact sets joined with near copies.
-        exact: the exact sets alone.
-        num_cells: of the data set.
-        apart: numbers of sets of `found` whose near copies are not to be kept together; their exact ones are.
+        found: result of a search: exact sets joined with near copies.
+        exact: the exact sets only.
+        num_cells: number of cells of the data set.
+        apart: numbers of the sets of `found` whose near copies need not stay together. Their exact copies still do.
     """
     sets, alone = found.of_cells(num_cells), exact.of_cells(num_cells)
     loose = np.isin(sets, np.asarray(apart, np.int64)) & (sets >= 0)
@@ -56,19 +57,24 @@ def make_leakproof_splits(
     name_of: Callable[[int], str],
     strict: bool = False,
 ) -> tuple[Splits, list[str]]:
-    """`make_splits` with copies kept together, and what the user should know.
+    """Make splits as `make_splits` does, but keep copies together.
 
-    Groups that share copies go to one subset together. Where too few groups are left for the split then, the copies
-    that tie them are in no subset instead (`strict`: that is refused).
+    Groups that share copies are assigned to one subset together. If too few groups are left for the split, the groups
+    are not linked, and the copies that they share are in no subset (with `strict`, an error is raised instead).
 
     Args:
-        labels, groups, options: as of `make_splits`.
-        copies: of the same cells, in the same order.
-        name_of: key of a cell by its place.
-        strict: see above.
+        labels: as for `make_splits`.
+        groups: as for `make_splits`.
+        options: as for `make_splits`.
+        copies: copies among the same cells, in the same order.
+        name_of: returns the key of the cell at an index.
+        strict: raise an error if linking leaves too few groups.
+
+    Returns:
+        The splits by name, and notes for the user, one sentence each.
 
     Raises:
-        ArgumentError: as `make_splits`.
+        ArgumentError: as for `make_splits`.
     """
     tying = np.where(copies.blank, -1, copies.sets)
     linked = link_groups(groups, tying)
@@ -97,7 +103,7 @@ def make_leakproof_splits(
 def _make_without_ties(
     labels: np.ndarray, groups: Sequence[str | None] | np.ndarray | None, options: SplitOptions, tying: Ids
 ) -> tuple[Splits, int]:
-    """Splits by group alone; sets with cells of two groups, or with and without, in no subset."""
+    """Make splits by group alone. Sets with cells of two groups, or with and without a group, are in no subset."""
     names = np.array([name or "" for name in groups or ()], dtype=object)
     _, group = np.unique(names.astype(str), return_inverse=True)
     num_sets = int(tying.max(initial=-1)) + 1
@@ -110,7 +116,7 @@ def _make_without_ties(
 
 
 def spanning_cells(sets: Ids, subsets: np.ndarray) -> npt.NDArray[np.bool_]:
-    """(N,) bool: cells of sets that are in two subsets or more."""
+    """Return True for the cells of sets that are in two or more subsets, (N,) bool."""
     inside = (sets >= 0) & (subsets != "")
     _, subset = np.unique(subsets, return_inverse=True)
     pairs = np.unique(np.stack([sets, subset.reshape(-1)])[:, inside], axis=1)

@@ -1,4 +1,4 @@
-"""Cells that must stay in one subset: those of a group, the copies of a cell, and groups that copies link."""
+"""Find cells that must stay in one subset: cells of a group, copies of a cell, and groups linked by copies."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Ids = npt.NDArray[np.int64]
 
 
 class LinkedGroups(NamedTuple):
-    """Groups that share copies, and one of the sets (its number) that links them."""
+    """Groups that share copies, and the number of one of the sets that link them."""
 
     groups: tuple[str, ...]
     example: int
 
 
 class LinkedCells(NamedTuple):
-    """N cells with their links.
+    """Groups of N cells after linking.
 
     Attributes:
-        names: (N,) str objects, group of each cell, empty for none. Groups that copies link have one name, `a + b`; a
-            cell without group that is a copy of one with a group has that group's.
-        units: (N,) int64, for cells without group the number of their set; -1 for all others.
+        names: (N,) str objects, group of each cell, empty for none. Linked groups have one name, `a + b`. A cell
+            without group that is a copy of a cell with a group gets the group of that cell.
+        units: (N,) int64, number of the set for cells without group; -1 for all other cells.
         links: the groups that were linked.
     """
 
@@ -39,8 +39,8 @@ def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> 
     """Link groups that share copies, and find the sets of cells without group.
 
     Args:
-        groups: (N,) names, None or empty for a cell without group; or None as a whole.
-        sets: (N,) int64, number of the set that a cell is in, -1 for a cell that stands alone.
+        groups: (N,) names, None or empty for a cell without group; None if no cell has a group.
+        sets: (N,) int64, number of the set of each cell, -1 for a cell without copies.
     """
     names = np.full(len(sets), "", dtype=object)
     if groups is not None:
@@ -53,7 +53,7 @@ def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> 
     pairs = np.unique(np.stack([group[tie], sets[tie] + len(unique)], axis=1), axis=0)
     component = join_nodes(len(unique) + num_sets, pairs)
     members: dict[int, list[str]] = {}
-    for name, one in zip(unique, component.tolist(), strict=False):  # the sets stand behind the groups
+    for name, one in zip(unique, component.tolist(), strict=False):  # nodes of sets follow the nodes of groups
         members.setdefault(one, []).append(name)
     title = {one: " + ".join(several) for one, several in members.items()}
     inside = np.flatnonzero((group >= 0) | (sets >= 0))
@@ -66,11 +66,14 @@ def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> 
 
 
 def join_nodes(num_nodes: int, links: npt.ArrayLike) -> Ids:
-    """(num_nodes,) int64: the connected component of each node, 0, 1, ... in the order of their first nodes.
+    """Find the connected components of a graph.
 
     Args:
-        num_nodes: nodes 0 to num_nodes - 1.
+        num_nodes: the nodes are 0 to num_nodes - 1.
         links: (L, 2) int, pairs of nodes.
+
+    Returns:
+        (num_nodes,) int64, component of each node, 0, 1, ... in the order of their first nodes.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -1,8 +1,9 @@
-"""Splits: which cell trains, which validates, which tests.
+"""Splits: assign cells to training, validation and test.
 
 A split is a `(N,)` array of subset names (`"train"`, `"valid"`, `"test"`, `""` for none). Cells of one group (a donor,
-a run, a source file) never sit in two subsets: copies and siblings of one cell in both make a test score meaningless.
-The default shares, 65/15/20 %, are those of Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878), who split at random.
+a run, a source file) are never in two subsets, because copies and siblings of one cell in both make a test score
+meaningless. The default shares, 65/15/20 %, are those of Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878), who split at
+random.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from fastcell.splits.by_group import PAPER_SHARES, k_folds, leave_one_group_out,
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """Which splits to make.
+    """Options for `make_splits`.
 
-    shares: train, valid and test share, summing to 1; None: no split, every cell has subset `""`.
-    seed: >= 0. folds: None, a number of folds >= 2, or `"groups"` (each group once as the test subset).
+    Attributes:
+        shares: shares of train, valid and test, summing to 1; None: no split, every cell has subset `""`.
+        seed: seed of the random generator, >= 0.
+        folds: None; a number of folds >= 2; or `"groups"` (each group is the test subset once).
     """
 
     shares: tuple[float, float, float] | None = PAPER_SHARES
@@ -36,9 +39,21 @@ def make_splits(
     options: SplitOptions,
     units: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """All splits that the options ask for: `default`, and `fold-0` ... where folds are asked.
+    """Make the splits that the options describe.
 
-    labels, groups and units as in `split_by_group`. With shares None, `default` has subset `""` for every cell.
+    Args:
+        labels: as for `split_by_group`.
+        groups: as for `split_by_group`.
+        options: shares, seed and folds.
+        units: as for `split_by_group`.
+
+    Returns:
+        Splits by name, (N,) `<U5` each: `default`, and `fold-0`, `fold-1`, ... if folds are requested. If shares is
+        None, `default` has subset `""` for every cell.
+
+    Raises:
+        ArgumentError: folds are requested without shares, or as for `split_by_group`, `k_folds` and
+            `leave_one_group_out`.
     """
     if options.shares is None:
         if options.folds is not None:

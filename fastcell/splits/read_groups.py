@@ -1,4 +1,4 @@
-"""What `--group-by` says: which cells belong together, whatever their subset."""
+"""Read the groups that `--group-by` names: which cells must stay in one subset."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Grouping(NamedTuple):
     """Groups of the N cells of a data set.
 
     Attributes:
-        names: (N,) str objects, empty for a cell without group; None where cells are not grouped.
-        by: what they are from, for messages.
-        short: the same as part of a split's name.
-        notes: what the user should know.
+        names: (N,) str objects, empty for a cell without group; None if cells are not grouped.
+        by: origin of the groups, for messages.
+        short: short form of `by`, used in the name of a split.
+        notes: notes for the user.
     """
 
     names: npt.NDArray[np.object_] | None
@@ -38,16 +38,16 @@ class Grouping(NamedTuple):
 
 
 def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
-    """The groups of a data set's cells.
+    """Read the groups of a data set's cells.
 
     Args:
-        manifest: of the data set.
-        by: `group` or `collection` for that column of the manifest, a pattern with `{group}` on the keys, `FILE:COLUMN`
-            for a column of a CSV or Parquet file that has `cell_id` or `key` too, or `none`. None: the manifest's
-            groups, if it has any.
+        manifest: manifest of the data set.
+        by: `group` or `collection` for that column of the manifest; a pattern with `{group}`, matched against the keys;
+            `FILE:COLUMN` for a column of a CSV or Parquet file that also has a column `cell_id` or `key`; or `none`.
+            None: the groups of the manifest, if it has any.
 
     Raises:
-        ArgumentError: none of these, or one that gives no group.
+        ArgumentError: `by` has another form, or assigns no cell to a group.
         DataError: the file is damaged.
     """
     if by is None:
@@ -74,7 +74,7 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
 
 
 def _torn_groups(manifest: Manifest, names: np.ndarray | None) -> tuple[str, ...]:
-    """A sentence where groups of the manifest may be torn by another grouping."""
+    """Return a note if another grouping may put cells of one group of the manifest into different subsets."""
     if manifest.groups is None:
         return ()
     groups = manifest.groups
@@ -124,7 +124,7 @@ def _read_column(manifest: Manifest, by: str) -> npt.NDArray[np.object_]:
 
 
 def _read_file(path: Path, column: str) -> pa.Table:
-    """The columns cell_id or key, and the one asked for."""
+    """Read the column cell_id or key, and the requested column."""
     try:
         if path.stat().st_size > _MOST_FILE_BYTES:
             raise DataError(f"{path} is larger than any list of groups. Name another file.")

@@ -24,23 +24,23 @@ from fastcell.system.messages import explained, printer
 from fastcell.system.worker_processes import check_jobs
 
 MOST_CELLS_UNASKED = 20
-"""Near copies that hang together are kept together up to so many cells, even where that is over 1 % of a class."""
+"""Linked near copies are kept together up to this number of cells, even if they are more than 1 % of a class."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}")
 
 
 @dataclass(frozen=True)
 class Resplit:
-    """What `resplit` has made.
+    """Result of `resplit`.
 
     Attributes:
-        manifest: of the data set.
-        splits: subsets (N,) by name, as they were written.
-        grouping: by what cells were kept together.
-        linked: groups and sets of copies, as they were kept together.
+        manifest: manifest of the data set.
+        splits: subsets, (N,) str, by name, as written.
+        grouping: the requested groups.
+        linked: groups and sets of copies after linking, as kept together.
         duplicates: the copies that were found.
-        apart: numbers of the sets that were found and not kept together, for their size.
-        notes: what the user should know, one sentence each.
+        apart: numbers of the sets that were found but not kept together because of their size.
+        notes: notes for the user, one sentence each.
     """
 
     manifest: Manifest
@@ -65,23 +65,24 @@ def resplit(
     jobs: int | None = None,
     verbose: bool = False,
 ) -> Resplit:
-    """Make the split NAME, and with folds NAME-fold-0 ..., beside the manifest of a packed or indexed data set.
+    """Make the split NAME, and with folds NAME-fold-0 ..., for a packed or indexed data set.
 
     Args:
         path: folder of the data set.
         options: shares, seed and folds; None: 65/15/20.
         group_by: what must stay in one subset, see `fastcell.splits.read_groups.read_grouping`.
-        name: of the split; None: `by-group`, `by-collection`, ...
-        near: look for near copies too. What an earlier search has left in duplicates.parquet is taken.
-        merge_large: keep near copies together even where more than 20 cells and 1 % of a class hang together.
-        allow_absent: allow subsets on which a class has no cell for want of groups.
-        force: replace splits of that name.
-        jobs: processes and threads; None: one for each CPU.
-        verbose: print what is done to stderr.
+        name: name of the split; None: `by-group`, `by-collection`, ...
+        near: also search for near copies. The result of an earlier search in duplicates.parquet is reused.
+        merge_large: keep near copies together even if more than 20 linked cells make up more than 1 % of a class.
+        allow_absent: allow subsets without cells of a class that has too few groups.
+        force: replace existing splits of this name.
+        jobs: number of processes and threads; None: one for each CPU.
+        verbose: print progress to stderr.
 
     Raises:
-        ArgumentError: an argument out of its rule, a split of that name, or too few groups, of all cells or of a class.
-        DataError: no data set, a damaged one, or a damaged file of groups.
+        ArgumentError: an argument is invalid, a split of this name exists, or there are too few groups, in total or of
+            a class.
+        DataError: the folder holds no data set, the data set is damaged, or the file with groups is damaged.
     """
     options, say = options or SplitOptions(), printer(verbose)
     check_jobs(jobs)
@@ -91,7 +92,7 @@ def resplit(
     grouping = read_grouping(manifest, group_by)
     title = _check_name(f"by-{grouping.short}" if name is None else name, name is None)
     stale = _check_free(manifest, title, force)
-    if not allow_absent:  # before the search, which takes long, and again with what copies tie
+    if not allow_absent:  # check before the slow search, and again after it with the groups linked by copies
         _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
     say(f"looking for copies among {len(manifest):,} cells")
     exact = exact_sets(manifest, jobs=jobs)
@@ -108,7 +109,7 @@ def resplit(
     splits = {title if part == "default" else _fold_prefix(title) + part: subsets for part, subsets in made.items()}
     there = None if near else read_duplicates(manifest)
     with explained(f"{manifest.path} cannot be written"):
-        if there is None or there.near is None:  # what a longer search has found stays
+        if there is None or there.near is None:  # keep the result of an earlier search for near copies
             found.write(manifest)
         for file in stale:
             file.unlink(missing_ok=True)
@@ -118,7 +119,7 @@ def resplit(
 
 
 def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:
-    """The lines to print: copies, recall, large sets, classes and groups by subset, folds, notes."""
+    """Return the text to print: copies, recall, large sets, classes and groups by subset, folds, notes."""
     lines = describe_copies(made.manifest, made.duplicates, made.apart)
     lines += ["", *describe_splits(made.manifest, made.splits, made.linked, made.grouping, shares)]
     lines += [f"note: {note}" for note in made.notes]
@@ -134,7 +135,7 @@ def _find_near(manifest: Manifest, exact: Duplicates, jobs: int | None, say: Cal
 
 
 def _too_large(manifest: Manifest, found: Duplicates, exact: Duplicates) -> tuple[int, ...]:
-    """Sets that are not kept together unasked: large, and held together by near copies."""
+    """Return the sets that are not kept together by default: large sets that contain near copies."""
     one, members = exact.of_cells(len(manifest)), found.members()
     return tuple(
         number
@@ -144,7 +145,7 @@ def _too_large(manifest: Manifest, found: Duplicates, exact: Duplicates) -> tupl
 
 
 def _is_one(exact: np.ndarray) -> bool:
-    """Whether cells, by the numbers (m,) of their exact sets, -1 for none, are all exact copies of each other."""
+    """Return True if all cells are in one exact set, given their sets (m,), -1 for none."""
     return bool(exact[0] >= 0 and (exact == exact[0]).all())
 
 
@@ -158,7 +159,11 @@ def _check_name(name: str, made_up: bool) -> str:
 
 
 def _check_free(manifest: Manifest, title: str, force: bool) -> list[Path]:
-    """Files of splits that carry the name and are to be replaced, folds included."""
+    """Return the files of existing splits of this name, including folds, that are to be replaced.
+
+    Raises:
+        ArgumentError: such splits exist and `force` is False.
+    """
     own = re.compile(f"{re.escape(title)}|{re.escape(_fold_prefix(title))}fold-\\d+")
     taken = [name for name in manifest.split_names() if own.fullmatch(name)]
     if taken and not force:
@@ -172,7 +177,11 @@ def _fold_prefix(title: str) -> str:
 
 
 def _check_classes(manifest: Manifest, linked: LinkedCells, options: SplitOptions) -> None:
-    """Refuse where a class has fewer groups than there are subsets, or folds."""
+    """Check that each class has at least as many groups as there are subsets or folds.
+
+    Raises:
+        ArgumentError: a class has fewer groups.
+    """
     subsets = [subset for subset, share in zip(SUBSETS, options.shares or (), strict=True) if share > 0]
     needed, what = len(subsets), f"the sides {', '.join(subsets)}"
     if isinstance(options.folds, int) and options.folds > needed:

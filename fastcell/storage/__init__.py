@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, locks, staging folders and saved pieces of long commands."""
+"""Atomic file writes, locks, staging folders, and saved pieces of long commands."""

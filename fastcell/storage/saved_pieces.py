@@ -1,7 +1,8 @@
-"""Finished pieces of a long command, written down so that a rerun takes them over: tables and a few facts.
+"""Save finished pieces of a long command, tables and a few facts, so that a rerun reuses them.
 
-A file is BLAKE2b (16 bytes) of the rest, then one Arrow stream for each table, the first with the facts as JSON in its
-schema. It appears whole; a torn or foreign one counts as none.
+A file starts with a 16-byte BLAKE2b hash of the remaining bytes. One Arrow stream for each table follows; the schema of
+the first table holds the facts as JSON. Files are written atomically. A damaged file, or one with another stamp, is
+ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ _DIGEST_BYTES = 16
 
 
 class SavedPieces(NamedTuple):
-    """What a file holds: `facts` as JSON can hold them, `tables` in the order in which they were given."""
+    """Content of a file.
+
+    Attributes:
+        facts: values that JSON can represent.
+        tables: tables in the order in which they were saved.
+    """
 
     facts: dict[str, Any]
     tables: list[pa.Table]
@@ -30,7 +36,7 @@ def save_pieces(path: Path, facts: dict[str, Any], tables: Sequence[pa.Table]) -
     """Write `tables` (at least one) and `facts` to `path`.
 
     Raises:
-        OSError: it cannot be written, or its folder is gone.
+        OSError: the file cannot be written, or its folder no longer exists.
     """
     sink = pa.BufferOutputStream()
     header = {_FACTS: json.dumps({**facts, "num_tables": len(tables)}).encode()}
@@ -47,7 +53,15 @@ def save_pieces(path: Path, facts: dict[str, Any], tables: Sequence[pa.Table]) -
 
 
 def load_pieces(path: Path, stamp: str) -> SavedPieces | None:
-    """What `save` has written, or None: no such file, not whole, or another `stamp` among its facts."""
+    """Read a file written by `save_pieces`.
+
+    Args:
+        path: path of the file.
+        stamp: required value of the fact `stamp`.
+
+    Returns:
+        The pieces; None if the file is missing or damaged, or has another stamp.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:

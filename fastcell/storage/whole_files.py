@@ -1,4 +1,4 @@
-"""Write files that appear whole or not at all, and read small JSON files that may be missing."""
+"""Write files atomically (completely or not at all), and read small JSON files that may be missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Any
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary)`` in the folder of ``path``, then put its file in place at once and on disk."""
+    """Write a file atomically and durably.
+
+    Args:
+        path: path of the file; an existing file is replaced.
+        write: called with a temporary path in the same folder. The file written there is synced to disk and renamed.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -29,17 +34,17 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file, whole or not at all."""
+    """Write a small text file atomically, in UTF-8."""
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write plain values as JSON, whole or not at all."""
+    """Write plain values as JSON, atomically."""
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json_file(path: Path) -> Any:
-    """Return the values of a JSON file; None if it is missing, cannot be read or is no JSON."""
+    """Return the values of a JSON file; None if the file is missing, cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -47,7 +52,7 @@ def read_json_file(path: Path) -> Any:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on disk."""
+    """Wait until the directory entries of a folder are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

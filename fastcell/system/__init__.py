@@ -1,1 +1,1 @@
-"""What the process runs on: resources, library settings, worker processes, progress and messages."""
+"""Resources of the process, settings of libraries, worker processes, progress and messages."""

@@ -1,6 +1,6 @@
-"""What this machine has: versions, processor, memory, GPUs, and packages that conflict.
+"""Report on the environment: versions, processor, memory, GPUs, and packages that conflict.
 
-`fastcell.bench.engine_parts` tries which parts of the engine work here.
+`fastcell.bench.engine_parts` tests which parts of the engine work on this machine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ NO_DRIVER = "no NVIDIA driver on this machine"
 
 
 def describe_environment() -> dict[str, Any]:
-    """Describe the environment in plain types, fit for JSON; loads nothing, takes well under a second, never raises."""
+    """Describe the environment in plain types that JSON can represent.
+
+    Imports no heavy library, takes well under a second, and never raises an error.
+    """
     cuda = resources.driver_cuda_version()
     result: dict[str, Any] = {
         "fastcell": __version__,
@@ -72,7 +75,8 @@ def format_environment(result: dict[str, Any]) -> str:
     """Return the text that ``fastcell doctor`` prints.
 
     Args:
-        result: from `describe_environment`; key ``parts``, if any, from `fastcell.bench.engine_parts.probe_parts`.
+        result: result of `describe_environment`, optionally with a key ``parts`` from
+            `fastcell.bench.engine_parts.probe_parts`.
     """
     memory = result["memory_bytes"]
     gpus = "; ".join(result["gpus"]) or ("none seen" if result["driver_cuda"] else f"none ({NO_DRIVER})")
@@ -102,24 +106,24 @@ def _mark(part: dict[str, Any]) -> str:
     return "yes" if part["usable"] else ("-" if part["way_out"].startswith("Optional") else "no")
 
 
-# --- facts about the machine: each returns something, whatever is missing ---
+# --- facts about the machine: each function returns a value, even if the fact is unavailable ---
 
 
 def _try(function: Callable[[], Any]) -> Any:
     try:
         return function()
-    except Exception:  # noqa: BLE001 (a fact that cannot be had is None; the report goes on)
+    except Exception:  # noqa: BLE001 (an unavailable fact is None; the report continues)
         return None
 
 
 def extra_for_driver() -> str:
-    """Return the extra of this project's packages that fits the machine's driver: cpu, cu12 or cu13."""
+    """Return the optional dependency group of fastcell that fits the machine's driver: cpu, cu12 or cu13."""
     cuda = resources.driver_cuda_version()
     return "cpu" if cuda is None or cuda[0] < 12 else ("cu12" if cuda[0] == 12 else "cu13")
 
 
 def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, None where it is not installed."""
+    """Return the version of an installed package; None if it is not installed."""
     return _try(lambda: importlib.metadata.version(package))
 
 
@@ -170,7 +174,7 @@ def _gpus() -> list[str]:
 
 
 def _conflicts(packages: dict[str, str], cuda: tuple[int, int] | None) -> list[str]:
-    """Name combinations of packages that cannot work together, or not with this driver."""
+    """Return warnings about packages that conflict with each other or with the driver."""
     warnings = []
     for kind, first, second in (
         ("DALI", "nvidia-dali-cuda120", "nvidia-dali-cuda130"),

@@ -1,6 +1,6 @@
-"""Every place where this package reaches into Lightning behind its documented interface.
+"""All uses of undocumented parts of Lightning in this package.
 
-Each has a test that fails where Lightning renames or no longer asks for what is used here.
+A test for each use fails if Lightning renames the attribute or stops using it.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ if TYPE_CHECKING:
 
 
 def stop_after_step(trainer: pl.Trainer) -> None:
-    """Have the loops of a run on one process leave with SIGTERMException at the end of the step under way."""
+    """Make the training loops of a single-process run exit with SIGTERMException at the end of the current step."""
     trainer._signal_connector.received_sigterm = True
 
 
 def replace_stop_check(trainer: pl.Trainer, check: Callable[[], None]) -> None:
-    """Have every rank call `check` before each training step, in the place of Lightning's broadcast from rank 0."""
+    """Make every rank call `check` before each training step, instead of Lightning's broadcast from rank 0."""
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = check  # type: ignore[method-assign]
 
 
 def batches_begun(trainer: pl.Trainer) -> int:
-    """Return how many batches of the epoch training has begun, those before the run was resumed included."""
+    """Return the number of batches started in the current epoch, including those before the run was resumed."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 def rank_processes(trainer: pl.Trainer) -> list[Any]:
-    """Return the processes (`subprocess.Popen`) of the further ranks that this process has started."""
+    """Return the processes (`subprocess.Popen`) of the other ranks that this process has started."""
     return list(getattr(trainer.strategy.launcher, "procs", []))
 
 
 def has_trainer(module: pl.LightningModule) -> bool:
-    """Return whether a module is attached to a trainer; `module.trainer` raises where it is not."""
+    """Return whether a module is attached to a trainer; `module.trainer` raises an error if it is not."""
     return module._trainer is not None
 
 
 def detach(module: pl.LightningModule) -> None:
-    """Have a module forget its trainer, which keeps the loaders and all their cells alive."""
+    """Remove a module's reference to its trainer, which would keep the loaders and all their cells in memory."""
     module.trainer = None  # type: ignore[assignment]
 
 
 @contextmanager
 def attached(trainer: pl.Trainer, callback: pl.Callback) -> Iterator[None]:
-    """Have `trainer` call `callback` too inside the block."""
+    """Make `trainer` also call `callback` inside this context."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(callback)
     try:

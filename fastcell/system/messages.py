@@ -1,4 +1,4 @@
-"""Messages to the user: lines of progress and results, and errors of the file system in words."""
+"""Messages to the user: lines of progress and results, and readable errors of the file system."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ Say = Callable[[str], None]
 
 
 def say_nothing(line: str) -> None:
-    """Drop a line."""
+    """Ignore a line."""
 
 
 def printer(verbose: bool) -> Say:
-    """Return a function that prints a line to stderr at once, or `say_nothing` if not `verbose`."""
+    """Return a function that prints a line to stderr immediately, or `say_nothing` if not `verbose`."""
     return (lambda line: print(line, file=sys.stderr, flush=True)) if verbose else say_nothing
 
 
 def print_line(line: str) -> None:
-    """Print a line to stdout at once, so that a pipe sees it when it is said."""
+    """Print a line to stdout and flush it, so that a pipe receives it immediately."""
     print(line, flush=True)
 
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn what the file system refuses, or the loss of a worker process, into an error that says what to do.
+    """Turn an error of the file system, or a killed worker process, into an error with a hint.
 
     Args:
-        what: start of the message, e.g. ``OUT cannot be written``; reason and hint follow.
+        what: start of the message, e.g. ``OUT cannot be written``; the reason and a hint follow.
 
     Raises:
-        DataError: in place of an OSError (but for BrokenPipeError) or a BrokenExecutor.
+        DataError: an OSError (except BrokenPipeError) or a BrokenExecutor was raised inside the context.
     """
     try:
         yield
-    except BrokenPipeError:  # nobody reads what we print
+    except BrokenPipeError:  # the reader of our output has gone
         raise
     except BrokenExecutor as error:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Packages that only some commands need: imported where they are used, with a way out where they are not there."""
+"""Packages that only some commands need: imported on use, with an installation hint if missing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from fastcell.errors import FastcellError
 
 
 def require(module: str, extra: str) -> Any:
-    """Import `module`, which the optional dependencies `extra` of fastcell install.
+    """Import a module of an optional package.
+
+    Args:
+        module: name of the module.
+        extra: optional dependency group of fastcell that installs it.
+
+    Returns:
+        The module.
 
     Raises:
-        FastcellError: it is not installed; the message says how to.
+        FastcellError: the package is not installed; the message gives the command to install it.
     """
     try:
         return importlib.import_module(module)

@@ -1,6 +1,6 @@
-"""What this process may use (GPU, cores, cache folder), and the settings that libraries get wrong by default.
+"""Resources that this process may use (GPU, cores, memory) and its cache folder.
 
-Importing this module loads nothing heavy.
+Importing this module loads no heavy library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CACHE_DIR_VARIABLE = "FASTCELL_CACHE_DIR"
 
 
 def driver_cuda_version() -> tuple[int, int] | None:
-    """Return the newest CUDA version that the NVIDIA driver serves as (major, minor), or None with no driver."""
+    """Return the newest CUDA version that the NVIDIA driver supports as (major, minor), or None without a driver."""
     try:
         version = ctypes.c_int(0)
         status = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
@@ -26,7 +26,7 @@ def driver_cuda_version() -> tuple[int, int] | None:
 
 @functools.cache
 def has_gpu() -> bool:
-    """Say whether torch can use an NVIDIA GPU. Loads torch only where there is a driver."""
+    """Return whether torch can use an NVIDIA GPU. Imports torch only if there is a driver."""
     if driver_cuda_version() is None:
         return False
     import torch
@@ -35,17 +35,17 @@ def has_gpu() -> bool:
 
 
 def num_cpus() -> int:
-    """Return how many cores this process may use: the least of affinity mask and cgroup quota, at least 1."""
+    """Return the number of cores that this process may use: the lower of affinity mask and cgroup quota, at least 1."""
     try:
         allowed = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every POSIX system
+    except AttributeError:  # not available on every POSIX system
         allowed = os.cpu_count() or 1
     quota = _cgroup_cpus(Path("/sys/fs/cgroup"))
     return max(1, min(allowed, math.ceil(quota)) if quota is not None else allowed)
 
 
 def _cgroup_cpus(root: Path) -> float | None:
-    """Return the CPU quota in cores that the cgroup file system at ``root`` states, None for no limit.
+    """Return the CPU quota in cores from the cgroup file system at ``root``; None for no limit.
 
     Version 2 has ``cpu.max`` ("QUOTA PERIOD", both in microseconds, or "max PERIOD"); version 1 has two files.
     """
@@ -61,11 +61,11 @@ def _cgroup_cpus(root: Path) -> float | None:
         cpus = int(quota) / int(period)
     except (ValueError, ZeroDivisionError):  # "max"
         return None
-    return cpus if cpus > 0 else None  # version 1 says -1 for no limit
+    return cpus if cpus > 0 else None  # version 1 uses -1 for no limit
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that this process may still take: of the machine, or of its cgroup if that is less."""
+    """Return the memory in bytes that this process may still allocate: the lower of the machine's and its cgroup's."""
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -77,9 +77,9 @@ def available_memory() -> int:
 
 
 def _cgroup_memory_left(root: Path) -> int | None:
-    """Return the bytes that the cgroup file system at ``root`` still allows, None for no limit.
+    """Return the memory in bytes that the cgroup file system at ``root`` still allows; None for no limit.
 
-    The page cache counts as used there, though it is given back on demand: what is inactive of it is added again.
+    The cgroup counts the page cache as used, although it is freed on demand. Its inactive part is therefore added.
     """
     for limit_name, used_name, cache_name, folder in (
         ("memory.max", "memory.current", "inactive_file", root),
@@ -95,10 +95,11 @@ def _cgroup_memory_left(root: Path) -> int | None:
 
 
 def cache_dir() -> Path:
-    """Return the folder for what fastcell makes once and can make again; it need not exist yet.
+    """Return the folder for files that fastcell can always create again; it may not exist yet.
 
-    ``$FASTCELL_CACHE_DIR``, else ``fastcell`` in ``$XDG_CACHE_HOME``, else ``~/.cache/fastcell`` (XDG Base Directory
-    Specification 0.8, which says that a relative ``$XDG_CACHE_HOME`` is to be ignored).
+    The folder is ``$FASTCELL_CACHE_DIR``, otherwise ``fastcell`` in ``$XDG_CACHE_HOME``, otherwise
+    ``~/.cache/fastcell`` (XDG Base Directory Specification 0.8, which requires a relative ``$XDG_CACHE_HOME`` to be
+    ignored).
     """
     own = os.environ.get(CACHE_DIR_VARIABLE)
     if own:

@@ -1,4 +1,4 @@
-"""Natural order of names: `class2` before `class10`, whatever the case."""
+"""Text helpers: natural order of names (`class2` before `class10`, case ignored), storable text, aligned columns."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NUMBER = re.compile(r"(\d+)")
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key that compares runs of digits by value and the rest without case.
+    """Return a sort key that compares runs of digits by value and all other characters without case.
 
-    The name itself closes the key, so that the order is total: `a`, `A` and `a01`, `a1` never tie.
+    The key ends with the name itself, so that the order is total: `a` and `A`, or `a01` and `a1`, never tie.
     """
     pieces = [
         (0, int(piece), "") if piece.isdecimal() else (1, 0, piece.casefold()) for piece in _NUMBER.split(name) if piece
@@ -21,19 +21,19 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def natural_sorted(names: Iterable[str]) -> list[str]:
-    """Names in natural order; duplicates stay."""
+    """Return names in natural order; duplicates are kept."""
     return sorted(names, key=natural_key)
 
 
 def storable(text: str | None) -> Any:
-    """The text as UTF-8 can hold it; file names may carry bytes that are none."""
+    """Return a text that UTF-8 can encode; other bytes, which file names may contain, are escaped."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of words as aligned lines: first column to the left, the others to the right."""
+    """Return rows of words as aligned lines: the first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

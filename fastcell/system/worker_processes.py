@@ -1,4 +1,4 @@
-"""Tasks spread over joblib's workers: results in the order of the tasks, and workers that end with an interrupt."""
+"""Run tasks in joblib's worker processes: results in the order of the tasks, and workers that stop on an interrupt."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from fastcell.system.resources import num_cpus
 logger = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"
-_SEMAPHORE_BYTES = 1 << 20  # far more than the semaphores of the workers take
+_SEMAPHORE_BYTES = 1 << 20  # far more than the semaphores of the workers need
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def check_jobs(jobs: int | None) -> None:
-    """Raises ArgumentError where `jobs` is 0."""
+    """Check a number of worker processes.
+
+    Raises:
+        ArgumentError: `jobs` is 0.
+    """
     if jobs == 0:
         raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
 
@@ -31,14 +35,15 @@ def check_jobs(jobs: int | None) -> None:
 def run_tasks(
     function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int | None, few: bool = False
 ) -> Generator[Result, None, None]:
-    """Yield `function` of every task, in the order of `tasks`, each as soon as it is there.
+    """Yield the result of `function` for every task, in the order of `tasks`, each as soon as it is available.
 
     Args:
-        function: of the top level of a module; tasks and results can be pickled.
-        tasks: what to do.
-        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
-        few: so little to do that starting workers would take longer; `jobs` None is then 1, unless the surrounding
-            `joblib.parallel_config` says otherwise.
+        function: defined at the top level of a module. Tasks and results must be picklable.
+        tasks: arguments of `function`.
+        jobs: number of worker processes; None: the number of the surrounding `joblib.parallel_config`, otherwise one
+            for each CPU.
+        few: the tasks are so small that starting workers would take longer. `jobs` None then means 1, unless the
+            surrounding `joblib.parallel_config` sets a number.
 
     Raises:
         ArgumentError: `jobs` is 0.
@@ -62,7 +67,7 @@ def run_tasks(
 
 
 def _has_shared_memory() -> bool:
-    """Whether there is room for semaphores, which worker processes need; True where a system keeps them elsewhere."""
+    """Return whether worker processes have room for their semaphores; True if the system keeps these elsewhere."""
     try:
         state = os.statvfs(_SHARED_MEMORY)
     except OSError:

@@ -1,1 +1,1 @@
-"""Search for copies of a cell: exact ones, and near ones by registration."""
+"""Search for copies of a cell: exact copies, and near copies by image registration."""

@@ -1,9 +1,10 @@
-"""Copies of one cell in a data set: exact ones under flips and quarter turns, and near ones, found by registration.
+"""Copies of a cell in a data set: exact copies up to flips and quarter turns, and near copies, found by registration.
 
-A copy in another subset of a split makes a test score meaningless. Exact copies are found completely: mean, median of
-the border and sorted sides, which the manifest has, are the same for all eight flips and quarter turns of an image, so
-only cells that agree in all of them are read. Near copies (`fastcell.splits.copies.near`) are found with a recall that
-the search measures on copies it makes itself. What was found lies in the sidecar `duplicates.parquet`.
+A copy in another subset of a split makes a test score meaningless. The search for exact copies is complete: the mean,
+the median of the border and the sorted sides, all stored in the manifest, are the same for all eight flips and quarter
+turns of an image, so that only cells that agree in all of them need to be read. The search for near copies
+(`fastcell.splits.copies.near`) may miss some; it measures its recall on copies that it makes itself. The result is
+stored in the sidecar file `duplicates.parquet`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ COPY_KINDS = ("exact", "near")
 DUPLICATES_SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),
-        ("set", pa.int64()),  # cells of one set are copies of each other, or linked by copies
-        ("kind", pa.string()),  # exact: it has an exact copy in its set; near: only near ones
-        ("correlation", pa.float32()),  # of its best link: 1 for an exact copy
+        ("set", pa.int64()),  # cells of one set are copies of each other, directly or through other copies
+        ("kind", pa.string()),  # exact: the cell has an exact copy in its set; near: it has only near copies
+        ("correlation", pa.float32()),  # highest correlation with a copy: 1 for an exact copy
     ]
 )
 _FACTS = b"fastcell"
@@ -48,25 +49,32 @@ _PART_CELLS = 512
 
 
 class Recall(NamedTuple):
-    """How many planted copies of one kind a search has found."""
+    """Number of planted copies of one kind that a search has found.
+
+    Attributes:
+        kind: one of `fastcell.splits.copies.planting.PLANTED_KINDS`.
+        found: number of copies found.
+        planted: number of copies made.
+    """
 
     kind: str
     found: int
     planted: int
 
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the share found (Wilson, JASA 22:209, 1927)."""
+        """Return the 95 % confidence interval of the share found (Wilson, JASA 22:209, 1927)."""
         return wilson_interval(self.found, self.planted)
 
 
 class NearFacts(NamedTuple):
-    """What a search for near copies has done.
+    """Statistics of a search for near copies.
 
     Attributes:
-        num_plain: cells that show too little to be compared: small, or of one grey level all over.
-        num_pairs: pairs of neighbours that were laid upon each other.
-        correlation, detail: what a pair had to reach, see `fastcell.splits.copies.near.Bounds`.
-        recall: on copies of a sample of the same cells, by kind.
+        num_plain: number of cells with too little content to compare: small, or of low contrast.
+        num_pairs: number of pairs of neighbours that were registered.
+        correlation: smallest correlation of a copy, see `fastcell.splits.copies.near.Bounds`.
+        detail: smallest correlation of details of a copy, see `fastcell.splits.copies.near.Bounds`.
+        recall: recall on planted copies of a sample of the same cells, by kind.
     """
 
     num_plain: int
@@ -78,17 +86,17 @@ class NearFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Sets of cells that are copies of each other; m cells are in a set, all others stand alone.
+    """Sets of cells that are copies of each other. m cells are in a set; all other cells have no copy.
 
     Attributes:
-        cell_ids: (m,) int64, by set, then ascending.
+        cell_ids: (m,) int64, sorted by set, then ascending.
         sets: (m,) int64, number of each cell's set, 0 to S - 1, in the order of their first cells.
         kinds: (m,) `exact` or `near`, see `DUPLICATES_SCHEMA`.
-        correlations: (m,) float32, of the cell's best link.
-        blank: (m,) bool, cells of one grey level alone: copies of each other that show no cell.
-        num_cells: that were searched.
-        num_read: of them whose pixels were read.
-        near: what the search for near copies has done; None where only exact ones were looked for.
+        correlations: (m,) float32, highest correlation of the cell with a copy.
+        blank: (m,) bool, True for cells of one grey level: they are copies of each other but show no cell.
+        num_cells: number of cells that were searched.
+        num_read: number of cells whose pixels were read.
+        near: statistics of the search for near copies; None if only exact copies were searched.
     """
 
     cell_ids: Ids
@@ -101,24 +109,24 @@ class Duplicates:
     near: NearFacts | None = None
 
     def __len__(self) -> int:
-        """How many sets there are."""
+        """Return the number of sets."""
         return int(self.sets[-1]) + 1 if len(self.sets) else 0
 
     def of_cells(self, num_cells: int) -> Ids:
-        """(num_cells,) int64: the set of each cell by cell_id, -1 where it stands alone."""
+        """Return the set of each cell by cell_id, (num_cells,) int64, -1 for a cell without copies."""
         found = np.full(num_cells, -1, np.int64)
         found[self.cell_ids] = self.sets
         return found
 
     def members(self) -> list[Ids]:
-        """The cell_ids of each set."""
+        """Return the cell_ids of each set."""
         return np.split(self.cell_ids, np.flatnonzero(np.diff(self.sets)) + 1) if len(self) else []
 
     def spanning(self, subsets: np.ndarray) -> Ids:
-        """Numbers of the sets that lie in two or more subsets of a split.
+        """Return the numbers of the sets whose cells are in two or more subsets of a split.
 
         Args:
-            subsets: (N,) str in the order of cell_id; a cell in no subset (`""`) cannot leak.
+            subsets: (N,) str, in the order of cell_id; a cell in no subset (`""`) cannot leak.
         """
         _, subset = np.unique(np.asarray(subsets)[self.cell_ids], return_inverse=True)
         placed = np.asarray(subsets)[self.cell_ids] != ""
@@ -127,7 +135,11 @@ class Duplicates:
         return numbers[counts > 1].astype(np.int64)
 
     def write(self, manifest: Manifest) -> Path:
-        """Write the sidecar `duplicates.parquet` of the data set; returns its path."""
+        """Write the sidecar file `duplicates.parquet` of the data set.
+
+        Returns:
+            Path of the file.
+        """
         table = pa.table(
             [
                 pa.array(self.cell_ids),
@@ -151,17 +163,17 @@ class Duplicates:
 
 
 def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int | None = None) -> Duplicates:
-    """All sets of cells whose decoded pixels are the same up to a flip or a quarter turn, whatever their class.
+    """Find all sets of cells whose decoded pixels are equal up to a flip or a quarter turn, whatever their class.
 
-    Two images that were stored as JPEG one by one differ by a few grey levels after such a turn; they are near copies.
+    Turned copies that were each stored as JPEG differ by a few grey levels. They are near copies.
 
     Args:
-        manifest: of the data set; its shards are there.
-        rows: (n,) cell_ids to search; None: all.
-        jobs: threads that read; None: one for each CPU.
+        manifest: manifest of the data set; its shards must exist.
+        rows: (n,) cell_ids to search; None: all cells.
+        jobs: number of reading threads; None: one for each CPU.
 
     Raises:
-        DataError: a cell that must be read is not what was packed.
+        DataError: a cell that must be read is corrupt.
     """
     check_jobs(jobs)
     ids = np.arange(len(manifest)) if rows is None else np.unique(np.asarray(rows, np.int64))
@@ -171,7 +183,7 @@ def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int 
     table = table if len(ids) == len(manifest) else table.take(ids)
     kind = _codes(table)
     same = pc.dictionary_encode(table.column("pixel_hash").combine_chunks()).indices.to_numpy()
-    _, first, image = np.unique(same, return_index=True, return_inverse=True)  # images: cells without exact repeats
+    _, first, image = np.unique(same, return_index=True, return_inverse=True)  # first: one cell of each distinct image
     collides = np.bincount(kind[first], minlength=int(kind.max()) + 1)[kind[first]] > 1
     turned = np.arange(len(first))
     todo = np.flatnonzero(collides)
@@ -183,7 +195,7 @@ def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int 
 
 
 def canonical(pixels: np.ndarray) -> bytes:
-    """The same 16 bytes for an image and its flips and quarter turns, others for any other image.
+    """Return a 16-byte hash that is equal for an image and its flips and quarter turns, and differs for other images.
 
     Args:
         pixels: (H, W) uint8.
@@ -197,7 +209,10 @@ def canonical(pixels: np.ndarray) -> bytes:
 
 
 def read_duplicates(manifest: Manifest) -> Duplicates | None:
-    """What an earlier search of all cells has written beside the manifest; None where there is none, or of other cells.
+    """Read the result of an earlier search of all cells.
+
+    Returns:
+        The result; None if there is none, or if it belongs to other cells.
 
     Raises:
         DataError: the file is damaged.
@@ -235,7 +250,7 @@ def read_duplicates(manifest: Manifest) -> Duplicates | None:
 
 
 def _group(manifest: Manifest, ids: Ids, image: Ids, num_read: int = 0) -> Duplicates:
-    """Sets of the cells `ids` (n,) ascending whose number of an image (n,) is the same."""
+    """Return the sets of the cells `ids` (n,), ascending, that have equal values of `image` (n,)."""
     counts = np.bincount(image, minlength=1)
     inside = np.flatnonzero(counts[image] > 1)
     _, first, number = np.unique(image[inside], return_index=True, return_inverse=True)
@@ -249,7 +264,7 @@ def _group(manifest: Manifest, ids: Ids, image: Ids, num_read: int = 0) -> Dupli
 
 
 def _codes(table: pa.Table) -> Ids:
-    """(n,) int64, the same for cells that may be the same image turned: equal mean, border and sorted sides."""
+    """Return codes, (n,) int64, equal for cells that agree in mean, border median and sorted sides."""
     sides = np.stack([table.column(name).to_numpy().astype(np.int64) for name in ("height", "width")])
     parts = [
         table.column("mean_intensity").to_numpy().astype(np.float32).view(np.int32),
@@ -265,7 +280,7 @@ def _codes(table: pa.Table) -> Ids:
 
 
 def _canonical_forms(manifest: Manifest, ids: Ids, jobs: int | None) -> Iterator[bytes]:
-    """`canonical` of each of the cells, in their order; each thread reads its parts in stored order."""
+    """Yield `canonical` of each cell, in the given order; each thread reads its parts in stored order."""
 
     def of_part(part: Ids) -> list[bytes]:
         return [canonical(pixels) for pixels in read_cells(manifest, part.tolist())]
@@ -277,7 +292,7 @@ def _canonical_forms(manifest: Manifest, ids: Ids, jobs: int | None) -> Iterator
 
 
 def _is_blank(manifest: Manifest, ids: Ids) -> npt.NDArray[np.bool_]:
-    """(n,) bool: images of one grey level, by their hash."""
+    """Return (n,) bool, True for images of one grey level, recognised by their hash."""
     names = ["pixel_hash", "mean_intensity", "border_median", "height", "width"]
     blank = np.zeros(len(ids), bool)
     known: dict[tuple[int, int, int], bytes] = {}
@@ -292,6 +307,6 @@ def _is_blank(manifest: Manifest, ids: Ids) -> npt.NDArray[np.bool_]:
 
 
 def _digest(manifest: Manifest) -> str:
-    """Of all pixels, in the order of cell_id."""
+    """Return a hash of all pixels, in the order of cell_id."""
     column = manifest.table.column("pixel_hash").combine_chunks()
     return blake2b(b"".join(chunk for chunk in column.to_pylist()), digest_size=16).hexdigest()

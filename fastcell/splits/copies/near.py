@@ -1,9 +1,10 @@
-"""The search for copies that are not exact: turned by any angle, mirrored, shifted, brighter, blurred, saved again.
+"""Search for copies that are not exact: rotated, mirrored, shifted, blurred, saved again, or of other brightness.
 
-Within a class and a collection each cell's nearest neighbours by a signature that turns keep are laid upon it; those
-that agree with a correlation of 0.99 and more, and in their details, are copies. How the signature is weighed, and how
-far a copy may lie, is learnt from copies that the search makes of a sample of the very cells; on as many others, with
-other motions, it counts what it finds: the recall.
+Rotations by any angle are found. Cells are compared within a class and a collection. Each cell is registered with its
+nearest neighbours by a signature that does not change under rotation. Pairs are copies if their correlation after
+registration is at least 0.99 and their details agree as well. The weights of the signature, and the largest distance of
+a copy, are learnt from copies that the search makes of a sample of the same cells. The recall is the share found of a
+second set of such copies, made with other motions.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ NUM_NEIGHBOURS = 12
 
 _PRINCIPAL, _DIRECTIONS = 64, 32
 _RIDGE = 0.01
-_REACH = 1.5  # times the distance within which 99 % of planted copies lie
+_REACH = 1.5  # search radius, in units of the distance that contains 99 % of planted copies
 _PART_CELLS = 1_000
 _ONE_PROCESS_CELLS = 4_000
 _PART_PAIRS = 8_192
@@ -46,20 +47,29 @@ Say = Callable[[str], None]
 
 
 class Bounds(NamedTuple):
-    """What two images must reach to be called copies of each other."""
+    """Smallest values for which two images count as copies of each other.
+
+    Attributes:
+        correlation: correlation of the images.
+        detail: correlation of their details, see `fastcell.splits.copies.registration.Fit`.
+    """
 
     correlation: float = MIN_CORRELATION
     detail: float = MIN_DETAIL
 
     def met_by(self, fit: Fit) -> bool:
+        """Return True if a fit reaches these bounds and covers at least half of the cell."""
         return fit.correlation >= self.correlation and fit.detail >= self.detail and fit.cell >= MIN_CELL_SHARE
 
 
 def learn_bounds(fits: Sequence[Fit]) -> Bounds:
-    """Bounds from the fits of copies that were made on purpose: at least the fixed ones.
+    """Derive bounds from the fits of planted copies; never below the fixed bounds.
 
-    Smooth cells agree with strangers to 0.99 and more; but then their copies agree far better. What a bound leaves
-    unexplained is 1.5 times what 98 % of the copies leave.
+    Different smooth cells can have a correlation of 0.99 and more, but copies of a smooth cell then agree far better.
+    The deviation from 1 that a bound allows is 1.5 times the deviation that 98 % of the planted copies do not exceed.
+
+    Args:
+        fits: fits of planted copies and their originals.
     """
     found = np.array([(fit.correlation, fit.detail) for fit in fits if fit.correlation >= _REGISTERED]).reshape(-1, 2)
     if len(found) < _FEWEST_COPIES:
@@ -69,7 +79,13 @@ def learn_bounds(fits: Sequence[Fit]) -> Bounds:
 
 
 class Link(NamedTuple):
-    """Two cells that a registration has found to be copies of each other."""
+    """Two cells that are copies of each other according to their registration.
+
+    Attributes:
+        first: cell_id, or the number of a planted copy.
+        second: cell_id.
+        fit: agreement of the two cells.
+    """
 
     first: int
     second: int
@@ -78,7 +94,10 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class _Metric:
-    """Signatures -> the directions in which copies differ least and cells most, in units of a copy's spread."""
+    """Projection of signatures to the directions in which copies differ least and cells most.
+
+    The projections are in units of a copy's spread.
+    """
 
     mean: npt.NDArray[np.float32]
     directions: npt.NDArray[np.float32]
@@ -89,7 +108,7 @@ class _Metric:
 
 
 class _Probes(NamedTuple):
-    """Planted copies: their looks, and for each the cell it was made of and its kind."""
+    """Planted copies: their prepared images, and for each copy its original cell and its kind."""
 
     looks: Looks
     origins: Ids
@@ -105,18 +124,18 @@ def near_copies(
     jobs: int | None = None,
     say: Say | None = None,
 ) -> Duplicates:
-    """Exact sets joined with near copies, and the recall of the search on copies it has planted.
+    """Find near copies, join them with the exact sets, and measure the recall of the search on planted copies.
 
     Args:
-        manifest: of the data set; its shards are there.
-        rows: (n,) cell_ids to search; None: all.
-        exact: what `exact_sets` has found among them; None: it is called.
-        seed: of the planted copies.
-        jobs: processes and threads; None: one for each CPU.
-        say: takes one line for the user at each stage.
+        manifest: manifest of the data set; its shards must exist.
+        rows: (n,) cell_ids to search; None: all cells.
+        exact: result of `exact_sets` for these cells; None: it is computed.
+        seed: seed of the planted copies.
+        jobs: number of processes and threads; None: one for each CPU.
+        say: called with one line for the user at each stage.
 
     Raises:
-        DataError: a cell is not what was packed.
+        DataError: a cell is corrupt.
     """
     check_jobs(jobs)
     exact = exact_sets(manifest, rows, jobs) if exact is None else exact
@@ -130,7 +149,7 @@ def near_copies(
 
 
 def find_strata(manifest: Manifest, ids: Ids) -> list[Ids]:
-    """The cells of each class and collection among `ids`."""
+    """Return the cells of each combination of class and collection among `ids`."""
     collections = manifest.table.column("collection").combine_chunks().dictionary_encode().indices.fill_null(-1)
     code = manifest.labels[ids] * (len(manifest) + 1) + collections.to_numpy()[ids].astype(np.int64)
     order = np.argsort(code, kind="stable")
@@ -139,7 +158,7 @@ def find_strata(manifest: Manifest, ids: Ids) -> list[Ids]:
 
 
 class _Search:
-    """One search; see `near_copies`."""
+    """State of one search, see `near_copies`."""
 
     def __init__(self, manifest: Manifest, ids: Ids, seed: int, jobs: int | None, say: Say) -> None:
         self.manifest, self.ids, self.jobs, self.say = manifest, ids, jobs, say
@@ -174,7 +193,7 @@ class _Search:
         return self.links
 
     def recall(self) -> tuple[Recall, ...]:
-        """What was found of the planted copies, by kind: a link to the cell they were made of, or to a copy of it."""
+        """Return the recall by kind. A planted copy counts as found if it is linked to its original or a copy of it."""
         if self.probes is None:
             return ()
         place = {cell: place for place, cell in enumerate(self.ids.tolist())}
@@ -222,7 +241,7 @@ class _Search:
                     yield (pair[0], pair[1]), fit
 
     def _look(self, stratum: Ids, scale: Scale) -> tuple[Ids, Looks]:
-        """The cells that show enough, and their looks."""
+        """Return the cells with enough content, and their prepared images."""
         tasks = [
             _Part(self._part(stratum[start : start + _PART_CELLS]), scale)
             for start in range(0, len(stratum), _PART_CELLS)
@@ -237,7 +256,7 @@ class _Search:
 
 
 class _Part(NamedTuple):
-    """Cells to be looked at, as they go to a worker: a data set of these rows alone."""
+    """Cells to be prepared by a worker process: a data set with only these rows."""
 
     manifest: Manifest
     scale: Scale
@@ -248,9 +267,9 @@ def _look_at_part(part: _Part) -> Looks:
 
 
 def _learn(signatures: np.ndarray, copies: np.ndarray, same: Ids) -> _Metric:
-    """The metric of cells (n, p) and of copies (m, p) of the cells `same` (m,).
+    """Learn the metric from cells (n, p) and from copies (m, p) of the cells `same` (m,).
 
-    Directions from two thirds of the copies, reach from the others.
+    The directions are learnt from two thirds of the copies, the reach from the others.
     """
     from scipy.linalg import eigh
 
@@ -270,7 +289,10 @@ def _learn(signatures: np.ndarray, copies: np.ndarray, same: Ids) -> _Metric:
 
 
 def _neighbours(points: np.ndarray, among: np.ndarray, reach: float, same: bool) -> Ids:
-    """(P, 2) int64, each point with those of its 12 nearest that lie within reach; `same`: each pair once."""
+    """Return (P, 2) int64, pairs of each point and those of its 12 nearest neighbours that are within reach.
+
+    With `same`, `points` and `among` are the same points, and each pair occurs once.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     num = min(NUM_NEIGHBOURS + same, len(among))
@@ -287,7 +309,7 @@ def _neighbours(points: np.ndarray, among: np.ndarray, reach: float, same: bool)
 
 
 def _joined(exact: Duplicates, links: Sequence[Link], near: NearFacts) -> Duplicates:
-    """Exact sets and the sets that the links make of them and of cells that stand alone."""
+    """Join the exact sets with the sets that the links form."""
     best: dict[int, float] = dict.fromkeys(exact.cell_ids.tolist(), 1.0)
     for first, second, fit in links:
         for cell in (first, second):

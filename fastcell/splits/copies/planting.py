@@ -1,4 +1,4 @@
-"""Copies made on purpose, as careless augmentation makes them: what a search finds of them is its recall."""
+"""Plant copies, as careless augmentation would make them. The share that a search finds of them is its recall."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SHIFT = 0.08
 """Largest shift along each axis, as a share of the shorter side."""
 GAIN = (0.8, 1.25)
 OFFSET = 20.0
-"""Largest change of all grey levels."""
+"""Largest change of all grey levels, in 8-bit grey levels."""
 BLUR_PX = (0.3, 1.2)
 
 
 def plant(pixels: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """A copy of a cell on a canvas of the same size; corners that come in are filled with the border's median.
+    """Return a copy of a cell on a canvas of the same size. Uncovered corners are filled with the median of the border.
 
     Args:
         pixels: (H, W) uint8.
         kind: one of `PLANTED_KINDS`.
-        rng: of angle, shift, gain, offset and blur.
+        rng: generator for angle, shift, gain, offset and blur.
     """
     if kind == PLANTED_KINDS[0]:
         turned = np.rot90(pixels, int(rng.integers(4)))

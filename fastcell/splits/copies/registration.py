@@ -1,8 +1,8 @@
-"""One image laid upon another: turn, mirror and shift that fit best, and how well they then agree.
+"""Registration of two images: find the best rotation, mirroring and shift, and measure how well the images then agree.
 
-Angles to start from come from the correlation of the rings of both cells (`fastcell.splits.copies.signature`) over all
-turns, mirrored and not. From there Gauss-Newton steps minimise the squared difference over the overlap, with the second
-image's gain and offset free, so that brightness does not count.
+Starting angles come from the correlation of the rings of both cells (`fastcell.splits.copies.signature`) over all
+rotations, with and without mirroring. Gauss-Newton steps then minimise the squared difference over the overlap. The
+gain and offset of the second image are fitted as well, so that brightness has no effect.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ MIN_OVERLAP_PX = 64
 BLURS_PX = (0.5, 0.8, 1.1, 1.5)
 
 _NUM_STARTS = 3
-_COARSE = 2  # every other pixel both ways, for all starts
+_COARSE = 2  # stride of the pixels along both axes while all starts are followed
 _COARSE_STEPS, _FINE_STEPS = 12, 10
-_COARSE_CORRELATION = 0.85  # a worse start is not followed
-_WORTH_COMPARING = 0.9  # sharp and blurred copies of one cell are that near
+_COARSE_CORRELATION = 0.85  # a worse start is not refined
+_WORTH_COMPARING = 0.9  # a sharp and a blurred copy of one cell reach this correlation
 _DETAIL_PX = 2.0
 _CELL_LEVEL = 0.15
 _PART_PAIRS = 256
 
 
 class Fit(NamedTuple):
-    """How two images agree where they overlap.
+    """Agreement of two registered images where they overlap.
 
     Attributes:
-        correlation: Pearson's, of the smoothed images, the sharper one blurred as the other is.
-        detail: the same of what a Gaussian of 2 pixels takes away, on the cell.
+        correlation: Pearson correlation of the smoothed images, after blurring the sharper image to match the other.
+        detail: Pearson correlation, on the cell, of what remains after subtracting a Gaussian blur of 2 pixels.
         overlap: share of the smaller image that is covered.
-        cell: share of what stands out of either image that is covered, of the image with less.
+        cell: share of the cell (squared deviation from the background) that is covered, for the image with the lower
+            share.
     """
 
     correlation: float
@@ -51,12 +52,16 @@ _NONE = Fit(-1.0, -1.0, 0.0, 0.0)
 
 
 def register(first: Looks, second: Looks, pairs: npt.NDArray[np.int64], threads: int) -> list[Fit]:
-    """The fits of pairs of cells.
+    """Register pairs of cells.
 
     Args:
-        first, second: the cells.
-        pairs: (P, 2) int64, index into `first` and into `second`.
-        threads: to share the work.
+        first: prepared cells.
+        second: prepared cells.
+        pairs: (P, 2) int64, index into `first` and index into `second`.
+        threads: number of threads.
+
+    Returns:
+        The fit of each pair.
     """
 
     def part(chosen: npt.NDArray[np.int64]) -> list[Fit]:
@@ -76,7 +81,7 @@ def _columns(looks: Looks) -> tuple[np.ndarray, ...]:
 
 
 def _compare(a: np.ndarray, b: np.ndarray, center_a: np.ndarray, center_b: np.ndarray, motion: np.ndarray) -> Fit:
-    """Agreement of (H, W) `a` with (h, w) `b` under a motion of `_align`."""
+    """Return the fit of (H, W) `a` and (h, w) `b` under a motion from `_align`."""
     theta, shift_x, shift_y, mirror, correlation = motion.tolist()
     if correlation < _WORTH_COMPARING:
         return _NONE
@@ -106,7 +111,7 @@ _FRAME = np.ones((3, 3), np.uint8)
 
 
 def _match_blur(a: np.ndarray, b: np.ndarray, inner: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The largest correlation with one of the two blurred, and the two images at that blur."""
+    """Return the largest correlation with one of the two images blurred, and the two images at that blur."""
     best = (_pearson(a[inner], b[inner]), a, b)
     for blur_first in (True, False):
         for sigma in BLURS_PX:
@@ -123,7 +128,7 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _energy(image: np.ndarray) -> float:
-    """Sum of squares of what stands out from the background; never 0."""
+    """Return the sum of squared deviations from the background; never 0."""
     flat = image.reshape(-1)
     return float(flat @ flat) + 1e-6
 
@@ -140,7 +145,7 @@ def _align(  # type: ignore[no-untyped-def]
     pixels_b, offsets_b, heights_b, widths_b, centers_b, spectra_b,
     pairs,
 ):  # fmt: skip
-    """(P, 5) float64 for each pair: angle, shift along x and y, mirror (1 or -1), correlation over the overlap."""
+    """Return (P, 5) float64: angle, shift along x and y, mirror (1 or -1) and correlation over the overlap."""
     motions = np.empty((len(pairs), 5))
     starts = np.empty((_NUM_STARTS, 2))
     for number in range(len(pairs)):
@@ -168,7 +173,7 @@ def _align(  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _find_starts(spectrum_a, spectrum_b, starts):  # type: ignore[no-untyped-def]
-    """The angles and mirrors at which the rings correlate best, best first, at least four steps from each other."""
+    """Find angles and mirrorings with the highest correlation of the rings, best first, at least four steps apart."""
     num_rings, num_harmonics = spectrum_a.shape
     score = np.zeros((2, NUM_ANGLES))
     for harmonic in range(num_harmonics):
@@ -195,9 +200,9 @@ def _find_starts(spectrum_a, spectrum_b, starts):  # type: ignore[no-untyped-def
 def _descend(  # type: ignore[no-untyped-def]
     a, b, center_a, center_b, theta, shift_x, shift_y, mirror, stride, num_steps
 ):
-    """Gauss-Newton from a start: angle, shifts and correlation of the best place that was met.
+    """Refine a start by Gauss-Newton steps; return angle, shifts and correlation of the best position.
 
-    A pixel p of `a` lies at R(theta) M (p - center_a) + center_b + shift in `b`, where M mirrors y.
+    A pixel p of `a` maps to R(theta) M (p - center_a) + center_b + shift in `b`, where M mirrors y.
     """
     height, width = a.shape
     best = (theta, shift_x, shift_y, -2.0)

@@ -1,7 +1,7 @@
-"""How cells look to the search for copies: smoothed grey levels on a common scale, and a signature that turns keep.
+"""Prepare cells for the search for copies: smoothed grey levels on a common scale, and a rotation-invariant signature.
 
-Around the centre of its brightness a cell is sampled on rings; the Fourier magnitudes along each ring are the same for
-the cell, the cell turned by any angle, and the mirrored cell.
+A cell is sampled on rings around its centre of brightness. The Fourier magnitudes along each ring are the same for the
+cell, for the cell rotated by any angle, and for the mirrored cell.
 """
 
 from __future__ import annotations
@@ -25,14 +25,18 @@ MIN_CONTRAST = 8.0
 
 _SIGNATURE_HARMONICS = 9
 _SIGNATURE_SMOOTHING_PX = 1.0
-_CELL_LEVEL = 0.15  # of the largest difference from the background: what is above it belongs to the cell
-_REACH = 2.0  # rings reach that many radii of gyration
+_CELL_LEVEL = 0.15  # share of the largest difference from the background above which a pixel belongs to the cell
+_REACH = 2.0  # radius of the outermost ring, in radii of gyration
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What all cells of a search have in common: factor from raw to working pixels, and radius of the outermost ring
-    in working pixels."""
+    """Common scale of all cells of a search.
+
+    Attributes:
+        factor: scale factor from raw to working pixels.
+        reach_px: radius of the outermost ring, in working pixels.
+    """
 
     factor: float
     reach_px: float
@@ -40,17 +44,18 @@ class Scale:
 
 @dataclass(frozen=True)
 class Looks:
-    """n cells, ready to be compared.
+    """n cells, prepared for comparison.
 
     Attributes:
         pixels: int16 1-D, smoothed levels above the background, cell after cell.
         offsets: (n,) int64, start of each cell in `pixels`.
-        heights, widths: (n,) int32, working pixels.
+        heights: (n,) int32, working pixels.
+        widths: (n,) int32, working pixels.
         centers: (n, 2) float64, x and y of the centre.
-        spectra: (n, rings, harmonics) complex64, Fourier series along the rings, as a whole of norm 1.
+        spectra: (n, rings, harmonics) complex64, Fourier series along the rings, computed from rings of joint norm 1.
         signatures: (n, p) float32.
-        plain: (n,) bool, cells that show too little to be told from others: less than 8 pixels high or wide, less than
-            100 pixels, or less than 8 grey levels of contrast.
+        plain: (n,) bool, True for cells with too little content to be distinguished from others: less than 8 pixels
+            high or wide, less than 100 pixels in total, or less than 8 grey levels of contrast.
     """
 
     pixels: npt.NDArray[np.int16]
@@ -66,13 +71,13 @@ class Looks:
         return len(self.offsets)
 
     def image(self, index: int) -> np.ndarray:
-        """(H, W) float32, the smoothed levels of one cell."""
+        """Return the smoothed levels of one cell, (H, W) float32."""
         start, height, width = self.offsets[index], int(self.heights[index]), int(self.widths[index])
         flat = self.pixels[start : start + height * width].astype(np.float32) / np.float32(LEVELS)
         return flat.reshape(height, width)
 
     def take(self, indices: npt.NDArray[np.int64]) -> Looks:
-        """The cells at these places."""
+        """Return the cells at these indices."""
         pieces = [self.pixels[self.offsets[i] : self.offsets[i] + self.heights[i] * self.widths[i]] for i in indices]
         sizes = np.array([len(piece) for piece in pieces], np.int64)
         return Looks(
@@ -88,7 +93,7 @@ class Looks:
 
 
 def join_looks(parts: Sequence[Looks]) -> Looks:
-    """All cells of the parts, in their order; at least one part."""
+    """Concatenate the cells of all parts, in their order; at least one part."""
     ends = np.cumsum([len(part.pixels) for part in parts])
     starts = [end - len(part.pixels) for end, part in zip(ends.tolist(), parts, strict=True)]
     return Looks(
@@ -102,14 +107,14 @@ def join_looks(parts: Sequence[Looks]) -> Looks:
 
 
 def find_scale(cells: Sequence[np.ndarray]) -> Scale:
-    """The scale for a search, from some of its cells, (H, W) uint8 each."""
+    """Find the scale of a search from a sample of its cells, (H, W) uint8 each."""
     factor = min(1.0, float(np.sqrt(WORKING_AREA_PX / np.median([cell.size for cell in cells]))))
     radii = [_find_center(_prepare(cell, factor))[2] for cell in cells]
     return Scale(factor, max(4.0, _REACH * float(np.quantile(radii, 0.9))))
 
 
 def look_at(cells: Iterable[np.ndarray], scale: Scale) -> Looks:
-    """Prepare cells, (H, W) uint8 each, to be compared."""
+    """Prepare cells, (H, W) uint8 each, for comparison."""
     pixels, shapes, centers, spectra, signatures, plain = [], [], [], [], [], []
     for cell in cells:
         image = _prepare(cell, scale.factor)
@@ -139,7 +144,7 @@ def look_at(cells: Iterable[np.ndarray], scale: Scale) -> Looks:
 
 
 def _prepare(cell: np.ndarray, factor: float) -> np.ndarray:
-    """Smoothed levels above the median of the border, on the working scale, (H, W) float32."""
+    """Return the smoothed levels above the median of the border, on the working scale, (H, W) float32."""
     if factor < 1:
         size = tuple(max(2, round(side * factor)) for side in cell.shape[::-1])
         image = cv2.resize(cell.astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -149,9 +154,9 @@ def _prepare(cell: np.ndarray, factor: float) -> np.ndarray:
 
 
 def border_level(cell: np.ndarray) -> float:
-    """Median grey level of the outermost frame of pixels, corners counted twice.
+    """Return the median grey level of the outermost frame of pixels, with corners counted twice.
 
-    `fastcell.ops.border.border_median` counts them once, which is another level where an image is small.
+    `fastcell.ops.border.border_median` counts corners once, which gives another level for small images.
     """
     frame = np.sort(np.concatenate((cell[0], cell[-1], cell[:, 0], cell[:, -1])))
     return (float(frame[len(frame) // 2]) + float(frame[(len(frame) - 1) // 2])) / 2
@@ -162,7 +167,7 @@ def _smoothed(image: np.ndarray, sigma: float = SMOOTHING_PX) -> np.ndarray:
 
 
 def _find_center(image: np.ndarray) -> tuple[float, float, float]:
-    """x, y and radius of gyration of what stands out from the background, in working pixels."""
+    """Return x, y and radius of gyration of the cell (deviation from the background), in working pixels."""
     weight = np.abs(image)
     weight = _smoothed(np.maximum(weight - _CELL_LEVEL * weight.max(), 0))
     total = float(weight.sum())
@@ -184,7 +189,7 @@ def _ring_places(reach_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _sample_rings(image: np.ndarray, x: float, y: float, reach_px: float) -> np.ndarray:
-    """(rings, angles) float32, weighted by the root of the ring's area and scaled to norm 1."""
+    """Return (rings, angles) float32, weighted by the square root of each ring's area and scaled to norm 1."""
     dx, dy, weight = _ring_places(reach_px)
     border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": 0}
     rings = cv2.remap(image, dx + np.float32(x), dy + np.float32(y), cv2.INTER_LINEAR, **border) * weight
@@ -192,7 +197,7 @@ def _sample_rings(image: np.ndarray, x: float, y: float, reach_px: float) -> np.
 
 
 def _sign(image: np.ndarray, x: float, y: float, radius: float, reach_px: float) -> np.ndarray:
-    """(1 + rings x harmonics,) float32: log radius, means of the rings, magnitudes of their harmonics."""
+    """Return (1 + rings x harmonics,) float32: means of the rings, magnitudes of their harmonics, log radius."""
     rings = _sample_rings(_smoothed(image, _SIGNATURE_SMOOTHING_PX), x, y, reach_px)
     series = np.fft.rfft(rings, axis=1)[:, :_SIGNATURE_HARMONICS] / np.sqrt(NUM_ANGLES)
     magnitudes = np.abs(series)
