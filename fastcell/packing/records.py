@@ -64,7 +64,7 @@ class ShardResult(NamedTuple):
 
 
 class CellTable:
-    """Collects the manifest rows and quarantine rows of one shard, and decodes each cell once.
+    """Builder of the manifest rows and quarantine rows of one shard; it decodes each cell once.
 
     Args:
         shard: file name, relative to the data folder.

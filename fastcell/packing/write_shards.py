@@ -25,7 +25,7 @@ from fastcell.system.worker_processes import run_tasks
 
 
 class RecordSource(Protocol[Item]):
-    """Supplies the records of cells. It is pickled and sent to the workers."""
+    """Protocol of an object that supplies the records of cells; it is pickled and sent to the workers."""
 
     def stamp(self, blocks: Blocks[Item]) -> str:
         """Return a text that changes whenever the stored bytes of a shard's cells change."""

@@ -30,7 +30,7 @@ def counted_predictions(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray
 
 
 class PredictionGatherer(pl.Callback):
-    """Keeps all predictions of a validation or test run on the device, and joins those of all ranks at the end.
+    """Callback that keeps all predictions of a validation or test run on the device, and joins those of all ranks.
 
     Args:
         folder: on rank 0, a folder in which the ranks can save their parts; it must be visible to all ranks.

@@ -62,7 +62,7 @@ def saved_parts(
 
 
 class PredictionParts(pl.Callback):
-    """Saves the predictions of each rank about every 30 s, and joins those of all ranks and runs at the end.
+    """Callback that saves the predictions of each rank about every 30 s, and joins those of all ranks and runs.
 
     Args:
         folder: `Staging.saved_dir` on rank 0; None on the other ranks.

@@ -155,8 +155,12 @@ def _opened(path: Path, source: Path) -> Iterator[Any]:
 
 
 def _num_events(file: Any, source: Path) -> int:
-    """Return the number of events of an open file, and check that its groups are no links, whose targets must not
-    change.
+    """Return the number of events of an open file.
+
+    Its groups must not be links, because the target of a link must not be modified.
+
+    Raises:
+        DataError: If the file has no group `events` of its own or no images, or gives more events than fit into memory.
     """
     h5py = require("h5py", "formats")
     if not isinstance(file.get("events", getlink=True), h5py.HardLink) or not isinstance(file["events"], h5py.Group):

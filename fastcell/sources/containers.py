@@ -96,7 +96,7 @@ def find_containers(
 
 @dataclass
 class Collector:
-    """Builds a listing, container by container.
+    """Builder of a listing, container by container.
 
     Args:
         root: path of the source, for messages.
