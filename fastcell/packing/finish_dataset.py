@@ -120,7 +120,14 @@ def number_cells(results: Sequence[ShardResult]) -> tuple[pa.Table, pa.Table | N
 
 
 def fill_info(info: DatasetInfo, results: Sequence[ShardResult], table: pa.Table, num_quarantined: int) -> DatasetInfo:
-    """Return `info` with shards and counts filled in, and with `um_per_px` if all cells share one value."""
+    """Return `info` with shards and counts filled in, and with `um_per_px` if all cells share one value.
+
+    Args:
+        info: description of the data set.
+        results: one result per shard, in the order of writing.
+        table: (N,) manifest rows.
+        num_quarantined: number of quarantined cells.
+    """
     pitch = np.unique(table.column("um_per_px").to_numpy())
     common = float(pitch[0]) if len(pitch) == 1 and np.isfinite(pitch[0]) else None
     return replace(

@@ -74,7 +74,13 @@ def _with_whole_paths(table: pa.Table, base: Path) -> pa.Table:
 
 
 def note_spanning(name: str, subsets: np.ndarray, copies: Copies) -> list[str]:
-    """Return a note if exact copies are in two subsets of a split that the source defines, else an empty list."""
+    """Return a note if exact copies are in two subsets of a split that the source defines, else an empty list.
+
+    Args:
+        name: name of the split.
+        subsets: (N,) str, subset of each cell.
+        copies: sets of exact copies among the cells.
+    """
     torn = spanning_cells(copies.sets, subsets)
     num = len(np.unique(copies.sets[torn]))
     if not num:

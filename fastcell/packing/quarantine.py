@@ -66,7 +66,12 @@ def quarantine_table(rows: list[tuple[Any, ...]]) -> pa.Table:
 
 
 def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
-    """Summarize a quarantine table by its `most` most frequent reasons: `412 bad: truncated (400), empty file (12)`."""
+    """Summarize a quarantine table by its `most` most frequent reasons: `412 bad: truncated (400), empty file (12)`.
+
+    Args:
+        quarantine: rows of `QUARANTINE_SCHEMA`.
+        most: number of reasons to list.
+    """
     if not quarantine.num_rows:
         return "none found"
     counts = Counter(quarantine.column("reason").to_pylist()).most_common()

@@ -264,6 +264,7 @@ def _unique_keys(rows: pa.Table, shard: str) -> pa.Table:
 
 
 def replace_column(table: pa.Table, column: str, values: Sequence[str | None]) -> pa.Table:
+    """Return `table` with the texts `values` in the column `column`."""
     return table.set_column(table.schema.get_field_index(column), column, pa.array(values, pa.string()))
 
 

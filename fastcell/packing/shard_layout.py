@@ -48,7 +48,14 @@ def choose_shard_cells(num_cells: int) -> int:
 
 
 def cell_shards(items: Sequence[Item], shard_cells: int, seed: int, runs: Runs | None = None) -> list[Blocks[Item]]:
-    """Return shards of one block without a name each, with the cells in a seeded order over the whole set."""
+    """Return shards of one block without a name each, with the cells in a seeded order over the whole set.
+
+    Args:
+        items: N cells.
+        shard_cells: cells per shard.
+        seed: seed of the order, >= 0.
+        runs: runs of the cells; None if each cell is read separately.
+    """
     rng = np.random.default_rng([seed, 0xCE11])
     order = rng.permutation(len(items)).tolist()
     if runs is not None:
@@ -69,6 +76,14 @@ def block_shards(
     """Return shards of blocks in a seeded order; each shard takes blocks until it is full.
 
     The cells of a block share their subset in every split, so that each split consists of whole blocks.
+
+    Args:
+        items: N cells.
+        splits: for each split name, `default` among them, the subset of each cell, (N,) str.
+        shard_cells: cells per shard.
+        block_cells: maximum number of cells in a block.
+        seed: seed of the order, >= 0.
+        runs: runs of the cells; None if each cell is read separately.
     """
     rng = np.random.default_rng([seed, 0xB10C])
     windows = [np.arange(len(items))] if runs is None else _windows(runs, max(shard_cells, block_cells), rng)

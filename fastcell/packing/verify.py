@@ -104,6 +104,10 @@ def write_list(path: Path, losses: IntegrityReport) -> None:
 
     The file is written completely or not at all.
 
+    Args:
+        path: file to be written.
+        losses: the corrupt cells.
+
     Raises:
         DataError: If the file cannot be written.
     """

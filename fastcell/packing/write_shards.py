@@ -114,6 +114,9 @@ def write_shards(
 def write_shard(task: ShardTask[Item]) -> ShardResult:
     """Write a shard, or keep a finished one of an earlier run if its stamp is the same.
 
+    Returns:
+        Contents of the shard.
+
     Raises:
         ArgumentError: If there are 16-bit cells and no window, or a class is not in the classes of the task.
         OSError: If the file cannot be written.

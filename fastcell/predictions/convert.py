@@ -85,6 +85,12 @@ def convert(
 def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: Manifest) -> list[str]:
     """Write a new table of predictions as .csv, .parquet or .fcs, by the ending; FCS includes the cells' features.
 
+    Args:
+        out: file to be written.
+        table: table made by `fastcell.predictions.table.prediction_table`.
+        classes: K names, in the order of the columns.
+        manifest: manifest of the data set, for the features.
+
     Returns:
         Messages for the user, one per line.
     """
@@ -100,6 +106,12 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
 
     A cell without a prediction has -1 as class and probabilities. An unknown feature value is stored as 0, and the
     keyword ``FASTCELL_UNKNOWN`` in the text segment counts these values for each feature.
+
+    Args:
+        out: file to be written.
+        predictions: classes and probabilities of the events.
+        table: N rows in the same order, with the columns of features.
+        features: names of these columns.
 
     Returns:
         Messages for the user, one per line.

@@ -168,7 +168,13 @@ def _read_matrix(path: Path) -> Confusion:
 
 
 def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int) -> str:
-    """Return the lines to print: one per group and class, followed by warnings."""
+    """Return the lines to print: one per group and class, followed by warnings.
+
+    Args:
+        counts: counts with their intervals.
+        confusion: confusion matrices that corrected them.
+        num_unclassified: number of cells without a prediction.
+    """
     table = counts.table(confusion.classes).to_pylist()
     header = ["group", "class", "called", "corrected", "95 %"]
     rows = [

@@ -83,7 +83,7 @@ class PredictionParts(pl.Callback):
         self._number, self._last, self._prefix = 0, time.monotonic(), ""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Tell the data module which chunks are already predicted."""
+        """Pass the finished cells to the data module, so that their chunks are not predicted again."""
         found = (Path(), np.empty(0, np.int64)) if self.folder is None else (self.folder, _done(self.folder))
         self.folder, done = trainer.strategy.broadcast(found)
         self._prefix = f"{time.time_ns():020d}-{trainer.global_rank:04d}"

@@ -123,6 +123,10 @@ def with_features(predictions: Predictions, manifest: Manifest) -> tuple[pa.Tabl
     prefix ``quality_``. A feature with the name of a prediction column gets the prefix ``feature_``. A cell that is not
     in the manifest has no features.
 
+    Args:
+        predictions: N predictions.
+        manifest: manifest of the data set that was classified.
+
     Returns:
         The table with the features, and the names of the features.
 

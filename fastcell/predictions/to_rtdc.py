@@ -136,6 +136,10 @@ def ml_class(scores: np.ndarray, tags: list[str]) -> np.ndarray:
     """Return the index of the largest score among the sorted tags, (n,) int32.
 
     The first of equal scores is used. The index is -1 if no score is above 0.
+
+    Args:
+        scores: (n, K) float32, NaN for an event without scores.
+        tags: K tags, in the order of the columns.
     """
     order = np.argsort(tags)
     ranked = np.nan_to_num(scores[:, order], nan=0.0)

@@ -116,6 +116,9 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
         images: name of the array of images.
         num: number of images.
 
+    Returns:
+        The values of the images.
+
     Raises:
         DataError: If an array of labels, groups or collections has another length, or `classes` has no name for a
             label.
@@ -199,6 +202,9 @@ def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndar
         path: path of the file.
         num: number of cells.
         read_npy: function that reads `num` values of a `.npy` file.
+
+    Returns:
+        The labels, and the groups if the file has a column of groups.
 
     Raises:
         DataError: If the file does not exist, the number of labels differs from `num`, or a label is invalid.

@@ -214,6 +214,11 @@ class Collector:
 def check_count(container: Container, num: int, size: int) -> None:
     """Reject a file whose header gives more cells than the file has bytes: their list would fill the memory.
 
+    Args:
+        container: container of the cells.
+        num: number of cells according to its header.
+        size: size of the file in bytes, or an upper limit of the cells that it can hold.
+
     Raises:
         DataError: If `num` is larger than both `size` (in bytes) and 4,096.
     """

@@ -74,6 +74,9 @@ class Images(NamedTuple):
 def opened(path: str) -> Iterator[Any]:
     """Open an HDF5 file for reading; errors of the HDF5 library are raised as `DataError`.
 
+    Yields:
+        The open file, an `h5py.File`.
+
     Raises:
         DataError: If the file is damaged or not HDF5, or h5py is not installed.
     """
@@ -125,6 +128,9 @@ def describe_images(file: Any, dataset: Any, size: int) -> Images:
         dataset: dataset from `find`.
         size: size of the file in bytes.
 
+    Returns:
+        The description.
+
     Raises:
         DataError: If the dataset holds no images, is not uint8 or uint16, or has a shape or chunks that the file cannot
             hold.
@@ -153,6 +159,12 @@ def describe_images(file: Any, dataset: Any, size: int) -> Images:
 def image_shape(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int]:
     """Return height, width and channels of the images in an array of (N, ...).
 
+    Args:
+        path: path of the file, for messages.
+        name: name of the array, for messages.
+        shape: shape of the array, (N, H, W), (N, 1, H, W) or (N, H, W, 1 | 3 | 4).
+        dtype: type of its values, uint8 or uint16.
+
     Raises:
         DataError: If the array does not hold images.
     """
@@ -176,6 +188,11 @@ def image_shape(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[An
 def load_images(path: str, images: Images, number: int) -> np.ndarray:
     """Return the (H, W) or (H, W, C) pixels of image `number`.
 
+    Args:
+        path: path of the file.
+        images: description of the images.
+        number: number of the image, from 0.
+
     Raises:
         OSError: If the file no longer exists.
         BadCell: If the bytes of the image are damaged.
@@ -191,9 +208,10 @@ def load_images(path: str, images: Images, number: int) -> np.ndarray:
 def read_values(dataset: Any, num: int) -> np.ndarray | None:
     """Return the (num,) numbers or texts of a dataset of shape (num,) or (num, 1); None for any other dataset.
 
+    Call it inside `opened`, which converts the errors of the HDF5 library for a damaged file.
+
     Raises:
         DataError: If texts cannot be read.
-        Exception: Any error of the HDF5 library, if the file is damaged.
     """
     import h5py
 

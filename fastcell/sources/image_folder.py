@@ -195,7 +195,15 @@ def walk_files(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def unread(root: Path, keys: Sequence[str], key: str, pattern: str | None, what: str = "image") -> DataError:
-    """Return the error for a path that the pattern does not fit, with suggestions; `what` is the noun for a file."""
+    """Return the error for a path that the pattern does not fit, with suggested patterns.
+
+    Args:
+        root: folder of the source.
+        keys: all paths in it, relative to `root`.
+        key: path that the pattern does not fit.
+        pattern: the given pattern, or None.
+        what: noun for one file.
+    """
     depth = key.count("/") + 1
     if pattern is None and all("/" not in other for other in keys):
         readings = ["{class}_{name}", "{name}"]

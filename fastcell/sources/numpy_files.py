@@ -79,6 +79,10 @@ class NpyFile:
 def read_column(path: str, num: int) -> np.ndarray | None:
     """Read the (num,) values of an `.npy` file; return None if it has another shape.
 
+    Args:
+        path: path of the file.
+        num: expected number of values.
+
     Raises:
         DataError: If the file cannot be read.
     """

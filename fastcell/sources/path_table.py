@@ -129,6 +129,9 @@ class PathTable:
 def read_path_table(path: Path) -> pa.Table:
     """Read a CSV or Parquet file with the columns of `PathTable`; column names are kept as they are in the file.
 
+    Returns:
+        The table.
+
     Raises:
         DataError: If the file does not exist or cannot be read, or has no column of paths.
     """

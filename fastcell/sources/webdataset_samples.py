@@ -60,6 +60,9 @@ class Facts(NamedTuple):
 def find_tars(root: Path) -> list[Path]:
     """List all `*.tar` in a folder and its subfolders in natural order, except in hidden folders.
 
+    Returns:
+        Paths of the tars.
+
     Raises:
         ArgumentError: If the folder does not exist.
         DataError: If it holds no tar, or compressed tars.
@@ -142,6 +145,9 @@ def read_facts(cls: bytes | None, described: bytes | None) -> Facts:
     Args:
         cls: bytes of `.cls`; None if there is no such file.
         described: bytes of `.json`; None if there is no such file.
+
+    Returns:
+        The values; those that are missing or unusable have their defaults.
     """
     facts = Facts() if described is None else _json_facts(described)
     if cls is None:
