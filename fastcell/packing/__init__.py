@@ -1,1 +1,1 @@
-"""Writing a data set: pack, index, verify, quarantine, shards."""
+"""Write a data set: pack, index, verify, quarantine, shards."""

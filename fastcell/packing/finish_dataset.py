@@ -1,4 +1,4 @@
-"""Make a data set of finished shards: number the cells, write manifest and sidecars, put the folder in place."""
+"""Build a data set from finished shards: number the cells, write manifest and sidecars, move the folder in place."""
 
 from __future__ import annotations
 
@@ -32,21 +32,25 @@ def finish_dataset(
     quarantine: pa.Table | None = None,
     features: Features | None = None,
 ) -> Manifest:
-    """Give the cells their ids, write manifest and sidecars beside the shards, and put the folder in place.
+    """Number the cells, write the manifest and sidecars beside the shards, and move the folder to `out_dir`.
 
     Args:
-        tmp_dir: folder from `staging(out_dir)` with the shards of `results`, and nothing that is not to be kept.
-        out_dir: as given to `staging`.
-        results: one per shard in stored order; cell_ids count through them. Shards without a cell are dropped.
-        info: name, classes, layout and so on; shards and counts are filled in here, and `um_per_px` where all cells
-            share it.
-        splits: for each name the subsets, as (N,) str in the order of cell_id or as mapping from key to subset. Without
-            a split named `default`, the block layout takes it from its blocks.
-        quarantine: further rows of `QUARANTINE_SCHEMA`, e.g. of files that could not be read.
-        features: of the instrument, by key.
+        tmp_dir: folder made by `staging(out_dir)`. It holds the shards of `results` and nothing that must not be kept.
+        out_dir: the same path that was given to `staging`.
+        results: one result per shard, in the order of writing; the cell_ids count through them in this order. Shards
+            without a cell are dropped.
+        info: name, classes, layout and so on. This function fills in shards and counts, and `um_per_px` if all cells
+            share one value.
+        splits: for each split name the subsets, either (N,) str in the order of cell_id or a mapping from key to
+            subset. In the block layout, the split `default` is taken from the blocks unless it is given here.
+        quarantine: further rows of `QUARANTINE_SCHEMA`, e.g. for files that could not be read.
+        features: features from the instrument, by key.
+
+    Returns:
+        The manifest of the finished data set.
 
     Raises:
-        DataError: no usable cell.
+        DataError: If no cell is usable.
     """
     bad = pa.concat_tables([result.quarantine for result in results] + ([] if quarantine is None else [quarantine]))
     results = _drop_empty_shards(tmp_dir, results)
@@ -64,8 +68,13 @@ def write_sidecars(
     bad: pa.Table,
     features: Features | None = None,
 ) -> None:
-    """Write everything but the shards into `folder`, dataset.json last. Arguments as of `finish_dataset`; `bad` is the
-    whole quarantine table."""
+    """Write all files except the shards into `folder`, dataset.json last.
+
+    The arguments are those of `finish_dataset`, except that `bad` is the whole quarantine table.
+
+    Raises:
+        ArgumentError: If a cell has a class that is not in `info.classes`, or a split has another number of cells.
+    """
     table, blocks = number_cells(results)
     unknown = set(table.column("class").unique().to_pylist()) - {None, *info.classes}
     if unknown:
@@ -88,7 +97,15 @@ def write_sidecars(
 
 
 def number_cells(results: Sequence[ShardResult]) -> tuple[pa.Table, pa.Table | None]:
-    """Join the rows of the shards; cell_ids, block numbers and `first_cell` then count over the whole data set."""
+    """Join the rows of the shards and number cells and blocks through the whole data set.
+
+    Args:
+        results: one result per shard, in the order of writing; at least one.
+
+    Returns:
+        The manifest rows with cell_ids and block numbers, and the rows of `BLOCKS_SCHEMA` with `first_cell`. The second
+        table is None in the cell layout.
+    """
     table = pa.concat_tables([result.rows for result in results]).combine_chunks()
     table = table.set_column(0, "cell_id", pa.array(np.arange(table.num_rows), pa.int64()))
     if results[0].blocks is None:
@@ -103,7 +120,14 @@ def number_cells(results: Sequence[ShardResult]) -> tuple[pa.Table, pa.Table | N
 
 
 def fill_info(info: DatasetInfo, results: Sequence[ShardResult], table: pa.Table, num_quarantined: int) -> DatasetInfo:
-    """`info` with shards and counts, and with `um_per_px` where all cells share one."""
+    """Return `info` with shards and counts filled in, and with `um_per_px` if all cells share one value.
+
+    Args:
+        info: description of the data set.
+        results: one result per shard, in the order of writing.
+        table: (N,) manifest rows.
+        num_quarantined: number of quarantined cells.
+    """
     pitch = np.unique(table.column("um_per_px").to_numpy())
     common = float(pitch[0]) if len(pitch) == 1 and np.isfinite(pitch[0]) else None
     return replace(
@@ -124,7 +148,7 @@ def _drop_empty_shards(tmp_dir: Path, results: Sequence[ShardResult]) -> list[Sh
 
 
 def _number_blocks(tmp_dir: Path, blocks: pa.Table) -> None:
-    """Write the cell_id of each block's first cell, known only now, into its record."""
+    """Write the cell_id of each block's first cell into the record of the block; it is not known earlier."""
     for name in blocks.column("shard").unique().to_pylist():
         mine = blocks.filter(pc.equal(blocks.column("shard"), name))
         with open(tmp_dir / name, "r+b") as file:

@@ -1,7 +1,8 @@
-"""Make the manifest of WebDataset tars that others wrote.
+"""Write the manifest of WebDataset tars made by other programs.
 
-The tars stay as they are. Headers are walked first, then every cell is decoded once, so that a bad one is known before
-a run; what comes out are manifest, splits and quarantine, beside the tars or in a folder of their own.
+The tars are not changed. First the headers are read, then every cell is decoded once, so that unusable cells are known
+before training. The manifest, the splits and the quarantine table are written beside the tars or into a separate
+folder.
 """
 
 from __future__ import annotations
@@ -53,30 +54,36 @@ def index(
     overwrite: bool = False,
     verbose: bool = False,
 ) -> Manifest:
-    """Make the manifest of the WebDataset tars in `folder` and its subfolders.
+    """Write the manifest of the WebDataset tars in `folder` and its subfolders.
 
-    A run that was interrupted or killed leaves what it has read, by tar and 2,000 cells; the same call goes on from
-    there. Tars that were changed since, by size or time, are read again.
+    Progress is saved in parts of 2,000 cells of one tar. If a run is interrupted or killed, the same call resumes from
+    these parts. Tars whose size or modification time has changed since are read again.
 
     Args:
-        folder: with `*.tar`; `classes.txt` or `labels.txt` in it names the classes, one per line, class 0 first.
-        out: folder to be made for manifest and sidecars; None: beside the tars.
-        pattern: how class, group and collection stand in the names inside the tars, see
-            `fastcell.sources.image_folder.Pattern`; used for what `.cls` and `.json` do not tell.
-        split: shares, seed and folds; None: 65/15/20.
+        folder: folder with `*.tar`. A file `classes.txt` or `labels.txt` in it names the classes, one per line, class 0
+            first.
+        out: new folder for the manifest and sidecars; None writes them beside the tars.
+        pattern: position of class, group and collection in the names inside the tars, see
+            `fastcell.sources.image_folder.Pattern`. It supplies the values that `.cls` and `.json` do not contain.
+        split: shares, seed and folds; None for 65/15/20.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
-        um_per_px: micrometres per pixel of cells whose `.json` does not tell.
-        name: of the data set; None: that of the folder.
-        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
-        strict: refuse bad cells.
-        overwrite: replace a manifest that `fastcell index` has made before.
-        verbose: print notes, rate and time left to stderr.
+        um_per_px: micrometres per pixel of cells whose `.json` does not give the value.
+        name: name of the data set; None for the name of the folder.
+        jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
+            per CPU.
+        strict: raise an error if any cell is unusable.
+        overwrite: replace a manifest written by an earlier `fastcell index`.
+        verbose: print notes, rate and remaining time to stderr.
+
+    Returns:
+        The manifest.
 
     Raises:
-        ArgumentError: an argument out of its rule, a manifest that is there already, 16-bit cells without window.
-        BusyError: another run indexes the same place.
-        DataError: no tar, one that cannot be read, no usable cell, or labels that cannot be.
-        StrictError: bad cells, where `strict`; nothing is written then.
+        ArgumentError: If an argument is invalid, a manifest exists already, or there are 16-bit cells and no window.
+        BusyError: If another run indexes the same folder.
+        DataError: If there is no tar, a tar or the class file cannot be read, a label has no class name, or no cell is
+            usable.
+        StrictError: If `strict` is set and any cell is unusable; nothing is written then.
     """
     root = Path(folder)
     check_levels(window, um_per_px)
@@ -130,7 +137,7 @@ def _check_place(root: Path, overwrite: bool) -> None:
     try:
         mine = read_info(root).created_by.endswith(_CREATOR)
     except DataError:
-        mine = True  # damaged: it may be replaced, on demand
+        mine = True  # a damaged manifest may be replaced if the user asks for it
     if not mine:
         raise invalid("DIR", rule, str(root), "It was packed by fastcell, which needs no index: use it as it is")
     if not overwrite:
@@ -141,11 +148,11 @@ def _check_place(root: Path, overwrite: bool) -> None:
 
 
 def _clear(root: Path) -> None:
-    """Remove what an earlier index has left, dataset.json first."""
+    """Delete the files of an earlier index, dataset.json first."""
     for name in ("dataset.json", "manifest.parquet", "quarantine.parquet", "quality.parquet", "duplicates.parquet"):
         (root / name).unlink(missing_ok=True)
     splits = root / "splits"
-    if splits.is_symlink():  # splits are written into a folder of ours, not to where a link points
+    if splits.is_symlink():  # write splits into our own folder, not into the folder that a link points to
         splits.unlink()
     shutil.rmtree(splits, ignore_errors=True)
 
@@ -153,7 +160,7 @@ def _clear(root: Path) -> None:
 def _name(
     results: Sequence[ShardResult], bad: pa.Table, names: Sequence[str] | None
 ) -> tuple[list[str], list[ShardResult], pa.Table]:
-    """Classes, and the tables with class names in the place of what the labels say."""
+    """Return the class names, and the tables with each label replaced by its class name."""
     labels: set[str] = set()
     for result in results:
         labels.update(result.rows.column("class").unique().drop_null().to_pylist())
@@ -169,7 +176,7 @@ def _name(
 def _subsets(
     base: Path, results: Sequence[ShardResult], info: DatasetInfo, options: SplitOptions
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """All splits in the order of the results, exact copies together, and notes."""
+    """Return all splits in the order of the results, with exact copies in one subset, and notes for the user."""
     table = pa.concat_tables([result.rows.select(["key", "class", "group"]) for result in results])
     number = {name: index for index, name in enumerate(info.classes)}
     labels = np.array([number.get(name, -1) for name in table.column("class").to_pylist()], dtype=np.int64)

@@ -28,21 +28,25 @@ def keep_exact_copies_together(
     options: SplitOptions,
     given: Sequence[str] = (),
 ) -> tuple[Splits, list[str]]:
-    """The splits of a data set in the making, with exact copies in one subset, and what the user should know.
+    """Put exact copies into one subset in the splits of a data set that is being written.
 
-    Where there are no exact copies, the splits come back as they are; else only cells of the copies move, and as many
-    others as the shares ask for. In the block layout a moved cell stays in its block: every reader goes by cell_id.
+    If there are no exact copies, the splits are returned unchanged. Otherwise only the copies change their subset, and
+    as many other cells as are needed to keep the shares. In the block layout a cell that changes its subset stays in
+    its block, because every reader selects cells by cell_id.
 
     Args:
-        base: folder that the names of the shards are relative to.
-        results: of the shards.
-        info: of the data set; its window is used.
-        keys: (N,) of the cells, in the order of the splits.
-        splits: as they are so far.
+        base: folder that the shard names are relative to.
+        results: one result per shard.
+        info: description of the data set; its window is used.
+        keys: (N,) keys of the cells, in the order of the splits.
+        splits: the splits made so far, by name, each (N,) str.
         labels: (N,) int, the strata of the split.
-        groups: (N,) names, None or empty for a cell without group; or None as a whole.
-        options: shares, seed and folds; the splits are made by them anew where there are copies.
-        given: names of splits that the source brings, which stay as they are.
+        groups: (N,) group names, None or empty for a cell without group; or None if there are no groups.
+        options: shares, seed and folds. If there are copies, the splits are made again with these.
+        given: names of splits that the source defines; these are not changed.
+
+    Returns:
+        The splits, and notes for the user.
     """
     if not any((subsets != "").any() for name, subsets in splits.items() if name not in given):
         return splits, []
@@ -62,7 +66,7 @@ def keep_exact_copies_together(
 
 
 def _with_whole_paths(table: pa.Table, base: Path) -> pa.Table:
-    """The rows with whole paths of shards: `base` may not be there yet, so that `..` behind it leads nowhere."""
+    """Return the rows with absolute shard paths: while `base` does not exist, `..` after it cannot be resolved."""
     names = table.column("shard").combine_chunks().dictionary_encode()
     paths = [os.path.normpath(base / name) for name in names.dictionary.to_pylist()]
     whole = pa.DictionaryArray.from_arrays(names.indices, pa.array(paths, pa.string())).cast(pa.string())
@@ -70,7 +74,13 @@ def _with_whole_paths(table: pa.Table, base: Path) -> pa.Table:
 
 
 def note_spanning(name: str, subsets: np.ndarray, copies: Copies) -> list[str]:
-    """A sentence where copies are in two subsets of a split that was given."""
+    """Return a note if exact copies are in two subsets of a split that the source defines, else an empty list.
+
+    Args:
+        name: name of the split.
+        subsets: (N,) str, subset of each cell.
+        copies: sets of exact copies among the cells.
+    """
     torn = spanning_cells(copies.sets, subsets)
     num = len(np.unique(copies.sets[torn]))
     if not num:

@@ -1,7 +1,7 @@
-"""Pack images of a source into shards, manifest and splits.
+"""Pack the images of a source into shards, a manifest and splits.
 
-Every image is read and decoded once, in a seeded global order, one shard for each task. The order, the splits and the
-bytes depend on the source and the arguments only, whatever the number of workers.
+Every image is read and decoded once, in a seeded order over the whole source, with one task per shard. The order, the
+splits and the bytes depend only on the source and the arguments, not on the number of workers.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ from fastcell.system.messages import explained, printer
 from fastcell.system.text import storable
 from fastcell.system.worker_processes import check_jobs
 
-_ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than packing so few
+_ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than packing this many cells
 
 
 @dataclass(frozen=True)
 class SourceRecords:
-    """Records of a source's cells, as workers make them: see `fastcell.packing.write_shards.RecordSource`.
+    """Records of a source's cells, made in the workers.
+
+    Implements `fastcell.packing.write_shards.RecordSource`.
 
     Attributes:
-        source: reads the cells.
-        collection: of cells whose source tells none.
-        um_per_px: micrometres per pixel of cells whose source does not tell; NaN for unknown.
+        source: source that reads the cells.
+        collection: collection of cells for which the source gives none.
+        um_per_px: micrometres per pixel of cells for which the source gives no value; NaN if unknown.
     """
 
     source: Source
@@ -50,7 +52,7 @@ class SourceRecords:
     um_per_px: float = math.nan
 
     def stamp(self, blocks: Blocks[SourceItem]) -> str:
-        """Sizes and times of the files of a shard, as one hash; each file of many cells is asked for once."""
+        """Hash the sizes and modification times of a shard's files; a file of many cells is checked once."""
         digest = blake2b(digest_size=16)
         of_file: dict[int | str, str] = {}
         for _, items in blocks:
@@ -65,7 +67,7 @@ class SourceRecords:
         return digest.hexdigest()
 
     def records(self, items: Iterable[SourceItem]) -> Iterator[Record]:
-        """Read cells, one after the other; a cell that cannot be read is a record with its `BadCell`."""
+        """Yield the records of cells, in their order; an unreadable cell becomes a record with its `BadCell`."""
         return (self._record(item) for item in items)
 
     def _record(self, item: SourceItem) -> Record:
@@ -109,37 +111,41 @@ def pack(
 ) -> Manifest:
     """Pack the images of `src` into a new data set `out`.
 
-    A run that was interrupted or killed leaves its finished shards; the same call goes on from there and makes the same
-    bytes. Images that were changed since, by size or time, are read again with their shards.
+    If a run is interrupted or killed, its finished shards are kept. The same call resumes from them and writes the same
+    bytes. Images whose size or modification time has changed since are read again with their shards.
 
-    Shards are written by `joblib.Parallel`: inside `joblib.parallel_config(backend="dask")` (or `"ray"`) the tasks
-    spread over machines, which must all see `src` and `out`.
+    Shards are written by `joblib.Parallel`. Inside `joblib.parallel_config(backend="dask")` (or `"ray"`) the tasks are
+    distributed over several machines; all of them need access to `src` and `out`.
 
     Args:
         src: file or folder of cells, in one of `fastcell.sources.registry.FORMATS`.
-        out: folder to be made; it appears when it is whole.
-        pattern: how class, group and collection stand in the paths, see `fastcell.sources.image_folder.Pattern`.
-        read: how the source is read: format, tiles, table and so on; None: found by looking.
-        layout: `cell` keeps the encoded bytes, one record for each cell; `block` stores raw pixels of `block_cells`
+        out: new folder for the data set; it appears only when it is complete.
+        pattern: position of class, group and collection in the paths, see `fastcell.sources.image_folder.Pattern`.
+        read: options for reading the source: format, tiles, table and so on; None to detect the format.
+        layout: `cell` keeps the encoded bytes, one record per cell; `block` stores raw pixels, with up to `block_cells`
             cells of the same subsets in one record.
-        shard_cells: cells in a shard; None: 10,000, and fewer in a small set, for about 8 shards.
-        block_cells: most cells in a block.
-        split: shares, seed and folds; None: 65/15/20.
-        seed: of the global order, >= 0.
+        shard_cells: cells per shard; None for 10,000, or fewer in a small set, so that there are about 8 shards.
+        block_cells: maximum number of cells in a block.
+        split: shares, seed and folds; None for 65/15/20.
+        seed: seed of the global order, >= 0.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
-        um_per_px: micrometres per pixel of cells whose source does not tell.
-        collection: name of the recording for cells whose source does not tell.
-        name: of the data set; None: the source's.
-        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
-        strict: refuse bad cells.
-        verbose: print what is read, rate and time left to stderr.
+        um_per_px: micrometres per pixel of cells for which the source gives no value.
+        collection: name of the recording, for cells for which the source gives none.
+        name: name of the data set; None for the name of the source.
+        jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
+            per CPU.
+        strict: raise an error if any cell is unusable.
+        verbose: print the source, notes, rate and remaining time to stderr.
+
+    Returns:
+        The manifest of the new data set.
 
     Raises:
-        ArgumentError: an argument out of its rule, `out` is there already, 16-bit cells without window, or too few
-            groups for the split.
-        BusyError: another run is making `out`.
-        DataError: no usable cell, `out` cannot be written, or a worker process was killed.
-        StrictError: bad cells, where `strict`; `out` does not appear then.
+        ArgumentError: If an argument is invalid, `out` exists already, there are 16-bit cells and no window, or there
+            are too few groups for the split.
+        BusyError: If another run is writing `out`.
+        DataError: If no cell is usable, `out` cannot be written, or a worker process was killed.
+        StrictError: If `strict` is set and any cell is unusable; `out` is not created then.
     """
     _check(layout, shard_cells, block_cells, seed, window, um_per_px)
     check_jobs(jobs)
@@ -216,9 +222,9 @@ def _check(
 
 
 def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:
-    """The split that was asked for; none where nothing is labelled and there are fewer groups than subsets.
+    """Return the split options, without shares if no cell is labelled and there are fewer groups than subsets.
 
-    Recordings to be classified are like that.
+    This is the case for recordings that are to be classified.
     """
     groups = {item.group for item in listing.items}
     asked = sum(share > 0 for share in options.shares or ())
@@ -229,13 +235,13 @@ def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None
 
 
 def _subsets(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
-    """All splits, (N,) str each, in the order of the listing: ours, and those of the source."""
+    """Return all splits, each (N,) str in the order of the listing: the ones made here and those of the source."""
     splits = make_splits(*_strata(listing), options)
     return splits | {name: np.array(subsets, dtype="<U5") for name, subsets in listing.splits.items()}
 
 
 def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
-    """Class number and group of each cell of a listing; None where there are no groups."""
+    """Return the class number and the group of each cell of a listing; the groups are None if no cell has one."""
     number = {name: i for i, name in enumerate(listing.classes)}
     labels = np.array([number.get(item.class_name or "", -1) for item in listing.items], dtype=np.int64)
     groups = [item.group for item in listing.items]
@@ -243,7 +249,7 @@ def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
 
 
 def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
-    """Hash of what a scan has found: which cells, and their subsets."""
+    """Hash the result of a scan: the cells and their subsets."""
     digest = blake2b(digest_size=16)
     *texts, pitch, _ = zip(*listing.items, strict=True) if listing.items else [(), ()]  # _: places, see `Source.stamp`
     for text in texts:
@@ -255,7 +261,7 @@ def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
 
 
 def _rejected(listing: Listing, collection: str | None) -> pa.Table:
-    """Rows of `QUARANTINE_SCHEMA` for cells that the scan has refused."""
+    """Return rows of `QUARANTINE_SCHEMA` for the cells that the scan rejected."""
     return quarantine_table(
         [
             quarantine_row(item.key, source, item.class_name, item.group, item.collection or collection, reason)

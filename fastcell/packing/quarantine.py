@@ -1,7 +1,8 @@
-"""What refuses a cell while a data set is written: the reasons, and the rows of `quarantine.parquet`.
+"""Reasons why a cell is quarantined, and the rows of `quarantine.parquet`.
 
-A cell is refused by a `BadCell`: by the checks of its bytes and of its decoded pixels (`fastcell.dataset.decode`,
-`fastcell.dataset.image_headers`, `fastcell.dataset.tiff`), by the source that reads it, or by the list that names it.
+A cell is quarantined if a `BadCell` error is raised for it: by the checks of its bytes and decoded pixels
+(`fastcell.dataset.decode`, `fastcell.dataset.image_headers`, `fastcell.dataset.tiff`), by the source that reads it, or
+by the list that names it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
 from fastcell.system.text import storable
 
 QUARANTINE_REASONS = {
-    # of any file
+    # any file
     r"empty file": "no bytes",
     r"all bytes zero": "as a crash of a file system leaves a file",
     r"not an image": "none of JPEG, PNG, TIFF and NPY by the first bytes",
@@ -38,7 +39,7 @@ QUARANTINE_REASONS = {
     r"not a TIFF": "a page of a file that has been changed since it was listed",
     r"a page lies outside of the file": "the same",
     r"its pages form a circle": "the same",
-    # of a source
+    # sources
     r"cannot be read: .+": "the system's reason",
     r"link or sparse file in the tar": "no plain file",
     r"file is missing": "listed and not there",
@@ -49,23 +50,28 @@ QUARANTINE_REASONS = {
     r"its \.roi is missing": "an IFCB bin without its images",
     r"lies outside of its \.roi": "an IFCB image that its file does not hold",
 }
-"""Pattern of each reason that `quarantine.parquet` can name -> when it is given."""
+"""Maps the pattern of each reason that `quarantine.parquet` can contain to the condition under which it is given."""
 
 
 def quarantine_row(
     key: str, source: str, class_name: str | None, group: str | None, collection: str | None, reason: str
 ) -> tuple[Any, ...]:
-    """Row of `QUARANTINE_SCHEMA` for a cell that was refused: it has no cell_id, and texts that UTF-8 can hold."""
+    """Return a row of `QUARANTINE_SCHEMA` for a quarantined cell, without cell_id and with texts valid in UTF-8."""
     return (None, *map(storable, (key, source, class_name, group, collection, reason)))
 
 
 def quarantine_table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    """Rows of `quarantine_row` as a table of `QUARANTINE_SCHEMA`."""
+    """Return rows made by `quarantine_row` as a table of `QUARANTINE_SCHEMA`."""
     return make_table(rows, QUARANTINE_SCHEMA)
 
 
 def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
-    """`412 bad: truncated (400), empty file (12)`; the `most` commonest reasons of a quarantine table."""
+    """Summarize a quarantine table by its `most` most frequent reasons: `412 bad: truncated (400), empty file (12)`.
+
+    Args:
+        quarantine: rows of `QUARANTINE_SCHEMA`.
+        most: number of reasons to list.
+    """
     if not quarantine.num_rows:
         return "none found"
     counts = Counter(quarantine.column("reason").to_pylist()).most_common()

@@ -1,4 +1,4 @@
-"""Read WebDataset tars for their index: list the samples, decode every cell once, save the parts that are done."""
+"""Read WebDataset tars for their index: list the samples, decode every cell once, save the finished parts."""
 
 from __future__ import annotations
 
@@ -29,21 +29,27 @@ from fastcell.system.progress_line import Progress
 from fastcell.system.worker_processes import run_tasks
 
 _PART_CELLS = 2_000
-_ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading so few
+_ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading this many cells
 _ONE_PROCESS_BYTES = 1 << 28
 _MAX_LABEL_BYTES = 1 << 20
 
 
 class _Tar(NamedTuple):
-    """One tar to list, as it goes to a worker; `saved` and the number of a part make the name of what a part saves."""
+    """One tar to list, as sent to a worker; `saved` and the number of a part form the name of the part's saved file."""
 
     path: Path
     saved: str
 
 
 class _Listed(NamedTuple):
-    """What a tar holds: its stamp, its samples (None where all its parts are saved) and their number; how often each
-    other extension is passed over."""
+    """The contents of one tar.
+
+    Attributes:
+        stamp: size and modification time of the tar.
+        samples: the samples; None if all parts of the tar are saved.
+        num: number of samples.
+        others: how many members of each other extension were skipped.
+    """
 
     stamp: str
     samples: list[TarSample] | None
@@ -52,7 +58,7 @@ class _Listed(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Samples `start` to `start + num` of one tar, as they go to a worker; None where they are saved."""
+    """Samples `start` to `start + num` of one tar, as sent to a worker; the samples are None if all parts are saved."""
 
     tar: _Tar
     shard: str
@@ -69,7 +75,7 @@ class _Part(NamedTuple):
 
 
 class PartResult(NamedTuple):
-    """Rows and quarantine with the label's text in the place of the class; samples whose label cannot be read."""
+    """Rows and quarantine of one part, with the text of the label as class, and the number of unreadable labels."""
 
     rows: pa.Table
     quarantine: pa.Table
@@ -84,7 +90,23 @@ def read_tars(
     jobs: int | None,
     verbose: bool,
 ) -> tuple[list[PartResult], list[ShardResult]]:
-    """Parts and, put together, tars: decoded, or taken over from an earlier run."""
+    """Read the samples of all tars, or load them from an earlier run.
+
+    Args:
+        paths: paths of the tars.
+        base: folder that the shard names are relative to.
+        saved_dir: folder for the saved parts.
+        common: window, micrometres per pixel and pattern, for all cells.
+        jobs: number of worker processes; None to choose it.
+        verbose: print notes, rate and remaining time to stderr.
+
+    Returns:
+        The results of the parts, and one result per tar, each joined from its parts.
+
+    Raises:
+        ArgumentError: If the pattern does not match a name, or there are 16-bit cells and no window.
+        DataError: If no tar holds an image.
+    """
     shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
     names = [blake2b(os.fsencode(shard), digest_size=12).hexdigest() for shard in shards]
     tars = [_Tar(path.resolve(), str(saved_dir / name)) for path, name in zip(paths, names, strict=True)]
@@ -100,7 +122,7 @@ def _list_parts(
     jobs: int | None,
     verbose: bool,
 ) -> list[_Part]:
-    """The samples of all tars, in parts of 2,000; says what was passed over."""
+    """List the samples of all tars in parts of 2,000, and print which members were skipped."""
     few = sum(found.path.stat().st_size for found in tars) < _ONE_PROCESS_BYTES
     listings = list(run_tasks(_list_tar, tars, 1 if few and jobs is None else jobs))
     pattern = common[2]
@@ -126,7 +148,7 @@ def _saved_path(found: _Tar, start: int) -> Path:
 
 
 def _list_tar(found: _Tar) -> _Listed:
-    """The samples of a tar; where all its parts are saved, their number alone, without reading it."""
+    """List the samples of a tar; if all its parts are saved, return only their number, without reading the tar."""
     stamp = file_stamp(str(found.path))
     first = load_pieces(_saved_path(found, 0), stamp)
     if first is not None:
@@ -159,12 +181,12 @@ def _check_pattern(pattern: Pattern, samples: Iterable[TarSample]) -> None:
 
 
 def _index_part(part: _Part) -> PartResult:
-    """Rows of a part: those that are saved, or by reading it."""
+    """Return the rows of a part: load the saved ones, or read the part."""
     stamp, samples, num, others = part.listed
     saved = load_pieces(part.saved_path, stamp)
     if saved is not None:
         return PartResult(saved.tables[0], saved.tables[1], saved.facts["num_unreadable"])
-    if samples is None:  # what was saved has been damaged since
+    if samples is None:  # the saved part was damaged after it was listed
         samples = list_samples(part.tar.path)[0][part.start : part.start + part.num]
     result = _read_part(part, samples)
     facts = {"stamp": stamp, "num_samples": num, "others": others, "num_unreadable": result.num_unreadable}
@@ -206,7 +228,7 @@ def _read_image(handle: int, member: tar.Member) -> bytes | BadCell:
 
 
 def _read_label(handle: int, member: tar.Member | None) -> bytes | None:
-    """Bytes of a label file; empty, which is none that can be read, where it is larger than any label."""
+    """Return the bytes of a label file; empty bytes, which count as unreadable, if it is larger than any label."""
     if member is None or not member.plain:
         return None
     return b"" if member.size > _MAX_LABEL_BYTES else os.pread(handle, member.size, member.offset)
@@ -215,7 +237,7 @@ def _read_label(handle: int, member: tar.Member | None) -> bytes | None:
 def _join(
     paths: Sequence[Path], shards: Sequence[str], parts: Sequence[_Part], done: Sequence[PartResult]
 ) -> list[ShardResult]:
-    """One result per tar, with keys that are unique in the whole data set."""
+    """Return one result per tar, with keys that are unique in the whole data set."""
     mine: dict[str, list[PartResult]] = {}
     for part, result in zip(parts, done, strict=True):
         mine.setdefault(part.shard, []).append(result)
@@ -232,7 +254,7 @@ def _join(
 
 
 def _unique_keys(rows: pa.Table, shard: str) -> pa.Table:
-    """Keys with the name of their tar in front; a key that comes again in one tar gets `#2`, `#3`, ..."""
+    """Prefix each key with the name of its tar; repeated keys in one tar get the suffix `#2`, `#3`, ..."""
     seen: Counter[str] = Counter()
     keys = []
     for key in rows.column("key").to_pylist():
@@ -242,6 +264,7 @@ def _unique_keys(rows: pa.Table, shard: str) -> pa.Table:
 
 
 def replace_column(table: pa.Table, column: str, values: Sequence[str | None]) -> pa.Table:
+    """Return `table` with the texts `values` in the column `column`."""
     return table.set_column(table.schema.get_field_index(column), column, pa.array(values, pa.string()))
 
 

@@ -1,4 +1,4 @@
-"""Cells on their way into a shard: decoded once, measured, admitted as a manifest row or put into quarantine."""
+"""Records of cells to be stored: decode each cell once, measure it, and add it to the manifest or to the quarantine."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from fastcell.system.text import storable
 
 
 class Record(NamedTuple):
-    """One source image on its way into a shard.
+    """One source image that is to be stored in a shard.
 
     Attributes:
-        key: path as the source has it, `/` between folders, e.g. `G1/a.png`.
-        data: the file's bytes; or a (H, W) uint8 or uint16 array, with encoding `raw`; or the `BadCell` that reading
-            it met.
+        key: path of the image in the source, with `/` between folders, e.g. `G1/a.png`.
+        data: bytes of the file; or a (H, W) uint8 or uint16 array, with encoding `raw`; or the `BadCell` error raised
+            while reading it.
         encoding: jpg, png, tif, npy or raw.
-        class_name: None where unlabelled.
-        group: donor, run, source file; None where there is none.
-        collection: None where there is none.
-        um_per_px: micrometres per pixel, NaN where unknown.
-        source: file that it came from, for the quarantine table.
+        class_name: name of the class; None if unlabelled.
+        group: donor, run or source file; None if unknown.
+        collection: name of the collection; None if unknown.
+        um_per_px: micrometres per pixel; NaN if unknown.
+        source: file that the image comes from, for the quarantine table.
     """
 
     key: str
@@ -46,12 +46,12 @@ class Record(NamedTuple):
 
 
 class ShardResult(NamedTuple):
-    """What a written shard holds; cell_ids, block numbers and `first_cell` count from 0 within the shard.
+    """Contents of a written shard; cell_ids, block numbers and `first_cell` count from 0 within the shard.
 
     Attributes:
         name: file name of the shard.
-        bytes: size of the file.
-        rows: manifest rows (`SCHEMA`) in stored order.
+        bytes: size of the file in bytes.
+        rows: manifest rows (`SCHEMA`) in the order of writing.
         quarantine: rows of `QUARANTINE_SCHEMA`.
         blocks: rows of `BLOCKS_SCHEMA`; None in the cell layout.
     """
@@ -64,7 +64,7 @@ class ShardResult(NamedTuple):
 
 
 class CellTable:
-    """Collects manifest rows and quarantine rows of one shard, and decodes each cell on the way, once.
+    """Builder of the manifest rows and quarantine rows of one shard; it decodes each cell once.
 
     Args:
         shard: file name, relative to the data folder.
@@ -83,7 +83,7 @@ class CellTable:
         return len(self._rows)
 
     def decode(self, record: Record, messages: DecoderMessages) -> DecodedCell | None:
-        """The decoded cell, or None where it went to quarantine."""
+        """Return the decoded cell, or None if it was quarantined or needs a window."""
         try:
             if isinstance(record.data, BadCell):
                 raise record.data
@@ -98,7 +98,7 @@ class CellTable:
         return None
 
     def reject(self, record: Record, reason: str) -> None:
-        """Put a record into quarantine."""
+        """Add a record to the quarantine."""
         self._bad.append(
             quarantine_row(record.key, record.source, record.class_name, record.group, record.collection, reason)
         )
@@ -106,7 +106,15 @@ class CellTable:
     def admit(
         self, record: Record, cell: DecodedCell, offset: int, stored: bytes | memoryview, block: int = -1
     ) -> None:
-        """Add the manifest row of a cell whose bytes `stored` lie at `offset` in the tar."""
+        """Add the manifest row of a cell.
+
+        Args:
+            record: the source image.
+            cell: its decoded pixels.
+            offset: position of its stored bytes in the tar.
+            stored: the stored bytes.
+            block: number of its block; -1 in the cell layout.
+        """
         height, width = cell.pixels.shape
         raw = block >= 0
         pixel_hash = hash_pixels(cell.pixels)
@@ -136,10 +144,11 @@ class CellTable:
         )
 
     def rows(self) -> pa.Table:
-        """(cells,) rows of `SCHEMA`.
+        """Return the manifest rows, one per cell, as a table of `SCHEMA`.
 
         Raises:
-            ArgumentError: 16-bit cells were met and there is no window; the message tells the range found.
+            ArgumentError: If there were 16-bit cells and there is no window; the message gives the range of grey
+                levels.
         """
         if self._deep:
             low, high = min(pair[0] for pair in self._deep), max(pair[1] for pair in self._deep)
@@ -153,12 +162,17 @@ class CellTable:
         return make_table(self._rows, SCHEMA)
 
     def quarantine(self) -> pa.Table:
-        """Rows of `QUARANTINE_SCHEMA`."""
+        """Return the quarantined cells as a table of `QUARANTINE_SCHEMA`."""
         return quarantine_table(self._bad)
 
 
 def check_levels(window: Window, um_per_px: float | None) -> None:
-    """Check the arguments `--window` and `--um-per-px`. Raises ArgumentError."""
+    """Check the arguments `--window` and `--um-per-px`.
+
+    Raises:
+        ArgumentError: If the window is not two finite grey levels >= 0 in increasing order, or `um_per_px` is not a
+            finite number above 0.
+    """
     if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
         raise invalid(
             "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"

@@ -1,8 +1,9 @@
-"""Which cell goes into which shard, and where in it: seeded, over the whole data set.
+"""Assign each cell to a shard and to a position in it, in a seeded order over the whole data set.
 
-Cells that are dear to read one by one (`Runs`: a chunk of HDF5 is decoded as a whole) are drawn run by run, in a seeded
-order over the whole set, and then mixed within windows of a size that a worker can hold decoded: each run is decoded
-once or twice, and a window still has cells of a hundred places.
+Some cells are expensive to read one by one (`Runs`: a chunk of HDF5 is decoded as a whole). Their runs are put in a
+seeded order over the whole set, and the cells are then shuffled within mixing spans of a size that a worker can hold
+decoded in memory. Each run is decoded once or twice, and a mixing span still holds cells from about a hundred places of
+the source.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fastcell.sources.containers import WINDOW_BYTES
 MAX_SHARD_CELLS = 10_000
 MIN_SHARD_CELLS = 256
 MAX_BLOCK_CELLS = 65_536
-_NUM_SHARDS = 8  # small sets get about as many, for several workers and ranks
+_NUM_SHARDS = 8  # small sets get about this many shards, enough for several workers and ranks
 
 Item = TypeVar("Item")
 Blocks = list[tuple[str, list[Item]]]
@@ -28,7 +29,11 @@ Blocks = list[tuple[str, list[Item]]]
 
 
 def check_layout(layout: str, shard_cells: int | None, block_cells: int) -> None:
-    """Check the arguments `--layout`, `--shard-cells` and `--block-cells`. Raises ArgumentError."""
+    """Check the arguments `--layout`, `--shard-cells` and `--block-cells`.
+
+    Raises:
+        ArgumentError: If the layout is unknown, `shard_cells` is below 1, or `block_cells` is not in 1..65,536.
+    """
     if layout not in LAYOUTS:
         raise invalid("--layout", f"one of {', '.join(LAYOUTS)}", layout, "Take cell for tars that other tools read")
     if shard_cells is not None and shard_cells < 1:
@@ -38,12 +43,19 @@ def check_layout(layout: str, shard_cells: int | None, block_cells: int) -> None
 
 
 def choose_shard_cells(num_cells: int) -> int:
-    """Cells in a shard: 10,000, and fewer in a small set, for about 8 shards, but 256 at least."""
+    """Return the number of cells per shard: 10,000, or fewer in a small set, for about 8 shards; at least 256."""
     return max(MIN_SHARD_CELLS, min(MAX_SHARD_CELLS, -(-num_cells // _NUM_SHARDS)))
 
 
 def cell_shards(items: Sequence[Item], shard_cells: int, seed: int, runs: Runs | None = None) -> list[Blocks[Item]]:
-    """Shards of one nameless block each, cells in a seeded order over the whole set."""
+    """Return shards of one block without a name each, with the cells in a seeded order over the whole set.
+
+    Args:
+        items: N cells.
+        shard_cells: cells per shard.
+        seed: seed of the order, >= 0.
+        runs: runs of the cells; None if each cell is read separately.
+    """
     rng = np.random.default_rng([seed, 0xCE11])
     order = rng.permutation(len(items)).tolist()
     if runs is not None:
@@ -61,9 +73,17 @@ def block_shards(
     seed: int,
     runs: Runs | None = None,
 ) -> list[Blocks[Item]]:
-    """Blocks in a seeded order, as many in a shard as there is room for.
+    """Return shards of blocks in a seeded order; each shard takes blocks until it is full.
 
-    The cells of a block share their subset in every split, so that each split is whole blocks.
+    The cells of a block share their subset in every split, so that each split consists of whole blocks.
+
+    Args:
+        items: N cells.
+        splits: for each split name, `default` among them, the subset of each cell, (N,) str.
+        shard_cells: cells per shard.
+        block_cells: maximum number of cells in a block.
+        seed: seed of the order, >= 0.
+        runs: runs of the cells; None if each cell is read separately.
     """
     rng = np.random.default_rng([seed, 0xB10C])
     windows = [np.arange(len(items))] if runs is None else _windows(runs, max(shard_cells, block_cells), rng)
@@ -81,7 +101,7 @@ def block_shards(
 def even_block_shards(
     items: Sequence[Item], splits: Mapping[str, np.ndarray], shard_cells: int, block_cells: int, seed: int
 ) -> list[Blocks[Item]]:
-    """As `block_shards`, with the same number of blocks in every shard but the last."""
+    """Return shards as `block_shards` does, but with the same number of blocks in every shard except the last."""
     rng = np.random.default_rng([seed, 0xB10C])
     blocks = list(_blocks(items, splits, block_cells, [np.arange(len(items))], rng))
     num = -(-shard_cells // block_cells)
@@ -95,7 +115,7 @@ def _blocks(
     windows: Sequence[np.ndarray],
     rng: np.random.Generator,
 ) -> Iterator[tuple[str, list[Item]]]:
-    """Blocks of cells that share their subset in every split, in a seeded order within each window."""
+    """Yield blocks of cells that share their subset in every split, in a seeded order within each mixing span."""
     code = np.zeros(len(items), dtype=np.int64)
     for subsets in splits.values():
         _, subset = np.unique(subsets, return_inverse=True)
@@ -112,7 +132,7 @@ def _blocks(
 
 
 def _windows(runs: Runs, shard_cells: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows of the cells, runs in a seeded order, cut into windows that do not cross shards, each mixed."""
+    """Return the cells' rows, runs in a seeded order, cut into shuffled mixing spans that do not cross shards."""
     num = len(runs.numbers)
     place = rng.permutation(int(runs.numbers.max()) + 1)[runs.numbers]
     order = np.argsort(place, kind="stable")

@@ -1,8 +1,8 @@
 """Write cells into tars: the shards of a data set.
 
-Cell layout: `KEY.jpg|png|tif|npy` with the source's bytes and `KEY.cls` with the class number as text, as every
-WebDataset tool reads them. Block layout: `block-NNNNNNNN.cells` (`fastcell.dataset.block_layout`). Headers carry no
-time and no owner, so the same cells give the same bytes.
+Cell layout: `KEY.jpg|png|tif|npy` with the bytes of the source and `KEY.cls` with the class number as text, which every
+WebDataset tool can read. Block layout: `block-NNNNNNNN.cells` (`fastcell.dataset.block_layout`). Tar headers contain no
+time and no owner, so that the same cells give the same bytes.
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ _MAX_KEY_BYTES = 80
 def write_cell_shard(
     path: str | os.PathLike[str], records: Iterable[Record], window: Window = None, classes: Sequence[str] = ()
 ) -> ShardResult:
-    """Write a shard with one cell per record; every record is decoded once, bad ones go to quarantine instead.
+    """Write a shard with one cell per record, decode every record once, and quarantine the unusable ones.
 
     Args:
-        path: of the tar; it must not exist.
-        records: in the order to be stored; may be a generator that reads files.
-        window: grey levels (low, high) of 16-bit cells that map to 0 and 255. Stored bytes stay as they are.
+        path: path of the tar; it must not exist.
+        records: records in the order of writing; may be a generator that reads files.
+        window: grey levels (low, high) of 16-bit cells that map to 0 and 255. The stored bytes are not changed.
         classes: class names in the order of their numbers, for `.cls`.
 
+    Returns:
+        Contents of the shard.
+
     Raises:
-        ArgumentError: 16-bit cells without window, or a class that is not in `classes`.
-        OSError: the file cannot be written.
+        ArgumentError: If there are 16-bit cells and no window, or a class is not in `classes`.
+        OSError: If the file cannot be written.
     """
     path = Path(path)
     numbers = {name: b"%d" % number for number, name in enumerate(classes)}
@@ -69,17 +72,20 @@ def write_cell_shard(
 def write_block_shard(
     path: str | os.PathLike[str], blocks: Iterable[tuple[str, Sequence[Record]]], window: Window = None
 ) -> ShardResult:
-    """Write a shard with one block of cells per record, decoded and, where 16-bit, windowed.
+    """Write a shard with one block of cells per record, decoded; the window is applied to 16-bit cells.
 
     Args:
-        path: of the tar; it must not exist.
-        blocks: (split, records) each; `split` is train, valid, test or empty. A block without a good cell is
-            left out.
+        path: path of the tar; it must not exist.
+        blocks: pairs (split, records); `split` is train, valid, test or empty. A block without a usable cell is left
+            out.
         window: as in `write_cell_shard`.
 
+    Returns:
+        Contents of the shard.
+
     Raises:
-        ArgumentError: 16-bit cells without window, or more than 2 GiB of pixels in one block.
-        OSError: the file cannot be written.
+        ArgumentError: If there are 16-bit cells and no window, or one block has more than 2 GiB of pixels.
+        OSError: If the file cannot be written.
     """
     path = Path(path)
     table = CellTable(path.name, window)
@@ -111,7 +117,7 @@ def _close_shard(path: Path, file: BinaryIO, table: CellTable) -> ShardResult:
 
 
 def _write_member(file: BinaryIO, name: str, data: bytes) -> int:
-    """Write header, data and padding; returns how many bytes that were."""
+    """Write header, data and padding, and return the number of bytes written."""
     padding = tar.padding(len(data))
     file.write(tar.make_header(name.encode(), len(data)))
     file.write(data)
@@ -128,7 +134,7 @@ def _file_bytes(record: Record, cell: DecodedCell) -> bytes:
 
 
 def _record_name(key: str, names: set[str]) -> str:
-    """A name for `key` that is safe in a tar: no dot, at most 80 bytes, and not in `names` yet, where it is added."""
+    """Return a new name for `key` that is safe in a tar (no dot, at most 80 bytes), and add it to `names`."""
     folder, _, base = key.rpartition("/")
     stem = base.rpartition(".")[0] or base
     parts = [part for part in (*folder.split("/"), stem.replace(".", "_")) if part.strip(". ")]

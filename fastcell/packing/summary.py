@@ -1,4 +1,4 @@
-"""What a command that made a data set says at its end: classes by subset, quarantine, bytes."""
+"""Summary that a command prints after it has written a data set: classes by subset, quarantine, bytes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ _MAX_REASONS = 12
 
 
 def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) -> str:
-    """The lines to print when a data set was made: sizes, classes by subset of the split `default`, quarantine, notes.
+    """Return the summary of a new data set: sizes, classes by subset of the split `default`, quarantine, notes.
 
     Args:
-        manifest: of the data set.
-        shares: train, valid and test share that were asked for, each 0 to 1; None where no split was asked for.
+        manifest: manifest of the data set.
+        shares: requested shares of train, valid and test, each 0 to 1; None if no split was requested.
+
+    Returns:
+        The lines to print, as one text.
     """
     info = manifest.info
     num_bytes = sum(shard["bytes"] for shard in info.shards)

@@ -1,4 +1,4 @@
-"""Check whether a data set is whole, by its tables, its shards and the bytes of every cell."""
+"""Check that a data set is complete and undamaged: its tables, its shards and the stored bytes of every cell."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MOST_PROBLEMS = 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` has found.
+    """Result of `verify`.
 
     Attributes:
-        problems: what is wrong with tables and shards as a whole, one sentence each.
-        losses: the cells whose bytes are not those that were packed.
+        problems: problems of tables and whole shards, one sentence each.
+        losses: the corrupt cells, i.e. those whose stored bytes differ from the bytes that were packed.
         num_bytes: stored bytes of the cells that were read.
-        seconds: that reading took.
+        seconds: time that reading took, in s.
     """
 
     problems: list[str]
@@ -42,11 +42,11 @@ class Verdict:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing was found."""
+        """True if no problem and no corrupt cell was found."""
         return not self.problems and not len(self.losses)
 
     def describe(self) -> str:
-        """The lines to print: problems and losses where there are any, and last cells, bytes, seconds and rate."""
+        """Return the lines to print: problems and corrupt cells, if any; then cells, bytes, seconds and rate."""
         lines = [f"problem: {line}" for line in self.problems[:_MOST_PROBLEMS]]
         if len(self.problems) > _MOST_PROBLEMS:
             lines.append(f"and {len(self.problems) - _MOST_PROBLEMS:,} more problems")
@@ -61,19 +61,23 @@ class Verdict:
 
 
 def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bool = False) -> Verdict:
-    """Check a data set: its tables against each other, each shard's size and headers, every cell's stored bytes.
+    """Check a data set: consistency of its tables, size and headers of each shard, stored bytes of every cell.
 
-    Not looked at: label files and padding between the cells, and the pixels, which are decoded from the bytes checked.
+    Not checked are label files, the padding between the cells, and the pixels, which are decoded from the bytes that
+    are checked.
 
     Args:
         path: folder of a packed or indexed data set.
-        jobs: threads; None: one for each CPU.
-        verbose: print rate and time left to stderr.
+        jobs: number of threads; None for one per CPU.
+        verbose: print rate and remaining time to stderr.
+
+    Returns:
+        The problems and corrupt cells that were found.
 
     Raises:
-        ArgumentError: `jobs` is out of its rule.
-        DataError: dataset.json, manifest.parquet or blocks.parquet is missing or cannot be read, or they contradict:
-            nothing can be checked without them.
+        ArgumentError: If `jobs` is below 1.
+        DataError: If dataset.json, manifest.parquet or blocks.parquet is missing, cannot be read, or contradicts the
+            others. Nothing can be checked without them.
     """
     if jobs is not None and jobs < 1:
         raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
@@ -96,10 +100,16 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
 
 
 def write_list(path: Path, losses: IntegrityReport) -> None:
-    """Write one CSV row per lost cell, with columns cell_id, key, shard, class and reason; whole or not at all.
+    """Write one CSV row per corrupt cell, with columns cell_id, key, shard, class and reason.
+
+    The file is written completely or not at all.
+
+    Args:
+        path: file to be written.
+        losses: the corrupt cells.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: If the file cannot be written.
     """
     table = losses.table()
     with explained(f"{path} cannot be written"):
@@ -107,7 +117,7 @@ def write_list(path: Path, losses: IntegrityReport) -> None:
 
 
 def _table_problems(manifest: Manifest) -> Iterator[str]:
-    """What is wrong with the tables beside the manifest, which is checked when it is opened."""
+    """Yield the problems of the tables beside the manifest; the manifest itself is checked when it is opened."""
     for name in manifest.split_names():
         try:
             manifest.split(name)

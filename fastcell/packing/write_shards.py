@@ -1,8 +1,7 @@
-"""Write the shards of a data set, one task each, over worker processes; finished ones of an earlier run are kept.
+"""Write the shards of a data set in worker processes, one task each; keep finished shards of an earlier run.
 
-Which cells are in which shard says `fastcell.packing.shard_layout`, how a shard is written
-`fastcell.packing.shard_writer`. A source of records reads or draws the cells, for `fastcell pack` from files, for
-`fastcell synth` from the simulator.
+`fastcell.packing.shard_layout` assigns the cells to shards, and `fastcell.packing.shard_writer` writes one shard. A
+record source supplies the cells: `fastcell pack` reads them from files, `fastcell synth` draws them with the simulator.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from fastcell.system.worker_processes import run_tasks
 
 
 class RecordSource(Protocol[Item]):
-    """Where records come from. It is pickled and goes to the workers."""
+    """Protocol of an object that supplies the records of cells; it is pickled and sent to the workers."""
 
     def stamp(self, blocks: Blocks[Item]) -> str:
-        """Return a text that changes when the stored bytes of a shard's cells do."""
+        """Return a text that changes whenever the stored bytes of a shard's cells change."""
 
     def records(self, items: Iterable[Item]) -> Iterator[Record]:
         """Yield the records of cells, in their order."""
@@ -37,13 +36,13 @@ class RecordSource(Protocol[Item]):
 
 @dataclass(frozen=True)
 class ShardTask(Generic[Item]):
-    """One shard to write, as it goes to a worker.
+    """One shard to write, as sent to a worker.
 
     Attributes:
-        path: of the tar.
+        path: path of the tar.
         saved_dir: `Staging.saved_dir`.
-        blocks: subset and cells of each block; in the cell layout one block.
-        source: of the records.
+        blocks: subset and cells of each block; a single block in the cell layout.
+        source: source of the records.
         layout: `cell` or `block`.
         classes: class names in the order of their numbers.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
@@ -70,22 +69,23 @@ def write_shards(
     one_process_cells: int,
     verbose: bool,
 ) -> list[ShardResult]:
-    """Write `shard-000000.tar`, ... into the folder of a run.
+    """Write `shard-000000.tar`, ... into the staging folder of a run.
 
     Args:
-        stage: of the run, begun.
-        shards: what is in each.
+        stage: staging folder of the run, after `begin`.
+        shards: subset and cells of each block, for each shard.
         source, layout, classes, window: see `ShardTask`.
-        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
-        one_process_cells: so few cells are written without workers where `jobs` is None.
-        verbose: print rate and time left to stderr.
+        jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
+            per CPU.
+        one_process_cells: if `jobs` is None, up to this many cells are written without workers.
+        verbose: print rate and remaining time to stderr.
 
     Returns:
-        One result per shard, in their order.
+        One result per shard, in the order of `shards`.
 
     Raises:
-        ArgumentError: 16-bit cells without window, or a class that is not in `classes`.
-        OSError: a file cannot be written.
+        ArgumentError: If there are 16-bit cells and no window, or a class is not in `classes`.
+        OSError: If a file cannot be written.
     """
     tasks = [
         ShardTask(
@@ -112,7 +112,15 @@ def write_shards(
 
 
 def write_shard(task: ShardTask[Item]) -> ShardResult:
-    """Write a shard, or take over a finished one of an earlier run with the same stamp. Errors as `write_shards`."""
+    """Write a shard, or keep a finished one of an earlier run if its stamp is the same.
+
+    Returns:
+        Contents of the shard.
+
+    Raises:
+        ArgumentError: If there are 16-bit cells and no window, or a class is not in the classes of the task.
+        OSError: If the file cannot be written.
+    """
     stamp = task.source.stamp(task.blocks)
     return _once(Path(task.path), Path(task.saved_dir), stamp, lambda: _write_anew(task))
 
@@ -127,7 +135,7 @@ def _write_anew(task: ShardTask[Item]) -> ShardResult:
 
 
 def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResult]) -> ShardResult:
-    """The shard `path` with its result: as they are where saved with the same `stamp`, else by `write`."""
+    """Return the result of shard `path`: the saved one if it has the same `stamp`, else the result of `write`."""
     saved_path = saved_dir / f"{path.name}.saved"
     saved = load_pieces(saved_path, stamp)
     if saved is not None and path.exists() and path.stat().st_size == saved.facts["bytes"]:

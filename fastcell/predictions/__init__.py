@@ -1,1 +1,1 @@
-"""Tables of predictions: gathered, saved, counted, and written for other programs."""
+"""Gather, save, count and convert tables of predictions."""

@@ -1,4 +1,4 @@
-"""Predictions, with the cells' features, as files of other programs."""
+"""Convert predictions, with the features of the cells, to the file formats of other programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import replace_file
 
 NO_PREDICTION = -1.0
-"""Class number and probabilities, in FCS, of a cell without a prediction."""
+"""Class number and probabilities that an FCS file holds for a cell without a prediction."""
 
 CONVERTED_ENDINGS = (".csv", ".parquet", ".fcs", ".h5", ".rtdc")
 
@@ -34,24 +34,24 @@ def convert(
     tags: list[str] | None = None,
     model_id: str = "fastcell",
 ) -> list[str]:
-    """Write predictions in another form, by the ending of `out`.
+    """Convert predictions to the format given by the ending of `out`.
 
     Args:
-        predictions: to be written.
-        out: ``.csv``, ``.parquet`` or ``.fcs``, one row or event per row of the table, in its order; ``.h5`` or
-            ``.rtdc`` where all cells are of one IFCB bin or of one RT-DC file; else a folder for those two, one file
-            for each bin or file, which must not be there or be empty.
-        data: data set whose features are put beside the predictions (tables and FCS).
-        rtdc_source: the RT-DC file, or the folder of files, that was packed.
-        tags: three characters for each class, of RT-DC features; None: from the names.
-        model_id: of the classifier, in IFCB files.
+        predictions: predictions to be converted.
+        out: path of the output. ``.csv``, ``.parquet`` and ``.fcs`` hold one row or event per row of the table, in the
+            same order. ``.h5`` requires that all cells are from one IFCB bin, ``.rtdc`` that they are from one RT-DC
+            file. Any other path is a folder that receives one file per IFCB bin or RT-DC file; it must be new or empty.
+        data: data set whose features are added to the predictions (CSV, Parquet and FCS only).
+        rtdc_source: the RT-DC file, or the folder of RT-DC files, that was packed.
+        tags: names of the RT-DC features, three characters per class; None to derive them from the class names.
+        model_id: identifier of the classifier, stored in IFCB files.
 
     Returns:
-        Lines to tell the user.
+        Messages for the user, one per line.
 
     Raises:
-        ArgumentError: an argument that does not fit the cells.
-        DataError: a file cannot be read, or does not hold the cells.
+        ArgumentError: If an argument does not fit the cells.
+        DataError: If a file cannot be read or does not hold the cells.
     """
     if out.suffix and out.suffix not in CONVERTED_ENDINGS:
         raise invalid(
@@ -83,10 +83,16 @@ def convert(
 
 
 def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: Manifest) -> list[str]:
-    """Write a fresh table of predictions as .csv, .parquet or .fcs, by the ending; FCS with the cells' features.
+    """Write a new table of predictions as .csv, .parquet or .fcs, by the ending; FCS includes the cells' features.
+
+    Args:
+        out: file to be written.
+        table: table made by `fastcell.predictions.table.prediction_table`.
+        classes: K names, in the order of the columns.
+        manifest: manifest of the data set, for the features.
 
     Returns:
-        Lines to tell the user.
+        Messages for the user, one per line.
     """
     if out.suffix != ".fcs":
         write_csv_or_parquet(out, table)
@@ -96,10 +102,19 @@ def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: 
 
 
 def write_events(out: Path, predictions: Predictions, table: pa.Table, features: list[str]) -> list[str]:
-    """Write an FCS file: one event for each row, with parameters class, p_<class> and the features.
+    """Write an FCS file: one event per row, with the parameters class, p_<class> and the features.
 
-    A cell without a prediction has -1 in class and probabilities; a feature that is not known is 0, and the text
-    segment says how often that is so, as ``FASTCELL_UNKNOWN``.
+    A cell without a prediction has -1 as class and probabilities. An unknown feature value is stored as 0, and the
+    keyword ``FASTCELL_UNKNOWN`` in the text segment counts these values for each feature.
+
+    Args:
+        out: file to be written.
+        predictions: classes and probabilities of the events.
+        table: N rows in the same order, with the columns of features.
+        features: names of these columns.
+
+    Returns:
+        Messages for the user, one per line.
     """
     scores = predictions.probabilities
     classes = predictions.classes
@@ -186,7 +201,7 @@ def _source_of(name: str, source: Path, num_files: int) -> Path:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which gets the name `out` when all is written; a failure removes it."""
+    """Yield a temporary folder, and rename it to `out` when all files are written; if writing fails, delete it."""
     with staging(out) as folder:
         yield folder
         put_in_place(folder, out.absolute())

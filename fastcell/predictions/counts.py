@@ -1,14 +1,15 @@
-"""How many cells of each class a recording holds, corrected for what the classifier confuses.
+"""Estimate how many cells of each class a recording holds, corrected for the errors of the classifier.
 
-A classifier that calls cells of class i class j with probability P_ij turns a mixture with shares s into called shares
-s P. Counting what was called is biased wherever the mixture differs from one in which the errors cancel. The shares
-that make the called counts likeliest, none below 0 and 1 in sum, undo that: where the inverse s = f P^-1 of the called
-shares f has no negative share it is that inverse, as in Gart and Buck, American Journal of Epidemiology 83:593 (1966),
-for two classes, and Solow, Davis and Hu, Marine Ecology Progress Series 216:309 (2001), for plankton; elsewhere it is
-found by expectation maximisation. It needs called classes and a confusion matrix alone: estimates from the
-probabilities (Saerens, Latinne and Decaestecker, Neural Computation 14:21, 2002) need calibrated ones.
+Let P_ij be the probability that the classifier calls a cell of class i class j. A mixture with shares s is then called
+with shares s P. Counts of the called classes are therefore biased, except for mixtures in which the errors cancel. This
+module corrects the bias with the shares that maximise the likelihood of the called counts, under the condition that no
+share is below 0 and the shares sum to 1. If the inverse s = f P^-1 of the called shares f has no negative share, it is
+the solution, as in Gart and Buck, American Journal of Epidemiology 83:593 (1966), for two classes, and Solow, Davis and
+Hu, Marine Ecology Progress Series 216:309 (2001), for plankton. Otherwise the solution is found by expectation
+maximisation. The method needs only called classes and a confusion matrix. Estimates from the probabilities (Saerens,
+Latinne and Decaestecker, Neural Computation 14:21, 2002) need calibrated probabilities.
 
-What is taken for granted is that cells of a class look in these recordings as they did in the test part: P is the same.
+The method assumes that the cells of a class look the same in these recordings as in the test subset: P is the same.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ _MOST_LINES = 60
 
 @dataclass(frozen=True)
 class Counts:
-    """Cells of each class in each recording; (G, K) each but `groups`.
+    """Number of cells of each class in each recording. All arrays are (G, K): G groups, K classes.
 
     Attributes:
         groups: G names.
-        called: int64, as the classifier has it.
-        corrected: float64, rows sum to the same as those of `called`.
-        low, high: float64, 95 % interval of `corrected`.
+        called: int64, cells that the classifier assigns to each class.
+        corrected: float64, corrected counts; each row has the same sum as the row of `called`.
+        low, high: float64, limits of the confidence interval of `corrected`, 95 % by default.
     """
 
     groups: list[str]
@@ -48,7 +49,7 @@ class Counts:
     high: np.ndarray
 
     def table(self, classes: list[str]) -> pa.Table:
-        """One row for each group and class."""
+        """Return a table with one row per group and class."""
         num_groups, num_classes = self.called.shape
         columns: dict[str, Any] = {
             "group": np.repeat(np.array(self.groups, object), num_classes),
@@ -62,17 +63,21 @@ class Counts:
 def count(
     predictions: Predictions, confusion: Confusion, level: float = 0.95, num_draws: int = NUM_DRAWS, seed: int = 0
 ) -> Counts:
-    """Count the cells of each class, for each group of the predictions.
+    """Count the cells of each class in each group of the predictions.
 
-    The interval is of the number that a recording of as many cells is expected to hold. Three things vary
-    in it: which cells came into the recording, how they were confused, and which test cells were.
+    The interval is for the number of cells that a recording of the same size is expected to hold. It includes three
+    sources of variation: which cells were sampled into the recording, how these cells were confused, and which cells
+    were in the test subset.
 
     Args:
-        predictions: cells without a prediction are not counted.
-        confusion: of the same classes.
-        level: of the interval.
-        num_draws: that the interval is from.
-        seed: of the draws.
+        predictions: predictions to count; cells without a prediction are ignored.
+        confusion: errors of the classifier, for the same classes.
+        level: level of the interval, between 0 and 1.
+        num_draws: number of random draws from which the interval is computed.
+        seed: seed of the draws.
+
+    Returns:
+        Called and corrected counts with their intervals.
     """
     called, size = predictions.called(), len(predictions.classes)
     names, table = called_per_group(called[called >= 0], predictions.groups()[called >= 0], size)
@@ -89,14 +94,18 @@ def count(
 
 
 def read_confusion(path: Path, classes: list[str]) -> Confusion:
-    """The errors of a classifier on test cells.
+    """Read the errors of a classifier on test cells.
 
     Args:
-        path: a run folder; or predictions of labelled cells (``test --out``), which have the groups; or confusion.csv.
-        classes: of the predictions to be corrected.
+        path: a run folder; or predictions of labelled cells (``test --out``), which include the groups; or
+            confusion.csv.
+        classes: classes of the predictions to be corrected.
+
+    Returns:
+        The confusion matrices, with the classes in the order of `classes`.
 
     Raises:
-        DataError: it cannot be read, has other classes, or a class without a test cell.
+        DataError: If the file cannot be read, has other classes, or has no test cell of some class.
     """
     if path.is_dir():
         inside = [path / "predictions.parquet", path / "confusion.csv"]
@@ -159,7 +168,13 @@ def _read_matrix(path: Path) -> Confusion:
 
 
 def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int) -> str:
-    """The lines to print: one for each group and class, and what to be careful with."""
+    """Return the lines to print: one per group and class, followed by warnings.
+
+    Args:
+        counts: counts with their intervals.
+        confusion: confusion matrices that corrected them.
+        num_unclassified: number of cells without a prediction.
+    """
     table = counts.table(confusion.classes).to_pylist()
     header = ["group", "class", "called", "corrected", "95 %"]
     rows = [

@@ -1,4 +1,4 @@
-"""Predictions: one row per cell in manifest order, written whole or not at all, the same whatever the ranks."""
+"""Gather predictions of all ranks: one row per cell in manifest order, independent of the number of ranks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from fastcell.models.lightning_module import Prediction
 
 
 def counted_predictions(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:
-    """Join predictions: cell_ids (n,) int64 and probabilities (n, K) float32 of those with weight above 0.
+    """Join predictions, keeping the cells with weight above 0.
 
     Args:
-        parts: of some batches, on any device; of none, K is 0.
+        parts: predictions of some batches, on any device; may be empty.
+
+    Returns:
+        cell_ids, (n,) int64, and probabilities, (n, K) float32. K is 0 if `parts` is empty.
     """
     if not parts:
         return np.empty(0, np.int64), np.empty((0, 0), np.float32)
@@ -27,14 +30,14 @@ def counted_predictions(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray
 
 
 class PredictionGatherer(pl.Callback):
-    """Keeps every prediction of a validation or test run on the device and brings those of all ranks together.
+    """Callback that keeps all predictions of a validation or test run on the device, and joins those of all ranks.
 
     Args:
-        folder: on rank 0, a folder in which the ranks may leave their parts, seen by all of them.
+        folder: on rank 0, a folder in which the ranks can save their parts; it must be visible to all ranks.
 
     Attributes:
         cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
-        probabilities: (N, K) float32, likewise.
+        probabilities: (N, K) float32 in the same order, on rank 0 after the run.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""Predictions of a long run, saved in parts beside the output, so that a run that was killed goes on from there.
+"""Save the predictions of a long run in parts beside the output, so that an interrupted run can resume.
 
-A part holds whole chunks of the view, whose predictions do not depend on which run or which rank made them.
+A part holds whole chunks of the view. The predictions of a chunk do not depend on the run or the rank that made them.
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ SAVE_EVERY_S = 30.0
 def saved_parts(
     out: Path, manifest: Manifest, checkpoint: Path, settings: dict[str, Any], say: Callable[[str], None]
 ) -> Iterator[Staging]:
-    """The place of the parts of one output file, with those that an interrupted run of the same job has left.
+    """Open the folder for the parts of one output file, including parts saved by an interrupted run of the same job.
 
     Args:
-        out: the file.
-        manifest: of the data.
-        checkpoint: file that the model came from.
-        settings: all else that the predictions depend on, as JSON can hold it.
-        say: takes one line for the user.
+        out: path of the output file.
+        manifest: manifest of the data set.
+        checkpoint: file from which the model was loaded.
+        settings: all other settings that the predictions depend on, as JSON values.
+        say: function that is called with one line for the user.
+
+    Yields:
+        The staging folder.
 
     Raises:
-        BusyError: another run makes the same file.
+        BusyError: If another run writes the same file.
     """
     job = {
         **describe_job("predict", FORMAT_VERSION),
@@ -59,16 +62,16 @@ def saved_parts(
 
 
 class PredictionParts(pl.Callback):
-    """Saves the predictions of each rank every so often, and brings those of all ranks and runs together at the end.
+    """Callback that saves the predictions of each rank about every 30 s, and joins those of all ranks and runs.
 
     Args:
-        folder: `Staging.saved_dir` on rank 0; None elsewhere.
-        corrupt_cells: of this rank's reader.
+        folder: `Staging.saved_dir` on rank 0; None on the other ranks.
+        corrupt_cells: corrupt cells found by the reader of this rank.
 
     Attributes:
         cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
-        probabilities: (N, K) float32, likewise.
-        reasons: why cells could not be read, by cell_id, likewise.
+        probabilities: (N, K) float32 in the same order, on rank 0 after the run.
+        reasons: reason for each corrupt cell, by cell_id, on rank 0 after the run.
     """
 
     def __init__(self, folder: Path | None, corrupt_cells: CorruptCells) -> None:
@@ -80,7 +83,7 @@ class PredictionParts(pl.Callback):
         self._number, self._last, self._prefix = 0, time.monotonic(), ""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Tell the data which chunks need not be predicted again."""
+        """Pass the finished cells to the data module, so that their chunks are not predicted again."""
         found = (Path(), np.empty(0, np.int64)) if self.folder is None else (self.folder, _done(self.folder))
         self.folder, done = trainer.strategy.broadcast(found)
         self._prefix = f"{time.time_ns():020d}-{trainer.global_rank:04d}"
@@ -133,7 +136,7 @@ class PredictionParts(pl.Callback):
 
 
 def _done(folder: Path) -> np.ndarray:
-    """(n,) int64, the cells that are done: predicted, or corrupt."""
+    """Return the cell_ids that are done, i.e. predicted or corrupt, as (n,) int64."""
     found = [np.empty(0, np.int64)]
     for path in folder.glob("*.saved"):
         part = load_pieces(path, "")

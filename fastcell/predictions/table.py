@@ -1,4 +1,4 @@
-"""Tables of predictions on disk: written whole, read as what may come from anybody, with the cells' features beside."""
+"""Tables of predictions on disk: write them atomically, read and check tables of any origin, add cell features."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Predictions:
     """A table of predictions.
 
     Attributes:
-        table: N rows, as `fastcell.predictions.table.prediction_table` makes them.
+        table: N rows, as made by `fastcell.predictions.table.prediction_table`.
         classes: K names, in the order of the columns.
-        path: of the file, for messages.
+        path: path of the file, for messages.
     """
 
     table: pa.Table
@@ -48,20 +48,23 @@ class Predictions:
 
     @property
     def keys(self) -> list[str]:
-        """N keys of cells."""
+        """Keys of the N cells."""
         return self.table.column("key").to_pylist()  # type: ignore[no-any-return]
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(N, K) float32, NaN for a cell without a prediction."""
+        """Probabilities, (N, K) float32; NaN for a cell without a prediction."""
         columns = [self.table.column(PROBABILITY_PREFIX + name) for name in self.classes]
         return np.stack([column.cast(pa.float32()).to_numpy(zero_copy_only=False) for column in columns], axis=1)
 
     def called(self, column: str = "class") -> np.ndarray:
-        """(N,) int64: number of the class of each cell, -1 where there is none.
+        """Return the class number of each cell, (N,) int64; -1 if the cell has no class.
+
+        Args:
+            column: column that holds the class names.
 
         Raises:
-            DataError: a class that has no column.
+            DataError: If a class has no column of probabilities.
         """
         values = self.table.column(column)
         codes = pc.index_in(values, value_set=pa.array(self.classes, pa.string()))
@@ -72,18 +75,24 @@ class Predictions:
         return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
     def groups(self) -> np.ndarray:
-        """(N,) str: group of each cell, empty where there is none."""
+        """Return the group of each cell, (N,) str; empty if the cell has no group."""
         if "group" not in self.table.column_names:
             return np.full(len(self), "")
         return self.table.column("group").fill_null("").to_numpy(zero_copy_only=False).astype(str)  # type: ignore[no-any-return]
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Open a table of predictions, .csv or .parquet.
+    """Read a table of predictions from a .csv or .parquet file.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        The predictions, in the order of the file.
 
     Raises:
-        ArgumentError: another ending.
-        DataError: it is missing, damaged, or no table of predictions.
+        ArgumentError: If the path has another ending.
+        DataError: If the file is missing or damaged, or is not a table of predictions.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise invalid("PREDICTIONS", "a .csv or .parquet file", str(path), _HINT)
@@ -107,16 +116,24 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def with_features(predictions: Predictions, manifest: Manifest) -> tuple[pa.Table, list[str]]:
-    """The table with the features of its cells behind it, and the features' names.
+    """Append the features of the cells to the table of predictions.
 
-    Features are the columns of ``features.parquet``, which came from the instrument, and of ``quality.parquet``, which
-    ``fastcell qc`` measured and whose columns get ``quality_`` in front, each where it is there. One that is called
-    like a column of predictions gets ``feature_`` in front. A cell that is not in the manifest has none.
+    The features are the columns of ``features.parquet``, which come from the instrument, and of ``quality.parquet``,
+    which ``fastcell qc`` measured; a file that does not exist is skipped. The columns of ``quality.parquet`` get the
+    prefix ``quality_``. A feature with the name of a prediction column gets the prefix ``feature_``. A cell that is not
+    in the manifest has no features.
+
+    Args:
+        predictions: N predictions.
+        manifest: manifest of the data set that was classified.
+
+    Returns:
+        The table with the features, and the names of the features.
 
     Raises:
-        DataError: a table of features is damaged, or none of the cells is in the data set.
+        DataError: If a table of features is damaged, or none of the cells is in the data set.
     """
-    from fastcell.quality.quality_table import read_quality_columns  # compiled loops, which few tables need
+    from fastcell.quality.quality_table import read_quality_columns  # compiles numba loops; few tables need them
 
     row = pc.index_in(predictions.table.column("key"), value_set=manifest.table.column("key").combine_chunks())
     if isinstance(row, pa.ChunkedArray):
@@ -141,7 +158,7 @@ def with_features(predictions: Predictions, manifest: Manifest) -> tuple[pa.Tabl
 
 
 def write_csv_or_parquet(path: Path, table: pa.Table) -> None:
-    """Writes a table as .csv or .parquet, by the ending; at no time is there a part of it under that name."""
+    """Write a table as .csv or .parquet, by the ending; the file appears under its name only when it is complete."""
     if path.suffix == ".csv":
         replace_file(path, lambda file: pyarrow.csv.write_csv(table, file))
     else:
@@ -168,20 +185,23 @@ def prediction_table(
     quarantined: bool = True,
     reasons: dict[int, str] | None = None,
 ) -> pa.Table:
-    """One row per cell: key, group, class, confidence, p_<class> for each class, reason.
+    """Make a table with one row per cell: key, group, class, confidence, p_<class> for each class, reason.
 
-    `class` is the likeliest class and `confidence` its probability. A cell among `rows` without a prediction and the
+    `class` is the most probable class and `confidence` its probability. Cells in `rows` without a prediction and the
     quarantined cells, which come last, have empty values and a `reason`.
 
     Args:
-        manifest: of the data set.
+        manifest: manifest of the data set.
         classes: K names, in the order of the probabilities.
-        rows: (R,) int64 cell_ids that were asked for, any order, repeats ignored.
-        cell_ids: (N,) int64, increasing, that have a prediction.
-        probabilities: (N, K) float32.
-        truth: also give the manifest's class, as column `true_class`.
-        quarantined: also list the quarantined cells.
-        reasons: why cells have no prediction, by cell_id.
+        rows: (R,) int64, requested cell_ids in any order; repeated ones are ignored.
+        cell_ids: (N,) int64, cell_ids with a prediction, in increasing order.
+        probabilities: (N, K) float32, probabilities of `cell_ids`.
+        truth: also include the class in the manifest, as column `true_class`.
+        quarantined: also include the quarantined cells.
+        reasons: reason for a missing prediction, by cell_id.
+
+    Returns:
+        The table, in the order of cell_id.
     """
     wanted, known = (_marked(ids, manifest.table.num_rows) for ids in (rows, cell_ids))
     rows = np.flatnonzero(wanted)
@@ -215,9 +235,11 @@ def prediction_table(
 
 
 def check_output(path: str | Path) -> Path:
-    """`path` as a Path, if predictions can be written there; asked before a long run, not after it.
+    """Return `path` as a Path if predictions can be written there; call it before a long run.
 
-    Raises ArgumentError for another ending than `OUTPUT_ENDINGS`, DataError where there is no such folder.
+    Raises:
+        ArgumentError: If the ending is not one of `OUTPUT_ENDINGS`.
+        DataError: If the parent folder does not exist, or the path is a folder.
     """
     path = Path(path)
     if path.suffix not in OUTPUT_ENDINGS:
@@ -230,7 +252,7 @@ def check_output(path: str | Path) -> Path:
 
 
 def _marked(ids: np.ndarray, count: int) -> np.ndarray:
-    """(count,) bool, True at the ids."""
+    """Return a mask, (count,) bool, that is True at the ids."""
     mask = np.zeros(count, bool)
     mask[ids] = True
     return mask

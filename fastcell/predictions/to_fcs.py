@@ -1,7 +1,7 @@
-"""FCS 3.1, the list-mode file of flow cytometry: one event per cell, one linear float parameter per column.
+"""Write FCS 3.1, the list-mode file of flow cytometry: one event per cell, one linear float parameter per column.
 
-Source: Spidlen et al., "Data File Standard for Flow Cytometry, version FCS 3.1", Cytometry A 77A:97 (2010),
-doi 10.1002/cyto.a.20825.
+Source: Spidlen et al., "Data File Standard for Flow Cytometry, version FCS 3.1", Cytometry A 77A:97 (2010), doi
+10.1002/cyto.a.20825.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 _HEADER_BYTES = 256
-_MOST_HEADER_OFFSET = 99_999_999  # eight digits; a later place is in the text alone, and 0 in the header
+_MOST_HEADER_OFFSET = 99_999_999  # eight digits; the header holds 0 for a larger offset, which is then only in the text
 _DELIMITER = "\f"
 _CHUNK_ROWS = 65_536
 
@@ -25,17 +25,17 @@ def write_fcs(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     keywords: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write one event per row.
+    """Write an FCS file with one event per row.
 
     Args:
         path: file to be written.
-        columns: (N,) finite numbers of each parameter, at least one; stored as float32.
-        ranges: what to show of a parameter, from and to, where that is not from the least to the largest value.
-        keywords: further entries of the text segment; values must not be empty.
+        columns: (N,) finite numbers for each parameter, at least one parameter; stored as float32.
+        ranges: display range (low, high) of a parameter; without one, from its smallest to its largest value.
+        keywords: further entries of the text segment; the values must not be empty.
 
     Returns:
-        The parameters' short names ($PnN), which hold no comma and no control character and are unique; where one
-        differs from the column's, that stands in $PnS.
+        The short names of the parameters ($PnN). They contain no comma and no control character and are unique. If a
+        short name differs from the column name, $PnS holds the column name.
     """
     names = short_names(list(columns))
     values = list(columns.values())
@@ -73,7 +73,7 @@ def write_fcs(
 
 
 def short_names(labels: Sequence[str]) -> list[str]:
-    """Names that $PnN may have, one for each label: no comma, no control character, none twice, whatever the case."""
+    """Return a valid $PnN for each label: no comma, no control character, unique regardless of case."""
     names: list[str] = []
     taken: set[str] = set()
     for label in labels:
@@ -99,7 +99,7 @@ def _extent(column: np.ndarray) -> tuple[float, float]:
 
 
 def _segments(text: dict[str, str], data_bytes: int) -> tuple[bytes, bytes]:
-    """Header and text segment. The text tells where the data begin, which depends on its own length."""
+    """Return header and text segment; the text holds the offset of the data, which depends on its own length."""
     begin = 0
     while True:
         entries = {**text, "$BEGINDATA": str(begin), "$ENDDATA": str(begin + data_bytes - 1)}

@@ -1,8 +1,8 @@
-"""Class scores of Imaging FlowCytobot bins: one HDF5 file per bin, version v3 of the layout of WHOI's ifcb_classifier.
+"""Write class scores of Imaging FlowCytobot (IFCB) bins: one HDF5 file per bin, version v3 of WHOI's ifcb_classifier.
 
 ``<bin>_class.h5`` holds ``output_scores`` (n, K), ``output_classes`` (n,), ``class_labels`` (K,) and ``roi_numbers``
-(n,), and an empty dataset ``metadata`` whose attributes are ``version``, ``model_id``, ``timestamp`` and ``bin_id``.
-Source: github.com/WHOIGit/ifcb_classifier; readers are github.com/WHOIGit/pyifcb and the IFCB dashboard.
+(n,), and an empty dataset ``metadata`` with the attributes ``version``, ``model_id``, ``timestamp`` and ``bin_id``.
+Source: github.com/WHOIGit/ifcb_classifier. The files are read by github.com/WHOIGit/pyifcb and the IFCB dashboard.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ _KEY = re.compile(
 
 
 def is_ifcb_key(key: str) -> bool:
-    """Whether the key of a cell is that of a region of interest: ``<bin>/<number>``."""
+    """Return True if the key is that of an IFCB region of interest: ``<bin>/<number>``."""
     return _KEY.fullmatch(key) is not None
 
 
 def rois_by_bin(keys: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Rows and numbers of the regions of interest, both (n,) int64 in increasing order of the number, by bin.
+    """Group regions of interest by bin.
+
+    Args:
+        keys: keys of the cells, ``<bin>/<number>``.
+
+    Returns:
+        For each bin the rows in `keys` and the region numbers, both (n,) int64, in increasing order of the number.
 
     Raises:
-        DataError: a key is none of an IFCB bin, or names a region that another one names.
+        DataError: If a key is not from an IFCB bin, or two keys name the same region.
     """
     found: dict[str, dict[int, int]] = {}
     for row, key in enumerate(keys):
@@ -59,15 +65,15 @@ def rois_by_bin(keys: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def write_class_scores(
     path: Path, bin_id: str, rois: np.ndarray, scores: np.ndarray, classes: list[str], model_id: str
 ) -> None:
-    """Write one bin.
+    """Write the class scores of one bin.
 
     Args:
         path: file to be written.
-        bin_id: e.g. ``D20130526T095207_IFCB013``.
-        rois: (n,) int64, numbers of the regions of interest that were classified.
+        bin_id: name of the bin, e.g. ``D20130526T095207_IFCB013``.
+        rois: (n,) int64, numbers of the classified regions of interest.
         scores: (n, K) float32, probabilities without NaN.
         classes: K names.
-        model_id: of the classifier.
+        model_id: identifier of the classifier.
     """
     h5py = require("h5py", "formats")
     wide = len(rois) and rois.max() > np.iinfo(np.uint16).max

@@ -1,8 +1,8 @@
-"""RT-DC files (.rtdc, HDF5) with the scores of a classifier as machine-learning features.
+"""Add the scores of a classifier to RT-DC files (.rtdc, HDF5) as machine-learning features.
 
-A class has the feature ``ml_score_xxx``, three characters a-z and 0-9, from 0 to 1; ``ml_class`` is the number, in the
-sorted list of those features, of the one with the largest score, and -1 where there is no score. Source: documentation
-of dclab, "Machine learning features" (dclab.readthedocs.io, sec_av_feat_ml).
+The score of a class is the feature ``ml_score_xxx``, from 0 to 1, where xxx are three characters a-z or 0-9.
+``ml_class`` is the index of the largest score in the sorted list of these features, and -1 for an event without scores.
+Source: documentation of dclab, "Machine learning features" (dclab.readthedocs.io, sec_av_feat_ml).
 """
 
 from __future__ import annotations
@@ -28,15 +28,21 @@ _OLD = re.compile(r"ml_score_[a-z0-9]{3}|ml_class")
 
 
 def is_rtdc_key(key: str) -> bool:
-    """Whether the key of a cell is that of an event: ``<file>.rtdc/<number>``."""
+    """Return True if the key is that of an RT-DC event: ``<file>.rtdc/<number>``."""
     return _KEY.fullmatch(key) is not None
 
 
 def events_by_file(keys: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Rows and numbers of the events, both (n,) int64, by the path of the file as the keys have it.
+    """Group events by RT-DC file.
+
+    Args:
+        keys: keys of the cells, ``<file>.rtdc/<number>``.
+
+    Returns:
+        For each file, by its path in the keys, the rows in `keys` and the event numbers, both (n,) int64.
 
     Raises:
-        DataError: a key is none of an RT-DC file, or its path leaves the folder.
+        DataError: If a key is not from an RT-DC file, or its path leads out of the folder.
     """
     found: dict[str, tuple[list[int], list[int]]] = {}
     for row, key in enumerate(keys):
@@ -53,7 +59,10 @@ def events_by_file(keys: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def score_tags(classes: list[str]) -> list[str]:
-    """Three characters a-z, 0-9 for each class, none twice: the first three of its name where those are free."""
+    """Return a unique tag for each class, three characters a-z or 0-9.
+
+    The tag is the first three letters or digits of the class name; if that tag is taken, a number replaces its end.
+    """
     tags: list[str] = []
     for name in classes:
         letters = re.sub(r"[^a-z0-9]", "", name.lower())
@@ -64,7 +73,12 @@ def score_tags(classes: list[str]) -> list[str]:
 
 
 def check_tags(tags: list[str], classes: list[str]) -> list[str]:
-    """`tags`, where they are one for each class. Raises ArgumentError."""
+    """Return `tags` after checking them.
+
+    Raises:
+        ArgumentError: If there is not exactly one tag per class, a tag is repeated, or a tag is not three characters
+            a-z or 0-9.
+    """
     if len(tags) != len(classes) or len(set(tags)) != len(tags) or not all(map(_TAG.fullmatch, tags)):
         raise invalid(
             "--scores",
@@ -78,21 +92,21 @@ def check_tags(tags: list[str], classes: list[str]) -> list[str]:
 def write_scores(
     source: Path, out: Path, events: np.ndarray, scores: np.ndarray, classes: list[str], tags: list[str]
 ) -> int:
-    """Copy an RT-DC file and add the scores to the copy; scores of an earlier classifier in it are replaced.
+    """Copy an RT-DC file and add the scores to the copy; scores of an earlier classifier are replaced.
 
     Args:
-        source: the file, which stays as it is.
-        out: the copy; it appears when it is whole.
-        events: (n,) int64, numbers of the events that `scores` are of.
-        scores: (n, K) float32 probabilities, NaN where there is none.
+        source: the RT-DC file; it is not changed.
+        out: path of the copy; it appears only when it is complete.
+        events: (n,) int64, event numbers of the scores.
+        scores: (n, K) float32 probabilities; NaN for an event without a prediction.
         classes: K names.
-        tags: K names of three characters, see `score_tags`.
+        tags: K tags of three characters, see `score_tags`.
 
     Returns:
-        How many events the file has; those without a score get NaN, and ml_class -1.
+        The number of events in the file. Events without a score get NaN, and -1 as ml_class.
 
     Raises:
-        DataError: `source` is no RT-DC file, has fewer events, or is `out`.
+        DataError: If `source` is not an RT-DC file, has too few events, or is the same file as `out`.
     """
     if not source.is_file():
         raise DataError(f"{source} must be the RT-DC file that was packed, got nothing there. Check --rtdc-source.")
@@ -119,7 +133,14 @@ def write_scores(
 
 
 def ml_class(scores: np.ndarray, tags: list[str]) -> np.ndarray:
-    """(n,) int32: number of the largest score among the sorted tags, the first of equals; -1 where none is above 0."""
+    """Return the index of the largest score among the sorted tags, (n,) int32.
+
+    The first of equal scores is used. The index is -1 if no score is above 0.
+
+    Args:
+        scores: (n, K) float32, NaN for an event without scores.
+        tags: K tags, in the order of the columns.
+    """
     order = np.argsort(tags)
     ranked = np.nan_to_num(scores[:, order], nan=0.0)
     return np.where(ranked.max(axis=1, initial=0.0) > 0, ranked.argmax(axis=1), -1).astype(np.int32)
@@ -129,7 +150,7 @@ def ml_class(scores: np.ndarray, tags: list[str]) -> np.ndarray:
 def _opened(path: Path, source: Path) -> Iterator[Any]:
     h5py = require("h5py", "formats")
     try:
-        path.chmod(0o600)  # the original may be for reading only
+        path.chmod(0o600)  # the original may be read-only
         with h5py.File(path, "r+") as file:
             yield file
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
@@ -138,7 +159,13 @@ def _opened(path: Path, source: Path) -> Iterator[Any]:
 
 
 def _num_events(file: Any, source: Path) -> int:
-    """Events of an open file, whose groups must be its own: what they link to is not to be written to."""
+    """Return the number of events of an open file.
+
+    Its groups must not be links, because the target of a link must not be modified.
+
+    Raises:
+        DataError: If the file has no group `events` of its own or no images, or gives more events than fit into memory.
+    """
     h5py = require("h5py", "formats")
     if not isinstance(file.get("events", getlink=True), h5py.HardLink) or not isinstance(file["events"], h5py.Group):
         raise DataError(f"{source} must hold a group events, as RT-DC files do. Check --rtdc-source.")
@@ -146,7 +173,7 @@ def _num_events(file: Any, source: Path) -> int:
     if not isinstance(image, h5py.Dataset) or image.ndim != 3:
         raise DataError(f"{source} must hold events/image, one image for each event. Check --rtdc-source.")
     num_events, size = int(image.shape[0]), source.stat().st_size
-    if num_events > max(_FREE_EVENTS, size):  # scores of all of them would fill the memory
+    if num_events > max(_FREE_EVENTS, size):  # the scores of all these events would fill the memory
         raise DataError(
             f"{source} has {size:,} bytes and claims to hold {num_events:,} events. Take another copy of it."
         )

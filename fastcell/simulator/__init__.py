@@ -1,1 +1,1 @@
-"""Simulated cells of the four classes of Meng et al. 2019, and data sets of them."""
+"""Simulate cells of the four classes of Meng et al. 2019, and make data sets of them."""

@@ -1,4 +1,4 @@
-"""Numbers that the simulated cells follow: classes, recordings, morphology and optics, as measured on real cells."""
+"""Constants of the simulated cells: classes, recordings, morphology and optics, as measured on real cells."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 CLASSES = ("MB231", "MCF7", "PBMC", "THP1")
 DEFECTS = ("none", "empty", "cut", "defocused", "ghost", "doublet")
 MIN_SIZE = (21, 102)
-"""Smallest height and width in pixels (the paper's range of raw images)."""
+"""Smallest height and width in pixels (the range of raw images in the paper)."""
 MAX_SIZE = (68, 440)
 JPEG_QUALITY = 75
-"""The real files carry the standard luminance table at quality 75 (8 6 5 8 12 20 26 31 ...)."""
+"""JPEG quality of the real files: they contain the standard luminance table at quality 75 (8 6 5 8 12 20 26 31 ...)."""
 STRATA = (
-    # collection, class, cells in the released data (the paper's table), recordings simulated
+    # collection, class, cells in the released data (table in the paper), simulated recordings
     ("collection-1", "THP1", 56_969, 10),
     ("collection-1", "MCF7", 8_483, 10),
     ("collection-1", "PBMC", 21_223, 20),
@@ -24,9 +24,9 @@ STRATA = (
     ("collection-2", "MB231", 343_394, 20),
 )
 MEASURED = {
-    # Smallest and largest over the samples of each collection; grey levels (darkest and brightest: from the background
-    # on), or shares of the frame. Left out: PBMC_01 (rotated), PBMC_07 (cut), MCF7_04 (debris), MCF7_08 (two cells),
-    # MB231_03 (burst).
+    # Smallest and largest value over the samples of each collection, in grey levels or as shares of the frame. Darkest
+    # and brightest are relative to the background. Excluded: PBMC_01 (rotated), PBMC_07 (cut), MCF7_04 (debris),
+    # MCF7_08 (two cells), MB231_03 (burst).
     "collection-1": {
         "background": (41, 118),
         "noise": (1.3, 2.8),
@@ -54,11 +54,11 @@ MEASURED = {
         "rim": (-118, -88),
     },
 }
-"""``center``: mean at 0.2 to 0.4 contour radii, ``rim``: at 0.8, both above the background."""
+"""``center`` is the mean at 0.2 to 0.4 contour radii, ``rim`` the mean at 0.8, both relative to the background."""
 SPREAD = 0.75
-"""Factor on the spreads below: they were measured through a contour at 128 x 128, whose error is not the cells' own."""
+"""Factor on the spreads below. Measured from a contour at 128 x 128 pixels, they include its error."""
 RECORDING_SPREAD = 0.3
-"""Spread of a recording's offset, in spreads within a class."""
+"""Spread of the offsets of recordings, in units of the spread within a class."""
 MORPHOLOGY = {
     # Mean and measured spread within the class for    MB231, MCF7, PBMC, THP1
     "ln_diameter_um": ((2.741, 0.10), (2.833, 0.10), (2.219, 0.12), (2.565, 0.10)),
@@ -70,11 +70,11 @@ MORPHOLOGY = {
     "ln_granularity": ((2.890, 0.28), (2.639, 0.28), (2.197, 0.28), (2.773, 0.28)),
     "rim_width": ((0.30, 0.045), (0.19, 0.040), (0.20, 0.040), (0.23, 0.040)),
 }
-"""Units as in `F`; ``ln_`` marks logarithms."""
+"""Units as in `F`; ``ln_`` marks natural logarithms."""
 UM_TO_PX = (4.37, 1.31)
-"""Pixels per micrometre along x and y, from the measured shares and the median frame sizes."""
+"""Pixels per micrometre along x and y, computed from the measured shares and the median frame sizes."""
 OPTICS = {
-    # Mean, spread between recordings, spread within one.
+    # Mean, spread between recordings, spread within a recording.
     "collection-1": {
         "ln_height": (math.log(35.0), 0.07, 0.07),
         "ln_width": (math.log(150.0), 0.07, 0.07),
@@ -105,11 +105,11 @@ OPTICS = {
 
 
 def morphology_of(class_name: str, column: int) -> npt.NDArray[np.float64]:
-    """(8,) means (column 0) or spreads (1) of a class."""
+    """Return the means (column 0) or spreads (column 1) of `MORPHOLOGY` for a class, (8,) float64."""
     place = CLASSES.index(class_name)
     return np.array([pairs[place][column] for pairs in MORPHOLOGY.values()], np.float64)
 
 
 def optics_of(collection: str, column: int) -> npt.NDArray[np.float64]:
-    """(11,) means (column 0), spreads between (1) or within recordings (2)."""
+    """Return means (column 0), or spreads between (1) or within recordings (2), of `OPTICS`, (11,) float64."""
     return np.array([values[column] for values in OPTICS[collection].values()], np.float64)

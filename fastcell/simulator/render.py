@@ -1,10 +1,10 @@
-"""Draws one synthetic cell: numba loops from a row of parameters to grey pixels. No random numbers are made here.
+"""Render one synthetic cell from a row of parameters, in numba loops. This module draws no random numbers.
 
-All lengths are in *frame units*: x from 0 (left) to 1 (right), y from 0 (top) to 1 (bottom), whatever the pixel counts,
-because the measured cells (:mod:`fastcell.simulator.simulate`) are frames resized to a square. A body is an ellipse
-with a wavy contour. Its brightness is a sum of products (weight by angle) x (profile by radius), plus a texture sampled
-from a tile: a bright-field picture with dark rim and halo in collection 2, a relief with a light and a shadow side in
-collection 1.
+All lengths are in *frame units*: x from 0 (left) to 1 (right) and y from 0 (top) to 1 (bottom), for any number of
+pixels, because the measured cells (:mod:`fastcell.simulator.simulate`) are frames resized to a square. A body is an
+ellipse with a wavy contour. Its brightness is a sum of products (weight by angle) x (profile by radius), plus a texture
+sampled from a tile. The result is a bright-field image with dark rim and halo in collection 2, and a relief with a
+bright and a shaded part in collection 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastcell.simulator.parameter_columns import F
 NUM_ANGLES = 128
 NUM_RADII = 320
 MAX_RADIUS = 2.0
-"""Beyond this many radii of the body nothing of it is drawn."""
+"""Nothing of a body is drawn beyond this number of its radii."""
 
 
 @njit(nogil=True, inline="always")
@@ -32,9 +32,9 @@ def _bump(distance: float, width: float) -> float:
 
 @njit(nogil=True)
 def _angular_weights(row: npt.NDArray[np.float64], weights: npt.NDArray[np.float32]) -> None:
-    """Fill (NUM_ANGLES + 1, 5): the contour's radius, then the weights of rim, halo, shadow and light side."""
+    """Fill (NUM_ANGLES + 1, 5): contour radius, weights of rim, halo and shadow (or second fringe), amplitude."""
     relief = row[F.relief] > 0.5
-    # The shadow is as long on a small cell as on a large one.
+    # The shadow has the same length for small and large cells.
     spot = 3.5 * row[F.half_width] * row[F.half_height] / 0.0225
     for k in range(NUM_ANGLES + 1):
         angle = 2 * math.pi * k / NUM_ANGLES
@@ -58,7 +58,7 @@ def _angular_weights(row: npt.NDArray[np.float64], weights: npt.NDArray[np.float
 
 @njit(nogil=True)
 def _radial_profiles(row: npt.NDArray[np.float64], profiles: npt.NDArray[np.float32]) -> None:
-    """Fill (NUM_RADII + 1, 5): interior, rim, halo, shadow (or second fringe), and the step that bounds the texture."""
+    """Fill (NUM_RADII + 1, 5): interior, rim, halo, shadow (or second fringe), and the step that limits the texture."""
     relief = row[F.relief] > 0.5
     half = math.sqrt(row[F.half_width] * row[F.half_height])
     edge = row[F.focus] / half
@@ -93,10 +93,10 @@ def draw_body(
 
     Args:
         row: (len(F),) float64, the parameters of :class:`fastcell.simulator.parameter_columns.F`.
-        layer: (H, W) float32, grey levels above the background; added to.
+        layer: (H, W) float32, grey levels above the background; modified in place.
         texture: (T, T) float32, a periodic tile of zero mean and unit variance, T a power of two.
-        weights: (NUM_ANGLES + 1, 5) float32, scratch.
-        profiles: (NUM_RADII + 1, 5) float32, scratch.
+        weights: (NUM_ANGLES + 1, 5) float32, workspace.
+        profiles: (NUM_RADII + 1, 5) float32, workspace.
     """
     _angular_weights(row, weights)
     _radial_profiles(row, profiles)
@@ -128,7 +128,7 @@ def draw_body(
             if square > reach * reach:
                 continue
             r = math.sqrt(square)
-            # Angle in table steps by a cubic arc tangent, off by less than a step.
+            # Angle in table steps from a cubic approximation of the arc tangent, with an error below one step.
             au, av = abs(u), abs(v)
             q = min(au, av) / (max(au, av) + 1e-12)
             t = q * (1.0584 - 0.273 * (q - 0.2126 * (1 - q))) * (0.5 * quarter) / (1.0584 - 0.273)
@@ -167,7 +167,7 @@ def draw_body(
 
 @entry(nogil=True)
 def draw_debris(row: npt.NDArray[np.float64], layer: npt.NDArray[np.float32]) -> None:
-    """Subtract a speck beside the cell from `layer` (H, W) float32; ``debris`` 0 draws none."""
+    """Subtract a speck beside the cell from `layer` (H, W) float32; if ``debris`` is 0, leave it unchanged."""
     if row[F.debris] <= 0:
         return
     height, width = layer.shape
@@ -188,14 +188,14 @@ def compose(
     stripes: npt.NDArray[np.float32],
     out: npt.NDArray[np.uint8],
 ) -> None:
-    """Set cells upon the background: level, drift, stripes along the flow's line, bands, sensor noise; round and clip.
+    """Add background level, drift, stripes along the flow, bands and sensor noise to the cells; round and clip.
 
     Args:
         row: (len(F),) float64, the parameters.
         layer: (H, W) float32, grey levels above the background.
-        noise: (N, M) float32, N >= H + noise_y, M >= W + noise_x: unit variance.
-        stripes: (M,) float32, M >= W + stripe_at: unit variance.
-        out: (H, W) uint8, written.
+        noise: (N, M) float32 of unit variance, N >= H + noise_y, M >= W + noise_x.
+        stripes: (M,) float32 of unit variance, M >= W + stripe_at.
+        out: (H, W) uint8, output.
     """
     height, width = layer.shape
     columns = np.empty(width, np.float32)

@@ -1,4 +1,4 @@
-"""Draws the parameters of synthetic cells: counter-based random numbers, one stream per cell, numba loops."""
+"""Draw the parameters of synthetic cells: counter-based random numbers with one stream per cell, in numba loops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @njit(nogil=True)
 def _mix(value: np.uint64) -> np.uint64:
-    """SplitMix64's finaliser (Steele et al. 2014, doi 10.1145/2714064.2660195)."""
+    """Apply the finaliser of SplitMix64 (Steele et al. 2014, doi 10.1145/2714064.2660195)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
@@ -24,14 +24,14 @@ def _mix(value: np.uint64) -> np.uint64:
 
 @njit(nogil=True)
 def _uniform(state: npt.NDArray[np.uint64]) -> float:
-    """Next number in [0, 1) of a SplitMix64 stream."""
+    """Return the next number in [0, 1) of a SplitMix64 stream."""
     state[0] += _GOLDEN
     return (_mix(state[0]) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @njit(nogil=True)
 def _normal(state: npt.NDArray[np.uint64]) -> float:
-    """Standard normal number cut at 3 (drawn again beyond)."""
+    """Return a standard normal number; values beyond 3 are drawn again."""
     while True:
         u, v = _uniform(state), _uniform(state)
         z = math.sqrt(-2.0 * math.log(1.0 - u)) * math.cos(2.0 * math.pi * v)
@@ -55,29 +55,29 @@ def draw_rows(
     um_to_px: npt.NDArray[np.float64],
     rows: npt.NDArray[np.float64],
 ) -> None:
-    """Fill `rows` with the parameters of some cells, one stream of random numbers per cell.
+    """Fill `rows` with the parameters of cells, using one stream of random numbers per cell.
 
     Args:
         indices: (n,) int64, numbers of the cells.
         seed: uint64.
-        defect_share: 0 to 1.
+        defect_share: share of frames with a defect, 0 to 1.
         upper: (R,) float64, cumulative shares of the recordings.
-        labels: (R,) int64, class of each.
-        relief: (R,) float64, 1 in collection 1.
+        labels: (R,) int64, class of each recording.
+        relief: (R,) float64, 1 in collection 1, else 0.
         offsets: (R, 8) float64, means of the morphology.
         spreads: (K, 8) float64, spreads within a class.
         optics: (R, 11) float64, means of the optics.
         optic_spreads: (R, 11) float64, spreads within a recording.
         limits: (4,) float64: smallest height and width, largest height and width, pixels.
         um_to_px: (2,) float64, pixels per micrometre along x and y.
-        rows: (n, len(F)) float64, zeros; written.
+        rows: (n, len(F)) float64, zeros; output.
     """
     state = np.empty(1, np.uint64)
     base = _mix(np.uint64(seed) ^ np.uint64(0x5851F42D4C957F2D))
     for n in range(len(indices)):
         index = np.uint64(indices[n])
         row = rows[n]
-        # A Weyl sequence spreads the cells over classes and recordings in proportion, for any number of cells.
+        # A Weyl sequence distributes the cells over classes and recordings in proportion, for any number of cells.
         place = ((base + index * _GOLDEN) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
         rec = min(np.searchsorted(upper, place, side="right"), len(upper) - 1)
         state[0] = _mix(base + _mix(index + np.uint64(1)))
@@ -107,8 +107,9 @@ def draw_rows(
 
         cell_width = row[F.diameter_um] * um_to_px[0] * math.exp(-latent[1] / 2)
         cell_height = row[F.diameter_um] * um_to_px[1] * math.exp(latent[1] / 2)
-        # Height and width of a frame vary together: the cell's shape in the square hardly changes.
-        # One frame in twelve is cut much tighter or wider than the rest: the long tails of the real range.
+        # Height and width of a frame vary together, so that the shape of the cell in the square hardly changes. One
+        # frame in twelve is cut much tighter or wider than the rest, which gives the long tails of the real
+        # distribution.
         tail = 4.0 if _uniform(state) < 1 / 12 else 1.0
         zoom = tail * (optic[0] - optics[rec, 0])
         own = optic[1] - optics[rec, 1]
@@ -144,7 +145,7 @@ def draw_rows(
             row[F.shadow] = 0.0
             row[F.rim] *= (0.2 / row[F.rim_width]) ** 0.35
         else:
-            # Cells on a dark background come out brighter: every frame uses the whole range of grey levels.
+            # Cells on a dark background are brighter, because every frame uses the whole range of grey levels.
             row[F.amplitude] = (250.0 - row[F.background]) / 155.0 * (1.0 + 0.05 * _normal(state))
             row[F.shadow] = row[F.background] * (1.25 + 0.08 * _normal(state))
             row[F.rim] *= row[F.amplitude] * (1.5 - 1.25 * row[F.density])
@@ -174,7 +175,7 @@ def draw_rows(
         row[F.noise_x] = int(1000 * _uniform(state))
         row[F.noise_y] = int(120 * _uniform(state))
 
-        # Drawn for every cell, so that the share of defects moves no other number.
+        # Drawn for every cell, so that the share of defects does not change any other number.
         strength, turn, scale = _uniform(state), 2 * math.pi * _uniform(state), math.exp(0.08 * _normal(state))
         row[F.defect_strength] = 0.0
         row[F.partner_x], row[F.partner_y], row[F.partner_scale] = row[F.center_x], row[F.center_y], scale
@@ -190,13 +191,13 @@ def draw_rows(
                 row[F.center_y] = (1 - 2 * outside) * row[F.half_height]
             else:
                 row[F.center_y] = 1 - (1 - 2 * outside) * row[F.half_height]
-        elif defect == 3:  # defocused: blurred by this share of the frame
+        elif defect == 3:  # defocused: width of the blur as a share of the frame
             row[F.defect_strength] = (0.022 + 0.028 * strength) * (1.0 if bright else 1.5)
-        elif defect == 4:  # ghost: this part of the contrast, twice, beside each other
+        elif defect == 4:  # ghost: two copies of the cell with this share of the contrast, side by side
             row[F.defect_strength] = 0.08 + 0.12 * strength
             row[F.partner_x] = row[F.center_x] + 0.8 * row[F.half_width] * math.cos(turn)
             row[F.partner_y] = row[F.center_y] + 0.8 * row[F.half_height] * math.sin(turn)
-        elif defect == 5:  # doublet: two cells that touch
+        elif defect == 5:  # doublet: two touching cells
             gap_x = (1 + scale) * row[F.half_width] * (1.0 + 0.15 * strength) * math.cos(turn)
             gap_y = (1 + scale) * row[F.half_height] * (1.0 + 0.15 * strength) * math.sin(turn)
             row[F.center_x], row[F.center_y] = row[F.center_x] - gap_x / 2, row[F.center_y] - gap_y / 2

@@ -1,41 +1,45 @@
-"""Simulated ATOM cells of the four classes of Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878).
+"""Simulate ATOM cells of the four classes of Meng et al. 2019 (doi 10.1109/JBHI.2018.2878878).
 
-They exist so that everything can be tried, tested and timed with no data at hand. **They measure nothing real**: an
-accuracy on them says whether a program works, never how well real cells can be told apart.
+The simulated cells make it possible to try, test and time every function without real data. **They are not a
+measurement of real cells**: an accuracy on them shows that a program works, not how well real cells can be classified.
 
-What is measured, and on what
------------------------------
-30 real cells (8 THP1 and 8 PBMC of collection 1, 8 MCF7 and 6 MB231 of collection 2: the samples of the paper's
-released code, resized there to 128 x 128) were measured once. Background: the median of the outermost 12 pixels; its
-column and row means away from the cell, their slow part (drift, bands) and the rest (stripes); spread and
-autocorrelation of what is left (noise). Cell: the contour at 25 grey levels off the background and its sides; mean
-brightness by radius from 0.1 to 1.5 contour radii, and by side at 0.85 and 1.12; spread of the inner 0.65 of the
-radius after a Gaussian of 5 pixels is taken away (texture). `MEASURED` holds what came out, `MORPHOLOGY` and `OPTICS`
-what the simulator makes of it. Size limits, counts and which class is in which collection are the paper's.
+Measured values and their samples
+---------------------------------
+30 real cells were measured once: 8 THP1 and 8 PBMC of collection 1, 8 MCF7 and 6 MB231 of collection 2. They are the
+samples in the paper's released code, where they were resized to 128 x 128. Background: the median of the outermost 12
+pixels. The column and row means outside the cell were separated into a slow part (drift, bands) and the rest (stripes).
+The spread and autocorrelation of the residual describe the noise. Cell: the contour where the image differs from the
+background by 25 grey levels, and its width and height; mean brightness as a function of the radius from 0.1 to 1.5
+contour radii, and as a function of direction at 0.85 and 1.12 contour radii; spread within 0.65 of the radius after
+subtraction of the image smoothed by a Gaussian of 5 pixels (texture). `MEASURED` holds the results, `MORPHOLOGY` and
+`OPTICS` the values that the simulator derives from them. Size limits, counts, and the collections of each class are
+taken from the paper.
 
-What is assumed
----------------
-The samples show each class in one collection only. THP1 in collection 2 and MCF7 in collection 1 are drawn from their
-morphology through the other collection's optics. Diameters in micrometres are textbook sizes; the pixel pitch follows
-from them and the measured cells. It differs along x and y (the flow stretches the frames), so `um_per_px` of a
-synthetic cell is unknown. The samples' raw sizes are lost: the medians by collection are set so that cells take the
-measured share of a frame. Every sample uses the full range of grey levels, and so do simulated cells, by amplitudes
-tied to the background; the background depends on collection and recording, never on the class. Three things in the
-samples are left out: the shifted, padded frames of PBMC (an augmentation), burst cells, and background levels that
-differ between THP1 and PBMC (recordings, not classes, are taken to be the cause).
+Assumptions
+-----------
+The samples show each class in one collection only. THP1 in collection 2 and MCF7 in collection 1 are simulated from
+their morphology with the optics of the other collection. Diameters in micrometres are textbook values; the pixel pitch
+is computed from them and the measured cells. It differs between x and y because the flow stretches the frames, so
+`um_per_px` of a synthetic cell is unknown. The original frame sizes of the samples are not available; the median frame
+size of each collection is set so that cells fill the measured share of a frame. Every sample uses the full range of
+grey levels. The simulated cells do the same, with amplitudes that depend on the background. The background depends on
+collection and recording, never on the class. Three properties of the samples are not simulated: the shifted and padded
+frames of PBMC (an augmentation), burst cells, and the difference in background level between THP1 and PBMC (which is
+attributed to the recordings, not to the classes).
 
-How hard it is
---------------
-Fixed from the parameters alone, before any image was classified: with the spreads within a class times `SPREAD`, a
-linear discriminant on the true parameters (the eight of `MORPHOLOGY`, size as the share of the frame, one rule for
-each collection) is right for 98.1 % of good cells of recordings that it has not seen (97.8 to 98.5 % over four seeds;
-the quadratic one likewise). An image classifier sees these parameters through focus, texture, noise and JPEG. Of the
-defects, an `empty` frame holds nothing and a `ghost` next to nothing of its class, but both keep their label, as in a
-raw recording: with the default 5 % of defects 2 % of all cells are a guess, and accuracy ends near 0.97.
+Difficulty
+----------
+The difficulty was fixed from the parameters alone, before any image was classified. The spreads within a class are
+multiplied by `SPREAD`. A linear discriminant on the true parameters (the eight of `MORPHOLOGY`, with size as the share
+of the frame, and one rule per collection) then classifies 98.1 % of the good cells of unseen recordings correctly (97.8
+to 98.5 % over four seeds). The quadratic discriminant gives the same accuracy. An image classifier sees these
+parameters through focus, texture, noise and JPEG. Among the defects, an `empty` frame contains no information on its
+class and a `ghost` almost none, but both keep their label, as in a raw recording. With the default of 5 % defects the
+class of 2 % of all cells can only be guessed, and accuracy is limited to about 0.97.
 
-Recordings (`group`) hold one class each, as a tube holds one cell line: 10 or 20 per class and collection, of unequal
-size, each with its illumination, focus, frame size and a biological offset. Cell `i` follows from (seed, i) alone:
-same pixels whatever the number of workers and of cells.
+Recordings (`group`) hold one class each, as a tube holds one cell line. There are 10 or 20 per class and collection, of
+unequal size, each with its own illumination, focus, frame size and biological offset. Cell `i` depends on (seed, i)
+alone: its pixels do not depend on the number of workers or cells.
 """
 
 from __future__ import annotations
@@ -81,13 +85,13 @@ class SyntheticCell:
 
     Attributes:
         index: number of the cell in its series, >= 0.
-        key: path-like name, unique in the series, e.g. ``run-1-03/THP1/00000017.jpg``.
+        key: name in the form of a path, unique in the series, e.g. ``run-1-03/THP1/00000017.jpg``.
         class_name: one of `CLASSES`.
-        group: the recording.
+        group: name of the recording.
         collection: ``collection-1`` or ``collection-2``.
         defect: one of `DEFECTS`.
         pixels: (H, W) uint8.
-        parameters: (len(F),) float64, the latent truth, columns as in `F`.
+        parameters: (len(F),) float64, the true parameters, with columns as in `F`.
     """
 
     index: int
@@ -109,15 +113,15 @@ class SyntheticCell:
 
 @dataclass(frozen=True)
 class Recordings:
-    """All recordings of one seed, R of them in the order of `STRATA`.
+    """All R recordings of one seed, in the order of `STRATA`.
 
     Attributes:
         groups: R names such as ``run-1-03``.
         collections: R names.
         class_index: (R,) int64, index in `CLASSES`.
-        upper: (R,) float64, cumulative share of the cells, the last one 1.
-        offsets: (R, 8) float64, the recording's means of `MORPHOLOGY`.
-        optics: (R, 11) float64, the recording's means of `OPTICS`.
+        upper: (R,) float64, cumulative share of the cells; the last value is 1.
+        offsets: (R, 8) float64, means of `MORPHOLOGY` in each recording.
+        optics: (R, 11) float64, means of `OPTICS` in each recording.
     """
 
     groups: tuple[str, ...]
@@ -130,7 +134,7 @@ class Recordings:
 
 @lru_cache(maxsize=8)
 def recordings(seed: int) -> Recordings:
-    """Return the recordings of `seed`. Which cell falls into which is settled by (seed, index)."""
+    """Return the recordings of `seed`. The recording of a cell is determined by (seed, index)."""
     rng = np.random.Generator(np.random.Philox(key=[check_series_seed(seed), 1]))
     total = sum(cells for _, _, cells, _ in STRATA)
     groups, collections, labels, shares, offsets, optics = [], [], [], [], [], []
@@ -155,7 +159,11 @@ def recordings(seed: int) -> Recordings:
 
 
 def check_series_seed(seed: int) -> int:
-    """`seed`, a whole number from 0 to 2**63 - 1. Raises ArgumentError where it is none."""
+    """Return `seed` as an int.
+
+    Raises:
+        ArgumentError: If `seed` is not a whole number from 0 to 2**63 - 1.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise invalid("seed", "a whole number from 0 to 2**63 - 1", seed, "Give another seed")
     return int(seed)
@@ -164,20 +172,20 @@ def check_series_seed(seed: int) -> int:
 def draw_parameters(
     indices: npt.ArrayLike, seed: int = 0, defect_share: float = DEFAULT_DEFECT_SHARE
 ) -> npt.NDArray[np.float64]:
-    """Draw the true parameters of some cells, without drawing the cells.
+    """Draw the true parameters of cells without rendering their images.
 
     Args:
         indices: (n,) whole numbers >= 0, in any order.
         seed: 0 to 2**63 - 1.
-        defect_share: 0 to 1.
+        defect_share: share of frames with a defect, 0 to 1.
 
     Returns:
-        (n, len(F)) float64, columns as in `F`.
+        (n, len(F)) float64, with columns as in `F`.
 
     Raises:
-        ArgumentError: an index, the seed or the share is out of range.
+        ArgumentError: If an index, the seed or the share is out of range.
     """
-    wanted = np.array(indices, dtype=np.int64)  # a copy: a read-only array would be compiled for once more
+    wanted = np.array(indices, dtype=np.int64)  # a copy, because numba would compile again for a read-only array
     if wanted.ndim != 1 or (wanted.size and wanted.min() < 0):
         raise invalid("indices", "a list of whole numbers >= 0", indices, "Count cells from 0")
     if not 0 <= defect_share <= 1:
@@ -199,21 +207,22 @@ _Plane = npt.NDArray[np.float64]
 
 @lru_cache(maxsize=1)
 def _atlases() -> tuple[npt.NDArray[np.float32], ...]:
-    """Noise of both collections, stripes of both, texture: fixed, unit variance, from one seed for all series."""
+    """Return noise and stripes for both collections, and texture: of unit variance, from one seed for all series."""
     rng = np.random.Generator(np.random.Philox(_ATLAS_SEED))
 
     def unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray((values - values.mean()) / values.std(), dtype=np.float32)
 
     def smooth(values: npt.NDArray[np.float64], sigma_x: float, sigma_y: float, lines: float = 0.0) -> _Plane:
-        """Periodic Gaussian filter by Fourier transform; `lines` > 0 lifts what changes from row to row."""
+        """Apply a periodic Gaussian filter in Fourier space; `lines` > 0 amplifies changes from row to row."""
         fy, fx = np.meshgrid(np.fft.fftfreq(values.shape[0]), np.fft.fftfreq(values.shape[1]), indexing="ij")
         gain = np.exp(-2 * math.pi**2 * (fx * sigma_x) ** 2) * np.exp(-2 * math.pi**2 * (fy * sigma_y) ** 2)
         gain *= 1 + lines * (1 - np.cos(2 * math.pi * fy))
         return np.fft.ifft2(np.fft.fft2(values) * gain).real
 
-    # The residual's autocorrelation at one pixel of the square is 0.8 along x in both collections: sampling there is
-    # finer than the optics. Across, neighbouring rows differ more than white noise would (0.6 to 0.8 after resizing).
+    # The autocorrelation of the residual at one pixel of the square is 0.8 along x in both collections, because the
+    # sampling there is finer than the optical resolution. Across, neighbouring rows differ more than white noise would
+    # (0.6 to 0.8 after resizing).
     white = rng.standard_normal(_NOISE_SHAPE)
     relief_noise, bright_noise = unit(smooth(white, 2.0, 0.0, lines=2.5)), unit(smooth(white, 2.5, 0.0, lines=0.6))
     line = rng.standard_normal((1, _NOISE_SHAPE[1]))
@@ -224,7 +233,7 @@ def _atlases() -> tuple[npt.NDArray[np.float32], ...]:
 
 
 def draw_cell(parameters: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Draw one cell from a row of `draw_parameters`.
+    """Render one cell from a row of `draw_parameters`.
 
     Args:
         parameters: (len(F),) float64.
@@ -263,7 +272,16 @@ def draw_cell(parameters: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
 def make_cells(
     indices: Iterable[int], seed: int = 0, defect_share: float = DEFAULT_DEFECT_SHARE
 ) -> Iterator[SyntheticCell]:
-    """Yield the cells `indices` of the series `seed`, in that order. Arguments and errors as in `draw_parameters`."""
+    """Yield the cells `indices` of the series `seed`, in that order.
+
+    Args:
+        indices: whole numbers >= 0.
+        seed: 0 to 2**63 - 1.
+        defect_share: share of frames with a defect, 0 to 1.
+
+    Raises:
+        ArgumentError: If an index, the seed or the share is out of range.
+    """
     wanted = np.fromiter(indices, np.int64)
     made = recordings(seed)
     for start in range(0, len(wanted), 1024):
@@ -278,7 +296,9 @@ def make_cells(
 
 
 def simulate(num_cells: int, seed: int = 0, defect_share: float = DEFAULT_DEFECT_SHARE) -> Iterator[SyntheticCell]:
-    """Yield cells 0 to num_cells - 1 of the series `seed`: a longer series begins with the shorter one.
+    """Return an iterator over cells 0 to num_cells - 1 of the series `seed`.
+
+    A longer series begins with the cells of a shorter one.
 
     Args:
         num_cells: >= 0.
@@ -286,7 +306,7 @@ def simulate(num_cells: int, seed: int = 0, defect_share: float = DEFAULT_DEFECT
         defect_share: 0 to 1, share of empty, cut, defocused, ghost and doublet frames, in equal parts.
 
     Raises:
-        ArgumentError: an argument is out of range.
+        ArgumentError: If an argument is out of range.
     """
     if num_cells < 0:
         raise invalid("cells", "a whole number >= 0", num_cells, "Give how many cells to make")

@@ -1,8 +1,8 @@
-"""Simulated cells (:mod:`fastcell.simulator.simulate`) as a data set, with the truth beside the manifest.
+"""Make a data set of simulated cells (:mod:`fastcell.simulator.simulate`) with a table of their true parameters.
 
-``truth.parquet`` has one row per cell: ``cell_id``, ``key``, ``index`` (number in the simulator's series), ``defect``,
-and every latent parameter of the simulator by name. Classes, groups and collections are in the manifest as for any
-data set.
+``truth.parquet``, beside the manifest, has one row per cell: ``cell_id``, ``key``, ``index`` (number in the simulator's
+series), ``defect``, and every parameter of the simulator by name. Classes, groups and collections are in the manifest,
+as in any data set.
 """
 
 from __future__ import annotations
@@ -35,29 +35,31 @@ from fastcell.system.worker_processes import check_jobs
 
 DEFAULT_CELLS = 8_000
 DEFAULT_DEFECTS = 0.05
-_ONE_PROCESS_CELLS = 3_000  # starting workers takes longer than drawing so few
+_ONE_PROCESS_CELLS = 3_000  # starting workers takes longer than drawing this many cells
 _CHUNK = 65_536
 _POLL_S = 0.5
 
 
 @dataclass(frozen=True)
 class SimulatedRecords:
-    """Records of simulated cells by their numbers: see `fastcell.packing.write_shards.RecordSource`.
+    """Records of simulated cells, by cell number.
+
+    Implements `fastcell.packing.write_shards.RecordSource`.
 
     Attributes:
-        seed: of the series.
-        defects: share of bad frames, 0 to 1.
+        seed: seed of the series.
+        defects: share of frames with a defect, 0 to 1.
     """
 
     seed: int
     defects: float
 
     def stamp(self, blocks: Blocks[int]) -> str:
-        """Empty: the cells follow from the arguments of the run."""
+        """Return an empty text: the cells are determined by the arguments of the run."""
         return ""
 
     def records(self, items: Iterable[int]) -> Iterator[Record]:
-        """Draw cells, one after the other."""
+        """Yield the records of simulated cells, in their order."""
         from fastcell.simulator.simulate import GENERATOR, make_cells
 
         source = f"{GENERATOR}, seed {self.seed}"
@@ -78,36 +80,42 @@ def synthesize(
     jobs: int | None = None,
     verbose: bool = False,
 ) -> Manifest:
-    """Simulate cells 0 to num_cells - 1 of the series `seed` and pack them, shuffled, as a new data set.
+    """Simulate cells 0 to num_cells - 1 of the series `seed` and pack them in shuffled order as a new data set.
 
-    The same arguments give the same bytes, whatever the number of workers (given one version of OpenCV, which encodes).
-    A run that was interrupted or killed leaves its finished shards, and the same call goes on from there.
+    The same arguments give the same bytes for any number of workers, provided that the version of OpenCV, which encodes
+    the images, is the same. If a run is interrupted or killed, its finished shards are kept, and the same call resumes
+    from them.
 
     Args:
-        out: folder to be made; it appears when it is whole.
+        out: new folder for the data set; it appears only when it is complete.
         num_cells: >= 1.
-        seed: of the cells and of their order, 0 to 2**63 - 1.
+        seed: seed of the cells and of their order, 0 to 2**63 - 1.
         defects: share of empty, cut, defocused, ghost and doublet frames, in equal parts, 0 to 1.
         layout: `cell` or `block`, as in `fastcell.packing.pack`.
-        shard_cells: cells in a shard; None: 10,000, and fewer in a small set, for about 8 shards.
-        block_cells: most cells in a block.
-        split: shares, seed and folds; None: 65/15/20 by recording.
-        jobs: worker processes; None: those of the surrounding `joblib.parallel_config`, else one for each CPU.
-        verbose: print rate and time left to stderr.
+        shard_cells: cells per shard; None for 10,000, or fewer in a small set, so that there are about 8 shards.
+        block_cells: maximum number of cells in a block.
+        split: shares, seed and folds; None for 65/15/20 by recording.
+        jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
+            per CPU.
+        verbose: print rate and remaining time to stderr.
+
+    Returns:
+        The manifest of the new data set.
 
     Raises:
-        ArgumentError: an argument out of its rule, `out` is there already, or too few recordings for the split.
-        BusyError: another run is making `out`.
-        DataError: `out` cannot be written, or a worker process was killed.
+        ArgumentError: If an argument is invalid, `out` exists already, or there are too few recordings for the split.
+        BusyError: If another run is writing `out`.
+        DataError: If `out` cannot be written, or a worker process was killed.
     """
     _check(num_cells, layout, shard_cells, block_cells, jobs)
     say = printer(verbose)
     from fastcell.simulator import simulate as simulator
 
     recordings = _recordings(num_cells, seed, defects)
-    next(simulator.simulate(1, seed))  # compiles what the workers then find in numba's cache
+    next(simulator.simulate(1, seed))  # compiles the loops; the workers then find them in numba's cache
     made = simulator.recordings(seed)
-    # Subsets balanced over class and collection, not class alone: each subset then meets a class in both collections.
+    # Balance the subsets over class and collection, not over class alone, so that each subset has a class in both
+    # collections.
     _, strata = np.unique(np.char.add(made.collections, made.class_index.astype(str)), return_inverse=True)
     with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
         groups = np.array(made.groups)[recordings]
@@ -162,15 +170,20 @@ def synthesize(
 
 
 def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: bool = False) -> Path:
-    """Folder of the default set (8,000 cells, seed 0, 5 % defects), made once; waits where another process makes it.
+    """Return the folder of the default set (8,000 cells, seed 0, 5 % defects), and make the set on first use.
+
+    If another process is making the set, wait for it.
 
     Args:
-        cache: folder to keep it in; None: the user's cache folder. The name of the set's folder tells the versions of
-            simulator and format, so that a new version makes a new set.
-        verbose: print rate and time left to stderr while it is made.
+        cache: folder that holds the set; None for the user's cache folder. The name of the set's folder contains the
+            versions of simulator and format, so that a new version makes a new set.
+        verbose: print rate and remaining time to stderr while the set is made.
+
+    Returns:
+        The folder of the set.
 
     Raises:
-        DataError: the cache folder cannot be written.
+        DataError: If the cache folder cannot be written.
     """
     from fastcell.simulator.simulate import GENERATOR
 
@@ -180,7 +193,7 @@ def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: b
     while not (folder / "dataset.json").exists():
         try:
             synthesize(folder, verbose=verbose)
-        except BusyError as busy:  # other processes of the same run, most often
+        except BusyError as busy:  # usually other processes of the same run
             if not told:
                 say(f"waiting: {busy}")
             told = True
@@ -200,7 +213,7 @@ def _check(num_cells: int, layout: str, shard_cells: int | None, block_cells: in
 
 
 def _recordings(num_cells: int, seed: int, defects: float) -> npt.NDArray[np.int64]:
-    """Recording of cells 0 to num_cells - 1, (N,) int64."""
+    """Return the recording of cells 0 to num_cells - 1, (N,) int64."""
     from fastcell.simulator import simulate as simulator
 
     recordings = np.empty(num_cells, np.int64)

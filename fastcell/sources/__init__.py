@@ -1,1 +1,1 @@
-"""Files of instruments and laboratories, listed and read cell by cell; one module for each format."""
+"""List and read the cells in files of instruments and laboratories; one module per format."""

@@ -1,13 +1,13 @@
-"""Files of several named arrays: which of them are the images, and what the others say of each image.
+"""Files of several named arrays: find the array of images and read labels, groups and features from the others.
 
     images | image | X | x | cells | imgs | img | data | stack | arr_0     (N, H, W) uint8 or uint16
     labels | label | y | Y | targets | target | class                       (N,) numbers or names
     classes | class_names | names | label_names                             (K,) names of the label numbers
-    groups | group | donors | donor | runs | run                            (N,) what must not be split
+    groups | group | donors | donor | runs | run                            (N,) groups that must not be split
     collections | collection                                                (N,) recordings
 
-Every other (N,) array of numbers is a feature. Without one of these names the only array of three axes holds the
-images.
+Every other (N,) array of numbers is a feature. If no array has one of the names for images, the only array of three
+axes holds the images.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ _MOST_NAME = 256
 class Stack(NamedTuple):
     """The images of a file.
 
-    num, height, width, channels: of them. dtype: of a grey level. run_cells: images that are decoded together, 0 where
-    each is read by itself. load: a function that gives image k as (H, W) or (H, W, C).
+    Attributes:
+        num, height, width, channels: number and shape of the images.
+        dtype: type of a grey level.
+        run_cells: number of images that are decoded together; 0 if each is read separately.
+        load: function that returns image k as (H, W) or (H, W, C).
     """
 
     num: int
@@ -56,20 +59,26 @@ class ArrayFile(Protocol):
     path: str
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of every array of numbers or texts, the images' number of cells first."""
+        """Return the shape of every array of numbers or texts; in an array of images, the first axis counts cells."""
 
     def stack(self, name: str) -> Stack:
-        """The images in an array. Raises DataError where it holds none."""
+        """Return the images in an array.
+
+        Raises:
+            DataError: If the array does not hold images.
+        """
 
     def values(self, name: str, num: int) -> np.ndarray | None:
-        """(num,) numbers, or texts as objects; None where the array holds neither, or another number of them."""
+        """Return (num,) numbers, or texts as objects; None if the array holds neither, or another number of values."""
 
 
 class Fields(NamedTuple):
-    """What a file says of its N cells.
+    """Labels and other values that a file gives for its N cells.
 
-    labels, groups, collections: (N,) names, None for none. classes: in the order of their numbers, None where the file
-    names none. features: names of the arrays that hold one number per cell.
+    Attributes:
+        labels, groups, collections: (N,) names, with None for a cell without one; or None if the file has none.
+        classes: class names in the order of their numbers; None if the file gives none.
+        features: names of the arrays that hold one number per cell.
     """
 
     labels: list[str | None] | None
@@ -80,10 +89,10 @@ class Fields(NamedTuple):
 
 
 def pick_images(file: ArrayFile) -> str:
-    """Name of the array that holds the images.
+    """Return the name of the array that holds the images.
 
     Raises:
-        DataError: none, or several that may be meant.
+        DataError: If no array, or more than one, can be the images.
     """
     shapes = {name: shape for name, shape in file.shapes().items() if len(shape) in (3, 4)}
     for name in IMAGE_ARRAYS:
@@ -100,10 +109,19 @@ def pick_images(file: ArrayFile) -> str:
 
 
 def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
-    """What the other arrays say of the `num` images.
+    """Read labels, groups and other values of the `num` images from the other arrays.
+
+    Args:
+        file: the file.
+        images: name of the array of images.
+        num: number of images.
+
+    Returns:
+        The values of the images.
 
     Raises:
-        DataError: labels of another number, or numbers for which `classes` has no name.
+        DataError: If an array of labels, groups or collections has another length, or `classes` has no name for a
+            label.
     """
     shapes = {name: shape for name, shape in file.shapes().items() if name != images}
     used = {images}
@@ -144,14 +162,22 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
 
 
 def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) -> list[str | None]:
-    """Class names of (N,) numbers or names; a number below 0, NaN and an empty text stand for no class.
+    """Convert labels to class names.
+
+    Args:
+        labels: (N,) numbers or names; a number below 0, NaN or an empty text means no class.
+        classes: class names in the order of their numbers; None to use the numbers as names.
+        path: path of the file, for messages.
+
+    Returns:
+        N class names, None for a cell without a class.
 
     Raises:
-        DataError: a number without a name in `classes`, or one that is not whole.
+        DataError: If a number has no name in `classes`, or is not whole.
     """
     if labels.dtype.kind in "OSU":
         return [_text(value) for value in labels]
-    known = labels >= 0 if labels.dtype.kind != "b" else np.ones(len(labels), bool)  # NaN is not
+    known = labels >= 0 if labels.dtype.kind != "b" else np.ones(len(labels), bool)  # NaN is not known
     numbers = labels[known]
     if numbers.dtype.kind == "f" and ((numbers != np.floor(numbers)) | (numbers >= 1 << 31)).any():
         raise DataError(f"{storable(path)}: labels must be whole numbers or names, got {numbers.max()}. Mend them.")
@@ -168,16 +194,20 @@ def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) ->
 
 
 def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndarray | None]) -> Fields:
-    """A file with one label per cell in their order: `.npy`, or text with one line each, with a header `label,group` or
-    without.
+    """Read a file with one label per cell, in the order of the cells.
+
+    The file is `.npy`, or text with one line per cell, with or without a header `label,group`.
 
     Args:
-        path: of the file.
-        num: of cells.
-        read_npy: reads `num` values of a `.npy`.
+        path: path of the file.
+        num: number of cells.
+        read_npy: function that reads `num` values of a `.npy` file.
+
+    Returns:
+        The labels, and the groups if the file has a column of groups.
 
     Raises:
-        DataError: no such file, another number of labels, or values that cannot be.
+        DataError: If the file does not exist, the number of labels differs from `num`, or a label is invalid.
     """
     shown = storable(str(path))
     if not path.is_file():

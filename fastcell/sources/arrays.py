@@ -1,4 +1,4 @@
-"""Source: stacks of images in `.npy`, `.npz`, `.h5`, `.hdf5` and `.mat`, with what lies beside them (`fields`)."""
+"""Source: stacks of images in `.npy`, `.npz`, `.h5`, `.hdf5` and `.mat`, with labels and features (`array_fields`)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class H5File:
-    """An HDF5 file whose arrays lie in its root.
+    """An HDF5 file with its arrays at the top level.
 
     Args:
-        path: of the file.
+        path: path of the file.
     """
 
     def __init__(self, path: str) -> None:
@@ -65,13 +65,13 @@ class H5File:
 
 @dataclass(frozen=True)
 class Arrays:
-    """One file of images as an array, or a folder of such files.
+    """One file that holds images as an array, or a folder of such files.
 
     Attributes:
         root: file or folder.
-        pattern: of the files' paths; None: `{class}/{name}` in subfolders, else what the files say themselves.
-        labels: file with one label per cell, where there is one file of images.
-        ending: of the files that are taken from a folder.
+        pattern: pattern of the file paths; None for `{class}/{name}` in subfolders, else the labels in the files.
+        labels: file with one label per cell, for a single file of images.
+        endings: extensions of the files that are read from a folder.
     """
 
     root: Path
@@ -88,11 +88,11 @@ class Arrays:
         return f"arrays {self.root}, pattern {self.pattern or 'by folders'}{told}"
 
     def scan(self) -> Listing:
-        """List the cells. Files without one are noted.
+        """List the cells, and add a note on files without cells.
 
         Raises:
-            DataError: no file, no cell, a file that cannot be read, or labels of another number.
-            ArgumentError: `labels` beside several files.
+            ArgumentError: If `labels` is given and there is not exactly one file.
+            DataError: If there is no file or no cell, a file cannot be read, or the number of labels is wrong.
         """
         containers, notes = find_containers(self.root, self.endings, self.pattern, group_by_file=False)
         containers = [container for container in containers if not _is_labels(container.path)]
@@ -159,10 +159,10 @@ class Arrays:
 
 
 def open_arrays(path: str) -> ArrayFile:
-    """The reader of a file, by its first bytes and its name.
+    """Open a file of arrays; its first bytes and its extension determine the reader.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: If the file cannot be read.
     """
     with open(path, "rb") as file:
         header = file.read(520)
@@ -182,7 +182,7 @@ def open_arrays(path: str) -> ArrayFile:
 
 
 def is_array_stack(path: str) -> bool:
-    """Whether an `.npy` holds many images: three axes, of which neither the first nor the last is 1."""
+    """Return True if an `.npy` file holds many images: four axes, or three of which neither first nor last is 1."""
     try:
         shape = NpyFile(path).shapes()["images"]
     except (OSError, DataError):
@@ -199,7 +199,7 @@ def _densest(path: str) -> int:
 
 
 def _of(container: Container, fields: Fields) -> Container:
-    """The container as its cells see it: a class in the file has the last word."""
+    """Return the container without its class name if the file itself contains labels, which take precedence."""
     return container if fields.labels is None else container._replace(class_name=None)
 
 

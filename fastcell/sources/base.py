@@ -1,7 +1,7 @@
-"""What a source is: a reader of one format, the cells it lists, their stored bytes or pixels.
+"""Interface of a source: a reader of one format that lists cells and reads their stored bytes or pixels.
 
-A source is small and can be pickled. `scan` lists its cells, `load` reads one of them; a worker on another machine that
-sees the same disk can do the latter.
+A source is small and can be pickled. `scan` lists its cells and `load` reads one of them. `load` also works in a worker
+on another machine if that machine has access to the same disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ ENCODING_OF_ENDING = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "
 class SourceItem(NamedTuple):
     """One cell of a source.
 
-    key: its path in the source, with "/"; of a cell in a container `path/index`, six digits at least. encoding: jpg,
-    png, tif, npy, or raw for an array. class_name, group, collection: None for none. um_per_px: micrometres per pixel,
-    NaN for unknown. place: where the source finds the cell again, for its own use; of a cell in a container the path of
-    that first.
+    Attributes:
+        key: path of the cell in the source, with "/". For a cell in a container, `path/index`, with at least six
+            digits.
+        encoding: jpg, png, tif or npy, or raw for an array.
+        class_name, group, collection: names; None if the cell has none.
+        um_per_px: micrometres per pixel; NaN if unknown.
+        place: position of the cell, used only by the source itself. For a cell in a container, the first entry is the
+            path of the container.
     """
 
     key: str
@@ -37,9 +41,11 @@ class SourceItem(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """Cells that are decoded together: a chunk of HDF5, a page of tiles.
+    """Cells that are decoded together, e.g. a chunk of HDF5 or a page of tiles.
 
-    numbers: (N,) int64, run of each item, in the order of items. num_bytes: of all the cells, decoded.
+    Attributes:
+        numbers: (N,) int64, run of each item, in the order of the items.
+        num_bytes: size of all decoded cells together, in bytes.
     """
 
     numbers: np.ndarray
@@ -47,7 +53,13 @@ class Runs(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A cell that is known to be unusable before its bytes are read."""
+    """A cell that is rejected before its bytes are read.
+
+    Attributes:
+        item: the cell.
+        source: file that names the cell, for the quarantine table.
+        reason: reason for the rejection.
+    """
 
     item: SourceItem
     source: str
@@ -56,16 +68,17 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a scan found.
+    """Result of a scan.
 
     Attributes:
-        items: the cells, in an order that follows from their keys; keys are unique.
-        classes: class names in the order of their numbers; empty where nothing is labelled.
-        splits: splits that the source brings along: name -> subset of each item, in the order of items.
+        items: the cells, in an order that depends only on their keys; keys are unique.
+        classes: class names in the order of their numbers; empty if no cell is labelled.
+        splits: splits that the source defines: for each name the subset of each item, in the order of the items.
         rejected: cells for the quarantine.
-        notes: what the user should know, one sentence each.
-        features: of the instrument; None where it tells none.
-        runs: cells that are dear to read one by one; None where each is read by itself.
+        notes: notes for the user, one sentence each.
+        features: features from the instrument; None if there are none.
+        runs: groups of cells that should be read together, because reading a single one is expensive; None if each cell
+            is read separately.
     """
 
     items: list[SourceItem]
@@ -85,28 +98,43 @@ class Source(Protocol):
         """Name for the packed data set."""
 
     def describe(self) -> str:
-        """One line: format and place."""
+        """Return format and path in one line."""
 
     def scan(self) -> Listing:
-        """List the cells without reading their pixels. Raises ArgumentError or DataError."""
+        """List the cells without reading their pixels.
+
+        Raises:
+            ArgumentError: If an argument does not fit the files.
+            DataError: If the source cannot be read.
+        """
 
     def load(self, item: SourceItem) -> bytes | np.ndarray:
-        """One cell: the bytes of an image file, or (H, W) uint8 or uint16. Raises OSError, or BadCell where there is
-        no usable cell, or one too large to be one."""
+        """Read one cell.
+
+        Returns:
+            The bytes of an image file, or pixels (H, W) uint8 or uint16.
+
+        Raises:
+            BadCell: If the cell is unusable, or too large for an image of a cell.
+            OSError: If the file cannot be read.
+        """
 
     def stamp(self, item: SourceItem) -> str:
-        """Text that changes when the stored bytes of a cell do, without reading them: size and time of its file."""
+        """Return a text that changes whenever the stored bytes of a cell change.
+
+        The text consists of size and modification time of the file, so that the bytes need not be read.
+        """
 
 
 def file_stamp(path: str) -> str:
-    """Size in bytes and time of the last change in ns of a file; why not, where it cannot be told."""
+    """Return size (bytes) and modification time (ns) of a file as text, or the error message if they cannot be read."""
     try:
-        status = os.stat(path)  # noqa: PTH116, for each of a million files
+        status = os.stat(path)  # noqa: PTH116, called for up to a million files
     except OSError as error:
         return str(error.strerror)
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def encoding_of(name: str) -> str:
-    """Kind of image by the ending, in any case; empty for another kind of file."""
+    """Return the image encoding for the extension of a name, in any case; empty for another kind of file."""
     return ENCODING_OF_ENDING.get(name.rpartition(".")[2].lower(), "") if "." in name else ""

@@ -1,7 +1,7 @@
-"""Files that hold many cells each: which of them a path names, what their paths tell, and how their cells are listed.
+"""Containers, i.e. files of many cells: find them, read class and group from their paths, and list their cells.
 
-The key of a cell is the path of its file with its number behind, `day1/M001.rtdc/000012`, so that other programs find
-the event again and the acquisition order is kept.
+The key of a cell is the path of its file followed by its number, e.g. `day1/M001.rtdc/000012`. Other programs can find
+the event by this key, and the keys keep the order of acquisition.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fastcell.sources.base import Listing, Rejected, Runs, SourceItem
 from fastcell.sources.image_folder import Pattern, find_files, unread
 from fastcell.system.text import natural_key, natural_sorted, storable
 
-#: Decoded cells that are mixed; a worker holds twice as much. With more memory would not be flat, with fewer cells
-#: would be mixed less.
+#: Size in bytes of the decoded cells in one mixing span; a worker holds twice as much. With a larger value, memory use
+#: would grow with the data set; with a smaller one, fewer cells would be mixed.
 WINDOW_BYTES = 1 << 26
 CACHE_BYTES = 2 * WINDOW_BYTES
 PIECE_CELLS = 65_536
@@ -36,8 +36,10 @@ _MOST_SHOWN = 3
 class Container(NamedTuple):
     """A file of many cells.
 
-    key: its path in the source, with "/". path: of the file. class_name, group, collection: of all its cells, where the
-    path tells.
+    Attributes:
+        key: path of the file in the source, with "/".
+        path: path of the file on disk.
+        class_name, group, collection: names for all cells of the file, taken from its path; None if the path has none.
     """
 
     key: str
@@ -50,19 +52,24 @@ class Container(NamedTuple):
 def find_containers(
     root: Path, endings: Sequence[str], pattern: str | None, group_by_file: bool
 ) -> tuple[list[Container], list[str]]:
-    """The files with these endings, in natural order, and notes on what was left out.
+    """List the files with the given extensions in natural order.
 
-    Without a pattern, files in the folder itself have no class, and files in its subfolders have theirs for a class.
+    Without a pattern, files directly in the folder have no class, and the class of files in subfolders is the name of
+    the subfolder.
 
     Args:
         root: a folder, or one file.
-        endings: in lower case, e.g. `.rtdc`.
-        pattern: of the files' paths, see `Pattern`; it needs no `{name}`.
-        group_by_file: files of one folder are recordings: each is a group where the pattern names none.
+        endings: extensions in lower case, e.g. `.rtdc`.
+        pattern: pattern of the file paths, see `Pattern`; `{name}` is not required.
+        group_by_file: treat each file of a folder as a recording, so that it is a group unless the pattern defines
+            groups.
+
+    Returns:
+        The containers, and notes on files that were left out.
 
     Raises:
-        DataError: no such file, or paths that the pattern does not fit.
-        ArgumentError: a pattern that cannot be read.
+        ArgumentError: If the pattern is invalid.
+        DataError: If there is no such file, or the pattern does not fit the paths.
     """
     look_again()
     alone = not root.is_dir()
@@ -89,12 +96,12 @@ def find_containers(
 
 @dataclass
 class Collector:
-    """Puts a listing together, container by container.
+    """Builder of a listing, container by container.
 
     Args:
-        root: of the source, for messages.
-        notes: what the user should know.
-        unit: what a container holds, for messages.
+        root: path of the source, for messages.
+        notes: notes for the user.
+        unit: noun for one cell of a container, for messages.
     """
 
     root: Path
@@ -126,14 +133,14 @@ class Collector:
         """Add cells of one container.
 
         Args:
-            container: that holds them.
-            numbers: of the cells in it.
-            places: for the source to find them again.
-            encoding: of what the source loads.
-            classes, groups, collections: of each cell; None: those of the container.
+            container: container of the cells.
+            numbers: numbers of the cells in the container.
+            places: values by which the source finds the cells again.
+            encoding: encoding of the data that the source loads.
+            classes, groups, collections: names for each cell; None for those of the container.
             um_per_px: micrometres per pixel.
-            runs: (n,) number of the run of each cell, from 0; None: each is its own.
-            cell_bytes: of one decoded cell, where there are runs.
+            runs: (n,) run of each cell, from 0; None if each cell is its own run.
+            cell_bytes: size of one decoded cell in bytes, used if `runs` is given.
         """
         first = len(self._items)
         front = container.key + "/"
@@ -166,18 +173,21 @@ class Collector:
         self._rejected.append(Rejected(item, container.key, reason))
 
     def empty(self, container: Container) -> None:
-        """Note a container without a cell."""
+        """Record a container without any cell."""
         self._empty.append(storable(container.key))
 
     def name_features(self, names: Iterable[str]) -> None:
-        """Announce features that some of the cells have."""
+        """Register names of features that some of the cells have."""
         self._names.update(dict.fromkeys(names))
 
     def finish(self, pieces: Callable[[], Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]]) -> Listing:
-        """The listing; `pieces` reads the features that were announced.
+        """Return the listing.
+
+        Args:
+            pieces: function that reads the registered features piece by piece.
 
         Raises:
-            DataError: no cell at all.
+            DataError: If there is no cell.
         """
         shown = ", ".join(self._empty[:_MOST_SHOWN]) + (", ..." if len(self._empty) > _MOST_SHOWN else "")
         if not self._items and not self._rejected:
@@ -202,10 +212,15 @@ class Collector:
 
 
 def check_count(container: Container, num: int, size: int) -> None:
-    """Refuse a file that claims more cells than it has bytes: the list of them would fill the memory.
+    """Reject a file whose header gives more cells than the file has bytes: their list would fill the memory.
+
+    Args:
+        container: container of the cells.
+        num: number of cells according to its header.
+        size: size of the file in bytes, or an upper limit of the cells that it can hold.
 
     Raises:
-        DataError: it does.
+        DataError: If `num` is larger than both `size` (in bytes) and 4,096.
     """
     if num > max(_FREE_CELLS, size):
         raise DataError(
@@ -214,27 +229,31 @@ def check_count(container: Container, num: int, size: int) -> None:
 
 
 def needs(package: str, path: str) -> DataError:
-    """The error for a package that is not installed."""
+    """Return the error for a package that is not installed."""
     return DataError(f'{storable(path)} needs the package {package}. Install it: pip install "fastcell[formats]".')
 
 
 def check_tile(tile: tuple[int, int] | None) -> None:
-    """Raises ArgumentError where the sides of a tile are none."""
+    """Check the height and width of a tile in pixels.
+
+    Raises:
+        ArgumentError: If one of them is below 1.
+    """
     if tile is not None and min(tile) < 1:
         raise invalid("--tile", "height x width in pixels", "x".join(map(str, tile)), "For example --tile 40x40")
 
 
 class RunCache:
-    """Decoded runs of this process, the least recently used one given up first; at least one stays."""
+    """Cache of decoded runs in this process; least recently used ones are removed first, and at least one is kept."""
 
     def __init__(self, most_bytes: int = CACHE_BYTES) -> None:
         self._most = most_bytes
         self._held: OrderedDict[tuple[object, ...], np.ndarray] = OrderedDict()
         self._num_bytes = 0
-        self._lock = threading.RLock()  # a run may be made of other runs
+        self._lock = threading.RLock()  # reentrant, because making a run may request other runs
 
     def get(self, key: tuple[object, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of `key`, made where it is not there. `make` is called by one thread at a time."""
+        """Return the array for `key`, calling `make` if it is not cached. One thread at a time calls `make`."""
         with self._lock:
             found = self._held.get(key)
             if found is not None:
@@ -254,8 +273,23 @@ DECODED_RUNS = RunCache()
 def read_bare(
     path: str, offset: int, number: int, height: int, width: int, channels: int, dtype: str, transposed: bool = False
 ) -> np.ndarray:
-    """Image `number` of those that lie uncompressed one behind the other from `offset` on; `transposed` where the
-    columns are stored one after the other."""
+    """Read image `number` of uncompressed images that are stored one after another.
+
+    Args:
+        path: path of the file.
+        offset: position of the first image in bytes.
+        number: number of the image, from 0.
+        height, width, channels: shape of an image in pixels.
+        dtype: type of a grey level.
+        transposed: images are stored column by column.
+
+    Returns:
+        (H, W) pixels, or (H, W, C) if there are several channels.
+
+    Raises:
+        OSError: If the file cannot be read.
+        BadCell: If the file ends before the image does.
+    """
     num = height * width * channels * np.dtype(dtype).itemsize
     data = read_at(path, offset + number * num, num)
     if transposed:

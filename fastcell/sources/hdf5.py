@@ -1,7 +1,7 @@
-"""HDF5 files of strangers: only what lies in the file itself is read, and claims are held against the file's size.
+"""Read untrusted HDF5 files: only data in the file itself is read, and sizes in it are checked against the file's size.
 
-External links, datasets stored in other files and virtual datasets would read files that nobody named; all of them are
-refused. So are chunks that would take more memory than their bytes can fill.
+External links, datasets stored in other files, and virtual datasets are rejected, because they would read files that
+the user did not name. Chunks are rejected if they would need more memory than their stored bytes can fill.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from fastcell.system.text import storable
 
 _MOST_CHUNK_BYTES = 1 << 30
 _FREE_CHUNK_BYTES = 1 << 24
-_DENSEST = 1032  # bytes that deflate makes of one
-_RUN_CELLS = 64  # a call of the library takes longer than decoding some cells
+_DENSEST = 1032  # maximum number of bytes that deflate produces from one byte
+_RUN_CELLS = 64  # a library call takes longer than decoding this many cells
 _RUN_BYTES = 1 << 20
 _MOST_TEXT = 256
 _TEXT_LIMIT_S = 60.0
@@ -45,9 +45,14 @@ print(json.dumps(texts))
 class Images(NamedTuple):
     """A dataset of N images.
 
-    name: in the file. num, height, width: of the images. item_bytes: of a grey level. run_cells: images to be read at
-    once; 0 where they lie bare in the file, each at `offset + k * height * width * item_bytes`. dtype: as stored.
-    channels: 1, or 3 or 4 for colour in the last axis.
+    Attributes:
+        name: name of the dataset in the file.
+        num, height, width: number and size of the images.
+        channels: 1, or 3 or 4 for colour in the last axis.
+        dtype: type of a grey level, as stored.
+        run_cells: number of images to read at once; 0 if the images are stored contiguously and uncompressed, image k
+            at `offset + k * height * width * channels` times the bytes of a grey level.
+        offset: position of the first image in bytes; 0 if the dataset is chunked.
     """
 
     name: str
@@ -61,16 +66,19 @@ class Images(NamedTuple):
 
     @property
     def cell_bytes(self) -> int:
-        """Of one decoded cell."""
+        """Size of one decoded cell with one channel, in bytes."""
         return self.height * self.width * np.dtype(self.dtype).itemsize
 
 
 @contextmanager
 def opened(path: str) -> Iterator[Any]:
-    """The file, open for reading, with what HDF5 says of a damaged one as `DataError`.
+    """Open an HDF5 file for reading; errors of the HDF5 library are raised as `DataError`.
+
+    Yields:
+        The open file, an `h5py.File`.
 
     Raises:
-        DataError: it is damaged, no HDF5 file, or h5py is not installed.
+        DataError: If the file is damaged or not HDF5, or h5py is not installed.
     """
     h5py = _h5py(path)
     try:
@@ -83,10 +91,10 @@ def opened(path: str) -> Iterator[Any]:
 
 
 def find(file: Any, name: str) -> Any:
-    """A dataset or group of the file by its path, None where there is none.
+    """Return a dataset or group of the file by its path; None if it does not exist.
 
     Raises:
-        DataError: a link on the way leads elsewhere, or the dataset's bytes lie in other files.
+        DataError: If the path contains a link, or the bytes of the dataset are in other files.
     """
     import h5py
 
@@ -106,22 +114,26 @@ def find(file: Any, name: str) -> Any:
 
 
 def children(group: Any) -> list[str]:
-    """Names of what lies in the group itself; links to elsewhere are left out."""
+    """Return the names of the members of a group, without soft and external links."""
     import h5py
 
     return sorted(name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink))
 
 
 def describe_images(file: Any, dataset: Any, size: int) -> Images:
-    """What a dataset of (N, H, W), (N, 1, H, W) or (N, H, W, 1 | 3 | 4) images holds.
+    """Describe a dataset of (N, H, W), (N, 1, H, W) or (N, H, W, 1 | 3 | 4) images.
 
     Args:
-        file: open.
-        dataset: from `find`.
-        size: of the file in bytes.
+        file: open file.
+        dataset: dataset from `find`.
+        size: size of the file in bytes.
+
+    Returns:
+        The description.
 
     Raises:
-        DataError: no images, a kind of number that is none of theirs, or claims that the file cannot hold.
+        DataError: If the dataset holds no images, is not uint8 or uint16, or has a shape or chunks that the file cannot
+            hold.
     """
     path, name = file.filename, dataset.name.strip("/")
     shape, dtype = tuple(map(int, dataset.shape or ())), dataset.dtype
@@ -145,10 +157,16 @@ def describe_images(file: Any, dataset: Any, size: int) -> Images:
 
 
 def image_shape(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int]:
-    """Height, width and channels of the images in an array of (N, ...).
+    """Return height, width and channels of the images in an array of (N, ...).
+
+    Args:
+        path: path of the file, for messages.
+        name: name of the array, for messages.
+        shape: shape of the array, (N, H, W), (N, 1, H, W) or (N, H, W, 1 | 3 | 4).
+        dtype: type of its values, uint8 or uint16.
 
     Raises:
-        DataError: it holds no images.
+        DataError: If the array does not hold images.
     """
     if dtype.kind != "u" or dtype.itemsize > 2:
         raise DataError(
@@ -168,11 +186,16 @@ def image_shape(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[An
 
 
 def load_images(path: str, images: Images, number: int) -> np.ndarray:
-    """(H, W) or (H, W, C) pixels of image `number`.
+    """Return the (H, W) or (H, W, C) pixels of image `number`.
+
+    Args:
+        path: path of the file.
+        images: description of the images.
+        number: number of the image, from 0.
 
     Raises:
-        OSError: the file is gone.
-        BadCell: its bytes are damaged.
+        OSError: If the file no longer exists.
+        BadCell: If the bytes of the image are damaged.
     """
     if not images.run_cells:
         return read_bare(path, images.offset, number, images.height, images.width, images.channels, images.dtype)
@@ -183,9 +206,12 @@ def load_images(path: str, images: Images, number: int) -> np.ndarray:
 
 
 def read_values(dataset: Any, num: int) -> np.ndarray | None:
-    """(num,) numbers or texts of a 1-D dataset, (num, 1) as well; None where it is neither.
+    """Return the (num,) numbers or texts of a dataset of shape (num,) or (num, 1); None for any other dataset.
 
-    Raises what HDF5 raises for a damaged file.
+    Call it inside `opened`, which converts the errors of the HDF5 library for a damaged file.
+
+    Raises:
+        DataError: If texts cannot be read.
     """
     import h5py
 
@@ -204,7 +230,7 @@ def read_values(dataset: Any, num: int) -> np.ndarray | None:
 
 
 def _read_texts(path: str, name: str, num: int) -> list[str]:
-    """Texts of any length, by a process of its own: in a damaged file the library may search for them for ever."""
+    """Read texts of variable length in a separate process: the library may never return for a damaged file."""
     command = [sys.executable, "-c", _TEXT_READER, path, name, str(_MOST_TEXT)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_TEXT_LIMIT_S, check=True)
@@ -243,7 +269,7 @@ def _run_cells(shape: tuple[int, ...], chunk: int, dtype: np.dtype[Any]) -> int:
 
 @lru_cache(maxsize=16)
 def _file(path: str, stamp: tuple[int, int]) -> Any:
-    """The open file of this process, as it was at `stamp`."""
+    """Return the open file of this process, one for each `stamp`."""
     return _h5py(path).File(path, "r", locking=False)
 
 
@@ -262,7 +288,7 @@ def _check_filter(path: str, description: tuple[Any, ...]) -> None:
     if h5py.h5z.filter_avail(number):
         return
     try:
-        import hdf5plugin  # noqa: F401, brings its filters along
+        import hdf5plugin  # noqa: F401, registers its filters
     except ImportError:
         raise needs("hdf5plugin", path) from None
     if not h5py.h5z.filter_avail(number):

@@ -1,9 +1,10 @@
 """Source: bins of the Imaging FlowCytobot: `.adc` (one row of text per region of interest) and `.roi` (raw pixels).
 
-Columns, numbers of regions and stitching follow pyifcb (https://github.com/joefutrelle/pyifcb, `ifcb/data/adc.py` and
-`stitching.py`): a region is the row of its `.adc`, counted from 1; rows of size 0 hold no image. Instruments of the
-first kind (`IFCB5_2012_028_081515`) cut one trigger into two overlapping regions now and then; those are put together
-again, under the number of the first, and the corners that neither shows get the mean of the pixels along them.
+Columns, region numbers and stitching follow pyifcb (https://github.com/joefutrelle/pyifcb, `ifcb/data/adc.py` and
+`stitching.py`). The number of a region is its row in the `.adc`, counted from 1; rows of size 0 hold no image.
+Instruments of the first type (`IFCB5_2012_028_081515`) sometimes split one trigger into two overlapping regions. These
+are stitched under the number of the first region. Corners that are in neither region are filled with the mean of the
+pixels along them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ _NEW = ["trigger", "adc_time", "pmt_a", "pmt_b", "pmt_c", "pmt_d", "peak_a", "pe
 _NEW += ["time_of_flight", "grab_time_start", "grab_time_end", *_BOX, "comparator_out", "start_point"]
 _NEW += ["signal_length", "status", "run_time", "inhibit_time"]
 _NO_FEATURE = "start_byte"
-_OVERLAP = 2  # pixels that stitched regions share at least, and one more
+_OVERLAP = 2  # stitched regions share more than this many pixels in each direction
 _MOST_LINE = 4096
 _MOST_ADC_BYTES = 1 << 30
 
 
 class _Region(NamedTuple):
-    """Row `number` of an .adc; x, y: of its upper left corner in the camera's image; offset: of its pixels."""
+    """Row `number` of an .adc.
+
+    Attributes:
+        number: row of the region, from 1.
+        trigger: number of the trigger.
+        x, y: upper left corner in the camera's image, in pixels.
+        width, height: size in pixels.
+        offset: position of the pixels in the .roi, in bytes.
+    """
 
     number: int
     trigger: int
@@ -51,7 +60,7 @@ class _Region(NamedTuple):
     offset: int
 
     def overlaps(self, other: _Region) -> bool:
-        """Whether both show more than two common rows and columns of one trigger."""
+        """Return True if both regions have the same trigger and share more than two rows and more than two columns."""
         wide = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
         high = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
         return self.trigger == other.trigger and wide > _OVERLAP and high > _OVERLAP
@@ -59,11 +68,11 @@ class _Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Ifcb:
-    """One bin, or a folder of bins: each is a recording and so a group.
+    """One bin, or a folder of bins; each bin is a recording and therefore a group.
 
     Attributes:
         root: folder, or the `.adc` of a bin.
-        pattern: of the bins' paths; None: `{class}/{name}` in subfolders, else unlabelled.
+        pattern: pattern of the paths of the bins; None for `{class}/{name}` in subfolders, else unlabelled.
     """
 
     root: Path
@@ -77,10 +86,10 @@ class Ifcb:
         return f"IFCB bins {self.root}, pattern {self.pattern or 'by folders'}"
 
     def scan(self) -> Listing:
-        """List the regions of interest that hold an image. Bins without one are noted.
+        """List the regions of interest that hold an image, and add a note on bins without one.
 
         Raises:
-            DataError: no bin, no image, or an `.adc` that cannot be read.
+            DataError: If there is no bin or no image, or an `.adc` cannot be read.
         """
         files, notes = find_containers(self.root, IFCB_ENDINGS, self.pattern, group_by_file=True)
         bins = [_bin(file) for file in files if file.key.lower().endswith(".adc")]
@@ -127,14 +136,17 @@ class Ifcb:
 
 
 def stitch(parts: Sequence[np.ndarray], corners: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Put overlapping regions together; the later one lies on top.
+    """Stitch overlapping regions; where they overlap, the later region is used.
 
     Args:
-        parts: (H, W) uint8 each.
-        corners: (x, y) of the upper left pixel of each in the camera's image.
+        parts: (H, W) uint8 regions.
+        corners: (x, y) of the upper left pixel of each region in the camera's image.
 
     Returns:
-        (H, W) uint8, the box around them. What none of them shows gets the mean of the pixels along it.
+        (H, W) uint8, the bounding box of the regions. Pixels in none of them get the mean of the pixels along them.
+
+    Raises:
+        BadCell: If the bounding box has too many pixels.
     """
     left, top = min(x for x, _ in corners), min(y for _, y in corners)
     right = max(x + part.shape[1] for part, (x, _) in zip(parts, corners, strict=True))
@@ -156,13 +168,13 @@ def stitch(parts: Sequence[np.ndarray], corners: Sequence[tuple[int, int]]) -> n
 
 
 def _next_to(mask: np.ndarray, outside: bool = False) -> np.ndarray:
-    """Pixels with a neighbour in `mask` on one of their four sides; `outside`: whether what is no image is in it."""
+    """Return the pixels with one of their four neighbours in `mask`; `outside` is the mask value beyond the border."""
     wide = np.pad(mask, 1, constant_values=outside)
     return wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
 
 
 def _stitched(regions: Sequence[_Region]) -> Iterator[tuple[_Region, ...]]:
-    """Pairs of neighbours that overlap, and the others alone."""
+    """Yield pairs of consecutive regions that overlap, and single regions for the others."""
     i = 0
     while i < len(regions):
         num = 2 if i + 1 < len(regions) and regions[i].overlaps(regions[i + 1]) else 1
@@ -171,11 +183,11 @@ def _stitched(regions: Sequence[_Region]) -> Iterator[tuple[_Region, ...]]:
 
 
 def _read_regions(place: Container, found: Collector) -> tuple[list[str], list[_Region]]:
-    """The columns of a bin, and its images; rows that cannot be go to the quarantine."""
+    """Return the columns and the images of a bin; rows that cannot be read go to the quarantine."""
     columns = _columns(place)
     first = columns.index("roi_x")
     roi = _roi(place)
-    size = os.path.getsize(roi) if os.path.isfile(roi) else None  # noqa: PTH113, PTH202, a path in text
+    size = os.path.getsize(roi) if os.path.isfile(roi) else None  # noqa: PTH113, PTH202, the path is a text
     regions = []
     for number, words in _rows(place):
         try:
@@ -217,7 +229,7 @@ def _numbers(words: Sequence[str], num: int) -> list[float]:
 
 
 def _rows(place: Container) -> Iterator[tuple[int, list[str]]]:
-    """Number and words of each row."""
+    """Yield number and words of each row."""
     try:
         with open(place.path, encoding="latin-1") as file:
             if os.fstat(file.fileno()).st_size > _MOST_ADC_BYTES:
@@ -251,7 +263,7 @@ def _stem(key: str) -> str:
 
 
 def _roi(place: Container) -> str:
-    """Path of the .roi beside an .adc, in the same spelling of case."""
+    """Return the path of the .roi beside an .adc, in the same case."""
     front, ending = place.path[:-4], place.path[-4:]
     return front + (".ROI" if ending == ".ADC" else ".roi")
 

@@ -1,4 +1,4 @@
-"""Source: a folder of image files whose class, group and collection stand in their paths."""
+"""Source: a folder of image files, with class, group and collection in their paths."""
 
 from __future__ import annotations
 
@@ -16,22 +16,30 @@ from fastcell.system.text import natural_sorted, storable
 
 DEFAULT_PATTERN = "{class}/{name}"
 
-_MOST_LINKS = 64  # paths by which links may lead to one folder
+_MOST_LINKS = 64  # maximum number of paths by which links may reach one folder
 _FIELDS = ("class", "group", "collection", "name")
 _FIELD = re.compile(r"\{([^{}]*)\}|(\*\*/)|(\*)")
 
 
 class Pattern:
-    """How class, group and collection stand in a path, e.g. `{group}/{class}/{name}` or `{class}_{name}`.
+    """Pattern of a path that contains class, group and collection, e.g. `{group}/{class}/{name}` or `{class}_{name}`.
 
-    Fields: `{class}`, `{group}`, `{collection}`, each at most once, and `{name}`, once. A field matches within one
-    folder or file name and ends at the first place where the rest fits (`{class}_{name}` ends at the first `_`). `*`
-    matches any text within one name, `**/` any number of folders. So `{class}_{name}` reads `S_phase_01.png` as class
-    `S`; class names with `_` need class folders. Without `{class}` the cells are unlabelled.
+    The fields are `{class}`, `{group}` and `{collection}`, each at most once, and `{name}`, once. A field matches text
+    within one folder or file name, as short as possible: in `{class}_{name}` the class ends at the first `_`. `*`
+    matches any text within one name, `**/` any number of folders. For example, `{class}_{name}` reads `S_phase_01.png`
+    as class `S`; class names that contain `_` need class folders. Without `{class}` the cells are unlabelled.
     """
 
     def __init__(self, text: str, needs_name: bool = True) -> None:
-        """Raises ArgumentError for unknown, repeated or missing fields; a file of many cells needs no `{name}`."""
+        """Compile a pattern.
+
+        Args:
+            text: the pattern.
+            needs_name: require `{name}`; paths of files of many cells do not need it.
+
+        Raises:
+            ArgumentError: If a field is unknown, repeated or missing.
+        """
         self.text = text
         hint = "Write for example --pattern '{group}/{class}/{name}'"
         pieces, found, end = [], [], 0
@@ -53,18 +61,18 @@ class Pattern:
         self._regex = re.compile("".join(pieces) + re.escape(text[end:]))
 
     def match(self, key: str) -> dict[str, str] | None:
-        """Fields of a path, or None where the pattern does not fit."""
+        """Return the fields of a path, or None if the pattern does not fit."""
         match = self._regex.fullmatch(key)
         return match.groupdict() if match else None
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder of image files whose class, group and collection stand in their paths.
+    """A folder of image files, with class, group and collection in their paths.
 
     Attributes:
         root: the folder.
-        pattern: see `Pattern`; None: `{class}/{name}`, if that fits every image.
+        pattern: see `Pattern`; None for `{class}/{name}`, which must fit every image.
     """
 
     root: Path
@@ -78,10 +86,11 @@ class ImageFolder:
         return f"folder of images {self.root}, pattern {self.pattern or DEFAULT_PATTERN}"
 
     def scan(self) -> Listing:
-        """List the images. Hidden files and other kinds of file are left out and counted.
+        """List the images. Hidden files and other kinds of files are left out and counted.
 
         Raises:
-            DataError: no image, or images that the pattern does not fit; then the message shows how else to read them.
+            ArgumentError: If the pattern is invalid.
+            DataError: If there is no image, or the pattern does not fit an image; the message then suggests patterns.
         """
         keys, notes = find_images(self.root)
         if not keys:
@@ -112,11 +121,11 @@ class ImageFolder:
 
 
 def read_image(root: Path, key: str) -> bytes:
-    """Stored bytes of one image.
+    """Return the stored bytes of one image.
 
     Raises:
-        BadCell: it is larger than any image of a cell; files with holes take no room on the disk.
-        OSError: it cannot be read.
+        BadCell: If the file is larger than any image of a cell. Sparse files can be large without using disk space.
+        OSError: If the file cannot be read.
     """
     with open(f"{root}/{key}", "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -126,12 +135,12 @@ def read_image(root: Path, key: str) -> bytes:
 
 
 def find_images(root: Path) -> tuple[list[str], list[str]]:
-    """Keys of all images below root, sorted, and notes on what was left out."""
+    """Return the sorted keys of all images below `root`, and notes on files that were left out."""
     return find_files(root, lambda name: bool(encoding_of(name)))
 
 
 def find_files(root: Path, wanted: Callable[[str], bool]) -> tuple[list[str], list[str]]:
-    """Keys of all files below root whose name is `wanted`, sorted, and notes on what was left out."""
+    """Return the sorted keys of all files below `root` whose name is `wanted`, and notes on the other files."""
     keys: list[str] = []
     hidden = 0
     others: Counter[str] = Counter()
@@ -153,10 +162,14 @@ def find_files(root: Path, wanted: Callable[[str], bool]) -> tuple[list[str], li
 
 
 def walk_files(root: Path) -> Iterator[tuple[str, str]]:
-    """(name, key) of every file below root, links followed, hidden folders as one entry.
+    """Yield (name, key) of every file below `root`; links are followed, and a hidden folder is yielded as one entry.
 
-    Pipes, sockets and devices are passed over: reading one may wait for ever. A link to a folder above it would never
-    end; links from many folders to many folders would end too late.
+    Pipes, sockets and devices are skipped, because reading one may block for ever. Links to a parent folder are
+    skipped, because they would never end. The number of paths to one folder is limited, because links between many
+    folders would take too long.
+
+    Raises:
+        DataError: If links reach one folder by more than 64 paths.
     """
     visits: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
@@ -165,7 +178,7 @@ def walk_files(root: Path) -> Iterator[tuple[str, str]]:
         with os.scandir(root / prefix) as entries:
             for entry in entries:
                 if not entry.is_dir() or entry.name.startswith("."):
-                    if entry.is_file() or entry.is_dir() or not Path(entry).exists():  # the last: a broken link
+                    if entry.is_file() or entry.is_dir() or not Path(entry).exists():  # last: a broken link
                         yield entry.name, prefix + entry.name
                     continue
                 status = entry.stat()
@@ -182,8 +195,15 @@ def walk_files(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def unread(root: Path, keys: Sequence[str], key: str, pattern: str | None, what: str = "image") -> DataError:
-    """The error for a path that the pattern does not fit, with the ways in which it could be read; `what` the paths
-    are of."""
+    """Return the error for a path that the pattern does not fit, with suggested patterns.
+
+    Args:
+        root: folder of the source.
+        keys: all paths in it, relative to `root`.
+        key: path that the pattern does not fit.
+        pattern: the given pattern, or None.
+        what: noun for one file.
+    """
     depth = key.count("/") + 1
     if pattern is None and all("/" not in other for other in keys):
         readings = ["{class}_{name}", "{name}"]

@@ -1,4 +1,4 @@
-"""Cells as arrays, from wherever they are: arrays of any kind, image files, folders, packed data."""
+"""Load cells as arrays from arrays of any kind, image files, folders or packed data."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LoadedCells(NamedTuple):
 
     Attributes:
         images: N arrays (H, W) uint8.
-        classes: (N,) str, or None where they have none.
-        groups: (N,) str, or None.
+        classes: (N,) str, or None if the cells have no classes.
+        groups: (N,) str, or None if the cells have no groups.
         keys: N names.
     """
 
@@ -39,13 +39,18 @@ def load_cells(path: str | os.PathLike[str], part: str | None = None, window: Wi
     """Read a packed data set, or a folder of images, into memory.
 
     Args:
-        path: folder made by ``fastcell pack``, or of images: ``CLASS/NAME``, or files alone, which have no classes.
-        part: of packed data: the labelled cells of this part of the split ``default``; None for every cell.
+        path: folder made by ``fastcell pack``, or folder of images: ``CLASS/NAME``, or only files, which have no
+            classes.
+        part: for packed data, subset of the split ``default`` from which the labelled cells are read; None for all
+            cells.
         window: grey levels (low, high) of 16-bit image files that become black and white.
 
+    Returns:
+        The cells.
+
     Raises:
-        ArgumentError: there is no such folder, 16-bit images without a window, or a part without cells.
-        DataError: data that cannot be used.
+        ArgumentError: If the folder does not exist, there are 16-bit images and no window, or the subset has no cells.
+        DataError: If the data cannot be used.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -70,15 +75,18 @@ def load_cells(path: str | os.PathLike[str], part: str | None = None, window: Wi
 
 
 def as_images(values: Any, window: Window = None) -> Sequence[np.ndarray] | None:
-    """The images (H, W) of what scikit-learn calls X; None where it is a table of rows.
+    """Return the images in scikit-learn's X, or None if X is a table with one row per cell.
 
     Args:
-        values: (N, H, W) array; a list or object array of (H, W) arrays, or of paths of image files; else a table.
-        window: of 16-bit image files.
+        values: (N, H, W) array; a list or object array of (H, W) arrays, or of paths of image files; or a table.
+        window: grey levels (low, high) of 16-bit image files that become black and white.
+
+    Returns:
+        N arrays (H, W), or None.
 
     Raises:
-        ArgumentError: images that are not grey, not finite, or no image at all.
-        DataError: a file that cannot be used.
+        ArgumentError: If an image is not grey, not finite or empty.
+        DataError: If a file cannot be used.
     """
     if isinstance(values, np.ndarray) and values.ndim != 1 and values.dtype != object:
         if values.ndim == 3:
@@ -97,14 +105,21 @@ def as_images(values: Any, window: Window = None) -> Sequence[np.ndarray] | None
 
 
 def to_levels(image: np.ndarray, window: Window) -> np.ndarray:
-    """The image as the engine takes it: uint8 without a window, else uint16 where 0 is black and 65535 white.
+    """Convert an image to the grey levels that the inference engine expects.
+
+    Args:
+        image: (H, W) numbers.
+        window: grey levels (low, high) that become black and white, or None.
+
+    Returns:
+        (H, W) uint8 without a window, else uint16 in which 0 is black and 65535 is white.
 
     Raises:
-        ArgumentError: values other than the grey levels 0..255, and no window.
+        ArgumentError: If there is no window and a value is not a grey level 0..255.
     """
     if window is not None:
         low, high = window
-        # In units of the window first: differences of large numbers may be infinite.
+        # Divide by the window before subtracting: the difference of large numbers may be infinite.
         share = image.astype(np.float64) / (high - low) - low / (high - low)
         return np.rint(np.clip(share, 0, 1) * 65535).astype(np.uint16)
     if image.dtype == np.uint8:

@@ -1,6 +1,6 @@
-"""NumPy's own files as sources of cells: `.npy`, and `.npz`, plain or compressed. Nothing is unpickled.
+"""NumPy files as sources of cells: `.npy`, and `.npz`, uncompressed or compressed. Pickled objects are not read.
 
-Formats: NEP 1 (https://numpy.org/neps/nep-0001-npy-format.html), and ZIP with one `.npy` for each array.
+Formats: NEP 1 (https://numpy.org/neps/nep-0001-npy-format.html), and ZIP with one `.npy` per array.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from fastcell.system.text import storable
 
 MAX_SPOOL_BYTES = 1 << 32
 _HEADER_BYTES = 4096
-_MOST_VALUE_BYTES = 1024  # of a text
-_DENSEST = 1032  # bytes that deflate makes of one
+_MOST_VALUE_BYTES = 1024  # maximum size of a text
+_DENSEST = 1032  # maximum number of bytes that deflate produces from one byte
 _PIECE = 1 << 20
 _DESCR = re.compile(r"[<>=|]?[biufSU][0-9]{1,4}|[<>=|]?b1|\|b1")
 
 
 def read_header(data: bytes) -> NpyHeader | None:
-    """Header of a `.npy` by its first 4,096 bytes; None: not one, or one of objects or records."""
+    """Parse the header of a `.npy` in its first 4,096 bytes; return None for other files, objects and records."""
     if data[:6] != b"\x93NUMPY":
         return None
     try:
@@ -46,10 +46,13 @@ def read_header(data: bytes) -> NpyHeader | None:
 
 
 class NpyFile:
-    """An `.npy` of images: one array without a name.
+    """An `.npy` file of images: a single array without a name.
 
     Args:
-        path: of the file.
+        path: path of the file.
+
+    Raises:
+        DataError: If the file is not an array of numbers or is too short.
     """
 
     def __init__(self, path: str) -> None:
@@ -74,7 +77,15 @@ class NpyFile:
 
 
 def read_column(path: str, num: int) -> np.ndarray | None:
-    """(num,) values of an `.npy`; None where it holds others. Raises DataError for one that cannot be read."""
+    """Read the (num,) values of an `.npy` file; return None if it has another shape.
+
+    Args:
+        path: path of the file.
+        num: expected number of values.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
     try:
         return NpyFile(path).values("", num)
     except BadCell as error:
@@ -82,17 +93,20 @@ def read_column(path: str, num: int) -> np.ndarray | None:
 
 
 class NpzFile:
-    """An `.npz`: arrays with names. Compressed images are decompressed once, into a file without a name.
+    """An `.npz` file of named arrays. Compressed images are decompressed once, into an unnamed temporary file.
 
     Args:
-        path: of the file.
+        path: path of the file.
+
+    Raises:
+        DataError: If the file cannot be read, or a known array holds objects.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._members: dict[str, tuple[zipfile.ZipInfo, NpyHeader]] = {}
         self._spool: BinaryIO | None = None
-        size = os.stat(path).st_size  # noqa: PTH116, a path in text
+        size = os.stat(path).st_size  # noqa: PTH116, the path is a text
         try:
             with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
                 for info in archive.infolist():
@@ -146,7 +160,7 @@ class NpzFile:
         return np.frombuffer(data, header.dtype).reshape(sides)
 
     def _decompress(self, info: zipfile.ZipInfo) -> BinaryIO:
-        spool = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as this object
+        spool = tempfile.TemporaryFile()  # noqa: SIM115, used as long as this object exists
         try:
             with open(self.path, "rb") as file:
                 for piece in _inflate(self.path, file, info):
@@ -191,7 +205,7 @@ def _values(header: NpyHeader, num: int, read: Callable[[], bytes]) -> np.ndarra
 
 
 def _data_start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Where the bytes of a member begin: behind its local header, whose name and extra field have their own lengths."""
+    """Return the position of a member's data: after its local header, whose name and extra field vary in length."""
     if info.header_offset < 0:
         raise zipfile.BadZipFile("a member in front of the file")
     file.seek(info.header_offset)
@@ -202,7 +216,7 @@ def _data_start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _inflate(path: str, file: BinaryIO, info: zipfile.ZipInfo, most: int | None = None) -> Iterator[bytes]:
-    """The bytes of a member in pieces, no more than it claims (or `most`); at its end its checksum is compared."""
+    """Yield the bytes of a member in pieces, at most as many as its header gives (or `most`); verify its checksum."""
     file.seek(_data_start(file, info))
     left, due, check = info.compress_size, info.file_size, 0
     engine = zlib.decompressobj(-15) if info.compress_type == zipfile.ZIP_DEFLATED else None
@@ -210,7 +224,7 @@ def _inflate(path: str, file: BinaryIO, info: zipfile.ZipInfo, most: int | None 
     while due:
         if not waiting and left:
             waiting = file.read(min(_PIECE, left))
-            left -= len(waiting) or left  # a file that was cut short has no more
+            left -= len(waiting) or left  # a truncated file has no more bytes
         try:
             piece = waiting if engine is None else engine.decompress(waiting, min(_PIECE, due, most or _PIECE))
         except zlib.error as error:

@@ -1,4 +1,4 @@
-"""Source: the layout in which the data of Meng et al. 2019 were released (doi 10.21227/H2QW97)."""
+"""Source: the layout of the data that Meng et al. 2019 released (doi 10.21227/H2QW97)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LABEL_FILES = ("labels", "label")
 
 @dataclass(frozen=True)
 class ReleasedLists:
-    """The layout of the paper's released data (doi 10.21227/H2QW97).
+    """A folder in the layout of the paper's released data (doi 10.21227/H2QW97).
 
-    Lists `Train.txt`, `Valid.txt`, `Test.txt` with a line `relative/path label` for each image, and `labels.txt` or
-    `label.txt` with a line `name number` for each class, in any spelling of case. Classes keep their numbers; the
-    lists become the split `paper`.
+    The lists `Train.txt`, `Valid.txt` and `Test.txt` have a line `relative/path label` per image. `labels.txt` or
+    `label.txt` has a line `name number` per class. The case of the file names is ignored. The classes keep the order of
+    their numbers, and the lists become the split `paper`.
 
     Attributes:
         root: the folder.
@@ -38,10 +38,11 @@ class ReleasedLists:
         return f"released lists {lists} in {self.root}"
 
     def scan(self) -> Listing:
-        """Read the lists. Files that are not there, or listed a second time, are rejected.
+        """Read the lists. Missing files and files listed a second time are rejected.
 
         Raises:
-            DataError: no list of classes, or a line that cannot be read (with file and line number).
+            DataError: If there is no list of classes, or a line cannot be read (the message names file and line
+                number).
         """
         numbers = self._read_classes()
         images = find_images(self.root)[0]
@@ -89,7 +90,7 @@ class ReleasedLists:
         return [(path, _LISTS[path.stem.lower()]) for path in found]
 
     def _read_classes(self) -> dict[int, str]:
-        """Class names by number, in the order of the numbers."""
+        """Return the class names by number, in the order of the numbers."""
         files = [path for path in _text_files(self.root) if path.stem.lower() in _LABEL_FILES]
         if len(files) != 1:
             got = ", ".join(path.name for path in files) or "none"
@@ -108,13 +109,13 @@ class ReleasedLists:
 
 
 def has_lists(root: Path) -> bool:
-    """Whether a folder holds a training list, or another list and a list of classes."""
+    """Return True if a folder holds a training list, or another list together with a list of classes."""
     stems = {path.stem.lower() for path in _text_files(root)}
     return "train" in stems or bool(stems & set(_LISTS) and stems & set(_LABEL_FILES))
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str, int]]:
-    """(place, text, number) of each line `text number`; empty lines are passed over."""
+    """Yield (place, text, number) of each line `text number`; empty lines are skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

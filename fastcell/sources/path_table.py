@@ -1,4 +1,4 @@
-"""Source: a table of paths, labels and groups, over whatever source the paths lead to."""
+"""Source: a table of paths, labels and groups for the cells of another source."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _MOST_NAME = 256
 
 @dataclass(frozen=True)
 class PathTable:
-    """Cells of another source that a table names, with the table's labels.
+    """Cells of another source that a table names, with the labels of the table.
 
-    Columns, in any order: path (the cell's key, relative to the source), label, group, collection, um_per_px, split
-    (train, valid, test); every other column of numbers is a feature. Empty: not told.
+    The columns, in any order, are path (the cell's key, relative to the source), label, group, collection, um_per_px
+    and split (train, valid, test). Every other column of numbers is a feature. An empty value means unknown.
 
     Attributes:
-        inner: the source of the cells.
-        path: of the CSV or Parquet file.
+        inner: source of the cells.
+        path: path of the CSV or Parquet file.
     """
 
     inner: Source
@@ -57,10 +57,12 @@ class PathTable:
         return f"{self.inner.describe()}, table {self.path}"
 
     def scan(self) -> Listing:
-        """Read the table. Cells that are not there, or named a second time, are rejected.
+        """Read the table. Cells that are not in the source or are named a second time are rejected.
 
         Raises:
-            DataError: no such table, or none that can be read, or what the inner source raises.
+            ArgumentError: If the inner source raises it.
+            DataError: If the table does not exist or cannot be read, names no cell of the source, or the inner source
+                raises it.
         """
         table = read_path_table(self.path)
         told = {
@@ -125,10 +127,13 @@ class PathTable:
 
 
 def read_path_table(path: Path) -> pa.Table:
-    """A CSV or Parquet file with the columns that `Table` knows, their names as they stand in the file.
+    """Read a CSV or Parquet file with the columns of `PathTable`; column names are kept as they are in the file.
+
+    Returns:
+        The table.
 
     Raises:
-        DataError: no such file, one that cannot be read, or no column of paths.
+        DataError: If the file does not exist or cannot be read, or has no column of paths.
     """
     shown = storable(str(path))
     if not path.is_file():
@@ -170,7 +175,7 @@ _TEXT_COLUMNS = (*PATH_COLUMNS, *LABEL_COLUMNS, *GROUP_COLUMNS, *COLLECTION_COLU
 
 
 def _column(table: pa.Table, names: Sequence[str]) -> pa.ChunkedArray | None:
-    """The first column of one of these names, in any spelling of case."""
+    """Return the first column with one of these names, ignoring case."""
     lower = {name.strip().lower(): i for i, name in reversed(list(enumerate(table.column_names)))}
     return next((table.column(lower[name]) for name in names if name in lower), None)
 
@@ -179,7 +184,7 @@ def _texts(table: pa.Table, names: Sequence[str]) -> list[str | None] | None:
     column = _column(table, names)
     if column is None:
         return None
-    if pa.types.is_floating(column.type):  # numbers with a gap among them come as these
+    if pa.types.is_floating(column.type):  # integers with a missing value are read as floating point
         column = pc.if_else(pc.equal(column, pc.round(column)), column.cast(pa.int64(), safe=False), None)
     try:
         return [(text and storable(text.strip())) or None for text in column.cast(pa.string()).to_pylist()]
@@ -223,7 +228,7 @@ def _subset(path: Path, row: int, subsets: Sequence[str | None] | None) -> str:
 
 
 def _features(table: pa.Table, rows: Sequence[int], items: Sequence[SourceItem]) -> Features | None:
-    """The other columns of numbers."""
+    """Return the features: the columns of numbers with other names."""
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
     known = {*_TEXT_COLUMNS, *PITCH_COLUMNS}
     names = [
@@ -247,7 +252,7 @@ def _features(table: pa.Table, rows: Sequence[int], items: Sequence[SourceItem])
 
 
 def _join(one: Features | None, other: Features | None) -> Features | None:
-    """Features of both; where both have one, the table's."""
+    """Join the features of source and table; if both have a feature of one name, use that of the table."""
     if one is None or other is None:
         return one or other
     first, second = one, other

@@ -1,4 +1,4 @@
-"""The formats that can be packed: how each is recognised, which source opens it, and the options that it obeys."""
+"""Formats that can be packed: how each one is detected, which source opens it, and which options it accepts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from fastcell.sources.webdataset import Tars
 from fastcell.system.text import storable
 
 _IMAGESTREAM = (".cif", ".daf", ".rif")
-_LOOKED_AT = 64  # files of a kind that may be one cell or many
+_LOOKED_AT = 64  # files checked for extensions that may hold one cell or many
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a source is read, as the arguments of `fastcell pack` say.
+    """Options for reading a source, from the arguments of `fastcell pack`.
 
     Attributes:
-        pattern: where class, group and collection stand in the paths, see `Pattern`.
-        format: one of `FORMATS`; None: found by looking.
-        tile: height and width of the tiles of a montage.
-        channel: of TIFF stacks with several, from 0.
-        table: CSV or Parquet of paths and labels.
+        pattern: position of class, group and collection in the paths, see `Pattern`.
+        format: one of `FORMATS`; None to detect it.
+        tile: height and width of the tiles of a montage, in pixels.
+        channel: channel of TIFF stacks with several channels, from 0.
+        table: CSV or Parquet file of paths and labels.
         labels: file with one label for each cell of an array.
-        subtract_background: of `.rtdc`.
+        subtract_background: subtract the background image of each event (`.rtdc` only).
     """
 
     pattern: str | None = None
@@ -48,7 +48,13 @@ class ReadOptions:
 
 
 class Format(NamedTuple):
-    """One kind of input: how it is told from others, in words, its reader, and the options that it obeys."""
+    """One input format.
+
+    Attributes:
+        help: text that describes the format to the user.
+        open: function that opens a path with the given options.
+        options: names of the options that the format accepts.
+    """
 
     help: str
     open: Callable[[Path, ReadOptions], Source]
@@ -72,7 +78,7 @@ def _open_arrays(root: Path, options: ReadOptions) -> Source:
 
 _HDF5 = (".h5", ".hdf5")
 
-#: In the order in which they are looked for.
+#: In the order in which formats are detected.
 FORMATS: dict[str, Format] = {
     "rtdc": Format(
         ".rtdc (RT-DC): events/image, features and pixel size; a file is a group",
@@ -109,16 +115,22 @@ FORMATS: dict[str, Format] = {
 
 
 def open_source(path: str | os.PathLike[str], pattern: str | None = None, options: ReadOptions | None = None) -> Source:
-    """The reader for a file or folder, by what it holds; released lists where they are there and no pattern is given.
+    """Open a file or folder as a source, with the format detected from the files in it.
+
+    Released lists are used if they are there and no pattern is given.
 
     Args:
-        path: of a file or folder; a table stands for the folder that it lies in.
-        pattern: where class, group and collection stand in the paths.
-        options: how to read; `pattern` has the last word.
+        path: path of a file or folder; the path of a table opens the folder that contains it.
+        pattern: position of class, group and collection in the paths.
+        options: options for reading; `pattern` overrides `options.pattern`.
+
+    Returns:
+        The source.
 
     Raises:
-        ArgumentError: no such path, nothing in it that can be read, or an option that does not belong to what is there.
-        DataError: files of a format that has to be exported first.
+        ArgumentError: If the path does not exist or holds nothing that can be read, or an option does not fit the
+            format.
+        DataError: If the files have a format that must be exported first.
     """
     look_again()
     root = Path(path).absolute()  # a worker may have another working directory
@@ -145,7 +157,7 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
 
 
 def _check_options(name: str, options: ReadOptions) -> None:
-    """Refuse options that the format would pass over in silence."""
+    """Reject options that the format would ignore."""
     for option in ("tile", "channel", "labels", "subtract_background"):
         given = getattr(options, option)
         if given is not None and given is not False and option not in FORMATS[name].options:
@@ -184,8 +196,10 @@ def _kind_of_file(path: Path) -> str:
 
 
 def _kind_of_folder(root: Path, options: ReadOptions) -> str:
-    """The format of a folder: what only an instrument or a program writes comes before images, and those before
-    arrays."""
+    """Detect the format of a folder.
+
+    Files that only instruments or programs write take precedence over images, and images over arrays.
+    """
     found: Counter[str] = Counter()
     shown: dict[str, list[str]] = {".tif": [], ".npy": []}
     for name, key in walk_files(root):
@@ -218,7 +232,7 @@ def _kind_of_folder(root: Path, options: ReadOptions) -> str:
 
 
 def _any(root: Path, keys: Sequence[str], holds: Callable[[str], bool]) -> bool:
-    """Whether it holds for one of the files, of which 64 are looked at."""
+    """Return True if `holds` is true for one of the files; at most 64 evenly spaced files are checked."""
     keys = sorted(keys)
     places = np.unique(np.linspace(0, len(keys) - 1, _LOOKED_AT).astype(np.int64)).tolist() if keys else []
     return any(holds(f"{root}/{keys[place]}") for place in places)

@@ -1,7 +1,7 @@
 """Source: `.rtdc` files of real-time deformability cytometry: HDF5 with an image and scalar features of each event.
 
 Format: https://dclab.readthedocs.io/en/stable/sec_av_datasets.html ; `events/image` is (N, H, W) uint8, `events/NAME`
-(N,) a feature, `imaging:pixel size` micrometres per pixel.
+is a feature (N,), and the attribute `imaging:pixel size` is in micrometres per pixel.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import DECODED_RUNS, PIECE_CELLS, Collector, Container, check_count, find_containers
 
 RTDC_ENDINGS = (".rtdc",)
-_PITCHES = (1e-3, 1e3)  # um per px
+_PITCHES = (1e-3, 1e3)  # valid range in um per px
 
 
 @dataclass(frozen=True)
 class Rtdc:
-    """One `.rtdc` file, or a folder of them: each file is a recording and so a group.
+    """One `.rtdc` file, or a folder of them; each file is a recording and therefore a group.
 
     Attributes:
         root: file or folder.
-        pattern: of the files' paths; None: `{class}/{name}` in subfolders, else unlabelled.
-        subtract_background: give `image - image_bg` on the level of the background's mean in place of the image.
+        pattern: pattern of the file paths; None for `{class}/{name}` in subfolders, else unlabelled.
+        subtract_background: return `image - image_bg` plus the mean of the background instead of the image.
     """
 
     root: Path
@@ -48,10 +48,10 @@ class Rtdc:
         return f"RT-DC files {self.root}, pattern {self.pattern or 'by folders'}{less}"
 
     def scan(self) -> Listing:
-        """List the events. Files without one are noted.
+        """List the events, and add a note on files without events.
 
         Raises:
-            DataError: no file, no event, or a file that cannot be read.
+            DataError: If there is no file or no event, or a file cannot be read.
         """
         containers, notes = find_containers(self.root, RTDC_ENDINGS, self.pattern, group_by_file=True)
         found = Collector(self.root, notes, "event")
@@ -92,7 +92,7 @@ class Rtdc:
         return file_stamp(str(item.place[0]))
 
     def _read_header(self, container: Container) -> tuple[hdf5.Images, list[str], float]:
-        """Images, names of the features, and pixel size."""
+        """Return a description of the images, the names of the features, and the pixel size."""
         path = container.path
         size = stamp_of(path)[0]
         with hdf5.opened(path) as file:
@@ -120,7 +120,7 @@ def _feature_names(file: Any, num: int) -> list[str]:
 
 
 def _is_feature(dataset: Any, num: int) -> bool:
-    """Whether it has a number for each of the images; some files have one more."""
+    """Return True if a dataset holds one number per image; some files have one more."""
     shape = getattr(dataset, "shape", None)
     return shape is not None and len(shape) == 1 and shape[0] >= num and dataset.dtype.kind in "biuf"
 
@@ -159,7 +159,7 @@ def _images(path: str, stamp: tuple[int, int], name: str) -> hdf5.Images:
 
 
 def _subtract(path: str, images: hdf5.Images, first: int, num: int) -> np.ndarray:
-    """(n, H, W) uint8: image less background (and `bg_off`, its offset by event), with the background's mean added."""
+    """Return images minus background plus the background's mean, (n, H, W) uint8; `bg_off` adds to the background."""
     last = min(first + num, images.num)
     ground = _images(path, stamp_of(path), "events/image_bg")
     pixels = np.stack([hdf5.load_images(path, images, i) for i in range(first, last)]).astype(np.float32)

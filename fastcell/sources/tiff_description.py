@@ -1,4 +1,4 @@
-"""Read what the first page of a TIFF says of the file: pixel size, axes and number of images (OME-TIFF, ImageJ)."""
+"""Read the description in the first page of a TIFF: pixel size, axes and number of images (OME-TIFF, ImageJ)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ _PITCHES = (1e-3, 1e3)
 
 
 class Description(NamedTuple):
-    """What the first page says of the whole file.
+    """Description of a whole TIFF file, from its first page.
 
-    um_per_px: NaN where it is not told. images: behind the first directory, 1 where each has its own (ImageJ).
-    axes: letters and sizes of the axes that the pages run along, the fastest first; empty where it is not told.
+    Attributes:
+        um_per_px: micrometres per pixel; NaN if not given.
+        images: number of images given by ImageJ, which may put all of them into one directory; 1 if not given.
+        axes: letters and sizes of the axes along which the pages are ordered, the fastest first; empty if not given.
     """
 
     um_per_px: float = math.nan
@@ -28,7 +30,10 @@ class Description(NamedTuple):
 
 
 def read_description(page: Directory) -> Description:
-    """Read the ImageDescription of OME-TIFF and of ImageJ. XML is searched, not parsed: nothing in it can unfold."""
+    """Read the ImageDescription of OME-TIFF and ImageJ.
+
+    XML is searched with regular expressions instead of being parsed, so that entities in it cannot be expanded.
+    """
     if DESCRIPTION_TAG not in page.tags or page.tags[DESCRIPTION_TAG][0] not in (2, 7):
         return Description()
     try:

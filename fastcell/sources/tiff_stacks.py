@@ -1,4 +1,4 @@
-"""Source: TIFF files of many cells: one on each page (also OME-TIFF and ImageJ stacks), or as tiles of a montage."""
+"""Source: TIFF files of many cells: one per page (also OME-TIFF and ImageJ stacks), or as tiles of a montage."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ TIFF_ENDINGS = (".tif", ".tiff")
 
 @dataclass(frozen=True)
 class TiffStacks:
-    """One TIFF, or a folder of them, of many cells each.
+    """One TIFF, or a folder of TIFFs, with many cells each.
 
     Attributes:
         root: file or folder.
-        pattern: of the files' paths; None: `{class}/{name}` in subfolders, else unlabelled.
-        tile: height and width of the tiles of a montage; None: a page is a cell.
-        channel: which of several channels is taken, from 0.
+        pattern: pattern of the file paths; None for `{class}/{name}` in subfolders, else unlabelled.
+        tile: height and width of the tiles of a montage, in pixels; None if each page is a cell.
+        channel: channel to read if there are several, from 0.
     """
 
     root: Path
@@ -55,11 +55,12 @@ class TiffStacks:
         return f"TIFF stacks {self.root}, pattern {self.pattern or 'by folders'}{tiles}{channel}"
 
     def scan(self) -> Listing:
-        """List the cells: pages without decoding them, or tiles, of which those of one grey level are padding.
+        """List the cells: pages, without decoding them, or tiles. Tiles of a single grey level are left out as padding.
 
         Raises:
-            DataError: no file, no cell, a file that cannot be read, or pages that the tiles do not fit.
-            ArgumentError: several channels and none chosen, or one that is not there.
+            ArgumentError: If there are several channels and `channel` selects none of them, `tile` is invalid, or the
+                tiles do not fit a page.
+            DataError: If there is no file or no cell, or a file cannot be read.
         """
         check_tile(self.tile)
         containers, notes = find_containers(self.root, TIFF_ENDINGS, self.pattern, group_by_file=False)
@@ -94,7 +95,7 @@ class TiffStacks:
         return file_stamp(str(item.place[0]))
 
     def _pages(self, container: Container) -> tuple[list[tuple[Directory, int]], Description]:
-        """Pages that are cells (those of the chosen channel), with their number behind one directory."""
+        """Return the pages of the chosen channel, each with its image number in the directory, and a description."""
         size = stamp_of(container.path)[0]
         pages: list[Directory] = []
         for page in walk_pages(container.path):
@@ -103,7 +104,7 @@ class TiffStacks:
         pages = [page for page in pages if not _is_reduced(page)]
         described = read_description(pages[0]) if pages else Description()
         images = [(page, 0) for page in pages]
-        if len(pages) == 1 and described.images > 1:  # ImageJ writes one directory for more than 4 GB
+        if len(pages) == 1 and described.images > 1:  # ImageJ writes a single directory if a stack exceeds 4 GB
             num = described.images
             if not is_contiguous(pages[0]) or first_strip(pages[0]) + num * image_bytes(pages[0]) > size:
                 raise damaged(container.path, f"it claims {num:,} images and has {size:,} bytes")
@@ -113,7 +114,7 @@ class TiffStacks:
     def _choose(
         self, container: Container, images: Sequence[tuple[Directory, int]], described: Description
     ) -> Iterator[tuple[Directory, int]]:
-        """The images of the chosen channel; all where there is one."""
+        """Return the images of the chosen channel; all images if there is a single channel."""
         before, channels = 1, 1
         for letter, num in described.axes:
             if letter == "C":
@@ -130,7 +131,7 @@ class TiffStacks:
     def _add_tiles(
         self, container: Container, pages: Sequence[Directory], described: Description, found: Collector
     ) -> int:
-        """Add the tiles of a montage; how many were padding."""
+        """Add the tiles of a montage, and return the number of padding tiles."""
         assert self.tile is not None
         height, width = self.tile
         numbers: list[int] = []
@@ -170,7 +171,7 @@ class TiffStacks:
 
 
 def has_many_pages(path: str) -> bool:
-    """Whether a TIFF has more than one page of full size, or claims further images behind its first one."""
+    """Return True if a TIFF has more than one page of full size, or its description gives more than one image."""
     try:
         num = 0
         for page in walk_pages(path):
@@ -192,7 +193,7 @@ def _is_reduced(page: Directory) -> bool:
 
 
 def _decoded(path: str, place: int) -> np.ndarray:
-    """(H, W) uint8 or uint16 pixels of a page."""
+    """Return the pixels of a page, (H, W) uint8 or uint16."""
 
     def decode() -> np.ndarray:
         page = load_page(read_page(path, place))

@@ -1,4 +1,4 @@
-"""Source: WebDataset tars, of others or of a packed set, to be packed anew, in another layout or order."""
+"""Source: WebDataset tars, from other programs or from a packed set, to be packed again in another layout or order."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ _MOST_LABEL_BYTES = 1 << 20
 class Tars:
     """A tar, or a folder of tars, with `KEY.jpg|jpeg|png|tif|tiff|npy` and `KEY.cls` or `KEY.json`.
 
-    The cells of a packed set have what its manifest says of them: their groups stand nowhere else.
+    For a packed set, classes and groups are read from its manifest, because the tars do not contain the groups.
 
     Attributes:
         root: file or folder.
-        pattern: where class, group and collection stand in the names inside the tars, for what the labels do not tell.
+        pattern: position of class, group and collection in the names inside the tars, for values that the labels do not
+            contain.
     """
 
     root: Path
@@ -49,11 +50,12 @@ class Tars:
         return f"tars {self.root}, pattern {self.pattern or 'none'}"
 
     def scan(self) -> Listing:
-        """List the samples by the tars' headers, and read their labels.
+        """List the samples from the headers of the tars, and read their labels.
 
         Raises:
-            DataError: no tar, no sample, a tar that cannot be read, labels that cannot be, or a packed set of blocks.
-            ArgumentError: the pattern does not fit the names.
+            ArgumentError: If the pattern does not fit the names.
+            DataError: If there is no tar or no sample, a tar cannot be read, a label has no class, or a packed set has
+                the block layout.
         """
         look_again()
         alone = not self.root.is_dir()
@@ -90,7 +92,7 @@ class Tars:
         items = []
         for (shard, sample, facts), fields, label in zip(cells, told, labels, strict=True):
             key = sample.image.name
-            if len(counts) < len(cells):  # as `fastcell index` makes them unique
+            if len(counts) < len(cells):  # the same rule as in `fastcell index`
                 key = f"{shard}/{key}"
                 seen[key] += 1
                 key += f"#{seen[key]}" if seen[key] > 1 else ""
@@ -125,7 +127,7 @@ class Tars:
 
 
 def _packed(folder: Path) -> Manifest | None:
-    """The packed set whose shards these are; None where they are others' tars."""
+    """Return the manifest of the packed set to which the tars belong; None if other programs wrote them."""
     if not ((folder / "dataset.json").is_file() and (folder / "manifest.parquet").is_file()):
         return None
     manifest = Manifest.open(folder)
@@ -136,7 +138,7 @@ def _packed(folder: Path) -> Manifest | None:
 
 
 def _facts_of(manifest: Manifest) -> dict[tuple[str, int], Facts]:
-    """What a manifest says of its cells, by shard and offset."""
+    """Return class, group, collection and pixel size from a manifest, by shard and offset."""
     names = ("shard", "offset", "class", "group", "collection", "um_per_px")
     return {
         (shard, offset): Facts(label, group, collection, pitch)
@@ -145,7 +147,7 @@ def _facts_of(manifest: Manifest) -> dict[tuple[str, int], Facts]:
 
 
 def _label(path: Path, member: tar.Member | None) -> bytes | None:
-    """Bytes of a label file; empty, which is none that can be read, where it is larger than any label."""
+    """Return the bytes of a label file; empty bytes, which count as unreadable, if it is larger than any label."""
     if member is None or not member.plain:
         return None
     return b"" if member.size > _MOST_LABEL_BYTES else read_at(str(path), member.offset, member.size)

@@ -1,7 +1,8 @@
-"""Samples of WebDataset tars that others wrote: which member is the image, which the label, what the label says.
+"""Samples of WebDataset tars that other programs wrote: find image and labels of each sample, and read the labels.
 
-A sample is what WebDataset makes of names: the path up to the first dot of the file name is its key, the rest its
-extension. Tars in the wild stray from that: members of one key lie apart, names carry further dots, keys come twice.
+WebDataset defines a sample by file names: the path up to the first dot of the file name is the key, the rest is the
+extension. Tars in practice deviate from this: members of one key are not adjacent, names contain further dots, keys are
+repeated.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LABEL_KEYS = ("class_name", "class", "label", "cls")
 _GROUP_KEYS = ("group", "donor", "run")
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
-_MAX_LABEL = 256  # characters of a class, group or collection
-_PITCHES = (1e-6, 1e6)  # um per px
+_MAX_LABEL = 256  # maximum number of characters of a class, group or collection
+_PITCHES = (1e-6, 1e6)  # valid range in um per px
 
 
 class TarSample(NamedTuple):
-    """One cell of a tar: its image member and, where there are any, `.cls` and `.json` beside it."""
+    """One cell of a tar: its image member, and its `.cls` and `.json` members or None."""
 
     image: tar.Member
     cls: tar.Member | None
@@ -39,14 +40,14 @@ class TarSample(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a sample's label files say.
+    """Values in the label files of a sample.
 
     Attributes:
-        label: class name or number as text; None: no label, or a negative number.
-        group: donor, run; None: not told.
-        collection: None: not told.
-        um_per_px: micrometres per pixel; NaN: not told.
-        readable: False where a label file is there and says nothing that can be used.
+        label: class name or number as text; None if there is no label, or the number is negative.
+        group: donor or run; None if not given.
+        collection: None if not given.
+        um_per_px: micrometres per pixel; NaN if not given.
+        readable: False if there is a label file, but it holds no usable label.
     """
 
     label: str | None = None
@@ -57,11 +58,14 @@ class Facts(NamedTuple):
 
 
 def find_tars(root: Path) -> list[Path]:
-    """All `*.tar` below a folder in natural order, hidden folders left out.
+    """List all `*.tar` in a folder and its subfolders in natural order, except in hidden folders.
+
+    Returns:
+        Paths of the tars.
 
     Raises:
-        ArgumentError: no such folder.
-        DataError: no tar in it, or compressed ones.
+        ArgumentError: If the folder does not exist.
+        DataError: If it holds no tar, or compressed tars.
     """
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
@@ -72,7 +76,7 @@ def find_tars(root: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in files:
             path = Path(folder) / file
-            if not file.startswith(".") and path.is_file():  # reading a pipe may wait for ever
+            if not file.startswith(".") and path.is_file():  # reading a pipe may block for ever
                 kept = tars if file.lower().endswith(".tar") else compressed
                 if kept is tars or file.lower().endswith(_COMPRESSED):
                     kept.append(path)
@@ -88,13 +92,13 @@ def find_tars(root: Path) -> list[Path]:
 
 
 def list_samples(path: Path) -> tuple[list[TarSample], Counter[str]]:
-    """The samples of a tar, in stored order of their images.
+    """List the samples of a tar, in the stored order of their images.
 
     Returns:
-        The samples, and how often each other extension was passed over (empty: sample without an image).
+        The samples, and the number of skipped members by extension (empty extension: samples without an image).
 
     Raises:
-        DataError: see `tar.walk`.
+        DataError: If the tar cannot be read, see `tar.walk_members`.
     """
     groups: list[dict[str, tar.Member]] = []
     current: dict[str, dict[str, tar.Member]] = {}
@@ -102,7 +106,7 @@ def list_samples(path: Path) -> tuple[list[TarSample], Counter[str]]:
         folder, _, base = member.name.rpartition("/")
         stem, _, extension = base.partition(".")
         if not stem:
-            continue  # hidden files, among them the ._ twins that macOS adds
+            continue  # hidden files, among them the `._` files that macOS adds
         key, extension = f"{folder}/{stem}", extension.lower()
         if key not in current or extension in current[key]:
             current[key] = {}
@@ -125,7 +129,7 @@ def _samples_of(group: dict[str, tar.Member], others: Counter[str]) -> list[TarS
     if not dotted:
         others[""] += 1
     samples = []
-    for extension in dotted:  # `cell.01.jpg`: the name itself has a dot, and its label is `cell.01.cls` or `cell.cls`
+    for extension in dotted:  # `cell.01.jpg`: the name contains a dot; the label is `cell.01.cls` or `cell.cls`
         front = extension.rpartition(".")[0]
         cls, facts = (group.get(f"{front}.{kind}", group.get(kind)) for kind in ("cls", "json"))
         samples.append(TarSample(group[extension], cls, facts))
@@ -133,10 +137,17 @@ def _samples_of(group: dict[str, tar.Member], others: Counter[str]) -> list[TarS
 
 
 def read_facts(cls: bytes | None, described: bytes | None) -> Facts:
-    """What `.cls` and `.json` of a sample say; `.cls` has the last word on the class.
+    """Read the values of `.cls` and `.json` of a sample; the class in `.cls` takes precedence.
 
-    The class is a number or a name. In `.json` it stands under class_name, class, label or cls, the group under group,
-    donor or run, and there may be collection and um_per_px.
+    The class is a number or a name. In `.json`, the class is the value of class_name, class, label or cls, and the
+    group is the value of group, donor or run; collection and um_per_px are optional.
+
+    Args:
+        cls: bytes of `.cls`; None if there is no such file.
+        described: bytes of `.json`; None if there is no such file.
+
+    Returns:
+        The values; those that are missing or unusable have their defaults.
     """
     facts = Facts() if described is None else _json_facts(described)
     if cls is None:
@@ -171,7 +182,7 @@ def _json_facts(described: bytes) -> Facts:
 
 
 def _text(value: Any) -> str | None:
-    """A JSON value as a name: text that is no page of it, or a whole number."""
+    """Return a JSON value as a name: a text of 1 to 256 characters, or a whole number; None for any other value."""
     if isinstance(value, str):
         text = value.strip()
         return text if 0 < len(text) <= _MAX_LABEL else None
@@ -187,18 +198,19 @@ def _known(label: str) -> str | None:
 
 
 def name_classes(labels: Iterable[str], names: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
-    """Class names from the labels found.
+    """Assign class names to the labels.
 
     Args:
-        labels: what the label files say, each at least once; all of them numbers, or all of them taken as names.
+        labels: labels from the label files, each at least once. If all of them are numbers, they are class numbers;
+            otherwise all of them are names.
         names: class names in the order of their numbers, or None.
 
     Returns:
-        The classes in the order of their numbers, and the class of each label. Without `names`, numbers are named
-        "0", "1", ... and names take natural order.
+        The classes in the order of their numbers, and the class of each label. Without `names`, class numbers get the
+        names "0", "1", ..., and class names are put in natural order.
 
     Raises:
-        DataError: a label that `names` has no class for.
+        DataError: If `names` has no class for a label.
     """
     found = set(labels)
     if found and all(_INTEGER.fullmatch(label) for label in found):
@@ -225,11 +237,11 @@ def name_classes(labels: Iterable[str], names: Sequence[str] | None) -> tuple[li
 
 
 def read_class_file(folder: Path) -> list[str] | None:
-    """Names in classes.txt or labels.txt of the folder, one per line; None where there is no such file.
+    """Read class names from classes.txt or labels.txt in a folder, one per line; return None without such a file.
 
     Raises:
-        DataError: the file is empty or not text.
-        ArgumentError: a name stands twice.
+        ArgumentError: If a name is repeated.
+        DataError: If the file is empty, has an empty line or is not UTF-8 text.
     """
     path = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
     if path is None:
