@@ -1,8 +1,8 @@
 """Classical baselines for the networks: k nearest neighbours and a support vector machine with an RBF kernel.
 
 Both are scikit-learn classifiers on flattened, preprocessed cells, the same cells that the networks get. The first step
-of their pipeline is a reduction to principal components. If there is a GPU and cuML, cuML fits them. Otherwise scikit-
-learn does, accelerated by Intel's extension if that is installed.
+of their pipeline is a reduction to principal components. cuML fits them on a GPU if it is installed. Otherwise
+scikit-learn does, accelerated by Intel's extension if that is installed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def find_backend(name: str = "auto") -> Backend:
     if name in ("auto", "cuml") and has_gpu():
         try:
             from cuml.neighbors import KNeighborsClassifier as CumlNeighbors
-            from cuml.svm import SVC as CumlSVC  # noqa: N811, the class is called so
+            from cuml.svm import SVC as CumlSVC  # noqa: N811, cuML's name of the class
         except ImportError:
             if name == "cuml":
                 raise invalid("backend", "auto where cuML is not installed", name, "Install cuML (RAPIDS)") from None
@@ -73,7 +73,7 @@ def find_backend(name: str = "auto") -> Backend:
     if name in ("auto", "sklearnex"):
         try:
             from sklearnex.neighbors import KNeighborsClassifier as IntelNeighbors
-            from sklearnex.svm import SVC as IntelSVC  # noqa: N811, the class is called so
+            from sklearnex.svm import SVC as IntelSVC  # noqa: N811, the extension's name of the class
         except ImportError as error:
             if name == "sklearnex":
                 if importlib.util.find_spec("sklearnex") is None:

@@ -94,9 +94,17 @@ def augmented_set(
 
 
 def num_images(labels: np.ndarray, copies: float, seed: int) -> np.ndarray:
-    """Return the number of images (n,) int64 >= 1 of each cell.
+    """Return the number of images of each cell.
 
     Every class gets `copies` times as many images as the largest class has cells, rounded.
+
+    Args:
+        labels: (n,) int, class of each cell.
+        copies: Images per cell of the largest class, at least 1.
+        seed: Random seed of the choice of cells that get one more image.
+
+    Returns:
+        (n,) int64, at least 1.
     """
     counts = np.bincount(labels)
     target = round(copies * int(counts.max()))
@@ -113,6 +121,12 @@ def protocols(images: Manifest, sources: np.ndarray, num_folds: int, seed: int) 
     """Return schemes of folds over images, over source cells and, if there are at least 2 groups, over groups.
 
     Every image is in the test subset once per scheme.
+
+    Args:
+        images: The augmented data set.
+        sources: (M,) int64, row of the source cell of each image.
+        num_folds: Number of folds. A scheme over few groups has one fold per group instead.
+        seed: Random seed of the folds.
     """
     labels = images.labels
     _, first, member = np.unique(sources, return_index=True, return_inverse=True)
@@ -147,7 +161,14 @@ def protocols(images: Manifest, sources: np.ndarray, num_folds: int, seed: int) 
 
 
 def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Study:
-    """Return the study on the augmented data set, with `protocols` as its schemes."""
+    """Return the study on the augmented data set, with `protocols` as its schemes.
+
+    Args:
+        study: Study on the source cells.
+        copies: Images per cell of the largest class, at least 1.
+        num_folds: Number of folds per scheme.
+        seed: Random seed of augmentation and folds.
+    """
     images, sources = augmented_set(study.manifest, study.recipe, copies, seed, study.out_dir)
     schemes = protocols(images, sources, num_folds, seed)
     subsets = {name: split for scheme in schemes for name, split in scheme.splits.items()}
@@ -335,9 +356,19 @@ def augmented_images(
     augmentation: Augmentation,
     seed: int,
 ) -> list[np.ndarray]:
-    """Return `count` square images (S, S) uint8 of a cell (H, W) uint8.
+    """Return square images of a cell: first the cell itself, then augmented images.
 
-    The first image is the cell itself. The others are augmented with the seed (seed, copy, row).
+    Args:
+        manifest: Manifest of the source cells.
+        row: Row of the cell in the manifest.
+        pixels: (H, W) uint8.
+        count: Number of images.
+        recipe: Recipe that gives image size and fit.
+        augmentation: Ranges of the augmentation.
+        seed: Random seed; an augmented image is drawn with (seed, copy, row).
+
+    Returns:
+        `count` images (S, S) uint8.
     """
     side, fit = recipe.image_size, recipe.data.get("fit", "stretch")
     height, width = pixels.shape

@@ -29,6 +29,11 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
     """Train the recipe's network with each loss and otherwise equal settings, and return the report as Markdown lines.
 
     Each finished training is saved as one JSON file in `cells/` and is not repeated.
+
+    Args:
+        study: The study. Only the first split of its first scheme is used.
+        num_seeds: Number of seeds per loss.
+        num_steps: Number of optimizer steps per training.
     """
     from fastcell.system.resources import has_gpu
 

@@ -32,7 +32,15 @@ def check_sizes(text: str) -> list[int]:
 def run_resolutions(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int, sizes: Sequence[int]
 ) -> tuple[list[str], list[Entry]]:
-    """Compute the table, write its files, and return its report as Markdown lines, and its entries."""
+    """Compute the table, write its files, and return its report as Markdown lines, and its entries.
+
+    Args:
+        study: The study.
+        methods: Names of the methods.
+        volumes: Shares of the training cells, in (0, 1].
+        num_seeds: Number of seeds.
+        sizes: Sides of the images [px].
+    """
     tasks, notes = make_tasks(study, methods, volumes, num_seeds, sizes)
     for note in notes:
         study.say(note)

@@ -96,7 +96,16 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Accuracy of `first` minus accuracy of `second` on the same test cells and seeds, with its 95 % interval."""
+    """Accuracy of `first` minus accuracy of `second` on the same test cells and seeds.
+
+    Attributes:
+        what: Description of the common scheme and volume, or `SCHEMES` or `PROTOCOLS`.
+        first, second: Names of the compared results.
+        volume: Share of the training cells, in (0, 1].
+        value: Difference, mean over test cells and seeds.
+        low, high: 95 % bootstrap interval.
+        num_cells: Number of test cells per seed.
+    """
 
     what: str
     first: str

@@ -88,7 +88,7 @@ def make_result(
     predict_s: float,
     details: dict[str, Any],
 ) -> TaskResult:
-    """Combine rows and predicted classes of the subsets to a result.
+    """Combine rows and predicted classes of the subsets into a result.
 
     Args:
         task: The task.
@@ -110,7 +110,13 @@ def make_result(
 
 
 def make_key(task: Task, parts: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str:
-    """Return a hash of a task, the rows of its subsets, and all settings that its result depends on."""
+    """Return a hash of a task and of everything that its result depends on.
+
+    Args:
+        task: The task.
+        parts: Rows of the manifest by subset.
+        settings: All other settings that the result depends on; must be serializable as JSON.
+    """
     digest = blake2b(digest_size=16)
     digest.update(json.dumps([FORMAT, __version__, asdict(task), settings], sort_keys=True).encode())
     for part in PARTS:
@@ -133,7 +139,7 @@ def save_result(folder: Path, key: str, result: TaskResult) -> None:
 
 
 def load_result(folder: Path, key: str, task: Task) -> TaskResult | None:
-    """Return the saved result of a task, or None if no file is saved or its key or its format differs."""
+    """Return the saved result of a task, or None if there is no valid file with this key."""
     path = folder / f"{task.name}.parquet"
     try:
         table = pq.read_table(path)

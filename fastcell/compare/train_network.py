@@ -94,7 +94,8 @@ def train_network(
         gpu: Number of the GPU; None for the CPU.
 
     Returns:
-        The model with the selected weights, the logged values by step, and the time that training took [s].
+        The model with the selected weights; the logged values, one dict per step with the step's number under ``step``;
+        and the time that training took [s].
 
     Raises:
         StoppedError: The process received SIGTERM.
@@ -145,7 +146,15 @@ def _stopped_by_signals() -> Iterator[None]:
 def make_data(
     manifest: SplitManifest, parts: dict[str, np.ndarray], recipe: Recipe, seed: int, batch: int
 ) -> CellDataModule:
-    """Return a data module whose subsets are exactly these rows."""
+    """Return a data module whose subsets are exactly these rows.
+
+    Args:
+        manifest: Manifest of the data set.
+        parts: Rows of the manifest by subset.
+        recipe: Recipe that gives the data settings.
+        seed: Random seed of order and augmentation.
+        batch: Number of cells in a batch.
+    """
     sides = np.full(len(manifest), "", "<U5")
     for part in PARTS:
         sides[parts[part]] = part
@@ -156,7 +165,13 @@ def make_data(
 
 
 def num_training_rows(manifest: SplitManifest, rows: np.ndarray, recipe: Recipe) -> int:
-    """Return the number of rows of a training epoch, including repeats that balance the classes."""
+    """Return the number of rows of a training epoch, including repeats that balance the classes.
+
+    Args:
+        manifest: Manifest of the data set.
+        rows: (n,) int64, training rows of the manifest.
+        recipe: Recipe that gives the method of balancing.
+    """
     if recipe.balance != "oversample":
         return len(rows)
     counts = np.bincount(manifest.labels[rows])

@@ -54,8 +54,13 @@ def check_volumes(text: str) -> list[float]:
 def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple[list[float], list[str]]:
     """Return the volumes that leave at least 5 training cells in every class and split, and one line per other volume.
 
+    Args:
+        study: The study.
+        scheme: Name of the scheme.
+        volumes: Shares of the training cells, in (0, 1].
+
     Raises:
-        ArgumentError: No volume does.
+        ArgumentError: No volume leaves 5 cells.
     """
     kept, notes = [], []
     manifest = study.manifest
@@ -86,6 +91,13 @@ def make_tasks(
 ) -> tuple[list[Task], list[str]]:
     """Return the tasks of the study, and one line for each volume or method that is left out, with its reason.
 
+    Args:
+        study: The study.
+        methods: Names of the methods.
+        volumes: Shares of the training cells, in (0, 1].
+        num_seeds: Number of seeds; the seeds are 0, 1, ...
+        sizes: Sides of the images [px].
+
     Raises:
         ArgumentError: No task is left.
     """
@@ -115,7 +127,14 @@ def make_tasks(
 def run_volumes(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int
 ) -> tuple[list[str], list[Entry], list[PairedDifference]]:
-    """Compute the table, write its files, and return its report as Markdown lines, its entries and differences."""
+    """Compute the table, write its files, and return its report as Markdown lines, its entries and differences.
+
+    Args:
+        study: The study.
+        methods: Names of the methods.
+        volumes: Shares of the training cells, in (0, 1].
+        num_seeds: Number of seeds.
+    """
     tasks, notes = make_tasks(study, methods, volumes, num_seeds, [study.recipe.image_size])
     for note in notes:
         study.say(note)

@@ -62,7 +62,12 @@ def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]
 
 
 def describe_cells(run: FinishedRun, part: str) -> str:
-    """Return a caption text that names the number, the subset and the data set of the cells."""
+    """Return a caption text that describes the cells of one subset: number, subset and data set.
+
+    Args:
+        run: The finished run.
+        part: Subset: train, valid or test.
+    """
     info = run.manifest.info
     synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
     return f"{len(run.rows(part)):,} {SUBSET_NAMES[part]} cells of {info.name}{synthetic}"

@@ -68,7 +68,7 @@ def occlusion_maps(
             image as a whole.
 
     Returns:
-        Maps of the N images, on the CPU.
+        Maps of the N images, as NumPy arrays.
 
     Raises:
         ArgumentError: `positions` or `patch` is not from 1 to S.

@@ -146,7 +146,12 @@ def draw_reject(figures: FigureFiles, curve: RejectCurve, about: str) -> None:
 
 
 def describe_goals(curve: RejectCurve, goals: Sequence[float] = GOALS) -> str:
-    """Return a sentence that states which share of cells can be answered at each accuracy of `goals`."""
+    """Return a sentence that states which share of the cells can be answered at given accuracies.
+
+    Args:
+        curve: Curve from `fastcell.stats.operating_curves.reject_curve`.
+        goals: Accuracies from 0 to 1. Those that all cells together reach are left out.
+    """
     reached = [(goal, coverage_at(curve, goal)) for goal in goals if curve.accuracy[-1] < goal]
     if not reached:
         return f"All cells can be answered at an accuracy of {curve.accuracy[-1]:.3f}."

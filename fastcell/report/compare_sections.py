@@ -107,7 +107,7 @@ def _figure(picture: Picture) -> str:
 
 
 def _html(text: str, is_start: bool = True) -> str:
-    """Convert Markdown to HTML with tables, and with headings one level below the section's heading.
+    """Convert Markdown to HTML with tables; headings get levels 3 and 4, below the section's heading.
 
     Raw HTML, links and pictures stay text.
 

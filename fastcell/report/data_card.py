@@ -64,7 +64,12 @@ def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
 
 
 def splits_section(manifest: Manifest, split_name: str) -> Section:
-    """Return the section that counts cells by subset and group, and states whether each group is within one subset."""
+    """Return the section that counts cells by subset and group, and states whether each group is within one subset.
+
+    Args:
+        manifest: Manifest of the data set.
+        split_name: Split to describe.
+    """
     section = Section("splits", "Splits and groups")
     if split_name not in manifest.split_names():
         section.paragraphs.append(f"The data set itself has no split {split_name}: a comparison makes some of its own.")

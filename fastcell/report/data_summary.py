@@ -24,7 +24,11 @@ AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 
 def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
-    """Return cell counts by class, collection and subset, with sizes, bytes, quarantine and quality, as text.
+    """Return a text summary: cell counts by class, collection and subset, sizes, bytes, quarantine and quality.
+
+    Args:
+        manifest: Manifest of the data set.
+        split_name: Split that groups the counts by subset.
 
     Raises:
         ArgumentError: The data set has no split `split_name`, unless that is ``default``.

@@ -170,7 +170,13 @@ def _spread(value: Mapping[str, float | None]) -> str:
 
 
 def explanation_pictures(folder: Path, summary: Mapping[str, Any], names: tuple[str, ...] | None) -> list[Picture]:
-    """Return figures of `fastcell explain`: those in `names`, or all except the score figures if `names` is None."""
+    """Return the figures of `fastcell explain` that exist.
+
+    Args:
+        folder: Folder of the figures.
+        summary: Content of explain.json.
+        names: Names of the wanted figures; None for all except the score figures.
+    """
     captions: Mapping[str, str] = summary.get("captions", {})
     wanted = names if names is not None else [name for name in captions if name not in SCORE_FIGURES]
     return [
