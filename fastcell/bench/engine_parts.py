@@ -1,7 +1,7 @@
 """Probe which parts of the engine this machine can use, with a hint for each unusable part.
 
-Each part is tried in a child process. A driver or library that crashes or hangs is then one line of the report and
-does not end it.
+Each part is tried in a child process. If a driver or library crashes or hangs, the report continues and has one
+line about it.
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ class _Baseline(ClassifierMixin, BaseEstimator):
 
 
 class Knn(_Baseline):
-    """Majority vote of the nearest training cells, by default against a random subsample as in the paper.
+    """Majority vote of the nearest training cells, which are a random subsample if there are many, as in the paper.
 
     Args:
         components: Number of principal components; None to use the pixels themselves (at most 3,000 cells).

@@ -1,9 +1,9 @@
-"""The leakage study: accuracy with the paper's order (augment, then split) and with splitting first, on the same cells.
+"""The leakage study: how much the paper's order (augment, then split) inflates accuracy, on the same cells.
 
 The cells are augmented once until all classes have the same number of images. The images are stored as a separate data
-set, with the source cell of every image. Then only the split differs. It divides images, so that copies of one cell are
-in several subsets; or source cells; or groups, if the data set has them. In each case every image is tested once, and
-each training uses the same number of images. No other part of the package uses the leaky order.
+set, with the source cell of every image. Only the split differs: over images, so that copies of one cell are in several
+subsets; over source cells; or over groups, if the data set has them. With each split every image is tested once, and
+each training uses the same number of images. The leaky order exists only in this module.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from fastcell.errors import invalid
 from fastcell.models.networks.gao import ScaledTanh
 from fastcell.models.networks.same_padding import SameMaxPool2d
 
-PCA_COMPONENTS = 50  # PCA before t-SNE and before the neighbour count, as van der Maaten recommends
+PCA_COMPONENTS = 50  # kept before t-SNE and before neighbours are counted, as van der Maaten recommends
 NEIGHBOURS = 10
 _LEAST_CELLS = 10
 

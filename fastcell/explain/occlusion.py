@@ -5,7 +5,7 @@ probability hotmaps. The method is by Zeiler and Fergus (ECCV 2014).
 
 A covered square changes the output of a convolution only near the square. If a network consists of "same"
 convolutions, poolings and elementwise functions, only the changed values are computed: each layer works on one window
-per place. Where the surroundings of the window are unchanged, they are cut out of the map of the uncovered image.
+per place. The unchanged surroundings of the window are taken from the map of the uncovered image.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def occlusion_maps(
 ) -> OcclusionMaps:
     """Compute occlusion maps with a grid of `positions` x `positions` covered squares.
 
-    The centres of the squares are spread evenly. A square that extends beyond the image's edge is cut off there. Its
-    pixels get the median grey level of the outermost frame of the image, so that no new object appears.
+    The centres of the squares are spread evenly. A square that extends beyond the image's edge is cut off there. The
+    square gets the median grey level of the outermost frame of pixels, so that no new object appears.
 
     Args:
         network: Network that maps images (B, 1, S, S) to logits (B, K); used in evaluation mode.

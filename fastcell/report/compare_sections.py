@@ -45,7 +45,7 @@ def repeat_command(values: Mapping[str, Any]) -> str:
     words = ["fastcell", "compare"]
     if "changes" not in values:  # older versions did not store the arguments
         words.append(str(values.get("path", "DATA")))
-    elif "source" in values:  # no source: the comparison used the synthetic default
+    elif "source" in values:  # without it, the comparison used the synthetic default
         words.append(values["source"])
     for name, value in values.get("settings", {}).items():
         if value is not None:

@@ -206,8 +206,7 @@ def render_page(page: Page) -> str:
 def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[str, Any]:
     """Return the content of explain.json of a run.
 
-    If `options.explain` is set, figures that are missing, older than the weights or of other cells are drawn
-    first.
+    If `options.explain` is set, draw the figures first if they are missing, older than the weights, or of other cells.
 
     Raises:
         FastcellError: The folder of the figures cannot be written.
