@@ -1,1 +1,1 @@
-"""What this machine does with the cells, and which part limits it."""
+"""Measure the throughput of each step of the work on this machine, and find the step that limits it."""

@@ -1,7 +1,7 @@
-"""Parts of the engine that this machine can use, with a hint where one is not usable.
+"""Probe which parts of the engine this machine can use, with a hint for each unusable part.
 
-Each part is tried in a process of its own, so that a driver or library that crashes or hangs is a line of the report
-and not the end of it.
+Each part is tried in a child process. If a driver or library crashes or hangs, the report continues and has one
+line about it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ _INSTALL = "pip install 'fastcell[{extra}]', or ./run doctor in a checkout, whic
 _INSTALL_GPU = "pip install 'fastcell[cu13]' for a CUDA 13 driver, 'fastcell[cu12]' for 12, or ./run doctor."
 
 
-# name -> (probe, way out)
+# name -> (probe, hint)
 PROBES: dict[str, tuple[Callable[[], str], str]] = {
     "torch": (_probe_torch, _INSTALL),
     "torch on CUDA": (
@@ -135,14 +135,15 @@ PROBES: dict[str, tuple[Callable[[], str], str]] = {
 
 
 def probe_parts(names: list[str], timeout_s: float = PROBE_TIMEOUT_S) -> list[dict[str, Any]]:
-    """Try parts of the engine in another process, which is started anew after each one that brings it down.
+    """Try parts of the engine in a child process, which is restarted after each part that crashes it.
 
     Args:
-        names: keys of :data:`PROBES`.
-        timeout_s: for all probes of one process together.
+        names: Keys of :data:`PROBES`.
+        timeout_s: Time limit of one child process, for all its probes together [s].
 
     Returns:
-        One dict per name, in order: name, usable, detail (what was found, or why not), way_out.
+        One dict per name, in order, with `name`, `usable`, `detail` (what was found, or why the part is unusable) and
+        `way_out` (the hint).
     """
     found: dict[str, tuple[bool, str]] = {}
     while todo := [name for name in names if name not in found]:
@@ -174,17 +175,17 @@ _MARK = "fastcell-probe:"
 
 
 def probe_here(names: list[str]) -> None:
-    """Try parts of the engine in this process and print what came out, a line each, for `probe_parts` to read."""
+    """Try parts of the engine in this process, and print one line per part in the form that `probe_parts` reads."""
     library_settings.quiet()
     for name in names:
         try:
             usable, detail = True, PROBES[name][0]()
-        except BaseException as error:  # noqa: BLE001 (whatever a broken library throws is an answer here)
+        except BaseException as error:  # noqa: BLE001 (a broken library may raise any exception; each is a result)
             usable, detail = False, " ".join(str(error).split())[:160] or type(error).__name__
         print(_MARK + json.dumps([name, usable, detail]), flush=True)
 
 
 def _child_environment() -> dict[str, str]:
-    """Return the environment in which a child process finds this very package, installed or not."""
+    """Return an environment in which a child process imports this copy of the package, installed or not."""
     here = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}

@@ -1,8 +1,8 @@
-"""What this machine does with these cells, what binds, and whether it keeps up with an instrument.
+"""Measure the throughput of a data set on this machine, find the limiting step, and compare it with an instrument.
 
-The parts of a run are timed one by one and put together, in turns, for a slice of time each: stored bytes, decoded
-cells, batches, the network, and the whole ways of classifying and training. What is timed is what `fit` and `predict`
-use, on a sample of the data set.
+The parts of a run are timed separately and together: stored bytes, decoded cells, batches, the network, and complete
+classification and training. The parts take turns, each for a slice of time. They use the same code as `fit` and
+`predict`, on a sample of the data set.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ _LEAST_SLICE_S = 0.02
 
 
 class Slice(NamedTuple):
-    """One part in one round: cells, wall and CPU time [s] behind the first step, and the wall time to that [s]."""
+    """Measurement of one part in one round. If it consists of a single step, all values are of that step.
+
+    Attributes:
+        cells: Number of cells after the first step.
+        seconds: Wall time after the first step [s].
+        cpu_s: CPU time of all threads after the first step [s].
+        first_s: Wall time to the end of the first step [s].
+    """
 
     cells: int
     seconds: float
@@ -36,16 +43,16 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One part of the work.
+    """Result of one timed part.
 
     Attributes:
-        part: name, see `fastcell.bench.timed_parts`.
-        what: what it does.
-        cells_per_s: median over the rounds.
-        low, high: slowest and quickest round.
-        cpu_us_per_cell: median CPU time of all threads [us].
-        first_step_s: median time to the first step [s].
-        num_rounds: n.
+        part: Name, see `fastcell.bench.timed_parts`.
+        what: Description of the work.
+        cells_per_s: Median throughput over the rounds [cells/s].
+        low, high: Throughput of the slowest and of the fastest round [cells/s].
+        cpu_us_per_cell: Median CPU time per cell, all threads together [us].
+        first_step_s: Median time to the end of the first step [s].
+        num_rounds: Number of rounds.
     """
 
     part: str
@@ -62,9 +69,12 @@ def time_parts(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
     """Time all parts in turns.
 
     Args:
-        parts: what to time.
-        seconds: for all of it, but for what starts and ends a slice.
-        rounds: turns of each part.
+        parts: Parts to time.
+        seconds: Total time for all slices, without the start and the end of each slice [s].
+        rounds: Number of turns of each part.
+
+    Returns:
+        One row per part, in the order of `parts.steps`.
     """
     slice_s = max(seconds / (rounds * len(parts.steps)), _LEAST_SLICE_S)
     found: dict[str, list[Slice]] = {name: [] for name in parts.steps}
@@ -77,9 +87,14 @@ def time_parts(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
 
 
 def time_slice(make: Callable[[], Iterator[int]], seconds: float, synchronize: Callable[[], None]) -> Slice:
-    """Take steps, each of which tells how many cells it was, until a time is over.
+    """Take steps until a time limit is reached, and return their number of cells and their time.
 
-    The first one, with all that starts, is told apart; where it is the only one, it counts.
+    The first step includes all start-up work, so it is timed separately. It counts only if it is the only step.
+
+    Args:
+        make: Function that returns an iterator; each of its values is the number of cells of one step.
+        seconds: Time limit after the first step [s].
+        synchronize: Function that waits until the device has finished.
     """
     begun, cpu_begun = time.perf_counter(), _cpu_s()
     steps = iter(make())
@@ -111,7 +126,7 @@ def _row(name: str, what: str, slices: Sequence[Slice]) -> Row:
 
 
 def format_rows(rows: Sequence[Row], instrument_rate: float | None = None) -> str:
-    """The table, with each rate beside the instrument's where that is given."""
+    """Return the rows as a text table, with the ratio of each rate to the instrument's rate if that is given."""
     table = [["", "cells/s", "range", "CPU us/cell", "first step"]]
     table[0] += [] if instrument_rate is None else ["x instrument"]
     for row in rows:
@@ -126,12 +141,15 @@ def format_rows(rows: Sequence[Row], instrument_rate: float | None = None) -> st
 
 
 def conclude(rows: Sequence[Row], where: str, instrument_rate: float | None = None) -> list[str]:
-    """What binds, in one sentence each for classifying and training, and what of the instrument's cells gets through.
+    """Return one sentence each for classification and training that names the limiting step.
+
+    A third sentence states which share of the instrument's cells this machine classifies in real time, if
+    `instrument_rate` is given.
 
     Args:
-        rows: from `time_parts`.
-        where: the machine in words, e.g. ``2 cores``.
-        instrument_rate: cells/s, or None.
+        rows: Rows from `time_parts`.
+        where: Short description of the machine, for example ``2 cores``.
+        instrument_rate: Rate of the instrument [cells/s], or None.
     """
     rate = {row.part: row.cells_per_s for row in rows}
     lines = [

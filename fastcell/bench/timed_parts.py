@@ -1,4 +1,4 @@
-"""The parts of a run that `fastcell bench` times: endless iterators whose steps tell how many cells they were."""
+"""The parts of a run that `fastcell bench` times: endless iterators that yield the number of cells of each step."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from fastcell.system import resources
 from fastcell.training.fit import build_model
 from fastcell.training.recipe import Recipe, read_recipe
 
-_BLOCK_CELLS = 4096  # of the sample, laid out anew
+_BLOCK_CELLS = 4096  # cells of the sample that are repacked into blocks
 _AT_ONCE = 1 << 22
 
 
 class Part(NamedTuple):
-    """What it does, and what gives its steps."""
+    """Description of a timed part, and the function that returns its iterator of steps."""
 
     what: str
     make: Callable[[], Iterator[int]]
@@ -49,14 +49,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What is timed.
+    """All timed parts of a benchmark, with a description of the setup.
 
     Attributes:
-        steps: by name, in the order of a run.
-        text: data, machine and network, for the user.
-        where: the machine in words.
-        settings: the same as values.
-        synchronize: waits for the device.
+        steps: Parts by name, in the order of a run.
+        text: Description of data, machine and network for the user.
+        where: Short description of the machine.
+        settings: The content of `text` as values.
+        synchronize: Function that waits until the device has finished.
     """
 
     steps: dict[str, Part]
@@ -69,19 +69,19 @@ class Parts:
 def make_parts(
     manifest: Manifest, preset: str, checkpoint: str | None, num_cells: int, threads: int, scratch: Path
 ) -> Parts:
-    """Everything that is timed, set up on a sample of a data set.
+    """Set up all timed parts on a sample of a data set.
 
     Args:
-        manifest: of the data set; labels are not needed.
-        preset: whose network, image size, batch and augmentation are taken.
-        checkpoint: whose network and image size are taken instead; None for a new network.
-        num_cells: of the sample, the first whole shards that hold as many.
-        threads: of decoder and transform; 0 for one for each CPU.
-        scratch: folder for a part of the sample in blocks.
+        manifest: Manifest of the data set; labels are not needed.
+        preset: Preset that gives network, image size, batch size and augmentation.
+        checkpoint: Checkpoint that gives network and image size instead of the preset; None for a new network.
+        num_cells: Minimum size of the sample, which consists of the first whole shards that hold this number of cells.
+        threads: Number of threads for decoding and transforms; 0 for one per CPU.
+        scratch: Folder for a part of the sample repacked into blocks.
 
     Raises:
-        ArgumentError: a preset that is not there, or a number out of its rule.
-        DataError: no checkpoint.
+        ArgumentError: The preset does not exist, or a number breaks its rule.
+        DataError: `checkpoint` is not a checkpoint.
     """
     if threads < 0:
         raise invalid("--threads", "0 or more", threads, "0 takes one for each CPU")
@@ -140,24 +140,24 @@ def make_parts(
 
 
 class _Rig:
-    """Loaders of one sample, and what is done with their batches."""
+    """Loaders of one sample, and the work that is done on their batches."""
 
     def __init__(
         self, view: View, preprocessing: Preprocessing, config: LoaderSettings, augmentation: Augmentation, batch: int
     ) -> None:
         self.view, self.preprocessing, self.config = view, preprocessing, config
         self.augmentation, self.batch = augmentation, min(batch, len(view))
-        self._labels = np.maximum(view.manifest.labels, 0)  # a step costs the same whatever the label
+        self._labels = np.maximum(view.manifest.labels, 0)  # label does not change a step's cost
         self._reader: CellReader | None = None
         self._stream: BatchLoader | None = None
         self._bank: BatchLoader | None = None
 
     def other(self, view: View) -> _Rig:
-        """The same with other cells."""
+        """Return a rig with the same settings for other cells."""
         return _Rig(view, self.preprocessing, self.config, self.augmentation, self.batch)
 
     def read(self) -> Iterator[int]:
-        """Whole shards, one behind the other."""
+        """Read whole shards one after another; yield the number of sampled cells of each."""
         manifest, buffer = self.view.manifest, bytearray(_AT_ONCE)
         numbers, counts = np.unique(manifest.shard_index[self.view.rows], return_counts=True)
         for number, count in itertools.cycle(zip(numbers.tolist(), counts.tolist(), strict=True)):
@@ -167,7 +167,7 @@ class _Rig:
             yield count
 
     def decode(self) -> Iterator[int]:
-        """Ragged cells, as a bank is filled."""
+        """Decode cells to ragged arrays, as for a memory bank; yield the number of cells of each piece."""
         if self._reader is None:
             share = evaluation_share(len(self.view), self.batch)
             options: dict[str, Any] = {"threads": self.config.threads, "device_id": self.config.device_id}
@@ -179,27 +179,27 @@ class _Rig:
             yield from (len(cells) for cells in self._reader.in_order())
 
     def stream(self) -> Iterator[int]:
-        """Batches that are not augmented, in stored order, as `predict` makes them."""
+        """Make batches without augmentation, in stored order, as `predict` does; yield the size of each."""
         for batch in self._streamed():
             yield len(batch.labels)
 
     def bank(self) -> Iterator[int]:
-        """Augmented batches."""
+        """Make augmented batches from the bank; yield the size of each."""
         for batch in self._banked():
             yield len(batch.labels)
 
     def classify(self, model: CellModule, loaded: bool) -> Iterator[int]:
-        """Probabilities of batches from the stream, or of one batch again and again."""
+        """Classify batches of the stream, or one batch repeatedly if `loaded` is False; yield the size of each."""
         backend = TorchBackend.of_module(model.eval(), _half() if self.config.device.type == "cuda" else None)
         batches = self._streamed() if loaded else itertools.repeat(next(self._streamed()))
         for batch in batches:
             probabilities = backend.probabilities(batch.images)
             if loaded:
-                backend.to_host(probabilities)  # as a table takes them
+                backend.to_host(probabilities)  # the table of predictions needs them on the CPU
             yield len(batch.labels)
 
     def train(self, model: CellModule, loaded: bool) -> Iterator[int]:
-        """Steps on batches of the bank, or on one batch again and again."""
+        """Train on batches of the bank, or on one batch repeatedly if `loaded` is False; yield the size of each."""
         model.train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
         batches = self._banked() if loaded else itertools.repeat(next(self._banked()))
@@ -254,7 +254,7 @@ def _half() -> torch.dtype:
 
 
 def _sample(manifest: Manifest, num_cells: int) -> View:
-    """The rows of the first whole shards that hold `num_cells`, in stored order."""
+    """Return the rows of the first whole shards that hold at least `num_cells` cells, in stored order."""
     view = select(manifest, ViewConfig(quality=False))
     shard = manifest.shard_index[view.rows]
     last = shard[min(num_cells, len(view)) - 1]
@@ -272,7 +272,7 @@ def _network(manifest: Manifest, recipe: Recipe, checkpoint: str | None) -> tupl
 
 
 def _as_blocks(view: View, scratch: Path) -> View:
-    """Some cells of a view in a data set of blocks."""
+    """Repack the first cells of a view as a data set of blocks in `scratch`, and return a view of it."""
     rows, out = view.rows[:_BLOCK_CELLS], scratch / "blocks"
     pixels = (np.array(cell) for cell in read_cells(view.manifest, rows, verify=False))
     records = [Record(f"{number:06d}", cell, "raw") for number, cell in enumerate(pixels)]

@@ -1,1 +1,1 @@
-"""Studies: methods compared over data volume, losses, resolutions, and what leakage adds."""
+"""Studies that compare methods over data volume, loss and image size, and that measure the effect of leakage."""

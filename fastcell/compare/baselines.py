@@ -1,8 +1,8 @@
-"""The classical methods the networks are compared with: kNN and an RBF support vector machine.
+"""Classical baselines for the networks: k nearest neighbours and a support vector machine with an RBF kernel.
 
-Both are scikit-learn classifiers over flattened, preprocessed cells, the same that the networks see. The first step of
-their pipeline reduces them to principal components. On a GPU cuML fits them; otherwise scikit-learn does, through
-Intel's extension where that is installed.
+Both are scikit-learn classifiers on flattened, preprocessed cells, the same cells that the networks get. The first step
+of their pipeline is a reduction to principal components. cuML fits them on a GPU if it is installed. Otherwise
+scikit-learn does, accelerated by Intel's extension if that is installed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCALINGS = ("common", "pixels")
 BACKENDS = ("auto", "cuml", "sklearnex", "sklearn")
 KNN_SUBSAMPLE = 6500  # the paper classifies against a random subsample of this many training images
 MAX_CELLS_WITHOUT_PCA = 3000
-# Training an RBF machine takes time in the square of the cells, or worse; by these numbers a study still ends.
+# Training an RBF machine takes at least quadratic time in the number of cells; at these sizes a study still finishes.
 MAX_SVM_CELLS = {"sklearn": 30_000, "sklearnex": 100_000, "cuml": 1_000_000}
 PCA_CELLS = 20_000
 _CHUNK = 4096
@@ -33,12 +33,12 @@ _DTYPES = (np.float32, np.float64)
 
 
 class Backend(NamedTuple):
-    """Where a baseline is computed.
+    """Library that computes a baseline.
 
     Attributes:
         name: ``cuml``, ``sklearnex`` or ``sklearn``.
-        svc: class of the support vector machine.
-        neighbors: class of the nearest-neighbour classifier.
+        svc: Class of the support vector machine.
+        neighbors: Class of the nearest-neighbour classifier.
     """
 
     name: str
@@ -47,20 +47,22 @@ class Backend(NamedTuple):
 
 
 def find_backend(name: str = "auto") -> Backend:
-    """The backend of a name; ``auto`` takes cuML on a GPU, else scikit-learn-intelex if installed, else scikit-learn.
+    """Return the backend of a name.
+
+    ``auto`` selects cuML if there is a GPU, otherwise scikit-learn-intelex if it is installed, otherwise scikit-learn.
 
     Raises:
-        ArgumentError: unknown name, or one that cannot work here.
+        ArgumentError: The name is unknown, or the backend does not work on this machine.
     """
     from fastcell.system.resources import has_gpu
 
     if name not in BACKENDS:
         raise invalid("backend", f"one of {', '.join(BACKENDS)}", name, "Leave it at auto")
-    # The GPU is asked first: cuML can be imported without one, and dies later.
+    # Check for a GPU first: cuML can be imported without a GPU and fails only later.
     if name in ("auto", "cuml") and has_gpu():
         try:
             from cuml.neighbors import KNeighborsClassifier as CumlNeighbors
-            from cuml.svm import SVC as CumlSVC  # noqa: N811, the class is called so
+            from cuml.svm import SVC as CumlSVC  # noqa: N811, cuML's name of the class
         except ImportError:
             if name == "cuml":
                 raise invalid("backend", "auto where cuML is not installed", name, "Install cuML (RAPIDS)") from None
@@ -71,13 +73,13 @@ def find_backend(name: str = "auto") -> Backend:
     if name in ("auto", "sklearnex"):
         try:
             from sklearnex.neighbors import KNeighborsClassifier as IntelNeighbors
-            from sklearnex.svm import SVC as IntelSVC  # noqa: N811, the class is called so
+            from sklearnex.svm import SVC as IntelSVC  # noqa: N811, the extension's name of the class
         except ImportError as error:
             if name == "sklearnex":
                 if importlib.util.find_spec("sklearnex") is None:
                     hint = "Install scikit-learn-intelex"
                     raise invalid("backend", "auto where the extension is not installed", name, hint) from None
-                # 2026.2 registers a type of the same name as DALI does, and whichever is imported second fails.
+                # Version 2026.2 registers a type with the name of a DALI type; whichever is imported second fails.
                 rule = f"auto where the extension cannot be imported ({error})"
                 raise invalid("backend", rule, name, "Take the version that the extra bench names") from error
         else:
@@ -89,17 +91,19 @@ def find_backend(name: str = "auto") -> Backend:
 
 
 class CellPCA(TransformerMixin, BaseEstimator):
-    """Principal components in bounded memory, all divided by one number.
+    """Principal component analysis in bounded memory, with all components divided by one number.
 
-    The components keep their own variances and are scaled together, to a mean variance of 1: scaled one by one, the
-    last ones, mostly noise, would count as much as the first (SVM on 2,393 Jurkat cells, five folds: 0.645 instead of
-    0.667; on the synthetic default set 0.891 instead of 0.899).
+    One common factor scales the components to a mean variance of 1, so that they keep their relative variances. With
+    one factor per component, the last components, mostly noise, would count as much as the first. The accuracy of an
+    SVM is then 0.645 instead of 0.667 on 2,393 Jurkat cells (five folds), and 0.891 instead of 0.899 on the synthetic
+    default set.
 
     Args:
-        n_components: kept, at most; fewer where there are fewer cells or pixels.
-        scaling: ``common`` takes the pixels as they are; ``pixels`` brings each pixel to one variance first.
-        max_cells: cells that the components are computed from, a random choice of them where there are more.
-        random_state: of that choice and of the randomized solver.
+        n_components: Maximum number of components. Fewer are kept if there are fewer cells or pixels.
+        scaling: ``common`` uses the pixels as they are; ``pixels`` first scales each pixel to a variance of 1.
+        max_cells: Maximum number of cells that the components are computed from; from more cells a random subsample is
+            drawn.
+        random_state: Random seed of the subsample and of the randomized solver.
     """
 
     def __init__(
@@ -111,7 +115,11 @@ class CellPCA(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: np.ndarray, y: object = None) -> CellPCA:  # noqa: N803, scikit-learn's name
-        """Find the components of (n, p) float cells."""
+        """Compute the components of cells (n, p) float.
+
+        Raises:
+            ArgumentError: `n_components` is below 1, or `scaling` is unknown.
+        """
         if self.n_components < 1:
             raise invalid("components", "a number of 1 or more, or none", self.n_components, "64 is usual")
         if self.scaling not in SCALINGS:
@@ -131,7 +139,7 @@ class CellPCA(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
-        """(n, k) float of (n, p), in chunks."""
+        """Return the components (n, k) float of cells (n, p), computed in chunks."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_DTYPES, reset=False)  # noqa: N806
         parts = [self.pca_.transform(X[begin : begin + _CHUNK] / self.pixel_std_) for begin in range(0, len(X), _CHUNK)]
@@ -139,14 +147,14 @@ class CellPCA(TransformerMixin, BaseEstimator):
 
 
 class _Baseline(ClassifierMixin, BaseEstimator):
-    """PCA, then a classifier; its parameters and the scaling are those with the highest validation accuracy.
+    """PCA followed by a classifier; scaling and parameters are those with the highest validation accuracy.
 
     Attributes:
         classes_: (K,) labels.
-        pipeline_: fitted steps.
-        parameters_: chosen.
-        valid_accuracy_: of the choice; NaN where there was nothing to choose by.
-        backend_: name of the one that computed.
+        pipeline_: Fitted steps.
+        parameters_: Chosen scaling and parameters.
+        valid_accuracy_: Validation accuracy of the choice; NaN if there were no cells to choose by.
+        backend_: Name of the backend.
     """
 
     components: int | None
@@ -161,17 +169,20 @@ class _Baseline(ClassifierMixin, BaseEstimator):
         X_valid: np.ndarray | None = None,  # noqa: N803
         y_valid: np.ndarray | None = None,
     ) -> _Baseline:
-        """Fit, the parameters picked on validation cells.
+        """Choose the parameters on validation cells, and fit the classifier with them.
 
         Args:
             X: (n, p) float32 or float64, flattened preprocessed cells.
             y: (n,) labels.
-            X_valid: (m, p) cells to pick the parameters on; a fifth of the training cells is put aside for it where
-                there are none, and comes back for the last fit.
-            y_valid: (m,) their labels.
+            X_valid: (m, p) cells for the choice of parameters. If None, a fifth of the training cells is held out, and
+                included again in the final fit.
+            y_valid: (m,) labels of `X_valid`.
+
+        Returns:
+            The fitted estimator itself.
 
         Raises:
-            ArgumentError: more cells than the backend or no PCA can take.
+            ArgumentError: There are more cells than the backend, or a fit without PCA, can take.
         """
         X, y = validate_data(self, X, y, dtype=_DTYPES, ensure_min_samples=2)  # noqa: N806
         check_classification_targets(y)
@@ -205,7 +216,7 @@ class _Baseline(ClassifierMixin, BaseEstimator):
         return self
 
     def _reductions(self) -> list[list[Any]]:
-        """First steps of the pipeline to pick from."""
+        """Return the candidates for the first steps of the pipeline."""
         if self.components is None:
             return [[]]
         pcas = (CellPCA(self.components, scaling, random_state=self.random_state) for scaling in self.scalings)
@@ -214,14 +225,14 @@ class _Baseline(ClassifierMixin, BaseEstimator):
     def _held_out(
         self, reduce: list[Any], features: np.ndarray, labels: np.ndarray, valid: tuple[np.ndarray, np.ndarray] | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Features and labels to fit on, and those to pick on."""
+        """Return features and labels to fit on, and features and labels to choose the parameters on."""
         if valid is not None:
             return features, labels, reduce[0][1].transform(valid[0]) if reduce else valid[0], valid[1]
         kept, aside = _put_aside(labels, self.random_state)
         return features[kept], labels[kept], features[aside], labels[aside]
 
     def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
-        """(n,) labels of (n, p) cells."""
+        """Return the predicted labels (n,) of cells (n, p)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_DTYPES, reset=False)  # noqa: N806
         parts = [np.asarray(self.pipeline_.predict(X[begin : begin + _CHUNK])) for begin in range(0, len(X), _CHUNK)]
@@ -230,7 +241,7 @@ class _Baseline(ClassifierMixin, BaseEstimator):
     def _pick(
         self, backend: Backend, features: np.ndarray, labels: np.ndarray, valid: np.ndarray, valid_labels: np.ndarray
     ) -> tuple[dict[str, Any], float]:
-        """The choice with the highest accuracy on the cells that are held out, and that; the first of equals."""
+        """Return the parameters with the highest accuracy on held-out cells, and that accuracy; the first of equals."""
         choices = self._grid(len(features))
         best: tuple[dict[str, Any], float] = choices[0], float("nan")
         if not len(valid):
@@ -243,7 +254,7 @@ class _Baseline(ClassifierMixin, BaseEstimator):
         return best
 
     def _rows(self, num_cells: int, backend: Backend) -> np.ndarray | None:
-        """Training cells that take part, or None for all."""
+        """Return the indices of the training cells to use, or None for all."""
         raise NotImplementedError
 
     def _grid(self, num_cells: int) -> list[dict[str, Any]]:
@@ -254,15 +265,15 @@ class _Baseline(ClassifierMixin, BaseEstimator):
 
 
 class Knn(_Baseline):
-    """Majority vote of the nearest training cells, as in the paper against a random subsample.
+    """Majority vote of the nearest training cells, which are a random subsample if there are many, as in the paper.
 
     Args:
-        components: principal components; None for the pixels themselves (at most 3,000 cells then).
-        scalings: of the pixels, to pick from: see `CellPCA`.
-        num_references: training cells that vote, a random choice where there are more.
-        neighbors: numbers k to pick from.
+        components: Number of principal components; None to use the pixels themselves (at most 3,000 cells).
+        scalings: Scalings of the pixels to choose from, see `CellPCA`.
+        num_references: Maximum number of training cells that vote; from more cells a random subsample is drawn.
+        neighbors: Numbers k of neighbours to choose from.
         backend: ``auto``, ``cuml``, ``sklearnex`` or ``sklearn``.
-        random_state: of subsample, PCA and cells put aside.
+        random_state: Random seed of the subsample, the PCA and the held-out cells.
     """
 
     def __init__(
@@ -282,7 +293,7 @@ class Knn(_Baseline):
         self.random_state = random_state
 
     def references(self, num_cells: int) -> np.ndarray:
-        """(r,) int64, which of `num_cells` training cells vote."""
+        """Return the indices (r,) int64 of those of `num_cells` training cells that vote."""
         return np.random.default_rng(self.random_state).permutation(num_cells)[: self.num_references]
 
     def _rows(self, num_cells: int, backend: Backend) -> np.ndarray | None:
@@ -296,18 +307,18 @@ class Knn(_Baseline):
 
 
 class Svm(_Baseline):
-    """Support vector machine with a Gaussian kernel.
+    """Support vector machine with a Gaussian (RBF) kernel.
 
     Args:
-        components: principal components; None for the pixels themselves (at most 3,000 cells then).
-        scalings: of the pixels, to pick from: see `CellPCA`.
-        costs: values of C to pick from.
-        gammas: values of gamma to pick from, in units of scikit-learn's ``scale``: 1 / (features x their variance).
-        search_cells: training cells that C and gamma are picked with, a random choice where there are more; the last
-            fit takes all.
-        max_cells: training cells that are not refused; None for what the backend does in reasonable time.
+        components: Number of principal components; None to use the pixels themselves (at most 3,000 cells).
+        scalings: Scalings of the pixels to choose from, see `CellPCA`.
+        costs: Values of C to choose from.
+        gammas: Values of gamma to choose from, in units of scikit-learn's ``scale``: 1 / (features x their variance).
+        search_cells: Maximum number of training cells for the choice of C and gamma; from more cells a random subsample
+            is drawn. The final fit uses all cells.
+        max_cells: Maximum number of training cells; None for the number that the backend fits in reasonable time.
         backend: ``auto``, ``cuml``, ``sklearnex`` or ``sklearn``.
-        random_state: of PCA, cells put aside and cells for the search.
+        random_state: Random seed of the PCA, the held-out cells and the subsample for the search.
     """
 
     def __init__(
@@ -357,7 +368,7 @@ class Svm(_Baseline):
 
 
 def make_baseline(method: str, **values: Any) -> Knn | Svm:
-    """An unfitted `Knn` or `Svm` with these arguments.
+    """Return an unfitted `Knn` or `Svm` with the given arguments.
 
     Raises:
         ArgumentError: `method` is neither ``knn`` nor ``svm``.
@@ -368,7 +379,10 @@ def make_baseline(method: str, **values: Any) -> Knn | Svm:
 
 
 def _put_aside(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to fit on and a fifth of each class, rounded down, to pick on; a class of fewer than five keeps all."""
+    """Split rows into those to fit on and those to choose parameters on.
+
+    A fifth of each class, rounded down, is held out; a class of fewer than five cells keeps all its cells.
+    """
     rng = np.random.default_rng([seed, 0xA51D])
     aside = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     rows = np.sort(np.concatenate([cells[: len(cells) // 5] for cells in aside]))

@@ -19,14 +19,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def draw_volumes(entries: Sequence[Entry], names: Mapping[str, str], stem: Path, title: str, caption: str) -> None:
-    """Draw test accuracy by number of training cells (the paper's Figure 5), bands = 95 % intervals, dots = seeds.
+    """Draw test accuracy by number of training cells (the paper's Figure 5); bands = 95 % intervals, dots = seeds.
 
     Args:
-        entries: of the test part, of one scheme and image size.
-        names: of the methods.
-        stem: path without ending.
-        title: above the axes.
-        caption: below them: what is shown, with n.
+        entries: Entries of the test subset, of one scheme and image size.
+        names: Display name of each method.
+        stem: Path of the files without extension.
+        title: Text above the axes.
+        caption: Text below the axes: what is shown, with n.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -55,14 +55,14 @@ def draw_volumes(entries: Sequence[Entry], names: Mapping[str, str], stem: Path,
 
 
 def draw_losses(curves: Mapping[str, Mapping[str, np.ndarray]], stem: Path, title: str, caption: str) -> None:
-    """Draw validation and training accuracy by iteration for each loss (the paper's Figure 7), bands = range of seeds.
+    """Draw validation and training accuracy by iteration for each loss (the paper's Figure 7); bands = range of seeds.
 
     Args:
-        curves: by loss, then by ``valid_accuracy``, ``train_accuracy``: (S, P, 2) float, iteration and value at P
-            points of S seeds.
-        stem: path without ending.
-        title: above the axes.
-        caption: below them.
+        curves: For each loss, ``valid_accuracy`` and ``train_accuracy``: (S, P, 2) float, iteration and value for S
+            seeds at P points.
+        stem: Path of the files without extension.
+        title: Text above the axes.
+        caption: Text below the axes.
     """
     figure = Figure(figsize=(8.4, 3.8), layout="constrained")
     rows: list[dict[str, object]] = []
@@ -90,13 +90,13 @@ def draw_losses(curves: Mapping[str, Mapping[str, np.ndarray]], stem: Path, titl
 
 
 def draw_resolutions(entries: Sequence[Entry], stem: Path, title: str, caption: str) -> None:
-    """Draw a heat map of test accuracy, image sizes down and training cells across.
+    """Draw a heat map of test accuracy, with image sizes in rows and numbers of training cells in columns.
 
     Args:
-        entries: of the test part, of one scheme and method.
-        stem: path without ending.
-        title: above the map.
-        caption: below it.
+        entries: Entries of the test subset, of one scheme and method.
+        stem: Path of the files without extension.
+        title: Text above the map.
+        caption: Text below the map.
     """
     sizes = sorted({entry.image_size for entry in entries}, reverse=True)
     volumes = sorted({entry.volume for entry in entries})
@@ -133,16 +133,16 @@ def draw_bars(
     title: str,
     caption: str,
 ) -> None:
-    """Draw test accuracy of each method as bars, one for each scheme, with 95 % intervals and a line at chance.
+    """Draw test accuracy of each method as one bar per scheme, with 95 % intervals and a line at chance level.
 
     Args:
-        entries: of the test part, of one volume.
-        names: of the methods.
-        schemes: text of each scheme by name, in the order of the bars.
-        chance: accuracy of always calling the largest class.
-        stem: path without ending.
-        title: above the axes.
-        caption: below them.
+        entries: Entries of the test subset, of one volume.
+        names: Display name of each method.
+        schemes: Display text of each scheme by name, in the order of the bars.
+        chance: Accuracy of a classifier that always predicts the largest class.
+        stem: Path of the files without extension.
+        title: Text above the axes.
+        caption: Text below the axes.
     """
     methods = list(dict.fromkeys(entry.method for entry in entries))
     figure = Figure(figsize=(2.4 + 1.7 * len(methods), 4.4), layout="constrained")
@@ -174,7 +174,7 @@ def draw_bars(
 
 
 def _apart(volumes: Sequence[float]) -> list[float]:
-    """The volumes whose labels do not run into each other on a log axis, the largest among them."""
+    """Return the volumes whose labels do not overlap on a log axis, always including the largest."""
     kept: list[float] = []
     span = np.log10(max(volumes) / min(volumes)) or 1.0
     for volume in sorted(volumes, reverse=True):

@@ -1,6 +1,6 @@
-"""The engine's preprocessed cells as one array on the disk: what baselines fit on, and what all methods are scored on.
+"""Preprocessed cells of the engine as one array on disk, for fitting baselines and for scoring all methods.
 
-The array is a file that is read in place, so that memory does not grow with the data set and processes share it.
+The file is memory-mapped, so that memory use does not grow with the data set and processes share the array.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class CellImages:
-    """Preprocessed cells.
+    """Preprocessed cells in a file.
 
     Attributes:
-        path: the file, NumPy's format.
-        rows: (M,) int64 increasing, the manifest's row of each image.
-        side: of the images [px].
+        path: Path of the file, in NumPy's format.
+        rows: (M,) int64, increasing; row of each image in the manifest.
+        side: Side of the images [px].
     """
 
     path: Path
@@ -43,20 +43,20 @@ class CellImages:
     side: int
 
     def open(self) -> np.ndarray:
-        """(M, S, S) float32, mapped from the file; NaN all over where the stored cell is corrupt."""
+        """Return the images (M, S, S) float32, memory-mapped. An image is all NaN if its stored cell is corrupt."""
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) int64, where the images of these rows of the manifest are."""
+        """Return the indices (n,) int64 of the images of some rows of the manifest."""
         return np.searchsorted(self.rows, rows)
 
     def corrupt_rows(self) -> np.ndarray:
-        """Return (L,) int64, rows of the cells that could not be read."""
+        """Return the rows (L,) int64 of the corrupt cells in the manifest."""
         return self.rows[np.isnan(self.open()[:, 0, 0])]
 
 
 def fingerprint(manifest: Manifest, rows: np.ndarray) -> str:
-    """Hash of the stored bytes, classes and groups of some rows: what any result on them depends on."""
+    """Return a hash of the stored bytes, classes and groups of some rows, which every result on them depends on."""
     digest = blake2b(np.ascontiguousarray(rows, np.int64).tobytes(), digest_size=16)
     digest.update(hashes_of(manifest)[rows].tobytes())
     digest.update(manifest.labels[rows].tobytes())
@@ -67,17 +67,17 @@ def fingerprint(manifest: Manifest, rows: np.ndarray) -> str:
 
 
 def make_images(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessing, folder: Path) -> CellImages:
-    """Preprocess cells as the engine does for networks, into a file of `folder`; one that is there is taken.
+    """Preprocess cells as for networks and write them to a file in `folder`; a file that already exists is reused.
 
     Args:
-        manifest: of the data set.
-        rows: (M,) int64 increasing.
-        preprocessing: size, fit, normalisation.
-        folder: for the file, M S S x 4 bytes.
+        manifest: Manifest of the data set.
+        rows: (M,) int64, increasing; rows of the manifest.
+        preprocessing: Image size, fit and normalisation.
+        folder: Folder of the file, which has M x S x S x 4 bytes.
 
     Raises:
-        ArgumentError: the disk has no room for the file.
-        DataError: more than half of the cells cannot be read.
+        ArgumentError: The disk does not have enough free space for the file.
+        DataError: More than half of the cells cannot be read.
     """
     side = preprocessing.image_size
     what = json.dumps([fingerprint(manifest, rows), preprocessing.to_dict()])
@@ -116,7 +116,7 @@ def _write(path: Path, manifest: Manifest, rows: np.ndarray, preprocessing: Prep
 
 
 def frame_pixels(images: np.ndarray) -> np.ndarray:
-    """Take (n, p) float32, the outer frame of (n, S, S) images: a sixteenth of their side wide, 2 pixels at least."""
+    """Return the outer frame (n, p) float32 of images (n, S, S); its width is S // 16 pixels, but at least 2."""
     side = images.shape[1]
     inside = np.zeros((side, side), bool)
     width = max(2, side // 16)
@@ -125,15 +125,15 @@ def frame_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def flat_pixels(images: CellImages, rows: np.ndarray, frame_only: bool) -> np.ndarray:
-    """Read (n, p) float32 pixels of some rows of the manifest, each image as one row.
+    """Return the pixels (n, p) float32 of some rows of the manifest, one row per image.
 
     Args:
-        images: preprocessed cells, these rows among them.
+        images: Preprocessed cells that include these rows.
         rows: (n,) int64, rows of the manifest.
-        frame_only: take the outer frame of each image alone, see `frame_pixels`.
+        frame_only: Return only the outer frame of each image, see `frame_pixels`.
 
     Raises:
-        ArgumentError: they would not fit in memory.
+        ArgumentError: The pixels do not fit in memory.
     """
     size, free = len(rows) * images.side**2 * 4, available_memory()
     if 2 * size > free:

@@ -1,9 +1,9 @@
-"""How much accuracy a leak invents: the paper's order (augment, then split) against splitting first, on the same cells.
+"""The leakage study: how much the paper's order (augment, then split) inflates accuracy, on the same cells.
 
-The cells are augmented once, explicitly, until all classes count alike, and kept as a data set of its own with the
-source of every image. Only the split differs then: over images, so that copies of one cell sit on both sides; over
-source cells; or over groups, where there are groups. Every image is tested once under each, and each training sees as
-many images. The leaky order exists here and nowhere else.
+The cells are augmented once until all classes have the same number of images. The images are stored as a separate data
+set, with the source cell of every image. Only the split differs: over images, so that copies of one cell are in several
+subsets; over source cells; or over groups, if the data set has them. With each split every image is tested once, and
+each training uses the same number of images. The leaky order exists only in this module.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from fastcell.stats.scores import MEASURES
 from fastcell.storage.staging import staging
 from fastcell.training.recipe import Recipe
 
-DEFAULT_COPIES = 1.3  # images per cell of the largest class; the paper's two largest get 1.3 and 1.4
+DEFAULT_COPIES = 1.3  # images per cell of the largest class; the paper has 1.3 and 1.4 for its two largest classes
 AUGMENT_FIRST, SPLIT_FIRST, GROUPS_FIRST = "augment-first", "split-first", "groups-first"
 _SOURCES = pa.schema([("cell_id", pa.int64()), ("source", pa.int64()), ("copy", pa.int32())])
 _SHARD_IMAGES = 20_000
@@ -61,19 +61,23 @@ _BLOCK = 256
 def augmented_set(
     manifest: Manifest, recipe: Recipe, copies: float, seed: int, out: Path
 ) -> tuple[Manifest, np.ndarray]:
-    """The labelled cells as augmented squares, as many of each class, packed in a folder of `out`; one there is taken.
+    """Pack the labelled cells as augmented square images, the same number per class, into a data set in `out`.
 
-    A cell's first image is the cell itself, the others are drawn from (seed, copy, cell).
+    The first image of a cell is the cell itself. The others are drawn with the seed (seed, copy, cell). A data set that
+    already exists with the same settings is reused.
 
     Args:
-        manifest: of the source cells.
-        recipe: image size, fit and augmentation.
-        copies: images per cell of the largest class, at least 1; the other classes are brought to as many images.
-        seed: of augmentation and of the choice of cells that get one image more.
-        out: existing folder.
+        manifest: Manifest of the source cells.
+        recipe: Recipe that gives image size, fit and augmentation.
+        copies: Images per cell of the largest class, at least 1. The other classes get the same number of images.
+        seed: Random seed of the augmentation and of the choice of cells that get one more image.
+        out: Existing folder.
 
     Returns:
-        The new data set, and (M,) int64, the source's row of each of its images.
+        The new data set, and (M,) int64, the row of the source cell of each image in `manifest`.
+
+    Raises:
+        ArgumentError: `copies` is below 1.
     """
     if not copies >= 1:
         raise invalid("--copies", "1 or more", copies, "1.3 is about the paper's")
@@ -90,7 +94,18 @@ def augmented_set(
 
 
 def num_images(labels: np.ndarray, copies: float, seed: int) -> np.ndarray:
-    """(n,) int64 >= 1, images of each cell, so that every class has `copies` times the cells of the largest."""
+    """Return the number of images of each cell.
+
+    Every class gets `copies` times as many images as the largest class has cells, rounded.
+
+    Args:
+        labels: (n,) int, class of each cell.
+        copies: Images per cell of the largest class, at least 1.
+        seed: Random seed of the choice of cells that get one more image.
+
+    Returns:
+        (n,) int64, at least 1.
+    """
     counts = np.bincount(labels)
     target = round(copies * int(counts.max()))
     number = np.zeros(len(labels), np.int64)
@@ -103,7 +118,16 @@ def num_images(labels: np.ndarray, copies: float, seed: int) -> np.ndarray:
 
 
 def protocols(images: Manifest, sources: np.ndarray, num_folds: int, seed: int) -> list[Scheme]:
-    """Folds over images, over source cells and, where there are groups, over groups; every image is tested once."""
+    """Return schemes of folds over images, over source cells and, if there are at least 2 groups, over groups.
+
+    Every image is in the test subset once per scheme.
+
+    Args:
+        images: The augmented data set.
+        sources: (M,) int64, row of the source cell of each image.
+        num_folds: Number of folds. A scheme over few groups has one fold per group instead.
+        seed: Random seed of the folds.
+    """
     labels = images.labels
     _, first, member = np.unique(sources, return_index=True, return_inverse=True)
 
@@ -137,7 +161,14 @@ def protocols(images: Manifest, sources: np.ndarray, num_folds: int, seed: int) 
 
 
 def leakage_study(study: Study, copies: float, num_folds: int, seed: int) -> Study:
-    """The study on the augmented set, with the protocols as its schemes."""
+    """Return the study on the augmented data set, with `protocols` as its schemes.
+
+    Args:
+        study: Study on the source cells.
+        copies: Images per cell of the largest class, at least 1.
+        num_folds: Number of folds per scheme.
+        seed: Random seed of augmentation and folds.
+    """
     images, sources = augmented_set(study.manifest, study.recipe, copies, seed, study.out_dir)
     schemes = protocols(images, sources, num_folds, seed)
     subsets = {name: split for scheme in schemes for name, split in scheme.splits.items()}
@@ -167,8 +198,10 @@ def run_leakage(
     """Compute all protocols, write the files, and return the report as Markdown lines, entries and differences.
 
     Args:
-        study: of `leakage_study`.
-        methods, volumes, num_seeds: as in the volume study; figure and text are of the largest volume.
+        study: Study from `leakage_study`.
+        methods: Names of the methods.
+        volumes: Shares of the training cells, in (0, 1]. Figure and text use the largest volume.
+        num_seeds: Number of seeds.
     """
     tasks, notes = make_tasks(study, methods, volumes, num_seeds, [study.recipe.image_size])
     for note in notes:
@@ -218,7 +251,10 @@ def _protocol_table(study: Study, tested: Sequence[Entry], names: dict[str, str]
 
 
 def _recall_table(study: Study, tables: Tables, places: dict[str, list[Place]], names: dict[str, str]) -> list[str]:
-    """Which classes owe their accuracy to the order: those that are made of many copies of few cells."""
+    """Return a Markdown table of recall by class and protocol.
+
+    It shows which classes owe their accuracy to the order: those that consist of many copies of few cells.
+    """
     classes = study.manifest.info.classes
     lines = [f"| method | order | {' | '.join(classes)} |", "|---|---|" + "--:|" * len(classes)]
     for method, name in names.items():
@@ -232,7 +268,7 @@ def _recall_table(study: Study, tables: Tables, places: dict[str, list[Place]], 
 
 
 def _frame_text(tested: Sequence[Entry], chance: float) -> list[str]:
-    """What the background alone gives away."""
+    """Return a text on how well the background alone predicts the classes."""
     honest = [entry for entry in tested if entry.method == FRAME][-1]
     known = "the background tells the classes apart" if honest.low > chance else "no more than chance"
     text = (
@@ -303,7 +339,7 @@ def _blocks(records: Iterator[Record], side: int) -> Iterator[tuple[str, list[Re
 def _images(
     manifest: Manifest, rows: np.ndarray, times: np.ndarray, recipe: Recipe, augmentation: Augmentation, seed: int
 ) -> Iterator[Record]:
-    """All images of some cells, cell by cell."""
+    """Yield all images of some cells, cell by cell."""
     cells = manifest.table.select(["key", "class", "group", "collection"]).take(rows).to_pylist()
     for row, count, cell, pixels in zip(rows.tolist(), times.tolist(), cells, read_cells(manifest, rows), strict=True):
         for copy, image in enumerate(augmented_images(manifest, row, pixels, count, recipe, augmentation, seed)):
@@ -320,7 +356,20 @@ def augmented_images(
     augmentation: Augmentation,
     seed: int,
 ) -> list[np.ndarray]:
-    """`count` images (S, S) uint8 of a cell (H, W) uint8: itself in the square, then augmented by (seed, copy, row)."""
+    """Return square images of a cell: first the cell itself, then augmented images.
+
+    Args:
+        manifest: Manifest of the source cells.
+        row: Row of the cell in the manifest.
+        pixels: (H, W) uint8.
+        count: Number of images.
+        recipe: Recipe that gives image size and fit.
+        augmentation: Ranges of the augmentation.
+        seed: Random seed; an augmented image is drawn with (seed, copy, row).
+
+    Returns:
+        `count` images (S, S) uint8.
+    """
     side, fit = recipe.image_size, recipe.data.get("fit", "stretch")
     height, width = pixels.shape
     draws = [draw(augmentation if copy else Augmentation.none(), seed, copy, np.array([row])) for copy in range(count)]
@@ -343,6 +392,6 @@ def augmented_images(
             out,
             "divide",
         )
-        # Divided by its mean, as all methods see it; the cell's own mean takes it back to grey levels.
+        # The transform divides by the mean, as for all methods; the cell's own mean restores grey levels.
         images.append(np.clip(out[0, 0] * max(float(pixels.mean()), 1.0) + 0.5, 0, 255).astype(np.uint8))
     return images

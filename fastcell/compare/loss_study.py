@@ -1,4 +1,7 @@
-"""The loss study: softmax cross entropy, squared error, sigmoid cross entropy by iteration (the paper's Figure 7)."""
+"""The loss study: accuracy by iteration for softmax cross entropy, squared error and sigmoid cross entropy.
+
+It reproduces the paper's Figure 7.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,20 @@ from fastcell.compare.train_network import Length, train_network
 from fastcell.storage.whole_files import replace_file
 
 COMPARED_LOSSES = {"softmax cross entropy": "cross_entropy", "squared error": "mse", "sigmoid cross entropy": "sigmoid"}
-DEFAULT_STEPS = 600  # the paper's figure ends there
+DEFAULT_STEPS = 600  # last iteration of the paper's figure
 NUM_POINTS = 30
 CURVE_MEASURES = ("valid_accuracy", "train_accuracy")
 
 
 def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
-    """Train the recipe's network with each loss, all else alike, and return the report as Markdown lines.
+    """Train the recipe's network with each loss and otherwise equal settings, and return the report as Markdown lines.
 
-    A training that is finished is one JSON file in `cells/` and is not repeated.
+    Each finished training is saved as one JSON file in `cells/` and is not repeated.
+
+    Args:
+        study: The study. Only the first split of its first scheme is used.
+        num_seeds: Number of seeds per loss.
+        num_steps: Number of optimizer steps per training.
     """
     from fastcell.system.resources import has_gpu
 
@@ -79,17 +87,17 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
 
 
 def batch_of(study: Study, num_train: int) -> int:
-    """Cells in a step."""
+    """Return the number of cells in a step."""
     return min(study.recipe.batch_size, num_train)
 
 
 def _points(seeds: Sequence[list[dict[str, float]]], measure: str) -> np.ndarray:
-    """(S, P, 2) float, iteration and value."""
+    """Return iteration and value as (S, P, 2) float, for P points of S seeds."""
     return np.array([[(row["step"], row[measure]) for row in rows if measure in row] for rows in seeds])
 
 
 def _first(points: np.ndarray, level: float) -> str:
-    """Iteration at which the mean over seeds is at a level first."""
+    """Return the first iteration at which the mean over seeds reaches a level."""
     there = np.flatnonzero(points[:, :, 1].mean(0) >= level)
     return f"{points[0, there[0], 0]:.0f}" if len(there) else "not reached"
 

@@ -1,7 +1,7 @@
-"""The image-quality study that the paper announces: accuracy over image size and data volume.
+"""The resolution study: accuracy over image size and data volume (the image-quality study announced in the paper).
 
-An image size is the side of the square that each cell is mapped to, for the methods all they get; the cells, splits and
-subsamples are the same at every size.
+The image size is the side of the square that each cell is mapped to; all methods get the same squares. Cells, splits
+and subsamples are the same at every size.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ DEFAULT_SIZES = (16, 32, 64, 128)
 
 
 def check_sizes(text: str) -> list[int]:
-    """The sides of ``--sizes`` [px], increasing.
+    """Parse the image sizes of ``--sizes`` and return them [px] in increasing order.
 
     Raises:
-        ArgumentError: not whole numbers from 8 to 1024.
+        ArgumentError: A size is not a whole number from 8 to 1024, or there is none.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() and 8 <= int(word) <= 1024 for word in words):
@@ -32,7 +32,15 @@ def check_sizes(text: str) -> list[int]:
 def run_resolutions(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int, sizes: Sequence[int]
 ) -> tuple[list[str], list[Entry]]:
-    """Compute the table, write its files, and return its report as Markdown lines, and its entries."""
+    """Compute the table, write its files, and return its report as Markdown lines, and its entries.
+
+    Args:
+        study: The study.
+        methods: Names of the methods.
+        volumes: Shares of the training cells, in (0, 1].
+        num_seeds: Number of seeds.
+        sizes: Sides of the images [px].
+    """
     tasks, notes = make_tasks(study, methods, volumes, num_seeds, sizes)
     for note in notes:
         study.say(note)
@@ -55,7 +63,7 @@ def run_resolutions(
 
 
 def resolution_table(entries: Sequence[Entry]) -> list[str]:
-    """Image sizes down, volumes across, as Markdown."""
+    """Return a Markdown table of accuracies, with image sizes in rows and volumes in columns."""
     volumes = sorted({entry.volume for entry in entries})
     cells = {entry.volume: f"{entry.num_train:,.0f} ({entry.volume:.3g})" for entry in entries}
     lines = [f"| image size | {' | '.join(cells[v] for v in volumes)} |", "|---|" + "--:|" * len(volumes)]

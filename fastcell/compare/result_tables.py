@@ -1,6 +1,6 @@
-"""Tables of a study in the paper's form, from its finished cells: accuracy by volume, scores by class, differences.
+"""Tables of a study in the paper's form, from its finished tasks: accuracy by volume, scores by class, differences.
 
-The paper: Meng et al., IEEE JBHI 23(5), 2019, doi 10.1109/JBHI.2018.2878878, Tables II to IV.
+The paper is Meng et al., IEEE JBHI 23(5), 2019, doi 10.1109/JBHI.2018.2878878, Tables II to IV.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from fastcell.stats.confusion import confusion_matrix
 from fastcell.stats.scores import MEASURES, score
 from fastcell.storage.whole_files import replace_file
 
-# What a difference is between, where it is not between methods.
+# Values of `PairedDifference.what` for differences that are not between methods.
 SCHEMES, PROTOCOLS = "schemes", "protocols"
 _MEASURE_NAMES = {"precision": "precision", "recall": "recall", "f_score": "F-score"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the table: a method on one part, over all splits of a scheme and all seeds.
+    """Accuracy of a method on one subset, over all splits of a scheme and all seeds.
 
     Attributes:
-        scheme, method, image_size, volume, part: which.
-        num_train: training cells, mean over splits and seeds.
-        num_cells: cells scored for each seed, the splits pooled.
-        num_seeds, num_splits: how many.
-        accuracy: mean over seeds.
-        std: its deviation over seeds (n - 1); None for one seed.
-        low, high: 95 % bootstrap interval of the mean by unit (group, source cell or cell).
-        by_seed: accuracy of each seed.
-        balanced_accuracy, balanced_low, balanced_high: likewise, mean recall over classes.
-        fit_s: median time to fit [s].
-        predict_us: median time to classify one preprocessed cell of the test part [us].
-        device: what computed.
+        scheme, method, image_size, volume, part: Key of the entry; `part` is the subset.
+        num_train: Number of training cells, mean over splits and seeds.
+        num_cells: Number of scored cells per seed, with the splits pooled.
+        num_seeds, num_splits: Number of seeds and of splits.
+        accuracy: Mean over seeds.
+        std: Standard deviation over seeds (n - 1); None for one seed.
+        low, high: 95 % bootstrap interval of the mean, resampled by unit (group, source cell or cell).
+        by_seed: Accuracy of each seed.
+        balanced_accuracy, balanced_low, balanced_high: Mean recall over classes, with its interval as above.
+        fit_s: Median time to fit [s].
+        predict_us: Median time to classify one preprocessed cell of the test subset [us].
+        device: Device or backend that computed the result.
     """
 
     scheme: str
@@ -76,12 +76,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Precision, recall and F-score of one method on one part, mean over seeds.
+    """Precision, recall and F-score of one method on one subset, mean over seeds.
 
     Attributes:
-        scheme, method, image_size, volume, part: which.
-        values: (3, K) in the order of `MEASURES`; NaN where a class does not occur.
-        low, high: (3, K) 95 % bootstrap interval.
+        scheme, method, image_size, volume, part: Key of the scores; `part` is the subset.
+        values: (3, K), in the order of `MEASURES`; NaN for a class that does not occur.
+        low, high: (3, K), 95 % bootstrap interval.
     """
 
     scheme: str
@@ -96,7 +96,16 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Accuracy of `first` minus that of `second` on the same test cells and seeds, with its 95 % interval."""
+    """Accuracy of `first` minus accuracy of `second` on the same test cells and seeds.
+
+    Attributes:
+        what: Description of the common scheme and volume, or `SCHEMES` or `PROTOCOLS`.
+        first, second: Names of the compared results.
+        volume: Share of the training cells, in (0, 1].
+        value: Difference, mean over test cells and seeds.
+        low, high: 95 % bootstrap interval.
+        num_cells: Number of test cells per seed.
+    """
 
     what: str
     first: str
@@ -109,7 +118,7 @@ class PairedDifference:
 
     @property
     def verdict(self) -> str:
-        """Whether it may be chance."""
+        """Verdict on the difference: it may be chance if the interval includes 0."""
         if self.low <= 0 <= self.high:
             return "may be chance"
         if self.what in (SCHEMES, PROTOCOLS):
@@ -118,18 +127,18 @@ class PairedDifference:
 
 
 Place = tuple[str, str, int, float]
-"""Scheme, method, image size, volume."""
+"""Scheme, method, image size [px], volume."""
 
 
 class Tables:
     """Scores of finished tasks.
 
     Args:
-        results: of all tasks.
-        labels: (N,) int64 of the manifest.
-        classes: K names.
-        units: (N,) int64, what is resampled as a whole.
-        seed: of the bootstrap.
+        results: Results of all tasks.
+        labels: (N,) int64, labels of the manifest.
+        classes: Names of the K classes.
+        units: (N,) int64, number of the unit that is resampled as a whole.
+        seed: Random seed of the bootstrap.
     """
 
     def __init__(
@@ -149,9 +158,9 @@ class Tables:
         self._called: dict[tuple[Place, str], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def called(self, place: Place, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rows and called classes of a part for each seed, the splits pooled, in the order of the rows.
+        """Return, for each seed, rows and predicted classes of a subset, pooled over the splits and sorted by row.
 
-        A row of the test part comes once; one of the other parts once for each split that it is in.
+        A row of the test subset occurs once. A row of another subset occurs once per split that has it in that subset.
         """
         if (place, part) not in self._called:
             seeds: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -166,7 +175,7 @@ class Tables:
         return self._called[place, part]
 
     def entries(self) -> list[Entry]:
-        """All entries that have cells, in the order of the tasks."""
+        """Return all entries that have cells, in the order of the tasks."""
         return [
             self._entry(place, part)
             for place in self.by_place
@@ -175,7 +184,7 @@ class Tables:
         ]
 
     def class_scores(self, place: Place, part: str) -> ClassScores:
-        """Scores by class at a place."""
+        """Return the scores by class of a place and subset."""
         confusions = self._confusions(place, part)
         with np.errstate(invalid="ignore"):
             values = np.mean([[getattr(score(c), name) for name in MEASURES] for c in confusions], axis=0)
@@ -185,7 +194,13 @@ class Tables:
         return ClassScores(*place, part, values, low, high)
 
     def differences(self, places: Sequence[Place], what: str, names: Sequence[str]) -> list[PairedDifference]:
-        """All pairs of places, in their order, on the test cells that both have."""
+        """Return the differences of all pairs of places, in their order, on the test cells that both have.
+
+        Args:
+            places: Keys of the results to compare.
+            what: Value of `PairedDifference.what`.
+            names: Display name of each place.
+        """
         found = []
         for (first, name), (second, other) in combinations(zip(places, names, strict=True), 2):
             gains, units = [], []
@@ -213,7 +228,10 @@ class Tables:
         )
 
     def _units(self, rows: np.ndarray) -> np.ndarray:
-        """Units of some rows; the cells where all are of one unit, which says nothing of how units differ."""
+        """Return the units of some rows.
+
+        If all rows belong to one unit, return the rows themselves: one unit does not show how units differ.
+        """
         units = self.units[rows]
         return rows if len(units) and (units == units[0]).all() else units
 
@@ -249,7 +267,7 @@ class Tables:
 
 
 def volume_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
-    """The paper's Table II: methods and parts down, volumes across, as Markdown."""
+    """Return the paper's Table II as Markdown, with methods and subsets in rows and volumes in columns."""
     volumes = sorted({entry.volume for entry in entries})
     sizes = {volume: [e.num_train for e in entries if e.volume == volume] for volume in volumes}
     header = [f"{np.mean(sizes[volume]):,.0f} ({volume:.3g})" for volume in volumes]
@@ -264,13 +282,16 @@ def volume_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
 
 
 def accuracy_text(entry: Entry) -> str:
-    """``0.926 ± 0.004 (0.901..0.948)``: mean, deviation over seeds, interval."""
+    """Return mean, standard deviation over seeds and interval as text, for example ``0.926 ± 0.004 (0.901..0.948)``."""
     spread = "" if entry.std is None else f" ± {entry.std:.3f}"
     return f"{entry.accuracy:.3f}{spread} ({entry.low:.3f}..{entry.high:.3f})"
 
 
 def class_table(scores: Sequence[ClassScores], classes: Sequence[str], names: dict[str, str]) -> list[str]:
-    """The paper's Tables III and IV as Markdown: the best of each measure and class **bold**, the second *italic*."""
+    """Return the paper's Tables III and IV as Markdown.
+
+    For each measure and class the best value is **bold** and the second best *italic*.
+    """
     lines = [f"| measure | method | {' | '.join(classes)} |", "|---|---|" + "--:|" * len(classes)]
     for number, measure in enumerate(MEASURES):
         marked = mark_best(np.stack([one.values[number] for one in scores]))
@@ -281,9 +302,9 @@ def class_table(scores: Sequence[ClassScores], classes: Sequence[str], names: di
 
 
 def mark_best(values: np.ndarray) -> list[list[str]]:
-    """(M, K) texts of three decimals: the highest of each column bold, the next italic; what is printed alike is equal.
+    """Return (M, K) texts of three decimals, with the best value of each column bold and the second best italic.
 
-    One method alone has nothing to be better than and gets no marks, and 0 gets none.
+    Values that print alike count as equal. A value of 0 gets no mark. If there is only one method, no value is marked.
     """
     texts = [["-" if np.isnan(value) else f"{value:.3f}" for value in row] for row in values]
     if len(texts) < 2:
@@ -299,7 +320,7 @@ def mark_best(values: np.ndarray) -> list[list[str]]:
 
 
 def time_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
-    """Fit and predict time, methods down, volumes across, as Markdown."""
+    """Return a Markdown table of fit and prediction times, with methods in rows and volumes in columns."""
     tests = [entry for entry in entries if entry.part == "test"]
     volumes = sorted({entry.volume for entry in tests})
     lines = [
@@ -317,7 +338,7 @@ def time_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
 
 
 def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
-    """Differences as Markdown."""
+    """Return a Markdown table of differences with their intervals and verdicts."""
     lines = ["| | difference (95 %) | |", "|---|--:|---|"]
     for one in differences:
         text = f"{one.value:+.3f} ({one.low:+.3f}..{one.high:+.3f})"
@@ -326,12 +347,12 @@ def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
 
 
 def write_rows(path: Path, rows: Sequence[Any]) -> None:
-    """Write dataclasses of one kind as CSV, whole or not at all; lists are joined by spaces."""
+    """Write dataclasses of one type as CSV, whole or not at all; list items are joined by spaces."""
     write_csv(path, [asdict(row) for row in rows])
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write dictionaries as CSV, whole or not at all; the columns are the first one's."""
+    """Write dictionaries as CSV, whole or not at all; the keys of the first one are the columns."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -342,7 +363,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def class_rows(scores: Sequence[ClassScores], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """One dictionary for each method, measure and class."""
+    """Return one dictionary per method, measure and class."""
     return [
         {
             "scheme": one.scheme,

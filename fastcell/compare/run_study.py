@@ -1,4 +1,4 @@
-"""Compare methods on the same cells, over volume, loss, resolution, or orders of splitting."""
+"""Prepare and run a study: compare methods on the same cells over volume, loss, resolution or order of splitting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_METHODS = {
     "leakage": "cnn,svm,knn,frame",
 }
 DEFAULT_VOLUMES = {
-    "volume": "0.001,0.005,0.01,0.05,0.1,0.5,1",  # the paper's seven as shares of its largest, rounded
+    "volume": "0.001,0.005,0.01,0.05,0.1,0.5,1",  # the paper's seven, as rounded shares of its largest
     "loss": "1",
     "resolution": "0.01,0.1,1",
     "leakage": "1",
@@ -27,24 +27,24 @@ DEFAULT_VOLUMES = {
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What a study compares; ``study.json`` holds it as ``settings``.
+    """Options of a study; ``study.json`` stores them as ``settings``.
 
     Attributes:
-        study: what is varied, one of `STUDIES`.
-        methods: names with commas; None: `DEFAULT_METHODS`.
-        volumes: shares of the training cells with commas; None: `DEFAULT_VOLUMES`.
-        seeds: number of seeds, from 0.
-        splits: names with commas, see `fastcell.compare.split_schemes.find_schemes`; None: by what the data set has.
-        preset: of the networks, and of everybody's images.
-        select: weights that are evaluated, best or last; None: the preset's.
-        min_steps: optimizer steps of small volumes.
-        pca: number of components for SVM and kNN, or none.
-        backend: of SVM and kNN: auto, cuml, sklearnex or sklearn.
-        jobs: processes for SVM and kNN; 0 chooses.
-        sizes: image sizes [px] of the study of resolution, with commas.
-        steps: iterations of the study of loss.
-        copies: images per cell of the largest class in the study of leakage.
-        folds: of the study of leakage.
+        study: Varied quantity, one of `STUDIES`.
+        methods: Comma-separated names; None for `DEFAULT_METHODS`.
+        volumes: Comma-separated shares of the training cells; None for `DEFAULT_VOLUMES`.
+        seeds: Number of seeds; the seeds are 0, 1, ...
+        splits: Comma-separated names, see `fastcell.compare.split_schemes.find_schemes`; None for its default.
+        preset: Preset of the networks and of the images of all methods.
+        select: Evaluated weights, best or last; None for the preset's choice.
+        min_steps: Minimum number of optimizer steps at small volumes.
+        pca: Number of principal components for SVM and kNN, or none.
+        backend: Backend of SVM and kNN: auto, cuml, sklearnex or sklearn.
+        jobs: Number of processes for SVM and kNN; 0 to choose it automatically.
+        sizes: Comma-separated image sizes [px] of the resolution study.
+        steps: Number of iterations of the loss study.
+        copies: Images per cell of the largest class in the leakage study.
+        folds: Number of folds of the leakage study.
     """
 
     study: str = "volume"
@@ -67,20 +67,20 @@ class StudyOptions:
 def open_study(
     data: str | None, out: str | Path, options: StudyOptions, changes: Sequence[str] = (), say: Say = say_nothing
 ) -> tuple[Any, list[str]]:
-    """Prepare a study. What can be wrong is looked at before anything takes time.
+    """Prepare a study; arguments are checked before any long computation.
 
     Args:
-        data: folder of a packed data set; None: the synthetic default set.
-        out: folder for tables, figures and finished cells; made if it is not there.
-        options: what is compared.
-        changes: arguments of ``fastcell fit`` that change the preset, e.g. ``["--data.fit", "contain"]``.
-        say: gets the lines for the user.
+        data: Folder of a packed data set; None for the synthetic default set.
+        out: Folder for tables, figures and finished tasks; created if it does not exist.
+        options: Options of the study.
+        changes: Arguments of ``fastcell fit`` that change the preset, e.g. ``["--data.fit", "contain"]``.
+        say: Callable that receives each message for the user.
 
     Returns:
         The study (`fastcell.compare.runner.Study`), and the names of its methods.
 
     Raises:
-        ArgumentError: an argument breaks its rule.
+        ArgumentError: An argument breaks its rule.
     """
     for name, least in (("seeds", 1), ("steps", 1), ("folds", 2), ("jobs", 0), ("min_steps", 0)):
         if getattr(options, name) < least:
@@ -133,22 +133,22 @@ def open_study(
 def run_study(
     study: Any, methods: list[str], options: StudyOptions, changes: Sequence[str] = (), *, default_data: bool = False
 ) -> list[str]:
-    """Run a study and write tables, figures, ``report.md`` and ``study.json`` into its folder.
+    """Run a study and write tables, figures, ``report.md`` and ``study.json`` to its folder.
 
-    What was finished before is not computed again.
+    Tasks that an earlier run finished are not computed again.
 
     Args:
-        study: of `open_study`.
-        methods: likewise.
-        options: likewise.
-        changes: likewise.
-        default_data: whether the data set is the synthetic default.
+        study: Study from `open_study`.
+        methods: Method names from `open_study`.
+        options: Options given to `open_study`.
+        changes: Changes given to `open_study`.
+        default_data: Whether the data set is the synthetic default.
 
     Returns:
         The lines of the report.
 
     Raises:
-        BusyError: another process runs a study in the folder.
+        BusyError: Another process runs a study in the folder.
     """
     from fastcell.storage.locks import hold_run_folder
 

@@ -1,4 +1,4 @@
-"""Work through the cells of a study's table: what is finished is taken, the rest is computed and saved one by one."""
+"""Compute the tasks of a study: load finished ones, compute the others, and save each when it is finished."""
 
 from __future__ import annotations
 
@@ -27,26 +27,29 @@ from fastcell.training.recipe import Recipe
 FRAME = "frame"
 METHOD_NAMES = {"cnn": "CNN", "gao": "Gao et al.", "svm": "SVM", "knn": "kNN", FRAME: "frame alone (kNN)"}
 _OWN_NETWORKS = {"cnn": None, "gao": "gao"}  # None: the network of the recipe
-# Below this many training cells in all, starting processes takes longer than what they save.
+# With fewer training cells in total, starting processes takes longer than it saves.
 _WORTH_PROCESSES = 20_000
 _CHUNK = 4096
 
 
 def method_name(method: str) -> str:
-    """The name of a method in tables and figures."""
+    """Return the display name of a method for tables and figures."""
     return METHOD_NAMES.get(method, method)
 
 
 def is_network(method: str) -> bool:
-    """Whether a method is trained as a network."""
+    """Return whether a method is trained as a network."""
     return method not in (*METHODS, FRAME)
 
 
 def check_methods(text: str) -> list[str]:
-    """The methods of ``--methods``: cnn, gao, svm, knn, frame, or a network's name.
+    """Parse the methods of ``--methods``: cnn, gao, svm, knn, frame, or names of networks.
+
+    Returns:
+        The names in the given order, without repeats.
 
     Raises:
-        ArgumentError: an unknown one, or none.
+        ArgumentError: A method is unknown, or there is none.
     """
     methods = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     known = [*_OWN_NETWORKS, *METHODS, FRAME]
@@ -64,7 +67,12 @@ def check_methods(text: str) -> list[str]:
 
 
 def units_of(manifest: Manifest) -> tuple[np.ndarray, str]:
-    """(N,) int64 number of each cell's group, or its own where it has none; and the word for such units."""
+    """Return the independent unit of each cell, and the word for such units.
+
+    Returns:
+        (N,) int64, number of each cell's group, and ``group``. A cell without a group gets a number of its own. If the
+        data set has no groups, every cell is a unit, and the word is ``cell``.
+    """
     if manifest.groups is None:
         return np.arange(len(manifest)), "cell"
     _, units = np.unique(manifest.groups, return_inverse=True)
@@ -75,21 +83,21 @@ def units_of(manifest: Manifest) -> tuple[np.ndarray, str]:
 
 @dataclass
 class Study:
-    """The data of a study and how its methods are set.
+    """Data of a study and settings of its methods.
 
     Attributes:
-        manifest: of the data set, with the schemes' splits.
-        schemes: by name.
-        recipe: of the networks; its preprocessing is everybody's.
-        out_dir: gets `cells/` and the images.
-        components: of the baselines' PCA, or None.
-        backend: of the baselines.
-        min_steps: floor of a network's training.
-        jobs: processes for the baselines; 0 chooses.
-        units: (N,) int64, what is independent of each other, by number.
-        unit: what that is: group, source cell or cell.
-        say: takes lines for the user.
-        corrupt: rows of cells that could not be read, which take no part.
+        manifest: Manifest of the data set, with the splits of the schemes.
+        schemes: Schemes by name.
+        recipe: Recipe of the networks; all methods use its preprocessing.
+        out_dir: Folder for `cells/` (the finished tasks) and the images.
+        components: Number of PCA components of the baselines, or None for no PCA.
+        backend: Backend of the baselines.
+        min_steps: Minimum number of optimizer steps of a network.
+        jobs: Number of processes for the baselines; 0 to choose it automatically.
+        units: (N,) int64, number of the independent unit of each cell.
+        unit: Word for such units: group, source cell or cell.
+        say: Callable that receives each message for the user.
+        corrupt: Rows of cells that cannot be read; they are excluded.
     """
 
     manifest: SplitManifest
@@ -110,16 +118,16 @@ class Study:
     _preprocessing: dict[int, Preprocessing] = field(default_factory=dict)
 
     def count_units(self) -> int:
-        """How many units the labelled cells are of."""
+        """Return the number of units that have labelled cells."""
         return len(np.unique(self.units[self.manifest.labels >= 0]))
 
     @property
     def cells_dir(self) -> Path:
-        """Folder of the finished cells."""
+        """Folder of the finished tasks."""
         return self.out_dir / "cells"
 
     def parts(self, task: Task) -> dict[str, np.ndarray]:
-        """Rows of the manifest by part; the same for every method."""
+        """Return the rows of the manifest by subset; they are the same for every method."""
         which = task.split, task.volume, task.seed
         if which not in self._parts:
             self._parts[which] = self._select(task)
@@ -141,11 +149,11 @@ class Study:
         return parts
 
     def run(self, tasks: Sequence[Task]) -> list[TaskResult]:
-        """The results of all tasks, in their order.
+        """Return the results of all tasks, in their order: load finished tasks, and compute and save the others.
 
         Raises:
-            ArgumentError: a method refuses its cells.
-            KeyboardInterrupt: what was finished until then stays.
+            ArgumentError: A method cannot take its cells.
+            KeyboardInterrupt: The user stopped the run. Finished tasks stay saved.
         """
         self.cells_dir.mkdir(parents=True, exist_ok=True)
         done: dict[Task, TaskResult] = {}
@@ -172,7 +180,10 @@ class Study:
         return [done[task] for task in tasks]
 
     def images(self, size: int) -> CellImages:
-        """Preprocessed cells of this side [px]."""
+        """Return the preprocessed cells with images of side `size` [px].
+
+        Corrupt cells that are found here are excluded from the study.
+        """
         if size not in self._images:
             rows = select(self.manifest, ViewConfig(labelled=True)).rows
             start = time.perf_counter()
@@ -188,13 +199,13 @@ class Study:
         return self._images[size]
 
     def drop_images(self) -> None:
-        """Remove all preprocessed cells in the folder, which can be made again."""
+        """Remove all files of preprocessed cells in the folder. They can be computed again."""
         for path in self.out_dir.glob("images-*px-*.npy"):
             path.unlink(missing_ok=True)
         self._images.clear()
 
     def preprocessing(self, size: int) -> Preprocessing:
-        """Of the images of this side [px]."""
+        """Return the preprocessing for images of side `size` [px]."""
         if size not in self._preprocessing:
             from fastcell.compare.train_network import make_data
 
@@ -203,7 +214,7 @@ class Study:
         return self._preprocessing[size]
 
     def refusal(self, method: str, num_cells: int) -> str | None:
-        """Why a method cannot take this many training cells; None where it can."""
+        """Return the reason why a method cannot take this number of training cells, or None if it can."""
         if is_network(method):
             return None
         backend = find_backend(self.backend).name
@@ -237,7 +248,7 @@ class Study:
         return make_key(task, parts, settings)
 
     def print_of(self, parts: dict[str, np.ndarray]) -> str:
-        """Hash of the stored cells of some parts."""
+        """Return a hash of the stored cells of some subsets."""
         rows = np.unique(np.concatenate(list(parts.values())))
         name = blake2b(rows.tobytes()).digest()
         if name not in self._prints:
@@ -273,7 +284,7 @@ class Study:
             )
 
     def _num_processes(self, tasks: list[Task]) -> int:
-        """As many as there are cores and tasks, and as the memory takes copies of what PCA works on."""
+        """Return the number of processes: limited by cores, tasks, and memory for the PCA's copies of the cells."""
         side = max(task.image_size for task in tasks)
         each = 3 * 20_000 * side * side * 4
         return max(1, min(num_cpus(), len(tasks), available_memory() // (2 * each)))
@@ -297,7 +308,7 @@ class Study:
             return
         from joblib import Parallel, delayed
 
-        lists = [(jobs[number :: len(gpus)], gpu) for number, gpu in enumerate(gpus)]  # one process for each GPU
+        lists = [(jobs[number :: len(gpus)], gpu) for number, gpu in enumerate(gpus)]  # one process per GPU
         for results in Parallel(n_jobs=len(gpus), backend="loky")(delayed(_fit_on)(mine, gpu) for mine, gpu in lists):
             yield from results
 
@@ -305,15 +316,18 @@ class Study:
 def write_study_report(
     study: Study, methods: list[str], settings: Mapping[str, Any], lines: list[str], asked: Mapping[str, Any]
 ) -> list[str]:
-    """Write ``report.md`` and ``study.json`` into the study's folder; returns the lines of the report.
+    """Write ``report.md`` and ``study.json`` to the study's folder.
 
     Args:
-        study: that was run; of leakage, on the augmented set.
-        methods: names.
-        settings: what was asked for, `study` and `preset` among them; ``study.json`` holds them.
-        lines: of the report.
-        asked: `source`, the folder of the data set as asked for (None for the synthetic default), `source_cells`, how
-            many it holds, and `changes`, the arguments that change the preset.
+        study: The finished study; for leakage, the study on the augmented data set.
+        methods: Names of the methods.
+        settings: Options of the study, including `study` and `preset`; stored in ``study.json``.
+        lines: Lines of the report.
+        asked: `source`, path of the requested data set (None for the synthetic default); `source_cells`, its number of
+            cells; and `changes`, the arguments that change the preset.
+
+    Returns:
+        The lines of the complete report, with its header.
     """
     from fastcell.system import environment_report
 
@@ -375,12 +389,12 @@ def _fit_baseline(
     options: dict[str, Any],
     saved: tuple[Path, str],
 ) -> TaskResult:
-    """Fit one baseline of the table and save it; may run in a process of its own."""
+    """Fit one baseline of the study and save its result; may run in a separate process."""
     kind = "knn" if task.method == FRAME else task.method
     estimator = make_baseline(kind, random_state=task.seed, **options)
     train = parts["train"]
     if isinstance(estimator, Knn) and len(train) > estimator.num_references:
-        train = train[estimator.references(len(train))]  # the rest need not be read
+        train = train[estimator.references(len(train))]  # other cells need not be read
     read = partial(flat_pixels, images, frame_only=task.method == FRAME)
     given, given_labels = read(train), labels[train]
     valid = (read(parts["valid"]), labels[parts["valid"]]) if len(parts["valid"]) else ()

@@ -1,7 +1,7 @@
-"""Finished cells of a study's table: one small file each, whole, with a hash of all that it depends on.
+"""Results of the finished tasks of a study: one small file per task, with a hash of everything that it depends on.
 
-A file holds the class that the method calls for every cell of the training, validation and test part, so scores,
-intervals and comparisons are computed from the files, and nothing is fitted twice.
+A file is written whole or not at all. It holds the predicted class of every cell of the training, validation and test
+subsets. Scores, intervals and comparisons are computed from the files, so that nothing is fitted twice.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _META = b"fastcell"
 
 @dataclass(frozen=True)
 class Task:
-    """One cell of a table: a method on one split, volume, seed and image size.
+    """One task of a study: a method on one split, volume, seed and image size.
 
     Attributes:
-        method: its name in the tables.
-        scheme: `fastcell.compare.split_schemes.Scheme.name`.
-        split: one of the scheme's.
-        volume: share of the training cells, in (0, 1].
-        seed: of subsample, network and baseline.
-        image_size: side of the images [px].
+        method: Name of the method in the tables.
+        scheme: Name of the scheme, see `fastcell.compare.split_schemes.Scheme`.
+        split: Name of a split of the scheme.
+        volume: Share of the training cells, in (0, 1].
+        seed: Random seed of subsample, network and baseline.
+        image_size: Side of the images [px].
     """
 
     method: str
@@ -48,22 +48,22 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Stem of its file."""
+        """Stem of the task's file name."""
         return f"{self.method}-{self.image_size}px-{self.scheme}-{self.split}-{self.volume:g}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a task gave.
+    """Result of a task.
 
     Attributes:
-        task: which.
-        rows: (R,) int64 cell_ids of all parts.
-        part: (R,) int8, index of `PARTS`.
-        predicted: (R,) int16, the called classes.
-        fit_s: time to fit, choice of parameters or validation included [s].
-        predict_us: time to classify one preprocessed test cell [us].
-        details: backend, parameters, steps.
+        task: The task.
+        rows: (R,) int64, cell_ids of all subsets.
+        part: (R,) int8, subset of each cell as an index of `PARTS`.
+        predicted: (R,) int16, predicted classes.
+        fit_s: Time to fit, including choice of parameters or validation [s].
+        predict_us: Time to classify one preprocessed test cell [us].
+        details: Backend, parameters, steps.
     """
 
     task: Task
@@ -75,7 +75,7 @@ class TaskResult:
     details: dict[str, Any] = field(default_factory=dict)
 
     def of(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """Cell_ids and called classes of a part."""
+        """Return cell_ids and predicted classes of a subset."""
         mine = self.part == PARTS.index(part)
         return self.rows[mine], self.predicted[mine]
 
@@ -88,7 +88,16 @@ def make_result(
     predict_s: float,
     details: dict[str, Any],
 ) -> TaskResult:
-    """Put together the parts' rows and called classes; `predict_s` is that of the test part [s]."""
+    """Combine rows and predicted classes of the subsets into a result.
+
+    Args:
+        task: The task.
+        parts: cell_ids by subset.
+        predicted: Predicted classes by subset, in the order of `parts`.
+        fit_s: Time to fit [s].
+        predict_s: Time to classify the test subset [s].
+        details: Backend, parameters, steps.
+    """
     return TaskResult(
         task,
         np.concatenate([parts[part] for part in PARTS]).astype(np.int64),
@@ -101,7 +110,13 @@ def make_result(
 
 
 def make_key(task: Task, parts: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str:
-    """Hash of a task, the rows of its parts, and all settings that its result depends on."""
+    """Return a hash of a task and of everything that its result depends on.
+
+    Args:
+        task: The task.
+        parts: Rows of the manifest by subset.
+        settings: All other settings that the result depends on; must be serializable as JSON.
+    """
     digest = blake2b(digest_size=16)
     digest.update(json.dumps([FORMAT, __version__, asdict(task), settings], sort_keys=True).encode())
     for part in PARTS:
@@ -124,7 +139,7 @@ def save_result(folder: Path, key: str, result: TaskResult) -> None:
 
 
 def load_result(folder: Path, key: str, task: Task) -> TaskResult | None:
-    """What was saved of a task under this key; None where there is nothing, or something else."""
+    """Return the saved result of a task, or None if there is no valid file with this key."""
     path = folder / f"{task.name}.parquet"
     try:
         table = pq.read_table(path)
@@ -135,4 +150,4 @@ def load_result(folder: Path, key: str, task: Task) -> TaskResult | None:
         times = float(meta["fit_s"]), float(meta["predict_us"])
         return TaskResult(task, rows, part, predicted, times[0], times[1], dict(meta["details"]))
     except (FileNotFoundError, IsADirectoryError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return None  # not there, or torn, or of somebody else: it is made anew
+        return None  # missing, incomplete or foreign file: compute again

@@ -1,6 +1,6 @@
-"""Schemes: one way of dividing the cells into training, validation and test parts, in one split or in several folds.
+"""Schemes that divide the cells into training, validation and test subsets, in one split or in several folds.
 
-The test cells of a scheme's splits are pooled, so no cell may be tested twice.
+The test cells of all splits of a scheme are pooled, so no cell may be tested twice.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ DEFAULT_FOLDS = 5
 
 @dataclass(frozen=True)
 class SplitManifest(Manifest):
-    """A manifest with splits of its own beside those in the folder.
+    """A manifest with additional splits that are not stored in its folder.
 
     Attributes:
-        subsets: (N,) str by name, as `Manifest.split` gives.
+        subsets: Subset of each cell, (N,) str, by name of the split, in the form of `Manifest.split`.
     """
 
     subsets: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: Manifest, subsets: Mapping[str, np.ndarray]) -> SplitManifest:
-        """The manifest with these splits."""
+        """Return a manifest with these splits in addition to its own."""
         return cls(manifest.path, manifest.info, manifest.table, dict(subsets))
 
     def split(self, name: str = "default") -> np.ndarray:
@@ -42,12 +42,12 @@ class SplitManifest(Manifest):
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way of dividing the cells.
+    """One way to divide the cells.
 
     Attributes:
-        name: short, of letters, digits and dashes.
-        text: what it is, for captions.
-        splits: (N,) subsets by name of the split.
+        name: Short name of letters, digits and dashes.
+        text: Description for captions.
+        splits: Subset of each cell, (N,) str, by name of the split.
     """
 
     name: str
@@ -56,17 +56,18 @@ class Scheme:
 
 
 def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[Scheme]:
-    """The schemes that ``--splits`` asks for.
+    """Return the schemes that ``--splits`` requests.
 
     Args:
-        manifest: of the data set.
-        asked: names with commas: ``groups`` (each group once as the test part), ``random`` (folds that ignore groups,
-            as many as there are groups, or 5), ``folds`` (all of the data set's ``fold-*``), and names of its splits,
-            which are pooled. None takes ``groups`` where there are 2 to 10 of them, else ``default``.
-        seed: of the splits that are made.
+        manifest: Manifest of the data set.
+        asked: Comma-separated names: ``groups`` (each group once as the test subset), ``random`` (folds that ignore
+            groups, as many folds as groups if there are 2 to 10, otherwise 5), ``folds`` (all ``fold-*`` splits of the
+            data set), and names of its splits, which are pooled. None selects ``groups`` if there are 2 to 10 of them,
+            otherwise ``default``.
+        seed: Random seed of new splits.
 
     Raises:
-        ArgumentError: an unknown name, splits that test a cell twice, or groups that do not allow it.
+        ArgumentError: A name is unknown, a cell is tested twice, or the groups do not allow the scheme.
     """
     groups = num_groups(manifest)
     if asked is None:
@@ -101,7 +102,7 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
 
 
 def num_groups(manifest: Manifest) -> int:
-    """How many groups the labelled cells are of; 0 where a cell has none."""
+    """Return the number of groups of the labelled cells; 0 if a labelled cell has no group."""
     if manifest.groups is None:
         return 0
     names = np.unique(manifest.groups[manifest.labels >= 0])
@@ -109,10 +110,10 @@ def num_groups(manifest: Manifest) -> int:
 
 
 def by_groups(manifest: Manifest, seed: int = 0) -> Scheme:
-    """Each group once as the test part.
+    """Return a scheme in which each group is once the test subset.
 
     Raises:
-        ArgumentError: cells without a group, or a number of groups that is not 2 to 200.
+        ArgumentError: A labelled cell has no group, or the number of groups is not 2 to 200.
     """
     groups = num_groups(manifest)
     if not 2 <= groups <= MAX_GROUP_FOLDS:
@@ -127,14 +128,18 @@ def by_groups(manifest: Manifest, seed: int = 0) -> Scheme:
 
 
 def at_random(manifest: Manifest, num_folds: int, seed: int = 0) -> Scheme:
-    """Folds that ignore groups."""
+    """Return a scheme of random folds that ignore groups."""
     labelled = manifest.labels >= 0
     folds = k_folds(manifest.labels[labelled], None, num_folds, seed)
     return Scheme("random", f"{num_folds} random folds, groups ignored", _spread(folds, labelled, "random"))
 
 
 def check_pooled(scheme: Scheme) -> None:
-    """Raises ArgumentError where a cell is in the test part of two splits."""
+    """Check that no cell is in the test subset of two splits.
+
+    Raises:
+        ArgumentError: A cell is in the test subset of two splits.
+    """
     times = np.sum([subsets == "test" for subsets in scheme.splits.values()], axis=0)
     if (times > 1).any():
         raise invalid(
@@ -146,7 +151,7 @@ def check_pooled(scheme: Scheme) -> None:
 
 
 def _spread(folds: list[np.ndarray], labelled: np.ndarray, name: str) -> dict[str, np.ndarray]:
-    """Sides of all cells from those of the labelled ones."""
+    """Return the subsets of all cells from those of the labelled cells; unlabelled cells get ""."""
     spread = {}
     for number, fold in enumerate(folds):
         subsets = np.full(len(labelled), "", "<U5")

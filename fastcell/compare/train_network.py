@@ -1,9 +1,9 @@
-"""One network of a study: trained by the Lightning trainer on the engine's batches, scored on preprocessed cells.
+"""Train one network of a study with Lightning on the engine's batches, and score it on preprocessed cells.
 
-How long: for the preset's epochs, but for no fewer than a floor of optimizer steps (and never longer than the whole
-training set takes), so that a small volume is not merely a short training. A preset that counts steps takes as many at
-every volume. Validation looks at 16 points of the run; the weights of the least validation loss are taken, or the last
-ones where the preset says so.
+A network is trained for the preset's number of epochs, but at least for a minimum number of optimizer steps, so that a
+small volume does not only mean a short training. The minimum never exceeds the number of steps that training on the
+whole volume takes. A preset that counts steps uses the same number at every volume. Validation runs at 16 points of the
+training. The weights with the lowest validation loss are used, or the last weights if the preset asks for them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _BATCH = 256
 
 
 class Length(NamedTuple):
-    """How long a network is trained.
+    """Length of a training.
 
     Attributes:
-        steps: optimizer steps, a multiple of `every`.
-        every: steps from one validation to the next.
-        batch: cells in a step.
+        steps: Number of optimizer steps, a multiple of `every`.
+        every: Number of steps from one validation to the next.
+        batch: Number of cells in a step.
     """
 
     steps: int
@@ -55,13 +55,13 @@ class Length(NamedTuple):
 
 
 def training_length(num_cells: int, num_all: int, recipe: Recipe, min_steps: int = MIN_STEPS) -> Length:
-    """The length of a training.
+    """Return the length of a training.
 
     Args:
-        num_cells: training cells, repeats for balance counted.
-        num_all: likewise at the whole volume.
-        recipe: epochs or steps, and batch size.
-        min_steps: floor, in steps of the whole volume's training.
+        num_cells: Number of training cells, including repeats that balance the classes.
+        num_all: The same number at the whole volume.
+        recipe: Recipe that gives epochs or steps, and batch size.
+        min_steps: Minimum number of steps, unless training on the whole volume takes fewer.
     """
     size = recipe.batch_size
     batch = min(size, num_cells)
@@ -83,21 +83,22 @@ def train_network(
     length: Length,
     gpu: int | None = None,
 ) -> tuple[CellModule, list[dict[str, float]], float]:
-    """Train on the rows of ``parts["train"]``.
+    """Train a network on the rows of ``parts["train"]``.
 
     Args:
-        manifest: of the data set.
-        parts: rows of the manifest by part.
-        recipe: how.
-        seed: of weights, order and augmentation.
-        length: how long.
-        gpu: its number; None for the CPU.
+        manifest: Manifest of the data set.
+        parts: Rows of the manifest by subset.
+        recipe: Recipe of the network and its training.
+        seed: Random seed of weights, order and augmentation.
+        length: Length of the training.
+        gpu: Number of the GPU; None for the CPU.
 
     Returns:
-        The model with the chosen weights, what was logged by step, and the time it took [s].
+        The model with the selected weights; the logged values, one dict per step with the step's number under ``step``;
+        and the time that training took [s].
 
     Raises:
-        StoppedError: SIGTERM was received.
+        StoppedError: The process received SIGTERM.
     """
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
@@ -129,14 +130,14 @@ def train_network(
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Turn what Lightning makes of SIGTERM and Ctrl-C into StoppedError and KeyboardInterrupt."""
+    """Convert Lightning's exceptions for SIGTERM and Ctrl-C to StoppedError and KeyboardInterrupt."""
     try:
         yield
     except SIGTERMException:
         number = signal.SIGTERM
         raise StoppedError("stopped by SIGTERM. The same command goes on from there.", number) from None
     except SystemExit as error:
-        interrupt = error.__context__  # Lightning turns it into exit status 1, be it Ctrl-C's or SIGTERM's
+        interrupt = error.__context__  # Lightning converts Ctrl-C and SIGTERM to exit status 1
         if isinstance(interrupt, KeyboardInterrupt):
             raise interrupt from None
         raise
@@ -145,7 +146,15 @@ def _stopped_by_signals() -> Iterator[None]:
 def make_data(
     manifest: SplitManifest, parts: dict[str, np.ndarray], recipe: Recipe, seed: int, batch: int
 ) -> CellDataModule:
-    """The engine's batches of exactly these rows."""
+    """Return a data module whose subsets are exactly these rows.
+
+    Args:
+        manifest: Manifest of the data set.
+        parts: Rows of the manifest by subset.
+        recipe: Recipe that gives the data settings.
+        seed: Random seed of order and augmentation.
+        batch: Number of cells in a batch.
+    """
     sides = np.full(len(manifest), "", "<U5")
     for part in PARTS:
         sides[parts[part]] = part
@@ -156,7 +165,13 @@ def make_data(
 
 
 def num_training_rows(manifest: SplitManifest, rows: np.ndarray, recipe: Recipe) -> int:
-    """Rows of a training epoch, repeats for balance counted."""
+    """Return the number of rows of a training epoch, including repeats that balance the classes.
+
+    Args:
+        manifest: Manifest of the data set.
+        rows: (n,) int64, training rows of the manifest.
+        recipe: Recipe that gives the method of balancing.
+    """
     if recipe.balance != "oversample":
         return len(rows)
     counts = np.bincount(manifest.labels[rows])
@@ -172,7 +187,20 @@ def fit_network(
     min_steps: int,
     gpu: int | None = None,
 ) -> TaskResult:
-    """Train and score one network of the table. Arguments as of `train_network` and `training_length`."""
+    """Train and score one network of the study.
+
+    Args:
+        task: The task.
+        manifest: Manifest of the data set.
+        parts: Rows of the manifest by subset.
+        images: Preprocessed cells for scoring.
+        recipe: Recipe of the network and its training.
+        min_steps: Minimum number of steps, see `training_length`.
+        gpu: Number of the GPU; None for the CPU.
+
+    Raises:
+        StoppedError: The process received SIGTERM.
+    """
     everything = select(manifest, ViewConfig("train", task.split, labelled=True)).rows
     num_cells, num_all = (num_training_rows(manifest, rows, recipe) for rows in (parts["train"], everything))
     length = training_length(num_cells, num_all, recipe, min_steps)
@@ -195,7 +223,7 @@ def fit_network(
 
 
 def classify(model: CellModule, images: CellImages, rows: np.ndarray) -> np.ndarray:
-    """Return the called classes (n,) int64 of some rows of the manifest."""
+    """Return the predicted classes (n,) int64 of some rows of the manifest."""
     if not len(rows):
         return np.empty(0, np.int64)
     pixels, places = images.open(), images.places(rows)
@@ -204,10 +232,10 @@ def classify(model: CellModule, images: CellImages, rows: np.ndarray) -> np.ndar
 
 
 class _History(Logger):
-    """Keeps what is logged, in memory.
+    """Keep the logged values in memory.
 
     Attributes:
-        rows: values by step.
+        rows: Logged values by step.
     """
 
     def __init__(self) -> None:
@@ -223,7 +251,7 @@ class _History(Logger):
         return ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the recipe has them."""
+        """Do nothing: the recipe holds the hyperparameters."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.rows.setdefault(int(step or 0), {}).update(metrics)

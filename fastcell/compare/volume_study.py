@@ -1,4 +1,4 @@
-"""The data-volume study: all methods on the same cells, over shares of the training part (the paper's Table II)."""
+"""The data-volume study: all methods on the same cells, over shares of the training subset (the paper's Table II)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 
 MIN_CLASS_CELLS = 5
-"""Training cells that a volume must leave in every class and split."""
+"""Minimum number of training cells that a volume must leave in every class and split."""
 _TIMES = (
     "Median time to fit by volume, the choice of parameters, validation and, for networks, reading included; "
     "and to classify one preprocessed cell of the test part."
@@ -37,10 +37,10 @@ _TIMES = (
 
 
 def check_volumes(text: str) -> list[float]:
-    """The volumes of ``--volumes``, increasing.
+    """Parse the volumes of ``--volumes`` and return them in increasing order.
 
     Raises:
-        ArgumentError: not shares in (0, 1].
+        ArgumentError: A volume is not a share in (0, 1], or there is none.
     """
     try:
         volumes = sorted({float(word) for word in text.split(",") if word.strip()})
@@ -52,10 +52,15 @@ def check_volumes(text: str) -> list[float]:
 
 
 def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple[list[float], list[str]]:
-    """The volumes that leave 5 training cells in every class and split, and a line for each of the others.
+    """Return the volumes that leave at least 5 training cells in every class and split, and one line per other volume.
+
+    Args:
+        study: The study.
+        scheme: Name of the scheme.
+        volumes: Shares of the training cells, in (0, 1].
 
     Raises:
-        ArgumentError: none does.
+        ArgumentError: No volume leaves 5 cells.
     """
     kept, notes = [], []
     manifest = study.manifest
@@ -84,7 +89,18 @@ def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple
 def make_tasks(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int, sizes: Sequence[int]
 ) -> tuple[list[Task], list[str]]:
-    """The cells of the table, and what is left out of it and why."""
+    """Return the tasks of the study, and one line for each volume or method that is left out, with its reason.
+
+    Args:
+        study: The study.
+        methods: Names of the methods.
+        volumes: Shares of the training cells, in (0, 1].
+        num_seeds: Number of seeds; the seeds are 0, 1, ...
+        sizes: Sides of the images [px].
+
+    Raises:
+        ArgumentError: No task is left.
+    """
     tasks, notes = [], []
     for scheme in study.schemes.values():
         kept, left_out = usable_volumes(study, scheme.name, volumes)
@@ -111,7 +127,14 @@ def make_tasks(
 def run_volumes(
     study: Study, methods: Sequence[str], volumes: Sequence[float], num_seeds: int
 ) -> tuple[list[str], list[Entry], list[PairedDifference]]:
-    """Compute the table, write its files, and return its report as Markdown lines, its entries and differences."""
+    """Compute the table, write its files, and return its report as Markdown lines, its entries and differences.
+
+    Args:
+        study: The study.
+        methods: Names of the methods.
+        volumes: Shares of the training cells, in (0, 1].
+        num_seeds: Number of seeds.
+    """
     tasks, notes = make_tasks(study, methods, volumes, num_seeds, [study.recipe.image_size])
     for note in notes:
         study.say(note)
@@ -159,12 +182,12 @@ def run_volumes(
 
 
 def make_tables(study: Study, results: Sequence[Any]) -> Tables:
-    """Tables of the results of a study."""
+    """Return the tables of the results of a study."""
     return Tables(results, study.manifest.labels, study.manifest.info.classes, study.units)
 
 
 def largest_places(tables: Tables, scheme: str) -> list[Place]:
-    """Each method of a scheme at the largest volume that all of them have."""
+    """Return the place of each method of a scheme at the largest volume that all methods have."""
     mine = [place for place in tables.by_place if place[0] == scheme]
     methods = {place[1] for place in mine}
     shared = [v for v in {p[3] for p in mine} if {p[1] for p in mine if p[3] == v} == methods]
@@ -173,12 +196,12 @@ def largest_places(tables: Tables, scheme: str) -> list[Place]:
 
 
 def was_scored(tables: Tables, place: Place, part: str) -> bool:
-    """Whether any cell of a part was scored."""
+    """Return whether any cell of a subset was scored."""
     return any(len(rows) for rows, _ in tables.called(place, part))
 
 
 def across_schemes(study: Study, tables: Tables, methods: Sequence[str]) -> list[PairedDifference]:
-    """Each method under every scheme but the first, minus under the first, on the cells that both test."""
+    """Return the difference of each method between every later scheme and the first, on the cells that both test."""
     found = []
     names = list(study.schemes)
     for method in methods:
@@ -191,19 +214,19 @@ def across_schemes(study: Study, tables: Tables, methods: Sequence[str]) -> list
 
 
 def volume_text(places: Sequence[Place]) -> str:
-    """``volume 1``."""
+    """Return the volume as text, for example ``volume 1``."""
     return f"volume {places[0][3]:g}" if places else ""
 
 
 def units_text(study: Study) -> str:
-    """What is resampled, and how many there are of it."""
+    """Return the unit that the bootstrap resamples, with the number of units, as text."""
     num = study.count_units()
     rough = ", so few that it is a rough one" if num <= FEW_GROUPS else ""
     return f"{study.unit} ({num:,} of them{rough})"
 
 
 def describe_entries(study: Study, entries: Sequence[Entry]) -> str:
-    """What the figures are of: n, seeds, splits, intervals."""
+    """Return a caption text with n, seeds, splits and intervals of the figures."""
     first = next(entry for entry in entries if entry.part == "test")
     kind = "Synthetic test cells" if study.manifest.info.synthetic else "Test cells"
     seeds = f"{first.num_seeds} seed{'s' * (first.num_seeds > 1)}"

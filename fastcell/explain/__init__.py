@@ -1,1 +1,1 @@
-"""What a trained network looks at, how calibrated it is, and where it is wrong."""
+"""Explain a trained network: regions it uses, layer outputs, calibration and most confident errors."""

@@ -1,4 +1,4 @@
-"""Figures of what a network sees in cells: occlusion maps, layers in the plane, and its most confident errors."""
+"""Figures of individual cells: occlusion maps, t-SNE plots of layer outputs, and the most confident errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fastcell.explain.occlusion import OcclusionMaps
 from fastcell.plots.basic_figures import COLORS, contact_sheet
 from fastcell.plots.figure_files import FigureFiles
 
-EXAMPLES = 4  # cells of each class whose map is drawn
-ERRORS = 8  # of each class on the contact sheet
+EXAMPLES = 4  # cells drawn per class in the figure of occlusion maps
+ERRORS = 8  # errors drawn per true class on the contact sheet
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
@@ -27,16 +27,16 @@ def draw_occlusion(
     classes: list[str],
     about: str,
 ) -> None:
-    """Draw cells beside their maps (`occlusion`), and the mean loss of probability of each class (`occlusion_mean`).
+    """Draw cells beside their occlusion maps (`occlusion`) and the mean probability loss per class (`occlusion_mean`).
 
     Args:
-        figures: that the figures are added to.
-        images: (N, S, S) float32, preprocessed.
-        maps: of the same cells.
+        figures: Collection that receives both figures.
+        images: (N, S, S) float32, preprocessed cells.
+        maps: Occlusion maps of the same N cells.
         labels: (N,) int, true classes.
         cell_ids: (N,) int64.
-        classes: K names.
-        about: the cells and the covered square, for the caption.
+        classes: Names of the K classes.
+        about: Caption text that describes the cells and the covered square.
     """
     shown = [name for label, name in enumerate(classes) if (labels == label).any()]
     figure = Figure(figsize=(1.0 + 2.5 * EXAMPLES, 1.1 + 1.32 * len(shown)), layout="constrained")
@@ -103,7 +103,7 @@ def _draw_mean(
 def _map_table(
     maps: OcclusionMaps, labels: np.ndarray, cell_ids: np.ndarray, classes: list[str], drawn: list[int]
 ) -> pa.Table:
-    """One row for each cell and place; `is_drawn` tells the cells of the figure from the others."""
+    """Return a table with one row per cell and place; `is_drawn` marks the cells that the figure shows."""
     cell, row, column = (index.ravel() for index in np.indices(maps.covered.shape))
     is_drawn = np.isin(np.arange(len(labels)), drawn)
     return pa.table(
@@ -122,14 +122,14 @@ def _map_table(
 def draw_embeddings(
     figures: FigureFiles, embeddings: Sequence[Embedding], labels: np.ndarray, classes: list[str], about: str
 ) -> None:
-    """Draw the cells in the plane, one panel per layer.
+    """Draw t-SNE plots of the cells, one panel per layer.
 
     Args:
-        figures: that the figure is added to.
-        embeddings: of the same N cells.
+        figures: Collection that receives the figure.
+        embeddings: One embedding per layer, all of the same N cells.
         labels: (N,) int, true classes.
-        classes: K names.
-        about: the cells, for the caption.
+        classes: Names of the K classes.
+        about: Caption text that describes the cells.
     """
     columns = min(2, len(embeddings))
     rows = -(-len(embeddings) // columns)
@@ -137,7 +137,7 @@ def draw_embeddings(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(embeddings) :]:
         axes.axis("off")
-    order = np.random.default_rng(0).permutation(len(labels))  # no class hides another
+    order = np.random.default_rng(0).permutation(len(labels))  # random order, so that no class covers another
     for axes, layer in zip(grid.flat, embeddings, strict=False):
         for label, name in enumerate(classes):
             cells = order[labels[order] == label]
@@ -171,16 +171,16 @@ def draw_embeddings(
 
 
 class ConfidentErrors:
-    """The most confident wrong calls, class by class.
+    """Select the most confident errors of each true class.
 
     Args:
-        probabilities: (N, K).
+        probabilities: (N, K) class probabilities.
         labels: (N,) int, true classes.
-        most: errors of each true class.
+        most: Maximum number of errors selected per true class.
 
     Attributes:
-        rows: (E,) int64, places of the errors, class by class, the most confident first.
-        num_wrong, num_cells: (K,) int64, all errors and all cells of each true class.
+        rows: (E,) int64, row indices of the selected errors, ordered by true class, then by decreasing confidence.
+        num_wrong, num_cells: (K,) int64, number of all errors and of all cells of each true class.
     """
 
     def __init__(self, probabilities: np.ndarray, labels: np.ndarray, most: int = ERRORS) -> None:
@@ -206,17 +206,17 @@ def draw_errors(
     classes: list[str],
     about: str,
 ) -> None:
-    """Draw the errors as raw cells at one scale, a row for each true class, with what they were called.
+    """Draw the selected errors as raw cells at one scale, one row per true class, labelled with the predicted class.
 
     Args:
-        figures: that the figure is added to.
-        errors: which.
-        pictures: raw cells (H, W) uint8 of `errors.rows`.
-        probabilities: (N, K).
+        figures: Collection that receives the figure.
+        errors: The selected errors.
+        pictures: Raw cells (H, W) uint8 of `errors.rows`, in the same order.
+        probabilities: (N, K) class probabilities.
         labels: (N,) int, true classes.
-        keys: (N,) names of the cells.
-        classes: K names.
-        about: the cells, for the caption.
+        keys: (N,) str, keys of the cells.
+        classes: Names of the K classes.
+        about: Caption text that describes the cells.
     """
     rows: dict[str, list[np.ndarray]] = {}
     notes: dict[str, list[str]] = {}

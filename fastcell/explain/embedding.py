@@ -1,7 +1,7 @@
-"""What the layers of a network make of cells: their outputs, drawn by t-SNE (the paper's Figure 10).
+"""Read the outputs of a network's layers and embed them in the plane with t-SNE (the paper's Figure 10).
 
-Meng et al. 2019, doi 10.1109/JBHI.2018.2878878, shows 1,000 cells behind pooling 2, pooling 3 and the full
-connections.
+The figure of Meng et al. 2019, doi 10.1109/JBHI.2018.2878878, shows 1,000 cells after pooling 2, pooling 3 and the
+full connections.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from fastcell.errors import invalid
 from fastcell.models.networks.gao import ScaledTanh
 from fastcell.models.networks.same_padding import SameMaxPool2d
 
-PCA_COMPONENTS = 50  # of the PCA before t-SNE and before neighbours are counted, as van der Maaten recommends
+PCA_COMPONENTS = 50  # kept before t-SNE and before neighbours are counted, as van der Maaten recommends
 NEIGHBOURS = 10
 _LEAST_CELLS = 10
 
 
 class Tap(NamedTuple):
-    """Where a layer's output is read.
+    """A place in the network where activations are read.
 
     Attributes:
-        name: of the layer.
-        module: whose output it is, or whose input.
-        is_input: take the input.
+        name: Name of the layer.
+        module: Module whose output (or input) is read.
+        is_input: Read the input of `module` instead of its output.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Tap(NamedTuple):
 
 
 class Embedding(NamedTuple):
-    """Cells of one layer.
+    """Two-dimensional embedding of the outputs of one layer.
 
     Attributes:
-        name: of the layer.
-        num_values: of its output per cell.
-        points: (N, 2) float32, by t-SNE.
-        agreement: mean share of a cell's 10 nearest neighbours in the layer's output that are of its class.
+        name: Name of the layer.
+        num_values: Number of output values per cell.
+        points: (N, 2) float32, t-SNE coordinates, without unit.
+        agreement: Mean share, 0 to 1, of a cell's 10 nearest neighbours in the layer's output that have the same class.
     """
 
     name: str
@@ -53,9 +53,11 @@ class Embedding(NamedTuple):
 
 
 def find_taps(network: nn.Module) -> list[Tap]:
-    """The last two poolings and all full connections behind their activation; else the last full connection's sides.
+    """Return the places to read: the last two poolings and every full connection.
 
-    Pooling outputs are taken before the function and the normalisation that follow, as in the paper's naming.
+    The output of a full connection is read after its activation. The output of a pooling is read before the activation
+    and the normalisation that follow, as the paper names it. A network without `SameMaxPool2d` gives the input and the
+    output of its last full connection; without a full connection the list is empty.
     """
     modules = list(network.modules())
     pools = [module for module in modules if isinstance(module, SameMaxPool2d)]
@@ -74,12 +76,12 @@ def find_taps(network: nn.Module) -> list[Tap]:
 
 
 def layer_outputs(network: nn.Module, where: list[Tap], batches: Iterable[torch.Tensor]) -> list[np.ndarray]:
-    """(N, D) float32 for each tap, flattened, of all images.
+    """Return the flattened outputs of all images, one (N, D) float32 array per tap.
 
     Args:
-        network: in evaluation mode.
-        where: the layers.
-        batches: images (B, 1, S, S) on the network's device.
+        network: Network in evaluation mode.
+        where: Places to read.
+        batches: Images (B, 1, S, S) on the network's device.
     """
     kept: list[list[np.ndarray]] = [[] for _ in where]
 
@@ -107,19 +109,19 @@ def layer_outputs(network: nn.Module, where: list[Tap], batches: Iterable[torch.
 
 
 def embed_in_plane(name: str, values: np.ndarray, labels: np.ndarray, seed: int = 0) -> Embedding:
-    """Lay cells out in the plane so that near ones stay near.
+    """Embed cells in the plane so that near neighbours stay near.
 
-    PCA to 50, then t-SNE (van der Maaten and Hinton, JMLR 9, 2008) from the first two components, perplexity 30, or a
-    quarter of the cells where there are few.
+    The values are reduced by PCA to at most 50 components. t-SNE (van der Maaten and Hinton, JMLR 9, 2008) starts from
+    the first two of them. The perplexity is 30, or a quarter of the number of cells if that is smaller.
 
     Args:
-        name: of the layer.
-        values: (N, D) float32.
+        name: Name of the layer.
+        values: (N, D) float32, outputs of the layer.
         labels: (N,) int, true classes.
-        seed: of PCA and t-SNE.
+        seed: Random seed of PCA and t-SNE.
 
     Raises:
-        ArgumentError: fewer than 10 cells.
+        ArgumentError: There are fewer than 10 cells.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -128,13 +130,14 @@ def embed_in_plane(name: str, values: np.ndarray, labels: np.ndarray, seed: int 
     if num < _LEAST_CELLS:
         raise invalid("cells to embed", f"at least {_LEAST_CELLS}", num, "Take a data set with more cells")
     values = values - values.mean(axis=0)
-    if not values.any():  # a dead layer: all cells lie on one point, which t-SNE's tree cannot be built of
+    if not values.any():  # dead layer: t-SNE cannot build its tree if all cells lie on one point
         points = np.zeros((num, 2), np.float32)
         return Embedding(name, values.shape[1], points, neighbour_agreement(values, labels))
     components = min(PCA_COMPONENTS, num, values.shape[1])
     reduced = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(values)
     reduced = reduced / float(reduced[:, 0].std())
-    # As its init="pca" does, but for a second component that does not vary, by which that would divide.
+    # The start of TSNE(init="pca"), plus noise: without noise a constant second component would keep all cells on one
+    # line. TSNE(init="pca") also fails if there is only one component.
     start = np.random.default_rng(seed).normal(0, 1e-6, (num, 2))
     start[:, : reduced.shape[1]] += 1e-4 * reduced[:, :2]
     method = TSNE(2, perplexity=min(30.0, num / 4), init=start.astype(np.float32), random_state=seed)
@@ -143,11 +146,13 @@ def embed_in_plane(name: str, values: np.ndarray, labels: np.ndarray, seed: int 
 
 
 def neighbour_agreement(values: np.ndarray, labels: np.ndarray) -> float:
-    """Mean share of each cell's 10 nearest neighbours (Euclidean, itself left out) that are of its own class.
+    """Return the mean share, 0 to 1, of each cell's 10 nearest neighbours that have the cell's own class.
+
+    Distances are Euclidean. A cell is not its own neighbour.
 
     Args:
         values: (N, D) float.
-        labels: (N,) int.
+        labels: (N,) int, true classes.
     """
     from sklearn.neighbors import NearestNeighbors
 

@@ -1,4 +1,4 @@
-"""Draw what a trained network looks at, how sure it may be, and where it is wrong."""
+"""Draw the figures that explain a trained network, and write their captions and numbers to explain.json."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ NUM_OCCLUDED, NUM_EMBEDDED = 100, 1000
 
 
 class _LeftOut(Exception):  # noqa: N818, nothing is wrong
-    """A figure that this run cannot have, and why."""
+    """Signal that a figure cannot be drawn for this run; the message is the reason."""
 
 
 def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]:
-    """Draw the parts, each said on a line, and write explain.json beside them.
+    """Draw the requested parts, report each on one line, and write explain.json beside the figures.
 
     Args:
-        explanation: of a run; what is found out goes into it.
-        parts: names out of `PARTS`, in order.
+        explanation: Run to explain; receives the results.
+        parts: Keys of `EXPLANATION_PARTS`, in drawing order.
 
     Returns:
         The content of explain.json.
@@ -62,7 +62,12 @@ def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]
 
 
 def describe_cells(run: FinishedRun, part: str) -> str:
-    """Which cells of a run are looked at, for captions."""
+    """Return a caption text that describes the cells of one subset: number, subset and data set.
+
+    Args:
+        run: The finished run.
+        part: Subset: train, valid or test.
+    """
     info = run.manifest.info
     synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
     return f"{len(run.rows(part)):,} {SUBSET_NAMES[part]} cells of {info.name}{synthetic}"
@@ -70,18 +75,20 @@ def describe_cells(run: FinishedRun, part: str) -> str:
 
 @dataclass
 class Explanation:
-    """A run, where its figures go, and what has been found out about it so far.
+    """A run, the folder of its figures, and the results so far.
 
     Attributes:
-        run: the run.
-        figures: the folder that they go to.
-        num_occluded, positions, patch: of the occlusion maps.
-        num_embedded: cells in the plane.
-        seed: of every random choice.
-        say: gets the lines for the user.
-        numbers: what belongs into explain.json, by part.
-        left_out: why parts could not be drawn.
-        seconds: that each part took.
+        run: The finished run.
+        figures: Collection and folder that receive the figures.
+        num_occluded: Number of cells with an occlusion map.
+        positions: Number of places along each axis of an occlusion map.
+        patch: Side of the covered square [px]; None for an eighth of the image's side.
+        num_embedded: Number of cells in the t-SNE plots.
+        seed: Seed of every random choice.
+        say: Callable that receives each message for the user.
+        numbers: Entries for explain.json, by part.
+        left_out: Reason for each part that could not be drawn.
+        seconds: Time that each part took [s].
     """
 
     run: FinishedRun
@@ -98,7 +105,11 @@ class Explanation:
 
     @cached_property
     def part(self) -> str:
-        """The part whose cells are looked at: test, else what there is."""
+        """Subset whose cells are examined: the first of test, valid and train that has labelled cells.
+
+        Raises:
+            FastcellError: No subset of the split has labelled cells.
+        """
         for part in ("test", "valid", "train"):
             if len(self.run.rows(part)):
                 return part
@@ -109,7 +120,7 @@ class Explanation:
 
     @cached_property
     def outputs(self) -> Outputs:
-        """What the network says of the part."""
+        """Network outputs for the cells of `part`."""
         outputs = part_outputs(self.run, self.part)
         assert outputs is not None
         changed = num_called_otherwise(self.run, outputs)
@@ -121,11 +132,16 @@ class Explanation:
 
     @property
     def about(self) -> str:
-        """Which cells, for captions."""
+        """Caption text that describes the examined cells."""
         return describe_cells(self.run, self.part)
 
     def sample(self, num: int, by_class: bool) -> np.ndarray:
-        """At most `num` cell_ids of the part, sorted; drawn at random, `by_class` from each class in turn."""
+        """Return at most `num` randomly drawn cell_ids of `part`, sorted.
+
+        Args:
+            num: Maximum number of cells.
+            by_class: Draw from each class in turn, so that small classes are represented too.
+        """
         rng = np.random.default_rng(self.seed)
         rows = rng.permutation(self.run.rows(self.part))
         if by_class:
@@ -137,7 +153,7 @@ class Explanation:
         return np.sort(rows[:num])
 
     def summary(self) -> dict[str, Any]:
-        """The content of explain.json."""
+        """Return the content of explain.json."""
         return {
             "run": self.run.folder.name,
             "checkpoint": self.run.checkpoint,
@@ -182,7 +198,7 @@ def _occlusion(it: Explanation) -> str:
     patch = it.patch or max(1, size // 8)
     about = f"{len(images)} cells of {it.about}; square of {patch} x {patch} px in {size} x {size}, filled with the "
     about += f"median of the image's border, {positions} x {positions} places."
-    # in a random order, so that the first of each class are not those that come first in the data set
+    # Shuffle, so that the drawn examples of a class are not simply its first cells in the data set.
     order = np.random.default_rng(it.seed).permutation(len(images))
     shown = type(maps)(maps.covered[order], maps.plain[order])
     pictures, numbers = images[:, 0].cpu().numpy()[order], labels.cpu().numpy()[order]
@@ -191,7 +207,7 @@ def _occlusion(it: Explanation) -> str:
 
 
 def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Images (n, 1, S, S), labels (n,) on the network's device, and cell_ids (n,); corrupt cells are missing."""
+    """Return images (n, 1, S, S) and labels (n,) on the network's device, and cell_ids (n,), without corrupt cells."""
     parts = []
     for batch in it.run.batches(rows):
         counts = batch.weight > 0

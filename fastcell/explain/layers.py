@@ -1,4 +1,4 @@
-"""The layers of a network with what they give and cost, from one pass of one image."""
+"""List the layers of a network with their output shapes and cost, traced by one forward pass of one image."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fastcell.models.networks.same_padding import SameMaxPool2d
 
 
 class Layer(NamedTuple):
-    """One layer as the paper counts them: a convolution, a pooling or a full connection, with what follows it.
+    """One layer as the paper counts them: a convolution, a pooling or a full connection, with the functions after it.
 
     Attributes:
-        name: such as ``convolution 1``.
-        detail: kernel, stride, and the functions that follow.
-        channels: maps, or units of a full connection.
-        side: of each map [px]; 0 for a full connection.
-        num_weights: weights and biases, those of the batch normalisation behind it included.
-        multiply_adds: for one image.
+        name: Name, for example ``convolution 1``.
+        detail: Kernel, stride, and the functions after the layer.
+        channels: Number of maps, or of units of a full connection.
+        side: Side of each map [px]; 0 for a full connection.
+        num_weights: Number of weights and biases, including those of the batch normalisation after the layer.
+        multiply_adds: Number of multiply-adds for one image.
     """
 
     name: str
@@ -36,10 +36,11 @@ _FOLLOWERS = {nn.ReLU: "ReLU", ScaledTanh: "scaled tanh", nn.BatchNorm2d: "batch
 
 
 def trace_layers(network: nn.Module, image_size: int) -> list[Layer]:
-    """The layers of one of our networks, in order.
+    """Return the layers of one of fastcell's own networks, in order.
 
     Args:
-        network: in evaluation mode, on the CPU or a GPU; made of `_NAMES` and `_FOLLOWERS` alone.
+        network: Network in evaluation mode, on the CPU or a GPU. It consists only of the layer types in `_NAMES` and
+            `_FOLLOWERS`.
         image_size: S, side of the input [px].
     """
     found: list[Layer] = []

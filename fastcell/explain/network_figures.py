@@ -1,4 +1,4 @@
-"""Figures of a network itself: its layers with their shapes (the paper's Figure 3) and its filters (Figure 8)."""
+"""Figures of the network itself: its layers with their shapes (the paper's Figure 3) and its filters (Figure 8)."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from fastcell.explain.layers import Layer
 from fastcell.plots.basic_figures import COLORS
 from fastcell.plots.figure_files import FigureFiles
 
-MOST_MAPS, MOST_INPUTS = 64, 32  # of a drawn convolution
-_SLANT = (0.55, 0.4)  # how the depth of a block is drawn: to the right and up
+MOST_MAPS, MOST_INPUTS = 64, 32  # drawn per convolution
+_SLANT = (0.55, 0.4)  # offset of a block's back face, to the right and up, that shows its depth
 _FACES = {"input": "#eeeeee", "convolution": COLORS[4], "max-pooling": COLORS[5], "full connection": COLORS[2]}
 
 
 def draw_network(
     figures: FigureFiles, network_name: str, layers: Sequence[Layer], image_size: int, classes: list[str]
 ) -> None:
-    """Draw each layer's maps as a block: front = height and width of the maps, depth = number of maps.
+    """Draw each layer as a block: the front is the height and width of its maps, the depth the number of maps.
 
     Args:
-        figures: that the figure is added to.
-        network_name: for the caption.
-        layers: from `fastcell.explain.layers.trace_layers`.
-        image_size: side of the input [px].
-        classes: K names, of the outputs.
+        figures: Collection that receives the figure.
+        network_name: Name of the network, for the caption.
+        layers: Layers from `fastcell.explain.layers.trace_layers`.
+        image_size: Side of the input [px].
+        classes: Names of the K classes, drawn at the outputs.
     """
     blocks = [Layer("input", "", 1, image_size, 0, 0), *layers]
     figure = Figure(figsize=(1.2 + 0.95 * len(blocks), 3.6), layout="constrained")
     axes = figure.add_subplot()
     place = 0.0
     for number, block in enumerate(blocks):
-        place += 0.0 if block.side else 0.35  # units are narrow, their names are not
+        place += 0.0 if block.side else 0.35  # a column of units is narrower than its name
         width, top = _draw_block(axes, block, place, image_size)
         middle = place + width / 2
         shape = f"{block.channels:,}" if not block.side else f"{block.channels} @ {block.side} x {block.side}"
         axes.text(middle, top + 0.12, shape, ha="center", va="bottom", fontsize=7.5, fontweight="bold")
-        # Names take turns on two lines, so that neighbours never touch.
+        # Alternate the names between two heights, so that neighbours never overlap.
         below = -1.62 - 0.95 * (number % 2)
         axes.plot([middle, middle], [-1.36, below], color="0.7", linewidth=0.6)
         name = block.name.replace("full ", "full\n")
@@ -69,10 +69,10 @@ def draw_network(
 
 
 def _draw_block(axes: Axes, block: Layer, left: float, image_size: int) -> tuple[float, float]:
-    """Draw one block with its front's middle at height 0; returns its width and its top."""
+    """Draw one block with the centre of its front at height 0, and return its width and the height of its top."""
     face = _FACES[block.name.rstrip(" 0123456789")]
     depth = 0.16 * np.log2(1 + block.channels)
-    if not block.side:  # units stand in a column
+    if not block.side:  # draw the units of a full connection as a column
         height = 0.3 * np.log2(1 + block.channels)
         axes.add_patch(Rectangle((left, -height / 2), 0.3, height, facecolor=face, edgecolor="black", linewidth=0.7))
         return 0.3, height / 2
@@ -89,18 +89,18 @@ def _draw_block(axes: Axes, block: Layer, left: float, image_size: int) -> tuple
 
 
 def first_convolutions(network: nn.Module, num: int = 2) -> list[tuple[str, torch.Tensor]]:
-    """Name and weights (M, C, k, k) float32 on the CPU of the first convolutions of any network."""
+    """Return name and weights (M, C, k, k) float32, on the CPU, of the first `num` convolutions of any network."""
     found = [module for module in network.modules() if isinstance(module, nn.Conv2d)][:num]
     return [(f"convolution {i}", module.weight.detach().float().cpu()) for i, module in enumerate(found, start=1)]
 
 
 def draw_filters(figures: FigureFiles, network_name: str, convolutions: list[tuple[str, torch.Tensor]]) -> None:
-    """Draw the filters of some convolutions, each scaled by its largest weight: one tile for each map and input.
+    """Draw filters, one tile per map and input; each convolution is divided by its largest absolute weight.
 
     Args:
-        figures: that the figure is added to.
-        network_name: for the caption.
-        convolutions: name and weights (M, C, k, k).
+        figures: Collection that receives the figure.
+        network_name: Name of the network, for the caption.
+        convolutions: Name and weights (M, C, k, k) of each convolution.
     """
     shown = [(name, weights[:MOST_MAPS, :MOST_INPUTS].numpy()) for name, weights in convolutions]
     mosaics = [_mosaic(weights) for _, weights in shown]
@@ -131,7 +131,7 @@ def draw_filters(figures: FigureFiles, network_name: str, convolutions: list[tup
 
 
 def _mosaic(weights: np.ndarray) -> np.ndarray:
-    """Tiles with a gap of one between them, NaN in the gaps: 8 or 16 in a row where each map sees one input."""
+    """Arrange filters as tiles, NaN in the gaps of one element; up to 16 tiles in a row if there is one input."""
     maps, inputs, kernel, _ = weights.shape
     scaled = weights / (np.abs(weights).max() or 1.0)
     if inputs == 1:
@@ -148,7 +148,7 @@ def _mosaic(weights: np.ndarray) -> np.ndarray:
 
 
 def _filter_table(name: str, weights: np.ndarray) -> pa.Table:
-    """One row per weight."""
+    """Return a table with one row per weight."""
     index = np.indices(weights.shape).reshape(4, -1)
     columns = dict(zip(("map", "input", "row", "column"), index, strict=True))
     return pa.table({"layer": [name] * weights.size, **columns, "weight": weights.ravel()})

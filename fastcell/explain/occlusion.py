@@ -1,11 +1,11 @@
-"""Occlusion maps: the probability of the true class with a small square of the image covered, place by place.
+"""Occlusion maps: the probability of the true class while a small square of the image is covered, place by place.
 
-Figure 9 of Meng et al. 2019, doi 10.1109/JBHI.2018.2878878, there called reverse probability hotmap; the idea is
-Zeiler and Fergus's (ECCV 2014).
+The maps reproduce Figure 9 of Meng et al. 2019, doi 10.1109/JBHI.2018.2878878, where they are called reverse
+probability hotmaps. The method is by Zeiler and Fergus (ECCV 2014).
 
-Covering a square changes a convolution's output only near it. For networks made of "same" convolutions, poolings and
-functions of single values, only what changes is computed: each layer works on a window per place, cut out of the map
-of the uncovered image wherever the window's surroundings are as before.
+A covered square changes the output of a convolution only near the square. If a network consists of "same"
+convolutions, poolings and elementwise functions, only the changed values are computed: each layer works on one window
+per place. The unchanged surroundings of the window are taken from the map of the uncovered image.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from fastcell.models.networks.gao import GaoNet, ScaledTanh
 from fastcell.models.networks.same_padding import SameConv2d, SameMaxPool2d, same_padding, same_size
 
 POSITIONS = 32
-_BATCH = 256  # covered images at a time where the network must see them whole
+_BATCH = 256  # covered images per batch if the network needs whole images
 _WINDOW_BYTES = 256 << 20
 _POINTWISE = (nn.ReLU, nn.BatchNorm2d, ScaledTanh)
 
 
 class OcclusionMaps(NamedTuple):
-    """What covering does.
+    """Probabilities of the true class with and without a covered square.
 
     Attributes:
-        covered: (N, G, G) float32, probability of the true class with the square around each place covered.
-        plain: (N,) float32, the same with nothing covered.
+        covered: (N, G, G) float32, probability with a square around each place covered.
+        plain: (N,) float32, probability with nothing covered.
     """
 
     covered: np.ndarray
@@ -52,22 +52,26 @@ def occlusion_maps(
     patch: int | None = None,
     by_parts: bool = True,
 ) -> OcclusionMaps:
-    """Cover a square around each of `positions` x `positions` places with the grey of the image's border.
+    """Compute occlusion maps with a grid of `positions` x `positions` covered squares.
 
-    The places are spread evenly; a square that reaches over the image's edge is cut off there. The grey is the median
-    of the outermost frame of pixels, so that no new object appears.
+    The centres of the squares are spread evenly. A square that extends beyond the image's edge is cut off there. The
+    square gets the median grey level of the outermost frame of pixels, so that no new object appears.
 
     Args:
-        network: gives logits (B, K) for images (B, 1, S, S); used in evaluation mode.
+        network: Network that maps images (B, 1, S, S) to logits (B, K); used in evaluation mode.
         images: (N, 1, S, S) float32, preprocessed, on the network's device.
-        labels: (N,) int64, the true classes.
-        loss: that the network was trained with: how its outputs become probabilities.
-        positions: G, places along each axis.
-        patch: side of the square [px]; None for an eighth of S.
-        by_parts: compute only what changes, where the network's structure allows it; else each covered image whole.
+        labels: (N,) int64, true classes.
+        loss: Loss that the network was trained with; it decides how logits become probabilities.
+        positions: G, number of places along each axis.
+        patch: Side of the square [px]; None for an eighth of S.
+        by_parts: Compute only the changed values, if the network's structure allows it. Otherwise evaluate each covered
+            image as a whole.
+
+    Returns:
+        Maps of the N images, as NumPy arrays.
 
     Raises:
-        ArgumentError: `positions` or `patch` do not fit the image.
+        ArgumentError: `positions` or `patch` is not from 1 to S.
     """
     size = images.shape[-1]
     patch = max(1, size // 8) if patch is None else patch
@@ -102,12 +106,12 @@ def occlusion_maps(
 
 
 class Mask(NamedTuple):
-    """The covered squares along one axis; both axes are alike.
+    """Covered squares along one axis; both axes use the same values.
 
     Attributes:
-        begins: (G,) int64, first covered pixel of each place, below 0 where the square is cut off.
-        patch: side of the square [px].
-        size: side of the image [px].
+        begins: (G,) int64, first covered pixel of each place; negative if the square is cut off at the edge.
+        patch: Side of the square [px].
+        size: Side of the image [px].
     """
 
     begins: np.ndarray
@@ -116,13 +120,13 @@ class Mask(NamedTuple):
 
 
 def covered_images(image: torch.Tensor, mask: Mask, fill: float, batch: int) -> Iterable[torch.Tensor]:
-    """Yield (b, 1, S, S) images with one square covered each, place by place, row by row.
+    """Yield images (b, 1, S, S) with one covered square each, place by place in row-major order.
 
     Args:
         image: (1, 1, S, S).
-        mask: the squares.
-        fill: grey that covers.
-        batch: most images at a time.
+        mask: The squares.
+        fill: Grey level of the square.
+        batch: Maximum number of images yielded at once.
     """
     num = len(mask.begins)
     pixel = torch.arange(mask.size, device=image.device)
@@ -134,12 +138,12 @@ def covered_images(image: torch.Tensor, mask: Mask, fill: float, batch: int) -> 
 
 
 class _Windows(NamedTuple):
-    """Where a layer's map differs from that of the uncovered image: a window per place, all of one width.
+    """Region of a layer's map that differs from the map of the uncovered image: one window per place, all of one width.
 
     Attributes:
-        begins: (G,) int64, first element along an axis.
-        width: elements along an axis.
-        size: side of the whole map.
+        begins: (G,) int64, first element of each window along an axis.
+        width: Number of elements along an axis.
+        size: Side of the whole map.
     """
 
     begins: np.ndarray
@@ -148,12 +152,13 @@ class _Windows(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """How some rows of places are computed.
+    """Indices that compute the changed values for P places (whole rows of places).
 
     Attributes:
-        first: (P, w, w) int64, pixels of the image in each place's window, and (P, w, w) bool, those that are covered.
-        gathers: for each convolution and pooling, and for the whole map behind them, (P, n, n) int64: what its input
-            is made of, elements of the uncovered image's map, then of the windows, then padding.
+        first: (P, w, w) int64, flat pixel indices of the window of each place, and (P, w, w) bool, True for covered
+            pixels.
+        gathers: One (P, n, n) int64 array for each convolution and pooling, and one for the whole map after them. The
+            values index the input's elements: first the map of the uncovered image, then the windows, then the padding.
     """
 
     first: tuple[torch.Tensor, torch.Tensor]
@@ -161,7 +166,7 @@ class _Plan(NamedTuple):
 
 
 def _parts(network: nn.Module) -> tuple[list[nn.Module], nn.Module] | None:
-    """The layers that keep the map's place, and what follows them; None for a network of another structure."""
+    """Return the layers that output maps, and the classifier after them; None if the network is of another type."""
     before: list[nn.Module] = []
     if isinstance(network, nn.Sequential) and len(network) == 2 and isinstance(network[0], nn.BatchNorm2d):
         before, network = [network[0]], network[1]
@@ -191,7 +196,7 @@ def _plans(layers: list[nn.Module], mask: Mask, device: torch.device) -> list[_P
 
 
 def _plan(mask: Mask, steps: list[tuple[_Windows, np.ndarray]], rows: np.ndarray, device: torch.device) -> _Plan:
-    """The plan for the places of some rows, all columns."""
+    """Return the plan for the places of some rows, all columns."""
     row, column = (places.ravel() for places in np.meshgrid(rows, np.arange(len(mask.begins)), indexing="ij"))
     windows = steps[0][0]
     offset = np.arange(windows.width)
@@ -208,7 +213,7 @@ def _plan(mask: Mask, steps: list[tuple[_Windows, np.ndarray]], rows: np.ndarray
 
 
 def _gather(windows: _Windows, y: np.ndarray, x: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(P, n, n) int64, see `_Plan.gathers`, of the elements y (P, n) by x (P, n), some of them outside of the map."""
+    """Return indices (P, n, n) int64, see `_Plan.gathers`, of elements y (P, n) by x (P, n), on or off the map."""
     size, width, num = windows.size, windows.width, len(row)
     dy, dx = y - windows.begins[row][:, None], x - windows.begins[column][:, None]
     in_window = ((dy >= 0) & (dy < width))[:, :, None] & ((dx >= 0) & (dx < width))[:, None, :]
@@ -221,14 +226,14 @@ def _gather(windows: _Windows, y: np.ndarray, x: np.ndarray, row: np.ndarray, co
 
 
 def _sides(layer: Any) -> tuple[int, int]:
-    """Kernel and stride."""
+    """Return kernel size and stride of a layer."""
     if isinstance(layer, SameMaxPool2d):
         return layer.kernel, layer.kernel
     return layer.kernel_size[0], layer.stride[0]
 
 
 def _after(windows: _Windows, kernel: int, stride: int) -> _Windows:
-    """The windows of a layer's output that see those of its input."""
+    """Return the windows of a layer's output that depend on the windows of its input."""
     before = same_padding(windows.size, kernel, stride)[0]
     size = same_size(windows.size, stride)
     first = np.maximum(-(-(windows.begins + before - kernel + 1) // stride), 0)
@@ -240,12 +245,12 @@ def _after(windows: _Windows, kernel: int, stride: int) -> _Windows:
 def _changed_logits(
     parts: tuple[list[nn.Module], nn.Module], image: torch.Tensor, fill: float, plan: _Plan
 ) -> torch.Tensor:
-    """(P, K) logits for every place of a plan."""
+    """Return logits (P, K) for the P places of a plan."""
     return parts[1](_changed(parts[0], plan, image, fill))
 
 
 def _changed(layers: list[nn.Module], plan: _Plan, image: torch.Tensor, fill: float) -> torch.Tensor:
-    """(P, C, n, n), the map behind the last of the layers for every place of a plan."""
+    """Return the maps (P, C, n, n) after the last layer for the P places of a plan."""
     index, hidden = plan.first
     windows = torch.where(hidden, fill, image.reshape(-1)[index])[:, None]
     whole, gathers = image, iter(plan.gathers)
@@ -264,7 +269,7 @@ def _changed(layers: list[nn.Module], plan: _Plan, image: torch.Tensor, fill: fl
 
 
 def _cut(whole: torch.Tensor, windows: torch.Tensor, index: torch.Tensor, padding: float) -> torch.Tensor:
-    """(P, C, n, n), channels last: the input that `index` describes."""
+    """Return the layer input (P, C, n, n), channels last, whose elements `index` selects."""
     channels = whole.shape[1]
     elements = [values.permute(0, 2, 3, 1).reshape(-1, channels) for values in (whole, windows)]
     source = torch.cat([*elements, whole.new_full((1, channels), padding)])
@@ -273,9 +278,9 @@ def _cut(whole: torch.Tensor, windows: torch.Tensor, index: torch.Tensor, paddin
 
 
 def _border_grey(image: torch.Tensor) -> float:
-    """Median of the outermost frame of pixels of (S, S), on its device.
+    """Return the median grey level of the outermost frame of pixels of (S, S), computed on the image's device.
 
-    `fastcell.ops.border.border_median` is for whole numbers on the CPU; here grey levels are normalised, in float32.
+    `fastcell.ops.border.border_median` takes integer pixels on the CPU; here the pixels are normalised float32.
     """
     frame = torch.cat([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     return float(frame.quantile(0.5))

@@ -1,4 +1,4 @@
-"""Figures of a classifier's probabilities: calibration, ROC and precision-recall, and the reject option."""
+"""Figures of a classifier's probabilities: calibration, ROC and precision-recall curves, and the reject option."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastcell.stats.bootstrap import Interval
 from fastcell.stats.calibration import BINS, Reliability
 from fastcell.stats.operating_curves import ClassCurve, RejectCurve, coverage_at, thinned
 
-GOALS = (0.9, 0.95, 0.98, 0.99)  # accuracies whose coverage is told
+GOALS = (0.9, 0.95, 0.98, 0.99)  # accuracies whose coverage the caption states
 _MARKERS = ("o", "s")
 
 
@@ -23,12 +23,12 @@ def draw_calibration(
     curves: Mapping[str, tuple[Reliability, Interval]],
     about: str,
 ) -> None:
-    """Draw accuracy by confidence, and how many cells have which confidence.
+    """Draw accuracy by confidence, and the number of cells by confidence.
 
     Args:
-        figures: that the figure is added to.
-        curves: name, such as ``as trained``, to reliability and expected calibration error.
-        about: the cells, and where a temperature comes from, for the caption.
+        figures: Collection that receives the figure.
+        curves: Curve name, for example ``as trained``, to reliability and expected calibration error.
+        about: Caption text that describes the cells and the origin of the temperature.
     """
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
@@ -78,9 +78,9 @@ def draw_class_curves(figures: FigureFiles, curves: Mapping[str, ClassCurve], ab
     """Draw the ROC and the precision-recall curve of each class against the rest.
 
     Args:
-        figures: that the figure is added to.
-        curves: class name to its curve.
-        about: the cells, for the caption.
+        figures: Collection that receives the figure.
+        curves: Class name to its curve.
+        about: Caption text that describes the cells.
     """
     figure = Figure(figsize=(8.4, 4.3 + 0.09 * len(curves)), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -121,9 +121,9 @@ def draw_reject(figures: FigureFiles, curve: RejectCurve, about: str) -> None:
     """Draw the accuracy of the answered cells by their share.
 
     Args:
-        figures: that the figure is added to.
-        curve: from `fastcell.stats.operating_curves.reject_curve`.
-        about: the cells, for the caption.
+        figures: Collection that receives the figure.
+        curve: Curve from `fastcell.stats.operating_curves.reject_curve`.
+        about: Caption text that describes the cells.
     """
     figure = Figure(figsize=(4.8, 4.0), layout="constrained")
     axes = figure.add_subplot()
@@ -146,7 +146,12 @@ def draw_reject(figures: FigureFiles, curve: RejectCurve, about: str) -> None:
 
 
 def describe_goals(curve: RejectCurve, goals: Sequence[float] = GOALS) -> str:
-    """The share of cells that can be answered at some accuracies, as a sentence."""
+    """Return a sentence that states which share of the cells can be answered at given accuracies.
+
+    Args:
+        curve: Curve from `fastcell.stats.operating_curves.reject_curve`.
+        goals: Accuracies from 0 to 1. Those that all cells together reach are left out.
+    """
     reached = [(goal, coverage_at(curve, goal)) for goal in goals if curve.accuracy[-1] < goal]
     if not reached:
         return f"All cells can be answered at an accuracy of {curve.accuracy[-1]:.3f}."

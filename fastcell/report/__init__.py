@@ -1,1 +1,1 @@
-"""One self-contained HTML page about a run, its data and its comparisons."""
+"""Write a run, its data and its comparisons to one self-contained HTML page."""

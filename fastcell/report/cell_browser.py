@@ -1,4 +1,4 @@
-"""The cell browser: pictures of cells with what they are and what they were called, as data for the page's script."""
+"""Data of the cell browser: pictures of cells with their true and predicted classes, for the page's script."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from fastcell.errors import DataError
 from fastcell.inference.probabilities import Outputs
 from fastcell.report.page_elements import data_uri
 
-_MOST_SIDE = 160  # px; larger cells are shrunk
+_MOST_SIDE = 160  # px; larger cells are shrunk to this side
 
 
 def choose_cells(outputs: Outputs, most: int, seed: int) -> np.ndarray:
-    """Places (n,) int64 in `outputs` of at most `most` cells: errors first, the most confident first, then others.
+    """Choose at most `most` cells for the browser: errors by decreasing confidence, then correctly classified cells.
 
-    Up to four in five are errors, so that right ones are there to compare with; places that errors leave are filled
-    with right ones, drawn at random, and the other way round.
+    Errors take up to four fifths of the places, so that correct cells remain for comparison. Correct cells are drawn at
+    random. If there are too few cells of one kind, cells of the other kind fill their places.
+
+    Returns:
+        (n,) int64, indices of the chosen cells in `outputs`.
     """
     called = outputs.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(called != outputs.labels)
@@ -30,17 +33,18 @@ def choose_cells(outputs: Outputs, most: int, seed: int) -> np.ndarray:
 
 
 def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], places: np.ndarray) -> dict[str, object]:
-    """What the script of the page needs; cells that cannot be read are left out and counted.
+    """Return the data that the page's script needs, without the cells that cannot be read.
 
     Args:
-        manifest: of the data set.
-        outputs: what the network says of the part.
-        classes: K names.
-        places: (n,) int64 of the cells in `outputs`.
+        manifest: Manifest of the data set.
+        outputs: Network outputs of one subset.
+        classes: Names of the K classes.
+        places: (n,) int64, indices of the cells in `outputs`.
 
     Returns:
-        ``classes``; ``cells``: one ``{key, group, true, called, p, height, width, image}`` each, with numbers of
-        classes, K probabilities and the data URI of a PNG; ``num_lost``.
+        ``classes``; ``cells``, one ``{key, group, true, called, p, height, width, image}`` per cell; ``num_lost``, the
+        number of cells that cannot be read. ``true`` and ``called`` are class indices, ``p`` holds K probabilities, and
+        ``image`` is the data URI of a PNG.
     """
     cells, num_corrupt = [], 0
     keys = manifest.table.column("key").take(outputs.cell_ids[places]).to_pylist()
@@ -67,7 +71,7 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
 
 
 def _thumbnail(pixels: np.ndarray) -> str:
-    """Data URI of a cell (H, W) uint8 as PNG, shrunk where it is large."""
+    """Return the data URI of a cell (H, W) uint8 as PNG, shrunk to `_MOST_SIDE` if it is larger."""
     shrink = _MOST_SIDE / max(pixels.shape)
     if shrink < 1:
         size = (max(1, round(pixels.shape[1] * shrink)), max(1, round(pixels.shape[0] * shrink)))

@@ -1,4 +1,4 @@
-"""A comparison on a page: the tables of its report.md, sortable, and its figures."""
+"""Page sections of comparisons: the tables of their report.md, sortable, and their figures."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TITLES = {
     "resolution": "Accuracy by image size and volume",
     "leakage": "What a leak invents",
 }
-_PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # a line of report.md, a file beside it
+_PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # in report.md, a PNG in its folder
 _MOST_REPORT_BYTES = 8 << 20
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """The study.json of a comparison.
+    """Read the study.json of a comparison.
 
     Raises:
-        DataError: it is damaged.
+        DataError: The file is damaged.
     """
     path = folder / "study.json"
     values = read_json(path, STUDY)
@@ -38,11 +38,14 @@ def read_study(folder: Path) -> dict[str, Any]:
 
 
 def repeat_command(values: Mapping[str, Any]) -> str:
-    """The `fastcell compare` that does a comparison again, for a shell; for one of an older version as far as known."""
+    """Return the `fastcell compare` command, quoted for a shell, that repeats a comparison.
+
+    Comparisons of older versions did not store all arguments; their command contains the known ones.
+    """
     words = ["fastcell", "compare"]
-    if "changes" not in values:  # a version that did not write what was asked for
+    if "changes" not in values:  # older versions did not store the arguments
         words.append(str(values.get("path", "DATA")))
-    elif "source" in values:  # else the synthetic default
+    elif "source" in values:  # without it, the comparison used the synthetic default
         words.append(values["source"])
     for name, value in values.get("settings", {}).items():
         if value is not None:
@@ -51,22 +54,23 @@ def repeat_command(values: Mapping[str, Any]) -> str:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether `fastcell compare` wrote this folder."""
+    """Return whether `fastcell compare` wrote this folder."""
     return (folder / "study.json").is_file()
 
 
 def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
-    """The section of one comparison.
+    """Return the page section of one comparison.
 
     Args:
-        folder: of `fastcell compare`.
-        number: of the section, for its anchor.
+        folder: Output folder of `fastcell compare`.
+        number: Number of the section, for its anchor.
 
     Returns:
-        The section, and study.json.
+        The section, and the content of study.json.
 
     Raises:
-        DataError: its report.md is not there: the comparison has not come to its end.
+        DataError: study.json is damaged, a figure cannot be read, or report.md cannot be read, for example because the
+            comparison is not finished.
     """
     values = read_study(folder)
     report = folder / "report.md"
@@ -83,7 +87,7 @@ def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
     for index, piece in enumerate(_PICTURE.split(text)):
         if index % 3 == 0:
             parts.append(_html(piece, is_start=index == 0))
-        elif index % 3 == 1:  # its title; the file name is behind it
+        elif index % 3 == 1:  # title of a picture; its file name is the next piece
             title = piece
         else:
             parts.append(_figure(embed_png(folder / piece, title or Path(piece).stem)))
@@ -91,7 +95,7 @@ def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
 
 
 def title_of(values: Mapping[str, Any], folder: Path) -> str:
-    """Heading of a comparison."""
+    """Return the heading of a comparison."""
     kind = str(values.get("study", "volume"))
     return f"{TITLES.get(kind, kind)}: {values.get('data', folder.name)}"
 
@@ -103,11 +107,13 @@ def _figure(picture: Picture) -> str:
 
 
 def _html(text: str, is_start: bool = True) -> str:
-    """HTML of Markdown: headings below the section's own, tables; raw HTML, links and other pictures stay text.
+    """Convert Markdown to HTML with tables; headings get levels 3 and 4, below the section's heading.
+
+    Raw HTML, links and pictures stay text.
 
     Args:
         text: Markdown.
-        is_start: whether a heading in front is the title, which the section has already.
+        is_start: Drop a heading at the start, because the section already has that title.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.disable(["image", "link", "autolink", "reference"])

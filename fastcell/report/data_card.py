@@ -1,4 +1,4 @@
-"""The data card: what the cells are, how they look, how many there are of what, and what was left out."""
+"""The data card: example cells, their sizes and counts, the cells in quarantine, and the splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastcell.report.data_summary import (
 )
 from fastcell.report.page_elements import PageTable, Section, embed_png, percent
 
-_MOST_GROUPS = 40  # in the table
+_MOST_GROUPS = 40  # rows of the table of groups
 _TITLES = {
     "contact_sheet": "Cells as recorded",
     "class_counts": "Training cells by class",
@@ -29,12 +29,12 @@ _TITLES = {
 
 
 def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
-    """What the data set holds.
+    """Return the section that describes the data set.
 
     Args:
-        manifest: of the data set.
-        split_name: which of its splits counts the cells by subset; one that it lacks leaves the subsets out.
-        seed: of the choice of cells on the contact sheet.
+        manifest: Manifest of the data set.
+        split_name: Split that groups the cell counts by subset. If the data set lacks it, counts have no subsets.
+        seed: Random seed of the choice of cells on the contact sheet.
     """
     info = manifest.info
     kind = f"Synthetic cells, made by {info.generator}" if info.synthetic else "Recorded cells"
@@ -58,13 +58,18 @@ def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
         try:
             for path in draw_figures(manifest, Path(scratch), split_name, seed):
                 section.pictures.append(embed_png(path, _TITLES[path.stem]))
-        except DataError as error:  # of a cell on the sheet
+        except DataError as error:  # a cell of the contact sheet is corrupt
             section.paragraphs.append(f"The cells could not be drawn: {error}")
     return section
 
 
 def splits_section(manifest: Manifest, split_name: str) -> Section:
-    """Which cells train, validate and test, and whether groups are kept whole."""
+    """Return the section that counts cells by subset and group, and states whether each group is within one subset.
+
+    Args:
+        manifest: Manifest of the data set.
+        split_name: Split to describe.
+    """
     section = Section("splits", "Splits and groups")
     if split_name not in manifest.split_names():
         section.paragraphs.append(f"The data set itself has no split {split_name}: a comparison makes some of its own.")
@@ -92,7 +97,7 @@ def splits_section(manifest: Manifest, split_name: str) -> Section:
 
 
 def _about_groups(num_torn: int, num_alone: int) -> str:
-    """What groups in several subsets, and cells of no group, mean for the test score."""
+    """Return a text on what the test score means with groups in several subsets, or with cells without a group."""
     if num_torn:
         return f"{num_torn:,} of them on more than one side: the test score may be flattered by cells of known groups."
     if num_alone:

@@ -1,4 +1,4 @@
-"""What a data set holds, as tables and as figures."""
+"""Summarize the contents of a data set as tables and figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 
 def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
-    """Render classes x splits x collections, sizes, bytes and quarantine as text."""
+    """Return a text summary: cell counts by class, collection and subset, sizes, bytes, quarantine and quality.
+
+    Args:
+        manifest: Manifest of the data set.
+        split_name: Split that groups the counts by subset.
+
+    Raises:
+        ArgumentError: The data set has no split `split_name`, unless that is ``default``.
+    """
     info = manifest.info
     kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
     megabytes = f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}"
@@ -57,13 +65,16 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
     """Draw contact sheet, class counts and augmentation (the forms of the paper's Figures 1, 2 and 4).
 
     Args:
-        manifest: the data set.
-        folder: where the PNGs go; made if need be.
-        split_name: whose training part is balanced in the class counts.
-        seed: of the choice of cells.
+        manifest: Manifest of the data set.
+        folder: Folder for the PNG files; created if it does not exist.
+        split_name: Split whose training subset is balanced in the figure of class counts.
+        seed: Random seed of the choice of cells.
 
     Returns:
-        The PNG files written. Beside each are a PDF and a CSV: which cells are shown, or how many there are.
+        Paths of the PNG files. Beside each PNG are a PDF and a CSV with the shown cells or counts.
+
+    Raises:
+        DataError: A shown cell cannot be read.
     """
     from fastcell.plots import basic_figures
 
@@ -101,7 +112,7 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
                 manifest, ViewConfig("train", split_name, balance="oversample", labelled=True)
             ).class_counts()
         except ArgumentError:
-            return written  # the split has no labelled training part
+            return written  # the split has no labelled training subset
         counts = [dict(zip(manifest.info.classes, values.tolist(), strict=True)) for values in (before, after)]
         written.append(folder / "class_counts.png")
         stem = folder / "class_counts"
@@ -110,7 +121,7 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
 
 
 def _shown(manifest: Manifest, rows: Mapping[str, np.ndarray]) -> pa.Table:
-    """Which cells a sheet shows, by its rows."""
+    """Return a table of the cells on a sheet, with the row of the sheet for each."""
     ids = np.concatenate([np.empty(0, np.int64), *rows.values()])
     names = np.repeat(list(rows), [len(one) for one in rows.values()])
     return pa.table({"row": names.astype(str), "cell_id": ids, "key": manifest.table.column("key").take(ids)})
@@ -123,7 +134,7 @@ def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
 
 
 def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
-    """One picture for each of AUGMENTATIONS, (128, 128) uint8; strong, so that it can be seen."""
+    """Return one picture (128, 128) uint8 per name in `AUGMENTATIONS`, with strengths large enough to be visible."""
     from fastcell.ops.cpu.transform import transform_pool
 
     num, size, (height, width) = len(AUGMENTATIONS), 128, cell.shape
@@ -161,7 +172,7 @@ def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
 
 
 def describe_sizes(manifest: Manifest) -> list[str]:
-    """Lines: pixels and micrometres, bits and encodings, bytes; none of an empty set."""
+    """Return text lines on pixels and micrometres, bits and encodings, and bytes; no lines if the data set is empty."""
     if not len(manifest):
         return []
     heights, widths = manifest.column("height"), manifest.column("width")
@@ -183,11 +194,11 @@ def describe_sizes(manifest: Manifest) -> list[str]:
 
 
 def count_rows(manifest: Manifest, subsets: np.ndarray) -> list[list[str]]:
-    """Table of cells: a header, class x collection down and subsets across, the totals last.
+    """Return a table of cell counts: a header, then class x collection in rows and subsets in columns, totals last.
 
     Args:
-        manifest: of the data set.
-        subsets: (N,) str, subset of each cell, "" for none.
+        manifest: Manifest of the data set.
+        subsets: (N,) str, subset of each cell; "" if the cell is in no subset.
     """
     collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
     named = sorted(set(collections.tolist()))
@@ -220,7 +231,7 @@ def _counts(manifest: Manifest, subsets: np.ndarray) -> list[str]:
 
 
 def num_groups_in_several_subsets(manifest: Manifest, subsets: np.ndarray) -> int:
-    """Count the groups whose cells are in more than one subset; the manifest must have groups."""
+    """Return the number of groups with cells in more than one subset. The manifest must have groups."""
     assert manifest.groups is not None
     member = (manifest.groups != "") & (subsets != "")
     pairs = {(group, subset) for group, subset in zip(manifest.groups[member], subsets[member], strict=True)}
@@ -229,7 +240,7 @@ def num_groups_in_several_subsets(manifest: Manifest, subsets: np.ndarray) -> in
 
 
 def count_quarantined(manifest: Manifest) -> dict[tuple[str, str], int]:
-    """Cells in quarantine by class and reason, sorted."""
+    """Return the number of cells in quarantine by class and reason, sorted."""
     rows = manifest.quarantine().select(["class", "reason"]).to_pylist()
     return dict(sorted(Counter((row["class"] or "(unlabelled)", row["reason"]) for row in rows).items()))
 
@@ -245,7 +256,7 @@ def _quarantine(manifest: Manifest) -> list[str]:
 
 
 def describe_quality(manifest: Manifest) -> list[str]:
-    """One line where quality control was run, or verdicts are there."""
+    """Return one line on quality control if it was run or the data set has verdicts; otherwise no line."""
     table, dropped = manifest.quality(), int((~manifest.verdicts()).sum())
     applied = f"verdicts.csv drops {dropped:,}" if (manifest.path / "verdicts.csv").exists() else "no verdicts.csv yet"
     if table is None:

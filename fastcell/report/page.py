@@ -1,4 +1,4 @@
-"""One HTML page of a run and of comparisons, which opens from the disk with nothing beside it."""
+"""Write one HTML page about a run and comparisons that opens from disk and needs no other file."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class PageOptions:
-    """What a page shows.
+    """Options of a page.
 
     Attributes:
-        data_path: data set; None: the one of the run.
-        num_cells: in the browser, errors first.
-        bench: file that ``fastcell bench --out`` wrote; None: no parts of the work.
-        explain: draw the figures of the network that are missing or old.
-        seed: of the choice of cells, and of intervals.
-        say: gets the lines for the user.
+        data_path: Path of the data set; None for the data set of the run.
+        num_cells: Maximum number of cells in the browser; errors come first.
+        bench: File written by ``fastcell bench --out``; None to leave out the timed parts.
+        explain: Draw network figures that are missing or out of date.
+        seed: Random seed of the choice of cells and of the intervals.
+        say: Callable that receives each message for the user.
     """
 
     data_path: str | None = None
@@ -54,18 +54,18 @@ class PageOptions:
 
 @dataclass
 class Page:
-    """What goes on a page.
+    """Content of a page.
 
     Attributes:
-        title: of the page.
-        lead: the main result, in one or two sentences.
-        facts: what a reader looks for first: name and value.
-        sections: in order.
-        browser: data of the cell browser, see `fastcell.report.cell_browser`; None for none.
-        browser_text: what cells it shows.
-        confusion: (K, K) counts of the browser's part, rows = true class; None where there is no browser.
-        place_of_studies: index of the section that comparisons go in front of.
-        synthetic: whether the cells are simulated.
+        title: Title of the page.
+        lead: The main result, in one or two sentences.
+        facts: Name and value of the main facts, shown first.
+        sections: Sections in their order on the page.
+        browser: Data of the cell browser, see `fastcell.report.cell_browser`; None for no browser.
+        browser_text: Description of the cells in the browser.
+        confusion: (K, K) counts of the browser's subset, rows = true class; None if there is no browser.
+        place_of_studies: Index in `sections` before which comparisons are inserted.
+        synthetic: Whether the cells are simulated.
     """
 
     title: str
@@ -83,16 +83,16 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
     """Write the page of a run, of comparisons, or of both.
 
     Args:
-        folders: at most one run of ``fastcell fit``, and folders of ``fastcell compare``.
-        out: the page; None: ``report.html`` in the first folder.
-        options: what it shows; None: the defaults.
+        folders: At most one run folder of ``fastcell fit``, and any number of folders of ``fastcell compare``.
+        out: Path of the page; None for ``report.html`` in the first folder.
+        options: Options of the page; None for the defaults.
 
     Returns:
-        The file written.
+        Path of the page.
 
     Raises:
-        ArgumentError: two runs, a file that cannot be written, or a run without labelled cells.
-        DataError: a run, a comparison or a data set cannot be read.
+        ArgumentError: There are two runs, the page cannot be written, or the run has no labelled cells.
+        DataError: A run, a comparison or a data set cannot be read.
     """
     options = options or PageOptions()
     studies = [folder for folder in folders if is_study(folder)]
@@ -120,7 +120,7 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
 
 
 def run_page(run: FinishedRun, options: PageOptions) -> Page:
-    """The page of a run: scores, errors, data, splits, figures, speed, environment, how to do it again."""
+    """Return the page of a run: scores, errors, data, splits, figures, speed, environment and commands to repeat it."""
     outputs = {part: cells for part in ("valid", "test") if (cells := part_outputs(run, part)) is not None}
     if not outputs:
         cells = part_outputs(run, "train")
@@ -167,7 +167,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
 
 
 def study_page(folders: list[Path], options: PageOptions) -> Page:
-    """A page of comparisons alone; their data set is looked at where it is still there."""
+    """Return a page of comparisons without a run; it describes their data set if that is still available."""
     values = read_study(folders[0])
     manifest, reason = _data_of(values, options.data_path)
     names = ", ".join(map(str, values.get("methods", [])))
@@ -189,7 +189,7 @@ def study_page(folders: list[Path], options: PageOptions) -> Page:
 
 
 def render_page(page: Page) -> str:
-    """The page as HTML, with its style, script and pictures inside."""
+    """Return the page as HTML that contains its style, script and pictures."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
@@ -204,7 +204,13 @@ def render_page(page: Page) -> str:
 
 
 def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[str, Any]:
-    """explain.json of the run, its figures drawn if they are missing, older than the weights, or of other cells."""
+    """Return the content of explain.json of a run.
+
+    If `options.explain` is set, draw the figures first if they are missing, older than the weights, or of other cells.
+
+    Raises:
+        FastcellError: The folder of the figures cannot be written.
+    """
     path, weights = run.folder / "explain" / "explain.json", run.folder / run.checkpoint
     fresh = path.is_file() and path.stat().st_mtime >= weights.stat().st_mtime
     summary = read_json(path, EXPLAIN) if fresh else {}
@@ -252,7 +258,7 @@ def _again(run: FinishedRun, options: PageOptions) -> Section:
         f"In the folder that {name} is in, with the same data set "
         f"({len(run.manifest):,} cells, {run.manifest.info.name}) and the versions above:"
     )
-    is_default = options.data_path is None and run.settings.get("path") is None  # the synthetic set, made anywhere
+    is_default = options.data_path is None and run.settings.get("path") is None  # synthetic cells can be made anywhere
     data = [] if is_default else ["--data.path", str(run.manifest.path.absolute())]
     test = ["--data.split_name", run.split_name] if run.split_name != "default" else []
     test += [] if run.quality else ["--data.quality", "false"]
@@ -269,11 +275,14 @@ def _again(run: FinishedRun, options: PageOptions) -> Section:
 
 
 def _data_of(values: Mapping[str, Any], given: str | None) -> tuple[Manifest | None, str]:
-    """The data set of a comparison, or why there is none; `given` is taken as it is."""
+    """Return the data set of a comparison, or None and the reason why it is unavailable.
+
+    A path in `given` is used without a check against the comparison.
+    """
     if given is not None:
         return Manifest.open(given), ""
     if values.get("study") == "leakage" and "changes" in values and "source" not in values:
-        return None, "Its data set was the synthetic default."  # path is that of the augmented images
+        return None, "Its data set was the synthetic default."  # "path" is that of the augmented images
     path = values.get("source", values.get("path"))
     if path is None:
         return None, "study.json does not say where the data set is; --data.path does."

@@ -1,4 +1,4 @@
-"""What a page says of a run: scores, figures, speed, environment, and how to do it again."""
+"""Page sections of a run: scores, network figures, speed and environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastcell.report.page_elements import PageTable, Picture, Section, embed_png
 from fastcell.runs.open_run import FinishedRun
 from fastcell.stats.scores import MEASURES, summarize
 
-# Below the first share of the time, waiting for cells does not matter; above the second, it is what binds.
+# Shares of the training time spent waiting for cells: negligible below the first, limiting above the second.
 _LITTLE, _MUCH = 0.1, 0.5
 _FIGURES = {
     "calibration": "Is it as sure as it may be?",
@@ -73,10 +73,15 @@ def _is_number(value: object) -> bool:
 
 
 def check_kinds(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path) -> None:
-    """Look at the values that a page reads out of a file; one that is null or not there is allowed.
+    """Check the types of the values that a page reads from a file. Missing and null values are allowed.
+
+    Args:
+        values: Content of the file.
+        kinds: Required kind by name, one of the keys of `_KINDS`.
+        path: Path of the file, for the error message.
 
     Raises:
-        DataError: one is of another kind.
+        DataError: A value is of another kind.
     """
     for name, kind in kinds.items():
         value = values.get(name)
@@ -87,14 +92,14 @@ def check_kinds(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path)
 
 
 def read_json(path: Path, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A JSON object of a run without its nulls; empty where the file is not there.
+    """Read a JSON object of a run, without its null values; return an empty dict if the file does not exist.
 
     Args:
-        path: of the file.
-        kinds: what is checked, see `check_kinds`.
+        path: Path of the file.
+        kinds: Required kinds of values, see `check_kinds`.
 
     Raises:
-        DataError: it is there and no JSON object, or one with other values.
+        DataError: The file exists but is not a JSON object, is too large, or holds a value of another kind.
     """
     try:
         if path.stat().st_size > _MOST_JSON_BYTES:
@@ -111,10 +116,15 @@ def read_json(path: Path, kinds: Mapping[str, str] | None = None) -> dict[str, A
 
 
 def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple[Section, dict[str, Any]]:
-    """Tables III and IV of the paper for the parts there are, and the curves.
+    """Return the section with Tables III and IV of the paper for the given subsets, and with the training curves.
+
+    Args:
+        run: The finished run.
+        outputs: Network outputs by subset.
+        seed: Random seed of the bootstrap intervals.
 
     Returns:
-        The section, and the scores by part as `fastcell.stats.scores.summarize` gives them.
+        The section, and the scores by subset in the form of `fastcell.stats.scores.summarize`.
     """
     section = Section("scores", "Scores")
     classes = run.model.classes
@@ -160,7 +170,13 @@ def _spread(value: Mapping[str, float | None]) -> str:
 
 
 def explanation_pictures(folder: Path, summary: Mapping[str, Any], names: tuple[str, ...] | None) -> list[Picture]:
-    """Figures of `fastcell explain`, those named, or with None all but those of the scores."""
+    """Return the figures of `fastcell explain` that exist.
+
+    Args:
+        folder: Folder of the figures.
+        summary: Content of explain.json.
+        names: Names of the wanted figures; None for all except the score figures.
+    """
     captions: Mapping[str, str] = summary.get("captions", {})
     wanted = names if names is not None else [name for name in captions if name not in SCORE_FIGURES]
     return [
@@ -171,7 +187,16 @@ def explanation_pictures(folder: Path, summary: Mapping[str, Any], names: tuple[
 
 
 def speed_section(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: bool = False) -> Section:
-    """Cells per second of each stage, what bound training, and `fastcell bench` where it was run."""
+    """Return the section with cells/s of each stage, the factor that limited training, and results of `fastcell bench`.
+
+    Args:
+        metrics: Content of metrics.json.
+        bench: Content of the file written by `fastcell bench --out`; empty if there is none.
+        on_gpu: Whether the run used a GPU.
+
+    Raises:
+        DataError: `bench` is not the output of `fastcell bench`.
+    """
     section = Section("speed", "Speed")
     rates, seconds = metrics.get("cells_per_s", {}), metrics.get("seconds", {})
     rows = [[stage, f"{rate:,.0f}", f"{seconds.get(stage, 0):,.1f}"] for stage, rate in rates.items()]
@@ -197,11 +222,12 @@ def speed_section(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: 
 
 
 def what_bound(share: float, on_gpu: bool = False) -> str:
-    """What bound training, in a sentence.
+    """Return a sentence that states whether the network or the loading of cells limited training.
 
     Args:
-        share: of the time, 0 to 1, in which the host waited for the next batch.
-        on_gpu: whether a GPU trained: it works on while the host waits, so a large share need not have cost anything.
+        share: Share of the training time, 0 to 1, during which the host waited for the next batch.
+        on_gpu: Whether training ran on a GPU. A GPU continues to work while the host waits, so a large share does not
+            prove that loading limited training.
     """
     waiting = f"Training waited for the next batch for {percent(share)} of its time"
     if share < _LITTLE:
@@ -214,7 +240,7 @@ def what_bound(share: float, on_gpu: bool = False) -> str:
 
 
 def environment_section(environment: Mapping[str, Any]) -> Section:
-    """Machine and versions."""
+    """Return the section with the machine and the versions of the packages."""
     section = Section("environment", "Environment")
     if not environment:
         section.paragraphs.append("The run left no environment.json.")
