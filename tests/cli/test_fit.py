@@ -279,7 +279,7 @@ def test_presets_parse_and_their_checkpoints_load_safely(name, data, tmp_path):
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([command, "--help_all"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--trainer.max_epochs" in text
