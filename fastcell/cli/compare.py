@@ -7,7 +7,6 @@ import sys
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import PRESETS
 from fastcell.cli.parser import CommandParser
-from fastcell.cli.slips import unknown_words
 
 BACKENDS = ("auto", "cuml", "sklearnex", "sklearn")
 STUDIES = ("volume", "loss", "resolution", "leakage")
@@ -24,7 +23,7 @@ paper does, takes as many at every volume. SVM and kNN pick C, gamma and k by va
 
 A cell of the table (a method on one split, volume and seed) that is finished is a file in OUT/cells and is not
 computed again; after Ctrl-C or a crash the same command goes on. --model.*, --data.* and --trainer.max_epochs,
-max_steps, precision of `fastcell fit` change the preset.
+max_steps, precision of fastcell fit change the preset.
 """
 
 
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> int:
     arguments, changes = parser.parse_known_args(argv)
     unknown = [word for word in changes if word.startswith("--") and "." not in word.partition("=")[0]]
     if unknown:
-        parser.refuse(unknown_words(unknown, parser.options))
+        parser.refuse_unknown(unknown)
     from fastcell.compare.run_study import StudyOptions, open_study, run_study
     from fastcell.system import library_settings
     from fastcell.system.messages import print_line

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -77,25 +77,23 @@ def run(command: str, arguments: list[str]) -> int:
         FastcellCLI(command, DESCRIPTIONS[command], words).execute()
     except MisconfigurationException as error:
         text = " ".join(str(error).split())
-        raise ArgumentError(_missing_accelerator(text, words) or text) from error
-    except ValueError as error:
-        if "invalid accelerator name" not in str(error):
-            raise
-        choices = str(error).rpartition("are: ")[2].strip(" .").split(", ")
-        got = value_of("--trainer.accelerator", words) or "the value of a file"
-        raise ArgumentError(outside_choices("--trainer.accelerator", [*choices, "gpu"], got)) from error
+        raise ArgumentError(text) from error
     return 0
 
 
-def _missing_accelerator(text: str, words: list[str]) -> str | None:
-    """Return the message for an accelerator that this machine does not have; None for another refusal."""
-    if not re.search(r"No supported gpu backend|can not run on your system|not available", text):
-        return None
-    got = value_of("--trainer.accelerator", words) or "the value of a file"
-    return (
-        f"--trainer.accelerator must be one that this machine has, got {got!r}. Leave it out, or write cpu; "
-        "'fastcell doctor' shows what is missing and how to get it."
-    )
+def _check_accelerator(name: object) -> None:
+    """Raises ArgumentError for the name of an accelerator that does not exist, or that this machine does not have."""
+    if not isinstance(name, str):
+        return
+    known = {*AcceleratorRegistry.available_accelerators(), "auto", "gpu"}
+    if name not in known:
+        raise ArgumentError(outside_choices("--trainer.accelerator", sorted(known), name))
+    has_mps = name == "gpu" and pl.accelerators.MPSAccelerator.is_available()
+    if name in ("gpu", "cuda") and not (pl.accelerators.CUDAAccelerator.is_available() or has_mps):
+        raise ArgumentError(
+            f"--trainer.accelerator must be one that this machine has, got {name!r}. Leave it out, or write cpu; "
+            "'fastcell doctor' shows what is missing and how to get it."
+        )
 
 
 def _show_remarks() -> None:
@@ -165,6 +163,7 @@ class FastcellCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what can be wrong is looked at before anything takes time."""
+        _check_accelerator(self.config.trainer.accelerator)
         if self.command == "fit":
             if self.config.ckpt_path is not None and self.config.resume is None:
                 read_checkpoint(self.config.ckpt_path)

@@ -76,8 +76,7 @@ class FastcellLightningParser(LightningArgumentParser):
         """As jsonargparse; files of settings are looked at first, so that a message can name them."""
         self._words = list(args or ())
         for path in _values_of(("-c", "--config"), self._words):
-            if Path(path).is_file():
-                self._check_settings(Path(path))
+            self._check_settings(Path(path))
         return super().parse_args(args, *more, **named)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -86,7 +85,7 @@ class FastcellLightningParser(LightningArgumentParser):
             super().error(message, ex)
         if isinstance(ex, ArgumentError):
             raise ex
-        raise ArgumentError(f"{self._describe(message)}\n{self._where_all_are()}")
+        raise ArgumentError(self._describe(message))
 
     def format_help(self, *more: Any, **named: Any) -> str:
         """Return the whole help without the markup of docstrings and without what other settings decide."""
@@ -109,7 +108,7 @@ class FastcellLightningParser(LightningArgumentParser):
         known = [name for action in self._actions for name in action.option_strings if re.match("--[a-z._]+$", name)]
         if found := re.fullmatch("unrecognized arguments: (.*)", text):
             words = found[1].split(" ")
-            return unknown_words(words, known)
+            return f"{unknown_words(words, known)}\n{self._where_all_are()}"
         if found := re.fullmatch("the following arguments are required: (.*)", text):
             names = {"ckpt_path": "RUN", "out": "--out FILE"}
             return missing([names.get(name, name) for name in found[1].split(", ")], USAGES[self.command])
@@ -125,6 +124,8 @@ class FastcellLightningParser(LightningArgumentParser):
 
     def _check_settings(self, path: Path) -> None:
         """Raises ArgumentError for a file that is no YAML, or names a setting that is not there."""
+        if not path.is_file():
+            raise ArgumentError(f"--config must be a file that is there, got {str(path)!r}. Check the path.")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

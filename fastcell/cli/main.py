@@ -156,10 +156,10 @@ def _run(args: list[str]) -> int:
         return 0
     name, rest = args[0], args[1:]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name.lower(), [*COMMANDS, *_OTHER_NAMES], n=1)
+        near = difflib.get_close_matches(name.lower(), [*COMMANDS, *_OTHER_NAMES, "--help", "--version"], n=1)
         meant = _OTHER_NAMES.get(near[0], near[0]) if near else None
         hint = f"Did you mean 'fastcell {meant}'?" if meant else "'fastcell --help' lists them."
-        return _fail(f"COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {hint}", 2)
+        return _fail(f"COMMAND must be one of fastcell's commands, got {name!r}. {hint}", 2)
     library_settings.limit_spinning()
     command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
     with nullcontext() if name in HANDLE_SIGNALS else _termination_raised():

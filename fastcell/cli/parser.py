@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from fastcell.cli.slips import missing, of_argparse, unknown_words
+from fastcell.errors import ArgumentError
 
 
 class HelpLayout(argparse.RawDescriptionHelpFormatter):
@@ -75,25 +76,25 @@ class CommandParser(argparse.ArgumentParser):
         return found, rest
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse; an argument that is not known ends the program with the nearest right one."""
+        """As argparse; an argument that is not known raises an ArgumentError with the nearest right one."""
         found, rest = self.parse_known_args(args, namespace)
         if rest:
-            self.refuse(unknown_words(rest, self.options))
+            self.refuse_unknown(rest)
         return found
 
     def error(self, message: str) -> NoReturn:
-        """End the program with status 2 and what is wrong, in one or two lines."""
+        """Raise the ArgumentError that says in this program's words what argparse refuses."""
         if message.startswith("the following arguments are required"):
             unknown = [word for word in self._given if self._is_unknown(word)]
             if unknown:
-                self.refuse(unknown_words(unknown, self.options))
+                self.refuse_unknown(unknown)
             given = re.sub("^.*?: ", "", message).split(", ")
-            self.refuse(missing([name.split("/")[-1] for name in given], self.written))
-        self.refuse(of_argparse(message, self.written))
+            raise ArgumentError(missing([name.split("/")[-1] for name in given], self.written))
+        raise ArgumentError(of_argparse(message, self.written))
 
-    def refuse(self, message: str) -> NoReturn:
-        """End the program with status 2, a message, and where all options are."""
-        self.exit(2, f"fastcell: error: {message}\n'{self.prog} --help' shows the options.\n")
+    def refuse_unknown(self, words: Sequence[str]) -> NoReturn:
+        """Raise the ArgumentError for arguments that the command does not take; a second line names the help."""
+        raise ArgumentError(f"{unknown_words(words, self.options)}\n'{self.prog} --help' shows the options.")
 
     def _is_unknown(self, word: str) -> bool:
         name = word.partition("=")[0]

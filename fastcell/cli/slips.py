@@ -12,6 +12,7 @@ _TYPE_NAMES = {
     "float": "a number",
     "bool": "true or false",
     "str": "a text",
+    "list": "a list such as [1, 2]",
     "NoneType": "null",
 }
 

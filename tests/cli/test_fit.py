@@ -285,7 +285,10 @@ def test_help(command, capsys):
     assert "--trainer.max_epochs" in text
     assert "--data.path" in text
     assert ("--model.network" in text) == (command == "fit")
-    assert ("--out" in text) == (command != "fit")
+    assert "--out" in text
+    assert ("--ckpt_path" in text and "--tta" in text) == (command != "fit")
+    assert "Linked arguments" not in text
+    assert "`" not in text
 
 
 def test_commands_keep_openmp_from_spinning(monkeypatch):
