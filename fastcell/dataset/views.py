@@ -30,7 +30,7 @@ class ViewConfig:
 
     split: str | None = None
     split_name: str = "default"
-    subsample: float | int | None = None
+    subsample: int | float | None = None
     balance: str = "none"
     seed: int = 0
     quality: bool = True
@@ -105,7 +105,7 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
     return View(manifest, rows, weights)
 
 
-def _subsample(rows: np.ndarray, labels: np.ndarray, amount: float | int, seed: int) -> np.ndarray:
+def _subsample(rows: np.ndarray, labels: np.ndarray, amount: int | float, seed: int) -> np.ndarray:
     """Keep a share of every class (at least one cell of each), or a number of cells shared by largest remainder."""
     if not isinstance(amount, float) and amount > len(rows):
         raise invalid("subsample", f"at most {len(rows)}, the cells there are", amount, "Leave it out for all")

@@ -20,6 +20,7 @@ from fastcell.predictions.table import prediction_table
 from fastcell.runs.open_run import check_classes
 from fastcell.stats.scores import format_scores, summarize
 from fastcell.system.lightning_internals import attached
+from fastcell.system.messages import print_line
 from fastcell.training.progress_bar import Throughput
 
 STAGE_OF_PART = {"valid": "validate", "test": "test"}
@@ -45,11 +46,11 @@ def evaluate(
     reasons = gather_corrupt_cells(trainer, data)
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, reasons)
-        print(f"{throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s")
+        print_line(f"{throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s")
         if out is not None:
             table = part_table(model, data, part, gathered, truth=True)
             lines = write_predictions(out, table, model.classes, data.manifest)
-            print("\n".join([*lines, f"predictions {out}"]), flush=True)
+            print_line("\n".join([*lines, f"predictions {out}"]))
 
 
 def predict(
@@ -98,10 +99,10 @@ def predict(
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, gatherer.reasons)
         for line in lines:
-            print(line)
+            print_line(line)
         counts = np.bincount(gatherer.probabilities.argmax(axis=1), minlength=len(model.classes))
-        print("  ".join(f"{name} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
-        print(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {out}", flush=True)
+        print_line("  ".join(f"{name} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
+        print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {out}")
 
 
 def score_part(
@@ -123,8 +124,8 @@ def score_part(
         model.classes,
         None if groups is None else groups[gatherer.cell_ids],
     )
-    print(f"\n{part} part, {len(labels):,} cells\n\n{format_scores(summary)}")
-    print(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}", flush=True)
+    print_line(f"\n{part} part, {len(labels):,} cells\n\n{format_scores(summary)}")
+    print_line(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}")
     return gatherer, summary
 
 
@@ -175,4 +176,4 @@ def print_corrupt_cells(trainer: pl.Trainer, data: CellDataModule, reasons: dict
 def print_on_rank_zero(trainer: pl.Trainer, text: str) -> None:
     """Print a text once for all ranks."""
     if trainer.is_global_zero:
-        print(text, flush=True)
+        print_line(text)

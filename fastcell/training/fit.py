@@ -34,6 +34,7 @@ from fastcell.runs.run_folder import (
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system import environment_report
 from fastcell.system.lightning_internals import detach
+from fastcell.system.messages import print_line
 from fastcell.training.best_weights import BestWeights, choose_weights
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
@@ -172,10 +173,10 @@ def _complete_run_folder(
         values["train_waited_s"] = round(throughput.waited_s, 3)
         write_json(folder / METRICS_FILE, values)
         draw_curves(folder / CURVE_FILE, folder / CURVE_STEM, data.manifest.info.name)
-        print(f"\ntraining {throughput.rate('train'):,.0f} cells/s", end="")
-        print(f", evaluation {throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s" if part else "")
+        evaluation = f", evaluation {throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s" if part else ""
+        print_line(f"\ntraining {throughput.rate('train'):,.0f} cells/s{evaluation}")
         print_corrupt_cells(trainer, data, reasons)
-        print(f"run folder {folder}", flush=True)
+        print_line(f"run folder {folder}")
 
 
 def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> str:

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule
+from fastcell.system.messages import print_line
 
 LINE_EVERY_S = 1.0
 
@@ -120,7 +121,7 @@ class EpochLines(pl.Callback):
         values = "  ".join(f"{name} {value}" for name, value in readings(trainer, pl_module).items())
         epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         place = f"epoch {trainer.current_epoch + 1}{epochs}  step {trainer.global_step}"
-        print(f"{place}  {values}  {self.throughput.rate('train'):,.0f} cells/s", flush=True)
+        print_line(f"{place}  {values}  {self.throughput.rate('train'):,.0f} cells/s")
 
 
 def readings(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, str]:

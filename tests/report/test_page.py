@@ -59,7 +59,7 @@ def made(tmp_path_factory):
     compare = ["compare", str(folder / "cells"), "--methods", "knn", "--volumes", "1", "--seeds", "1"]
     splits = ["--splits", "groups,random", "--pca", "4", "--data.image_size", "16"]
     assert cli.main([*compare, *splits, "--out", str(folder / "study")]) == 0
-    explain = ["explain", str(folder / "run"), "--cells=4", "--positions=4", "--embed_png=12"]
+    explain = ["explain", str(folder / "run"), "--cells=4", "--positions=4", "--embed=12"]
     assert cli.main(explain) == 0
     assert main([str(folder / "run"), str(folder / "study")]) == 0
     return folder
