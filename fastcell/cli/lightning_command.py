@@ -69,7 +69,7 @@ def run(command: str, arguments: list[str]) -> int:
     Raises:
         FastcellError: what is wrong; an argument that Lightning refuses is an ArgumentError.
     """
-    words = place_positionals(command, same_spelling(arguments, ()))
+    words = place_positionals(command, same_spelling(arguments))
     watch_parent()
     _show_remarks()
     library_settings.prepare_torch()
@@ -237,8 +237,7 @@ class FastcellCLI(LightningCLI):
                     train(*parts, self.ckpt_path, self.config.select)
                 if self.folder is not None:
                     remove_points(self.folder)
-                    out = ("--out", "predictions.parquet")
-                    show_next(("report", self.folder), ("predict", self.folder, "DATA", *out))
+                    show_next(("report", self.folder), ("explain", self.folder))
             elif self.command == "predict":
                 assert self.out is not None  # required
                 checkpoint = Path(self.config.ckpt_path)
@@ -274,15 +273,16 @@ class _ParserAlone(FastcellCLI):
         raise _Described
 
 
-def full_parser(command: str) -> LightningArgumentParser:
+def full_parser(command: str, preset: str = PRESETS[0]) -> LightningArgumentParser:
     """Return the parser of a command with all its options.
 
     Args:
         command: fit, validate, test or predict.
+        preset: whose settings are the defaults of fit.
     """
     builder = _ParserAlone.__new__(_ParserAlone)
     with suppress(_Described):
-        builder.__init__(command, DESCRIPTIONS[command], [])  # type: ignore[misc]
+        builder.__init__(command, DESCRIPTIONS[command], [f"--preset={preset}"])  # type: ignore[misc]
     return builder.parser
 
 

@@ -103,14 +103,19 @@ class CommandParser(argparse.ArgumentParser):
         )
 
 
-def same_spelling(words: Sequence[str], known: Iterable[str]) -> list[str]:
-    """Return the arguments with the option names spelled as the parser knows them; dotted names get ``_``."""
-    names = {_folded(name): name for name in known}
+def same_spelling(words: Sequence[str], known: Iterable[str] | None = None) -> list[str]:
+    """Return the arguments with the option names spelled as the parser knows them.
+
+    Args:
+        words: the arguments.
+        known: option names of the parser; dotted names get ``_``, as all do if None.
+    """
+    names = {_folded(name): name for name in known or ()}
     result = []
     for word in words:
         if re.match("--[A-Za-z]", word):
             name, equals, value = word.partition("=")
-            name = names.get(_folded(name), "--" + name[2:].replace("-", "_") if "." in name else name)
+            name = names.get(_folded(name), _folded(name) if known is None or "." in name else name)
             word = name + equals + value
         result.append(word)
     return result

@@ -72,6 +72,7 @@ print(json.dumps(found))
 )
 def test_dashes_and_underscores_are_alike(word: str, meant: str) -> None:
     assert same_spelling([word], ["--shard-cells", "--ckpt_path", "-o"]) == [meant]
+    assert same_spelling(["--ckpt-path=a-b", "--data.fit"]) == ["--ckpt_path=a-b", "--data.fit"]
 
 
 def test_an_argument_given_in_two_ways() -> None:
