@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares))
-    show_next(("qc", manifest.path), ("fit", manifest.path))
+    made = arguments.out or arguments.dir
+    show_next(("qc", made), ("fit", made))
     return 0
 
 

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
-    show_next(("qc", manifest.path), ("fit", manifest.path))
+    show_next(("qc", arguments.out), ("fit", arguments.out))
     return 0
 
 

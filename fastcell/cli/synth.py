@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares))
-    show_next(("info", manifest.path), ("fit", manifest.path))
+    show_next(("info", arguments.out), ("fit", arguments.out))
     return 0
 
 
