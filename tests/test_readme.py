@@ -33,7 +33,11 @@ def commands() -> list[list[str]]:
 @cache
 def help_text(name: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "fastcell", name, "--help"], cwd=REPO_DIR, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "fastcell", name, "--help_all" if name in LIGHTNING else "--help"],
+        cwd=REPO_DIR,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

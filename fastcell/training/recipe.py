@@ -170,8 +170,8 @@ def read_recipe(preset: str, changes: Sequence[str] = (), select: str | None = N
         if part not in parts or key not in known[part] or (inner and key != "augmentation"):
             taken = key in _TAKEN
             names = [f"--{other}.{word}" for other, words in known.items() for word in words]
-            near = did_you_mean(name, names).removesuffix("?").replace("Did you mean", "The nearest is")
-            hint = "The study decides it itself" if taken else near or "See fastcell fit --help_all"
+            near = did_you_mean(name, names).removesuffix("?").replace("Did you mean", "; the nearest name is")
+            hint = "The study decides it itself" if taken else f"See fastcell fit --help_all{near}"
             raise invalid("arguments", "those of compare, or --model.*, --data.*, --trainer.* of fit", name, hint)
         value = _value(text)
         if inner:
