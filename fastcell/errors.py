@@ -6,6 +6,9 @@ An error about data names the shard and the key of the cell.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class FastcellError(Exception):
     """Base class of all errors with a message for the user; the command line prints the message in one line.
@@ -85,3 +88,14 @@ def invalid(name: str, rule: str, got: object, hint: str) -> ArgumentError:
         hint: one sentence with what to do, without the final full stop.
     """
     return ArgumentError(f"{name} must be {rule}, got {got!r}. {hint}.")
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """Return ``"Did you mean X?"`` with the known name nearest to `got`; an empty text if none is near."""
+    names = {_folded(name): name for name in known}
+    near = difflib.get_close_matches(_folded(got), names, n=1, cutoff=0.6)
+    return f"Did you mean {names[near[0]]}?" if near else ""
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -16,6 +16,7 @@ from fastcell.cli import main as cli
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 README = (REPO_DIR / "README.md").read_text(encoding="utf-8")
+LIGHTNING = {"fit", "validate", "test", "predict"}
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
@@ -35,7 +36,7 @@ def help_text(name: str) -> str:
     text = io.StringIO()
     with same_process_state(), contextlib.redirect_stdout(text):
         try:
-            status = cli.main([name, "--help"])
+            status = cli.main([name, "--help_all" if name in LIGHTNING else "--help"])
         except SystemExit as end:
             status = end.code
     assert not status

@@ -259,3 +259,13 @@ def test_errors_say_the_way_out(run: Run, checkout: Path, bin_dir: Path) -> None
 def test_a_checkpoint_is_tested_by_fastcell(run: Run) -> None:
     done = run("test", "--ckpt_path", "best.ckpt")
     assert (done.returncode, done.stdout) == (5, "<test><--ckpt_path><best.ckpt>")
+
+
+def test_a_run_is_tested_by_fastcell(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "some run"
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    (folder / "last.ckpt").touch()
+    for place in (folder, folder / "last.ckpt"):
+        done = run("test", str(place), "cells")
+        assert (done.returncode, done.stdout) == (5, f"<test><{place}><cells>")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from fastcell.audit.collect import MOST_CELLS, audit
-from fastcell.audit.write_report import describe_audit, write_audit
-from fastcell.cli.options import add_jobs_argument
-from fastcell.dataset.manifest import Manifest
+from fastcell.cli.next_steps import show_next
+from fastcell.cli.options import add_jobs_argument, scored_run
+from fastcell.cli.parser import CommandParser
 from fastcell.errors import StrictError, invalid
-from fastcell.stats.permutation import PERMUTATIONS
-from fastcell.system.messages import printer
+
+MOST_CELLS = 20_000
+PERMUTATIONS = 500
 
 
 def main(argv: list[str]) -> int:
@@ -25,13 +24,18 @@ def main(argv: list[str]) -> int:
         (exit status 3) when everything is written.
     """
     options = _parser().parse_args(argv)
+    from fastcell.audit.collect import audit
+    from fastcell.audit.write_report import describe_audit, write_audit
+    from fastcell.dataset.manifest import Manifest
+    from fastcell.system.messages import printer
+
     manifest = Manifest.open(options.data)
     folder = Path(options.out) if options.out else manifest.path / "audit"
     if not folder.absolute().parent.is_dir() or (folder.exists() and not folder.is_dir()):
         raise invalid("--out", "a folder, or one to be made in a folder that is there", str(folder), "Make it first")
     found = audit(
         manifest,
-        options.run,
+        None if options.run is None else str(scored_run(options.run)),
         most_cells=options.cells,
         permutations=options.permutations,
         seed=options.seed,
@@ -48,12 +52,14 @@ def main(argv: list[str]) -> int:
         raise StrictError(
             f"--strict: the audit must find no problem, got {len(problems)} ({names}). See the report above."
         )
+    show_next(("split", manifest.path), ("fit", manifest.path))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell audit",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell audit",
+        "DATA [RUN]",
         description="Look for what a classifier can read that is not the cell: background, brightness, image size, "
         "files, recordings; copies across splits, doubtful labels, drift.",
         epilog="Writes audit.txt, audit.json, label_noise.csv and figures. Exit status: 0 whatever is found; 3 with "
@@ -61,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("data", metavar="DATA", help="folder of the data set")
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", help="folder of a run of fit on it, or a file of predict: drift of confidence"
+        "run", metavar="RUN", nargs="?", help="run of fit on it, or a file of predict: drift of confidence"
     )
-    parser.add_argument("--out", metavar="DIR", help="where report and figures go (default: DATA/audit)")
+    parser.add_argument("-o", "--out", metavar="DIR", help="where report and figures go (default: DATA/audit)")
     parser.add_argument(
         "--cells", type=int, default=MOST_CELLS, metavar="N", help="most cells that are read (default: %(default)s)"
     )

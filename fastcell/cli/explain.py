@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import add_data_path_argument, check_least
+from fastcell.cli.parser import CommandParser
 from fastcell.errors import invalid
-from fastcell.explain.explanation import EXPLANATION_PARTS, NUM_EMBEDDED, NUM_OCCLUDED, Explanation, draw_parts
-from fastcell.explain.occlusion import POSITIONS
-from fastcell.plots.figure_files import FigureFiles
-from fastcell.runs.open_run import open_run
-from fastcell.system import library_settings
-from fastcell.system.messages import print_line
+
+EXPLANATION_PARTS = ("network", "filters", "occlusion", "embedding", "calibration", "roc_pr", "reject", "errors")
+NUM_OCCLUDED, NUM_EMBEDDED, POSITIONS = 100, 1000, 32
 
 
 def main(argv: list[str]) -> int:
@@ -26,6 +24,12 @@ def main(argv: list[str]) -> int:
     """
     options = _parser().parse_args(argv)
     check_least(options, cells=1, embed=1, seed=0)
+    from fastcell.explain.explanation import Explanation, draw_parts
+    from fastcell.plots.figure_files import FigureFiles
+    from fastcell.runs.open_run import open_run
+    from fastcell.system import library_settings
+    from fastcell.system.messages import print_line
+
     library_settings.prepare_torch()
     parts = _chosen_parts(options.parts)
     run = open_run(Path(options.run), options.data_path)
@@ -42,15 +46,16 @@ def main(argv: list[str]) -> int:
     print_line(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}")
     draw_parts(explanation, parts)
     print_line(f"figures {explanation.figures.folder}")
+    show_next(("report", run.folder))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     what = "Draw what a trained network looks at, how sure it may be, and where it is wrong."
-    parser = argparse.ArgumentParser(prog="fastcell explain", description=what)
-    parser.add_argument("run", metavar="RUN", help="folder of a run of fastcell fit")
+    parser = CommandParser("fastcell explain", "RUN", what)
+    parser.add_argument("run", metavar="RUN", help="run folder of fastcell fit, or a checkpoint in it")
     add_data_path_argument(parser)
-    parser.add_argument("--out", metavar="DIR", help="folder for the figures (RUN/explain)")
+    parser.add_argument("-o", "--out", metavar="DIR", help="folder for the figures (RUN/explain)")
     parser.add_argument(
         "--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(EXPLANATION_PARTS)} (all)"
     )

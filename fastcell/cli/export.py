@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from fastcell.cli.next_steps import show_next
+from fastcell.cli.options import add_out_argument
+from fastcell.cli.parser import CommandParser
 from fastcell.errors import FastcellError
-from fastcell.inference.onnx.export import NUM_CELLS, export
-from fastcell.system import library_settings
+
+NUM_CELLS = 1_000
 
 
 def main(argv: list[str]) -> int:
@@ -20,6 +22,9 @@ def main(argv: list[str]) -> int:
         0. Errors are raised, see `export`.
     """
     arguments = _parser().parse_args(argv)
+    from fastcell.inference.onnx.export import export
+    from fastcell.system import library_settings
+
     library_settings.quiet()
     run, out = Path(arguments.run), Path(arguments.out)
     data = None if arguments.data is None else Path(arguments.data)
@@ -34,17 +39,19 @@ def main(argv: list[str]) -> int:
         f"{found.num_same:,} of {found.num_cells:,} of the same class\n{out}: {out.stat().st_size / 1e6:.1f} MB",
         flush=True,
     )
+    show_next(("bench", "--run", run))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell export",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell export",
+        "RUN OUT.onnx",
         description="Write a classifier as one ONNX file, with the preprocessing inside: a raw cell of any size in, "
         "class probabilities out. The file is left only if it gives what torch gives.",
     )
     parser.add_argument("run", metavar="RUN", help="run folder, or checkpoint")
-    parser.add_argument("out", metavar="OUT.onnx", help="file to write")
+    add_out_argument(parser, "OUT.onnx", "file to write")
     parser.add_argument("--data", metavar="DATA", help="data set to compare on (default: the run's, else simulated)")
     parser.add_argument(
         "--check", type=int, default=NUM_CELLS, metavar="N", help=f"cells to compare (default: {NUM_CELLS:,})"

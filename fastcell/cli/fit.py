@@ -1,52 +1,12 @@
-"""The command ``fastcell fit``, and what ``validate``, ``test`` and ``predict`` share with it: Lightning's parser."""
+"""The command ``fastcell fit``, and the entry that ``validate``, ``test`` and ``predict`` share with it."""
 
 from __future__ import annotations
 
-import argparse
-import logging
 import sys
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Any, Literal
 
-import pytorch_lightning as pl
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from fastcell.cli.short_help import short_help
 
-from fastcell.errors import ArgumentError
-from fastcell.loading.datamodule import CellDataModule
-from fastcell.loading.preprocessing import Preprocessing
-from fastcell.models.lightning_module import CellModule
-from fastcell.predictions.table import check_output
-from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
-from fastcell.storage.locks import hold_run_folder
-from fastcell.system import library_settings
-from fastcell.system.messages import print_line
-from fastcell.training.best_weights import checkpoint_callback
-from fastcell.training.curve_logger import CurveLogger
-from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
-from fastcell.training.fit import make_run_folder, train
-from fastcell.training.progress_bar import Throughput
-from fastcell.training.rank_watch import RankWatch, watch_parent
-from fastcell.training.recipe import PRESETS, preset_path
-from fastcell.training.resume import ResumePoints, check_run, point_to_go_on_from, remove_points
-from fastcell.training.stop_signals import told_how_it_ended
-from fastcell.training.trainer import fill_in, is_rank_zero, progress_callbacks
-
-DEFAULT_SEED = 0
-# A checkpoint decides these, and evaluation never augments.
-OF_THE_CHECKPOINT = {"image_size", "fit", "scale_um_per_px", "normalization", "antialias", "depth"}
-OF_TRAINING = {
-    "batch_size",
-    "augment",
-    "augmentation",
-    "balance",
-    "subsample",
-    "initial_fill",
-    "store",
-    "bank_gib",
-    "steps_per_call",
-}
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 def main(argv: list[str]) -> int:
@@ -58,214 +18,27 @@ def main(argv: list[str]) -> int:
     Returns:
         0. Errors are raised, see `run`.
     """
-    what = "Train a classifier and evaluate it on the test part. With no arguments: on the synthetic default data."
-    return run("fit", what, argv)
+    return run("fit", argv)
 
 
-def run(command: str, what: str, arguments: list[str]) -> int:
-    """Run one of Lightning's commands.
+def run(command: str, arguments: list[str]) -> int:
+    """Run one of Lightning's commands, or print its help.
 
     Args:
         command: fit, validate, test or predict.
-        what: its description in the help.
         arguments: behind its name.
 
     Returns:
         0.
 
     Raises:
-        FastcellError: says what is wrong; an argument that Lightning refuses is an ArgumentError.
+        FastcellError: what is wrong.
+        SystemExit: after the help.
     """
-    watch_parent()
-    _show_remarks()
-    library_settings.prepare_torch()
-    try:
-        FastcellCLI(command, what, arguments).execute()
-    except MisconfigurationException as error:
-        raise ArgumentError(" ".join(str(error).split())) from error
-    return 0
+    if any(word in ("-h", "--help") for word in arguments):
+        print(short_help(command, arguments), flush=True)
+        sys.exit(0)
+    from fastcell.cli.lightning_command import run as run_with_lightning
 
-
-def _show_remarks() -> None:
-    """Print what the engine says of its choices, on rank 0."""
-    remarks = logging.getLogger("fastcell")
-    remarks.setLevel(logging.INFO)
-    remarks.propagate = False
-    for old in list(remarks.handlers):
-        remarks.removeHandler(old)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.addFilter(lambda record: is_rank_zero())
-    remarks.addHandler(handler)
-
-
-class FastcellCLI(LightningCLI):
-    """One command: parses its arguments and builds trainer, model and data; `execute` then runs it.
-
-    The settings are those of the preset, then of `--config` files, then flags. Commands other than fit take the
-    model, its classes and its preprocessing from a checkpoint.
-    """
-
-    def __init__(self, command: str, what: str, arguments: list[str]) -> None:
-        self.command = command
-        parser_kwargs: dict[str, Any] = {"prog": f"fastcell {command}", "description": what}
-        if command == "fit":
-            folder = _value_of("--resume", arguments)
-            if folder is not None:
-                check_run(Path(folder))
-                arguments = ["--config", str(Path(folder) / "config.yaml"), *arguments]
-            preset = _value_of("--preset", arguments) or PRESETS[0]
-            parser_kwargs["default_config_files"] = [str(preset_path(preset))]
-        super().__init__(
-            CellModule,
-            CellDataModule,
-            save_config_callback=None,
-            trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "log_every_n_steps": 1},
-            seed_everything_default=DEFAULT_SEED,
-            parser_kwargs=parser_kwargs,
-            args=arguments,
-            run=False,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
-
-    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(pl.Trainer, "trainer")
-        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
-        skip = set() if self.command == "fit" else OF_THE_CHECKPOINT | OF_TRAINING
-        if self.command == "fit":
-            parser.add_lightning_class_args(CellModule, "model")
-        parser.add_class_arguments(CellDataModule, "data", sub_configs=True, skip=skip)
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        if self.command == "fit":
-            _add_fit_arguments(parser)
-            return
-        parser.add_argument("--ckpt_path", type=str, required=True, help="checkpoint in a run folder")
-        parser.add_argument("--tta", type=bool, default=False, help="average over the four flips of every image")
-        if self.command == "predict":
-            parser.add_argument("--out", type=str, required=True, help="file to write, .csv, .parquet or .fcs")
-        else:
-            parser.add_argument("--out", type=str | None, default=None, help="predictions, .csv, .parquet or .fcs")
-
-    def instantiate_classes(self) -> None:
-        """Build data, model and trainer; what can be wrong is looked at before anything takes time."""
-        if self.command == "fit":
-            if self.config.ckpt_path is not None and self.config.resume is None:
-                read_checkpoint(self.config.ckpt_path)
-            try:
-                super().instantiate_classes()
-            except ValueError as error:  # jsonargparse wraps what a link's function raises
-                raise (error.__cause__ if isinstance(error.__cause__, ArgumentError) else error) from None
-            return
-        self.out = None if self.config.out is None else check_output(self.config.out)
-        self.model = load_classifier(self.config.ckpt_path)
-        self.model.hparams["tta"] = self.config.tta
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.datamodule = self.config_init.data
-        self.datamodule.use_preprocessing(Preprocessing.from_dict(self.model.preprocessing), self.model.classes)
-        self.trainer = self.instantiate_trainer()
-
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer, with what auto means on this machine filled in; in fit its place is the run folder."""
-        settings = self.config.trainer
-        fill_in(settings)
-        self.throughput, self.ranks = Throughput(), RankWatch()
-        callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, self.ranks]
-        callbacks += progress_callbacks(settings, self.throughput)
-        names = ("accelerator", "precision", "deterministic", "enable_progress_bar")
-        kwargs = {**{name: settings[name] for name in names}, **kwargs}
-        self.folder: Path | None = None
-        self.points: ResumePoints | None = None
-        self.ckpt_path = self.config.ckpt_path
-        if self.command != "fit" or settings.fast_dev_run:
-            kwargs.update(logger=False, enable_checkpointing=False)
-        else:
-            if self.config.resume is not None:
-                self.ckpt_path = point_to_go_on_from(Path(self.config.resume), print_line)
-            if is_rank_zero():
-                self.folder = Path(self.config.resume) if self.config.resume is not None else self._make_run_folder()
-            if settings.logger in (None, True):
-                kwargs["logger"] = CurveLogger(self.folder, self.ckpt_path) if self.folder is not None else False
-            every = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
-            self.points = ResumePoints(self.folder, *every)
-            validates = has_labelled_cells(self.datamodule, "valid") and settings.limit_val_batches != 0
-            callbacks += [checkpoint_callback(self.folder, validates), self.points]
-        plugins = self.config_init.trainer.plugins or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
-
-    def execute(self) -> None:
-        """Run the command. A run that fails before its first checkpoint leaves no folder."""
-        resumed = self.command == "fit" and self.config.resume is not None
-        with told_how_it_ended(
-            self.trainer,
-            self.ranks,
-            self.points,
-            self.folder,
-            resumed=resumed,
-            repeatable=self.command == "predict",
-        ):
-            if self.command == "fit":
-                with hold_run_folder(self.folder) if self.folder is not None else nullcontext():
-                    parts = (self.trainer, self.model, self.datamodule, self.throughput, self.folder)
-                    train(*parts, self.ckpt_path, self.config.select)
-                if self.folder is not None:
-                    remove_points(self.folder)
-            elif self.command == "predict":
-                assert self.out is not None  # required
-                checkpoint = Path(self.config.ckpt_path)
-                predict(self.trainer, self.model, self.datamodule, self.throughput, self.out, checkpoint)
-            else:
-                part = "valid" if self.command == "validate" else "test"
-                evaluate(self.trainer, self.model, self.datamodule, self.throughput, part, self.out)
-
-    def _make_run_folder(self) -> Path:
-        config = self.parser.dump(self.config, skip_unset=False)
-        return make_run_folder(Path(self.config.runs), self.config.preset, config)
-
-
-def _add_fit_arguments(parser: LightningArgumentParser) -> None:
-    parser.add_argument("--preset", type=Literal[PRESETS], default=PRESETS[0], help="packaged settings")
-    parser.add_argument("--runs", type=str, default="runs", help="folder that gets the run folder")
-    parser.add_argument("--resume", type=str | None, default=None, help="folder of a run that was stopped: go on in it")
-    parser.add_argument(
-        "--ckpt_path", type=str | None, default=None, help="checkpoint to go on from, in a new run folder"
-    )
-    parser.add_argument(
-        "--checkpoint_every_steps", type=int | None, default=None, help="steps between points to go on from"
-    )
-    parser.add_argument(
-        "--checkpoint_every_minutes", type=float | None, default=5.0, help="likewise in minutes (null: none)"
-    )
-    parser.add_argument(
-        "--select",
-        type=Literal["best", "last"],
-        default="best",
-        help="weights that are evaluated: of the least validation loss, or of the last step",
-    )
-    parser.link_arguments(
-        ("data.classes", "data.path"), "model.classes", compute_fn=_classes_of, apply_on="instantiate"
-    )
-    parser.link_arguments("model.steps_per_call", "data.steps_per_call")
-    parser.link_arguments(
-        "data.preprocessing", "model.preprocessing", compute_fn=Preprocessing.to_dict, apply_on="instantiate"
-    )
-
-
-def _classes_of(classes: list[str], path: str) -> list[str]:
-    """Return the class names that training needs. Raises ArgumentError where the data have none."""
-    if not classes:
-        raise ArgumentError(
-            f"{path} must have labels to train on, got none. Pack it with a --pattern that has {{class}}; "
-            "fastcell predict takes data without labels."
-        )
-    return classes
-
-
-def _value_of(name: str, arguments: list[str]) -> str | None:
-    """Return the value of an option among the arguments that is needed before they can be parsed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(name, dest="value")
-    value = parser.parse_known_args(arguments)[0].value
-    return None if value is None else str(value)
+    every = [word for word in arguments if word.replace("-", "_") == "__help_all"]
+    return run_with_lightning(command, ["--help"] if every else arguments)

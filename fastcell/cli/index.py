@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-
+from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import (
     add_jobs_argument,
     add_split_arguments,
@@ -12,8 +11,7 @@ from fastcell.cli.options import (
     grey_window,
     split_options,
 )
-from fastcell.packing.index import index
-from fastcell.packing.summary import describe_dataset
+from fastcell.cli.parser import CommandParser
 
 
 def main(argv: list[str]) -> int:
@@ -27,6 +25,9 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     options = split_options(arguments)
+    from fastcell.packing.index import index
+    from fastcell.packing.summary import describe_dataset
+
     manifest = index(
         arguments.dir,
         out=arguments.out,
@@ -41,12 +42,15 @@ def main(argv: list[str]) -> int:
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares))
+    made = arguments.out or arguments.dir
+    show_next(("qc", made), ("fit", made))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell index",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell index",
+        "DIR",
         description="Make the manifest of WebDataset tars that others wrote: KEY.jpg|jpeg|png|tif|tiff|npy with "
         "KEY.cls (class number or name) or KEY.json (class, group, collection). The tars stay as they are.",
         epilog="classes.txt or labels.txt in DIR names the classes, one per line. Bad cells go to quarantine.parquet "
@@ -54,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "status: 0, 2 for an error, 3 for bad cells with --strict.",
     )
     parser.add_argument("dir", metavar="DIR", help="folder with the tars")
-    parser.add_argument("--out", metavar="OUT", help="folder to be made for the manifest (default: beside the tars)")
+    parser.add_argument(
+        "-o", "--out", metavar="OUT", help="folder to be made for the manifest (default: beside the tars)"
+    )
     parser.add_argument(
         "--pattern",
         metavar="P",

@@ -40,7 +40,8 @@ COMMANDS = {
     "count": "count the cells of each class, corrected for confusions",
     "export": "write a classifier as ONNX, checked against torch",
     "compare": "compare networks, SVM and kNN on the same cells",
-    "doctor": "show the environment, and the way out where a part is not usable",
+    "doctor": "show the environment, and how to get parts that are not usable",
+    "completion": "print a script that completes commands and options in a shell",
 }
 """Name and help of each command; ``fastcell.cli.NAME`` holds its ``main(argv: list[str]) -> int``."""
 
@@ -48,9 +49,41 @@ HANDLE_SIGNALS = {"fit", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
 
+_OTHER_NAMES = {
+    "train": "fit",
+    "evaluate": "test",
+    "score": "test",
+    "classify": "predict",
+    "benchmark": "bench",
+    "inspect": "info",
+    "check": "verify",
+    "simulate": "synth",
+}
+"""What other programs call a command."""
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, as a scheduler or a container sends it: ends like an interrupt, with unfinished files removed."""
 
+
+_PACKAGES = {
+    "nvidia": '"fastcell[cpu]", or [cu12] or [cu13] for a GPU',
+    "cupy": '"fastcell[cu12]" or "fastcell[cu13]"',
+    "h5py": '"fastcell[formats]"',
+    "hdf5plugin": '"fastcell[formats]"',
+    "onnx": '"fastcell[onnx]"',
+    "onnxruntime": '"fastcell[onnx]"',
+    "onnxscript": '"fastcell[onnx]"',
+    "cv2": "opencv-python-headless",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    **{
+        name: name.replace("_", "-")
+        for name in ("torch", "pytorch_lightning", "numpy", "numba", "pyarrow", "matplotlib", "scipy", "jsonargparse")
+    },
+}
+"""What to install for a module: beginning of its name -> words behind pip install."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -69,7 +102,7 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "fastcell COMMAND --help   the command's own arguments",
+            "fastcell COMMAND --help   arguments of a command",
             "fastcell --version        the version",
         ]
     )
@@ -95,6 +128,11 @@ def main(argv: list[str] | None = None) -> int:
         return _fail("terminated.", 143)
     except KeyboardInterrupt:
         return _fail("interrupted.", 130)
+    except ModuleNotFoundError as error:
+        message = _missing_package(error)
+        if message is None:
+            raise
+        return _fail(message, 2)
     except BrokenPipeError:
         # What is still buffered has no reader either: without this the interpreter complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -118,9 +156,10 @@ def _run(args: list[str]) -> int:
         return 0
     name, rest = args[0], args[1:]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"Did you mean 'fastcell {near[0]}'?" if near else "'fastcell --help' lists them."
-        return _fail(f"COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {hint}", 2)
+        near = difflib.get_close_matches(name.lower(), [*COMMANDS, *_OTHER_NAMES, "--help", "--version"], n=1)
+        meant = _OTHER_NAMES.get(near[0], near[0]) if near else None
+        hint = f"Did you mean 'fastcell {meant}'?" if meant else "'fastcell --help' lists them."
+        return _fail(f"COMMAND must be one of fastcell's commands, got {name!r}. {hint}", 2)
     library_settings.limit_spinning()
     command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
     with nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
@@ -154,6 +193,15 @@ def _explain(error: OSError) -> str | None:
     if error.errno in _NO_PERMISSION:
         return f"no permission for{where or ' a file'} ({error.strerror}). Choose another place, or change its rights."
     return None
+
+
+def _missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return how to get a package that fastcell needs, or None where a module of the program itself is missing."""
+    module = error.name or ""
+    package = next((name for prefix, name in _PACKAGES.items() if f"{module}.".startswith(f"{prefix}.")), None)
+    if package is None:
+        return None
+    return f"the package {module} is not installed. Install it: pip install {package}."
 
 
 def _fail(message: str, status: int) -> int:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from fastcell.dataset.schema import LAYOUTS
+from fastcell.cli.parser import CommandParser
 from fastcell.errors import invalid
-from fastcell.splits.by_group import check_split_seed
-from fastcell.splits.make_splits import SplitOptions
+
+if TYPE_CHECKING:
+    from fastcell.splits.make_splits import SplitOptions
+
+LAYOUTS = ("cell", "block")
+PRESETS = ("demo", "paper", "fast")
 
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +22,33 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_path_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data.path``: another data set than that of a run."""
-    parser.add_argument("--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
+    """Add ``--data``, also ``--data.path``: another data set than that of a run."""
+    parser.add_argument("--data", "--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
+
+
+def add_out_argument(parser: CommandParser, metavar: str, text: str) -> None:
+    """Add ``OUT``, a positional argument that may be given as ``-o`` or ``--out`` as well."""
+    parser.add_argument("out", metavar=metavar, nargs="?", default=argparse.SUPPRESS, help=text)
+    parser.add_argument("-o", "--out", metavar=metavar, help="the same as an option")
+    parser.needed["out"] = metavar
+
+
+def scored_run(path: str) -> Path:
+    """Return the run folder that RUN names: a folder, or the checkpoint in it that was scored.
+
+    Raises:
+        ArgumentError: another checkpoint of the run, whose scores nobody knows.
+    """
+    run = Path(path)
+    if run.suffix != ".ckpt" or not run.is_file():
+        return run
+    from fastcell.runs.run_folder import scored_checkpoint
+
+    scored = scored_checkpoint(run.parent)
+    if scored is None or scored.name != run.name:
+        name = "none" if scored is None else scored.name
+        raise invalid("RUN", f"the checkpoint that was scored ({name}) or its folder", path, f"Give {run.parent}")
+    return run.parent
 
 
 def add_jobs_argument(parser: argparse.ArgumentParser, what: str) -> None:
@@ -72,6 +102,9 @@ def split_options(arguments: argparse.Namespace) -> SplitOptions:
     Raises:
         ArgumentError: a value breaks its rule.
     """
+    from fastcell.splits.by_group import check_split_seed
+    from fastcell.splits.make_splits import SplitOptions
+
     folds: int | Literal["groups"] | None = None
     if arguments.folds == "groups":
         folds = "groups"

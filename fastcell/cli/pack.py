@@ -5,18 +5,29 @@ from __future__ import annotations
 import argparse
 import re
 
+from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import (
     add_jobs_argument,
     add_layout_arguments,
+    add_out_argument,
     add_split_arguments,
     add_um_per_px_argument,
     add_window_argument,
     grey_window,
     split_options,
 )
-from fastcell.packing.pack import pack
-from fastcell.packing.summary import describe_dataset
-from fastcell.sources.registry import FORMATS, ReadOptions
+from fastcell.cli.parser import CommandParser
+
+FORMATS = {
+    "rtdc": ".rtdc (RT-DC): events/image, features and pixel size; a file is a group",
+    "ifcb": "IFCB bins: .adc + .roi, old and new style; a bin is a group",
+    "tars": "WebDataset tars: image + .cls or .json",
+    "lists": "the layout of the paper's data: Train.txt, Valid.txt, Test.txt, labels.txt",
+    "tiff": "multi-page TIFF, OME-TIFF, ImageJ stacks: a page is a cell; montages with --tile",
+    "images": "a folder of jpg, png, tif or npy images; class folders, or --pattern",
+    "arrays": ".npy, .npz, .h5 (N, H, W), .mat (H x W x N): images, labels, groups, classes, features",
+}
+"""Name and help of each format of `fastcell.sources.registry`."""
 
 
 def main(argv: list[str]) -> int:
@@ -30,6 +41,10 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     options = split_options(arguments)
+    from fastcell.packing.pack import pack
+    from fastcell.packing.summary import describe_dataset
+    from fastcell.sources.registry import ReadOptions
+
     manifest = pack(
         arguments.src,
         arguments.out,
@@ -56,20 +71,21 @@ def main(argv: list[str]) -> int:
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
+    show_next(("qc", arguments.out), ("fit", arguments.out))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell pack",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell pack",
+        "SRC OUT",
         description="Pack images of single cells into shards, manifest and splits.",
         epilog=_formats_help()
         + "\n\nBad images go to quarantine.parquet with a reason. After an interrupt or a crash the same command goes "
         "on from the shards that were finished. Exit status: 0, 2 for an error, 3 for bad images with --strict.",
     )
     parser.add_argument("src", metavar="SRC", help="file or folder of cells, see formats")
-    parser.add_argument("out", metavar="OUT", help="folder to be made")
+    add_out_argument(parser, "OUT", "folder to be made")
     parser.add_argument(
         "--pattern",
         metavar="P",
@@ -106,7 +122,7 @@ def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _formats_help() -> str:
     width = max(map(len, FORMATS))
-    lines = [f"  {name:<{width}}  {kind.help}" for name, kind in FORMATS.items()]
+    lines = [f"  {name:<{width}}  {text}" for name, text in FORMATS.items()]
     return "formats:\n" + "\n".join(lines)
 
 

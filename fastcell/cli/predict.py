@@ -14,5 +14,4 @@ def main(argv: list[str]) -> int:
     Returns:
         0. Errors are raised, see `run`.
     """
-    what = "Classify every cell of a data set, labelled or not: one row per cell in manifest order."
-    return run("predict", what, argv)
+    return run("predict", argv)

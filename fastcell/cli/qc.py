@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import add_data_argument, add_jobs_argument
-from fastcell.dataset.manifest import Manifest
+from fastcell.cli.parser import CommandParser
 from fastcell.errors import ArgumentError
-from fastcell.quality.assessment import DEFAULT_MOST_PASSED
-from fastcell.quality.quality_table import QUALITY_FILE, dropped_by_class
-from fastcell.quality.review_sheets import control_quality, not_applied, write_review
-from fastcell.quality.verdicts_file import apply_drops, take_verdicts
+
+DEFAULT_MOST_PASSED = 0.05
 
 
 def main(argv: list[str]) -> int:
@@ -24,11 +22,17 @@ def main(argv: list[str]) -> int:
         0. Errors are raised, see `control_quality` and `take_verdicts`.
     """
     options = _parser().parse_args(argv)
+    from fastcell.dataset.manifest import Manifest
+    from fastcell.quality.quality_table import QUALITY_FILE, dropped_by_class
+    from fastcell.quality.review_sheets import control_quality, not_applied, write_review
+    from fastcell.quality.verdicts_file import apply_drops, take_verdicts
+
     manifest = Manifest.open(options.data)
     if options.verdicts is not None:
         if options.labels or options.review or options.apply:
             raise ArgumentError("--verdicts must be given alone, got other options with it. Run the command twice.")
         print(take_verdicts(manifest, Path(options.verdicts)))
+        show_next(("fit", manifest.path))
         return 0
     review = Path(options.review) if options.review else None
     found, how = control_quality(
@@ -44,12 +48,17 @@ def main(argv: list[str]) -> int:
         for path in write_review(manifest, found, review):
             print(f"wrote {path}")
     print(apply_drops(manifest, found.drop, found.reasons) if options.apply else not_applied(manifest, found))
+    if review is not None:
+        show_next(("qc", manifest.path, "--verdicts", review / "review.csv"), ("fit", manifest.path))
+    else:
+        show_next(("qc", manifest.path, "--review", manifest.path / "review"), ("fit", manifest.path))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell qc",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell qc",
+        "DATA",
         description="Quality control: measure every image (focus, contrast, cuts, number of cells, ghosts and more), "
         "score it from 0 (good) to 1 (bad), and say why. Scores, reasons and features go to quality.parquet; nothing "
         "is deleted.",
@@ -69,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         help="at most this share of bad cells may pass, on the cells that the scores are calibrated with (%(default)s)",
     )
     parser.add_argument("--apply", action="store_true", help="write verdicts.csv, so that views leave poor cells out")
-    parser.add_argument("--review", metavar="DIR", help="write contact sheets per reason and review.csv, to be edited")
+    parser.add_argument(
+        "--review", "-o", "--out", metavar="DIR", help="write contact sheets per reason and review.csv, to be edited"
+    )
     parser.add_argument(
         "--verdicts", metavar="FILE.csv", help="take an edited review.csv into verdicts.csv; that alone"
     )

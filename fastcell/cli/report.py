@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from fastcell.cli.options import add_data_path_argument, check_least
+from fastcell.cli.next_steps import show_next
+from fastcell.cli.options import add_data_path_argument, check_least, scored_run
+from fastcell.cli.parser import CommandParser
 from fastcell.errors import invalid
-from fastcell.report.page import NUM_BROWSER_CELLS, PageOptions, write_page
-from fastcell.system import library_settings
-from fastcell.system.messages import print_line
+
+NUM_BROWSER_CELLS = 600
 
 
 def main(argv: list[str]) -> int:
@@ -25,9 +25,14 @@ def main(argv: list[str]) -> int:
     check_least(options, cells=0, seed=0)
     if options.bench and not Path(options.bench).is_file():
         raise invalid("--bench", "a file that fastcell bench --out wrote", options.bench, "Leave it out for none")
+    from fastcell.report.page import PageOptions, write_page
+    from fastcell.system import library_settings
+    from fastcell.system.messages import print_line
+
     library_settings.prepare_torch()
+    folders = [scored_run(path) for path in options.paths]
     out = write_page(
-        [Path(path) for path in options.paths],
+        folders,
         Path(options.out) if options.out else None,
         PageOptions(
             options.data_path,
@@ -39,17 +44,23 @@ def main(argv: list[str]) -> int:
         ),
     )
     print_line(f"wrote {out} ({out.stat().st_size / 1e6:,.1f} MB)")
+    run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    if run is not None:
+        show_next(("predict", run, "DATA", "--out", "predictions.parquet"), ("export", run, run / "cells.onnx"))
+    else:
+        show_next(("fit",))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell report",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell report",
+        "RUN",
         description="Write one self-contained HTML page: what was trained on what, the data, scores, figures, a "
         "browser of cells and errors, speed, environment, how to do it again. Comparisons become sections of it.",
     )
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", help="a run folder of fastcell fit, folders of fastcell compare, or both"
+        "paths", metavar="RUN", nargs="+", help="a run of fastcell fit, folders of fastcell compare, or both"
     )
     parser.add_argument("-o", "--out", metavar="FILE", help="the page (report.html in the first folder)")
     add_data_path_argument(parser)

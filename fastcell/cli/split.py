@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-
+from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import add_jobs_argument, add_split_arguments, split_options
-from fastcell.splits.resplit import describe_resplit, resplit
+from fastcell.cli.parser import CommandParser
 
 
 def main(argv: list[str]) -> int:
@@ -19,6 +18,8 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     options = split_options(arguments)
+    from fastcell.splits.resplit import describe_resplit, resplit
+
     made = resplit(
         arguments.data,
         options,
@@ -32,12 +33,14 @@ def main(argv: list[str]) -> int:
         verbose=True,
     )
     print(describe_resplit(made, options.shares or (0, 0, 0)))
+    show_next(("fit", made.manifest.path, "--data.split_name", next(iter(made.splits))))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell split",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell split",
+        "DATA",
         description="Make new splits of a packed data set: groups whole, copies of a cell on one side.",
         epilog="Exact copies, turned by quarters and mirrored too, are always found. Near copies (other angles, "
         "shifts, brightness, blur) are looked for inside each class and collection; their recall is measured on copies "

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
+from fastcell.cli.next_steps import show_next
+from fastcell.cli.options import (
+    add_jobs_argument,
+    add_layout_arguments,
+    add_out_argument,
+    add_split_arguments,
+    split_options,
+)
+from fastcell.cli.parser import CommandParser
 
-from fastcell.cli.options import add_jobs_argument, add_layout_arguments, add_split_arguments, split_options
-from fastcell.packing.summary import describe_dataset
-from fastcell.simulator.synth import DEFAULT_CELLS, DEFAULT_DEFECTS, synthesize
+DEFAULT_CELLS = 8_000
+DEFAULT_DEFECTS = 0.05
 
 
 def main(argv: list[str]) -> int:
@@ -20,6 +27,9 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     options = split_options(arguments)
+    from fastcell.packing.summary import describe_dataset
+    from fastcell.simulator.synth import synthesize
+
     manifest = synthesize(
         arguments.out,
         arguments.cells,
@@ -33,17 +43,19 @@ def main(argv: list[str]) -> int:
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares))
+    show_next(("info", arguments.out), ("fit", arguments.out))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastcell synth",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "fastcell synth",
+        "OUT",
         description="Make a synthetic data set: simulated ATOM cells of four classes, with the truth in truth.parquet.",
         epilog="The cells are modelled on 30 real ones. They show that a program works; they measure nothing real. "
         "After an interrupt or a crash the same command goes on from the shards that were finished.",
     )
-    parser.add_argument("out", metavar="OUT", help="folder to be made")
+    add_out_argument(parser, "OUT", "folder to be made")
     parser.add_argument("--cells", type=int, default=DEFAULT_CELLS, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of cells and order (default: 0)")
     parser.add_argument(

@@ -14,4 +14,4 @@ def main(argv: list[str]) -> int:
     Returns:
         0. Errors are raised, see `run`.
     """
-    return run("test", "Evaluate a checkpoint on the test part.", argv)
+    return run("test", argv)

@@ -14,4 +14,4 @@ def main(argv: list[str]) -> int:
     Returns:
         0. Errors are raised, see `run`.
     """
-    return run("validate", "Evaluate a checkpoint on the validation part.", argv)
+    return run("validate", argv)

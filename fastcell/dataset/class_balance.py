@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 
-BALANCES = ("none", "oversample", "weights")
+BalanceName = Literal["none", "oversample", "weights"]
+
+BALANCES: tuple[BalanceName, ...] = get_args(BalanceName)
 
 
 def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:

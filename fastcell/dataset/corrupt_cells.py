@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, defaultdict
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +19,11 @@ import pyarrow.compute as pc
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError, invalid
 
+OnBadCell = Literal["replace", "error"]
+
 logger = logging.getLogger(__name__)
 
-ON_BAD_CELL = ("replace", "error")
+ON_BAD_CELL: tuple[OnBadCell, ...] = get_args(OnBadCell)
 
 HINT_RESTORE = "Restore the shard from a copy, or pack the data again"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
+
+SubsetName = Literal["train", "valid", "test"]
 
 FORMAT_VERSION = 1
 SCHEMA = pa.schema(
@@ -60,7 +62,7 @@ QUALITY_SCHEMA = pa.schema(
     ]
 )
 SPLIT_SCHEMA = pa.schema([("cell_id", pa.int64()), ("split", pa.string())])
-SPLITS = ("train", "valid", "test")
+SPLITS: tuple[SubsetName, ...] = get_args(SubsetName)
 
 
 SUBSET_NAMES = {"train": "training", "valid": "validation", "test": "test"}

@@ -5,26 +5,31 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.class_balance import BalanceName
+from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
 from fastcell.dataset.manifest import Manifest, read_info
+from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
+from fastcell.loading.decode_choice import DecoderName
 from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader
 from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
 from fastcell.loading.same_data import SavedPlacement, check_same, hash_cells
-from fastcell.loading.settings import LoaderSettings, check_settings, image_dtype
+from fastcell.loading.settings import DtypeName, LoaderSettings, check_settings, image_dtype
 from fastcell.loading.stores.opening import Store, Stores
-from fastcell.loading.stores.placement import free_memory
+from fastcell.loading.stores.placement import StoreName, free_memory
+from fastcell.loading.transforms import TransformName
 from fastcell.ops.augmentation import Augmentation
+from fastcell.ops.constants import FitName, NormalizationName
 from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.resources import num_cpus
 
@@ -84,26 +89,26 @@ class CellDataModule(pl.LightningDataModule):
         batch_size: int = 256,
         eval_batch_size: int = 256,
         image_size: int = 128,
-        fit: str = "stretch",
+        fit: FitName = "stretch",
         scale_um_per_px: float | None = None,
-        normalization: str = "divide",
+        normalization: NormalizationName = "divide",
         antialias: bool = False,
         augment: bool = True,
         augmentation: Augmentation = Augmentation(),  # noqa: B008, immutable
-        balance: str = "none",
+        balance: BalanceName = "none",
         subsample: int | float | None = None,
         quality: bool = True,
-        predict_split: str | None = None,
-        store: str = "auto",
+        predict_split: SubsetName | None = None,
+        store: StoreName = "auto",
         bank_gib: float | None = None,
-        transform: str = "auto",
-        decoder: str = "auto",
-        depth: int = 8,
-        dtype: str = "auto",
+        transform: TransformName = "auto",
+        decoder: DecoderName = "auto",
+        depth: Literal[8, 16] = 8,
+        dtype: DtypeName = "auto",
         steps_per_call: int = 1,
         threads: int = 0,
         initial_fill: int = 0,
-        on_bad_cell: str = "replace",
+        on_bad_cell: OnBadCell = "replace",
         seed: int | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -19,7 +20,9 @@ from fastcell.loading.decode_dali import DaliDecoding
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.reading import Piece, PieceReader
 
-DECODERS = ("auto", "dali", "threads")
+DecoderName = Literal["auto", "dali", "threads"]
+
+DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
 Decoding = Callable[[Iterator[Piece]], Iterator[RaggedCells]]
 """Decodes pieces of stored cells, in their order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +14,7 @@ from fastcell.loading.decode_choice import DECODERS
 from fastcell.loading.stores.placement import STORES
 from fastcell.loading.transforms import TRANSFORMS
 
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _OF_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}

@@ -10,7 +10,7 @@ noise: ``fused`` draws it from (seed, epoch, position), ``dali`` from (seed, epo
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from fastcell.ops.constants import GPU_IMAGE_SIZES
 from fastcell.ops.cpu.transform import transform_cells
 from fastcell.ops.transform import CellPool, make_clock
 
-TRANSFORMS = ("auto", "fused", "dali")
+TransformName = Literal["auto", "fused", "dali"]
+
+TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 
 
 def resolve_transform(name: str, preprocessing: Preprocessing, device_id: int | None) -> str:

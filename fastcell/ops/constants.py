@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from fastcell.errors import invalid
+
+FitName = Literal["stretch", "contain", "scale"]
+
+NormalizationName = Literal["divide", "subtract", "standardize"]
 
 #: Names of the modes; a kernel takes the position in this tuple. With m the mean and s the population standard
 #: deviation of one output image: ``divide`` x / max(m, eps), ``subtract`` x - m, ``standardize`` (x - m) / max(s, eps).
-MODES = ("divide", "subtract", "standardize")
+MODES: tuple[NormalizationName, ...] = get_args(NormalizationName)
 
 #: How a cell gets into the square; a kernel takes the position in this tuple. ``stretch``: both sides to the square,
 #: ``contain``: the longer side, aspect kept, ``scale``: a fixed size of pixel.
-FITS = ("stretch", "contain", "scale")
+FITS: tuple[FitName, ...] = get_args(FitName)
 
 #: Smallest divisor, in grey levels, so that an empty image stays finite.
 EPS = 1e-6

@@ -111,15 +111,17 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
     """Open a run folder, its network on the GPU where there is one.
 
     Args:
-        folder: that ``fastcell fit`` left.
+        folder: that ``fastcell fit`` left, or a checkpoint in it.
         data_path: data set; None takes the one that the run names.
 
     Raises:
         ArgumentError: it is no run folder.
         DataError: its files are damaged, or the data set is gone or has other classes.
     """
-    settings = _read_settings(folder)
-    checkpoint = scored_checkpoint(folder)
+    chosen = folder if folder.is_file() and (folder.parent / CONFIG_FILE).is_file() else None
+    folder = folder if chosen is None else folder.parent
+    settings = read_data_settings(folder)
+    checkpoint = scored_checkpoint(folder) if chosen is None else chosen
     if checkpoint is None:
         raise DataError(
             f"{folder} must have a checkpoint (best.ckpt or last.ckpt), got none. Let the run go on, or start anew."
@@ -152,8 +154,13 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
     )
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """The section `data` of config.yaml."""
+def read_data_settings(folder: Path) -> dict[str, Any]:
+    """Return the section `data` of a run's config.yaml.
+
+    Raises:
+        ArgumentError: `folder` is no run folder.
+        DataError: the file is damaged.
+    """
     path = folder / CONFIG_FILE
     if not path.is_file():
         what = "no config.yaml in it" if folder.is_dir() else "no such folder"

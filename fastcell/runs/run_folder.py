@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcell.errors import DataError
 from fastcell.storage.whole_files import write_text
 
 CONFIG_FILE = "config.yaml"
@@ -76,3 +77,17 @@ def scored_checkpoint(folder: Path) -> Path | None:
     except (OSError, ValueError, TypeError, KeyError):
         pass  # a run that was cut off before its scores
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint of a run folder that its scores are of, or the file itself.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not run.is_dir():
+        return run
+    checkpoint = scored_checkpoint(run)
+    if checkpoint is not None:
+        return checkpoint
+    raise DataError(f"{run} must be a run folder with a checkpoint, or a checkpoint. Give a folder that fit has made.")

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from fastcell.errors import invalid
+from fastcell.errors import did_you_mean, invalid
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.augmentation import Augmentation
 
@@ -140,7 +140,12 @@ def preset_path(name: str) -> Path:
         ArgumentError: an unknown name.
     """
     if name not in PRESETS:
-        raise invalid("--preset", f"one of {', '.join(PRESETS)}", name, "Or give a file of your own with --config")
+        raise invalid(
+            "--preset",
+            f"one of {', '.join(PRESETS)}",
+            name,
+            f"{did_you_mean(name, PRESETS)} Or give a file of your own with --config".strip(),
+        )
     return Path(str(importlib.resources.files("fastcell") / "presets" / f"{name}.yaml"))
 
 
@@ -164,7 +169,9 @@ def read_recipe(preset: str, changes: Sequence[str] = (), select: str | None = N
         key, _, inner = key.partition(".")
         if part not in parts or key not in known[part] or (inner and key != "augmentation"):
             taken = key in _TAKEN
-            hint = "The study decides it itself" if taken else "See fastcell compare --help and fastcell fit --help"
+            names = [f"--{other}.{word}" for other, words in known.items() for word in words]
+            near = did_you_mean(name, names).removesuffix("?").replace("Did you mean", "; the nearest name is")
+            hint = "The study decides it itself" if taken else f"See fastcell fit --help_all{near}"
             raise invalid("arguments", "those of compare, or --model.*, --data.*, --trainer.* of fit", name, hint)
         value = _value(text)
         if inner:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastcell.cli import main as cli
-from fastcell.inference.onnx import export
+from fastcell.runs.run_folder import find_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_runs_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "must be a run folder with a checkpoint" in capsys.readouterr().err
     (tmp_path / "metrics.json").write_text('{"checkpoint": "../../x.ckpt"}')
     (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
-    assert export.find_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    assert find_checkpoint(tmp_path) == tmp_path / "last.ckpt"
     assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
 
 

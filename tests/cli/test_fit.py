@@ -279,13 +279,16 @@ def test_presets_parse_and_their_checkpoints_load_safely(name, data, tmp_path):
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([command, "--help_all"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--trainer.max_epochs" in text
     assert "--data.path" in text
     assert ("--model.network" in text) == (command == "fit")
-    assert ("--out" in text) == (command != "fit")
+    assert "--out" in text
+    assert ("--ckpt_path" in text and "--tta" in text) == (command != "fit")
+    assert "Linked arguments" not in text
+    assert "`" not in text
 
 
 def test_commands_keep_openmp_from_spinning(monkeypatch):

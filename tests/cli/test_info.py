@@ -18,6 +18,8 @@ def test_tables_and_figures(make_dataset: Callable[..., Manifest], tmp_path: Pat
     figures = tmp_path / "figures"
     assert main([str(manifest.path), "--figures", str(figures)]) == 0
     lines = capsys.readouterr().out.splitlines()
+    *lines, first, second = lines
+    assert (first, second) == (f"next: fastcell audit {manifest.path}", f"next: fastcell fit {manifest.path}")
     assert lines[: -len(list(figures.glob("*.png")))] == describe_contents(manifest).splitlines()
     assert sorted(line for line in lines if line.startswith("wrote ")) == [
         f"wrote {path}" for path in sorted(figures.glob("*.png"))

@@ -20,6 +20,7 @@ from fastcell.cli import main as cli
 from fastcell.errors import DataError, StrictError
 
 HEAVY = ["torch", "nvidia.dali", "cupy", "pytorch_lightning", "lightning_fabric", "numpy", "pyarrow", "numba", "cv2"]
+PARTS = {"lightning_command", "lightning_parser", "next_steps", "options", "parser", "short_help", "slips"}
 REPO_DIR = Path(__file__).resolve().parents[2]
 
 
@@ -79,7 +80,7 @@ def test_every_command_exists(name: str) -> None:
 
 def test_every_module_is_a_command() -> None:
     modules = {path.stem for path in (REPO_DIR / "fastcell" / "cli").glob("*.py")}
-    assert modules == {*cli.COMMANDS, "__init__", "main", "options"}
+    assert modules == {*cli.COMMANDS, "__init__", "main", *PARTS}
 
 
 def test_only_the_command_line_parses_arguments() -> None:
@@ -114,7 +115,10 @@ def test_no_command_prints_the_usage_as_an_error(capsys: pytest.CaptureFixture[s
     assert captured.err.startswith("usage: fastcell COMMAND")
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("predcit", "predict"), ("fitt", "fit"), ("docter", "doctor")])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("predcit", "predict"), ("fitt", "fit"), ("docter", "doctor"), ("trian", "fit"), ("train", "fit")],
+)
 def test_unknown_command_suggests_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([typed]) == 2
     err = capsys.readouterr().err
@@ -166,6 +170,31 @@ def test_errors_are_one_line(
     err = capsys.readouterr().err
     assert err.startswith(f"fastcell: error: {message}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("cupy.cuda", '"fastcell[cu12]" or "fastcell[cu13]"'), ("cv2", "opencv-python-headless"), ("torch", "torch")],
+)
+def test_missing_packages_are_one_line(
+    module: str, package: str, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    command(fail)
+    assert cli.main(["probe"]) == 2
+    err = capsys.readouterr().err
+    assert err == f"fastcell: error: the package {module} is not installed. Install it: pip install {package}.\n"
+
+
+def test_a_missing_module_of_the_program_is_a_bug(command: Callable[..., None]) -> None:
+    def fail(argv: list[str]) -> int:
+        raise ModuleNotFoundError("No module named 'fastcell.nothing'", name="fastcell.nothing")
+
+    command(fail)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["probe"])
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")])

@@ -37,7 +37,8 @@ def test_whole_set_exits_0_with_one_line(
     assert cli.main(["verify", str(manifest.path)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("whole: 80 cells, ")
-    assert out.count("\n") == 1
+    lines = out.splitlines()
+    assert lines[1:] == [f"next: fastcell {command} {manifest.path}" for command in ("info", "fit")]
     assert f"{manifest.column('bytes').sum() / 1e6:,.1f} MB checked in" in out
     verdict = verify(manifest.path, jobs=2)
     assert (verdict.whole, verdict.problems, len(verdict.losses)) == (True, [], 0)

@@ -192,6 +192,7 @@ INVOCATIONS: dict[str, list[list[str]]] = {
                 [DATA, "--study", "nothing"], [DATA, "--nonsense", "1"], [DATA, "--backend", "abacus"],
                 [DATA, "--pca", "many"]],
     "doctor": [["--probe", "nothing"], ["--nonsense"]],
+    "completion": [[], ["fish"], ["bash", "--nonsense"]],
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.border import border_median
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.matrices import matrices
-from fastcell.runs.run_folder import CONFIG_FILE, scored_checkpoint
+from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.optional_packages import require
 
@@ -187,20 +187,6 @@ def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) 
         pixels = [cell.astype(np.uint16) for cell in pixels]
     pitch = np.full(num_cells, np.nan if um_per_px is None else um_per_px, np.float32)
     return RawCells(pixels, border, pitch, f"{num_cells:,} simulated cells")
-
-
-def find_checkpoint(run: Path) -> Path:
-    """The checkpoint of a run folder that its scores are of, or the file itself.
-
-    Raises:
-        DataError: there is none.
-    """
-    if not run.is_dir():
-        return run
-    checkpoint = scored_checkpoint(run)
-    if checkpoint is not None:
-        return checkpoint
-    raise DataError(f"{run} must be a run folder with a checkpoint, or a checkpoint. Give a folder that fit has made.")
 
 
 def _manifest_of(run: Path, data: Path | None) -> Manifest | None:

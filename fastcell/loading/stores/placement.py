@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
@@ -10,7 +11,9 @@ from fastcell.errors import invalid
 from fastcell.loading.order import NUM_PARTS
 from fastcell.system.resources import available_memory
 
-STORES = ("auto", "stream", "bank")
+StoreName = Literal["auto", "stream", "bank"]
+
+STORES: tuple[StoreName, ...] = get_args(StoreName)
 
 #: Share of the free memory that a bank may take where the user sets no limit.
 SHARE_OF_FREE = 0.5

@@ -23,6 +23,7 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.ops.border import border_median
 from fastcell.ops.constants import FITS, MODES
 from fastcell.runs.checkpoint import load_classifier
+from fastcell.runs.run_folder import find_checkpoint
 
 
 def with_preprocessing(checkpoint: Path, **changes: object) -> CellModule:
@@ -48,7 +49,7 @@ def test_probabilities_of_a_thousand_cells(trained_run: Path, tmp_path: Path, fi
     for antialias, depth, scale in ((False, 8, None), (True, 8, 0.4), (True, 16, 0.4)):
         changes = {"fit": fit, "normalization": normalization, "antialias": antialias, "depth": depth}
         changes["scale_um_per_px"] = scale if fit == "scale" else None
-        model = with_preprocessing(export.find_checkpoint(trained_run), **changes)
+        model = with_preprocessing(find_checkpoint(trained_run), **changes)
         cells = export.simulated_cells(1_000, depth, 0.25)
         found = difference(model, tmp_path / "m.onnx", cells, 0.25)
         print(fit, normalization, antialias, depth, found)
@@ -68,7 +69,7 @@ def test_command(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     (entry,), (result,) = session.get_inputs(), session.get_outputs()
     assert (entry.name, entry.type, entry.shape) == ("cell", "tensor(uint8)", [1, 1, "height", "width"])
     assert (result.name, result.type, result.shape) == ("probabilities", "tensor(float)", [1, 4])
-    model = load_classifier(export.find_checkpoint(trained_run))
+    model = load_classifier(find_checkpoint(trained_run))
     cells = make_cells()
     images = torch.from_numpy(export.prepare_images(cells, Preprocessing.from_dict(model.preprocessing)))
     with torch.inference_mode():
@@ -111,7 +112,7 @@ def test_a_graph_that_differs_is_not_left(trained_run: Path, tmp_path: Path, mon
 
 
 def test_without_the_data_set_cells_are_simulated(trained_run: Path, tmp_path: Path) -> None:
-    shutil.copy(export.find_checkpoint(trained_run), tmp_path / "moved.ckpt")
+    shutil.copy(find_checkpoint(trained_run), tmp_path / "moved.ckpt")
     found, cells = export.export(tmp_path / "moved.ckpt", tmp_path / "m.onnx", num_cells=10)
     assert cells.origin == "10 simulated cells"
     assert found.probability < export.TOLERANCE

@@ -1,0 +1,173 @@
+"""The parser behind ``fit``, ``validate``, ``test`` and ``predict``: DATA and RUN as arguments, short messages."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from pytorch_lightning.cli import LightningArgumentParser
+
+from fastcell.cli.short_help import USAGES
+from fastcell.cli.slips import kind_of, missing, of_jsonargparse, unknown_words
+from fastcell.errors import ArgumentError, did_you_mean
+
+_TAKE_NO_VALUE = {"-h", "--help", "--print_config"}
+_OPTION_OF = {"DATA": "--data.path", "RUN": "--ckpt_path"}
+_POSITIONALS = {"fit": ("DATA",), "validate": ("RUN", "DATA"), "test": ("RUN", "DATA"), "predict": ("RUN", "DATA")}
+
+
+def place_positionals(command: str, words: Sequence[str]) -> list[str]:
+    """Return the arguments with DATA and RUN as the options that stand for them.
+
+    Args:
+        command: fit, validate, test or predict.
+        words: its arguments.
+
+    Raises:
+        ArgumentError: there are too many, or one is given in both ways.
+    """
+    options, found = [], []
+    rest = iter(words)
+    for word in rest:
+        if not re.match("--?[A-Za-z]", word):
+            found.append(word)
+            continue
+        options.append(word)
+        if "=" not in word and word not in _TAKE_NO_VALUE:
+            options += [value for value in [next(rest, None)] if value is not None]
+    names = [name for name in _POSITIONALS[command] if name == "DATA" or value_of(_OPTION_OF[name], options) is None]
+    for name, value in zip(names, found, strict=False):
+        if value_of(_OPTION_OF[name], options) is not None:
+            raise ArgumentError(f"{name} must be given once, got {value!r} and {_OPTION_OF[name]}. Leave one out.")
+        options.append(f"{_OPTION_OF[name]}={value}")
+    if len(found) > len(names):
+        raise ArgumentError(f"{unknown_words(found[len(names) :], ())} Write: {USAGES[command]}")
+    return options
+
+
+def value_of(name: str, words: Sequence[str]) -> str | None:
+    """Return the last value of an option among arguments that are not parsed yet; None if it is not there."""
+    values = list(_values_of((name,), words))
+    return values[-1] if values else None
+
+
+def _values_of(names: tuple[str, ...], words: Sequence[str]) -> Iterator[str]:
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in names and (equals or number + 1 < len(words)):
+            yield value if equals else words[number + 1]
+
+
+class FastcellLightningParser(LightningArgumentParser):
+    """Lightning's parser with a message of one or two lines for what it refuses, and a help without markup."""
+
+    _words: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        """The name of the command, as in ``fastcell fit``."""
+        return str(self.prog).split()[-1]
+
+    def parse_args(self, args: Any = None, *more: Any, **named: Any) -> Any:
+        """As jsonargparse; files of settings are looked at first, so that a message can name them."""
+        self._words = list(args or ())
+        for path in _values_of(("-c", "--config"), self._words):
+            self._check_settings(Path(path))
+        return super().parse_args(args, *more, **named)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the ArgumentError that says in this program's words what `message` says."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        if isinstance(ex, ArgumentError):
+            raise ex
+        raise ArgumentError(self._describe(message))
+
+    def format_help(self, *more: Any, **named: Any) -> str:
+        """Return the whole help without the markup of docstrings and without what other settings decide."""
+        for action in self._actions:
+            if action.help and "`" in action.help:
+                action.help = _without_markup(action.help)
+        self.usage = USAGES[self.command].replace("%", "%%")
+        text = super().format_help(*more, **named)
+        return re.sub(r"\nLinked arguments[\s\S]*?(?=\n\n\S|\Z)", "", text)
+
+    def _where_all_are(self) -> str:
+        return f"'fastcell {self.command} --help' shows the options that people use, --help_all shows all."
+
+    def _settings(self) -> dict[str, Any]:
+        """Actions by dotted name."""
+        return {action.dest: action for action in self._actions if not action.dest.endswith(".help")}
+
+    def _describe(self, message: str) -> str:
+        text = " ".join(message.split())
+        known = [name for action in self._actions for name in action.option_strings if re.match("--[a-z._]+$", name)]
+        if found := re.fullmatch("unrecognized arguments: (.*)", text):
+            words = found[1].split(" ")
+            return f"{unknown_words(words, known)}\n{self._where_all_are()}"
+        if found := re.fullmatch("the following arguments are required: (.*)", text):
+            names = {"ckpt_path": "RUN", "out": "--out FILE"}
+            return missing([names.get(name, name) for name in found[1].split(", ")], USAGES[self.command])
+        hints = {name: getattr(action, "_typehint", None) for name, action in self._settings().items()}
+        choices = {name: values for name, hint in hints.items() if (values := choices_of(hint))}
+        kinds = {name: kind_of(_names(hint)) for name, hint in hints.items() if hint is not None}
+        said = of_jsonargparse(message, USAGES[self.command], choices, kinds)
+        place = re.match(r"--([\w.]+) must be", said)
+        if place and not any(word.partition("=")[0] == f"--{place[1]}" for word in self._words):
+            for path in _values_of(("-c", "--config"), self._words):
+                return f"{path}: {said.removeprefix('--')}"
+        return said
+
+    def _check_settings(self, path: Path) -> None:
+        """Raises ArgumentError for a file that is no YAML, or names a setting that is not there."""
+        if not path.is_file():
+            raise ArgumentError(f"--config must be a file that is there, got {str(path)!r}. Check the path.")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+            what = getattr(error, "problem", None) or type(error).__name__
+            raise ArgumentError(f"{path} is not valid YAML: {what}{where}. Correct the file.") from None
+        if not isinstance(values, dict):
+            raise ArgumentError(f"{path} must hold settings such as data: {{batch_size: 64}}, got {values!r:.40}.")
+        known = self._settings()
+        for name in _unknown_settings(values, known):
+            hint = did_you_mean(name, known) or "'fastcell fit --help_all' shows all."
+            raise ArgumentError(f"{path}: unknown setting {name}. {hint}")
+
+
+def _without_markup(text: str) -> str:
+    """Return a docstring's text without the markup of Sphinx: names alone, by their last part."""
+    text = re.sub(r":\w+:`~?\.?([^`]*)`", lambda found: found[1].rpartition(".")[2], " ".join(text.split()))
+    return re.sub(r"`+([^`]*)`+_?", r"\1", text)
+
+
+def _unknown_settings(values: dict[Any, Any], known: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        inside = any(other.startswith(f"{name}.") for other in known)
+        if name not in known and not inside:
+            yield name
+        elif inside and isinstance(value, dict) and "class_path" not in value:
+            yield from _unknown_settings(value, known, f"{name}.")
+
+
+def choices_of(hint: Any) -> list[str]:
+    """Return the values that a Literal allows, or a union of Literals and None; empty for other types."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [str(value) for value in typing.get_args(hint)]
+    inner = [part for part in typing.get_args(hint) if part is not type(None)]
+    found = [choices_of(part) for part in inner]
+    if not found or not all(found) or typing.get_origin(hint) in (list, tuple, dict):
+        return []
+    return list(dict.fromkeys(value for values in found for value in values))
+
+
+def _names(hint: Any) -> str:
+    parts = typing.get_args(hint) if typing.get_origin(hint) not in (list, dict, typing.Literal, None) else (hint,)
+    return "|".join(getattr(part, "__name__", str(part)) for part in parts)

@@ -1,0 +1,96 @@
+"""DATA and RUN as arguments, and what types allow."""
+
+from __future__ import annotations
+
+from typing import Literal, Optional, get_type_hints
+
+import pytest
+
+from fastcell.cli.lightning_command import full_parser
+from fastcell.cli.lightning_parser import choices_of, place_positionals, value_of
+from fastcell.errors import ArgumentError
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "placed"),
+    [
+        ("fit", [], []),
+        ("fit", ["cells"], ["--data.path=cells"]),
+        ("fit", ["--preset", "fast", "cells"], ["--preset", "fast", "--data.path=cells"]),
+        ("fit", ["cells", "--preset=fast"], ["--preset=fast", "--data.path=cells"]),
+        ("fit", ["--config", "a.yaml", "cells"], ["--config", "a.yaml", "--data.path=cells"]),
+        ("fit", ["--print_config", "cells"], ["--print_config", "--data.path=cells"]),
+        ("test", ["run", "cells"], ["--ckpt_path=run", "--data.path=cells"]),
+        ("test", ["run"], ["--ckpt_path=run"]),
+        ("test", ["--ckpt_path", "run", "cells"], ["--ckpt_path", "run", "--data.path=cells"]),
+        ("predict", ["run", "-o", "a.csv", "cells"], ["-o", "a.csv", "--ckpt_path=run", "--data.path=cells"]),
+        ("fit", ["--trainer.max_epochs", "-1", "cells"], ["--trainer.max_epochs", "-1", "--data.path=cells"]),
+    ],
+)
+def test_positionals_become_options(command: str, words: list[str], placed: list[str]) -> None:
+    assert place_positionals(command, words) == placed
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("fit", ["a", "b"], "unexpected argument 'b'"),
+        ("fit", ["a", "--data.path=b"], "DATA must be given once"),
+        ("test", ["run", "a", "b"], "unexpected argument 'b'"),
+        ("test", ["--ckpt_path=run", "a", "b"], "unexpected argument 'b'"),
+    ],
+)
+def test_positionals_that_are_too_many(command: str, words: list[str], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        place_positionals(command, words)
+
+
+def test_values_before_parsing() -> None:
+    assert value_of("--preset", ["--preset=a", "--preset", "b"]) == "b"
+    assert value_of("--preset", ["--presets=a", "--preset"]) is None
+
+
+def test_choices_of_types() -> None:
+    assert choices_of(Literal["a", "b"]) == ["a", "b"]
+    assert choices_of(Optional[Literal["a", 2]]) == ["a", "2"]  # noqa: UP045
+    assert choices_of(Literal["a"] | None) == ["a"]
+    for hint in (str, int | Literal["a"], list[Literal["a"]], None, bool):
+        assert choices_of(hint) == []
+
+
+def test_names_with_a_fixed_set_of_values_are_literals() -> None:
+    """A setting that the data module checks against names has those names as its type."""
+    from fastcell.dataset.class_balance import BALANCES
+    from fastcell.dataset.corrupt_cells import ON_BAD_CELL
+    from fastcell.dataset.schema import SPLITS
+    from fastcell.loading.datamodule import CellDataModule
+    from fastcell.loading.decode_choice import DECODERS
+    from fastcell.loading.settings import DTYPES
+    from fastcell.loading.stores.placement import STORES
+    from fastcell.loading.transforms import TRANSFORMS
+    from fastcell.ops.constants import FITS, MODES
+
+    hints = get_type_hints(CellDataModule.__init__)
+    for name, values in {
+        "fit": FITS,
+        "normalization": MODES,
+        "balance": BALANCES,
+        "predict_split": SPLITS,
+        "store": STORES,
+        "transform": TRANSFORMS,
+        "decoder": DECODERS,
+        "dtype": ("auto", *DTYPES),
+        "on_bad_cell": ON_BAD_CELL,
+        "depth": (8, 16),
+    }.items():
+        assert choices_of(hints[name]) == [str(value) for value in values], name
+
+
+def test_all_help_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    for command in ("fit", "predict"):
+        text = full_parser(command).format_help()
+        assert text.startswith(f"usage: fastcell {command} ")
+        assert "Linked arguments" not in text
+        assert "`" not in text
+        assert "--trainer.max_epochs" in text

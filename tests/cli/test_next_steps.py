@@ -1,0 +1,153 @@
+"""The last lines of every command: what to do next."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fixtures.golden_files import check_golden, run_command
+
+from fastcell.cli.next_steps import next_lines
+from fastcell.dataset.manifest import Manifest
+
+
+def test_words_are_quoted() -> None:
+    assert list(next_lines(("fit", Path("my cells"), "--preset", "fast"), ("doctor",))) == [
+        "next: fastcell fit 'my cells' --preset fast",
+        "next: fastcell doctor",
+    ]
+    assert list(next_lines()) == []
+
+
+def next_of(arguments: list[Any], capsys: pytest.CaptureFixture[str], status: int = 0) -> list[str]:
+    """The lines about what is next, which are the last ones."""
+    code, out, err = run_command([str(word) for word in arguments], capsys)
+    assert code == status, err
+    lines = out.splitlines()
+    found = [line for line in lines if line.startswith("next: ")]
+    assert lines[len(lines) - len(found) :] == found
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, trained_run: Path, trained_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a data set ``cells`` and a run ``run``, both small."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained_data, "cells")
+    shutil.copytree(trained_run, "run")
+    return tmp_path
+
+
+def test_data_sets(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import cv2
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Path("images", name).mkdir(parents=True)
+        for number in range(8):
+            cv2.imwrite(f"images/{name}/{number}.png", rng.integers(0, 255, (20, 20)).astype(np.uint8))
+    said = []
+    for words, status in (
+        (["synth", "simulated", "--cells", "40", "--jobs", "1"], 0),
+        (["pack", "images", "--out", "packed", "--jobs", "1"], 0),
+        (["index", "packed", "-o", "indexed", "--jobs", "1", "--pattern", "{class}/{name}"], 0),
+        (["verify", "cells"], 0),
+        (["info", "cells"], 0),
+        (["qc", "cells", "--jobs", "1"], 0),
+        (["qc", "cells", "--jobs", "1", "--out", "review"], 0),
+        (["split", "cells", "--no-near", "--name", "mine", "--jobs", "1"], 0),
+        (["audit", "cells", "--cells", "100", "--permutations", "20", "--jobs", "1"], 0),
+    ):
+        if words[0] == "index":
+            for path in Path("packed").iterdir():
+                if path.suffix != ".tar":
+                    path.unlink() if path.is_file() else shutil.rmtree(path)
+        said += [f"$ fastcell {' '.join(words)}", *next_of(words, capsys, status), ""]
+    shard = next(Path("packed").glob("*.tar"))
+    assert shard.is_file()
+    damaged = next(Path("simulated").glob("*.tar"))
+    damaged.write_bytes(damaged.read_bytes()[:-3000])
+    said += ["$ fastcell verify simulated", *next_of(["verify", "simulated"], capsys, 1), ""]
+    check_golden("next/data.txt", "\n".join(said))
+
+
+def test_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """RUN is a folder or a checkpoint, DATA may be left out; options in the old spelling do the same."""
+    monkeypatch.setattr("fastcell.explain.explanation.draw_parts", lambda *_: {})
+    light = ["--data.threads=1", "--trainer.accelerator=cpu"]
+    said = []
+    for words in (
+        ["fit", "cells", "--data.image_size=16", "--trainer.max_steps=2", "--trainer.max_epochs=-1", "-o", "runs"],
+        ["validate", "run", "cells"],
+        ["test", "run", "cells", "--out", "test.parquet"],
+        ["test", "--ckpt-path=run/best.ckpt", "--data.path=cells"],
+        ["predict", "run", "cells", "-o", "all.parquet"],
+        ["predict", "run/last.ckpt", "cells", "--out=all.fcs", "--data.predict-split=test"],
+        ["count", "all.parquet", "run"],
+        ["count", "all.parquet", "--confusion", "run/predictions.parquet"],
+        ["convert", "all.parquet", "--out", "table.csv"],
+        ["explain", "run", "--data", "cells", "-o", "figures"],
+        ["explain", "run/last.ckpt", "--data.path", "cells"],
+    ):
+        lightning = words[0] in ("fit", "validate", "test", "predict")
+        found = next_of([*words, *(light if lightning else [])], capsys)
+        if words[0] == "fit":
+            (run,) = Path("runs").iterdir()
+            found = [line.replace(run.name, "20260131-142501-demo") for line in found]
+        said += [f"$ fastcell {' '.join(words)}", *found, ""]
+    check_golden("next/runs.txt", "\n".join(said))
+
+
+def test_commands_that_take_long(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The work itself is replaced."""
+
+    def page(folders: list[Path], out: Path | None, options: object) -> Path:
+        Path("page.html").write_text("page")
+        return Path("page.html")
+
+    def graph(run: Path, out: Path, **options: object) -> tuple[Any, Any]:
+        out.write_bytes(b"graph")
+        return SimpleNamespace(probability=0.0, num_same=1, num_cells=1), SimpleNamespace(origin="1 cell")
+
+    parts = SimpleNamespace(text="parts", where="here", settings={})
+    monkeypatch.setattr("fastcell.report.page.write_page", page)
+    monkeypatch.setattr("fastcell.inference.onnx.export.export", graph)
+    monkeypatch.setattr("fastcell.bench.timed_parts.make_parts", lambda *_: parts)
+    monkeypatch.setattr("fastcell.bench.measure.time_parts", lambda *_: [])
+    monkeypatch.setattr("fastcell.bench.measure.format_rows", lambda *_: "rows")
+    monkeypatch.setattr("fastcell.bench.measure.conclude", lambda *_: ["conclusion"])
+    monkeypatch.setattr("fastcell.bench.engine_parts.probe_parts", lambda _: {})
+    monkeypatch.setattr("fastcell.system.environment_report.format_environment", lambda _: "environment")
+    study = SimpleNamespace(out_dir=Path("comparison"))
+    monkeypatch.setattr("fastcell.compare.run_study.open_study", lambda *_: (study, []))
+    monkeypatch.setattr("fastcell.compare.run_study.run_study", lambda *_, **__: ["table"])
+    said = []
+    for words in (
+        ["report", "run"],
+        ["report", "comparison"],
+        ["export", "run", "cells.onnx"],
+        ["export", "run", "-o", "cells.onnx"],
+        ["bench", "cells", "--run", "run"],
+        ["compare", "cells"],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["completion", "bash"],
+    ):
+        if words[0] == "completion":
+            monkeypatch.setattr("fastcell.cli.completion.options_of_command", lambda _: {})
+        said += [f"$ fastcell {' '.join(words)}", *next_of(words, capsys), ""]
+    check_golden("next/long.txt", "\n".join(said))
+
+
+def test_without_data_a_run_is_scored_on_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["test", "run", "-o", "own.parquet", "--data.threads=1", "--trainer.accelerator=cpu"]
+    assert run_command(words, capsys)[0] == 0
+    assert run_command([*words[:2], "cells", "--out", "named.parquet", *words[4:]], capsys)[0] == 0
+    assert Path("own.parquet").read_bytes() == Path("named.parquet").read_bytes()
+    assert len(Manifest.open("cells").table) == 200

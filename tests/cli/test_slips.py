@@ -1,0 +1,113 @@
+"""Slips: one or two lines with the nearest right name, status 2."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from fixtures.golden_files import check_golden, run_command
+
+from fastcell.cli.slips import kind_of, missing, of_argparse, of_jsonargparse, outside_choices, unknown_words
+
+SLIPS = {
+    "fastcell": [["trian"], ["fti"], ["pakc"], ["--hlep"]],
+    "synth": [[], ["OUT", "--cels", "3"], ["OUT", "--layout", "heap"], ["OUT", "--cells", "x"], ["OUT", "more"]],
+    "pack": [[], ["SRC"], ["SRC", "OUT", "--laoyut", "cell"], ["SRC", "OUT", "--format", "tifff"],
+             ["SRC", "OUT", "--window", "1"], ["SRC", "OUT", "--tile", "4"], ["SRC", "OUT", "--patern={name}"]],
+    "index": [[], ["DIR", "--patern", "x"], ["DIR", "--jobs", "x"], ["DIR", "--um-per-px"]],
+    "split": [[], ["DATA", "--groupby", "x"], ["DATA", "--folds"]],
+    "verify": [[], ["DATA", "--lst", "x"], ["DATA", "--jobs", "many"]],
+    "qc": [[], ["DATA", "--aply"], ["DATA", "--max-bad-passed", "x"]],
+    "explain": [[], ["RUN", "--part=roc"], ["RUN", "--cels=3"], ["RUN", "--sede", "3"]],
+    "report": [[], ["RUN", "--cels", "3"], ["RUN", "--seed", "x"], ["--cels=3"]],
+    "info": [[], ["DATA", "--figure-dir", "x"], ["DATA", "--seed", "x"]],
+    "audit": [[], ["DATA", "--permutation-s", "5"], ["DATA", "--permutations", "x"], ["DATA", "RUN", "more"]],
+    "fit": [["--data.pth", "cells"], ["--batch_size=3"],
+            ["--data.fit=strech"], ["--data.batch_size=x"],
+            ["--preset=fats"], ["--select=worst"], ["--trainer.accelerator=gpuu"], ["--data.threads=x"],
+            ["--trainer.precision=8"],
+            ["--config=BAD"], ["--config=NO-SUCH-SETTING"], ["--config=NO-SUCH-VALUE"], ["--config=NO-MAPPING"],
+            ["--config=MISSING"], ["a", "b"], ["a", "--data.path=b"], ["--data.path"], ["--data.augmentation.noise=3"],
+            ["--model.loss=mze"], ["--model.betas=x"]],
+    "validate": [[], ["RUN", "--model.network=gao"], ["RUN", "DATA", "more"]],
+    "test": [[], ["RUN", "--tat=true"], ["RUN", "--tta=maybe"]],
+    "predict": [[], ["RUN", "DATA"], ["RUN", "DATA", "--otu=x.csv"],
+                ["RUN", "DATA", "-o", "x.csv", "--data.predict_split=tset"]],
+    "bench": [["--preset", "demmo"], ["--instrument_rte", "5"], ["--seconds", "x"]],
+    "convert": [[], ["PREDICTIONS"], ["PREDICTIONS", "OUT", "--score", "--rtdc-sorce", "x"]],
+    "count": [[], ["PREDICTIONS"], ["PREDICTIONS", "RUN", "--confusoin", "x"]],
+    "export": [[], ["RUN"], ["RUN", "a.onnx", "--chekc", "4"], ["RUN", "a.onnx", "--check", "x"]],
+    "compare": [["DATA", "--study", "volumes"], ["DATA", "--method", "svm"], ["DATA", "--metods", "svm"],
+                ["DATA", "--backend", "abacus"], ["DATA", "--data.ft=contain"], ["DATA", "--data.fit"]],
+    "doctor": [["--jsno"], ["--probe", "nothing"]],
+    "completion": [[], ["fish"]],
+}  # fmt: skip
+
+FILES = {
+    "BAD": "data: {batch_size: [3\n",
+    "NO-SUCH-SETTING": "data:\n  pth: cells\n",
+    "NO-SUCH-VALUE": "data:\n  fit: strech\n",
+    "NO-MAPPING": "- 3\n",
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_slips(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file, text in FILES.items():
+        (tmp_path / file).write_text(text)
+    parts = []
+    for words in SLIPS[name]:
+        arguments = words if name == "fastcell" else [name, *words]
+        status, out, err = run_command(arguments, capsys)
+        parts.append(f"$ fastcell {' '.join(arguments)}\n{err}")
+        assert (status, out) == (2, ""), arguments
+        assert 1 <= len(err.splitlines()) <= 2, err
+        assert err.startswith("fastcell: error: ")
+        assert not re.search(r"usage:|typing\.|<class|Traceback", err)
+    check_golden(f"slips/{name}.txt", "\n".join(parts))
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES)
+
+
+def test_unknown_options() -> None:
+    known = ["--data.path", "--data.batch_size", "--out", "--jobs"]
+    assert unknown_words(["--data.pth=3"], known) == "unknown option --data.pth. Did you mean --data.path?"
+    assert unknown_words(["--batch-size"], known) == "unknown option --batch-size. Did you mean --data.batch_size?"
+    assert unknown_words(["--xyzzy", "3"], known) == "unknown option --xyzzy."
+    assert unknown_words(["3"], known) == "unexpected argument '3'."
+
+
+def test_values() -> None:
+    said = outside_choices("--fit", ["stretch", "scale"], "strech")
+    assert said == "--fit must be one of stretch, scale, got 'strech'. Did you mean stretch?"
+    assert missing(["SRC", "OUT"], "fastcell pack SRC OUT") == "SRC and OUT must be given. Write: fastcell pack SRC OUT"
+    assert kind_of("int|NoneType") == "a whole number or null"
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("argument --jobs: invalid int value: 'x'", "--jobs must be a whole number, got 'x'."),
+        ("argument -o/--out: expected one argument", "--out needs a value."),
+        ("argument --window: expected 2 arguments", "--window needs 2 values."),
+        ("argument --tile: must be height x width", "--tile must be height x width."),
+        (
+            "argument --layout: invalid choice: 'heap' (choose from 'cell', 'block')",
+            "--layout must be one of cell, block, got 'heap'.",
+        ),
+        (
+            "argument --layout: invalid choice: 'heap' (choose from cell, block)",
+            "--layout must be one of cell, block, got 'heap'.",
+        ),
+        ("ambiguous option: --s=1 could match --seed, --split", "--s is ambiguous: it could be --seed or --split."),
+    ],
+)
+def test_messages_of_argparse(message: str, said: str) -> None:
+    assert of_argparse(message, "fastcell pack SRC OUT") == said
+
+
+def test_messages_of_jsonargparse() -> None:
+    union = 'Parser key "a.b":\n  Does not validate against any of the Union subtypes\n  Given value: x'
+    assert of_jsonargparse(union, "", {"a.b": ["y", "z"]}, {}) == "--a.b must be one of y, z, got 'x'."
+    assert of_jsonargparse(union, "", {}, {"a.b": "a number"}) == "--a.b must be a number, got 'x'."
