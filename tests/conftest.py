@@ -7,14 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
+
+# The BLAS of NumPy and SciPy reads its number of threads once, when it is loaded. The matrices of these tests are
+# small: on a busy machine threads that wait for each other made an audit take five times as long, and twice the CPU
+# time. Processes that tests start have the default.
+with pytest.MonkeyPatch.context() as _patch:
+    _patch.setenv("OPENBLAS_NUM_THREADS", os.environ.get("OPENBLAS_NUM_THREADS", "1"))
+    import numpy as np
+    import scipy.linalg  # noqa: F401
 
 if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
     from fastcell.packing.records import Record
 
-pytest_plugins = ["fixtures.audit_sets", "fixtures.figure_checks", "fixtures.studies"]
+pytest_plugins = [
+    "fixtures.audit_sets",
+    "fixtures.figure_checks",
+    "fixtures.process_state",
+    "fixtures.slow_share",
+    "fixtures.studies",
+    "pytester",
+]
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 

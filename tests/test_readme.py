@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from fixtures.process_state import same_process_state
 
 from fastcell.cli import main as cli
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 README = (REPO_DIR / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-LIGHTNING = {"fit", "validate", "test", "predict"}
 
 
 def commands() -> list[list[str]]:
@@ -32,15 +32,14 @@ def commands() -> list[list[str]]:
 
 @cache
 def help_text(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "fastcell", name, "--help_all" if name in LIGHTNING else "--help"],
-        cwd=REPO_DIR,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    text = io.StringIO()
+    with same_process_state(), contextlib.redirect_stdout(text):
+        try:
+            status = cli.main([name, "--help_all" if name in LIGHTNING else "--help"])
+        except SystemExit as end:
+            status = end.code
+    assert not status
+    return text.getvalue()
 
 
 def check(name: str, arguments: list[str]) -> None:
@@ -48,17 +47,9 @@ def check(name: str, arguments: list[str]) -> None:
     assert [flag for flag in flags if not re.search(rf"{flag}\b", help_text(name))] == []
 
 
-@pytest.mark.parametrize("words", [w for w in commands() if w[0] not in LIGHTNING], ids=" ".join)
-def test_light_commands(words: list[str]) -> None:
+@pytest.mark.parametrize("words", [w for w in commands() if "-m" not in w and "-k" not in w], ids=" ".join)
+def test_commands(words: list[str]) -> None:
     assert words[0] in cli.COMMANDS
-    check(words[0], words[1:])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "words", [w for w in commands() if w[0] in LIGHTNING and "-m" not in w and "-k" not in w], ids=" ".join
-)
-def test_lightning_commands(words: list[str]) -> None:
     check(words[0], words[1:])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Literal, get_args
 
 import numpy as np
@@ -85,14 +85,16 @@ class CorruptCells:
                 f"{news[first]}, and {len(self):,} cells of the {len(self.is_corrupt):,} are lost by "
                 f"now. Look whether {self.manifest.path} is the right folder and its disk is there",
             )
-        for shard, count in Counter(self.manifest.shard_index[list(news)].tolist()).items():
-            name = self.manifest.info.shards[shard]["name"]
+        by_shard: dict[int, Counter[str]] = defaultdict(Counter)
+        for shard, reason in zip(self.manifest.shard_index[list(news)].tolist(), news.values(), strict=True):
+            by_shard[shard][reason] += 1
+        for shard, found in by_shard.items():
             logger.warning(
                 "%s: %d bad cell%s found, replaced with weight 0 (%s)",
-                name,
-                count,
-                "s" * (count > 1),
-                _most(Counter(news.values())),
+                self.manifest.info.shards[shard]["name"],
+                found.total(),
+                "s" * (found.total() > 1),
+                _most(found),
             )
 
     def table(self) -> pa.Table:

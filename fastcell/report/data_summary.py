@@ -224,7 +224,8 @@ def num_groups_in_several_subsets(manifest: Manifest, subsets: np.ndarray) -> in
     assert manifest.groups is not None
     member = (manifest.groups != "") & (subsets != "")
     pairs = {(group, subset) for group, subset in zip(manifest.groups[member], subsets[member], strict=True)}
-    return len(pairs) - len({group for group, _ in pairs})
+    subsets_of = Counter(group for group, _ in pairs)
+    return sum(count > 1 for count in subsets_of.values())
 
 
 def count_quarantined(manifest: Manifest) -> dict[tuple[str, str], int]:

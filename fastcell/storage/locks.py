@@ -1,29 +1,32 @@
 """Hold a folder against a second process.
 
 The kernel drops a lock with the process, so a killed run blocks nothing. If the file system knows no locks, a file
-`claim` stands for the lock of a staging folder; it is taken over from a dead process of the same machine.
+`claim` stands for the lock of a staging folder; it is taken over from a dead process of the same machine. The soft lock
+of `filelock` does not replace it: it falls back for one of the errors that file systems give (ENOSYS), and its message
+cannot name the holder.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fastcell.errors import BusyError, invalid
 from fastcell.storage.whole_files import read_json_file
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
-_held: set[int] = set()
 
 
-def hold_folder(folder: Path, out: str) -> int:
+def hold_folder(folder: Path, out: str) -> FileLock | None:
     """Hold a folder by its file `lock`; the folder is made if it is missing.
 
     Args:
@@ -37,29 +40,26 @@ def hold_folder(folder: Path, out: str) -> int:
         BusyError: another run holds it.
         OSError: it cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        folder.mkdir(exist_ok=True)
+    path = folder / "lock"
+    while True:  # until the folder is not one that another run is just removing
         try:
-            handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the run that held it has just removed it
-            continue
-        try:
-            _hold(handle, folder, out)
-            if _is_at(handle, folder / "lock"):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, _myself(), 0)
-                _held.add(handle)
-                return handle
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _lock(path)
+            if lock is None:
+                _claim(folder / "claim", out)
+            path.write_bytes(_myself())
+        except Timeout:
+            holder = read_json_file(path)
+            if path.exists():
+                raise _busy(out, holder) from None
+        except (FileNotFoundError, FileExistsError):
+            if not _may_be_made(folder):
+                raise
+        else:
+            return lock
 
 
-def release_folder(folder: Path, handle: int, remove: bool) -> None:
+def release_folder(folder: Path, handle: FileLock | None, remove: bool) -> None:
     """Let go of a folder.
 
     Args:
@@ -72,8 +72,8 @@ def release_folder(folder: Path, handle: int, remove: bool) -> None:
         (folder / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # the next run is there already
             folder.rmdir()
-    _held.discard(handle)
-    os.close(handle)
+    if handle is not None:
+        handle.release()
 
 
 @contextmanager
@@ -87,28 +87,42 @@ def hold_run_folder(folder: Path, name: str = "--resume") -> Iterator[None]:
     Raises:
         ArgumentError: another process trains in it.
     """
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise invalid(name, "a run that has stopped", str(folder), "Another process works in it") from None
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            (folder / ".lock").unlink(missing_ok=True)
-
-
-def _hold(handle: int, folder: Path, out: str) -> None:
+    path = folder / ".lock"
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _busy(out, read_json_file(folder / "lock")) from None
+        lock = _lock(path)
+    except Timeout:
+        raise invalid(name, "a run that has stopped", str(folder), "Another process works in it") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        if lock is not None:
+            lock.release()
+
+
+def _lock(path: Path) -> FileLock | None:
+    """Lock a file, which is made if it is missing; None if the file system knows no locks.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: it cannot be written.
+    """
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        _claim(folder / "claim", out)
+        return None
+    return lock
+
+
+def _may_be_made(folder: Path) -> bool:
+    """Whether it is a folder, or nothing."""
+    try:
+        return stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return not folder.is_symlink()
 
 
 def _claim(path: Path, out: str) -> None:
@@ -148,21 +162,3 @@ def _lives(pid: object) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _let_go() -> None:
-    """A forked child that outlives us must not hold our lock."""
-    for handle in _held:
-        with suppress(OSError):
-            os.close(handle)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)

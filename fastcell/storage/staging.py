@@ -23,6 +23,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from filelock import FileLock
 
 from fastcell import __version__
 from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
@@ -273,7 +274,7 @@ def _empty(run_dir: Path) -> None:
         (run_dir / name).mkdir(parents=True)
 
 
-def _release(folder: Path, handle: int, keep: bool) -> None:
+def _release(folder: Path, handle: FileLock | None, keep: bool) -> None:
     if not keep:
         for path in folder.glob("run-*"):
             shutil.rmtree(path, ignore_errors=True)

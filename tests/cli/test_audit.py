@@ -1,7 +1,10 @@
 """``fastcell audit``: report, JSON, CSV and figures."""
 
+import contextlib
 import csv
+import io
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fastcell.audit.collect import audit
 from fastcell.audit.write_report import CANDIDATE_COLUMNS
 from fastcell.cli.audit import main
 from fastcell.cli.pack import main as pack
@@ -35,10 +39,35 @@ def packed(tmp_path_factory):
     return folder / "set"
 
 
-def test_report_json_csv_and_figures(packed, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert main([str(packed), "--out", str(out), "--permutations", "200", "--jobs", "1"]) == 0
-    text = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def run(packed, tmp_path_factory):
+    """Run folder whose confidence falls from cell to cell."""
+    from fastcell.dataset.manifest import Manifest
+
+    folder, manifest = tmp_path_factory.mktemp("run"), Manifest.open(packed)
+    keys, groups, classes = (manifest.column(name).tolist() for name in ("key", "group", "class"))
+    number = np.array([int(key.split("/")[-1].split(".")[0].split("-")[0]) for key in keys])
+    confidence = 0.9 - 0.3 * number / 300 + np.random.default_rng(0).normal(0, 0.05, len(keys))
+    table = pa.table({"key": keys, "group": groups, "true_class": classes, "class": classes, "confidence": confidence})
+    pq.write_table(table, folder / "predictions.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audited(packed, run, tmp_path_factory):
+    """Folder, text, exit status and findings of one audit with a run and --strict."""
+    out, text, found = tmp_path_factory.mktemp("audited") / "out", io.StringIO(), []
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
+        patch.setattr(
+            "fastcell.cli.audit.audit", lambda *args, **options: found.append(audit(*args, **options)) or found[-1]
+        )
+        with pytest.raises(StrictError, match="class_from_background") as caught:
+            main([str(packed), str(run), "--out", str(out), "--permutations", "300", "--jobs", "1", "--strict"])
+    return SimpleNamespace(out=out, text=text.getvalue(), status=caught.value.exit_code, found=found[0])
+
+
+def test_report_json_csv_and_figures(audited):
+    out, text = audited.out, audited.text
     assert "[problem] class from the background alone" in text
     assert "chance 0.5" in text
     assert "do: record every class in every recording" in text
@@ -60,12 +89,10 @@ def test_report_json_csv_and_figures(packed, tmp_path, capsys):
     assert not list(out.glob("*.partial"))
 
 
-def test_candidates_can_stand_as_verdicts(packed, tmp_path):
+def test_candidates_can_stand_as_verdicts(packed, audited):
     from fastcell.dataset.manifest import Manifest
 
-    out = tmp_path / "out"
-    main([str(packed), "--out", str(out), "--permutations", "60", "--jobs", "1"])
-    text = (out / "label_noise.csv").read_text().replace(",keep,", ",drop,")
+    text = (audited.out / "label_noise.csv").read_text().replace(",keep,", ",drop,")
     place = packed / "verdicts.csv"
     try:
         place.write_text(text)
@@ -75,27 +102,30 @@ def test_candidates_can_stand_as_verdicts(packed, tmp_path):
         place.unlink()
 
 
-def test_strict_ends_with_status_3_when_all_is_written(packed, tmp_path):
-    with pytest.raises(StrictError, match="class_from_background") as caught:
-        main([str(packed), "--out", str(tmp_path / "out"), "--permutations", "200", "--strict"])
-    assert caught.value.exit_code == 3
-    assert (tmp_path / "out" / "audit.json").exists()
+def test_strict_ends_with_status_3_when_all_is_written(audited):
+    assert audited.status == 3
+    assert (audited.out / "audit.json").exists()
 
 
-def test_confidence_of_a_run_drifts(packed, tmp_path, capsys):
-    from fastcell.dataset.manifest import Manifest
-
-    manifest = Manifest.open(packed)
-    keys, groups, classes = (manifest.column(name).tolist() for name in ("key", "group", "class"))
-    number = np.array([int(key.split("/")[-1].split(".")[0].split("-")[0]) for key in keys])
-    confidence = 0.9 - 0.3 * number / 300 + np.random.default_rng(0).normal(0, 0.05, len(keys))
-    table = pa.table({"key": keys, "group": groups, "true_class": classes, "class": classes, "confidence": confidence})
-    (tmp_path / "run").mkdir()
-    pq.write_table(table, tmp_path / "run" / "predictions.parquet")
+def test_a_problem_is_no_failure_without_strict(packed, audited, tmp_path, monkeypatch):
+    """The same findings, and no run: they are not made again."""
+    given = []
+    monkeypatch.setattr(
+        "fastcell.cli.audit.audit", lambda *args, **options: given.append((args, options)) or audited.found
+    )
     out = tmp_path / "out"
-    assert main([str(packed), str(tmp_path / "run"), "--out", str(out), "--permutations", "300", "--jobs", "1"]) == 0
-    assert "[problem] drift of the run's confidence" in capsys.readouterr().out
-    assert (out / "confidence_drift.png").exists()
+    assert main([str(packed), "--out", str(out), "--permutations", "200", "--cells", "150", "--seed", "3"]) == 0
+    (((_, run), options),) = given
+    assert run is None
+    options.pop("say")
+    assert options == {"most_cells": 150, "permutations": 200, "seed": 3, "jobs": None}
+    written, strictly = ({path.name for path in folder.iterdir()} for folder in (out, audited.out))
+    assert written == strictly
+
+
+def test_confidence_of_a_run_drifts(audited):
+    assert "[problem] drift of the run's confidence" in audited.text
+    assert (audited.out / "confidence_drift.png").exists()
 
 
 def test_runs_that_are_none_are_refused_before_cells_are_read(packed, tmp_path, monkeypatch):

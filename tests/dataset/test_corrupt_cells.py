@@ -30,8 +30,8 @@ def test_the_first_reason_stays_and_the_table_is_sorted(make_dataset, caplog):
         (7, "cell-00007.png", "shard-000001.tar", "B", "late"),
     ]
     assert [record.getMessage() for record in caplog.records] == [
-        "shard-000001.tar: 1 bad cell found, replaced with weight 0 (late 1, early 1)",
-        "shard-000000.tar: 1 bad cell found, replaced with weight 0 (late 1, early 1)",
+        "shard-000001.tar: 1 bad cell found, replaced with weight 0 (late 1)",
+        "shard-000000.tar: 1 bad cell found, replaced with weight 0 (early 1)",
     ]
 
 

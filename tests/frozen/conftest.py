@@ -68,7 +68,7 @@ def as_text(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def frozen() -> Callable[..., None]:
     """Function that compares a JSON value with a section of a frozen file, or writes it there.
 
@@ -104,7 +104,7 @@ def frozen() -> Callable[..., None]:
     return check
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def call() -> Callable[..., int]:
     """Function that runs one command in this process; returns its exit status, and fails where it is not `status`."""
 
@@ -121,7 +121,7 @@ def call() -> Callable[..., int]:
     return run
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Sums in one order, and a cache folder of these tests' own."""
     before = torch.get_num_threads()
@@ -133,7 +133,7 @@ def _one_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def draw_cell() -> Callable[[int, int], Any]:
     """Function that draws cell `number` of a class: (H, W) uint8, H and W from 18 to 27."""
     import numpy as np
@@ -149,7 +149,7 @@ def draw_cell() -> Callable[[int, int], Any]:
     return draw
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def png() -> Callable[[Any], bytes]:
     """Function that writes (H, W) uint8 as PNG without compression: the same bytes under every library."""
     import struct
@@ -173,7 +173,7 @@ def png() -> Callable[[Any], bytes]:
     return encode
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images(tmp_path_factory: pytest.TempPathFactory, draw_cell: Any, png: Any) -> Path:
     """Folder of 120 PNG images, donor/class/name: 4 donors, 3 classes."""
     root = tmp_path_factory.mktemp("frozen") / "images"
@@ -185,7 +185,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, draw_cell: Any, png: Any) -
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def packed(images: Path, call: Any) -> Path:
     """The images as a data set of single cells."""
     out = images.parent / "packed"

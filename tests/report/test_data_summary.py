@@ -1,6 +1,7 @@
 """What is in a data set, as tables and figures."""
 
 import csv
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.packing.pack import pack
-from fastcell.report.data_summary import AUGMENTATIONS, _augment, describe_contents, draw_figures
+from fastcell.report.data_summary import (
+    AUGMENTATIONS,
+    _augment,
+    describe_contents,
+    draw_figures,
+    num_groups_in_several_subsets,
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +73,9 @@ def test_the_pictures_of_the_augmentation_differ_as_named():
     assert (shown["noise"] - plain).std() == pytest.approx(12, rel=0.1)
     for name in ("translation", "rotation"):
         assert np.abs(shown[name] - plain).mean() > 2
+
+
+def test_a_group_in_three_subsets_counts_once():
+    manifest = SimpleNamespace(groups=np.array(["a", "a", "a", "b", "b", "c", "", ""]))
+    subsets = np.array(["train", "valid", "test", "train", "test", "train", "train", "test"])
+    assert num_groups_in_several_subsets(manifest, subsets) == 2

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from fastcell.errors import ArgumentError, BusyError
 from fastcell.storage.locks import hold_folder, hold_run_folder, release_folder
@@ -77,6 +78,34 @@ def test_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_folder_that_another_run_is_removing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks at it the folder goes, and the lock file in a folder that stays."""
+    folder, mkdir, acquire, gone = tmp_path / "folder", os.mkdir, FileLock.acquire, [0, 0]
+
+    def make(path: Path, *args: object) -> None:
+        if path == folder and not gone[0]:
+            gone[0] = 1
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        mkdir(path, *args)  # type: ignore[arg-type]
+
+    def take(lock: FileLock, **options: object) -> object:
+        if not gone[1]:
+            gone[1] = 1
+            raise Timeout(lock.lock_file)
+        return acquire(lock, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "mkdir", make)
+    monkeypatch.setattr(FileLock, "acquire", take)
+    release_folder(folder, hold_folder(folder, "OUT"), remove=True)
+    assert gone == [1, 1]
+    assert os.listdir(tmp_path) == []
+    folder.write_text("a file")
+    (tmp_path / "link").symlink_to("nowhere")
+    for taken in (folder, tmp_path / "link"):
+        with pytest.raises(FileExistsError):
+            hold_folder(taken, "OUT")
 
 
 def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,16 +40,43 @@ def test_file_gets_a_line_every_ten_seconds(clock: list[float]) -> None:
     assert lines == ["40 of 100 cells, 4/s, 15 s left", "80 of 100 cells, 4/s, 5 s left"]
 
 
+def test_what_comes_before_the_first_piece_does_not_count(clock: list[float]) -> None:
+    """A minute of compilation and a first piece of 10 cells are not 16 hours left."""
+    stream = io.StringIO()
+    with Progress(10_000, stream=stream) as progress:
+        for seconds, num in ((60.0, 10), (1.0, 1000), (9.5, 990)):
+            clock[0] += seconds
+            progress.advance(num)
+    lines = stream.getvalue().splitlines()
+    assert lines == ["10 of 10,000 cells", "2,000 of 10,000 cells, 190/s, 42 s left"]
+
+
 def test_terminal_line_is_rewritten_and_closed(clock: list[float]) -> None:
     stream = Terminal()
     with Progress(1000, stream=stream) as progress:
-        for num in (500, 499, 1):
-            clock[0] += 0.125
+        for seconds, num in ((30.0, 500), (1.5, 250), (0.75, 249), (0.0, 1)):
+            clock[0] += seconds
             progress.advance(num)
-    first, last = stream.getvalue().removeprefix("\r").removesuffix("\n").split("\r")
-    assert first.startswith("999 of 1,000 cells")
-    assert last.startswith("1,000 of 1,000 cells")
-    assert len(last) >= len(first)
+            progress._bar.refresh()  # type: ignore[union-attr]
+    assert stream.getvalue().endswith("\n")
+    lines = [line.strip() for line in stream.getvalue().removesuffix("\n").split("\r") if line.strip()]
+    bars, texts = zip(*(line.rsplit("| ", 1) for line in lines), strict=True)
+    assert bars[0].startswith("0%|")
+    assert bars[-1].startswith("100%|")
+    assert list(dict.fromkeys(texts)) == [
+        "0 of 1,000 cells",
+        "500 of 1,000 cells",
+        "750 of 1,000 cells",
+        "999 of 1,000 cells, 222/s, 0 s left",
+        "1,000 of 1,000 cells, 222/s, 0 s left",
+    ]
+
+
+def test_nothing_to_do_writes_nothing() -> None:
+    stream = Terminal()
+    with Progress(0, stream=stream):
+        pass
+    assert stream.getvalue() == ""
 
 
 def test_hidden_progress_writes_nothing(clock: list[float]) -> None:

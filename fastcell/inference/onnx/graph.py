@@ -1,7 +1,6 @@
 """A classifier as one ONNX graph: a raw cell of any size in, class probabilities out.
 
-The network comes from torch's exporter; what happens to a cell before it is built of standard operators by
-`fastcell.inference.onnx.preprocessing`.
+Torch's exporter writes both the network and what happens to a cell before it, `fastcell.inference.onnx.preprocessing`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,16 @@ import torch
 
 from fastcell import __version__
 from fastcell.errors import DataError
-from fastcell.inference.onnx.preprocessing import INPUT, GraphBuilder, add_preprocessing, source_px_per_output_px
+from fastcell.inference.onnx.preprocessing import CellPreprocessing, source_px_per_output_px
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.system.optional_packages import require
 
+INPUT = "cell"
 OUTPUT = "probabilities"
 OPSET = 18
+SIDES = {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
+"""Axes of the input that vary."""
 
 
 def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
@@ -42,11 +44,8 @@ def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
     """
     onnx = require("onnx", "onnx")
     preprocessing = Preprocessing.from_dict(model.preprocessing)
-    graph = GraphBuilder()
-    add_preprocessing(graph, preprocessing, source_px_per_output_px(preprocessing, um_per_px))
-    network = _network(model, preprocessing.image_size)
-    front = graph.model(preprocessing, network)
-    whole = onnx.compose.merge_models(front, network, io_map=[("image", "images")])
+    front = CellPreprocessing(preprocessing, source_px_per_output_px(preprocessing, um_per_px))
+    whole = _export(model, front)
     _forget_origin(whole)
     onnx.helper.set_model_props(whole, _properties(model, preprocessing, um_per_px))
     whole.producer_name, whole.producer_version = "fastcell", __version__
@@ -54,17 +53,20 @@ def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
     return whole
 
 
-def _network(model: CellModule, size: int) -> Any:
-    """The classifier from normalised image (1, 1, S, S) to probabilities (1, K), by torch's exporter."""
+class _RawClassifier(torch.nn.Module):
+    """From a raw cell to probabilities (1, K)."""
 
-    class Classifier(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
+    def __init__(self, front: CellPreprocessing, model: CellModule) -> None:
+        super().__init__()
+        self.front = front
+        self.model = model
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.model.predict_probabilities(images)
+    def forward(self, cell: torch.Tensor) -> torch.Tensor:
+        return self.model.predict_probabilities(self.front(cell))
 
+
+def _export(model: CellModule, front: CellPreprocessing) -> Any:
+    """The graph as torch's exporter makes it."""
     require("onnxscript", "onnx")
     model.hparams["channels_last"] = False
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -75,10 +77,11 @@ def _network(model: CellModule, size: int) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                Classifier().eval(),
-                (torch.zeros(1, 1, size, size),),
-                input_names=["images"],
+                _RawClassifier(front, model).eval(),
+                (example_cell(front.preprocessing.depth),),
+                input_names=[INPUT],
                 output_names=[OUTPUT],
+                dynamic_shapes={INPUT: SIDES},
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -94,6 +97,11 @@ def _network(model: CellModule, size: int) -> Any:
         remarks.setLevel(before)
     assert program is not None
     return program.model_proto
+
+
+def example_cell(depth: int) -> torch.Tensor:
+    """A cell to export with, of sides that differ from each other."""
+    return torch.zeros(1, 1, 7, 11, dtype=torch.uint8 if depth == 8 else torch.uint16)
 
 
 def _forget_origin(model: Any) -> None:

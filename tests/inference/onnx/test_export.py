@@ -101,11 +101,9 @@ def test_a_graph_that_differs_is_not_left(trained_run: Path, tmp_path: Path, mon
     """A fault planted into the preprocessing: the cell is read half a pixel off."""
     right = preprocessing_module._tap_weights
 
-    def wrong(graph, length, longest, preprocessing, scale):  # type: ignore[no-untyped-def]
-        weights = right(graph, length, longest, preprocessing, scale)
-        return graph.op(
-            "Mul", weights, graph.constant(np.linspace(1, 1.3, preprocessing.image_size)[:, None], np.float32)
-        )
+    def wrong(length, longest, preprocessing, scale):  # type: ignore[no-untyped-def]
+        weights = right(length, longest, preprocessing, scale)
+        return weights * torch.linspace(1, 1.3, preprocessing.image_size)[:, None]
 
     monkeypatch.setattr(preprocessing_module, "_tap_weights", wrong)
     with pytest.raises(DataError, match=r"m\.onnx is not written: its probabilities must be torch's within 0\.0001"):
