@@ -13,6 +13,7 @@ import pytest
 from fixtures.process_state import same_process_state
 
 from fastcell.cli import main as cli
+from fastcell.cli.fit import LIGHTNING_COMMANDS
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 README = (REPO_DIR / "README.md").read_text(encoding="utf-8")
@@ -35,7 +36,7 @@ def help_text(name: str) -> str:
     text = io.StringIO()
     with same_process_state(), contextlib.redirect_stdout(text):
         try:
-            status = cli.main([name, "--help_all" if name in LIGHTNING else "--help"])
+            status = cli.main([name, "--help_all" if name in LIGHTNING_COMMANDS else "--help"])
         except SystemExit as end:
             status = end.code
     assert not status
