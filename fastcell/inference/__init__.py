@@ -1,1 +1,1 @@
-"""From a trained network and cells to class probabilities."""
+"""Compute class probabilities of cells with a trained network."""

@@ -1,4 +1,4 @@
-"""Class probabilities by torch, on the CPU or a GPU."""
+"""Class probabilities computed by torch, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastcell.models.losses import probabilities as probabilities_of_logits
 
 
 class TorchBackend:
-    """Runs a network in inference mode. The network must be in evaluation mode.
+    """Backend that runs a network in inference mode. The network must be in evaluation mode.
 
     Args:
-        forward: class probabilities (B, K) float32 of a batch.
-        device: where images are moved to; None leaves them where they are.
-        half: floating-point type of `torch.autocast`; None for the network's own.
+        forward: function that returns class probabilities (B, K) float32 of a batch.
+        device: device to which images are moved; None leaves them where they are.
+        half: floating-point dtype for `torch.autocast`; None for the network's own.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class TorchBackend:
 
     @classmethod
     def of_module(cls, module: CellModule, half: torch.dtype | None = None) -> TorchBackend:
-        """Return the backend of a `CellModule` on its device: averaged weights and flips as it evaluates."""
+        """Return the backend of a `CellModule` on its device, with averaged weights and flips as in its evaluation."""
         return cls(module.predict_probabilities, module.device, half)
 
     @classmethod
     def of_logits(cls, logits: Callable[[Any], torch.Tensor], loss: str) -> TorchBackend:
-        """Return the backend of a network without its module.
+        """Return the backend of a network without its Lightning module.
 
         Args:
-            logits: gives (B, K) of a batch.
-            loss: that the network was trained with: how logits become probabilities.
+            logits: function that returns logits (B, K) of a batch.
+            loss: loss with which the network was trained; it determines how logits become probabilities.
         """
         return cls(lambda batch: probabilities_of_logits(loss, logits(batch)))
 
@@ -49,7 +49,7 @@ class TorchBackend:
         """Return class probabilities (B, K) float32 on the network's device.
 
         Args:
-            images: (B, 1, S, S), a tensor or an array; anything else goes to `forward` as it is.
+            images: (B, 1, S, S), a tensor or an array; anything else is passed to `forward` unchanged.
         """
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(images)
@@ -59,7 +59,7 @@ class TorchBackend:
             return self.forward(images)
 
     def to_host(self, values: torch.Tensor) -> np.ndarray:
-        """Return values in the memory of the host; waits for the device."""
+        """Return values in host memory; waits for the device."""
         return values.cpu().numpy()
 
     def _autocast(self) -> Any:

@@ -1,7 +1,7 @@
 """Class probabilities of cells: one function for every program that can run a network.
 
-A backend runs the network (`fastcell.inference.backend_torch`); the flips of `tta` and the step from logits to
-probabilities are its model's. This module needs no torch.
+A backend runs the network (`fastcell.inference.backend_torch`). The network's model applies the flips of `tta` and
+converts logits to probabilities. This module does not need torch.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 class ProbabilityBackend(Protocol):
-    """A network, and the program and device that run it."""
+    """A network together with the program and the device that run it."""
 
     def probabilities(self, images: Any) -> Any:
-        """Return class probabilities (B, K) float32 of images (B, 1, S, S), where the backend has computed them."""
+        """Return class probabilities (B, K) float32 of images (B, 1, S, S), on the device that computed them."""
 
     def to_host(self, values: Any) -> np.ndarray:
-        """Return such values in the memory of the host."""
+        """Return the result of `probabilities` in host memory."""
 
 
 def class_probabilities(backend: ProbabilityBackend, batches: Iterable[Any]) -> np.ndarray:
     """Return class probabilities (N, K) float32 of all cells of some batches, in their order.
 
     Args:
-        backend: runs the network.
-        batches: at least one; images (B, 1, S, S), preprocessed, in what the backend takes.
+        backend: backend that runs the network.
+        batches: at least one batch; preprocessed images (B, 1, S, S) of a type that the backend accepts.
     """
     return np.concatenate([backend.to_host(backend.probabilities(images)) for images in batches])
 
@@ -47,9 +47,9 @@ class Outputs:
 
     Attributes:
         cell_ids: (N,) int64, increasing.
-        labels: (N,) int64, true classes, numbers in the network's classes.
+        labels: (N,) int64, true classes as indices into the network's classes.
         probabilities: (N, K) float32.
-        groups: (N,) str, or None where no cell has one.
+        groups: (N,) str, or None if no cell has a group.
     """
 
     cell_ids: np.ndarray
@@ -62,13 +62,13 @@ class Outputs:
 
 
 def part_outputs(run: FinishedRun, part: str) -> Outputs | None:
-    """Return the probabilities of the labelled cells of a part of a run's split; None where it has none.
+    """Return the probabilities of the labelled cells of a subset of a run's split; None if it has none.
 
-    They are computed once and kept with the run.
+    They are computed once and cached in the run.
 
     Args:
-        run: whose network and data set are taken.
-        part: train, valid or test.
+        run: run whose network and data set are used.
+        part: ``train``, ``valid`` or ``test``.
     """
     if part not in run.outputs:
         run.outputs[part] = _classify_part(run, part)
@@ -97,10 +97,10 @@ def _classify_part(run: FinishedRun, part: str) -> Outputs | None:
 
 
 def num_called_otherwise(run: FinishedRun, outputs: Outputs) -> int:
-    """Return how many cells the run's own predictions.parquet calls another class.
+    """Return the number of cells to which the run's own predictions.parquet assigns another class.
 
-    Above 0 where data or version have changed. Cells that only one of the two has do not count; nor does a file that is
-    missing or damaged.
+    The number is above 0 if data or version have changed. Cells found in only one of the two are not counted, and
+    neither is a missing or damaged file.
     """
     schema = pa.schema([("key", pa.string()), ("class", pa.string())])
     try:

@@ -1,1 +1,1 @@
-"""From a view of a data set to batches of normalised images."""
+"""Load batches of normalised images from a view of a data set."""

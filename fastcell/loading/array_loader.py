@@ -1,4 +1,4 @@
-"""Batches of cells that are in memory as arrays: no data set, no files."""
+"""Batches of cells that are in memory as arrays, without a data set or files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from fastcell.ops.transform import CellPool, make_clock, transform
 
 
 def make_pool(cells: Sequence[np.ndarray], device: torch.device | None = None) -> CellPool:
-    """Lay cells one behind the other.
+    """Copy cells into one pool, one after the other.
 
     Args:
         cells: M arrays (H, W) of any sizes, all uint8, or all uint16 where 65535 is grey level 255.
-        device: of the pool.
+        device: device of the pool; None for the CPU.
 
     Raises:
-        ArgumentError: no cell, an empty one, or one of another dtype or number of axes.
+        ArgumentError: there is no cell, or a cell is empty or has another dtype or number of axes.
     """
     if not len(cells):
         raise invalid("cells", "at least 1", 0, "Give images")
@@ -49,21 +49,22 @@ def make_pool(cells: Sequence[np.ndarray], device: torch.device | None = None) -
 
 
 class PoolLoader(BatchLoader):
-    """Batches of the cells of a pool, made as those of a bank are.
+    """Iterable of batches made from the cells of a pool, in the same way as from a bank.
 
     Args:
         pool: M cells, on the device of `config`.
         labels: (M,) int64.
-        order: of the batches; its entries are numbers of cells, or places in `rows`.
-        preprocessing: size, fit, normalisation, without antialiasing.
-        config: how it works.
-        weights: (M,) float32, how much each cell counts in the loss; None for alike.
-        rows: (n,) int64, cells in the order that `order` numbers, repeats allowed; None for all of them.
-        augmentation: None for none.
-        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
+        order: order of the batches; its entries are indices of cells, or indices into `rows`.
+        preprocessing: size, fit and normalisation, without antialiasing.
+        config: settings of the loader.
+        weights: (M,) float32, weight of each cell in the loss; None for equal weights.
+        rows: (n,) int64, cells in the order that `order` indexes, repeats allowed; None for all cells.
+        augmentation: random changes; None for no augmentation.
+        where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
+            starts at step 0.
 
     Raises:
-        ArgumentError: antialiasing is asked for.
+        ArgumentError: `preprocessing` asks for antialiasing.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class PoolLoader(BatchLoader):
             raise invalid("antialias", "false for cells in memory", True, "Pack them, and train with fastcell fit")
         self.order, self.preprocessing, self.augmentation = order, preprocessing, augmentation
         self.batch_size = order.batch
-        # A border that nobody asks for would be put around stretched cells.
+        # Stretched cells need no border; with one, the kernel would paint it around them.
         self._pool = pool._replace(border=None) if preprocessing.fit == "stretch" else pool
         self._labels = labels.astype(np.int64)
         self._weights = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The only thing a model ever sees."""
+"""The batch: the only input that a model receives."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Batch(NamedTuple):
 
     Attributes:
         images: (B, 1, H, W) float32, float16 or bfloat16; resized, augmented and normalised.
-        labels: (B,) int64, index into the data set's classes; -1 where the class is unknown.
-        cell_ids: (B,) int64, row of the manifest.
-        weight: (B,) float32; 1 for a cell that counts, 0 for padding and for the stand-in of a bad cell.
+        labels: (B,) int64, index into the classes of the data set; -1 if the class is unknown.
+        cell_ids: (B,) int64, row of the cell in the manifest.
+        weight: (B,) float32; 1 for a cell that counts, 0 for padding and for the stand-in of a corrupt cell.
             Loss and metrics multiply by it, so that every rank takes equal steps and every cell counts once.
     """
 

@@ -1,7 +1,7 @@
-"""Who decodes stored cells: DALI, threads, or nobody where the stored bytes are the pixels.
+"""Choice of the decoder of stored cells: DALI, threads, or none if the stored bytes are the pixels.
 
-DALI decodes on a GPU, and where it is asked for, JPEG and PNG cells of 8 bits. Threads decode everything else. Pixels
-of blocks are taken as they lie in the file.
+DALI decodes 8-bit JPEG and PNG cells, on a GPU by default and on a CPU if requested. Threads decode everything else.
+Pixels of blocks are used as they are stored in the file.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ DecoderName = Literal["auto", "dali", "threads"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
 Decoding = Callable[[Iterator[Piece]], Iterator[RaggedCells]]
-"""Decodes pieces of stored cells, in their order."""
+"""Function that decodes pieces of stored cells, in their order."""
 
 _DALI_ENCODINGS = ("jpg", "png")
 
 
 def preferred_decoder(decoder: str, transform: str) -> str:
-    """Return `decoder`, or ``dali`` if nothing is asked for beside DALI's own transform.
+    """Return the decoder to use: ``dali`` if `decoder` is ``auto`` and DALI's transform is requested, else `decoder`.
 
     Args:
         decoder: ``auto``, ``dali`` or ``threads``.
-        transform: ``auto``, ``fused`` or ``dali``, as asked for.
+        transform: requested transform: ``auto``, ``fused`` or ``dali``.
     """
     return "dali" if decoder == "auto" and transform == "dali" else decoder
 
@@ -43,21 +43,21 @@ def preferred_decoder(decoder: str, transform: str) -> str:
 def choose_decoding(
     decoder: str, manifest: Manifest, rows: np.ndarray, cells: CellDecoder, device_id: int | None
 ) -> str:
-    """Choose who decodes the cells of one rank.
+    """Choose how to decode the cells of one rank.
 
     Args:
-        decoder: ``dali``, ``threads``, or ``auto`` for DALI on a GPU and threads on a CPU. Threads decode all of the
-            rows if there is a cell among them that DALI cannot decode.
-        manifest: of the data set.
+        decoder: ``dali``, ``threads``, or ``auto`` for DALI on a GPU and threads on a CPU. Threads decode all rows if
+            DALI cannot decode one of the cells.
+        manifest: manifest of the data set.
         rows: (n,) int64 cell_ids.
-        cells: their encodings, and the depth to give.
+        cells: encodings of the cells and bits per grey level to return.
         device_id: GPU that DALI decodes on, or None for the CPU.
 
     Returns:
         ``stored`` (the bytes are the pixels), ``dali`` or ``threads``.
 
     Raises:
-        ArgumentError: a decoder of another name.
+        ArgumentError: `decoder` is not one of these names.
     """
     if decoder not in DECODERS:
         raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
@@ -74,14 +74,14 @@ def choose_decoding(
 def make_decoding(
     chosen: str, reader: PieceReader, cells: CellDecoder, batch: int, threads: int, device_id: int | None
 ) -> Decoding:
-    """Make what decodes the pieces of a reader.
+    """Return the function that decodes the pieces of a reader.
 
     Args:
-        chosen: from `choose_decoding`.
-        reader: that the pieces come from.
+        chosen: result of `choose_decoding`.
+        reader: source of the pieces.
         cells: decoder of the same data set.
-        batch: most cells in a piece.
-        threads: of the decoder, >= 1.
+        batch: maximum number of cells in a piece.
+        threads: threads of the decoder, >= 1.
         device_id: GPU that DALI decodes on, or None for the CPU.
     """
     if chosen == "stored":

@@ -1,8 +1,8 @@
-"""Stored bytes of cells to pixels on the CPU.
+"""Decode the stored bytes of cells to pixels on the CPU.
 
-Threads decode grey JPEG by `fastcell.ops.jpeg`, a batch in a call, and the rest by `fastcell.dataset.decode`: PNG,
-colour, 16-bit cells, which need the window of grey levels, and NumPy and TIFF files, whose variants DALI does not all
-know. Pixels of blocks are taken as they lie in the file.
+Threads decode grey JPEG with `fastcell.ops.jpeg`, one batch per call, and everything else with
+`fastcell.dataset.decode`: PNG, colour images, 16-bit cells, which need the grey-level window, and NumPy and TIFF files,
+of which DALI does not support all variants. Pixels of blocks are used as they are stored in the file.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from fastcell.ops.jpeg import decode_jpegs
 
 
 class CellDecoder:
-    """Decodes cells of one data set; any number of threads may call it.
+    """Decoder of the cells of one data set; it may be called from any number of threads.
 
     Args:
-        manifest: of the data set.
-        depth: bits of a grey level in the pixels to give, 8 or 16.
+        manifest: manifest of the data set.
+        depth: bits per grey level of the returned pixels, 8 or 16.
 
     Attributes:
         depth: as given.
-        encodings: (N,) int8, for every row of the manifest its place in `fastcell.dataset.decode.ENCODINGS`, or -1.
+        encodings: (N,) int8, for every row of the manifest its index in `fastcell.dataset.decode.ENCODINGS`, or -1.
     """
 
     def __init__(self, manifest: Manifest, depth: int) -> None:
@@ -56,18 +56,18 @@ class CellDecoder:
         widths: np.ndarray,
         slots: np.ndarray,
     ) -> dict[int, str]:
-        """Write some cells of a batch of B.
+        """Decode selected cells of a batch of B cells into an array.
 
         Args:
             pixels: uint8 or uint16, one dimension, written.
-            starts: (B,) int64, first pixel of each cell in it.
-            stored: their bytes.
-            taken: (B,) int64, place of each in `stored`; -1 for a blank one.
-            heights, widths: (B,) int32.
-            slots: (n,) int64, which of the B cells.
+            starts: (B,) int64, first pixel of each cell in `pixels`.
+            stored: encoded bytes of the cells.
+            taken: (B,) int64, index of each cell in `stored`; -1 for a blank cell.
+            heights, widths: (B,) int32, size of each cell [px].
+            slots: (n,) int64, which of the B cells to decode.
 
         Returns:
-            By id the reasons of the cells that cannot be decoded; in their places anything may stand.
+            Reason for each cell that cannot be decoded, by cell_id. The pixels of these cells are undefined.
         """
         found: dict[int, str] = {}
         is_done = np.zeros(len(slots), bool)
@@ -95,7 +95,7 @@ class CellDecoder:
         return found
 
     def decode(self, stored: Stored, place: int) -> np.ndarray | str:
-        """(H, W) pixels of the cell at a place of `stored`, or the reason why there are none."""
+        """Return the (H, W) pixels of the cell at index `place` of `stored`, or the reason why it cannot be decoded."""
         cell_id = int(stored.cell_ids[place])
         try:
             data, encoding = stored.bytes_of(place).tobytes(), ENCODINGS[self.encodings[cell_id]]
@@ -107,17 +107,17 @@ class CellDecoder:
 
 
 def other_sides(height: int, width: int) -> str:
-    """The reason of a cell whose bytes hold another size than the manifest."""
+    """Return the reason for a cell whose decoded size differs from the manifest."""
     return f"is {height} x {width} pixels, which the manifest does not say"
 
 
 class ThreadDecoding:
-    """Decodes pieces in threads.
+    """Decoder of pieces that uses threads.
 
     Args:
-        reader: that the pieces come from.
-        decoder: of the same data set.
-        threads: how many share a piece, >= 1.
+        reader: source of the pieces.
+        decoder: decoder of the same data set.
+        threads: number of threads that share a piece, >= 1.
     """
 
     def __init__(self, reader: PieceReader, decoder: CellDecoder, threads: int) -> None:
@@ -152,7 +152,7 @@ class ThreadDecoding:
 
 
 def take_stored(piece: Piece) -> RaggedCells:
-    """Take the cells of a piece whose stored bytes are their pixels, uint8, without a copy."""
+    """Return the cells of a piece whose stored bytes are uint8 pixels, without a copy."""
     is_blank = piece.places < 0
     starts = np.where(is_blank, 0, piece.of(piece.stored.starts))
     buffer = piece.stored.buffer

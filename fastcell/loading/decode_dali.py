@@ -1,6 +1,6 @@
-"""Stored JPEG and PNG cells of 8 bits to pixels by DALI's image decoder, on the CPU or a GPU.
+"""Decode stored 8-bit JPEG and PNG cells with DALI's image decoder, on the CPU or a GPU.
 
-The decoder is fed ahead batch by batch, and built anew after a failure, which ends a pipeline of DALI.
+Batches are fed to the decoder ahead of their use. A failure ends a DALI pipeline, so the decoder is then rebuilt.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from fastcell.system.library_settings import quiet_dali
 
 
 class DaliDecoder:
-    """Turns encoded images into (H, W, 1) uint8 grey pixels, batch after batch.
+    """Decoder of encoded images to (H, W, 1) uint8 grey pixels, batch after batch.
 
-    Each batch that is under way has a pipeline of its own: one with a queue wants to be fed twice before its first run.
+    Each batch in progress has its own pipeline, because a pipeline with a queue must be fed twice before its first run.
 
     Args:
-        batch: most images in a batch.
-        threads: of the decoder, >= 1.
+        batch: maximum number of images in a batch.
+        threads: threads of the decoder, >= 1.
         device_id: GPU, or None for the CPU.
     """
 
@@ -42,7 +42,7 @@ class DaliDecoder:
         self._running: deque[tuple[Pipeline, TensorListCPU]] = deque()
 
     def feed(self, images: Sequence[np.ndarray]) -> None:
-        """Begin with a batch: (bytes,) uint8 each, contiguous, not copied; they must not change until it is taken."""
+        """Start decoding images, each (bytes,) uint8, contiguous; not copied, so keep them unchanged until `take`."""
         pipeline = self._resting.pop() if self._resting else self._build()
         data = TensorListCPU([TensorCPU(image) for image in images])
         pipeline.feed_input("data", data)
@@ -50,10 +50,10 @@ class DaliDecoder:
         self._running.append((pipeline, data))
 
     def take(self) -> Any:
-        """The pixels of the batch fed first, as DALI's tensor list on the CPU or the GPU.
+        """Return the pixels of the oldest batch that was fed, as DALI's tensor list on the CPU or the GPU.
 
         Raises:
-            RuntimeError: an image of this batch cannot be decoded. All that was fed is forgotten then.
+            RuntimeError: an image of this batch cannot be decoded. All batches that were fed are then discarded.
         """
         pipeline, _ = self._running.popleft()
         try:
@@ -65,7 +65,7 @@ class DaliDecoder:
         return pixels
 
     def forget(self) -> None:
-        """Drop what was fed and not taken."""
+        """Discard all batches that were fed and not yet taken."""
         self._running.clear()
 
     def _build(self) -> Pipeline:
@@ -82,13 +82,13 @@ class DaliDecoder:
 
 
 class DaliDecoding:
-    """Decodes pieces with DALI, one ahead of the one that is taken.
+    """Decoder of pieces that uses DALI, one piece ahead of the one returned.
 
     Args:
-        reader: that the pieces come from.
-        cells: decoder of the same data set on the CPU, which says what is wrong with a cell that stopped DALI.
-        batch: most cells in a piece.
-        threads: of the decoder, >= 1.
+        reader: source of the pieces.
+        cells: CPU decoder of the same data set; it finds the reason if a cell stops DALI.
+        batch: maximum number of cells in a piece.
+        threads: threads of the decoder, >= 1.
         device_id: GPU, or None for the CPU.
     """
 
@@ -100,10 +100,11 @@ class DaliDecoding:
         self._idle: DaliDecoder | None = None
 
     def __call__(self, pieces: Iterator[Piece]) -> Iterator[RaggedCells]:
-        """Decode pieces; those that hold cells that DALI cannot decode are decoded again with stand-ins.
+        """Decode pieces; if DALI cannot decode a cell of a piece, decode the piece again with stand-ins.
 
         Raises:
-            DataError: DALI failed on cells that are as they were packed, or a cell is corrupt and that must not be.
+            DataError: DALI failed on cells that are as they were packed, or a cell is corrupt and corrupt cells are not
+                allowed.
         """
         decoder, self._idle = self._idle or DaliDecoder(self._batch, self._threads, self._device_id), None
         waiting: deque[Piece] = deque()
@@ -128,7 +129,7 @@ class DaliDecoding:
         decoder.feed(images)
 
     def _take(self, decoder: DaliDecoder, waiting: deque[Piece]) -> RaggedCells:
-        """The cells of the first piece that waits, which leaves; corrupt ones among them have been replaced."""
+        """Remove the first waiting piece and return its cells, with stand-ins for corrupt cells."""
         while True:
             try:
                 pixels = decoder.take()
@@ -147,10 +148,10 @@ class DaliDecoding:
                 self._feed(decoder, waiting[-1])
 
     def _undecodable(self, waiting: Sequence[Piece], error: Exception) -> dict[int, str]:
-        """The cells that stopped DALI, whose message does not always name them.
+        """Return the cells that stopped DALI, with reasons; DALI's message does not always name them.
 
         Raises:
-            DataError: there is none.
+            DataError: no such cell was found.
         """
         found: dict[int, str] = {}
         alone = DaliDecoder(1, 1, self._device_id)
@@ -173,18 +174,18 @@ class DaliDecoding:
 
 
 def pixel_addresses(cells: Any) -> np.ndarray:
-    """(B,) int64, address of the first byte of each sample of a TensorListCPU (0.5 us each)."""
+    """Return the address of the first byte of each sample of a TensorListCPU, (B,) int64 (0.5 us per sample)."""
     return np.array([tensor.data_ptr() for tensor in cells], dtype=np.int64)
 
 
 def sides_of(cells: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Heights and widths, (B,) int32 each, of a TensorList of (H, W, 1)."""
+    """Return heights and widths, (B,) int32 each, of a TensorList of samples (H, W, 1)."""
     shapes = np.array(cells.shape(), dtype=np.int32)
     return np.ascontiguousarray(shapes[:, 0]), np.ascontiguousarray(shapes[:, 1])
 
 
 def _of_other_sides(piece: Piece, heights: np.ndarray, widths: np.ndarray) -> dict[int, str]:
-    """An address without the manifest's size behind it is one that must not be read."""
+    """Return reasons for cells whose decoded size differs from the manifest: their memory must not be read."""
     wrong = np.flatnonzero((heights != piece.heights) | (widths != piece.widths))
     return {int(piece.cell_ids[slot]): other_sides(int(heights[slot]), int(widths[slot])) for slot in wrong.tolist()}
 
@@ -203,7 +204,7 @@ def _decodes(decoder: DaliDecoder, image: np.ndarray) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """The line of DALI's message that says most."""
+    """Return the most informative line of DALI's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "rror" in line and not line.startswith(("Error in", "Error when", "Current"))]
     return (telling or lines or [type(error).__name__])[0][:300].rstrip(".")

@@ -1,4 +1,4 @@
-"""What is done to each cell of a batch, whichever transform does it: map, grey level outside, augmentation."""
+"""Settings applied to each cell of a batch by every transform: affine map, grey level outside, augmentation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from fastcell.ops.transform import CellPool, transform
 
 
 class Geometry:
-    """What is done to each cell of a batch: affine map, grey level outside, augmentation; the same for both transforms.
+    """Affine map, grey level outside and augmentation of each cell, shared by all transforms.
 
     Args:
-        manifest: of the cells.
-        preprocessing: size, fit, scale.
-        augmentation: None or `Augmentation.none()` leaves the cells as they are.
-        seed: of the augmentation.
+        manifest: manifest of the cells.
+        preprocessing: size, fit and scale.
+        augmentation: random changes; None or `Augmentation.none()` leaves the cells unchanged.
+        seed: seed of the augmentation.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Geometry:
         self._um_per_px = manifest.column("um_per_px") if preprocessing.fit == "scale" else None
 
     def draw(self, epoch: int, positions: np.ndarray) -> Draw | None:
-        """The augmentation of the cells at (B,) int64 `positions` of an epoch; None without augmentation."""
+        """Return the augmentation of the cells at (B,) int64 `positions` of an epoch; None without augmentation."""
         return None if self.augmentation is None else draw(self.augmentation, self.seed, epoch, positions)
 
     def columns(self, cell_ids: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """(B,) float32 each: grey level outside of the cells and micrometres per pixel, None where nobody asks."""
+        """Return grey level outside the cells and micrometres per pixel, (B,) float32 each, or None if not needed."""
         border = None if self._border is None else self._border[cell_ids]
         return border, None if self._um_per_px is None else self._um_per_px[cell_ids].astype(np.float32)
 
@@ -54,7 +54,7 @@ class Geometry:
         dtype: torch.dtype,
         threads: int = 1,
     ) -> torch.Tensor:
-        """Images of some cells of a pool that has the columns of `columns` (see `fastcell.ops.transform.transform`)."""
+        """Return images of cells of a pool that has the columns of `columns` (`fastcell.ops.transform.transform`)."""
         values = self.preprocessing
         return transform(
             pool,
@@ -71,7 +71,7 @@ class Geometry:
         )
 
     def matrices(self, cells: RaggedCells, drawn: Draw | None) -> np.ndarray:
-        """(B, 2, 3) float64, output pixel centre to source point."""
+        """Return the maps from output pixel centre to source point, (B, 2, 3) float64."""
         values = self.preprocessing
         um_per_px = None if self._um_per_px is None else self._um_per_px[cells.cell_ids]
         return matrices(
@@ -79,14 +79,14 @@ class Geometry:
         )
 
     def fill(self, cells: RaggedCells) -> np.ndarray:
-        """(B,) float32, grey level outside of the cell; NaN where its edge continues."""
+        """Return the grey level outside each cell, (B,) float32; NaN to repeat its edge pixels."""
         if self._border is None:
             return np.full(len(cells), np.nan, np.float32)
         return self._border[cells.cell_ids]
 
 
 class Transform(Protocol):
-    """A way from cells to images."""
+    """Callable that turns cells into images."""
 
     def __call__(self, cells: RaggedCells, positions: np.ndarray) -> torch.Tensor:
-        """Give (B, 1, S, S) images of the cells, which stand at (B,) int64 `positions` of the epoch."""
+        """Return images (B, 1, S, S) of the cells, which are at (B,) int64 `positions` of the epoch."""

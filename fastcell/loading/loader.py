@@ -1,7 +1,7 @@
-"""Batches of a view: cells, transform and the manifest's columns together, made ahead in a thread.
+"""Loaders: batches of a view, made from cells, transform and manifest columns, and prefetched in a thread.
 
-On a GPU the batches are made on a stream of their own, beside the training step that is under way; the stream that
-takes a batch waits for it, the processor does not.
+On a GPU the batches are made on a separate stream, in parallel with the current training step. The stream that takes a
+batch waits for it; the CPU does not.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from fastcell.loading.transforms import make_transform, resolve_transform, to_de
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.transform import CellPool, make_clock
 
-# Steps whose indices go to the device together: few copies, little memory.
+# Number of steps whose indices are copied to the device together: few copies, little memory.
 _STEPS_AT_ONCE = 256
 
 
 class BatchLoader(ABC):
-    """Iterable of `Batch`, the same number of them as often as asked for; every iteration starts afresh.
+    """Iterable of `Batch`. Every iteration starts afresh and gives the same number of batches.
 
     Attributes:
         batch_size: cells of a batch on this rank.
@@ -56,12 +56,12 @@ class BatchLoader(ABC):
 
     @abstractmethod
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        """The batches of an epoch from step `first` on.
+        """Yield the batches of an epoch, starting with step `first`.
 
-        Runs in the prefetching thread; work for a GPU goes to the stream that is current there."""
+        Runs in the prefetching thread; GPU work goes to the current stream of that thread."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Number of the epoch whose order the next iteration takes, where no trainer tells it."""
+        """Set the epoch whose order the next iteration uses, if no trainer provides it."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
@@ -71,13 +71,13 @@ class BatchLoader(ABC):
         epoch, first = (self._epoch, 0) if self._where is None else self._where()
         if self.config.device.type != "cuda":
             return Prefetcher(lambda: self._batches(epoch, first), self.config.num_ahead)
-        if self._stream is None:  # one for all iterations: torch keeps freed memory by stream
+        if self._stream is None:  # one stream for all iterations: torch keeps freed memory per stream
             self._stream = torch.cuda.Stream(self.config.device)
         return _FromStream(lambda: self._batches(epoch, first), self.config.num_ahead, self._stream)
 
 
 class _Lazy(Iterator[Batch]):
-    """Starts with the first batch that is asked for: Lightning makes iterators that it drops or takes much later."""
+    """Iterator that starts on the first request: Lightning drops some iterators and uses others much later."""
 
     def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
         self._start: Callable[[], Iterator[Batch]] | None = start
@@ -91,7 +91,7 @@ class _Lazy(Iterator[Batch]):
 
 
 class _FromStream(Iterator[Batch]):
-    """Batches made on a stream of their own in a thread, handed over to the stream that is current where they go."""
+    """Batches that a thread makes on its own stream and hands over to the current stream of the consumer."""
 
     def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, stream: torch.cuda.Stream) -> None:
         self._device = stream.device
@@ -103,7 +103,7 @@ class _FromStream(Iterator[Batch]):
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(event)
         for tensor in batch:
-            tensor.record_stream(stream)  # else the thread's stream might write into it while it is used
+            tensor.record_stream(stream)  # else the thread's stream might overwrite it while it is in use
         return batch
 
 
@@ -116,11 +116,11 @@ def _on_stream(
 
 
 class GroupedLoader:
-    """Several batches at a time, for a `training_step` that makes several optimizer steps.
+    """Loader that returns several batches at once, for a `training_step` that makes several optimizer steps.
 
     Args:
-        loader: of the batches.
-        group: batches in each item; the last has what is left.
+        loader: source of the batches.
+        group: number of batches per item; the last item has the remaining ones.
     """
 
     def __init__(self, loader: BatchLoader, group: int) -> None:
@@ -129,7 +129,7 @@ class GroupedLoader:
 
     @property
     def num_steps(self) -> int:
-        """Batches of an epoch, one by one."""
+        """Number of single batches in an epoch."""
         return len(self.loader)
 
     def __len__(self) -> int:
@@ -142,19 +142,20 @@ class GroupedLoader:
 
 
 class CellLoader(BatchLoader):
-    """Batches of cells that pass through: read and decoded in every epoch.
+    """Batches of streamed cells, which are read and decoded in every epoch.
 
     Args:
-        view: which cells.
-        share: this rank's part and the size of its batches.
-        preprocessing: size, fit, normalisation.
-        config: how it works.
-        shuffle: another order in every epoch; else the stored order.
-        augmentation: None for none.
-        labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
-        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
-        reader: where the cells come from; None opens the tars.
-        corrupt_cells: that corrupt cells are added to; None ends the run at the first.
+        view: cells to load.
+        share: part of the view for this rank and the size of its batches.
+        preprocessing: size, fit and normalisation.
+        config: settings of the loader.
+        shuffle: use another order in every epoch; else the stored order.
+        augmentation: random changes; None for no augmentation.
+        labels: (N,) int64 label of every row of the manifest; None uses the labels of the manifest.
+        where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
+            starts at step 0.
+        reader: source of the cells; None opens the tars.
+        corrupt_cells: collection that corrupt cells are added to; None ends the run at the first corrupt cell.
 
     Raises:
         ArgumentError: as `fastcell.loading.stores.stream.CellReader` and `fastcell.loading.transforms.make_transform`.
@@ -188,7 +189,7 @@ class CellLoader(BatchLoader):
             device_id=config.device_id,
             rank=share.rank,
         )
-        self._make_transform(epoch=0)  # wrong arguments show here, not in the thread
+        self._make_transform(epoch=0)  # wrong arguments raise here, not in the thread
         self.reader = reader or CellReader(
             view,
             share,
@@ -217,22 +218,23 @@ class CellLoader(BatchLoader):
                 ids = cells.cell_ids
                 yield Batch(images, *(to_device(column, device) for column in (self._labels[ids], ids, weight)))
         finally:
-            if device.type == "cuda":  # what DALI lent goes away with the transform
+            if device.type == "cuda":  # memory lent by DALI is freed with the transform
                 torch.cuda.current_stream(device).synchronize()
 
 
 class BankLoader(BatchLoader):
-    """Batches of cells that lie in a bank: after the first epoch nothing is read or decoded.
+    """Batches of cells in a bank; nothing is read or decoded after the first epoch.
 
     Args:
-        bank: the cells of this rank.
-        view: they are from.
-        order: of the batches; its entries are rows of the bank.
-        preprocessing: size, fit, normalisation.
-        config: how it works.
-        augmentation: None for none.
-        labels: (N,) int64 label of every row of the manifest; None takes the manifest's own.
-        where: asked for epoch and first step when an iteration starts; None counts on `set_epoch` and begins at 0.
+        bank: cells of this rank.
+        view: view that the cells are from.
+        order: order of the batches; its entries are rows of the bank.
+        preprocessing: size, fit and normalisation.
+        config: settings of the loader.
+        augmentation: random changes; None for no augmentation.
+        labels: (N,) int64 label of every row of the manifest; None uses the labels of the manifest.
+        where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
+            starts at step 0.
 
     Raises:
         ArgumentError: as `fastcell.loading.transforms.make_transform`.
@@ -306,19 +308,19 @@ class BankLoader(BatchLoader):
                 yield Batch(images, *columns)
 
     def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:
-        """The pool with the columns that the geometry asks for, labels and cell_ids (M,) int32 of its cells."""
+        """Return the pool with the columns that the geometry needs, and labels and cell_ids (M,) int32 of its cells."""
         device, ids = self.config.device, self.bank.cell_ids
         border, um_per_px = (
             None if values is None else to_device(values, device) for values in self._geometry.columns(ids)
         )
         pool = self.bank.pool._replace(border=border, um_per_px=um_per_px)
         labels, cell_ids = to_device(self._labels[ids].astype(np.int32), device), to_device(ids, device)
-        if device.type == "cuda":  # kept for iterations on whatever stream
+        if device.type == "cuda":  # used by iterations on any stream
             torch.cuda.current_stream(device).synchronize()
         return pool, labels, cell_ids
 
     def _cells(self, slots: np.ndarray) -> RaggedCells:
-        """Cells of the bank by the way that those of the stream take, for what the single launch does not do."""
+        """Return cells of the bank as `RaggedCells`, as from a stream, for work that the single launch cannot do."""
         bank = self.bank
         if self._sides is None:
             columns = (bank.pool.offset, bank.pool.height, bank.pool.width)

@@ -1,4 +1,4 @@
-"""An iterator whose items are made ahead of their use by a thread, and that can be left at any moment."""
+"""Prefetching iterator: a thread makes items ahead of their use, and the consumer may stop at any time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class _Channel:
-    """What thread and iterator share. It does not know the iterator, so a dropped iterator can be collected."""
+    """State shared by thread and iterator. It has no reference to the iterator, so a dropped one is collected."""
 
     def __init__(self, depth: int) -> None:
         self.items: SimpleQueue[tuple[str, Any]] = SimpleQueue()
@@ -42,22 +42,23 @@ def _produce(channel: _Channel, make: Callable[[], Iterator[Any]]) -> None:
 def _stop(channel: _Channel, thread: threading.Thread) -> None:
     channel.stopped = True
     channel.slots.release()
-    if thread is not threading.current_thread():  # the garbage collector runs in any thread
+    if thread is not threading.current_thread():  # the garbage collector may run this in any thread
         thread.join()
     while not channel.items.empty():
         channel.items.get()
-    channel.items.put(("end", None))  # for a thread that waits for an item at this moment
+    channel.items.put(("end", None))  # for a thread that is waiting for an item
 
 
 class Prefetcher(Generic[T], Iterator[T]):
-    """Iterate over ``make()`` in a thread of its own, `depth` items ahead.
+    """Iterator over ``make()`` that prefetches `depth` items in a separate thread.
 
-    The thread ends with the items, with `close`, with an exception of ``make()`` (raised here, in its turn), when this
-    object is collected, and when the interpreter exits; at most one item is still made in the meantime.
+    An exception of ``make()`` is raised here, in place of the item. The thread ends after the last item, after such an
+    exception, on `close`, when this object is garbage collected, and when the interpreter exits. At most one more item
+    is made after a stop.
 
     Args:
-        make: gives the iterator; called in the thread. A generator is closed at the end.
-        depth: items that may be there and not yet taken, the one in the making included.
+        make: returns the iterator; called in the thread. A generator is closed at the end.
+        depth: maximum number of items that are made but not yet taken, including the one in progress.
     """
 
     def __init__(self, make: Callable[[], Iterator[T]], depth: int = 2) -> None:
@@ -82,5 +83,5 @@ class Prefetcher(Generic[T], Iterator[T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stop; what was made ahead is dropped. Twice does no harm."""
+        """Stop and discard the prefetched items. Further calls have no effect."""
         self._close()

@@ -1,4 +1,4 @@
-"""What happens to every cell alike, in training and in prediction; it lives in the checkpoint."""
+"""Preprocessing of every cell, the same in training and prediction; it is saved in the checkpoint."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ NORMALIZATIONS = MODES
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a ragged raw cell becomes a square, normalised image.
+    """Settings that turn a ragged raw cell into a square, normalised image.
 
     Attributes:
-        image_size: side of the square [px].
-        fit: ``stretch`` (both sides to the square, as the paper does), ``contain`` (aspect kept) or ``scale`` (fixed
-            pixels per micrometre, size kept). What lies outside the cell is filled with its border's median.
-        normalization: by the image's own mean: ``divide`` by it (the paper), ``subtract`` it, or ``standardize``
+        image_size: height and width of the square [px].
+        fit: ``stretch`` (height and width to the square, as in the paper), ``contain`` (aspect ratio kept) or ``scale``
+            (fixed pixels per micrometre, size kept). Pixels outside the cell get the median of its border.
+        normalization: by the mean of the image: ``divide`` by it (the paper), ``subtract`` it, or ``standardize``
             (subtract it and divide by the standard deviation).
-        antialias: low-pass filter before down-scaling. The paper's code does not.
-        scale_um_per_px: micrometres per output pixel for ``fit="scale"``; None takes one output pixel per raw pixel.
+        antialias: apply a low-pass filter before down-scaling. The paper's code does not.
+        scale_um_per_px: micrometres per output pixel for ``fit="scale"``; None uses one output pixel per raw pixel.
         window: (low, high) grey levels of a 16-bit source that map to 0 and 255; None for 8-bit sources.
-        depth: bits of a grey level from the decoder to the network: 8, or 16 so that a 16-bit source loses nothing
-            inside its window.
+        depth: bits per grey level from the decoder to the network: 8, or 16 to keep the full precision of a 16-bit
+            source inside its window.
     """
 
     image_size: int = 128
@@ -56,14 +56,14 @@ class Preprocessing:
             object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only (str, int, float, bool, None, list), as ``torch.load(weights_only=True)`` asks for."""
+        """Return plain types (str, int, float, bool, None, list), as ``torch.load(weights_only=True)`` requires."""
         values = asdict(self)
         values["window"] = None if self.window is None else list(self.window)
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """Inverse of `to_dict`.
+        """Create the settings from the result of `to_dict`.
 
         Raises:
             DataError: a key is unknown, so the values come from another version.

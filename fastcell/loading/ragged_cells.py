@@ -1,4 +1,4 @@
-"""A batch of decoded cells of different sizes, on the way from a decoder to a transform."""
+"""A batch of decoded cells of different sizes, passed from a decoder to a transform."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class RaggedCells:
 
     Attributes:
         cell_ids: (B,) int64.
-        heights: (B,) int32.
-        widths: (B,) int32.
+        heights: (B,) int32 [px].
+        widths: (B,) int32 [px].
         pixels: B samples (H, W, 1): DALI's tensor list, on the CPU or the GPU, or a sequence of arrays.
-        addresses: (B,) int64, where each cell's pixels begin, or None on the GPU. `pixels` keeps them alive.
-        depth: bits of a grey level: 8 for uint8, 16 for uint16 where 65535 is grey level 255.
-        pool: one dimension, where cells of a bank lie, and
-        offsets: (B,) int64, first pixel of each in it; None for cells that just pass through.
-        good: (B,) bool, False for the stand-in of a corrupt cell; None where all are good.
+        addresses: (B,) int64, address of each cell's first pixel, or None on the GPU. `pixels` keeps the memory alive.
+        depth: bits per grey level: 8 for uint8, 16 for uint16 where 65535 is grey level 255.
+        pool: pool (one dimension) that holds cells of a bank; None for streamed cells.
+        offsets: (B,) int64, first pixel of each cell in `pool`; None for streamed cells.
+        good: (B,) bool, False for the stand-in of a corrupt cell; None if all cells are good.
     """
 
     cell_ids: np.ndarray
@@ -41,17 +41,17 @@ class RaggedCells:
 
     @property
     def num_bytes(self) -> np.ndarray:
-        """(B,) int64, size of each cell's pixels."""
+        """Size of each cell's pixels [bytes], (B,) int64."""
         return self.heights.astype(np.int64) * self.widths * (self.depth // 8)
 
 
 class PixelViews(Sequence[Any]):
-    """Cells inside of one piece of memory, (H, W, 1) each, cut out when asked for, without a copy.
+    """Sequence of cells (H, W, 1) in one array; each is a view that is made on access, without a copy.
 
     Args:
-        memory: (n,) pixels of all cells: an array, or a tensor of a GPU, whose cells are tensors then.
-        starts: (B,) int64, first pixel of each cell in it.
-        heights, widths: (B,) int32.
+        memory: (n,) pixels of all cells: an array, or a GPU tensor; the cells are of the same type.
+        starts: (B,) int64, first pixel of each cell in `memory`.
+        heights, widths: (B,) int32 [px].
     """
 
     def __init__(

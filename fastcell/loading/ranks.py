@@ -1,7 +1,7 @@
-"""Which rows of a view a rank gets, and in how many steps: arithmetic alone.
+"""Division of the rows of a view among ranks and steps, by arithmetic alone.
 
-Every row belongs to exactly one rank and every rank takes the same number of steps. Where a rank runs out of rows, its
-last batches are filled up with cells of weight 0.
+Every row belongs to exactly one rank, and every rank takes the same number of steps. If a rank runs out of rows, its
+last batches are padded with cells of weight 0.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from fastcell.errors import invalid
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of an epoch.
+    """Part of an epoch for one rank.
 
     Attributes:
-        start: first row of the view that is this rank's.
-        stop: one past its last row; may equal `start` where there are more ranks than rows.
+        start: first row of the view for this rank.
+        stop: one past its last row; may equal `start` if there are more ranks than rows.
         batch: cells per step on this rank.
-        steps: the same on all ranks.
-        rank: this rank.
-        num_ranks: how many there are.
+        steps: number of steps, the same on all ranks.
+        rank: index of this rank.
+        num_ranks: number of ranks.
     """
 
     start: int
@@ -37,29 +37,29 @@ class Share:
         return self.stop - self.start
 
     def num_real(self, step: int) -> int:
-        """Cells of batch `step` that count; they come first, the padding behind them."""
+        """Return the number of cells of batch `step` that count; they come first, followed by padding."""
         return min(max(len(self) - step * self.batch, 0), self.batch)
 
     def whole_batches(self, cells: int) -> int:
-        """A number of cells rounded down to whole batches, at least one."""
+        """Return a number of cells rounded down to whole batches, at least one batch."""
         return max(cells // self.batch, 1) * self.batch
 
     def positions(self, step: int) -> np.ndarray:
-        """(batch,) int64: places of the batch's cells in the epoch over all ranks, no two alike."""
+        """Return the positions of the batch's cells in the epoch over all ranks, (batch,) int64, all different."""
         return (step * self.num_ranks + self.rank) * self.batch + np.arange(self.batch, dtype=np.int64)
 
 
 def training_share(num_rows: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> Share:
-    """Cut the rows into equal contiguous parts, whose sizes differ by at most one.
+    """Return one rank's part of the rows, cut into contiguous parts whose sizes differ by at most one.
 
     Args:
-        num_rows: of the view, repeats counted.
-        batch_size: over all ranks.
+        num_rows: rows of the view, repeats counted.
+        batch_size: cells per batch over all ranks.
         rank: 0 to num_ranks - 1.
-        num_ranks: how many there are.
+        num_ranks: number of ranks.
 
     Raises:
-        ArgumentError: `batch_size` cannot be divided evenly.
+        ArgumentError: `batch_size` is not a positive multiple of the number of ranks.
     """
     if batch_size < 1 or batch_size % num_ranks:
         raise invalid(
@@ -75,13 +75,13 @@ def training_share(num_rows: int, batch_size: int, rank: int = 0, num_ranks: int
 
 
 def evaluation_share(num_rows: int, chunk: int, rank: int = 0, num_ranks: int = 1) -> Share:
-    """Cut the rows into chunks of fixed size and give each rank consecutive whole ones: results cannot depend on ranks.
+    """Return one rank's part of the rows: consecutive whole chunks of fixed size, so results do not depend on ranks.
 
     Args:
-        num_rows: of the view.
+        num_rows: rows of the view.
         chunk: cells per step on each rank.
         rank: 0 to num_ranks - 1.
-        num_ranks: how many there are.
+        num_ranks: number of ranks.
 
     Raises:
         ArgumentError: `chunk` is not positive.
@@ -95,15 +95,16 @@ def evaluation_share(num_rows: int, chunk: int, rank: int = 0, num_ranks: int = 
 
 
 def chunks_left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
-    """Find the chunks of an evaluation that are still to be run: those with a row that is not done.
+    """Return the rows of the evaluation chunks that must still be run, i.e. that have a row which is not done.
 
     Args:
-        rows: (n,) int64, of the view.
+        rows: (n,) int64, rows of the view.
         done: (m,) int64, rows that need not be run again.
-        chunk: rows in a chunk.
+        chunk: rows per chunk.
 
     Returns:
-        (n,) bool, True for the rows of these chunks, or of the last one, for something must be run.
+        (n,) bool, True for the rows of these chunks. If all rows are done, True for the last chunk, because a run needs
+        at least one.
     """
     chunks = np.arange(len(rows)) // chunk
     left = np.bincount(chunks, ~np.isin(rows, done)) > 0

@@ -1,4 +1,4 @@
-"""What a run that goes on shares with the saved one: its cells, seed and batch size, and where its cells were kept."""
+"""Data that a resumed run must share with the saved one: its cells, seed, batch size and cell store."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastcell.loading.stores.placement import Placement
 
 
 class SavedPlacement(NamedTuple):
-    """What the order of training batches depends on beside seed and batch size; kept in checkpoints.
+    """Store settings that the order of training batches depends on, besides seed and batch size; saved in checkpoints.
 
     Attributes:
-        store, num_parts, pool_bytes: of the `Placement`.
-        num_ranks: how many shared the work.
+        store, num_parts, pool_bytes: as in `Placement`.
+        num_ranks: number of ranks that shared the work.
     """
 
     store: str
@@ -28,16 +28,16 @@ class SavedPlacement(NamedTuple):
 
 
 def restore_placement(found: Placement, before: SavedPlacement, num_ranks: int) -> Placement:
-    """Return the placement that gives the batches of an earlier one.
+    """Return the placement that gives the same batches as an earlier one.
 
     Args:
-        found: what `place` gives now, asked for a stream or a bank as the earlier one was.
-        before: of the run that goes on.
-        num_ranks: how many share the work now.
+        found: result of `place` now, called with the same store (stream or bank) as earlier.
+        before: placement of the saved run.
+        num_ranks: number of ranks that share the work now.
 
     Raises:
-        ArgumentError: the number of processes differs where the order depends on it, memory does not suffice, or the
-            store of the earlier one is of another version (a rolling window).
+        ArgumentError: the number of processes differs and the order depends on it, memory does not suffice, or this
+            version does not support the earlier store (a rolling window).
     """
     if before.store not in ("bank", "stream"):
         raise ArgumentError(
@@ -67,21 +67,21 @@ def restore_placement(found: Placement, before: SavedPlacement, num_ranks: int) 
 
 
 def hash_cells(view: View) -> str:
-    """Hash the rows of a view and the bytes of their cells: 32 hexadecimal digits (BLAKE2b of 128 bit)."""
+    """Return a hash of the rows of a view and the bytes of their cells: 32 hexadecimal digits (BLAKE2b, 128 bits)."""
     digest = blake2b(view.rows.tobytes(), digest_size=16)
     digest.update(hashes_of(view.manifest)[view.rows].tobytes())
     return digest.hexdigest()
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> SavedPlacement:
-    """Check that a run goes on with the data of the saved one.
+    """Check that a resumed run uses the same data as the saved run.
 
     Args:
-        saved: the state of the saved run: the fields of `SavedPlacement` and the entries of `now`.
-        now: what must be equal, by name.
+        saved: state of the saved run: the fields of `SavedPlacement` and the entries of `now`.
+        now: values that must be equal, by name.
 
     Returns:
-        Where the cells of the saved run were kept.
+        Placement of the cells in the saved run.
 
     Raises:
         ArgumentError: a value differs.

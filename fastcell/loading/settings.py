@@ -1,4 +1,4 @@
-"""Settings of a loader: threads, device, prefetch, decoder, dtype; and the checks of what a user may set."""
+"""Settings of a loader (threads, device, prefetch, decoder, dtype) and the checks of user-supplied values."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """How a loader works; what it gives does not depend on it, but for `seed`, `initial_fill` and rounding.
+    """Settings of a loader. Only `seed`, `initial_fill` and rounding affect the batches.
 
     Attributes:
-        seed: of order and augmentation.
+        seed: seed of order and augmentation.
         transform: ``auto``, ``fused`` or ``dali`` (`fastcell.loading.transforms`).
         decoder: ``auto``, ``dali`` or ``threads`` (`fastcell.loading.decode_choice`).
-        dtype: of the images.
-        device: that the batches are on.
-        threads: of decoder and transform, >= 1.
-        initial_fill: cells in the shuffle buffer; 0 for `fastcell.loading.order.DEFAULT_SPAN`.
-        num_ahead: batches made ahead.
+        dtype: dtype of the images.
+        device: device of the batches.
+        threads: threads of decoder and transform, >= 1.
+        initial_fill: mixing span in cells; 0 for `fastcell.loading.order.DEFAULT_SPAN`.
+        num_ahead: number of batches to prefetch.
     """
 
     seed: int = 0
@@ -47,18 +47,18 @@ class LoaderSettings:
 
     @property
     def device_id(self) -> int | None:
-        """Number of the GPU, or None for the CPU."""
+        """Index of the GPU, or None for the CPU."""
         return self.device.index or 0 if self.device.type == "cuda" else None
 
 
 def check_settings(values: Mapping[str, Any]) -> None:
-    """Check the arguments of `fastcell.loading.datamodule.CellDataModule` that say how cells are loaded.
+    """Check the loading arguments of `fastcell.loading.datamodule.CellDataModule`.
 
     Args:
-        values: by name; others are let pass.
+        values: arguments by name; other names are ignored.
 
     Raises:
-        ArgumentError: one breaks its rule.
+        ArgumentError: a value breaks its rule.
     """
     for name in ("batch_size", "eval_batch_size"):
         value = values[name]
@@ -82,10 +82,10 @@ def image_dtype(dtype: str, precision: str, device: torch.device) -> torch.dtype
     """Return the dtype of the images.
 
     Args:
-        dtype: a key of `DTYPES`, or ``auto`` for what the model's first layer would turn the images into anyway; the
-            CPU's mixed precision takes float32.
-        precision: of the trainer, as ``32-true`` or ``bf16-mixed``.
-        device: of the batches.
+        dtype: a key of `DTYPES`, or ``auto`` for the dtype to which the model's first layer would convert the images;
+            mixed precision on a CPU uses float32.
+        precision: precision of the trainer, e.g. ``32-true`` or ``bf16-mixed``.
+        device: device of the batches.
     """
     if dtype in DTYPES:
         return DTYPES[dtype]

@@ -1,4 +1,4 @@
-"""The DALI graph of the transform, and the few places where arrays pass between DALI, NumPy and torch."""
+"""The DALI graph of the transform, and the exchange of arrays between DALI, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def warping_pipeline(
 ) -> Pipeline:
     """Build the graph that maps raw cells to squares: affine map, blur, noise; grey levels, not yet normalised.
 
-    Inputs to feed, B samples each: ``cells`` (H, W, 1) uint8 or uint16; ``matrix`` (2, 3) float32, output pixel centre
-    to source point; then, only where the flag of that name asks for it, ``level`` () float32, the grey level outside of
-    the cell (without it the cell's edge continues); ``shrunk`` (2,) float32, height and width that a low-pass filter
-    takes the cell to before the map; ``sigma`` () float32 and ``radius`` () int32 of the blur; ``std`` () float32 of
-    the noise.
+    Inputs to feed, B samples each: ``cells`` (H, W, 1) uint8 or uint16; ``matrix`` (2, 3) float32, map from output
+    pixel centre to source point. Optional inputs, each needed only if its flag is set: ``level`` () float32, the grey
+    level outside the cell (without it, the edge pixels of the cell are repeated); ``shrunk`` (2,) float32, height and
+    width to which a low-pass filter reduces the cell before the map; ``sigma`` () float32 and ``radius`` () int32 of
+    the blur; ``std`` () float32 of the noise.
 
     Args:
         batch_size: B, the same in every run.
-        size: S, side of the square [px].
-        threads: of the CPU operators, >= 1.
+        size: S, height and width of the square [px].
+        threads: threads of the CPU operators, >= 1.
         device_id: GPU, or None for the CPU operators.
-        cells_on_gpu: the cells are in GPU memory already.
-        depth: bits of a grey level, 8 or 16.
-        fill, shrink, blur, noise: which of the operators are needed.
-        seed: of the noise.
+        cells_on_gpu: the cells are already in GPU memory.
+        depth: bits per grey level, 8 or 16.
+        fill, shrink, blur, noise: flags of the operators that are needed.
+        seed: seed of the noise.
 
     Returns:
         A built pipeline with one output, (B, S, S, 1) float32.
@@ -71,8 +71,8 @@ def warping_pipeline(
         if shrink:
             shrunk = column("shrunk", 1)
             images = fn.resize(images, size=shrunk, antialias=True, interp_type=types.INTERP_LINEAR)
-        warp = {"matrix": column("matrix", 2), "size": (size, size), "inverse_map": True}  # output to source
-        if fill:  # the operator's fill value is one for all: move each cell's own to zero and back
+        warp = {"matrix": column("matrix", 2), "size": (size, size), "inverse_map": True}  # map from output to source
+        if fill:  # the operator has one fill value for all cells: shift each cell's own to zero and back
             level = column("level", 0)
             images = fn.warp_affine(images - level, fill_value=0.0, **warp) + level
         else:
@@ -89,23 +89,23 @@ def warping_pipeline(
 
 
 class DaliTransform:
-    """DALI operators from cells to grey squares, `fastcell.ops.normalize` from there.
+    """Transform that maps cells to grey squares with DALI operators and normalises with `fastcell.ops.normalize`.
 
-    On a GPU all work is put on the stream that is current when an instance is called, and nothing waits for the
-    device. What DALI lent is kept until that stream has passed the normalisation.
+    On a GPU all work is queued on the stream that is current when an instance is called, and nothing waits for the
+    device. Memory lent by DALI is kept until that stream has passed the normalisation.
 
-    With antialiasing the cell is low-pass filtered along its own axes to about the size it gets, then mapped. Without
-    rotation, shift or scale that is what ``fused`` does, but for the outermost pixels, where DALI's filter repeats the
-    edge; with them it differs by one more interpolation.
+    With antialiasing, the cell is low-pass filtered along its own axes to about its final size, then mapped. Without
+    rotation, shift or scale the result equals that of ``fused``, except for the outermost pixels, where DALI's filter
+    repeats the edge. Otherwise it differs by one more interpolation.
 
     Args:
-        geometry: what is done to each cell.
-        epoch: of the augmentation.
+        geometry: affine map, grey level outside and augmentation of each cell.
+        epoch: epoch of the augmentation.
         batch: cells per call, always the same.
-        dtype: of the images.
-        threads: of DALI's CPU operators.
+        dtype: dtype of the images.
+        threads: threads of DALI's CPU operators.
         device_id: GPU, or None for DALI's CPU operators.
-        rank: for the seed of the noise.
+        rank: index of the rank, for the seed of the noise.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class DaliTransform:
         if drawn is not None and self._blurs:
             sigma = drawn.blur_sigma
             inputs["radius"] = np.ceil(3 * sigma).astype(np.int32)
-            inputs["sigma"] = np.where(sigma > 0, sigma, np.float32(1))  # of one tap where the radius is 0
+            inputs["sigma"] = np.where(sigma > 0, sigma, np.float32(1))  # a filter of one tap if the radius is 0
         if drawn is not None and self._adds_noise:
             inputs["std"] = drawn.noise_std
         inputs["matrix"] = matrix.astype(np.float32)
@@ -181,7 +181,7 @@ class DaliTransform:
 
 
 def _shrink(matrix: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Sizes to filter the cells to, (B, 2) float32; `matrix` is changed in place to go on from there."""
+    """Return sizes to filter the cells to, (B, 2) float32, and change `matrix` in place to start from these sizes."""
     raw = np.stack([widths, heights], axis=1).astype(np.float64)
     scale = np.sqrt((matrix[:, :, :2] ** 2).sum(2))  # source pixels per output pixel along source x and y
     size = np.where(scale > 1, np.maximum(np.rint(raw / scale), 1), raw)

@@ -1,9 +1,9 @@
-"""Stage 2: ragged grey cells in, normalised square images out, in one of two ways with one meaning.
+"""Transforms: ragged grey cells to normalised square images, by two equivalent implementations.
 
 ``fused``  one compiled pass over each cell: `fastcell.ops.cpu.transform` on the CPU, ``kernels/transform.cu`` on GPU.
 ``dali``   DALI operators (`warp_affine`, `gaussian_blur`, `noise.gaussian`), then `fastcell.ops.normalize`; CPU or GPU.
 
-Both map a cell by the same matrix in one interpolation, so they agree but for rounding and for the generator of the
+Both map a cell by the same matrix in one interpolation, so they agree except for rounding and for the generator of the
 noise: ``fused`` draws it from (seed, epoch, position), ``dali`` from (seed, epoch, rank) in the order of the stream.
 """
 
@@ -31,15 +31,15 @@ TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 
 
 def resolve_transform(name: str, preprocessing: Preprocessing, device_id: int | None) -> str:
-    """What ``auto`` means: fused, but for what its GPU kernel does not do (antialiasing, other sizes).
+    """Return the transform to use: ``auto`` is fused unless its GPU kernel lacks a feature (antialiasing, other sizes).
 
     Args:
         name: ``auto``, ``fused`` or ``dali``.
-        preprocessing: of the images.
+        preprocessing: preprocessing of the images.
         device_id: GPU, or None for the CPU.
 
     Raises:
-        ArgumentError: unknown name, or ``fused`` asked for where it cannot be.
+        ArgumentError: `name` is unknown, or it is ``fused`` and the GPU kernel lacks a feature.
     """
     if name not in TRANSFORMS:
         raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", name, "Leave it at auto")
@@ -54,13 +54,13 @@ def resolve_transform(name: str, preprocessing: Preprocessing, device_id: int | 
 
 
 class FusedTransform:
-    """One pass of compiled code per cell, on the CPU.
+    """Transform with one pass of compiled code per cell, on the CPU.
 
     Args:
-        geometry: what is done to each cell.
-        epoch: of the augmentation.
-        dtype: of the images.
-        threads: how many share a batch; the result does not depend on it.
+        geometry: affine map, grey level outside and augmentation of each cell.
+        epoch: epoch of the augmentation.
+        dtype: dtype of the images.
+        threads: number of threads that share a batch; the result does not depend on it.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class FusedTransform:
 
 
 class FusedGpuTransform:
-    """One launch of ``kernels/transform.cu`` per batch, on the stream that is current; nothing waits for the device.
+    """Transform with one launch of ``kernels/transform.cu`` per batch, on the current stream, without synchronisation.
 
-    Cells that do not lie in a pool yet are put into one first, a copy inside the GPU or over the bus.
+    Cells that are not yet in a pool are copied into one first, inside the GPU or over the bus.
 
     Args:
-        geometry: what is done to each cell.
-        epoch: of the augmentation.
-        dtype: of the images.
+        geometry: affine map, grey level outside and augmentation of each cell.
+        epoch: epoch of the augmentation.
+        dtype: dtype of the images.
         device: the GPU.
     """
 
@@ -142,7 +142,7 @@ class FusedGpuTransform:
 
 
 def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A tensor of the values on a device; copied there through pinned memory, without waiting."""
+    """Return a tensor of the values on a device; to a GPU they are copied through pinned memory, without waiting."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     return tensor if device.type != "cuda" else tensor.pin_memory().to(device, non_blocking=True)
 
@@ -158,15 +158,15 @@ def make_transform(
     device_id: int | None,
     rank: int,
 ) -> Transform:
-    """Make the transform of one epoch.
+    """Create the transform of one epoch.
+
+    The other arguments are those of the transform classes.
 
     Args:
         name: ``auto``, ``fused`` or ``dali`` (see `resolve_transform`).
 
-    The others are those of the classes.
-
     Raises:
-        ArgumentError: unknown name, or ``fused`` asked for where it cannot be.
+        ArgumentError: `name` is unknown, or it is ``fused`` and the GPU kernel lacks a feature.
     """
     name = resolve_transform(name, geometry.preprocessing, device_id)
     if name == "dali":

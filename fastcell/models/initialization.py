@@ -1,4 +1,4 @@
-"""Start values of weights: the paper's and the modern default."""
+"""Initial weights of a network: the paper's scheme and modern defaults."""
 
 from typing import Literal, get_args
 
@@ -13,14 +13,19 @@ PAPER_BIAS = 0.1
 
 
 def initialize(network: nn.Module, init: str) -> None:
-    """Sets the start values of every convolution and full connection in place, from torch's random state.
+    """Initialise all convolutions and fully connected layers in place, from torch's random state.
 
-    `kaiming`: normal with variance 2 / fan_in (He et al., ICCV 2015), biases 0. `torch`: what torch gives a new layer,
-    uniform with variance 1 / (3 fan_in), biases alike. `paper`: normal with standard
-    deviation 0.1 truncated at two of them, biases a constant (Meng et al. 2019, doi 10.1109/JBHI.2018.2878878,
-    states no value; 0.1 here, usual beside rectifiers). Batch normalisation keeps weight 1, bias 0.
+    Batch normalisation keeps weight 1 and bias 0.
 
-    Raises ArgumentError for another name.
+    Args:
+        network: network to initialise.
+        init: `kaiming`: normal with variance 2 / fan_in (He et al., ICCV 2015), biases 0. `torch`: torch's default for
+            a new layer, weights and biases uniform with variance 1 / (3 fan_in). `paper`: normal with standard
+            deviation 0.1, truncated at two standard deviations, constant biases of 0.1. Meng et al. 2019 (doi
+            10.1109/JBHI.2018.2878878) do not state the constant; 0.1 is common with rectifiers.
+
+    Raises:
+        ArgumentError: `init` is unknown.
     """
     if init not in get_args(Init):
         raise invalid("init", f"one of {', '.join(get_args(Init))}", init, "Choose one of these")

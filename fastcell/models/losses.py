@@ -1,7 +1,7 @@
-"""Losses on logits, one value per cell, and the probabilities that belong to each.
+"""Losses on logits, one value per cell, and the class probabilities that belong to each loss.
 
-Figure 7 of the paper compares the three. Its released code applies softmax in the network and again in the loss;
-here every loss takes logits once.
+Figure 7 of the paper compares the three losses. Its released code applies softmax in the network and again in the loss;
+here every loss takes logits and applies softmax once.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,21 @@ LossName = Literal["cross_entropy", "mse", "sigmoid"]
 
 
 def cell_losses(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Loss of each cell, (B,) float32.
-
-    `cross_entropy`: of the softmax. `mse`: squared error of the softmax, mean over classes. `sigmoid`: binary cross
-    entropy of each class against the rest, mean over classes. Targets are one-hot, mixed with the uniform
-    distribution by `label_smoothing` (0 to 1; Szegedy et al., CVPR 2016). A label below 0 (unknown) gives loss 0.
+    """Return the loss of each cell.
 
     Args:
+        name: `cross_entropy`: cross entropy of the softmax. `mse`: squared error of the softmax, mean over classes.
+            `sigmoid`: binary cross entropy of each class against the rest, mean over classes.
         logits: (B, K) floating point.
-        labels: (B,) int64, in [0, K) or negative.
+        labels: (B,) int64, in [0, K), or negative for an unknown class, which gives loss 0.
+        label_smoothing: weight of the uniform distribution that is mixed into the one-hot targets, 0 to 1 (Szegedy et
+            al., CVPR 2016).
 
-    Raises ArgumentError for an unknown name.
+    Returns:
+        (B,) float32.
+
+    Raises:
+        ArgumentError: `name` is unknown.
     """
     if name not in LOSS_FUNCTIONS:
         raise invalid("loss", f"one of {', '.join(get_args(LossName))}", name, "Choose one of these")
@@ -36,15 +40,15 @@ def cell_losses(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smo
 
 
 def probabilities(name: str, logits: torch.Tensor) -> torch.Tensor:
-    """Class probabilities (B, K) float32 that sum to 1: the softmax, or normalised sigmoids for `sigmoid`."""
+    """Return class probabilities (B, K) float32 that sum to 1: the softmax, or normalised sigmoids for `sigmoid`."""
     if name == "sigmoid":
-        log_sigmoid = functional.logsigmoid(logits.float())  # in logs: all classes may be far below 0
+        log_sigmoid = functional.logsigmoid(logits.float())  # in log space: sigmoids of very negative logits underflow
         return log_sigmoid.softmax(dim=1)
     return logits.float().softmax(dim=1)
 
 
 def weighted_mean(losses: torch.Tensor, weight: torch.Tensor, total_weight: torch.Tensor | None = None) -> torch.Tensor:
-    """sum(weight * loss) / `total_weight` (the weight's own sum by default; 0 where no cell counts)."""
+    """Return sum(weight * loss) / `total_weight`, by default the sum of `weight`; 0 if no cell counts."""
     total = weight.sum() if total_weight is None else total_weight
     return (losses * weight).sum() / total.clamp_min(torch.finfo(torch.float32).tiny)
 

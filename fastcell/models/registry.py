@@ -1,4 +1,4 @@
-"""Networks by name: ours, and timm's where timm is installed."""
+"""Networks by name: those of this package, and those of timm if it is installed."""
 
 import difflib
 import importlib.util
@@ -20,12 +20,17 @@ NETWORKS: dict[str, Callable[[int, int, str], nn.Module]] = {
 
 
 def create_network(name: str, num_classes: int, image_size: int = 128, init: str = "kaiming") -> nn.Module:
-    """A new network that maps images (B, 1, image_size, image_size) to logits (B, num_classes).
+    """Create a network that maps images (B, 1, image_size, image_size) to logits (B, num_classes).
 
-    `name` is one of `network_names()`; timm's networks get one input channel, keep their own start values (`init` is
-    for ours) and are built without pretrained weights.
+    Args:
+        name: one of `network_names()`. Networks of timm get one input channel and no pretrained weights.
+        num_classes: number of classes, >= 1.
+        image_size: height and width of the images [px].
+        init: initial weights of this package's networks; networks of timm keep their own.
 
-    Raises ArgumentError for an unknown name (listing what there is), fewer than one class, an image too small.
+    Raises:
+        ArgumentError: `name` is unknown (the message lists the known names), `num_classes` is below 1, or `image_size`
+            is too small for the network.
     """
     if num_classes < 1:
         raise invalid("num_classes", "at least 1", num_classes, "Give one class name per class")
@@ -39,7 +44,7 @@ def create_network(name: str, num_classes: int, image_size: int = 128, init: str
 
 
 def network_names() -> list[str]:
-    """Every name that `create_network` takes on this machine, ours first."""
+    """Return every name that `create_network` accepts on this machine, those of this package first."""
     if not _has_timm():
         return list(NETWORKS)
     import timm
@@ -54,7 +59,7 @@ def _has_timm() -> bool:
 def _create_timm(name: str, num_classes: int, image_size: int) -> nn.Module:
     import timm
 
-    try:  # networks with position embeddings must know the side; convolutional ones refuse the argument
+    try:  # networks with position embeddings need the image size; convolutional ones reject it
         return timm.create_model(name, in_chans=1, num_classes=num_classes, img_size=image_size)
     except TypeError:
         return timm.create_model(name, in_chans=1, num_classes=num_classes)

@@ -1,4 +1,4 @@
-"""Learning rate over a run, as a factor of the peak rate."""
+"""Learning rate schedules: the rate during a run as a factor of the peak rate."""
 
 import math
 from typing import Literal, get_args
@@ -11,13 +11,19 @@ ONE_CYCLE_START = 1 / 25
 
 
 def rate_factor(name: str, step: int, num_steps: int, warmup: float = 0.0, final: float = 0.0) -> float:
-    """Factor of the peak learning rate at `step` (0 to `num_steps`).
+    """Return the learning rate at a step as a factor of the peak rate.
 
-    `constant`: 1. `cosine`: half a cosine from 1 to `final`. `exponential`: a constant ratio per step from 1 to `final`
-    (> 0). `one_cycle`: half a cosine up from 1/25 during `warmup`, half a cosine down to `final` (Smith and Topin,
-    arXiv 1708.07120). The first three rise linearly during `warmup`, a share of the run in [0, 1).
+    Args:
+        name: `constant`: 1. `cosine`: half a cosine from 1 to `final`. `exponential`: a constant ratio per step from 1
+            to `final`. `one_cycle`: half a cosine up from 1/25 during `warmup`, then half a cosine down to `final`
+            (Smith and Topin, arXiv 1708.07120). The first three rise linearly during `warmup`.
+        step: 0 to `num_steps`.
+        num_steps: optimizer steps of the run.
+        warmup: fraction of the run in [0, 1).
+        final: factor at the end of the run; > 0 for `exponential`.
 
-    Raises ArgumentError for an unknown name.
+    Raises:
+        ArgumentError: `name` is unknown.
     """
     if name not in get_args(ScheduleName):
         raise invalid("schedule", f"one of {', '.join(get_args(ScheduleName))}", name, "Choose one of these")

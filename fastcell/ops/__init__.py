@@ -1,1 +1,1 @@
-"""Operations on batches of cells; each has one contract and, where a GPU kernel exists, a CPU twin of the same name."""
+"""Operations on batches of cells. Each operation has one contract; GPU kernels have a CPU twin of the same name."""

@@ -1,4 +1,4 @@
-"""The grey level around a cell: the median of the outermost frame of pixels, and what is painted outside of it."""
+"""Background grey level of a cell: the median of its outermost frame of pixels, used to fill the image around it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import numpy as np
 
 
 def border_median(pixels: np.ndarray) -> float:
-    """Return the median of the outermost frame of pixels, each counted once.
+    """Return the median of the outermost frame of pixels.
+
+    Each pixel of the frame counts once.
 
     Args:
-        pixels: (H, W) of whole numbers, H and W >= 1.
+        pixels: (H, W) integers, H and W >= 1.
 
     Returns:
-        The middle value, or the mean of the two in the middle, in the unit of `pixels`.
+        Median in the unit of `pixels`: the middle value, or the mean of the two middle values.
     """
     if min(pixels.shape) == 1:
         frame = np.sort(pixels, axis=None)
@@ -23,13 +25,13 @@ def border_median(pixels: np.ndarray) -> float:
 
 
 def outside_levels(border_medians: np.ndarray, fit: str) -> np.ndarray | None:
-    """Return the grey level that is painted where an output pixel lies outside of its cell.
+    """Return the grey level to paint where an output pixel lies outside its cell.
 
     Args:
-        border_medians: (N,) grey level of the border of each cell, `border_median`.
-        fit: of the cell into the square, one of `fastcell.ops.constants.FITS`.
+        border_medians: (N,) border grey level of each cell, from `border_median`.
+        fit: how the cell is fitted into the square, one of `fastcell.ops.constants.FITS`.
 
     Returns:
-        (N,) float32, the border medians; None for ``stretch``, under which the edge of a cell continues.
+        (N,) float32, the border medians. None for ``stretch``, which repeats the edge pixels of the cell instead.
     """
     return None if fit == "stretch" else border_medians.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Names and bounds that all implementations of an operation share; light to import."""
+"""Names and limits shared by all implementations of an operation. This module is light to import."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ MODES: tuple[NormalizationName, ...] = get_args(NormalizationName)
 #: ``contain``: the longer side, aspect kept, ``scale``: a fixed size of pixel.
 FITS: tuple[FitName, ...] = get_args(FitName)
 
-#: Smallest divisor, in grey levels, so that an empty image stays finite.
+#: Smallest divisor, in grey levels; it keeps the result finite for an empty image.
 EPS = 1e-6
 
-#: Largest blur, standard deviation in output pixels: beyond it a cell is gone, and the radius ceil(3 sigma) would grow
-#: without bound.
+#: Largest blur: standard deviation in output pixels. A stronger blur leaves nothing of the cell, and the radius
+#: ceil(3 sigma) would grow without bound.
 MAX_BLUR_SIGMA = 16.0
 
 
 def mode_number(mode: str) -> int:
-    """Return the number that the kernels know a mode by.
+    """Return the number of a mode in the kernels.
 
     Args:
         mode: one of ``MODES``.
 
     Raises:
-        ArgumentError: unknown mode.
+        ArgumentError: `mode` is unknown.
     """
     if mode not in MODES:
         raise invalid("mode", f"one of {', '.join(MODES)}", mode, "Choose one of them")
     return MODES.index(mode)
 
 
-#: Sides [px] that the GPU kernel is compiled for; the CPU takes any.
+#: Image sizes [px] that the GPU kernel is compiled for; the CPU accepts any size.
 GPU_IMAGE_SIZES = (32, 64, 96, 128)

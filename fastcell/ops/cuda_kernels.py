@@ -1,4 +1,4 @@
-"""Finds the CUDA sources, inside an installed package or in the checkout, and compiles them."""
+"""Find and compile the CUDA sources of an installed package or of a checkout."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from fastcell.errors import FastcellError
 
-# For every kernel: no fast mathematics, whose rounding the CPU does not have.
+# Options of every kernel. Fast mathematics is off, because its rounding differs from the CPU's.
 _OPTIONS = ("-std=c++17",)
 
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
 
 
 def _places() -> tuple[Path, Path]:
-    """Where the sources may lie: as the wheel installs them, and in a checkout beside the package."""
+    """Return the possible folders of the sources: inside an installed wheel, and next to the package in a checkout."""
     return _PACKAGE_DIR / "_kernels", _PACKAGE_DIR.parent / "kernels"
 
 
@@ -23,7 +23,7 @@ def kernel_dir() -> Path:
     """Return the folder of the CUDA sources.
 
     Returns:
-        ``fastcell/_kernels`` of an installation if it is there, else ``kernels`` of the checkout.
+        ``fastcell/_kernels`` of an installation if it exists, else ``kernels`` of the checkout.
 
     Raises:
         FastcellError: neither folder exists; the message names both.
@@ -45,10 +45,10 @@ def kernel_source(name: str) -> str:
         name: file name, e.g. ``normalize.cu``.
 
     Returns:
-        The text of the file.
+        Content of the file.
 
     Raises:
-        FastcellError: no such file in either place; the message names both.
+        FastcellError: neither folder has such a file; the message names both.
     """
     places = _places()
     for place in places:
@@ -65,13 +65,14 @@ def import_cupy(operation: str, items: str) -> Any:
     """Import CuPy for an operation.
 
     Args:
-        operation, items: its name and what it works on, for the error.
+        operation: name of the operation, for the error message.
+        items: what the operation works on, for the error message.
 
     Returns:
         The module ``cupy``.
 
     Raises:
-        FastcellError: it is not installed.
+        FastcellError: CuPy is not installed.
     """
     try:
         import cupy
@@ -83,23 +84,23 @@ def import_cupy(operation: str, items: str) -> Any:
     return cupy
 
 
-# Modules and kernels are kept for ever: unloading one while a CUDA graph holds it breaks the graph.
+# Modules and kernels are never unloaded: unloading one that a CUDA graph uses breaks the graph.
 @functools.cache
 def get_kernel(device: int, source: str, entry: str, macros: tuple[str, ...] = (), shared_bytes: int = 0) -> Any:
     """Compile a source for a device, once, and return one of its kernels.
 
     Args:
-        device: number of the GPU.
+        device: index of the GPU.
         source: file name, e.g. ``normalize.cu``.
-        entry: name of the kernel in it.
-        macros: each ``NAME=VALUE``.
-        shared_bytes: dynamic shared memory that a block may ask for; 0 leaves CUDA's limit of 48 KiB.
+        entry: name of the kernel in the source.
+        macros: preprocessor macros, each ``NAME=VALUE``.
+        shared_bytes: dynamic shared memory that a block may use; 0 keeps CUDA's limit of 48 KiB.
 
     Returns:
-        The kernel, a function of CuPy.
+        The kernel as a CuPy function.
 
     Raises:
-        FastcellError: there is no such source.
+        FastcellError: the source does not exist.
     """
     import cupy
 
@@ -112,7 +113,7 @@ def get_kernel(device: int, source: str, entry: str, macros: tuple[str, ...] = (
 
 @functools.cache
 def _compile(device: int, source: str, macros: tuple[str, ...]) -> Any:
-    """The module of a source, compiled for the current device, which is `device`."""
+    """Return the CuPy module of a source, compiled for the current device, which must be `device`."""
     import cupy
 
     options = (*_OPTIONS, f"-I{kernel_dir()}", *(f"-D{macro}" for macro in macros))

@@ -1,4 +1,4 @@
-"""Grey JPEG cells to pixels on the CPU, a batch in a call: `fastcell.ops.cpu.jpeg` behind checked arguments."""
+"""Decode batches of grey JPEG cells on the CPU: `fastcell.ops.cpu.jpeg` with checked arguments."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def decode_jpegs(
     out: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
-    """Decode JPEG cells of one component in one baseline scan (ITU-T T.81), all others are left.
+    """Decode one-component JPEG cells with one baseline scan (ITU-T T.81) and skip all others.
 
-    The pixels are, bit by bit, those of libjpeg-turbo and of OpenCV's ``imdecode(data, IMREAD_GRAYSCALE)``: Huffman
-    decoding is exact, and the inverse transform is the accurate integer one of libjpeg's ``jidctint.c``. Left are
-    colour, progressive and arithmetic coding, restart markers, 12 bits, an EXIF block, which may turn the image, and
-    whatever looks damaged, has other sides or coefficients that no picture has. On a processor whose words begin with
-    the highest byte everything is left. The interpreter lock is not held.
+    The pixels equal, bit for bit, those of libjpeg-turbo and of OpenCV's ``imdecode(data, IMREAD_GRAYSCALE)``: Huffman
+    decoding is exact, and the inverse transform is the accurate integer transform of libjpeg's ``jidctint.c``. Skipped
+    are colour, progressive and arithmetic coding, restart markers, 12-bit samples, files with an EXIF block (which may
+    rotate the image), and files that look damaged, have another size than stated or have coefficients that no image
+    produces. On a big-endian processor all cells are skipped. The interpreter lock is released.
 
     Args:
-        data: (bytes,) uint8, contiguous, that holds the encoded cells.
-        starts: (B,) int64, first byte of each in `data`.
-        sizes: (B,) int64 [bytes].
-        heights, widths: (B,) int32 [px], that each cell must have.
+        data: (bytes,) uint8, contiguous, holds the encoded cells.
+        starts: (B,) int64, first byte of each cell in `data`.
+        sizes: (B,) int64, encoded size of each cell [bytes].
+        heights, widths: (B,) int32, size that each cell must have [px].
         out: (pixels,) uint8, contiguous, written.
         offsets: (B,) int64, first pixel of each cell in `out`.
 
     Returns:
-        (B,) bool, whether the cell was decoded; in the place of one that was not, anything may stand.
+        (B,) bool, True for the cells that were decoded. The pixels of the other cells in `out` are undefined.
 
     Raises:
-        ArgumentError: a cell reaches beyond `data` or `out`, or an array is not of its kind.
+        ArgumentError: a cell extends beyond `data` or `out`, or an array has the wrong dtype, shape or layout.
     """
     for name, array in (("data", data), ("out", out)):
         if array.dtype != np.uint8 or array.ndim != 1 or not array.flags.c_contiguous:

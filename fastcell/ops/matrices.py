@@ -1,4 +1,4 @@
-"""The affine map that takes a cell into the square: how it is fitted, and how an augmentation moves it."""
+"""Affine map from a cell to the square image: fit of the cell and augmentation."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ def matrices(
     scale_um_per_px: float | None = None,
     um_per_px: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Compute the one affine map that takes every output pixel to its source point, fit and augmentation together.
+    """Compute the affine map from output pixels to source points, fit and augmentation combined.
 
-    Pixel i of an axis covers [i, i + 1], centre at i + 0.5. The cell is fitted, mirrored, rotated and magnified about
-    the square's centre, then shifted. Fits:
+    Pixel i of an axis covers [i, i + 1] and has its centre at i + 0.5. The cell is fitted, mirrored, rotated and
+    magnified about the centre of the square, then shifted. Fits:
 
-    - ``stretch``: [0, W] x [0, H] fills the square; the resize of OpenCV and of torch with ``align_corners=False``.
-    - ``contain``: the longer side fills the square, aspect kept, centred.
-    - ``scale``: `scale_um_per_px` micrometres per output pixel, centred; what does not fit is cut. A cell whose size
-      is unknown, or every cell if `scale_um_per_px` is None, gets one output pixel per raw pixel.
+    - ``stretch``: [0, W] x [0, H] fills the square, as in the resize of OpenCV and of torch with
+      ``align_corners=False``.
+    - ``contain``: the longer axis fills the square; the aspect ratio is kept and the cell is centred.
+    - ``scale``: `scale_um_per_px` micrometres per output pixel, centred; parts outside the square are cut off. A cell
+      of unknown pixel size, or every cell if `scale_um_per_px` is None, gets one output pixel per raw pixel.
 
     Args:
-        heights, widths: (B,) whole numbers >= 1 [px].
-        image_size: S, side of the square [px].
+        heights, widths: (B,) integers >= 1 [px].
+        image_size: S, height and width of the square [px].
         fit: ``stretch``, ``contain`` or ``scale``.
-        draw: augmentation of the same B cells; None for none.
+        draw: augmentation of the same B cells; None for no augmentation.
         scale_um_per_px: micrometres per output pixel, > 0, for ``scale``.
-        um_per_px: (B,) or scalar, micrometres per raw pixel; NaN or None for unknown.
+        um_per_px: (B,) or scalar, micrometres per raw pixel; NaN or None if unknown.
 
     Returns:
-        (B, 2, 3) float64: ``m @ (x + 0.5, y + 0.5, 1)`` is the source point of output pixel (x, y); the index of the
-        source pixel is that minus 0.5.
+        (B, 2, 3) float64: ``m @ (x + 0.5, y + 0.5, 1)`` is the source point of output pixel (x, y). Subtract 0.5 to get
+        the source pixel index.
 
     Raises:
-        ArgumentError: unknown fit, or sizes, scale or lengths that break their rule.
+        ArgumentError: the fit is unknown, or sizes, scale or array lengths break their rule.
     """
     height, width = np.asarray(heights, dtype=np.float64), np.asarray(widths, dtype=np.float64)
     if height.ndim != 1 or height.shape != width.shape:
@@ -63,7 +64,7 @@ def matrices(
         mirror_x = np.where(draw.flip_horizontal, -1.0, 1.0) * base_x / draw.scale
         mirror_y = np.where(draw.flip_vertical, -1.0, 1.0) * base_y / draw.scale
         cosine, sine = np.cos(draw.rotation_rad), np.sin(draw.rotation_rad)
-        # The y axis points down, so the inverse of a counter-clockwise turn on the screen is this one.
+        # The y axis points down, so this is the inverse of a counter-clockwise rotation on the screen.
         out[:, 0, 0], out[:, 0, 1] = mirror_x * cosine, -mirror_x * sine
         out[:, 1, 0], out[:, 1, 1] = mirror_y * sine, mirror_y * cosine
         start_x = -centre - draw.shift_x * image_size

@@ -1,4 +1,4 @@
-"""Average-intensity normalisation of a batch of images: ``kernels/normalize.cu`` on the GPU, its twin on the CPU."""
+"""Normalisation of image batches by average intensity: ``kernels/normalize.cu`` on the GPU, its twin on the CPU."""
 
 from __future__ import annotations
 
@@ -32,26 +32,27 @@ def normalize(
 ) -> torch.Tensor:
     """Normalise every image by its own mean m and population standard deviation s.
 
-    ``divide``: x / max(m, eps); ``subtract``: x - m; ``standardize``: (x - m) / max(s, eps). The result is within 1e-5
-    of the float64 one, relative to the largest value of the image, then rounded to `dtype`.
+    ``divide``: x / max(m, eps); ``subtract``: x - m; ``standardize``: (x - m) / max(s, eps). The result differs from
+    the float64 result by at most 1e-5 of the largest value of the image, and is then rounded to `dtype`.
 
-    Works inside ``torch.compile(fullgraph=True)``. On the GPU it is launched on torch's current stream of the images'
-    device and returns at once; there the first call compiles the kernel, so make one before a graph capture.
+    The function works inside ``torch.compile(fullgraph=True)``. On a GPU the kernel is launched on torch's current
+    stream of the images' device and the function returns at once. The first call on a GPU compiles the kernel, so make
+    one call before a graph capture.
 
     Args:
         images: (B, 1, H, W) uint8 or float32, contiguous, CPU or CUDA; B may be 0.
         mode: ``divide``, ``subtract`` or ``standardize``.
-        dtype: of the result: float32, float16 or bfloat16.
+        dtype: dtype of the result: float32, float16 or bfloat16.
         out: (B, 1, H, W) of `dtype`, contiguous, on the same device; written and returned. It may be `images` itself
-            for float32, and may not overlap it otherwise.
+            if that is float32, and must not overlap it otherwise.
         eps: smallest divisor [grey levels], > 0.
 
     Returns:
-        (B, 1, H, W) of `dtype` on the images' device; `out` where given.
+        (B, 1, H, W) of `dtype` on the images' device; `out` if given.
 
     Raises:
         ArgumentError: a mode, dtype, shape, layout or device breaks its rule.
-        FastcellError: CuPy is missing where the images are on a GPU.
+        FastcellError: the images are on a GPU and CuPy is not installed.
     """
     number = mode_number(mode)
     _check_tensor("images", images, _INPUTS)
@@ -83,7 +84,7 @@ def _check_tensor(name: str, value: torch.Tensor, dtypes: tuple[torch.dtype, ...
         raise invalid(name, "on the CPU or a CUDA device", value.device, "Move it with .to()")
 
 
-# The operations call the mode's number `mode_index`: torch's functionalisation cannot pass on an argument named `mode`.
+# The operations name the mode number `mode_index`: torch's functionalisation cannot pass an argument named `mode`.
 @torch.library.custom_op("fastcell::normalize", mutates_args=())
 def _normalize(images: torch.Tensor, mode_index: int, dtype: torch.dtype, eps: float) -> torch.Tensor:
     out = torch.empty_like(images, dtype=dtype, memory_format=torch.contiguous_format)
@@ -98,7 +99,7 @@ def _(images: torch.Tensor, mode_index: int, dtype: torch.dtype, eps: float) -> 
 
 @torch.library.custom_op("fastcell::normalize_into", mutates_args=("out",))
 def _normalize_into(images: torch.Tensor | None, out: torch.Tensor, mode_index: int, eps: float) -> None:
-    """Write into `out`; None for images takes them from `out` itself (an operation may not get one tensor twice)."""
+    """Write to `out`; images None means that `out` is also the input (an operator must not get one tensor twice)."""
     source = out if images is None else images
     if images is not None and _overlap(images, out):
         raise ArgumentError("out must be images itself or not overlap it, got overlapping memory. Allocate it anew.")
@@ -111,7 +112,7 @@ def _(images: torch.Tensor | None, out: torch.Tensor, mode_index: int, eps: floa
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two contiguous tensors share bytes, other than being the same float32 memory."""
+    """Return whether two contiguous tensors share bytes; identical float32 memory does not count as overlap."""
     if a.data_ptr() == b.data_ptr() and a.dtype == b.dtype:
         return False
     end_a, end_b = a.data_ptr() + a.numel() * a.element_size(), b.data_ptr() + b.numel() * b.element_size()
@@ -146,7 +147,7 @@ def _launch(images: torch.Tensor, out: torch.Tensor, mode: int, eps: float) -> N
 
 
 def _entry(images: torch.Tensor, out: torch.Tensor, pixels: int) -> str:
-    """Name the fastest entry of the source that the size and the alignment allow."""
+    """Return the name of the fastest kernel that the image size and the alignment allow."""
     aligned = all(tensor.data_ptr() % (4 * tensor.element_size()) == 0 for tensor in (images, out))
     path = "any" if pixels % 4 or not aligned else "tile" if pixels == _TILE_PIXELS else "pack"
     return f"normalize_{_SHORT_NAMES[images.dtype]}_{_SHORT_NAMES[out.dtype]}_{path}"

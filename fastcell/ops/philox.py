@@ -1,4 +1,4 @@
-"""Philox4x32-10, the counter-based random number generator of every kernel: over arrays, and for compiled loops."""
+"""Philox4x32-10, the counter-based random number generator of all kernels: for arrays and for compiled loops."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def philox(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Compute four random words for each counter.
 
+    Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011; the tests check its known answers.
+
     Args:
-        counter: four words of 32 bits, the lowest first; arrays broadcast.
-        key: 64-bit key; broadcasts too.
+        counter: four 32-bit words, the lowest first; arrays are broadcast.
+        key: 64-bit key; broadcast as well.
 
     Returns:
-        Four arrays of the broadcast shape, uint64 that hold 32 random bits each.
-
-    Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011; the tests hold its known answers.
+        Four uint64 arrays of the broadcast shape, with 32 random bits in each element.
     """
     x0, x1, x2, x3 = (np.asarray(word, dtype=np.uint64) & _LOW for word in counter)
     whole = np.asarray(key, dtype=np.uint64)
@@ -39,13 +39,13 @@ def philox(
 
 
 def uniform(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-    """Map 32-bit words to float64 in (0, 1): the centres of 2**32 equal intervals, so neither end occurs."""
+    """Map 32-bit words to float64 in (0, 1): the centres of 2**32 equal intervals, so 0 and 1 do not occur."""
     return (words.astype(np.float64) + 0.5) * 2.0**-32
 
 
 @njit(**INLINE)
 def philox_words(x0, x1, x2, x3, key_low, key_high):  # type: ignore[no-untyped-def]
-    """`philox` of one counter (x0, x1, x2, x3), for compiled loops; uint64 registers that hold 32 bits."""
+    """Compute `philox` for one counter (x0, x1, x2, x3) in compiled loops; uint64 registers hold 32-bit words."""
     for _ in range(10):
         p, q = _MULTIPLIERS[0] * x0, _MULTIPLIERS[1] * x2
         x0, x1, x2, x3 = (q >> _HALF) ^ x1 ^ key_low, q & _LOW, (p >> _HALF) ^ x3 ^ key_high, p & _LOW

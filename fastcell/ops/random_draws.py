@@ -1,7 +1,7 @@
 """Keys and counters of the random numbers of an augmentation.
 
-Philox makes four words of 32 bits from a key of 64 bits and a counter of four words, so which numbers a cell gets
-depends on these alone:
+Philox computes four 32-bit words from a 64-bit key and a counter of four words. The random numbers of a cell therefore
+depend only on these:
 
 =========  ===========================  ================================================
 use        key                          counter
@@ -10,7 +10,7 @@ changes    the seed                     position (low, high word), epoch, n = 0.
 noise      two words of the changes     y * Q + i, 0, 0, 0 (`fastcell.ops.cpu.noise`)
 =========  ===========================  ================================================
 
-``kernels/transform.cu`` does the same on the GPU.
+``kernels/transform.cu`` uses the same keys and counters on the GPU.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from fastcell.errors import invalid
 from fastcell.ops.cpu.compiled_loops import OPTIONS, entry
 from fastcell.ops.philox import philox_words
 
-#: Counters, n = 0 up to here, that a cell has in an epoch.
+#: Counters per cell and epoch: n = 0 to COUNTERS - 1.
 COUNTERS = 3
 
 
 def change_words(seed: int, epoch: int, positions: npt.ArrayLike) -> npt.NDArray[np.uint64]:
-    """Compute the random words of the changes of some cells of one epoch.
+    """Compute the random words of the augmentation of some cells in one epoch.
 
     Args:
         seed: 0 <= seed < 2**64.
         epoch: 0 <= epoch < 2**32.
-        positions: (B,) whole numbers >= 0.
+        positions: (B,) integers >= 0, position of each cell in the epoch.
 
     Returns:
-        (COUNTERS, 4, B) uint64 that hold 32 random bits each: the four words of each counter.
+        (COUNTERS, 4, B) uint64 with 32 random bits in each element: the four words of each counter.
 
     Raises:
-        ArgumentError: seed, epoch or a position out of range.
+        ArgumentError: `seed`, `epoch` or a position is out of range.
     """
     if not 0 <= seed < 1 << 64:
         raise invalid("seed", "from 0 to 2**64 - 1", seed, "Choose another")
@@ -53,13 +53,13 @@ def change_words(seed: int, epoch: int, positions: npt.ArrayLike) -> npt.NDArray
 
 
 def noise_keys(low: npt.NDArray[np.uint64], high: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Join two random words of each cell to the 64-bit key of its noise, (B,) uint64."""
+    """Join two random words of each cell into the 64-bit key of its noise, (B,) uint64."""
     return low | (high << np.uint64(32))
 
 
 @entry(**OPTIONS)
 def _fill_words(positions, epoch, seed, words):  # type: ignore[no-untyped-def]
-    """Fill words uint64 (COUNTERS, 4, B) for B uint64 positions."""
+    """Write the words of B uint64 positions to words uint64 (COUNTERS, 4, B)."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     for b in range(positions.shape[0]):
         low, high = positions[b] & mask, positions[b] >> half

@@ -1,8 +1,8 @@
-"""Batches from a pool of ragged cells: ``kernels/transform.cu`` on the GPU, `fastcell.ops.cpu.transform` on the CPU.
+"""Image batches from a pool of ragged cells: ``kernels/transform.cu`` (GPU), `fastcell.ops.cpu.transform` (CPU).
 
-Gather, affine map, bilinear sampling, blur, noise and normalisation in one launch. What is changed at random is drawn
-from (seed, epoch, position) where the work is done, so nothing but indices goes in, and a captured CUDA graph gives new
-batches when it is replayed on new indices.
+One launch does gather, affine map, bilinear sampling, blur, noise and normalisation. Random changes are drawn from
+(seed, epoch, position) on the device, so the only inputs per batch are indices, and a captured CUDA graph gives new
+batches when it is replayed with new indices.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _OUTPUTS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class CellPool(NamedTuple):
-    """M ragged cells, one behind the other.
+    """Pool of M ragged cells, stored one after the other.
+
+    All columns except `pixels` are on the device that runs the transform.
 
     Attributes:
         pixels: (N,) uint8 grey levels, or uint16 where 65535 is grey level 255; on the CPU, on a GPU, or in pinned host
             memory that a GPU reads over the bus.
-        offset: (M,) int64, where each cell begins in `pixels`; cells may overlap.
+        offset: (M,) int64, first pixel of each cell in `pixels`; cells may overlap.
         height: (M,) int32 [px].
         width: (M,) int32 [px].
-        border: (M,) float32, grey level 0..255 outside of each cell; None where a cell's edge continues.
-        um_per_px: (M,) float32, micrometres per pixel, NaN for unknown; None where nobody asks.
-
-    All but `pixels` are on the device that works.
+        border: (M,) float32, grey level 0..255 outside each cell; None to repeat the edge pixels of a cell.
+        um_per_px: (M,) float32, micrometres per pixel, NaN if unknown; None if not needed.
     """
 
     pixels: torch.Tensor
@@ -58,19 +58,22 @@ class CellPool(NamedTuple):
 
     @property
     def num_cells(self) -> int:
-        """M."""
+        """Number of cells, M."""
         return self.offset.shape[0]
 
 
 def make_clock(seed: int, epoch: int) -> torch.Tensor:
-    """(2,) int64 on the CPU, what `transform` draws from besides the positions: the bits of `seed`, then `epoch`.
+    """Return seed and epoch as the tensor that `transform` draws random changes from, besides the positions.
 
     Args:
         seed: 0 <= seed < 2**64.
         epoch: 0 <= epoch < 2**32.
 
+    Returns:
+        (2,) int64 on the CPU: the bits of `seed`, then `epoch`.
+
     Raises:
-        ArgumentError: seed or epoch out of range.
+        ArgumentError: `seed` or `epoch` is out of range.
     """
     for name, value, bits in (("seed", seed, 64), ("epoch", epoch, 32)):
         if not 0 <= value < 1 << bits:
@@ -94,37 +97,39 @@ def transform(
     threads: int = 1,
     eps: float = EPS,
 ) -> torch.Tensor:
-    """Make normalised square images of some cells of a pool.
+    """Make normalised square images of selected cells of a pool.
 
-    The map is that of `fastcell.ops.matrices.matrices`, the changes those of `fastcell.ops.augmentation.draw`, the rest
-    is described in `fastcell.ops.cpu.transform.transform_cells`. CPU and GPU draw the same changes and the same noise,
-    and agree to 1e-5 of the image's largest value.
+    `fastcell.ops.matrices.matrices` defines the affine map, `fastcell.ops.augmentation.draw` the random changes and
+    `fastcell.ops.cpu.transform.transform_cells` the remaining steps. CPU and GPU draw the same changes and the same
+    noise, and agree to 1e-5 of the largest value of the image.
 
-    Works inside ``torch.compile(fullgraph=True)``. On a GPU it is launched on torch's current stream of the indices'
-    device and returns at once; the first call with new types or sizes compiles the kernel, so make one before a graph
-    capture. There an index or an extent outside of the pool gives an image of NaN; on the CPU it is an error.
+    The function works inside ``torch.compile(fullgraph=True)``. On a GPU the kernel is launched on torch's current
+    stream of the indices' device and the function returns at once. The first call with new types or sizes compiles the
+    kernel, so make one call before a graph capture. On a GPU an index or a cell extent outside the pool gives an image
+    of NaN; on the CPU it is an error.
 
     Args:
         pool: the cells; columns on the device of `index`.
-        index: (B,) int64, which cells, 0 <= index < M; B may be 0.
-        position: (B,) int64 >= 0, place of each cell in the epoch: decides its changes. On the device of `index`.
+        index: (B,) int64, cells to transform, 0 <= index < M; B may be 0.
+        position: (B,) int64 >= 0, position of each cell in the epoch, which determines its random changes; on the
+            device of `index`.
         clock: (2,) int64 from `make_clock`, on the device of `index`.
-        image_size: S, side of the images [px]; on a GPU one of `GPU_IMAGE_SIZES`.
+        image_size: S, height and width of the images [px]; on a GPU one of `GPU_IMAGE_SIZES`.
         fit: ``stretch``, ``contain`` or ``scale``.
-        augmentation: strengths of the random changes; None for none.
-        mode: of the normalisation: ``divide``, ``subtract`` or ``standardize``.
-        scale_um_per_px: micrometres per output pixel, for ``scale``; None takes one output pixel per raw pixel.
-        dtype: of the result: float32, float16 or bfloat16.
+        augmentation: strengths of the random changes; None for no changes.
+        mode: normalisation: ``divide``, ``subtract`` or ``standardize``.
+        scale_um_per_px: micrometres per output pixel, for ``scale``; None uses one output pixel per raw pixel.
+        dtype: dtype of the result: float32, float16 or bfloat16.
         out: (B, 1, S, S) of `dtype`, contiguous, on the device of `index`; written and returned.
-        threads: that share a batch on the CPU; the result does not depend on it.
+        threads: threads that share a batch on the CPU; the result does not depend on it.
         eps: smallest divisor [grey levels], > 0.
 
     Returns:
-        (B, 1, S, S) of `dtype`; `out` where given.
+        (B, 1, S, S) of `dtype`; `out` if given.
 
     Raises:
-        ArgumentError: a name, dtype, shape, layout, device or (on the CPU) a value breaks its rule.
-        FastcellError: CuPy is missing where the indices are on a GPU.
+        ArgumentError: a name, dtype, shape, layout, device or (on the CPU) value breaks its rule.
+        FastcellError: the indices are on a GPU and CuPy is not installed.
     """
     if fit not in FITS:
         raise invalid("fit", f"one of {', '.join(FITS)}", fit, "Take stretch for what the paper does")
@@ -179,10 +184,10 @@ def _check(
 
 
 class _Settings(NamedTuple):
-    """What of a call is no tensor, in the order of the operator's list; those of the augmentation by their names."""
+    """Scalar settings of a call, in the order of the operator's list; augmentation settings keep their names."""
 
     fit: float
-    scale_um_per_px: float  # 0: none given
+    scale_um_per_px: float  # 0: not given
     flip_horizontal: float
     flip_vertical: float
     rotation_deg: float
@@ -381,7 +386,7 @@ def _kernel_arguments(
     out: torch.Tensor,
     settings: _Settings,
 ) -> dict[str, np.generic]:
-    """Arguments of the kernel by the names and in the order that ``kernels/transform.cu`` has for them."""
+    """Return the kernel arguments with the names and in the order of ``kernels/transform.cu``."""
 
     def address(tensor: torch.Tensor | None) -> np.uintp:
         return np.uintp(0 if tensor is None else tensor.data_ptr())
@@ -416,5 +421,5 @@ def _kernel_arguments(
 
 
 def shared_bytes(size: int, blurs: bool) -> int:
-    """Dynamic shared memory of one block [bytes], as the header of ``kernels/transform.cu`` states it."""
+    """Return the dynamic shared memory of one block [bytes], as stated in the header of ``kernels/transform.cu``."""
     return 4 * size * size if blurs else 112 + size

@@ -1,1 +1,1 @@
-"""The folder of a training run: what it holds, how it is opened, its checkpoints."""
+"""The folder of a training run: its content, reading a finished run, and checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints: what must be in one, and reading it safely."""
+"""Checkpoints: required content, and safe reading and writing."""
 
 import pickle
 import struct
@@ -15,7 +15,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CHECKPOINT_FORMAT, CellModule
 from fastcell.storage.whole_files import replace_file
 
-# What the readers of zip and of torch raise over bytes that nobody wrote.
+# Exceptions that zipfile and torch raise on damaged or foreign files.
 _DAMAGES = (
     ArithmeticError,
     AssertionError,
@@ -34,11 +34,12 @@ _DAMAGES = (
 
 
 def load_classifier(path: str | Path) -> CellModule:
-    """The classifier of a checkpoint, on the CPU, in evaluation mode. Nothing in the file is executed.
+    """Return the classifier of a checkpoint, on the CPU, in evaluation mode. Nothing in the file is executed.
 
-    The network is first laid out without memory, so that one which the weights do not fit is never built.
+    The network is first laid out without memory, so a network that does not match the weights is never built.
 
-    Raises DataError where the file is missing, damaged, or no checkpoint of this program.
+    Raises:
+        DataError: the file is missing, damaged, not a checkpoint of this program, or does not fit this version.
     """
     content = read_checkpoint(path)
     weights = content["state_dict"]
@@ -60,16 +61,18 @@ def load_classifier(path: str | Path) -> CellModule:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint that `fit` wrote, tensors on the CPU, mapped from the file.
+    """Return the content of a checkpoint that `fit` wrote, with tensors on the CPU, memory-mapped from the file.
 
-    Raises DataError where the file is missing, damaged, or no checkpoint of this program.
+    Raises:
+        DataError: the file is missing, damaged, or not a checkpoint of this program.
+        PermissionError: the file cannot be read by this user.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"checkpoint must be a file, got {str(path)!r}. Give a best.ckpt of a run folder.")
     try:
         _check_archive(path)
-        with warnings.catch_warnings():  # torch's own text would have the user unpickle the file
+        with warnings.catch_warnings():  # torch's own message tells the user to unpickle the file
             warnings.simplefilter("ignore")
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except PermissionError:
@@ -91,7 +94,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Raises BadZipFile unless the file is an archive of parts that are stored as they are, side by side."""
+    """Check that the file is an archive of uncompressed parts that fit into its size.
+
+    Raises:
+        BadZipFile: the file is not such an archive.
+    """
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
     packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
@@ -107,7 +114,11 @@ def _check_classes(classes: Any) -> None:
 
 
 def _check_weights(weights: dict[str, Any], layout: dict[str, Any]) -> None:
-    """Raises ValueError unless the weights are those of the network, tensor for tensor."""
+    """Check that the weights match the network, tensor by tensor.
+
+    Raises:
+        ValueError: a weight is missing, unknown, no tensor, or has another shape or a complex or quantised dtype.
+    """
     for name in [*layout, *(name for name in weights if name not in layout)]:
         if name not in layout or name not in weights:
             raise ValueError(f"weight {name!r} is {'missing' if name in layout else 'unknown'}")
@@ -125,14 +136,16 @@ def _first_line(error: Exception) -> str:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all: what a full disk or a kill cuts off never has a checkpoint's name.
-    Reads none but those of this program."""
+    """Write a checkpoint completely or not at all: a full disk or a kill never leaves a file with a checkpoint's name.
+
+    Only checkpoints of this program are read.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write ``checkpoint`` to ``path`` through a temporary file beside it."""
+        """Write ``checkpoint`` to ``path`` through a temporary file next to it."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         replace_file(Path(path), lambda file: torch.save(checkpoint, file))
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The content of a checkpoint to go on from; see `read_checkpoint`."""
+        """Return the content of a checkpoint to resume from; see `read_checkpoint`."""
         return read_checkpoint(path)

@@ -1,4 +1,4 @@
-"""A run that is over, opened again: its network and its data."""
+"""Open a finished run: its network and its data."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _MOST_CONFIG_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run folder of ``fastcell fit`` with its network and its data set.
+    """Run folder of ``fastcell fit`` with its network and its data set.
 
     Attributes:
-        folder: of the run.
-        checkpoint: file name of the weights: those that the run was scored with.
-        model: in evaluation mode, on `device`.
-        manifest: of the data set.
-        split_name: the split that it trained by.
-        quality: whether verdicts.csv was obeyed.
-        settings: the section `data` of config.yaml.
-        outputs: probabilities by part, kept by `fastcell.inference.probabilities.part_outputs`.
+        folder: the run folder.
+        checkpoint: file name of the weights with which the run was scored.
+        model: the model, in evaluation mode, on `device`.
+        manifest: manifest of the data set.
+        split_name: name of the split used in training.
+        quality: True if the run excluded cells according to verdicts.csv.
+        settings: section `data` of config.yaml.
+        outputs: probabilities by subset, cached by `fastcell.inference.probabilities.part_outputs`.
     """
 
     folder: Path
@@ -58,22 +58,22 @@ class FinishedRun:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return self.model.device
 
     @property
     def network(self) -> nn.Module:
-        """The layers that evaluate, averaged weights where there are any."""
+        """The layers used for evaluation, with averaged weights if there are any."""
         return self.model.network if self.model.average is None else self.model.average.module
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(M,) int64 of every cell of the manifest, numbers in the network's classes, -1 for none."""
+        """Label of every cell of the manifest, (M,) int64, index into the network's classes; -1 without a label."""
         numbers = [self.model.classes.index(name) for name in self.manifest.info.classes]
         return np.array([*numbers, -1], np.int64)[self.manifest.labels]
 
     def rows(self, part: str) -> np.ndarray:
-        """(n,) int64 cell_ids of the labelled cells of a part of the split; empty where there are none."""
+        """Return the cell_ids of the labelled cells of a subset of the split, (n,) int64; may be empty."""
         try:
             view = select(self.manifest, ViewConfig(part, self.split_name, quality=self.quality, labelled=True))
         except ArgumentError:
@@ -81,20 +81,23 @@ class FinishedRun:
         return view.rows
 
     def num_trained(self) -> int:
-        """Cells that training saw: the labelled ones of the training part, or the subsample of them."""
+        """Return the number of training cells: the labelled cells of the training subset, or a subsample of them."""
         share = self.settings.get("subsample")
         if not isinstance(share, int | float):
             return len(self.rows("train"))
         if isinstance(share, float) and share > 1 and share.is_integer():
-            share = int(share)  # as the command line reads a number
+            share = int(share)  # as the command line parses a number
         view = ViewConfig("train", self.split_name, share, quality=self.quality, labelled=True)
         try:
             return len(select(self.manifest, view).rows)
-        except ArgumentError:  # another data set, with fewer cells
+        except ArgumentError:  # another data set with fewer cells
             return len(self.rows("train"))
 
     def batches(self, rows: np.ndarray) -> Iterator[Batch]:
-        """Cells (n,) int64, by increasing id, preprocessed as in training; padding and corrupt cells have weight 0."""
+        """Yield batches of cells (n,) int64, by increasing id, preprocessed as in training.
+
+        Padding and corrupt cells have weight 0.
+        """
         share = evaluation_share(len(rows), min(_BATCH, max(1, len(rows))))
         config = LoaderSettings(device=self.device, threads=resources.num_cpus())
         yield from CellLoader(
@@ -108,15 +111,15 @@ class FinishedRun:
 
 
 def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
-    """Open a run folder, its network on the GPU where there is one.
+    """Open a run folder and load its network, on a GPU if available.
 
     Args:
         folder: that ``fastcell fit`` left, or a checkpoint in it.
         data_path: data set; None takes the one that the run names.
 
     Raises:
-        ArgumentError: it is no run folder.
-        DataError: its files are damaged, or the data set is gone or has other classes.
+        ArgumentError: `folder` is not a run folder.
+        DataError: its files are damaged, or the data set is missing or has other classes.
     """
     chosen = folder if folder.is_file() and (folder.parent / CONFIG_FILE).is_file() else None
     folder = folder if chosen is None else folder.parent
@@ -141,7 +144,7 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
     data.use_preprocessing(Preprocessing.from_dict(dict(model.preprocessing)), model.classes)
     check_classes(model, data)
     split_name = str(settings.get("split_name", "default"))
-    manifest.split(split_name)  # says so now if there is none
+    manifest.split(split_name)  # raises here if the split does not exist
     device = torch.device("cuda") if resources.has_gpu() else torch.device("cpu")
     return FinishedRun(
         folder,
@@ -179,7 +182,11 @@ def read_data_settings(folder: Path) -> dict[str, Any]:
 
 
 def check_classes(model: CellModule, data: CellDataModule) -> None:
-    """Raises DataError for a class of the data that the model does not know."""
+    """Check that the model knows every class of the data.
+
+    Raises:
+        DataError: the data has a class that the model does not know.
+    """
     unknown = [name for name in data.info.classes if name not in model.classes]
     if unknown:
         raise DataError(

@@ -1,11 +1,11 @@
-"""The columns of a table of predictions, and how they are read from a file that anybody may have made.
+"""Columns of a table of predictions, and reading them from files of any origin.
 
-A table has one row per cell, as ``fastcell predict`` writes it and as a run folder holds it for its test part:
+A table has one row per cell, both in the output of ``fastcell predict`` and in a run folder for its test subset:
 
-    key             of the cell
-    group           donor, run, slide; empty where there is none
-    true_class      class of the manifest, where it was asked for
-    class           the likeliest class; empty for a cell without a prediction
+    key             key of the cell
+    group           donor, run or slide; empty if unknown
+    true_class      class in the manifest, if requested
+    class           most probable class; empty for a cell without a prediction
     confidence      its probability
     p_<class>       probability of each class
     reason          why there is no prediction
@@ -28,7 +28,7 @@ _MOST_CSV_BYTES = 1 << 34
 
 
 def prediction_columns(path: Path) -> list[str]:
-    """Names of the columns of a .csv or .parquet file, without reading its values.
+    """Return the column names of a .csv or .parquet file without reading its values.
 
     Raises:
         pyarrow.ArrowException, ValueError, OSError: the file cannot be read.
@@ -42,12 +42,12 @@ def prediction_columns(path: Path) -> list[str]:
 def read_prediction_columns(path: Path, schema: pa.Schema, hint: str) -> pa.Table:
     """Read some columns of a .csv or .parquet file.
 
-    An empty field of a CSV is null unless it is quoted; a text stays as it is written, also if it looks like a number.
+    An empty field of a CSV file is null unless it is quoted. Text is kept as written, even if it looks like a number.
 
     Args:
-        path: of the file.
+        path: path of the file.
         schema: names and types of the columns; the values are cast to these.
-        hint: of the errors about a .parquet file, what to do, without a full stop.
+        hint: hint for error messages about a .parquet file, without a full stop.
 
     Raises:
         DataError: a .csv file is too large, or a .parquet file is damaged or has other columns.

@@ -1,6 +1,6 @@
-"""The folder that a training run leaves behind, complete and never overwritten: ``runs/20260131-142501-demo``.
+"""The folder of a training run, complete and never overwritten: ``runs/20260131-142501-demo``.
 
-`RUN_FILES` lists what it holds; who writes and who reads take the names from here.
+`RUN_FILES` lists its content. Writers and readers take the file names from this module.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ RUN_FILES = {
     LAST_FILE: "weights of the last step, and all that training needs to go on from there",
     "step-*.ckpt": "points to go on from, while the run goes on",
 }
-"""What a finished run holds: file name to content."""
+"""Content of a finished run: file name to description."""
 
 CURVE_COLUMNS = ("step", "epoch", "learning_rate", "train_loss", "train_accuracy")
 
 
 def create_run_folder(root: Path, name: str) -> Path:
-    """Make `root`/<YYYYmmdd-HHMMSS>-`name`, with -2, -3, ... behind it where that is taken."""
+    """Create the folder `root`/<YYYYmmdd-HHMMSS>-`name`, with -2, -3, ... appended if it exists."""
     root.mkdir(parents=True, exist_ok=True)
     stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
     number = 1
@@ -59,7 +59,7 @@ def create_run_folder(root: Path, name: str) -> Path:
 
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:
-    """Write a confusion matrix (K, K) int64 as CSV: a row per true class, a column per predicted class."""
+    """Write a confusion matrix (K, K) int64 as CSV: one row per true class, one column per predicted class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["true", *classes])
@@ -68,14 +68,14 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> No
 
 
 def scored_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint that a run's metrics.json is about; else the best one, else the last; None without any."""
+    """Return the checkpoint that the run's metrics.json describes, else the best, else the last; None without any."""
     names = [BEST_FILE, LAST_FILE]
     try:
         named = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["checkpoint"]
         if isinstance(named, str) and Path(named).name == named:
             names.insert(0, named)
     except (OSError, ValueError, TypeError, KeyError):
-        pass  # a run that was cut off before its scores
+        pass  # the run ended before its scores were written
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 

@@ -1,4 +1,4 @@
-"""Weights kept as the best of a training: those of the least validation loss, or the last."""
+"""Selection of a model's weights after training: lowest validation loss, or last."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fastcell.models.lightning_module import CellModule
 
 
 def choose_weights(model: CellModule, select: str, best: Mapping[str, torch.Tensor] | None) -> bool:
-    """Put the best weights into a model that has been trained, where they are chosen and there are any.
+    """Load the best weights into a trained model, if they are selected and available.
 
     Args:
-        model: with the last weights.
-        select: best or last.
-        best: `state_dict` of the least validation loss; None where nothing validated.
+        model: model with the last weights.
+        select: ``best`` or ``last``.
+        best: `state_dict` with the lowest validation loss; None without validation.
 
     Returns:
-        Whether the model has the best weights now, not the last.
+        True if the model now has the best weights, False if it keeps the last.
     """
     if select == "last" or best is None:
         return False
@@ -32,7 +32,7 @@ def choose_weights(model: CellModule, select: str, best: Mapping[str, torch.Tens
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights of the least validation loss in the host's memory.
+    """Keep the weights with the lowest validation loss in host memory.
 
     Attributes:
         weights: their `state_dict`; None before the first validation.
@@ -50,11 +50,11 @@ class BestWeights(pl.Callback):
 
 
 def checkpoint_callback(folder: Path | None, validates: bool) -> ModelCheckpoint:
-    """Return what keeps ``last.ckpt``, and where the run validates ``best.ckpt``, of the least validation loss.
+    """Return the callback that writes ``last.ckpt`` and, with validation, ``best.ckpt`` (lowest validation loss).
 
     Args:
-        folder: the run folder; None on other ranks than 0.
-        validates: whether there is a validation part, and it is looked at.
+        folder: the run folder; None on ranks other than 0.
+        validates: True if the run has a validation subset and evaluates it.
     """
     place: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     if validates:

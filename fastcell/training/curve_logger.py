@@ -1,4 +1,4 @@
-"""Write the training curve (metrics.csv) while a run trains."""
+"""Write the training curve (metrics.csv) during a run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from fastcell.storage.whole_files import write_text
 
 
 class CurveLogger(Logger):
-    """Keeps what a run logs, one row per step, and writes it as metrics.csv; empty where nothing was logged.
+    """Collect the logged values of a run, one row per step, and write them as metrics.csv.
+
+    A field is empty if its value was not logged at that step.
 
     Args:
         folder: the run folder.
-        point: checkpoint that the run goes on from; rows of later steps are forgotten.
+        point: checkpoint from which the run resumes; rows of later steps are discarded.
     """
 
     def __init__(self, folder: Path, point: str | None = None) -> None:
@@ -54,12 +56,12 @@ class CurveLogger(Logger):
         return str(self.path.parent)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml has them."""
+        """Do nothing: config.yaml holds the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.rows.setdefault(int(step or 0), {}).update(metrics)
-        if "valid_loss" in metrics:  # rare enough to keep the file up to date while the run goes on
+        if "valid_loss" in metrics:  # rare enough to update the file during the run
             self.save()
 
     @rank_zero_only

@@ -8,8 +8,8 @@
     model.predict_proba(others)
     CellClassifier().fit("cells").score("cells")                 # packed data: trained on train, scored on test
 
-It trains as ``fastcell fit`` does: the same preset files, Lightning module, preprocessing and augmentation, on cells
-that lie in memory. The Lightning module itself is `fastcell.models.lightning_module.CellModule`.
+It trains like ``fastcell fit``, with the same preset files, Lightning module, preprocessing and augmentation, on cells
+in memory. The Lightning module itself is `fastcell.models.lightning_module.CellModule`.
 """
 
 from __future__ import annotations
@@ -38,42 +38,51 @@ from fastcell.system import library_settings, resources
 
 Images = Sequence[np.ndarray] | np.ndarray
 
-_CHUNK = 64  # cells that are classified together, the last ones padded: a result never depends on its neighbours
+_CHUNK = 64  # cells classified together, with padding at the end: a result never depends on the other cells
 
 
 class CellClassifier(ClassifierMixin, BaseEstimator):
     """Classify single-cell images with a convolutional network.
 
-    `X` is an array (N, H, W); a list of (H, W) arrays of any sizes; a list of image files; a folder of images
-    (``CLASS/NAME.png``, or files alone to predict); a folder made by ``fastcell pack``; or rows (N, p) of flattened
-    images, square where `image_shape` is None and p is a square number, else one pixel high. Eight-bit images are taken
-    as they are. Numbers of another kind are mapped to grey levels by `window`.
+    `X` is one of:
 
-    For folders `y` is None: the class names come from them. From packed data `fit` takes the training part of the split
-    ``default``, `score` the test part, and `predict` every cell in the order of the manifest.
+    - an array (N, H, W);
+    - a list of (H, W) arrays of any sizes;
+    - a list of image files;
+    - a folder of images (``CLASS/NAME.png``, or files without class folders for prediction);
+    - a folder written by ``fastcell pack``;
+    - rows (N, p) of flattened images. Without `image_shape` they are square if p is a square number, else one pixel
+      high.
+
+    8-bit images are used unchanged. Other numbers are mapped to grey levels by `window`.
+
+    For folders, `y` is None and the class names come from the folder. With packed data, `fit` uses the training subset
+    of the split ``default``, `score` the test subset, and `predict` every cell in the order of the manifest.
 
     Args:
-        preset: ``fast``, ``demo`` or ``paper``, as in ``fastcell fit``; what the arguments below leave at None is its.
-        network: ``cellnet``, ``cellnet-wide``, ``gao``, or a name of timm's.
-        image_size: side of the square that the network sees [px].
-        square: how a cell gets into the square: ``stretch``, ``contain`` or ``scale``.
-        normalization: of the intensity: ``divide``, ``subtract`` or ``standardize``. All take an image's own brightness
-            away, so what differs in brightness alone cannot be told apart.
+        preset: ``fast``, ``demo`` or ``paper``, as in ``fastcell fit``. It determines the arguments below that are
+            None.
+        network: ``cellnet``, ``cellnet-wide``, ``gao``, or the name of a network of timm.
+        image_size: height and width of the square image that the network receives [px].
+        square: how a cell is fitted into the square: ``stretch``, ``contain`` or ``scale``.
+        normalization: intensity normalisation: ``divide``, ``subtract`` or ``standardize``. All of them remove the
+            brightness of an image, so cells that differ in brightness alone cannot be distinguished.
         epochs: passes over the cells.
         batch_size: cells per step.
-        learning_rate: the highest.
-        augment: change the training cells at random.
-        class_weight: None, ``balanced``, or class to weight.
+        learning_rate: peak learning rate.
+        augment: apply random changes to the training cells.
+        class_weight: None, ``balanced``, or a dictionary from class to weight.
         image_shape: (H, W) of flattened rows.
-        window: (low, high) values that become black and white where X is not uint8; None for least and largest in fit.
-        threads: of the preprocessing; None for all cores. The result does not depend on it, but on torch's threads.
+        window: (low, high) values that become black and white if X is not uint8; None for minimum and maximum in `fit`.
+        threads: threads of the preprocessing; None for all cores. The result does not depend on it, but does depend on
+            the number of torch's threads.
         random_state: seed of weights, order and augmentation. On a CPU, the same seed and the same number of torch's
             threads give the same weights bit by bit.
 
     Attributes:
         classes_: (K,) class names, sorted.
-        n_features_in_: p, where X was rows.
-        window_: (low, high), or None where X was uint8.
+        n_features_in_: p, if X was rows.
+        window_: (low, high), or None if X was uint8.
         module_: the fitted `fastcell.models.lightning_module.CellModule`, on the CPU.
     """
 
@@ -113,15 +122,15 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         """Train on images and their classes.
 
         Args:
-            X: N images, see the class.
-            y: (N,) class names of any type; None where X is a folder.
-            sample_weight: (N,) how much each cell counts in the loss; None for alike.
+            X: N images, in one of the forms listed for the class.
+            y: (N,) class names of any type; None if X is a folder.
+            sample_weight: (N,) weight of each cell in the loss; None for equal weights.
 
         Raises:
-            ArgumentError: fewer than two classes, or images that cannot be used.
+            ArgumentError: there are fewer than two classes, or the images cannot be used.
             DataError: a file cannot be used.
         """
-        library_settings.limit_spinning()  # before torch is loaded, where nobody has done so yet
+        library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
         from fastcell.training.on_arrays import train_on_cells
         from fastcell.training.recipe import estimator_recipe
 
@@ -163,12 +172,12 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Class names (N,) of the images."""
+        """Return the predicted class names (N,) of the images."""
         probabilities = self.predict_proba(X)
         return cast(np.ndarray, self.classes_[probabilities.argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (N, K) float64 of the images, columns in the order of `classes_`."""
+        """Return the class probabilities (N, K) float64 of the images, columns in the order of `classes_`."""
         from fastcell.training.on_arrays import classify_cells
 
         check_is_fitted(self)
@@ -180,7 +189,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy on images and their classes; of a packed folder, on its test part."""
+        """Return the accuracy on images and their classes, or on the test subset of a packed folder."""
         check_is_fitted(self)
         if isinstance(X, str | Path) and y is None:
             loaded = load_cells(X, "test", self.window)
@@ -188,14 +197,14 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return float(super().score(X, y, sample_weight))
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn should know; the score is of its own test data, whose two numbers are no image."""
+        """Return scikit-learn's tags. Its own test data has two features, which are no image: `poor_score` is set."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.classifier_tags.poor_score = True
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain values and arrays: nothing of torch's or Lightning's own in a pickle."""
+        """Return plain values and arrays, so that a pickle holds no objects of torch or Lightning."""
         state = dict(super().__getstate__())
         if "module_" in state:
             module = state["module_"]
@@ -238,7 +247,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return self._unflattened(X)
 
     def _unflattened(self, rows: np.ndarray) -> np.ndarray:
-        """(N, H, W) images of rows (N, p)."""
+        """Return rows (N, p) as images (N, H, W)."""
         num_values = rows.shape[1]
         side = round(num_values**0.5)
         shape = self.image_shape or ((side, side) if side * side == num_values else (1, num_values))
@@ -247,7 +256,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return rows.reshape(len(rows), *shape)
 
     def _window_of(self, images: Images) -> tuple[float, float] | None:
-        """The values that become black and white; None where all images are uint8."""
+        """Return the values that become black and white; None if all images are uint8."""
         if all(image.dtype == np.uint8 for image in images):
             return None
         if self.window is not None:
@@ -265,4 +274,4 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return self.threads or resources.num_cpus()
 
 
-CellClassifier.__module__ = "fastcell.sklearn"  # named in pickles
+CellClassifier.__module__ = "fastcell.sklearn"  # module name in pickles

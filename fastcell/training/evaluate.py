@@ -1,4 +1,4 @@
-"""Evaluation and scoring of a trained network: a part of the split, or every cell of a data set."""
+"""Evaluate and score a trained network on a subset of the split, or on every cell of a data set."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def evaluate(
     part: str,
     out: Path | None,
 ) -> None:
-    """Score the `part` (valid or test) of a data set, print the table and write the predictions to `out`.
+    """Score the subset `part` (valid or test) of a data set, print the table and write the predictions to `out`.
 
     Raises:
-        DataError: a class that the model does not know.
-        ArgumentError: the part has no labelled cell.
+        DataError: the model does not know a class of the data set.
+        ArgumentError: the subset has no labelled cell.
     """
     check_classes(model, data)
     folder = out.parent if out else Path(trainer.default_root_dir)
@@ -61,20 +61,20 @@ def predict(
     out: Path,
     checkpoint: Path,
 ) -> None:
-    """Classify every cell of the data set and write the table; print how many of each class.
+    """Classify every cell of the data set, write the table and print the number of cells of each class.
 
-    What an interrupted run of the same job has done is taken over.
+    Results of an interrupted run of the same job are reused.
 
     Args:
-        trainer: with the `throughput` among its callbacks.
-        model: from the `checkpoint`.
-        data: with the model's preprocessing.
-        throughput: counts cells.
-        out: file to be written.
-        checkpoint: file that the model came from.
+        trainer: trainer with `throughput` among its callbacks.
+        model: model from `checkpoint`.
+        data: data with the model's preprocessing.
+        throughput: callback that counts cells.
+        out: output file.
+        checkpoint: file that the model was loaded from.
 
     Raises:
-        BusyError: another run writes the same file.
+        BusyError: another run is writing the same file.
     """
     settings = {
         "classes": model.classes,
@@ -108,7 +108,7 @@ def predict(
 def score_part(
     trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str, folder: Path
 ) -> tuple[PredictionGatherer, dict[str, Any]]:
-    """Run the model over a part and print its scores on rank 0; the summary is empty on the others."""
+    """Run the model over a subset and print its scores on rank 0; the summary is empty on the other ranks."""
     gatherer = PredictionGatherer(folder)
     with attached(trainer, gatherer):
         run = trainer.test if part == "test" else trainer.validate
@@ -130,7 +130,7 @@ def score_part(
 
 
 def has_labelled_cells(data: CellDataModule, part: str) -> bool:
-    """Return whether the data's split puts labelled cells into `part` (valid or test)."""
+    """Return whether the split of the data set puts labelled cells into `part` (valid or test)."""
     subsets = data.manifest.split(data.hparams["split_name"])
     return bool(((subsets == part) & (data.manifest.labels >= 0)).any())
 
@@ -143,7 +143,10 @@ def part_table(
     truth: bool = False,
     reasons: dict[int, str] | None = None,
 ) -> Any:
-    """Return the predictions of a part as a table; `truth` adds the true class, `reasons` why cells have none."""
+    """Return the predictions of a subset as a table.
+
+    `truth` adds the true class; `reasons` adds the reason for each cell without a prediction.
+    """
     view = data.view(part)
     assert view is not None
     return prediction_table(
@@ -159,7 +162,7 @@ def part_table(
 
 
 def gather_corrupt_cells(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
-    """Return why cells are corrupt, by cell_id, over all ranks; to be called on each."""
+    """Return the reasons of corrupt cells over all ranks, by cell_id; must be called on every rank."""
     if trainer.world_size == 1:
         return data.corrupt_cells.reasons
     found: list[Any] = [None] * trainer.world_size
@@ -168,12 +171,12 @@ def gather_corrupt_cells(trainer: pl.Trainer, data: CellDataModule) -> dict[int,
 
 
 def print_corrupt_cells(trainer: pl.Trainer, data: CellDataModule, reasons: dict[int, str]) -> None:
-    """Print how many cells are corrupt and why, if any, on rank 0."""
+    """Print the number of corrupt cells and the reasons on rank 0, if there are any."""
     if reasons:
         print_on_rank_zero(trainer, describe_corrupt_cells(corrupt_cells_table(data.manifest, reasons)))
 
 
 def print_on_rank_zero(trainer: pl.Trainer, text: str) -> None:
-    """Print a text once for all ranks."""
+    """Print a text on rank 0 only."""
     if trainer.is_global_zero:
         print_line(text)

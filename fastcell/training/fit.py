@@ -1,4 +1,4 @@
-"""Training: of a recipe in memory, and of a run with its folder."""
+"""Train a recipe in memory, or as a run with a run folder."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class TrainedNetwork(NamedTuple):
     """A network trained in memory.
 
     Attributes:
-        model: with the chosen weights, on the trainer's device, in evaluation mode.
-        seconds: of the training [s].
+        model: model with the selected weights, on the trainer's device, in evaluation mode.
+        seconds: duration of the training [s].
     """
 
     model: CellModule
@@ -79,14 +79,14 @@ def train_recipe(
     """Train the network of a recipe in memory, without a run folder.
 
     Args:
-        recipe: model, trainer, and which weights are chosen: the best ones are those of the least validation loss;
-            without validation they are the last.
+        recipe: settings of model and trainer, and the selection of weights: the best ones have the lowest validation
+            loss; without validation the last ones are used.
         data: batches of training and validation.
         classes: K names, in the order of the labels.
-        preprocessing: of the images that `data` gives.
-        seed: of torch's random state, which the start values come from.
+        preprocessing: preprocessing of the images that `data` returns.
+        seed: seed of torch's random state, from which the initial weights are drawn.
         device: CPU or GPU.
-        **settings: arguments of `pl.Trainer` that replace the recipe's.
+        **settings: arguments of `pl.Trainer` that replace those of the recipe.
     """
     torch.manual_seed(seed)
     model = build_model(recipe, classes, preprocessing)
@@ -110,19 +110,19 @@ def train(
     ckpt_path: str | None = None,
     select: str = "best",
 ) -> None:
-    """Train, evaluate the chosen weights on the test part and complete the run folder.
+    """Train, evaluate the selected weights on the test subset and complete the run folder.
 
-    Best is the epoch of least validation loss; without a validation part it is the last. Without a test part the
-    validation part is scored, and the text says so.
+    The best weights are those with the lowest validation loss; without a validation subset, the last weights are used.
+    Without a test subset, the validation subset is scored and the output states this.
 
     Args:
-        trainer: with the `throughput` among its callbacks.
-        model: with the data's classes.
-        data: with labels.
-        throughput: counts cells.
-        folder: the run folder, on rank 0; None elsewhere, and in a trial run (fast_dev_run), which leaves nothing.
-        ckpt_path: checkpoint to go on from.
-        select: which weights are evaluated, best or last.
+        trainer: trainer with `throughput` among its callbacks.
+        model: model with the classes of the data set.
+        data: data with labels.
+        throughput: callback that counts cells.
+        folder: the run folder on rank 0; None on other ranks and in a trial run (fast_dev_run), which writes nothing.
+        ckpt_path: checkpoint to resume from.
+        select: weights to evaluate, ``best`` or ``last``.
     """
     print_on_rank_zero(trainer, describe_training(trainer, model, data))
     fit_model(trainer, model, data, ckpt_path)
@@ -142,14 +142,14 @@ def train(
 def fit_model(
     trainer: pl.Trainer, model: CellModule, data: pl.LightningDataModule, ckpt_path: str | None = None
 ) -> None:
-    """Run the trainer to its end, from a checkpoint on if there is one; the model then has the last weights."""
+    """Run the trainer to its end, from a checkpoint if one is given; the model then has the last weights."""
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
 
 
 def _complete_run_folder(
     trainer: pl.Trainer, model: CellModule, data: CellDataModule, throughput: Throughput, folder: Path, used: str
 ) -> None:
-    """Score the weights of checkpoint `used` and write what `fastcell.runs.run_folder.RUN_FILES` lists."""
+    """Score the weights of checkpoint `used` and write the files that `fastcell.runs.run_folder.RUN_FILES` lists."""
     part = next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
     if part is None:
@@ -180,7 +180,7 @@ def _complete_run_folder(
 
 
 def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> str:
-    """Return what is trained on what, in two lines."""
+    """Return a two-line description of model and data."""
     subsets = data.manifest.split(data.hparams["split_name"])
     cells = ", ".join(f"{part} {np.count_nonzero(subsets == part):,}" for part in ("train", "valid", "test"))
     kind = "synthetic cells" if data.info.synthetic else "cells"
@@ -194,7 +194,7 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
 
 
 def make_run_folder(runs: Path, preset: str, config: str) -> Path:
-    """Make a new run folder in `runs` with ``config.yaml``, of this content, and ``environment.json``."""
+    """Create a new run folder in `runs` with ``config.yaml`` (content: `config`) and ``environment.json``."""
     folder = create_run_folder(runs, preset)
     write_text(folder / CONFIG_FILE, config)
     environment_now = {**environment_report.describe_environment(), "torch_threads": torch.get_num_threads()}

@@ -1,4 +1,4 @@
-"""Training and classifying cells in memory: what ``fastcell fit`` does, without a data set or a run folder."""
+"""Train on and classify cells in memory, as ``fastcell fit`` does, without a data set or a run folder."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def train_on_cells(
     threads: int = 1,
     window: tuple[float, float] | None = None,
 ) -> CellModule:
-    """Train a classifier, on the GPU where there is one. The last weights are kept: nothing is held back to choose by.
+    """Train a classifier, on a GPU if available, and keep the last weights: no cells are held out to select the best.
 
     Args:
         recipe: model, data and length of the training.
         cells: N arrays (H, W), uint8, or uint16 where 65535 is grey level 255.
-        labels: (N,) int, numbers in `classes`.
-        weights: (N,) how much each cell counts in the loss.
+        labels: (N,) int, indices into `classes`.
+        weights: (N,) weight of each cell in the loss.
         classes: K names.
-        seed: of weights, order and augmentation; torch's own random state is left as it was.
-        threads: of the preprocessing.
-        window: that the levels of uint16 cells come from, kept with the preprocessing.
+        seed: seed of weights, order and augmentation; torch's own random state is restored afterwards.
+        threads: threads of the preprocessing.
+        window: grey levels from which uint16 cells were mapped, saved with the preprocessing.
 
     Returns:
         The Lightning module, on the CPU, in evaluation mode.
@@ -62,7 +62,7 @@ def train_on_cells(
 
 
 class _TrainingCells(pl.LightningDataModule):
-    """Augmented batches of cells in memory, rare classes repeated where the recipe says so."""
+    """Augmented batches of cells in memory; rare classes are repeated if the recipe requires it."""
 
     def __init__(
         self,
@@ -103,13 +103,13 @@ class _TrainingCells(pl.LightningDataModule):
 
 
 def classify_cells(module: CellModule, cells: Sequence[np.ndarray], chunk: int, threads: int = 1) -> np.ndarray:
-    """Probabilities (N, K) float32 of cells.
+    """Return class probabilities (N, K) float32 of cells.
 
     Args:
-        module: from `train_on_cells`.
+        module: module from `train_on_cells`.
         cells: N arrays (H, W) as in training.
-        chunk: cells at a time, the last ones padded.
-        threads: of the preprocessing.
+        chunk: cells classified together; the last chunk is padded.
+        threads: threads of the preprocessing.
     """
     device = _device()
     preprocessing = Preprocessing.from_dict(dict(module.preprocessing))
@@ -133,13 +133,13 @@ def _device() -> torch.device:
 
 
 def _place_of_work(device: torch.device, preprocessing: Preprocessing) -> torch.device:
-    """Where the images are made: on the CPU where the GPU's kernel is not compiled for their size."""
+    """Return the device that makes the images: the CPU if the GPU kernel is not compiled for their size."""
     return device if preprocessing.image_size in GPU_IMAGE_SIZES else torch.device("cpu")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No remarks of Lightning inside."""
+    """Suppress Lightning's messages inside the context."""
     with warnings.catch_warnings():
         library_settings.quiet()
         yield

@@ -1,4 +1,4 @@
-"""How a run shows that it goes on: a bar with cells/s on a terminal, a line per epoch elsewhere."""
+"""Progress of a run: a bar with cells/s on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LINE_EVERY_S = 1.0
 
 
 class Throughput(pl.Callback):
-    """Counts the cells that go through the model, and the time from the first batch of each pass to its end.
+    """Count the cells processed by the model, and the time of each pass from its first batch to its end.
 
-    Cells are counted as they come, over all ranks, padding included: exact counts would wait for the device.
+    Cells are counted as they arrive, over all ranks, padding included: exact counts would wait for the device.
 
     Attributes:
         cells: number of cells by stage (train, validate, test, predict).
-        seconds: wall time by stage, loading included.
-        waited_s: wall time of training from the end of a batch, or the start of the epoch, to the next: the host waits
-            for cells, or Lightning's loop works.
+        seconds: wall time by stage, loading included [s].
+        waited_s: wall time of training between the end of a batch, or the start of the epoch, and the next batch [s].
+            During this time the host waits for cells or runs Lightning's loop.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Throughput(pl.Callback):
         self._since: dict[str, float] = {}
 
     def rate(self, stage: str) -> float:
-        """Cells per second of a stage over the whole run; 0 before the first batch."""
+        """Return the cells per second of a stage over the whole run; 0 before the first batch."""
         seconds = self.seconds.get(stage, 0.0)
         return self.cells.get(stage, 0) / seconds if seconds > 0 else 0.0
 
@@ -62,7 +62,7 @@ class Throughput(pl.Callback):
         self._start("validate")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start("train")  # the pass in between is not training time
+        self._start("train")  # the validation pass is not training time
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start("test")
@@ -92,7 +92,7 @@ class Throughput(pl.Callback):
 
 
 class CellBar(TQDMProgressBar):
-    """Lightning's bar with the last readings of loss and accuracy, and cells/s."""
+    """Lightning's progress bar with the latest loss and accuracy, and cells/s."""
 
     def __init__(self, throughput: Throughput) -> None:
         super().__init__(refresh_rate=10)
@@ -103,7 +103,7 @@ class CellBar(TQDMProgressBar):
 
 
 class EpochLines(pl.Callback):
-    """A line per epoch (at most one a second) with the last readings, for logs and pipes."""
+    """Print the latest loss and accuracy once per epoch (at most one line per second), for logs and pipes."""
 
     def __init__(self, throughput: Throughput) -> None:
         self.throughput = throughput
@@ -125,7 +125,7 @@ class EpochLines(pl.Callback):
 
 
 def readings(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, str]:
-    """The last readings of loss and accuracy, training and validation, as short texts."""
+    """Return the latest loss and accuracy of training and validation as short texts."""
     train = pl_module.last_scores if isinstance(pl_module, CellModule) else {}
     valid = {name: trainer.callback_metrics.get(f"valid_{name}") for name in ("loss", "accuracy")}
     texts = {name: f"{value:.3f}" for name, value in train.items()}

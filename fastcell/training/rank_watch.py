@@ -1,4 +1,4 @@
-"""End a run of several processes when one of them has died."""
+"""End a run of several processes if one of them dies."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _PARENT = "FASTCELL_PARENT"
 
 
 class RankWatch(pl.Callback):
-    """Ends this process, rank 0, and the others when one of those that it started has died, within a second or two.
+    """End rank 0 and all other processes within a second or two if a process that rank 0 started dies.
 
-    They look after it by `watch_parent`. Where a cluster's launcher started them, it does so.
+    The other processes watch rank 0 with `watch_parent`. Processes started by a cluster's launcher are left to the
+    launcher.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class RankWatch(pl.Callback):
         self._done.set()
 
     def who_died(self) -> str | None:
-        """What became of a process whose connection broke, as far as it is known within some seconds."""
+        """Return which process died and how, after a broken connection; None if not known within some seconds."""
         parent = os.environ.get(_PARENT)
         for _ in range(30):
             if int(os.environ.get("LOCAL_RANK", "0")) > 0 and parent is not None and os.getppid() != int(parent):
@@ -53,10 +54,10 @@ class RankWatch(pl.Callback):
 
 
 def watch_parent() -> None:
-    """Have this process, if it is a further rank on its machine, end within a second or two of the death of its parent.
+    """Start to watch the parent: a process that is not rank 0 of its machine ends 1 to 2 s after its parent dies.
 
-    From its first moment on: it may wait for rank 0 for half an hour before there is a trainer. By then the parent may
-    have died already, so rank 0 leaves its number to those that it starts.
+    Call it at the start of the process, because a process may wait half an hour for rank 0 before it has a trainer. The
+    parent may die before the call, so rank 0 passes its process id to the processes that it starts.
     """
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         os.environ[_PARENT] = str(os.getpid())
@@ -80,7 +81,7 @@ def _watch_children(done: threading.Event, children: list[Any]) -> None:
 
 
 def _how_it_ended(child: Any) -> str | None:
-    """None while it lives, and where it ended well."""
+    """Return how a process ended; None if it is alive or ended without an error."""
     status = child.poll()
     if status in (None, 0):
         return None

@@ -1,7 +1,8 @@
 """Recipe: a preset plus overrides, as settings of model, data and trainer.
 
-The packaged presets are the YAML files of ``fastcell/presets``, and nothing else reads them. ``fastcell fit`` hands a
-preset's file to its own parser (`preset_path`); ``compare``, ``bench`` and the scikit-learn estimator take a `Recipe`.
+The packaged presets are the YAML files of ``fastcell/presets``, and only this module reads them. ``fastcell fit``
+passes a preset's file to its own parser (`preset_path`); ``compare``, ``bench`` and the scikit-learn estimator take a
+`Recipe`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.augmentation import Augmentation
 
 SELECTS = ("best", "last")
-# What a study decides by itself, or has no use for.
+# Settings that a study determines itself or does not use.
 _TAKEN = {"path", "split_name", "subsample", "seed", "predict_split", "steps_per_call", "classes", "preprocessing"}
 _TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val")
 _PREPROCESSING = ("image_size", "fit", "normalization", "antialias", "scale_um_per_px")
-_FIRST = ("demo", "paper")  # in lists: the default preset, the published one, then the others by name
+_FIRST = ("demo", "paper")  # order in lists: default preset, published one, then the others by name
 
 
 def _preset_names() -> tuple[str, ...]:
@@ -42,11 +43,11 @@ class Recipe:
     """Settings of model, data and trainer.
 
     Attributes:
-        preset: name of the packaged settings.
+        preset: name of the packaged preset.
         model: arguments of `CellModule`.
         data: arguments of `CellDataModule`; `augmentation` as a dictionary.
-        trainer: `max_epochs`, `max_steps`, `precision` and `gradient_clip_val`, as far as they are given.
-        select: ``best`` (weights of the least validation loss) or ``last``.
+        trainer: those of `max_epochs`, `max_steps`, `precision` and `gradient_clip_val` that are given.
+        select: ``best`` (weights with the lowest validation loss) or ``last``.
     """
 
     preset: str
@@ -57,7 +58,7 @@ class Recipe:
 
     @property
     def image_size(self) -> int:
-        """Side of the images [px]."""
+        """Height and width of the images [px]."""
         return int(self.data.get("image_size", 128))
 
     @property
@@ -72,12 +73,12 @@ class Recipe:
 
     @property
     def max_epochs(self) -> int:
-        """Epochs that end the training; -1 where steps do."""
+        """Number of epochs after which training ends; -1 if `max_steps` ends it."""
         return int(self.trainer.get("max_epochs", -1))
 
     @property
     def max_steps(self) -> int:
-        """Optimizer steps that end the training; -1 where epochs do."""
+        """Number of optimizer steps after which training ends; -1 if `max_epochs` ends it."""
         return int(self.trainer.get("max_steps", -1))
 
     @property
@@ -91,7 +92,7 @@ class Recipe:
 
     @property
     def augmentation(self) -> Augmentation:
-        """Random changes of the training cells; none where `augment` is false.
+        """Random changes of the training cells; no changes if `augment` is false.
 
         Raises:
             ArgumentError: a value is outside its range.
@@ -112,7 +113,7 @@ class Recipe:
         data: Mapping[str, Any] | None = None,
         trainer: Mapping[str, Any] | None = None,
     ) -> Recipe:
-        """Return the same recipe with other values of some settings."""
+        """Return a copy of the recipe with other values of some settings."""
         return replace(
             self,
             model={**self.model, **(model or {})},
@@ -121,15 +122,15 @@ class Recipe:
         )
 
     def at_size(self, image_size: int) -> Recipe:
-        """Return the same recipe for images of another side [px]."""
+        """Return a copy of the recipe for another image size [px]."""
         return self.changed(data={"image_size": image_size})
 
     def with_model(self, **values: Any) -> Recipe:
-        """Return the same recipe with other arguments of the model."""
+        """Return a copy of the recipe with other arguments of the model."""
         return self.changed(model=values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types."""
+        """Return the recipe as plain types."""
         return asdict(self)
 
 
@@ -137,7 +138,7 @@ def preset_path(name: str) -> Path:
     """Return the packaged YAML file of a preset.
 
     Raises:
-        ArgumentError: an unknown name.
+        ArgumentError: `name` is unknown.
     """
     if name not in PRESETS:
         raise invalid(
@@ -150,15 +151,15 @@ def preset_path(name: str) -> Path:
 
 
 def read_recipe(preset: str, changes: Sequence[str] = (), select: str | None = None) -> Recipe:
-    """Read the recipe of a preset with changes such as ``--data.fit contain`` or ``--model.learning_rate=1e-3``.
+    """Read the recipe of a preset and apply changes such as ``--data.fit contain`` or ``--model.learning_rate=1e-3``.
 
     Args:
-        preset: demo, paper or fast.
+        preset: ``demo``, ``paper`` or ``fast``.
         changes: arguments as `fastcell fit` takes them.
-        select: weights to be evaluated; None for the preset's own.
+        select: weights to evaluate; None for the preset's own.
 
     Raises:
-        ArgumentError: an unknown preset or argument, or one that a study decides itself.
+        ArgumentError: a preset or argument is unknown, or a study determines the argument itself.
     """
     settings = yaml.safe_load(preset_path(preset).read_text(encoding="utf-8"))
     parts: dict[str, dict[str, Any]] = {name: dict(settings.get(name, {})) for name in ("model", "data", "trainer")}
@@ -195,10 +196,10 @@ def estimator_recipe(
     epochs: int | None = None,
     augment: bool = True,
 ) -> Recipe:
-    """Read the recipe of a preset with the arguments of the scikit-learn estimator; None leaves the preset's value.
+    """Read the recipe of a preset with the arguments of the scikit-learn estimator; None keeps the preset's value.
 
     Raises:
-        ArgumentError: an unknown preset, or a number that is not positive.
+        ArgumentError: the preset is unknown, or a number is not positive.
     """
     if preset not in PRESETS:
         raise invalid("preset", f"one of {', '.join(sorted(PRESETS))}", preset, "Take fast for the modern recipe")
@@ -222,7 +223,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pairs(changes: Sequence[str]) -> list[tuple[str, str]]:
-    """Names and values of ``--name value`` and ``--name=value``."""
+    """Return the names and values of ``--name value`` and ``--name=value``."""
     words, pairs = list(changes), []
     while words:
         word = words.pop(0)
@@ -235,7 +236,7 @@ def _pairs(changes: Sequence[str]) -> list[tuple[str, str]]:
 
 def _value(text: str) -> Any:
     value = yaml.safe_load(text)
-    if isinstance(value, str):  # YAML asks for a dot in 1e-3
+    if isinstance(value, str):  # YAML reads 1e-3, which has no dot, as text
         try:
             return float(value)
         except ValueError:

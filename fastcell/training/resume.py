@@ -1,10 +1,10 @@
-"""Resume points: checkpoints from which a training run goes on at the very next batch.
+"""Resume points: checkpoints from which a training run resumes at exactly the next batch.
 
-A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder, written when a step is complete, every so many steps
-or minutes and when the run is asked to stop. The two newest are kept, until the run has ended; ``last.ckpt`` serves as
-one too. `POINT_CONTENT` lists what it holds. Beside it a run that goes on takes its settings from ``config.yaml``, and
-the rows of ``metrics.csv`` up to the point's step (`fastcell.training.curve_logger`). No random state is saved: order
-and augmentation follow from seed, epoch and position.
+A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder. It is written after a complete step, every given
+number of steps or minutes and when the run is asked to stop. The two newest points are kept until the run has ended;
+``last.ckpt`` also serves as a point. `POINT_CONTENT` lists the content. A resumed run additionally reads its settings
+from ``config.yaml``, and the rows of ``metrics.csv`` up to the step of the point (`fastcell.training.curve_logger`). No
+random state is saved: order and augmentation follow from seed, epoch and position.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ POINT_CONTENT = {
     "fastcell_format": "version of this content (`CHECKPOINT_FORMAT`)",
     "pytorch-lightning_version": "that wrote it",
 }
-"""What a point holds, and who puts it there: every key of the checkpoint."""
+"""Content of a point and the code that writes it: every key of the checkpoint."""
 
 _POINT = re.compile(r"step-(\d{9})\.ckpt")
 _KEPT = 2
 
 
 class ResumePoints(pl.Callback):
-    """Writes points to go on from, and turns SIGTERM and Ctrl-C into a stop after the step that is under way.
+    """Write resume points, and turn SIGTERM and Ctrl-C into a stop after the current step.
 
     A second signal stops at once.
 
     Args:
-        folder: the run folder; None on other ranks than 0.
+        folder: the run folder; None on ranks other than 0.
         every_steps: optimizer steps between points, or None.
-        every_minutes: between points, or None.
+        every_minutes: minutes between points, or None.
 
     Raises:
-        ArgumentError: a number that is not positive.
+        ArgumentError: a number is not positive.
     """
 
     def __init__(self, folder: Path | None, every_steps: int | None, every_minutes: float | None) -> None:
@@ -76,7 +76,7 @@ class ResumePoints(pl.Callback):
 
     @property
     def stopped_by(self) -> signal.Signals | None:
-        """The signal that asked the run to stop, or None."""
+        """Signal that asked the run to stop, or None."""
         return self._signals.stopped_by
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -99,7 +99,7 @@ class ResumePoints(pl.Callback):
         self._signals.give_back()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._saved_step = trainer.global_step  # last.ckpt has it
+        self._saved_step = trainer.global_step  # last.ckpt holds this step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_step = trainer.global_step
@@ -131,7 +131,7 @@ class ResumePoints(pl.Callback):
 
 
 def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Return the readable checkpoint of the most steps in a run folder, or None, and those that are torn."""
+    """Return the readable checkpoint with the most steps in a run folder, or None, and the damaged checkpoints."""
     found: list[tuple[int, float, Path]] = []
     torn: list[Path] = []
     for path in sorted(folder.glob("*.ckpt")):
@@ -141,17 +141,17 @@ def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
             torn.append(path)
         else:
             found.append((step, path.name == "last.ckpt", path))
-    # best.ckpt is written before the epoch's other callbacks have run
+    # best.ckpt is written before the other callbacks of the epoch have run
     found = [item for item in found if item[2].name != "best.ckpt"]
     return (max(found)[2] if found else None), torn
 
 
 def point_to_go_on_from(folder: Path, say: Say) -> str | None:
-    """Return the newest whole point of a run that was stopped; None for its beginning.
+    """Return the newest undamaged point of a run that was stopped; None to start from the beginning.
 
     Args:
         folder: the run folder.
-        say: gets, on rank 0, the lines for the user.
+        say: called on rank 0 with each line for the user.
     """
     point, torn = latest_point(folder)
     if is_rank_zero():
@@ -164,7 +164,7 @@ def point_to_go_on_from(folder: Path, say: Say) -> str | None:
 
 
 def _check_threads(folder: Path, say: Say) -> None:
-    """The sums of several threads are rounded in another order."""
+    """Report a changed number of threads, because sums over threads are then rounded in another order."""
     try:
         before = json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")).get("torch_threads")
     except (OSError, ValueError):
@@ -183,10 +183,10 @@ def remove_points(folder: Path) -> None:
 
 
 def check_run(folder: Path) -> None:
-    """Check that a folder is that of a run that can go on.
+    """Check that a folder is the folder of a training run, so that the run can be resumed.
 
     Raises:
-        ArgumentError: it is not.
+        ArgumentError: the folder has no config.yaml.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise invalid(
@@ -198,12 +198,12 @@ def check_run(folder: Path) -> None:
 
 
 def _points(folder: Path) -> list[Path]:
-    """Newest first."""
+    """Return the points in a folder, newest first."""
     return sorted((path for path in folder.iterdir() if _POINT.fullmatch(path.name)), reverse=True)
 
 
 def _evaluation_follows(trainer: pl.Trainer) -> bool:
-    """Whether this step is the last of an epoch or of the run, or validation comes behind it, which saves by itself."""
+    """Return whether this step ends an epoch or the run, or validation follows: a checkpoint is then saved anyway."""
     batches = batches_begun(trainer)
     if trainer.is_last_batch or batches >= trainer.num_training_batches:
         return True

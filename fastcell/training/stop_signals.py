@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a stop behind the training step that is under way, on all ranks at once; how a run ended."""
+"""Handle SIGTERM and Ctrl-C: stop after the current training step, on all ranks at once, and report how a run ended."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from fastcell.training.resume import ResumePoints
 
 LOOK_EVERY = 20
-"""Steps between two looks at clock or signals where several processes must agree."""
+"""Number of steps between two checks of clock or signals if several processes must agree."""
 
 
 class StopSignals:
-    """Turns SIGTERM and Ctrl-C into a stop after the step that is under way. A second signal stops at once.
+    """Turn SIGTERM and Ctrl-C into a stop after the current step. A second signal stops at once.
 
     Attributes:
         stopped_by: the signal that asked the run to stop, or None.
@@ -38,18 +38,18 @@ class StopSignals:
         self._handlers: dict[int, Any] = {}
 
     def take_over(self, trainer: pl.Trainer) -> None:
-        """Handle the signals from now on, in the main thread; several ranks look at them before each step."""
+        """Install the handlers, if called in the main thread; with several ranks, compare signals before each step."""
         if threading.current_thread() is threading.main_thread():
-            # In the place of Lightning's own, which talks to the other processes from inside of the signal.
+            # Replaces Lightning's handler, which communicates with the other processes inside the signal handler.
             self._handlers = {
                 number: signal.signal(number, lambda number, frame: self._ask_to_stop(trainer, number, frame))
                 for number in (signal.SIGTERM, signal.SIGINT)
             }
-        if trainer.world_size > 1:  # Lightning asks rank 0 before each step; so does this, but all ranks
+        if trainer.world_size > 1:  # Lightning asks only rank 0 before each step; this asks all ranks
             replace_stop_check(trainer, lambda: self._agree(trainer))
 
     def give_back(self) -> None:
-        """Restore the handlers that were there before `take_over`."""
+        """Restore the handlers that were installed before `take_over`."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
@@ -59,12 +59,12 @@ class StopSignals:
             raise KeyboardInterrupt
         self.stopped_by = signal.Signals(number)
         if trainer.world_size == 1:
-            stop_after_step(trainer)  # both loops leave at the end of their step
+            stop_after_step(trainer)  # both loops end after their current step
 
     def _agree(self, trainer: pl.Trainer) -> None:
-        """Between two steps: leave on all ranks where one was asked to stop."""
+        """Stop all ranks between two steps if one of them was asked to stop."""
         device = trainer.strategy.root_device
-        if device.type == "cuda" and trainer.global_step % LOOK_EVERY:  # reading it waits for the device
+        if device.type == "cuda" and trainer.global_step % LOOK_EVERY:  # reading the result waits for the device
             return
         number = torch.tensor([int(self.stopped_by or 0)], device=device)
         torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
@@ -83,35 +83,35 @@ def told_how_it_ended(
     resumed: bool = False,
     repeatable: bool = False,
 ) -> Iterator[None]:
-    """Turn the ends of a run into errors that say what to do.
+    """Convert the ways in which a run can end early into errors with a hint.
 
     A run that fails before its first checkpoint leaves no folder.
 
     Args:
-        trainer: that runs.
-        ranks: among its callbacks.
-        points: likewise, in training.
+        trainer: trainer of the run.
+        ranks: its callback that watches the other ranks.
+        points: its callback that writes resume points, in training.
         folder: the run folder, on rank 0.
-        resumed: whether the folder was there before.
-        repeatable: whether the same command goes on from where it was stopped.
+        resumed: the folder existed before the run.
+        repeatable: the same command continues from where it was stopped.
 
     Raises:
         StoppedError: a signal stopped the run.
         FastcellError: another rank died.
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C was pressed and not handled as a stop.
     """
     try:
         yield
     except SIGTERMException:
         number = (points.stopped_by if points is not None else None) or signal.SIGTERM
         raise _stopped(trainer, number, folder, repeatable) from None
-    except RuntimeError as error:  # as a collective operation does whose partner is gone
+    except RuntimeError as error:  # raised by a collective operation whose partner died
         died = ranks.who_died() if trainer.world_size > 1 else None
         if died is None:
             raise
         raise FastcellError(f"{died}; this run ends, and can be resumed.") from error
     except SystemExit:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
+        if trainer.interrupted:  # Lightning converts Ctrl-C to exit status 1
             raise KeyboardInterrupt from None
         raise
     finally:

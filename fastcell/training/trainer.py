@@ -1,4 +1,4 @@
-"""Lightning's trainer as this package uses it, and what suits the machine where its settings are open."""
+"""Configure Lightning's trainer for this package, and choose settings for the machine where the user gave none."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _QUIET = {
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
-    "use_distributed_sampler": False,  # the loaders cut the cells over the ranks themselves
+    "use_distributed_sampler": False,  # the loaders divide the cells among the ranks
 }
 
 
 def build_trainer(device: torch.device, **settings: Any) -> pl.Trainer:
-    """Return a trainer for one device that writes, prints and logs nothing of its own.
+    """Return a trainer for one device that writes, prints and logs nothing by itself.
 
     Args:
-        device: a CPU, or a GPU by its number.
+        device: a CPU, or a GPU with its index.
         **settings: arguments of `pl.Trainer` that replace these defaults.
     """
     on_gpu = device.type == "cuda"
@@ -38,14 +38,14 @@ def build_trainer(device: torch.device, **settings: Any) -> pl.Trainer:
 
 
 def machine_precision(on_gpu: bool) -> Any:
-    """Return the trainer's precision that suits a device: bfloat16 or float16 mixed on a GPU, float32 on a CPU."""
+    """Return the trainer's precision for a device: bfloat16 or float16 mixed on a GPU, float32 on a CPU."""
     if not on_gpu:
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
 def fill_in(settings: Any) -> None:
-    """Put what suits the machine where the trainer's settings are open.
+    """Set the trainer's open settings to values that suit the machine.
 
     Args:
         settings: arguments of `pl.Trainer` as attributes; accelerator, precision and deterministic are changed.
@@ -61,17 +61,17 @@ def fill_in(settings: Any) -> None:
 
 
 def leave_memory_unfilled() -> None:
-    """Have torch's deterministic mode not fill fresh memory: an aid to find bugs that costs bandwidth."""
-    # torch makes its module out of this one's class
+    """Prevent torch's deterministic mode from filling new memory, a debugging aid that costs bandwidth."""
+    # Torch replaces the class of this module, so mypy does not know the attribute.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def progress_callbacks(settings: Any, throughput: Throughput) -> list[pl.Callback]:
-    """Return a bar where stdout and stderr are a terminal, else a line per epoch; nothing where it is not wanted.
+    """Return a bar if stdout and stderr are a terminal, else one line per epoch; no callback if progress is disabled.
 
     Args:
-        settings: arguments of `pl.Trainer` as attributes; enable_progress_bar becomes False where there is no bar.
-        throughput: counts cells.
+        settings: arguments of `pl.Trainer` as attributes; enable_progress_bar is set to False if there is no bar.
+        throughput: callback that counts cells.
     """
     if settings.enable_progress_bar is False:
         return []
@@ -82,5 +82,5 @@ def progress_callbacks(settings: Any, throughput: Throughput) -> list[pl.Callbac
 
 
 def is_rank_zero() -> bool:
-    """Return whether this process is rank 0, from the launcher's variables: before there is a trainer that knows."""
+    """Return whether this process is rank 0, from the launcher's environment variables; needs no trainer."""
     return int(getattr(rank_zero_only, "rank", 0) or 0) == 0

@@ -1,1 +1,1 @@
-"""Where the cells of a run are kept: streamed from the shards or in memory."""
+"""Cell stores of a run: cells are streamed from the shards or kept in memory."""

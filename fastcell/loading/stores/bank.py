@@ -1,4 +1,4 @@
-"""The bank: decoded ragged cells that stay in memory, filled once while the first epoch already draws from them."""
+"""The bank: decoded ragged cells kept in memory. It is filled once, while the first epoch already uses it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Filled:
-    """What the filling thread tells: cells of a part that are there, once the stream has passed `event`.
+    """Progress report of the filling thread: cells of a part that are available once the stream has passed `event`.
 
-    `corrupt` are those of them, by place in the part, for which a blank one stands.
+    `corrupt` holds the indices within the part of corrupt cells, which are stored as blank cells.
     """
 
     part: int
@@ -38,27 +38,27 @@ class Filled:
 
 
 class CellBank:
-    """All cells of some rows, decoded, each once, in one pool of memory without gaps.
+    """All cells of some rows, decoded, each once, in one contiguous pool of memory.
 
-    Filling begins with the first `wait` and goes on in a thread, part by part in turns; it ends with the bank.
+    Filling begins with the first `wait` and continues in a thread, alternating between the parts. It ends with the
+    bank.
 
     Args:
-        view: the rows, in the order to be filled; a cell's repeats stand side by side and share its pixels.
-        edges: (P + 1,) where the parts of the view begin, that all are in this bank.
-        memory: ``host``, ``pinned`` or ``gpu``: where the pool lies.
-        device: that draws from the bank.
-        depth: bits of a grey level, 8 or 16.
-        decode_on_gpu: where DALI decodes: on the device, else on the CPU.
+        view: the rows, in fill order; repeats of a cell are adjacent and share its pixels.
+        edges: (P + 1,) first row of each part of the view and the end of the last; this bank holds all of them.
+        memory: location of the pool: ``host``, ``pinned`` or ``gpu``.
+        device: device that reads from the bank.
+        depth: bits per grey level, 8 or 16.
+        decode_on_gpu: let DALI decode on the device; else on the CPU.
         decoder: as for `CellReader`.
-        threads: of the decoder.
-        corrupt_cells: that corrupt cells are added to; a blank one of its size stands in the pool for each.
+        threads: threads of the decoder.
+        corrupt_cells: collection that corrupt cells are added to; the pool holds a blank cell of equal size for each.
 
     Attributes:
-        pool: the cells, its columns on `device`.
-        cell_ids: (M,) int32, the manifest's row of each cell of the pool.
-        slots: (n,) int32, the cell of the pool for each row of the view.
-        is_good: (M,) bool, False for the cells of the pool that turned out to be corrupt; known of those there.
-
+        pool: the cells; columns on `device`.
+        cell_ids: (M,) int32, row of the manifest for each cell of the pool.
+        slots: (n,) int32, cell of the pool for each row of the view.
+        is_good: (M,) bool, False for cells of the pool that were found to be corrupt; valid for cells already filled.
     """
 
     def __init__(
@@ -117,27 +117,27 @@ class CellBank:
         self._fill: Callable[[], Iterator[Filled]] | None = lambda: _fill(
             readers, numbers, begins, PoolWriter(pixels, device)
         )
-        self._num_pieces = len(self.cell_ids) + 1  # no more than that: the thread never waits for those who wait
+        self._num_pieces = len(self.cell_ids) + 1  # an upper limit on the pieces: the thread never waits for a consumer
 
     @property
     def num_bytes(self) -> int:
-        """Size of all pixels."""
+        """Size of all pixels [bytes]."""
         return self.pool.pixels.numel() * self.pool.pixels.element_size()
 
     @property
     def is_full(self) -> bool:
-        """Whether every cell is known to be there."""
+        """True if every cell is known to be available."""
         return bool((self._there == np.diff(self._starts)).all())
 
     def wait(self, slots: np.ndarray, on_host: bool = False) -> None:
-        """Wait until some cells of the pool are there; a GPU's current stream waits, not the caller, for the copies.
+        """Wait until some cells of the pool are available; for copies, the GPU's current stream waits, not the caller.
 
         Args:
-            slots: int64, any shape.
-            on_host: the caller reads a pool in host memory itself, and waits for the copies too.
+            slots: int64, any shape, cells of the pool.
+            on_host: the caller itself reads a pool in host memory, so the caller waits for the copies as well.
 
         Raises:
-            DataError: cells are corrupt and `corrupt_cells` does not let that pass; shard and key are named.
+            DataError: cells are corrupt and `corrupt_cells` does not allow it; the message names shard and key.
         """
         if not self.is_full:
             with self._lock:
@@ -155,7 +155,7 @@ class CellBank:
                 raise self._error
             if self._filling is None:
                 assert self._fill is not None
-                fill, self._fill = self._fill, None  # the readers go when the thread is done
+                fill, self._fill = self._fill, None  # the readers are freed when the thread has ended
                 self._filling = Prefetcher(fill, self._num_pieces)
             try:
                 filled = next(self._filling)
@@ -166,21 +166,21 @@ class CellBank:
                 raise
             if len(filled.corrupt):
                 self.is_good[self._starts[filled.part] + filled.corrupt], self.all_good = False, False
-            self._event = filled.event  # before the count, which others look at without the lock
+            self._event = filled.event  # set before the count, which others read without the lock
             self._there[filled.part] = filled.num_cells
 
     def fill(self) -> None:
-        """Wait until every cell is there."""
+        """Wait until every cell is available."""
         self.wait(np.arange(len(self.cell_ids)))
 
     def close(self) -> None:
-        """Stop filling. What is there stays until the bank is dropped."""
+        """Stop filling. Cells that are available stay until the bank is dropped."""
         if self._filling is not None:
             self._filling.close()
 
 
 def _fill(readers: list[CellReader], parts: list[int], begins: list[int], writer: PoolWriter) -> Iterator[Filled]:
-    """Runs in the filling thread: one piece of each part in turn. Must not know the bank, which ends it."""
+    """Fill one piece of each part in turn, in the filling thread; a reference to the bank would keep it alive."""
     done = [0] * len(readers)
     places = list(begins)
     streams: list[Iterator[RaggedCells] | None] = [reader.in_order() for reader in readers]

@@ -1,4 +1,4 @@
-"""Where the cells of a run are kept: chosen part by part, whichever comes first having the first choice of memory."""
+"""Choose and open the cell store of each part of a run. Parts that are opened first have the first choice of memory."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Store:
-    """What keeps the cells of one part.
+    """Store of the cells of one part.
 
     Attributes:
-        placement: where, and why.
-        bank: that all cells stay in, or None.
-        order: of training batches out of the bank, or None.
+        placement: where the cells are kept, and why.
+        bank: bank that holds all cells, or None.
+        order: order of training batches from the bank, or None.
     """
 
     placement: Placement
@@ -40,7 +40,7 @@ class Store:
     order: BankOrder | None = None
 
     def close(self) -> None:
-        """Stop what fills it."""
+        """Stop filling the bank, if there is one."""
         if self.bank is not None:
             self.bank.close()
 
@@ -50,12 +50,12 @@ class Stores:
 
     Args:
         kind: ``auto``, ``bank`` or ``stream`` (`fastcell.loading.stores.placement.place`).
-        budget: memory that banks may take.
-        config: of the loaders.
-        depth: bits of a grey level.
-        rank: this process.
-        num_ranks: how many there are.
-        corrupt_cells: that corrupt cells are added to.
+        budget: memory that banks may use.
+        config: settings of the loaders.
+        depth: bits per grey level.
+        rank: index of this process.
+        num_ranks: number of processes.
+        corrupt_cells: collection that corrupt cells are added to.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Stores:
         self._opened: list[Store] = []
 
     def open_training(self, view: View, batch_size: int, span: int, before: SavedPlacement | None = None) -> Store:
-        """Choose where the training cells go, the same on every rank, and open it.
+        """Choose the store of the training cells, the same on every rank, and open it.
 
         Args:
-            view: over all ranks.
-            batch_size: over all ranks.
-            span: rows that a bank's first epoch mixes.
-            before: of the run that goes on, whose batches are wanted; None for a new one.
+            view: view over all ranks.
+            batch_size: cells per batch over all ranks.
+            span: number of rows that a bank's first epoch mixes.
+            before: placement of the saved run whose batches to reproduce; None for a new run.
 
         Raises:
-            ArgumentError: the batches cannot be shared, or those of `before` cannot be given here.
+            ArgumentError: the batches cannot be divided among the ranks, or those of `before` cannot be reproduced.
         """
         rows = fill_order(view, self.config.seed)
         size, num_ranks = self._sizes(view), self.num_ranks
@@ -112,8 +112,10 @@ class Stores:
         return Store(placement, bank, order)
 
     def _unless_memory_fails(self, placement: Placement, make: Callable[[], Store]) -> Store | None:
-        """What `make` gives; None where memory that seemed free is not, on this rank or another: it is then taken for
-        full, and the next place is to be tried."""
+        """Return the result of `make`, or None if allocation failed on any rank.
+
+        After a failure this memory counts as full, and the caller tries the next place.
+        """
         store, failed = None, torch.zeros((), device=self.config.device)
         try:
             store = make()
@@ -134,15 +136,15 @@ class Stores:
         return None
 
     def open_evaluation(self, view: View, share: Share) -> Store:
-        """Choose where this rank's cells of an evaluation that comes again go, in stored order, and open it.
+        """Choose the store of this rank's cells of a repeated evaluation, in stored order, and open it.
 
         Args:
-            view: over all ranks.
-            share: this rank's rows of it.
+            view: view over all ranks.
+            share: rows of the view for this rank.
         """
         rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
         cells, size = _each_once(rows), self._sizes(view)
-        kind = "auto" if self.kind == "bank" else self.kind  # one that does not fit is no fault of the user's
+        kind = "auto" if self.kind == "bank" else self.kind  # a bank that does not fit is no user error here
         placement = place(kind, len(cells), int(size[cells].sum()), 0, 1, self._left())
         if placement.store == "stream":
             return self._keep(Store(placement))
@@ -150,7 +152,7 @@ class Stores:
         return self._keep(Store(placement, bank))
 
     def close(self) -> None:
-        """Stop what fills them."""
+        """Stop filling all stores."""
         for store in self._opened:
             store.close()
 
@@ -160,7 +162,7 @@ class Stores:
         return store
 
     def _left(self) -> Budget:
-        """What the rank with the least has left."""
+        """Return the remaining memory of the rank that has the least."""
         budget = self._budget
         if not _distributed():
             return budget
@@ -170,7 +172,7 @@ class Stores:
         return Budget(None if budget.gpu_bytes is None else gpu, host)
 
     def _sizes(self, view: View) -> np.ndarray:
-        """(N,) int64, bytes of every cell of the manifest."""
+        """Return the size of every cell of the manifest [bytes], (N,) int64."""
         heights, widths = (view.manifest.column(name).astype(np.int64) for name in ("height", "width"))
         return heights * widths * (self.depth // 8)
 
@@ -187,7 +189,7 @@ class Stores:
 
 
 def _each_once(rows: np.ndarray) -> np.ndarray:
-    """Rows of a view without repeats, which stand side by side; `np.unique` takes over a microsecond for each."""
+    """Return the rows of a view without repeats, which are adjacent; `np.unique` takes over 1 us per row."""
     return rows[np.diff(rows, prepend=-1) != 0]
 
 

@@ -1,4 +1,4 @@
-"""Memory for decoded cells: made, written on a stream of its own where there is a GPU, and read as `Cells`."""
+"""Memory for decoded cells: allocation, writing (on a separate stream if there is a GPU), and reading as `Cells`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _IN_FLIGHT = 4
 
 
 def empty_pool(num_pixels: int, depth: int, memory: str, device: torch.device) -> torch.Tensor:
-    """Memory for pixels, one dimension, not written yet.
+    """Return uninitialised memory for pixels, one dimension.
 
     Args:
-        num_pixels: how many.
+        num_pixels: number of pixels.
         depth: 8 for uint8, 16 for uint16.
         memory: ``host``, ``pinned`` or ``gpu``.
-        device: of ``gpu``.
+        device: device of the memory if that is ``gpu``.
     """
     dtype = torch.uint8 if depth == 8 else torch.uint16
     pool = torch.empty(num_pixels, dtype=dtype, device=device if memory == "gpu" else None)
@@ -34,9 +34,12 @@ def empty_pool(num_pixels: int, depth: int, memory: str, device: torch.device) -
 
 
 def _pin(pool: torch.Tensor, device: torch.device) -> None:
-    """Lock the pages of a tensor in memory until it goes away.
+    """Pin a tensor's memory pages until the tensor is freed.
 
-    Torch's own pinned memory is rounded up to a power of two and never given back, which a large pool cannot afford.
+    Torch's own pinned memory is rounded up to a power of two and never returned, which a large pool cannot afford.
+
+    Raises:
+        FastcellError: CUDA cannot pin that much host memory.
     """
     runtime, address = torch.cuda.cudart(), pool.data_ptr()
     with torch.cuda.device(device):
@@ -57,13 +60,13 @@ def _pin(pool: torch.Tensor, device: torch.device) -> None:
 def pool_cells(
     pool: torch.Tensor, cell_ids: np.ndarray, offsets: np.ndarray, heights: np.ndarray, widths: np.ndarray
 ) -> RaggedCells:
-    """Cells that lie in a pool, without a copy.
+    """Return cells that lie in a pool, without a copy.
 
     Args:
         pool: one dimension, uint8 or uint16.
         cell_ids: (B,) int64.
         offsets: (B,) int64, first pixel of each cell in the pool.
-        heights, widths: (B,) int32.
+        heights, widths: (B,) int32 [px].
     """
     item = pool.element_size()
     addresses = None if pool.is_cuda else pool.data_ptr() + offsets * item
@@ -72,12 +75,12 @@ def pool_cells(
 
 
 class PoolWriter:
-    """Writes cells one behind the other.
+    """Writer of cells to a pool, one after the other.
 
     Args:
         pool: one dimension, uint8 or uint16; on the GPU, pinned, or plain memory.
-        device: that reads the pool later.
-        stream: of a GPU's copies; None for one of its own.
+        device: device that reads the pool later.
+        stream: stream of the GPU copies; None creates one.
     """
 
     def __init__(self, pool: torch.Tensor, device: torch.device, stream: torch.cuda.Stream | None = None) -> None:
@@ -85,16 +88,16 @@ class PoolWriter:
         self._stream = stream
         if stream is None and device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
-            self._stream.wait_stream(torch.cuda.current_stream(device))  # where the pool's memory was used before
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # which may have used the pool's memory before
             if pool.is_cuda:
                 pool.record_stream(self._stream)
         self._in_flight: deque[tuple[torch.cuda.Event, Any]] = deque()
 
     def write(self, cells: RaggedCells, at: int) -> torch.cuda.Event | None:
-        """Copy all of `cells` to pixel `at` of the pool and those behind it.
+        """Copy all of `cells` to the pool, starting at pixel `at`.
 
         Returns:
-            What a stream must wait for before it reads them; None where they are there already.
+            Event that a stream must wait for before it reads the cells; None if they are already available.
         """
         size = int(cells.num_bytes.sum()) // self._pool.element_size()
         target = self._pool[at : at + size]
@@ -114,13 +117,13 @@ class PoolWriter:
         return event
 
     def finish(self) -> None:
-        """Wait for all copies and let go of what they came from."""
+        """Wait for all copies and release their sources."""
         while self._in_flight:
             self._in_flight.popleft()[0].synchronize()
 
     def _from_host(self, cells: RaggedCells, target: torch.Tensor) -> Any:
         assert cells.addresses is not None
-        if target.device.type == "cpu":  # pinned: the copy is done when it returns
+        if target.device.type == "cpu":  # host or pinned: the copy is complete on return
             copy_cells(cells.addresses, cells.num_bytes, target.view(torch.uint8).numpy())
             return None
         staging = torch.empty(target.numel(), dtype=target.dtype, pin_memory=True)
@@ -131,7 +134,7 @@ class PoolWriter:
     def _from_gpu(self, cells: RaggedCells, target: torch.Tensor) -> Any:
         assert self._stream is not None
         on_gpu = target if target.is_cuda else torch.empty(target.numel(), dtype=target.dtype, device=self._device)
-        if hasattr(cells.pixels, "copy_to_external"):  # a whole batch of DALI's, sample behind sample
+        if hasattr(cells.pixels, "copy_to_external"):  # a whole DALI batch, its samples one after the other
             stream = ctypes.c_void_p(self._stream.cuda_stream)
             pointer = ctypes.c_void_p(on_gpu.data_ptr())
             cells.pixels.copy_to_external(pointer, stream, non_blocking=True, use_copy_kernel=True)

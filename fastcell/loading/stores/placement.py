@@ -1,4 +1,4 @@
-"""Where the decoded cells of a run are kept, chosen from exact byte counts and free memory, and said in one line."""
+"""Choice of the store of the decoded cells, from exact byte counts and free memory, with a one-line reason."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ StoreName = Literal["auto", "stream", "bank"]
 
 STORES: tuple[StoreName, ...] = get_args(StoreName)
 
-#: Share of the free memory that a bank may take where the user sets no limit.
+#: Fraction of the free memory that a bank may use if the user sets no limit.
 SHARE_OF_FREE = 0.5
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a bank may take, the least of all ranks.
+    """Memory that a bank may use: the minimum over all ranks.
 
     Attributes:
-        gpu_bytes: of a rank's GPU; None where it has none.
-        host_bytes: of host memory, per rank.
+        gpu_bytes: memory of a rank's GPU; None without a GPU.
+        host_bytes: host memory per rank.
     """
 
     gpu_bytes: int | None
     host_bytes: int
 
     def less(self, placement: Placement) -> Budget:
-        """What is left beside a bank that is placed already."""
+        """Return the budget that remains after a bank has been placed."""
         taken = placement.pool_bytes
         if placement.memory == "gpu":
             return Budget(max(0, (self.gpu_bytes or 0) - taken), self.host_bytes)
@@ -44,10 +44,10 @@ class Placement:
     """How the cells of one part of the data are kept.
 
     Attributes:
-        store: ``bank`` (all cells stay) or ``stream`` (none stays).
-        memory: ``gpu``, ``pinned`` (host memory that the GPU reads over the bus) or ``host``; where the pool lies.
-        num_parts: 1 where every rank has all cells, `NUM_PARTS` where each has some of the parts.
-        pool_bytes: of pixels on this rank.
+        store: ``bank`` (all cells are kept) or ``stream`` (none are kept).
+        memory: location of the pool: ``gpu``, ``pinned`` (host memory that the GPU reads over the bus) or ``host``.
+        num_parts: 1 if every rank has all cells, `NUM_PARTS` if each rank has some of the parts.
+        pool_bytes: size of the pixels on this rank.
         reason: one line for the user.
     """
 
@@ -59,18 +59,18 @@ class Placement:
 
 
 def place(store: str, num_cells: int, num_bytes: int, rank_bytes: int, num_ranks: int, budget: Budget) -> Placement:
-    """Choose where the cells go: the fastest place that they fit.
+    """Choose the fastest place that the cells fit into.
 
     Args:
-        store: ``auto`` or ``bank`` (bank where it fits, else stream), or ``stream``.
-        num_cells: different cells of the view.
-        num_bytes: of their pixels.
-        rank_bytes: of the pixels that one rank holds at most where the cells are cut into `NUM_PARTS` parts.
-        num_ranks: how many share the work.
-        budget: what there is.
+        store: ``auto`` or ``bank`` (a bank if it fits, else the stream), or ``stream``.
+        num_cells: number of different cells of the view.
+        num_bytes: size of their pixels.
+        rank_bytes: maximum size of the pixels on one rank if the cells are cut into `NUM_PARTS` parts.
+        num_ranks: number of ranks that share the work.
+        budget: available memory.
 
     Raises:
-        ArgumentError: unknown store, or a budget of nothing for a bank that must be.
+        ArgumentError: `store` is unknown, or it is ``bank`` and the budget is 0.
     """
     if store not in STORES:
         raise invalid("store", f"one of {', '.join(STORES)}", store, "Leave it at auto")
@@ -103,12 +103,12 @@ def place(store: str, num_cells: int, num_bytes: int, rank_bytes: int, num_ranks
 
 
 def free_memory(device: torch.device, limit_bytes: int | None, num_local: int) -> Budget:
-    """Return what the banks of this process may take.
+    """Return the memory that the banks of this process may use.
 
     Args:
-        device: that the batches are on.
-        limit_bytes: set by the user, of the GPU and of the host alike; None for half of what is free.
-        num_local: processes on this machine, which share its memory.
+        device: device of the batches.
+        limit_bytes: limit set by the user, for the GPU and the host alike; None for half of the free memory.
+        num_local: number of processes on this machine, which share its memory.
     """
     on_gpu = device.type == "cuda"
     if limit_bytes is not None:
@@ -116,18 +116,18 @@ def free_memory(device: torch.device, limit_bytes: int | None, num_local: int) -
     host = int(SHARE_OF_FREE * available_memory()) // num_local
     if not on_gpu:
         return Budget(None, host)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, free for a bank
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # cached by torch, free for a bank
     return Budget(int(SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + kept)), host)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch has a type for a full GPU, for the host only words."""
+    """Return whether an error means out of memory; torch has an exception for the GPU, only messages for the host."""
     words = ("can't allocate memory", "must be free to be pinned")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def size_text(num_bytes: float) -> str:
-    """A number of bytes in the largest unit of which there is one: ``2.4 GB``."""
+    """Return a number of bytes as text in the largest unit of which it has at least one, e.g. ``2.4 GB``."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if num_bytes >= size:
             return f"{num_bytes / size:.3g} {unit}"

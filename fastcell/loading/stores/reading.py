@@ -1,8 +1,8 @@
-"""Stored bytes of cells, read ahead of their decoding in a thread and compared with the manifest.
+"""Reader of the stored bytes of cells: prefetches them in a thread and compares them with the manifest.
 
-Stored bytes are compared with the manifest's hash in the first epoch, and again in a shard that has changed, before any
-decoder sees them: a decoder of damaged bytes may give anything, or end the process. A cell that fails goes to
-`fastcell.dataset.corrupt_cells` with all others of its shard that do.
+Stored bytes are compared with the manifest's hash in the first epoch, and again if a shard has changed, before any
+decoder gets them: a decoder may return anything for damaged bytes, or crash the process. A cell that fails is reported
+to `fastcell.dataset.corrupt_cells`, together with all other failing cells of its shard.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Piece(NamedTuple):
     """Cells to be decoded together, with stand-ins for corrupt ones.
 
     Attributes:
-        wanted: (b,) int64, cell_ids that were asked for.
-        cell_ids: (b,) int64, of the cells that are taken: another one for a corrupt cell, itself for a blank one.
-        heights, widths: (b,) int32, of the cells that are taken.
-        places: (b,) int64, place in `stored` of the cell that is taken; -1 for a blank one.
-        good: (b,) bool, whether it is the wanted cell.
-        stored: where the bytes are.
-        blank: a blank cell stands in for every corrupt one, not the first good cell.
+        wanted: (b,) int64, requested cell_ids.
+        cell_ids: (b,) int64, cell_ids that are used: another cell for a corrupt one, the same one if it is blank.
+        heights, widths: (b,) int32, size of the cells that are used [px].
+        places: (b,) int64, index in `stored` of the cell that is used; -1 for a blank cell.
+        good: (b,) bool, True if the requested cell is used.
+        stored: the stored bytes.
+        blank: use a blank cell instead of every corrupt one, not the first good cell.
     """
 
     wanted: np.ndarray
@@ -44,26 +44,26 @@ class Piece(NamedTuple):
     blank: bool
 
     def of(self, column: np.ndarray) -> np.ndarray:
-        """(b,) values of a column of `stored` for the cells that are taken, anything for the blank ones."""
+        """Return (b,) values of a column of `stored` for the cells that are used; undefined for blank cells."""
         return column[self.places] if len(column) else np.zeros(len(self.places), column.dtype)
 
     @property
     def good_unless_all(self) -> np.ndarray | None:
-        """`good`, or None where all are."""
+        """Return `good`, or None if all are good."""
         return None if self.good.all() else self.good
 
 
 class PieceReader:
-    """Reads stored bytes of cells of one data set and keeps account of the corrupt ones.
+    """Reader of the stored bytes of one data set that records corrupt cells.
 
     Args:
-        manifest: of the data set.
-        corrupt_cells: that corrupt cells are added to.
-        raw: the stored bytes are pixels, as many as the manifest's sides ask for.
+        manifest: manifest of the data set.
+        corrupt_cells: collection that corrupt cells are added to.
+        raw: the stored bytes are pixels, so their number must match the size in the manifest.
 
     Attributes:
-        checked: (N,) bool, for every row of the manifest whether its stored bytes were compared with the hash.
-        hashes: (N, 16) uint8, the manifest's hashes.
+        checked: (N,) bool, True for every row of the manifest whose stored bytes were compared with the hash.
+        hashes: (N, 16) uint8, hashes of the manifest.
     """
 
     def __init__(self, manifest: Manifest, corrupt_cells: CorruptCells, raw: bool) -> None:
@@ -74,16 +74,16 @@ class PieceReader:
         self._stamps: dict[int, Stamp | None] = {}
 
     def pieces(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool = False) -> Iterator[Piece]:
-        """Read cells in an order, span by span, each span in the order of the file, two spans ahead.
+        """Read cells in a given order, span by span, each span in file order, with two spans prefetched.
 
         Args:
             order: (n,) int64, cell_ids.
-            edges: (p + 1,) int64, where the pieces begin in it, and the end of the last.
-            at_once: pieces in a span.
-            blank: a blank cell stands in for every corrupt one.
+            edges: (p + 1,) int64, start of each piece in `order` and end of the last.
+            at_once: number of pieces in a span.
+            blank: use a blank cell instead of every corrupt one.
 
         Raises:
-            DataError: cells are corrupt and `corrupt_cells` does not let that pass; shard and key are named.
+            DataError: cells are corrupt and `corrupt_cells` does not allow it; the message names shard and key.
         """
         spans = [edges[begin : begin + at_once + 1] for begin in range(0, len(edges) - 1, at_once)]
         needed = (np.unique(order[span[0] : span[-1]]) for span in spans)
@@ -98,7 +98,7 @@ class PieceReader:
             files.close()
 
     def piece(self, wanted: np.ndarray, stored: Stored, blank: bool) -> Piece:
-        """The cells (b,) int64 out of bytes that were read, with stand-ins for those that are corrupt by now."""
+        """Return the cells (b,) int64 from bytes already read, with stand-ins for those now known to be corrupt."""
         places, ids = np.searchsorted(stored.cell_ids, wanted), wanted
         good = ~self.corrupt_cells.is_corrupt[wanted]
         if not good.all():
@@ -108,11 +108,11 @@ class PieceReader:
         return Piece(wanted, ids, self._heights[ids], self._widths[ids], places, good, stored, blank)
 
     def again(self, piece: Piece) -> Piece:
-        """A piece with stand-ins for the cells that have turned out to be corrupt since it was made."""
+        """Return a piece with stand-ins for cells that were found to be corrupt after it was made."""
         return self.piece(piece.wanted, piece.stored, piece.blank)
 
     def check_shards(self, cell_ids: list[int]) -> dict[int, str]:
-        """Look at all cells of the shards that these corrupt ones are in, whoever reads them; reasons by cell_id."""
+        """Check all cells in the shards of corrupt cells, whichever rank reads them; return reasons by cell_id."""
         shards = np.unique(self.manifest.shard_index[cell_ids]).tolist()
         rows = np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self._rows_of, shards)])
         rows = rows[~self.corrupt_cells.is_corrupt[rows]]
@@ -121,7 +121,7 @@ class PieceReader:
         return {int(row): REASONS[code] for row, code in zip(rows[codes > 0], codes[codes > 0], strict=True)}
 
     def _read(self, files: ShardFiles, cell_ids: np.ndarray) -> Stored:
-        """Runs in the reading thread."""
+        """Read and verify cells; runs in the reading thread."""
         shards = np.unique(self.manifest.shard_index[cell_ids])
         for number in files.changed(shards):
             self.checked[self._rows_of(number)] = False
@@ -132,7 +132,7 @@ class PieceReader:
         return stored
 
     def _verify(self, stored: Stored) -> dict[int, str]:
-        """Reasons of cells that could not be read or are not what the manifest says."""
+        """Return reasons for cells that could not be read or that differ from the manifest."""
         reasons = dict(stored.reasons)
         todo = ~self.checked[stored.cell_ids]
         if reasons:
@@ -148,6 +148,6 @@ class PieceReader:
         return reasons
 
     def _rows_of(self, shard: int) -> slice:
-        """The rows of the manifest that a shard has: those of each stand side by side, in the order of the shards."""
+        """Return the manifest rows of a shard; rows of one shard are adjacent, in the order of the shards."""
         begin, end = np.searchsorted(self.manifest.shard_index, (shard, shard + 1))
         return slice(int(begin), int(end))

@@ -1,7 +1,7 @@
-"""The stream: stored bytes of the shards in, ragged grey cells with their ids out, batch by batch, in every epoch.
+"""The stream: reads the stored bytes of shards and yields batches of ragged grey cells with their ids, in every epoch.
 
-Order: `fastcell.loading.order.StreamOrder`; any batch can be had without those before it. Reading, hashing and corrupt
-cells: `fastcell.loading.stores.reading`. Decoding: `fastcell.loading.decode_choice`.
+Order: `fastcell.loading.order.StreamOrder`; any batch can be read without the earlier ones. Reading, hashing and
+corrupt cells: `fastcell.loading.stores.reading`. Decoding: `fastcell.loading.decode_choice`.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import Share
 from fastcell.loading.stores.reading import PieceReader
 
-_IN_ORDER = 2048  # cells of a span that is not mixed
-_MOST_BYTES = 1 << 28  # of a span
+_IN_ORDER = 2048  # cells in a span without mixing
+_MOST_BYTES = 1 << 28  # bytes in a span
 
 
 class CellReader:
-    """Reads one rank's share of a view, epoch by epoch.
+    """Reader of one rank's share of a view, epoch by epoch.
 
     Args:
-        view: which cells; rows in stored order, repeats allowed.
-        share: which of its rows and in how many steps (`fastcell.loading.ranks`).
-        shuffle: another order in every epoch; else the stored order.
-        seed: of the order.
-        initial_fill: cells that are mixed at a time; 0 takes 8,192.
-        threads: of the decoder, >= 1.
+        view: cells to read; rows in stored order, repeats allowed.
+        share: rows of the view and number of steps for this rank (`fastcell.loading.ranks`).
+        shuffle: use another order in every epoch; else the stored order.
+        seed: seed of the order.
+        initial_fill: mixing span in cells; 0 uses 8,192.
+        threads: threads of the decoder, >= 1.
         device_id: GPU that DALI decodes on, or None for the CPU.
-        depth: bits of a grey level in the cells to give, 8 or 16.
+        depth: bits per grey level of the returned cells, 8 or 16.
         decoder: ``auto``, ``dali`` or ``threads`` (`fastcell.loading.decode_choice.choose_decoding`).
-        corrupt_cells: that corrupt cells are added to, shared with other readers of the data set; None for its own,
-            which ends the run at the first.
+        corrupt_cells: collection that corrupt cells are added to, shared with other readers of the data set; None
+            creates one that ends the run at the first corrupt cell.
 
     Attributes:
-        order: of the cells.
+        order: order of the cells.
         stored: reader of their stored bytes.
 
     Raises:
-        ArgumentError: 16 bits asked of blocks, which store 8, or a decoder of another name.
+        ArgumentError: `depth` is 16 and the cells are in blocks, which store 8 bits, or `decoder` is unknown.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CellReader:
             raise invalid("depth", "8 for cells in blocks, which are stored so", depth, "Pack with --layout cell")
         self.share = share
         rows = view.rows[share.start : share.stop]
-        if len(rows) == 0:  # more ranks than rows: read a cell to pad with
+        if len(rows) == 0:  # more ranks than rows: read one cell as padding
             rows = view.rows[:1]
         most = max(1, int(_MOST_BYTES // max(1.0, float(manifest.column("bytes")[rows].mean()))))
         span = min(initial_fill or DEFAULT_SPAN, most) if shuffle else None
@@ -83,15 +83,15 @@ class CellReader:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[RaggedCells]:
         """Read one epoch: `share.steps` batches of `share.batch` cells.
 
-        The first `len(share)` cells are the share's rows, each as often as it stands there; behind them comes padding
-        by the cells drawn just before: a batch norm sees it too.
+        The first `len(share)` cells are the rows of the share, each as often as it occurs there. They are followed by
+        padding: the cells drawn just before, because batch normalisation also uses padding.
 
         Args:
-            epoch: number.
-            first: step to begin with: the batches from there on are those of the whole epoch.
+            epoch: number of the epoch.
+            first: first step; the batches from there on equal those of the whole epoch.
 
         Raises:
-            DataError: cells are corrupt and `corrupt_cells` does not let that pass; shard and key are named.
+            DataError: cells are corrupt and `corrupt_cells` does not allow it; the message names shard and key.
         """
         share, span = self.share, self.order.span
         edges = np.arange(first, share.steps + 1) * share.batch
@@ -99,7 +99,7 @@ class CellReader:
         yield from self._decode(self.stored.pieces(self.order.padded(epoch), edges, at_once))
 
     def in_order(self) -> Iterator[RaggedCells]:
-        """Read the rows in stored order, in pieces of any size, unpadded; blank cells stand in for corrupt ones."""
+        """Read the rows in stored order, in pieces of any size, unpadded, with blank cells instead of corrupt ones."""
         rows, batch = self.order.rows, self.share.batch
         edges = np.append(np.arange(0, len(rows), batch), len(rows))
         yield from self._decode(self.stored.pieces(rows, edges, self._unmixed_span // batch, blank=True))

@@ -1,1 +1,1 @@
-"""The networks, and the layers that they share."""
+"""The networks and the layers that they share."""

@@ -1,4 +1,4 @@
-"""The network of Gao et al. that the paper compares with."""
+"""The network of Gao et al., with which the paper compares its own."""
 
 import torch
 from torch import nn
@@ -11,20 +11,28 @@ STAGES = ((7, 1, 6, 2), (4, 2, 16, 3), (3, 1, 32, 3))
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2 x / 3), whose gain is near 1 over the working range (LeCun et al., Efficient BackProp, 1998)."""
+    """Activation 1.7159 tanh(2 x / 3), with a gain near 1 over the working range.
+
+    Source: LeCun et al., Efficient BackProp, 1998.
+    """
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return 1.7159 * torch.tanh(values * (2 / 3))
 
 
 class GaoNet(nn.Module):
-    """HEp-2 network of Gao et al., IEEE JBHI 21(2) 2017, as Meng et al. 2019 adapted it (128 x 128 pixels in).
+    """HEp-2 network of Gao et al., IEEE JBHI 21(2) 2017, as adapted by Meng et al. 2019 (128 x 128 pixel input).
 
-    Convolution -> scaled tanh -> max-pool -> batch normalisation three times with "same" padding (128 pixels
-    flatten to 4 x 4 x 32), then 150 units with scaled tanh and one output per class. Batch normalisation is
-    the adapted release's, not Gao's.
+    It has three stages of convolution -> scaled tanh -> max-pool -> batch normalisation with "same" padding (an input
+    of 128 pixels flattens to 4 x 4 x 32), then 150 units with scaled tanh and one output per class. Batch normalisation
+    is from the adapted release, not from Gao et al.
 
-    Takes images (B, 1, H, W), floating point, H = W = `image_size` pixels; returns logits (B, K).
+    The network maps images (B, 1, H, W), floating point, H = W = `image_size` [px], to logits (B, K).
+
+    Args:
+        num_classes: K.
+        image_size: height and width of the images [px].
+        init: initial weights, see `fastcell.models.initialization.initialize`.
     """
 
     def __init__(self, num_classes: int, image_size: int = 128, init: str = "kaiming") -> None:

@@ -1,9 +1,9 @@
 """Convolution and max-pooling with TensorFlow's "same" padding.
 
-TensorFlow pads so that an input of side n gives ceil(n / stride) outputs; an odd amount of padding
-puts the extra row below and the extra column to the right (https://www.tensorflow.org/api_docs/python/tf/nn,
-"Notes on padding"). Torch pads both sides alike, which shifts every feature by a pixel where the amount
-is odd: for the paper's first layer (11 x 11, stride 2, 128 pixels: 4 before, 5 after), for example.
+TensorFlow pads an axis of size n so that the layer gives ceil(n / stride) outputs. If the amount of padding is odd, the
+extra row is added below and the extra column on the right (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on
+padding"). Torch pads both ends equally, which shifts every feature by a pixel if the amount is odd, e.g. in the paper's
+first layer (11 x 11, stride 2, 128 pixels: 4 before, 5 after).
 """
 
 import torch
@@ -12,20 +12,20 @@ from torch.nn import functional
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding before and after one axis of `size` elements, as TensorFlow's "same" chooses it."""
+    """Return the padding before and after an axis of `size` elements for TensorFlow's "same" padding."""
     total = max((same_size(size, stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def same_size(size: int, stride: int) -> int:
-    """Number of outputs of a "same" layer for an axis of `size` elements."""
+    """Return the number of outputs of a layer with "same" padding for an axis of `size` elements."""
     return -(-size // stride)
 
 
 class SameConv2d(nn.Conv2d):
     """2-D convolution with TensorFlow's "same" padding and a square kernel.
 
-    Takes (B, in_channels, H, W), returns (B, out_channels, ceil(H / stride), ceil(W / stride)).
+    Maps (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
@@ -45,7 +45,7 @@ class SameConv2d(nn.Conv2d):
 class SameMaxPool2d(nn.Module):
     """Max-pooling over squares of `kernel` pixels, stride = kernel, with TensorFlow's "same" padding (-inf).
 
-    Takes (B, C, H, W), returns (B, C, ceil(H / kernel), ceil(W / kernel)).
+    Maps (B, C, H, W) to (B, C, ceil(H / kernel), ceil(W / kernel)).
     """
 
     def __init__(self, kernel: int) -> None:

@@ -1,1 +1,1 @@
-"""Operations on the CPU: compiled loops, one cell at a time, and the checks of what is handed to them."""
+"""Operations on the CPU: compiled loops that process one cell at a time, and the checks of their arguments."""

@@ -1,7 +1,7 @@
-"""Compiled loops that sample a cell under any affine map: four taps per output pixel.
+"""Compiled loops that sample a cell under any affine map, with four taps per output pixel.
 
-Coordinates are those of `fastcell.ops.cpu.resample`. Inside a row they are cut to 32 bits with 20 of them fractional
-("Q20"), which fits twice as many into a vector register.
+Coordinates are those of `fastcell.ops.cpu.resample`. Within a row they are reduced to 32 bits with 20 fractional bits
+("Q20"), because a vector register holds twice as many of these.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Q20_HALF = 1 << (Q20_SHIFT - 1)
 Q20_ONE = np.int32(1 << 20)
 Q20_MASK = np.int32((1 << 20) - 1)
 Q20_WEIGHT = F32(1.0 / (1 << 20))
-# Q20 leaves 11 bits and a sign to the left of the point; two pixels are for the ring and for rounding.
+# Q20 leaves 11 integer bits and a sign bit. Two pixels are reserved for the ring of zeros and for rounding.
 Q20_LIMIT = 2046.0
 
 
 @njit(**INTERNAL, **FAST)
 def _stack_rows(source, height, width, pairs):  # type: ignore[no-untyped-def]
-    """Lay each pixel beside the one below it, in a ring of zeros, so that one load finds all four taps of a sample.
+    """Pair each pixel with the one below it, in a ring of zeros, so that one load returns all four taps of a sample.
 
-    Element (y + 1) * (width + 1) + x + 1 of `pairs` packs pixels (x, y) and (x, y + 1). A row's right neighbour of the
-    ring is the next row's left one.
+    Element (y + 1) * (width + 1) + x + 1 of `pairs` packs pixels (x, y) and (x, y + 1). The right ring pixel of a row
+    is also the left ring pixel of the next row.
     """
     stride = width + 1
     pairs[: stride + 1] = 0
@@ -51,7 +51,7 @@ def _stack_rows(source, height, width, pairs):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def fits_q20(matrix, size, height, width):  # type: ignore[no-untyped-def]
-    """Whether the coordinates of all output pixels and of all of the cell are Q20 numbers."""
+    """Return whether the coordinates of all output pixels and of the whole cell can be represented in Q20."""
     for axis in range(2):
         across, down, offset = matrix[axis, 0] * size, matrix[axis, 1] * size, matrix[axis, 2]
         lowest, highest = min(across, 0.0) + min(down, 0.0) + offset, max(across, 0.0) + max(down, 0.0) + offset
@@ -67,7 +67,7 @@ def _q20(q32):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def _place_taps(start, offset, low, high, stride, at, weight):  # type: ignore[no-untyped-def]
-    """Place of the upper left tap and weights of the others; start, low and high are (x, y), offset and weight rows."""
+    """Write index of the upper left tap and weights; start, low, high are (x, y); offset and weight are rows."""
     (start_x, start_y), (low_x, low_y), (high_x, high_y) = start, low, high
     offset_x, offset_y, weight_x, weight_y = offset[0], offset[1], weight[0], weight[1]
     for x in range(at.shape[0]):
@@ -80,7 +80,7 @@ def _place_taps(start, offset, low, high, stride, at, weight):  # type: ignore[n
 
 @njit(**INLINE, **FAST)
 def _mix_taps(quads, weight, unit, out):  # type: ignore[no-untyped-def]
-    """Write one row of bilinear samples; returns its sum."""
+    """Write one row of bilinear samples and return its sum."""
     weight_x, weight_y = weight[0], weight[1]
     total = F32(0.0)
     for x in range(out.shape[0]):
@@ -96,7 +96,7 @@ def _mix_taps(quads, weight, unit, out):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def _add_outside(start, offset, height, width, fill, out):  # type: ignore[no-untyped-def]
-    """Add to a row of samples of a cell among zeros what a plane of `fill` makes of the zeros; returns the sum."""
+    """Add the share of `fill` to a row that was sampled from a cell surrounded by zeros, and return the row's sum."""
     (start_x, start_y), offset_x, offset_y = start, offset[0], offset[1]
     end_x, end_y = np.int32((width + 1) << 20), np.int32((height + 1) << 20)
     total = F32(0.0)
@@ -112,11 +112,11 @@ def _add_outside(start, offset, height, width, fill, out):  # type: ignore[no-un
 
 @njit(**INTERNAL, **FAST)
 def sample_affine(source, height, width, matrix, fill, pairs, quads, offset, weight, at, ahead, image):  # type: ignore[no-untyped-def]
-    """Bilinear sample of a map that `fits_q20`; returns the image's sum.
+    """Sample a cell bilinearly under a map that satisfies `fits_q20`, and return the sum of the image.
 
-    Scratch: pairs of pixels (>= (height + 2) * (width + 1) + 2,), quads of pixels (S,), offset int32 (2, S), weight
-    float32 (2, S), at int32 (S,). Coordinates count from the ring, one pixel before the cell, and stop at its border:
-    with clamping at the outermost pixel centres, with `fill` one pixel further, where the zeros are.
+    Scratch arrays: pairs of pixels (>= (height + 2) * (width + 1) + 2,), quads of pixels (S,), offset int32 (2, S),
+    weight float32 (2, S), at int32 (S,). Coordinates are counted from the ring, one pixel before the cell, and are
+    clipped: at the outermost pixel centres when clamping, or one pixel further out, in the zeros, with a `fill`.
     """
     size = image.shape[0]
     clamp = math.isnan(fill)
@@ -155,7 +155,7 @@ def sample_affine(source, height, width, matrix, fill, pairs, quads, offset, wei
 
 @njit(**INLINE, **FAST)
 def _inside(at, step, limit, size):  # type: ignore[no-untyped-def]
-    """First and past-the-last x of [0, size) with 0 <= at + x * step <= limit."""
+    """Return the first and the past-the-end x of [0, size) with 0 <= at + x * step <= limit."""
     first, last = 0, size
     if step > 0:
         first = max(first, -(at // step))
@@ -170,7 +170,7 @@ def _inside(at, step, limit, size):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def _pixel(source, height, width, x, y, clamp, fill):  # type: ignore[no-untyped-def]
-    """Grey level of one pixel of a cell that goes on for ever, as its border or as `fill`."""
+    """Return one grey level of a cell that is extended without limit by its border pixels or by `fill`."""
     if not clamp and (x < 0 or x >= width or y < 0 or y >= height):
         return fill
     place = np.uint64(min(max(y, 0), height - 1) * width + min(max(x, 0), width - 1))
@@ -179,7 +179,7 @@ def _pixel(source, height, width, x, y, clamp, fill):  # type: ignore[no-untyped
 
 @njit(**INLINE, **FAST)
 def _sample_at_edge(source, height, width, fx, fy, clamp, fill):  # type: ignore[no-untyped-def]
-    """One bilinear sample whose taps may lie outside the cell."""
+    """Return one bilinear sample whose taps may lie outside the cell."""
     x0, y0 = fx >> 32, fy >> 32
     wx, wy = F32(fx & Q32_MASK) * Q32_WEIGHT, F32(fy & Q32_MASK) * Q32_WEIGHT
     a = _pixel(source, height, width, x0, y0, clamp, fill)
@@ -193,9 +193,10 @@ def _sample_at_edge(source, height, width, fx, fy, clamp, fill):  # type: ignore
 
 @njit(**INTERNAL, **FAST)
 def sample_large(source, height, width, matrix, scale_x, scale_y, fill, image):  # type: ignore[no-untyped-def]
-    """Bilinear sample of any affine map, pixel by pixel: for cells that would not be worth rearranging, or too large.
+    """Sample a cell bilinearly under any affine map, pixel by pixel.
 
-    `source` holds flat pixels or float32 grey levels; a pixel of it is scale_x by scale_y.
+    Used for cells that are too large for Q20 coordinates, or if pairing the pixels would cost more than it saves.
+    `source` holds flat pixels or float32 grey levels; one of its elements measures scale_x by scale_y pixels.
     """
     size = image.shape[0]
     clamp = math.isnan(fill)

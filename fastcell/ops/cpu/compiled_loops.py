@@ -1,13 +1,13 @@
-"""Numba options of the compiled loops, and a cache on disk that notices a change in any file that they are made of.
+"""Numba options of the compiled loops, and a disk cache that detects changes in every source file of a loop.
 
-A compiled function holds the code of all functions that it calls and the values of all constants that it names.
-Numba's cache compares the file of the function itself and no other, so after a change in an imported file the old code
-would still run. Functions decorated with `entry` are compared by the contents of every module of this package that
-their module imports, directly or through others.
+A compiled function contains the code of all functions that it calls and the values of all constants that it uses.
+Numba's own cache checks only the file of the function itself, so old code would still run after a change in an
+imported file. For functions decorated with `entry`, the cache checks the contents of every module of this package that
+their module imports, directly or indirectly.
 
-Files of the cache lie where numba puts them: ``$NUMBA_CACHE_DIR``, else ``__pycache__`` beside the source, else, for an
-installation that cannot be written to, the user's cache folder. Each function has one index and one file a signature,
-which a changed source overwrites.
+Cache files are stored where numba stores them: ``$NUMBA_CACHE_DIR`` if set, else ``__pycache__`` next to the source,
+else, for a read-only installation, the user's cache folder. Each function has one index file and one file per
+signature, which are overwritten when the source changes.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from typing import Any
 from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
-#: Of every loop: no interpreter lock is held, and a division by zero gives infinity or NaN.
+#: Options of every loop: release the interpreter lock; a division by zero gives infinity or NaN.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 
-#: Of functions that only compiled code calls.
+#: Options of functions that are called only from compiled code.
 ALLOCATING = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-#: Of those that make no arrays: they need not count who holds one. Counts per row took 30 % of the time of a resize.
+#: Options of functions that create no arrays, so no reference counts. Counting per row took 30 % of a resize.
 INTERNAL = {**ALLOCATING, "_nrt": False}
 
-#: Of those that are part of each caller, also of one in another module.
+#: Options of functions that are inlined into every caller, including callers in other modules.
 INLINE = {**INTERNAL, "forceinline": True}
 
-#: Lets sums be reordered, for vectors. NaN stays a value, so the compiler may not assume that there is none.
+#: Allow sums to be reordered for vector instructions. The compiler must not assume that NaN does not occur.
 FAST = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}}
 
 _ROOT = __name__.partition(".")[0]
 
 
 def entry(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function that Python calls and keep it on disk, with all that it calls inside.
+    """Compile a function that Python calls, and cache it on disk together with everything it calls.
 
     Args:
-        options: of `numba.njit`, but for ``cache``.
+        options: options of `numba.njit`, except ``cache``.
 
     Returns:
         A decorator for functions at the top level of a module.
@@ -59,13 +59,13 @@ def entry(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def source_modules(module: str) -> set[str]:
-    """Return the names of the modules of this package that the loops of a module can be made of.
+    """Return the names of all modules of this package that can contribute code to the loops of a module.
 
     Args:
-        module: full name of a module that was imported, or that is being imported and is past its imports.
+        module: full name of a module whose import statements have already run.
 
     Returns:
-        The module and all that it imports at its top level, directly or through others.
+        The module and everything it imports at its top level, directly or indirectly.
     """
     found: set[str] = set()
     waiting = {module}
@@ -77,7 +77,7 @@ def source_modules(module: str) -> set[str]:
 
 
 def source_stamp(module: str) -> str:
-    """Return a hash of the contents of `source_modules`, which changes with each of them.
+    """Return a hash of the contents of `source_modules`, which changes if any of them changes.
 
     Args:
         module: as for `source_modules`.
@@ -91,7 +91,7 @@ def source_stamp(module: str) -> str:
 
 @functools.cache
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """Hash of a module's source, and the modules of this package that it imports at its top level."""
+    """Return the hash of a module's source and the modules of this package that it imports at its top level."""
     spec = sys.modules[module].__spec__
     source = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]
     names = {name for node in ast.parse(source).body for name in _imported(node)}
@@ -100,7 +100,7 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
 
 
 def _imported(statement: ast.stmt) -> Iterator[str]:
-    """Modules that a statement imports; a package counts where a name is its own and not that of a module in it."""
+    """Yield the modules that a statement imports; ``from package import name`` may mean the package or a submodule."""
     if isinstance(statement, ast.Import):
         yield from (alias.name for alias in statement.names)
     elif isinstance(statement, ast.ImportFrom):
@@ -110,9 +110,9 @@ def _imported(statement: ast.stmt) -> Iterator[str]:
 
 
 class _Locator:
-    """Where numba keeps a function, with all sources for a stamp and names of files that no line number is part of.
+    """Numba cache locator whose stamp covers all sources and whose file names contain no line number.
 
-    A name with a line number, as numba's own, would leave a file behind whenever lines move.
+    Numba's own file names contain the line number, so every shift of lines would leave an orphaned file.
     """
 
     def __init__(self, inner: Any, module: str) -> None:

@@ -1,4 +1,4 @@
-"""Compiled copy of ragged cells into one piece of memory; holds no interpreter lock."""
+"""Compiled copy of ragged cells into one contiguous array, without holding the interpreter lock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fastcell.ops.cpu.llvm import pointer
 
 @entry(**OPTIONS)
 def copy_cells(addresses, sizes, target):  # type: ignore[no-untyped-def]
-    """Copy B pieces of memory behind one another.
+    """Copy B blocks of memory one after the other.
 
     Args:
-        addresses: (B,) int64, where each begins; trusted.
-        sizes: (B,) int64 [bytes].
+        addresses: (B,) int64, start address of each block; not checked.
+        sizes: (B,) int64, size of each block [bytes].
         target: (>= sum of sizes,) uint8.
     """
     at = 0

@@ -1,4 +1,4 @@
-"""Compiled loops of the low-pass filters: a triangle before a cell is scaled down, a Gaussian blur of the output."""
+"""Compiled loops of the low-pass filters: a triangle filter before down-scaling, and a Gaussian blur of the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ F32 = np.float32
 
 @njit(**INTERNAL, **FAST)
 def _triangle_taps(scale, offset, length, clamp, size, first, count, weight):  # type: ignore[no-untyped-def]
-    """Fill one axis' table of triangle filters; weight (size, most taps + 1) ends with the outside's share."""
+    """Fill the triangle filter table of one axis; weight (size, most taps + 1) ends with the share of the outside."""
     reach = max(abs(scale), 1.0)
     for x in range(size):
         centre = scale * (x + 0.5) + offset
@@ -46,7 +46,7 @@ def _triangle_taps(scale, offset, length, clamp, size, first, count, weight):  #
 
 @njit(**ALLOCATING, **FAST)
 def _resample_filtered(source, height, width, sx, ox, sy, oy, fill, rows, columns, flat):  # type: ignore[no-untyped-def]
-    """Separable triangle filter of an axis-aligned map into `flat` (rows * columns)."""
+    """Apply a separable triangle filter under an axis-aligned map and write to `flat` (rows * columns,)."""
     clamp = math.isnan(fill)
     level = F32(0.0) if clamp else fill
     first_x, count_x = np.empty(columns, np.int64), np.empty(columns, np.int64)
@@ -75,9 +75,10 @@ def _resample_filtered(source, height, width, sx, ox, sy, oy, fill, rows, column
 
 @njit(**ALLOCATING, **FAST)
 def sample_filtered(source, height, width, matrix, fill, image, flat):  # type: ignore[no-untyped-def]
-    """Low-pass filtered sample; a map that rotates is filtered to its own scale first, then sampled bilinearly.
+    """Sample a cell with a low-pass filter.
 
-    `flat` is `image` (S, S) in one dimension.
+    A map that rotates is split in two: the cell is filtered to the target scale first, then sampled bilinearly.
+    `flat` is `image` (S, S) as one dimension.
     """
     sx, sy = matrix[0, 0], matrix[1, 1]
     if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
@@ -99,7 +100,7 @@ def sample_filtered(source, height, width, matrix, fill, image, flat):  # type: 
 
 @njit(**INLINE, **FAST)
 def _mirror(i, size):  # type: ignore[no-untyped-def]
-    """Index reflected about the centres of the outermost pixels (dcb|abcd|cba)."""
+    """Reflect an index about the centres of the outermost pixels (dcb|abcd|cba)."""
     if size == 1:
         return 0
     period = 2 * (size - 1)
@@ -109,7 +110,7 @@ def _mirror(i, size):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING, **FAST)
 def _gaussian_taps(sigma):  # type: ignore[no-untyped-def]
-    """Centre and one side of a Gaussian of radius ceil(3 sigma), with zeros up to an odd number >= 3 of the side."""
+    """Return the centre and one half of a Gaussian of radius ceil(3 sigma), zero-padded to an odd half width >= 3."""
     radius = np.int64(math.ceil(3.0 * sigma))
     weight = np.zeros(max(2 * (radius // 2) + 2, 4), np.float32)
     total = 0.0
@@ -124,7 +125,7 @@ def _gaussian_taps(sigma):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def _first_taps(weight, middle, left, right, line):  # type: ignore[no-untyped-def]
-    """Seven taps at once: what a pass over a line costs beside its sums, a tap of weight zero does not."""
+    """Apply seven taps in one pass: a pass over a line costs more than a tap of weight zero."""
     (left1, left2, left3), (right1, right2, right3) = left, right
     w0, w1, w2, w3 = weight[0], weight[1], weight[2], weight[3]
     for x in range(line.shape[0]):
@@ -134,7 +135,7 @@ def _first_taps(weight, middle, left, right, line):  # type: ignore[no-untyped-d
 
 @njit(**INLINE, **FAST)
 def _more_taps(weight, j, left, right, line):  # type: ignore[no-untyped-def]
-    """Taps j and j + 1 of both sides."""
+    """Add taps j and j + 1 on both sides of the centre."""
     (left0, left1), (right0, right1) = left, right
     w0, w1 = weight[j], weight[j + 1]
     for x in range(line.shape[0]):
@@ -143,7 +144,10 @@ def _more_taps(weight, j, left, right, line):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING, **FAST)
 def blur(image, sigma, lines):  # type: ignore[no-untyped-def]
-    """Separable Gaussian of radius ceil(3 sigma), mirrored at the border; scratch lines float32 (>= S, S)."""
+    """Blur with a separable Gaussian of radius ceil(3 sigma), mirrored at the border.
+
+    Scratch array: lines float32 (>= S, S).
+    """
     size = image.shape[0]
     weight = _gaussian_taps(sigma)
     reach = weight.shape[0] - 1

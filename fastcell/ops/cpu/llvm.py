@@ -1,12 +1,12 @@
-"""Instructions that the compiled loops need and numba has no words for, written as code of LLVM.
+"""Machine instructions that the compiled loops need and numba cannot express, written as LLVM code.
 
-Numba compiles Python to LLVM, the compiler's own language. Where a loop depends on an exact instruction, an intrinsic
-here emits it: a load from an address, of two or four pixels as one word; the bits of a float; a request for a cache
-line; shuffles of vectors. Compilers do not vectorise a loop that loads from computed places, so such a loop gathers
-words of neighbouring pixels, one load each, and does nothing else; the loops before and after it vectorise. Arithmetic
-on vectors that is one operation as a whole stands with that operation (`fastcell.ops.cpu.jpeg.idct`).
+Numba compiles Python to LLVM, the intermediate language of the compiler. If a loop depends on an exact instruction, an
+intrinsic in this module emits it: a load from an address, or of two or four pixels as one word; the bits of a float; a
+prefetch of a cache line; vector shuffles. Compilers do not vectorise a loop that loads from computed indices. Such a
+loop therefore only gathers words of neighbouring pixels, one load each; the loops before and after it vectorise.
+Vector arithmetic that forms a complete operation is kept with that operation (`fastcell.ops.cpu.jpeg.idct`).
 
-Nothing is checked here: addresses and places are the caller's to answer for. Words are little-endian.
+Nothing is checked here: the caller is responsible for addresses and indices. Words are little-endian.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from numba.extending import intrinsic
 
 from fastcell.ops.cpu.compiled_loops import FAST, INLINE
 
-# Bytes; of the next cell no more than this is fetched ahead, so that the second-level cache holds it.
+# Both in bytes. At most MOST_AHEAD bytes of the next cell are prefetched, so that they fit into the second-level cache.
 CACHE_LINE, MOST_AHEAD = 64, 1 << 16
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Pixels as words, the bits of floats.
+# Pixels as words, and the bits of floats.
 
 
 @intrinsic
 def pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    """Turn an integer address into a pointer."""
+    """Convert an integer address to a pointer."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
@@ -37,7 +37,7 @@ def pointer(typingctx, address):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def float_bits(typingctx, value):  # type: ignore[no-untyped-def]
-    """Bit pattern of a float32 as int32."""
+    """Return the bit pattern of a float32 as int32."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.bitcast(args[0], context.get_value_type(types.int32))
@@ -47,7 +47,7 @@ def float_bits(typingctx, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def bits_float(typingctx, bits):  # type: ignore[no-untyped-def]
-    """Float32 with the bit pattern of an int32."""
+    """Return the float32 with the bit pattern of an int32."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.bitcast(args[0], context.get_value_type(types.float32))
@@ -57,7 +57,7 @@ def bits_float(typingctx, bits):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def bit_width(typingctx, value):  # type: ignore[no-untyped-def]
-    """Width of an integer's type, known to the compiler."""
+    """Return the width of an integer's type [bits] as a compile-time constant."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return context.get_constant(types.int64, value.bitwidth)
@@ -67,7 +67,7 @@ def bit_width(typingctx, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def grey_unit(typingctx, source):  # type: ignore[no-untyped-def]
-    """Grey levels per unit of a pixel of `source`, known to the compiler: 65535 of uint16 is 255 of uint8."""
+    """Return the grey levels per pixel unit of `source` as a compile-time constant: uint16 65535 equals uint8 255."""
     unit = 1.0 / 257.0 if source.dtype == types.uint16 else 1.0
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -78,7 +78,7 @@ def grey_unit(typingctx, source):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def join_words(typingctx, low, high):  # type: ignore[no-untyped-def]
-    """Two unsigned integers in one of twice the width."""
+    """Join two unsigned integers into one of twice the width."""
     word = types.Integer.from_bitwidth(2 * low.bitwidth, signed=False)
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -90,7 +90,7 @@ def join_words(typingctx, low, high):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def pair_at(typingctx, array, at):  # type: ignore[no-untyped-def]
-    """Elements `at` and `at` + 1 of an unsigned array, joined by one load as `join_words` does (little-endian)."""
+    """Load elements `at` and `at` + 1 of an unsigned array at once, joined as in `join_words` (little-endian)."""
     bits = array.dtype.bitwidth
     word = types.Integer.from_bitwidth(2 * bits, signed=False)
 
@@ -104,18 +104,18 @@ def pair_at(typingctx, array, at):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def field(word, index, count):  # type: ignore[no-untyped-def]
-    """Pixel `index` of the `count` in a word, as float32."""
+    """Return pixel `index` of the `count` pixels in a word, as float32."""
     width = bit_width(word) // count
     return np.float32(np.int32((word >> type(word)(index * width)) & type(word)((1 << width) - 1)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The next cell, fetched while this one is worked on.
+# Prefetch of the next cell while the current one is processed.
 
 
 @intrinsic
 def _prefetch(typingctx, address):  # type: ignore[no-untyped-def]
-    """Ask for the cache line of an integer address, to be read soon; any address will do."""
+    """Prefetch the cache line of an integer address for reading; invalid addresses are harmless."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         place, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -130,7 +130,7 @@ def _prefetch(typingctx, address):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def prefetch_part(ahead, part):  # type: ignore[no-untyped-def]
-    """Ask for one of the parts of the next cell; `ahead` is its first and past-the-last address and a part's bytes."""
+    """Prefetch one part of the next cell; `ahead` is (first address, past-the-end address, bytes per part)."""
     first, last, step = ahead
     begin = first + part * step
     for address in range(begin, min(begin + step, last), CACHE_LINE):
@@ -139,7 +139,7 @@ def prefetch_part(ahead, part):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def in_parts(address, num_bytes, parts):  # type: ignore[no-untyped-def]
-    """The first of `num_bytes` from an address on, in so many parts of whole cache lines, for `prefetch_part`."""
+    """Divide the first of `num_bytes` at an address into `parts` parts of whole cache lines, for `prefetch_part`."""
     num_bytes = min(num_bytes, MOST_AHEAD)
     lines = (num_bytes + CACHE_LINE * parts - 1) // (CACHE_LINE * parts)
     return address, address + num_bytes, lines * CACHE_LINE
@@ -150,7 +150,7 @@ def in_parts(address, num_bytes, parts):  # type: ignore[no-untyped-def]
 
 
 def _load(bits, numba_type, swap=False):  # type: ignore[no-untyped-def]
-    """A load from any address; `swap`: the first byte on top."""
+    """Return an intrinsic that loads from any address; with `swap` the first byte is the most significant."""
 
     @intrinsic
     def load(typingctx, address):  # type: ignore[no-untyped-def]
@@ -164,7 +164,7 @@ def _load(bits, numba_type, swap=False):  # type: ignore[no-untyped-def]
 
 
 def _store(bits, numba_type):  # type: ignore[no-untyped-def]
-    """A store to any address, of the low bits of a value."""
+    """Return an intrinsic that stores the low bits of a value at any address."""
 
     @intrinsic
     def store(typingctx, address, value):  # type: ignore[no-untyped-def]
@@ -187,7 +187,7 @@ store_int64 = _store(64, types.int64)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Vectors, for intrinsics: functions of the builder of instructions.
+# Vectors, for use in intrinsics: functions of the instruction builder.
 
 
 def vector_of(kind, value):  # type: ignore[no-untyped-def]
@@ -195,19 +195,19 @@ def vector_of(kind, value):  # type: ignore[no-untyped-def]
 
 
 def shuffled(builder, a, b, order):  # type: ignore[no-untyped-def]
-    """Elements of two vectors, those of the second counted behind those of the first."""
+    """Shuffle the elements of two vectors; indices of `b` continue after those of `a`."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order)))
 
 
 def interleaved(builder, a, b, half, group):  # type: ignore[no-untyped-def]
-    """Elements of two vectors in turns, of the first (0) or second (1) half of each group."""
+    """Interleave two vectors, taking the first (0) or second (1) half of each group."""
     width = a.type.count
     places = [begin + half * group // 2 + n for begin in range(0, width, group) for n in range(group // 2)]
     return shuffled(builder, a, b, [place + other for place in places for other in (0, width)])
 
 
 def transposed(builder, rows):  # type: ignore[no-untyped-def]
-    """Each four elements of four vectors: rows to columns."""
+    """Transpose each block of four elements of four vectors."""
     a, b, c, d = rows
     pairs = [interleaved(builder, x, y, half, 4) for half in (0, 1) for x, y in ((a, c), (b, d))]
     return [interleaved(builder, pairs[n], pairs[n + 1], half, 4) for n in (0, 2) for half in (0, 1)]

@@ -1,4 +1,4 @@
-"""Compiled loops that add normal noise to an image, from random words that its key alone decides."""
+"""Compiled loops that add normal noise to an image, from random words that depend on the key of the image alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastcell.ops.philox import philox_words
 
 F32 = np.float32
 
-# Philox counters that are taken at once: their words stay in the cache.
+# Philox counters that are processed at once, so that their words stay in the cache.
 NOISE_RUN = 512
 
 
 @njit(**INLINE, **FAST)
 def _log(value):  # type: ignore[no-untyped-def]
-    """Natural logarithm of a normal positive float32; polynomial of Cephes (Moshier 1992), free of branches."""
+    """Return the natural logarithm of a normal positive float32; branch-free Cephes polynomial (Moshier 1992)."""
     bits = float_bits(value)
     exponent = (bits >> np.int32(23)) - np.int32(126)
     mantissa = bits_float((bits & np.int32(0x007FFFFF)) | np.int32(0x3F000000))
@@ -41,7 +41,7 @@ def _log(value):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def _sincos_turns(turns):  # type: ignore[no-untyped-def]
-    """Sine and cosine of 2 pi turns for turns in [0, 1), float32; polynomials of Cephes, free of branches."""
+    """Return sine and cosine of 2 pi turns in float32, turns in [0, 1); branch-free Cephes polynomials."""
     quarter = np.int32(turns * F32(4.0) + F32(0.5))
     angle = (turns - F32(quarter) * F32(0.25)) * F32(6.283185307179586)
     z = angle * angle
@@ -58,16 +58,17 @@ def _sincos_turns(turns):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE, **FAST)
 def _uniform(word):  # type: ignore[no-untyped-def]
-    """23-bit uniform in (0, 1), exact in float32, so that every device agrees bit for bit."""
+    """Return a 23-bit uniform in (0, 1). It is exact in float32, so all devices agree bit for bit."""
     return (F32(np.int32(word >> np.uint64(9))) + F32(0.5)) * F32(1.1920928955078125e-7)
 
 
 @njit(**INTERNAL, **FAST)
 def add_noise(image, std, seed, uniforms, normals):  # type: ignore[no-untyped-def]
-    """Add normal noise; scratch uniforms, normals float32 (4, a multiple of ceil(S / 4)).
+    """Add normal noise to an image; scratch uniforms and normals are float32 (4, a multiple of ceil(S / 4)).
 
-    Counter y * Q + i with Q = ceil(S / 4) gives the normals of row y at columns i, i + Q, i + 2 Q, i + 3 Q (Box and
-    Muller 1958: words 0, 1 the first two, words 2, 3 the others). As many rows go at once as the scratch holds.
+    Counter y * Q + i with Q = ceil(S / 4) gives the normals of row y at columns i, i + Q, i + 2 Q and i + 3 Q (Box and
+    Muller 1958: words 0 and 1 give the first two, words 2 and 3 the others). The size of the scratch determines how
+    many rows are processed at once.
     """
     size = image.shape[0]
     quarter = (size + 3) // 4

@@ -1,4 +1,4 @@
-"""Compiled loops that normalise images by their own mean, and the numbers that they know the modes by."""
+"""Compiled loops that normalise each image by its own mean, and the mode numbers that they use."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ F32 = np.float32
 
 DIVIDE, SUBTRACT, STANDARDIZE = mode_number("divide"), mode_number("subtract"), mode_number("standardize")
 
-# Pixels that are summed in float32 before the sum goes to float64.
+# Number of pixels that are summed in float32 before the sum is added in float64.
 SUM_RUN = 1024
 
 
 @njit(**INLINE, **FAST)
 def gain_and_shift(mean, mode, eps):  # type: ignore[no-untyped-def]
-    """Factor and then subtrahend that normalise; 1 and 0 for a mode that is applied later."""
+    """Return the factor and the value to subtract after it; 1 and 0 for a mode that is applied later."""
     if mode == DIVIDE:
         return F32(1.0 / max(mean, eps)), F32(0.0)
     if mode == SUBTRACT:
@@ -30,10 +30,10 @@ def gain_and_shift(mean, mode, eps):  # type: ignore[no-untyped-def]
 
 @njit(**INTERNAL, **FAST)
 def shift_and_gain(source, mode, eps):  # type: ignore[no-untyped-def]
-    """Subtrahend and then factor that normalise an image of flat pixels (uint8 or float32).
+    """Return the value to subtract and the factor to apply after it, for one image of flat pixels (uint8 or float32).
 
-    Sums differences from the first pixel, so that a constant image gives its constant exactly, in float32 per run of
-    pixels and in float64 over the runs.
+    Differences from the first pixel are summed, so that the mean of a constant image is exact. The sums are float32
+    within a run of pixels and float64 over the runs.
     """
     pixels = source.shape[0]
     pivot = F32(source[0])
@@ -60,14 +60,14 @@ def shift_and_gain(source, mode, eps):  # type: ignore[no-untyped-def]
 
 @njit(**INTERNAL, **FAST)
 def normalize_in_place(flat, shift, gain):  # type: ignore[no-untyped-def]
-    """In place, by one name alone: of two that may overlap the compiler would fear the worst."""
+    """Normalise in place. A single array avoids the code for overlap that the compiler generates for two arrays."""
     for i in range(flat.shape[0]):
         flat[i] = (flat[i] - shift) * gain
 
 
 @entry(**OPTIONS, **FAST)
 def normalize_images(source, mode, eps, out):  # type: ignore[no-untyped-def]
-    """Normalise every row of source (B, N) uint8 or float32 into out (B, N) float32, which may be `source`; N >= 1."""
+    """Normalise each row of source (B, N) uint8 or float32 into out (B, N) float32; `out` may be `source`; N >= 1."""
     for b in range(source.shape[0]):
         pixels, normalized = source[b], out[b]
         shift, gain = shift_and_gain(pixels, mode, eps)

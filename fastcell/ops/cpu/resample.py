@@ -1,7 +1,7 @@
-"""Compiled loops that sample a cell under an axis-aligned map: one table of two taps per axis, horizontal pass first.
+"""Compiled loops that sample a cell under an axis-aligned map, with two taps per axis and the horizontal pass first.
 
-Coordinates are signed 64-bit fixed point with 32 fractional bits ("Q32"): fp32 misses the 1e-5 bound on wide cells, and
-integer steps give the same taps and weights in every order of evaluation and on every device.
+Coordinates are signed 64-bit fixed point with 32 fractional bits ("Q32"). Single precision would miss the 1e-5 error
+bound on wide cells, and integer steps give the same taps and weights in every order of evaluation and on every device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def to_q32(value):  # type: ignore[no-untyped-def]
 def _bilinear_taps(scale, offset, length, clamp, size, low, weight_low, weight_high, outside):  # type: ignore[no-untyped-def]
     """Fill the table of one axis: sample = weight_low * s[low] + weight_high * s[low + 1] + outside * fill.
 
-    low + 1 is an index of the axis, too, unless the axis has one pixel; then weight_high is 0.
+    low + 1 is also a valid index, unless the axis has one pixel; in that case weight_high is 0.
     """
     at = to_q32(0.5 * scale + offset - 0.5)
     step = to_q32(scale)
@@ -55,7 +55,7 @@ def _bilinear_taps(scale, offset, length, clamp, size, low, weight_low, weight_h
 
 @njit(**INTERNAL, **FAST)
 def _resample_row(source, start, width, low, weight_low, weight_high, outside, fill, identity, pairs, line):  # type: ignore[no-untyped-def]
-    """Horizontal pass of one source row into `line`; returns the row's sum. A NaN `fill` has no outside."""
+    """Write the horizontal pass of one source row to `line` and return the row's sum; NaN `fill`: edge is repeated."""
     total, unit, size = F32(0.0), grey_unit(source), line.shape[0]
     if identity:
         row = source[start : start + size]
@@ -69,7 +69,7 @@ def _resample_row(source, start, width, low, weight_low, weight_high, outside, f
             pairs[x] = pair_at(source, start + np.int64(low[x]))
     else:
         pairs[:] = source[start]
-    if math.isnan(fill):  # this form gives a constant row its constant exactly
+    if math.isnan(fill):  # this form reproduces a constant row exactly
         for x in range(size):
             value = field(pairs[x], 0, 2)
             value = (value + weight_high[x] * (field(pairs[x], 1, 2) - value)) * unit
@@ -86,7 +86,7 @@ def _resample_row(source, start, width, low, weight_low, weight_high, outside, f
 
 @njit(**INTERNAL, **FAST)
 def _copy_corner(source, width, mode, eps, ahead, image):  # type: ignore[no-untyped-def]
-    """What `sample_axis_aligned` does under the identity map: the cell's upper left square as it is."""
+    """Do the work of `sample_axis_aligned` for the identity map: copy the upper left square of the cell."""
     size = image.shape[0]
     total = np.int64(0)
     for y in range(size):
@@ -105,10 +105,10 @@ def _copy_corner(source, width, mode, eps, ahead, image):  # type: ignore[no-unt
 
 @njit(**INTERNAL, **FAST)
 def sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, weight, pairs, lines, sums, ahead, image):  # type: ignore[no-untyped-def]
-    """Bilinear sample of an axis-aligned map, normalised on the way out if `mode` is divide or subtract.
+    """Sample a cell bilinearly under an axis-aligned map; normalise while writing if `mode` is divide or subtract.
 
-    Scratch: tap uint32 (4, S), weight float32 (6, S), pairs of pixels (S,), lines float32 (2 S, S), sums float32
-    (2 S,). Only source rows that some output row needs are resampled; neighbouring output rows share them.
+    Scratch arrays: tap uint32 (4, S), weight float32 (6, S), pairs of pixels (S,), lines float32 (2 S, S), sums float32
+    (2 S,). Only source rows that an output row needs are resampled; neighbouring output rows share them.
     """
     size = image.shape[0]
     clamp = math.isnan(fill)

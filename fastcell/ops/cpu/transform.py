@@ -23,25 +23,25 @@ from fastcell.ops.cpu.resample import sample_axis_aligned
 
 F32 = np.float32
 
-# Source coordinates are Q32 fixed point in 64 bits: 31 bits are left of the point.
+# Source coordinates are 64-bit Q32 fixed point, which has 31 integer bits.
 _MAX_COORDINATE = float(1 << 30)
 
-# Chunks per thread: enough to even out cells of unlike size, few enough to cost nothing.
+# Chunks per thread: enough to balance cells of different sizes, few enough to cause no overhead.
 _CHUNKS_PER_THREAD = 4
 
-# The compiled loops learn the pixels' type, and those of twice and four times its width, from arrays without elements.
+# Empty arrays that pass the pixel type, and the types of two and four times its width, to the compiled loops.
 _PIXEL_TYPES: dict[np.dtype, tuple[np.ndarray, np.ndarray, np.ndarray]] = {
     np.dtype(np.uint8): (np.empty(0, np.uint8), np.empty(0, np.uint16), np.empty(0, np.uint32)),
     np.dtype(np.uint16): (np.empty(0, np.uint16), np.empty(0, np.uint32), np.empty(0, np.uint64)),
 }
 
-# Largest cell whose pixels are laid out anew for a rotation, per output pixel: beyond it that is most of the work.
+# Largest cell, in pixels per output pixel, that is rearranged for a rotation; beyond it the rearrangement dominates.
 PAIRS_PER_OUTPUT = 8
 
-# Rules of the columns of a cell, by number, for `find_bad_cell`.
+# Numbers of the rules for the columns of a cell, as returned by `find_bad_cell`.
 ADDRESS, HEIGHT, WIDTH, MATRIX, FILL, BLUR_SIGMA, NOISE_STD = range(7)
 
-# Rule and way out.
+# Rule and hint for the error message.
 _CELL_RULES = {
     ADDRESS: ("the address of a cell, aligned to its pixels", "Give the data pointer"),
     HEIGHT: ("at least 1", "Leave empty cells out"),
@@ -61,7 +61,7 @@ def _thread_pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="fastcell-transform")
 
 
-# A forked child inherits the pools but not their threads: it must make its own.
+# A forked child inherits the pools but not their threads, so it must create its own.
 os.register_at_fork(after_in_child=_thread_pool.cache_clear)
 
 
@@ -79,7 +79,7 @@ def _is_pixel_type(dtype: npt.DTypeLike) -> bool:
 
 
 def _plain(column: np.ndarray) -> np.ndarray:
-    """The column as the one kind of array that the loops are compiled for; they would compile anew for every other."""
+    """Return the column as a plain C-contiguous array: the loops would be compiled again for every other kind."""
     return column if column.flags.carray else np.array(column, order="C")
 
 
@@ -101,37 +101,38 @@ def transform_cells(
 ) -> npt.NDArray[np.float32]:
     """Map raw cells to normalised square images, one pass per cell.
 
-    A pixel i of an axis covers [i, i + 1] with its centre at i + 0.5, in source and output alike. The output pixel
-    (x, y) is the bilinear sample of the cell at ``matrix @ (x + 0.5, y + 0.5, 1)``, in grey levels. Then comes a
-    Gaussian blur of radius ceil(3 sigma), mirrored about the outermost pixel centres, then noise, then the
-    normalisation of the image by its own mean (see `fastcell.ops.constants.MODES`).
+    Pixel i of an axis covers [i, i + 1] and has its centre at i + 0.5, in source and output alike. The output pixel
+    (x, y) is the bilinear sample of the cell at ``matrix @ (x + 0.5, y + 0.5, 1)``, in grey levels. The further steps
+    are a Gaussian blur of radius ceil(3 sigma), mirrored about the outermost pixel centres; noise; and normalisation of
+    the image by its own mean (see `fastcell.ops.constants.MODES`).
 
-    Outside the cell: with ``fill`` NaN the nearest pixel of the cell continues for ever; with a number the cell lies on
-    an endless plane of that grey level. So a pixel whose source point lies half a pixel or more outside the rectangle
-    [0, W] x [0, H] is exactly ``fill``, and within half a pixel of the rectangle's edge cell and plane are
-    interpolated. DALI's ``warp_affine`` does the same with and without ``fill_value``.
+    Outside the cell: if ``fill`` is NaN, the nearest pixel of the cell is repeated. If it is a number, the cell lies on
+    an unlimited plane of that grey level: a pixel whose source point lies half a pixel or more outside the rectangle
+    [0, W] x [0, H] is exactly ``fill``, and cell and plane are interpolated within half a pixel of the rectangle's
+    edge. DALI's ``warp_affine`` does the same without and with ``fill_value``.
 
     Noise: Philox4x32-10 with key ``noise_seed`` and counter y * Q + i, Q = ceil(S / 4), gives the normals of row y at
-    columns i + Q k (k = 0..3) by Box and Muller's transform, on 23-bit uniforms that are exact in float32.
+    columns i + Q k (k = 0..3) by the Box-Muller transform, from 23-bit uniforms that are exact in float32.
 
     Args:
-        addresses: (B,) int64, address of each cell's first pixel, even for uint16; a cell is H * W contiguous `dtype`,
-            row by row. The caller keeps the memory alive and answers for its extent; `transform_pool` checks it.
+        addresses: (B,) int64, address of the first pixel of each cell, even for uint16. A cell consists of H * W
+            contiguous pixels of `dtype`, row by row. The caller must keep the memory alive and guarantee its extent;
+            `transform_pool` checks the extent.
         heights: (B,) int32, H >= 1 [px].
         widths: (B,) int32, W >= 1 [px].
-        matrices: (B, 2, 3) float64, output pixel centre to source point [px].
+        matrices: (B, 2, 3) float64, map from output pixel centre to source point [px].
         fill: (B,) float32, grey level outside the cell, or NaN.
-        blur_sigma: (B,) float32, standard deviation of the blur in output pixels, 0..16; 0 for none.
-        noise_std: (B,) float32, standard deviation of the noise in grey levels, >= 0; 0 for none.
+        blur_sigma: (B,) float32, standard deviation of the blur in output pixels, 0 to 16; 0 for no blur.
+        noise_std: (B,) float32, standard deviation of the noise in grey levels, >= 0; 0 for no noise.
         noise_seed: (B,) uint64, key of the noise.
         out: (B, 1, S, S) float32, C-contiguous; written and returned.
         mode: ``divide``, ``subtract`` or ``standardize``.
-        threads: how many threads share the batch, >= 1. The result does not depend on it.
+        threads: number of threads that share the batch, >= 1. The result does not depend on it.
         antialias: where an axis is scaled down, sample with a triangle filter as wide as the scale, as
-            ``torch.nn.functional.interpolate(antialias=True)`` does; a map that rotates or shears is filtered along
-            the source's axes first and sampled bilinearly after.
+            ``torch.nn.functional.interpolate(antialias=True)`` does. For a map that rotates or shears, the cell is
+            filtered along the source axes first and sampled bilinearly afterwards.
         eps: smallest divisor [grey levels].
-        dtype: of the pixels: uint8, a grey level each, or uint16, where 65535 is grey level 255.
+        dtype: pixel type: uint8 grey levels, or uint16 where 65535 is grey level 255.
 
     Returns:
         ``out``.
@@ -214,16 +215,16 @@ def transform_pool(
     antialias: bool = False,
     eps: float = EPS,
 ) -> npt.NDArray[np.float32]:
-    """Do what `transform_cells` does for cells that lie in one pool, with every cell's extent checked.
+    """Apply `transform_cells` to cells that lie in one pool, and check the extent of every cell.
+
+    The other arguments, the return value and the further errors are those of `transform_cells`.
 
     Args:
         pixels: (N,) uint8 grey levels, or uint16 where 65535 is grey level 255; contiguous pool of raw cells.
-        offsets: (B,) int64, where each cell begins in the pool [pixels]; cells may repeat and overlap.
-
-    The other arguments, what comes back and the further errors are those of `transform_cells`.
+        offsets: (B,) int64, first pixel of each cell in the pool; cells may repeat and overlap.
 
     Raises:
-        ArgumentError: a cell reaches beyond the pool, or an argument breaks its rule.
+        ArgumentError: a cell extends beyond the pool, or an argument breaks its rule.
     """
     if not isinstance(pixels, np.ndarray) or not _is_pixel_type(pixels.dtype) or pixels.ndim != 1:
         got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
@@ -237,7 +238,7 @@ def transform_pool(
         ("widths", widths, np.int32),
     ):
         _check_column(name, value, dtype, (count,))
-    # No sum of an offset and a size: it could overflow, and pass.
+    # Offset and size are not added: their sum could overflow and pass the check.
     good = (offsets >= 0) & (offsets <= pixels.size - heights.astype(np.int64) * widths)
     if not good.all():
         row = int(np.argmin(good))
@@ -252,7 +253,7 @@ def transform_pool(
 def find_bad_cell(  # type: ignore[no-untyped-def]
     addresses, heights, widths, matrices, fill, blur_sigma, noise_std, size, alignment, most_coordinate, most_blur
 ):
-    """Row of the first cell that breaks a rule, and which; -1 and 0 where all are good."""
+    """Return the row of the first cell that breaks a rule and the number of the rule; -1 and 0 if all are good."""
     for b in range(addresses.shape[0]):
         if addresses[b] == 0 or addresses[b] % alignment != 0:
             return b, ADDRESS
@@ -292,11 +293,11 @@ def transform_range(  # type: ignore[no-untyped-def]
     begin,
     end,
 ):
-    """Transform cells begin..end of a batch; arguments as in `transform_cells`, all trusted.
+    """Transform cells begin..end of a batch; arguments as in `transform_cells`, none checked.
 
-    out is float32 (B, S, S), flat_out the same memory as (B, S * S); types_of has three arrays, of the pixels' type and
-    of the unsigned integers of twice and four times its width. antialias is True or None: numba leaves out what None
-    rules out, so that the filters are compiled by those who use them.
+    out is float32 (B, S, S); flat_out is the same memory as (B, S * S). types_of holds three empty arrays: of the pixel
+    type, and of the unsigned integers of twice and four times its width. antialias is True or None: numba removes the
+    branch that None excludes, so the filters are compiled only if they are used.
     """
     size = out.shape[1]
     pixel, pair, quad = types_of

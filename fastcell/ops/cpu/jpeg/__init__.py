@@ -1,1 +1,1 @@
-"""Compiled loops that decode grey baseline JPEG, many cells in a call, to the bits that libjpeg-turbo gives."""
+"""Compiled loops that decode many grey baseline JPEG images per call, bit-identical to libjpeg-turbo."""

@@ -1,13 +1,14 @@
-"""Compiled loop that decodes grey baseline JPEG, many cells in a call, to the very bits that libjpeg-turbo gives.
+"""Compiled loop that decodes many grey baseline JPEG images per call, bit-identical to libjpeg-turbo.
 
-A cell is a small JPEG: a third of the time that a library takes for it goes into setting up a decoder and deriving
-tables that are those of the cell before. Here these are kept.
+A cell is a small JPEG. A library spends a third of its time on setting up a decoder and on deriving tables that equal
+those of the previous cell. This module keeps the tables.
 
-What is not one grey component of 8 bits in one baseline scan without restarts (ITU-T T.81) is left to another decoder,
-and so is all that looks damaged, coefficients included that no picture has: decoders differ there in what overflows.
-Whatever the bytes are, also while another thread changes them, nothing outside of the memory given is read or written.
+It decodes images of one 8-bit grey component in one baseline scan without restarts (ITU-T T.81). Everything else is
+left to another decoder, and so are images that look damaged. These include images with coefficients that no real image
+produces, because decoders differ in what overflows. Whatever the bytes are, even while another thread changes them, no
+memory outside the given arrays is read or written.
 
-Addresses are int64; the first byte of a word in memory is its lowest.
+Addresses are int64. Words are little-endian.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ from fastcell.ops.cpu.llvm import (
     store_word,
 )
 
-# Zeros behind a scan: what is looked at before it shows that it has ended.
+# Zeros after a scan. The end of the scan is detected before the decoder reads beyond them.
 PADDING = 64
 
-# First coefficients beyond overflow in 16 bits; a picture's are within 1,024 and half a step of the quantiser.
+# Larger first coefficients overflow 16 bits; those of a real image are within 1,024 plus half a quantiser step.
 _MOST_LEVEL = 8191
 
-# Place of each coefficient of a scan in its block, row by row. A step out of it leads to the start of the next one.
+# Position in the block, row by row, of each coefficient of a scan. A step beyond 63 leads to the next block's start.
 ZIGZAG = np.full(64 + 2 * END, 64, np.uint8)
 ZIGZAG[:64] = (
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48,
@@ -57,10 +58,10 @@ ZIGZAG[:64] = (
     15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 )  # fmt: skip
 
-# What a header tells: addresses of the quantiser's 64 bytes, of the two Huffman tables' counts, and of the scan.
+# Contents of a header: addresses of the quantiser's 64 bytes, of the counts of both Huffman tables, and of the scan.
 QUANTISER, DC_TABLE, AC_TABLE, SCAN = range(4)
 
-#: Largest side of an image [px].
+#: Largest height or width of an image [px].
 MOST_SIDE = 65535
 
 
@@ -79,13 +80,13 @@ def _sum_of_counts(table):  # type: ignore[no-untyped-def]
 
 @njit(**INTERNAL)
 def _read_header(begin, end, height, width, quantisers, tables, found):  # type: ignore[no-untyped-def]
-    """Walk the segments up to the scan: whether it is one that is decoded here.
+    """Read the segments up to the scan and return whether this module can decode it.
 
     Args:
-        begin, end: address of the first byte and of the one behind the last.
-        height, width: that it must say.
-        quantisers, tables: (4,) and (8,) int64, for addresses by number.
-        found: (4,) int64, gets the addresses; see above.
+        begin, end: address of the first byte and address past the last byte.
+        height, width: size that the header must state [px].
+        quantisers, tables: (4,) and (8,) int64, scratch for addresses by table number.
+        found: (4,) int64, receives the addresses (`QUANTISER`, `DC_TABLE`, `AC_TABLE`, `SCAN`).
     """
     quantisers[:] = 0
     tables[:] = 0
@@ -98,7 +99,7 @@ def _read_header(begin, end, height, width, quantisers, tables, found):  # type:
         body, stop = at + 4, at + 2 + length
         if length < 2 or stop > end:
             return False
-        if marker == 0xDB:  # quantisers, of 8 bits
+        if marker == 0xDB:  # quantisers with 8 bits
             while body + 65 <= stop and load_byte(body) < 4:
                 quantisers[load_byte(body)] = body + 1
                 body += 65
@@ -113,7 +114,7 @@ def _read_header(begin, end, height, width, quantisers, tables, found):  # type:
                 body += 17 + total
             if body != stop:
                 return False
-        elif marker == 0xC0:  # baseline frame: 8 bits, sides, one component
+        elif marker == 0xC0:  # baseline frame: 8 bits, height and width, one component
             if component >= 0 or length != 11 or load_byte(body) != 8 or load_byte(body + 5) != 1:
                 return False
             if _two_bytes(body + 1) != height or _two_bytes(body + 3) != width:
@@ -122,7 +123,7 @@ def _read_header(begin, end, height, width, quantisers, tables, found):  # type:
             if not (1 <= sampling >> 4 <= 4 and 1 <= sampling & 15 <= 4):
                 return False
             component, quantiser = np.int64(load_byte(body + 6)), np.int64(load_byte(body + 8))
-        elif marker == 0xDA:  # scan: that component, all of its coefficients, all of their bits
+        elif marker == 0xDA:  # scan: that component, all coefficients, full precision
             if length != 8 or component < 0 or quantiser > 3:
                 return False
             if (
@@ -140,14 +141,14 @@ def _read_header(begin, end, height, width, quantisers, tables, found):  # type:
             found[SCAN] = stop
             return found[QUANTISER] != 0 and found[DC_TABLE] != 0 and found[AC_TABLE] != 0
         elif marker != 0xE0 and marker != 0xFE and not 0xE2 <= marker <= 0xEF:
-            return False  # an orientation may be in E1; restarts, other kinds of scan, bytes that fill
+            return False  # E1 may hold an orientation; others are restarts, other scan types, fill bytes
         at = stop
     return False
 
 
 @njit(**INTERNAL)
 def _replace_table(table, kept):  # type: ignore[no-untyped-def]
-    """Keep a table; whether it is another one than was kept."""
+    """Keep a copy of a table and return whether it differs from the one kept before."""
     size = 16 + _sum_of_counts(table)
     differ = np.uint8(0)
     for n in range(size):
@@ -161,17 +162,17 @@ def _replace_table(table, kept):  # type: ignore[no-untyped-def]
 
 @njit(**INTERNAL)
 def _unstuff(at, end, target):  # type: ignore[no-untyped-def]
-    """Copy a scan up to the marker that ends the image, without the zeros behind bytes 255.
+    """Copy a scan up to the marker that ends the image, without the zero bytes stuffed after bytes of 255.
 
     Returns:
-        How many bytes it has, -1 where another marker or none comes behind it. 8 bytes more may be written.
+        Number of bytes of the scan; -1 if it ends with another marker or with none. Up to 8 more bytes may be written.
     """
     out = target
     ones, tops = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
     while at + 10 <= end:
         word = load_word(at)
         store_word(out, word)
-        if ((~word - ones) & word & tops) == 0:  # no byte of it is 255
+        if ((~word - ones) & word & tops) == 0:  # no byte of the word is 255
             at += 8
             out += 8
             continue
@@ -213,30 +214,31 @@ def _decode_scan(  # type: ignore[no-untyped-def]
     lasts,
     edge,
 ):
-    """Write the pixels of a scan, or a part of them: whether all was as it should be.
+    """Write the pixels of a scan, or part of them, and return whether the scan was valid.
 
-    Symbols of a row of blocks are decoded in one loop that knows blocks by arithmetic alone: a branch at the end of
-    each would be guessed wrong, which costs more than all it does.
+    One loop decodes the symbols of a whole row of blocks and detects the end of a block by arithmetic alone. A branch
+    at the end of each block would be mispredicted, which costs more than the work of the branch.
 
-    That nothing outside is touched: a look begins at place 62 or before it; its steps are two of 16 at most, or one and
-    END, so no place is beyond 62 + 16 + END, which zigzag and quantiser reach to. From place 64 on the one leads to the
-    start of the next block, of which there is one more than are counted, and the other makes a zero of what is written
-    there before its own first coefficient is.
+    Memory safety: a lookup starts at position 62 or below. It advances by at most two steps of 16, or by one step and
+    END. No position exceeds 62 + 16 + END, and zigzag and quantiser extend that far. A position of 64 or above leads,
+    through zigzag, to the start of the next block (one more block is allocated than counted). Through quantiser, it
+    turns the value into a zero, which is written before the block's own first coefficient.
 
     Args:
-        scan: address of its bytes, `PADDING` zeros behind them.
-        num_bytes: how many there are.
+        scan: address of the bytes of the scan, followed by `PADDING` zeros.
+        num_bytes: number of bytes of the scan.
         target: address of (height, width) uint8.
         zigzag: address of `ZIGZAG`.
-        quantiser: address of int32 in the order of the scan, zeros behind the 64.
-        dc, ac, ac_singles: addresses of the lookups: for the first coefficient of a block, the others, one by one.
-        tables: address of both tables' counts and symbols.
-        last_code, first_symbol: (2, 18) int64 of both.
-        blocks: address of a row's coefficients and two blocks more, 64 int16 each that are zero and left so.
+        quantiser: address of int32 in the order of the scan, with zeros after the 64 values.
+        dc, ac, ac_singles: addresses of the lookup tables: for the first coefficient of a block, for pairs of the other
+            coefficients, and for single ones.
+        tables: address of the counts and symbols of both tables.
+        last_code, first_symbol: (2, 18) int64 for both tables.
+        blocks: address of the coefficients of one row and two more blocks, 64 int16 each; zero on entry and on return.
         lasts: address of int64, one for each of those blocks.
         edge: address of 128 uint8.
     """
-    # On top of the buffer lie `count` bits or more that were not taken yet, then those of the bytes from `at` on.
+    # The upper `count` bits or more of the buffer are still unread; the bytes from `at` on follow them.
     buffer, count = np.uint64(0), np.int64(0)
     at, end = scan, scan + num_bytes
     num_blocks = (width + 7) >> 3
@@ -249,7 +251,7 @@ def _decode_scan(  # type: ignore[no-untyped-def]
             count |= 56
             if at > end + 8:
                 return False
-            for _ in range(3):  # 56 bits: two looks of 11, and a symbol of 16 with 15 more
+            for _ in range(3):  # 56 bits: two lookups of 11 bits, and a symbol of 16 bits with 15 more
                 entry = load_int64(lookup + (np.int64(buffer >> LOOKUP_SHIFT) << 3))
                 is_long = entry == 0
                 if is_long:
@@ -259,11 +261,11 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                     if entry == 0:
                         return False
                 first = place + ((entry >> STEPS) & 0xFF)
-                if first == 63 and not is_long:  # the last of the block: what follows is another's
+                if first == 63 and not is_long:  # last coefficient of the block: the next bits belong to another one
                     entry = load_int64(ac_singles + (np.int64(buffer >> LOOKUP_SHIFT) << 3))
                 buffer <<= np.uint64(entry & 63)
                 count -= entry & 63
-                # The second value first: where there is none, its place is that of the first, which is written behind.
+                # Write the second value first: if there is none, it has the position of the first and is overwritten.
                 place = first + ((entry >> MORE_STEPS) & 0xFF)
                 value = np.int32(entry >> SECOND) * load_int32(quantiser + (place << 2))
                 block = blocks + (number << 7)
@@ -280,7 +282,7 @@ def _decode_scan(  # type: ignore[no-untyped-def]
         rows = min(8, height - top)
         for left in range(0, width, 16):
             pair = blocks + (left << 4)
-            most = np.int64(0)  # along the zigzag, the last of both blocks that is not zero
+            most = np.int64(0)  # last nonzero coefficient of both blocks, along the zigzag
             levels = (np.int32(0), np.int32(0))
             for which in range(2):
                 if left + 8 * which < width:
@@ -302,7 +304,7 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                 for row in range(8):
                     store_word(to + row * stride, one)
                     store_word(to + row * stride + 8, other)
-            elif most <= 9:  # along the zigzag, these are all in the upper left 4 x 4
+            elif most <= 9:  # along the zigzag, all of these lie in the upper left 4 x 4
                 if transform_4(pair, levels[0], levels[1], to, stride):
                     return False
             elif transform_8(pair, levels[0], levels[1], to, stride):
@@ -321,16 +323,16 @@ def _decode_scan(  # type: ignore[no-untyped-def]
 
 @entry(**OPTIONS)
 def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, is_done, begin, end):  # type: ignore[no-untyped-def]
-    """Decode the cells from `begin` up to `end`.
+    """Decode the cells from `begin` to `end`, exclusive.
 
     Args:
-        data: address of encoded bytes; the caller answers for their extent, as for the target's.
-        starts, sizes: (B,) int64, where each cell lies in them.
-        heights, widths: (B,) int32, that each must have.
+        data: address of the encoded bytes; the caller guarantees their extent and that of the target.
+        starts, sizes: (B,) int64, position and size of each cell in `data` [bytes].
+        heights, widths: (B,) int32, size that each cell must have [px].
         target: address of uint8 pixels.
-        offsets: (B,) int64, where each cell's `height * width` begin in them.
+        offsets: (B,) int64, position in `target` of the first of each cell's `height * width` pixels.
         zigzag: address of `ZIGZAG`.
-        is_done: (B,) bool, gets whether a cell was decoded. Of one that was not anything may be in its place.
+        is_done: (B,) bool, receives True for the cells that were decoded; the pixels of the others are undefined.
     """
     num_bytes, num_columns = np.int64(0), np.int64(0)
     for cell in range(begin, end):
@@ -338,7 +340,7 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
             num_bytes = max(num_bytes, sizes[cell])
             num_columns = max(num_columns, np.int64(widths[cell]))
     num_blocks = (num_columns + 7) // 8 + 2
-    # An array is freed behind the last line that names it: where an address is taken, it is taken in the loop.
+    # Numba frees an array after the last line that names it, so addresses are taken inside the loop.
     copied, scan = np.empty(num_bytes, np.uint8), np.empty(num_bytes + PADDING + 16, np.uint8)
     quantiser = np.zeros(64 + 2 * END, np.int32)
     singles, pairs = np.zeros((2, 1 << LOOKUP_BITS), np.int64), np.zeros((2, 1 << LOOKUP_BITS), np.int64)
@@ -352,7 +354,7 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
         height, width, size = np.int64(heights[cell]), np.int64(widths[cell]), sizes[cell]
         if not (1 <= height <= MOST_SIDE and 1 <= width <= MOST_SIDE):
             continue
-        first = np.int64(copied.ctypes.data)  # of a copy: what was looked at must not change before it is used
+        first = np.int64(copied.ctypes.data)  # of a copy: checked bytes must not change before they are used
         source = np.int64(data + starts[cell])
         for n in range(size):
             store_byte(first + n, load_byte(source + n))

@@ -1,4 +1,4 @@
-"""Huffman codes of a baseline JPEG as tables: one look gives up to two symbols with their runs, sizes and values."""
+"""Huffman codes of a baseline JPEG as tables: one lookup gives up to two symbols with their runs, sizes and values."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from numba import njit
 from fastcell.ops.cpu.compiled_loops import INLINE, INTERNAL
 from fastcell.ops.cpu.llvm import load_byte
 
-# Bits that a look at a table takes: a code that is longer with its value is rare.
+# Bits used per table lookup; few codes are longer together with their value.
 LOOKUP_BITS = 11
 LOOKUP_SHIFT = np.uint64(64 - LOOKUP_BITS)
 
-# An entry: how many bits it takes, steps along the zigzag to the coefficient and from there to a second one, and the
-# values of both. A step of END says that the block is complete, and leads to the place of its last coefficient + END.
+# An entry holds the number of bits it consumes, the steps along the zigzag to the first coefficient and from there to
+# a second one, and both values. A step of END marks a complete block and leads to its last position + END.
 END = 128
 STEPS, MORE_STEPS, VALUE, SECOND = 8, 16, 24, 48
 
-# Counts by length, symbols.
+# Counts by code length, then symbols.
 TABLE_BYTES = 16 + 256
 
 
 @njit(**INTERNAL)
 def derive(table, is_ac, singles, last_code, first_symbol):  # type: ignore[no-untyped-def]
-    """Lookup of a Huffman code; False where the table holds none of a baseline scan.
+    """Derive the lookup table of a Huffman code, and return False if the table is not valid in a baseline scan.
 
     Args:
-        table: address of the counts of codes by length, 1 to 16, with the symbols behind them.
-        is_ac: of the coefficients behind the first one of a block.
-        singles: (2 ** LOOKUP_BITS,) int64, gets an entry of one value for the next bits, 0 where they hold none whole.
-        last_code: (18,) int64, gets for each length, from 1 on, the code behind its last, on the left of 16 bits, and
-            what none reaches behind them.
-        first_symbol: (18,) int64, gets the number of each length's first symbol less its first code.
+        table: address of the number of codes of each length, 1 to 16, followed by the symbols.
+        is_ac: the table is for the coefficients after the first one of a block.
+        singles: (2 ** LOOKUP_BITS,) int64, receives the single-value entry for the next bits; 0 if they hold no
+            complete one.
+        last_code: (18,) int64, receives for each length, from 1 on, the code after its last one, left-aligned in 16
+            bits, then a value that no code reaches.
+        first_symbol: (18,) int64, receives for each length the index of its first symbol minus its first code.
     """
     singles[:] = 0
     code, number = 0, 0
     for length in range(1, 17):
         count = np.int64(load_byte(table + length - 1))
-        if code + count >= (1 << length) or number + count > 256:  # a code of ones alone is none
+        if code + count >= (1 << length) or number + count > 256:  # a code of only ones is not allowed
             return False
         first_symbol[length] = number - code
         for _ in range(count):
@@ -64,7 +65,7 @@ def derive(table, is_ac, singles, last_code, first_symbol):  # type: ignore[no-u
 
 @njit(**INLINE)
 def _steps(symbol, is_ac):  # type: ignore[no-untyped-def]
-    """Steps of a symbol, 0 for one that no baseline scan has."""
+    """Return the steps of a symbol, or 0 for a symbol that is not valid in a baseline scan."""
     if not is_ac:
         return 1
     size, run = symbol & 15, symbol >> 4
@@ -75,7 +76,7 @@ def _steps(symbol, is_ac):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE)
 def _extended(extra, size):  # type: ignore[no-untyped-def]
-    """The value of `size` bits: T.81, EXTEND."""
+    """Return the value of `size` bits (procedure EXTEND of T.81)."""
     if size == 0:
         return np.int64(0)
     return np.int64(extra) if extra >= (1 << (size - 1)) else np.int64(extra) + 1 - (1 << size)
@@ -83,7 +84,7 @@ def _extended(extra, size):  # type: ignore[no-untyped-def]
 
 @njit(**INTERNAL)
 def pair_up(singles, behind, pairs):  # type: ignore[no-untyped-def]
-    """Entries of two values out of those of one and of those that come behind it, where both fit."""
+    """Combine each single-value entry with the entry that follows it, if both fit into the lookup bits."""
     for place in range(1 << LOOKUP_BITS):
         entry = singles[place]
         bits = entry & 0xFF
@@ -98,7 +99,7 @@ def pair_up(singles, behind, pairs):  # type: ignore[no-untyped-def]
 
 @njit(**INTERNAL)
 def long_entry(buffer, table, is_ac, last_code, first_symbol):  # type: ignore[no-untyped-def]
-    """The entry of one value for the bits on top, of any length; 0 where they are no code."""
+    """Return the single-value entry for the upper bits of the buffer, of any code length; 0 if they are not a code."""
     bits = np.int64(buffer >> np.uint64(48))
     length = 1
     while bits >= last_code[length]:

@@ -1,4 +1,4 @@
-"""Inverse cosine transform of two JPEG blocks at once, in vectors: libjpeg's accurate integer one (`jidctint.c`)."""
+"""Vectorised inverse cosine transform of two JPEG blocks: libjpeg's accurate integer transform (`jidctint.c`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastcell.ops.cpu.llvm import interleaved, shuffled, transposed, vector_of
 
 
 def _one_axis(builder, rows, bits, offset):  # type: ignore[no-untyped-def]
-    """Eight vectors out of up to eight, the rest zero: one axis of the transform, `bits` fewer, with `offset`."""
+    """Transform one axis: up to eight vectors, the rest zero, to eight; add `offset`, then drop `bits` bits."""
     kind = rows[0].type
 
     def add(a, b):  # type: ignore[no-untyped-def]
@@ -49,10 +49,10 @@ def _one_axis(builder, rows, bits, offset):  # type: ignore[no-untyped-def]
 
 
 def _turned(builder, rows):  # type: ignore[no-untyped-def]
-    """Columns of two blocks out of their 8 rows.
+    """Transpose two blocks: return their columns from their 8 rows.
 
-    Four elements stand together, in rows (A, B) of the blocks' halves or (A, A', B, B') of whole ones. A column has
-    those of rows 0 to 3 of A, of B, then rows 4 to 7 of A, of B.
+    Groups of four elements stay together, in rows as (A, B) for half blocks or (A, A', B, B') for whole blocks. A
+    column holds rows 0 to 3 of A and of B, then rows 4 to 7 of A and of B.
     """
     if rows[0].type.count == 8:
         wide = [shuffled(builder, upper, lower, range(16)) for upper, lower in zip(rows[:4], rows[4:], strict=True)]
@@ -63,13 +63,13 @@ def _turned(builder, rows):  # type: ignore[no-untyped-def]
 
 
 def _inverse_transform(side):  # type: ignore[no-untyped-def]
-    """Coefficients of two blocks, A and B, one behind the other, to 8 x 16 grey levels.
+    """Return an intrinsic that transforms the coefficients of two consecutive blocks, A and B, to 8 x 16 grey levels.
 
-    Of their rows and columns those from `side`, 4 or 8, on are zero. The first coefficient of each is given by itself:
-    to write it where it is at once read in a wider piece would wait for the cache.
+    Rows and columns of the blocks from `side` (4 or 8) on are zero. The first coefficient of each block is passed
+    separately: a wide load directly after storing it in the block would stall on the store.
 
-    Gives True, and any pixels, where a value between the two axes is far beyond what a picture can have (10,000): with
-    16 bits for it, as vectors of libjpeg-turbo have, sums might overflow.
+    The intrinsic returns True, and undefined pixels, if a value between the two passes is far beyond that of a real
+    image (10,000): sums could then overflow the 16-bit values that the vectors of libjpeg-turbo use.
     """
 
     @intrinsic
@@ -89,7 +89,7 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
             for block, corner in enumerate(corners):
                 rows[0] = builder.insert_element(rows[0], corner, ir.Constant(i32, side * block))
             rows = _one_axis(builder, rows, 11, 0)
-            # In -16384..16383 where no bit above the lower 15 is left.
+            # A value is in -16384..16383 if no bit above the lower 15 is set after the addition.
             beyond, *others = [builder.add(row, vector_of(row.type, 1 << 14)) for row in rows]
             for other in others:
                 beyond = builder.or_(beyond, other)
@@ -98,7 +98,7 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
             columns = _one_axis(builder, _turned(builder, rows), 18, 128)
             zero, white = (vector_of(columns[0].type, level) for level in (0, 255))
             four_columns = []
-            for begin in (0, 4):  # a byte each of a word for every row
+            for begin in (0, 4):  # for every row one byte of a word
                 packed = None
                 for n in range(4):
                     level = columns[begin + n]
@@ -107,7 +107,7 @@ def _inverse_transform(side):  # type: ignore[no-untyped-def]
                     level = builder.shl(level, vector_of(level.type, 8 * n))
                     packed = level if packed is None else builder.or_(packed, level)
                 four_columns.append(packed)
-            for half in range(2):  # rows 0, 1, 4 and 5, then the others, of A and B in turns
+            for half in range(2):  # rows 0, 1, 4 and 5, then the others, alternating between A and B
                 turns = interleaved(builder, four_columns[0], four_columns[1], half, 4)
                 words = builder.bitcast(turns, ir.VectorType(i64, 8))
                 words = shuffled(builder, words, words, (0, 2, 1, 3, 4, 6, 5, 7))
@@ -127,7 +127,7 @@ transform_4, transform_8 = _inverse_transform(4), _inverse_transform(8)
 
 @njit(**INLINE)
 def flat(mean):  # type: ignore[no-untyped-def]
-    """Eight bytes of the level that a block's first coefficient gives all of it."""
+    """Return eight bytes of the grey level of a block that has only a first coefficient."""
     return np.uint64(min(max(((mean + 4) >> 3) + 128, 0), 255)) * np.uint64(0x0101010101010101)
 
 
