@@ -58,7 +58,8 @@ class BatchLoader(ABC):
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, starting with step `first`.
 
-        Runs in the prefetching thread; GPU work goes to the current stream of that thread."""
+        Runs in the prefetching thread; GPU work goes to the current stream of that thread.
+        """
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch whose order the next iteration uses, if no trainer provides it."""
@@ -154,7 +155,7 @@ class CellLoader(BatchLoader):
         labels: (N,) int64 label of every row of the manifest; None uses the labels of the manifest.
         where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
             starts at step 0.
-        reader: source of the cells; None opens the tars.
+        reader: source of the cells; None opens the shards of the view.
         corrupt_cells: collection that corrupt cells are added to; None ends the run at the first corrupt cell.
 
     Raises:

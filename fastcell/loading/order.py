@@ -239,7 +239,13 @@ class StreamOrder:
         return np.concatenate([rng.permutation(order[begin : begin + span]) for begin in range(0, len(order), span)])
 
     def padded(self, epoch: int) -> np.ndarray:
-        """Return `mixed`, padded with the rows drawn just before (for batch normalisation); >= steps * batch int64."""
+        """Return the rows in the order of an epoch, followed by padding up to whole batches.
+
+        The padding repeats the rows drawn just before it, because batch normalisation also uses padding.
+
+        Returns:
+            int64, length steps * batch or more.
+        """
         order, share = self.mixed(epoch), self.share
         whole = len(order) // share.batch * share.batch
         padding = order[:whole][::-1] if whole else order

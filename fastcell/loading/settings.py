@@ -23,7 +23,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """Settings of a loader. Only `seed`, `initial_fill` and rounding affect the batches.
+    """Settings of a loader. Apart from rounding, only `seed` and `initial_fill` affect the batches.
 
     Attributes:
         seed: seed of order and augmentation.

@@ -1,7 +1,7 @@
 """Losses on logits, one value per cell, and the class probabilities that belong to each loss.
 
 Figure 7 of the paper compares the three losses. Its released code applies softmax in the network and again in the loss;
-here every loss takes logits and applies softmax once.
+here every loss takes logits, so softmax is applied at most once.
 """
 
 from collections.abc import Callable

@@ -197,7 +197,10 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return float(super().score(X, y, sample_weight))
 
     def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's tags. Its own test data has two features, which are no image: `poor_score` is set."""
+        """Return the tags of the estimator for scikit-learn.
+
+        `poor_score` is set, because scikit-learn's own test data has two features per sample, which form no image.
+        """
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.classifier_tags.poor_score = True

@@ -40,8 +40,8 @@ class Filled:
 class CellBank:
     """All cells of some rows, decoded, each once, in one contiguous pool of memory.
 
-    Filling begins with the first `wait` and continues in a thread, alternating between the parts. It ends with the
-    bank.
+    Filling begins with the first `wait` and continues in a thread, alternating between the parts. The
+    thread ends with the bank.
 
     Args:
         view: the rows, in fill order; repeats of a cell are adjacent and share its pixels.

@@ -1,4 +1,4 @@
-"""Choose and open the cell store of each part of a run. Parts that are opened first have the first choice of memory."""
+"""Choose and open the cell store of each subset of a run. Subsets opened first have the first choice of memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Store:
-    """Store of the cells of one part.
+    """Store of the cells of one subset.
 
     Attributes:
         placement: where the cells are kept, and why.

@@ -1,4 +1,4 @@
-"""Memory for decoded cells: allocation, writing (on a separate stream if there is a GPU), and reading as `Cells`."""
+"""Memory for decoded cells: allocation, writing (on a GPU with a separate stream), and reading as `RaggedCells`."""
 
 from __future__ import annotations
 

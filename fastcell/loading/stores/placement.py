@@ -41,7 +41,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Placement:
-    """How the cells of one part of the data are kept.
+    """How the cells of one subset of the data are kept.
 
     Attributes:
         store: ``bank`` (all cells are kept) or ``stream`` (none are kept).
