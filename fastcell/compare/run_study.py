@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcell.errors import ArgumentError, invalid
+from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system.messages import Say, say_nothing
+
+if TYPE_CHECKING:
+    from fastcell.compare.runner import Study
 
 STUDIES = ("volume", "loss", "resolution", "leakage")
 DEFAULT_METHODS = {
@@ -159,7 +163,6 @@ def run_study(
 def _run(
     study: Any, methods: list[str], options: StudyOptions, changes: Sequence[str], default_data: bool
 ) -> list[str]:
-    from fastcell.compare.runner import write_study_report
     from fastcell.compare.volume_study import check_volumes, run_volumes
 
     volumes = check_volumes(options.volumes or DEFAULT_VOLUMES[options.study])
@@ -193,3 +196,50 @@ def _components(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise invalid("--pca", "a number of components, or none", text, "64 is the default")
     return int(text)
+
+
+def write_study_report(
+    study: Study, methods: list[str], settings: Mapping[str, Any], lines: list[str], asked: Mapping[str, Any]
+) -> list[str]:
+    """Write ``report.md`` and ``study.json`` to the study's folder.
+
+    Args:
+        study: The finished study; for leakage, the study on the augmented data set.
+        methods: Names of the methods.
+        settings: Options of the study, including `study` and `preset`; stored in ``study.json``.
+        lines: Lines of the report.
+        asked: `source`, path of the requested data set (None for the synthetic default); `source_cells`, its number of
+            cells; and `changes`, the arguments that change the preset.
+
+    Returns:
+        The lines of the complete report, with its header.
+    """
+    from fastcell.system import environment_report
+
+    kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
+    machine = {key: value for key, value in environment_report.describe_environment().items() if key != "cache_dir"}
+    where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
+    header = [
+        f"# {study.manifest.info.name}: study of {settings['study']}",
+        "",
+        f"{len(study.manifest):,} {kind}; preset {settings['preset']}; {where}; fastcell {machine['fastcell']}.",
+        "",
+    ]
+    write_text(study.out_dir / "report.md", "\n".join([*header, *lines]).rstrip() + "\n")
+    write_json(
+        study.out_dir / "study.json",
+        {
+            "study": settings["study"],
+            "data": study.manifest.info.name,
+            "path": str(study.manifest.path.absolute()),
+            "methods": methods,
+            **asked,
+            "settings": dict(settings),
+            "recipe": asdict(study.recipe),
+            "schemes": {
+                scheme.name: {"text": scheme.text, "splits": list(scheme.splits)} for scheme in study.schemes.values()
+            },
+            "environment": machine,
+        },
+    )
+    return [*header, *lines]

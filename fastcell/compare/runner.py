@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -20,7 +20,6 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
 from fastcell.training.recipe import Recipe
 
@@ -311,53 +310,6 @@ class Study:
         lists = [(jobs[number :: len(gpus)], gpu) for number, gpu in enumerate(gpus)]  # one process per GPU
         for results in Parallel(n_jobs=len(gpus), backend="loky")(delayed(_fit_on)(mine, gpu) for mine, gpu in lists):
             yield from results
-
-
-def write_study_report(
-    study: Study, methods: list[str], settings: Mapping[str, Any], lines: list[str], asked: Mapping[str, Any]
-) -> list[str]:
-    """Write ``report.md`` and ``study.json`` to the study's folder.
-
-    Args:
-        study: The finished study; for leakage, the study on the augmented data set.
-        methods: Names of the methods.
-        settings: Options of the study, including `study` and `preset`; stored in ``study.json``.
-        lines: Lines of the report.
-        asked: `source`, path of the requested data set (None for the synthetic default); `source_cells`, its number of
-            cells; and `changes`, the arguments that change the preset.
-
-    Returns:
-        The lines of the complete report, with its header.
-    """
-    from fastcell.system import environment_report
-
-    kind = "synthetic cells" if study.manifest.info.synthetic else "cells"
-    machine = {key: value for key, value in environment_report.describe_environment().items() if key != "cache_dir"}
-    where = "; ".join(machine["gpus"]) or f"no GPU, {machine['cpu']}, {machine['num_cpus']} cores"
-    header = [
-        f"# {study.manifest.info.name}: study of {settings['study']}",
-        "",
-        f"{len(study.manifest):,} {kind}; preset {settings['preset']}; {where}; fastcell {machine['fastcell']}.",
-        "",
-    ]
-    write_text(study.out_dir / "report.md", "\n".join([*header, *lines]).rstrip() + "\n")
-    write_json(
-        study.out_dir / "study.json",
-        {
-            "study": settings["study"],
-            "data": study.manifest.info.name,
-            "path": str(study.manifest.path.absolute()),
-            "methods": methods,
-            **asked,
-            "settings": dict(settings),
-            "recipe": asdict(study.recipe),
-            "schemes": {
-                scheme.name: {"text": scheme.text, "splits": list(scheme.splits)} for scheme in study.schemes.values()
-            },
-            "environment": machine,
-        },
-    )
-    return [*header, *lines]
 
 
 def _fit_on(jobs: list[tuple[Any, ...]], gpu: int | None) -> list[TaskResult]:

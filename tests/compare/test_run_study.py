@@ -1,0 +1,39 @@
+"""A study is written as a report and as JSON."""
+
+import json
+
+import numpy as np
+
+from fastcell.compare.run_study import write_study_report
+from fastcell.compare.runner import Study
+from fastcell.compare.split_schemes import Scheme, SplitManifest
+from fastcell.training.recipe import read_recipe
+
+
+def test_report_and_settings_are_written(make_set, tmp_path):
+    manifest = make_set(6)
+    split = np.full(6, "test")
+    study = Study(
+        manifest=SplitManifest.of(manifest, {"mine": split}),
+        schemes={"mine": Scheme("mine", "split mine", {"mine": split})},
+        recipe=read_recipe("demo", [], None),
+        out_dir=tmp_path / "out",
+        units=np.arange(6),
+    )
+    study.out_dir.mkdir()
+    settings = {"study": "volume", "preset": "demo", "seeds": 3}
+    asked = {"source": None, "source_cells": 6, "changes": []}
+    lines = write_study_report(study, ["knn"], settings, ["## A table", ""], asked)
+    text = (study.out_dir / "report.md").read_text()
+    assert text == "\n".join(lines).rstrip() + "\n"
+    assert text.startswith("# cells: study of volume\n\n6 cells; preset demo; ")
+    assert text.endswith("\n\n## A table\n")
+    values = json.loads((study.out_dir / "study.json").read_text())
+    assert list(values) == [
+        "study", "data", "path", "methods", "source", "source_cells", "changes", "settings", "recipe", "schemes",
+        "environment",
+    ]  # fmt: skip
+    assert values["settings"] == settings
+    assert values["schemes"] == {"mine": {"text": "split mine", "splits": ["mine"]}}
+    assert values["path"] == str(manifest.path)
+    assert "cache_dir" not in values["environment"]
