@@ -59,7 +59,7 @@ def audited(packed, run, tmp_path_factory):
     out, text, found = tmp_path_factory.mktemp("audited") / "out", io.StringIO(), []
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
         patch.setattr(
-            "fastcell.cli.audit.audit", lambda *args, **options: found.append(audit(*args, **options)) or found[-1]
+            "fastcell.audit.collect.audit", lambda *args, **options: found.append(audit(*args, **options)) or found[-1]
         )
         with pytest.raises(StrictError, match="class_from_background") as caught:
             main([str(packed), str(run), "--out", str(out), "--permutations", "300", "--jobs", "1", "--strict"])
@@ -111,7 +111,7 @@ def test_a_problem_is_no_failure_without_strict(packed, audited, tmp_path, monke
     """The same findings, and no run: they are not made again."""
     given = []
     monkeypatch.setattr(
-        "fastcell.cli.audit.audit", lambda *args, **options: given.append((args, options)) or audited.found
+        "fastcell.audit.collect.audit", lambda *args, **options: given.append((args, options)) or audited.found
     )
     out = tmp_path / "out"
     assert main([str(packed), "--out", str(out), "--permutations", "200", "--cells", "150", "--seed", "3"]) == 0
