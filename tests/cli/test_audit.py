@@ -129,7 +129,7 @@ def test_confidence_of_a_run_drifts(audited):
 
 
 def test_runs_that_are_none_are_refused_before_cells_are_read(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr("fastcell.audit.sample.read_sample", lambda *_, **__: pytest.fail("cells were read"))
+    monkeypatch.setattr("fastcell.audit.collect.read_sample", lambda *_, **__: pytest.fail("cells were read"))
     with pytest.raises(DataError, match=r"RUN must hold predictions\.parquet"):
         main([str(packed), str(tmp_path), "--out", str(tmp_path / "out"), "--permutations", "20"])
     (tmp_path / "bad.parquet").write_bytes(b"nothing")

@@ -82,7 +82,7 @@ def test_defaults_are_those_of_a_study():
 
 
 def test_no_pca_is_refused_above_3000_cells(planted, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("fastcell.compare.baselines.MAX_CELLS_WITHOUT_PCA", 50)
+    monkeypatch.setattr("fastcell.compare.runner.MAX_CELLS_WITHOUT_PCA", 50)
     out = tmp_path / "out"
     common = ("--methods", "knn", "--splits", "default", "--data.image_size", "16", "--seeds", "1", "--pca", "none")
     assert run(planted().path, *common, "--volumes", "0.5,1", "--out", out) == 0

@@ -178,7 +178,7 @@ def test_settings_take_an_augmentation_by_names() -> None:
 def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = [(field.name, field.type, field.default) for field in reversed(dataclasses.fields(Augmentation))]
     turned = dataclasses.make_dataclass("Turned", fields, bases=(Augmentation,), frozen=True, kw_only=True)
-    monkeypatch.setattr("fastcell.ops.augmentation.Augmentation", turned)
+    monkeypatch.setattr("fastcell.ops.transform.Augmentation", turned)
     values = {"flip_vertical": False, "rotation_deg": 1.0, "scale": 0.3, "blur_sigma": 4.0, "noise_std": 6.0}
     settings = _Settings(*_settings("stretch", turned(**values), 0, None, 1e-6))
     assert settings.rotation_deg == 1.0
@@ -190,7 +190,7 @@ def test_a_change_that_the_settings_lack_is_an_error(monkeypatch: pytest.MonkeyP
     more = dataclasses.make_dataclass("More", [("shear", float, 0.0)], bases=(Augmentation,), frozen=True)
     with pytest.raises(TypeError, match="shear"):
         _settings("stretch", more(), 0, None, 1e-6)
-    monkeypatch.setattr("fastcell.ops.augmentation.Augmentation", more)
+    monkeypatch.setattr("fastcell.ops.transform.Augmentation", more)
     with pytest.raises(AttributeError, match="shear"):
         _ = _Settings(*_settings("stretch", STRONG, 0, None, 1e-6)).augmentation
 

@@ -255,7 +255,7 @@ def test_interrupt_keeps_what_is_finished_hidden(
 
     words = ["pack", str(cells), str(tmp_path / "to" / "out"), "--shard-cells", "30"]
     with monkeypatch.context() as patch:
-        patch.setattr("fastcell.packing.finish_dataset.finish_dataset", interrupt)
+        patch.setattr("fastcell.packing.pack.finish_dataset", interrupt)
         assert cli.main(words) == 130
     assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
     kept = "kept 2 finished shards: the same command goes on from there\n"
@@ -275,7 +275,7 @@ def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: py
         stamp=source.stamp,
         load=lambda item: os.kill(os.getpid(), signal.SIGKILL),
     )
-    monkeypatch.setattr("fastcell.sources.registry.open_source", lambda *arguments: killing)
+    monkeypatch.setattr("fastcell.packing.pack.open_source", lambda *arguments: killing)
     with pytest.raises(DataError, match=r"a worker process was killed.*--jobs"):
         pack(cells, tmp_path / "to" / "out", jobs=2, shard_cells=30)
     assert list((tmp_path / "to").iterdir()) == []

@@ -97,7 +97,7 @@ def test_sizes_are_readable() -> None:
 
 
 def test_free_memory_is_the_users_limit_or_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastcell.system.resources.available_memory", lambda: 12 * GB)
+    monkeypatch.setattr("fastcell.loading.stores.placement.available_memory", lambda: 12 * GB)
     assert SHARE_OF_FREE == 0.5
     assert free_memory(torch.device("cpu"), None, 1) == Budget(None, 6 * GB)
     assert free_memory(torch.device("cpu"), None, 3) == Budget(None, 2 * GB)

@@ -335,7 +335,7 @@ def test_what_dali_alone_cannot_decode_is_replaced(
     changed, corrupt_cells = with_hash(manifest, 41, garbage), CorruptCells(manifest)
     pixels = DecodedCell(tagged(41), 8, 1, "png")
     monkeypatch.setattr(
-        "fastcell.dataset.decode.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
+        "fastcell.loading.decode_cpu.decode", lambda data, *_: pixels if data == garbage else decode(data, "png")
     )
     reader = CellReader(
         select(changed, ViewConfig()), training_share(60, 8), shuffle=True, corrupt_cells=corrupt_cells, decoder="dali"
