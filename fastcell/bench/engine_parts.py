@@ -17,6 +17,7 @@ from typing import Any
 
 from fastcell.system import library_settings, resources
 from fastcell.system.environment_report import NO_DRIVER, extra_for_driver, installed_version
+from fastcell.system.worker_processes import end_with_parent
 
 PROBE_TIMEOUT_S = 120.0
 
@@ -176,6 +177,7 @@ _MARK = "fastcell-probe:"
 
 def probe_here(names: list[str]) -> None:
     """Try parts of the engine in this process, and print one line per part in the form that `probe_parts` reads."""
+    end_with_parent(os.getppid())
     library_settings.quiet()
     for name in names:
         try:

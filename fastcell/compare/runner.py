@@ -21,6 +21,7 @@ from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
+from fastcell.system.worker_processes import watched_workers
 from fastcell.training.recipe import Recipe
 
 FRAME = "frame"
@@ -277,7 +278,7 @@ class Study:
             return
         from joblib import Parallel, delayed, parallel_config
 
-        with parallel_config("loky", inner_max_num_threads=1):
+        with parallel_config("loky", inner_max_num_threads=1, **watched_workers()):
             yield from Parallel(n_jobs=num, return_as="generator", batch_size=1)(
                 delayed(_fit_baseline)(*job) for job in jobs
             )
@@ -305,11 +306,12 @@ class Study:
         if len(gpus) == 1 or len(jobs) == 1:
             yield from (_fit_network(gpus[0], *job) for job in jobs)
             return
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed, parallel_config
 
         lists = [(jobs[number :: len(gpus)], gpu) for number, gpu in enumerate(gpus)]  # one process per GPU
-        for results in Parallel(n_jobs=len(gpus), backend="loky")(delayed(_fit_on)(mine, gpu) for mine, gpu in lists):
-            yield from results
+        with parallel_config("loky", **watched_workers()):
+            for results in Parallel(n_jobs=len(gpus))(delayed(_fit_on)(mine, gpu) for mine, gpu in lists):
+                yield from results
 
 
 def _fit_on(jobs: list[tuple[Any, ...]], gpu: int | None) -> list[TaskResult]:

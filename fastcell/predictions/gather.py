@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from fastcell.models.lightning_module import Prediction
+from fastcell.storage.whole_files import make_scratch_folder
 
 
 def counted_predictions(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,7 @@ class PredictionGatherer(pl.Callback):
         ids, probabilities = counted_predictions(self._parts)
         self._parts = []
         if trainer.world_size > 1:
-            made = tempfile.mkdtemp(prefix=".parts-", dir=self.folder) if trainer.is_global_zero else ""
+            made = str(make_scratch_folder(self.folder)) if trainer.is_global_zero else ""
             folder = Path(trainer.strategy.broadcast(made))
             np.savez(folder / f"{trainer.global_rank}.npz", ids=ids, probabilities=probabilities)
             trainer.strategy.barrier()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
@@ -19,6 +16,7 @@ from fastcell.report.data_summary import (
     num_groups_in_several_subsets,
 )
 from fastcell.report.page_elements import PageTable, Section, embed_png, percent
+from fastcell.storage.whole_files import scratch_folder
 
 _MOST_GROUPS = 40  # rows of the table of groups
 _TITLES = {
@@ -54,9 +52,9 @@ def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
     else:
         section.paragraphs.append("Quarantine: empty; every image was packed.")
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_quality(manifest)]
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         try:
-            for path in draw_figures(manifest, Path(scratch), split_name, seed):
+            for path in draw_figures(manifest, scratch, split_name, seed):
                 section.pictures.append(embed_png(path, _TITLES[path.stem]))
         except DataError as error:  # a cell of the contact sheet is corrupt
             section.paragraphs.append(f"The cells could not be drawn: {error}")

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fastcell.errors import BusyError, invalid
-from fastcell.storage.whole_files import read_json_file
+from fastcell.storage.whole_files import is_alive, read_json_file
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
@@ -156,9 +156,6 @@ def _myself() -> bytes:
 
 def _lives(pid: object) -> bool:
     try:
-        os.kill(int(str(pid)), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
+        return is_alive(int(str(pid)))
+    except ValueError:
         return False
-    except PermissionError:
-        pass
-    return True

@@ -15,10 +15,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import cv2
@@ -26,11 +28,13 @@ import numpy as np
 from filelock import FileLock
 
 from fastcell import __version__
-from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
+from fastcell.errors import ArgumentError, BusyError, DataError, FastcellError, invalid
 from fastcell.storage.locks import hold_folder, release_folder
 from fastcell.storage.whole_files import read_json_file, sync_folder, write_text
 
 _PLACING = "placing.json"
+_STAGED = re.compile("lock|claim|run-[0-9a-f]{8}")
+_MOST_NAME_BYTES = 200
 
 
 def _silent(line: str) -> None:
@@ -139,7 +143,7 @@ def open_staging(
     out = Path(out_dir).resolve()
     # A mounted volume cannot be replaced by a renamed folder, nor one in a folder that we may not write to.
     inside = out.is_dir() and (os.path.ismount(out) or not os.access(out.parent, os.W_OK))
-    folder = (out if inside else out.parent) / f".{out.name}.partial"
+    folder = (out if inside else out.parent) / _hidden_name(out)
     if not folder.exists():
         _refuse_taken(out, out_dir, folder)
     with _locked_run(folder, out_dir, unit, say) as stage:
@@ -177,7 +181,7 @@ def open_staging_of(file: Path, say: Callable[[str], None] = _silent) -> Iterato
         OSError: it cannot be written.
     """
     file = file.resolve()
-    with _locked_run(file.parent / f".{file.name}.partial", file, "part", say) as stage:
+    with _locked_run(file.parent / _hidden_name(file), file, "part", say) as stage:
         yield stage
 
 
@@ -237,6 +241,7 @@ def _take_back(stage: Staging, out: Path) -> None:
 def _locked_run(
     folder: Path, out_dir: str | os.PathLike[str], unit: str, say: Callable[[str], None]
 ) -> Iterator[Staging]:
+    _remove_dead_staging(folder)
     handle = hold_folder(folder, str(out_dir))
     keep = False
     try:
@@ -250,6 +255,25 @@ def _locked_run(
             raise
     finally:
         _release(folder, handle, keep)
+
+
+def _hidden_name(out: Path) -> str:
+    """Return the name of the staging folder of `out`, within the 255 bytes of a name on most file systems."""
+    name = os.fsencode(out.name)
+    if len(name) > _MOST_NAME_BYTES:
+        return f".{os.fsdecode(name[:_MOST_NAME_BYTES])}-{blake2b(name, digest_size=6).hexdigest()}.partial"
+    return f".{out.name}.partial"
+
+
+def _remove_dead_staging(own: Path) -> None:
+    """Remove staging folders beside `own` that killed runs left without a finished piece."""
+    for folder in own.parent.glob(".*.partial"):
+        if folder == own or not folder.is_dir() or not all(_STAGED.fullmatch(name) for name in os.listdir(folder)):
+            continue
+        with suppress(BusyError, OSError):
+            handle = hold_folder(folder, str(folder))
+            useful = (*folder.glob("run-*/saved/*.saved"), *folder.glob(f"run-*/{_PLACING}"))
+            _release(folder, handle, keep=bool(useful))
 
 
 def _new_run(folder: Path) -> Path:

@@ -1,10 +1,13 @@
-"""Run tasks in joblib's worker processes: results in the order of the tasks, and workers that stop on an interrupt."""
+"""Run tasks in joblib's worker processes: results in the order of the tasks, and workers that end with their parent."""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import joblib
@@ -17,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"
 _SEMAPHORE_BYTES = 1 << 20  # far more than the semaphores of the workers need
+_WATCH_EVERY_S = 1.0
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -30,6 +34,32 @@ def check_jobs(jobs: int | None) -> None:
     """
     if jobs == 0:
         raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
+
+
+def end_with_parent(parent: int, message: str = "") -> None:
+    """End this process 1 to 2 s after its parent dies, however the parent dies; a thread looks once a second.
+
+    The kernel's own signal (`PR_SET_PDEATHSIG`) is no substitute: it is sent when the *thread* ends that started the
+    process.
+
+    Args:
+        parent: process id of the parent. It may have died before the call.
+        message: line for stderr in that case; empty for none.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_EVERY_S)
+        if message:
+            os.write(2, f"{message}\n".encode())
+        os._exit(1)
+
+    threading.Thread(target=watch, name="fastcell-parent", daemon=True).start()
+
+
+def watched_workers() -> dict[str, Any]:
+    """Return the arguments of `joblib.parallel_config("loky", ...)` that make workers end with this process."""
+    return {"initializer": end_with_parent, "initargs": (os.getpid(),)}
 
 
 def run_tasks(
@@ -57,7 +87,12 @@ def run_tasks(
         logger.warning("%s is full or cannot be written: one process does all, without workers", _SHARED_MEMORY)
         jobs = 1
     streams = backend.supports_return_generator
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if streams else "list")
+    num = context_jobs if jobs is None else jobs
+    is_loky = type(backend).__name__ == "LokyBackend"
+    threads = backend.inner_max_num_threads
+    config = joblib.parallel_config("loky", inner_max_num_threads=threads, **watched_workers()) if is_loky else None
+    with config or nullcontext():
+        parallel = joblib.Parallel(n_jobs=num, return_as="generator" if streams else "list")
     done: Any = parallel(joblib.delayed(function)(task) for task in tasks)
     try:
         yield from done

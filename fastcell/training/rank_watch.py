@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from fastcell.system.lightning_internals import rank_processes
+from fastcell.system.worker_processes import end_with_parent
 
 _WATCH_EVERY_S = 1.0
 _PARENT = "FASTCELL_PARENT"
@@ -64,12 +65,7 @@ def watch_parent() -> None:
         return
     parent = int(os.environ.get(_PARENT, os.getppid()))
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_EVERY_S)
-        _leave("rank 0 has died", [])
-
-    threading.Thread(target=watch, name="fastcell-parent", daemon=True).start()
+    end_with_parent(parent, _last_line("rank 0 has died"))
 
 
 def _watch_children(done: threading.Event, children: list[Any]) -> None:
@@ -89,7 +85,11 @@ def _how_it_ended(child: Any) -> str | None:
 
 
 def _leave(what: str, others: list[Any]) -> None:
-    os.write(2, f"fastcell: error: {what}; this run ends, and can be resumed.\n".encode())
+    os.write(2, f"{_last_line(what)}\n".encode())
     for other in others:
         other.kill()
     os._exit(1)
+
+
+def _last_line(what: str) -> str:
+    return f"fastcell: error: {what}; this run ends, and can be resumed."

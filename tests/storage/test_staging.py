@@ -185,3 +185,29 @@ def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path)
     with pytest.raises(ArgumentError, match="is there"), open_staging_in(tmp_path):
         raise ArgumentError("the manifest is there")
     assert sorted(os.listdir(tmp_path)) == ["a", "dataset.json"]
+
+
+def test_what_a_dead_run_of_another_output_left_unfinished_is_removed(tmp_path: Path) -> None:
+    for name in ("empty", "useful", "lives", "other"):
+        folder = tmp_path / f".{name}.partial"
+        (folder / "run-01234567" / "saved").mkdir(parents=True)
+        (folder / "lock").write_text("{}")
+    save_pieces(tmp_path / ".useful.partial/run-01234567/saved/a.saved", {"stamp": "x"}, [TABLE])
+    (tmp_path / ".other.partial" / "my file").write_text("mine")
+    with open_staging(tmp_path / "lives"), open_staging(tmp_path / "new"):
+        assert sorted(os.listdir(tmp_path)) == [
+            ".lives.partial",
+            ".new.partial",
+            ".other.partial",
+            ".useful.partial",
+        ]
+
+
+def test_an_output_may_have_the_longest_name_of_the_file_system(tmp_path: Path) -> None:
+    out = tmp_path / ("ä" * 127)
+    leave(out, {"seed": 1}, "a.tar")
+    with open_staging(out) as stage:
+        stage.begin({"seed": 1})
+        assert stage.num_saved == 1
+        put_in_place(stage.data_dir, out)
+    assert os.listdir(tmp_path) == [out.name]

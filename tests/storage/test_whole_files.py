@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from fastcell.storage.whole_files import replace_file, write_json, write_text
+import fastcell
+from fastcell.storage.whole_files import is_alive, remove_dead_files, replace_file, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
@@ -56,3 +60,70 @@ def test_text_is_utf8_and_json_is_readable(tmp_path: Path) -> None:
     assert "µm" in text
     assert text.endswith("}\n")
     assert json.loads(text) == {"um": "5 µm", "shape": [1, 2]}
+
+
+DEAD_PROCESS = """
+import os, sys
+from pathlib import Path
+from fastcell.storage.whole_files import make_scratch_folder, replace_file
+
+def stop(file):
+    file.write_text("half")
+    (make_scratch_folder(file.parent) / "part").write_text("x")
+    print("ready", flush=True)
+    sys.stdin.read()
+
+replace_file(Path(sys.argv[1]), stop)
+"""
+
+
+def start_writer(path: Path) -> subprocess.Popen[str]:
+    environment = dict(os.environ, PYTHONPATH=str(Path(fastcell.__file__).parents[1]))
+    command = [sys.executable, "-c", DEAD_PROCESS, str(path)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_and_what_lives_is_not(tmp_path: Path) -> None:
+    children = [start_writer(tmp_path / name) for name in ("a.txt", "b.txt")]
+    try:
+        hidden = sorted(os.listdir(tmp_path))
+        assert len(hidden) == 4
+        children[0].kill()
+        children[0].wait()
+        write_text(tmp_path / "c.txt", "x")  # this process has written nothing here so far
+        left = set(os.listdir(tmp_path)) - {"c.txt"}
+        assert left == {name for name in hidden if f"-{children[1].pid}-" in name}
+        assert len(left) == 2
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    remove_dead_files(tmp_path)
+    assert os.listdir(tmp_path) == ["c.txt"]
+
+
+def test_files_of_another_machine_stay_for_a_day_and_other_names_stay(tmp_path: Path) -> None:
+    names = [".a.0123456789ab-1-00000000.partial", ".b.0123456789ab-1-00000000.partial", ".mine.partial", "x.partial"]
+    for name in names:
+        (tmp_path / name).write_text("x")
+    day_ago = time.time() - 25 * 3600
+    os.utime(tmp_path / names[1], (day_ago, day_ago))
+    remove_dead_files(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([names[0], *names[2:]])
+
+
+def test_a_process_that_has_ended_but_was_not_waited_for_is_dead() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not is_alive(child.pid)
+    child.wait()
+    assert is_alive(os.getpid())
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 125 + ".json")  # 255 bytes
+    write_json(path, {"a": 1})
+    assert json.loads(path.read_text()) == {"a": 1}

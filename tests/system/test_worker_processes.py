@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import joblib
 import pytest
 
+import fastcell
 from fastcell.errors import ArgumentError
 from fastcell.system import worker_processes
 from fastcell.system.worker_processes import check_jobs, run_tasks
@@ -72,3 +79,53 @@ def test_without_shared_memory_one_process_does_all(
     with caplog.at_level(logging.WARNING):
         assert {process for _, process in run_tasks(square_and_process, range(3), 2)} == {os.getpid()}
     assert "/dev/shm is full or cannot be written: one process does all" in caplog.text
+
+
+SLEEPING_PARENT = """
+import time
+from fastcell.system.worker_processes import run_tasks
+
+list(run_tasks(time.sleep, [0.0] * 4 + [600.0] * 4, 2))
+"""
+
+
+def session_of(leader: int) -> list[int]:
+    """Return the living processes of a session, without zombies."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if int(session) == leader and state not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    environment = dict(os.environ, PYTHONPATH=str(Path(fastcell.__file__).parents[1]))
+    child = subprocess.Popen([sys.executable, "-c", SLEEPING_PARENT], env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while len(session_of(child.pid)) < 3 and time.monotonic() < deadline:  # the parent and two workers
+            time.sleep(0.05)
+        time.sleep(1.0)
+        child.kill()
+        child.wait()
+        deadline = time.monotonic() + 15
+        while session_of(child.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert session_of(child.pid) == []
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def test_the_settings_of_the_surrounding_configuration_are_kept() -> None:
+    with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+        found = set(run_tasks(_threads_and_process, range(4), None))
+    assert {threads for threads, _ in found} == {"1"}
+    assert os.getpid() not in {process for _, process in found}
+
+
+def _threads_and_process(_: int) -> tuple[str | None, int]:
+    return os.environ.get("OMP_NUM_THREADS"), os.getpid()
