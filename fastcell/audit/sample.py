@@ -152,7 +152,11 @@ def read_sample(
             own.files = ShardFiles(manifest, {})
         return _read_part(manifest, own.files, rows, facts, slice(begin, min(begin + _PART, num)), out)
 
-    with Progress(num, "cells", show=verbose) as progress, ThreadPoolExecutor(jobs or num_cpus()) as pool:
+    threads = jobs or num_cpus()
+    with (
+        Progress(num, "cells", show=verbose, warmup=threads) as progress,
+        ThreadPoolExecutor(threads) as pool,
+    ):
         try:
             for future in as_completed([pool.submit(work, begin) for begin in range(0, num, _PART)]):
                 progress.advance(future.result())

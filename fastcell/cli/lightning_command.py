@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from fastcell.runs.open_run import read_data_settings
 from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
 from fastcell.storage.locks import hold_run_folder
 from fastcell.system import library_settings
-from fastcell.system.messages import print_line
+from fastcell.system.messages import LineHandler, print_line
 from fastcell.training.best_weights import checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
@@ -103,8 +102,7 @@ def _show_remarks() -> None:
     remarks.propagate = False
     for old in list(remarks.handlers):
         remarks.removeHandler(old)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler = LineHandler()
     handler.addFilter(lambda record: is_rank_zero())
     remarks.addHandler(handler)
 
@@ -198,8 +196,8 @@ class FastcellCLI(LightningCLI):
         self.throughput, self.ranks = Throughput(), RankWatch()
         callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, self.ranks]
         callbacks += progress_callbacks(settings, self.throughput)
-        names = ("accelerator", "precision", "deterministic", "enable_progress_bar")
-        kwargs = {**{name: settings[name] for name in names}, **kwargs}
+        names = ("accelerator", "precision", "deterministic")
+        kwargs = {**{name: settings[name] for name in names}, "enable_progress_bar": False, **kwargs}
         self.folder: Path | None = None
         self.points: ResumePoints | None = None
         self.ckpt_path = self.config.ckpt_path

@@ -216,6 +216,23 @@ class CellModule(pl.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_function())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def num_steps(self) -> float:
+        """Return the number of optimizer steps of the whole run; infinite if neither steps nor epochs limit it."""
+        steps = self.trainer.estimated_stepping_batches  # also opens the loader, whose length is used below
+        if self.automatic_optimization:
+            return steps
+        assert self.trainer.max_epochs is not None
+        epochs = self.trainer.max_epochs if self.trainer.max_epochs >= 0 else math.inf
+        return min(epochs * self.steps_per_epoch(), self.trainer.max_steps if self.trainer.max_steps >= 0 else math.inf)
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of optimizer steps of an epoch."""
+        batches = self.trainer.num_training_batches
+        if self.automatic_optimization:
+            return math.ceil(batches / self.trainer.accumulate_grad_batches)
+        in_epoch = getattr(self.trainer.train_dataloader, "num_steps", 1 << 62)
+        return int(min(batches * self.hparams["steps_per_call"], in_epoch))
+
     # -- evaluation
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
@@ -298,19 +315,6 @@ class CellModule(pl.LightningModule):
     def _sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
         return value if self._num_ranks() == 1 else self.trainer.strategy.reduce(value, reduce_op="sum")
 
-    def _num_steps(self) -> float:
-        """Optimizer steps of the whole run; infinite where nothing ends it."""
-        steps = self.trainer.estimated_stepping_batches
-        if self.automatic_optimization:
-            return steps
-        assert self.trainer.max_epochs is not None
-        epochs = self.trainer.max_epochs if self.trainer.max_epochs >= 0 else math.inf
-        calls = self.trainer.num_training_batches
-        in_epoch = min(
-            calls * self.hparams["steps_per_call"], getattr(self.trainer.train_dataloader, "num_steps", 1 << 62)
-        )
-        return min(epochs * in_epoch, self.trainer.max_steps if self.trainer.max_steps >= 0 else math.inf)
-
     def _clips_scaled_gradients(self) -> bool:
         """Lightning cannot clip what a fused optimizer unscales by itself (16-bit floats with loss scaling)."""
         return bool(self.trainer.gradient_clip_val) and str(self.trainer.precision) == "16-mixed"
@@ -318,7 +322,7 @@ class CellModule(pl.LightningModule):
     def _rate_function(self) -> Callable[[int], float]:
         hparams = self.hparams
         name, peak = hparams["schedule"], hparams["learning_rate"]
-        num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self._num_steps()
+        num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self.num_steps()
         if math.isinf(num_steps):
             raise invalid("schedule", "constant in a run without end", name, "Set --trainer.max_steps or max_epochs")
         final = hparams["final_learning_rate"] / peak

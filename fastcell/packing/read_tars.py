@@ -26,7 +26,7 @@ from fastcell.sources.webdataset_samples import TarSample, list_samples, read_fa
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.system.messages import printer
 from fastcell.system.progress_line import Progress
-from fastcell.system.worker_processes import run_tasks
+from fastcell.system.worker_processes import num_workers, run_tasks
 
 _PART_CELLS = 2_000
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than reading this many cells
@@ -163,13 +163,15 @@ def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[Pa
     """Decode every cell once."""
     num_cells, done = sum(part.num for part in parts), []
     few = num_cells <= _ONE_PROCESS_CELLS
+    jobs = 1 if few and jobs is None else jobs
+    finished = [part.saved_path.exists() for part in parts]
     with (
-        Progress(num_cells, "cells", show=verbose) as progress,
-        closing(run_tasks(_index_part, parts, 1 if few and jobs is None else jobs)) as results,
+        Progress(num_cells, "cells", show=verbose, warmup=num_workers(jobs)) as progress,
+        closing(run_tasks(_index_part, parts, jobs)) as results,
     ):
-        for part, result in zip(parts, results, strict=True):
+        for part, result, reused in zip(parts, results, finished, strict=True):
             done.append(result)
-            progress.advance(part.num)
+            progress.advance(part.num, reused)
     return done
 
 

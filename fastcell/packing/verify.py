@@ -85,7 +85,8 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
     problems = list(_table_problems(manifest))
     headers = HeaderChecks(manifest)
     num_bytes, start = 0, time.monotonic()
-    with Progress(len(manifest), "cells", show=verbose) as progress:
+    threads = jobs or num_cpus()
+    with Progress(len(manifest), "cells", show=verbose, warmup=threads) as progress:
 
         def report(rows: np.ndarray, num_read: int) -> None:
             nonlocal num_bytes
@@ -93,7 +94,7 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
             problems.extend(headers.after(rows))
             progress.advance(len(rows))
 
-        codes = check_stored_bytes(manifest, jobs=jobs or num_cpus(), report=report)
+        codes = check_stored_bytes(manifest, jobs=threads, report=report)
     problems += headers.rest()
     losses = IntegrityReport(manifest, np.arange(len(manifest)), codes)
     return Verdict(problems, losses, num_bytes, time.monotonic() - start)

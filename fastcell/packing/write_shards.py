@@ -21,7 +21,7 @@ from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging
 from fastcell.system.progress_line import Progress
-from fastcell.system.worker_processes import run_tasks
+from fastcell.system.worker_processes import num_workers, run_tasks
 
 
 class RecordSource(Protocol[Item]):
@@ -101,13 +101,15 @@ def write_shards(
     ]
     num_cells = sum(len(items) for blocks in shards for _, items in blocks)
     results = []
+    few = num_cells <= one_process_cells
+    finished = [_saved_path(Path(task.path), Path(task.saved_dir)).exists() for task in tasks]
     with (
-        Progress(num_cells, "cells", show=verbose) as progress,
-        closing(run_tasks(write_shard, tasks, jobs, num_cells <= one_process_cells)) as done,
+        Progress(num_cells, "cells", show=verbose, warmup=num_workers(jobs, few)) as progress,
+        closing(run_tasks(write_shard, tasks, jobs, few)) as done,
     ):
-        for result in done:
+        for result, reused in zip(done, finished, strict=True):
             results.append(result)
-            progress.advance(result.rows.num_rows + result.quarantine.num_rows)
+            progress.advance(result.rows.num_rows + result.quarantine.num_rows, reused)
     return results
 
 
@@ -136,7 +138,7 @@ def _write_anew(task: ShardTask[Item]) -> ShardResult:
 
 def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResult]) -> ShardResult:
     """Return the result of shard `path`: the saved one if it has the same `stamp`, else the result of `write`."""
-    saved_path = saved_dir / f"{path.name}.saved"
+    saved_path = _saved_path(path, saved_dir)
     saved = load_pieces(saved_path, stamp)
     if saved is not None and path.exists() and path.stat().st_size == saved.facts["bytes"]:
         return ShardResult(path.name, saved.facts["bytes"], *saved.tables)
@@ -146,3 +148,7 @@ def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResu
     tables = [table for table in (result.rows, result.quarantine, result.blocks) if table is not None]
     save_pieces(saved_path, {"stamp": stamp, "bytes": result.bytes}, tables)
     return result
+
+
+def _saved_path(path: Path, saved_dir: Path) -> Path:
+    return saved_dir / f"{path.name}.saved"

@@ -22,6 +22,7 @@ from fastcell.errors import DataError, invalid
 from fastcell.quality.features import FEATURES, measure_cells
 from fastcell.stats.proportions import clopper_pearson_interval
 from fastcell.system.progress_line import Progress
+from fastcell.system.resources import num_cpus
 from fastcell.system.text import align_columns
 
 QUALITY_FILE = "quality.parquet"
@@ -130,7 +131,7 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
     missing = np.arange(len(manifest)) if features is None else np.flatnonzero(~np.isfinite(features).all(1))
     start = time.monotonic()
     problems: dict[int, str] = {}
-    with Progress(len(missing), "cells") as progress:
+    with Progress(len(missing), "cells", warmup=jobs or num_cpus()) as progress:
         measured = measure_cells(manifest, missing, jobs, problems=problems, report=progress.advance)
     seconds = max(time.monotonic() - start, 1e-9)
     if features is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 
 from fastcell.errors import DataError
+from fastcell.system.progress_line import bars_hidden
 
 Say = Callable[[str], None]
 """Function that takes one line for the user."""
@@ -19,12 +21,25 @@ def say_nothing(line: str) -> None:
 
 def printer(verbose: bool) -> Say:
     """Return a function that prints a line to stderr immediately, or `say_nothing` if not `verbose`."""
-    return (lambda line: print(line, file=sys.stderr, flush=True)) if verbose else say_nothing
+    return _print_to_stderr if verbose else say_nothing
 
 
 def print_line(line: str) -> None:
     """Print a line to stdout and flush it, so that a pipe receives it immediately."""
-    print(line, flush=True)
+    with bars_hidden():
+        print(line, flush=True)
+
+
+class LineHandler(logging.Handler):
+    """Logging handler that prints each record to stdout as a line without level or time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_line(record.getMessage())
+
+
+def _print_to_stderr(line: str) -> None:
+    with bars_hidden():
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -62,6 +62,15 @@ def watched_workers() -> dict[str, Any]:
     return {"initializer": end_with_parent, "initargs": (os.getpid(),)}
 
 
+def num_workers(jobs: int | None, few: bool = False) -> int:
+    """Return the number of tasks that `run_tasks` has in work at the same time; see there for the arguments."""
+    if jobs is None:
+        jobs = get_active_backend()[1]
+    if jobs is None:
+        return 1 if few else num_cpus()
+    return max(jobs if jobs > 0 else num_cpus() + 1 + jobs, 1)
+
+
 def run_tasks(
     function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int | None, few: bool = False
 ) -> Generator[Result, None, None]:
@@ -82,7 +91,7 @@ def run_tasks(
     check_jobs(jobs)
     backend, context_jobs = get_active_backend()
     if jobs is None and context_jobs is None:
-        jobs = 1 if few else num_cpus()
+        jobs = num_workers(jobs, few)
     if jobs not in (1, None) and not _has_shared_memory():
         logger.warning("%s is full or cannot be written: one process does all, without workers", _SHARED_MEMORY)
         jobs = 1

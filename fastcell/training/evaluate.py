@@ -129,10 +129,22 @@ def score_part(
     return gatherer, summary
 
 
+def num_labelled(data: CellDataModule, part: str | None) -> int:
+    """Return the number of labelled cells in a subset of the data set's split; 0 if `part` is None."""
+    if part is None:
+        return 0
+    subsets = data.manifest.split(data.hparams["split_name"])
+    return int(np.count_nonzero((subsets == part) & (data.manifest.labels >= 0)))
+
+
 def has_labelled_cells(data: CellDataModule, part: str) -> bool:
     """Return whether the split of the data set puts labelled cells into `part` (valid or test)."""
-    subsets = data.manifest.split(data.hparams["split_name"])
-    return bool(((subsets == part) & (data.manifest.labels >= 0)).any())
+    return num_labelled(data, part) > 0
+
+
+def final_subset(data: CellDataModule) -> str | None:
+    """Return the subset that a run is scored on after training: test, without labelled test cells valid, or None."""
+    return next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
 
 
 def part_table(

@@ -38,6 +38,7 @@ from fastcell.system.messages import print_line
 from fastcell.training.best_weights import BestWeights, choose_weights
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
+    final_subset,
     gather_corrupt_cells,
     has_labelled_cells,
     part_table,
@@ -150,7 +151,7 @@ def _complete_run_folder(
     trainer: pl.Trainer, model: CellModule, data: CellDataModule, throughput: Throughput, folder: Path, used: str
 ) -> None:
     """Score the weights of checkpoint `used` and write the files that `fastcell.runs.run_folder.RUN_FILES` lists."""
-    part = next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
+    part = final_subset(data)
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
     if part is None:
         print_on_rank_zero(trainer, "No test part and no validation part: nothing to evaluate.")

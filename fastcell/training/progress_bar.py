@@ -1,4 +1,4 @@
-"""Progress of a run: a bar with cells/s on a terminal, one line per epoch elsewhere."""
+"""Cells per second of a run, and its progress without a terminal: one line per epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import TQDMProgressBar
 
 from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule
@@ -89,17 +88,6 @@ class Throughput(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         self._count(trainer, "predict", batch)
-
-
-class CellBar(TQDMProgressBar):
-    """Lightning's progress bar with the latest loss and accuracy, and cells/s."""
-
-    def __init__(self, throughput: Throughput) -> None:
-        super().__init__(refresh_rate=10)
-        self.throughput = throughput
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        return {**readings(trainer, pl_module), "cells/s": f"{self.throughput.rate('train'):,.0f}"}
 
 
 class EpochLines(pl.Callback):

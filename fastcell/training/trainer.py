@@ -10,7 +10,8 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from fastcell.system import resources
-from fastcell.training.progress_bar import CellBar, EpochLines, Throughput
+from fastcell.training.progress_bar import EpochLines, Throughput
+from fastcell.training.run_bar import RunBar
 
 _QUIET = {
     "logger": False,
@@ -69,15 +70,16 @@ def leave_memory_unfilled() -> None:
 def progress_callbacks(settings: Any, throughput: Throughput) -> list[pl.Callback]:
     """Return a bar if stdout and stderr are a terminal, else one line per epoch; no callback if progress is disabled.
 
+    Build the trainer with `enable_progress_bar` False: these callbacks replace Lightning's own bar.
+
     Args:
-        settings: arguments of `pl.Trainer` as attributes; enable_progress_bar is set to False if there is no bar.
+        settings: arguments of `pl.Trainer` as attributes.
         throughput: callback that counts cells.
     """
     if settings.enable_progress_bar is False:
         return []
     if sys.stderr.isatty() and sys.stdout.isatty():
-        return [CellBar(throughput)]
-    settings.enable_progress_bar = False
+        return [RunBar()]
     return [EpochLines(throughput)]
 
 

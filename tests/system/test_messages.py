@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from fastcell.errors import ArgumentError, DataError
-from fastcell.system.messages import explained, printer
+from fastcell.system.messages import LineHandler, explained, printer
 
 
 def test_errors_of_the_file_system_name_the_task_the_reason_and_the_file() -> None:
@@ -58,3 +59,10 @@ def test_lines_go_to_stderr_where_asked_for(capsys: pytest.CaptureFixture[str]) 
     printer(False)("never seen")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "80 cells\n")
+
+
+def test_remarks_of_a_logger_are_lines_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.Logger("remarks")
+    logger.addHandler(LineHandler())
+    logger.info("bank: %d cells", 5)
+    assert capsys.readouterr() == ("bank: 5 cells\n", "")

@@ -17,7 +17,7 @@ import pytest
 import fastcell
 from fastcell.errors import ArgumentError
 from fastcell.system import worker_processes
-from fastcell.system.worker_processes import check_jobs, run_tasks
+from fastcell.system.worker_processes import check_jobs, num_workers, run_tasks
 
 
 def square_and_process(number: int) -> tuple[int, int]:
@@ -129,3 +129,11 @@ def test_the_settings_of_the_surrounding_configuration_are_kept() -> None:
 
 def _threads_and_process(_: int) -> tuple[str | None, int]:
     return os.environ.get("OMP_NUM_THREADS"), os.getpid()
+
+
+def test_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_processes, "num_cpus", lambda: 6)
+    assert [num_workers(jobs) for jobs in (None, 1, 3, -1, -2)] == [6, 1, 3, 6, 5]
+    assert (num_workers(None, few=True), num_workers(2, few=True)) == (1, 2)
+    with joblib.parallel_config(n_jobs=4):
+        assert num_workers(None, few=True) == 4
