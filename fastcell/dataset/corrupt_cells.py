@@ -98,6 +98,19 @@ class CorruptCells:
                 _most(found),
             )
 
+    def restore(self, reasons: dict[int, str]) -> None:
+        """Record the corrupt cells that an earlier process of the same run has found, without a message.
+
+        Raises:
+            DataError: there are some, and `on_bad_cell` is ``error``.
+        """
+        with self._lock:
+            self._reasons = {**reasons, **self._reasons}
+            self.is_corrupt[list(reasons)] = True
+        if reasons and self.on_bad_cell == "error":
+            first = min(reasons)
+            raise self._error(first, f"{reasons[first]}. {HINT_RESTORE}")
+
     def table(self) -> pa.Table:
         """Return one row per corrupt cell, sorted by cell_id.
 

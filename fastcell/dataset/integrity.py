@@ -118,6 +118,22 @@ def check_stored_bytes(
     return codes
 
 
+def still_corrupt(manifest: Manifest, reasons: dict[int, str]) -> dict[int, str]:
+    """Check cells that were corrupt before, and return those that still are, with the reason of now.
+
+    A cell that had the right bytes but no decodable image keeps its reason as long as it has them.
+
+    Args:
+        manifest: manifest of the data set.
+        reasons: reason by cell_id.
+    """
+    rows = np.array(sorted(reasons), np.int64)
+    codes = check_stored_bytes(manifest, rows)
+    now = {row: REASONS[code] for row, code in zip(rows.tolist(), codes.tolist(), strict=True) if code != WHOLE}
+    others = {row: text for row, text in reasons.items() if row not in now and text not in REASONS}
+    return {**now, **others}
+
+
 @dataclass(frozen=True)
 class IntegrityReport:
     """Corrupt cells among the cells that were checked.

@@ -52,6 +52,7 @@ from fastcell.dataset.schema import (
     SPLITS,
 )
 from fastcell.errors import ArgumentError, DataError
+from fastcell.storage.formats import check_format
 from fastcell.storage.whole_files import replace_file
 
 __all__ = [
@@ -125,11 +126,8 @@ class DatasetInfo:
         """
         try:
             values = json.loads(text)
-            version = values.get("format_version")
-            if version != FORMAT_VERSION:
-                raise DataError(
-                    f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}. Pack the data again."
-                )
+            made_by = str(values.get("created_by", "")).removeprefix("fastcell ")
+            check_format("data set", values.get("format_version", "none"), path, made_by)
             names = {item.name for item in fields(cls)}
             known = {name: value for name, value in values.items() if name in names}
             check_info(known, path)

@@ -6,9 +6,11 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
+from fastcell.storage.formats import FORMATS
+
 SubsetName = Literal["train", "valid", "test"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = FORMATS["data set"].number
 SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),  # row number, never changes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -14,8 +15,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from fastcell.dataset.class_balance import BalanceName
 from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
+from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest, read_info
-from fastcell.dataset.schema import SubsetName
+from fastcell.dataset.schema import SUBSET_NAMES, SubsetName
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.decode_choice import DecoderName
@@ -23,7 +25,7 @@ from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, Grouped
 from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
-from fastcell.loading.same_data import SavedPlacement, check_same, hash_cells
+from fastcell.loading.same_data import SavedPlacement, check_same, cells_and_labels, hash_cells
 from fastcell.loading.settings import DtypeName, LoaderSettings, check_settings, image_dtype
 from fastcell.loading.stores.opening import Store, Stores
 from fastcell.loading.stores.placement import StoreName, free_memory
@@ -132,8 +134,9 @@ class CellDataModule(pl.LightningDataModule):
         self._manifest: Manifest | None = None
         self._corrupt_cells: CorruptCells | None = None
         self._before: SavedPlacement | None = None
+        self._placed: SavedPlacement | None = None  # kept behind the training, for the checkpoint of its end
         self._predicted: np.ndarray | None = None
-        self._cells_hash: str | None = None
+        self._cells: dict[str, str] = {}
         self._valid_is_optional = False
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
@@ -159,7 +162,7 @@ class CellDataModule(pl.LightningDataModule):
     def use_manifest(self, manifest: Manifest) -> None:
         """Take this manifest of the same data set, with splits of its own."""
         self._let_go()
-        self._manifest, self._corrupt_cells, self._cells_hash = manifest, None, None
+        self._manifest, self._corrupt_cells, self._cells, self._placed = manifest, None, {}, None
 
     @property
     def corrupt_cells(self) -> CorruptCells:
@@ -219,38 +222,75 @@ class CellDataModule(pl.LightningDataModule):
                     f"Look at it with `fastcell info {self.path}`."
                 )
             return view
+        if part == "valid" and self._valid_is_optional:
+            return self._labelled(part)
+        return select(self.manifest, ViewConfig(part, split_name, quality=quality, labelled=True))
+
+    def _labelled(self, part: str) -> View | None:
+        """The labelled cells of a subset, or None."""
+        config = ViewConfig(part, self._train.split_name, quality=self._train.quality, labelled=True)
         try:
-            return select(self.manifest, ViewConfig(part, split_name, quality=quality, labelled=True))
+            return select(self.manifest, config)
         except ArgumentError:
-            if part == "valid" and self._valid_is_optional:
-                return None
-            raise
+            return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What the batches of training depend on, for a run that goes on with them."""
-        if "train" not in self._opened:
+        """What the batches of training depend on, and the corrupt cells that were found, for a run that goes on.
+
+        Every rank must call it.
+        """
+        if self._placed is None:
             return {}
-        placement = self._opened["train"].placement
-        saved = SavedPlacement(placement.store, placement.num_parts, placement.pool_bytes, self._rank()[1])
-        return {**saved._asdict(), **self._identity()}
+        return {**self._placed._asdict(), **self._identity(), "corrupt_cells": self.gather_corrupt_cells()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Give the batches of the run that `state_dict` is of.
+        """Give the batches of the run that `state_dict` is of. Its corrupt cells stay left out to its end.
 
         Raises:
-            ArgumentError: data, seed or batch size are others.
+            ArgumentError: cells, labels, subsets, verdicts, seed or batch size are others.
+            DataError: the run has found corrupt cells, and `on_bad_cell` is ``error``.
         """
-        self._before = check_same(state_dict, self._identity())
+        self._before = self.check_state(state_dict)
+        known = state_dict.get("corrupt_cells", {})
+        self.corrupt_cells.restore(known)
+        if known and self._rank()[0] == 0:
+            num = len(known) - len(still_corrupt(self.manifest, known))
+            if num:
+                logger.info(
+                    "%d cells that were corrupt before are whole now; this run leaves them out to its end, a new run "
+                    "uses them",
+                    num,
+                )
         self._close_stores()
+
+    def check_state(self, state_dict: Mapping[str, Any]) -> SavedPlacement:
+        """Return the placement of the run that `state_dict` is of.
+
+        Raises:
+            ArgumentError: cells, labels, subsets, verdicts, seed or batch size are others.
+        """
+        return check_same(state_dict, self._identity())
+
+    def gather_corrupt_cells(self) -> dict[int, str]:
+        """Return the reasons of corrupt cells over all ranks, by cell_id; every rank must call it."""
+        if self._rank()[1] == 1:
+            return self.corrupt_cells.reasons
+        found: list[Any] = [None] * self._rank()[1]
+        torch.distributed.all_gather_object(found, self.corrupt_cells.reasons)
+        return {cell_id: reason for part in reversed(found) for cell_id, reason in part.items()}
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal in a run that goes on."""
-        if self._cells_hash is None:
-            view = self.view("train")
-            assert view is not None
-            self._cells_hash = hash_cells(view)
+        if not self._cells:
+            train = self.view("train")
+            assert train is not None
+            self._cells = {"training cells": hash_cells(train), "training cells and labels": cells_and_labels(train)}
+            for part in ("valid", "test"):
+                self._cells[f"{SUBSET_NAMES[part]} cells and labels"] = cells_and_labels(self._labelled(part))
         return {
-            "training cells": self._cells_hash,
+            **self._cells,
+            "classes": self.classes,
+            "window": self.preprocessing.window and list(self.preprocessing.window),
             "batch_size": self.batch_size,
             "seed": self.seed,
             "initial_fill": self._given["initial_fill"],
@@ -355,6 +395,8 @@ class CellDataModule(pl.LightningDataModule):
             span = self._given["initial_fill"] or DEFAULT_SPAN
             store = self._stores.open_training(view, self.batch_size, span, self._before)
             logger.info("%s", store.placement.reason)
+            placed = store.placement
+            self._placed = SavedPlacement(placed.store, placed.num_parts, placed.pool_bytes, self._rank()[1])
         else:
             self._store("train")
             share = evaluation_share(len(view), self.eval_batch_size, *self._rank())

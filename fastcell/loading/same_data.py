@@ -1,7 +1,8 @@
-"""Data that a resumed run must share with the saved one: its cells, seed, batch size and cell store."""
+"""Data that a resumed run must share with the saved one: cells, labels, seed, batch size and cell store."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
@@ -73,6 +74,15 @@ def hash_cells(view: View) -> str:
     return digest.hexdigest()
 
 
+def cells_and_labels(view: View | None) -> str:
+    """Return the number of cells of a view, and a hash of their rows, bytes and labels; ``none`` without a view."""
+    if view is None:
+        return "none"
+    digest = blake2b(hash_cells(view).encode(), digest_size=4)
+    digest.update(json.dumps(view.manifest.info.classes).encode() + view.labels.tobytes())
+    return f"{len(view):,} cells, hash {digest.hexdigest()}"
+
+
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> SavedPlacement:
     """Check that a resumed run uses the same data as the saved run.
 
@@ -84,10 +94,10 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> SavedPlaceme
         Placement of the cells in the saved run.
 
     Raises:
-        ArgumentError: a value differs.
+        ArgumentError: a value differs. A checkpoint of format 1 does not hold all of them.
     """
     for name, value in now.items():
-        if value != saved.get(name):
+        if name in saved and value != saved[name]:
             raise invalid(
                 f"{name} of a run that goes on", f"as it was ({saved.get(name)})", value, "Or start a new run"
             )

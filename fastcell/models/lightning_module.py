@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fastcell import __version__
 from fastcell.errors import invalid
 from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
@@ -20,9 +21,10 @@ from fastcell.models.losses import LossName, cell_losses, probabilities, weighte
 from fastcell.models.metrics import RunningScores
 from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
+from fastcell.storage.formats import FORMATS
 from fastcell.system.lightning_internals import has_trainer
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = FORMATS["checkpoint"].number
 READ_EVERY = 50  # steps between two readings of the training scores: each waits for the device
 
 OptimizerName = Literal["adam", "adamw"]
@@ -251,7 +253,7 @@ class CellModule(pl.LightningModule):
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["fastcell_format"] = CHECKPOINT_FORMAT
+        checkpoint["fastcell_format"], checkpoint["fastcell_version"] = CHECKPOINT_FORMAT, __version__
         checkpoint["fastcell_unread"] = {
             "scores": {name: self._sum_over_ranks(value) for name, value in self.train_scores.sums().items()},
             "steps": self._unread,

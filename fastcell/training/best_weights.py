@@ -13,6 +13,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from fastcell.models.lightning_module import CellModule
 
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+
 
 def choose_weights(model: CellModule, select: str, best: Mapping[str, torch.Tensor] | None) -> bool:
     """Load the best weights into a trained model, if they are selected and available.
@@ -49,7 +51,41 @@ class BestWeights(pl.Callback):
             self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
 
 
-def checkpoint_callback(folder: Path | None, validates: bool) -> ModelCheckpoint:
+class RunCheckpoints(ModelCheckpoint):
+    """Lightning's checkpoints of a run, whose state names files of the run folder without the folder.
+
+    Lightning's own state holds absolute paths: in a run folder that was moved, it forgets the best score and overwrites
+    the best checkpoint with the next one.
+    """
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        paths = {name: _file_name(state[name]) for name in _PATHS}
+        best = {_file_name(path): score for path, score in state["best_k_models"].items()}
+        return {**state, **paths, "best_k_models": best, "dirpath": ""}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of a run; if its best checkpoint is not in this run's folder, only the current score."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath), _file_name(path))) if path else ""
+
+        if not Path(here(state_dict["best_model_path"])).is_file():
+            return
+        paths = {name: here(state_dict[name]) for name in _PATHS}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
+def _file_name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def checkpoint_callback(folder: Path | None, validates: bool) -> RunCheckpoints:
     """Return the callback that writes ``last.ckpt`` and, with validation, ``best.ckpt`` (lowest validation loss).
 
     Args:
@@ -58,5 +94,5 @@ def checkpoint_callback(folder: Path | None, validates: bool) -> ModelCheckpoint
     """
     place: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     if validates:
-        return ModelCheckpoint(filename="best", monitor="valid_loss", save_last=True, **place)
-    return ModelCheckpoint(filename="last", **place)
+        return RunCheckpoints(filename="best", monitor="valid_loss", save_last=True, **place)
+    return RunCheckpoints(filename="last", **place)

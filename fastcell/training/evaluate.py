@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table, describe_corrupt_cells
 from fastcell.loading.datamodule import CellDataModule
@@ -43,7 +42,7 @@ def evaluate(
     check_classes(model, data)
     folder = out.parent if out else Path(trainer.default_root_dir)
     gathered, _ = score_part(trainer, model, data, part, folder)
-    reasons = gather_corrupt_cells(trainer, data)
+    reasons = data.gather_corrupt_cells()
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, reasons)
         print_line(f"{throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s")
@@ -171,15 +170,6 @@ def part_table(
         quarantined=part == "predict",
         reasons=data.corrupt_cells.reasons if reasons is None else reasons,
     )
-
-
-def gather_corrupt_cells(trainer: pl.Trainer, data: CellDataModule) -> dict[int, str]:
-    """Return the reasons of corrupt cells over all ranks, by cell_id; must be called on every rank."""
-    if trainer.world_size == 1:
-        return data.corrupt_cells.reasons
-    found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, data.corrupt_cells.reasons)
-    return {cell_id: reason for part in found for cell_id, reason in part.items()}
 
 
 def print_corrupt_cells(trainer: pl.Trainer, data: CellDataModule, reasons: dict[int, str]) -> None:

@@ -39,7 +39,6 @@ from fastcell.training.best_weights import BestWeights, choose_weights
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
     final_subset,
-    gather_corrupt_cells,
     has_labelled_cells,
     part_table,
     print_corrupt_cells,
@@ -164,7 +163,7 @@ def _complete_run_folder(
             write_confusion(folder / f"{CONFUSION_STEM}.csv", confusion, model.classes)
             about = f"{SUBSET_NAMES[part]} part of {data.manifest.info.name}"
             draw_confusion(confusion, model.classes, folder / CONFUSION_STEM, about=about)
-    reasons = gather_corrupt_cells(trainer, data)
+    reasons = data.gather_corrupt_cells()
     if trainer.is_global_zero:
         values["num_lost"] = len(reasons)
         if reasons:

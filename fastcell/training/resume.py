@@ -22,7 +22,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import read_checkpoint
-from fastcell.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE
+from fastcell.runs.run_folder import BEST_FILE, CONFIG_FILE, ENVIRONMENT_FILE
 from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.messages import Say
 from fastcell.training.stop_signals import LOOK_EVERY, StopSignals
@@ -40,9 +40,10 @@ POINT_CONTENT = {
     "hparams_name": "name of that argument (Lightning)",
     "datamodule_hyper_parameters": "arguments of `CellDataModule`",
     "datamodule_hparams_name": "name of that argument (Lightning)",
-    "CellDataModule": "store, its parts and ranks, and cells, batch size and seed, which must not change",
+    "CellDataModule": "store, parts, ranks; cells, labels, batch size, seed, which must not change; corrupt cells",
     "fastcell_unread": "training scores since the last row of metrics.csv (`CellModule`)",
-    "fastcell_format": "version of this content (`CHECKPOINT_FORMAT`)",
+    "fastcell_format": "number of this content (`fastcell.storage.formats.FORMATS`)",
+    "fastcell_version": "version of fastcell that wrote it",
     "pytorch-lightning_version": "that wrote it",
 }
 """Content of a point and the code that writes it: every key of the checkpoint."""
@@ -142,7 +143,7 @@ def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
         else:
             found.append((step, path.name == "last.ckpt", path))
     # best.ckpt is written before the other callbacks of the epoch have run
-    found = [item for item in found if item[2].name != "best.ckpt"]
+    found = [item for item in found if item[2].name != BEST_FILE]
     return (max(found)[2] if found else None), torn
 
 
@@ -152,11 +153,19 @@ def point_to_go_on_from(folder: Path, say: Say) -> str | None:
     Args:
         folder: the run folder.
         say: called on rank 0 with each line for the user.
+
+    Raises:
+        DataError: the best weights are damaged.
     """
     point, torn = latest_point(folder)
+    if folder / BEST_FILE in torn:
+        raise DataError(
+            f"{folder / BEST_FILE} is damaged: the weights of the least validation loss so far are lost. Remove the "
+            "file to go on and keep the best of the epochs that follow, or start a new run."
+        )
     if is_rank_zero():
         for path in torn:
-            say(f"{path} is torn and left aside")
+            say(f"{path} is damaged and left aside")
         where = "its beginning: no step was saved" if point is None else str(point)
         say(f"going on from {where}")
         _check_threads(folder, say)

@@ -65,7 +65,7 @@ def test_unknown_split_lists_those_there_are(written):
     ("name", "content", "message"),
     [
         ("dataset.json", b"{", "is not a dataset.json"),
-        ("dataset.json", b'{"format_version": 99}', "format_version must be 1, got 99"),
+        ("dataset.json", b'{"format_version": 99}', "data set format must be 1, got 99"),
         ("dataset.json", b'{"format_version": 1}', "is not a dataset.json"),
         ("dataset.json", b"[]", "is not a dataset.json"),
         ("manifest.parquet", b"PAR1", "cannot be read"),

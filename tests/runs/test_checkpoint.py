@@ -1,5 +1,6 @@
 import os
 import pickle
+import random
 import resource
 import zipfile
 
@@ -58,8 +59,10 @@ def test_missing_and_foreign_checkpoints(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(DataError, match="was not written by fastcell fit"):
         load_classifier(tmp_path / "foreign.ckpt")
-    save(tmp_path / "later.ckpt", fastcell_format=2)
-    with pytest.raises(DataError, match="checkpoint format must be 1, got 2"):
+    save(tmp_path / "later.ckpt", fastcell_format=3, fastcell_version="7.1")
+    with pytest.raises(
+        DataError, match=r"later\.ckpt: checkpoint format must be 1 to 2, got 3. Install fastcell 7.1 or"
+    ):
         load_classifier(tmp_path / "later.ckpt")
     save(tmp_path / "other.ckpt", state_dict={"network.weight": torch.zeros(1)})
     with pytest.raises(DataError, match="does not fit this version"):
@@ -91,7 +94,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     [
         ({"state_dict": None}, "has no state_dict"),
         ({"hyper_parameters": 5}, "has no hyper_parameters"),
-        ({"fastcell_format": [1]}, "checkpoint format must be 1, got"),
+        ({"fastcell_format": [1]}, "checkpoint format must be 1 to 2, got"),
         ({"hyper_parameters": {"classes": ["x", "y"], 5: 1}}, "does not fit this version"),
         ({"hyper_parameters": {"classes": "xy"}}, "its classes are no list of names"),
         ({"hyper_parameters": {"classes": ["x", "x"]}}, "it names a class twice"),
@@ -182,3 +185,34 @@ def test_a_run_goes_on_from_none_but_ours(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(DataError, match="was not written by fastcell fit"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "foreign.ckpt", weights_only=False)
+
+
+def same(one, other):
+    """Whether two contents of a checkpoint are equal, tensors by value, shape and dtype."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(value, other[name]) for name, value in one.items())
+    return one == other
+
+
+def test_damage_inside_is_found_or_harmless(tmp_path):
+    """A bit that flips or a page that is zeroed, at 600 places: refused by name, or the same content."""
+    save(tmp_path / "a.ckpt")
+    data, rng = (tmp_path / "a.ckpt").read_bytes(), random.Random(0)
+    good, path, refused = read_checkpoint(tmp_path / "a.ckpt"), tmp_path / "hurt.ckpt", 0
+    for number in range(600):
+        hurt = bytearray(data)
+        if number % 3:
+            hurt[rng.randrange(len(data) if number % 3 == 1 else 9000) * -1] ^= 1 << rng.randrange(8)
+        else:
+            begin = rng.randrange(len(data)) // 512 * 512
+            hurt[begin : begin + 512] = bytes(len(hurt[begin : begin + 512]))
+        path.write_bytes(hurt)
+        try:
+            found = read_checkpoint(path)
+        except DataError as error:
+            refused += str(path) in str(error)
+        else:
+            assert same(good, found), number
+    assert 400 < refused < 600

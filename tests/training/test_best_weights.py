@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from fastcell.training.best_weights import BestWeights, checkpoint_callback, choose_weights
 from fastcell.training.fit import build_model
@@ -44,3 +45,42 @@ def test_a_run_that_validates_keeps_the_checkpoint_of_the_least_loss(tmp_path):
     assert (best.filename, best.monitor, best.mode, best.save_last) == ("best", "valid_loss", "min", True)
     last = checkpoint_callback(tmp_path, validates=False)
     assert (last.filename, last.monitor) == ("last", None)
+
+
+def state_of(folder, loss):
+    """State of the checkpoints of a run in `folder` whose least loss is `loss`."""
+    best = checkpoint_callback(folder, validates=True)
+    best.best_model_score = best.kth_value = torch.tensor(loss)
+    best.best_model_path = best.kth_best_model_path = f"{folder}/best.ckpt"
+    best.best_k_models, best.last_model_path = {f"{folder}/best.ckpt": torch.tensor(loss)}, f"{folder}/last.ckpt"
+    return best.state_dict()
+
+
+def test_the_best_score_moves_with_the_folder(tmp_path):
+    state = state_of(tmp_path / "old", 0.5)
+    assert not [value for value in state.values() if str(tmp_path) in str(value)]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "best.ckpt").touch()
+    moved = checkpoint_callback(tmp_path / "new", validates=True)
+    moved.load_state_dict(state)
+    assert float(moved.best_model_score) == 0.5
+    assert moved.best_model_path == str(tmp_path / "new" / "best.ckpt")
+    assert list(moved.best_k_models) == [moved.best_model_path]
+    trainer = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+    assert not moved.check_monitor_top_k(trainer, torch.tensor(0.6))
+    assert moved.check_monitor_top_k(trainer, torch.tensor(0.4))
+    absolute = {**state, "best_model_path": "/elsewhere/best.ckpt", "dirpath": "/elsewhere"}  # of an older version
+    moved.load_state_dict(absolute)
+    assert moved.best_model_path == str(tmp_path / "new" / "best.ckpt")
+
+
+def test_the_best_score_of_another_folder_is_none(tmp_path):
+    other = checkpoint_callback(tmp_path, validates=True)
+    other.load_state_dict(state_of(tmp_path / "old", 0.5))
+    assert other.best_model_score is None
+    assert other.best_model_path == ""
+
+
+def test_the_state_has_the_name_that_lightning_gives(tmp_path):
+    ours = checkpoint_callback(tmp_path, validates=True).state_key
+    assert ours == ModelCheckpoint(tmp_path, monitor="valid_loss", filename="best").state_key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from hashlib import blake2b
 from pathlib import Path
@@ -12,9 +13,11 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from fastcell.cli.fit import main as fit_main
 from fastcell.cli.main import main
 from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
+from fastcell.models.lightning_module import CellModule
 
 FIT = ["--data.image_size=32", "--data.batch_size=64", "--trainer.max_epochs=2"]
 WAYS = ("cut at 10 %", "cut at 50 %", "cut at 90 %", "emptied", "text", "other type", "flipped", "overwritten")
@@ -107,3 +110,51 @@ def test_the_losses_are_the_cells_with_other_bytes(
 def test_the_losses_of_twenty_thousand_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """1 % of 20,000 cells; DALI ends a pipeline, or the process, at one of them."""
     check(tmp_path, 20_000, 0.01, capsys, "cell")
+
+
+class Killed(Exception):  # noqa: N818, stands for a signal
+    pass
+
+
+@pytest.mark.parametrize("store", ["stream", "bank"])
+def test_a_run_that_goes_on_knows_its_corrupt_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    """Killed when all are found, in the last batches of the last epoch: the list is that of the unbroken run.
+
+    Cells that were repaired meanwhile stay left out: a run has the same cells to its end.
+    """
+    data = tmp_path / "cells"
+    synth([str(data), "--cells", "600", "--seed", "1", "--shard-cells", "100"])
+    manifest = Manifest.open(data)
+    whole_bytes = {path: path.read_bytes() for path in data.glob("*.tar")}
+    lost = damage(manifest, 0.02, seed=2)
+    words = [f"--data.path={data}", f"--data.store={store}", *FIT, "--checkpoint_every_steps=2", "--data.threads=1"]
+    words += ["--data.initial_fill=64"]
+    assert main(["fit", f"--runs={tmp_path / 'whole'}", *words]) == 0
+    steps, loss, last = iter(range(10_000)), CellModule._loss, 11  # 6 steps an epoch
+
+    def die_in_time(self: CellModule, batch: object) -> object:
+        if next(steps) == last:
+            raise Killed
+        return loss(self, batch)  # type: ignore[arg-type]
+
+    for repaired in (False, True) if store == "stream" else (False,):
+        runs = tmp_path / f"broken {repaired}"
+        with monkeypatch.context() as patch:
+            steps = iter(range(10_000))
+            patch.setattr(CellModule, "_loss", die_in_time)
+            with pytest.raises(Killed):
+                fit_main([f"--runs={runs}", *words])
+        (folder,), (whole,) = runs.iterdir(), (tmp_path / "whole").iterdir()
+        if repaired:
+            for path, content in whole_bytes.items():
+                path.write_bytes(content)
+        capsys.readouterr()
+        assert main(["fit", f"--resume={folder}"]) == 0
+        assert ("cells that were corrupt before are whole now" in capsys.readouterr().out) == repaired
+        assert (folder / "losses.csv").read_bytes() == (whole / "losses.csv").read_bytes()
+        ours, theirs = (json.loads((path / "metrics.json").read_text()) for path in (folder, whole))
+        assert ours["num_lost"] == theirs["num_lost"] == len(lost)
+        assert ours["test"] == theirs["test"]
+        assert (folder / "predictions.parquet").read_bytes() == (whole / "predictions.parquet").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import os
 import random
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -148,7 +150,7 @@ def test_a_torn_point_is_left_aside(
     assert (older, torn) == (folder / "step-000000012.ckpt", [point])
     assert main(["fit", f"--resume={folder}"]) == 0
     text = capsys.readouterr().out
-    assert f"{point} is torn and left aside" in text
+    assert f"{point} is damaged and left aside" in text
     assert f"going on from {older}" in text
     assert_same_run(folder, whole)
 
@@ -181,6 +183,49 @@ def test_what_resume_refuses(
         assert cli.main(["fit", f"--resume={folder}"]) == 2
     assert "Another process works in it" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_folder_that_was_moved_keeps_its_best(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epochs before the stop were the best: best.ckpt is not replaced by a worse one."""
+    rise = ["--model.learning_rate=0.02", "--model.schedule=constant", "--trainer.max_epochs=3"]
+    whole = fit(data, tmp_path / "whole", *rise)
+    with open(whole / "metrics.csv", newline="") as file:
+        losses = [float(row["valid_loss"]) for row in csv.DictReader(file) if row["valid_loss"]]
+    assert losses.index(min(losses)) < len(losses) - 1
+    last_step = 10 * (losses.index(min(losses)) + 1) + 5
+    folder = fit_until(monkeypatch, last_step, new_run(data, tmp_path / "runs", *rise), tmp_path / "runs")
+    moved = tmp_path / "elsewhere" / "run"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    assert main(["fit", f"--resume={moved}"]) == 0
+    assert_same_run(moved, whole)
+    ours, theirs = (torch.load(path / "best.ckpt", weights_only=True) for path in (moved, whole))
+    assert ours["global_step"] == theirs["global_step"] == 10 * (losses.index(min(losses)) + 1)
+    assert all(torch.equal(value, theirs["state_dict"][name]) for name, value in ours["state_dict"].items())
+    for name in ("best.ckpt", "last.ckpt"):
+        content = b"".join(zipped(moved / name))
+        assert str(tmp_path).encode() not in content.replace(str(data).encode(), b"")
+
+
+def zipped(path: Path) -> list[bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist()]
+
+
+def test_damaged_best_weights_are_refused_by_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit_until(monkeypatch, 15, new_run(data, tmp_path / "runs"), tmp_path / "runs")
+    content = bytearray((folder / "best.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "best.ckpt").write_bytes(content)
+    assert cli.main(["fit", f"--resume={folder}"]) == 2
+    assert f"{folder / 'best.ckpt'} is damaged" in capsys.readouterr().err
+    (folder / "best.ckpt").unlink()
+    assert main(["fit", f"--resume={folder}"]) == 0
+    assert (folder / "best.ckpt").is_file()
 
 
 def launch(arguments: list[str]) -> subprocess.Popen[str]:

@@ -1,0 +1,82 @@
+"""Numbers of the file formats: what this version writes, and which older files it reads.
+
+Each format carries its number in its files. A file without a number was written before formats had one and counts as
+number 1. A file with a higher number is refused with the version to install.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from fastcell import __version__
+from fastcell.errors import DataError
+
+
+class FileFormat(NamedTuple):
+    """One file format.
+
+    Attributes:
+        number: number that this version writes.
+        oldest: lowest number that this version reads.
+        place: where the number stands.
+        older: how files with lower numbers are read.
+    """
+
+    number: int
+    oldest: int
+    place: str
+    older: str
+
+
+FORMATS = {
+    "data set": FileFormat(1, 1, "`format_version` in dataset.json", "none"),
+    "checkpoint": FileFormat(
+        2,
+        1,
+        "`fastcell_format` in every .ckpt, resume points included",
+        "1: read. Labels, validation and test cells are not compared when such a run goes on, and corrupt cells that "
+        "it found before the stop are found again only where they are read again",
+    ),
+    "run": FileFormat(
+        2,
+        1,
+        "`format` in environment.json",
+        "1 (no number): read. config.yaml holds what accelerator, precision and progress bar resolved to, and a run "
+        "that goes on keeps that",
+    ),
+    "predictions": FileFormat(
+        1,
+        1,
+        "metadata `fastcell.format` of a .parquet file, keyword FASTCELL_FORMAT of an .fcs file; a .csv file has only "
+        "its columns",
+        "files without a number: read as 1",
+    ),
+}
+"""Formats by name."""
+
+
+def check_format(name: str, found: object, path: Path | str, made_by: object = None) -> None:
+    """Check that this version reads a file.
+
+    Args:
+        name: a key of `FORMATS`.
+        found: number in the file; None if it has none.
+        path: the file, for the message.
+        made_by: version of fastcell that wrote it, if known.
+
+    Raises:
+        DataError: the number is newer or older than what this version reads, or is no number.
+    """
+    known, number = FORMATS[name], 1 if found is None else found
+    rule = f"{path}: {name} format must be {_numbers(known)}, got {str(found)[:100]}."
+    if not isinstance(number, int) or isinstance(number, bool) or number < known.oldest:
+        raise DataError(f"{rule} The file is damaged, or too old for this version ({__version__}).")
+    if number > known.number:
+        wrote = isinstance(made_by, str) and 0 < len(made_by) <= 40 and made_by.isprintable()
+        version = f"fastcell {made_by}" if wrote else "the fastcell that wrote it"
+        raise DataError(f"{rule} Install {version} or a later version; this is {__version__}.")
+
+
+def _numbers(known: Format) -> str:
+    return str(known.number) if known.oldest == known.number else f"{known.oldest} to {known.number}"

@@ -1,0 +1,33 @@
+"""Older formats are read, newer ones are refused with the version to install."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastcell import __version__
+from fastcell.errors import DataError
+from fastcell.storage.formats import FORMATS, check_format
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_read(name: str) -> None:
+    for number in (None, *range(FORMATS[name].oldest, FORMATS[name].number + 1)):
+        check_format(name, number, "file")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_newer_formats_name_the_version(name: str) -> None:
+    newer = FORMATS[name].number + 1
+    with pytest.raises(
+        DataError, match=f"^file: {name} format must be .*, got {newer}. Install fastcell 9.2 or a later"
+    ):
+        check_format(name, newer, "file", "9.2")
+    for unknown in (None, "", 5, "a\nb", "x" * 41):
+        with pytest.raises(DataError, match=f"Install the fastcell that wrote it or a later .*; this is {__version__}"):
+            check_format(name, newer, "file", unknown)
+
+
+@pytest.mark.parametrize("number", [0, -1, True, "1", 1.0, [1]])
+def test_what_is_no_number(number: object) -> None:
+    with pytest.raises(DataError, match="is damaged, or too old"):
+        check_format("run", number, "file")
