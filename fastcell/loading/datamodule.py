@@ -25,7 +25,7 @@ from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, Grouped
 from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
-from fastcell.loading.same_data import SavedPlacement, check_same, cells_and_labels, hash_cells
+from fastcell.loading.same_data import SavedPlacement, cells_and_labels, check_same, hash_cells
 from fastcell.loading.settings import DtypeName, LoaderSettings, check_settings, image_dtype
 from fastcell.loading.stores.opening import Store, Stores
 from fastcell.loading.stores.placement import StoreName, free_memory

@@ -78,5 +78,5 @@ def check_format(name: str, found: object, path: Path | str, made_by: object = N
         raise DataError(f"{rule} Install {version} or a later version; this is {__version__}.")
 
 
-def _numbers(known: Format) -> str:
+def _numbers(known: FileFormat) -> str:
     return str(known.number) if known.oldest == known.number else f"{known.oldest} to {known.number}"
