@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from fastcell.dataset.instrument_features import read_feature_names, read_instrument_features
 from fastcell.dataset.manifest_checks import (
@@ -51,6 +50,7 @@ from fastcell.dataset.schema import (
     SPLIT_SCHEMA,
     SPLITS,
 )
+from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import ArgumentError, DataError
 from fastcell.storage.formats import check_format
 from fastcell.storage.whole_files import replace_file
@@ -297,21 +297,19 @@ class Manifest:
             return keep
         if not path.is_file():
             raise DataError(f"{path} must be a file. Mend or remove it.")
-        try:
-            table = csv.read_csv(path)
-            ids = table.column("cell_id").cast(pa.int64())
-            words = table.column("verdict").cast(pa.string())
-        except PermissionError:
-            raise
-        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-            raise DataError(f"{path} must have columns cell_id and verdict ({error}). Mend or remove it.") from None
-        known = pc.and_(pc.greater_equal(ids, 0), pc.less(ids, len(self)))
+        table = read_text_columns(path, ("cell_id", "verdict"), "Mend or remove it")
+        if table.num_columns < 2:
+            raise DataError(f"{path} must have columns cell_id and verdict. Mend or remove it.")
+        told, words = table.column("cell_id"), table.column("verdict")
+        number = pc.match_substring_regex(told, "^[0-9]{1,18}$")
+        ids = pc.if_else(number, told, None).cast(pa.int64())
+        known = pc.less(ids, len(self))
         right = pc.and_(known, pc.is_in(words, value_set=pa.array(["keep", "drop"]))).fill_null(False)
         if not pc.all(right, min_count=0).as_py():
             row = pc.index(right, False).as_py()
             raise DataError(
                 f"{path}: verdicts must be keep or drop, of cells in the manifest, got {words[row].as_py()!r} for "
-                f"{ids[row].as_py()!r}. Mend or remove it."
+                f"{told[row].as_py()!r}. Mend or remove it."
             )
         keep[ids.filter(pc.equal(words, "drop")).to_numpy()] = False
         return keep

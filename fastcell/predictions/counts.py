@@ -14,7 +14,6 @@ The method assumes that the cells of a class look the same in these recordings a
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fastcell.dataset.tables.dialect import read_dialect, read_rows
 from fastcell.errors import DataError
 from fastcell.predictions.table import Predictions, read_predictions
 from fastcell.stats.confusion import called_per_group, confusion_per_group
@@ -115,7 +115,7 @@ def read_confusion(path: Path, classes: list[str]) -> Confusion:
         path = there[0]
     if path.suffix not in (".csv", ".parquet") or not path.is_file():
         raise DataError(f"--confusion must be a run folder, or a .csv or .parquet file, got {path}. Check the path.")
-    is_matrix = path.suffix == ".csv" and _first_cell(path) == "true"
+    is_matrix = path.suffix == ".csv" and read_dialect(path).names[:1] == ["true"]
     confusion = _read_matrix(path) if is_matrix else _confusion_of(read_predictions(path))
     if sorted(confusion.classes) != sorted(classes):
         raise DataError(
@@ -145,24 +145,18 @@ def _confusion_of(tested: Predictions) -> Confusion:
     return Confusion(tested.classes, tables if len(tables) else np.zeros((1, size, size), np.int64))
 
 
-def _first_cell(path: Path) -> str:
-    with open(path, "rb") as file:
-        return file.readline(1 << 16).split(b",")[0].strip().decode("utf-8", "replace")
-
-
 def _read_matrix(path: Path) -> Confusion:
     if path.stat().st_size > _MOST_CONFUSION_BYTES:
         raise DataError(f"{path} must have at most {_MOST_CONFUSION_BYTES:,} bytes. Give the run's confusion.csv.")
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
+        header, *rows = [row for row in read_rows(path) if row]
         classes = header[1:]
         counts = np.array([[int(value) for value in row[1:]] for row in rows], np.int64)
         if [row[0] for row in rows] != classes or counts.shape != (len(classes), len(classes)) or counts.min() < 0:
             raise ValueError("rows and columns must be the same classes")
         if counts.max() > 1 << 40 or len(set(classes)) < len(classes):
             raise ValueError("a class twice, or more cells than can be")
-    except (ValueError, OverflowError, IndexError, csv.Error) as error:
+    except (ValueError, OverflowError, IndexError) as error:
         raise DataError(f"{path} is no confusion matrix ({error}). Give the run's confusion.csv.") from None
     return Confusion(classes, counts[None])
 

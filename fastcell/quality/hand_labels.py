@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import DataError
 from fastcell.quality.drop_threshold import Threshold, calibrate
 from fastcell.quality.features import FEATURES
-from fastcell.quality.verdicts_file import find_cells, read_csv
+from fastcell.quality.verdicts_file import find_cells
 
 LEAST_LABELS = 20
 """Smallest number of good cells, and of bad cells, to which a model is fitted."""
@@ -76,7 +77,7 @@ def read_hand_labels(path: Path, manifest: Manifest) -> HandLabels:
         DataError: the file cannot be read, a column is missing, a row does not name a cell of the data set, or a label
             is empty or ambiguous, such as a number.
     """
-    table = read_csv(path, ("cell_id", "key", "label", "verdict", "reason"))
+    table = read_text_columns(path, ("cell_id", "key", "label", "verdict", "reason"))
     name = next((name for name in ("label", "verdict") if name in table.column_names), None)
     if name is None:
         raise DataError(f"{path} must have a column label. Add it, with good, bad, or a reason.")

@@ -20,11 +20,13 @@ from pyarrow import csv
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import VERDICTS
+from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import DataError
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
 
 VERDICTS_FILE = "verdicts.csv"
+_HINT = "Save it as CSV with a header"
 
 
 class Verdicts(NamedTuple):
@@ -71,7 +73,7 @@ def read_verdicts(path: Path, manifest: Manifest) -> Verdicts:
         DataError: the file cannot be read, a column is missing, a row does not name a cell or has no verdict, or a cell
             has two rows.
     """
-    table = read_csv(path, ("cell_id", "key", "verdict", "reason", "qc"))
+    table = read_text_columns(path, ("cell_id", "key", "verdict", "reason", "qc"), _HINT)
     if "verdict" not in table.column_names:
         raise DataError(f"{path} must have a column verdict, got {_names(table)}. Add it, with keep or drop.")
     cell_ids = find_cells(table, manifest, path)
@@ -147,24 +149,6 @@ def _write_merged(manifest: Manifest, *parts: Verdicts) -> str:
     return f"wrote {path}: drops {int(verdicts.drop.sum()):,} of {len(manifest):,} cells ({hand}); views leave them out"
 
 
-def read_csv(path: str | os.PathLike[str], texts: tuple[str, ...]) -> pa.Table:
-    """Read a CSV with a header; the columns in `texts` are read as text.
-
-    Raises:
-        DataError: the file is missing or is not a CSV.
-    """
-    if not Path(path).is_file():
-        raise DataError(f"{path} must be a CSV file, and there is none. Give another one.")
-    types = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
-    try:
-        return csv.read_csv(path, convert_options=types)
-    except PermissionError:
-        raise
-    except (pa.ArrowException, ValueError, OSError) as error:
-        first = (str(error).splitlines() or [""])[0][:200].rstrip(".")
-        raise DataError(f"{path} must be a CSV file with a header ({first}). Mend it.") from None
-
-
 def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     """Find the cells that the rows of a table name, by its column ``cell_id`` or else ``key``.
 
@@ -188,15 +172,10 @@ def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]
         ids[ids >= len(manifest)] = -1
     else:
         keys = manifest.table.column("key")
-        ids = pc.index_in(words, value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        last = (
-            len(keys)
-            - 1
-            - pc.index_in(words, value_set=keys.take(np.arange(len(keys))[::-1]))
-            .fill_null(-1)
-            .to_numpy(zero_copy_only=False)
-            .astype(np.int64)
-        )
+        if not pc.all(pc.string_is_ascii(keys), min_count=0).as_py():
+            keys = pc.utf8_normalize(keys, "NFC")
+        ids, last = (_places(words, keys.take(np.arange(len(keys))[::step])) for step in (1, -1))
+        last = np.where(last >= 0, len(keys) - 1 - last, -1)
         several = (ids >= 0) & (last != ids)
         if several.any():
             row = int(np.argmax(several))
@@ -214,6 +193,12 @@ def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]
     return ids
 
 
+def _places(words: pa.ChunkedArray, keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the first position of each word in `keys`, (n,) int64; -1 where it is not."""
+    places = pc.index_in(words, value_set=keys).fill_null(-1)
+    return places.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
+
+
 def _words(table: pa.Table, name: str) -> np.ndarray:
     """Return a column as (n,) str objects without surrounding spaces; empty strings if it does not exist."""
     if name not in table.column_names:
@@ -222,4 +207,4 @@ def _words(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _names(table: pa.Table) -> str:
-    return ", ".join(table.column_names)[:200] or "none"
+    return (table.schema.metadata or {}).get(b"names", b"").decode()[:200] or "none"

@@ -13,6 +13,8 @@ A table has one row per cell, both in the output of ``fastcell predict`` and in 
 
 from __future__ import annotations
 
+import csv
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +22,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from fastcell.dataset.parquet import read_parquet
+from fastcell.dataset.tables.dialect import Dialect, read_dialect
+from fastcell.dataset.tables.read_table import csv_options
 from fastcell.errors import DataError
 
 PROBABILITY_PREFIX = "p_"
@@ -35,8 +39,7 @@ def prediction_columns(path: Path) -> list[str]:
     """
     if path.suffix != ".csv":
         return pq.read_schema(path).names  # type: ignore[no-any-return]
-    with pyarrow.csv.open_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True)) as reader:
-        return reader.schema.names  # type: ignore[no-any-return]
+    return read_dialect(path, ("key", "class")).names
 
 
 def read_prediction_columns(path: Path, schema: pa.Schema, hint: str) -> pa.Table:
@@ -57,12 +60,23 @@ def read_prediction_columns(path: Path, schema: pa.Schema, hint: str) -> pa.Tabl
         return read_parquet(path, schema, hint=hint)
     if path.stat().st_size > _MOST_CSV_BYTES:
         raise DataError(f"{path} must have at most {_MOST_CSV_BYTES:,} bytes. Write .parquet instead.")
+    dialect = read_dialect(path, ("key", "class"))
+    reading, parsing = csv_options(dialect)
+    places = {name: str(dialect.names.index(name)) for name in schema.names}
     options = pyarrow.csv.ConvertOptions(
-        column_types=schema,
-        include_columns=schema.names,
+        column_types={places[field.name]: field.type for field in schema},
+        include_columns=list(places.values()),
         null_values=["", "nan"],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
+        decimal_point="," if dialect.delimiter != "," and _has_comma(path, dialect) else ".",
     )
-    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    return pyarrow.csv.read_csv(path, convert_options=options, parse_options=parsing)
+    return pyarrow.csv.read_csv(path, reading, parsing, options).rename_columns(schema.names)
+
+
+def _has_comma(path: Path, dialect: Dialect) -> bool:
+    """Return True if the first rows have a probability with a decimal comma."""
+    columns = [place for place, name in enumerate(dialect.names) if name.startswith(PROBABILITY_PREFIX)]
+    with open(path, encoding=dialect.encoding, newline="") as file:
+        rows = csv.reader(islice(file, dialect.num_skipped, dialect.num_skipped + 64), delimiter=dialect.delimiter)
+        return any("," in row[place] for row in rows for place in columns if place < len(row))

@@ -12,15 +12,15 @@ axes holds the images.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastcell.dataset.tables.dialect import read_rows, whole_text
 from fastcell.errors import DataError
-from fastcell.system.text import storable
+from fastcell.system.text import one_name, storable
 
 IMAGE_ARRAYS = ("images", "image", "X", "x", "cells", "imgs", "img", "data", "stack", "arr_0")
 LABEL_ARRAYS = ("labels", "label", "y", "Y", "targets", "target", "class")
@@ -180,7 +180,8 @@ def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) ->
     known = labels >= 0 if labels.dtype.kind != "b" else np.ones(len(labels), bool)  # NaN is not known
     numbers = labels[known]
     if numbers.dtype.kind == "f" and ((numbers != np.floor(numbers)) | (numbers >= 1 << 31)).any():
-        raise DataError(f"{storable(path)}: labels must be whole numbers or names, got {numbers.max()}. Mend them.")
+        wrong = numbers[(numbers != np.floor(numbers)) | (numbers >= 1 << 31)][0]
+        raise DataError(f"{storable(path)}: labels must be whole numbers or names, got {wrong}. Mend them.")
     if classes is not None and len(numbers) and int(numbers.max()) >= len(classes):
         raise DataError(
             f"{storable(path)}: classes must name every label, got {len(classes)} names for a label "
@@ -221,20 +222,32 @@ def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndar
     else:
         if path.stat().st_size > _MOST_TEXT_BYTES:
             raise DataError(f"{shown} must be a list of labels, got {path.stat().st_size:,} bytes. Check the path.")
-        try:
-            rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{shown} must be UTF-8 text, one label in a line ({error}). Save it as that.") from None
-        header = [word.strip().lower() for word in rows[0]] if rows else []
-        column = next((header.index(name) for name in ("label", "labels", "class") if name in header), None)
-        rows = rows if column is None else rows[1:]
-        labels = [_text(row[column or 0]) if len(row) > (column or 0) else None for row in rows]
-        place = next((header.index(name) for name in ("group", "groups", "donor") if name in header), None)
-        if place is not None:
-            groups = [_text(row[place]) if len(row) > place else None for row in rows]
+        labels, groups = _label_columns(path, num)
     if len(labels) != num:
         raise DataError(f"{shown} must hold one label for each of the {num:,} cells, got {len(labels):,}. Mend it.")
     return Fields(labels, None, groups, None, [])
+
+
+def _label_columns(path: Path, num: int) -> tuple[list[str | None], list[str | None] | None]:
+    """Return the labels and the groups of a text file with a row for each cell, with or without a header."""
+    rows = read_rows(path)
+    header = [word.lower() for word in rows[0]] if rows else []
+    column = next((header.index(name) for name in ("label", "labels", "class") if name in header), None)
+    if column is None and max(map(len, rows), default=1) > 1:
+        raise DataError(
+            f"{storable(str(path))} must have one column, or a header with a column label, got the columns "
+            f"{storable(', '.join(rows[0]))[:100]!r}. Name the column of labels in the first line."
+        )
+    rows = rows[column is not None :]
+    filled = [row for row in rows if row]
+    if len(filled) == num or len(rows) != num:  # else an empty line is a cell without a label
+        rows = filled
+    place = next((header.index(name) for name in ("group", "groups", "donor") if name in header), None)
+
+    def texts(number: int) -> list[str | None]:
+        return [_text(whole_text(row[number])) if len(row) > number else None for row in rows]
+
+    return texts(column or 0), None if place is None or column is None else texts(place)
 
 
 def _is_column(shape: tuple[int, ...], num: int) -> bool:
@@ -244,7 +257,9 @@ def _is_column(shape: tuple[int, ...], num: int) -> bool:
 def _text(value: Any) -> str | None:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
-    if isinstance(value, (float, np.floating)) and value == value // 1:
+    if isinstance(value, (float, np.floating)) and value == value // 1 and np.isfinite(value):
         value = int(value)
-    text = storable(str(value)).strip("\0 \t\r\n")[:_MOST_NAME]
+    if isinstance(value, (float, np.floating)) and value != value:  # NaN
+        return None
+    text: str = one_name(str(value)).strip("\0 \t\r\n")[:_MOST_NAME]
     return text or None

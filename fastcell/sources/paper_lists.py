@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastcell.dataset.tables.dialect import read_lines
 from fastcell.errors import DataError
 from fastcell.sources.base import Listing, Rejected, SourceItem, encoding_of, file_stamp
 from fastcell.sources.image_folder import find_images, read_image
@@ -116,10 +117,7 @@ def has_lists(root: Path) -> bool:
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str, int]]:
     """Yield (place, text, number) of each line `text number`; empty lines are skipped."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be UTF-8 text, got {error.reason}. Save it as UTF-8.") from None
+    lines = read_lines(path)
     for i, line in enumerate(lines, start=1):
         if not line.strip():
             continue

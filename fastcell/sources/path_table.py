@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import csv as words
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyarrow import csv
 
 from fastcell.dataset.instrument_features import Features
-from fastcell.dataset.parquet import check_claims
+from fastcell.dataset.tables.numbers import MISSING
+from fastcell.dataset.tables.read_table import UserTable, read_table
 from fastcell.errors import DataError
 from fastcell.sources.base import Listing, Rejected, Runs, Source, SourceItem, encoding_of
 from fastcell.sources.containers import PIECE_CELLS
-from fastcell.system.text import natural_sorted, storable
+from fastcell.system.text import natural_sorted, one_name, storable
 
 TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
-PATH_COLUMNS = ("path", "key", "file", "filename", "image")
-LABEL_COLUMNS = ("label", "class", "class_name")
+PATH_COLUMNS = ("path", "key", "file", "filename", "image", "img_file_name")
+LABEL_COLUMNS = ("label", "class", "class_name", "object_annotation_category")
 GROUP_COLUMNS = ("group", "donor", "run")
 COLLECTION_COLUMNS = ("collection",)
+SPLIT_COLUMNS = ("split",)
 PITCH_COLUMNS = ("um_per_px",)
 
+_STATUS = ("object_annotation_status",)  # of EcoTaxa
 _SUBSETS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
-_MOST_CSV_BYTES = 1 << 32
 _MOST_NAME = 256
+_MOST_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -65,24 +63,17 @@ class PathTable:
                 raises it.
         """
         table = read_path_table(self.path)
-        told = {
-            what: _texts(table, names)
-            for what, names in {
-                "label": LABEL_COLUMNS,
-                "group": GROUP_COLUMNS,
-                "collection": COLLECTION_COLUMNS,
-                "side": ("split",),
-            }.items()
-        }
-        pitches = _numbers(table, PITCH_COLUMNS)
+        told = {what: _texts(table, names) for what, names in _TOLD.items()}
+        pitches = _pitches(table)
         there = self.inner.scan()
-        number = {item.key: i for i, item in enumerate(there.items)}
-        refused = {bad.item.key: bad for bad in there.rejected}
-        paths = _texts(table, PATH_COLUMNS)
+        number = {one_name(item.key): i for i, item in enumerate(there.items)}
+        folded: dict[str, str] | None = None
+        refused = {one_name(bad.item.key): bad for bad in there.rejected}
+        root = getattr(self.inner, "root", None)
         rows, chosen, items, rejected = [], [], [], []
         seen: dict[str, int] = {}
-        for row, text in enumerate(paths or ()):
-            key = _key(self.path, row, text)
+        for row, text in enumerate(told["path"] or ()):
+            key = _key(self.path, int(table.rows[row]), text, root)
             where = number.get(key)
             known = there.items[where] if where is not None else SourceItem(key, encoding_of(key))
             item = known._replace(
@@ -92,9 +83,12 @@ class PathTable:
                 um_per_px=known.um_per_px if pitches is None or math.isnan(pitches[row]) else float(pitches[row]),
             )
             if key in seen:
-                rejected.append(Rejected(item, self.path.name, f"named twice, first in row {seen[key] + 1}"))
+                first = int(table.rows[seen[key]]) + 1
+                rejected.append(Rejected(item, self.path.name, f"named twice, first in row {first}"))
             elif where is None:
-                reason = refused[key].reason if key in refused else "no such cell"
+                if folded is None:
+                    folded = {name.lower(): name for name in number}
+                reason = refused[key].reason if key in refused else _absent(key, folded)
                 rejected.append(Rejected(item, self.path.name, reason))
             else:
                 rows.append(row)
@@ -103,17 +97,19 @@ class PathTable:
             seen.setdefault(key, row)
         if not seen:
             raise DataError(f"{storable(str(self.path))} must name at least one cell, got none. Look at the table.")
-        if not items and all(bad.reason == "no such cell" for bad in rejected):
+        if not items and all(bad.reason.startswith("no such cell") for bad in rejected):
             keys = f"'{storable(there.items[0].key)}'" if there.items else "none"
             raise DataError(
                 f"{storable(str(self.path))} must name cells of the source, whose paths are like {keys}, got "
                 f"{rejected[0].item.key!r} first, and none of its {len(rejected):,} is there. Mend its paths."
             )
-        notes = list(there.notes)
+        notes = [*there.notes, *_notes(table)]
         unnamed = len(there.items) - len(items)
         if unnamed:
             notes.append(f"{unnamed:,} cells that the table does not name are left out.")
-        splits = {"table": [_subset(self.path, row, told["side"]) for row in rows]} if told["side"] else {}
+        splits = {name: [subsets[place] for place in chosen] for name, subsets in there.splits.items()}
+        if told["side"]:
+            splits["table"] = [_subset(table, row, told["side"]) for row in rows]
         runs = there.runs and Runs(there.runs.numbers[chosen], there.runs.num_bytes)
         classes = natural_sorted({item.class_name for item in items if item.class_name is not None})
         features = _join(there.features, _features(table, rows, items))
@@ -126,90 +122,139 @@ class PathTable:
         return self.inner.stamp(item)
 
 
-def read_path_table(path: Path) -> pa.Table:
-    """Read a CSV or Parquet file with the columns of `PathTable`; column names are kept as they are in the file.
+_TOLD = {
+    "path": PATH_COLUMNS,
+    "label": LABEL_COLUMNS,
+    "group": GROUP_COLUMNS,
+    "collection": COLLECTION_COLUMNS,
+    "side": SPLIT_COLUMNS,
+}
+_TEXT_COLUMNS = tuple(name for names in _TOLD.values() for name in names)
 
-    Returns:
-        The table.
+
+def read_path_table(path: Path) -> UserTable:
+    """Read a CSV or Parquet file with the columns of `PathTable`.
 
     Raises:
         DataError: If the file does not exist or cannot be read, or has no column of paths.
     """
-    shown = storable(str(path))
-    if not path.is_file():
-        raise DataError(f"{shown} must be a table of paths and labels, got no file. Check the path.")
-    try:
-        if path.suffix.lower() == ".parquet":
-            with open(path, "rb") as file:
-                metadata = pq.read_metadata(file)
-                check_claims(path, path.stat().st_size, metadata)
-            table = pq.read_table(path, partitioning=None)
-            table.validate(full=True)
-        else:
-            if path.stat().st_size > _MOST_CSV_BYTES:
-                raise DataError(f"{shown} must be a table of at most 4 GiB, got {path.stat().st_size:,} bytes.")
-            with open(path, encoding="utf-8-sig") as file:
-                line = file.readline(1 << 20)
-            mark = next((mark for mark in "\t;" if mark in line and "," not in line), ",")
-            names = next(words.reader([line.strip()], delimiter=mark), [])
-            texts = {name: pa.string() for name in names if name.strip().lower() in _TEXT_COLUMNS}
-            table = csv.read_csv(
-                path,
-                parse_options=csv.ParseOptions(delimiter=mark),
-                convert_options=csv.ConvertOptions(column_types=texts, strings_can_be_null=True),
-            )
-    except PermissionError:
-        raise
-    except (pa.ArrowException, UnicodeDecodeError, words.Error, ValueError, KeyError, OSError, OverflowError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-        raise DataError(f"{shown} cannot be read ({why}). Save it as CSV with a header, or as Parquet.") from None
-    if _column(table, PATH_COLUMNS) is None:
-        got = ", ".join(table.column_names[:8]) or "none"
+    table = read_table(path, (*_TEXT_COLUMNS, *_STATUS), "Save it as CSV with a header, or as Parquet")
+    if table.place(PATH_COLUMNS) is None:
+        got = ", ".join(table.names[:_MOST_SHOWN]) or "none"
         raise DataError(
-            f"{shown} must have a column {', '.join(PATH_COLUMNS)}, got {storable(got)}. Name the column of paths."
+            f"{storable(str(path))} must have a column {', '.join(PATH_COLUMNS)}, got {storable(got)}. Name the column "
+            "of paths."
         )
     return table
 
 
-_TEXT_COLUMNS = (*PATH_COLUMNS, *LABEL_COLUMNS, *GROUP_COLUMNS, *COLLECTION_COLUMNS, "split")
+def fields_of_table(path: Path) -> set[str]:
+    """Return which of the fields `class`, `group` and `collection` a table has columns for.
+
+    Raises:
+        DataError: If the file does not exist or cannot be read, or has no column of paths.
+    """
+    table = read_path_table(path)
+    columns = {"class": LABEL_COLUMNS, "group": GROUP_COLUMNS, "collection": COLLECTION_COLUMNS}
+    return {field for field, names in columns.items() if table.place(names) is not None}
 
 
-def _column(table: pa.Table, names: Sequence[str]) -> pa.ChunkedArray | None:
-    """Return the first column with one of these names, ignoring case."""
-    lower = {name.strip().lower(): i for i, name in reversed(list(enumerate(table.column_names)))}
-    return next((table.column(lower[name]) for name in names if name in lower), None)
+def _texts(table: UserTable, names: Sequence[str]) -> list[str | None] | None:
+    place = table.place(names)
+    return None if place is None else table.texts(place)
 
 
-def _texts(table: pa.Table, names: Sequence[str]) -> list[str | None] | None:
-    column = _column(table, names)
-    if column is None:
+def _pitches(table: UserTable) -> np.ndarray | None:
+    place = table.place(PITCH_COLUMNS)
+    if place is None or not len(table):
         return None
-    if pa.types.is_floating(column.type):  # integers with a missing value are read as floating point
-        column = pc.if_else(pc.equal(column, pc.round(column)), column.cast(pa.int64(), safe=False), None)
-    try:
-        return [(text and storable(text.strip())) or None for text in column.cast(pa.string()).to_pylist()]
-    except pa.ArrowException as error:
-        raise DataError(f"the column {names[0]} of the table must hold texts or numbers ({error}). Mend it.") from None
-
-
-def _numbers(table: pa.Table, names: Sequence[str]) -> np.ndarray | None:
-    column = _column(table, names)
-    if column is None:
-        return None
-    try:
-        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowException as error:
-        raise DataError(f"the column {names[0]} of the table must hold numbers ({error}). Mend it.") from None
+    values = table.numbers(place, table.has_decimal_comma())
+    if values is None:
+        texts = [text for text in table.texts(place) if text is not None]
+        if not texts:
+            return None
+        shown = f"{storable(str(table.path))}: the column {table.names[place]}"
+        raise DataError(f"{shown} must hold numbers, got {texts[0]!r}. Mend it.")
     return np.where((values > 0) & np.isfinite(values), values, math.nan)
 
 
-def _key(path: Path, row: int, text: str | None) -> str:
-    key = (text or "").replace("\\", "/").removeprefix("./")
+def _key(path: Path, row: int, text: str | None, root: Path | None) -> str:
+    """Return the path in a row relative to the source; an absolute one must lie in its folder."""
+    key = (text or "").replace("\\", "/")
+    if root is not None and key.startswith(f"{root.as_posix()}/"):
+        key = key[len(root.as_posix()) + 1 :]
+    key = key.removeprefix("./")
     if not key or key.startswith("/") or ".." in key.split("/"):
         raise DataError(
             f"{storable(str(path))} row {row + 1}: the path must lie in the source, got {key!r}. Mend the row."
         )
     return key
+
+
+def _absent(key: str, folded: Mapping[str, str]) -> str:
+    similar = folded.get(key.lower())
+    return "no such cell" if similar is None else f"no such cell; {similar} is there, in other upper and lower case"
+
+
+def _notes(table: UserTable) -> list[str]:
+    """Return what of the table is not read, and what may be read otherwise than it is meant."""
+    notes = []
+    names: Sequence[str]
+    for title, names in (("class", LABEL_COLUMNS), ("group", GROUP_COLUMNS), ("path", PATH_COLUMNS)):
+        there = [name for name in names if name in {column.lower() for column in table.names}]
+        if len(there) > 1:
+            notes.append(f"the table has columns {', '.join(there)}; {there[0]} is read as the {title}.")
+    for names in (LABEL_COLUMNS, GROUP_COLUMNS, COLLECTION_COLUMNS):
+        place = table.place(names)
+        words = Counter(text for text in (table.texts(place) if place is not None else ()) if text in MISSING)
+        for word, num in words.items():
+            notes.append(
+                f"{word!r} in column {table.names[place or 0]} ({num:,} rows) is read as a name; leave the field empty "
+                "where the value is unknown."
+            )
+    status = _texts(table, _STATUS)
+    unsure = sum(text is not None and text.lower() != "validated" for text in status or ())
+    if unsure:
+        notes.append(f"{unsure:,} rows have a class that nobody has validated ({_STATUS[0]}).")
+    unread = _unread(table)
+    numeric = [table.names[place] for place in unread if table.looks_numeric(place)]
+    if numeric:
+        notes.append(
+            f"columns that look like numbers and are not read: {_named(numeric)}. Write plain numbers, without units, "
+            "percent signs or signs between thousands."
+        )
+    others = [table.names[place] for place in unread if not table.looks_numeric(place)]
+    if others:
+        notes.append(f"columns that are not numbers are not read: {_named(others)}.")
+    twice = sorted(name for name, num in Counter(table.names).items() if num > 1 and name)
+    if twice:
+        notes.append(f"columns that the table has twice are not read as features: {_named(twice)}.")
+    return notes
+
+
+def _named(names: Sequence[str]) -> str:
+    return storable(", ".join(names[:_MOST_SHOWN])) + (", ..." if len(names) > _MOST_SHOWN else "")
+
+
+def _others(table: UserTable) -> list[int]:
+    """Return the columns that may be features: all with a name of their own that is not read otherwise."""
+    known = {*_TEXT_COLUMNS, *PITCH_COLUMNS, *_STATUS}
+    counts = Counter(table.names)
+    return [
+        place
+        for place, name in enumerate(table.names)
+        if name.lower() not in known and counts[name] == 1 and not table.is_index(place)
+    ]
+
+
+def _unread(table: UserTable) -> list[int]:
+    comma = table.has_decimal_comma()
+    return [
+        place
+        for place in _others(table)
+        if ("t" in table.types[place : place + 1] or table.numbers(place, comma) is None)
+        and any(text is not None for text in table.texts(place))
+    ]
 
 
 def _at(values: Sequence[str | None] | None, row: int, otherwise: str | None) -> str | None:
@@ -219,36 +264,32 @@ def _at(values: Sequence[str | None] | None, row: int, otherwise: str | None) ->
     return None if text is None else text[:_MOST_NAME]
 
 
-def _subset(path: Path, row: int, subsets: Sequence[str | None] | None) -> str:
+def _subset(table: UserTable, row: int, subsets: Sequence[str | None] | None) -> str:
     text = (subsets[row] if subsets else None) or ""
     if text and text.lower() not in _SUBSETS:
         rule = f"empty or one of {', '.join(_SUBSETS)}"
-        raise DataError(f"{storable(str(path))} row {row + 1}: split must be {rule}, got {text!r}. Mend the row.")
+        shown = f"{storable(str(table.path))} row {table.rows[row] + 1}"
+        raise DataError(f"{shown}: split must be {rule}, got {text!r}. Mend the row.")
     return _SUBSETS.get(text.lower(), "")
 
 
-def _features(table: pa.Table, rows: Sequence[int], items: Sequence[SourceItem]) -> Features | None:
+def _features(table: UserTable, rows: Sequence[int], items: Sequence[SourceItem]) -> Features | None:
     """Return the features: the columns of numbers with other names."""
-    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-    known = {*_TEXT_COLUMNS, *PITCH_COLUMNS}
-    names = [
-        name
-        for name, field in zip(table.column_names, table.schema, strict=True)
-        if name.strip().lower() not in known and any(kind(field.type) for kind in kinds)
-    ]
-    names = [name for name in dict.fromkeys(names) if table.column_names.count(name) == 1]
-    if not names:
+    comma = table.has_decimal_comma()
+    columns = {}
+    for place in _others(table):
+        values = None if "t" in table.types[place : place + 1] else table.numbers(place, comma)
+        if values is not None:
+            columns[table.names[place]] = values[np.asarray(rows, np.int64)]
+    if not columns:
         return None
 
     def pieces() -> Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]:
-        for first in range(0, len(rows), PIECE_CELLS):
-            mine = table.select(names).take(pa.array(rows[first : first + PIECE_CELLS], pa.int64()))
-            values: dict[str, Any] = {
-                name: mine.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in names
-            }
-            yield [item.key for item in items[first : first + PIECE_CELLS]], values
+        for first in range(0, len(items), PIECE_CELLS):
+            keys = [item.key for item in items[first : first + PIECE_CELLS]]
+            yield keys, {name: values[first : first + PIECE_CELLS] for name, values in columns.items()}
 
-    return Features(names, pieces)
+    return Features(list(columns), pieces)
 
 
 def _join(one: Features | None, other: Features | None) -> Features | None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from fastcell.dataset import tar
+from fastcell.dataset.tables.dialect import read_lines
 from fastcell.errors import ArgumentError, DataError, invalid
-from fastcell.system.text import natural_key, natural_sorted
+from fastcell.system.text import natural_key, natural_sorted, one_form
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "tif", "tiff", "npy")
 CLASS_FILES = ("classes.txt", "labels.txt")
@@ -246,10 +247,7 @@ def read_class_file(folder: Path) -> list[str] | None:
     path = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
     if path is None:
         return None
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text. Write one class name per line, class 0 first.") from None
+    names = [one_form(line.strip()) for line in read_lines(path)]
     while names and not names[-1]:
         names.pop()
     if not names or not all(names):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import csv
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.parquet import read_parquet
+from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.sources.image_folder import Pattern
+from fastcell.sources.path_table import PATH_COLUMNS
+from fastcell.system.text import one_name
 
 GROUPING_WORDS = ("group", "collection", "none")
 _HINT = "Name group, collection, none, a pattern such as '{group}/*/{name}', or FILE:COLUMN with cell_id or key"
-_MOST_FILE_BYTES = 1 << 32
 
 
 class Grouping(NamedTuple):
@@ -106,43 +106,26 @@ def _read_column(manifest: Manifest, by: str) -> npt.NDArray[np.object_]:
     path = Path(file)
     if not file or not path.is_file():
         raise invalid("--group-by", f"one of {', '.join(GROUPING_WORDS)}, a pattern, or FILE:COLUMN", by, _HINT)
-    table = _read_file(path, column)
-    values = ["" if value is None else str(value) for value in table.column(column).to_pylist()]
-    names = np.full(len(manifest), "", dtype=object)
-    if "cell_id" in table.column_names:
-        where = dict(enumerate(range(len(manifest))))
-        rows = table.column("cell_id").to_pylist()
+    table = read_text_columns(path, ("cell_id", *PATH_COLUMNS, column), "Give a CSV or Parquet file")
+    known = [name for name in table.column_names if name != column]
+    if column not in table.column_names or not known:
+        got = (table.schema.metadata or {}).get(b"names", b"").decode()[:300]
+        rule = f"a file with the columns cell_id or key, and {column}"
+        raise invalid("--group-by", rule, f"{path} with {got}", "Name a column that is there")
+    rows = table.column(known[0]).to_pylist()
+    if known[0] == "cell_id":
+        where = {str(number): number for number in range(len(manifest))}
+        wrong = next((row for row in rows if not re.fullmatch("[0-9]{1,18}", row or "")), "0")
+        if wrong != "0":
+            raise DataError(f"{path}: cell_id must be a whole number, got {wrong!r}. Mend it.")
     else:
-        where = {key: place for place, key in enumerate(manifest.table.column("key").to_pylist())}
-        rows = table.column("key").to_pylist()
-    if len(set(rows)) < len(rows):
-        raise DataError(f"{path} must name every cell once. Remove the rows that come again.")
-    for row, value in zip(rows, values, strict=True):
+        where = {one_name(key): place for place, key in enumerate(manifest.table.column("key").to_pylist())}
+        rows = [(row or "").replace("\\", "/").removeprefix("./") for row in rows]
+    twice = next((row for row, num in Counter(rows).items() if num > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} must name every cell once, got {twice!r} again. Remove the rows that come again.")
+    names = np.full(len(manifest), "", dtype=object)
+    for row, value in zip(rows, table.column(column).to_pylist(), strict=True):
         if row in where:
-            names[where[row]] = value
+            names[where[row]] = value or ""
     return names
-
-
-def _read_file(path: Path, column: str) -> pa.Table:
-    """Read the column cell_id or key, and the requested column."""
-    try:
-        if path.stat().st_size > _MOST_FILE_BYTES:
-            raise DataError(f"{path} is larger than any list of groups. Name another file.")
-        if path.suffix.lower() == ".parquet":
-            there = pq.read_schema(path).names
-        else:
-            whole = csv.read_csv(path)
-            there = whole.column_names
-        known = "cell_id" if "cell_id" in there else "key"
-        if known not in there or column not in there:
-            rule = f"a file with the columns cell_id or key, and {column}"
-            raise invalid("--group-by", rule, f"{path} with {', '.join(there[:20])}", "Name a column that is there")
-        kind = pa.int64() if known == "cell_id" else pa.string()
-        if path.suffix.lower() == ".parquet":
-            return read_parquet(path, pa.schema([(known, kind), (column, pa.string())]))
-        return whole.select([known, column]).cast(pa.schema([(known, kind), (column, pa.string())]))
-    except (PermissionError, DataError, ArgumentError):
-        raise
-    except (pa.ArrowException, ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
-        raise DataError(f"{path} cannot be read ({reason}). Give a CSV or Parquet file.") from None

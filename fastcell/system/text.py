@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,16 @@ def storable(text: str | None) -> Any:
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def one_form(text: str) -> str:
+    """Return a text in Unicode form NFC: names that differ only in their form are one name."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def one_name(text: str | None) -> Any:
+    """Return a name as data sets store it: in Unicode form NFC, with escapes for what UTF-8 cannot encode."""
+    return text if text is None or text.isascii() else storable(one_form(text))
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -143,8 +143,8 @@ def test_one_constant_cell_without_a_label(tmp_path, capsys, deep):
     [
         (["--max-bad-passed", "0"], "--max-bad-passed must be a share above 0 and below 1, got 0.0"),
         (["--jobs", "0"], "--jobs must be a number >= 1, got 0"),
-        (["--labels", "none.csv"], "none.csv must be a CSV file, and there is none"),
-        (["--verdicts", "none.csv"], "none.csv must be a CSV file, and there is none"),
+        (["--labels", "none.csv"], "none.csv must be a table, got no file"),
+        (["--verdicts", "none.csv"], "none.csv must be a table, got no file"),
         (["--verdicts", "a.csv", "--apply"], "--verdicts must be given alone"),
     ],
 )

@@ -88,7 +88,9 @@ def test_a_class_without_a_column(tmp_path: Path) -> None:
 )
 def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match="Give a table that fastcell predict has written|Pack or index"):
+    with pytest.raises(
+        DataError, match="Give a table that fastcell predict has written|Pack or index|UTF-8|header line"
+    ):
         read_predictions(tmp_path / name)
 
 

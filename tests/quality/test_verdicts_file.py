@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import DataError
 from fastcell.quality.verdicts_file import (
     VERDICTS_FILE,
@@ -10,7 +11,6 @@ from fastcell.quality.verdicts_file import (
     apply_drops,
     find_cells,
     merge_verdicts,
-    read_csv,
     read_verdicts,
     write_verdicts,
 )
@@ -55,24 +55,24 @@ def test_cells_by_key_and_keys_that_look_like_numbers(fresh, tmp_path):
     path.write_text(f'key,verdict\n"{keys[7]}", drop \n{keys[3]},keep\n')
     assert read_verdicts(path, fresh).cell_ids.tolist() == [3, 7]
     path.write_text("cell_id\n007\n")
-    assert find_cells(read_csv(path, ("cell_id",)), fresh, path).tolist() == [7]
+    assert find_cells(read_text_columns(path, ("cell_id",)), fresh, path).tolist() == [7]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must be a CSV file with a header"),
+        ("", "must have a header line with names of columns"),
         ("verdict\nkeep\n", "must have a column cell_id or key, got verdict"),
         ("cell_id\n1\n", "must have a column verdict, got cell_id"),
         ("cell_id,verdict\n1,maybe\n", "verdict must be keep or drop, got 'maybe' in line 2"),
         ("cell_id,verdict\n1,keep\n,drop\n", "cell_id must be that of a cell in .*, got '' in line 3"),
         ("cell_id,verdict\n80,keep\n", "cell_id must be that of a cell in .*, got '80' in line 2"),
         ("cell_id,verdict\n-1,keep\n", "got '-1'"),
-        ("cell_id,verdict\n1.0,keep\n", "got '1.0'"),
+        ("cell_id,verdict\n1.5,keep\n", "got '1.5'"),
         ("cell_id,verdict\n99999999999999999999999,keep\n", "got '99999999999999999999999'"),
         ("cell_id,verdict\n1,keep\n2,keep\n1,drop\n", "line 4 names cell '1' again"),
         ("key,verdict\nno/such.jpg,keep\n", "key must be that of a cell in .*, got 'no/such.jpg' in line 2"),
-        ("cell_id,verdict\n1,keep,x\n", "must be a CSV file with a header"),
+        ("cell_id,verdict\n1,keep\n2,keep,x\n", "must have 2 fields in each line as in its header, got 3 in line 3"),
     ],
 )
 def test_bad_tables_are_refused_by_line(fresh, tmp_path, text, message):
@@ -80,7 +80,7 @@ def test_bad_tables_are_refused_by_line(fresh, tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_verdicts(path, fresh)
-    with pytest.raises(DataError, match="and there is none"):
+    with pytest.raises(DataError, match="must be a table, got no file"):
         read_verdicts(tmp_path / "none.csv", fresh)
 
 

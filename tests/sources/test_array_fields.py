@@ -160,7 +160,8 @@ def test_labels_without_a_name(labels: np.ndarray, message: str) -> None:
         ("one\n\ntwo\n", ["one", "two"], None),
         ("\ufeffLabel,Donor\na,d1\nb,\n", ["a", "b"], ["d1", None]),
         ('class\n"a,b"\n \n', ["a,b", None], None),
-        ("x,1\ny,2\n", ["x", "y"], None),
+        ("a\n\n", ["a", None], None),
+        ("sep=;\r\nlabel;group\r\n1,0;x\r\n2.0;\r\n", ["1", "2"], ["x", None]),
     ],
 )
 def test_lists_of_labels(tmp_path: Path, text: str, labels: list[str | None], groups: list[str | None] | None) -> None:
@@ -171,9 +172,12 @@ def test_lists_of_labels(tmp_path: Path, text: str, labels: list[str | None], gr
 
 
 def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "l.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="must be UTF-8 text, one label in a line"):
+    (tmp_path / "l.txt").write_bytes(b"\xf6\n")
+    with pytest.raises(DataError, match="must be UTF-8 text, got byte 0xf6 in line 1"):
         read_label_file(tmp_path / "l.txt", 2, lambda path, num: None)
+    (tmp_path / "l.csv").write_text("0,A\n1,B\n")
+    with pytest.raises(DataError, match="must have one column, or a header with a column label, got .*'0, A'"):
+        read_label_file(tmp_path / "l.csv", 2, lambda path, num: None)
     (tmp_path / "l.npy").write_bytes(b"")
     assert read_label_file(tmp_path / "l.npy", 2, lambda path, num: np.arange(num)).labels == ["0", "1"]
     with pytest.raises(DataError, match="must hold one label for each of the 2 cells"):

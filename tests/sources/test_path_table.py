@@ -14,6 +14,7 @@ from fastcell.cli.pack import main
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import pack
+from fastcell.sources.base import Listing
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions
 
@@ -111,14 +112,20 @@ def test_tables_that_cannot_be(images: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=match):
             open_source(images, options=ReadOptions(table=path)).scan()
 
-    refused(tmp_path / "no.csv", "must be a table of paths and labels, got no file")
-    refused(write(tmp_path / "a.csv", "a,b", "1,2"), "must have a column path, key, file, filename, image, got a, b")
+    refused(tmp_path / "no.csv", "must be a table, got no file")
+    refused(
+        write(tmp_path / "a.csv", "a,b", "1,2"),
+        "must have a column path, key, .*, img_file_name, got a, b",
+    )
     refused(write(tmp_path / "b.csv", "path,label", "../x.png,A"), "row 1: the path must lie in the source")
     refused(write(tmp_path / "c.csv", "path,label", "/etc/passwd,A"), "row 1: the path must lie in the source")
     refused(write(tmp_path / "d.csv", "path,label"), "must name at least one cell")
     refused(write(tmp_path / "i.csv", "path,label", "00.png,A"), "paths are like 'f0/00.png', got '00.png' first")
     refused(write(tmp_path / "e.csv", "path,split", "f0/00.png,some"), "split must be empty or one of")
-    refused(write(tmp_path / "f.csv", "path,label", "a,b,c,d"), "cannot be read")
+    refused(
+        write(tmp_path / "f.csv", "path,label", "a,b,c,d"),
+        "must have 2 fields in each line .*, got 4 in line 2",
+    )
     (tmp_path / "g.parquet").write_bytes(b"PAR1 and more")
     refused(tmp_path / "g.parquet", "g.parquet cannot be read")
     (tmp_path / "h.csv").write_bytes(b"path,label\n\xff\xfe\x00")
@@ -126,3 +133,130 @@ def test_tables_that_cannot_be(images: Path, tmp_path: Path) -> None:
     table = write(images / "t.csv", "path,label", "f0/00.png,A")
     with pytest.raises(ArgumentError, match="SRC is a table itself"):
         open_source(table, options=ReadOptions(table=table))
+
+
+def listed(images: Path, path: Path) -> Listing:
+    return open_source(images, options=ReadOptions(table=path)).scan()
+
+
+def features_of(listing: Listing) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    assert listing.features is not None
+    for keys, values in listing.features.pieces():
+        for name, column in values.items():
+            found.setdefault(name, {}).update(zip(keys, column.tolist(), strict=True))
+    return found
+
+
+KEYS = [f"f{i % 2}/{i:02d}.png" for i in range(6)]
+
+
+def test_numbers_with_gaps_are_the_classes_that_they_name(images: Path, tmp_path: Path) -> None:
+    words = ["1.0", "2", "", "1", "2.0", "1.00"]
+    path = write(tmp_path / "t.csv", "path,label", *(f"{key},{word}" for key, word in zip(KEYS, words, strict=True)))
+    listing = listed(images, path)
+    assert listing.classes == ["1", "2"]
+    assert [item.class_name for item in listing.items] == ["1", "2", None, "1", "2", "1"]
+
+
+def test_the_group_na_is_a_group_and_is_noted(images: Path, tmp_path: Path) -> None:
+    groups = ["NA", "SA", "NA", "IO", "", "nan"]
+    path = write(tmp_path / "t.csv", "path,group", *(f"{key},{word}" for key, word in zip(KEYS, groups, strict=True)))
+    listing = listed(images, path)
+    assert [item.group for item in listing.items] == ["NA", "SA", "NA", "IO", None, "nan"]
+    assert any("'NA' in column group (2 rows) is read as a name" in note for note in listing.notes)
+
+
+def test_german_excel(images: Path, tmp_path: Path) -> None:
+    lines = [f"{key};Größe;{i},5;1.{i}00,25" for i, key in enumerate(KEYS)]
+    path = tmp_path / "t.csv"
+    path.write_bytes(("sep=;\r\nPath;Label;area;mass\r\n" + "\r\n".join(lines)).encode("utf-8-sig"))
+    listing = listed(images, path)
+    assert listing.classes == ["Größe"]
+    assert features_of(listing) == {
+        "area": {key: i + 0.5 for i, key in enumerate(KEYS)},
+        "mass": {key: 1000 + 100 * i + 0.25 for i, key in enumerate(KEYS)},
+    }
+
+
+def test_unicode_text_of_excel_is_read_and_latin_1_is_refused(images: Path, tmp_path: Path) -> None:
+    text = "path\tlabel\n" + "".join(f"{key}\tGröße\n" for key in KEYS)
+    (tmp_path / "t.tsv").write_bytes(text.encode("utf-16"))
+    assert listed(images, tmp_path / "t.tsv").classes == ["Größe"]
+    (tmp_path / "t.tsv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match="must be UTF-8 text, got byte 0xf6 in line 2"):
+        listed(images, tmp_path / "t.tsv")
+
+
+def test_columns_that_are_not_read_are_named_and_an_index_is_no_feature(images: Path, tmp_path: Path) -> None:
+    lines = [f"{i},{key},A,{i} %,May,{i},{i},{i}" for i, key in enumerate(KEYS)]
+    path = write(tmp_path / "t.csv", ",path,label,share,month,n,twice,twice", *lines)
+    listing = listed(images, path)
+    assert list(features_of(listing)) == ["n"]
+    assert [note for note in listing.notes if "column" in note] == [
+        (
+            "columns that look like numbers and are not read: share. Write plain numbers, without units, percent signs "
+            "or signs between thousands."
+        ),
+        "columns that are not numbers are not read: month.",
+        "columns that the table has twice are not read as features: twice.",
+    ]
+
+
+def test_row_names_of_r_quotes_and_true_and_false(images: Path, tmp_path: Path) -> None:
+    lines = [f'"{i + 1}" "{key}" "T cell" {i}.5 {"TRUE" if i % 2 else "NA"}' for i, key in enumerate(KEYS)]
+    listing = listed(images, write(tmp_path / "t.txt", '"file" "class" "area" "round"', *lines))
+    assert listing.classes == ["T cell"]
+    found = features_of(listing)
+    assert list(found) == ["area", "round"]
+    assert found["area"] == {key: i + 0.5 for i, key in enumerate(KEYS)}
+    assert [found["round"][key] for key in KEYS[1::2]] == [1.0] * 3
+    assert all(np.isnan(found["round"][key]) for key in KEYS[::2])
+
+
+def test_windows_paths_absolute_paths_and_other_case(images: Path, tmp_path: Path) -> None:
+    paths = ["f0\\00.png", ".\\f1\\01.png", str(images / "f0/02.png"), "F1/03.PNG", " f0/04.png "]
+    listing = listed(images, write(tmp_path / "t.csv", "path,label", *(f"{path},A" for path in paths)))
+    assert [item.key for item in listing.items] == ["f0/00.png", "f1/01.png", "f0/02.png", "f0/04.png"]
+    assert [(bad.item.key, bad.reason) for bad in listing.rejected] == [
+        ("F1/03.PNG", "no such cell; f1/03.png is there, in other upper and lower case")
+    ]
+
+
+@pytest.mark.parametrize("types", [True, False])
+def test_ecotaxa(images: Path, tmp_path: Path, types: bool) -> None:
+    names = ["object_id", "object_annotation_category", "object_annotation_status", "img_file_name", "object_area"]
+    lines = ["[t]\t[t]\t[t]\t[t]\t[f]"] if types else []
+    lines += [
+        f"o{i}\t{'Copepoda' if i else ''}\t{('predicted', 'validated')[i % 2]}\t{key}\t{i}.25"
+        for i, key in enumerate(KEYS)
+    ]
+    path = write(images / "ecotaxa_export.tsv", "\t".join(names), *lines)
+    listing = open_source(path).scan()
+    assert [item.key for item in listing.items] == KEYS
+    assert [item.class_name for item in listing.items] == [None] + ["Copepoda"] * 5
+    assert features_of(listing) == {"object_area": {key: i + 0.25 for i, key in enumerate(KEYS)}}
+    assert any(note.startswith("3 rows have a class that nobody has validated") for note in listing.notes)
+    assert not listing.rejected
+
+
+def test_two_unicode_forms_are_one_name(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    cv2.imwrite(str(root / "cafe\u0301.png"), np.full((3, 4), 7, np.uint8))
+    listing = listed(root, write(tmp_path / "t.csv", "path,label", "caf\u00e9.png,Gro\u0308\u00dfe"))
+    assert [item.class_name for item in listing.items] == ["Gr\u00f6\u00dfe"]
+    assert not listing.rejected
+
+
+def test_splits_of_the_source_are_kept_beside_those_of_the_table(images: Path, tmp_path: Path) -> None:
+    (images / "Train.txt").write_text("f0/00.png 0\nf0/02.png 0\n")
+    (images / "Test.txt").write_text("f1/01.png 1\n")
+    (images / "labels.txt").write_text("a 0\nb 1\n")
+    path = write(tmp_path / "t.csv", "path,group,split", "f1/01.png,x,train", "f0/00.png,y,test")
+    listing = open_source(images, options=ReadOptions(format="lists", table=path)).scan()
+    assert [(item.key, item.class_name, item.group) for item in listing.items] == [
+        ("f1/01.png", "b", "x"),
+        ("f0/00.png", "a", "y"),
+    ]
+    assert listing.splits == {"paper": ["test", "train"], "table": ["train", "test"]}

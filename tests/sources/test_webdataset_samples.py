@@ -116,8 +116,8 @@ def test_class_file(tmp_path):
         (tmp_path / "classes.txt").write_text(text)
         with pytest.raises(error, match=message):
             read_class_file(tmp_path)
-    (tmp_path / "classes.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="not UTF-8"):
+    (tmp_path / "classes.txt").write_bytes(b"\xf6\n")
+    with pytest.raises(DataError, match="must be UTF-8 text"):
         read_class_file(tmp_path)
 
 

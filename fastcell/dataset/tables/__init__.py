@@ -1,0 +1,1 @@
+"""Tables that users write: CSV of any dialect, and Parquet."""
