@@ -259,7 +259,8 @@ class FastcellCLI(LightningCLI):
 
     def _make_run_folder(self) -> Path:
         config = self.parser.dump(self.config, skip_unset=False)
-        return make_run_folder(Path(self.config.runs), self.config.preset, config)
+        network = self.model.hparams["network"]
+        return make_run_folder(Path(self.config.runs), self.datamodule.info.name, network, config)
 
 
 class _Described(Exception):  # noqa: N818, carries a parser out of its maker

@@ -21,6 +21,7 @@ from fastcell.dataset.grey_window import Window
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import DataError, StrictError, invalid
+from fastcell.packing.dataset_name import name_dataset
 from fastcell.packing.finish_dataset import write_sidecars
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
 from fastcell.packing.quarantine import describe_reasons
@@ -68,7 +69,7 @@ def index(
         split: shares, seed and folds; None for 65/15/20.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
         um_per_px: micrometres per pixel of cells whose `.json` does not give the value.
-        name: name of the data set; None for the name of the folder.
+        name: name of the data set; None for `fastcell.packing.dataset_name.name_dataset`.
         jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
             per CPU.
         strict: raise an error if any cell is unusable.
@@ -114,7 +115,7 @@ def index(
             say(f"note: the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")
         classes, results, bad = _name(results, bad, names)
         info = DatasetInfo(
-            name=name or root.resolve().name,
+            name=name or name_dataset(root, out),
             classes=classes,
             window=None if window is None else [float(window[0]), float(window[1])],
             um_per_px=um_per_px,

@@ -18,6 +18,7 @@ import pyarrow as pa
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import BadCell, StrictError, invalid
+from fastcell.packing.dataset_name import name_dataset
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
 from fastcell.packing.quarantine import describe_reasons, quarantine_row, quarantine_table
@@ -131,7 +132,7 @@ def pack(
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
         um_per_px: micrometres per pixel of cells for which the source gives no value.
         collection: name of the recording, for cells for which the source gives none.
-        name: name of the data set; None for the name of the source.
+        name: name of the data set; None for `fastcell.packing.dataset_name.name_dataset`.
         jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
             per CPU.
         strict: raise an error if any cell is unusable.
@@ -189,7 +190,7 @@ def pack(
         if strict:
             _refuse_bad(results, rejected)
         info = DatasetInfo(
-            name=name or source.name,
+            name=name or name_dataset(src, out),
             classes=listing.classes,
             layout=layout,
             window=None if window is None else [float(window[0]), float(window[1])],

@@ -241,6 +241,7 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
         f"{percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}, by {summary['interval_by']})."
     )
     facts = [
+        ("run", run.folder.resolve().name),
         ("data", info.name),
         ("classes", ", ".join(classes)),
         ("cells", f"{len(run.manifest):,}"),
@@ -249,7 +250,7 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
         (f"{SUBSET_NAMES[part]} accuracy", f"{accuracy['value']:.3f}"),
         ("balanced accuracy", f"{balanced['value']:.3f}"),
     ]
-    return Page(run.folder.resolve().name, lead, facts, synthetic=info.synthetic)
+    return Page(run.title, lead, facts, synthetic=info.synthetic)
 
 
 def _again(run: FinishedRun, options: PageOptions) -> Section:

@@ -25,7 +25,7 @@ from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier
-from fastcell.runs.run_folder import CONFIG_FILE, scored_checkpoint
+from fastcell.runs.run_folder import CONFIG_FILE, run_title, scored_checkpoint
 from fastcell.system import resources
 
 _BATCH = 256
@@ -60,6 +60,11 @@ class FinishedRun:
     def device(self) -> torch.device:
         """Device of the network."""
         return self.model.device
+
+    @property
+    def title(self) -> str:
+        """Title of the run: data set, network and date."""
+        return run_title(self.folder, self.manifest.info.name, self.model.hparams["network"])
 
     @property
     def network(self) -> nn.Module:
@@ -167,7 +172,7 @@ def read_data_settings(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         what = "no config.yaml in it" if folder.is_dir() else "no such folder"
-        hint = "fastcell fit prints it at its end, such as runs/20260131-142501-demo"
+        hint = "fastcell fit prints it at its end, such as runs/20260131-142501-donors-cellnet"
         raise invalid("RUN", "the folder of a run of fastcell fit", f"{folder} ({what})", hint)
     try:
         if path.stat().st_size > _MOST_CONFIG_BYTES:

@@ -1,4 +1,4 @@
-"""The folder of a training run, complete and never overwritten: ``runs/20260131-142501-demo``.
+"""The folder of a training run, complete and never overwritten: ``runs/20260131-142501-donors-cellnet``.
 
 `RUN_FILES` lists its content. Writers and readers take the file names from this module.
 """
@@ -9,6 +9,7 @@ import csv
 import datetime
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +41,28 @@ RUN_FILES = {
 }
 """Content of a finished run: file name to description."""
 
+_DATE_FORMAT = "%Y%m%d-%H%M%S"
+_DATE = re.compile(r"\d{8}-\d{6}")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
+_MOST_LETTERS = 40
+
 CURVE_COLUMNS = ("step", "epoch", "learning_rate", "train_loss", "train_accuracy")
 
 
-def create_run_folder(root: Path, name: str) -> Path:
-    """Create the folder `root`/<YYYYmmdd-HHMMSS>-`name`, with -2, -3, ... appended if it exists."""
+def create_run_folder(root: Path, data_name: str, network: str) -> Path:
+    """Create a run folder named by date, data set and network, with -2, -3, ... appended if it exists.
+
+    Args:
+        root: folder of the runs; created if it does not exist.
+        data_name: name of the data set; letters that a shell or a file system may refuse become ``-``.
+        network: name of the network.
+
+    Returns:
+        E.g. ``root/20260131-142501-donors-cellnet``.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
+    words = [_NOT_IN_NAMES.sub("-", text)[:_MOST_LETTERS].strip("-.") for text in (data_name, network)]
+    stem = "-".join([f"{datetime.datetime.now():{_DATE_FORMAT}}", *filter(None, words)])
     number = 1
     while True:
         folder = root / (stem if number == 1 else f"{stem}-{number}")
@@ -56,6 +72,25 @@ def create_run_folder(root: Path, name: str) -> Path:
             number += 1
         else:
             return folder
+
+
+def run_title(folder: Path, data_name: str, network: str) -> str:
+    """Return the title of a run, e.g. ``donors, cellnet, 2026-01-31 14:25``.
+
+    Args:
+        folder: the run folder. The date is in its name; a renamed folder takes the date of its config.yaml.
+        data_name: name of the data set.
+        network: name of the network.
+    """
+    found = _DATE.match(folder.resolve().name)
+    try:
+        date = datetime.datetime.strptime(found[0], _DATE_FORMAT) if found else None
+    except ValueError:  # digits that are no date
+        date = None
+    if date is None:
+        path = folder / CONFIG_FILE
+        date = datetime.datetime.fromtimestamp((path if path.is_file() else folder).stat().st_mtime)
+    return f"{data_name}, {network}, {date:%Y-%m-%d %H:%M}"
 
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:

@@ -34,6 +34,7 @@ from fastcell.system.resources import cache_dir
 from fastcell.system.worker_processes import check_jobs
 
 DEFAULT_CELLS = 8_000
+DEFAULT_NAME = "Synthetic ATOM cells"
 DEFAULT_DEFECTS = 0.05
 _ONE_PROCESS_CELLS = 3_000  # starting workers takes longer than drawing this many cells
 _CHUNK = 65_536
@@ -77,6 +78,7 @@ def synthesize(
     shard_cells: int | None = None,
     block_cells: int = 256,
     split: SplitOptions | None = None,
+    name: str | None = None,
     jobs: int | None = None,
     verbose: bool = False,
 ) -> Manifest:
@@ -95,6 +97,7 @@ def synthesize(
         shard_cells: cells per shard; None for 10,000, or fewer in a small set, so that there are about 8 shards.
         block_cells: maximum number of cells in a block.
         split: shares, seed and folds; None for 65/15/20 by recording.
+        name: name of the data set; None for `DEFAULT_NAME`.
         jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
             per CPU.
         verbose: print rate and remaining time to stderr.
@@ -145,7 +148,7 @@ def synthesize(
             raise DataError(f"{out}: a simulated cell could not be read back. OpenCV's JPEG encoder is at fault.")
         _write_truth(stage.data_dir / "truth.parquet", order, results, seed, defects)
         info = DatasetInfo(
-            name="Synthetic ATOM cells",
+            name=name or DEFAULT_NAME,
             classes=list(cell_classes.CLASSES),
             layout=layout,
             synthetic=True,

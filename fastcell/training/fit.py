@@ -29,6 +29,7 @@ from fastcell.runs.run_folder import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     create_run_folder,
+    run_title,
     write_confusion,
 )
 from fastcell.storage.whole_files import write_json, write_text
@@ -124,7 +125,7 @@ def train(
         ckpt_path: checkpoint to resume from.
         select: weights to evaluate, ``best`` or ``last``.
     """
-    print_on_rank_zero(trainer, describe_training(trainer, model, data))
+    print_on_rank_zero(trainer, describe_training(trainer, model, data, folder))
     fit_model(trainer, model, data, ckpt_path)
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
@@ -151,6 +152,7 @@ def _complete_run_folder(
 ) -> None:
     """Score the weights of checkpoint `used` and write the files that `fastcell.runs.run_folder.RUN_FILES` lists."""
     part = final_subset(data)
+    title = run_title(folder, data.info.name, model.hparams["network"])
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
     if part is None:
         print_on_rank_zero(trainer, "No test part and no validation part: nothing to evaluate.")
@@ -161,7 +163,7 @@ def _complete_run_folder(
             write_csv_or_parquet(folder / PREDICTIONS_FILE, part_table(model, data, part, gathered, truth=True))
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / f"{CONFUSION_STEM}.csv", confusion, model.classes)
-            about = f"{SUBSET_NAMES[part]} part of {data.manifest.info.name}"
+            about = f"{SUBSET_NAMES[part]} part of {title}"
             draw_confusion(confusion, model.classes, folder / CONFUSION_STEM, about=about)
     reasons = data.gather_corrupt_cells()
     if trainer.is_global_zero:
@@ -172,30 +174,31 @@ def _complete_run_folder(
         values["seconds"] = {stage: round(seconds, 3) for stage, seconds in throughput.seconds.items()}
         values["train_waited_s"] = round(throughput.waited_s, 3)
         write_json(folder / METRICS_FILE, values)
-        draw_curves(folder / CURVE_FILE, folder / CURVE_STEM, data.manifest.info.name)
+        draw_curves(folder / CURVE_FILE, folder / CURVE_STEM, title)
         evaluation = f", evaluation {throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s" if part else ""
         print_line(f"\ntraining {throughput.rate('train'):,.0f} cells/s{evaluation}")
         print_corrupt_cells(trainer, data, reasons)
         print_line(f"run folder {folder}")
 
 
-def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule) -> str:
-    """Return a two-line description of model and data."""
+def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule, folder: Path | None) -> str:
+    """Return three lines: the title of the run, its data and its model; without a run folder, the last two."""
     subsets = data.manifest.split(data.hparams["split_name"])
     cells = ", ".join(f"{part} {np.count_nonzero(subsets == part):,}" for part in ("train", "valid", "test"))
     kind = "synthetic cells" if data.info.synthetic else "cells"
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     size = model.preprocessing["image_size"]
+    title = "" if folder is None else f"{run_title(folder, data.info.name, model.hparams['network'])}\n"
     return (
-        f"{data.path}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
+        f"{title}{data.path}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
         f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
     )
 
 
-def make_run_folder(runs: Path, preset: str, config: str) -> Path:
+def make_run_folder(runs: Path, data_name: str, network: str, config: str) -> Path:
     """Create a new run folder in `runs` with ``config.yaml`` (content: `config`) and ``environment.json``."""
-    folder = create_run_folder(runs, preset)
+    folder = create_run_folder(runs, data_name, network)
     write_text(folder / CONFIG_FILE, config)
     environment_now = {**environment_report.describe_environment(), "torch_threads": torch.get_num_threads()}
     write_json(folder / ENVIRONMENT_FILE, environment_now)

@@ -103,7 +103,7 @@ def test_run_folder_is_complete(run_folder):
         "metrics.json",
         "predictions.parquet",
     ]
-    assert run_folder.name.endswith("-demo")
+    assert run_folder.name.endswith("-cellnet")
     assert json.loads((run_folder / "environment.json").read_text())["torch_threads"] >= 1
     assert yaml.safe_load((run_folder / "config.yaml").read_text())["data"]["image_size"] == 16
 
@@ -269,7 +269,7 @@ def test_arguments_that_break_a_rule_end_with_status_2(data, tmp_path, capsys):
 def test_presets_parse_and_their_checkpoints_load_safely(name, data, tmp_path):
     small = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.check_val_every_n_epoch=null"]
     folder = fit(data, tmp_path, f"--preset={name}", *small)
-    assert folder.name.endswith(f"-{name}")
+    assert folder.name.endswith("-cellnet")
     for checkpoint in ("best.ckpt", "last.ckpt"):
         content = torch.load(folder / checkpoint, weights_only=True)
         assert content["hyper_parameters"]["classes"] == CLASSES
@@ -313,7 +313,7 @@ def test_two_processes_predict_and_score_as_one(run_folder, data, tmp_path):
     text = launch(
         "fit", f"--data.path={data}", f"--runs={tmp_path}", *SMALL, "--trainer.max_epochs=2", "--trainer.devices=2"
     )
-    (folder,) = tmp_path.glob("*-demo")
+    (folder,) = tmp_path.glob("*-cellnet")
     assert (folder / "metrics.json").exists()
     assert text.count("run folder") == 1
     assert json.loads((folder / "metrics.json").read_text())["test"]["num_cells"] == 23

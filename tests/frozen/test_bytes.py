@@ -74,7 +74,18 @@ def test_pack_stack(layout: str, depth: int, frozen: Any, call: Any, draw_cell: 
     stack = np.stack([np.resize(draw_cell(number, number % 2), (20, 22)) for number in range(60)])
     np.save(tmp_path / "stack.npy", stack if depth == 8 else stack.astype(np.uint16) * 200 + 7)
     (tmp_path / "labels.txt").write_text("".join(f"{'AB'[number % 2]}\n" for number in range(60)))
-    words = ["--labels", tmp_path / "labels.txt", "--shard-cells", 32, "--block-cells", 8, "--jobs", 1]
+    words = [
+        "--name",
+        "stack",
+        "--labels",
+        tmp_path / "labels.txt",
+        "--shard-cells",
+        32,
+        "--block-cells",
+        8,
+        "--jobs",
+        1,
+    ]
     words += [] if depth == 8 else ["--window", 15_000, 42_000]
     call("pack", tmp_path / "stack.npy", tmp_path / "cells", "--layout", layout, *words)
     frozen(FILE, f"pack stack of {depth} bits, {layout}", content(tmp_path / "cells"), versions=ENCODER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import html
 import json
 import re
@@ -91,6 +92,14 @@ def test_page_has_the_numbers_of_the_run(made, text):
     assert f"calls {percent(accuracy['value'], 1)} of {test['num_cells']} test cells right" in text.replace("\n", " ")
     assert f'<td>train</td><td class="number">{metrics["cells_per_s"]["train"]:,.0f}</td>' in section_of(text, "speed")
     assert what_bound(metrics["train_waited_s"] / metrics["seconds"]["train"]) in section_of(text, "speed")
+
+
+def test_page_is_titled_by_data_network_and_date(made, text):
+    """The cells lie in a folder `source`, whose name says nothing; the run folder was renamed."""
+    date = datetime.datetime.fromtimestamp((made / "run" / "config.yaml").stat().st_mtime)
+    title = f"{made.name}, cellnet, {date:%Y-%m-%d %H:%M}"
+    assert f"<title>{title}</title>" in text
+    assert f"<h1>{title}</h1>" in text
 
 
 def test_page_tells_of_data_groups_and_quarantine(made, text):

@@ -1,14 +1,49 @@
 import csv
+import datetime
+import os
 
 import numpy as np
+import pytest
 
-from fastcell.runs.run_folder import RUN_FILES, create_run_folder, scored_checkpoint, write_confusion
+from fastcell.runs.run_folder import RUN_FILES, create_run_folder, run_title, scored_checkpoint, write_confusion
 
 
 def test_folders_are_never_taken_twice(tmp_path):
-    folders = [create_run_folder(tmp_path / "runs", "demo") for _ in range(12)]
+    folders = [create_run_folder(tmp_path / "runs", "donors", "gao") for _ in range(12)]
     assert len(set(folders)) == 12
-    assert all(folder.is_dir() and folder.name[15:].startswith("-demo") for folder in folders)
+    assert all(folder.is_dir() and folder.name[15:].startswith("-donors-gao") for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Synthetic ATOM cells", "Synthetic-ATOM-cells"),
+        ("a/../b c\n$(rm) é", "a-..-b-c-rm"),
+        ("x" * 300, "x" * 40),
+        ("../..", ""),
+        ("\u7d30\u80de", ""),
+    ],
+)
+def test_folder_names_are_safe_in_shells_and_file_systems(tmp_path, name, written):
+    folder = create_run_folder(tmp_path / "runs", name, "cellnet")
+    assert folder.parent == tmp_path / "runs"
+    assert folder.name[16:] == (f"{written}-cellnet" if written else "cellnet")
+
+
+def test_a_run_is_titled_by_data_network_and_date(tmp_path):
+    folder = tmp_path / "20260131-142501-donors-cellnet-2"
+    folder.mkdir()
+    assert run_title(folder, "Donors, June", "cellnet") == "Donors, June, cellnet, 2026-01-31 14:25"
+
+
+@pytest.mark.parametrize("name", ["best-run", "20261399-142501-donors"])
+def test_the_date_of_a_renamed_run_is_that_of_its_settings(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "config.yaml").write_text("data: {}")
+    seconds = datetime.datetime(2025, 3, 4, 5, 6, 7).timestamp()
+    os.utime(folder / "config.yaml", (seconds, seconds))
+    assert run_title(folder, "donors", "gao") == "donors, gao, 2025-03-04 05:06"
 
 
 def test_confusion_table_names_both_axes(tmp_path):

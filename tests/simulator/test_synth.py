@@ -175,3 +175,7 @@ def test_default_set_failing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(synth, "DEFAULT_CELLS", 20)
     with pytest.raises(DataError, match=r"cells-seed-0.* cannot be written: No space left .*name another place"):
         make_default_dataset(tmp_path)
+
+
+def test_the_user_names_the_set(tmp_path):
+    assert synthesize(tmp_path / "set", 8, seed=0, jobs=1, name="mine").info.name == "mine"
