@@ -95,9 +95,11 @@ def test_page_has_the_numbers_of_the_run(made, text):
 
 
 def test_page_is_titled_by_data_network_and_date(made, text):
-    """The cells lie in a folder `source`, whose name says nothing; the run folder was renamed."""
+    """The cells were in a folder `source`, whose name says nothing; the run folder was renamed."""
+    name = json.loads((made / "cells" / "dataset.json").read_text())["name"]
+    assert name in made.parts
     date = datetime.datetime.fromtimestamp((made / "run" / "config.yaml").stat().st_mtime)
-    title = f"{made.name}, cellnet, {date:%Y-%m-%d %H:%M}"
+    title = f"{name}, cellnet, {date:%Y-%m-%d %H:%M}"
     assert f"<title>{title}</title>" in text
     assert f"<h1>{title}</h1>" in text
 
