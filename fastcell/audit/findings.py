@@ -10,6 +10,7 @@ from typing import Any
 
 from fastcell.stats.multiple_testing import holm
 from fastcell.stats.permutation import Outcome
+from fastcell.system.text import printable
 
 ALPHA = 0.05
 FINDING_VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
@@ -62,7 +63,9 @@ class Finding:
         way = self.advice.get(self.verdict, "")
         message = self.says.get(self.verdict, self.says.get("else", ""))
         texts += [message, *self.notes, f"do: {way}" if way else ""]
-        wrapped = [textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="      ") for text in texts]
+        wrapped = [
+            textwrap.wrap(printable(text), _WIDTH, initial_indent="    ", subsequent_indent="      ") for text in texts
+        ]
         return [f"[{self.verdict}] {self.title}", *(line for lines in wrapped for line in lines)]
 
     def to_json(self) -> dict[str, Any]:

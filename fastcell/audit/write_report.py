@@ -17,6 +17,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
+from fastcell.system.text import join_lines
 
 CANDIDATE_COLUMNS = (
     "cell_id", "key", "group", "class", "suggested", "p_class", "p_suggested", "p_wrong", "verdict", "reason",
@@ -58,7 +59,7 @@ def describe_audit(manifest: Manifest, found: Audit) -> str:
     counts = {verdict: len(found.of(verdict)) for verdict in FINDING_VERDICTS}
     lines += ["", "verdict: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
     lines += [f"    {verdict}: {_MEANINGS[verdict]}" for verdict, count in counts.items() if count]
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def write_audit(manifest: Manifest, found: Audit, folder: Path, text: str) -> list[Path]:

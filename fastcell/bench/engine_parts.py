@@ -17,6 +17,7 @@ from typing import Any
 
 from fastcell.system import library_settings, resources
 from fastcell.system.environment_report import NO_DRIVER, extra_for_driver, installed_version
+from fastcell.system.messages import print_line
 from fastcell.system.worker_processes import end_with_parent
 
 PROBE_TIMEOUT_S = 120.0
@@ -184,7 +185,7 @@ def probe_here(names: list[str]) -> None:
             usable, detail = True, PROBES[name][0]()
         except BaseException as error:  # noqa: BLE001 (a broken library may raise any exception; each is a result)
             usable, detail = False, " ".join(str(error).split())[:160] or type(error).__name__
-        print(_MARK + json.dumps([name, usable, detail]), flush=True)
+        print_line(_MARK + json.dumps([name, usable, detail]))
 
 
 def _child_environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from types import FrameType
+from types import FrameType, TracebackType
 
 from fastcell import __version__
 from fastcell.errors import FastcellError
@@ -119,6 +119,8 @@ def main(argv: list[str] | None = None) -> int:
         3 for a ``--strict`` failure,
         130 after an interrupt, 143 when terminated, 141 when the reader of the output went away.
     """
+    if argv is None:
+        sys.excepthook = _print_traceback
     args = sys.argv[1:] if argv is None else argv
     try:
         return _run(args)
@@ -162,7 +164,9 @@ def _run(args: list[str]) -> int:
         return _fail(f"COMMAND must be one of fastcell's commands, got {name!r}. {hint}", 2)
     library_settings.limit_spinning()
     command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
-    with nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
+    from fastcell.system.messages import safe_output
+
+    with safe_output(), nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
         status = command(rest)
     sys.stdout.flush()
     return status
@@ -204,6 +208,14 @@ def _missing_package(error: ModuleNotFoundError) -> str | None:
     return f"the package {module} is not installed. Install it: pip install {package}."
 
 
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    from fastcell.system.messages import print_traceback
+
+    print_traceback(kind, error, trace)
+
+
 def _fail(message: str, status: int) -> int:
-    print(f"fastcell: error: {message}", file=sys.stderr)
+    from fastcell.system.messages import print_error
+
+    print_error(message)
     return status

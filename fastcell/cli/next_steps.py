@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterator
 from os import PathLike
 
+from fastcell.system.messages import print_line
+
 Word = str | PathLike[str]
 
 
@@ -16,9 +18,23 @@ def next_lines(*commands: tuple[Word, ...]) -> Iterator[str]:
         commands: the words of each, the name of the command first; they are quoted where a shell asks for it.
     """
     for words in commands:
-        yield "next: fastcell " + " ".join(shlex.quote(str(word)) for word in words)
+        yield "next: fastcell " + " ".join(_quoted(str(word)) for word in words)
 
 
 def show_next(*commands: tuple[Word, ...]) -> None:
     """Print the lines of `next_lines`."""
-    print("\n".join(next_lines(*commands)), flush=True)
+    print_line("\n".join(next_lines(*commands)))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell; one that a terminal would obey is written with the escapes of ``$'...'``."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(_escaped(character) for character in word.replace("\\", "\\\\").replace("'", "\\'"))
+    return f"$'{escaped}'"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -28,6 +28,7 @@ from fastcell.compare.result_tables import (
     accuracy_text,
     class_rows,
     difference_table,
+    table_word,
     write_csv,
     write_rows,
 )
@@ -256,7 +257,7 @@ def _recall_table(study: Study, tables: Tables, places: dict[str, list[Place]], 
     It shows which classes owe their accuracy to the order: those that consist of many copies of few cells.
     """
     classes = study.manifest.info.classes
-    lines = [f"| method | order | {' | '.join(classes)} |", "|---|---|" + "--:|" * len(classes)]
+    lines = [f"| method | order | {' | '.join(map(table_word, classes))} |", "|---|---|" + "--:|" * len(classes)]
     for method, name in names.items():
         for scheme in study.schemes.values():
             for place in places[scheme.name]:

@@ -27,6 +27,7 @@ from fastcell.stats.bootstrap import (
 from fastcell.stats.confusion import confusion_matrix
 from fastcell.stats.scores import MEASURES, score
 from fastcell.storage.whole_files import replace_file
+from fastcell.system.text import printable
 
 # Values of `PairedDifference.what` for differences that are not between methods.
 SCHEMES, PROTOCOLS = "schemes", "protocols"
@@ -292,13 +293,18 @@ def class_table(scores: Sequence[ClassScores], classes: Sequence[str], names: di
 
     For each measure and class the best value is **bold** and the second best *italic*.
     """
-    lines = [f"| measure | method | {' | '.join(classes)} |", "|---|---|" + "--:|" * len(classes)]
+    lines = [f"| measure | method | {' | '.join(map(table_word, classes))} |", "|---|---|" + "--:|" * len(classes)]
     for number, measure in enumerate(MEASURES):
         marked = mark_best(np.stack([one.values[number] for one in scores]))
         for one, texts in zip(scores, marked, strict=True):
             name = names.get(one.method, one.method)
             lines.append(f"| {_MEASURE_NAMES[measure]} | {name} | {' | '.join(texts)} |")
     return lines
+
+
+def table_word(name: str) -> str:
+    """Return a name as a word of a Markdown table."""
+    return printable(name).replace("|", "\\|")
 
 
 def mark_best(values: np.ndarray) -> list[list[str]]:

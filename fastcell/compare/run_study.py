@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastcell.errors import ArgumentError, invalid
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system.messages import Say, say_nothing
+from fastcell.system.text import join_lines
 
 if TYPE_CHECKING:
     from fastcell.compare.runner import Study
@@ -225,7 +226,7 @@ def write_study_report(
         f"{len(study.manifest):,} {kind}; preset {settings['preset']}; {where}; fastcell {machine['fastcell']}.",
         "",
     ]
-    write_text(study.out_dir / "report.md", "\n".join([*header, *lines]).rstrip() + "\n")
+    write_text(study.out_dir / "report.md", join_lines([*header, *lines]).rstrip() + "\n")
     write_json(
         study.out_dir / "study.json",
         {

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError, invalid
+from fastcell.system.text import join_lines, printable
 
 OnBadCell = Literal["replace", "error"]
 
@@ -92,7 +93,7 @@ class CorruptCells:
         for shard, found in by_shard.items():
             logger.warning(
                 "%s: %d bad cell%s found, replaced with weight 0 (%s)",
-                self.manifest.info.shards[shard]["name"],
+                printable(self.manifest.info.shards[shard]["name"]),
                 found.total(),
                 "s" * (found.total() > 1),
                 _most(found),
@@ -157,7 +158,7 @@ def describe_corrupt_cells(table: pa.Table, most: int = 5) -> str:
     for name, title in (("reason", ""), ("shard", "by shard: "), ("class", "by class: ")):
         counts = Counter(pc.fill_null(table.column(name), "(none)").to_pylist())
         lines.append(f"  {title}{_most(counts, most)}")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _most(counts: Counter[str], most: int = 3) -> str:

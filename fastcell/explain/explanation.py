@@ -27,6 +27,7 @@ from fastcell.stats import calibration, operating_curves
 from fastcell.stats.bootstrap import resampled_unit
 from fastcell.storage.whole_files import write_json
 from fastcell.system.messages import Say, say_nothing
+from fastcell.system.text import printable
 
 NUM_OCCLUDED, NUM_EMBEDDED = 100, 1000
 
@@ -51,11 +52,11 @@ def draw_parts(explanation: Explanation, parts: Sequence[str]) -> dict[str, Any]
             said = EXPLANATION_PARTS[part](explanation)
         except _LeftOut as reason:
             explanation.left_out[part] = str(reason)
-            explanation.say(f"{part}: left out, {reason}")
+            explanation.say(printable(f"{part}: left out, {reason}"))
             continue
         seconds = time.perf_counter() - since
         explanation.seconds[part] = round(seconds, 3)
-        explanation.say(f"{part}: {said} ({seconds:.1f} s)")
+        explanation.say(printable(f"{part}: {said} ({seconds:.1f} s)"))
     summary = explanation.summary()
     write_json(explanation.figures.folder / "explain.json", summary)
     return summary

@@ -108,6 +108,9 @@ def read_tars(
         DataError: If no tar holds an image.
     """
     shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
+    strange = next((name for name in shards if not name.isprintable()), None)
+    if strange is not None:
+        raise DataError(f"names of tars must be without control characters, got {strange!r}. Rename it.")
     names = [blake2b(os.fsencode(shard), digest_size=12).hexdigest() for shard in shards]
     tars = [_Tar(path.resolve(), str(saved_dir / name)) for path, name in zip(paths, names, strict=True)]
     parts = _list_parts(tars, shards, common, jobs, verbose)

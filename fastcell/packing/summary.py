@@ -10,7 +10,7 @@ import numpy as np
 from fastcell.dataset.manifest import Manifest
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.describe import SplitSummary, summarize_split
-from fastcell.system.text import align_columns
+from fastcell.system.text import align_columns, join_lines
 
 _UNLABELLED = "(unlabelled)"
 _MAX_REASONS = 12
@@ -40,7 +40,7 @@ def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) 
     lines += _class_table(classes, labels, subsets, split, bad, shares)
     lines += _quarantine_lines(manifest)
     lines += [f"note: {note}" for note in (*split.notes, *_dataset_notes(manifest, labels))]
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _class_table(

@@ -20,6 +20,7 @@ from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
 from fastcell.system.progress_line import Progress
 from fastcell.system.resources import num_cpus
+from fastcell.system.text import join_lines
 
 _MOST_PROBLEMS = 10
 
@@ -57,7 +58,7 @@ class Verdict:
         rate = f"{num / max(self.seconds, 1e-9):,.0f} cells/s"
         done = f"{num:,} cells, {self.num_bytes / 1e6:,.1f} MB checked in {self.seconds:,.1f} s, {rate}"
         lines.append(f"{state}: {done}")
-        return "\n".join(lines)
+        return join_lines(lines)
 
 
 def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bool = False) -> Verdict:

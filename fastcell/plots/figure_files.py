@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,16 @@ import matplotlib
 import pyarrow as pa
 import pyarrow.csv
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
 from fastcell.storage.whole_files import replace_file
+from fastcell.system.text import printable_lines
 
 DPI = 150
 _CAPTION_SIZE = 7.5
 _CHARACTERS_PER_INCH = 19.0  # at the font size of the caption
+_MOST_NAME = 40
 _VECTOR: Any = {"pdf.fonttype": 42}  # embed TrueType fonts, so that text in the PDF stays text
 
 
@@ -60,6 +66,7 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
     """
     width = max(40, int(figure.get_figwidth() * _CHARACTERS_PER_INCH))
     figure.supxlabel(textwrap.fill(caption, width), fontsize=_CAPTION_SIZE, x=0.01, ha="left", linespacing=1.35)
+    show_names_plainly(figure)
     shape: dict[str, Any] = {"dpi": 2 * DPI if max(figure.get_size_inches()) < 6 else DPI}
     shape |= {"bbox_inches": "tight", "pad_inches": 0.08}
     with matplotlib.rc_context(_VECTOR):
@@ -76,4 +83,30 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whatever the extension of the path."""
+    show_names_plainly(figure)
     figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)
+
+
+def show_names_plainly(figure: Figure) -> None:
+    """Draw names of classes, groups and sets as they are: ``$`` starts no formula, control characters are escaped.
+
+    Names along an axis are cut to 40 characters, because the space for the data is what they leave.
+    """
+    numbers: set[Text] = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, FuncFormatter):  # as `set_xticks` with labels makes it
+            formatter.func = functools.partial(_name_at, formatter.func)
+        else:
+            numbers |= {*axis.get_majorticklabels()}
+        numbers |= {*axis.get_minorticklabels()}
+    for text in set(figure.findobj(Text)) - numbers:
+        text.set_parse_math(False)
+        text.set_text(printable_lines(text.get_text()))
+
+
+def _name_at(names: Callable[[float, int | None], str], place: float, number: int | None = None) -> str:
+    return "\n".join(
+        line if len(line) <= _MOST_NAME else f"{line[: _MOST_NAME - 1]}…"
+        for line in printable_lines(names(place, number)).split("\n")
+    )

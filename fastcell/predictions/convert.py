@@ -18,6 +18,7 @@ from fastcell.predictions.table import Predictions, with_features, write_csv_or_
 from fastcell.predictions.to_fcs import write_fcs
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import replace_file
+from fastcell.system.text import printable
 
 NO_PREDICTION = -1.0
 """Class number and probabilities that an FCS file holds for a cell without a prediction."""
@@ -65,7 +66,7 @@ def convert(
         table, features = (predictions.table, []) if data is None else with_features(predictions, Manifest.open(data))
         if out.suffix != ".fcs":
             write_csv_or_parquet(out, table)
-            return [f"{out}: {table.num_rows:,} rows, {len(features)} features"]
+            return [f"{printable(out)}: {table.num_rows:,} rows, {len(features)} features"]
         return write_events(out, predictions, table, features)
     if not len(predictions):
         raise DataError(f"{predictions.path} has no row: there is nothing to write. Classify some cells first.")
@@ -139,10 +140,10 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
         keywords["FASTCELL_UNKNOWN"] = json.dumps(unknown, ensure_ascii=False)
     replace_file(out, lambda file: write_fcs(file, columns, ranges, keywords))
     none = int((columns["class"] < 0).sum())
-    lines = [f"{out}: {len(predictions):,} events, {len(columns)} parameters"]
+    lines = [f"{printable(out)}: {len(predictions):,} events, {len(columns)} parameters"]
     if none:
         lines.append(f"events without a prediction, with -1 in class and probabilities: {none:,}")
-    lines += [f"events without feature {name}, with 0 in it: {count:,}" for name, count in unknown.items()]
+    lines += [f"events without feature {printable(name)}, with 0 in it: {count:,}" for name, count in unknown.items()]
     return lines
 
 
@@ -158,7 +159,7 @@ def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]
             parts = (name, rois[there], scores[rows[there]], predictions.classes, model_id)
             path = place if out.suffix else place / f"{name}_class.h5"
             replace_file(path, lambda file, parts=parts: to_ifcb.write_class_scores(file, *parts))  # type: ignore[misc]
-    lines = [f"{out}: {len(predictions) - num_left_out:,} regions of interest in {len(bins):,} bins"]
+    lines = [f"{printable(out)}: {len(predictions) - num_left_out:,} regions of interest in {len(bins):,} bins"]
     return lines + ([f"{num_left_out:,} without a prediction are left out"] if num_left_out else [])
 
 
@@ -184,11 +185,9 @@ def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: 
             path.parent.mkdir(parents=True, exist_ok=True)
             num_events += to_rtdc.write_scores(sources[name], path, events, scores[rows], classes, tags)
             num_scored += int((~np.isnan(scores[rows]).any(axis=1)).sum())
-    named = ", ".join(f"ml_score_{tag} {name}" for tag, name in zip(tags, classes, strict=True))
-    return [
-        f"{out}: {len(files):,} file{'s' * (len(files) != 1)}, {num_scored:,} of {num_events:,} events with scores",
-        named,
-    ]
+    named = ", ".join(f"ml_score_{tag} {printable(name)}" for tag, name in zip(tags, classes, strict=True))
+    scored = f"{num_scored:,} of {num_events:,} events with scores"
+    return [f"{printable(out)}: {len(files):,} file{'s' * (len(files) != 1)}, {scored}", named]
 
 
 def _source_of(name: str, source: Path, num_files: int) -> Path:

@@ -26,6 +26,7 @@ from fastcell.errors import DataError
 from fastcell.predictions.table import Predictions, read_predictions
 from fastcell.stats.confusion import called_per_group, confusion_per_group
 from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct_counts
+from fastcell.system.text import join_lines, printable
 
 _MOST_CONFUSION_BYTES = 1 << 24
 _MOST_LINES = 60
@@ -173,8 +174,8 @@ def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int)
     header = ["group", "class", "called", "corrected", "95 %"]
     rows = [
         [
-            row["group"] or "-",
-            row["class"],
+            printable(row["group"] or "-"),
+            printable(row["class"]),
             f"{row['called']:,}",
             f"{row['corrected']:,.1f}",
             f"{row['low']:,.1f}..{row['high']:,.1f}",
@@ -192,4 +193,4 @@ def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int)
         lines.append(f"{num_unclassified:,} cells without a prediction are not counted")
     by = f"{len(confusion.tables):,} groups" if confusion.by_group else f"{int(confusion.counts.sum()):,} cells"
     lines.append(f"intervals: 95 %, from the cells of the recording and the confusions of {by} of the test part")
-    return "\n".join([*lines, *(f"warning: {text}" for text in confusion.warnings())])
+    return join_lines([*lines, *(f"warning: {text}" for text in confusion.warnings())])

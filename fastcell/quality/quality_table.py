@@ -23,7 +23,7 @@ from fastcell.quality.features import FEATURES, measure_cells
 from fastcell.stats.proportions import clopper_pearson_interval
 from fastcell.system.progress_line import Progress
 from fastcell.system.resources import num_cpus
-from fastcell.system.text import align_columns
+from fastcell.system.text import align_columns, join_lines, printable
 
 QUALITY_FILE = "quality.parquet"
 PAPER_DROPPED = {"MB231": "25.7 %", "MCF7": "23.3 %", "THP1": "37.5 %", "PBMC": "a few"}
@@ -141,7 +141,7 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
         features[missing] = measured
         how = f"{len(manifest):,} cells, measured before (remove {manifest.path / QUALITY_FILE} to measure them anew)"
     reasons = Counter(problems.values())
-    return features, "\n".join([how, *(f"unreadable: {num:,}: {reason}" for reason, num in reasons.most_common(5))])
+    return features, join_lines([how, *(f"unreadable: {num:,}: {reason}" for reason, num in reasons.most_common(5))])
 
 
 def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: np.ndarray) -> list[str]:
@@ -167,7 +167,7 @@ def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: n
             mine = (manifest.labels == number) & (names == collection)
             if mine.any():
                 paper = [PAPER_DROPPED.get(name, "")] if in_paper else []
-                rows.append([name, collection, *_shares(drop[mine]), *paper])
+                rows.append([printable(name), printable(collection), *_shares(drop[mine]), *paper])
                 texts_of_reasons.append(_reasons(reasons[mine & drop]))
     rows.append(["total", "", *_shares(drop), *([""] if in_paper else [])])
     texts_of_reasons.append(_reasons(reasons[drop]))

@@ -25,6 +25,7 @@ from fastcell.quality.verdicts_file import (
 )
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
+from fastcell.system.text import printable
 
 REVIEW_COLUMNS = 10
 _SURE = 0.9
@@ -138,7 +139,7 @@ def check_edits_taken(manifest: Manifest, folder: Path) -> None:
 def not_applied(manifest: Manifest, found: Assessment) -> str:
     """Return a line that describes what ``--apply`` would write."""
     num = int(found.drop.sum())
-    return f"no view is changed: --apply writes {manifest.path / VERDICTS_FILE}, which drops {num:,} cells"
+    return f"no view is changed: --apply writes {printable(manifest.path / VERDICTS_FILE)}, which drops {num:,} cells"
 
 
 def _sheets(found: Assessment) -> dict[str, dict[str, np.ndarray]]:

@@ -24,6 +24,7 @@ from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import DataError
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
+from fastcell.system.text import printable
 
 VERDICTS_FILE = "verdicts.csv"
 _HINT = "Save it as CSV with a header"
@@ -146,7 +147,8 @@ def _write_merged(manifest: Manifest, *parts: Verdicts) -> str:
     with explained(f"{path} cannot be written"):
         write_verdicts(path, manifest, verdicts)
     hand = f"{int(verdicts.by_hand.sum()):,} rows by hand"
-    return f"wrote {path}: drops {int(verdicts.drop.sum()):,} of {len(manifest):,} cells ({hand}); views leave them out"
+    drops = f"drops {int(verdicts.drop.sum()):,} of {len(manifest):,} cells ({hand})"
+    return f"wrote {printable(path)}: {drops}; views leave them out"
 
 
 def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:

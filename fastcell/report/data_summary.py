@@ -18,6 +18,7 @@ from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Draw
 from fastcell.ops.matrices import matrices
 from fastcell.plots import figure_files
+from fastcell.system.text import join_lines, printable
 
 CONTACT_SHEET_COLUMNS = 8
 AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
@@ -58,7 +59,7 @@ def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
         lines.append(f"features: {len(names):,} of the instrument ({shown})")
     lines += _quarantine(manifest)
     lines += describe_quality(manifest)
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", seed: int = 0) -> list[Path]:
@@ -216,7 +217,7 @@ def count_rows(manifest: Manifest, subsets: np.ndarray) -> list[list[str]]:
 
 
 def _counts(manifest: Manifest, subsets: np.ndarray) -> list[str]:
-    rows = count_rows(manifest, subsets)
+    rows = [list(map(printable, row)) for row in count_rows(manifest, subsets)]
     shares = "".join(
         f"  {name} {int(total.replace(',', '')) / max(1, len(manifest)):.1%}"
         for name, total in zip(rows[0][2:-1], rows[-1][2:-1], strict=True)

@@ -21,6 +21,7 @@ from fastcell.splits.linked_groups import LinkedCells, link_groups
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.read_groups import Grouping, read_grouping
 from fastcell.system.messages import explained, printer
+from fastcell.system.text import join_lines
 from fastcell.system.worker_processes import check_jobs
 
 MOST_CELLS_UNASKED = 20
@@ -123,7 +124,7 @@ def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:
     lines = describe_copies(made.manifest, made.duplicates, made.apart)
     lines += ["", *describe_splits(made.manifest, made.splits, made.linked, made.grouping, shares)]
     lines += [f"note: {note}" for note in made.notes]
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _find_near(manifest: Manifest, exact: Duplicates, jobs: int | None, say: Callable[[str], None]) -> Duplicates:

@@ -93,7 +93,7 @@ def quiet() -> None:
     for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
         warnings.filterwarnings("ignore", category=category, module=rf"{_LIBRARIES}(\.|$)")
     for message in _REMARKS:
-        warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("ignore", message=f"(?s:{message})")  # a path in the message may hold a line break
 
 
 @contextlib.contextmanager

@@ -1,15 +1,24 @@
-"""Messages to the user: lines of progress and results, and readable errors of the file system."""
+"""Messages to the user: lines of progress and results, and readable errors of the file system.
+
+All text on its way to a terminal passes through here and is made safe for it (`fastcell.system.text.printable`).
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from types import TracebackType
+from typing import TextIO
 
 from fastcell.errors import DataError
 from fastcell.system.progress_line import bars_hidden
+from fastcell.system.text import join_lines, printable, printable_lines
 
 Say = Callable[[str], None]
 """Function that takes one line for the user."""
@@ -21,25 +30,63 @@ def say_nothing(line: str) -> None:
 
 def printer(verbose: bool) -> Say:
     """Return a function that prints a line to stderr immediately, or `say_nothing` if not `verbose`."""
-    return _print_to_stderr if verbose else say_nothing
+    return print_remark if verbose else say_nothing
 
 
-def print_line(line: str) -> None:
-    """Print a line to stdout and flush it, so that a pipe receives it immediately."""
-    with bars_hidden():
-        print(line, flush=True)
+def print_remark(line: str) -> None:
+    """Print a line to stderr and flush it; a line break in it is escaped."""
+    _print(printable(line), sys.stderr)
+
+
+def print_line(text: str) -> None:
+    """Print a line, or a text of several lines, to stdout and flush it, so that a pipe receives it immediately.
+
+    Line breaks are kept: names inside the text go through `printable` first.
+    """
+    _print(printable_lines(text), sys.stdout)
+
+
+def print_error(message: str) -> None:
+    """Print the error that ends a command to stderr; of its line breaks only that before the hint on help is kept."""
+    _print(join_lines(re.split(r"\n(?='fastcell )", f"fastcell: error: {message}")), sys.stderr)
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nobody expected, as `sys.excepthook` does, as a text that is safe for a terminal."""
+    _print(printable_lines("".join(traceback.format_exception(kind, error, trace)).rstrip("\n")), sys.stderr)
 
 
 class LineHandler(logging.Handler):
-    """Logging handler that prints each record to stdout as a line without level or time."""
+    """Logging handler that prints each record as a line without level or time; a line break in it is escaped.
+
+    Args:
+        say: takes a line.
+        level: least level of a record that is printed.
+    """
+
+    def __init__(self, say: Say = print_line, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_line(record.getMessage())
+        self._say(printable(record.getMessage()))
 
 
-def _print_to_stderr(line: str) -> None:
+@contextmanager
+def safe_output() -> Iterator[None]:
+    """Make warnings, and log records that no handler takes, safe for a terminal inside the context."""
+    format_warning, last_handler = warnings.formatwarning, logging.lastResort
+    warnings.formatwarning = lambda *values, **named: printable_lines(format_warning(*values, **named))
+    logging.lastResort = LineHandler(print_remark, logging.WARNING)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning, logging.lastResort = format_warning, last_handler
+
+
+def _print(text: str, stream: TextIO) -> None:
     with bars_hidden():
-        print(line, file=sys.stderr, flush=True)
+        print(text, file=stream, flush=True)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from fastcell.runs.open_run import check_classes
 from fastcell.stats.scores import format_scores, summarize
 from fastcell.system.lightning_internals import attached
 from fastcell.system.messages import print_line
+from fastcell.system.text import join_lines, printable
 from fastcell.training.progress_bar import Throughput
 
 STAGE_OF_PART = {"valid": "validate", "test": "test"}
@@ -49,7 +50,7 @@ def evaluate(
         if out is not None:
             table = part_table(model, data, part, gathered, truth=True)
             lines = write_predictions(out, table, model.classes, data.manifest)
-            print_line("\n".join([*lines, f"predictions {out}"]))
+            print_line(join_lines([*lines, f"predictions {out}"]))
 
 
 def predict(
@@ -97,11 +98,10 @@ def predict(
             lines = write_predictions(out, table, model.classes, data.manifest)
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, gatherer.reasons)
-        for line in lines:
-            print_line(line)
+        print_line(join_lines(lines))
         counts = np.bincount(gatherer.probabilities.argmax(axis=1), minlength=len(model.classes))
-        print_line("  ".join(f"{name} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
-        print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {out}")
+        print_line("  ".join(f"{printable(name)} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
+        print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
 
 
 def score_part(

@@ -36,6 +36,7 @@ from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system import environment_report
 from fastcell.system.lightning_internals import detach
 from fastcell.system.messages import print_line
+from fastcell.system.text import printable
 from fastcell.training.best_weights import BestWeights, choose_weights
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
@@ -178,7 +179,7 @@ def _complete_run_folder(
         evaluation = f", evaluation {throughput.rate(STAGE_OF_PART[part]):,.0f} cells/s" if part else ""
         print_line(f"\ntraining {throughput.rate('train'):,.0f} cells/s{evaluation}")
         print_corrupt_cells(trainer, data, reasons)
-        print_line(f"run folder {folder}")
+        print_line(f"run folder {printable(folder)}")
 
 
 def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule, folder: Path | None) -> str:
@@ -190,7 +191,7 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
     size = model.preprocessing["image_size"]
     title = "" if folder is None else f"{run_title(folder, data.info.name, model.hparams['network'])}\n"
     return (
-        f"{title}{data.path}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
+        f"{title}{printable(data.path)}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
         f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,14 @@ def test_words_are_quoted() -> None:
         "next: fastcell doctor",
     ]
     assert list(next_lines()) == []
+
+
+def test_a_word_that_a_terminal_would_obey_can_be_copied_all_the_same() -> None:
+    word = "a'b\\ \x1b[1m\n\u202e\udcff"
+    (line,) = next_lines(("fit", word))
+    assert line == r"next: fastcell fit $'a\'b\\ \x1b[1m\x0a\xe2\x80\xae\xff'"
+    said = subprocess.run(["bash", "-c", f"printf %s {line.partition('fit ')[2]}"], capture_output=True, check=True)
+    assert said.stdout == word.encode("utf-8", "surrogateescape")
 
 
 def next_of(arguments: list[Any], capsys: pytest.CaptureFixture[str], status: int = 0) -> list[str]:

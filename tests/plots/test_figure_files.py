@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from fastcell.plots.figure_files import FigureFiles
+from fastcell.plots.figure_files import FigureFiles, save_png
 
 
 def line_figure():
@@ -45,3 +45,19 @@ def test_a_failure_leaves_no_torn_file(tmp_path, monkeypatch):
         figures.add("line", figure, "A line.", pa.table({"x": [0]}))
     assert list(tmp_path.iterdir()) == []
     assert figures.captions == {}
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(tmp_path):
+    """A name is no formula, and what it cannot show is an escape; without this the first raises an error."""
+    figure = line_figure()
+    figure.set_size_inches(12, 8)
+    axes = figure.axes[0]
+    axes.set_title("$\\frac{")
+    axes.set_xticks([0, 1], ["a\x1b[31m", "$\\frac{" + 90 * "x"])
+    axes.set_yscale("log")  # its numbers are formulas
+    FigureFiles(tmp_path).add("line", figure, "Cells of $\\frac{ and \x07.", pa.table({"x": [0]}))
+    save_png(figure, tmp_path / "again.png")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a\\x1b[31m", f"$\\frac{{{'x' * 32}…"]
+    assert axes.get_yticklabels()[0].get_parse_math()
+    assert figure.get_supxlabel() == "Cells of $\\frac{ and \\x07."

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from fastcell.errors import ArgumentError, DataError
-from fastcell.system.messages import LineHandler, explained, printer
+from fastcell.system.messages import (
+    LineHandler,
+    explained,
+    print_error,
+    print_line,
+    print_traceback,
+    printer,
+    safe_output,
+)
 
 
 def test_errors_of_the_file_system_name_the_task_the_reason_and_the_file() -> None:
@@ -66,3 +75,33 @@ def test_remarks_of_a_logger_are_lines_on_stdout(capsys: pytest.CaptureFixture[s
     logger.addHandler(LineHandler())
     logger.info("bank: %d cells", 5)
     assert capsys.readouterr() == ("bank: 5 cells\n", "")
+
+
+def test_lines_and_errors_are_safe_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_line("a\x1bb\nc")
+    printer(True)("a\x1bb\nc")
+    print_error("class 'a\nfastcell: error: b' is\x07 unknown.\n'fastcell fit --help' shows the options.")
+    out, err = capsys.readouterr()
+    assert out == "a\\x1bb\nc\n"
+    assert err == (
+        "a\\x1bb\\nc\n"
+        "fastcell: error: class 'a\\nfastcell: error: b' is\\x07 unknown.\n"
+        "'fastcell fit --help' shows the options.\n"
+    )
+
+
+def test_warnings_log_records_and_tracebacks_are_safe_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = logging.getLogger("nobody")
+    nobody.propagate = False  # no handler takes its records, pytest's neither
+    before = warnings.formatwarning, logging.lastResort
+    with safe_output():
+        assert warnings.formatwarning("a\x1b", UserWarning, "f.py", 1) == "f.py:1: UserWarning: a\\x1b\n"
+        nobody.warning("tag %s", "a\x1b\nb")
+    assert (warnings.formatwarning, logging.lastResort) == before
+    try:
+        raise ValueError("a\x1b")
+    except ValueError as error:
+        print_traceback(ValueError, error, error.__traceback__)
+    err = capsys.readouterr().err
+    assert err.startswith("tag a\\x1b\\nb\nTraceback ")
+    assert err.endswith("ValueError: a\\x1b\n")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastcell.system.text import align_columns, natural_key, natural_sorted, storable
+from fastcell.system.text import (
+    align_columns,
+    join_lines,
+    natural_key,
+    natural_sorted,
+    printable,
+    printable_lines,
+    storable,
+)
 
 
 @given(st.text(st.characters()))
@@ -40,3 +51,26 @@ def test_columns_are_aligned() -> None:
         "a      1,000",
     ]
     assert align_columns([["a", ""]]) == ["a"]  # no spaces at the end of a line
+    assert align_columns([["a\n", "b"], ["c", "d"]]) == ["a\\n  b", "c    d"]
+
+
+@given(st.text(st.characters()))
+@settings(max_examples=200, deadline=None)
+def test_no_character_that_a_terminal_obeys_is_left(text):
+    shown = printable(text)
+    shown.encode("utf-8")  # no surrogate
+    assert all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in shown)
+    assert "\n" not in join_lines([text])
+    assert printable_lines(text).count("\n") == text.count("\n")
+    if text.isprintable():
+        assert shown == text
+
+
+def test_what_is_escaped_and_how():
+    assert printable("\x1b[31m\x07\x9b\r\n\t\x7f") == r"\x1b[31m\x07\x9b\r\n\t\x7f"
+    assert printable("a\u202eb\u2066\u200b\ufeff\u2028\udcff\U000e0041") == (
+        r"a\u202eb\u2066\u200b\ufeff\u2028\udcff\U000e0041"
+    )
+    assert printable("T-Zelle 5 µm\u00a0細胞 é🧬") == "T-Zelle 5 µm\u00a0細胞 é🧬"
+    assert printable(Path("a\nb")) == r"a\nb"
+    assert join_lines(["a\nb", "c"]) == "a\\nb\nc"

@@ -21,6 +21,7 @@ from fastcell.ops.matrices import matrices
 from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.optional_packages import require
+from fastcell.system.text import printable
 
 TOLERANCE = 1e-4
 """Largest difference of a probability from torch's that a file may have."""
@@ -172,7 +173,7 @@ def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
     pixels = list(read_cells(manifest, rows, depth=depth))
     border = manifest.column("border_median")[rows].astype(np.float32)
     pitch = manifest.column("um_per_px")[rows].astype(np.float32)
-    return RawCells(pixels, border, pitch, f"{len(rows):,} cells of {manifest.path}")
+    return RawCells(pixels, border, pitch, f"{len(rows):,} cells of {printable(manifest.path)}")
 
 
 def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> RawCells:

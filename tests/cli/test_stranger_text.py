@@ -1,0 +1,169 @@
+"""No command hands text of a data set, of a file name or of a run to the terminal as it stands."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import fastcell
+from fastcell.cli.main import main
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.packing.finish_dataset import finish_dataset
+from fastcell.packing.records import Record
+from fastcell.packing.shard_writer import write_cell_shard
+from fastcell.storage.staging import staging
+
+PACKAGE = Path(fastcell.__file__).parent
+NASTY = "\x1b]0;mine\x07\x1b[2J\x9b31m\r\nFORGED\tline\x08\x7f\u202e\u2066\u200b\u2028FORGED\x85 $\\frac{ | <b>%s {0}"
+PATH = NASTY.replace("/", "").encode()[:150].decode("utf-8", "ignore")
+CLASSES = [f"{NASTY}{letter}" for letter in "abc"]
+SINKS = {"system/messages.py", "system/progress_line.py", "bench/measure.py"}
+"""Modules that write to stdout or stderr."""
+
+
+@pytest.fixture(scope="module")
+def nasty_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data set whose every name is hostile: folder, set, classes, keys, groups, collections, a split."""
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(120):
+        pixels = (rng.integers(0, 60, (12, 16)) + 80 * (number % 3)).astype(np.uint8)
+        group = f"{NASTY}{number // 3 % 5}"
+        records.append(
+            Record(f"{NASTY}{number}.npy", pixels, "raw", CLASSES[number % 3], group, f"{NASTY}{number % 2}")
+        )
+    sides = np.array(["train", "train", "train", "valid", "test"])[np.arange(120) // 3 % 5]
+    out = tmp_path_factory.mktemp("nasty") / PATH
+    with staging(out) as folder:
+        shard = write_cell_shard(folder / "shard-000000.tar", records, None, CLASSES)
+        info = DatasetInfo(NASTY, CLASSES, generator=NASTY)
+        return finish_dataset(folder, out, [shard], info, {"default": sides, PATH: sides}).path
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Function that runs a command and returns what it wrote, which must be safe for a terminal."""
+
+    def run(*words: Any, status: int | None = 0) -> str:
+        capfd.readouterr()
+        found: int | None = None
+        with suppress(SystemExit):
+            found = main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        check_safe(out)
+        check_safe(err)
+        assert status is None or found == status, out + err
+        return out + err
+
+    return run
+
+
+def check_safe(text: str) -> None:
+    wrong = sorted({letter for letter in text if letter != "\n" and not letter.isprintable()})
+    assert wrong == [], text
+    assert [line for line in text.split("\n") if line.strip().startswith("FORGED")] == []
+
+
+def test_tables_and_summaries(nasty_set: Path, say: Callable[..., str], tmp_path: Path) -> None:
+    assert "\\x1b]0;mine\\x07" in say("info", nasty_set)
+    assert "whole" in say("verify", nasty_set)
+    assert "FORGED" in say("split", nasty_set, "--name", "x", "--no-near", "--jobs", "1")
+    say("info", nasty_set, "--split-name", f"{NASTY}x", status=2)
+    say("info", nasty_set / "none", status=2)
+    say("verify", nasty_set, "--list", nasty_set / "none" / "x.csv", status=2)
+    say("split", nasty_set, "--group-by", f"{NASTY}:{NASTY}", status=2)
+    say("qc", nasty_set, "--verdicts", nasty_set / "none.csv", status=2)
+    say(NASTY, status=2)
+    for command in ("pack", "index", "synth", "info", "verify", "split", "qc", "report", "explain", "count", "convert"):
+        say(command, NASTY, NASTY, f"--{NASTY}", status=2)
+        say(command, nasty_set / "none", nasty_set / "none" / "none", status=None)
+
+
+def test_damaged_cells_are_listed(nasty_set: Path, say: Callable[..., str], tmp_path: Path) -> None:
+    manifest = Manifest.open(nasty_set)
+    offsets = manifest.column("offset")[:3].tolist()
+    broken = shutil.copytree(nasty_set, tmp_path / "broken")
+    with open(broken / "shard-000000.tar", "r+b") as shard:
+        for offset in offsets:
+            shard.seek(offset + 100)
+            shard.write(b"\xff\xfe\xfd")
+    text = say("verify", broken, status=1)
+    assert "3 of 120 cells lost" in text
+    assert "\\x1b]0;mine" in text
+
+
+def test_images_and_tars_of_strangers(say: Callable[..., str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        path = tmp_path / "images" / f"{PATH}{number % 2}" / f"{PATH}{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", rng.integers(0, 255, (9, 9)).astype(np.uint8))[1].tobytes())
+    for number in range(3):
+        (tmp_path / "images" / f"{PATH}0" / f"{PATH}bad{number}.png").write_bytes(b"no image")
+    (tmp_path / "images" / f"{PATH}1" / f"{PATH}.xyz").write_bytes(b"?")
+    no_text = os.fsencode(tmp_path / "images" / f"{PATH}1") + b"/\xff\x1b[1m.png"
+    Path(os.fsdecode(no_text)).write_bytes(b"no image")
+    say("pack", tmp_path / "images", tmp_path / "out", "--jobs", "1", "--pattern", "{name}", status=2)
+    assert "quarantined" in say("pack", tmp_path / "images", tmp_path / PATH, "--jobs", "1")
+    options = ["--pattern", "{group}/{name}", "--collection", NASTY, "--name", NASTY]
+    say("pack", tmp_path / "images", tmp_path / "out", "--jobs", "1", *options)
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "cells.tar", "w") as tar:
+        for path in sorted((tmp_path / "images").rglob("*[0-9].png")):
+            tar.add(path, f"{path.parent.name}/{path.name}")
+    say("index", tmp_path / "tars", "--pattern", "{class}/{name}", "--jobs", "1")
+    say("pack", tmp_path / "images", tmp_path / "out", "--jobs", "1", status=2)
+    (tmp_path / "tars" / "cells.tar").rename(tmp_path / "tars" / f"{PATH}.tar")
+    text = say("index", tmp_path / "tars", "--overwrite", "--pattern", "{class}/{name}", "--jobs", "1", status=2)
+    assert "names of tars must be without control characters" in text
+
+
+@pytest.mark.slow
+def test_training_and_what_follows(nasty_set: Path, say: Callable[..., str], tmp_path: Path) -> None:
+    small = ["--data.image_size=16", "--data.threads=1", "--trainer.max_steps=20", "--trainer.max_epochs=-1"]
+    say("fit", nasty_set, "--preset=fast", f"--runs={tmp_path / 'runs'}", *small)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert "FORGED" in say("predict", run, nasty_set, "--out", tmp_path / "p.parquet")
+    for command in ("test", "validate"):
+        say(command, run, "--out", tmp_path / f"{command}.csv")
+    say("count", tmp_path / "p.parquet", run)
+    say("convert", tmp_path / "p.parquet", tmp_path / f"{PATH}.fcs")
+    say("convert", tmp_path / "p.parquet", tmp_path / "p.fcs", "--data", nasty_set)
+    say("export", run, tmp_path / "m.onnx", "--check", "20")
+    say("explain", run, "--cells", "3", "--embed", "30", "--positions", "4")
+    say("report", run, "--cells", "10")
+    say("audit", nasty_set, run, "--permutations", "20", "--jobs", "1")
+    say("qc", nasty_set, "--review", tmp_path / "review", "--jobs", "1", "--apply")
+    say("info", nasty_set, "--figures", tmp_path / "figures")
+    methods = ["--methods", "knn", "--volumes", "1", "--seeds", "1", "--jobs", "1", "--splits", "default"]
+    say("compare", nasty_set, "--out", tmp_path / "compared", *methods)
+    for path in [*tmp_path.rglob("*.txt"), *tmp_path.rglob("*.md")]:
+        check_safe(path.read_text(encoding="utf-8"))
+
+
+def calls(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of all functions that a module calls."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def test_nothing_else_prints() -> None:
+    """Everything else calls one of the functions that make text safe."""
+    writers = {"print", "sys.stdout.write", "sys.stderr.write", "logging.StreamHandler", "traceback.print_exc"}
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "cli" and writers & set(calls(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert found - SINKS == set()
