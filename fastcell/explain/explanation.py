@@ -71,7 +71,7 @@ def describe_cells(run: FinishedRun, part: str) -> str:
     """
     info = run.manifest.info
     synthetic = " (synthetic)" if info.synthetic and "synthetic" not in info.name.lower() else ""
-    return f"{len(run.rows(part)):,} {SUBSET_NAMES[part]} cells of {info.name}{synthetic}"
+    return f"{len(run.rows(part)):,} {SUBSET_NAMES[part]} cells of {printable(info.name)}{synthetic}"
 
 
 @dataclass

@@ -130,6 +130,7 @@ def test_images_and_tars_of_strangers(say: Callable[..., str], tmp_path: Path) -
 
 @pytest.mark.slow
 def test_training_and_what_follows(nasty_set: Path, say: Callable[..., str], tmp_path: Path) -> None:
+    nasty_set = shutil.copytree(nasty_set, tmp_path / "cells")
     small = ["--data.image_size=16", "--data.threads=1", "--trainer.max_steps=20", "--trainer.max_epochs=-1"]
     say("fit", nasty_set, "--preset=fast", f"--runs={tmp_path / 'runs'}", *small)
     (run,) = (tmp_path / "runs").iterdir()
