@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastcell.errors import ArgumentError, invalid
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system.messages import Say, say_nothing
-from fastcell.system.text import join_lines
+from fastcell.system.text import printable
 
 if TYPE_CHECKING:
     from fastcell.compare.runner import Study
@@ -226,7 +226,8 @@ def write_study_report(
         f"{len(study.manifest):,} {kind}; preset {settings['preset']}; {where}; fastcell {machine['fastcell']}.",
         "",
     ]
-    write_text(study.out_dir / "report.md", join_lines([*header, *lines]).rstrip() + "\n")
+    report = [printable(line) for line in (*header, *lines)]
+    write_text(study.out_dir / "report.md", "\n".join(report).rstrip() + "\n")
     write_json(
         study.out_dir / "study.json",
         {
@@ -243,4 +244,4 @@ def write_study_report(
             "environment": machine,
         },
     )
-    return [*header, *lines]
+    return report

@@ -21,6 +21,7 @@ from fastcell.quality.faults import LEAST_COMPARED_CELLS, outlier_scores
 from fastcell.quality.hand_labels import LEAST_LABELS, HandLabels, can_learn, learn
 from fastcell.quality.simulated_model import GOOD, SimulatedModel, load_model
 from fastcell.stats.proportions import clopper_pearson_interval, describe_share
+from fastcell.system.text import printable
 
 UNREADABLE = "unreadable"
 DEFAULT_MOST_PASSED = 0.05
@@ -120,14 +121,14 @@ def _judge_collection(
     if alike:
         scores, reasons = _simulated_scores(model, mine)
         threshold = calibrate(model.calibration["below_even"], model.calibration["num_bad"], most_passed).score
-        note = f"{name}: looks like the simulated cells ({told}); scored by what those teach"
+        note = f"{printable(name)}: looks like the simulated cells ({told}); scored by what those teach"
     else:
         scores, reasons = outlier_scores(mine)
         threshold = EVEN
         how = "only what stands out from its own bulk is found, and no share of bad cells can be promised"
         if len(rows) < LEAST_COMPARED_CELLS:
             how = f"fewer than {LEAST_COMPARED_CELLS} cells tell nothing of each other, so only blank images are found"
-        note = f"{name}: looks unlike the simulated cells ({told}); {how}"
+        note = f"{printable(name)}: looks unlike the simulated cells ({told}); {how}"
     found.scores[rows], found.reasons[rows], found.drop[rows] = scores, reasons, scores >= threshold
     return note, alike
 
@@ -181,7 +182,9 @@ def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
         rest = float(others.mean()) if len(others) else 1.0
         if dropped >= 3 and clopper_pearson_interval(dropped, num)[0] > _STRIKING * rest:
             share = f"{dropped:,} of {num:,} cells ({dropped / num:.0%}) would be dropped, of all others {rest:.1%}"
-            notes.append(f"class {name}: {share}; it may look so by its nature, look at --review before --apply")
+            notes.append(
+                f"class {printable(name)}: {share}; it may look so by its nature, look at --review before --apply"
+            )
     return notes
 
 
