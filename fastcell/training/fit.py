@@ -189,7 +189,7 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
     kind = "synthetic cells" if data.info.synthetic else "cells"
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     size = model.preprocessing["image_size"]
-    title = "" if folder is None else f"{run_title(folder, data.info.name, model.hparams['network'])}\n"
+    title = "" if folder is None else f"{printable(run_title(folder, data.info.name, model.hparams['network']))}\n"
     return (
         f"{title}{printable(data.path)}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
         f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
