@@ -12,7 +12,6 @@ import numpy as np
 
 from fastcell.stats.bootstrap import SCORE_TAIL, percentile_interval, resample_confusion, resampled_unit
 from fastcell.stats.confusion import confusion_matrix
-from fastcell.system.text import printable
 
 MEASURES = ("precision", "recall", "f_score")
 
@@ -104,7 +103,7 @@ def summarize(
 def format_scores(summary: dict[str, object]) -> str:
     """Render the result of `summarize` in the layout of the paper's Table IV: a row per score, a column per class."""
     per_class: dict[str, dict[str, object]] = summary["classes"]  # type: ignore[assignment]
-    header = ["", *map(printable, per_class)]
+    header = ["", *per_class]
     rows = [["cells", *(str(row["num_cells"]) for row in per_class.values())]]
     for measure in MEASURES:
         name = measure.replace("_", "-")
