@@ -149,7 +149,7 @@ def probe_parts(names: list[str], timeout_s: float = PROBE_TIMEOUT_S) -> list[di
     """
     found: dict[str, tuple[bool, str]] = {}
     while todo := [name for name in names if name not in found]:
-        command = [sys.executable, "-m", "fastcell", "doctor", "--probe", *todo]
+        command = [sys.executable, "-m", "fastcell", "doctor", "--probe", ",".join(todo)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=_child_environment())
             output, end = done.stdout, f"the probe ended with status {done.returncode}"

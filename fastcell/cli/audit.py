@@ -1,45 +1,64 @@
-"""The command ``fastcell audit``: what a classifier reads that is not the cell."""
+"""The command ``fastcell audit``: confounders, class information outside the cell."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import add_jobs_argument, scored_run
-from fastcell.cli.parser import CommandParser
+from fastcell.cli.options import Data, OutFolder, scored_run
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 from fastcell.errors import StrictError, invalid
 
-MOST_CELLS = 20_000
-PERMUTATIONS = 500
 
+def audit(
+    data: Data,
+    run: Annotated[str | None, Spelled("RUN")] = None,
+    *,
+    out: OutFolder = None,
+    cells: int = 20_000,
+    permutations: int = 500,
+    seed: int = 0,
+    jobs: int | None = None,
+    strict: bool = False,
+) -> int:
+    """Find confounders: class information in background, brightness, image size, files or recordings. Find also
+    copies of a cell in several subsets, doubtful labels, and drift between recordings.
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+    Writes audit.txt, audit.json, label_noise.csv and figures. Exit status: 0 whatever is found; with --strict, 3 if a
+    problem is found; 2 for an error.
 
     Args:
-        argv: its arguments.
+        data: folder made by pack, index or synth
+        run: run trained on DATA, or predictions of it: adds the drift of the confidence
+        out: folder for report and figures (DATA/audit)
+        cells: maximum number of cells to read
+        permutations: permutations per test
+        seed: random seed of the sample of cells
+        jobs: reading threads (one per CPU)
+        strict: exit with status 3 if a problem is found
 
-    Returns:
-        0, also where problems are found. Errors are raised, see `audit`; with ``--strict`` a problem raises StrictError
-        (exit status 3) when everything is written.
+    Examples:
+        fastcell audit cells
+        fastcell audit cells runs/20260131-142501-demo --strict
     """
-    options = _parser().parse_args(argv)
     from fastcell.audit.collect import audit
     from fastcell.audit.write_report import describe_audit, write_audit
     from fastcell.dataset.manifest import Manifest
     from fastcell.system.messages import printer
 
-    manifest = Manifest.open(options.data)
-    folder = Path(options.out) if options.out else manifest.path / "audit"
+    manifest = Manifest.open(data)
+    folder = Path(out) if out else manifest.path / "audit"
     if not folder.absolute().parent.is_dir() or (folder.exists() and not folder.is_dir()):
         raise invalid("--out", "a folder, or one to be made in a folder that is there", str(folder), "Make it first")
     found = audit(
         manifest,
-        None if options.run is None else str(scored_run(options.run)),
-        most_cells=options.cells,
-        permutations=options.permutations,
-        seed=options.seed,
-        jobs=options.jobs,
+        None if run is None else str(scored_run(run)),
+        most_cells=cells,
+        permutations=permutations,
+        seed=seed,
+        jobs=jobs,
         say=printer(True),
     )
     text = describe_audit(manifest, found)
@@ -47,7 +66,7 @@ def main(argv: list[str]) -> int:
     written = write_audit(manifest, found, folder, text)
     print("\nwrote " + ", ".join(path.name for path in written) + f" into {folder}", flush=True)
     problems = found.of("problem")
-    if options.strict and problems:
+    if strict and problems:
         names = ", ".join(finding.key for finding in problems)
         raise StrictError(
             f"--strict: the audit must find no problem, got {len(problems)} ({names}). See the report above."
@@ -56,31 +75,4 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell audit",
-        "DATA [RUN]",
-        description="Look for what a classifier can read that is not the cell: background, brightness, image size, "
-        "files, recordings; copies across splits, doubtful labels, drift.",
-        epilog="Writes audit.txt, audit.json, label_noise.csv and figures. Exit status: 0 whatever is found; 3 with "
-        "--strict where there is a problem; 2 for an error.",
-    )
-    parser.add_argument("data", metavar="DATA", help="folder of the data set")
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", help="run of fit on it, or a file of predict: drift of confidence"
-    )
-    parser.add_argument("-o", "--out", metavar="DIR", help="where report and figures go (default: DATA/audit)")
-    parser.add_argument(
-        "--cells", type=int, default=MOST_CELLS, metavar="N", help="most cells that are read (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--permutations",
-        type=int,
-        default=PERMUTATIONS,
-        metavar="R",
-        help="of each chance level (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice of cells (default: 0)")
-    add_jobs_argument(parser, "threads that read")
-    parser.add_argument("--strict", action="store_true", help="end with status 3 where a problem is found")
-    return parser
+main = entry(audit)

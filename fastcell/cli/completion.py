@@ -2,79 +2,77 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-from fastcell.cli.fit import LIGHTNING_COMMANDS
-from fastcell.cli.parser import CommandParser
-
-SHELLS = ("bash", "zsh")
-Options = dict[str, list[str]]
-"""Option names of a command with their choices, empty where a value is free."""
+from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
+from fastcell.cli.options import OutFile
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import choices_of, read_command
 
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+class Options(NamedTuple):
+    """What can be completed behind a command.
+
+    Attributes:
+        choices: values of each option by its name; empty if any value is allowed.
+        words: values of the arguments that are given by place.
+    """
+
+    choices: dict[str, list[str]]
+    words: list[str]
+
+
+def completion(shell: Literal["bash", "zsh"], *, out: OutFile = None) -> int:
+    """Print a script with which the shell completes commands, options and their choices. The script is static: no
+    Python is started when TAB is pressed.
 
     Args:
-        argv: its arguments.
+        shell: shell that reads the script
+        out: file to write instead, in an existing folder; for zsh, a file _fastcell in a folder of $fpath
 
-    Returns:
-        0.
+    Examples:
+        fastcell completion bash --out ~/.local/share/bash-completion/completions/fastcell
+        fastcell completion zsh --out ~/.zfunc/_fastcell
     """
-    arguments = _parser().parse_args(argv)
     from fastcell.cli.main import COMMANDS
 
     options = {name: options_of_command(name) for name in COMMANDS}
-    script = bash_script(options) if arguments.shell == "bash" else zsh_script(options)
-    if arguments.out is None:
+    script = bash_script(options) if shell == "bash" else zsh_script(options)
+    if out is None:
         print(script, end="", flush=True)
     else:
         from fastcell.storage.whole_files import write_text
 
-        write_text(Path(arguments.out), script)
+        write_text(Path(out), script)
     return 0
-
-
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell completion",
-        "bash|zsh",
-        "Print a script with which the shell completes commands, options and their choices. The script is static: it "
-        "starts no Python when TAB is pressed.",
-        "bash:  fastcell completion bash --out ~/.local/share/bash-completion/completions/fastcell\n"
-        "zsh:   fastcell completion zsh --out ~/.zfunc/_fastcell   (a folder of $fpath)",
-    )
-    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash or zsh")
-    parser.add_argument("-o", "--out", metavar="FILE", help="file to write; its folder must be there")
-    return parser
 
 
 def options_of_command(name: str) -> Options:
     """Return the options of a command with the choices of each. Those of Lightning's commands load torch."""
     if name in LIGHTNING_COMMANDS:
         from fastcell.cli.lightning_command import full_parser
-        from fastcell.cli.lightning_parser import choices_of
 
         typed = full_parser(name)
         found = {
-            option: choices_of(getattr(action, "_typehint", None))
+            option: _values_of(getattr(action, "_typehint", None))
             for action in typed._actions
             for option in action.option_strings
             if re.fullmatch(r"--[\w.]+", option) and not option.endswith(".help")
         }
-        return {**found, "--help_all": []}
-    parser: argparse.ArgumentParser = importlib.import_module(f"fastcell.cli.{name}")._parser()
-    return {
-        option: [str(choice) for choice in action.choices or ()]
-        for action in parser._actions
-        if action.help != argparse.SUPPRESS
-        for option in action.option_strings
-        if option.startswith("--")
-    }
+        return Options({**found, "--help_all": []}, [])
+    command = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name))
+    shown = [argument for argument in command.arguments if argument.spelled.shown]
+    pairs = [(option, argument.choices) for argument in shown for option in argument.shown_spellings]
+    choices = {option: values for option, values in pairs if option.startswith("--")}
+    return Options({"--help": [], **choices}, [value for place in command.positionals for value in place.choices])
+
+
+def _values_of(hint: object) -> list[str]:
+    return ["true", "false"] if hint is bool else choices_of(hint)
 
 
 def bash_script(options: Mapping[str, Options]) -> str:
@@ -96,6 +94,10 @@ _fastcell() {{
         if [[ -z $list && $current == -* ]]; then
             case $command in
 {_lists(options, '                {}) list="{}" ;;')}
+            esac
+        elif [[ -z $list && $previous != -* ]]; then
+            case $command in
+{_words(options, '                {}) list="{}" ;;')}
             esac
         fi
     fi
@@ -128,6 +130,11 @@ _fastcell() {{
         esac
         return
     fi
+    if [[ $previous != -* ]]; then
+        case $command in
+{_words(options, "            ({}) compadd -- {} ;;")}
+        esac
+    fi
     _files
 }}
 _fastcell "$@"
@@ -138,10 +145,17 @@ def _cases(options: Mapping[str, Options], line: str) -> str:
     return "\n".join(
         line.format(name, option, " ".join(choices))
         for name, known in options.items()
-        for option, choices in known.items()
+        for option, choices in known.choices.items()
         if choices
     )
 
 
 def _lists(options: Mapping[str, Options], line: str) -> str:
-    return "\n".join(line.format(name, " ".join(known)) for name, known in options.items())
+    return "\n".join(line.format(name, " ".join(known.choices)) for name, known in options.items())
+
+
+def _words(options: Mapping[str, Options], line: str) -> str:
+    return "\n".join(line.format(name, " ".join(known.words)) for name, known in options.items() if known.words)
+
+
+main = entry(completion)

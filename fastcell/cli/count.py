@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import scored_run
-from fastcell.cli.parser import CommandParser
+from fastcell.cli.options import OutFile, scored_run
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 from fastcell.errors import DataError, invalid
 
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+def count(
+    predictions: str,
+    confusion: Annotated[str, Spelled("RUN", former=("--confusion",))],
+    *,
+    out: OutFile = None,
+) -> int:
+    """Count the cells of each class in each group (recording): as predicted, and corrected for the confusions of the
+    classifier, with 95 % intervals.
 
     Args:
-        argv: its arguments.
+        predictions: table of fastcell predict, .csv or .parquet
+        confusion: run whose test confusions correct the counts; or a table of fastcell test --out, whose groups are
+            resampled; or a confusion.csv
+        out: table to write, .csv or .parquet
 
-    Returns:
-        0. Errors are raised, see `read_predictions` and `read_confusion`.
+    Examples:
+        fastcell count predictions.parquet runs/20260131-142501-demo --out counts.csv
     """
-    arguments = _parser().parse_args(argv)
-    out = None if arguments.out is None else Path(arguments.out)
-    if out is not None and (out.suffix not in (".csv", ".parquet") or not out.absolute().parent.is_dir()):
-        raise invalid("--out", "a .csv or .parquet file in a folder that is there", str(out), "Choose another name")
+    target = None if out is None else Path(out)
+    if target is not None and (target.suffix not in (".csv", ".parquet") or not target.absolute().parent.is_dir()):
+        raise invalid("--out", "a .csv or .parquet file in a folder that is there", out, "Choose another name")
     from fastcell.predictions.counts import count, describe_counts, read_confusion
     from fastcell.predictions.table import read_predictions, write_csv_or_parquet
 
-    predictions = read_predictions(Path(arguments.predictions))
-    if not (predictions.called() >= 0).any():
-        raise DataError(f"{predictions.path} has no cell with a prediction. Classify some cells first.")
-    confusion = read_confusion(scored_run(arguments.confusion), predictions.classes)
-    counts = count(predictions, confusion)
-    print(describe_counts(counts, confusion, int((predictions.called() < 0).sum())), flush=True)
-    if out is not None:
-        write_csv_or_parquet(out, counts.table(predictions.classes))
-    show_next(("convert", predictions.path, predictions.path.with_suffix(".fcs")))
+    table = read_predictions(Path(predictions))
+    if not (table.called() >= 0).any():
+        raise DataError(f"{table.path} has no cell with a prediction. Classify some cells first.")
+    confused = read_confusion(scored_run(confusion), table.classes)
+    counts = count(table, confused)
+    print(describe_counts(counts, confused, int((table.called() < 0).sum())), flush=True)
+    if target is not None:
+        write_csv_or_parquet(target, counts.table(table.classes))
+    show_next(("convert", table.path, table.path.with_suffix(".fcs")))
     return 0
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell count",
-        "PREDICTIONS RUN",
-        description="Count the cells of each class in each group (recording), as called and corrected for what the "
-        "classifier confuses, with 95 % intervals.",
-    )
-    parser.add_argument("predictions", metavar="PREDICTIONS", help="table of fastcell predict, .csv or .parquet")
-    parser.add_argument(
-        "confusion",
-        nargs="?",
-        default=argparse.SUPPRESS,
-        metavar="RUN",
-        help="run; or a table of fastcell test --out, whose groups are resampled; or a confusion.csv",
-    )
-    parser.add_argument("--confusion", metavar="RUN", help="the same as an option")
-    parser.needed["confusion"] = "RUN"
-    parser.add_argument("-o", "--out", metavar="FILE", help="table to write, .csv or .parquet")
-    return parser
+main = entry(count)

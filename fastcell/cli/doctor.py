@@ -1,14 +1,15 @@
-"""The command ``fastcell doctor``: the environment, and the way out where a part is not usable."""
+"""The command ``fastcell doctor``: the environment, and hints for parts that are not usable."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import json as json_module
+from typing import Annotated, Literal, get_args
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.parser import CommandParser
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 
-PROBES = (
+Part = Literal[
     "torch",
     "torch on CUDA",
     "DALI on the CPU",
@@ -20,38 +21,35 @@ PROBES = (
     "timm",
     "onnxruntime",
     "scikit-learn-intelex",
-)
+]
+PROBES: tuple[str, ...] = get_args(Part)
 """Names of the parts that `fastcell.bench.engine_parts` probes."""
 
 
-def main(argv: list[str]) -> int:
-    """Print the environment; always returns 0.
+def doctor(*, json: bool = False, probe: Annotated[list[Part] | None, Spelled(shown=False)] = None) -> int:
+    """Show the machine, the versions, which parts of the engine are usable, and how to get the others.
 
     Args:
-        argv: arguments of the command.
+        json: print as JSON
+        probe: try these parts in this process, and print what `fastcell.bench.engine_parts.probe_parts` reads
+
+    Examples:
+        fastcell doctor
+        fastcell doctor --json
     """
-    arguments = _parser().parse_args(argv)
     from fastcell.bench.engine_parts import probe_here, probe_parts
     from fastcell.system.environment_report import describe_environment, format_environment
 
-    if arguments.probe:  # as `fastcell.bench.engine_parts.probe_parts` calls it, in a process of its own
-        probe_here(arguments.probe)
+    if probe:
+        probe_here(list(probe))
         return 0
     result = {**describe_environment(), "parts": probe_parts(list(PROBES))}
-    if arguments.json:
-        print(json.dumps(result, indent=2))
+    if json:
+        print(json_module.dumps(result, indent=2))
         return 0
     print(format_environment(result))
     show_next(("bench", "--quick"))
     return 0
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell doctor",
-        "",
-        description="Show the machine, the versions, which parts of the engine are usable, and the way out where not.",
-    )
-    parser.add_argument("--json", action="store_true", help="print the environment as JSON")
-    parser.add_argument("--probe", nargs="+", choices=PROBES, metavar="PART", help=argparse.SUPPRESS)
-    return parser
+main = entry(doctor)

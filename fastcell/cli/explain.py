@@ -1,29 +1,49 @@
-"""The command ``fastcell explain``: what a network looks at, how sure it may be, and where it is wrong."""
+"""The command ``fastcell explain``: what a network looks at, its calibration, and its errors."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import add_data_path_argument, check_least
-from fastcell.cli.parser import CommandParser
-from fastcell.errors import invalid
+from fastcell.cli.options import OtherData, OutFolder, Run, check_least
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 
-EXPLANATION_PARTS = ("network", "filters", "occlusion", "embedding", "calibration", "roc_pr", "reject", "errors")
-NUM_OCCLUDED, NUM_EMBEDDED, POSITIONS = 100, 1000, 32
+Part = Literal["network", "filters", "occlusion", "embedding", "calibration", "roc_pr", "reject", "errors"]
 
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+def explain(
+    run: Run,
+    *,
+    data: OtherData = None,
+    out: OutFolder = None,
+    parts: list[Part] | None = None,
+    cells: int = 100,
+    positions: int = 32,
+    embed: int = 1000,
+    seed: int = 0,
+    patch: Annotated[int | None, Spelled("PX")] = None,
+) -> int:
+    """Draw what a trained network looks at, how well its probabilities are calibrated, and where it is wrong.
 
     Args:
-        argv: its arguments.
+        run: run folder of fastcell fit, or a checkpoint in it
+        data: data set (the one of the run)
+        out: folder for the figures (RUN/explain)
+        parts: figures to draw, with commas between (all)
+        cells: number of cells with an occlusion map
+        positions: positions of the occluding square along each axis
+        embed: number of cells in the t-SNE plots
+        seed: random seed of the choice of cells, t-SNE and bootstrap
+        patch: side of the occluding square (an eighth of the image)
 
-    Returns:
-        0. Errors are raised.
+    Examples:
+        fastcell explain runs/20260131-142501-demo
+        fastcell explain runs/20260131-142501-demo --parts calibration,errors --out figures
     """
-    options = _parser().parse_args(argv)
-    check_least(options, cells=1, embed=1, seed=0)
+    check_least(1, cells=cells, embed=embed)
+    check_least(0, seed=seed)
     from fastcell.explain.explanation import Explanation, draw_parts
     from fastcell.plots.figure_files import FigureFiles
     from fastcell.runs.open_run import open_run
@@ -31,50 +51,22 @@ def main(argv: list[str]) -> int:
     from fastcell.system.messages import print_line
 
     library_settings.prepare_torch()
-    parts = _chosen_parts(options.parts)
-    run = open_run(Path(options.run), options.data_path)
+    opened = open_run(Path(run), data)
     explanation = Explanation(
-        run,
-        FigureFiles(Path(options.out) if options.out else run.folder / "explain"),
-        options.cells,
-        options.positions,
-        options.patch,
-        options.embed,
-        options.seed,
+        opened,
+        FigureFiles(Path(out) if out else opened.folder / "explain"),
+        cells,
+        positions,
+        patch,
+        embed,
+        seed,
         say=print_line,
     )
-    print_line(f"{run.folder}: {run.model.hparams['network']}, {run.checkpoint}, {explanation.about}")
-    draw_parts(explanation, parts)
+    print_line(f"{opened.folder}: {opened.model.hparams['network']}, {opened.checkpoint}, {explanation.about}")
+    draw_parts(explanation, list(get_args(Part)) if parts is None else list(parts))
     print_line(f"figures {explanation.figures.folder}")
-    show_next(("report", run.folder))
+    show_next(("report", opened.folder))
     return 0
 
 
-def _parser() -> CommandParser:
-    what = "Draw what a trained network looks at, how sure it may be, and where it is wrong."
-    parser = CommandParser("fastcell explain", "RUN", what)
-    parser.add_argument("run", metavar="RUN", help="run folder of fastcell fit, or a checkpoint in it")
-    add_data_path_argument(parser)
-    parser.add_argument("-o", "--out", metavar="DIR", help="folder for the figures (RUN/explain)")
-    parser.add_argument(
-        "--parts", metavar="NAMES", help=f"what to draw, with commas between: {','.join(EXPLANATION_PARTS)} (all)"
-    )
-    for name, default, text in (
-        ("cells", NUM_OCCLUDED, "cells with an occlusion map"),
-        ("positions", POSITIONS, "places of the covered square along each axis"),
-        ("embed", NUM_EMBEDDED, "cells in the plane"),
-        ("seed", 0, "of the choice of cells, t-SNE and bootstrap"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (%(default)s)")
-    parser.add_argument("--patch", type=int, help="side of the covered square [px] (an eighth of the image)")
-    return parser
-
-
-def _chosen_parts(text: str | None) -> list[str]:
-    names = list(EXPLANATION_PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in EXPLANATION_PARTS:
-            raise invalid(
-                "--parts", f"names out of {', '.join(EXPLANATION_PARTS)}", name, "Leave it out for all of them"
-            )
-    return names
+main = entry(explain)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
 from fastcell.cli.short_help import short_help
-
-LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 def main(argv: list[str]) -> int:
@@ -33,11 +29,10 @@ def run(command: str, arguments: list[str]) -> int:
 
     Raises:
         FastcellError: what is wrong.
-        SystemExit: after the help.
     """
     if any(word in ("-h", "--help") for word in arguments):
         print(short_help(command, arguments), flush=True)
-        sys.exit(0)
+        return 0
     from fastcell.cli.lightning_command import run as run_with_lightning
 
     every = [word for word in arguments if word.replace("-", "_") == "__help_all"]

@@ -2,76 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import (
-    add_jobs_argument,
-    add_split_arguments,
-    add_um_per_px_argument,
-    add_window_argument,
-    grey_window,
-    split_options,
-)
-from fastcell.cli.parser import CommandParser
+from fastcell.cli.options import OutFolder, SplitArguments, Window
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+def index(
+    folder: Annotated[str, Spelled("DIR")],
+    *,
+    out: OutFolder = None,
+    pattern: Annotated[str | None, Spelled("P")] = None,
+    window: Window = None,
+    um_per_px: float | None = None,
+    name: Annotated[str | None, Spelled("NAME")] = None,
+    jobs: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    splits: SplitArguments,
+) -> int:
+    """Make the manifest of existing WebDataset tars, which stay unchanged: KEY.jpg|jpeg|png|tif|tiff|npy with KEY.cls
+    (class number or name) or KEY.json (class, group, collection).
+
+    classes.txt or labels.txt in DIR names the classes, one per line. Unusable cells are listed in quarantine.parquet
+    with the reason. After an interrupt or a crash the same command resumes from the tars that were read. Exit status:
+    0; 2 for an error; with --strict, 3 for unusable cells.
 
     Args:
-        argv: its arguments.
+        folder: folder of the tars
+        out: new folder for the manifest (beside the tars)
+        pattern: where class, group and collection stand in the names inside the tars, e.g. '{class}/{name}'; used for
+            what .cls and .json do not hold
+        window: grey levels of 16-bit images that become black and white
+        um_per_px: micrometres per pixel
+        name: name of the data set (the name of DIR)
+        jobs: worker processes (one per CPU)
+        strict: fail on unusable cells: write nothing, exit with status 3
+        overwrite: replace the manifest of an earlier index
+        splits: see SplitArguments
 
-    Returns:
-        0. Errors are raised, see `index`.
+    Examples:
+        fastcell index tars --out cells
+        fastcell index tars --pattern '{class}/{name}' --split 80/10/10
     """
-    arguments = _parser().parse_args(argv)
-    options = split_options(arguments)
+    options = splits.read()
     from fastcell.packing.index import index
     from fastcell.packing.summary import describe_dataset
 
     manifest = index(
-        arguments.dir,
-        out=arguments.out,
-        pattern=arguments.pattern,
+        folder,
+        out=out,
+        pattern=pattern,
         split=options,
-        window=grey_window(arguments),
-        um_per_px=arguments.um_per_px,
-        name=arguments.name,
-        jobs=arguments.jobs,
-        strict=arguments.strict,
-        overwrite=arguments.overwrite,
+        window=window,
+        um_per_px=um_per_px,
+        name=name,
+        jobs=jobs,
+        strict=strict,
+        overwrite=overwrite,
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares))
-    made = arguments.out or arguments.dir
+    made = out or folder
     show_next(("qc", made), ("fit", made))
     return 0
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell index",
-        "DIR",
-        description="Make the manifest of WebDataset tars that others wrote: KEY.jpg|jpeg|png|tif|tiff|npy with "
-        "KEY.cls (class number or name) or KEY.json (class, group, collection). The tars stay as they are.",
-        epilog="classes.txt or labels.txt in DIR names the classes, one per line. Bad cells go to quarantine.parquet "
-        "with a reason. After an interrupt or a crash the same command goes on from the tars that were read. Exit "
-        "status: 0, 2 for an error, 3 for bad cells with --strict.",
-    )
-    parser.add_argument("dir", metavar="DIR", help="folder with the tars")
-    parser.add_argument(
-        "-o", "--out", metavar="OUT", help="folder to be made for the manifest (default: beside the tars)"
-    )
-    parser.add_argument(
-        "--pattern",
-        metavar="P",
-        help="where class, group and collection stand in the names inside the tars, e.g. '{class}/{name}', for what "
-        ".cls and .json do not tell",
-    )
-    add_window_argument(parser)
-    add_um_per_px_argument(parser)
-    parser.add_argument("--name", help="name of the data set (default: that of DIR)")
-    add_jobs_argument(parser, "worker processes")
-    parser.add_argument("--strict", action="store_true", help="refuse bad cells: exit 3 and write nothing")
-    parser.add_argument("--overwrite", action="store_true", help="replace the manifest of an earlier index")
-    add_split_arguments(parser)
-    return parser
+main = entry(index)

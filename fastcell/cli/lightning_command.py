@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from fastcell.cli.lightning_parser import FastcellLightningParser, place_positionals, value_of
+from fastcell.cli.lightning_options import own_arguments
+from fastcell.cli.lightning_parser import FastcellLightningParser, place_positionals, same_spelling, value_of
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.parser import same_spelling
 from fastcell.cli.short_help import DESCRIPTIONS
+from fastcell.cli.signature import REQUIRED, folded
 from fastcell.cli.slips import outside_choices
 from fastcell.errors import ArgumentError
 from fastcell.loading.datamodule import CellDataModule
@@ -147,17 +148,13 @@ class FastcellCLI(LightningCLI):
         parser.add_class_arguments(CellDataModule, "data", sub_configs=True, skip=skip)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for argument in own_arguments(self.command).values():
+            names = [folded(name) for name in argument.shown_spellings]
+            needed = argument.default is REQUIRED
+            default = {} if needed else {"default": argument.default}
+            parser.add_argument(*names, type=argument.hint, required=needed, help=argument.text, **default)
         if self.command == "fit":
-            _add_fit_arguments(parser)
-            return
-        parser.add_argument("--ckpt_path", type=str, required=True, help="run folder, or checkpoint in it")
-        parser.add_argument("--tta", type=bool, default=False, help="average over the four flips of every image")
-        if self.command == "predict":
-            parser.add_argument("-o", "--out", type=str, required=True, help="file to write, .csv, .parquet or .fcs")
-        else:
-            parser.add_argument(
-                "-o", "--out", type=str | None, default=None, help="predictions, .csv, .parquet or .fcs"
-            )
+            _link_fit_arguments(parser)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what can be wrong is looked at before anything takes time."""
@@ -285,25 +282,7 @@ def full_parser(command: str, preset: str = PRESETS[0]) -> LightningArgumentPars
     return builder.parser
 
 
-def _add_fit_arguments(parser: LightningArgumentParser) -> None:
-    parser.add_argument("--preset", type=Literal[PRESETS], default=PRESETS[0], help="packaged settings")
-    parser.add_argument("--runs", "-o", "--out", type=str, default="runs", help="folder that gets the run folder")
-    parser.add_argument("--resume", type=str | None, default=None, help="folder of a run that was stopped: go on in it")
-    parser.add_argument(
-        "--ckpt_path", type=str | None, default=None, help="checkpoint to go on from, in a new run folder"
-    )
-    parser.add_argument(
-        "--checkpoint_every_steps", type=int | None, default=None, help="steps between points to go on from"
-    )
-    parser.add_argument(
-        "--checkpoint_every_minutes", type=float | None, default=5.0, help="likewise in minutes (null: none)"
-    )
-    parser.add_argument(
-        "--select",
-        type=Literal["best", "last"],
-        default="best",
-        help="weights that are evaluated: of the least validation loss, or of the last step",
-    )
+def _link_fit_arguments(parser: LightningArgumentParser) -> None:
     parser.link_arguments(
         ("data.classes", "data.path"), "model.classes", compute_fn=_classes_of, apply_on="instantiate"
     )

@@ -12,12 +12,19 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
 from fastcell.cli.short_help import USAGES
-from fastcell.cli.slips import kind_of, missing, of_jsonargparse, unknown_words
+from fastcell.cli.signature import choices_of, folded
+from fastcell.cli.slips import Setting, kind_of, missing, of_jsonargparse, unknown_words
 from fastcell.errors import ArgumentError, did_you_mean
 
 _TAKE_NO_VALUE = {"-h", "--help", "--print_config"}
 _OPTION_OF = {"DATA": "--data.path", "RUN": "--ckpt_path"}
 _POSITIONALS = {"fit": ("DATA",), "validate": ("RUN", "DATA"), "test": ("RUN", "DATA"), "predict": ("RUN", "DATA")}
+
+
+def same_spelling(words: Sequence[str]) -> list[str]:
+    """Return the arguments with ``_`` for ``-`` in the names of options, as Lightning spells them."""
+    split = (word.partition("=") for word in words)
+    return [(folded(name) if re.match("--[A-Za-z]", name) else name) + sign + value for name, sign, value in split]
 
 
 def place_positionals(command: str, words: Sequence[str]) -> list[str]:
@@ -113,9 +120,12 @@ class FastcellLightningParser(LightningArgumentParser):
             names = {"ckpt_path": "RUN", "out": "--out FILE"}
             return missing([names.get(name, name) for name in found[1].split(", ")], USAGES[self.command])
         hints = {name: getattr(action, "_typehint", None) for name, action in self._settings().items()}
-        choices = {name: values for name, hint in hints.items() if (values := choices_of(hint))}
-        kinds = {name: kind_of(_names(hint)) for name, hint in hints.items() if hint is not None}
-        said = of_jsonargparse(message, USAGES[self.command], choices, kinds)
+        settings = {
+            name: Setting(f"--{name}", choices_of(hint), kind_of(_names(hint)))
+            for name, hint in hints.items()
+            if hint is not None
+        }
+        said = of_jsonargparse(message, USAGES[self.command], settings)
         place = re.match(r"--([\w.]+) must be", said)
         if place and not any(word.partition("=")[0] == f"--{place[1]}" for word in self._words):
             for path in _values_of(("-c", "--config"), self._words):
@@ -155,17 +165,6 @@ def _unknown_settings(values: dict[Any, Any], known: dict[str, Any], prefix: str
             yield name
         elif inside and isinstance(value, dict) and "class_path" not in value:
             yield from _unknown_settings(value, known, f"{name}.")
-
-
-def choices_of(hint: Any) -> list[str]:
-    """Return the values that a Literal allows, or a union of Literals and None; empty for other types."""
-    if typing.get_origin(hint) is typing.Literal:
-        return [str(value) for value in typing.get_args(hint)]
-    inner = [part for part in typing.get_args(hint) if part is not type(None)]
-    found = [choices_of(part) for part in inner]
-    if not found or not all(found) or typing.get_origin(hint) in (list, tuple, dict):
-        return []
-    return list(dict.fromkeys(value for values in found for value in values))
 
 
 def _names(hint: Any) -> str:

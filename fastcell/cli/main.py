@@ -78,10 +78,9 @@ _PACKAGES = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "PIL": "pillow",
-    **{
-        name: name.replace("_", "-")
-        for name in ("torch", "pytorch_lightning", "numpy", "numba", "pyarrow", "matplotlib", "scipy", "jsonargparse")
-    },
+    "pytorch_lightning": "pytorch-lightning",
+    "docstring_parser": "docstring-parser",
+    **{name: name for name in ("torch", "numpy", "numba", "pyarrow", "matplotlib", "scipy", "jsonargparse")},
 }
 """What to install for a module: beginning of its name -> words behind pip install."""
 

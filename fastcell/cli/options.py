@@ -1,36 +1,78 @@
-"""Options that several commands share: names, defaults, help and how their values are read."""
+"""Types and groups of options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
 
-from fastcell.cli.parser import CommandParser
+from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
 
 if TYPE_CHECKING:
     from fastcell.splits.make_splits import SplitOptions
 
-LAYOUTS = ("cell", "block")
-PRESETS = ("demo", "paper", "fast")
+Data = Annotated[str, Spelled("DATA")]
+DataOrDefault = Annotated[str | None, Spelled("DATA")]
+OtherData = Annotated[str | None, Spelled("DATA", former=("--data.path",))]
+"""Another data set than that of a run."""
+Run = Annotated[str, Spelled("RUN")]
+Out = Annotated[str, Spelled("OUT", also=("-o", "--out"))]
+OutFile = Annotated[str | None, Spelled("FILE", also=("-o",))]
+OutFolder = Annotated[str | None, Spelled("DIR", also=("-o",))]
+File = Annotated[str | None, Spelled("FILE")]
+Window = Annotated[tuple[float, float] | None, Spelled("LO HI")]
+Preset = Literal["demo", "paper", "fast"]
+Layout = Literal["cell", "block"]
+
+PRESETS: tuple[str, ...] = get_args(Preset)
 
 
-def add_data_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the argument ``DATA``: a data set that `fastcell` has made."""
-    parser.add_argument("data", metavar="DATA", help="folder made by pack, index or synth")
+class ShardArguments(NamedTuple):
+    """Arrangement of the cells in shards.
+
+    Attributes:
+        layout: store one cell, or one block of raw cells, per record
+        shard_cells: cells per shard (up to 10,000)
+        block_cells: cells per block
+    """
+
+    layout: Layout = "cell"
+    shard_cells: int | None = None
+    block_cells: int = 256
 
 
-def add_data_path_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data``, also ``--data.path``: another data set than that of a run."""
-    parser.add_argument("--data", "--data.path", dest="data_path", metavar="DATA", help="data set (the one of the run)")
+class SplitArguments(NamedTuple):
+    """Assignment of the cells to training, validation and test subset.
 
+    Attributes:
+        split: shares in %, or none
+        split_seed: random seed of the splits
+        folds: also write the splits fold-0, fold-1, ... for K-fold cross-validation; groups: each group is the test
+            subset once
+    """
 
-def add_out_argument(parser: CommandParser, metavar: str, text: str) -> None:
-    """Add ``OUT``, a positional argument that may be given as ``-o`` or ``--out`` as well."""
-    parser.add_argument("out", metavar=metavar, nargs="?", default=argparse.SUPPRESS, help=text)
-    parser.add_argument("-o", "--out", metavar=metavar, help="the same as an option")
-    parser.needed["out"] = metavar
+    split: Annotated[str, Spelled("TRAIN/VALID/TEST")] = "65/15/20"
+    split_seed: int = 0
+    folds: Annotated[str | None, Spelled("K|groups")] = None
+
+    def read(self) -> SplitOptions:
+        """Return the options of a split.
+
+        Raises:
+            ArgumentError: a value breaks its rule.
+        """
+        from fastcell.splits.by_group import check_split_seed
+        from fastcell.splits.make_splits import SplitOptions
+
+        folds: int | Literal["groups"] | None = None
+        if self.folds == "groups":
+            folds = "groups"
+        elif self.folds is not None:
+            if not self.folds.isdecimal() or int(self.folds) < 2:
+                rule = "a number >= 2 or the word groups"
+                raise invalid("--folds", rule, self.folds, "Write for example --folds 5")
+            folds = int(self.folds)
+        return SplitOptions(parse_shares(self.split), check_split_seed(self.split_seed), folds)
 
 
 def scored_run(path: str) -> Path:
@@ -49,71 +91,6 @@ def scored_run(path: str) -> Path:
         name = "none" if scored is None else scored.name
         raise invalid("RUN", f"the checkpoint that was scored ({name}) or its folder", path, f"Give {run.parent}")
     return run.parent
-
-
-def add_jobs_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--jobs``, a number of `what` (threads, worker processes); None: one for each CPU."""
-    parser.add_argument("--jobs", type=int, metavar="J", help=f"{what} (default: one for each CPU)")
-
-
-def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--layout``, ``--shard-cells`` and ``--block-cells``: how shards hold cells."""
-    parser.add_argument(
-        "--layout", choices=LAYOUTS, default="cell", help="one cell or one block of raw cells per record"
-    )
-    parser.add_argument("--shard-cells", type=int, metavar="N", help="cells per shard (default: up to 10,000)")
-    parser.add_argument("--block-cells", type=int, default=256, metavar="N", help="cells per block (default: 256)")
-
-
-def add_window_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--window``; read it with `grey_window`."""
-    parser.add_argument(
-        "--window", type=float, nargs=2, metavar=("LO", "HI"), help="grey levels of 16-bit images for black and white"
-    )
-
-
-def grey_window(arguments: argparse.Namespace) -> tuple[float, float] | None:
-    """Return the grey levels (low, high) that ``--window`` names, or None."""
-    return None if arguments.window is None else (arguments.window[0], arguments.window[1])
-
-
-def add_um_per_px_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--um-per-px``, the size of a pixel [um]."""
-    parser.add_argument("--um-per-px", type=float, metavar="X", help="micrometres per pixel")
-
-
-def add_split_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--split``, ``--split-seed`` and ``--folds``; read them with `split_options`."""
-    group = parser.add_argument_group("split")
-    group.add_argument(
-        "--split", default="65/15/20", metavar="TRAIN/VALID/TEST", help="shares in %%, or none (default: %(default)s)"
-    )
-    group.add_argument("--split-seed", type=int, default=0, metavar="S", help="seed of the splits (default: 0)")
-    group.add_argument(
-        "--folds",
-        metavar="K|groups",
-        help="also write the splits fold-0 ... for K-fold cross-validation; groups: each group once as the test side",
-    )
-
-
-def split_options(arguments: argparse.Namespace) -> SplitOptions:
-    """Return what the arguments of `add_split_arguments` say.
-
-    Raises:
-        ArgumentError: a value breaks its rule.
-    """
-    from fastcell.splits.by_group import check_split_seed
-    from fastcell.splits.make_splits import SplitOptions
-
-    folds: int | Literal["groups"] | None = None
-    if arguments.folds == "groups":
-        folds = "groups"
-    elif arguments.folds is not None:
-        if not arguments.folds.isdecimal() or int(arguments.folds) < 2:
-            rule = "a number >= 2 or the word groups"
-            raise invalid("--folds", rule, arguments.folds, "Write for example --folds 5")
-        folds = int(arguments.folds)
-    return SplitOptions(parse_shares(arguments.split), check_split_seed(arguments.split_seed), folds)
 
 
 def parse_shares(text: str) -> tuple[float, float, float] | None:
@@ -136,12 +113,12 @@ def parse_shares(text: str) -> tuple[float, float, float] | None:
     return train, valid, test
 
 
-def check_least(arguments: argparse.Namespace, **least: int) -> None:
-    """Check that numbers are not below their least values, e.g. ``cells=1``.
+def check_least(least: int, **values: int) -> None:
+    """Check that numbers are not below their least value, e.g. ``check_least(1, cells=cells)``.
 
     Raises:
         ArgumentError: one is.
     """
-    for name, bound in least.items():
-        if getattr(arguments, name) < bound:
-            raise invalid(f"--{name}", f"at least {bound}", getattr(arguments, name), "Leave it out for the default")
+    for name, value in values.items():
+        if value < least:
+            raise invalid(f"--{name}", f"at least {least}", value, "Leave it out for the default")

@@ -1,125 +1,228 @@
-"""The parser of a command: ``-`` and ``_`` alike in option names, short messages, a help of one layout."""
+"""From words to a call: the jsonargparse parser of a command, made from the signature of its function."""
 
 from __future__ import annotations
 
-import argparse
+import functools
+import json
+import operator
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from fastcell.cli.slips import missing, of_argparse, unknown_words
+from fastcell.cli.help_page import help_of
+from fastcell.cli.signature import REQUIRED, Argument, Command, CommandFunction, folded, parts_of, read_command
+from fastcell.cli.slips import Setting, kind_of, missing, of_jsonargparse, outside_choices, unknown_words
 from fastcell.errors import ArgumentError
 
-
-class HelpLayout(argparse.RawDescriptionHelpFormatter):
-    """Layout of a help text, the same under every Python: ``-o, --out FILE``."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        paragraphs = text.split("\n\n")
-        filled = (
-            super(argparse.RawDescriptionHelpFormatter, self)._fill_text(paragraph, width, indent)
-            if "\n" not in paragraph.strip()
-            else super(HelpLayout, self)._fill_text(paragraph, width, indent)
-            for paragraph in paragraphs
-        )
-        return "\n\n".join(filled)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        values = self._format_args(action, self._get_default_metavar_for_optional(action))
-        return f"{', '.join(action.option_strings)} {values}"
+_OPTION = re.compile("--?[A-Za-z]")
 
 
-class CommandParser(argparse.ArgumentParser):
-    """The parser of a command.
+def entry(function: CommandFunction) -> Callable[[Sequence[str]], int]:
+    """Return the entry of a command: it reads the words behind the command's name, and calls the function.
 
     Args:
-        prog: the command, e.g. ``fastcell pack``.
-        words: how its arguments are written, e.g. ``SRC OUT``.
-        description: what it does.
-        epilog: text behind the options.
-        allow_abbrev: whether the beginning of an option name is enough.
+        function: see `fastcell.cli.signature.read_command`.
     """
 
-    def __init__(
-        self, prog: str, words: str, description: str, epilog: str | None = None, allow_abbrev: bool = True
-    ) -> None:
-        usage = " ".join(f"{prog} {words} [options]".split())
-        super().__init__(
-            prog=prog,
-            usage=usage.replace("%", "%%"),
-            description=description,
-            epilog=epilog,
-            formatter_class=HelpLayout,
-            allow_abbrev=allow_abbrev,
-        )
-        self.written = usage
-        self.needed: dict[str, str] = {}
-        """Arguments that may be given in more than one way, of which one is needed: dest -> name in messages."""
-        self._given: Sequence[str] = ()
+    def main(argv: Sequence[str]) -> int:
+        command = read_command(function)
+        if any(word in ("-h", "--help") for word in argv):
+            print(help_of(command), flush=True)
+            return 0
+        return command.call(parse_words(command, argv))
 
-    @property
-    def options(self) -> list[str]:
-        """Names of the options that the help shows, long ones."""
-        shown = (action for action in self._actions if action.help != argparse.SUPPRESS)
-        return [name for action in shown for name in action.option_strings if name.startswith("--")]
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, with ``-`` and ``_`` alike in option names."""
-        if args is not None:
-            args = self._given = same_spelling(args, self._option_string_actions)
-        found, rest = super().parse_known_args(args, namespace)
-        absent = [name for dest, name in self.needed.items() if getattr(found, dest, None) is None]
-        if absent:
-            self.error(f"the following arguments are required: {', '.join(absent)}")
-        return found, rest
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse; an argument that is not known raises an ArgumentError with the nearest right one."""
-        found, rest = self.parse_known_args(args, namespace)
-        if rest:
-            self.refuse_unknown(rest)
-        return found
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the ArgumentError that says in this program's words what argparse refuses."""
-        if message.startswith("the following arguments are required"):
-            unknown = [word for word in self._given if self._is_unknown(word)]
-            if unknown:
-                self.refuse_unknown(unknown)
-            given = re.sub("^.*?: ", "", message).split(", ")
-            raise ArgumentError(missing([name.split("/")[-1] for name in given], self.written))
-        raise ArgumentError(of_argparse(message, self.written))
-
-    def refuse_unknown(self, words: Sequence[str]) -> NoReturn:
-        """Raise the ArgumentError for arguments that the command does not take; a second line names the help."""
-        raise ArgumentError(f"{unknown_words(words, self.options)}\n'{self.prog} --help' shows the options.")
-
-    def _is_unknown(self, word: str) -> bool:
-        name = word.partition("=")[0]
-        return re.match("--[A-Za-z]", name) is not None and not any(
-            option.startswith(name) for option in self._option_string_actions
-        )
+    return main
 
 
-def same_spelling(words: Sequence[str], known: Iterable[str] | None = None) -> list[str]:
-    """Return the arguments with the option names spelled as the parser knows them.
+def parse_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
+    """Return the value of every argument.
 
     Args:
-        words: the arguments.
-        known: option names of the parser; dotted names get ``_``, as all do if None.
+        command: the command.
+        words: words behind its name.
+
+    Raises:
+        ArgumentError: an option is unknown, an argument is missing or given twice, or a value has the wrong type.
     """
-    names = {_folded(name): name for name in known or ()}
-    result = []
-    for word in words:
-        if re.match("--[A-Za-z]", word):
-            name, equals, value = word.partition("=")
-            name = names.get(_folded(name), _folded(name) if known is None or "." in name else name)
-            word = name + equals + value
-        result.append(word)
-    return result
+    given = _sort_words(command, words)
+    parser = make_parser(command, {argument.dest for argument in command.positionals} - given.by_name)
+    values = dict(parser.parse_args([*given.options, *(["--", *given.placed] if given.placed else [])]))
+    for argument in command.arguments:
+        if argument.spelled.takes_dotted:
+            values[argument.dest] = given.dotted
+        elif argument.num_values > 1 and values[argument.dest] is not None:
+            values[argument.dest] = tuple(values[argument.dest])
+    return values
 
 
-def _folded(name: str) -> str:
-    return "--" + name[2:].replace("-", "_") if name.startswith("--") else name
+class _Given(NamedTuple):
+    """Words in order: options spelled in full, positionals, and options that are passed on."""
+
+    options: list[str]
+    placed: list[str]
+    dotted: list[str]
+    by_name: set[str]
+    """Positionals that were given as options."""
+
+
+def _sort_words(command: Command, words: Sequence[str]) -> _Given:
+    """Return the words with positionals and options apart, and every option by the name that its parser knows."""
+    options, placed, dotted, by_name, unknown = [], [], [], set(), []
+    passes_on = any(argument.spelled.takes_dotted for argument in command.arguments)
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            placed += rest
+            break
+        if not _OPTION.match(word):
+            placed.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        argument = _argument_named(command, name)
+        if argument is None and not name.startswith("--") and len(name) > 2:  # -oFILE
+            name, equals, value = word[:2], "=", word[2:]
+            argument = _argument_named(command, name)
+        if argument is None and passes_on and "." in name:
+            dotted += [word, *([] if equals else _take(rest, 1))]
+        elif argument is None:
+            unknown.append(word)
+        else:
+            if equals and argument.num_values == 0:
+                raise ArgumentError(f"{argument.flag} takes no value, got {value!r}.")
+            values = [value] if equals else _take(rest, argument.num_values)
+            options += _spell_out(argument, values)
+            by_name |= {argument.dest} if argument.positional else set()
+    if unknown:
+        raise ArgumentError(f"{unknown_words(unknown, command.option_names)}\n{_where_help_is(command)}")
+    _check_positionals(command, placed, by_name)
+    return _Given(options, placed, dotted, by_name)
+
+
+def _argument_named(command: Command, name: str) -> Argument | None:
+    """Return the argument that an option names, in full or by a beginning that only one option has.
+
+    Raises:
+        ArgumentError: several options begin so.
+    """
+    names = {folded(spelling): entry for entry in command.arguments for spelling in entry.spellings}
+    wanted = folded(name)
+    if wanted in names:
+        return names[wanted]
+    longer = [other for other in names if name.startswith("--") and other.startswith(wanted)]
+    found = {names[other].dest: names[other] for other in longer}
+    if len(found) > 1:
+        flags = " or ".join(entry.flag for entry in found.values())
+        raise ArgumentError(f"{name} is ambiguous: it could be {flags}.")
+    return next(iter(found.values()), None)
+
+
+def _take(rest: list[str], most: int) -> list[str]:
+    """Remove up to `most` values from the front of the words."""
+    values: list[str] = []
+    while rest and len(values) < most and not _OPTION.match(rest[0]) and rest[0] != "--":
+        values.append(rest.pop(0))
+    return values
+
+
+def _spell_out(argument: Argument, values: list[str]) -> list[str]:
+    """Return an option as the parser takes it.
+
+    Raises:
+        ArgumentError: the number of values is wrong, or a name of a list is none of its choices.
+    """
+    if len(values) != argument.num_values:
+        count = "a value" if argument.num_values == 1 else f"{argument.num_values} values"
+        raise ArgumentError(f"{argument.flag} needs {count}.")
+    if argument.is_list:
+        names = [name.strip() for name in values[0].split(",")]
+        for name in names:
+            if argument.choices and name not in argument.choices:
+                raise ArgumentError(outside_choices(argument.label, argument.choices, name))
+        values = [json.dumps(names)]
+    return [f"{argument.flag}={values[0]}"] if len(values) == 1 else [argument.flag, *values]
+
+
+def _check_positionals(command: Command, placed: Sequence[str], by_name: set[str]) -> None:
+    """Raises ArgumentError for an argument that is missing or given twice, and for a word too many."""
+    left = [argument for argument in command.positionals if argument.dest not in by_name]
+    required = [argument for argument in left if argument.default is REQUIRED]
+    if len(placed) < len(required):
+        raise ArgumentError(missing([argument.label for argument in required[len(placed) :]], command.usage))
+    if len(placed) > len(left) and not any(argument.repeated for argument in left):
+        twice = [argument for argument in command.positionals if argument.dest in by_name]
+        if twice:
+            name = twice[0]
+            raise ArgumentError(
+                f"{name.label} must be given once, got {placed[-1]!r} and {name.spellings[-1]}. Leave one out."
+            )
+        raise ArgumentError(f"{unknown_words(placed[len(left) :], ())}\n{_where_help_is(command)}")
+
+
+def _where_help_is(command: Command) -> str:
+    return f"'fastcell {command.name} --help' shows the options."
+
+
+def make_parser(command: Command, placed: Iterable[str] = ()) -> Any:
+    """Return the jsonargparse parser of a command.
+
+    Args:
+        command: the command.
+        placed: names of the positionals that are given by place; the others are options.
+    """
+    import jsonargparse
+
+    class Parser(jsonargparse.ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> Any:
+            raise ArgumentError(of_jsonargparse(message, command.usage, _settings(command)))
+
+    parser = Parser(prog=f"fastcell {command.name}")
+    for argument in command.arguments:
+        if not argument.spelled.takes_dotted:
+            _add_argument(parser, argument, argument.dest in placed)
+    return parser
+
+
+def _add_argument(parser: Any, argument: Argument, by_place: bool) -> None:
+    """Add an argument to a parser of jsonargparse."""
+    needed = argument.default is REQUIRED
+    given: dict[str, Any] = {"help": argument.text, "type": _union(_kinds(argument.hint))}
+    if not needed:
+        given["default"] = argument.default
+    if by_place:
+        if argument.repeated:
+            given["nargs"] = "+"
+        elif not needed:
+            given["nargs"] = "?"
+        parser.add_argument(argument.dest, **given)
+        return
+    if argument.num_values == 0:
+        del given["type"]
+        given["action"] = "store_true"
+    elif argument.num_values > 1:
+        given["nargs"] = argument.num_values
+    parser.add_argument(argument.flag, dest=argument.dest, required=needed, **given)
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """Return the types that one value may have."""
+    (first, *_) = kinds = parts_of(hint)
+    return [typing.get_args(first)[0]] if typing.get_origin(first) is tuple else kinds
+
+
+def _union(kinds: Sequence[Any]) -> Any:
+    """Return the union of types."""
+    return functools.reduce(operator.or_, kinds)
+
+
+def _settings(command: Command) -> dict[str, Setting]:
+    """Return what a message can say about each argument."""
+    return {
+        argument.dest: Setting(
+            argument.label,
+            argument.choices,
+            kind_of("|".join(getattr(kind, "__name__", "") for kind in _kinds(argument.hint))),
+        )
+        for argument in command.arguments
+    }

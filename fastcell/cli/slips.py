@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from fastcell.errors import did_you_mean
 
@@ -15,6 +16,8 @@ _TYPE_NAMES = {
     "list": "a list such as [1, 2]",
     "NoneType": "null",
 }
+_WRITTEN = {"None": "null", "True": "true", "False": "false"}
+"""Values as jsonargparse names them -> as they are written."""
 
 
 def unknown_words(words: Sequence[str], known: Collection[str]) -> str:
@@ -56,12 +59,26 @@ def missing(names: Sequence[str], usage: str) -> str:
     return f"{what} must be given. Write: {usage}"
 
 
+class Setting(NamedTuple):
+    """What a message can say about an argument.
+
+    Attributes:
+        label: its name, e.g. ``--data.fit`` or ``SRC``.
+        choices: values that it may have; empty if any value is allowed.
+        kind: type in words, e.g. ``a whole number``.
+    """
+
+    label: str
+    choices: Sequence[str] = ()
+    kind: str = "of another kind"
+
+
 def of_argparse(message: str, usage: str) -> str:
     """Return what argparse refuses in the words of this program.
 
     Args:
-        message: of `argparse.ArgumentParser.error`.
-        usage: how the command is written.
+        message: of `argparse.ArgumentParser.error`, on which jsonargparse stands.
+        usage: form of the command.
     """
     text = " ".join(message.split())
     if found := re.fullmatch(r"the following arguments are required: (.*)", text):
@@ -72,36 +89,32 @@ def of_argparse(message: str, usage: str) -> str:
     if not found:
         return text if text.endswith(".") else f"{text}."
     name, what = found[1].split("/")[-1], found[2]
-    if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", what):
-        return outside_choices(name, [word.strip(" '") for word in choice[2].split(",")], choice[1])
-    if typed := re.fullmatch(r"invalid (\w+) value: (.*)", what):
-        return f"{name} must be {_TYPE_NAMES.get(typed[1], typed[1])}, got {typed[2]}."
-    if expected := re.fullmatch(r"expected (.*) arguments?", what):
-        count = {"one": "a value", "at least one": "one value or more"}.get(expected[1], f"{expected[1]} values")
-        return f"{name} needs {count}."
+    if re.fullmatch(r"expected one argument", what):
+        return f"{name} needs a value."
     return f"{name} {what}" + ("" if what.endswith(".") else ".")
 
 
-def of_jsonargparse(message: str, usage: str, choices: Mapping[str, Sequence[str]], kinds: Mapping[str, str]) -> str:
+def of_jsonargparse(message: str, usage: str, settings: Mapping[str, Setting]) -> str:
     """Return what jsonargparse refuses in the words of this program.
 
     Args:
         message: of `jsonargparse.ArgumentParser.error`.
-        usage: how the command is written.
-        choices: by dotted name, of the settings with a fixed set of values.
-        kinds: by dotted name, what a value must be, in words.
+        usage: form of the command.
+        settings: by dotted name.
     """
     text = " ".join(message.split())
-    if found := re.fullmatch(r'Parser key "(.+?)": File does not exist: (.*)', text):
-        return f"--{found[1]} must be a file that is there, got {found[2]}."
-    if found := re.match(r'Parser key "(.+?)": (.*)', text):
-        name = found[1]
-        given = re.search(r"(?:Got value|Given value): (.*)$", text)
-        if given and name in choices:
-            return outside_choices(f"--{name}", choices[name], given[1])
-        if given:
-            return f"--{name} must be {kinds.get(name, 'of another kind')}, got {given[1]!r}."
-        return f"--{name}: {found[2]}"
+    found = re.fullmatch(r'Parser key "(.+?)"(?: element \d+)?: (.*)', text)
+    if found:
+        setting = settings.get(found[1], Setting(f"--{found[1]}"))
+        if file := re.fullmatch("File does not exist: (.*)", found[2]):
+            return f"{setting.label} must be a file that is there, got {file[1]}."
+        given = re.search(r"(?:Got value|Given value): ?(.*)$", found[2])
+        if given is None:
+            return f"{setting.label}: {found[2]}"
+        got = _WRITTEN.get(given[1], given[1])
+        if setting.choices:
+            return outside_choices(setting.label, setting.choices, got)
+        return f"{setting.label} must be {setting.kind}, got {got!r}."
     if found := re.fullmatch(r"Group '(.+?)' does not accept option '(.+?)'", text):
         return f"unknown setting {found[1]}.{found[2]}."
     return of_argparse(message, usage)

@@ -1,35 +1,63 @@
-"""The command ``fastcell split``: new splits of a data set, by group, with copies of a cell on one side."""
+"""The command ``fastcell split``: new splits of a data set, by group, with copies of a cell in one subset."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import add_jobs_argument, add_split_arguments, split_options
-from fastcell.cli.parser import CommandParser
+from fastcell.cli.options import Data, SplitArguments
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+def split(
+    data: Data,
+    *,
+    group_by: Annotated[str | None, Spelled("WHAT")] = None,
+    name: Annotated[str | None, Spelled("NAME")] = None,
+    no_near: bool = False,
+    merge_large: bool = False,
+    allow_absent: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    splits: SplitArguments,
+) -> int:
+    """Make new splits of a data set: all cells of a group, and all copies of a cell, are in the same subset.
+
+    Exact copies, also rotated by quarter turns and mirrored, are always found. Near copies (other angles, shifts,
+    brightness, blur) are searched within each class and collection; the recall of the search is measured on artificial
+    copies of the same cells. duplicates.parquet lists all copies. Train with --data.split_name NAME, or NAME-fold-0
+    and so on.
 
     Args:
-        argv: its arguments.
+        data: folder made by pack, index or synth
+        group_by: what must stay in one subset: group, collection, a pattern on the keys such as '{group}/*/{name}',
+            FILE:COLUMN of a CSV or Parquet file with cell_id or key, or none (group, if the cells have groups)
+        name: name of the split (by-group, by-collection, ...)
+        no_near: search for exact copies only
+        merge_large: keep linked near copies together even if they are more than 20 cells and more than 1 % of a class
+        allow_absent: allow subsets without a class that has too few groups
+        force: replace existing splits of that name
+        jobs: processes and threads (one per CPU)
+        splits: see SplitArguments
 
-    Returns:
-        0. Errors are raised, see `resplit`.
+    Examples:
+        fastcell split cells --group-by group
+        fastcell split cells --name cv --folds 5
     """
-    arguments = _parser().parse_args(argv)
-    options = split_options(arguments)
+    options = splits.read()
     from fastcell.splits.resplit import describe_resplit, resplit
 
     made = resplit(
-        arguments.data,
+        data,
         options,
-        group_by=arguments.group_by,
-        name=arguments.name,
-        near=not arguments.no_near,
-        merge_large=arguments.merge_large,
-        allow_absent=arguments.allow_absent,
-        force=arguments.force,
-        jobs=arguments.jobs,
+        group_by=group_by,
+        name=name,
+        near=not no_near,
+        merge_large=merge_large,
+        allow_absent=allow_absent,
+        force=force,
+        jobs=jobs,
         verbose=True,
     )
     print(describe_resplit(made, options.shares or (0, 0, 0)))
@@ -37,33 +65,4 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell split",
-        "DATA",
-        description="Make new splits of a packed data set: groups whole, copies of a cell on one side.",
-        epilog="Exact copies, turned by quarters and mirrored too, are always found. Near copies (other angles, "
-        "shifts, brightness, blur) are looked for inside each class and collection; their recall is measured on copies "
-        "made of these very cells. duplicates.parquet lists all. Train with --data.split_name NAME, or NAME-fold-0 ...",
-    )
-    parser.add_argument("data", metavar="DATA", help="folder of a packed or indexed data set")
-    parser.add_argument(
-        "--group-by",
-        metavar="WHAT",
-        help="what must stay on one side: group, collection, a pattern on the keys such as '{group}/*/{name}', "
-        "FILE:COLUMN of a CSV or Parquet file with cell_id or key, or none (default: group, where cells have one)",
-    )
-    parser.add_argument("--name", help="of the split (default: by-group, by-collection, ...)")
-    parser.add_argument("--no-near", action="store_true", help="look for exact copies only")
-    parser.add_argument(
-        "--merge-large",
-        action="store_true",
-        help="keep near copies together even where more than 20 cells and 1 %% of a class hang together",
-    )
-    parser.add_argument(
-        "--allow-absent", action="store_true", help="allow sides without a class that has too few groups"
-    )
-    parser.add_argument("--force", action="store_true", help="replace splits of that name")
-    add_jobs_argument(parser, "processes and threads")
-    add_split_arguments(parser)
-    return parser
+main = entry(split)

@@ -2,70 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import (
-    add_jobs_argument,
-    add_layout_arguments,
-    add_out_argument,
-    add_split_arguments,
-    split_options,
-)
-from fastcell.cli.parser import CommandParser
-
-DEFAULT_CELLS = 8_000
-DEFAULT_DEFECTS = 0.05
+from fastcell.cli.options import Out, ShardArguments, SplitArguments
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+def synth(
+    out: Out,
+    *,
+    cells: int = 8_000,
+    seed: int = 0,
+    defects: Annotated[float, Spelled("SHARE")] = 0.05,
+    jobs: int | None = None,
+    shards: ShardArguments,
+    splits: SplitArguments,
+) -> int:
+    """Make a synthetic data set: simulated ATOM cells of four classes, with their true parameters in truth.parquet.
+
+    The simulation is modelled on 30 real cells. Use it to try the program; results on it do not carry over to real
+    cells. After an interrupt or a crash the same command resumes from the finished shards.
 
     Args:
-        argv: its arguments.
+        out: new folder of the data set
+        cells: number of cells
+        seed: random seed of the cells and of their order
+        defects: share of images that are empty, or show cut, defocused, ghost or doublet cells
+        jobs: worker processes (one per CPU)
+        shards: see ShardArguments
+        splits: see SplitArguments
 
-    Returns:
-        0. Errors are raised, see `synthesize`.
+    Examples:
+        fastcell synth cells
+        fastcell synth cells --cells 100000 --layout block
     """
-    arguments = _parser().parse_args(argv)
-    options = split_options(arguments)
+    options = splits.read()
     from fastcell.packing.summary import describe_dataset
     from fastcell.simulator.synth import synthesize
 
     manifest = synthesize(
-        arguments.out,
-        arguments.cells,
-        arguments.seed,
-        defects=arguments.defects,
-        layout=arguments.layout,
-        shard_cells=arguments.shard_cells,
-        block_cells=arguments.block_cells,
+        out,
+        cells,
+        seed,
+        defects=defects,
+        layout=shards.layout,
+        shard_cells=shards.shard_cells,
+        block_cells=shards.block_cells,
         split=options,
-        jobs=arguments.jobs,
+        jobs=jobs,
         verbose=True,
     )
     print(describe_dataset(manifest, options.shares))
-    show_next(("info", arguments.out), ("fit", arguments.out))
+    show_next(("info", out), ("fit", out))
     return 0
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell synth",
-        "OUT",
-        description="Make a synthetic data set: simulated ATOM cells of four classes, with the truth in truth.parquet.",
-        epilog="The cells are modelled on 30 real ones. They show that a program works; they measure nothing real. "
-        "After an interrupt or a crash the same command goes on from the shards that were finished.",
-    )
-    add_out_argument(parser, "OUT", "folder to be made")
-    parser.add_argument("--cells", type=int, default=DEFAULT_CELLS, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of cells and order (default: 0)")
-    parser.add_argument(
-        "--defects",
-        type=float,
-        default=DEFAULT_DEFECTS,
-        metavar="SHARE",
-        help="share of empty, cut, defocused, ghost and doublet frames (default: %(default)s)",
-    )
-    add_layout_arguments(parser)
-    add_jobs_argument(parser, "worker processes")
-    add_split_arguments(parser)
-    return parser
+main = entry(synth)

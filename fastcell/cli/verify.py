@@ -1,56 +1,54 @@
-"""The command ``fastcell verify``: whether a data set is whole."""
+"""The command ``fastcell verify``: integrity of a data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import add_jobs_argument
-from fastcell.cli.parser import CommandParser
+from fastcell.cli.options import Data
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
 
 DAMAGED = 1
 """Exit status where damage was found."""
 
 
-def main(argv: list[str]) -> int:
-    """Run the command.
+def verify(
+    data: Data,
+    *,
+    jobs: int | None = None,
+    list_: Annotated[str | None, Spelled("FILE.csv", also=("-o", "--out"))] = None,
+) -> int:
+    """Check a data set: its tables, its shards, and the stored bytes of every cell against their hash in the manifest.
+
+    Exit status: 0 if the data set is intact; 1 if damage is found; 2 for an error, such as a folder that is no data
+    set or a manifest that cannot be read or contradicts itself.
 
     Args:
-        argv: its arguments.
+        data: folder made by pack, index or synth
+        jobs: threads (one per CPU)
+        list_: write all corrupt cells: cell_id, key, shard, class, reason
 
-    Returns:
-        0 where the data set is whole, 1 where damage was found. Errors are raised, see `verify`.
+    Examples:
+        fastcell verify cells
+        fastcell verify cells --list corrupt.csv
     """
-    arguments = _parser().parse_args(argv)
-    listed = None if arguments.list is None else Path(arguments.list)
+    listed = None if list_ is None else Path(list_)
     if listed is not None and not listed.absolute().parent.is_dir():  # said before the work
-        raise invalid("--list", "a file in a folder that is there", arguments.list, "Make the folder first")
+        raise invalid("--list", "a file in a folder that is there", list_, "Make the folder first")
     from fastcell.packing.verify import verify, write_list
 
-    verdict = verify(arguments.data, jobs=arguments.jobs, verbose=True)
+    verdict = verify(data, jobs=jobs, verbose=True)
     print(verdict.describe(), flush=True)
     if listed is not None:
         write_list(listed, verdict.losses)
     if verdict.whole:
-        show_next(("info", arguments.data), ("fit", arguments.data))
+        show_next(("info", data), ("fit", data))
     elif listed is None:
-        show_next(("verify", arguments.data, "--list", "lost.csv"))
+        show_next(("verify", data, "--list", "lost.csv"))
     return 0 if verdict.whole else DAMAGED
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "fastcell verify",
-        "DATA",
-        description="Check a packed or indexed data set: tables, shards, and the stored bytes of every cell against "
-        "the hash that the manifest has of them.",
-        epilog="Exit status: 0 where it is whole, 1 where damage was found, 2 for an error: no data set there, or one "
-        "whose manifest cannot be read or contradicts itself.",
-    )
-    parser.add_argument("data", metavar="DATA", help="folder of the data set")
-    add_jobs_argument(parser, "threads")
-    parser.add_argument(
-        "--list", "-o", "--out", metavar="FILE.csv", help="write every lost cell: cell_id, key, shard, class, reason"
-    )
-    return parser
+main = entry(verify)

@@ -11,6 +11,8 @@ import pytest
 
 from fastcell.cli import compare
 from fastcell.cli import main as cli
+from fastcell.cli.parser import parse_words
+from fastcell.cli.signature import read_command
 from fastcell.compare.run_study import StudyOptions
 
 
@@ -74,9 +76,10 @@ def test_refusals(planted, tmp_path, capsys, arguments, message):
 
 
 def test_defaults_are_those_of_a_study():
-    options = vars(compare._parser().parse_args([]))
+    options = parse_words(read_command(compare.compare), [])
     assert options.pop("data") is None
     assert options.pop("out") == "comparison"
+    assert options.pop("changes") == []
     assert StudyOptions(**options) == StudyOptions()
     assert list(options) == list(vars(StudyOptions()))  # the order in study.json
 

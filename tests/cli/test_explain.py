@@ -230,7 +230,7 @@ def test_a_data_set_of_other_classes(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--parts=filters,roc"], "--parts must be names out of network, filters, .* got 'roc'"),
+        (["--parts=filters,roc"], "--parts must be one of network, filters, .* got 'roc'"),
         (["--cells=0"], "--cells must be at least 1, got 0"),
         (["--patch=17", "--parts=occlusion"], "patch must be from 1 to the image's side of 16"),
     ],
@@ -241,7 +241,6 @@ def test_arguments(run, arguments, message):
 
 
 def test_all_parts_are_in_the_help(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
+    assert main(["--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert ",".join(EXPLANATION_PARTS) in said.replace(" ", "")

@@ -294,12 +294,10 @@ def test_help(command, capsys):
 def test_commands_keep_openmp_from_spinning(monkeypatch):
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    with pytest.raises(SystemExit):
-        cli.main(["fit", "--help"])
+    assert cli.main(["fit", "--help"]) == 0
     assert os.environ["GOMP_SPINCOUNT"] == "1000"
     monkeypatch.setenv("GOMP_SPINCOUNT", "5")
-    with pytest.raises(SystemExit):
-        cli.main(["fit", "--help"])
+    assert cli.main(["fit", "--help"]) == 0
     assert os.environ["GOMP_SPINCOUNT"] == "5"
 
 

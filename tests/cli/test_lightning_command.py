@@ -8,8 +8,8 @@ import pytest
 import pytorch_lightning as pl
 from fixtures.golden_files import run_command
 
-from fastcell.cli.fit import LIGHTNING_COMMANDS
 from fastcell.cli.lightning_command import full_parser
+from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda", "gpuu"])

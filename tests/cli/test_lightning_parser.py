@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Optional, get_type_hints
+from typing import get_type_hints
 
 import pytest
 
 from fastcell.cli.lightning_command import full_parser
-from fastcell.cli.lightning_parser import choices_of, place_positionals, value_of
+from fastcell.cli.lightning_parser import place_positionals, same_spelling, value_of
+from fastcell.cli.signature import choices_of
 from fastcell.errors import ArgumentError
 
 
@@ -50,14 +51,6 @@ def test_values_before_parsing() -> None:
     assert value_of("--preset", ["--presets=a", "--preset"]) is None
 
 
-def test_choices_of_types() -> None:
-    assert choices_of(Literal["a", "b"]) == ["a", "b"]
-    assert choices_of(Optional[Literal["a", 2]]) == ["a", "2"]  # noqa: UP045
-    assert choices_of(Literal["a"] | None) == ["a"]
-    for hint in (str, int | Literal["a"], list[Literal["a"]], None, bool):
-        assert choices_of(hint) == []
-
-
 def test_names_with_a_fixed_set_of_values_are_literals() -> None:
     """A setting that the data module checks against names has those names as its type."""
     from fastcell.dataset.class_balance import BALANCES
@@ -94,3 +87,8 @@ def test_all_help_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "Linked arguments" not in text
         assert "`" not in text
         assert "--trainer.max_epochs" in text
+
+
+def test_dashes_in_the_names_of_options() -> None:
+    words = ["--ckpt-path=a-b", "--data.image-size", "-o", "a-b", "c-d=e-f"]
+    assert same_spelling(words) == ["--ckpt_path=a-b", "--data.image_size", "-o", "a-b", "c-d=e-f"]

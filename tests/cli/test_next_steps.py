@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fixtures.golden_files import check_golden, run_command
 
+from fastcell.cli.completion import Options
 from fastcell.cli.next_steps import next_lines
 from fastcell.dataset.manifest import Manifest
 
@@ -149,7 +150,7 @@ def test_commands_that_take_long(
         ["completion", "bash"],
     ):
         if words[0] == "completion":
-            monkeypatch.setattr("fastcell.cli.completion.options_of_command", lambda _: {})
+            monkeypatch.setattr("fastcell.cli.completion.options_of_command", lambda _: Options({"--out": []}, []))
         said += [f"$ fastcell {' '.join(words)}", *next_of(words, capsys), ""]
     check_golden("next/long.txt", "\n".join(said))
 

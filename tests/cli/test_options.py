@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import inspect
 from pathlib import Path
@@ -12,7 +11,10 @@ import numpy as np
 import pytest
 
 from fastcell.cli import options
-from fastcell.cli.options import add_split_arguments, parse_shares, scored_run, split_options
+from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
+from fastcell.cli.main import COMMANDS
+from fastcell.cli.options import SplitArguments, check_least, parse_shares, scored_run
+from fastcell.cli.signature import REQUIRED, read_command
 from fastcell.errors import ArgumentError
 from fastcell.splits.by_group import split_by_group
 from fastcell.splits.make_splits import SplitOptions, make_splits
@@ -21,15 +23,13 @@ SHARES = (0.65, 0.15, 0.20)
 
 
 def test_arguments_become_options_and_options_splits() -> None:
-    parser = argparse.ArgumentParser()
-    add_split_arguments(parser)
-    chosen = split_options(parser.parse_args(["--split", "80/10/10", "--split-seed", "7", "--folds", "3"]))
+    chosen = SplitArguments("80/10/10", 7, "3").read()
     assert chosen == SplitOptions((0.8, 0.1, 0.1), 7, 3)
     splits = make_splits(np.arange(30) % 2, None, chosen)
     assert list(splits) == ["default", "fold-0", "fold-1", "fold-2"]
     assert (splits["default"] == split_by_group(np.arange(30) % 2, None, (0.8, 0.1, 0.1), 7)).all()
-    assert split_options(parser.parse_args(["--folds", "groups"])).folds == "groups"
-    none = split_options(parser.parse_args(["--split", "none"]))
+    assert SplitArguments(folds="groups").read().folds == "groups"
+    none = SplitArguments("none").read()
     assert make_splits(np.zeros(3), None, none)["default"].tolist() == ["", "", ""]
 
 
@@ -43,12 +43,13 @@ def test_shares_may_be_parts_of_one() -> None:
     assert parse_shares("0.65/0.15/0.2") == pytest.approx(SHARES)
 
 
-@pytest.mark.parametrize("words", [["--folds", "1"], ["--folds", "many"], ["--split-seed", "-1"]])
-def test_arguments_out_of_rule_are_refused(words: list[str]) -> None:
-    parser = argparse.ArgumentParser()
-    add_split_arguments(parser)
-    with pytest.raises(ArgumentError, match=words[0]):
-        split_options(parser.parse_args(words))
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [({"folds": "1"}, "--folds"), ({"folds": "many"}, "--folds"), ({"split_seed": -1}, "--split-seed")],
+)
+def test_arguments_out_of_rule_are_refused(arguments: dict[str, Any], name: str) -> None:
+    with pytest.raises(ArgumentError, match=name):
+        SplitArguments(**arguments).read()
 
 
 def test_a_checkpoint_stands_for_its_run(tmp_path: Path) -> None:
@@ -61,60 +62,144 @@ def test_a_checkpoint_stands_for_its_run(tmp_path: Path) -> None:
         scored_run(str(tmp_path / "last.ckpt"))
 
 
-def defaults_of(function: Any) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return {entry.name: entry.default for entry in parameters if entry.default is not entry.empty}
+def parameters_of(function: Any) -> dict[str, Any]:
+    """Names of what a function takes, with the defaults; REQUIRED where there is none."""
+    return {entry.name: entry.default for entry in inspect.signature(function).parameters.values()}
 
 
-def test_names_and_defaults_are_those_of_the_function_behind() -> None:
-    """What an option is called and what it is when left out, against the function that the command calls."""
+def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+    """What stands behind a command: its parameters with defaults; argument -> parameter where the names differ;
+    arguments that no parameter takes as they are, with the reason."""
     from fastcell.audit.collect import audit
-    from fastcell.bench import engine_parts, measure
-    from fastcell.cli import bench, doctor, explain, pack
-    from fastcell.compare import run_study
-    from fastcell.compare.baselines import BACKENDS
-    from fastcell.compare.run_study import StudyOptions
-    from fastcell.dataset.schema import LAYOUTS
-    from fastcell.explain.explanation import EXPLANATION_PARTS, Explanation
+    from fastcell.bench import measure
+    from fastcell.bench.timed_parts import make_parts
+    from fastcell.compare.run_study import StudyOptions, open_study
+    from fastcell.explain.explanation import Explanation
     from fastcell.inference.onnx.export import export
     from fastcell.packing.index import index
-    from fastcell.packing.pack import pack as pack_images
+    from fastcell.packing.pack import pack
+    from fastcell.packing.verify import verify
+    from fastcell.predictions.convert import convert
+    from fastcell.predictions.counts import count
     from fastcell.quality.review_sheets import control_quality
+    from fastcell.report.data_summary import draw_figures
     from fastcell.report.page import PageOptions
+    from fastcell.runs.open_run import open_run
     from fastcell.simulator.synth import synthesize
-    from fastcell.sources.registry import FORMATS
+    from fastcell.sources.registry import ReadOptions
+    from fastcell.splits.make_splits import SplitOptions
     from fastcell.splits.resplit import resplit
+    from fastcell.system.environment_report import describe_environment
+
+    place = "the command's own default place"
+    split = {"split": "read into SplitOptions", "folds": "read into SplitOptions"}
+    renamed_split = {"split_seed": "SplitOptions.seed"}
+    splitting = {f"SplitOptions.{key}": value for key, value in parameters_of(SplitOptions).items()}
+    table: dict[str, tuple[list[Any], dict[str, str], dict[str, str]]] = {
+        "synth": ([synthesize, splitting], {"cells": "num_cells", **renamed_split}, split),
+        "pack": ([pack, ReadOptions, splitting], renamed_split, {**split, "tile": "read into two numbers"}),
+        "index": ([index, splitting], renamed_split, split),
+        "split": ([resplit, splitting], {"data": "path", **renamed_split}, {**split, "no_near": "not near"}),
+        "verify": ([verify], {"data": "path"}, {"list_": place}),
+        "qc": ([control_quality], {"data": "manifest"}, {"apply": "another step", "verdicts": "another step"}),
+        "explain": (
+            [Explanation, {"data_path": parameters_of(open_run)["data_path"]}],
+            {"cells": "num_occluded", "embed": "num_embedded", "data": "data_path"},
+            {"out": place, "parts": "all of EXPLANATION_PARTS"},
+        ),
+        "report": (
+            [PageOptions],
+            {"cells": "num_cells", "data": "data_path"},
+            {"runs": "folders", "out": place, "no_explain": "not explain"},
+        ),
+        "info": ([draw_figures], {"data": "manifest", "figures": "folder"}, {}),
+        "audit": ([audit], {"cells": "most_cells"}, {"out": place, "strict": "another status"}),
+        "bench": (
+            [make_parts, {"cells": measure.CELLS, "seconds": None}],
+            {"data": "manifest", "run": "checkpoint"},
+            {
+                "quick": "seconds",
+                "instrument_rate": "for the conclusion",
+                "out": place,
+                "preset": "fit's",
+                "threads": "no default behind",
+            },
+        ),
+        "convert": ([convert], {"scores": "tags"}, {}),
+        "count": ([count], {}, {"out": place}),
+        "export": ([export], {"check": "num_cells"}, {}),
+        "compare": ([StudyOptions, open_study], {}, {}),
+        "doctor": ([describe_environment], {}, {"json": "how it is printed", "probe": "parts"}),
+        "completion": ([], {}, {"shell": "two functions", "out": place}),
+    }
+    functions, renamed, apart = table[name]
+    found: dict[str, Any] = {}
+    for function in functions:
+        found |= function if isinstance(function, dict) else parameters_of(function)
+    return found, renamed, apart
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in LIGHTNING_COMMANDS])
+def test_names_and_defaults_are_those_of_the_function_behind(name: str) -> None:
+    """What an option is called and what it is when left out, against what the command calls."""
+    found, renamed, apart = behind(name)
+    arguments = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name)).arguments
+    names = {argument.dest for argument in arguments}
+    assert set(renamed) | set(apart) <= names
+    for argument in arguments:
+        if argument.dest in apart:
+            continue
+        parameter = renamed.get(argument.dest, argument.dest)
+        assert parameter in found, (name, argument.dest)
+        if argument.default is not REQUIRED and found[parameter] is not REQUIRED:
+            assert argument.default == found[parameter], (name, argument.dest)
+
+
+def test_defaults_of_the_split() -> None:
+    assert SplitArguments().read() == SplitOptions()
+
+
+def test_names_are_those_of_the_parts_behind() -> None:
+    """Literals of the command line, which imports nothing heavy, are the names that the engine knows."""
+    from fastcell.bench import engine_parts, measure
+    from fastcell.cli import bench, compare, doctor, explain, pack
+    from fastcell.compare import run_study
+    from fastcell.compare.baselines import BACKENDS
+    from fastcell.dataset.schema import LAYOUTS
+    from fastcell.explain.explanation import EXPLANATION_PARTS
+    from fastcell.sources.registry import FORMATS
     from fastcell.training import recipe
 
-    explained = {"cells": "num_occluded", "embed": "num_embedded"}
-    functions: dict[str, tuple[Any, dict[str, str]]] = {
-        "audit": (audit, {"cells": "most_cells"}),
-        "compare": (StudyOptions, {}),
-        "explain": (Explanation, explained),
-        "export": (export, {"check": "num_cells"}),
-        "index": (index, {}),
-        "pack": (pack_images, {}),
-        "qc": (control_quality, {}),
-        "report": (PageOptions, {"cells": "num_cells"}),
-        "split": (resplit, {}),
-        "synth": (synthesize, {"cells": "num_cells"}),
+    def choices(function: Any) -> dict[str, tuple[str, ...]]:
+        return {entry.dest: tuple(entry.choices) for entry in read_command(function).arguments if entry.choices}
+
+    assert choices(explain.explain) == {"parts": tuple(EXPLANATION_PARTS)}
+    assert choices(pack.pack) == {"format": tuple(FORMATS), "layout": LAYOUTS}
+    assert choices(doctor.doctor) == {"probe": tuple(engine_parts.PROBES)}
+    assert choices(bench.bench) == {"preset": recipe.PRESETS}
+    assert choices(compare.compare) == {
+        "study": run_study.STUDIES,
+        "preset": recipe.PRESETS,
+        "select": recipe.SELECTS,
+        "backend": BACKENDS,
     }
-    not_alike = {"split", "labels", "table", "format", "out", "parts", "bench"}  # texts that are read first
-    for name, (function, renamed) in functions.items():
-        defaults = defaults_of(function)
-        compared = 0
-        for action in importlib.import_module(f"fastcell.cli.{name}")._parser()._actions:
-            behind = renamed.get(action.dest, action.dest)
-            if behind in defaults and action.dest not in not_alike and action.default != argparse.SUPPRESS:
-                assert action.default == defaults[behind], (name, action.dest)
-                compared += 1
-        assert compared > 2, (name, compared)
-    assert tuple(EXPLANATION_PARTS) == explain.EXPLANATION_PARTS
-    assert {name: kind.help for name, kind in FORMATS.items()} == pack.FORMATS
-    assert tuple(engine_parts.PROBES) == doctor.PROBES
-    for name in ("CELLS", "SECONDS", "QUICK_SECONDS"):
-        assert getattr(bench, name) == getattr(measure, name)
-    assert (options.LAYOUTS, options.PRESETS) == (LAYOUTS, recipe.PRESETS)
-    compare = importlib.import_module("fastcell.cli.compare")
-    assert (compare.BACKENDS, compare.STUDIES, compare.SELECTS) == (BACKENDS, run_study.STUDIES, recipe.SELECTS)
-    assert run_study.DEFAULT_VOLUMES["volume"] == compare.DEFAULT_VOLUMES
+    assert options.PRESETS == recipe.PRESETS
+    for number in ("CELLS", "SECONDS", "QUICK_SECONDS"):
+        assert getattr(bench, number) == getattr(measure, number)
+    volumes = next(entry for entry in read_command(compare.compare).arguments if entry.dest == "volumes")
+    assert run_study.DEFAULT_VOLUMES["volume"] in volumes.text
+
+
+def test_the_formats_are_told_as_the_readers_tell_them() -> None:
+    from fastcell.cli.pack import pack
+    from fastcell.sources.registry import FORMATS
+
+    width = max(map(len, FORMATS))
+    listed = "\n".join(f"  {name:<{width}}  {kind.help}" for name, kind in FORMATS.items())
+    assert f"formats:\n{listed}" in read_command(pack).notes
+
+
+def test_least_values() -> None:
+    check_least(1, cells=1, embed=2)
+    with pytest.raises(ArgumentError, match="--embed must be at least 1, got 0"):
+        check_least(1, cells=1, embed=0)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 
-from fastcell.cli.fit import LIGHTNING_COMMANDS
 from fastcell.cli.lightning_command import full_parser
-from fastcell.cli.lightning_parser import choices_of
+from fastcell.cli.lightning_options import GROUPS, LIGHTNING_COMMANDS, ShownOption, own_arguments
 from fastcell.cli.options import PRESETS
-from fastcell.cli.short_help import GROUPS, short_help
+from fastcell.cli.short_help import short_help
+from fastcell.cli.signature import choices_of
 
 
 def default_of(parser: Any, name: str) -> Any:
@@ -20,11 +21,15 @@ def default_of(parser: Any, name: str) -> Any:
     return value
 
 
+def shown(command: str) -> list[ShownOption]:
+    return [option for options in GROUPS[command].values() for option in options if isinstance(option, ShownOption)]
+
+
 @pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
 def test_options_are_those_of_the_whole_parser(command: str) -> None:
     parser = full_parser(command)
     actions = {action.dest: action for action in parser._actions}
-    for option in (option for options in GROUPS[command].values() for option in options):
+    for option in shown(command):
         action = actions[option.name]
         for name in option.short.replace(",", "").split():
             assert name in action.option_strings
@@ -35,22 +40,37 @@ def test_options_are_those_of_the_whole_parser(command: str) -> None:
             assert default_of(parser, option.name) == option.default, option.name
 
 
+@pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
+def test_own_options_are_in_the_whole_parser(command: str) -> None:
+    parser = full_parser(command)
+    actions = {action.dest: action for action in parser._actions}
+    own = own_arguments(command)
+    for name, argument in own.items():
+        assert (actions[name].option_strings[-1], actions[name].help) == (
+            f"--{'out' if name == 'runs' else name}",
+            argument.text,
+        )
+        assert argument.default in (default_of(parser, name), inspect.Parameter.empty)
+    named = {option for options in GROUPS[command].values() for option in options if isinstance(option, str)}
+    assert set(own) - named == ({"checkpoint_every_steps"} if command == "fit" else {"ckpt_path"})
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_defaults_are_those_of_the_preset(preset: str) -> None:
-    text = short_help("fit", [f"--preset={preset}"])
+    text = " ".join(short_help("fit", [f"--preset={preset}"]).split())
     parser = full_parser("fit", preset)
-    lines = [line for line in text.splitlines() if "(" in line]
-    for option in (option for options in GROUPS["fit"].values() for option in options):
+    for option in shown("fit"):
         value = default_of(parser, option.name)
-        if option.name in ("preset", "config", "trainer.precision") or value is None:
+        if option.name in ("config", "trainer.precision") or value is None:
             continue
-        shown = str(value).lower() if isinstance(value, bool) else str(value)
-        assert any(line.endswith(f"{option.text} ({shown})") for line in lines), (option.name, shown)
+        written = str(value).lower() if isinstance(value, bool) else str(value)
+        assert f"{option.text} ({written})" in text, (option.name, written)
 
 
-def test_help_fits_a_screen() -> None:
+def test_help_fits_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     for command in LIGHTNING_COMMANDS:
         lines = short_help(command, []).splitlines()
         assert len(lines) <= 60
-        assert max(map(len, lines)) <= 110
+        assert max(map(len, lines)) <= 100
         assert sum(line.startswith(f"  fastcell {command} ") for line in lines) == 2

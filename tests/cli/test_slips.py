@@ -8,20 +8,21 @@ from pathlib import Path
 import pytest
 from fixtures.golden_files import check_golden, run_command
 
-from fastcell.cli.slips import kind_of, missing, of_argparse, of_jsonargparse, outside_choices, unknown_words
+from fastcell.cli.slips import Setting, kind_of, missing, of_argparse, of_jsonargparse, outside_choices, unknown_words
 
 SLIPS = {
     "fastcell": [["trian"], ["fti"], ["pakc"], ["--hlep"]],
     "synth": [[], ["OUT", "--cels", "3"], ["OUT", "--layout", "heap"], ["OUT", "--cells", "x"], ["OUT", "more"]],
     "pack": [[], ["SRC"], ["SRC", "OUT", "--laoyut", "cell"], ["SRC", "OUT", "--format", "tifff"],
-             ["SRC", "OUT", "--window", "1"], ["SRC", "OUT", "--tile", "4"], ["SRC", "OUT", "--patern={name}"]],
+             ["SRC", "OUT", "--window", "1"], ["SRC", "OUT", "--window", "1", "b"], ["SRC", "OUT", "--tile", "4"],
+             ["SRC", "OUT", "--patern={name}"], ["SRC", "OUT", "--out", "more"], ["SRC", "OUT", "--strict=yes"]],
     "index": [[], ["DIR", "--patern", "x"], ["DIR", "--jobs", "x"], ["DIR", "--um-per-px"]],
     "split": [[], ["DATA", "--groupby", "x"], ["DATA", "--folds"]],
     "verify": [[], ["DATA", "--lst", "x"], ["DATA", "--jobs", "many"]],
     "qc": [[], ["DATA", "--aply"], ["DATA", "--max-bad-passed", "x"]],
     "explain": [[], ["RUN", "--part=roc"], ["RUN", "--cels=3"], ["RUN", "--sede", "3"]],
     "report": [[], ["RUN", "--cels", "3"], ["RUN", "--seed", "x"], ["--cels=3"]],
-    "info": [[], ["DATA", "--figure-dir", "x"], ["DATA", "--seed", "x"]],
+    "info": [[], ["DATA", "--figure-dir", "x"], ["DATA", "--seed", "x"], ["DATA", "--seed", "1.5"]],
     "audit": [[], ["DATA", "--permutation-s", "5"], ["DATA", "--permutations", "x"], ["DATA", "RUN", "more"]],
     "fit": [["--data.pth", "cells"], ["--batch_size=3"],
             ["--data.fit=strech"], ["--data.batch_size=x"],
@@ -38,10 +39,10 @@ SLIPS = {
     "convert": [[], ["PREDICTIONS"], ["PREDICTIONS", "OUT", "--score", "--rtdc-sorce", "x"]],
     "count": [[], ["PREDICTIONS"], ["PREDICTIONS", "RUN", "--confusoin", "x"]],
     "export": [[], ["RUN"], ["RUN", "a.onnx", "--chekc", "4"], ["RUN", "a.onnx", "--check", "x"]],
-    "compare": [["DATA", "--study", "volumes"], ["DATA", "--method", "svm"], ["DATA", "--metods", "svm"],
+    "compare": [["DATA", "--study", "volumes"], ["DATA", "--metods", "svm"], ["DATA", "--se", "3"],
                 ["DATA", "--backend", "abacus"], ["DATA", "--data.ft=contain"], ["DATA", "--data.fit"]],
     "doctor": [["--jsno"], ["--probe", "nothing"]],
-    "completion": [[], ["fish"]],
+    "completion": [[], ["fish"], ["zhs"]],
 }  # fmt: skip
 
 FILES = {
@@ -88,18 +89,8 @@ def test_values() -> None:
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ("argument --jobs: invalid int value: 'x'", "--jobs must be a whole number, got 'x'."),
         ("argument -o/--out: expected one argument", "--out needs a value."),
-        ("argument --window: expected 2 arguments", "--window needs 2 values."),
-        ("argument --tile: must be height x width", "--tile must be height x width."),
-        (
-            "argument --layout: invalid choice: 'heap' (choose from 'cell', 'block')",
-            "--layout must be one of cell, block, got 'heap'.",
-        ),
-        (
-            "argument --layout: invalid choice: 'heap' (choose from cell, block)",
-            "--layout must be one of cell, block, got 'heap'.",
-        ),
+        ("argument --layout: not allowed", "--layout not allowed."),
         ("ambiguous option: --s=1 could match --seed, --split", "--s is ambiguous: it could be --seed or --split."),
     ],
 )
@@ -109,5 +100,12 @@ def test_messages_of_argparse(message: str, said: str) -> None:
 
 def test_messages_of_jsonargparse() -> None:
     union = 'Parser key "a.b":\n  Does not validate against any of the Union subtypes\n  Given value: x'
-    assert of_jsonargparse(union, "", {"a.b": ["y", "z"]}, {}) == "--a.b must be one of y, z, got 'x'."
-    assert of_jsonargparse(union, "", {}, {"a.b": "a number"}) == "--a.b must be a number, got 'x'."
+    chosen = {"a.b": Setting("--a.b", ["y", "z"])}
+    assert of_jsonargparse(union, "", chosen) == "--a.b must be one of y, z, got 'x'."
+    assert of_jsonargparse(union, "", {"a.b": Setting("--a.b", (), "a number")}) == "--a.b must be a number, got 'x'."
+    element = "Parser key \"pair\" element 2:\n  Expected a <class 'float'>. Got value: b"
+    assert of_jsonargparse(element, "", {"pair": Setting("PAIR", (), "a number")}) == "PAIR must be a number, got 'b'."
+    empty = "Parser key \"n\":\n  Expected a <class 'int'>. Got value: "
+    assert of_jsonargparse(empty, "", {"n": Setting("--n", (), "a number")}) == "--n must be a number, got ''."
+    file = 'Parser key "config": File does not exist: x.yaml'
+    assert of_jsonargparse(file, "", {}) == "--config must be a file that is there, got x.yaml."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 import fastcell
 from fastcell.cli.main import main
+from fastcell.cli.signature import REQUIRED, read_command
 
 COMMANDS = list(sys.modules[main.__module__].COMMANDS)  # type: ignore[attr-defined]
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -82,24 +84,23 @@ def type_text(hint: Any) -> str:
     return short(getattr(hint, "__name__", str(hint)))
 
 
-def options_of(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """What a parser of argparse takes, by option, positionals by their place."""
+def options_of(name: str) -> dict[str, Any]:
+    """What a command takes, by the name of the argument."""
+    command = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name))
     found = {}
-    for action in parser._actions:
-        kind = action.type if action.type in (int, float, str, None) else "function"
-        found[" ".join(action.option_strings) or action.dest] = {
-            "action": type(action).__name__.strip("_"),
-            "dest": action.dest,
-            "default": plain(action.default),
-            "type": kind if isinstance(kind, str | None) else kind.__name__,
-            "choices": None if action.choices is None else plain(list(action.choices)),
-            "nargs": action.nargs,
-            "required": action.required,
-            "const": plain(action.const),
-            "metavar": plain(action.metavar),
-            "shown": action.help != argparse.SUPPRESS,
+    for argument in (entry for entry in command.arguments if not entry.spelled.takes_dotted):
+        required = argument.default is REQUIRED
+        found[argument.dest] = {
+            "options": sorted(argument.spellings),
+            "positional": argument.positional,
+            "repeated": argument.repeated,
+            "type": type_text(argument.hint),
+            "values": argument.num_values,
+            "required": required,
+            "default": None if required else plain(argument.default),
+            "shown": argument.spelled.shown,
         }
-    return {"prog": parser.prog, "positionals": [a.dest for a in parser._actions if not a.option_strings], **found}
+    return found
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -136,7 +137,7 @@ def test_commands(frozen: Callable[..., None]) -> None:
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in LIGHTNING])
 def test_options(name: str, frozen: Callable[..., None]) -> None:
-    frozen(FILE, f"options of {name}", options_of(parser_of(name)))
+    frozen(FILE, f"options of {name}", options_of(name))
 
 
 @pytest.mark.parametrize("name", LIGHTNING)

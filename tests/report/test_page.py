@@ -18,7 +18,9 @@ import yaml
 
 from fastcell.cli import compare as compare_command
 from fastcell.cli import main as cli
+from fastcell.cli.parser import parse_words
 from fastcell.cli.report import main
+from fastcell.cli.signature import read_command
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
@@ -179,9 +181,9 @@ def test_command_of_a_comparison_repeats_it(made):
     (command,) = re.findall(r"fastcell compare [^<]+", section_of(page, "again"))
     words = shlex.split(html.unescape(command))
     assert words[2] == str(made / "cells")
-    options, changes = compare_command._parser().parse_known_args(words[2:])
-    assert changes == ["--data.image_size", "16"]
-    settings = {name: value for name, value in vars(options).items() if name not in ("data", "out")}
+    options = parse_words(read_command(compare_command.compare), words[2:])
+    assert options.pop("changes") == ["--data.image_size", "16"]
+    settings = {name: value for name, value in options.items() if name not in ("data", "out")}
     assert settings == study["settings"]
 
 

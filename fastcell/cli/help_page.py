@@ -1,0 +1,90 @@
+"""Help of a command on one screen: usage, arguments in groups with types and defaults, notes, examples."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+
+from fastcell.cli.signature import REQUIRED, Argument, Command
+
+LEAST_COLUMNS, MOST_COLUMNS = 60, 100
+
+Row = tuple[str, str]
+"""An argument as it is written, and its text."""
+
+
+def help_of(command: Command) -> str:
+    """Return the help of a command that a typed function describes."""
+    shown = [argument for argument in command.arguments if argument.spelled.shown]
+    groups: dict[str, list[Row]] = {}
+    for argument in shown:
+        if not argument.positional:
+            groups.setdefault(argument.group, []).append(row_of(argument))
+    placed = [row_of(argument) for argument in shown if argument.positional]
+    defaults = any("(" in text for rows in groups.values() for _, text in rows)
+    closing = ["Defaults are in parentheses."] if defaults else []
+    return lay_out(command.usage, command.description, placed, groups, command.notes, command.examples, closing)
+
+
+def row_of(argument: Argument) -> Row:
+    """Return an argument as the help lists it."""
+    if argument.positional:
+        names = ", ".join(argument.shown_spellings)
+        return argument.label, argument.text + (f" (also {names})" if names else "")
+    default = default_text(argument.default) if argument.value else ""
+    return f"{', '.join(argument.shown_spellings)} {argument.value}".strip(), argument.text + default
+
+
+def default_text(default: object) -> str:
+    """Return a default as it stands behind a text; empty for None, whose meaning the text says."""
+    if default is None or default is REQUIRED:
+        return ""
+    return f" ({str(default).lower() if isinstance(default, bool) else default})"
+
+
+def lay_out(
+    usage: str,
+    description: str,
+    placed: Sequence[Row],
+    groups: Mapping[str, Sequence[Row]],
+    notes: str,
+    examples: Iterable[str],
+    closing: Iterable[str] = (),
+) -> str:
+    """Return a help text, at most `MOST_COLUMNS` wide, and no wider than the terminal if that has `LEAST_COLUMNS`.
+
+    Args:
+        usage: form of the command.
+        description: what it does.
+        placed: arguments that are given by place.
+        groups: options by title.
+        notes: paragraphs behind the options; one that has several lines, of which one is indented, is kept as it is.
+        examples: command lines.
+        closing: last lines.
+    """
+    width = max(LEAST_COLUMNS, min(MOST_COLUMNS, shutil.get_terminal_size().columns))
+    rows = [*placed, *(row for group in groups.values() for row in group)]
+    widest = 46 if any(re.search(r"--\w+\.", name) for name, _ in rows) else 28  # dotted names are long
+    column = max((len(name) for name, _ in rows if len(name) <= widest), default=0) + 4
+    blocks = [f"usage: {usage}", textwrap.fill(description, width)]
+    for title, group in {"": placed, **groups}.items():
+        lines = [line for row in group for line in _lines_of(row, column, width)]
+        if lines:
+            blocks.append("\n".join([*([f"{title}:"] if title else []), *lines]))
+    for paragraph in filter(None, notes.split("\n\n")):
+        blocks.append(paragraph if "\n " in paragraph else textwrap.fill(" ".join(paragraph.split()), width))
+    lines = [f"  {example}" for example in examples]
+    if lines:
+        blocks.append("\n".join(["examples:", *lines]))
+    return "\n\n".join([*blocks, *(["\n".join(closing)] if closing else [])])
+
+
+def _lines_of(row: Row, column: int, width: int) -> list[str]:
+    """Return an argument and its text as lines; the text begins at `column`."""
+    name, text = row
+    lines = textwrap.wrap(text, width - column, break_on_hyphens=False) or [""]
+    if len(name) + 4 > column:
+        return [f"  {name}", *(f"{'':{column}}{line}" for line in lines)]
+    return [f"  {name:<{column - 2}}{lines[0]}", *(f"{'':{column}}{line}" for line in lines[1:])]
