@@ -47,6 +47,10 @@ QUARANTINE_REASONS = {
     r"listed twice, .+": "the second of two rows in a list",
     r"named twice, .+": "the second of two rows in a table",
     r"row of the \.adc that cannot be read": "numbers against the format of IFCB",
+    r"no \w+ in the file": "a file of many cells that holds none",
+    r"file that cannot be used: .+": "a file of many cells that is damaged, or against what its format holds",
+    r"no such cell; .+": "named in a table in other upper and lower case",
+    r"its chunk was never written": "HDF5 of an acquisition that was cut off",
     r"its \.roi is missing": "an IFCB bin without its images",
     r"lies outside of its \.roi": "an IFCB image that its file does not hold",
 }

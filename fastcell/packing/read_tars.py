@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -18,9 +18,12 @@ from fastcell.dataset import tar
 from fastcell.dataset.decode import DecoderMessages
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.image_headers import MAX_FILE_BYTES
+from fastcell.dataset.schema import SCHEMA, make_table
 from fastcell.errors import BadCell, DataError, invalid
+from fastcell.packing.quarantine import quarantine_row, quarantine_table
 from fastcell.packing.records import CellTable, Record, ShardResult
 from fastcell.sources.base import file_stamp
+from fastcell.sources.containers import file_reason
 from fastcell.sources.image_folder import Pattern
 from fastcell.sources.webdataset_samples import TarSample, list_samples, read_facts
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
@@ -49,12 +52,14 @@ class _Listed(NamedTuple):
         samples: the samples; None if all parts of the tar are saved.
         num: number of samples.
         others: how many members of each other extension were skipped.
+        error: why the tar cannot be read; None if it can.
     """
 
     stamp: str
     samples: list[TarSample] | None
     num: int
     others: Counter[str]
+    error: Exception | None = None
 
 
 class _Part(NamedTuple):
@@ -113,9 +118,9 @@ def read_tars(
         raise DataError(f"names of tars must be without control characters, got {strange!r}. Rename it.")
     names = [blake2b(os.fsencode(shard), digest_size=12).hexdigest() for shard in shards]
     tars = [_Tar(path.resolve(), str(saved_dir / name)) for path, name in zip(paths, names, strict=True)]
-    parts = _list_parts(tars, shards, common, jobs, verbose)
+    parts, unread = _list_parts(tars, shards, common, jobs, verbose)
     done = _measure(parts, jobs, verbose)
-    return done, _join(paths, shards, parts, done)
+    return done, _join(paths, shards, parts, done, unread)
 
 
 def _list_parts(
@@ -124,8 +129,12 @@ def _list_parts(
     common: tuple[Window, float, Pattern | None],
     jobs: int | None,
     verbose: bool,
-) -> list[_Part]:
-    """List the samples of all tars in parts of 2,000, and print which members were skipped."""
+) -> tuple[list[_Part], dict[str, str]]:
+    """List the samples of all tars in parts of 2,000, and print which members were skipped.
+
+    Returns:
+        The parts, and the reason for each tar that cannot be read or holds no image.
+    """
     few = sum(found.path.stat().st_size for found in tars) < _ONE_PROCESS_BYTES
     listings = list(run_tasks(_list_tar, tars, 1 if few and jobs is None else jobs))
     pattern = common[2]
@@ -133,17 +142,25 @@ def _list_parts(
         _check_pattern(pattern, (sample for listed in listings for sample in listed.samples or ()))
     _say_others(sum((listed.others for listed in listings), Counter()), verbose)
     parts = []
+    unread = {
+        shard: "no image in the file" if listed.error is None else file_reason(str(found.path), listed.error)
+        for found, shard, listed in zip(tars, shards, listings, strict=True)
+        if not listed.num
+    }
     for found, shard, listed in zip(tars, shards, listings, strict=True):
         for start in range(0, listed.num, _PART_CELLS):
             num = min(_PART_CELLS, listed.num - start)
             samples = None if listed.samples is None else listed.samples[start : start + num]
             parts.append(_Part(found, shard, listed._replace(samples=samples), start, num, *common))
     if not parts:
+        error = next((listed.error for listed in listings if listed.error is not None), None)
+        if error is not None:
+            raise error
         raise DataError(
             f"no usable cell: {tars[0].path}{' and the others' if len(tars) > 1 else ''} hold no jpg, png, tif or npy. "
             "Check the folder."
         )
-    return parts
+    return parts, unread
 
 
 def _saved_path(found: _Tar, start: int) -> Path:
@@ -158,7 +175,10 @@ def _list_tar(found: _Tar) -> _Listed:
         num = first.facts["num_samples"]
         if all(_saved_path(found, start).exists() for start in range(0, num, _PART_CELLS)):
             return _Listed(stamp, None, num, Counter(first.facts["others"]))
-    samples, others = list_samples(found.path)
+    try:
+        samples, others = list_samples(found.path)
+    except (DataError, OSError) as error:
+        return _Listed(stamp, [], 0, Counter(), error)
     return _Listed(stamp, samples, len(samples), others)
 
 
@@ -187,7 +207,7 @@ def _check_pattern(pattern: Pattern, samples: Iterable[TarSample]) -> None:
 
 def _index_part(part: _Part) -> PartResult:
     """Return the rows of a part: load the saved ones, or read the part."""
-    stamp, samples, num, others = part.listed
+    stamp, samples, num, others = part.listed[:4]
     saved = load_pieces(part.saved_path, stamp)
     if saved is not None:
         return PartResult(saved.tables[0], saved.tables[1], saved.facts["num_unreadable"])
@@ -240,9 +260,13 @@ def _read_label(handle: int, member: tar.Member | None) -> bytes | None:
 
 
 def _join(
-    paths: Sequence[Path], shards: Sequence[str], parts: Sequence[_Part], done: Sequence[PartResult]
+    paths: Sequence[Path],
+    shards: Sequence[str],
+    parts: Sequence[_Part],
+    done: Sequence[PartResult],
+    unread: Mapping[str, str],
 ) -> list[ShardResult]:
-    """Return one result per tar, with keys that are unique in the whole data set."""
+    """Return one result per tar, with keys that are unique in the whole data set; without rows for an unread tar."""
     mine: dict[str, list[PartResult]] = {}
     for part, result in zip(parts, done, strict=True):
         mine.setdefault(part.shard, []).append(result)
@@ -252,6 +276,9 @@ def _join(
             rows = pa.concat_tables([result.rows for result in mine[shard]])
             bad = pa.concat_tables([result.quarantine for result in mine[shard]])
             results.append(ShardResult(shard, path.stat().st_size, rows, bad))
+        else:
+            bad = quarantine_table([quarantine_row(shard, shard, None, None, None, unread[shard])])
+            results.append(ShardResult(shard, path.stat().st_size, make_table([], SCHEMA), bad))
     counts = pc.value_counts(pa.concat_tables([result.rows for result in results]).column("key"))
     if len(counts) == sum(result.rows.num_rows for result in results):
         return results

@@ -188,7 +188,7 @@ def prediction_table(
     """Make a table with one row per cell: key, group, class, confidence, p_<class> for each class, reason.
 
     `class` is the most probable class and `confidence` its probability. Cells in `rows` without a prediction and the
-    quarantined cells, which come last, have empty values and a `reason`.
+    quarantined cells, which come last, have empty values and a `reason`. Files that are quarantined whole have no row.
 
     Args:
         manifest: manifest of the data set.
@@ -227,6 +227,7 @@ def prediction_table(
     if not quarantined:
         return table
     bad = manifest.quarantine()
+    bad = bad.filter(pc.not_equal(bad.column("key"), bad.column("source")))  # a row of a whole file is of no cell
     of_quarantine = {"key": bad.column("key"), "group": bad.column("group"), "reason": bad.column("reason")}
     if truth:
         of_quarantine["true_class"] = bad.column("class")

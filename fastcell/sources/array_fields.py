@@ -32,6 +32,7 @@ KNOWN_ARRAYS = {*IMAGE_ARRAYS, *LABEL_ARRAYS, *CLASS_ARRAYS, *GROUP_ARRAYS, *COL
 _MOST_CLASSES = 65_536
 _MOST_TEXT_BYTES = 1 << 28
 _MOST_NAME = 256
+_MOST_LIKE_LABELS = 100
 
 
 class Stack(NamedTuple):
@@ -42,6 +43,7 @@ class Stack(NamedTuple):
         dtype: type of a grey level.
         run_cells: number of images that are decoded together; 0 if each is read separately.
         load: function that returns image k as (H, W) or (H, W, C).
+        written: (N,) bool, False for an image that was never written to the file; None if all were.
     """
 
     num: int
@@ -51,6 +53,7 @@ class Stack(NamedTuple):
     dtype: str
     run_cells: int
     load: Callable[[int], np.ndarray]
+    written: np.ndarray | None = None
 
 
 class ArrayFile(Protocol):
@@ -159,6 +162,57 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
         None if collections is None else [_text(value) for value in collections],
         features,
     )
+
+
+class OtherArrays:
+    """Arrays of one value per cell that have no known name, over all files of a source, for the notes."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+        self._like_labels: dict[str, None] = {}
+
+    def sort(self, file: ArrayFile, fields: Fields, num: int, classes_known: bool) -> list[str]:
+        """Return which of the unknown arrays of a file are features: those of numbers.
+
+        Args:
+            file: the file.
+            fields: its values, from `read_fields`.
+            num: number of images.
+            classes_known: True if the cells have classes from elsewhere.
+        """
+        names = []
+        for name in fields.features:
+            values = file.values(name, num)
+            if values is None or values.dtype.kind not in "biuf":
+                self._texts[name] = None
+                continue
+            names.append(name)
+            if fields.labels is None and not classes_known and like_labels(values):
+                self._like_labels[name] = None
+        return names
+
+    def notes(self) -> list[str]:
+        """Return what is not read, and what may be the classes under another name."""
+        notes = []
+        if self._texts:
+            notes.append(
+                f"arrays that are not numbers are not read: {storable(', '.join(self._texts))[:200]}. If one holds the "
+                f"classes or groups, name it {LABEL_ARRAYS[0]} or {GROUP_ARRAYS[0]}."
+            )
+        if self._like_labels:
+            notes.append(
+                f"no array is named {LABEL_ARRAYS[0]}; {storable(', '.join(self._like_labels))[:200]} of few different "
+                f"whole numbers is read as a feature. If it holds the classes, name it {LABEL_ARRAYS[0]}."
+            )
+        return notes
+
+
+def like_labels(values: np.ndarray) -> bool:
+    """Return True for (N,) numbers that may be class numbers: whole, and few different ones."""
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not len(known) or (known.dtype.kind == "f" and (known != np.floor(known)).any()):
+        return False
+    return 2 <= len(np.unique(known)) <= min(_MOST_LIKE_LABELS, max(2, len(known) // 2))
 
 
 def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) -> list[str | None]:

@@ -14,15 +14,26 @@ import numpy as np
 from fastcell.dataset.open_files import stamp_of
 from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources import hdf5
-from fastcell.sources.array_fields import ArrayFile, Fields, Stack, pick_images, read_fields, read_label_file
+from fastcell.sources.array_fields import (
+    KNOWN_ARRAYS,
+    ArrayFile,
+    Fields,
+    OtherArrays,
+    Stack,
+    pick_images,
+    read_fields,
+    read_label_file,
+)
 from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import PIECE_CELLS, Collector, Container, check_count, find_containers
+from fastcell.sources.hdf5_links import find
 from fastcell.sources.matlab import Mat5File, Mat73File
 from fastcell.sources.numpy_files import NpyFile, NpzFile, read_column
 from fastcell.system.text import storable
 
 ARRAY_ENDINGS = (".npy", ".npz", ".h5", ".hdf5", ".mat")
 _BESIDE = ("_labels.npy", ".labels.npy", "_labels.csv", ".labels.csv", "_labels.txt", ".labels.txt", ".csv", ".txt")
+_FREE_CELLS = 4_096
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -37,8 +48,13 @@ class H5File:
         self.path = path
         self._shapes: dict[str, tuple[int, ...]] = {}
         with hdf5.opened(path) as file:
-            for name in hdf5.children(file):
-                dataset = hdf5.find(file, name)
+            for name in file:
+                try:
+                    dataset = find(file, name)
+                except DataError:
+                    if name in KNOWN_ARRAYS:
+                        raise
+                    continue
                 if hasattr(dataset, "shape") and dataset.shape is not None:
                     self._shapes[name] = tuple(map(int, dataset.shape))
 
@@ -47,7 +63,9 @@ class H5File:
 
     def stack(self, name: str) -> Stack:
         with hdf5.opened(self.path) as file:
-            images = hdf5.describe_images(file, hdf5.find(file, name), stamp_of(self.path)[0])
+            dataset, size = find(file, name), stamp_of(self.path)[0]
+            images = hdf5.describe_images(file, dataset, size)
+            written = hdf5.written(dataset, images.num) if images.num <= max(_FREE_CELLS, 8 * size) else None
         return Stack(
             images.num,
             images.height,
@@ -56,11 +74,12 @@ class H5File:
             images.dtype,
             images.run_cells,
             lambda number: hdf5.load_images(self.path, images, number),
+            written,
         )
 
     def values(self, name: str, num: int) -> np.ndarray | None:
         with hdf5.opened(self.path) as file:
-            return hdf5.read_values(hdf5.find(file, name), num)
+            return hdf5.read_values(find(file, name), num)
 
 
 @dataclass(frozen=True)
@@ -100,37 +119,42 @@ class Arrays:
             hint = "Put labels beside each file, as x_labels.npy beside x.npy"
             raise invalid("--labels", "given for one file of images", f"{len(containers)} files", hint)
         found = Collector(self.root, notes, "image")
-        there, orders = [], []
+        there, orders, others = [], [], OtherArrays()
         for container in containers:
-            size = stamp_of(container.path)[0]
-            if not size:
-                found.empty(container)
-                continue
-            file = open_arrays(container.path)
-            images = pick_images(file)
-            stack = file.stack(images)
-            check_count(container, stack.num, size * _densest(container.path))
-            if not stack.num:
-                found.empty(container)
-                continue
-            fields = self._read_fields(file, images, stack.num)
-            if fields.labels is not None:
-                orders.append(fields.classes)
-            numbers = range(stack.num)
-            found.name_features(fields.features)
-            found.add(
-                _of(container, fields),
-                numbers,
-                ((container.path, number) for number in numbers),
-                classes=fields.labels,
-                groups=fields.groups,
-                collections=fields.collections,
-                runs=np.arange(stack.num) // stack.run_cells if stack.run_cells else None,
-                cell_bytes=stack.height * stack.width * np.dtype(stack.dtype).itemsize,
-            )
-            there.append((container, stack.num, fields.features))
+            with found.reading(container):
+                size = stamp_of(container.path)[0]
+                if not size:
+                    found.empty(container)
+                    continue
+                file = open_arrays(container.path)
+                images = pick_images(file)
+                stack = file.stack(images)
+                check_count(container, stack.num, size * _densest(container.path))
+                if not stack.num:
+                    found.empty(container)
+                    continue
+                fields = self._read_fields(file, images, stack.num)
+                if fields.labels is not None:
+                    orders.append(fields.classes)
+                features = others.sort(file, fields, stack.num, container.class_name is not None)
+                good = np.arange(stack.num) if stack.written is None else np.flatnonzero(stack.written)
+                for number in sorted(set(range(stack.num)) - set(good.tolist())) if len(good) < stack.num else ():
+                    found.reject(container, number, "its chunk was never written")
+                found.name_features(features)
+                found.add(
+                    _of(container, fields),
+                    good.tolist(),
+                    ((container.path, number) for number in good.tolist()),
+                    classes=_chosen(fields.labels, good),
+                    groups=_chosen(fields.groups, good),
+                    collections=_chosen(fields.collections, good),
+                    runs=good // stack.run_cells if stack.run_cells else None,
+                    cell_bytes=stack.height * stack.width * np.dtype(stack.dtype).itemsize,
+                )
+                there.append((container, stack.num, features))
         if orders and orders[0] is not None and all(order == orders[0] for order in orders):
             found.classes = orders[0]
+        found.notes += others.notes()
         return found.finish(lambda: _features(there))
 
     def load(self, item: SourceItem) -> np.ndarray:
@@ -196,6 +220,10 @@ def _is_labels(path: str) -> bool:
 
 def _densest(path: str) -> int:
     return 1 if path.lower().endswith(".npy") else 8
+
+
+def _chosen(values: list[str | None] | None, numbers: np.ndarray) -> list[str | None] | None:
+    return values if values is None or len(numbers) == len(values) else [values[number] for number in numbers.tolist()]
 
 
 def _of(container: Container, fields: Fields) -> Container:

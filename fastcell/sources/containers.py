@@ -10,6 +10,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcell.dataset.instrument_features import Features
-from fastcell.dataset.open_files import look_again, read_at
-from fastcell.errors import DataError, invalid
+from fastcell.dataset.open_files import damaged, look_again, read_at
+from fastcell.errors import BadCell, DataError, FastcellError, invalid
 from fastcell.sources.base import Listing, Rejected, Runs, SourceItem
 from fastcell.sources.image_folder import Pattern, find_files, unread
 from fastcell.system.text import natural_key, natural_sorted, storable
@@ -31,6 +32,7 @@ PIECE_CELLS = 65_536
 
 _FREE_CELLS = 4096
 _MOST_SHOWN = 3
+_MOST_REASON = 200
 
 
 class Container(NamedTuple):
@@ -111,6 +113,8 @@ class Collector:
     _items: list[SourceItem] = field(default_factory=list)
     _rejected: list[Rejected] = field(default_factory=list)
     _empty: list[str] = field(default_factory=list)
+    _bad_files: list[str] = field(default_factory=list)
+    _errors: list[Exception] = field(default_factory=list)
     _runs: list[np.ndarray] = field(default_factory=list)
     _num_runs: int = 0
     _num_bytes: int = 0
@@ -173,8 +177,28 @@ class Collector:
         self._rejected.append(Rejected(item, container.key, reason))
 
     def empty(self, container: Container) -> None:
-        """Record a container without any cell."""
+        """Quarantine a container without any cell."""
         self._empty.append(storable(container.key))
+        no_bytes = Path(container.path).is_file() and not Path(container.path).stat().st_size
+        reason = "empty file" if no_bytes else f"no {self.unit} in the file"
+        self._reject_file(container, reason)
+
+    @contextmanager
+    def reading(self, container: Container) -> Iterator[None]:
+        """Quarantine a container if the body of the `with` statement cannot read it.
+
+        If no file of the source can be read, `finish` raises the first error.
+        """
+        try:
+            yield
+        except (FastcellError, BadCell, OSError) as error:
+            self._errors.append(damaged(container.path, error.reason) if isinstance(error, BadCell) else error)
+            self._reject_file(container, file_reason(container.path, error))
+
+    def _reject_file(self, container: Container, reason: str) -> None:
+        item = SourceItem(container.key, "raw", container.class_name, container.group, container.collection)
+        self._rejected.append(Rejected(item, container.key, reason))
+        self._bad_files.append(storable(container.key))
 
     def name_features(self, names: Iterable[str]) -> None:
         """Register names of features that some of the cells have."""
@@ -189,18 +213,16 @@ class Collector:
         Raises:
             DataError: If there is no cell.
         """
-        shown = ", ".join(self._empty[:_MOST_SHOWN]) + (", ..." if len(self._empty) > _MOST_SHOWN else "")
-        if not self._items and not self._rejected:
+        if not self._items and self._errors:
+            raise self._errors[0]  # a single file, or none of many that can be read
+        if not self._items and len(self._rejected) == len(self._empty):
             raise DataError(
                 f"{storable(str(self.root))}: no usable cell, for no {self.unit} is in "
-                f"{shown or 'any file'}. Name files that hold some."
+                f"{_shown(self._empty) or 'any file'}. Name files that hold some."
             )
-        if self._empty:
-            one = len(self._empty) == 1
-            self.notes.append(
-                f"{len(self._empty):,} file{' holds' if one else 's hold'} no {self.unit} and "
-                f"{'is' if one else 'are'} left out ({shown})."
-            )
+        if self._bad_files:
+            files = f"{len(self._bad_files):,} file{'s' * (len(self._bad_files) > 1)}"
+            self.notes.append(f"{files} without a usable {self.unit} in the quarantine ({_shown(self._bad_files)}).")
         names = self.classes
         if names is None:
             names = natural_sorted({item.class_name for item in self._items if item.class_name is not None})
@@ -209,6 +231,23 @@ class Collector:
             runs = Runs(np.concatenate(self._runs), self._num_bytes)
         features = Features(list(self._names), pieces) if self._names else None
         return Listing(self._items, names, {}, self._rejected, self.notes, features, runs)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_SHOWN]) + (", ..." if len(names) > _MOST_SHOWN else "")
+
+
+def file_reason(path: str, error: Exception) -> str:
+    """Return why a file of many cells cannot be read, for the quarantine: the message of an error without the path."""
+    if isinstance(error, BadCell):
+        return error.reason
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    text = str(error)
+    for shown in (storable(path), path):
+        text = text.replace(shown, "").removeprefix(":").strip()
+    reason = f"file that cannot be used: {text}"
+    return reason[:_MOST_REASON]
 
 
 def check_count(container: Container, num: int, size: int) -> None:

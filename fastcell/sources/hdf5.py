@@ -1,7 +1,7 @@
-"""Read untrusted HDF5 files: only data in the file itself is read, and sizes in it are checked against the file's size.
+"""Read images and values from untrusted HDF5 files. Sizes in them are checked against the file's size.
 
-External links, datasets stored in other files, and virtual datasets are rejected, because they would read files that
-the user did not name. Chunks are rejected if they would need more memory than their stored bytes can fill.
+Chunks are rejected if they would need more memory than their stored bytes can fill. A chunk that was never written, as
+in the file of an acquisition that was cut off, is read by HDF5 as zeros: here its cells and values are missing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.dataset.open_files import damaged, stamp_of
 from fastcell.errors import BadCell, DataError
 from fastcell.sources.containers import DECODED_RUNS, needs, read_bare
+from fastcell.sources.hdf5_links import find
 from fastcell.system.text import storable
 
 _MOST_CHUNK_BYTES = 1 << 30
@@ -91,36 +92,6 @@ def opened(path: str) -> Iterator[Any]:
         raise damaged(path, error) from None
 
 
-def find(file: Any, name: str) -> Any:
-    """Return a dataset or group of the file by its path; None if it does not exist.
-
-    Raises:
-        DataError: If the path contains a link, or the bytes of the dataset are in other files.
-    """
-    import h5py
-
-    place = file
-    for part in name.split("/"):
-        if not isinstance(place, h5py.Group):
-            return None
-        link = place.get(part, getlink=True)
-        if link is None:
-            return None
-        if not isinstance(link, h5py.HardLink):
-            raise _elsewhere(file, name, "a link")
-        place = place[part]
-    if isinstance(place, h5py.Dataset) and (place.is_virtual or place.external):
-        raise _elsewhere(file, name, "a virtual dataset" if place.is_virtual else "external storage")
-    return place
-
-
-def children(group: Any) -> list[str]:
-    """Return the names of the members of a group, without soft and external links."""
-    import h5py
-
-    return sorted(name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink))
-
-
 def describe_images(file: Any, dataset: Any, size: int) -> Images:
     """Describe a dataset of (N, H, W), (N, 1, H, W) or (N, H, W, 1 | 3 | 4) images.
 
@@ -149,12 +120,49 @@ def describe_images(file: Any, dataset: Any, size: int) -> Images:
     chunk_bytes = math.prod(dataset.chunks) * dtype.itemsize
     if chunk_bytes > min(_MOST_CHUNK_BYTES, max(_FREE_CHUNK_BYTES, size * _DENSEST)):
         raise damaged(path, f"{name} is in chunks of {dataset.chunks}, {chunk_bytes:,} bytes each")
-    across = math.prod(-(-side // part) for side, part in zip(shape[1:], dataset.chunks[1:], strict=True))
-    if num and dataset.id.get_num_chunks() < -(-num // dataset.chunks[0]) * across:
+    if num and not dataset.id.get_num_chunks():
         raise damaged(path, f"{name} claims {num:,} images and holds {dataset.id.get_num_chunks():,} chunks of them")
     for i in range(layout.get_nfilters()):
         _check_filter(path, layout.get_filter(i))
     return Images(name, num, height, width, channels, dtype.str, _run_cells(shape, dataset.chunks[0], dtype), 0)
+
+
+def written(dataset: Any, num: int) -> np.ndarray | None:
+    """Return which of the first `num` rows of a dataset lie in chunks that were written, (num,) bool; None for all.
+
+    Check `num` against the size of the file first. Call it inside `opened`.
+    """
+    if dataset.chunks is None:
+        return None
+    rows = -(-dataset.shape[0] // dataset.chunks[0])
+    sides = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    across = math.prod(-(-side // part) for side, part in sides)
+    if dataset.id.get_num_chunks() >= rows * across:
+        return None
+    counts = np.zeros(-(-num // dataset.chunks[0]), np.int64)
+
+    def count(chunk: Any) -> None:
+        row = chunk.chunk_offset[0] // dataset.chunks[0]
+        if row < len(counts):
+            counts[row] += 1
+
+    dataset.id.chunk_iter(count)
+    return np.repeat(counts >= across, dataset.chunks[0])[:num]
+
+
+def read_numbers(dataset: Any, first: int, last: int) -> np.ndarray:
+    """Return rows of a dataset of numbers as (last - first,) float64; NaN where it ends before or was not written.
+
+    Call it inside `opened`.
+    """
+    out = np.full(last - first, np.nan)
+    stop = min(last, int(dataset.shape[0]))
+    if stop > first:
+        out[: stop - first] = dataset[first:stop]
+        there = written(dataset, stop)
+        if there is not None:
+            out[: stop - first][~there[first:]] = np.nan
+    return out
 
 
 def image_shape(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int]:
@@ -209,6 +217,8 @@ def load_images(path: str, images: Images, number: int) -> np.ndarray:
 def read_values(dataset: Any, num: int) -> np.ndarray | None:
     """Return the (num,) numbers or texts of a dataset of shape (num,) or (num, 1); None for any other dataset.
 
+    A value in a chunk that was never written is NaN or an empty text.
+
     Call it inside `opened`, which converts the errors of the HDF5 library for a damaged file.
 
     Raises:
@@ -227,6 +237,9 @@ def read_values(dataset: Any, num: int) -> np.ndarray | None:
     if text is not None and text.length is None:
         return np.array(_read_texts(dataset.file.filename, dataset.name, num), dtype=object)
     values = np.asarray(dataset[()]).reshape(num)
+    there = written(dataset, num)
+    if there is not None:
+        values = np.where(there, values, b"" if text is not None else np.nan)
     return np.array([_text(value) for value in values], dtype=object) if text is not None else values
 
 
@@ -297,10 +310,3 @@ def _check_filter(path: str, description: tuple[Any, ...]) -> None:
             f"{storable(path)} is compressed by {storable(name.decode('utf-8', 'replace'))!r} (filter {number}), which "
             "cannot be read here. Write it again with gzip or zstd."
         )
-
-
-def _elsewhere(file: Any, name: str, what: str) -> DataError:
-    return DataError(
-        f"{storable(str(file.filename))}: {name} is {what} whose bytes may lie in other files, which are not read. "
-        "Write it again as a file that holds its own data."
-    )

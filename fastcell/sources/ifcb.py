@@ -95,29 +95,33 @@ class Ifcb:
         bins = [_bin(file) for file in files if file.key.lower().endswith(".adc")]
         names = {place.key for place in bins}
         lost = sorted({_stem(file.key) for file in files} - names)
-        if lost:
-            notes.append(f"{len(lost):,} bins have no .adc and are left out, the first {storable(lost[0])}.")
         found = Collector(self.root, notes, "image")
+        for key in lost:
+            with found.reading(Container(key, f"{self.root}/{key}")):
+                raise DataError(f"{storable(key)} must have an .adc, got none. Copy it beside the others of the bin.")
         num_stitched = 0
+        read = []
         for place in bins:
-            columns, regions = _read_regions(place, found)
-            cells = list(_stitched(regions) if columns is _OLD else ((region,) for region in regions))
-            num_stitched += sum(len(cell) == 2 for cell in cells)
-            if not cells:
-                found.empty(place)
-                continue
-            roi = _roi(place)
-            found.name_features(name for name in columns if name != _NO_FEATURE)
-            found.add(
-                place,
-                [cell[0].number for cell in cells],
-                ((roi, *(value for region in cell for value in region[2:])) for cell in cells),
-            )
+            with found.reading(place):
+                columns, regions = _read_regions(place, found)
+                cells = list(_stitched(regions) if columns is _OLD else ((region,) for region in regions))
+                num_stitched += sum(len(cell) == 2 for cell in cells)
+                if not cells:
+                    found.empty(place)
+                    continue
+                roi = _roi(place)
+                read.append(place)
+                found.name_features(name for name in columns if name != _NO_FEATURE)
+                found.add(
+                    place,
+                    [cell[0].number for cell in cells],
+                    ((roi, *(value for region in cell for value in region[2:])) for cell in cells),
+                )
         if num_stitched:
             found.notes.append(
                 f"overlapping regions are stitched, each pair under the number of its first: {num_stitched:,} pairs."
             )
-        return found.finish(lambda: _features(bins))
+        return found.finish(lambda: _features(read))
 
     def load(self, item: SourceItem) -> np.ndarray:
         path, *numbers = item.place

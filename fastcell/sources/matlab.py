@@ -27,6 +27,7 @@ from fastcell.errors import BadCell, DataError
 from fastcell.sources import hdf5
 from fastcell.sources.array_fields import Stack
 from fastcell.sources.containers import read_bare
+from fastcell.sources.hdf5_links import children, find
 from fastcell.sources.numpy_files import MAX_SPOOL_BYTES
 from fastcell.system.text import storable
 
@@ -157,8 +158,8 @@ class Mat73File:
         self.path = path
         self._shapes: dict[str, tuple[int, ...]] = {}
         with hdf5.opened(path) as file:
-            for name in hdf5.children(file):
-                dataset = hdf5.find(file, name)
+            for name in children(file):
+                dataset = find(file, name)
                 if hasattr(dataset, "shape") and dataset.shape and dataset.dtype.kind in "biuf":
                     self._shapes[name] = _flat(tuple(map(int, dataset.shape)))
 
@@ -167,7 +168,7 @@ class Mat73File:
 
     def stack(self, name: str) -> Stack:
         with hdf5.opened(self.path) as file:
-            images = hdf5.describe_images(file, hdf5.find(file, name), stamp_of(self.path)[0])
+            images = hdf5.describe_images(file, find(file, name), stamp_of(self.path)[0])
         if images.channels != 1:
             raise DataError(
                 f"{storable(self.path)}: {storable(name)} must be H x W x N. Save one channel of each cell."
@@ -180,7 +181,7 @@ class Mat73File:
 
     def values(self, name: str, num: int) -> np.ndarray | None:
         with hdf5.opened(self.path) as file:
-            dataset = hdf5.find(file, name)
+            dataset = find(file, name)
             if _flat(tuple(dataset.shape)) != (num,) or num * dataset.dtype.itemsize > _MOST_VALUES_BYTES:
                 return None
             return np.asarray(dataset[()]).reshape(num)

@@ -14,6 +14,7 @@ from fastcell.dataset.instrument_features import Features
 from fastcell.dataset.tables.numbers import MISSING
 from fastcell.dataset.tables.read_table import UserTable, read_table
 from fastcell.errors import DataError
+from fastcell.sources.array_fields import like_labels
 from fastcell.sources.base import Listing, Rejected, Runs, Source, SourceItem, encoding_of
 from fastcell.sources.containers import PIECE_CELLS
 from fastcell.system.text import natural_sorted, one_name, storable
@@ -88,7 +89,11 @@ class PathTable:
             elif where is None:
                 if folded is None:
                     folded = {name.lower(): name for name in number}
-                reason = refused[key].reason if key in refused else _absent(key, folded)
+                reason = "no such cell"
+                if key in refused:
+                    reason = refused[key].reason
+                elif key.lower() in folded:
+                    reason = f"no such cell; {folded[key.lower()]} is there, in other upper and lower case"
                 rejected.append(Rejected(item, self.path.name, reason))
             else:
                 rows.append(row)
@@ -191,11 +196,6 @@ def _key(path: Path, row: int, text: str | None, root: Path | None) -> str:
     return key
 
 
-def _absent(key: str, folded: Mapping[str, str]) -> str:
-    similar = folded.get(key.lower())
-    return "no such cell" if similar is None else f"no such cell; {similar} is there, in other upper and lower case"
-
-
 def _notes(table: UserTable) -> list[str]:
     """Return what of the table is not read, and what may be read otherwise than it is meant."""
     notes = []
@@ -226,6 +226,16 @@ def _notes(table: UserTable) -> list[str]:
     others = [table.names[place] for place in unread if not table.looks_numeric(place)]
     if others:
         notes.append(f"columns that are not numbers are not read: {_named(others)}.")
+    if table.place(LABEL_COLUMNS) is None:
+        comma = table.has_decimal_comma()
+        like = [place for place in _others(table) if place not in unread]
+        numbers = {table.names[place]: table.numbers(place, comma) for place in like}
+        few = [name for name, values in numbers.items() if values is not None and like_labels(values)]
+        if few:
+            notes.append(
+                f"no column is named {LABEL_COLUMNS[0]}; {_named(few)} of few different whole numbers is read as a "
+                f"feature. If it holds the classes, name it {LABEL_COLUMNS[0]}."
+            )
     twice = sorted(name for name, num in Counter(table.names).items() if num > 1 and name)
     if twice:
         notes.append(f"columns that the table has twice are not read as features: {_named(twice)}.")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,11 @@ from fastcell.errors import BadCell, DataError
 from fastcell.sources import hdf5
 from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import DECODED_RUNS, PIECE_CELLS, Collector, Container, check_count, find_containers
+from fastcell.sources.hdf5_links import children, find
+from fastcell.sources.rtdc_basins import EventData, describe_basins, internal_basins, locate, read_mapping
 
 RTDC_ENDINGS = (".rtdc",)
+_FREE_EVENTS = 4_096
 _PITCHES = (1e-3, 1e3)  # valid range in um per px
 
 
@@ -57,72 +60,152 @@ class Rtdc:
         found = Collector(self.root, notes, "event")
         there = []
         for container in containers:
-            if not stamp_of(container.path)[0]:
-                found.empty(container)
-                continue
-            images, names, pitch = self._read_header(container)
-            if not images.num:
-                found.empty(container)
-                continue
-            numbers = range(images.num)
-            found.name_features(names)
-            found.add(
-                container,
-                numbers,
-                ((container.path, number) for number in numbers),
-                um_per_px=pitch,
-                runs=np.arange(images.num) // images.run_cells if images.run_cells else None,
-                cell_bytes=images.cell_bytes,
-            )
-            there.append((container, images.num, names))
+            with found.reading(container):
+                if not stamp_of(container.path)[0]:
+                    found.empty(container)
+                    continue
+                header = self._read_header(container)
+                if not header.rows.size:
+                    found.empty(container)
+                    continue
+                good = np.flatnonzero(header.written)
+                for number in np.flatnonzero(~header.written).tolist():
+                    found.reject(container, number, "its chunk was never written")
+                found.name_features(header.features)
+                runs = header.images.run_cells
+                found.add(
+                    container,
+                    good.tolist(),
+                    ((container.path, number) for number in good.tolist()),
+                    um_per_px=header.um_per_px,
+                    runs=header.rows[good] // runs if runs else None,
+                    cell_bytes=header.images.cell_bytes,
+                )
+                there.append((container, len(header.rows), header.features))
         return found.finish(lambda: _features(there))
 
     def load(self, item: SourceItem) -> np.ndarray:
         path, number = str(item.place[0]), int(item.place[1])
-        images = _images(path, stamp_of(path), "events/image")
+        stamp = stamp_of(path)
+        images = _pictures(path, stamp, "image")
         if not self.subtract_background:
-            return hdf5.load_images(path, images, number)
-        run = number // max(images.run_cells, 1)
-        key = (path, stamp_of(path), "corrected", run)
-        step = max(images.run_cells, 1)
+            return images.load(path, number)
+        step = max(images.images.run_cells, 1)
+        run = number // step
+        key = (path, stamp, "corrected", run)
         corrected = DECODED_RUNS.get(key, lambda: _subtract(path, images, run * step, step))
         return corrected[number - run * step]
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(str(item.place[0]))
 
-    def _read_header(self, container: Container) -> tuple[hdf5.Images, list[str], float]:
-        """Return a description of the images, the names of the features, and the pixel size."""
+    def _read_header(self, container: Container) -> _Header:
         path = container.path
         size = stamp_of(path)[0]
         with hdf5.opened(path) as file:
-            dataset = hdf5.find(file, "events/image")
-            if dataset is None or not hasattr(dataset, "shape"):
-                basins = " Its images lie in another file, a basin: pack that one." if "basins" in file else ""
-                raise DataError(f"{path} must hold images in events/image, got none.{basins or ' Leave it out.'}")
-            images = hdf5.describe_images(file, dataset, size)
-            check_count(container, images.num, size)
-            if self.subtract_background and images.num:
-                ground = hdf5.find(file, "events/image_bg")
-                if ground is None or tuple(ground.shape or ()) != tuple(dataset.shape):
+            if find(file, "events") is None:
+                raise DataError(f"{path} must hold a group events, as RT-DC files do, got none. Leave it out.")
+            pictures = _describe(file, "image", size)
+            if pictures is None:
+                raise DataError(
+                    f"{path} must hold images in events/image, got none.{describe_basins(file) or ' Leave it out.'}"
+                )
+            num = pictures.num
+            check_count(container, num, size)
+            ground = None
+            if self.subtract_background and num:
+                ground = _describe(file, "image_bg", size)
+                if ground is None or ground.num != num or ground.shape != pictures.shape:
                     raise DataError(
                         f"{path} must hold a background events/image_bg of each image, got none. Pack it without "
                         "--subtract-background."
                     )
-                hdf5.describe_images(file, ground, size)
-            names = [] if not images.num else _feature_names(file, images.num)
-            return images, names, _pitch(file)
+            written = pictures.written(file)
+            if ground is not None:
+                written &= ground.written(file)
+            names = _feature_names(file) if num else []
+            return _Header(pictures.images, pictures.all_rows(), written, names, _pitch(file))
 
 
-def _feature_names(file: Any, num: int) -> list[str]:
-    events = hdf5.find(file, "events")
-    return [name for name in hdf5.children(events) if _is_feature(hdf5.find(events, name), num)]
+class _Header(NamedTuple):
+    """What a scan reads of one file.
+
+    Attributes:
+        images: description of the images.
+        rows: (N,) int64, row of each event in them.
+        written: (N,) bool, False for an event whose image was never written.
+        features: names of the features.
+        um_per_px: micrometres per pixel, or NaN.
+    """
+
+    images: hdf5.Images
+    rows: np.ndarray
+    written: np.ndarray
+    features: list[str]
+    um_per_px: float
 
 
-def _is_feature(dataset: Any, num: int) -> bool:
-    """Return True if a dataset holds one number per image; some files have one more."""
+class _Pictures(NamedTuple):
+    """A feature of images: their description, and the row of each event (None: row k is event k)."""
+
+    images: hdf5.Images
+    rows: np.ndarray | None
+
+    @property
+    def num(self) -> int:
+        return self.images.num if self.rows is None else len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.images.height, self.images.width
+
+    def all_rows(self) -> np.ndarray:
+        return np.arange(self.images.num) if self.rows is None else self.rows
+
+    def written(self, file: Any) -> np.ndarray:
+        rows = self.all_rows()
+        inside = (rows >= 0) & (rows < self.images.num)
+        there = hdf5.written(find(file, self.images.name), self.images.num)
+        if there is not None:
+            inside[inside] = there[rows[inside]]
+        return inside
+
+    def load(self, path: str, number: int) -> np.ndarray:
+        row = number if self.rows is None else min(max(int(self.rows[number]), 0), self.images.num - 1)
+        return hdf5.load_images(path, self.images, row)
+
+
+def _describe(file: Any, feature: str, size: int) -> _Pictures | None:
+    """Return the images of a feature; None if the file does not hold them."""
+    place = locate(file, feature)
+    dataset = None if place is None else find(file, place.path)
+    if place is None or not hasattr(dataset, "shape"):
+        return None
+    images = hdf5.describe_images(file, dataset, size)
+    if place.mapping is None:
+        return _Pictures(images, None)
+    mapping = find(file, place.mapping)
+    if mapping is not None and (getattr(mapping, "shape", None) or (0,))[0] > max(_FREE_EVENTS, size):
+        raise damaged(file.filename, f"{place.mapping} claims {mapping.shape[0]:,} events in {size:,} bytes")
+    return _Pictures(images, read_mapping(file, place.mapping))
+
+
+def _feature_names(file: Any) -> list[str]:
+    """Return the features of one number per event, in `events` and in basins inside the file."""
+    events = find(file, "events")
+    names = [name for name in children(events) if _is_feature(find(events, name))]
+    mappings = {basin.mapping.rpartition("/")[2] for basin in internal_basins(file)}
+    names = [name for name in names if name not in mappings]
+    for basin in internal_basins(file):
+        for name in basin.features:
+            if name not in names and _is_feature(find(file, f"{basin.group}/{name}")):
+                names.append(name)
+    return names
+
+
+def _is_feature(dataset: Any) -> bool:
     shape = getattr(dataset, "shape", None)
-    return shape is not None and len(shape) == 1 and shape[0] >= num and dataset.dtype.kind in "biuf"
+    return shape is not None and len(shape) == 1 and shape[0] > 0 and dataset.dtype.kind in "biuf"
 
 
 def _pitch(file: Any) -> float:
@@ -139,34 +222,51 @@ def _features(
 ) -> Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]:
     for container, num, names in there:
         with hdf5.opened(container.path) as file:
-            events = {name: hdf5.find(file, f"events/{name}") for name in names}
+            places = {name: locate(file, name) for name in names}
+            if None in places.values():
+                raise damaged(container.path, "it was changed while it was read")
+            mapped = {
+                name: _take(file, place, num) for name, place in places.items() if place is not None and place.mapping
+            }
+            direct = {name: find(file, place.path) for name, place in places.items() if place and name not in mapped}
             for first in range(0, num, PIECE_CELLS):
                 last = min(first + PIECE_CELLS, num)
                 keys = [f"{container.key}/{number:06d}" for number in range(first, last)]
-                values = {name: np.asarray(data[first:last], np.float64) for name, data in events.items()}
-                if any(len(column) != last - first for column in values.values()):
-                    raise damaged(container.path, "it was changed while it was read")
-                yield keys, values
+                values = {name: hdf5.read_numbers(data, first, last) for name, data in direct.items()}
+                yield keys, {**values, **{name: column[first:last] for name, column in mapped.items()}}
+
+
+def _take(file: Any, place: EventData, num: int) -> np.ndarray:
+    """Return the values of a feature in a basin for each event, (num,) float64."""
+    dataset, rows = find(file, place.path), read_mapping(file, str(place.mapping))[:num]
+    values = hdf5.read_numbers(dataset, 0, int(dataset.shape[0]))
+    inside = (rows >= 0) & (rows < len(values))
+    out = np.full(num, np.nan)
+    out[: len(rows)][inside] = values[rows[inside]]
+    return out
 
 
 @lru_cache(maxsize=64)
-def _images(path: str, stamp: tuple[int, int], name: str) -> hdf5.Images:
+def _pictures(path: str, stamp: tuple[int, int], feature: str) -> _Pictures:
     try:
         with hdf5.opened(path) as file:
-            return hdf5.describe_images(file, hdf5.find(file, name), stamp[0])
+            pictures = _describe(file, feature, stamp[0])
     except DataError as error:
         raise BadCell(f"damaged: {error}") from None
+    if pictures is None:
+        raise BadCell("damaged: its images are gone")
+    return pictures
 
 
-def _subtract(path: str, images: hdf5.Images, first: int, num: int) -> np.ndarray:
+def _subtract(path: str, images: _Pictures, first: int, num: int) -> np.ndarray:
     """Return images minus background plus the background's mean, (n, H, W) uint8; `bg_off` adds to the background."""
     last = min(first + num, images.num)
-    ground = _images(path, stamp_of(path), "events/image_bg")
-    pixels = np.stack([hdf5.load_images(path, images, i) for i in range(first, last)]).astype(np.float32)
-    below = np.stack([hdf5.load_images(path, ground, i) for i in range(first, last)]).astype(np.float32)
+    ground = _pictures(path, stamp_of(path), "image_bg")
+    pixels = np.stack([images.load(path, i) for i in range(first, last)]).astype(np.float32)
+    below = np.stack([ground.load(path, i) for i in range(first, last)]).astype(np.float32)
     with hdf5.opened(path) as file:
-        offset = hdf5.find(file, "events/bg_off")
-        if offset is not None and _is_feature(offset, images.num):
+        offset = find(file, "events/bg_off")
+        if offset is not None and _is_feature(offset) and offset.shape[0] >= last:
             below += np.asarray(offset[first:last], np.float32)[:, None, None]
     pixels += below.mean(axis=(1, 2), keepdims=True) - below
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

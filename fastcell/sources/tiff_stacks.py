@@ -68,17 +68,18 @@ class TiffStacks:
         num_padding = 0
         with DecoderMessages():
             for container in containers:
-                if not stamp_of(container.path)[0]:
-                    found.empty(container)
-                    continue
-                pages, described = self._pages(container)
-                if self.tile is None:
-                    places = ((container.path, page.place, image) for page, image in pages)
-                    found.add(container, range(len(pages)), places, encoding="tif", um_per_px=described.um_per_px)
-                else:
-                    num_padding += self._add_tiles(container, [page for page, _ in pages], described, found)
-                if not pages:
-                    found.empty(container)
+                with found.reading(container):
+                    if not stamp_of(container.path)[0]:
+                        found.empty(container)
+                        continue
+                    pages, described = self._pages(container)
+                    if self.tile is None:
+                        places = ((container.path, page.place, image) for page, image in pages)
+                        found.add(container, range(len(pages)), places, encoding="tif", um_per_px=described.um_per_px)
+                    else:
+                        num_padding += self._add_tiles(container, [page for page, _ in pages], described, found)
+                    if not pages:
+                        found.empty(container)
         if num_padding:
             found.notes.append(f"{num_padding:,} tiles of one grey level are padding and are left out.")
         return found.finish(lambda: iter(()))

@@ -11,7 +11,8 @@ from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.open_files import look_again, read_at
 from fastcell.errors import BadCell, DataError, invalid
-from fastcell.sources.base import Listing, SourceItem, encoding_of, file_stamp
+from fastcell.sources.base import Listing, Rejected, SourceItem, encoding_of, file_stamp
+from fastcell.sources.containers import file_reason
 from fastcell.sources.image_folder import Pattern
 from fastcell.sources.webdataset_samples import (
     Facts,
@@ -65,15 +66,26 @@ class Tars:
         known = {} if packed is None else _facts_of(packed)
         cells: list[tuple[str, TarSample, Facts]] = []
         others: Counter[str] = Counter()
+        rejected: list[Rejected] = []
+        errors: list[Exception] = []
         for path in [self.root] if alone else find_tars(self.root):
             shard = path.relative_to(folder).as_posix()
-            samples, passed = list_samples(path)
+            try:
+                samples, passed = list_samples(path)
+            except (DataError, OSError) as error:
+                errors.append(error)
+                rejected.append(Rejected(SourceItem(shard, ""), shard, file_reason(str(path), error)))
+                continue
+            if not samples:
+                rejected.append(Rejected(SourceItem(shard, ""), shard, "no image in the file"))
             others += passed
             for sample in samples:
                 facts = known.get((shard, sample.image.offset)) or read_facts(
                     _label(path, sample.cls), _label(path, sample.json)
                 )
                 cells.append((shard, sample, facts))
+        if not cells and errors:
+            raise errors[0]
         if not cells:
             raise DataError(f"{storable(str(self.root))}: no usable cell, for no tar holds an image. Check the path.")
         told = [_told(pattern, sample) for _, sample, _ in cells]
@@ -112,7 +124,7 @@ class Tars:
             notes.append(
                 "classes and groups are those of the packed set; its splits, features and verdicts stay there."
             )
-        return Listing(items, classes, notes=notes)
+        return Listing(items, classes, rejected=rejected, notes=notes)
 
     def load(self, item: SourceItem) -> bytes:
         path, offset, size = str(item.place[0]), int(item.place[1]), int(item.place[2])

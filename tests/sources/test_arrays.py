@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import DataError, StrictError
 from fastcell.packing.pack import pack
 from fastcell.sources.arrays import Arrays
 from fastcell.sources.registry import open_source
@@ -131,3 +132,77 @@ def test_folder_of_files_with_classes(tmp_path: Path) -> None:
     for row, cell in zip(manifest.table.to_pylist(), read_cells(manifest, range(NUM)), strict=True):
         number = int(row["key"].rpartition("/")[2])
         assert (cell == PIXELS[number + (20 if row["class"] == "B" else 0)]).all()
+
+
+def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None:
+    root = tmp_path / "src"
+    root.mkdir()
+    np.savez(root / "good.npz", images=PIXELS, labels=LABELS)
+    (root / "cut.npz").write_bytes((root / "good.npz").read_bytes()[:700])
+    (root / "void.npz").write_bytes(b"")
+    np.savez(root / "none.npz", images=PIXELS[:0])
+    np.savez(root / "other.npz", numbers=AREA)
+    np.savez(root / "half.npz", images=PIXELS, labels=LABELS + 0.5)
+    manifest = pack(root, tmp_path / "out")
+    assert len(manifest) == NUM
+    reasons = {row["key"]: row["reason"] for row in manifest.quarantine().to_pylist()}
+    assert sorted(reasons) == ["cut.npz", "half.npz", "none.npz", "other.npz", "void.npz"]
+    assert reasons["void.npz"] == "empty file"
+    assert reasons["none.npz"] == "no image in the file"
+    assert reasons["cut.npz"].startswith("file that cannot be used: cannot be read")
+    first = next(label for label in (LABELS + 0.5).tolist() if label >= 0)
+    assert f"labels must be whole numbers or names, got {first}" in reasons["half.npz"]
+    with pytest.raises(StrictError):
+        pack(root, tmp_path / "strict", strict=True)
+
+
+def test_an_acquisition_that_was_cut_off(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        images = file.create_dataset("images", (5, 7, 11), "u1", chunks=(4, 7, 11), maxshape=(None, 7, 11))
+        images[:4] = PIXELS[:4]
+        images.resize(9, axis=0)
+        images[4:8] = PIXELS[4:8]
+        file["labels"] = np.arange(9) % 2
+        file["area"] = AREA[:9]
+    source = Arrays(tmp_path / "run.h5")
+    listing = source.scan()
+    assert [item.key for item in listing.items] == [f"run.h5/{number:06d}" for number in range(8)]
+    assert [item.class_name for item in listing.items] == ["0", "1"] * 4
+    assert [(bad.item.key, bad.reason) for bad in listing.rejected] == [
+        ("run.h5/000008", "its chunk was never written")
+    ]
+    with h5py.File(tmp_path / "run.h5", locking=False) as file:
+        stored = file["images"][:8]
+    assert np.array_equal(np.stack([source.load(item) for item in listing.items]), stored)
+
+
+def test_arrays_that_may_be_the_classes_under_another_name_are_noted(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=PIXELS, cell_type=np.arange(NUM) % 3, area=AREA, note=np.array(["a"] * NUM))
+    listing = Arrays(tmp_path / "a.npz").scan()
+    assert listing.features is not None
+    assert listing.features.names == ["cell_type", "area"]
+    assert listing.notes == [
+        "arrays that are not numbers are not read: note. If one holds the classes or groups, name it labels or groups.",
+        (
+            "no array is named labels; cell_type of few different whole numbers is read as a feature. If it holds the "
+            "classes, name it labels."
+        ),
+    ]
+    np.savez(tmp_path / "b.npz", images=PIXELS, labels=LABELS, cell_type=np.arange(NUM) % 3)
+    assert Arrays(tmp_path / "b.npz").scan().notes == []
+
+
+def test_links_inside_hdf5(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw/x"] = PIXELS
+        file["images"] = h5py.SoftLink("/raw/x")
+        file["labels"] = h5py.SoftLink("raw/y")
+        file["raw/y"] = LABELS
+        file["unknown"] = h5py.ExternalLink("b.h5", "/x")
+    listing = Arrays(tmp_path / "a.h5").scan()
+    assert [item.class_name for item in listing.items] == NUMBERED
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["images"]
+        file["images"] = h5py.ExternalLink("b.h5", "/x")
+    with pytest.raises(DataError, match=r"images is a link to 'b\.h5', and other files are not read"):
+        Arrays(tmp_path / "a.h5").scan()

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.sources import containers
+from fastcell.sources.base import Listing
 from fastcell.sources.containers import Collector, Container, RunCache, check_count, find_containers
 
 
@@ -55,7 +56,8 @@ def test_collector_numbers_keys_and_runs() -> None:
     assert [item.key for item in listing.items] == ["a/000003", "a/1234567", "b/000000", "b/000001"]
     assert [item.class_name for item in listing.items] == ["A", "A", "C", None]
     assert listing.classes == ["A", "C"]
-    assert listing.notes == ["1 file holds no cell and is left out (c)."]
+    assert listing.notes == ["1 file without a usable cell in the quarantine (c)."]
+    assert [(bad.item.key, bad.reason) for bad in listing.rejected] == [("c", "no cell in the file")]
     assert listing.runs is not None
     assert listing.runs.numbers.tolist() == [0, 1, 2, 2]
     assert listing.runs.num_bytes == 2 * containers.WINDOW_BYTES + 2
@@ -65,6 +67,31 @@ def test_what_fits_into_the_cache_has_no_runs() -> None:
     found = Collector(Path("root"))
     found.add(Container("a", "/a"), [0, 1], [(), ()], runs=np.array([0, 0]), cell_bytes=100)
     assert found.finish(lambda: iter(())).runs is None
+
+
+def test_files_that_cannot_be_read_are_quarantined_among_others(tmp_path: Path) -> None:
+    places = [Container(name, f"/data/{name}", "A", "g") for name in "abcd"]
+
+    def read(found: Collector, good: bool) -> Listing:
+        errors = (DataError("/data/a: b is wrong."), FileNotFoundError(2, "No such file"), BadCell("truncated"))
+        for place, error in zip(places, errors, strict=False):
+            with found.reading(place):
+                raise error
+        if good:
+            with found.reading(places[3]):
+                found.add(places[3], [0], [()])
+        return found.finish(lambda: iter(()))
+
+    listing = read(Collector(tmp_path), True)
+    assert [item.key for item in listing.items] == ["d/000000"]
+    assert [(bad.item.key, bad.item.class_name, bad.source, bad.reason) for bad in listing.rejected] == [
+        ("a", "A", "a", "file that cannot be used: b is wrong."),
+        ("b", "A", "b", "cannot be read: No such file"),
+        ("c", "A", "c", "truncated"),
+    ]
+    assert listing.notes == ["3 files without a usable cell in the quarantine (a, b, c)."]
+    with pytest.raises(DataError, match="/data/a: b is wrong"):
+        read(Collector(tmp_path), False)
 
 
 def test_no_cell_at_all_is_an_error() -> None:

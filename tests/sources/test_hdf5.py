@@ -9,7 +9,16 @@ import pytest
 
 from fastcell.dataset.open_files import look_again, stamp_of
 from fastcell.errors import DataError
-from fastcell.sources.hdf5 import children, describe_images, find, image_shape, load_images, opened, read_values
+from fastcell.sources.hdf5 import (
+    describe_images,
+    image_shape,
+    load_images,
+    opened,
+    read_numbers,
+    read_values,
+    written,
+)
+from fastcell.sources.hdf5_links import find
 from fastcell.sources.registry import ReadOptions, open_source
 
 h5py = pytest.importorskip("h5py")
@@ -96,30 +105,6 @@ def test_shapes_that_are_no_images(shape: tuple[int, ...], dtype: type, message:
         image_shape("a", "x", shape, np.dtype(dtype))
 
 
-def test_bytes_of_other_files_are_not_read(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "other.h5", "w") as file:
-        file["images"] = PIXELS
-    path = str(tmp_path / "a.h5")
-    with h5py.File(path, "w") as file:
-        file["mine"] = PIXELS
-        file["soft"] = h5py.SoftLink("/mine")
-        file["out"] = h5py.ExternalLink("other.h5", "/images")
-        layout = h5py.VirtualLayout(shape=PIXELS.shape, dtype=PIXELS.dtype)
-        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "images", shape=PIXELS.shape)
-        file.create_virtual_dataset("virtual", layout)
-        file.create_dataset("stored", PIXELS.shape, "u1", external=[("raw.bin", 0, PIXELS.size)])
-    with opened(path) as file:
-        assert children(file) == ["mine", "stored", "virtual"]
-        assert np.array_equal(find(file, "mine")[()], PIXELS)
-        assert find(file, "none") is None
-        assert find(file, "mine/none") is None
-        for name, what in {
-            "soft": "a link", "out": "a link", "virtual": "a virtual dataset", "stored": "external storage"
-        }.items():  # fmt: skip
-            with pytest.raises(DataError, match=f"{name} is {what} whose bytes may lie in other files"):
-                find(file, name)
-
-
 def test_claims_that_the_file_cannot_hold(tmp_path: Path) -> None:
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
@@ -135,6 +120,30 @@ def test_claims_that_the_file_cannot_hold(tmp_path: Path) -> None:
             describe_images(file, find(file, name), size)
     with opened(path) as file, pytest.raises(DataError, match=r"huge"):
         describe_images(file, find(file, "huge"), size)
+
+
+def test_chunks_that_were_never_written(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("images", (9, 7, 11), "u1", chunks=(4, 7, 6))
+        images[:4] = PIXELS[:4]
+        images[4:8, :, :6] = PIXELS[4:8, :, :6]  # half of the second row of chunks
+        numbers = file.create_dataset("numbers", (9,), "i4", chunks=(3,))
+        numbers[:3] = [7, 8, 9]
+        texts = file.create_dataset("texts", (9,), "S4", chunks=(3,))
+        texts[3:6] = [b"a", b"b", b"c"]
+        file["whole"] = np.arange(9)
+        file.create_dataset("short", data=np.arange(4.0), chunks=(2,))
+    with opened(path) as file:
+        assert describe_images(file, file["images"], stamp_of(path)[0]).num == 9
+        there = written(file["images"], 9)
+        assert there is not None
+        assert there.tolist() == [True] * 4 + [False] * 5
+        assert written(file["whole"], 9) is None
+        np.testing.assert_array_equal(read_values(file["numbers"], 9), [7, 8, 9] + [np.nan] * 6)
+        assert read_values(file["texts"], 9).tolist() == [""] * 3 + ["a", "b", "c"] + [""] * 3
+        np.testing.assert_array_equal(read_numbers(file["numbers"], 1, 5), [8, 9, np.nan, np.nan])
+        np.testing.assert_array_equal(read_numbers(file["short"], 2, 6), [2, 3, np.nan, np.nan])
 
 
 def test_values_of_cells(tmp_path: Path) -> None:

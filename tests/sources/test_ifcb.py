@@ -163,7 +163,11 @@ def test_a_bin_without_the_name_of_its_instrument_is_refused(tmp_path: Path) -> 
         Ifcb(write(tmp_path / "bins", "mine", [old_row(1, 0, 0, 4, 5, 0)], 100)).scan()
 
 
-def test_bins_without_adc_are_noted(tmp_path: Path) -> None:
+def test_bins_without_adc_are_quarantined(tmp_path: Path) -> None:
     folder = write(tmp_path / "bins", OLD, [old_row(1, 0, 0, 4, 5, 0)], 100)
     (folder / "D20200101T000000_IFCB001.roi").write_bytes(b"x")
-    assert Ifcb(folder).scan().notes == ["1 bins have no .adc and are left out, the first D20200101T000000_IFCB001."]
+    listing = Ifcb(folder).scan()
+    assert len(listing.items) == 1
+    (bad,) = listing.rejected
+    assert bad.item.key == "D20200101T000000_IFCB001"
+    assert "must have an .adc, got none" in bad.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import DataError
+from fastcell.errors import DataError, StrictError
 from fastcell.packing import shard_layout, write_shards
 from fastcell.packing.pack import pack
 from fastcell.sources import containers
 from fastcell.sources.registry import ReadOptions
 from fastcell.sources.rtdc import Rtdc
+from fastcell.splits.make_splits import SplitOptions
 
 h5py = pytest.importorskip("h5py")
 
@@ -62,13 +64,19 @@ def test_events_and_features(tmp_path: Path) -> None:
     ]
     assert {(item.class_name, item.group) for item in listing.items} == {("A", "A/m1.rtdc"), ("B", "B/m2.rtdc")}
     assert {item.um_per_px for item in listing.items} == {0.34}
-    assert listing.notes == ["2 files hold no event and are left out (B/none.rtdc, B/void.rtdc)."]
+    assert listing.notes == ["2 files without a usable event in the quarantine (B/none.rtdc, B/void.rtdc)."]
+    assert [(bad.item.key, bad.reason) for bad in listing.rejected] == [
+        ("B/none.rtdc", "no event in the file"),
+        ("B/void.rtdc", "empty file"),
+    ]
     assert all((source.load(item) == pixels).all() for item, pixels in zip(listing.items[:10], one, strict=True))
     assert all((source.load(item) == pixels).all() for item, pixels in zip(listing.items[10:], two, strict=True))
     assert listing.features is not None
-    assert listing.features.names == ["deform", "frame"]
+    assert listing.features.names == ["deform", "frame", "short"]
     with h5py.File(tmp_path / "A" / "m1.rtdc", locking=False) as file:
-        assert columns(source)["A/m1.rtdc/000007"] == {"deform": float(file["events/deform"][7]), "frame": 7.0}
+        told = {"deform": float(file["events/deform"][7]), "frame": 7.0, "short": 0.0}
+        assert columns(source)["A/m1.rtdc/000007"] == told
+    assert math.isnan(columns(source)["A/m1.rtdc/000009"]["short"])  # one value fewer than images
 
 
 def test_packed_cells_find_their_features(tmp_path: Path) -> None:
@@ -76,7 +84,7 @@ def test_packed_cells_find_their_features(tmp_path: Path) -> None:
     manifest = pack(tmp_path / "m.rtdc", tmp_path / "out")
     features = manifest.features()
     assert features is not None
-    assert features.column_names == ["cell_id", "deform", "frame"]
+    assert features.column_names == ["cell_id", "deform", "frame", "short"]
     numbers = [int(key.rpartition("/")[2]) for key in manifest.column("key")]
     assert numbers != sorted(numbers)
     assert features.column("frame").to_pylist() == numbers
@@ -136,7 +144,7 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
 
     with h5py.File(path, "w") as file:
         file["events/image"] = h5py.ExternalLink("secret.rtdc", "events/image")
-    refused("events/image is a link whose bytes may lie in other files")
+    refused("events/image is a link to 'secret.rtdc', and other files are not read")
     with h5py.File(path, "w") as file:
         layout = h5py.VirtualLayout((4, 9, 12), np.uint8)
         layout[:] = h5py.VirtualSource(tmp_path / "secret.rtdc", "events/image", (4, 9, 12))
@@ -156,10 +164,106 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
         file["events/image"] = np.zeros((4, 9, 12), np.float32)
     refused("must hold uint8 or uint16, got float32")
     with h5py.File(path, "w") as file:
-        file["basins/x"] = 1
+        file.create_group("events")
+        file["basins/x"] = describe_basin(type="file", format="hdf5", paths=["other.rtdc"])
     refused("a basin: pack that one")
+    with h5py.File(path, "w") as file:
+        file.create_group("other")
+    refused("must hold a group events")
     path.write_bytes((tmp_path / "secret.rtdc").read_bytes()[:900])
     refused("m.rtdc cannot be read .*Copy or make it again")
+
+
+def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None:
+    pixels = write(tmp_path / "good.rtdc", 12)
+    (tmp_path / "cut.rtdc").write_bytes((tmp_path / "good.rtdc").read_bytes()[:900])
+    (tmp_path / "none.rtdc").write_bytes(b"")
+    with h5py.File(tmp_path / "other.rtdc", "w") as file:
+        file["events/area"] = np.zeros(3)
+    manifest = pack(tmp_path, tmp_path / "out")
+    assert len(manifest) == len(pixels)
+    reasons = {row["key"]: row["reason"] for row in manifest.quarantine().to_pylist()}
+    assert sorted(reasons) == ["cut.rtdc", "none.rtdc", "other.rtdc"]
+    assert reasons["cut.rtdc"].startswith("file that cannot be used: cannot be read (")
+    assert reasons["none.rtdc"] == "empty file"
+    assert "must hold images in events/image" in reasons["other.rtdc"]
+    with pytest.raises(StrictError, match="refuses 3 bad"):
+        pack(tmp_path, tmp_path / "strict", strict=True)
+
+
+def test_an_acquisition_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "m.rtdc"
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 5, 6)).astype(np.uint8)
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("events/image", (10, 5, 6), "u1", chunks=(4, 5, 6))
+        images[:8] = pixels[:8]
+        deform = file.create_dataset("events/deform", (10,), "f4", chunks=(3,))
+        deform[:6] = np.arange(6)
+    manifest = pack(path, tmp_path / "out", split=SplitOptions(None))
+    numbers = [int(key[-6:]) for key in manifest.column("key")]
+    assert sorted(numbers) == list(range(8))
+    for number, cell in zip(numbers, read_cells(manifest, range(8)), strict=True):
+        assert (cell == pixels[number]).all()
+    assert manifest.quarantine().select(["key", "reason"]).to_pylist() == [
+        {"key": f"m.rtdc/{number:06d}", "reason": "its chunk was never written"} for number in (8, 9)
+    ]
+    features = manifest.features()
+    assert features is not None
+    told = dict(zip(numbers, features.column("deform").to_pylist(), strict=True))
+    assert told == {number: float(number) if number < 6 else None for number in range(8)}
+
+
+def describe_basin(**told: Any) -> np.ndarray:
+    return np.array([line.encode() for line in json.dumps(told, indent=2).split("\n")])
+
+
+def write_basin(path: Path, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """A file whose backgrounds and whose feature `temp` lie in a basin inside of it; images and unique backgrounds."""
+    ground = np.random.default_rng(1).integers(50, 60, (3, 9, 12)).astype(np.uint8)
+    pixels = write(path, len(rows))
+    with h5py.File(path, "a") as file:
+        file.create_dataset("basin_events/image_bg", data=ground, chunks=(1, 9, 12))
+        file["basin_events/temp"] = np.array([20.5, 21.5, 22.5])
+        file["events/basinmap0"] = np.array(rows, np.uint64)
+        file["basins/abc"] = describe_basin(
+            type="internal",
+            format="h5dataset",
+            features=["image_bg", "temp"],
+            paths=["basin_events"],
+            mapping="basinmap0",
+            name="background",
+        )
+    return pixels, ground
+
+
+def test_basins_inside_the_file_are_read(tmp_path: Path) -> None:
+    rows = [0, 0, 1, 2, 2, 1]
+    pixels, ground = write_basin(tmp_path / "m.rtdc", rows)
+    source = Rtdc(tmp_path / "m.rtdc", subtract_background=True)
+    below = ground[rows].astype(float)
+    expected = np.clip(np.rint(pixels - below + below.mean(axis=(1, 2), keepdims=True)), 0, 255)
+    for item, wanted in zip(source.scan().items, expected, strict=True):
+        assert (source.load(item) == wanted).all()
+    told = columns(source)
+    assert [told[f"m.rtdc/{i:06d}"]["temp"] for i in range(6)] == [20.5 + row for row in rows]
+    assert "basinmap0" not in told["m.rtdc/000000"]
+
+
+def test_images_in_a_basin_inside_the_file(tmp_path: Path) -> None:
+    rows = [2, 0, 7, 1]  # row 7 is not there
+    _, ground = write_basin(tmp_path / "m.rtdc", rows)
+    with h5py.File(tmp_path / "m.rtdc", "a") as file:
+        del file["events/image"]
+        file["basin_events/image"] = ground
+        del file["basins/abc"]
+        file["basins/abc"] = describe_basin(
+            type="internal", format="h5dataset", features=["image"], paths=["basin_events"], mapping="basinmap0"
+        )
+    listing = Rtdc(tmp_path / "m.rtdc").scan()
+    assert [item.key for item in listing.items] == [f"m.rtdc/{i:06d}" for i in (0, 1, 3)]
+    assert [bad.item.key for bad in listing.rejected] == ["m.rtdc/000002"]
+    for item, row in zip(listing.items, (2, 0, 1), strict=True):
+        assert (Rtdc(tmp_path / "m.rtdc").load(item) == ground[row]).all()
 
 
 def test_a_damaged_chunk_takes_its_cells_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import DataError
+from fastcell.errors import DataError, StrictError
 from fastcell.packing.index import index
 from fastcell.packing.pack import pack
 from fastcell.sources.webdataset import Tars
@@ -101,3 +101,28 @@ def test_tar_in_tar_and_tars_without_images(tmp_path: Path) -> None:
     (tmp_path / "cut.tar").write_bytes(inner[:3000])
     with pytest.raises(DataError, match="cut.tar is cut short"):
         pack(tmp_path / "cut.tar", tmp_path / "out")
+
+
+def test_tars_that_cannot_be_read_do_not_end_the_others(tmp_path: Path) -> None:
+    root = tmp_path / "tars"
+    write(root / "good.tar", range(12))
+    (root / "cut.tar").write_bytes((root / "good.tar").read_bytes()[:1800])
+    (root / "no.tar").write_bytes(b"no tar at all" * 100)
+    with tarfile.open(root / "none.tar", "w") as archive:
+        add(archive, "notes.md", b"x")
+    packed = pack(root, tmp_path / "packed")
+    indexed = index(root, out=tmp_path / "indexed")
+    for manifest in (packed, indexed):
+        assert len(manifest) == 12
+        reasons = {row["key"].rpartition("/")[2]: row["reason"] for row in manifest.quarantine().to_pylist()}
+        assert sorted(reasons) == ["cut.tar", "no.tar", "none.tar"]
+        assert reasons["none.tar"] == "no image in the file"
+        assert reasons["no.tar"].startswith("file that cannot be used: is not a tar file")
+        assert reasons["cut.tar"].startswith("file that cannot be used: ")
+    for how in (pack, index):
+        with pytest.raises(StrictError):
+            how(root, out=tmp_path / "strict", strict=True)
+    (root / "good.tar").unlink()
+    for how in (pack, index):
+        with pytest.raises(DataError, match="cut.tar"):
+            how(root, out=tmp_path / "none")
