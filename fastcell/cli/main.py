@@ -161,6 +161,9 @@ def _run(args: list[str]) -> int:
         meant = _OTHER_NAMES.get(near[0], near[0]) if near else None
         hint = f"Did you mean 'fastcell {meant}'?" if meant else "'fastcell --help' lists them."
         return _fail(f"COMMAND must be one of fastcell's commands, got {name!r}. {hint}", 2)
+    from fastcell.storage.places import local_words
+
+    rest = local_words(rest)
     library_settings.limit_spinning()
     command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
     from fastcell.system.messages import safe_output

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcell.errors import ArgumentError, invalid
+from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import write_json, write_text
 from fastcell.system.messages import Say, say_nothing
 from fastcell.system.text import printable
@@ -115,9 +116,7 @@ def open_study(
         )
     schemes = [] if options.study == "leakage" else find_schemes(manifest, options.splits)
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise invalid("--out", "a folder", out, "Choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
+    check_output_folder("--out", folder, parents=True).mkdir(parents=True, exist_ok=True)
     units, unit = units_of(manifest)
     study = Study(
         manifest=SplitManifest.of(manifest, {name: s for one in schemes for name, s in one.splits.items()}),

@@ -53,6 +53,7 @@ from fastcell.dataset.schema import (
 from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import ArgumentError, DataError
 from fastcell.storage.formats import check_format
+from fastcell.storage.places import local_path
 from fastcell.storage.whole_files import replace_file
 
 __all__ = [
@@ -160,7 +161,7 @@ class Manifest:
             DataError: the folder holds no data set, the data set is damaged or has another format version, or its rows
                 have invalid offsets or sizes.
         """
-        folder = Path(path)
+        folder = local_path("DATA", path)
         info = read_info(folder)
         table = read_parquet(folder / "manifest.parquet", SCHEMA)
         check_manifest_rows(table, info, folder / "manifest.parquet")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
+from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import printable_lines
 
@@ -36,6 +37,7 @@ class FigureFiles:
     """
 
     def __init__(self, folder: Path) -> None:
+        check_output_folder("--out", folder, parents=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.captions: dict[str, str] = {}

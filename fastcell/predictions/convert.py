@@ -16,6 +16,7 @@ from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.predictions import to_ifcb, to_rtdc
 from fastcell.predictions.table import Predictions, with_features, write_csv_or_parquet
 from fastcell.predictions.to_fcs import write_fcs
+from fastcell.storage.places import check_output_file, check_output_folder
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import printable
@@ -58,10 +59,10 @@ def convert(
         raise invalid(
             "OUT", f"a name that ends in {', '.join(CONVERTED_ENDINGS)}, or a folder", str(out), "Change the ending"
         )
-    if not out.absolute().parent.is_dir() or (out.suffix and out.is_dir()):
-        raise invalid("OUT", "a file in a folder that is there", str(out), "Make the folder first")
-    if out.exists() and out.samefile(predictions.path):
-        raise invalid("OUT", "another file than PREDICTIONS", str(out), "Choose another name")
+    if out.suffix:
+        check_output_file("OUT", out, predictions.path)
+    else:
+        check_output_folder("OUT", out)
     if out.suffix in (".csv", ".parquet", ".fcs"):
         table, features = (predictions.table, []) if data is None else with_features(predictions, Manifest.open(data))
         if out.suffix != ".fcs":

@@ -21,6 +21,7 @@ from fastcell.runs.prediction_columns import (
     prediction_columns,
     read_prediction_columns,
 )
+from fastcell.storage.places import check_output_file, local_path
 from fastcell.storage.whole_files import replace_file
 
 OUTPUT_ENDINGS = (".csv", ".parquet", ".fcs")
@@ -94,6 +95,7 @@ def read_predictions(path: Path) -> Predictions:
         ArgumentError: If the path has another ending.
         DataError: If the file is missing or damaged, or is not a table of predictions.
     """
+    path = local_path("PREDICTIONS", path)
     if path.suffix not in (".csv", ".parquet"):
         raise invalid("PREDICTIONS", "a .csv or .parquet file", str(path), _HINT)
     if not path.is_file():
@@ -240,16 +242,13 @@ def check_output(path: str | Path) -> Path:
 
     Raises:
         ArgumentError: If the ending is not one of `OUTPUT_ENDINGS`.
-        DataError: If the parent folder does not exist, or the path is a folder.
+        ArgumentError: If the place cannot be written, see `check_output_file`.
     """
-    path = Path(path)
+    path = local_path("--out", path)
     if path.suffix not in OUTPUT_ENDINGS:
         rule = f"a file name that ends in {', '.join(OUTPUT_ENDINGS[:-1])} or {OUTPUT_ENDINGS[-1]}"
         raise invalid("--out", rule, str(path), "For others write .parquet, and use fastcell convert")
-    if not path.parent.is_dir() or path.is_dir():
-        what = "is a folder" if path.is_dir() else f"cannot be made: there is no folder {path.parent}"
-        raise DataError(f"--out must be a file in a folder that is there, but {path} {what}. Choose another place.")
-    return path
+    return check_output_file("--out", path)
 
 
 def _marked(ids: np.ndarray, count: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Draw
 from fastcell.ops.matrices import matrices
 from fastcell.plots import figure_files
+from fastcell.storage.places import check_output_folder
 from fastcell.system.text import join_lines, printable
 
 CONTACT_SHEET_COLUMNS = 8
@@ -79,6 +80,7 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
     """
     from fastcell.plots import basic_figures
 
+    check_output_folder("--figures", folder, parents=True)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     title = manifest.info.name

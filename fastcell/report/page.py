@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from fastcell.report.data_card import data_section, splits_section
 from fastcell.report.page_elements import WIDE_INCHES, Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
 from fastcell.runs.open_run import FinishedRun, open_run
+from fastcell.storage.places import check_output_file
 from fastcell.storage.whole_files import write_text
 from fastcell.system.messages import Say, say_nothing
 
@@ -101,10 +101,8 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
         rule = "one run of fastcell fit, and any number of folders of fastcell compare"
         raise invalid("PATH", rule, ", ".join(map(str, runs)), "Write a page for each run")
     out = folders[0] / "report.html" if out is None else out
-    if out.is_dir() or (folders[0].is_dir() and not out.absolute().parent.is_dir()):
-        raise invalid("--out", "a file in a folder that is there", str(out), "Make the folder, or name a file in it")
-    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):
-        raise invalid("--out", "a file in a folder that may be written", str(out), "Name a file elsewhere with --out")
+    if folders[0].is_dir():  # else the message is about the run
+        check_output_file("--out", out)
     page = run_page(open_run(runs[0], options.data_path), options) if runs else study_page(studies, options)
     for number, folder in enumerate(studies, start=1):
         section, values = study_section(folder, number)

@@ -26,6 +26,7 @@ from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.run_folder import CONFIG_FILE, run_title, scored_checkpoint
+from fastcell.storage.places import local_path
 from fastcell.system import resources
 
 _BATCH = 256
@@ -169,7 +170,7 @@ def read_data_settings(folder: Path) -> dict[str, Any]:
         ArgumentError: `folder` is no run folder.
         DataError: the file is damaged.
     """
-    path = folder / CONFIG_FILE
+    path = local_path("RUN", folder) / CONFIG_FILE
     if not path.is_file():
         what = "no config.yaml in it" if folder.is_dir() else "no such folder"
         hint = "fastcell fit prints it at its end, such as runs/20260131-142501-donors-cellnet"

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.errors import DataError
+from fastcell.storage.places import check_output_folder, local_path
 from fastcell.storage.whole_files import write_text
 
 CONFIG_FILE = "config.yaml"
@@ -60,7 +61,7 @@ def create_run_folder(root: Path, data_name: str, network: str) -> Path:
     Returns:
         E.g. ``root/20260131-142501-donors-cellnet``.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    check_output_folder("--out", root, parents=True).mkdir(parents=True, exist_ok=True)
     words = [_NOT_IN_NAMES.sub("-", text)[:_MOST_LETTERS].strip("-.") for text in (data_name, network)]
     stem = "-".join([f"{datetime.datetime.now():{_DATE_FORMAT}}", *filter(None, words)])
     number = 1
@@ -120,6 +121,7 @@ def find_checkpoint(run: Path) -> Path:
     Raises:
         DataError: there is none.
     """
+    run = local_path("RUN", run)
     if not run.is_dir():
         return run
     checkpoint = scored_checkpoint(run)

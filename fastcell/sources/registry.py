@@ -18,6 +18,7 @@ from fastcell.sources.base import ENCODING_OF_ENDING, Source
 from fastcell.sources.image_folder import ImageFolder, Pattern, walk_files
 from fastcell.sources.paper_lists import ReleasedLists, has_lists
 from fastcell.sources.webdataset import Tars
+from fastcell.storage.places import local_path
 from fastcell.system.text import storable
 
 _IMAGESTREAM = (".cif", ".daf", ".rif")
@@ -133,7 +134,7 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
         DataError: If the files have a format that must be exported first.
     """
     look_again()
-    root = Path(path).absolute()  # a worker may have another working directory
+    root = local_path("SRC", path).absolute()  # a worker may have another working directory
     options = options or ReadOptions()
     if pattern is not None:
         options = replace(options, pattern=pattern)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeGuard
 from fastcell.dataset import tar
 from fastcell.dataset.tables.dialect import read_lines
 from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.storage.places import local_path
 from fastcell.system.text import natural_key, natural_sorted, one_form
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "tif", "tiff", "npy")
@@ -68,6 +69,7 @@ def find_tars(root: Path) -> list[Path]:
         ArgumentError: If the folder does not exist.
         DataError: If it holds no tar, or compressed tars.
     """
+    root = local_path("DIR", root)
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
         raise ArgumentError(f"DIR must be a folder with WebDataset tars, got {str(root)!r} ({what}). Check the path.")

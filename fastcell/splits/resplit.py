@@ -20,6 +20,7 @@ from fastcell.splits.leakproof import Splits, copies_of, make_leakproof_splits
 from fastcell.splits.linked_groups import LinkedCells, link_groups
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.read_groups import Grouping, read_grouping
+from fastcell.storage.places import check_output_folder
 from fastcell.system.messages import explained, printer
 from fastcell.system.text import join_lines
 from fastcell.system.worker_processes import check_jobs
@@ -93,6 +94,7 @@ def resplit(
     grouping = read_grouping(manifest, group_by)
     title = _check_name(f"by-{grouping.short}" if name is None else name, name is None)
     stale = _check_free(manifest, title, force)
+    check_output_folder("DATA", manifest.path / "splits")
     if not allow_absent:  # check before the slow search, and again after it with the groups linked by copies
         _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
     say(f"looking for copies among {len(manifest):,} cells")

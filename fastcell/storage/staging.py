@@ -30,6 +30,7 @@ from filelock import FileLock
 from fastcell import __version__
 from fastcell.errors import ArgumentError, BusyError, DataError, FastcellError, invalid
 from fastcell.storage.locks import hold_folder, release_folder
+from fastcell.storage.places import local_path
 from fastcell.storage.whole_files import read_json_file, sync_folder, write_text
 
 _PLACING = "placing.json"
@@ -140,7 +141,7 @@ def open_staging(
     Raises:
         ArgumentError, BusyError, OSError: as `staging`.
     """
-    out = Path(out_dir).resolve()
+    out = local_path("OUT", out_dir).resolve()
     # A mounted volume cannot be replaced by a renamed folder, nor one in a folder that we may not write to.
     inside = out.is_dir() and (os.path.ismount(out) or not os.access(out.parent, os.W_OK))
     folder = (out if inside else out.parent) / _hidden_name(out)

@@ -123,7 +123,8 @@ def score_part(
         model.classes,
         None if groups is None else groups[gatherer.cell_ids],
     )
-    named = summary | {"classes": {printable(name): scores for name, scores in summary["classes"].items()}}
+    by_class: Any = summary["classes"]
+    named = summary | {"classes": {printable(name): scores for name, scores in by_class.items()}}
     print_line(f"\n{part} part, {len(labels):,} cells\n\n{format_scores(named)}")
     print_line(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}")
     return gatherer, summary

@@ -259,3 +259,20 @@ def test_signals_are_left_to_commands_that_handle_them(own: bool, command: Calla
     command(lambda argv: seen.append(signal.getsignal(signal.SIGTERM)) or 0, handles_signals=own)
     assert cli.main(["probe"]) == 0
     assert (seen == [before]) == own
+
+
+@pytest.mark.parametrize("name", sorted(set(cli.COMMANDS) - {"doctor", "completion"}))
+def test_an_address_is_no_path_and_no_folder_is_made_of_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        ["s3://bucket/cells"],
+        ["--out=gs://b/x"],
+        ["x", "-o", "https://b/x"],
+        ["y", "z", "hf://b/x", "--jobs", "1"],
+    ]
+    for given in words:
+        assert cli.main([name, *given]) == 2
+        assert "must be a path on this machine, got '" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []

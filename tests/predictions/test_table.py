@@ -209,9 +209,9 @@ def test_rows_may_be_some_of_the_cells_in_any_order_with_repeats():
 def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):
     with pytest.raises(ArgumentError, match=r"--out must be a file name that ends in \.csv, \.parquet or \.fcs"):
         check_output(tmp_path / "p.txt")
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(ArgumentError, match="--out must be a file in a folder that is there"):
         check_output(tmp_path / "none" / "p.csv")
     (tmp_path / "d.csv").mkdir()
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(ArgumentError, match="It is a folder"):
         check_output(tmp_path / "d.csv")
     assert check_output(str(tmp_path / "p.csv")) == tmp_path / "p.csv"

@@ -19,6 +19,7 @@ from fastcell.ops.border import border_median
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.matrices import matrices
 from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
+from fastcell.storage.places import check_output_file
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.optional_packages import require
 from fastcell.system.text import printable
@@ -95,8 +96,7 @@ def export(
         raise invalid("--check", "at least 1 cell", num_cells, f"Leave it out for {NUM_CELLS:,}")
     if out.suffix != ".onnx":
         raise invalid("OUT", "a file name that ends in .onnx", str(out), "Add the ending")
-    if not out.absolute().parent.is_dir() or out.is_dir():
-        raise invalid("OUT", "a file in a folder that is there", str(out), "Make the folder first")
+    check_output_file("OUT", out)
     require("onnxruntime", "onnx")
     from fastcell.inference.onnx import graph as onnx_graph
     from fastcell.runs.checkpoint import load_classifier

@@ -1,0 +1,151 @@
+"""Check the place of an output before any work, and refuse addresses where a path is meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+from fastcell.errors import ArgumentError, invalid
+from fastcell.storage.whole_files import make_scratch_folder
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?(?!/)")
+_SCHEMES = "abfs abfss adl az blob ftp ftps gcs gdrive gs hdfs hf http https oss s3 s3a s3n scp sftp smb ssh wasb wasbs"
+_FREE_TEXT = ("--trainer.", "--name", "--collection", "--model-id", "--model_id", "--pattern")
+_PROBE_BYTES = 1 << 16
+
+
+def local_path(name: str, value: str | os.PathLike[str]) -> Path:
+    """Return a value as a path of this machine; ``file:///data`` becomes ``/data``.
+
+    Args:
+        name: the argument, as the user wrote it.
+        value: the path. `pathlib` makes ``s3:/bucket`` of ``s3://bucket``; both are refused.
+
+    Raises:
+        ArgumentError: the value is an address such as ``s3://bucket/cells``, or holds a zero byte.
+    """
+    text = os.fspath(value)
+    if "\0" in text:
+        raise invalid(name, "a path", text, "A path holds no zero byte")
+    if found := re.match(r"file://(?:localhost)?(?=/)", text):
+        return Path(unquote(text[found.end() :]))
+    if is_address(text) and not Path(text).exists():
+        hint = "Copy it to a disk, or mount its store; addresses cannot be read or written yet"
+        raise invalid(name, "a path on this machine", text, hint)
+    return Path(value)
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an address with a scheme: any before ``://``, a known one before ``:/``."""
+    found = _ADDRESS.match(text)
+    return found is not None and ("://" in found[0] or found[1].lower() in _SCHEMES.split())
+
+
+def local_words(words: Sequence[str]) -> list[str]:
+    """Return the arguments of a command with ``file:///data`` as ``/data``.
+
+    Raises:
+        ArgumentError: one of them is an address, and not the value of an option that takes any text.
+    """
+    local, option = [], ""
+    for word in words:
+        name, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        if name:
+            option = name
+        if value and not option.startswith(_FREE_TEXT):
+            value = str(local_path(option or "paths", value)) if "://" in value else value
+        local.append(name + equals + value)
+        option = "" if value else option
+    return local
+
+
+def check_output_file(name: str, path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> Path:
+    """Check that a file can be written before the work that it is for.
+
+    Args:
+        name: the argument, as the user wrote it.
+        path: the file; an existing one is replaced.
+        inputs: files that are read, and must not be replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: it is an address, a folder or an input, its folder is missing or cannot be written, its name is
+            too long, or the disk is full.
+    """
+    out = local_path(name, path)
+    with _explained(name, out):
+        if out.is_dir():
+            raise invalid(name, "a file", str(out), "It is a folder: name a file in it")
+        for source in inputs:
+            if out.exists() and Path(source).exists() and out.samefile(source):
+                raise invalid(name, "another file than the one that is read", str(out), "Choose another name")
+        _probe(name, "a file", out, out.absolute().parent)
+    return out
+
+
+def check_output_folder(name: str, path: str | os.PathLike[str], parents: bool = False) -> Path:
+    """Check that a folder can be made or written into before the work that it is for.
+
+    Args:
+        name: the argument, as the user wrote it.
+        path: the folder.
+        parents: missing folders above it will be made too.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: it is an address or a file, the folder that it is to be in is missing or cannot be written, its
+            name is too long, or the disk is full.
+    """
+    out = local_path(name, path)
+    with _explained(name, out):
+        if out.is_dir():
+            _probe(name, "a folder", out, out)
+        elif out.exists() or out.is_symlink():
+            raise invalid(name, "a folder", str(out), "It is no folder: name another place")
+        else:
+            above = out.absolute().parent
+            while parents and not os.path.lexists(above):
+                above = above.parent
+            _probe(name, "a folder", out, above)
+    return out
+
+
+class _explained:  # noqa: N801, used as a context
+    """Turn errors of the file system into an ArgumentError that names the argument."""
+
+    def __init__(self, name: str, out: Path) -> None:
+        self._name, self._out = name, out
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
+            hint = "Free some space, change the rights, or name another place"
+            raise ArgumentError(
+                f"{self._name} must be a place that can be written, got {str(self._out)!r} ({reason}). {hint}."
+            ) from error
+
+
+def _probe(name: str, kind: str, out: Path, folder: Path) -> None:
+    """Write some bytes into `folder`, and look whether it may hold the name of `out`."""
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "is not there"
+        raise invalid(name, f"{kind} in a folder that is there", str(out), f"{str(folder)!r} {what}: make it first")
+    with suppress(FileNotFoundError):
+        out.lstat()  # raises an error if the name is too long
+    scratch = make_scratch_folder(folder)
+    try:
+        (scratch / "probe").write_bytes(bytes(_PROBE_BYTES))
+    finally:
+        (scratch / "probe").unlink(missing_ok=True)
+        scratch.rmdir()

@@ -1,0 +1,117 @@
+"""Where an output may be written is known before the work; an address is no path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastcell.errors import ArgumentError
+from fastcell.storage.places import check_output_file, check_output_folder, is_address, local_path, local_words
+
+ADDRESSES = ["s3://bucket/a", "gs://b", "http://x.org/a.tar", "HTTPS://x.org", "abc+d://x", "hf://d", "file://host/x"]
+
+
+@pytest.mark.parametrize("text", [*ADDRESSES, "s3:/bucket/a", Path("gs://bucket/a")])
+def test_addresses_are_refused(text: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for check in (local_path, check_output_file, check_output_folder):
+        with pytest.raises(ArgumentError, match="--out must be a path on this machine, got '"):
+            check("--out", text)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_looks_like_an_address_and_is_a_path() -> None:
+    for text in ("a:b", "C:/x", "x:/y", "./s3://b", "/data/s3://b", "a b://c", "day 1: a/b", ""):
+        assert not is_address(text), text
+        assert local_path("DATA", text) == Path(text)
+    assert local_path("DATA", "file:///data/my%20cells") == Path("/data/my cells")
+    assert local_path("DATA", "file://localhost/data") == Path("/data")
+
+
+def test_a_folder_that_has_the_name_of_a_scheme_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s3:/cells").mkdir(parents=True)
+    assert local_path("DATA", "s3:/cells") == Path("s3:/cells")
+
+
+def test_good_places_are_left_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text("old")
+    assert check_output_file("--out", tmp_path / "old.csv", tmp_path / "none") == tmp_path / "old.csv"
+    assert check_output_file("--out", str(tmp_path / "new.csv")) == tmp_path / "new.csv"
+    assert check_output_folder("--out", tmp_path) == tmp_path
+    assert check_output_folder("--out", tmp_path / "new") == tmp_path / "new"
+    assert os.listdir(tmp_path) == ["old.csv"]
+    assert (tmp_path / "old.csv").read_text() == "old"
+
+
+def test_bad_places_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    long = "x" * 256
+    for check, path, words in (
+        (check_output_file, tmp_path, "a file, got"),
+        (check_output_file, tmp_path / "none" / "a.csv", "in a folder that is there, got"),
+        (check_output_file, tmp_path / "file" / "a.csv", "is no folder: make it first|not a directory"),
+        (check_output_file, tmp_path / long, "file name too long"),
+        (check_output_file, "/proc/a.csv", "can be written, got '/proc/a.csv'"),
+        (check_output_file, "a\0b", "a path, got"),
+        (check_output_folder, tmp_path / "file", "a folder, got"),
+        (check_output_folder, tmp_path / "link", "a folder, got"),
+        (check_output_folder, tmp_path / "none" / "a", "in a folder that is there, got"),
+        (check_output_folder, tmp_path / "file" / "a", "is no folder: make it first|not a directory"),
+        (check_output_folder, tmp_path / long, "file name too long"),
+        (check_output_folder, "/proc/a", "can be written, got '/proc/a'"),
+    ):
+        with pytest.raises(ArgumentError, match=words) as caught:
+            check("--out", path)
+        assert str(caught.value).startswith("--out must be ")
+    with pytest.raises(ArgumentError, match="another file than the one that is read"):
+        check_output_file("--out", tmp_path / "file", tmp_path / "file")
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB that is full."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], check=False).returncode
+    ):
+        pytest.skip("no right to mount a file system")
+    try:
+        (place / "filled").write_bytes(bytes(1 << 16))
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_is_known_before_the_work(full_disk: Path) -> None:
+    for check in (check_output_file, check_output_folder):
+        with pytest.raises(ArgumentError, match="no space left on device"):
+            check("--out", full_disk / "new")
+    assert os.listdir(full_disk) == ["filled"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
+    os.seteuid(65534)
+    try:
+        for check in (check_output_file, check_output_folder):
+            with pytest.raises(ArgumentError, match="--out must be a place that can be written, .*permission denied"):
+                check("--out", tmp_path / "new")
+    finally:
+        os.seteuid(0)
+
+
+def test_arguments_of_a_command() -> None:
+    words = ["file:///data/a%20b", "--out=file:///x", "--trainer.logger.uri", "http://x", "--name=a://b", "--a", "b"]
+    assert local_words(words) == ["/data/a b", "--out=/x", *words[2:]]
+    for wrong in (["s3://b"], ["--out", "s3://b"], ["--out=s3://b"], ["-o", "s3://b"], ["--name", "x", "s3://b"]):
+        with pytest.raises(ArgumentError, match="(--out|-o|paths) must be a path on this machine, got 's3://b'"):
+            local_words(wrong)
