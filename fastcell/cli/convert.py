@@ -47,7 +47,11 @@ def convert(
         model_id=model_id,
     )
     print("\n".join(lines), flush=True)
-    show_next(("count", predictions, "RUN"))
+    table = Path(predictions)
+    if (table.parent / "config.yaml").is_file():
+        show_next(("count", table, table.parent))
+    else:
+        show_next(("convert", table, table.with_suffix(".csv" if Path(out).suffix == ".fcs" else ".fcs")))
     return 0
 
 

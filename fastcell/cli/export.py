@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import data_of_run, show_next
 from fastcell.cli.options import Run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -56,7 +56,7 @@ def export(
         f"{found.num_same:,} of {found.num_cells:,} of the same class\n{file}: {file.stat().st_size / 1e6:.1f} MB",
         flush=True,
     )
-    show_next(("bench", "--run", run))
+    show_next(("bench", *data_of_run(Path(run)), "--run", run))
     return 0
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from os import PathLike
+from pathlib import Path
 
+from fastcell.errors import FastcellError
 from fastcell.system.messages import print_line
 
 Word = str | PathLike[str]
@@ -38,3 +40,24 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def data_of_run(run: Path) -> list[Word]:
+    """Return the data set that a run was trained on as a word of a command; no word if it is the default or is gone.
+
+    Args:
+        run: run folder, or a checkpoint in it.
+    """
+    from fastcell.runs.open_run import read_data_settings
+
+    try:
+        return existing_data(read_data_settings(run.parent if run.is_file() else run).get("path"))
+    except FastcellError:
+        return []
+
+
+def existing_data(path: str | None) -> list[Word]:
+    """Return the path of a data set, as a file names it, as a word of a command; no word if no data set is there."""
+    if path is None or not path.isprintable() or not (Path(path) / "manifest.parquet").is_file():
+        return []
+    return [Path(path)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import Word, data_of_run, existing_data, show_next
 from fastcell.cli.options import File, OtherData, OutFile, Run, check_least, scored_run
 from fastcell.cli.parser import entry
 from fastcell.errors import invalid
@@ -50,12 +51,22 @@ def report(
         PageOptions(data, cells, Path(bench) if bench else None, not no_explain, seed, print_line),
     )
     print_line(f"wrote {page} ({page.stat().st_size / 1e6:,.1f} MB)")
-    run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
-    if run is not None:
-        show_next(("predict", run, "DATA", "--out", "predictions.parquet"), ("export", run, run / "cells.onnx"))
-    else:
-        show_next(("fit",))
+    show_next(*_next_of(folders, data))
     return 0
+
+
+def _next_of(folders: list[Path], data: str | None) -> Iterator[tuple[Word, ...]]:
+    """Yield what to do after a page of these folders."""
+    from fastcell.report.compare_sections import is_study, read_study
+
+    run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    if run is None:
+        source = read_study(folders[0]).get("source") if is_study(folders[0]) else None
+        yield ("fit", *existing_data(data or source))
+        return
+    for path in existing_data(data) or data_of_run(run):
+        yield ("predict", run, path, "--out", "predictions.parquet")
+    yield ("export", run, run / "cells.onnx")
 
 
 main = entry(report)

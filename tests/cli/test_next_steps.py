@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,10 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from fixtures.golden_files import check_golden, run_command
 
 from fastcell.cli.completion import Options
-from fastcell.cli.next_steps import next_lines
+from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
+from fastcell.cli.lightning_parser import place_positionals
+from fastcell.cli.next_steps import data_of_run, existing_data, next_lines
+from fastcell.cli.parser import parse_words
+from fastcell.cli.signature import read_command
 from fastcell.dataset.manifest import Manifest
 
 
@@ -33,12 +40,19 @@ def test_a_word_that_a_terminal_would_obey_can_be_copied_all_the_same() -> None:
 
 
 def next_of(arguments: list[Any], capsys: pytest.CaptureFixture[str], status: int = 0) -> list[str]:
-    """The lines about what is next, which are the last ones."""
+    """The lines about what is next, which are the last ones: commands that their parsers take, with no placeholder."""
     code, out, err = run_command([str(word) for word in arguments], capsys)
     assert code == status, err
     lines = out.splitlines()
     found = [line for line in lines if line.startswith("next: ")]
     assert lines[len(lines) - len(found) :] == found
+    for line in found:
+        _, _, name, *words = shlex.split(line)
+        assert not {"RUN", "DATA", "OUT", "FILE"} & set(words), line
+        if name in LIGHTNING_COMMANDS:
+            place_positionals(name, words)
+        else:
+            parse_words(read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name)), words)
     return found
 
 
@@ -100,6 +114,8 @@ def test_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ["count", "all.parquet", "run"],
         ["count", "all.parquet", "--confusion", "run/predictions.parquet"],
         ["convert", "all.parquet", "--out", "table.csv"],
+        ["convert", "all.parquet", "--out", "table.fcs"],
+        ["convert", "run/predictions.parquet", "table.csv"],
         ["explain", "run", "--data", "cells", "-o", "figures"],
         ["explain", "run/last.ckpt", "--data.path", "cells"],
     ):
@@ -137,12 +153,27 @@ def test_commands_that_take_long(
     study = SimpleNamespace(out_dir=Path("comparison"))
     monkeypatch.setattr("fastcell.compare.run_study.open_study", lambda *_: (study, []))
     monkeypatch.setattr("fastcell.compare.run_study.run_study", lambda *_, **__: ["table"])
+    Path("comparison").mkdir()
+    Path("comparison/study.json").write_text('{"study": "volume", "source": "cells", "changes": []}')
+    Path("of-default-data").mkdir()
+    Path("of-default-data/study.json").write_text('{"study": "volume", "changes": []}')
+    settings = yaml.safe_load(Path("run/config.yaml").read_text())
+    settings["data"]["path"] = "cells"
+    Path("run/config.yaml").write_text(yaml.safe_dump(settings))
+    shutil.copytree("run", "lost")
+    settings["data"]["path"] = "gone"
+    Path("lost/config.yaml").write_text(yaml.safe_dump(settings))
     said = []
     for words in (
         ["report", "run"],
+        ["report", "comparison", "run"],
+        ["report", "lost"],
+        ["report", "lost", "--data", "cells"],
         ["report", "comparison"],
+        ["report", "of-default-data"],
         ["export", "run", "cells.onnx"],
-        ["export", "run", "-o", "cells.onnx"],
+        ["export", "run/best.ckpt", "-o", "cells.onnx"],
+        ["export", "lost", "-o", "cells.onnx"],
         ["bench", "cells", "--run", "run"],
         ["compare", "cells"],
         ["doctor"],
@@ -161,3 +192,15 @@ def test_without_data_a_run_is_scored_on_its_own(place: Path, capsys: pytest.Cap
     assert run_command([*words[:2], "cells", "--out", "named.parquet", *words[4:]], capsys)[0] == 0
     assert Path("own.parquet").read_bytes() == Path("named.parquet").read_bytes()
     assert len(Manifest.open("cells").table) == 200
+
+
+def test_a_data_set_that_a_file_names(tmp_path: Path) -> None:
+    """No word for a place where no data set is, or whose name would change the terminal."""
+    (tmp_path / "cells\x1b[2J").mkdir()
+    (tmp_path / "cells\x1b[2J" / "manifest.parquet").touch()
+    (tmp_path / "cells").mkdir()
+    assert existing_data(str(tmp_path / "cells\x1b[2J")) == []
+    assert existing_data(str(tmp_path / "cells")) == existing_data(None) == []
+    (tmp_path / "cells" / "manifest.parquet").touch()
+    assert existing_data(str(tmp_path / "cells")) == [tmp_path / "cells"]
+    assert data_of_run(tmp_path) == data_of_run(tmp_path / "gone") == []
