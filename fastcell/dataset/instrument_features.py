@@ -19,7 +19,7 @@ from fastcell.dataset.manifest_checks import check_features
 from fastcell.dataset.parquet import read_parquet
 from fastcell.errors import DataError, invalid
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.text import storable
+from fastcell.system.text import one_name, storable
 
 FILE = "features.parquet"
 MAX_FEATURES = 1_000
@@ -46,7 +46,7 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
     def write(file: Path) -> None:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for piece_keys, values in features.pieces():
-                ids = np.array([cell_id.get(storable(key), -1) for key in piece_keys], np.int64)
+                ids = np.array([cell_id.get(one_name(key), -1) for key in piece_keys], np.int64)
                 there = np.flatnonzero(ids >= 0)
                 if not len(there):
                     continue

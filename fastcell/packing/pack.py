@@ -24,13 +24,14 @@ from fastcell.packing.keep_copies_together import keep_exact_copies_together
 from fastcell.packing.quarantine import describe_reasons, quarantine_row, quarantine_table
 from fastcell.packing.records import Record, ShardResult, check_levels
 from fastcell.packing.shard_layout import Blocks, block_shards, cell_shards, check_layout, choose_shard_cells
+from fastcell.packing.unify_names import similar_names, unify_names
 from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions, make_splits
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
-from fastcell.system.text import storable
+from fastcell.system.text import one_name
 from fastcell.system.worker_processes import check_jobs
 
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than packing this many cells
@@ -155,9 +156,9 @@ def pack(
     say(f"reading {source.describe()}")
     with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
         with explained(f"{src} cannot be read"):
-            listing = source.scan()
+            listing = unify_names(source.scan())
         say(f"found {_counted(len(listing.items), 'cell')}, {_counted(len(listing.classes), 'class', 'es')}")
-        for note in listing.notes:
+        for note in [*listing.notes, *similar_names(listing)]:
             say(f"note: {note}")
         for told in listing.splits:
             say(f"note: the sides that the source tells are the split {told} (fit --data.split_name {told}).")
@@ -197,7 +198,7 @@ def pack(
             um_per_px=um_per_px,
             seed=seed,
         )
-        keys = [storable(item.key) for item in listing.items]
+        keys = [one_name(item.key) for item in listing.items]
         given = list(listing.splits)
         splits, notes = keep_exact_copies_together(
             stage.data_dir, results, info, keys, splits, *_strata(listing), options, given

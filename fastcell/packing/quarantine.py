@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
-from fastcell.system.text import storable
+from fastcell.system.text import one_name
 
 QUARANTINE_REASONS = {
     # any file
@@ -60,8 +60,8 @@ QUARANTINE_REASONS = {
 def quarantine_row(
     key: str, source: str, class_name: str | None, group: str | None, collection: str | None, reason: str
 ) -> tuple[Any, ...]:
-    """Return a row of `QUARANTINE_SCHEMA` for a quarantined cell, without cell_id and with texts valid in UTF-8."""
-    return (None, *map(storable, (key, source, class_name, group, collection, reason)))
+    """Return a row of `QUARANTINE_SCHEMA` for a quarantined cell, without cell_id; its texts are in form NFC."""
+    return (None, *map(one_name, (key, source, class_name, group, collection, reason)))
 
 
 def quarantine_table(rows: list[tuple[Any, ...]]) -> pa.Table:

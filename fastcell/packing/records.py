@@ -17,7 +17,7 @@ from fastcell.dataset.schema import SCHEMA, make_table
 from fastcell.errors import BadCell, invalid
 from fastcell.ops.border import border_median
 from fastcell.packing.quarantine import quarantine_row, quarantine_table
-from fastcell.system.text import storable
+from fastcell.system.text import one_name
 
 
 class Record(NamedTuple):
@@ -122,7 +122,7 @@ class CellTable:
         self._rows.append(
             (
                 len(self._rows),
-                storable(record.key),
+                one_name(record.key),
                 self.shard,
                 offset,
                 len(stored),
@@ -132,9 +132,9 @@ class CellTable:
                 8 if raw else cell.depth,
                 1 if raw else cell.channels,
                 record.um_per_px,
-                storable(record.class_name),
-                storable(record.group),
-                storable(record.collection),
+                one_name(record.class_name),
+                one_name(record.group),
+                one_name(record.collection),
                 blake2b(stored, digest_size=16).digest(),
                 pixel_hash,
                 mean,

@@ -19,7 +19,7 @@ from fastcell.predictions.to_fcs import write_fcs
 from fastcell.storage.places import check_output_file, check_output_folder
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.text import printable
+from fastcell.system.text import one_name, printable
 
 NO_PREDICTION = -1.0
 """Class number and probabilities that an FCS file holds for a cell without a prediction."""
@@ -193,8 +193,11 @@ def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: 
 
 def _source_of(name: str, source: Path, num_files: int) -> Path:
     if source.is_dir():
-        return source / name
-    if num_files > 1 or source.name != name.split("/")[-1]:
+        if (source / name).exists() or name.isascii():
+            return source / name
+        same = (path for path in source.rglob("*") if one_name(path.relative_to(source).as_posix()) == name)
+        return next(same, source / name)
+    if num_files > 1 or one_name(source.name) != name.split("/")[-1]:
         raise invalid("--rtdc-source", f"the file or folder that {name} was packed from", str(source), "Check the path")
     return source
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources.base import ENCODING_OF_ENDING, Listing, SourceItem, encoding_of, file_stamp
-from fastcell.system.text import natural_sorted, storable
+from fastcell.system.text import natural_sorted, one_form, one_name, storable
 
 DEFAULT_PATTERN = "{class}/{name}"
 
@@ -40,7 +40,7 @@ class Pattern:
         Raises:
             ArgumentError: If a field is unknown, repeated or missing.
         """
-        self.text = text
+        self.text = text = one_form(text)
         hint = "Write for example --pattern '{group}/{class}/{name}'"
         pieces, found, end = [], [], 0
         for match in _FIELD.finditer(text):
@@ -62,7 +62,7 @@ class Pattern:
 
     def match(self, key: str) -> dict[str, str] | None:
         """Return the fields of a path, or None if the pattern does not fit."""
-        match = self._regex.fullmatch(key)
+        match = self._regex.fullmatch(one_form(key))
         return match.groupdict() if match else None
 
 
@@ -106,7 +106,7 @@ class ImageFolder:
             fields = pattern.match(key)
             if fields is None:
                 raise unread(self.root, keys, key, self.pattern)
-            told = {name: storable(text) for name, text in fields.items()}
+            told = {name: one_name(text) for name, text in fields.items()}
             items.append(
                 SourceItem(key, encoding_of(key), told.get("class"), told.get("group"), told.get("collection"))
             )

@@ -11,6 +11,7 @@ from fastcell.dataset.tables.dialect import read_lines
 from fastcell.errors import DataError
 from fastcell.sources.base import Listing, Rejected, SourceItem, encoding_of, file_stamp
 from fastcell.sources.image_folder import find_images, read_image
+from fastcell.system.text import one_name
 
 _LISTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _LABEL_FILES = ("labels", "label")
@@ -47,7 +48,7 @@ class ReleasedLists:
         """
         numbers = self._read_classes()
         images = find_images(self.root)[0]
-        there = set(images)
+        there = {one_name(key): key for key in images}
         seen: dict[str, str] = {}
         cells: list[tuple[SourceItem, str]] = []
         rejected = []
@@ -58,10 +59,11 @@ class ReleasedLists:
                     raise DataError(f"{place}: the label must be one of {known}, got {number}. Mend the line.")
                 if key.startswith("/") or ".." in key.split("/"):
                     raise DataError(f"{place}: the path must lie in the folder, got {key!r}. Mend the line.")
+                key = there.get(one_name(key), key)
                 item = SourceItem(key, encoding_of(key), numbers[number])
                 if key in seen:
                     rejected.append(Rejected(item, path.name, f"listed twice, first in {seen[key]}"))
-                elif key not in there and not (self.root / key).is_file():
+                elif one_name(key) not in there and not (self.root / key).is_file():
                     rejected.append(Rejected(item, path.name, "file is missing"))
                 elif item.encoding == "":
                     rejected.append(Rejected(item, path.name, "not a kind of image that can be read"))

@@ -156,7 +156,7 @@ def read_facts(cls: bytes | None, described: bytes | None) -> Facts:
     if cls is None:
         return facts
     try:
-        label = cls.decode("utf-8").strip()
+        label = one_form(cls.decode("utf-8").strip())
     except UnicodeDecodeError:
         label = ""
     if len(label) > _MAX_LABEL:
@@ -187,7 +187,7 @@ def _json_facts(described: bytes) -> Facts:
 def _text(value: Any) -> str | None:
     """Return a JSON value as a name: a text of 1 to 256 characters, or a whole number; None for any other value."""
     if isinstance(value, str):
-        text = value.strip()
+        text = one_form(value.strip())
         return text if 0 < len(text) <= _MAX_LABEL else None
     return str(int(value)) if _is_number(value) and abs(value) < 1e18 and value == int(value) else None
 

@@ -1,0 +1,67 @@
+"""Names in one Unicode form: names that differ in their form only are one name, in keys, classes and groups.
+
+File systems and keyboards write `é` as one character (form NFC) or as two (NFD). A data set stores NFC; files on disk
+keep their names.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from fastcell.errors import DataError
+from fastcell.sources.base import Listing, SourceItem
+from fastcell.system.text import natural_sorted, one_name, storable
+
+_MOST_SHOWN = 3
+
+
+def unify_names(listing: Listing) -> Listing:
+    """Return a listing whose classes, groups and collections are in Unicode form NFC; its keys stay as on disk.
+
+    Raises:
+        DataError: If two cells have the same key in two forms.
+    """
+    told = (part for item in listing.items for part in (item.key, item.class_name, item.group, item.collection))
+    if all(part is None or part.isascii() for part in told) and all(map(str.isascii, listing.classes)):
+        return listing
+    seen: dict[str, str] = {}
+    for item in listing.items:
+        if not item.key.isascii():
+            other = seen.setdefault(one_name(item.key), item.key)
+            if other != item.key:
+                raise DataError(
+                    f"{storable(item.key)!r} names two cells, whose names differ in their Unicode form only "
+                    f"({other!a} and {item.key!a}). Rename one of the files or folders."
+                )
+    items = [_unified(item) for item in listing.items]
+    classes = list(dict.fromkeys(map(one_name, listing.classes)))
+    return Listing(items, classes, listing.splits, listing.rejected, listing.notes, listing.features, listing.runs)
+
+
+def similar_names(listing: Listing) -> list[str]:
+    """Return notes on classes, and on groups, that differ only in upper and lower case or in blanks."""
+    groups = {item.group for item in listing.items if item.group is not None}
+    notes = []
+    for title, names in (("classes", listing.classes), ("groups", groups)):
+        alike = _alike(names)
+        if alike:
+            shown = "; ".join(", ".join(map(repr, same)) for same in alike[:_MOST_SHOWN])
+            notes.append(
+                f"{title} that differ only in upper and lower case or blanks are different ones: {shown}"
+                f"{'; ...' if len(alike) > _MOST_SHOWN else ''}."
+            )
+    return notes
+
+
+def _unified(item: SourceItem) -> SourceItem:
+    return item._replace(
+        class_name=one_name(item.class_name), group=one_name(item.group), collection=one_name(item.collection)
+    )
+
+
+def _alike(names: Iterable[str]) -> list[list[str]]:
+    found = defaultdict(list)
+    for name in names:
+        found["".join(name.casefold().split())].append(name)
+    return [natural_sorted(same) for _, same in sorted(found.items()) if len(same) > 1]
