@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -23,7 +24,7 @@ from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.predictions.table import check_output
-from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
+from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier
 from fastcell.runs.open_run import read_data_settings
 from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
 from fastcell.storage.locks import hold_run_folder
@@ -32,13 +33,15 @@ from fastcell.system.messages import LineHandler, print_line
 from fastcell.training.best_weights import checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
-from fastcell.training.fit import make_run_folder, train
+from fastcell.training.fit import train
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.rank_watch import RankWatch, watch_parent
 from fastcell.training.recipe import PRESETS, preset_path
-from fastcell.training.resume import ResumePoints, check_run, point_to_go_on_from, remove_points
+from fastcell.training.resume import ResumePoints, check_run, check_start, plan_resumption, remove_points
+from fastcell.training.run_record import RunRecord, make_run_folder
+from fastcell.training.same_settings import flat_settings
 from fastcell.training.stop_signals import told_how_it_ended
-from fastcell.training.trainer import fill_in, is_rank_zero, progress_callbacks
+from fastcell.training.trainer import check_trains, is_rank_zero, progress_callbacks, resolve_settings
 
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.
@@ -160,8 +163,9 @@ class FastcellCLI(LightningCLI):
         """Build data, model and trainer; what can be wrong is looked at before anything takes time."""
         _check_accelerator(self.config.trainer.accelerator)
         if self.command == "fit":
-            if self.config.ckpt_path is not None and self.config.resume is None:
-                read_checkpoint(self.config.ckpt_path)
+            self._plan_fit()
+            if self.finished:
+                return
             try:
                 super().instantiate_classes()
             except ValueError as error:  # jsonargparse wraps what a link's function raises
@@ -177,6 +181,20 @@ class FastcellCLI(LightningCLI):
         self.datamodule.use_preprocessing(Preprocessing.from_dict(self.model.preprocessing), self.model.classes)
         self.trainer = self.instantiate_trainer()
 
+    def _plan_fit(self) -> None:
+        """Decide where training starts; refuse settings that are not those of the run, or that train nothing."""
+        check_trains(self.config.trainer)
+        config = self.config.clone()
+        config.resume = None
+        self.asked = self.parser.dump(config, skip_unset=False)
+        self.settings = flat_settings(yaml.safe_load(self.asked))
+        self.finished, self.resumption = False, None
+        if self.config.resume is not None:
+            self.resumption = plan_resumption(Path(self.config.resume), self.settings, print_line)
+            self.finished = self.resumption is None
+        elif self.config.ckpt_path is not None:
+            self.resumption = check_start(self.config.ckpt_path, self.settings)
+
     def _take_data_of_the_run(self, folder: Path) -> None:
         """Evaluate on the data set and the split that the run was trained with, where no other is named."""
         if self.config.data.path is not None or not (folder / CONFIG_FILE).is_file():
@@ -188,27 +206,26 @@ class FastcellCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer, with what auto means on this machine filled in; in fit its place is the run folder."""
-        settings = self.config.trainer
-        fill_in(settings)
+        settings, resumption = self.config.trainer, getattr(self, "resumption", None)
+        resolved = resolve_settings(settings, resumption and resumption.resolved.get("trainer.precision"))
         self.throughput, self.ranks = Throughput(), RankWatch()
         callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, self.ranks]
         callbacks += progress_callbacks(settings, self.throughput)
-        names = ("accelerator", "precision", "deterministic")
-        kwargs = {**{name: settings[name] for name in names}, "enable_progress_bar": False, **kwargs}
+        kwargs = {**resolved, "enable_progress_bar": False, **kwargs}
         self.folder: Path | None = None
         self.points: ResumePoints | None = None
-        self.ckpt_path = self.config.ckpt_path
+        self.ckpt_path = self.config.ckpt_path if resumption is None else resumption.point
         if self.command != "fit" or settings.fast_dev_run:
             kwargs.update(logger=False, enable_checkpointing=False)
         else:
-            if self.config.resume is not None:
-                self.ckpt_path = point_to_go_on_from(Path(self.config.resume), print_line)
+            resumed = self.config.resume
             if is_rank_zero():
-                self.folder = Path(self.config.resume) if self.config.resume is not None else self._make_run_folder()
+                self.folder = Path(resumed) if resumed is not None else self._make_run_folder()
             if settings.logger in (None, True):
                 kwargs["logger"] = CurveLogger(self.folder, self.ckpt_path) if self.folder is not None else False
             every = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
-            self.points = ResumePoints(self.folder, *every)
+            self.points = ResumePoints(self.folder, *every, self.settings)
+            callbacks.append(RunRecord(self.folder, self.asked, None if resumed is None else resumption))
             validates = has_labelled_cells(self.datamodule, "valid") and settings.limit_val_batches != 0
             callbacks += [checkpoint_callback(self.folder, validates), self.points]
         plugins = self.config_init.trainer.plugins or []
@@ -217,6 +234,10 @@ class FastcellCLI(LightningCLI):
 
     def execute(self) -> None:
         """Run the command. A run that fails before its first checkpoint leaves no folder."""
+        if self.command == "fit" and self.finished:
+            if is_rank_zero():
+                print_line(f"{self.config.resume} is finished, nothing to do.")
+            return
         resumed = self.command == "fit" and self.config.resume is not None
         with told_how_it_ended(
             self.trainer,
@@ -255,9 +276,8 @@ class FastcellCLI(LightningCLI):
         return checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint
 
     def _make_run_folder(self) -> Path:
-        config = self.parser.dump(self.config, skip_unset=False)
         network = self.model.hparams["network"]
-        return make_run_folder(Path(self.config.runs), self.datamodule.info.name, network, config)
+        return make_run_folder(Path(self.config.runs), self.datamodule.info.name, network, self.asked)
 
 
 class _Described(Exception):  # noqa: N818, carries a parser out of its maker

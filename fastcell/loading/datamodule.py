@@ -20,7 +20,8 @@ from fastcell.dataset.manifest import Manifest, read_info
 from fastcell.dataset.schema import SUBSET_NAMES, SubsetName
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
-from fastcell.loading.decode_choice import DecoderName
+from fastcell.loading.decode_choice import DecoderName, choose_decoding, preferred_decoder
+from fastcell.loading.decode_cpu import CellDecoder
 from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader
 from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
@@ -28,8 +29,8 @@ from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
 from fastcell.loading.same_data import SavedPlacement, cells_and_labels, check_same, hash_cells
 from fastcell.loading.settings import DtypeName, LoaderSettings, check_settings, image_dtype
 from fastcell.loading.stores.opening import Store, Stores
-from fastcell.loading.stores.placement import StoreName, free_memory
-from fastcell.loading.transforms import TransformName
+from fastcell.loading.stores.placement import Placement, StoreName, free_memory
+from fastcell.loading.transforms import TransformName, resolve_transform
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.constants import FitName, NormalizationName
 from fastcell.system.lightning_internals import batches_begun
@@ -134,6 +135,7 @@ class CellDataModule(pl.LightningDataModule):
         self._manifest: Manifest | None = None
         self._corrupt_cells: CorruptCells | None = None
         self._before: SavedPlacement | None = None
+        self._resolved: dict[str, Any] = {}
         self._placed: SavedPlacement | None = None  # kept behind the training, for the checkpoint of its end
         self._predicted: np.ndarray | None = None
         self._cells: dict[str, str] = {}
@@ -241,7 +243,8 @@ class CellDataModule(pl.LightningDataModule):
         """
         if self._placed is None:
             return {}
-        return {**self._placed._asdict(), **self._identity(), "corrupt_cells": self.gather_corrupt_cells()}
+        found = {"transform": self._resolved["transform"], "corrupt_cells": self.gather_corrupt_cells()}
+        return {**self._placed._asdict(), **self._identity(), **found}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Give the batches of the run that `state_dict` is of. Its corrupt cells stay left out to its end.
@@ -251,6 +254,8 @@ class CellDataModule(pl.LightningDataModule):
             DataError: the run has found corrupt cells, and `on_bad_cell` is ``error``.
         """
         self._before = self.check_state(state_dict)
+        if self._given["transform"] == "auto":  # the two draw their noise differently
+            self._given["transform"] = state_dict.get("transform", "auto")
         known = state_dict.get("corrupt_cells", {})
         self.corrupt_cells.restore(known)
         if known and self._rank()[0] == 0:
@@ -270,6 +275,11 @@ class CellDataModule(pl.LightningDataModule):
             ArgumentError: cells, labels, subsets, verdicts, seed or batch size are others.
         """
         return check_same(state_dict, self._identity())
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """What store, transform, decoder and threads of training resolved to on this machine; empty before training."""
+        return dict(self._resolved)
 
     def gather_corrupt_cells(self) -> dict[int, str]:
         """Return the reasons of corrupt cells over all ranks, by cell_id; every rank must call it."""
@@ -397,12 +407,26 @@ class CellDataModule(pl.LightningDataModule):
             logger.info("%s", store.placement.reason)
             placed = store.placement
             self._placed = SavedPlacement(placed.store, placed.num_parts, placed.pool_bytes, self._rank()[1])
+            self._resolved = self._resolve(view, placed)
         else:
             self._store("train")
             share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
             store = self._stores.open_evaluation(view, share)
         self._opened[part] = store
         return store
+
+    def _resolve(self, view: View, placement: Placement) -> dict[str, Any]:
+        config, depth = self._config(), self.preprocessing.depth
+        decoder = preferred_decoder(config.decoder, config.transform)
+        cells = CellDecoder(self.manifest, depth)
+        return {
+            "store": placement.store,
+            "memory": placement.memory,
+            "num_parts": placement.num_parts,
+            "transform": resolve_transform(config.transform, self.preprocessing, config.device_id),
+            "decoder": choose_decoding(decoder, self.manifest, view.rows, cells, config.device_id),
+            "threads": config.threads,
+        }
 
     def _labels(self) -> np.ndarray:
         """(N,) int64, numbers in `classes` of every cell of the manifest, -1 for none."""

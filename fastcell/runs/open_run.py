@@ -25,7 +25,7 @@ from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier
-from fastcell.runs.run_folder import CONFIG_FILE, run_title, scored_checkpoint
+from fastcell.runs.run_folder import CONFIG_FILE, check_run_format, run_title, scored_checkpoint
 from fastcell.storage.places import local_path
 from fastcell.system import resources
 
@@ -168,13 +168,14 @@ def read_data_settings(folder: Path) -> dict[str, Any]:
 
     Raises:
         ArgumentError: `folder` is no run folder.
-        DataError: the file is damaged.
+        DataError: the file is damaged, or a newer version wrote the run.
     """
     path = local_path("RUN", folder) / CONFIG_FILE
     if not path.is_file():
         what = "no config.yaml in it" if folder.is_dir() else "no such folder"
         hint = "fastcell fit prints it at its end, such as runs/20260131-142501-donors-cellnet"
         raise invalid("RUN", "the folder of a run of fastcell fit", f"{folder} ({what})", hint)
+    check_run_format(folder)
     try:
         if path.stat().st_size > _MOST_CONFIG_BYTES:
             raise ValueError("it is too large")

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.errors import DataError
+from fastcell.storage.formats import check_format
 from fastcell.storage.places import check_output_folder, local_path
-from fastcell.storage.whole_files import write_text
+from fastcell.storage.whole_files import read_json_file, write_text
 
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -28,8 +29,8 @@ BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
 CONFUSION_STEM, CURVE_STEM = "confusion", "curves"
 
 RUN_FILES = {
-    CONFIG_FILE: "every setting, resolved; `fastcell fit --config` repeats the run",
-    ENVIRONMENT_FILE: "machine, versions",
+    CONFIG_FILE: "every setting as it was asked for; `fastcell fit --config` repeats the run",
+    ENVIRONMENT_FILE: "machine, versions, what the settings resolved to, when and how the run went on",
     CURVE_FILE: "loss and accuracy by step",
     f"{CURVE_STEM}.png, .pdf": "the same as a figure",
     METRICS_FILE: "scores of the test part with intervals, throughput",
@@ -48,6 +49,26 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
 _MOST_LETTERS = 40
 
 CURVE_COLUMNS = ("step", "epoch", "learning_rate", "train_loss", "train_accuracy")
+
+
+RESULT_FILES = (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    CORRUPT_CELLS_FILE,
+    *(f"{stem}.{ending}" for stem in (CONFUSION_STEM, CURVE_STEM) for ending in ("csv", "png", "pdf")),
+)
+"""Files that describe a finished run: a run that goes on removes them and writes them again at its end."""
+
+
+def check_run_format(folder: Path) -> None:
+    """Check that this version reads a run folder; one without environment.json counts as readable.
+
+    Raises:
+        DataError: a newer version wrote it.
+    """
+    environment = read_json_file(folder / ENVIRONMENT_FILE)
+    if isinstance(environment, dict):
+        check_format("run", environment.get("format"), folder, environment.get("fastcell"))
 
 
 def create_run_folder(root: Path, data_name: str, network: str) -> Path:
@@ -119,11 +140,12 @@ def find_checkpoint(run: Path) -> Path:
     """The checkpoint of a run folder that its scores are of, or the file itself.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or a newer version wrote the run.
     """
     run = local_path("RUN", run)
     if not run.is_dir():
         return run
+    check_run_format(run)
     checkpoint = scored_checkpoint(run)
     if checkpoint is not None:
         return checkpoint

@@ -13,6 +13,10 @@ from fastcell import __version__
 from fastcell.errors import DataError
 
 
+class NewerFormatError(DataError):
+    """A newer version of fastcell wrote the file."""
+
+
 class FileFormat(NamedTuple):
     """One file format.
 
@@ -66,7 +70,8 @@ def check_format(name: str, found: object, path: Path | str, made_by: object = N
         made_by: version of fastcell that wrote it, if known.
 
     Raises:
-        DataError: the number is newer or older than what this version reads, or is no number.
+        NewerFormatError: the number is newer than what this version reads.
+        DataError: the number is older than what this version reads, or is no number.
     """
     known, number = FORMATS[name], 1 if found is None else found
     rule = f"{path}: {name} format must be {_numbers(known)}, got {str(found)[:100]}."
@@ -75,7 +80,7 @@ def check_format(name: str, found: object, path: Path | str, made_by: object = N
     if number > known.number:
         wrote = isinstance(made_by, str) and 0 < len(made_by) <= 40 and made_by.isprintable()
         version = f"fastcell {made_by}" if wrote else "the fastcell that wrote it"
-        raise DataError(f"{rule} Install {version} or a later version; this is {__version__}.")
+        raise NewerFormatError(f"{rule} Install {version} or a later version; this is {__version__}.")
 
 
 def _numbers(known: FileFormat) -> str:

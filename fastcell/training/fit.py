@@ -12,6 +12,7 @@ import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table
 from fastcell.dataset.schema import SUBSET_NAMES
+from fastcell.errors import ArgumentError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
@@ -19,21 +20,17 @@ from fastcell.plots.basic_figures import draw_confusion, draw_curves
 from fastcell.predictions.table import write_csv_or_parquet
 from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.run_folder import (
-    CONFIG_FILE,
     CONFUSION_STEM,
     CORRUPT_CELLS_FILE,
     CURVE_FILE,
     CURVE_STEM,
-    ENVIRONMENT_FILE,
     LAST_FILE,
     METRICS_FILE,
     PREDICTIONS_FILE,
-    create_run_folder,
     run_title,
     write_confusion,
 )
-from fastcell.storage.whole_files import write_json, write_text
-from fastcell.system import environment_report
+from fastcell.storage.whole_files import write_json
 from fastcell.system.lightning_internals import detach
 from fastcell.system.messages import print_line
 from fastcell.system.text import printable
@@ -125,12 +122,21 @@ def train(
         folder: the run folder on rank 0; None on other ranks and in a trial run (fast_dev_run), which writes nothing.
         ckpt_path: checkpoint to resume from.
         select: weights to evaluate, ``best`` or ``last``.
+
+    Raises:
+        ArgumentError: no step was trained, or the data are not those of the checkpoint.
     """
+    content: dict[str, Any] = {"global_step": 0} if ckpt_path is None else read_checkpoint(ckpt_path)
+    before = int(content["global_step"])
+    if "CellDataModule" in content:  # a checkpoint of format 1 lacks it at the end of a run
+        data.check_state(content["CellDataModule"])
     print_on_rank_zero(trainer, describe_training(trainer, model, data, folder))
     fit_model(trainer, model, data, ckpt_path)
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     folder = Path(trainer.strategy.broadcast(str(folder)))
+    if ckpt_path is None or Path(ckpt_path).parent != folder:
+        _check_trained(trainer, before, ckpt_path)
     trainer.save_checkpoint(folder / LAST_FILE)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") if has_labelled_cells(data, "valid") else ""
     is_best = choose_weights(model, select, read_checkpoint(best)["state_dict"] if best and select == "best" else None)
@@ -139,6 +145,21 @@ def train(
     elif not is_best:
         print_on_rank_zero(trainer, "No validation part: the last weights are evaluated, not the best.")
     _complete_run_folder(trainer, model, data, throughput, folder, Path(best).name if is_best else LAST_FILE)
+
+
+def _check_trained(trainer: pl.Trainer, before: int, ckpt_path: str | None) -> None:
+    """Check that a new run has taken a step behind the `before` steps of its checkpoint.
+
+    Raises:
+        ArgumentError: it has not.
+    """
+    if trainer.global_step > before:
+        return
+    where = "" if ckpt_path is None else f" {ckpt_path} has {before:,} steps already."
+    raise ArgumentError(
+        f"nothing was trained, so there is nothing to score.{where} Give more epochs or steps (--trainer.max_epochs, "
+        "--trainer.max_steps, --trainer.max_time, --trainer.limit_train_batches)."
+    )
 
 
 def fit_model(
@@ -195,12 +216,3 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
         f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
     )
-
-
-def make_run_folder(runs: Path, data_name: str, network: str, config: str) -> Path:
-    """Create a new run folder in `runs` with ``config.yaml`` (content: `config`) and ``environment.json``."""
-    folder = create_run_folder(runs, data_name, network)
-    write_text(folder / CONFIG_FILE, config)
-    environment_now = {**environment_report.describe_environment(), "torch_threads": torch.get_num_threads()}
-    write_json(folder / ENVIRONMENT_FILE, environment_now)
-    return folder

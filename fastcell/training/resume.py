@@ -14,6 +14,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -22,9 +23,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import read_checkpoint
-from fastcell.runs.run_folder import BEST_FILE, CONFIG_FILE, ENVIRONMENT_FILE
+from fastcell.runs.run_folder import BEST_FILE, CONFIG_FILE, ENVIRONMENT_FILE, check_run_format
+from fastcell.storage.formats import NewerFormatError
 from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.messages import Say
+from fastcell.training.run_record import Resumption, is_finished, saved_settings, settings_of_checkpoint
+from fastcell.training.same_settings import AUTO, check_settings_of_run, settings_of_point
 from fastcell.training.stop_signals import LOOK_EVERY, StopSignals
 from fastcell.training.trainer import is_rank_zero
 
@@ -42,6 +46,7 @@ POINT_CONTENT = {
     "datamodule_hparams_name": "name of that argument (Lightning)",
     "CellDataModule": "store, parts, ranks; cells, labels, batch size, seed, which must not change; corrupt cells",
     "fastcell_unread": "training scores since the last row of metrics.csv (`CellModule`)",
+    "fastcell_settings": "settings that may not change, and what they resolved to (`fastcell.training.same_settings`)",
     "fastcell_format": "number of this content (`fastcell.storage.formats.FORMATS`)",
     "fastcell_version": "version of fastcell that wrote it",
     "pytorch-lightning_version": "that wrote it",
@@ -61,16 +66,24 @@ class ResumePoints(pl.Callback):
         folder: the run folder; None on ranks other than 0.
         every_steps: optimizer steps between points, or None.
         every_minutes: minutes between points, or None.
+        settings: settings that the points hold, by dotted name.
 
     Raises:
         ArgumentError: a number is not positive.
     """
 
-    def __init__(self, folder: Path | None, every_steps: int | None, every_minutes: float | None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        every_steps: int | None,
+        every_minutes: float | None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         for name, value in (("checkpoint_every_steps", every_steps), ("checkpoint_every_minutes", every_minutes)):
             if value is not None and not value > 0:
                 raise invalid(name, "above 0", value, "Leave it out for no such points")
         self.folder, self.every_steps, self.every_minutes = folder, every_steps, every_minutes
+        self.settings = settings_of_point(settings or {})
         self._signals = StopSignals()
         self._last_step = self._last_time = 0.0
         self._saved_step = -1
@@ -92,6 +105,15 @@ class ResumePoints(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._signals.give_back()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        found = getattr(trainer, "datamodule", None)
+        chosen = {f"data.{name}": value for name, value in getattr(found, "resolved", {}).items()}
+        resolved = {"trainer.precision": str(trainer.precision), **chosen}
+        kept = {name: value for name, value in resolved.items() if name in AUTO}
+        checkpoint["fastcell_settings"] = {"asked": self.settings, "resolved": kept}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         between_steps = trainer.training and not trainer.validating and not trainer.sanity_checking
@@ -132,12 +154,18 @@ class ResumePoints(pl.Callback):
 
 
 def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Return the readable checkpoint with the most steps in a run folder, or None, and the damaged checkpoints."""
+    """Return the readable checkpoint with the most steps in a run folder, or None, and the damaged checkpoints.
+
+    Raises:
+        NewerFormatError: a newer version wrote one of them.
+    """
     found: list[tuple[int, float, Path]] = []
     torn: list[Path] = []
     for path in sorted(folder.glob("*.ckpt")):
         try:
             step = int(read_checkpoint(path)["global_step"])
+        except NewerFormatError:
+            raise
         except (DataError, KeyError, TypeError, ValueError):
             torn.append(path)
         else:
@@ -145,6 +173,41 @@ def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
     # best.ckpt is written before the other callbacks of the epoch have run
     found = [item for item in found if item[2].name != BEST_FILE]
     return (max(found)[2] if found else None), torn
+
+
+def plan_resumption(folder: Path, settings: dict[str, Any], say: Say) -> Resumption | None:
+    """Decide how a stopped run goes on; None if it is finished.
+
+    Args:
+        folder: the run folder.
+        settings: settings that are asked for, by dotted name.
+        say: called on rank 0 with each line for the user.
+
+    Raises:
+        ArgumentError: a setting differs that must be that of the run.
+        DataError: config.yaml or the best weights are damaged, or a newer version wrote a checkpoint.
+    """
+    point, _ = latest_point(folder)
+    asked, resolved = ({}, {}) if point is None else settings_of_checkpoint(read_checkpoint(point))
+    changes = check_settings_of_run({**saved_settings(folder), **asked}, settings, resolved)
+    if point is not None and is_finished(folder, changes):
+        return None
+    return Resumption(point_to_go_on_from(folder, say), changes, resolved)
+
+
+def check_start(path: str, settings: dict[str, Any]) -> Resumption:
+    """Check that a new run may go on from a checkpoint: its state is that of the settings of its run.
+
+    Args:
+        path: the checkpoint.
+        settings: settings that are asked for, by dotted name.
+
+    Raises:
+        ArgumentError: a setting differs that must be that of the checkpoint's run.
+        DataError: the checkpoint is missing or damaged.
+    """
+    asked, resolved = settings_of_checkpoint(read_checkpoint(path))
+    return Resumption(path, check_settings_of_run(asked, settings, resolved), resolved)
 
 
 def point_to_go_on_from(folder: Path, say: Say) -> str | None:
@@ -166,7 +229,7 @@ def point_to_go_on_from(folder: Path, say: Say) -> str | None:
     if is_rank_zero():
         for path in torn:
             say(f"{path} is damaged and left aside")
-        where = "its beginning: no step was saved" if point is None else str(point)
+        where = "its beginning: no undamaged point is there" if point is None else str(point)
         say(f"going on from {where}")
         _check_threads(folder, say)
     return None if point is None else str(point)
@@ -196,6 +259,7 @@ def check_run(folder: Path) -> None:
 
     Raises:
         ArgumentError: the folder has no config.yaml.
+        NewerFormatError: a newer version wrote it.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise invalid(
@@ -204,6 +268,7 @@ def check_run(folder: Path) -> None:
             str(folder),
             "Give a folder that fit made, or start a new run",
         )
+    check_run_format(folder)
 
 
 def _points(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from fastcell.errors import invalid
 from fastcell.system import resources
 from fastcell.training.progress_bar import EpochLines, Throughput
 from fastcell.training.run_bar import RunBar
@@ -45,20 +46,43 @@ def machine_precision(on_gpu: bool) -> Any:
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
-def fill_in(settings: Any) -> None:
-    """Set the trainer's open settings to values that suit the machine.
+def resolve_settings(settings: Any, precision: str | None = None) -> dict[str, Any]:
+    """Return values that suit the machine for accelerator, precision and deterministic, where the user left them open.
 
     Args:
-        settings: arguments of `pl.Trainer` as attributes; accelerator, precision and deterministic are changed.
+        settings: arguments of `pl.Trainer` as attributes; they stay as they are.
+        precision: what an open precision becomes; None for that of the machine.
+
+    Raises:
+        ArgumentError: a CPU cannot compute in this precision.
     """
-    if settings.accelerator == "auto":
-        settings.accelerator = "gpu" if resources.has_gpu() else "cpu"
-    on_cpu = settings.accelerator == "cpu"
-    if settings.precision is None:
-        settings.precision = machine_precision(not on_cpu)
-    if settings.deterministic is None:
-        settings.deterministic = on_cpu
+    accelerator, deterministic = settings.accelerator, settings.deterministic
+    if accelerator == "auto":
+        accelerator = "gpu" if resources.has_gpu() else "cpu"
+    on_cpu = accelerator == "cpu"
+    if settings.precision is None and precision == "16-mixed" and on_cpu:
+        raise invalid("precision of a run that goes on", "one that a CPU has", precision, "Go on with a GPU")
     leave_memory_unfilled()
+    return {
+        "accelerator": accelerator,
+        "precision": settings.precision or precision or machine_precision(not on_cpu),
+        "deterministic": on_cpu if deterministic is None else deterministic,
+    }
+
+
+def check_trains(settings: Any) -> None:
+    """Check that a run has steps to train.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes.
+
+    Raises:
+        ArgumentError: a limit is 0.
+    """
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        value = getattr(settings, name)
+        if value is not None and not isinstance(value, bool) and value == 0:
+            raise invalid(f"--trainer.{name}", "above 0", value, "Nothing would be trained; leave it out for no limit")
 
 
 def leave_memory_unfilled() -> None:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from fixtures.process_state import one_thread
 
 from fastcell.cli import main as cli
 from fastcell.cli import pack
-from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule, Prediction
+from fastcell.storage.formats import FORMATS
 from fastcell.storage.locks import hold_run_folder
 from fastcell.storage.staging import open_staging_of
 from fastcell.training.resume import POINT_CONTENT, latest_point
@@ -172,9 +179,18 @@ def test_what_resume_refuses(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for arguments, message in (
         ([f"--resume={tmp_path}"], "--resume must be the folder of a training run"),
-        ([f"--resume={folder}", "--data.batch_size=24"], "batch_size of a run that goes on must be as it was (12)"),
-        ([f"--resume={folder}", "--data.seed=8"], "seed of a run that goes on must be as it was (0)"),
-        ([f"--resume={folder}", "--data.subsample=100"], "training cells of a run that goes on must be as it was"),
+        (
+            [f"--resume={folder}", "--data.batch_size=24"],
+            "--data.batch_size of a run that goes on must be 12 as in the run, got 24",
+        ),
+        (
+            [f"--resume={folder}", "--data.seed=8"],
+            "--data.seed of a run that goes on must be null as in the run, got 8",
+        ),
+        (
+            [f"--resume={folder}", "--data.subsample=100"],
+            "--data.subsample of a run that goes on must be null as in the run, got 100",
+        ),
         ([f"--resume={folder}", "--checkpoint_every_steps=0"], "checkpoint_every_steps must be above 0"),
     ):
         assert cli.main(["fit", *arguments]) == 2
@@ -226,6 +242,195 @@ def test_damaged_best_weights_are_refused_by_name(
     (folder / "best.ckpt").unlink()
     assert main(["fit", f"--resume={folder}"]) == 0
     assert (folder / "best.ckpt").is_file()
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Bytes and time of change of every file of a folder."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def long_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of 3 epochs at a constant learning rate; not to be changed."""
+    return fit(data, tmp_path_factory.mktemp("long"), *CONSTANT, "--trainer.max_epochs=3")
+
+
+CONSTANT = ["--model.schedule=constant", "--model.warmup=0"]
+
+
+def test_other_settings_are_refused_by_name(long_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(long_run)
+    for name, value in {
+        "data.normalization": "divide",
+        "data.image_size": 32,
+        "data.augmentation.rotation_deg": 20.0,
+        "data.balance": "oversample",
+        "data.store": "stream",
+        "data.split_name": "other",
+        "model.network": "gao",
+        "model.loss": "mse",
+        "model.learning_rate": 0.5,
+        "model.optimizer": "adam",
+        "model.schedule": "cosine",
+        "trainer.precision": "bf16-mixed",
+        "trainer.max_epochs": 2,
+        "seed_everything": 4,
+        "select": "last",
+    }.items():
+        assert cli.main(["fit", f"--resume={long_run}", f"--{name}={value}"]) == 2
+        message = capsys.readouterr().err
+        assert f"--{name} of a run that goes on must be " in message
+        assert f"got {value}" in message
+        assert message.count("\n") <= 2
+    assert contents(long_run) == before
+
+
+def test_a_configuration_that_was_edited_is_none_of_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit_until(monkeypatch, 15, new_run(data, tmp_path / "runs"), tmp_path / "runs")
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.2"))
+    assert cli.main(["fit", f"--resume={folder}"]) == 2
+    assert "--model.learning_rate of a run that goes on must be 0.002 as in the run, got 0.2" in capsys.readouterr().err
+    (folder / "config.yaml").write_text("[")
+    assert cli.main(["fit", f"--resume={folder}"]) == 2
+    assert "is not valid YAML" in capsys.readouterr().err
+
+
+def permute_labels(data: Path) -> None:
+    table = pq.read_table(data / "manifest.parquet")
+    place = table.schema.get_field_index("class")
+    labels = table.column("class").to_pylist()
+    pq.write_table(table.set_column(place, "class", pa.array(labels[1:] + labels[:1])), data / "manifest.parquet")
+
+
+def move_validation_to_test(data: Path) -> None:
+    manifest = Manifest.open(data)
+    subsets = manifest.split()
+    valid = np.flatnonzero(subsets == "valid")
+    subsets[valid[::2]] = "test"
+    write_split(data, "default", subsets)
+
+
+def drop_a_test_cell(data: Path) -> None:
+    (cell, *_) = np.flatnonzero(Manifest.open(data).split() == "test")
+    (data / "verdicts.csv").write_text(f"cell_id,verdict\n{cell},drop\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (permute_labels, "training cells and labels"),
+        (move_validation_to_test, "validation cells and labels"),
+        (drop_a_test_cell, "test cells and labels"),
+    ],
+)
+def test_other_data_are_refused_by_name(
+    data: Path,
+    long_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], None],
+    named: str,
+) -> None:
+    folder, other = shutil.copytree(long_run, tmp_path / "run"), shutil.copytree(data, tmp_path / "cells")
+    change(other)
+    before = contents(folder)
+    assert cli.main(["fit", f"--resume={folder}", f"--data.path={other}", "--trainer.max_epochs=4"]) == 2
+    assert f"{named} of a run that goes on must be as it was" in capsys.readouterr().err
+    assert contents(folder) == before
+
+
+def test_a_finished_run_is_left_alone(long_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, changed = contents(long_run), long_run.stat().st_mtime_ns
+    capsys.readouterr()
+    for words in ([], ["--data.threads=2", "--trainer.max_epochs=3"]):
+        assert main(["fit", f"--resume={long_run}", *words]) == 0
+        assert capsys.readouterr().out == f"{long_run} is finished, nothing to do.\n"
+    assert contents(long_run) == before
+    assert long_run.stat().st_mtime_ns == changed
+
+
+def test_more_epochs_of_a_finished_run(
+    data: Path, long_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if they had been asked for at once, also where the longer run is killed; the configuration describes it."""
+    whole = fit(data, tmp_path / "whole", *CONSTANT, "--trainer.max_epochs=5")
+    folder = shutil.copytree(long_run, tmp_path / "runs" / "run")
+    words = ["fit", f"--resume={folder}", "--trainer.max_epochs=5", "--data.threads=2"]
+    fit_until(monkeypatch, 14, words, folder.parent)
+    assert not (folder / "metrics.json").exists()  # those scores are of another run now
+    assert main(["fit", f"--resume={folder}"]) == 0
+    assert_same_run(folder, whole)
+    ours, theirs = (json.loads((path / "metrics.json").read_text()) for path in (folder, whole))
+    assert {name: ours[name] for name in ("epochs", "steps", "test")} == {
+        name: theirs[name] for name in ("epochs", "steps", "test")
+    }
+    text = (folder / "config.yaml").read_text()
+    settings, asked = yaml.safe_load(text), yaml.safe_load((whole / "config.yaml").read_text())
+    assert settings == {**asked, "runs": settings["runs"], "data": {**asked["data"], "threads": 2}}
+    assert re.search(r"# went on 20\d\d-\d\d-\d\d .* with trainer.max_epochs: 3 -> 5\n", text)
+    assert re.search(r"# went on .* with data.threads: 1 -> 2\n", text)
+    once, again = json.loads((folder / "environment.json").read_text())["resumed"]
+    assert once["changes"] == {"trainer.max_epochs": [3, 5], "data.threads": [1, 2]}
+    assert (once["step"], once["resolved"]["threads"], again["changes"]) == (30, 2, {})
+
+
+@pytest.mark.parametrize("limit", ["max_epochs=0", "max_steps=0", "limit_train_batches=0", "max_time=00:00:00:00"])
+def test_a_run_that_trains_nothing_is_no_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    assert cli.main([*new_run(data, tmp_path / "runs"), f"--trainer.{limit}"]) == 2
+    assert re.search("othing (would be|was) trained", capsys.readouterr().err)
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_checkpoint_that_has_all_steps_is_no_new_run(
+    data: Path, long_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", f"--config={long_run / 'config.yaml'}", f"--runs={tmp_path / 'runs'}"]
+    assert cli.main([*words, f"--ckpt_path={long_run / 'last.ckpt'}"]) == 2
+    assert (
+        f"nothing was trained, so there is nothing to score. {long_run / 'last.ckpt'} has 30" in capsys.readouterr().err
+    )
+    assert not list((tmp_path / "runs").glob("*"))
+    assert cli.main([*words, f"--ckpt_path={long_run / 'last.ckpt'}", "--model.learning_rate=1"]) == 2
+    assert "--model.learning_rate of a run that goes on must be 0.002" in capsys.readouterr().err
+
+
+def test_the_configuration_is_what_was_asked(long_run: Path) -> None:
+    """What it resolved to stands in environment.json: without a terminal there is no bar, but it was not refused."""
+    trainer = yaml.safe_load((long_run / "config.yaml").read_text())["trainer"]
+    names = ("accelerator", "precision", "deterministic", "enable_progress_bar", "devices")
+    assert [trainer[name] for name in names] == ["auto", None, None, None, "auto"]
+    found = json.loads((long_run / "environment.json").read_text())
+    assert found["format"] == FORMATS["run"].number
+    assert found["resolved"] == {
+        "accelerator": "cpu",
+        "devices": 1,
+        "strategy": "SingleDeviceStrategy",
+        "precision": "32-true",
+        "deterministic": True,
+        "progress": "EpochLines",
+        "store": "bank",
+        "memory": "host",
+        "num_parts": 1,
+        "transform": "fused",
+        "decoder": "threads",
+        "threads": 1,
+    }
+
+
+def test_a_run_of_a_newer_version_is_refused(
+    data: Path, long_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(long_run, tmp_path / "run")
+    values = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps({**values, "format": 9, "fastcell": "4.5"}))
+    for command in (["fit", f"--resume={folder}"], ["test", str(folder)], ["explain", str(folder)]):
+        assert cli.main(command) == 2
+        assert "run format must be 1 to 2, got 9. Install fastcell 4.5 or a later version" in capsys.readouterr().err
 
 
 def launch(arguments: list[str]) -> subprocess.Popen[str]:

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fastcell.errors import ArgumentError
 from fastcell.system import resources
-from fastcell.training.trainer import build_trainer, fill_in, machine_precision
+from fastcell.training.trainer import build_trainer, check_trains, machine_precision, resolve_settings
 
 
 def test_a_trainer_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -31,10 +32,28 @@ def test_open_settings_are_filled_in(monkeypatch, bf16, precision):
     for has_gpu, expected in ((False, ("cpu", "32-true", True)), (True, ("gpu", precision, False))):
         monkeypatch.setattr(resources, "has_gpu", lambda answer=has_gpu: answer)
         settings = SimpleNamespace(accelerator="auto", precision=None, deterministic=None)
-        fill_in(settings)
-        assert (settings.accelerator, settings.precision, settings.deterministic) == expected
+        assert tuple(resolve_settings(settings).values()) == expected
+        assert settings == SimpleNamespace(accelerator="auto", precision=None, deterministic=None)
     given = SimpleNamespace(accelerator="cpu", precision="64-true", deterministic=False)
-    fill_in(given)
-    assert (given.precision, given.deterministic) == ("64-true", False)
+    assert tuple(resolve_settings(given).values()) == ("cpu", "64-true", False)
     assert not torch.utils.deterministic.fill_uninitialized_memory
     assert machine_precision(False) == "32-true"
+
+
+def test_a_run_that_goes_on_keeps_its_precision(monkeypatch):
+    monkeypatch.setattr(resources, "has_gpu", lambda: False)
+    settings = SimpleNamespace(accelerator="auto", precision=None, deterministic=None)
+    assert resolve_settings(settings, "bf16-mixed")["precision"] == "bf16-mixed"
+    with pytest.raises(
+        ArgumentError, match="precision of a run that goes on must be one that a CPU has, got '16-mixed'"
+    ):
+        resolve_settings(settings, "16-mixed")
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "max_steps", "limit_train_batches"])
+def test_a_run_without_steps_is_refused(name):
+    limits = {"max_epochs": 1, "max_steps": -1, "limit_train_batches": None}
+    check_trains(SimpleNamespace(**limits))
+    for value in (0, 0.0):
+        with pytest.raises(ArgumentError, match=f"--trainer.{name} must be above 0"):
+            check_trains(SimpleNamespace(**{**limits, name: value}))

@@ -1,0 +1,172 @@
+"""Arguments of ``fit`` that a run that goes on must share with the run, and those that may change.
+
+`ARGUMENTS` holds every argument. What the result depends on must be that of the run: data, preprocessing, network,
+loss, optimisation, precision, store and seed. A run whose learning rate is constant may get more epochs or steps. With
+any other schedule the learning rate of every step depends on the length of the run, so that the steps that were taken
+already would be those of another run: a new length is refused. A change that is allowed is written into config.yaml,
+with its date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fastcell.errors import ArgumentError
+
+MUST, MAY, MORE = "must be that of the run", "may change", "may grow, with a constant learning rate"
+
+_WORDS = {
+    MUST: """
+        seed_everything trainer.precision trainer.callbacks trainer.fast_dev_run trainer.min_epochs trainer.min_steps
+        trainer.limit_train_batches trainer.limit_val_batches trainer.limit_test_batches trainer.overfit_batches
+        trainer.val_check_interval trainer.check_val_every_n_epoch trainer.enable_checkpointing
+        trainer.accumulate_grad_batches trainer.gradient_clip_val trainer.gradient_clip_algorithm
+        trainer.use_distributed_sampler trainer.barebones trainer.plugins trainer.sync_batchnorm
+        trainer.reload_dataloaders_every_n_epochs
+        model.network model.input_norm model.init model.loss model.label_smoothing model.optimizer model.learning_rate
+        model.weight_decay model.betas model.schedule model.warmup model.final_learning_rate model.ema_decay model.tta
+        model.steps_per_call
+        data.split_name data.batch_size data.eval_batch_size data.image_size data.fit data.scale_um_per_px
+        data.normalization data.antialias data.augment data.augmentation data.balance data.subsample data.quality
+        data.store data.transform data.decoder data.depth data.dtype data.initial_fill data.seed
+        preset ckpt_path select""",
+    MORE: "trainer.max_epochs trainer.max_steps",
+    MAY: """
+        trainer.accelerator trainer.strategy trainer.devices trainer.num_nodes trainer.logger trainer.max_time
+        trainer.limit_predict_batches trainer.num_sanity_val_steps trainer.log_every_n_steps
+        trainer.enable_progress_bar trainer.enable_model_summary trainer.deterministic trainer.benchmark
+        trainer.inference_mode trainer.profiler trainer.detect_anomaly trainer.default_root_dir
+        trainer.enable_autolog_hparams trainer.model_registry
+        model.channels_last model.compile_network
+        data.path data.predict_split data.bank_gib data.threads data.on_bad_cell
+        runs resume checkpoint_every_steps checkpoint_every_minutes""",
+}
+ARGUMENTS = {name: rule for rule, words in _WORDS.items() for name in words.split()}
+"""Rule of each argument of ``fit``, by its name without dashes: `MUST`, `MORE` or `MAY`."""
+
+AUTO = {"data.store": "auto", "data.transform": "auto", "data.decoder": "auto", "trainer.precision": None}
+"""Arguments with a value that is chosen for the machine: writing down the choice of the run changes nothing."""
+
+_NESTED = {"data.augmentation"}
+_OF_A_PLACE = {"preset", "ckpt_path"}
+
+
+class Change(NamedTuple):
+    """An argument with another value than the run has."""
+
+    name: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_text(self.before)} -> {_text(self.now)}"
+
+
+def rule_of(name: str) -> str:
+    """Return the rule of an argument, or of the argument that a dotted name is a part of.
+
+    Raises:
+        KeyError: it has none.
+    """
+    while name not in ARGUMENTS:
+        if "." not in name:
+            raise KeyError(name)
+        name = name.rpartition(".")[0]
+    return ARGUMENTS[name]
+
+
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name; those that are no argument of ``fit`` are left out."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and (name in _NESTED or not _has_rule(name)):
+            found |= flat_settings(value, f"{name}.")
+        elif _has_rule(name):
+            found[name] = value
+    return found
+
+
+def settings_of_point(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings that a resume point holds: all that may not change, but for paths and names."""
+    return {name: value for name, value in settings.items() if rule_of(name) != MAY and name not in _OF_A_PLACE}
+
+
+def check_settings_of_run(
+    before: Mapping[str, Any], now: Mapping[str, Any], resolved: Mapping[str, Any] | None = None
+) -> list[Change]:
+    """Check the settings with which a run is to go on.
+
+    Args:
+        before: settings of the run by dotted name. An argument that is not there is one that the version that wrote
+            them did not have; it is not compared.
+        now: settings that are asked for.
+        resolved: what the settings in `AUTO` resolved to in the run.
+
+    Returns:
+        The allowed changes, in the order of `now`.
+
+    Raises:
+        ArgumentError: a setting differs that must not; the message names it with both values.
+    """
+    changes = [
+        Change(name, before[name], value)
+        for name, value in now.items()
+        if name in before and before[name] != value and name != "resume"
+    ]
+    for change in changes:
+        rule = rule_of(change.name)
+        if rule == MUST and not _is_choice(change, resolved or {}):
+            raise ArgumentError(
+                f"--{change.name} of a run that goes on must be {_text(change.before)} as in the run, got "
+                f"{_text(change.now)}. Leave it out, or start a new run."
+            )
+        if rule == MORE:
+            _check_growth(change, before)
+    return changes
+
+
+def _is_choice(change: Change, resolved: Mapping[str, Any]) -> bool:
+    """Whether a value was left to the machine in the run, and is now what the machine chose, or the other way round."""
+    if change.name not in AUTO:
+        return False
+    chosen, auto = resolved.get(change.name), AUTO[change.name]
+    return chosen is not None and all(value in (auto, chosen) for value in (change.before, change.now))
+
+
+def _check_growth(change: Change, before: Mapping[str, Any]) -> None:
+    if not _at_least(change.now, change.before):
+        raise ArgumentError(
+            f"--{change.name} of a run that goes on must be at least {_text(change.before)} as in the run, got "
+            f"{_text(change.now)}. Leave it out, or start a new run."
+        )
+    schedule, warmup = before.get("model.schedule", "constant"), before.get("model.warmup") or 0.0
+    if schedule != "constant" or warmup:
+        why = f"{schedule}" + (f" with warmup {warmup:g}" if warmup else "")
+        raise ArgumentError(
+            f"--{change.name} of a run that goes on must be {_text(change.before)} as in the run, got "
+            f"{_text(change.now)}: its learning rate ({why}) is planned over the whole run, and the steps that were "
+            "taken would be those of another. Start a new run of that length."
+        )
+
+
+def _at_least(now: Any, before: Any) -> bool:
+    """Compare two limits; -1 and null are none."""
+    no_limit = (None, -1)
+    if now in no_limit:
+        return True
+    return before not in no_limit and now >= before
+
+
+def _has_rule(name: str) -> bool:
+    try:
+        rule_of(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _text(value: Any) -> str:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
