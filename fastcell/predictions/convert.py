@@ -161,6 +161,14 @@ def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]
             path = place if out.suffix else place / f"{name}_class.h5"
             replace_file(path, lambda file, parts=parts: to_ifcb.write_class_scores(file, *parts))  # type: ignore[misc]
     lines = [f"{printable(out)}: {len(predictions) - num_left_out:,} regions of interest in {len(bins):,} bins"]
+    labels = to_ifcb.ascii_labels(predictions.classes)
+    other = [
+        f"{printable(name)} is {label}"
+        for name, label in zip(predictions.classes, labels, strict=True)
+        if name != label
+    ]
+    if other:
+        lines.append(f"class labels in ASCII, as pyifcb reads them: {', '.join(other)}")
     return lines + ([f"{num_left_out:,} without a prediction are left out"] if num_left_out else [])
 
 

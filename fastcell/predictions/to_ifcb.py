@@ -3,12 +3,16 @@
 ``<bin>_class.h5`` holds ``output_scores`` (n, K), ``output_classes`` (n,), ``class_labels`` (K,) and ``roi_numbers``
 (n,), and an empty dataset ``metadata`` with the attributes ``version``, ``model_id``, ``timestamp`` and ``bin_id``.
 Source: github.com/WHOIGit/ifcb_classifier. The files are read by github.com/WHOIGit/pyifcb and the IFCB dashboard.
+pyifcb decodes class labels as ASCII, so other characters are written in ASCII; then the attribute
+``class_names`` of ``metadata`` holds the names as they are, as JSON.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +66,27 @@ def rois_by_bin(keys: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return bins
 
 
+def ascii_labels(classes: list[str]) -> list[str]:
+    """Return a different ASCII label for each class: accents are dropped, other characters become their code, `u03bc`.
+
+    ASCII names stay as they are.
+    """
+    labels: list[str] = []
+    for name in sorted(classes, key=lambda name: not name.isascii()):
+        stem = name if name.isascii() else "".join(map(_ascii, unicodedata.normalize("NFKD", name)))
+        numbered = (f"{stem}_{number}" for number in range(2, len(classes) + 2))
+        labels.append(next(label for label in (stem, *numbered) if label not in labels))
+    label_of = dict(zip(sorted(classes, key=lambda name: not name.isascii()), labels, strict=True))
+    return [label_of[name] for name in classes]
+
+
+def _ascii(character: str) -> str:
+    if unicodedata.combining(character):
+        return ""
+    folded = character if character.isascii() else character.casefold()
+    return folded if folded.isascii() else f"u{ord(character):04x}"
+
+
 def write_class_scores(
     path: Path, bin_id: str, rois: np.ndarray, scores: np.ndarray, classes: list[str], model_id: str
 ) -> None:
@@ -87,5 +112,8 @@ def write_class_scores(
         metadata.attrs["bin_id"] = bin_id
         file.create_dataset("output_classes", data=most.astype(np.uint16), **packed)
         file.create_dataset("output_scores", data=scores.astype(np.float32), **packed)
-        file.create_dataset("class_labels", data=[name.encode() for name in classes], dtype=h5py.string_dtype())
+        labels = ascii_labels(classes)
+        if labels != classes:
+            metadata.attrs["class_names"] = json.dumps(classes, ensure_ascii=False)
+        file.create_dataset("class_labels", data=[label.encode() for label in labels], dtype=h5py.string_dtype())
         file.create_dataset("roi_numbers", data=rois.astype(np.uint32 if wide else np.uint16), **packed)

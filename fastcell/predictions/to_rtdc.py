@@ -22,6 +22,7 @@ from fastcell.storage.whole_files import replace_file
 from fastcell.system.optional_packages import require
 
 _KEY = re.compile(r"(?P<file>.+\.rtdc)/(?P<event>\d{1,18})", re.IGNORECASE | re.DOTALL)
+_LOG_BYTES = 100
 _FREE_EVENTS = 4_096
 _TAG = re.compile(r"[a-z0-9]{3}")
 _OLD = re.compile(r"ml_score_[a-z0-9]{3}|ml_class")
@@ -180,6 +181,20 @@ def _num_events(file: Any, source: Path) -> int:
     return num_events
 
 
+def log_lines(line: str) -> list[bytes]:
+    """Split a line of a log into pieces of at most 100 bytes of UTF-8, the limit that dclab checks.
+
+    Pieces after the first start with two blanks.
+    """
+    pieces = [b""]
+    for character in line:
+        data = character.encode()
+        if len(pieces[-1]) + len(data) > _LOG_BYTES:
+            pieces.append(b"  ")
+        pieces[-1] += data
+    return pieces
+
+
 def _add(file: Any, scores: np.ndarray, classes: list[str], tags: list[str]) -> None:
     h5py = require("h5py", "formats")
     events = file["events"]
@@ -197,7 +212,7 @@ def _add(file: Any, scores: np.ndarray, classes: list[str], tags: list[str]) -> 
     if isinstance(file.get("logs", getlink=True), h5py.HardLink):
         if "fastcell" in file["logs"]:
             del file["logs"]["fastcell"]
-        text = np.array([line.encode() for line in lines])
+        text = np.array([piece for line in lines for piece in log_lines(line)])
         file["logs"].create_dataset("fastcell", data=text)
     before = file.attrs.get("setup:software version", "")
     before = before.decode("utf-8", "replace") if isinstance(before, bytes) else str(before)

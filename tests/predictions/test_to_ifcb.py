@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -36,6 +37,17 @@ def test_scores_are_read_back(tmp_path: Path, first: int) -> None:
         assert file["metadata"].shape is None
     assert len(attributes.pop("timestamp")) == 25
     assert attributes == {"version": "v3", "model_id": "model 1", "bin_id": BIN}
+
+
+def test_names_of_other_letters_open_in_pyifcb(tmp_path: Path) -> None:
+    classes = ["Größe", "Grosse", "µ-cell", "cafe\u0301", "Zelle"]
+    labels = ["Grosse_2", "Grosse", "u03bc-cell", "cafe", "Zelle"]
+    assert to_ifcb.ascii_labels(classes) == labels
+    scores = np.eye(5, dtype=np.float32)
+    to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, np.arange(5), scores, classes, "m")
+    assert read_v3(tmp_path / "a.h5")[1] == labels
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert json.loads(file["metadata"].attrs["class_names"]) == classes
 
 
 def test_a_bin_without_a_score_is_an_empty_table(tmp_path: Path) -> None:

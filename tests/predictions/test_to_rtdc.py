@@ -167,3 +167,18 @@ def test_three_characters_for_each_class() -> None:
 def test_tags_that_dclab_would_not_know(tags: list[str]) -> None:
     with pytest.raises(ArgumentError, match="--scores must be 3 different names of three characters"):
         to_rtdc.check_tags(tags, CLASSES)
+
+
+def test_lines_of_the_log_keep_to_100_bytes(tmp_path: Path) -> None:
+    source = make_file(tmp_path / "m.rtdc")
+    classes = ["short", "x" * 250, "Größe" * 40]
+    to_rtdc.write_scores(source, tmp_path / "copy.rtdc", np.arange(6), make_scores(6), classes, TAGS)
+    with h5py.File(tmp_path / "copy.rtdc") as file:
+        lines = file["logs/fastcell"][:].tolist()
+    assert max(map(len, lines)) <= 100
+    text = [line.decode() for line in lines]  # no letter is torn
+    assert "ml_score_mcf, 1, short" in text
+    first = next(i for i, line in enumerate(text) if line.startswith("ml_score_pbm"))
+    assert (
+        "".join([text[first], *(line[2:] for line in text[first + 1 : first + 3])]) == f"ml_score_pbm, 2, {'x' * 250}"
+    )
