@@ -21,7 +21,7 @@ class ReadingArguments(NamedTuple):
             numbers are features
         labels: file with one label per cell of an array: .npy, .csv or .txt
         tile: size of the tiles of a montage, e.g. 40x40 [px]
-        channel: channel of TIFF stacks with several channels, counted from 0
+        channel: channel of TIFF files with several: its number, from 0, or its name in OME-TIFF
         subtract_background: subtract image_bg from the images of .rtdc files
     """
 
@@ -29,7 +29,7 @@ class ReadingArguments(NamedTuple):
     table: File = None
     labels: File = None
     tile: Annotated[str | None, Spelled("HxW")] = None
-    channel: Annotated[int | None, Spelled("C")] = None
+    channel: Annotated[int | str | None, Spelled("C")] = None
     subtract_background: bool = False
 
 

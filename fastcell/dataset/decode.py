@@ -7,28 +7,23 @@ missing part with grey. Every decoder of a run can therefore read a cell that pa
 from __future__ import annotations
 
 import math
-import os
 import re
-import threading
-from types import TracebackType
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from fastcell.dataset.grey_window import window_table
+from fastcell.dataset.grey_window import colours_to_grey, window_table
 from fastcell.dataset.image_headers import MAX_PIXELS, NpyHeader, parse_npy_header, peek_jpg, peek_png, sniff
-from fastcell.dataset.tiff import peek_tif
 from fastcell.errors import BadCell
 
 ENCODINGS = ("jpg", "png", "tif", "npy", "raw")
 
 # Largest number of pixels that one stored byte can encode: a JPEG block of 64 pixels takes at least one bit, deflate
-# expands one byte to at most 1,032, LZW to fewer than 4,096. An image that claims more is rejected, unless it has at
-# most `_SMALL_PIXELS` pixels: small images are decoded whatever they claim.
-_DENSEST = {"jpg": 512, "png": 8 * 1032, "tif": 4096}
+# expands one byte to at most 1,032. An image that claims more is rejected, unless it has at most `_SMALL_PIXELS`
+# pixels: small images are decoded whatever they claim.
+_DENSEST = {"jpg": 512, "png": 8 * 1032}
 _SMALL_PIXELS = 1 << 20
-_DAMAGE = re.compile(rb"Corrupt JPEG data: (premature end|bad Huffman|found marker)[^\n]*|Premature end of JPEG[^\n]*")
 
 
 class NeedsWindow(BadCell):
@@ -69,8 +64,8 @@ def decode(
 ) -> DecodedCell:
     """Decode one cell to grey.
 
-    Colour is converted to grey with OpenCV's weights (0.299 R + 0.587 G + 0.114 B). Alpha is dropped. An EXIF
-    orientation is applied.
+    Colour is converted to grey: 0.299 R + 0.587 G + 0.114 B of the stored values, whatever gamma or colour profile a
+    file states. Alpha is dropped. An EXIF orientation is applied, and so is that of a TIFF.
 
     Args:
         data: the encoded file; for `raw` an array, (H, W) uint8 or uint16.
@@ -109,6 +104,10 @@ def decode_levels(data: bytes) -> tuple[np.ndarray, int, str]:
     actual = sniff(data)
     if actual == "npy":
         return _decode_npy(data), 1, actual
+    if actual == "tif":
+        from fastcell.dataset.tiff.contents import read_single  # needs tifffile, which most cells do not
+
+        return *read_single(data), actual
     header = _PEEK[actual](data)
     if header.height < 1 or header.width < 1:
         raise BadCell("no pixels")
@@ -116,53 +115,7 @@ def decode_levels(data: bytes) -> tuple[np.ndarray, int, str]:
         raise BadCell(f"too large: {header.width} x {header.height} pixels")
     if header.height * header.width > max(_SMALL_PIXELS, _DENSEST[actual] * len(data)):
         raise BadCell(f"truncated: {header.width} x {header.height} pixels in {len(data)} bytes")
-    return _decode_image(data, actual), header.channels, actual
-
-
-class DecoderMessages:
-    """Context manager that captures what the image libraries print on stderr and turns their warnings into `BadCell`.
-
-    libjpeg decodes a scan with missing or damaged data without an error and only prints a warning to file descriptor 2.
-    Inside this context, `check()` reads that warning, and nothing is printed to the terminal. The file descriptor is
-    shared by the whole process, so a second thread waits until the first has left the context.
-    """
-
-    _lock = threading.RLock()
-
-    def __enter__(self) -> DecoderMessages:
-        self._lock.acquire()
-        try:
-            self._file = os.memfd_create("decoder-messages")
-            self._position = 0
-            self._stderr = os.dup(2)
-            os.dup2(self._file, 2)
-        except BaseException:
-            self._lock.release()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.dup2(self._stderr, 2)
-        os.close(self._stderr)
-        os.close(self._file)
-        self._lock.release()
-
-    def check(self) -> None:
-        """Check what was printed since the last call.
-
-        Raises:
-            BadCell: a decoder reported damaged data.
-        """
-        end = os.lseek(self._file, 0, os.SEEK_CUR)
-        if end == self._position:
-            return
-        text = os.pread(self._file, min(end - self._position, 1 << 16), self._position)
-        self._position = end
-        found = _DAMAGE.search(text)
-        if found:
-            raise BadCell("damaged: " + found.group(0).decode("ascii", "replace").strip())
+    return _decode_image(data, actual, header.channels), header.channels, actual
 
 
 def _check_array(array: np.ndarray) -> np.ndarray:
@@ -203,17 +156,19 @@ def _type_name(header: NpyHeader) -> str:
         return header.descr
 
 
-def _decode_image(data: bytes, encoding: str) -> np.ndarray:
-    flag = cv2.IMREAD_GRAYSCALE if encoding == "jpg" else cv2.IMREAD_ANYDEPTH  # ANYDEPTH alone: grey, original depth
+def _decode_image(data: bytes, encoding: str, channels: int) -> np.ndarray:
+    # OpenCV's own way from colour PNG to grey obeys the gamma of the file; its colours are the stored ones.
+    is_colour_png = encoding == "png" and channels > 2
+    flag = cv2.IMREAD_GRAYSCALE if encoding == "jpg" else cv2.IMREAD_ANYDEPTH
     try:
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_COLOR if is_colour_png else flag)
     except cv2.error:
-        grey = None
-    if grey is None:
+        image = None
+    if image is None:
         raise BadCell(f"{encoding} that cannot be decoded")
-    if grey.dtype not in (np.uint8, np.uint16):
-        raise BadCell(f"pixels of type {grey.dtype}, not uint8 or uint16")
-    return grey
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadCell(f"pixels of type {image.dtype}, not uint8 or uint16")
+    return colours_to_grey(image[:, :, ::-1]) if is_colour_png else image
 
 
-_PEEK = {"jpg": peek_jpg, "png": peek_png, "tif": peek_tif}
+_PEEK = {"jpg": peek_jpg, "png": peek_png}

@@ -1,4 +1,4 @@
-"""Grey-level window that maps 16-bit cells to 8 bits."""
+"""Grey levels: of colours, and of 16-bit cells through a window that maps them to 8 bits."""
 
 from __future__ import annotations
 
@@ -27,3 +27,16 @@ def window_table(low: float, high: float, depth: int = 8) -> np.ndarray:
     table = np.clip(np.floor(levels + 0.5), 0, white).astype(dtype)
     table.flags.writeable = False
     return table
+
+
+def colours_to_grey(colours: np.ndarray) -> np.ndarray:
+    """Return 0.299 R + 0.587 G + 0.114 B, rounded to nearest.
+
+    Args:
+        colours: (H, W, 3) uint8 or uint16, in the order R, G, B.
+
+    Returns:
+        (H, W) of the same type, contiguous.
+    """
+    red, green, blue = (colours[:, :, i].astype(np.uint32) for i in range(3))
+    return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(colours.dtype)

@@ -14,6 +14,8 @@ from fastcell.errors import BadCell
 
 MAX_PIXELS = 1 << 26
 MAX_FILE_BYTES = MAX_PIXELS * 8  # four channels of 16 bits
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF in both byte orders."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_SCANS = 64
 _NPY_HEADER = re.compile(
@@ -97,7 +99,7 @@ def sniff(data: bytes) -> str:
         return "jpg"
     if data[:8] == _PNG_SIGNATURE:
         return "png"
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if data[:4] in TIFF_STARTS:
         return "tif"
     if data[:6] == b"\x93NUMPY":
         return "npy"

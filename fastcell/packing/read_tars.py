@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastcell.dataset import tar
-from fastcell.dataset.decode import DecoderMessages
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.dataset.schema import SCHEMA, make_table

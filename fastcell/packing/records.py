@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.cell_hashes import hash_pixels
-from fastcell.dataset.decode import DecodedCell, DecoderMessages, NeedsWindow, decode
+from fastcell.dataset.decode import DecodedCell, NeedsWindow, decode
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.schema import SCHEMA, make_table
 from fastcell.errors import BadCell, invalid
@@ -87,8 +88,9 @@ class CellTable:
         try:
             if isinstance(record.data, BadCell):
                 raise record.data
+            messages.forget()
             cell = decode(record.data, record.encoding, self.window)
-            messages.check()
+            messages.check(record.data if isinstance(record.data, bytes) else b"")
             return cell
         except NeedsWindow as need:
             self._deep_key = self._deep_key or record.key

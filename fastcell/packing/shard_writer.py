@@ -19,7 +19,8 @@ import numpy as np
 
 from fastcell.dataset import tar
 from fastcell.dataset.block_layout import MAX_BLOCK_BYTES, make_block
-from fastcell.dataset.decode import DecodedCell, DecoderMessages
+from fastcell.dataset.decode import DecodedCell
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.schema import BLOCKS_SCHEMA, make_table
 from fastcell.errors import invalid

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fastcell.dataset.image_headers import TIFF_STARTS
 from fastcell.dataset.instrument_features import Features
+from fastcell.errors import ArgumentError, BadCell, invalid
+from fastcell.system.text import storable
 
 ENCODING_OF_ENDING = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "tif": "tif", "tiff": "tif", "npy": "npy"}
+
+
+Channel = int | str | None
+"""Channel to read: its number from 0, or its name in OME-TIFF; None if there is one."""
 
 
 class SourceItem(NamedTuple):
@@ -138,3 +146,60 @@ def file_stamp(path: str) -> str:
 def encoding_of(name: str) -> str:
     """Return the image encoding for the extension of a name, in any case; empty for another kind of file."""
     return ENCODING_OF_ENDING.get(name.rpartition(".")[2].lower(), "") if "." in name else ""
+
+
+def no_channel(num_channels: int, names: Sequence[str], path: str) -> ArgumentError:
+    """Return the error for a file with several channels of which none was chosen.
+
+    Args:
+        num_channels: number of channels.
+        names: their names; empty if the file does not name them.
+        path: path of the file, for the message.
+    """
+    named = f", or one of {', '.join(names)}" if names else ""
+    rule = f"the channel to take, 0 to {num_channels - 1}{named}"
+    return invalid("--channel", rule, None, f"{path} has {num_channels} of each cell")
+
+
+def check_channel(channel: Channel, items: Sequence[SourceItem]) -> None:
+    """Check that a chosen channel has an effect: that there is a TIFF.
+
+    Raises:
+        ArgumentError: If there is none.
+    """
+    if channel is not None and items and all(item.encoding != "tif" for item in items):
+        got = storable(items[0].key)
+        raise invalid("--channel", f"given for TIFF (the first image is {got})", channel, "Leave it out")
+
+
+def channel_words(channel: Channel) -> str:
+    """Return the channel for the description of a source; empty if there is none."""
+    return "" if channel is None else f", channel {channel}"
+
+
+def image_data(data: bytes, channel: Channel, key: str) -> bytes | np.ndarray:
+    """Return what is stored of an image file: its bytes, or the pixels of a TIFF, which are decoded once.
+
+    Args:
+        data: the file.
+        channel: channel of a TIFF; None if there is one.
+        key: path of the image, for messages.
+
+    Returns:
+        The bytes, or grey levels (H, W) uint8 or uint16 of a TIFF.
+
+    Raises:
+        ArgumentError: If a TIFF has several channels and none is chosen.
+        BadCell: If the TIFF is damaged, is of a kind that is not read or has no such channel, or a channel is chosen of
+            another kind of file.
+    """
+    if data[:4] not in TIFF_STARTS:
+        if channel is not None:
+            raise BadCell("no tif, of which a channel could be chosen")
+        return data
+    from fastcell.dataset.tiff.contents import NeedsChannel, read_single
+
+    try:
+        return read_single(data, channel)[0]
+    except NeedsChannel as needed:
+        raise no_channel(needed.num_channels, needed.names, storable(key)) from None

@@ -9,9 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.errors import BadCell, DataError, invalid
-from fastcell.sources.base import ENCODING_OF_ENDING, Listing, SourceItem, encoding_of, file_stamp
+from fastcell.sources.base import (
+    ENCODING_OF_ENDING,
+    Channel,
+    Listing,
+    SourceItem,
+    channel_words,
+    check_channel,
+    encoding_of,
+    file_stamp,
+    image_data,
+)
 from fastcell.system.text import natural_sorted, one_form, one_name, storable
 
 DEFAULT_PATTERN = "{class}/{name}"
@@ -73,23 +85,26 @@ class ImageFolder:
     Attributes:
         root: the folder.
         pattern: see `Pattern`; None for `{class}/{name}`, which must fit every image.
+        channel: number, from 0, or name of the channel of TIFF images; None if there is one.
     """
 
     root: Path
     pattern: str | None = None
+    channel: Channel = None
 
     @property
     def name(self) -> str:
         return self.root.resolve().name
 
     def describe(self) -> str:
-        return f"folder of images {self.root}, pattern {self.pattern or DEFAULT_PATTERN}"
+        channel = channel_words(self.channel)
+        return f"folder of images {self.root}, pattern {self.pattern or DEFAULT_PATTERN}{channel}"
 
     def scan(self) -> Listing:
         """List the images. Hidden files and other kinds of files are left out and counted.
 
         Raises:
-            ArgumentError: If the pattern is invalid.
+            ArgumentError: If the pattern is invalid, or a channel is chosen and there is no TIFF.
             DataError: If there is no image, or the pattern does not fit an image; the message then suggests patterns.
         """
         keys, notes = find_images(self.root)
@@ -110,11 +125,12 @@ class ImageFolder:
             items.append(
                 SourceItem(key, encoding_of(key), told.get("class"), told.get("group"), told.get("collection"))
             )
+        check_channel(self.channel, items)
         names = {item.class_name for item in items if item.class_name is not None}
         return Listing(items, natural_sorted(names), notes=notes)
 
-    def load(self, item: SourceItem) -> bytes:
-        return read_image(self.root, item.key)
+    def load(self, item: SourceItem) -> bytes | np.ndarray:
+        return image_data(read_image(self.root, item.key), self.channel, item.key)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(f"{self.root}/{item.key}")
@@ -131,7 +147,7 @@ def read_image(root: Path, key: str) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE_BYTES:
             raise BadCell(f"too large: {size:,} bytes")
-        return file.read(MAX_FILE_BYTES)
+        return file.read(size)  # allocates as much as it is asked for
 
 
 def find_images(root: Path) -> tuple[list[str], list[str]]:

@@ -7,9 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fastcell.dataset.tables.dialect import read_lines
 from fastcell.errors import DataError
-from fastcell.sources.base import Listing, Rejected, SourceItem, encoding_of, file_stamp
+from fastcell.sources.base import (
+    Channel,
+    Listing,
+    Rejected,
+    SourceItem,
+    channel_words,
+    check_channel,
+    encoding_of,
+    file_stamp,
+    image_data,
+)
 from fastcell.sources.image_folder import find_images, read_image
 from fastcell.system.text import one_name
 
@@ -27,9 +39,11 @@ class ReleasedLists:
 
     Attributes:
         root: the folder.
+        channel: number, from 0, or name of the channel of TIFF images; None if there is one.
     """
 
     root: Path
+    channel: Channel = None
 
     @property
     def name(self) -> str:
@@ -37,7 +51,7 @@ class ReleasedLists:
 
     def describe(self) -> str:
         lists = ", ".join(path.name for path, _ in self._lists())
-        return f"released lists {lists} in {self.root}"
+        return f"released lists {lists} in {self.root}{channel_words(self.channel)}"
 
     def scan(self) -> Listing:
         """Read the lists. Missing files and files listed a second time are rejected.
@@ -78,10 +92,11 @@ class ReleasedLists:
         if not seen:
             raise DataError(f"{self.root}: the lists must name at least one image, got none. Look at the lists.")
         items = [item for item, _ in cells]
+        check_channel(self.channel, items)
         return Listing(items, list(numbers.values()), {"paper": [subset for _, subset in cells]}, rejected, notes)
 
-    def load(self, item: SourceItem) -> bytes:
-        return read_image(self.root, item.key)
+    def load(self, item: SourceItem) -> bytes | np.ndarray:
+        return image_data(read_image(self.root, item.key), self.channel, item.key)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(f"{self.root}/{item.key}")

@@ -14,7 +14,7 @@ import numpy as np
 from fastcell.dataset.open_files import look_again
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.sources import arrays, ifcb, path_table, rtdc, tiff_stacks
-from fastcell.sources.base import ENCODING_OF_ENDING, Source
+from fastcell.sources.base import ENCODING_OF_ENDING, Channel, Source
 from fastcell.sources.image_folder import ImageFolder, Pattern, walk_files
 from fastcell.sources.paper_lists import ReleasedLists, has_lists
 from fastcell.sources.webdataset import Tars
@@ -33,7 +33,7 @@ class ReadOptions:
         pattern: position of class, group and collection in the paths, see `Pattern`.
         format: one of `FORMATS`; None to detect it.
         tile: height and width of the tiles of a montage, in pixels.
-        channel: channel of TIFF stacks with several channels, from 0.
+        channel: number, from 0, or name of the channel of TIFF files with several channels.
         table: CSV or Parquet file of paths and labels.
         labels: file with one label for each cell of an array.
         subtract_background: subtract the background image of each event (`.rtdc` only).
@@ -42,7 +42,7 @@ class ReadOptions:
     pattern: str | None = None
     format: str | None = None
     tile: tuple[int, int] | None = None
-    channel: int | None = None
+    channel: Channel = None
     table: str | os.PathLike[str] | None = None
     labels: str | os.PathLike[str] | None = None
     subtract_background: bool = False
@@ -64,8 +64,8 @@ class Format(NamedTuple):
 
 def _open_images(root: Path, options: ReadOptions) -> Source:
     if options.table is not None and options.pattern is None:
-        return ImageFolder(root, "**/{name}")
-    return ImageFolder(root, None if options.pattern is None else Pattern(options.pattern).text)
+        return ImageFolder(root, "**/{name}", options.channel)
+    return ImageFolder(root, None if options.pattern is None else Pattern(options.pattern).text, options.channel)
 
 
 def _open_arrays(root: Path, options: ReadOptions) -> Source:
@@ -92,11 +92,13 @@ FORMATS: dict[str, Format] = {
     ),
     "tars": Format(
         "WebDataset tars: image + .cls or .json",
-        lambda root, options: Tars(root, options.pattern),
+        lambda root, options: Tars(root, options.pattern, options.channel),
+        ("channel",),
     ),
     "lists": Format(
         "the layout of the paper's data: Train.txt, Valid.txt, Test.txt, labels.txt",
-        lambda root, options: ReleasedLists(root),
+        lambda root, options: ReleasedLists(root, options.channel),
+        ("channel",),
     ),
     "tiff": Format(
         "multi-page TIFF, OME-TIFF, ImageJ stacks: a page is a cell; montages with --tile",
@@ -106,6 +108,7 @@ FORMATS: dict[str, Format] = {
     "images": Format(
         "a folder of jpg, png, tif or npy images; class folders, or --pattern",
         _open_images,
+        ("channel",),
     ),
     "arrays": Format(
         ".npy, .npz, .h5 (N, H, W), .mat (H x W x N): images, labels, groups, classes, features",

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcell.dataset.decode import DecoderMessages, decode_levels
 from fastcell.dataset.open_files import damaged, stamp_of
-from fastcell.dataset.tiff import (
-    Directory,
-    first_strip,
-    image_bytes,
-    is_contiguous,
-    load_page,
-    read_page,
-    walk_pages,
-)
-from fastcell.errors import BadCell, DataError, invalid
-from fastcell.sources.base import Listing, SourceItem, file_stamp
-from fastcell.sources.containers import DECODED_RUNS, Collector, Container, check_count, check_tile, find_containers
-from fastcell.sources.tiff_description import Description, read_description
+from fastcell.errors import BadCell, invalid
+from fastcell.sources.base import Channel, Listing, SourceItem, channel_words, file_stamp, no_channel
+from fastcell.sources.containers import DECODED_RUNS, Collector, Container, check_tile, find_containers
 from fastcell.system.text import storable
 
+if TYPE_CHECKING:
+    from fastcell.dataset.tiff.contents import Contents, Place
+
 TIFF_ENDINGS = (".tif", ".tiff")
+_FREE_PAGES = 4096
 
 
 @dataclass(frozen=True)
@@ -37,13 +30,13 @@ class TiffStacks:
         root: file or folder.
         pattern: pattern of the file paths; None for `{class}/{name}` in subfolders, else unlabelled.
         tile: height and width of the tiles of a montage, in pixels; None if each page is a cell.
-        channel: channel to read if there are several, from 0.
+        channel: number, from 0, or name of the channel to read; None if there is one.
     """
 
     root: Path
     pattern: str | None = None
     tile: tuple[int, int] | None = None
-    channel: int | None = None
+    channel: Channel = None
 
     @property
     def name(self) -> str:
@@ -51,8 +44,7 @@ class TiffStacks:
 
     def describe(self) -> str:
         tiles = f", tiles {self.tile[0]}x{self.tile[1]}" if self.tile else ""
-        channel = "" if self.channel is None else f", channel {self.channel}"
-        return f"TIFF stacks {self.root}, pattern {self.pattern or 'by folders'}{tiles}{channel}"
+        return f"TIFF stacks {self.root}, pattern {self.pattern or 'by folders'}{tiles}{channel_words(self.channel)}"
 
     def scan(self) -> Listing:
         """List the cells: pages, without decoding them, or tiles. Tiles of a single grey level are left out as padding.
@@ -66,72 +58,51 @@ class TiffStacks:
         containers, notes = find_containers(self.root, TIFF_ENDINGS, self.pattern, group_by_file=False)
         found = Collector(self.root, notes, "image")
         num_padding = 0
-        with DecoderMessages():
-            for container in containers:
-                with found.reading(container):
-                    if not stamp_of(container.path)[0]:
-                        found.empty(container)
-                        continue
-                    pages, described = self._pages(container)
-                    if self.tile is None:
-                        places = ((container.path, page.place, image) for page, image in pages)
-                        found.add(container, range(len(pages)), places, encoding="tif", um_per_px=described.um_per_px)
-                    else:
-                        num_padding += self._add_tiles(container, [page for page, _ in pages], described, found)
-                    if not pages:
-                        found.empty(container)
+        for container in containers:
+            contents = None
+            with found.reading(container):
+                if stamp_of(container.path)[0]:
+                    contents = _contents(container.path)
+                else:
+                    found.empty(container)
+            if contents is None:
+                continue
+            if self.channel is None and contents.num_channels > 1:  # asked for, whatever the other files hold
+                raise no_channel(contents.num_channels, contents.names, storable(container.path))
+            with found.reading(container):
+                images, um_per_px = self._choose(container, contents), contents.description.um_per_px
+                if self.tile is None:
+                    places = ((container.path, *place) for place in images)
+                    found.add(container, range(len(images)), places, encoding="tif", um_per_px=um_per_px)
+                else:
+                    num_padding += self._add_tiles(container, images, um_per_px, found)
         if num_padding:
             found.notes.append(f"{num_padding:,} tiles of one grey level are padding and are left out.")
         return found.finish(lambda: iter(()))
 
-    def load(self, item: SourceItem) -> bytes | np.ndarray:
-        path, place, *where = item.place
+    def load(self, item: SourceItem) -> np.ndarray:
+        path, directory, number, sample, *where = item.place
+        place = int(directory), int(number), int(sample)
         if self.tile is None:
-            return load_page(read_page(str(path), int(place)), int(where[0]))
-        pixels = _decoded(str(path), int(place))
+            return _decoded(str(path), place)
+        pixels = _kept(str(path), place)
         row, column = int(where[0]) * self.tile[0], int(where[1]) * self.tile[1]
         return pixels[row : row + self.tile[0], column : column + self.tile[1]]
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(str(item.place[0]))
 
-    def _pages(self, container: Container) -> tuple[list[tuple[Directory, int]], Description]:
-        """Return the pages of the chosen channel, each with its image number in the directory, and a description."""
-        size = stamp_of(container.path)[0]
-        pages: list[Directory] = []
-        for page in walk_pages(container.path):
-            pages.append(page)
-            check_count(container, len(pages), size)
-        pages = [page for page in pages if not _is_reduced(page)]
-        described = read_description(pages[0]) if pages else Description()
-        images = [(page, 0) for page in pages]
-        if len(pages) == 1 and described.images > 1:  # ImageJ writes a single directory if a stack exceeds 4 GB
-            num = described.images
-            if not is_contiguous(pages[0]) or first_strip(pages[0]) + num * image_bytes(pages[0]) > size:
-                raise damaged(container.path, f"it claims {num:,} images and has {size:,} bytes")
-            images = [(pages[0], number) for number in range(num)]
-        return list(self._choose(container, images, described)), described
+    def _choose(self, container: Container, contents: Contents) -> list[Place]:
+        """Return the images of the chosen channel."""
+        from fastcell.dataset.tiff.contents import choose_images
 
-    def _choose(
-        self, container: Container, images: Sequence[tuple[Directory, int]], described: Description
-    ) -> Iterator[tuple[Directory, int]]:
-        """Return the images of the chosen channel; all images if there is a single channel."""
-        before, channels = 1, 1
-        for letter, num in described.axes:
-            if letter == "C":
-                channels = num
-                break
-            before *= num
-        if channels <= 1 or math.prod(num for _, num in described.axes) != len(images):
-            return iter(images)
-        if self.channel is None or not 0 <= self.channel < channels:
-            rule = f"the channel to take, 0 to {channels - 1}"
-            raise invalid("--channel", rule, self.channel, f"{storable(container.path)} has {channels} of each cell")
-        return (image for i, image in enumerate(images) if i // before % channels == self.channel)
+        try:
+            return choose_images(contents, self.channel)
+        except BadCell as bad:
+            rule = "a channel of every file"
+            raise invalid("--channel", rule, self.channel, f"{storable(container.path)}: {bad.reason}") from None
 
-    def _add_tiles(
-        self, container: Container, pages: Sequence[Directory], described: Description, found: Collector
-    ) -> int:
+    def _add_tiles(self, container: Container, images: Sequence[Place], um_per_px: float, found: Collector) -> int:
         """Add the tiles of a montage, and return the number of padding tiles."""
         assert self.tile is not None
         height, width = self.tile
@@ -139,9 +110,9 @@ class TiffStacks:
         places: list[tuple[int | str, ...]] = []
         runs: list[int] = []
         first, item_bytes = 0, 1
-        for run, page in enumerate(pages):
+        for run, place in enumerate(images):
             try:
-                pixels = _decoded(container.path, page.place)
+                pixels = _kept(container.path, place)
             except BadCell as bad:
                 raise damaged(container.path, bad.reason) from None
             if pixels.shape[0] % height or pixels.shape[1] % width:
@@ -157,14 +128,14 @@ class TiffStacks:
             tiles = pixels.reshape(rows, height, columns, width)
             used = np.flatnonzero((tiles.max(axis=(1, 3)) != tiles.min(axis=(1, 3))).ravel())
             numbers += (first + used).tolist()
-            places += [(container.path, page.place, *divmod(number, columns)) for number in used.tolist()]
+            places += [(container.path, *place, *divmod(number, columns)) for number in used.tolist()]
             runs += [run] * len(used)
             first += rows * columns
         found.add(
             container,
             numbers,
             places,
-            um_per_px=described.um_per_px,
+            um_per_px=um_per_px,
             runs=np.array(runs, np.int64),
             cell_bytes=height * width * item_bytes,
         )
@@ -172,33 +143,34 @@ class TiffStacks:
 
 
 def has_many_pages(path: str) -> bool:
-    """Return True if a TIFF has more than one page of full size, or its description gives more than one image."""
+    """Return True if a TIFF holds more than one image of full size."""
     try:
-        num = 0
-        for page in walk_pages(path):
-            if num == 0 and read_description(page).images > 1:
-                return True
-            num += not _is_reduced(page)
-            if num > 1:
-                return True
-    except (OSError, DataError):
-        pass
-    return False
-
-
-def _is_reduced(page: Directory) -> bool:
-    try:
-        return page.is_reduced
-    except BadCell:
+        return len(_contents(path).images) > 1
+    except (OSError, BadCell):
         return False
 
 
-def _decoded(path: str, place: int) -> np.ndarray:
-    """Return the pixels of a page, (H, W) uint8 or uint16."""
+def _contents(path: str) -> Contents:
+    """List the images of a TIFF.
 
-    def decode() -> np.ndarray:
-        page = load_page(read_page(path, place))
-        pixels = decode_levels(page)[0] if isinstance(page, bytes) else page
-        return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+    Raises:
+        BadCell: If the file is damaged, or is of a kind that is not read.
+        OSError: If the file cannot be read.
+    """
+    from fastcell.dataset.tiff.contents import read_contents
+    from fastcell.dataset.tiff.open_tiff import open_tiff
 
-    return DECODED_RUNS.get((path, stamp_of(path), "page", place), decode)
+    return read_contents(open_tiff(path), max(_FREE_PAGES, stamp_of(path)[0]))
+
+
+def _decoded(path: str, place: tuple[int, int, int]) -> np.ndarray:
+    """Return the pixels of an image, (H, W) uint8 or uint16."""
+    from fastcell.dataset.tiff.contents import Place, load_image
+    from fastcell.dataset.tiff.open_tiff import open_tiff
+
+    return load_image(open_tiff(path), Place(*place))
+
+
+def _kept(path: str, place: tuple[int, int, int]) -> np.ndarray:
+    """Return the pixels of a montage, which its tiles share."""
+    return DECODED_RUNS.get((path, stamp_of(path), "page", *place), lambda: _decoded(path, place))

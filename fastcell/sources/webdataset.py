@@ -6,12 +6,24 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fastcell.dataset import tar
 from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.open_files import look_again, read_at
 from fastcell.errors import BadCell, DataError, invalid
-from fastcell.sources.base import Listing, Rejected, SourceItem, encoding_of, file_stamp
+from fastcell.sources.base import (
+    Channel,
+    Listing,
+    Rejected,
+    SourceItem,
+    channel_words,
+    check_channel,
+    encoding_of,
+    file_stamp,
+    image_data,
+)
 from fastcell.sources.containers import file_reason
 from fastcell.sources.image_folder import Pattern
 from fastcell.sources.webdataset_samples import (
@@ -38,17 +50,19 @@ class Tars:
         root: file or folder.
         pattern: position of class, group and collection in the names inside the tars, for values that the labels do not
             contain.
+        channel: number, from 0, or name of the channel of TIFF images; None if there is one.
     """
 
     root: Path
     pattern: str | None = None
+    channel: Channel = None
 
     @property
     def name(self) -> str:
         return self.root.resolve().name.removesuffix(".tar")
 
     def describe(self) -> str:
-        return f"tars {self.root}, pattern {self.pattern or 'none'}"
+        return f"tars {self.root}, pattern {self.pattern or 'none'}{channel_words(self.channel)}"
 
     def scan(self) -> Listing:
         """List the samples from the headers of the tars, and read their labels.
@@ -119,6 +133,7 @@ class Tars:
                     (str(folder / shard), sample.image.offset, sample.image.size if sample.image.plain else -1),
                 )
             )
+        check_channel(self.channel, items)
         notes = _notes(others, sum(not facts.readable for *_, facts in cells))
         if packed is not None:
             notes.append(
@@ -126,13 +141,13 @@ class Tars:
             )
         return Listing(items, classes, rejected=rejected, notes=notes)
 
-    def load(self, item: SourceItem) -> bytes:
+    def load(self, item: SourceItem) -> bytes | np.ndarray:
         path, offset, size = str(item.place[0]), int(item.place[1]), int(item.place[2])
         if size < 0:
             raise BadCell("link or sparse file in the tar")
         if size > MAX_FILE_BYTES:
             raise BadCell(f"too large: {size:,} bytes")
-        return read_at(path, offset, size)
+        return image_data(read_at(path, offset, size), self.channel, item.key)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(str(item.place[0]))

@@ -31,6 +31,7 @@ PACKAGES = (
     "opencv-python-headless",
     "pillow",
     "tifffile",
+    "imagecodecs",
     "webdataset",
     "scikit-learn",
     "scikit-learn-intelex",

@@ -1,11 +1,9 @@
 """Decoding gives the right grey levels, and refuses every kind of bad cell with its reason."""
 
 import io
-import os
 import pickle
 import re
 import struct
-import threading
 import zlib
 
 import cv2
@@ -16,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastcell.dataset.decode import DecoderMessages, NeedsWindow, decode
+from fastcell.dataset.decode import NeedsWindow, decode
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import window_table
 from fastcell.errors import BadCell
 
@@ -50,6 +49,21 @@ def chunk(kind, data):
 def png(width, height, depth=8, color=0, rows=b""):
     head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+COLOUR = np.dstack([grey(seed=1), grey(seed=2), grey(seed=3)])
+CHUNKS = {
+    b"gAMA": struct.pack(">I", 45455),
+    b"sRGB": b"\0",
+    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+    b"sBIT": b"\5",
+    b"tRNS": b"\0\7",
+}
+
+
+def with_chunks(data, *names):
+    """The PNG with chunks behind its header."""
+    return data[:33] + b"".join(chunk(name, CHUNKS[name]) for name in names) + data[33:]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +120,52 @@ def test_colour_jpg_says_three_channels():
     cell = decode(encode(np.dstack([grey()] * 3), ".jpg"), "jpg")
     assert cell.channels == 3
     assert np.abs(cell.pixels.astype(int) - grey()).max() <= 12
+
+
+STATED = [(), (b"gAMA",), (b"sRGB",), (b"gAMA", b"cHRM"), (b"sRGB", b"gAMA", b"cHRM")]
+
+
+@pytest.mark.parametrize("stated", STATED)
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_of_png_are_the_stored_ones(stated, depth, alpha):
+    """Whatever gamma and colour space the file states; OpenCV's own grey is up to 71 levels off."""
+    factor = 1 if depth == 8 else 251
+    colours = (
+        np.dstack([COLOUR, grey(seed=4)] if alpha else [COLOUR]).astype(np.uint8 if depth == 8 else ">u2") * factor
+    )
+    rows = b"".join(b"\0" + row.astype(">u2" if depth == 16 else "u1").tobytes() for row in colours)
+    data = with_chunks(png(34, 21, depth, 6 if alpha else 2, rows), *stated)
+    cell = decode(data, "png", (0, 65535), 8 if depth == 8 else 16)
+    expected = colours[:, :, :3].astype(float) @ (0.299, 0.587, 0.114)
+    assert np.abs(cell.pixels - expected).max() <= 0.5 + 1e-9
+    if depth == 8:
+        stored = np.asarray(Image.open(io.BytesIO(data)))
+        np.testing.assert_array_equal(stored, colours)
+
+
+@pytest.mark.parametrize("stated", STATED)
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palettes_of_png_are_the_stored_ones(stated, transparent, bits):
+    rng = np.random.default_rng(bits)
+    table = rng.integers(0, 256, (1 << bits, 3)).astype(np.uint8)
+    numbers = rng.integers(0, 1 << bits, (21, 32)).astype(np.uint8)
+    packed = np.packbits(np.unpackbits(numbers[:, :, None], axis=2)[:, :, 8 - bits :].reshape(21, -1), axis=1)
+    data = with_chunks(png(32, 21, bits, 3, b"".join(b"\0" + row.tobytes() for row in packed)), *stated)
+    extra = chunk(b"PLTE", table.tobytes()) + (chunk(b"tRNS", bytes(1 << bits)) if transparent else b"")
+    place = data.index(b"IDAT") - 4
+    cell = decode(data[:place] + extra + data[place:], "png")
+    assert np.abs(cell.pixels - table[numbers].astype(float) @ (0.299, 0.587, 0.114)).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_png_of_few_bits_spans_all_levels(bits):
+    numbers = np.random.default_rng(bits).integers(0, 1 << bits, (21, 32)).astype(np.uint8)
+    packed = np.packbits(np.unpackbits(numbers[:, :, None], axis=2)[:, :, 8 - bits :].reshape(21, -1), axis=1)
+    data = png(32, 21, bits, 0, b"".join(b"\0" + row.tobytes() for row in packed))
+    for file in (data, with_chunks(data, b"gAMA", b"sRGB")):
+        np.testing.assert_array_equal(decode(file, "png").pixels, numbers * (255 // ((1 << bits) - 1)))
 
 
 def test_palette_and_one_bit_png():
@@ -180,8 +240,8 @@ def flipped(data, place):
         (png(0, 5), "no pixels"),
         (png(100_000, 100_000), "too large: 100000 x 100000 pixels"),
         (TIF[: len(TIF) // 2], "truncated"),
-        (encode(grey().astype(np.float32), ".tif"), "32-bit tif, not 8 or 16"),
-        (encode(grey().astype(np.int16), ".tif"), "pixels of type int16, not uint8 or uint16"),
+        (encode(grey().astype(np.float32), ".tif"), "32-bit tif of floating point numbers, not 8 or 16 bit unsigned"),
+        (encode(grey().astype(np.int16), ".tif"), "16-bit tif of signed numbers, not 8 or 16 bit unsigned"),
         (pillow(grey() > 127, "tiff"), "1-bit tif, not 8 or 16"),
         (npy(grey())[:-1], "truncated"),
         (npy(grey())[:30], "truncated"),
@@ -195,10 +255,7 @@ def flipped(data, place):
 def test_bad_cells_and_their_reasons(data, reason, capfd):
     with DecoderMessages(), pytest.raises(BadCell) as caught:
         decode(data, "jpg")
-    if reason == "truncated" and data[:2] == b"II":
-        assert caught.value.reason in ("truncated", "tif that cannot be decoded")
-    else:
-        assert caught.value.reason == reason
+    assert caught.value.reason == reason
     assert capfd.readouterr().err == ""
 
 
@@ -217,35 +274,6 @@ def test_a_header_of_huge_size_takes_no_memory(data):
 def test_padding_behind_the_end_is_allowed():
     np.testing.assert_array_equal(decode(JPG + bytes(7), "jpg").pixels, decode(JPG, "jpg").pixels)
     np.testing.assert_array_equal(decode(PNG + b"more", "png").pixels, decode(PNG, "png").pixels)
-
-
-def test_scan_that_ends_early_is_seen_by_its_warning(capfd):
-    data = JPG[: len(JPG) // 2] + b"\xff\xd9"
-    with DecoderMessages() as messages:
-        decode(data, "jpg")
-        with pytest.raises(BadCell, match="damaged: Corrupt JPEG data: premature end of data segment"):
-            messages.check()
-        decode(JPG, "jpg")
-        messages.check()
-    assert capfd.readouterr().err == ""
-    os.write(2, b"heard again")
-    assert capfd.readouterr().err == "heard again"
-
-
-def test_threads_take_turns_at_the_messages(capfd):
-    def work():
-        with DecoderMessages() as messages:
-            for _ in range(20):
-                decode(JPG, "jpg")
-                messages.check()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    os.write(2, b"heard again")
-    assert capfd.readouterr().err == "heard again"
 
 
 @given(st.binary(max_size=200), st.sampled_from([JPG, PNG, TIF, npy(grey())]), st.integers(0, 3000))
@@ -269,7 +297,6 @@ def turned():
     return exif
 
 
-COLOUR = np.dstack([grey(seed=1), grey(seed=2), grey(seed=3)])
 DEEP = grey().astype(np.uint16) * 257
 
 
@@ -282,20 +309,17 @@ DEEP = grey().astype(np.uint16) * 257
         (pillow(grey(), "jpeg", exif=turned()), 0),
         (pillow(grey(), "jpeg") + bytes(9), 0),
         (pillow(COLOUR, "jpeg", "CMYK"), 2),
-        (pillow(COLOUR, "png"), 0),
-        (pillow(COLOUR, "png", "P"), 0),
-        (pillow(COLOUR, "png", "RGBA"), 0),
         (pillow(grey(), "png", "LA"), 0),
         (pillow(grey(), "png", exif=turned()), 0),
         (pillow(grey() > 127, "png"), 0),
-        (pillow(DEEP, "png"), 0),
-        (pillow(grey(), "tiff", compression="tiff_lzw"), 0),
-        (pillow(COLOUR, "tiff"), 1),
-        (pillow(COLOUR, "tiff", "P"), 1),
-        (pillow(DEEP, "tiff"), 0),
+        (png(34, 21, 2, rows=bytes(21 * 10)), 0),
+        (png(34, 21, 4, rows=bytes(range(18)) * 21), 0),
+        (with_chunks(pillow(grey(), "png"), b"gAMA", b"sRGB", b"cHRM", b"sBIT", b"tRNS"), 0),
+        (with_chunks(pillow(grey(), "png", "LA"), b"gAMA", b"sRGB", b"cHRM"), 0),
     ],
 )
 def test_dali_decodes_to_the_same_pixels(data, tolerance):
+    """Of those files that go to DALI; see `test_decode_choice`."""
     pytest.importorskip("nvidia.dali")
     from nvidia.dali import fn, types
     from nvidia.dali.pipeline import Pipeline
@@ -346,10 +370,9 @@ SIZE = ((256, 4, 1, 34), (257, 4, 1, 21), (258, 3, 1, 8))
         (jpg_with(2, b"\xff\0\0\x04\0\0"), "damaged jpg header"),  # libjpeg skips two bytes, not a segment
         (encode(grey(), ".jpg")[:-2] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" * 70 + b"\xff\xd9", "jpg of 71 scans"),
         (BIG_TIFF, "truncated"),  # a place of 64 bits
-        (tif_with(*SIZE, (256, 4, 1, 9)), "tif that cannot be decoded"),  # the first entry of a tag counts
-        (tif_with((256, 9, 1, 1 << 30), *SIZE), "damaged tif header"),
+        (tif_with(*SIZE, (256, 4, 1, 9)), "damaged tif header"),  # no strips
+        (tif_with((256, 9, 1, 1 << 30), *SIZE), "too large"),
         (tif_with(*SIZE, (322, 4, 1, 16384), (323, 4, 1, 16384)), "too large: tif in pieces of 16384 x 16384 pixels"),
-        (tif_with(*SIZE, (278, 4, 1, 1 << 31)), "too large: tif in pieces of 34 x 2147483648 pixels"),
         (tif_with(*SIZE, *[(700, 1, 1, 0)] * 600), "damaged tif header"),
     ],
 )

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from fastcell.dataset.decode import DecoderMessages, decode
+from fastcell.dataset.decode import decode
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.open_files import look_again
 from fastcell.errors import BadCell, FastcellError
 from fastcell.sources.registry import ReadOptions, open_source

@@ -25,7 +25,8 @@ from corpus import Corpus, make_corpus
 from mutated_values import mutate_checkpoint, mutate_dataset
 from mutations import mutate_image, mutate_tar
 
-from fastcell.dataset.decode import DecoderMessages, decode
+from fastcell.dataset.decode import decode
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells

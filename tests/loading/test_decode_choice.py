@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError
 from fastcell.loading.decode_choice import choose_decoding, make_decoding, preferred_decoder
 from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding
 from fastcell.loading.decode_dali import DaliDecoding
 from fastcell.loading.stores.reading import PieceReader
+from fastcell.packing.pack import pack
 
 Make = Callable[..., Manifest]
 
@@ -57,3 +62,27 @@ def test_what_is_made(make_dataset: Make) -> None:
     assert isinstance(make_decoding("dali", reader, cells, 4, 1, None), DaliDecoding)
     assert isinstance(make_decoding("threads", reader, cells, 4, 1, None), ThreadDecoding)
     assert list(make_decoding("stored", reader, cells, 4, 1, None)(iter(()))) == []
+
+
+def test_png_with_colours_goes_another_way_than_dali(tmp_path: Path) -> None:
+    """By the header, also on a GPU: DALI would obey the gamma that a file states."""
+    colours = np.random.default_rng(0).integers(0, 256, (8, 20, 30, 3)).astype(np.uint8)
+    for kind in ("colour", "palette", "alpha", "grey"):
+        for i, image in enumerate(colours):
+            path = tmp_path / kind / "A" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mode = {"colour": "RGB", "palette": "P", "alpha": "RGBA", "grey": "LA"}[kind]
+            Image.fromarray(image).convert(mode).save(path)
+            data = path.read_bytes()
+            gamma = b"gAMA" + (45455).to_bytes(4, "big")
+            chunk = (4).to_bytes(4, "big") + gamma + zlib.crc32(gamma).to_bytes(4, "big")
+            path.write_bytes(data[:33] + chunk + data[33:])
+        manifest = pack(tmp_path / kind, tmp_path / f"out-{kind}", jobs=1)
+        rows, cells = np.arange(8), CellDecoder(manifest, 8)
+        expected = "dali" if kind == "grey" else "threads"
+        assert choose_decoding("dali", manifest, rows, cells, None) == expected
+        assert choose_decoding("auto", manifest, rows, cells, 0) == expected
+        if kind in ("colour", "alpha"):
+            for key, pixels in zip(manifest.column("key"), read_cells(manifest, rows), strict=True):
+                wanted = colours[int(key[2])].astype(float) @ (0.299, 0.587, 0.114)
+                assert np.abs(pixels - wanted).max() <= 0.5 + 1e-9

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from fastcell.dataset.cell_hashes import hash_pixels
-from fastcell.dataset.decode import DecoderMessages, decode
+from fastcell.dataset.decode import decode
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.schema import SCHEMA
 from fastcell.errors import ArgumentError, BadCell
 from fastcell.packing.records import CellTable, Record

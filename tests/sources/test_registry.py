@@ -106,7 +106,7 @@ def test_imagestream_says_how_to_export(tmp_path: Path, files: list[str]) -> Non
             r"--tile must be given for tiff, got \(4, 4\)\. SRC is read as images",
         ),
         (ReadOptions(labels="l.txt"), "--labels must be given for arrays"),
-        (ReadOptions(channel=0), "--channel must be given for tiff, got 0"),
+        (ReadOptions(channel=0, format="arrays"), "--channel must be given for tars, lists, tiff, images, got 0"),
         (ReadOptions(subtract_background=True), "--subtract-background must be given for rtdc"),
         (ReadOptions(format="gif"), "--format must be one of rtdc, ifcb, tars, lists, tiff, images, arrays"),
     ],

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from fastcell.dataset.decode import decode_levels
+from fastcell.dataset.open_files import look_again
 from fastcell.dataset.single_cells import read_cells
+from fastcell.dataset.tiff.contents import read_single
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import pack
 from fastcell.sources.base import SourceItem
@@ -24,8 +25,7 @@ DEEP = PIXELS.astype(np.uint16) * 211
 
 
 def levels(source: TiffStacks, item: SourceItem) -> np.ndarray:
-    data = source.load(item)
-    return data if isinstance(data, np.ndarray) else decode_levels(data)[0]
+    return source.load(item)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_pages_are_cells(tmp_path: Path, pixels: np.ndarray, how: dict[str, Any]
         assert (levels(source, item) == wanted).all()
 
 
-def test_compressed_pages_keep_their_bytes(tmp_path: Path) -> None:
+def test_compressed_pages_are_stored_decoded(tmp_path: Path) -> None:
     smooth = np.stack([cv2.blur(page, (5, 5)) for page in PIXELS])
     tifffile.imwrite(tmp_path / "a.tif", smooth, compression="zlib")
     manifest = pack(tmp_path / "a.tif", tmp_path / "out")
-    assert set(manifest.column("encoding").tolist()) == {"tif"}
+    assert set(manifest.column("encoding").tolist()) == {"npy"}
     for key, cell in zip(manifest.column("key"), read_cells(manifest, range(20)), strict=True):
         assert (cell == smooth[int(key.rpartition("/")[2])]).all()
 
@@ -166,7 +166,7 @@ def test_chains_that_lead_nowhere(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its pages form a circle"):
         TiffStacks(path).scan()
     chained(5, 1 << 31)
-    with pytest.raises(DataError, match="a page lies outside of the file"):
+    with pytest.raises(DataError, match="truncated"):
         TiffStacks(path).scan()
     path.write_bytes(good[: pages[0][0] + 5])
     with pytest.raises(DataError, match="a.tif cannot be read"):
@@ -186,3 +186,67 @@ def test_strips_outside_of_the_file_are_quarantined(tmp_path: Path) -> None:
     assert manifest.quarantine().select(["key", "reason"]).to_pylist() == [
         {"key": "a.tif/000003", "reason": "truncated"}
     ]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("config", ["contig", "separate"])
+def test_samples_of_a_page_are_channels(tmp_path: Path, dtype: Any, config: str) -> None:
+    stack = np.stack([DEEP[:10], DEEP[10:]], 1).astype(dtype)  # 10 cells of 2 channels
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for cell in stack:
+            stored = np.moveaxis(cell, 0, 2).copy() if config == "contig" else cell
+            file.write(stored, photometric="minisblack", planarconfig=config, metadata=None)
+    with pytest.raises(ArgumentError, match=r"--channel must be the channel to take, 0 to 1, got None\. .*2 of each"):
+        TiffStacks(path).scan()
+    with pytest.raises(ArgumentError, match=r"--channel must be a channel of every file, got 2\. .*it has 2, from 0"):
+        TiffStacks(path, channel=2).scan()
+    for channel in range(2):
+        source = TiffStacks(path, channel=channel)
+        items = source.scan().items
+        assert [item.key for item in items] == [f"a.tif/{i:06d}" for i in range(10)]
+        assert all((levels(source, item) == stack[i, channel]).all() for i, item in enumerate(items))
+
+
+def test_channels_are_named_by_ome(tmp_path: Path) -> None:
+    stack = DEEP.reshape(10, 2, 13, 17)
+    told = {"axes": "TCYX", "Channel": {"Name": ["bright field", "DAPI"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack, ome=True, metadata=told)
+    with pytest.raises(ArgumentError, match="0 to 1, or one of bright field, DAPI, got None"):
+        TiffStacks(tmp_path / "a.ome.tif").scan()
+    manifest = pack(
+        tmp_path / "a.ome.tif",
+        tmp_path / "out",
+        read=ReadOptions(channel="DAPI"),
+        window=(0.0, 65535.0),
+        layout="block",
+    )
+    for key, cell in zip(manifest.column("key"), read_cells(manifest, range(10)), strict=True):
+        wanted = np.floor(stack[int(key.rpartition("/")[2]), 1] * (255 / 65535) + 0.5)
+        assert (cell == wanted).all()
+
+
+def test_orientation_and_polarity_are_those_of_single_images(tmp_path: Path) -> None:
+    for orientation in range(1, 9):
+        for photometric in ("minisblack", "miniswhite"):
+            stack, one = tmp_path / f"{orientation}.tif", tmp_path / f"one-{orientation}.tif"
+            how = {"photometric": photometric, "extratags": [(274, "H", 1, orientation, False)], "metadata": None}
+            tifffile.imwrite(stack, DEEP[:3], **how)
+            tifffile.imwrite(one, DEEP[2], **how)
+            look_again()
+            source = TiffStacks(stack)
+            assert (levels(source, source.scan().items[2]) == read_single(one.read_bytes())[0]).all()
+
+
+def test_a_damaged_page_is_quarantined_with_the_compression(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    smooth = np.stack([cv2.GaussianBlur(page, (0, 0), 4) for page in PIXELS])
+    tifffile.imwrite(path, smooth, metadata=None, compression="lzw")
+    with tifffile.TiffFile(path) as file:
+        (place,) = file.pages[4].dataoffsets
+    data = bytearray(path.read_bytes())
+    data[place + 20 : place + 60] = bytes(40)
+    path.write_bytes(data)
+    manifest = pack(path, tmp_path / "out")
+    assert len(manifest) == 19
+    assert manifest.quarantine().column("reason").to_pylist() == ["damaged: strip 0 of a tif with compression LZW"]
