@@ -46,6 +46,7 @@ MESSAGES = (
     Message(r"libpng warning: IDAT: .*(checksum|data check|[Nn]ot enough).*", False, "damaged pixels of a PNG"),
     Message(r"libpng warning: (IDAT: )?(Extra compress|Too much image).*", True, "bytes behind the pixels of a PNG"),
     Message(rf"libpng warning: ({_ANCILLARY}): .*", True, "metadata of a PNG"),
+    Message(r"libpng warning: PLTE: ignored in grayscale PNG", True, "metadata of a PNG"),
     Message(r"libpng warning: (bKGD|hIST|tRNS) must be .*", True, "metadata of a PNG"),
     Message(r"libpng warning: Interlace handling should be turned on .*", True, "a call of libpng by OpenCV"),
 )

@@ -62,9 +62,11 @@ FILES = {
     "gamma": (png(chunk(b"gAMA", bytes(5))), "libpng warning: gAMA: "),
     "chromaticities": (png(chunk(b"cHRM", bytes(5))), "libpng warning: cHRM: "),
     "transparency": (png(chunk(b"tRNS", bytes(5))), "libpng warning: tRNS: "),
+    "palette of a grey PNG": (png(chunk(b"PLTE", bytes(6))), "libpng warning: PLTE: ignored in grayscale PNG"),
+    "checksum": (png(rows=zlib.compress(ROWS)[:-4] + bytes(4)), "IDAT: "),
     "text": (png(chunk(b"zTXt", b"a\0\0bad")), ""),
 }
-FAILURES = {"premature end of data", "rest of the scan", "restart", "IDAT checksum"}
+FAILURES = {"premature end of data", "rest of the scan", "restart", "IDAT checksum", "checksum"}
 
 
 def is_accepted(data: bytes, messages: DecoderMessages) -> bool:

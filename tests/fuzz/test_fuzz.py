@@ -31,7 +31,7 @@ def fuzz(folder, cases, decode, first=0):
 
 
 def test_some_hostile_inputs(tmp_path):
-    assert fuzz(tmp_path, cases=300, decode=20)["dali"]["cases"] == 20
+    assert fuzz(tmp_path, cases=360, decode=20)["dali"]["cases"] == 20
 
 
 @pytest.mark.slow
