@@ -43,12 +43,12 @@ def table_finding(
         return Finding(key, title, verdict="skipped", notes=(f"fewer than two classes or two {what}s.",)), None
     single = found.single()
     strength = (
-        f"Cramér's V {found.result.number:.2f} (95 % {found.low:.2f}..{found.high:.2f}); who knows the {what} alone "
+        f"Cramér's V {found.result.number:.2f}; who knows the {what} alone "
         f"names the class with balanced accuracy {found.guess:.2f}."
     )
     details = {
-        "classes": found.rows, "columns": found.columns, "table": found.table.tolist(), "low": found.low,
-        "high": found.high, "guess": found.guess, "single": single,
+        "classes": found.rows, "columns": found.columns, "table": found.table.tolist(),
+        "guess": found.guess, "single": single,
     }  # fmt: skip
     base: dict[str, Any] = {"unit": "Cramér's V, bias-corrected", "effect": found.result.number, "details": details}
     if single:

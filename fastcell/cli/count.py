@@ -24,7 +24,7 @@ def count(
     Args:
         predictions: table of fastcell predict, .csv or .parquet
         confusion: run whose test confusions correct the counts; or a table of fastcell test --out, whose groups are
-            resampled; or a confusion.csv
+            recordings; or a confusion.csv
         out: table to write, .csv or .parquet
 
     Examples:

@@ -35,7 +35,7 @@ def explain(
         cells: number of cells with an occlusion map
         positions: positions of the occluding square along each axis
         embed: number of cells in the t-SNE plots
-        seed: random seed of the choice of cells, t-SNE and bootstrap
+        seed: random seed of the choice of cells and of t-SNE
         patch: side of the occluding square (an eighth of the image)
 
     Examples:

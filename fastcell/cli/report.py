@@ -30,7 +30,7 @@ def report(
         cells: number of cells in the browser; errors come first
         bench: results of fastcell bench --out, to add the speed of each part
         no_explain: draw no figures of the network; existing ones in RUN/explain are used
-        seed: random seed of the choice of cells and of the intervals
+        seed: random seed of the choice of cells
 
     Examples:
         fastcell report runs/20260131-142501-demo

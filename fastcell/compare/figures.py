@@ -202,4 +202,6 @@ def _row(entry: Entry) -> dict[str, object]:
         "low": f"{entry.low:.6f}",
         "high": f"{entry.high:.6f}",
         "by_seed": " ".join(f"{value:.6f}" for value in entry.by_seed),
+        "interval_by": entry.by,
+        "units": entry.num_units,
     }

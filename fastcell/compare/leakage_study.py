@@ -26,6 +26,7 @@ from fastcell.compare.result_tables import (
     Place,
     Tables,
     accuracy_text,
+    basis_text,
     class_rows,
     difference_table,
     table_word,
@@ -34,7 +35,7 @@ from fastcell.compare.result_tables import (
 )
 from fastcell.compare.runner import FRAME, Study, method_name
 from fastcell.compare.split_schemes import FEW_GROUPS, Scheme, SplitManifest, num_groups
-from fastcell.compare.volume_study import largest_places, make_tables, make_tasks, units_text
+from fastcell.compare.volume_study import largest_places, make_tables, make_tasks
 from fastcell.dataset.block_layout import MAX_BLOCK_BYTES
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.parquet import read_parquet, write_parquet
@@ -285,7 +286,7 @@ def _describe(study: Study, tested: Sequence[Entry]) -> str:
     return (
         f"{first.num_cells:,} images of {kind}, each tested once; folds {first.num_splits}, "
         f"about {first.num_train:,.0f} training images each; {first.num_seeds} seed{'s' * (first.num_seeds > 1)}; bars "
-        f"and brackets: 95 % bootstrap interval by {units_text(study)}. "
+        f"and brackets: 95 % interval {basis_text(first)}. "
         f"Images of {first.image_size} × {first.image_size} px, preset {study.recipe.preset}, not augmented further."
     )
 

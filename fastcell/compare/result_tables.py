@@ -17,15 +17,10 @@ import numpy as np
 
 from fastcell.compare.saved_results import PARTS, TaskResult
 from fastcell.dataset.schema import SUBSET_NAMES
-from fastcell.stats.bootstrap import (
-    NUM_SCORE_RESAMPLES,
-    SCORE_TAIL,
-    mean_interval,
-    percentile_interval,
-    resample_confusion,
-)
-from fastcell.stats.confusion import confusion_matrix
-from fastcell.stats.scores import MEASURES, score
+from fastcell.stats.confusion import confusion_matrix, confusion_per_group
+from fastcell.stats.intervals import group_note
+from fastcell.stats.paired_difference import compare_paired
+from fastcell.stats.scores import MEASURES, ScoreIntervals, score, score_intervals
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import printable
 
@@ -45,12 +40,15 @@ class Entry:
         num_seeds, num_splits: Number of seeds and of splits.
         accuracy: Mean over seeds.
         std: Standard deviation over seeds (n - 1); None for one seed.
-        low, high: 95 % bootstrap interval of the mean, resampled by unit (group, source cell or cell).
+        low, high: 95 % interval of the mean.
         by_seed: Accuracy of each seed.
         balanced_accuracy, balanced_low, balanced_high: Mean recall over classes, with its interval as above.
         fit_s: Median time to fit [s].
         predict_us: Median time to classify one preprocessed cell of the test subset [us].
         device: Device or backend that computed the result.
+        by: Unit of the intervals: group, source cell or cell.
+        num_units: Number of these units.
+        note: What limits the intervals; empty if nothing needs to be said.
     """
 
     scheme: str
@@ -73,6 +71,9 @@ class Entry:
     fit_s: float
     predict_us: float
     device: str
+    by: str
+    num_units: int
+    note: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class ClassScores:
     Attributes:
         scheme, method, image_size, volume, part: Key of the scores; `part` is the subset.
         values: (3, K), in the order of `MEASURES`; NaN for a class that does not occur.
-        low, high: (3, K), 95 % bootstrap interval.
+        low, high: (3, K), 95 % interval; NaN if there is none.
     """
 
     scheme: str
@@ -104,8 +105,12 @@ class PairedDifference:
         first, second: Names of the compared results.
         volume: Share of the training cells, in (0, 1].
         value: Difference, mean over test cells and seeds.
-        low, high: 95 % bootstrap interval.
+        low, high: 95 % interval.
         num_cells: Number of test cells per seed.
+        by: Unit of the interval and of the test: group, source cell or cell.
+        num_units: Number of these units.
+        p: Two-sided p of the exact sign-flip test over units.
+        verdict: What can be said.
     """
 
     what: str
@@ -116,15 +121,10 @@ class PairedDifference:
     low: float
     high: float
     num_cells: int
-
-    @property
-    def verdict(self) -> str:
-        """Verdict on the difference: it may be chance if the interval includes 0."""
-        if self.low <= 0 <= self.high:
-            return "may be chance"
-        if self.what in (SCHEMES, PROTOCOLS):
-            return "more than chance"
-        return f"{self.first if self.value > 0 else self.second} is better"
+    by: str
+    num_units: int
+    p: float
+    verdict: str
 
 
 Place = tuple[str, str, int, float]
@@ -138,8 +138,8 @@ class Tables:
         results: Results of all tasks.
         labels: (N,) int64, labels of the manifest.
         classes: Names of the K classes.
-        units: (N,) int64, number of the unit that is resampled as a whole.
-        seed: Random seed of the bootstrap.
+        units: (N,) int64, number of the independent unit of each cell.
+        unit: Word for such units; ``cell`` if every cell is one.
     """
 
     def __init__(
@@ -148,9 +148,9 @@ class Tables:
         labels: np.ndarray,
         classes: Sequence[str],
         units: np.ndarray,
-        seed: int = 0,
+        unit: str = "cell",
     ) -> None:
-        self.labels, self.classes, self.units, self.seed = labels, list(classes), units, seed
+        self.labels, self.classes, self.units, self.unit = labels, list(classes), units, unit
         self.by_place: dict[Place, list[TaskResult]] = {}
         for result in results:
             task = result.task
@@ -189,10 +189,10 @@ class Tables:
         confusions = self._confusions(place, part)
         with np.errstate(invalid="ignore"):
             values = np.mean([[getattr(score(c), name) for name in MEASURES] for c in confusions], axis=0)
-        resampled = score(self._resampled(place, part))
-        draws = np.stack([getattr(resampled, name) for name in MEASURES], axis=1)
-        low, high = percentile_interval(draws, SCORE_TAIL)
-        return ClassScores(*place, part, values, low, high)
+        found = self._intervals(place, part)[0]
+        low, high = (np.stack([getattr(getattr(found, name), end) for name in MEASURES]) for end in ("low", "high"))
+        # the mean over seeds of a ratio is not the ratio of the means
+        return ClassScores(*place, part, values, np.minimum(low, values), np.maximum(high, values))
 
     def differences(self, places: Sequence[Place], what: str, names: Sequence[str]) -> list[PairedDifference]:
         """Return the differences of all pairs of places, in their order, on the test cells that both have.
@@ -204,66 +204,95 @@ class Tables:
         """
         found = []
         for (first, name), (second, other) in combinations(zip(places, names, strict=True), 2):
-            gains, units = [], []
+            rows_of, rights = [], []
             pairs = zip(self.called(first, "test"), self.called(second, "test"), strict=True)
             for (rows, called), (other_rows, other_called) in pairs:
                 common, mine, theirs = np.intersect1d(rows, other_rows, assume_unique=True, return_indices=True)
-                right = (called[mine] == self.labels[common]).astype(np.int64)
-                gains.append(right - (other_called[theirs] == self.labels[common]))
-                units.append(self._units(common))
-            if not sum(map(len, gains)):
+                rows_of.append(common)
+                rights.append([called[mine] == self.labels[common], other_called[theirs] == self.labels[common]])
+            rows, place, times = np.unique(np.concatenate(rows_of), return_inverse=True, return_counts=True)
+            whole = times == len(rows_of)  # rows that both have with every seed
+            if not whole.any():
                 continue
-            num = len(gains[0])
-            value = mean_interval(np.concatenate(gains), np.concatenate(units), NUM_SCORE_RESAMPLES, self.seed)
-            found.append(PairedDifference(what, name, other, first[3], *value, num))
+            right = [np.bincount(place, each)[whole].astype(np.int64) for each in np.concatenate(rights, axis=1)]
+            units = self._units(rows[whole])
+            compared = compare_paired(right[0], right[1], units, len(rows_of))
+            value, low, high = compared.difference[:3]
+            words = (
+                ("more than chance",) * 2
+                if what in (SCHEMES, PROTOCOLS)
+                else (f"{name} is better", f"{other} is better")
+            )
+            found.append(
+                PairedDifference(
+                    what,
+                    name,
+                    other,
+                    first[3],
+                    value,
+                    low,
+                    high,
+                    int(whole.sum()),
+                    self.unit if compared.unit == "group" else "cell",
+                    compared.test.num_units,
+                    compared.test.p,
+                    compared.verdict(words[0], words[1], self.unit),
+                )
+            )
         return found
 
     def _confusions(self, place: Place, part: str) -> list[np.ndarray]:
         num = len(self.classes)
         return [confusion_matrix(self.labels[rows], called, num) for rows, called in self.called(place, part)]
 
-    def _resampled(self, place: Place, part: str) -> np.ndarray:
-        rows, called = (np.concatenate(column) for column in zip(*self.called(place, part), strict=True))
-        return resample_confusion(
-            self.labels[rows], called, len(self.classes), self._units(rows), NUM_SCORE_RESAMPLES, self.seed
-        )
+    def _intervals(self, place: Place, part: str) -> tuple[ScoreIntervals, int]:
+        """Return the intervals of the mean over seeds, and the number of units of the cells (0 if they are cells).
 
-    def _units(self, rows: np.ndarray) -> np.ndarray:
-        """Return the units of some rows.
-
-        If all rows belong to one unit, return the rows themselves: one unit does not show how units differ.
+        Every cell counts once, however often it was called.
         """
-        units = self.units[rows]
-        return rows if len(units) and (units == units[0]).all() else units
+        rows, called = (np.concatenate(column) for column in zip(*self.called(place, part), strict=True))
+        times = len(rows) / len(np.unique(rows))
+        units = self._units(rows)
+        labels, size = self.labels[rows], len(self.classes)
+        if units is None:
+            return score_intervals(confusion_matrix(labels, called, size)[None] / times, False), 0
+        tables = confusion_per_group(labels, called, units, size)
+        return score_intervals(tables / times), len(tables)
+
+    def _units(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the units of some rows; None if every cell is one."""
+        return None if self.unit == "cell" else self.units[rows]
 
     def _entry(self, place: Place, part: str) -> Entry:
         results = self.by_place[place]
         called = self.called(place, part)
         scores = [score(confusion) for confusion in self._confusions(place, part)]
         by_seed = [float(one.accuracy) for one in scores]
-        resampled = score(self._resampled(place, part))
-        (low, high), (balanced_low, balanced_high) = (
-            percentile_interval(getattr(resampled, name), SCORE_TAIL) for name in ("accuracy", "balanced_accuracy")
-        )
+        found, num_units = self._intervals(place, part)
+        accuracy, balanced = found.accuracy.interval(), found.balanced_accuracy.interval()
+        num_cells = len(called[0][0])
         details = results[0].details
         return Entry(
             *place,
             part,
             num_train=float(np.mean([len(result.of("train")[0]) for result in results])),
-            num_cells=len(called[0][0]),
+            num_cells=num_cells,
             num_seeds=len(called),
             num_splits=len({result.task.split for result in results}),
             accuracy=float(np.mean(by_seed)),
             std=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-            low=float(low),
-            high=float(high),
+            low=accuracy.low,
+            high=accuracy.high,
             by_seed=by_seed,
             balanced_accuracy=float(np.mean([one.balanced_accuracy for one in scores])),
-            balanced_low=float(balanced_low),
-            balanced_high=float(balanced_high),
+            balanced_low=balanced.low,
+            balanced_high=balanced.high,
             fit_s=float(np.median([result.fit_s for result in results])),
             predict_us=float(np.median([result.predict_us for result in results])),
             device=str(details.get("device", details.get("backend", ""))),
+            by=self.unit if num_units > 1 else "cell",
+            num_units=num_units if num_units > 1 else num_cells,
+            note=group_note(num_units),
         )
 
 
@@ -286,6 +315,13 @@ def accuracy_text(entry: Entry) -> str:
     """Return mean, standard deviation over seeds and interval as text, for example ``0.926 ± 0.004 (0.901..0.948)``."""
     spread = "" if entry.std is None else f" ± {entry.std:.3f}"
     return f"{entry.accuracy:.3f}{spread} ({entry.low:.3f}..{entry.high:.3f})"
+
+
+def basis_text(entry: Entry) -> str:
+    """Return what the intervals of an entry are by, for example ``by group (6 of them)``."""
+    if entry.by == "cell":
+        return f"by cell ({entry.note})" if entry.note else "by cell"
+    return f"by {entry.by} ({entry.note})" if entry.note else f"by {entry.by} ({entry.num_units:,} of them)"
 
 
 def class_table(scores: Sequence[ClassScores], classes: Sequence[str], names: dict[str, str]) -> list[str]:
@@ -344,11 +380,14 @@ def time_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
 
 
 def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
-    """Return a Markdown table of differences with their intervals and verdicts."""
+    """Return a Markdown table of differences with their intervals and verdicts, and what these are by."""
     lines = ["| | difference (95 %) | |", "|---|--:|---|"]
     for one in differences:
         text = f"{one.value:+.3f} ({one.low:+.3f}..{one.high:+.3f})"
         lines.append(f"| {one.first} minus {one.second} | {text} | {one.verdict} |")
+    if differences:
+        units = {f"{one.num_units:,} {one.by}{'s' * (one.num_units != 1)}" for one in differences}
+        lines += ["", f"Intervals and exact sign-flip tests over {' or '.join(sorted(units))}."]
     return lines
 
 

@@ -117,10 +117,6 @@ class Study:
     _parts: dict[tuple[str, float, int], dict[str, np.ndarray]] = field(default_factory=dict)
     _preprocessing: dict[int, Preprocessing] = field(default_factory=dict)
 
-    def count_units(self) -> int:
-        """Return the number of units that have labelled cells."""
-        return len(np.unique(self.units[self.manifest.labels >= 0]))
-
     @property
     def cells_dir(self) -> Path:
         """Folder of the finished tasks."""

@@ -14,6 +14,7 @@ from fastcell.compare.result_tables import (
     PairedDifference,
     Place,
     Tables,
+    basis_text,
     class_rows,
     class_table,
     difference_table,
@@ -24,7 +25,6 @@ from fastcell.compare.result_tables import (
 )
 from fastcell.compare.runner import Study, method_name
 from fastcell.compare.saved_results import Task
-from fastcell.compare.split_schemes import FEW_GROUPS
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 
@@ -183,7 +183,7 @@ def run_volumes(
 
 def make_tables(study: Study, results: Sequence[Any]) -> Tables:
     """Return the tables of the results of a study."""
-    return Tables(results, study.manifest.labels, study.manifest.info.classes, study.units)
+    return Tables(results, study.manifest.labels, study.manifest.info.classes, study.units, study.unit)
 
 
 def largest_places(tables: Tables, scheme: str) -> list[Place]:
@@ -218,13 +218,6 @@ def volume_text(places: Sequence[Place]) -> str:
     return f"volume {places[0][3]:g}" if places else ""
 
 
-def units_text(study: Study) -> str:
-    """Return the unit that the bootstrap resamples, with the number of units, as text."""
-    num = study.count_units()
-    rough = ", so few that it is a rough one" if num <= FEW_GROUPS else ""
-    return f"{study.unit} ({num:,} of them{rough})"
-
-
 def describe_entries(study: Study, entries: Sequence[Entry]) -> str:
     """Return a caption text with n, seeds, splits and intervals of the figures."""
     first = next(entry for entry in entries if entry.part == "test")
@@ -233,7 +226,7 @@ def describe_entries(study: Study, entries: Sequence[Entry]) -> str:
     spread = "mean ± deviation over seeds, " if first.num_seeds > 1 else ""
     splits = "" if first.num_splits == 1 else f" of {first.num_splits} splits pooled"
     return (
-        f"{kind}: {first.num_cells:,}{splits}, {seeds}; {spread}95 % bootstrap interval by "
-        f"{units_text(study)}. Validation and test parts are whole at every volume; "
+        f"{kind}: {first.num_cells:,}{splits}, {seeds}; {spread}95 % interval {basis_text(first)}. "
+        f"Validation and test parts are whole at every volume; "
         f"images of {first.image_size} × {first.image_size} px; preset {study.recipe.preset}."
     )

@@ -24,7 +24,7 @@ from fastcell.models.networks.gao import GaoNet
 from fastcell.plots.figure_files import FigureFiles
 from fastcell.runs.open_run import FinishedRun
 from fastcell.stats import calibration, operating_curves
-from fastcell.stats.bootstrap import resampled_unit
+from fastcell.stats.intervals import group_note, no_interval, unit_numbers
 from fastcell.storage.whole_files import write_json
 from fastcell.system.messages import Say, say_nothing
 from fastcell.system.text import printable
@@ -243,18 +243,19 @@ def _calibration(it: Explanation) -> str:
     if valid is not None:
         temperature = calibration.fit_temperature(calibration.log_probabilities(valid.probabilities), valid.labels)
     after = calibration.rescale(log_p, temperature)
-    errors = calibration.error_intervals(before, after, cells.labels, cells.groups, seed=it.seed)
+    errors = [calibration.error_interval(one, cells.labels, cells.groups) for one in (before, after)]
     curves = {"as trained": (calibration.reliability(before, cells.labels), errors[0])}
-    numbers: dict[str, Any] = {"before": errors[0]._asdict()}
+    numbers: dict[str, Any] = {"before": errors[0].as_json()}
     numbers["nll_before"] = calibration.negative_log_likelihood(log_p, cells.labels)
     numbers["by_chance"] = calibration.error_by_chance(before, seed=it.seed)[0]
-    numbers["interval_by"] = resampled_unit(cells.groups)
+    numbers["interval_by"] = errors[0].by
     if valid is None:
         about, said = it.about, "no temperature, for there is no validation part beside a test part"
         it.left_out["temperature"] = said
     else:
         curves[f"temperature {temperature:.3f}"] = (calibration.reliability(after, cells.labels), errors[1])
-        numbers |= {"temperature": temperature, "after": errors[1]._asdict(), "change": errors[2]._asdict()}
+        change = no_interval(errors[1].value - errors[0].value, "both errors are of the same cells")
+        numbers |= {"temperature": temperature, "after": errors[1].as_json(), "change": change.as_json()}
         numbers["nll_after"] = calibration.negative_log_likelihood(log_p, cells.labels, temperature)
         about = f"{it.about}; temperature fitted on {len(valid):,} validation cells"
         said = f"at temperature {temperature:.3f} {errors[1].describe()}"
@@ -262,9 +263,22 @@ def _calibration(it: Explanation) -> str:
         saved |= {"split_name": it.run.split_name, "use": "probabilities = softmax(log(p) / temperature)"}
         write_json(it.run.folder / "temperature.json", saved)
     about += f"; a calibrated network would show an error of {numbers['by_chance']:.3f} on as many cells"
-    score_figures.draw_calibration(it.figures, curves, f"{about}; intervals by {resampled_unit(cells.groups)}")
+    score_figures.draw_calibration(it.figures, curves, f"{about}; intervals {_basis(cells)}")
     it.numbers["calibration"] = numbers
     return f"error {errors[0].describe()}, {said}"
+
+
+def _basis(cells: Outputs) -> str:
+    """Return what the intervals of these cells are by."""
+    if cells.groups is None:
+        return "by cell"
+    num = int(unit_numbers(cells.groups).max(initial=-1)) + 1
+    return f"by {'group' if num > 1 else 'cell'} ({group_note(num) or f'{num:,} groups'})"
+
+
+def _renamed(entry: dict[str, Any], value: str) -> dict[str, Any]:
+    """Return an entry with another key for its value."""
+    return {value if key == "value" else key: number for key, number in entry.items()}
 
 
 def _roc_pr(it: Explanation) -> str:
@@ -272,28 +286,42 @@ def _roc_pr(it: Explanation) -> str:
     curves = {}
     for label, name in enumerate(classes):
         probabilities, is_class = cells.probabilities[:, label], cells.labels == label
-        curve = operating_curves.class_curve(probabilities, is_class, cells.groups, seed=it.seed)
+        curve = operating_curves.class_curve(probabilities, is_class, cells.groups)
         if curve is not None:
             curves[name] = curve
     if not curves:
         raise _LeftOut("the part has cells of one class only")
     missing = [name for name in classes if name not in curves]
-    about = f"{it.about}; n: cells of the class, intervals: 95 % bootstrap by {resampled_unit(cells.groups)}"
+    about = f"{it.about}; n: cells of the class, intervals: 95 %, {_basis(cells)}"
     if missing:
         about += f"; no cells of {', '.join(missing)}"
     score_figures.draw_class_curves(it.figures, curves, about)
-    names = ("num_positive", "area", "low", "high", "average_precision")
-    it.numbers["classes"] = {name: {field: getattr(curve, field) for field in names} for name, curve in curves.items()}
-    return ", ".join(f"{name} {curve.area:.3f}" for name, curve in curves.items())
+    it.numbers["classes"] = {
+        name: {
+            "num_positive": curve.num_positive,
+            **_renamed(curve.area.as_json(), "area"),
+            "average_precision": curve.average_precision.value,
+            "average_precision_interval": curve.average_precision.as_json(),
+        }
+        for name, curve in curves.items()
+    }
+    return ", ".join(f"{name} {curve.area.value:.3f}" for name, curve in curves.items())
 
 
 def _reject(it: Explanation) -> str:
     cells = it.outputs
-    curve = operating_curves.reject_curve(cells.probabilities, cells.labels, cells.groups, seed=it.seed)
-    about = f"{it.about}, 95 % bootstrap by {resampled_unit(cells.groups)}"
+    curve = operating_curves.reject_curve(cells.probabilities, cells.labels, cells.groups)
+    about = f"{it.about}, 95 % interval {_basis(cells)}"
     score_figures.draw_reject(it.figures, curve, about)
-    goals = {str(goal): operating_curves.coverage_at(curve, goal) for goal in score_figures.GOALS}
-    it.numbers["reject"] = {"accuracy": float(curve.accuracy[-1]), "coverage_at_accuracy": goals}
+    goals, surely = (
+        {str(goal): operating_curves.coverage_at(curve, goal, lower) for goal in score_figures.GOALS}
+        for lower in (False, True)
+    )
+    it.numbers["reject"] = {
+        "accuracy": float(curve.accuracy[-1]),
+        "coverage_at_accuracy": goals,
+        "coverage_at_lower_end": surely,
+    }
     return score_figures.describe_goals(curve).rstrip(".").lower()
 
 

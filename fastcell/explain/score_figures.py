@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from fastcell.plots.basic_figures import COLORS, LINES
 from fastcell.plots.figure_files import FigureFiles
-from fastcell.stats.bootstrap import Interval
 from fastcell.stats.calibration import BINS, Reliability
+from fastcell.stats.intervals import Interval
 from fastcell.stats.operating_curves import ClassCurve, RejectCurve, coverage_at, thinned
 
 GOALS = (0.9, 0.95, 0.98, 0.99)  # accuracies whose coverage the caption states
@@ -46,7 +46,7 @@ def draw_calibration(
             marker=_MARKERS[index],
             markersize=3.5,
             linewidth=1.2,
-            label=f"{name}: error {error.value:.3f} ({error.low:.3f} to {error.high:.3f})",
+            label=f"{name}: error {error.describe()}",
         )
         style = {"color": COLORS[index], "linestyle": LINES[index]}
         lower.stairs(binned.num_cells, edges, **style, linewidth=1.2)
@@ -69,7 +69,7 @@ def draw_calibration(
         "calibration",
         figure,
         f"Accuracy by confidence in {BINS} bins of equal width, {about}. Error: expected calibration error with its "
-        "95 % bootstrap interval.",
+        "95 % interval.",
         pa.table(columns),
     )
 
@@ -87,8 +87,8 @@ def draw_class_curves(figures: FigureFiles, curves: Mapping[str, ClassCurve], ab
     tables = []
     for index, (name, curve) in enumerate(curves.items()):
         style = {"color": COLORS[index % len(COLORS)], "linestyle": LINES[(index + index // len(COLORS)) % len(LINES)]}
-        label = f"{name} (n = {curve.num_positive:,}): area {curve.area:.3f} ({curve.low:.3f} to {curve.high:.3f}), "
-        label += f"precision {curve.average_precision:.3f}"
+        label = f"{name} (n = {curve.num_positive:,}): area {curve.area.describe()}, "
+        label += f"precision {curve.average_precision.describe()}"
         points = thinned(np.stack(curve[:4], axis=1))
         left.plot(points[:, 1], points[:, 2], **style, linewidth=1.3, label=label)
         right.plot(points[1:, 2], points[1:, 3], **style, linewidth=1.3, drawstyle="steps-pre")
@@ -152,10 +152,13 @@ def describe_goals(curve: RejectCurve, goals: Sequence[float] = GOALS) -> str:
         curve: Curve from `fastcell.stats.operating_curves.reject_curve`.
         goals: Accuracies from 0 to 1. Those that all cells together reach are left out.
     """
-    reached = [(goal, coverage_at(curve, goal)) for goal in goals if curve.accuracy[-1] < goal]
+    reached = [goal for goal in goals if curve.accuracy[-1] < goal]
     if not reached:
         return f"All cells can be answered at an accuracy of {curve.accuracy[-1]:.3f}."
-    shares = [
-        f"{100 * goal:g} % for " + (f"{100 * share:.0f} % of the cells" if share else "none") for goal, share in reached
-    ]
-    return f"Accuracy can be {', '.join(shares)}."
+
+    def share(goal: float, lower_end: bool) -> str:
+        found = coverage_at(curve, goal, lower_end)
+        return f"{100 * found:.0f} % of the cells" if found else "none"
+
+    shares = [f"{100 * goal:g} % for {share(goal, False)} ({share(goal, True)})" for goal in reached]
+    return f"Accuracy can be {', '.join(shares)}; in brackets, where the lower end of the interval is as high."

@@ -9,7 +9,7 @@ Hu, Marine Ecology Progress Series 216:309 (2001), for plankton. Otherwise the s
 maximisation. The method needs only called classes and a confusion matrix. Estimates from the probabilities (Saerens,
 Latinne and Decaestecker, Neural Computation 14:21, 2002) need calibrated probabilities.
 
-The method assumes that the cells of a class look the same in these recordings as in the test subset: P is the same.
+The method assumes that these recordings differ from the test recordings as much as those differ among themselves.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ from fastcell.dataset.tables.dialect import read_dialect, read_rows
 from fastcell.errors import DataError
 from fastcell.predictions.table import Predictions, read_predictions
 from fastcell.stats.confusion import called_per_group, confusion_per_group
+<<<<<<< HEAD
 from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct_counts
 from fastcell.system.text import join_lines, printable
+=======
+from fastcell.stats.confusion_correction import LEAST_RECORDINGS, Confusion, correct_counts
+>>>>>>> 97ef689 (Intervals that hold with few cells and few groups; verdicts by exact sign-flip tests)
 
 _MOST_CONFUSION_BYTES = 1 << 24
 _MOST_LINES = 60
@@ -61,32 +65,26 @@ class Counts:
         return pa.table({name: pa.array(values) for name, values in columns.items()})
 
 
-def count(
-    predictions: Predictions, confusion: Confusion, level: float = 0.95, num_draws: int = NUM_DRAWS, seed: int = 0
-) -> Counts:
+def count(predictions: Predictions, confusion: Confusion, level: float = 0.95) -> Counts:
     """Count the cells of each class in each group of the predictions.
 
-    The interval is for the number of cells that a recording of the same size is expected to hold. It includes three
-    sources of variation: which cells were sampled into the recording, how these cells were confused, and which cells
-    were in the test subset.
+    The interval is for the number of cells that a new recording of the same size is expected to hold. It includes which
+    cells were sampled into the recording, which cells were in the test subset, and how much the confusions of the test
+    recordings differ, see `fastcell.stats.confusion_correction`.
 
     Args:
         predictions: predictions to count; cells without a prediction are ignored.
         confusion: errors of the classifier, for the same classes.
         level: level of the interval, between 0 and 1.
-        num_draws: number of random draws from which the interval is computed.
-        seed: seed of the draws.
 
     Returns:
         Called and corrected counts with their intervals.
     """
     called, size = predictions.called(), len(predictions.classes)
     names, table = called_per_group(called[called >= 0], predictions.groups()[called >= 0], size)
-    rng = np.random.default_rng(seed)
-    drawn = confusion.draw(num_draws, rng)
     corrected, bounds = [], []
     for row in table:
-        estimate, low, high = correct_counts(row, confusion.rates, drawn, rng, level)
+        estimate, low, high = correct_counts(row, confusion, level)
         corrected.append(estimate)
         bounds.append((low, high))
     shape = (len(names), size)
@@ -191,6 +189,16 @@ def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int)
         lines.append(f"and {len(table) - _MOST_LINES:,} more: --out FILE has all")
     if num_unclassified:
         lines.append(f"{num_unclassified:,} cells without a prediction are not counted")
+<<<<<<< HEAD
     by = f"{len(confusion.tables):,} groups" if confusion.by_group else f"{int(confusion.counts.sum()):,} cells"
     lines.append(f"intervals: 95 %, from the cells of the recording and the confusions of {by} of the test part")
     return join_lines([*lines, *(f"warning: {text}" for text in confusion.warnings())])
+=======
+    num = len(confusion.tables)
+    if num < LEAST_RECORDINGS:
+        by = f"{int(confusion.counts.sum()):,} test cells and an assumed difference between recordings"
+    else:
+        by = f"how the {num:,} test recordings differ"
+    lines.append(f"intervals: 95 %, prediction of a new recording, from its cells and {by}")
+    return "\n".join([*lines, *(f"warning: {text}" for text in confusion.warnings())])
+>>>>>>> 97ef689 (Intervals that hold with few cells and few groups; verdicts by exact sign-flip tests)

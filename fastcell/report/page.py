@@ -23,6 +23,7 @@ from fastcell.report.data_card import data_section, splits_section
 from fastcell.report.page_elements import WIDE_INCHES, Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
 from fastcell.runs.open_run import FinishedRun, open_run
+from fastcell.stats.scores import describe_unit
 from fastcell.storage.places import check_output_file
 from fastcell.storage.whole_files import write_text
 from fastcell.system.messages import Say, say_nothing
@@ -40,7 +41,7 @@ class PageOptions:
         num_cells: Maximum number of cells in the browser; errors come first.
         bench: File written by ``fastcell bench --out``; None to leave out the timed parts.
         explain: Draw network figures that are missing or out of date.
-        seed: Random seed of the choice of cells and of the intervals.
+        seed: Random seed of the choice of cells.
         say: Callable that receives each message for the user.
     """
 
@@ -131,7 +132,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     summary, figures = _explanation(run, part, options), run.folder / "explain"
     metrics = read_json(run.folder / "metrics.json", METRICS)
     machine = read_json(run.folder / "environment.json", ENVIRONMENT)
-    scores, summaries = run_sections.scores_section(run, outputs, options.seed)
+    scores, summaries = run_sections.scores_section(run, outputs)
     scores.pictures += run_sections.explanation_pictures(figures, summary, run_sections.SCORE_FIGURES)
     changed = num_called_otherwise(run, cells)
     if changed:
@@ -236,7 +237,7 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
     lead = (
         f"{network} was trained on {num_train:,} cells of {info.name} to tell {len(classes)} classes apart. It calls "
         f"{percent(accuracy['value'], 1)} of {summary['num_cells']:,} {SUBSET_NAMES[part]} cells right (95 % interval "
-        f"{percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}, by {summary['interval_by']})."
+        f"{percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}, {describe_unit(summary)})."
     )
     facts = [
         ("run", run.folder.resolve().name),

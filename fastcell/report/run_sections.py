@@ -14,7 +14,7 @@ from fastcell.errors import DataError
 from fastcell.inference.probabilities import Outputs
 from fastcell.report.page_elements import PageTable, Picture, Section, embed_png, percent
 from fastcell.runs.open_run import FinishedRun
-from fastcell.stats.scores import MEASURES, summarize
+from fastcell.stats.scores import MEASURES, class_notes, describe_unit, summarize
 
 # Shares of the training time spent waiting for cells: negligible below the first, limiting above the second.
 _LITTLE, _MUCH = 0.1, 0.5
@@ -115,13 +115,12 @@ def read_json(path: Path, kinds: Mapping[str, str] | None = None) -> dict[str, A
     return {name: value for name, value in values.items() if value is not None}
 
 
-def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) -> tuple[Section, dict[str, Any]]:
+def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs]) -> tuple[Section, dict[str, Any]]:
     """Return the section with Tables III and IV of the paper for the given subsets, and with the training curves.
 
     Args:
         run: The finished run.
         outputs: Network outputs by subset.
-        seed: Random seed of the bootstrap intervals.
 
     Returns:
         The section, and the scores by subset in the form of `fastcell.stats.scores.summarize`.
@@ -129,14 +128,14 @@ def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs], seed: int) 
     section = Section("scores", "Scores")
     classes = run.model.classes
     summaries = {
-        part: summarize(cells.labels, cells.probabilities.argmax(axis=1), classes, cells.groups, seed)
+        part: summarize(cells.labels, cells.probabilities.argmax(axis=1), classes, cells.groups)
         for part, cells in outputs.items()
     }
     rows = []
     for part, summary in summaries.items():
         values: Any = summary
         rows.append([SUBSET_NAMES[part], f"{values['num_cells']:,}", *(_spread(values[name]) for name in _OVERALL)])
-    caption = f"Over all classes; in brackets 95 % intervals, bootstrap by {_unit(summaries)}"
+    caption = f"Over all classes; in brackets 95 % intervals, {_unit(summaries)}"
     section.tables.append(PageTable(["part", "cells", *_OVERALL.values()], rows, caption))
     for part, summary in summaries.items():
         section.tables.append(_by_class(part, summary))
@@ -153,12 +152,15 @@ def _by_class(part: str, summary: Mapping[str, Any]) -> PageTable:
         for name, values in summary["classes"].items()
     ]
     header = ["class", "cells", *(measure.replace("_", "-") for measure in MEASURES)]
-    return PageTable(header, rows, f"By class, {SUBSET_NAMES[part]} part")
+    notes = "".join(f"; {name}: {note}" for name, note in class_notes(summary))
+    return PageTable(header, rows, f"By class, {SUBSET_NAMES[part]} part{notes}")
 
 
 def _unit(summaries: Mapping[str, Any]) -> str:
-    units = list(dict.fromkeys(str(summary["interval_by"]) for summary in summaries.values()))
-    return " or ".join(units)
+    units = {part: describe_unit(summary) for part, summary in summaries.items()}
+    if len(set(units.values())) == 1:
+        return next(iter(units.values()))
+    return "; ".join(f"{SUBSET_NAMES[part]} {text}" for part, text in units.items())
 
 
 def _spread(value: Mapping[str, float | None]) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.stats.bootstrap import percentile_interval, resample_table
 from fastcell.stats.permutation import Outcome, outcome, permute_table
 
 
@@ -19,12 +18,14 @@ from fastcell.stats.permutation import Outcome, outcome, permute_table
 class Association:
     """A table of counts and the strength of its association.
 
+    The table holds all cells of a data set, so its association is known and has no interval; what it would be by chance
+    comes from permutations.
+
     Attributes:
         rows, columns: names that occur at least once.
         table: (R, C) int64, number of cells.
         result: bias-corrected Cramér's V, 0 to 1, and its chance level from permutations that keep the row and column
             totals.
-        low, high: 95 % bootstrap interval over cells.
         guess: highest balanced accuracy with which the row can be predicted from the column alone.
     """
 
@@ -32,8 +33,6 @@ class Association:
     columns: list[str]
     table: npt.NDArray[np.int64]
     result: Outcome
-    low: float
-    high: float
     guess: float
 
     def single(self) -> list[str]:
@@ -52,8 +51,8 @@ def associate(
 
     Args:
         rows, columns: (n,) str; cells for which either name is empty are ignored.
-        permutations: number of permutations for the chance level and of resamples for the interval.
-        rng: generator for the permutations and the resamples.
+        permutations: number of permutations for the chance level.
+        rng: generator for the permutations.
 
     Returns:
         The association, or None if fewer than two rows or two columns occur.
@@ -66,14 +65,11 @@ def associate(
     table = np.zeros((len(row_names), len(column_names)), np.int64)
     np.add.at(table, (row, column), 1)
     null = [cramers_v(permute_table(table, rng)) for _ in range(permutations)]
-    resampled = [cramers_v(drawn) for drawn in resample_table(table, permutations, rng)]
-    low, high = percentile_interval(resampled) if resampled else (float("nan"),) * 2
     by_share = table / table.sum(1, keepdims=True)
     guess = by_share.max(0).sum() / len(row_names)
     return Association(
-        row_names.tolist(), column_names.tolist(), table, outcome(cramers_v(table), np.array(null)), float(low),
-        float(high), float(guess),
-    )  # fmt: skip
+        row_names.tolist(), column_names.tolist(), table, outcome(cramers_v(table), np.array(null)), float(guess)
+    )
 
 
 def cramers_v(table: npt.NDArray[np.int64]) -> float:

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcell.errors import ArgumentError
-from fastcell.stats.bootstrap import NUM_RESAMPLES, Interval, bootstrap_statistic, percentile_interval
+from fastcell.stats.intervals import Interval, interval_of_cells, no_interval
+from fastcell.stats.proportions import binomial_limits
 
 BINS = 15
+NUM_SIMULATIONS = 1000
 COLDEST, HOTTEST = 0.05, 20.0
 _LEAST_PROBABILITY = 1e-30
 
@@ -97,60 +99,53 @@ def reliability(
     return _binned(*_called(probabilities, labels, bins), bins, weight)
 
 
-def error_intervals(
-    before: np.ndarray,
-    after: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray | None = None,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> tuple[Interval, Interval, Interval]:
-    """Compute the expected calibration errors of two sets of probabilities of the same cells, and their difference.
+def error_interval(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Interval:
+    """Compute the expected calibration error and its interval.
 
-    The calibration error is a mean of absolute gaps. Random variation increases it, and a resample adds random
-    variation to that of the sample. The interval therefore corrects for this bias. Its upper end is the value plus the
-    distance of the resamples' upper percentile from their mean. Its lower end is that of the basic bootstrap, twice the
-    value minus the upper percentile. The lower end is 0 if a calibrated network would show as large an error
-    (`error_by_chance`). For the difference, the percentile interval is shifted so that the resamples' mean falls on the
-    value.
+    The error is a sum over bins of absolute gaps, which random variation increases. Its true value is that of the same
+    bins with infinitely many cells. The upper end is that of a score whose variance is the mean squared gap of the
+    cells. The lower end is the value minus what the bins would sum to by chance at these accuracies (97.5 %), at least
+    0; both ends are wider by group. The interval is conservative: 0 is inside unless the network is clearly
+    miscalibrated.
 
     Args:
-        before, after: (N, K) probabilities.
+        probabilities: (N, K).
         labels: (N,) int, true classes.
-        groups: (N,), groups to resample as a whole; None resamples cells.
-        num_resamples: number of resamples.
-        seed: seed of the draws.
-
-    Returns:
-        Error of `before`, error of `after`, and the second minus the first, each with its 95 % interval.
+        groups: (N,) names, or None.
     """
-    called = [_called(probabilities, labels, BINS) for probabilities in (before, after)]
-    values = [_binned(*columns, BINS, None).error for columns in called]
-    draws = bootstrap_statistic(
-        lambda weight: [_binned(*columns, BINS, weight).error for columns in called],
-        len(labels),
-        groups,
-        num_resamples,
-        seed,
-    )
-    _, high = percentile_interval(draws)
-    upper = values + (high - draws.mean(axis=0))
-    by_chance = [error_by_chance(probabilities, num_resamples, seed)[1] for probabilities in (before, after)]
-    lower = np.where(np.array(values) <= by_chance, 0, np.maximum(0, 2 * np.array(values) - high))
-    change = draws[:, 1] - draws[:, 0]
-    around = values[1] - values[0] + np.array(percentile_interval(change)) - change.mean()
-    before_error, after_error = (Interval(values[i], float(lower[i]), float(upper[i])) for i in range(2))
-    return before_error, after_error, Interval(values[1] - values[0], float(around[0]), float(around[1]))
+    num = len(labels)
+    if not num:
+        return no_interval(np.nan, "no cells")
+    place, confidence, right = _called(probabilities, labels, BINS)
+    binned = _binned(place, confidence, right, BINS, None)
+    value, gap = binned.error, right - confidence
+    sign = np.sign(np.nan_to_num(binned.accuracy - binned.confidence))[place]
+    smooth = (value * num + 1) / (num + 2)
+    variance = max(float((gap**2).sum() + 1) / (num + 1), smooth * (1 - smooth)) / num
+    influence, share = (sign * gap - value) / num, np.full(num, 1 / num)
+    found = interval_of_cells(value, smooth, variance, influence, share, groups)
+    by_cell = binomial_limits(value * smooth * (1 - smooth) / variance, smooth * (1 - smooth) / variance)
+    wider = float(by_cell[0]) - found.low  # what the groups add below
+    return found._replace(low=max(0.0, value - _error_by_noise(binned, place, confidence) - wider))
+
+
+def _error_by_noise(binned: Reliability, place: np.ndarray, confidence: np.ndarray) -> float:
+    """Return the 97.5th percentile of the sum over bins of absolute noise of the accuracy (normal approximation)."""
+    hits = np.nan_to_num(binned.accuracy * binned.num_cells)
+    smooth = (hits + 1) / (binned.num_cells + 2)
+    calibrated = np.bincount(place, confidence * (1 - confidence), minlength=len(hits))
+    variance = np.maximum(binned.num_cells * smooth * (1 - smooth), calibrated) / len(place) ** 2
+    return float(np.sqrt(2 / np.pi * variance).sum() + 1.96 * np.sqrt((1 - 2 / np.pi) * variance.sum()))
 
 
 def error_by_chance(
-    probabilities: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    probabilities: np.ndarray, num_simulations: int = NUM_SIMULATIONS, seed: int = 0
 ) -> tuple[float, float]:
     """Compute the error that a calibrated network shows on the same number of cells with the same confidences.
 
     Args:
         probabilities: (N, K).
-        num_resamples: number of simulations; each draws at random which predictions are correct.
+        num_simulations: number of simulations; each draws at random which predictions are correct.
         seed: seed of the draws.
 
     Returns:
@@ -160,9 +155,9 @@ def error_by_chance(
     place, confidence, _ = _called(probabilities, np.zeros(len(probabilities), int), BINS)
     draws = [
         _binned(place, confidence, rng.random(len(confidence)) < confidence, BINS, None).error
-        for _ in range(num_resamples)
+        for _ in range(num_simulations)
     ]
-    return float(np.mean(draws)), float(percentile_interval(draws)[1])
+    return float(np.mean(draws)), float(np.quantile(draws, 0.975))
 
 
 def _called(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

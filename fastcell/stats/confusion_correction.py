@@ -1,24 +1,34 @@
-"""Correction of class counts for the errors of the classifier, with intervals."""
+"""Correction of class counts for the errors of the classifier, with prediction intervals of a new recording.
+
+Recordings are confused differently. How far off the estimate would be if the new recording were confused as each test
+recording is, instead of as their mean, gives a spread S. The error of one more recording is (1 + 1 / G) S, with
+Student's t, and the cells of the recording come on top. With few test recordings, S is averaged with an assumed spread,
+as in `fastcell.stats.intervals.moderated_variance`; with one it is the assumed spread alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
-from fastcell.stats.bootstrap import draw_rates, draw_shares, percentile_interval
+from fastcell.errors import ArgumentError
+from fastcell.stats.intervals import ALLOWED, ASSUMED_DF, Floats
 
 LEAST_TEST_CELLS = 50
 """Number of test cells of a class below which a correction is reported as uncertain."""
-LEAST_GROUPS = 5
-"""Number of groups from which whole groups, instead of cells, are resampled."""
+LEAST_RECORDINGS = 5
+"""Number of test recordings below which the interval rests on an assumed difference between recordings."""
+ASSUMED_CONFUSION_SD = 0.7
+"""Standard deviation between recordings of the log odds of each entry of a confusion matrix that is assumed."""
 MOST_CONDITION = 10.0
 """Condition number of P above which it is reported as near-singular: errors of called shares grow by this factor."""
-NUM_DRAWS = 2_000
 _ITERATIONS = 5_000
 _TOLERANCE = 1e-8
 _NOTHING = 1e-5
 _SINGULAR = 1e-9
+_MOST_SOLVABLE = 1e8
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,6 @@ class Confusion:
     tables: np.ndarray
 
     @property
-    def by_group(self) -> bool:
-        """True if there are enough groups to resample whole groups."""
-        return len(self.tables) >= LEAST_GROUPS
-
-    @property
     def counts(self) -> np.ndarray:
         """(K, K) int64 confusion matrix over all groups."""
         return self.tables.sum(axis=0)  # type: ignore[no-any-return]
@@ -49,10 +54,6 @@ class Confusion:
         """(K, K) float64 confusion rates, P; rows sum to 1."""
         counts = self.counts
         return counts / counts.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
-
-    def draw(self, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw (R, K, K) matrices P from the posterior distribution, by group if there are enough; see `draw_rates`."""
-        return draw_rates(self.tables, self.by_group, num_draws, rng)
 
     def warnings(self) -> list[str]:
         """Return the reasons why a correction is uncertain, one sentence each."""
@@ -70,38 +71,82 @@ class Confusion:
                 f"the confusion matrix is near-singular (condition number {condition:.0f}): classes "
                 f"{self.classes[one]} and {self.classes[other]} can hardly be told apart; count them together."
             )
-        if 1 < len(self.tables) < LEAST_GROUPS:
-            found.append(f"the test cells have {len(self.tables)} groups, too few to resample: intervals are by cell.")
+        num = len(self.tables)
+        if num < LEAST_RECORDINGS:
+            found.append(
+                f"how much recordings differ is hardly known from {num} test recording{'s' * (num > 1)}: a usual "
+                f"difference is assumed (log odds of each confusion, standard deviation {ASSUMED_CONFUSION_SD}). "
+                f"Test on {LEAST_RECORDINGS} or more recordings, named as groups."
+            )
         return found
 
 
 def correct_counts(
-    called: np.ndarray, rates: np.ndarray, drawn: np.ndarray, rng: np.random.Generator, level: float = 0.95
+    called: np.ndarray, confusion: Confusion, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Correct the class counts of one recording for the classifier's errors.
+    """Correct the class counts of one new recording for the classifier's errors.
 
-    The interval is computed from matrix inverses that may give negative shares, and is clipped to possible counts at
-    the end. If each draw were constrained to shares of at least 0, the interval would contain the true count too rarely
-    for rare classes.
+    The interval is for the number of cells of each class that a recording of this size is expected to hold. It is
+    centred on the inverse of the confusion rates, which may give negative shares; it is clipped to possible counts, and
+    contains the estimate.
 
     Args:
         called: (K,) int64, number of cells predicted as each class.
-        rates: (K, K), P.
-        drawn: (R, K, K), posterior draws of `rates`.
-        rng: generator for the called shares, see `draw_shares`.
+        confusion: confusions of the test recordings; each class must occur.
         level: confidence level of the interval.
 
     Returns:
         Corrected counts and the lower and upper ends of their interval, (K,) float64 each.
+
+    Raises:
+        ArgumentError: a class has no test cell.
     """
-    total = int(called.sum())
+    counts = confusion.counts
+    if not counts.sum(axis=1).all():
+        raise ArgumentError("every class must have test cells, got a class without. Test on cells of all classes.")
+    total, rates = float(called.sum()), confusion.rates
     estimate = likeliest_shares(called[None] / max(total, 1), rates[None])[0] * total
-    resampled = _inverted(draw_shares(called, len(drawn), rng), drawn) * total
-    resampled = resampled[~np.isnan(resampled).any(axis=1)]
-    if not len(resampled):
-        return estimate, np.zeros(len(called)), np.full(len(called), float(total))
-    low, high = (bound.clip(0, total) for bound in percentile_interval(resampled, 50 * (1 - level)))
+    if not total or np.linalg.cond(rates) > _MOST_SOLVABLE:
+        return estimate, np.zeros(len(called)), np.full(len(called), total)
+    shares = np.linalg.solve(rates.T, called / total)
+    variance, df = _prediction_variance(called, confusion, np.clip(shares, 0, None) / np.clip(shares, 0, None).sum())
+    half = special.stdtrit(df, (1 + level) / 2) * np.sqrt(variance)
+    low, high = (np.clip((shares + side * half) * total, 0, total) for side in (-1, 1))
     return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
+
+
+def _prediction_variance(called: np.ndarray, confusion: Confusion, shares: Floats) -> tuple[Floats, float]:
+    """Compute the variance of the corrected shares of a new recording (K,), and its degrees of freedom.
+
+    Args:
+        called: (K,) cells predicted as each class.
+        confusion: confusions of the test recordings.
+        shares: (K,) estimated shares, at least 0, of sum 1.
+    """
+    tables, counts, size = confusion.tables.astype(np.float64), confusion.counts, len(called)
+    support, num = counts.sum(axis=1), len(tables)
+    inverse = np.linalg.inv(confusion.rates)
+
+    def multinomial(p: Floats) -> Floats:  # (..., K) -> (..., K, K)
+        return p[..., None] * (np.eye(size) - p[..., None, :])
+
+    def through(covariance: Floats) -> Floats:
+        return np.einsum("ji,...jk,ki->...i", inverse, covariance, inverse)
+
+    recorded = through(multinomial((called + 0.5) / (called.sum() + size / 2))) / called.sum()
+    rows = multinomial((counts + 0.5) / (support[:, None] + size / 2))
+    cells = num * (shares**2 / support) @ through(rows)
+    spread = cells + ASSUMED_CONFUSION_SD**2 * shares**2 @ through(rows @ rows)
+    df = num - 1.0
+    if num > 1:
+        own = tables.sum(axis=2, keepdims=True)
+        # a recording without cells of a class counts as confusing it like all of them
+        each = np.where(own > 0, tables / np.maximum(own, 1), confusion.rates)
+        off = np.einsum("k,gkj->gj", shares, each - confusion.rates) @ inverse
+        seen = np.maximum((off**2).sum(axis=0) / df, cells)
+        spread = np.minimum(spread, seen * df / (2 * special.gammaincinv(df / 2, ALLOWED)))
+        spread = (ASSUMED_DF * spread + df * seen) / (ASSUMED_DF + df)
+    return (1 + 1 / num) * np.maximum(spread, cells) + recorded, df + ASSUMED_DF
 
 
 def likeliest_shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:

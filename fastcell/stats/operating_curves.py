@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcell.stats.bootstrap import NUM_RESAMPLES, bootstrap_statistic, percentile_interval
+from fastcell.stats.intervals import Interval, unit_numbers
+from fastcell.stats.ranking_intervals import average_precision, roc_area
+from fastcell.stats.score_intervals import proportion
 
 MOST_POINTS = 1000  # in a plotted curve
+_MOST_COUNTS = 4_000_000  # thresholds x groups at once
 
 
 class ClassCurve(NamedTuple):
@@ -23,7 +26,6 @@ class ClassCurve(NamedTuple):
             positive.
         precision: (T,) share of true positives among positive predictions; 1 if there are none.
         area: area under the ROC curve.
-        low, high: 95 % bootstrap interval of the area.
         average_precision: sum over thresholds of precision times increase in recall.
         num_positive: number of cells of the class.
     """
@@ -32,10 +34,8 @@ class ClassCurve(NamedTuple):
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
     precision: np.ndarray
-    area: float
-    low: float
-    high: float
-    average_precision: float
+    area: Interval
+    average_precision: Interval
     num_positive: int
 
 
@@ -46,7 +46,7 @@ class RejectCurve(NamedTuple):
         threshold: (T,) confidence at or above which a cell is classified, in descending order.
         coverage: (T,) share of the cells that are classified.
         accuracy: (T,) accuracy on the classified cells.
-        low, high: (T,) 95 % bootstrap interval of the accuracy at this threshold.
+        low, high: (T,) 95 % interval of the accuracy at this threshold.
     """
 
     threshold: np.ndarray
@@ -56,21 +56,13 @@ class RejectCurve(NamedTuple):
     high: np.ndarray
 
 
-def class_curve(
-    probabilities: np.ndarray,
-    is_class: np.ndarray,
-    groups: np.ndarray | None = None,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> ClassCurve | None:
+def class_curve(probabilities: np.ndarray, is_class: np.ndarray, groups: np.ndarray | None = None) -> ClassCurve | None:
     """Compute the ROC and precision-recall curves of one class against the rest.
 
     Args:
         probabilities: (N,) probabilities of the class.
         is_class: (N,) bool, True for cells whose true class is this one.
-        groups: (N,), groups to resample as a whole; None resamples cells.
-        num_resamples: number of resamples for the interval.
-        seed: seed of the draws.
+        groups: (N,), groups of the cells for the intervals; None for intervals by cell.
 
     Returns:
         The curves, or None if all cells or no cells are of the class.
@@ -78,41 +70,26 @@ def class_curve(
     num_positive = int(is_class.sum())
     if num_positive in (0, len(is_class)):
         return None
+    area = roc_area(probabilities, is_class, groups)
+    precise = average_precision(probabilities, is_class, groups)
     order = np.argsort(-probabilities, kind="stable")
     ends = _ends(probabilities[order])
     positive = is_class[order]
-
-    def along(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        hits = np.cumsum(weight * positive)[ends]
-        alarms = np.cumsum(weight * ~positive)[ends]
-        return np.concatenate([[0], hits]), np.concatenate([[0], alarms])
-
-    hits, alarms = along(np.ones(len(order)))
-    recall = hits / num_positive
+    hits, alarms = (np.concatenate([[0], np.cumsum(which)[ends]]) for which in (positive, ~positive))
     with np.errstate(invalid="ignore"):
         precision = np.where(hits + alarms > 0, hits / (hits + alarms), 1.0)
-    areas = bootstrap_statistic(lambda weight: _area(*along(weight[order])), len(order), groups, num_resamples, seed)
-    low, high = (float(value) for value in percentile_interval(areas))
     return ClassCurve(
         np.concatenate([[np.inf], probabilities[order][ends]]),
         alarms / (len(order) - num_positive),
-        recall,
+        hits / num_positive,
         precision,
-        _area(hits, alarms),
-        low,
-        high,
-        float((np.diff(recall) * precision[1:]).sum()),
+        area,
+        precise,
         num_positive,
     )
 
 
-def reject_curve(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray | None = None,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> RejectCurve:
+def reject_curve(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> RejectCurve:
     """Compute accuracy against coverage, classifying cells in descending order of confidence.
 
     Cells of equal confidence are added together.
@@ -120,28 +97,52 @@ def reject_curve(
     Args:
         probabilities: (N, K).
         labels: (N,) int, true classes.
-        groups: (N,), groups to resample as a whole; None resamples cells.
-        num_resamples: number of resamples for the interval.
-        seed: seed of the draws.
+        groups: (N,), groups of the cells for the intervals; None for intervals by cell.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")
     ends, right = thinned(_ends(confidence[order])), right[order]
-    accuracy = np.cumsum(right)[ends] / (ends + 1)
-
-    def accuracies(weight: np.ndarray) -> np.ndarray:
-        drawn = weight[order]
-        with np.errstate(invalid="ignore"):
-            return (np.cumsum(drawn * right)[ends] / np.cumsum(drawn)[ends]).astype(np.float32)
-
-    low, high = percentile_interval(bootstrap_statistic(accuracies, len(order), groups, num_resamples, seed))
-    return RejectCurve(confidence[order][ends], (ends + 1) / len(order), accuracy, low, high)
+    units = np.zeros(len(order), np.int64) if groups is None else unit_numbers(groups)[order]
+    low, high = _limits_along(right, units, ends, groups is not None)
+    return RejectCurve(confidence[order][ends], (ends + 1) / len(order), np.cumsum(right)[ends] / (ends + 1), low, high)
 
 
-def coverage_at(curve: RejectCurve, accuracy: float) -> float:
-    """Return the largest coverage with at least this accuracy; 0 if no threshold reaches it."""
-    enough = curve.accuracy >= accuracy
+def _limits_along(
+    right: np.ndarray, units: np.ndarray, ends: np.ndarray, grouped: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limits (T,) of the share of right cells up to each end."""
+    num = int(units.max()) + 1
+    at_once = max(1, _MOST_COUNTS // num)
+    hits, cells = np.zeros(num), np.zeros(num)
+    low, high = [], []
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    for first in range(0, len(ends), at_once):
+        mine = slice(starts[first], ends[min(first + at_once, len(ends)) - 1] + 1)
+        size = min(at_once, len(ends) - first)
+        step = np.searchsorted(ends[first : first + size], np.arange(mine.start, mine.stop))
+        index = step * num + units[mine]
+        new = (np.bincount(index, weight, size * num) for weight in (right[mine], np.ones(len(index))))
+        right_of, of = (
+            before + np.cumsum(added.reshape(size, num), axis=0)
+            for before, added in zip((hits, cells), new, strict=True)
+        )
+        bounds = proportion(right_of, of, grouped)
+        low.append(bounds.low)
+        high.append(bounds.high)
+        hits, cells = right_of[-1], of[-1]
+    return np.concatenate(low), np.concatenate(high)
+
+
+def coverage_at(curve: RejectCurve, accuracy: float, lower_end: bool = False) -> float:
+    """Return the largest coverage with at least this accuracy; 0 if no threshold reaches it.
+
+    Args:
+        curve: the curve.
+        accuracy: from 0 to 1.
+        lower_end: whether the lower end of the interval must reach it, not only the accuracy of these cells.
+    """
+    enough = (curve.low if lower_end else curve.accuracy) >= accuracy
     return float(curve.coverage[enough].max()) if enough.any() else 0.0
 
 
@@ -155,9 +156,3 @@ def thinned(values: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
 def _ends(falling: np.ndarray) -> np.ndarray:
     """Return the index of the last element of each run of equal values."""
     return np.concatenate([np.flatnonzero(np.diff(falling)), [len(falling) - 1]])
-
-
-def _area(hits: np.ndarray, alarms: np.ndarray) -> float:
-    """Return the area under the ROC curve of cumulative counts; NaN if there are no positives or no negatives."""
-    total = hits[-1] * alarms[-1]
-    return float(((hits[1:] + hits[:-1]) * np.diff(alarms)).sum() / 2 / total) if total else float("nan")

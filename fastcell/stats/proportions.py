@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
+
+def binomial_limits(
+    hits: npt.ArrayLike, cells: npt.ArrayLike, level: float = 0.95
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Compute the Clopper-Pearson interval of `hits` among `cells`, arrays of any shape and not necessarily whole.
+
+    Returns:
+        Lower and upper ends; NaN where there are no cells or a number is NaN.
+    """
+    from scipy.special import betaincinv
+
+    x, n = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(cells, np.float64))
+    known, tail = n > 0, (1 - level) / 2
+    misses = n - x
+    has_hit, has_miss = known & (x > 0), known & (misses > 1e-12 * n)
+    low, high = np.where(known & ~np.isnan(x), 0.0, np.nan), np.where(known & ~np.isnan(x), 1.0, np.nan)
+    low[has_hit] = betaincinv(x[has_hit], np.maximum(misses[has_hit], 0) + 1, tail)
+    high[has_miss] = betaincinv(x[has_miss] + 1, misses[has_miss], 1 - tail)
+    return low, high
+
 
 def clopper_pearson_interval(num: int, of: int) -> tuple[float, float]:
     """Compute the Clopper-Pearson 95 % interval of the proportion `num` of `of`; 0 to 1 if `of` is 0.
 
-    Source: Clopper and Pearson, Biometrika 26:404, 1934.
+    Source: Clopper and Pearson, doi 10.1093/biomet/26.4.404.
     """
-    from scipy.special import betaincinv
-
-    low = float(betaincinv(num, of - num + 1, 0.025)) if num else 0.0
-    return low, clopper_pearson_upper(num, of, 0.975)
+    if not of:
+        return 0.0, 1.0
+    low, high = binomial_limits(num, of)
+    return float(low), float(high)
 
 
 def clopper_pearson_upper(num: int, of: int, confidence: float = 0.95) -> float:

@@ -1,19 +1,22 @@
-"""Classification scores from the confusion matrix with bootstrap intervals, in the layout of the paper's Table IV.
+"""Classification scores from the confusion matrix with their intervals, in the layout of the paper's Table IV.
 
 The paper: Meng et al., IEEE JBHI 23(5), 2019, doi 10.1109/JBHI.2018.2878878.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcell.stats.bootstrap import SCORE_TAIL, percentile_interval, resample_confusion, resampled_unit
-from fastcell.stats.confusion import confusion_matrix
+from fastcell.stats.confusion import confusion_matrix, confusion_per_group
+from fastcell.stats.intervals import IntervalArrays, unit_numbers
+from fastcell.stats.score_intervals import f_score, mean_recall, one_vs_rest_accuracy, proportion
 
 MEASURES = ("precision", "recall", "f_score")
+_NO_CELLS = {"precision": "no cell is called this", "recall": "no cells", "f_score": "no cells"}
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,45 @@ def score(confusion: np.ndarray) -> Scores:
     return Scores(precision, recall, f_score, accuracy, balanced, one_vs_rest)
 
 
+class ScoreIntervals(NamedTuple):
+    """Scores of one or more confusion matrices with their intervals; the fields are those of `Scores`."""
+
+    precision: IntervalArrays
+    recall: IntervalArrays
+    f_score: IntervalArrays
+    accuracy: IntervalArrays
+    balanced_accuracy: IntervalArrays
+    one_vs_rest_accuracy: IntervalArrays
+
+
+def score_intervals(tables: np.ndarray, grouped: bool = True) -> ScoreIntervals:
+    """Compute all scores and their 95 % intervals.
+
+    Args:
+        tables: (G, K, K) confusion matrices of the groups, row = true class, column = predicted class; numbers need not
+            be whole.
+        grouped: whether the matrices are those of groups; otherwise they are summed and the intervals are by cell.
+
+    Returns:
+        Precision, recall and F-score (K,), and the other scores ().
+    """
+    counts = np.asarray(tables, np.float64)
+    hits = np.diagonal(counts, axis1=1, axis2=2).T  # (K, G)
+    support, called = counts.sum(2).T, counts.sum(1).T
+    all_hits, cells = hits.sum(0), support.sum(0)
+    precision = proportion(hits, called, grouped)
+    return ScoreIntervals(
+        precision._replace(value=np.nan_to_num(precision.value)),
+        proportion(hits, support, grouped),
+        f_score(hits, support, called, grouped),
+        proportion(all_hits, cells, grouped),
+        mean_recall(counts, grouped),
+        one_vs_rest_accuracy(all_hits, cells, counts.shape[1], grouped),
+    )
+
+
 def summarize(
-    labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], groups: np.ndarray | None = None, seed: int = 0
+    labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], groups: np.ndarray | None = None
 ) -> dict[str, object]:
     """Compute all scores of a test set with their 95 % intervals, as the plain types of ``metrics.json``.
 
@@ -64,40 +104,48 @@ def summarize(
         labels: (N,) int, true classes; cells with -1 are ignored.
         predicted: (N,) int, predicted classes.
         classes: K names.
-        groups: (N,) or None; if given, groups are resampled.
-        seed: seed of the bootstrap.
+        groups: (N,) names or None; a cell with an empty name is a group by itself.
 
     Returns:
-        ``num_cells``, ``interval_by``, ``accuracy`` and the other scores as ``{"value", "low", "high"}``, and
-        ``classes``: for each name ``num_cells`` and each of `MEASURES` in the same form. NaN becomes None.
+        ``num_cells``, ``num_groups`` (0 without groups), ``interval_by``, ``interval_note``, ``accuracy`` and the other
+        scores as ``{"value", "low", "high", "by", "note"}``, and ``classes``: for each name ``num_cells`` and each of
+        `MEASURES` in the same form. NaN becomes None. ``interval_by`` is that of the accuracy; a class that only one
+        group holds has ``by`` cell.
     """
     confusion = confusion_matrix(labels, predicted, len(classes))
-    unit = resampled_unit(None if groups is None else groups[labels >= 0])
-    if unit == "cell":
-        groups = None
-    value = score(confusion)
-    resampled = score(resample_confusion(labels, predicted, len(classes), groups, seed=seed))
-
-    def entry(name: str, index: tuple[int, ...] = ()) -> dict[str, float | None]:
-        every = (slice(None), *index)
-        low, high = percentile_interval(getattr(resampled, name)[every], SCORE_TAIL)
-        numbers = {"value": getattr(value, name)[index], "low": low, "high": high}
-        return {key: None if np.isnan(number) else float(number) for key, number in numbers.items()}
-
+    known = labels >= 0
+    tables, num_groups = confusion[None], 0
+    if groups is not None and known.any():
+        tables = confusion_per_group(labels[known], predicted[known], unit_numbers(groups[known]), len(classes))
+        num_groups = len(tables)
+    found = score_intervals(tables, num_groups > 0)
     per_class: dict[str, object] = {}
     for index, name in enumerate(classes):
         row: dict[str, object] = {"num_cells": int(confusion[index].sum())}
-        row.update({measure: entry(measure, (index,)) for measure in MEASURES})
+        row.update(
+            {measure: getattr(found, measure).interval(index, _NO_CELLS[measure]).as_json() for measure in MEASURES}
+        )
         per_class[name] = row
+    accuracy = found.accuracy.interval()
     return {
         "num_cells": int(confusion.sum()),
-        "interval_by": unit,
-        "accuracy": entry("accuracy"),
-        "balanced_accuracy": entry("balanced_accuracy"),
-        "one_vs_rest_accuracy": entry("one_vs_rest_accuracy"),
+        "num_groups": num_groups,
+        "interval_by": "group" if num_groups > 1 else "cell",
+        "interval_note": accuracy.note,
+        "accuracy": accuracy.as_json(),
+        "balanced_accuracy": found.balanced_accuracy.interval().as_json(),
+        "one_vs_rest_accuracy": found.one_vs_rest_accuracy.interval().as_json(),
         "classes": per_class,
         "confusion": confusion.tolist(),
     }
+
+
+def describe_unit(summary: Mapping[str, object]) -> str:
+    """Return what the intervals of a result of `summarize` are by, e.g. ``by group, 8 groups``."""
+    num, note = summary["num_groups"], summary["interval_note"]
+    if note:
+        return f"by {summary['interval_by']} ({note})"
+    return f"by group, {num:,} groups" if num else "by cell: they hold for cells drawn as these were"
 
 
 def format_scores(summary: dict[str, object]) -> str:
@@ -122,8 +170,19 @@ def format_scores(summary: dict[str, object]) -> str:
         ("one_vs_rest_accuracy", "one-against-rest average accuracy (equation 6)"),
     ):
         lines.append(f"{name:<46}  {_number(summary[key])}  {_range(summary[key])}")
-    lines.append(f"intervals: 95 %, bootstrap by {summary['interval_by']}, {summary['num_cells']} cells")
+    lines.append(f"intervals: 95 %, {describe_unit(summary)}; {summary['num_cells']} cells")
+    lines += [f"{name}: {text}" for name, text in class_notes(summary)]
     return "\n".join(lines)
+
+
+def class_notes(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return class and note for each class whose recall has another note than the accuracy, e.g. fewer groups."""
+    found = []
+    for name, row in summary["classes"].items():
+        note = row["recall"].get("note", "")
+        if note and note != summary.get("interval_note", "") and row["num_cells"]:
+            found.append((name, note))
+    return found
 
 
 def _number(entry: object) -> str:

@@ -45,7 +45,7 @@ def test_numbers_stand_beside_their_chance(tmp_path, drawn):
 
 def test_table_has_numbers_and_shares(tmp_path, drawn):
     table = np.array([[30, 10], [0, 1200]])
-    found = Association(["A", "B"], ["g1", "g2"], table, outcome_of(0.8), 0.7, 0.9, 0.9)
+    found = Association(["A", "B"], ["g1", "g2"], table, outcome_of(0.8), 0.9)
     draw_table(found, tmp_path / "table.png", "group", "title")
     axes = drawn[0].axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 1]])

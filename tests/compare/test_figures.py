@@ -27,7 +27,7 @@ def shown(monkeypatch):
 def entry(method="svm", scheme="default", volume=1.0, size=32, accuracy=0.9, num_train=100.0):
     return Entry(
         scheme, method, size, volume, "test", num_train, 40, 2, 1, accuracy, 0.02, accuracy - 0.05, accuracy + 0.03,
-        [accuracy - 0.01, accuracy + 0.01], accuracy, accuracy, accuracy, 1.0, 10.0, "cpu",
+        [accuracy - 0.01, accuracy + 0.01], accuracy, accuracy, accuracy, 1.0, 10.0, "cpu", "cell", 40, "",
     )  # fmt: skip
 
 

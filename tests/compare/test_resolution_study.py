@@ -30,7 +30,7 @@ def test_accuracy_by_size_and_volume(planted, study_of):
     assert rows[32, 1.0] == "1.000000"
     assert set(rows) == {(8, 0.5), (8, 1.0), (32, 0.5), (32, 1.0)}
     table = [line for line in lines if line.startswith("| 32 × 32 px |")]
-    assert table[0].endswith("| 1.000 (1.000..1.000) |")
+    assert table[0].endswith("| 1.000 (0.632..1.000) |")
 
 
 @pytest.mark.parametrize("text", ["", "7", "64,2000", "64.5", "a"])

@@ -7,6 +7,7 @@ import pytest
 
 from fastcell.compare.result_tables import (
     Tables,
+    basis_text,
     class_table,
     difference_table,
     mark_best,
@@ -15,6 +16,7 @@ from fastcell.compare.result_tables import (
     write_rows,
 )
 from fastcell.compare.saved_results import Task, make_result
+from fastcell.stats.proportions import clopper_pearson_interval
 
 LABELS = np.array([0, 1] * 50)
 
@@ -30,33 +32,39 @@ def result(method, wrong, seed=0, split="default", rows=None, volume=1.0):
 
 
 def tables(*results, units=None):
-    return Tables(results, LABELS, ["A", "B"], np.arange(100) if units is None else units)
+    return Tables(
+        results, LABELS, ["A", "B"], np.arange(100) if units is None else units, "cell" if units is None else "group"
+    )
 
 
 def test_mean_and_spread_over_seeds():
     entries = tables(result("knn", 4), result("knn", 8, seed=1)).entries()
     train, _valid, test = entries
-    assert (train.accuracy, train.std, train.low, train.high) == (1, 0, 1, 1)
+    assert (train.accuracy, train.std, train.low, train.high) == (1, 0, pytest.approx(0.025 ** (1 / 50)), 1)
     assert test.by_seed == [0.9, 0.8]
     assert test.accuracy == pytest.approx(0.85)
     assert test.std == pytest.approx(np.std([0.9, 0.8], ddof=1))
     assert (test.num_train, test.num_cells, test.num_seeds, test.num_splits) == (50, 40, 2, 1)
     assert (test.fit_s, test.predict_us, test.device) == (2.0, pytest.approx(1000), "sklearn")
-    # Each cell's correctness is its mean over the two seeds: 4 at 0, 4 at 0.5, 32 at 1.
-    spread = np.std([0] * 4 + [0.5] * 4 + [1] * 32) / np.sqrt(40)
-    assert test.low == pytest.approx(0.85 - 1.96 * spread, abs=0.02)
-    assert test.high == pytest.approx(0.85 + 1.96 * spread, abs=0.02)
+    # 34 of 40 cells on the average over two seeds: each cell counts once
+    assert (test.low, test.high) == pytest.approx(clopper_pearson_interval(34, 40))
+    assert (test.by, test.num_units, test.note, basis_text(test)) == ("cell", 40, "", "by cell")
 
 
 def test_intervals_are_by_group():
     units = np.arange(100) // 10  # the wrong cells are all of one group out of four
     (entry,) = [e for e in tables(result("knn", 10), units=units).entries() if e.part == "test"]
     assert entry.accuracy == 0.75
-    assert entry.low <= 0.5
-    assert entry.high == 1
+    assert entry.low < 0.4
+    assert entry.high > 0.93
+    assert basis_text(entry) == "by group (4 groups only: rests on an assumed spread between groups)"
     one = tables(result("knn", 10), units=np.zeros(100, int))
     (entry,) = [e for e in one.entries() if e.part == "test"]
-    assert 0.55 < entry.low < 0.75  # one group says nothing about groups: by cell
+    assert (entry.low, entry.high) == pytest.approx(clopper_pearson_interval(30, 40))
+    assert basis_text(entry).startswith("by cell (1 group only: holds for further cells of this group")
+    many = tables(result("knn", 10), units=np.arange(100) // 5)
+    (entry,) = [e for e in many.entries() if e.part == "test"]
+    assert basis_text(entry) == "by group (8 of them)"
 
 
 def test_folds_are_pooled():
@@ -69,16 +77,44 @@ def test_folds_are_pooled():
 
 
 def test_differences_are_paired():
-    made = tables(result("cnn", 4), result("knn", 8))
+    made = tables(result("cnn", 4), result("knn", 14))
     places = list(made.by_place)
     (one,) = made.differences(places, "volume 1", ["CNN", "kNN"])
-    assert one.value == pytest.approx(0.1)
-    spread = np.std([1] * 4 + [0] * 36) / np.sqrt(40)
-    assert one.low == pytest.approx(0.1 - 1.96 * spread, abs=0.02)
-    assert one.verdict == "CNN is better"
+    assert one.value == pytest.approx(0.25)
+    assert one.low == pytest.approx(
+        10 / 42 - 1.96 * np.sqrt((12 / 42 - (10 / 42) ** 2) / 42), rel=1e-3
+    )  # Bonett and Price
+    assert one.p == pytest.approx(2 / 2**10)
+    assert (one.verdict, one.by, one.num_units) == ("CNN is better (p = 0.002)", "cell", 40)
     (same,) = tables(result("cnn", 4), result("knn", 4)).differences(places, "", ["CNN", "kNN"])
-    assert (same.value, same.low, same.high, same.verdict) == (0, 0, 0, "may be chance")
-    assert "| CNN minus kNN | +0.100 (" in difference_table([one])[2]
+    assert (same.value, same.verdict) == (0, "cannot tell with 40 cells: 0 differ, 6 must")
+    assert same.low < 0 < same.high
+    lines = difference_table([one])
+    assert "| CNN minus kNN | +0.250 (" in lines[2]
+    assert lines[-1] == "Intervals and exact sign-flip tests over 40 cells."
+
+
+def test_a_verdict_needs_six_groups():
+    units = np.arange(100) // 10
+    made = tables(result("cnn", 0), result("knn", 40), units=units)
+    (one,) = made.differences(list(made.by_place), "", ["CNN", "kNN"])
+    assert (one.value, one.verdict, one.by, one.num_units) == (1, "cannot tell with 4 groups", "group", 4)
+    donor = tables(result("cnn", 0), result("knn", 40), units=np.zeros(100, int))
+    (one,) = donor.differences(list(donor.by_place), "", ["CNN", "kNN"])
+    assert (one.by, one.num_units) == ("cell", 40)
+    assert one.verdict.endswith("for cells of this one group only")
+    twenty = tables(result("cnn", 0), result("knn", 40), units=np.arange(100) // 5)
+    (one,) = twenty.differences(list(twenty.by_place), "", ["CNN", "kNN"])
+    assert (one.verdict, one.num_units) == ("CNN is better (p = 0.0078)", 8)
+
+
+def test_seeds_do_not_add_cells():
+    once, twice = (
+        tables(*(result(method, wrong, seed) for method, wrong in (("cnn", 4), ("knn", 14)) for seed in range(seeds)))
+        for seeds in (1, 2)
+    )
+    found = [made.differences(list(made.by_place), "", ["CNN", "kNN"])[0] for made in (once, twice)]
+    assert (found[0].low, found[0].high, found[0].p) == (found[1].low, found[1].high, found[1].p)
 
 
 def test_differences_are_on_the_cells_that_both_test():
@@ -105,7 +141,7 @@ def test_tables_in_the_papers_form():
     entries = made.entries()
     lines = volume_table(entries, names)
     assert lines[0] == "| method | part | 50 (0.1) | 50 (1) |"
-    assert lines[2] == "| CNN | test |  | 1.000 (1.000..1.000) |"
+    assert lines[2] == "| CNN | test |  | 1.000 (0.912..1.000) |"
     assert [line.split(" | ")[:2] for line in lines[5:]] == [
         ["| kNN", "test"],
         ["| kNN", "validation"],

@@ -5,8 +5,8 @@ import pytest
 
 from fastcell.explain.score_figures import describe_goals, draw_calibration, draw_class_curves, draw_reject
 from fastcell.plots.figure_files import FigureFiles
-from fastcell.stats.bootstrap import Interval
 from fastcell.stats.calibration import reliability
+from fastcell.stats.intervals import Interval
 from fastcell.stats.operating_curves import class_curve, reject_curve
 
 
@@ -19,7 +19,9 @@ def cells():
 
 def test_calibration(tmp_path, drawn, columns, cells):
     binned = reliability(*cells)
-    draw_calibration(FigureFiles(tmp_path), {"as trained": (binned, Interval(0.1, 0.05, 0.2))}, "200 cells")
+    draw_calibration(
+        FigureFiles(tmp_path), {"as trained": (binned, Interval(0.1, 0.05, 0.2, "cell", 0, ""))}, "200 cells"
+    )
     table = columns(tmp_path / "calibration.csv")
     upper, lower = drawn[0].axes
     x, y = upper.lines[1].get_data()
@@ -33,7 +35,7 @@ def test_calibration(tmp_path, drawn, columns, cells):
 
 def test_class_curves(tmp_path, drawn, columns, cells):
     probabilities, labels = cells
-    curves = {name: class_curve(probabilities[:, i], labels == i, num_resamples=20) for i, name in enumerate("ABC")}
+    curves = {name: class_curve(probabilities[:, i], labels == i) for i, name in enumerate("ABC")}
     draw_class_curves(FigureFiles(tmp_path), curves, "200 cells")
     left, right = drawn[0].axes
     for place, name in enumerate("ABC"):
@@ -47,7 +49,7 @@ def test_class_curves(tmp_path, drawn, columns, cells):
 
 
 def test_reject(tmp_path, drawn, columns, cells):
-    curve = reject_curve(*cells, num_resamples=20)
+    curve = reject_curve(*cells)
     draw_reject(FigureFiles(tmp_path), curve, "200 cells")
     table = columns(tmp_path / "reject.csv")
     x, y = drawn[0].axes[0].lines[0].get_data()
@@ -59,9 +61,14 @@ def test_reject(tmp_path, drawn, columns, cells):
 def test_goals_in_words():
     confidence = np.linspace(0.99, 0.5, 100)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    curve = reject_curve(probabilities, (np.arange(100) >= 88).astype(int), num_resamples=5)
-    assert describe_goals(curve, [0.8, 0.95]) == "Accuracy can be 95 % for 92 % of the cells."
-    wrong = reject_curve(probabilities, np.ones(100, int), num_resamples=5)
-    assert describe_goals(wrong, [0.9]) == "Accuracy can be 90 % for none."
-    right = reject_curve(probabilities, np.zeros(100, int), num_resamples=5)
+    curve = reject_curve(probabilities, (np.arange(100) >= 88).astype(int))
+    assert describe_goals(curve, [0.8, 0.95]) == (
+        "Accuracy can be 95 % for 92 % of the cells (88 % of the cells); in brackets, where the lower end of the "
+        "interval is as high."
+    )
+    wrong = reject_curve(probabilities, np.ones(100, int))
+    assert describe_goals(wrong, [0.9]) == (
+        "Accuracy can be 90 % for none (none); in brackets, where the lower end of the interval is as high."
+    )
+    right = reject_curve(probabilities, np.zeros(100, int))
     assert describe_goals(right) == "All cells can be answered at an accuracy of 1.000."

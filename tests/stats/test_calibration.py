@@ -6,7 +6,7 @@ import pytest
 from fastcell.errors import ArgumentError
 from fastcell.stats.calibration import (
     error_by_chance,
-    error_intervals,
+    error_interval,
     fit_temperature,
     log_probabilities,
     negative_log_likelihood,
@@ -74,13 +74,34 @@ def test_likelihood_and_rescaling_agree_with_the_definition():
 
 def test_intervals_hold_the_value_and_know_which_is_better():
     log_chances, labels = drawn(3.0, num=2000)
-    before, after, change = error_intervals(
-        rescale(log_chances, 1.0), rescale(log_chances, 3.0), labels, num_resamples=200
-    )
+    before, after = (error_interval(rescale(log_chances, temperature), labels) for temperature in (1.0, 3.0))
     assert before.low <= before.value <= before.high
-    assert 0 <= after.low <= after.value <= after.high
-    assert change.high < 0
-    assert change.value == pytest.approx(after.value - before.value)
+    assert 0 == after.low <= after.value <= after.high
+    assert after.high < before.low
+
+
+@pytest.mark.parametrize(("num", "groups"), [(1, None), (3, None), (50, None), (60, 3)])
+def test_errors_are_covered(num, groups):
+    """500 sets of a network whose log odds are twice too large, groups shifted by 0.5."""
+    rng = np.random.default_rng(0)
+
+    def drawn_cells(num_cells, shift):
+        odds = np.abs(rng.normal(0, 2.5, num_cells))
+        sure = 1 / (1 + np.exp(-odds))
+        return two_class(sure, rng.random(num_cells) < 1 / (1 + np.exp(-odds / 2 - shift)))
+
+    truth = reliability(*drawn_cells(1_000_000, 0.5 * rng.standard_normal(1_000_000) * (groups is not None))).error
+    covered = 0
+    for _ in range(500):
+        names = None if groups is None else np.repeat(np.arange(groups), num // groups)
+        shift = 0.0 if names is None else 0.5 * rng.standard_normal(groups)[names]
+        found = error_interval(*drawn_cells(num, shift), names)
+        covered += found.low <= truth <= found.high
+    assert covered >= 0.93 * 500
+
+
+def test_an_error_of_no_cells():
+    assert error_interval(np.empty((0, 2)), np.empty(0, int)).note == "no cells"
 
 
 def test_chance_alone_gives_an_error_that_falls_with_the_number_of_cells():
@@ -91,13 +112,13 @@ def test_chance_alone_gives_an_error_that_falls_with_the_number_of_cells():
     assert reliability(probabilities, labels).error < 1.5 * high
     few = error_by_chance(probabilities[:500], 100)[0]
     assert few == pytest.approx(4 * mean, rel=0.25)  # as one over the root of the number
-    within = error_intervals(probabilities[:500], probabilities[:500], labels[:500], num_resamples=100)[0]
+    within = error_interval(probabilities[:500], labels[:500])
     assert within.low == 0
 
 
 def test_intervals_by_group_are_wider_where_groups_differ():
     probabilities, labels = two_class([0.8] * 400, np.arange(400) < 300)
     groups = np.repeat(np.arange(8), 50)
-    by_cell = error_intervals(probabilities, probabilities, labels, None, 300)[0]
-    by_group = error_intervals(probabilities, probabilities, labels, groups, 300)[0]
+    by_cell = error_interval(probabilities, labels)
+    by_group = error_interval(probabilities, labels, groups)
     assert by_group.high - by_group.low > 2 * (by_cell.high - by_cell.low)

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from fastcell.errors import ArgumentError
 from fastcell.stats import confusion_correction
 
 RATES = np.array([[0.9, 0.08, 0.02, 0.0], [0.1, 0.8, 0.05, 0.05], [0.03, 0.07, 0.85, 0.05], [0.0, 0.1, 0.1, 0.8]])
@@ -44,106 +45,113 @@ def test_classes_that_cannot_be_told_apart_still_give_shares() -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
-def simulate(num_recordings: int, truth: np.ndarray, cells: int, per_class: int, rates: np.ndarray, seed: int):
-    """Coverage of N x shares by class, mean raw and mean corrected counts, over recordings and test sets."""
+def confused_recording(deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Confusion rates of one recording, whose log odds differ from those of `RATES`."""
+    rates = np.maximum(RATES, 0.005) * np.exp(deviation * rng.standard_normal(RATES.shape))
+    return np.asarray(rates / rates.sum(axis=1, keepdims=True))
+
+
+def simulate(num_tests: int, deviation: float, truth: np.ndarray, num_sets: int, seed: int):
+    """Coverage of N x shares by class, median width and bias, over new recordings of 1,000 cells and test sets."""
     rng = np.random.default_rng(seed)
-    covered, raw, corrected = [], [], []
-    for _ in range(num_recordings):
-        table = np.stack([rng.multinomial(per_class, row) for row in rates])
-        confusion = confusion_correction.Confusion(CLASSES, table[None])
-        called = rng.multinomial(cells, truth @ rates)
-        estimate, low, high = confusion_correction.correct_counts(
-            called, confusion.rates, confusion.draw(400, rng), rng
-        )
-        covered.append((low <= cells * truth) & (cells * truth <= high))
-        raw.append(called)
+    covered, widths, corrected = [], [], []
+    for _ in range(num_sets):
+        tests = [confused_recording(deviation, rng) for _ in range(num_tests)]
+        tables = np.stack([[rng.multinomial(240 // num_tests, row) for row in rates] for rates in tests])
+        called = rng.multinomial(1000, truth @ confused_recording(deviation, rng))
+        confusion = confusion_correction.Confusion(CLASSES, tables)
+        estimate, low, high = confusion_correction.correct_counts(called, confusion)
+        covered.append((low <= 1000 * truth) & (1000 * truth <= high))
+        widths.append(high - low)
         corrected.append(estimate)
-    return np.mean(covered, axis=0), np.mean(raw, axis=0), np.mean(corrected, axis=0)
+    return np.mean(covered, axis=0), np.median(widths, axis=0), np.mean(corrected, axis=0) - 1000 * truth
 
 
 MIXTURES = [
-    ([0.7, 0.2, 0.08, 0.02], 1_000, 200),
-    pytest.param([0.25, 0.25, 0.25, 0.25], 300, 100, marks=pytest.mark.slow),
-    pytest.param([0.97, 0.01, 0.01, 0.01], 2_000, 100, marks=pytest.mark.slow),
-    pytest.param([0.5, 0.3, 0.2, 0.0], 200, 50, marks=pytest.mark.slow),
+    ([0.4, 0.3, 0.2, 0.1], 400),
+    pytest.param([0.25, 0.25, 0.25, 0.25], 2_000, marks=pytest.mark.slow),
+    pytest.param([0.97, 0.01, 0.01, 0.01], 2_000, marks=pytest.mark.slow),
+    pytest.param([0.5, 0.3, 0.2, 0.0], 2_000, marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("truth", "cells", "per_class"), MIXTURES)
-def test_intervals_cover_the_truth(truth: list[float], cells: int, per_class: int) -> None:
-    """Over 500 simulated recordings, each with test cells of its own; the standard error of a coverage is 1 %."""
-    covered, raw, corrected = simulate(500, np.array(truth), cells, per_class, RATES, seed=1)
-    expected = cells * np.array(truth)
-    bias_raw, bias = np.abs(raw - expected).max(), np.abs(corrected - expected).max()
-    print(f"coverage {covered}, mean {covered.mean():.3f}; largest bias called {bias_raw:.1f}, corrected {bias:.1f}")
-    assert covered.min() > 0.90
-    assert 0.93 < covered.mean() < 0.99
-    if max(truth) > 0.6:
-        assert bias_raw > 0.04 * cells
-        assert bias < 0.25 * bias_raw
+@pytest.mark.parametrize("num_tests", [1, 3, 5, 20])
+@pytest.mark.parametrize(("truth", "num_sets"), MIXTURES)
+def test_intervals_of_a_new_recording_cover_the_truth(truth: list[float], num_sets: int, num_tests: int) -> None:
+    """Recordings differ by 0.5 in log odds; intervals that took them for alike covered .5 to .8."""
+    covered, _, bias = simulate(num_tests, 0.5, np.array(truth), num_sets, seed=1)
+    print(f"coverage {covered}, bias {bias}")
+    assert covered.min() >= 0.93 - 2 * np.sqrt(0.93 * 0.07 / num_sets)
+    assert np.abs(bias).max() < 40
 
 
-def test_groups_widen_the_interval_where_they_differ() -> None:
-    """Test recordings with error rates of their own: by cell the interval would be too narrow."""
+def test_few_recordings_widen_the_interval() -> None:
+    widths = [simulate(num, 0.5, np.array([0.4, 0.3, 0.2, 0.1]), 200, seed=2)[1].mean() for num in (1, 2, 5)]
+    assert widths[0] > widths[1] > widths[2]
     rng = np.random.default_rng(0)
-    tables = []
-    for _ in range(12):
-        rates = RATES.copy()
-        rates[0, 0] = rng.uniform(0.75, 0.97)
-        rates[0, 1] = 0.98 - rates[0, 0]
-        tables.append([rng.multinomial(200, row / row.sum()) for row in rates])
-    grouped = confusion_correction.Confusion(CLASSES, np.array(tables))
-    pooled = confusion_correction.Confusion(CLASSES, np.array(tables).sum(axis=0, keepdims=True))
-    assert grouped.by_group
-    assert not pooled.by_group
-    spread = [confusion.draw(2_000, np.random.default_rng(1))[:, 0, 0].std() for confusion in (grouped, pooled)]
-    assert spread[0] > 2 * spread[1]
+    alike = np.stack([[np.round(60 * row) for row in RATES]] * 3).astype(int)
+    apart = np.stack([[rng.multinomial(60, row) for row in confused_recording(0.8, rng)] for _ in range(3)])
+    called = np.array([400, 300, 200, 100])
+    spans = []
+    for tables in (alike, apart):
+        _, low, high = confusion_correction.correct_counts(called, confusion_correction.Confusion(CLASSES, tables))
+        spans.append((high - low).sum())
+    assert spans[1] > 1.2 * spans[0]
 
 
 def test_what_makes_it_unsure_is_said() -> None:
     table = np.array([[[500, 480, 20, 0], [480, 500, 0, 20], [0, 0, 30, 0], [0, 0, 5, 500]]])
     found = confusion_correction.Confusion(CLASSES, table).warnings()
+    assert "from 1 test recording: a usual" in found[2]
     assert re.match("class c has 30 test cells", found[0])
     assert "near-singular" in found[1]
     assert "classes a and b can hardly be told apart" in found[1]
     few = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 3))
-    assert few.warnings() == ["the test cells have 3 groups, too few to resample: intervals are by cell."]
+    (warning,) = few.warnings()
+    assert warning == (
+        "how much recordings differ is hardly known from 3 test recordings: a usual difference is assumed (log odds of "
+        "each confusion, standard deviation 0.7). Test on 5 or more recordings, named as groups."
+    )
+    enough = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 5))
+    assert enough.warnings() == []
+
+
+def tables_of(rates: np.ndarray, num: int = 10, cells: int = 10**8) -> confusion_correction.Confusion:
+    """Test recordings with so many cells that their confusions are known, and alike."""
+    names = CLASSES[: len(rates)]
+    return confusion_correction.Confusion(names, np.stack([np.round(cells * rates).astype(np.int64)] * num))
 
 
 def test_correction_by_hand() -> None:
-    rates = np.array([[0.9, 0.1], [0.2, 0.8]])
     called = np.array([69, 31])  # 70 x 0.9 + 30 x 0.2, 70 x 0.1 + 30 x 0.8
-    estimate, low, high = confusion_correction.correct_counts(
-        called, rates, np.stack([rates] * 500), np.random.default_rng(0)
-    )
+    estimate, low, high = confusion_correction.correct_counts(called, tables_of(np.array([[0.9, 0.1], [0.2, 0.8]])))
     np.testing.assert_allclose(estimate, [70, 30], atol=1e-9)
-    spread = 1.96 * np.sqrt(69 * 31 / 100) / 0.7  # the determinant of the rates widens the binomial interval
-    np.testing.assert_allclose([low[0], high[0]], [70 - spread, 70 + spread], atol=2)
-    np.testing.assert_allclose([low[1], high[1]], [30 - spread, 30 + spread], atol=2)
+    # The determinant of the rates widens the binomial interval; Student's t of 13 degrees of freedom.
+    spread = 2.16 * np.sqrt(69.5 * 31.5 / 101**2 * 100) / 0.7
+    np.testing.assert_allclose([low[0], high[0]], [70 - spread, 70 + spread], atol=0.2)
+    np.testing.assert_allclose([low[1], high[1]], [30 - spread, 30 + spread], atol=0.2)
 
 
 def test_matrices_without_inverse_give_an_interval_of_everything() -> None:
-    flat = np.full((2, 2), 0.5)
-    estimate, low, high = confusion_correction.correct_counts(
-        np.array([6, 4]), flat, np.stack([flat] * 9), np.random.default_rng(0)
-    )
+    estimate, low, high = confusion_correction.correct_counts(np.array([6, 4]), tables_of(np.full((2, 2), 0.5)))
     assert estimate.sum() == pytest.approx(10)
     assert (low.tolist(), high.tolist()) == ([0, 0], [10, 10])
 
 
 def test_no_cell_called_anything() -> None:
-    estimate, low, high = confusion_correction.correct_counts(
-        np.zeros(4, int), RATES, np.stack([RATES] * 9), np.random.default_rng(0)
-    )
+    estimate, low, high = confusion_correction.correct_counts(np.zeros(4, int), tables_of(RATES))
     assert (estimate.tolist(), low.tolist(), high.tolist()) == ([0] * 4, [0] * 4, [0] * 4)
 
 
+def test_a_class_without_test_cells() -> None:
+    confusion = confusion_correction.Confusion(["a", "b"], np.array([[[5, 0], [0, 0]]]))
+    with pytest.raises(ArgumentError, match="every class must have test cells"):
+        confusion_correction.correct_counts(np.array([3, 1]), confusion)
+
+
 def test_intervals_hold_what_can_be_alone() -> None:
-    rates = np.array([[0.9, 0.1], [0.1, 0.9]])
     called = np.array([99, 1])  # fewer of the second class than the first is taken for
-    estimate, low, high = confusion_correction.correct_counts(
-        called, rates, np.stack([rates] * 500), np.random.default_rng(0)
-    )
+    estimate, low, high = confusion_correction.correct_counts(called, tables_of(np.array([[0.9, 0.1], [0.1, 0.9]])))
     np.testing.assert_allclose(estimate, [100, 0], atol=1e-3)
     assert (low[1], high[0]) == (0, 100)
     assert low.min() >= 0

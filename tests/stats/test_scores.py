@@ -1,5 +1,7 @@
 """Scores against numbers worked out by hand and against scikit-learn."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,4 +62,41 @@ def test_summary_and_table():
     assert "1.000" in text.split("\n")[3]
     assert text.split("\n")[0].split() == ["THP1", "MCF7", "none"]
     assert "accuracy" in text
-    assert summarize(labels, predicted, ["x", "y"], np.array(["a"] * 21))["interval_by"] == "cell"
+    assert text.endswith("by group (3 groups only: rests on an assumed spread between groups); 20 cells")
+    one = summarize(labels, predicted, ["x", "y"], np.array(["a"] * 21))
+    assert (one["interval_by"], one["num_groups"]) == ("cell", 1)
+    assert "by cell (1 group only: holds for further cells of this group" in format_scores(one)
+    assert "by cell: they hold for cells drawn as these were" in format_scores(summarize(labels, predicted, ["x", "y"]))
+
+
+def test_small_numbers_have_wide_intervals():
+    found = summarize(np.zeros(4, int), np.zeros(4, int), ["x", "y"])
+    assert (found["accuracy"]["low"], found["accuracy"]["high"]) == (pytest.approx(0.3976, abs=1e-4), 1)
+    precision = found["classes"]["y"]["precision"]
+    assert precision == {"value": 0.0, "low": None, "high": None, "by": "none", "note": "no cell is called this"}
+    nothing = summarize(np.array([-1]), np.array([0]), ["x", "y"], np.array(["a"]))
+    assert (nothing["num_cells"], nothing["accuracy"]["value"], nothing["accuracy"]["note"]) == (0, None, "no cells")
+
+
+def test_a_class_of_one_group_is_by_cell_and_says_so():
+    labels = np.array([0] * 30 + [1] * 10)
+    groups = np.array(["a"] * 10 + ["b"] * 10 + ["c"] * 20)
+    found = summarize(labels, labels, ["x", "y"], groups)
+    assert found["interval_by"] == "group"
+    assert found["classes"]["x"]["recall"]["by"] == "group"
+    assert found["classes"]["y"]["recall"]["by"] == "cell"
+    assert "y: 1 group only: holds for further cells of this group" in format_scores(found)
+
+
+def test_cells_without_a_group_are_groups_by_themselves():
+    labels = np.zeros(12, int)
+    assert summarize(labels, labels, ["x", "y"], np.array(["a"] * 4 + [""] * 8))["num_groups"] == 9
+
+
+def test_many_cells_and_groups_take_little_time():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 4, (2, 1_000_000))
+    start = time.process_time()
+    found = summarize(labels, predicted, list("abcd"), rng.integers(0, 10_000, 1_000_000))
+    assert time.process_time() - start < 5
+    assert found["accuracy"]["high"] - found["accuracy"]["low"] < 0.003
