@@ -1,4 +1,4 @@
-"""Write the tables of both READMEs from ``benchmarks/results/``; with ``--check``, say whether they are up to date.
+"""Write the tables of the READMEs and of docs/ from ``benchmarks/results/``; ``--check`` says if they are up to date.
 
 A table stands between ``<!-- table:BENCH -->`` and ``<!-- /table -->``, made from the newest result of that bench.
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
-READMES = (README, BENCHMARKS_DIR / "README.md")
+READMES = (README, BENCHMARKS_DIR / "README.md", BENCHMARKS_DIR.parent / "docs" / "intervals.md")
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -41,6 +42,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds = {"copy_share": _kernels, "agreement": _baselines, "from_cells": _baseline_growth}
     kinds |= {"invented": _leaks, "accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
     kinds |= {"copies": _copies, "expected": _audits}
+    kinds |= {"coverage": _coverages, "replaced": _replaced}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
@@ -286,6 +288,47 @@ def _growth(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _coverages(rows: list[dict[str, Any]]) -> list[str]:
+    groups = sorted({row["groups"] for row in rows if row["groups"]})
+    few = {row["groups"] for row in rows if row["assumed"]}
+    heads = [f"{num}*" if num in few else f"{num}" for num in groups]
+    lines = [f"| | by cell | {' | '.join(f'{head} groups' for head in heads)} |", f"|---|{'--:|' * (1 + len(groups))}"]
+    for score, method in dict.fromkeys((row["score"], row["method"]) for row in rows):
+        mine = [row for row in rows if (row["score"], row["method"]) == (score, method)]
+        name = score if method == "interval" else f"*{score}, {method}*"
+        texts = [_coverage([row for row in mine if row["groups"] == num]) for num in (0, *groups)]
+        lines.append(f"| {name} | {' | '.join(texts)} |")
+    note = (
+        "\\* rests on an assumed spread between groups (counts: between recordings, below 5). Of verdicts, the "
+        "entry is the largest / mean share of sets in which the methods are called different. Exact sums by cell:"
+    )
+    lines += ["", note]
+    exact = [row for row in rows if not row["groups"] and row["score"] == "accuracy"]
+    cells = list(dict.fromkeys(row["cells"] for row in exact))
+    lines += ["", f"| accuracy by cell, n | {' | '.join(cells)} |", f"|---|{'--:|' * len(cells)}"]
+    for method in dict.fromkeys(row["method"] for row in exact):
+        mine = [row for row in exact if row["method"] == method]
+        texts = [_coverage([row for row in mine if row["cells"] == num]) for num in cells]
+        lines.append(f"| {method} | {' | '.join(texts)} |")
+    return lines
+
+
+def _coverage(rows: list[dict[str, Any]]) -> str:
+    """Least / mean coverage (median width), or largest / mean share of verdicts."""
+    if not rows:
+        return "-"
+    shares = [row["coverage"] for row in rows]
+    mean = statistics.mean(shares)
+    if "verdicts" in rows[0]["score"]:
+        return f"{max(shares):.3f} / {mean:.3f}"
+    return f"{min(shares):.3f} / {mean:.3f} ({statistics.median(row['width'] for row in rows):.2f})"
+
+
+def _replaced(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | percentile bootstrap | now |", "|---|--:|---|"]
+    return [*lines, *(f"| {row['example']} | {row['replaced']} | {row['interval']} |" for row in rows)]
+
+
 def _interval(entry: dict[str, float], signed: bool = False) -> str:
     sign = "+" if signed else ""
     return f"{entry['value']:{sign}.3f} ({entry['low']:{sign}.3f}..{entry['high']:{sign}.3f})"
@@ -313,7 +356,10 @@ def main(argv: list[str]) -> int:
     status = 0
     for path in READMES:
         before = path.read_text(encoding="utf-8")
-        after = render(before, BENCHMARKS_DIR / "results", "benchmarks/results" if path == README else "results")
+        folder = {README: "benchmarks/results", BENCHMARKS_DIR / "README.md": "results"}.get(
+            path, "../benchmarks/results"
+        )
+        after = render(before, BENCHMARKS_DIR / "results", folder)
         if argv != ["--check"]:
             path.write_text(after, encoding="utf-8")
         elif before != after:

@@ -25,12 +25,8 @@ from fastcell.dataset.tables.dialect import read_dialect, read_rows
 from fastcell.errors import DataError
 from fastcell.predictions.table import Predictions, read_predictions
 from fastcell.stats.confusion import called_per_group, confusion_per_group
-<<<<<<< HEAD
-from fastcell.stats.confusion_correction import NUM_DRAWS, Confusion, correct_counts
-from fastcell.system.text import join_lines, printable
-=======
 from fastcell.stats.confusion_correction import LEAST_RECORDINGS, Confusion, correct_counts
->>>>>>> 97ef689 (Intervals that hold with few cells and few groups; verdicts by exact sign-flip tests)
+from fastcell.system.text import join_lines, printable
 
 _MOST_CONFUSION_BYTES = 1 << 24
 _MOST_LINES = 60
@@ -189,16 +185,10 @@ def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int)
         lines.append(f"and {len(table) - _MOST_LINES:,} more: --out FILE has all")
     if num_unclassified:
         lines.append(f"{num_unclassified:,} cells without a prediction are not counted")
-<<<<<<< HEAD
-    by = f"{len(confusion.tables):,} groups" if confusion.by_group else f"{int(confusion.counts.sum()):,} cells"
-    lines.append(f"intervals: 95 %, from the cells of the recording and the confusions of {by} of the test part")
-    return join_lines([*lines, *(f"warning: {text}" for text in confusion.warnings())])
-=======
     num = len(confusion.tables)
     if num < LEAST_RECORDINGS:
         by = f"{int(confusion.counts.sum()):,} test cells and an assumed difference between recordings"
     else:
         by = f"how the {num:,} test recordings differ"
     lines.append(f"intervals: 95 %, prediction of a new recording, from its cells and {by}")
-    return "\n".join([*lines, *(f"warning: {text}" for text in confusion.warnings())])
->>>>>>> 97ef689 (Intervals that hold with few cells and few groups; verdicts by exact sign-flip tests)
+    return join_lines([*lines, *(f"warning: {text}" for text in confusion.warnings())])

@@ -20,7 +20,8 @@ from fastcell.dataset.parquet import first_line, read_parquet, write_parquet
 from fastcell.dataset.schema import QUALITY_SCHEMA
 from fastcell.errors import DataError, invalid
 from fastcell.quality.features import FEATURES, measure_cells
-from fastcell.stats.proportions import clopper_pearson_interval
+from fastcell.stats.intervals import group_note, unit_numbers
+from fastcell.stats.score_intervals import proportion
 from fastcell.system.progress_line import Progress
 from fastcell.system.resources import num_cpus
 from fastcell.system.text import align_columns, join_lines, printable
@@ -158,18 +159,22 @@ def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: n
     classes = [*manifest.info.classes, "(unlabelled)"]
     names = manifest.table.column("collection").fill_null("-").to_numpy(zero_copy_only=False).astype(str)
     shown = np.unique(names).tolist()
+    units = None if manifest.groups is None else unit_numbers(manifest.groups)
     in_paper = {*manifest.info.classes} and {*manifest.info.classes} <= set(PAPER_DROPPED)
     rows = [["class", "collection", "cells", "dropped", "share", "95 % interval", *(["paper"] if in_paper else [])]]
-    texts_of_reasons = [""]
+    num_groups = 0 if units is None else int(units.max(initial=-1)) + 1
+    note = group_note(num_groups)
+    texts_of_reasons = [f"intervals by {'group' if num_groups > 1 else 'cell'}" + (f" ({note})" if note else "")]
     for label, name in enumerate(classes):
         number = label if label < len(manifest.info.classes) else -1
         for collection in shown:
             mine = (manifest.labels == number) & (names == collection)
             if mine.any():
                 paper = [PAPER_DROPPED.get(name, "")] if in_paper else []
-                rows.append([printable(name), printable(collection), *_shares(drop[mine]), *paper])
+                mine_of = None if units is None else units[mine]
+                rows.append([printable(name), printable(collection), *_shares(drop[mine], mine_of), *paper])
                 texts_of_reasons.append(_reasons(reasons[mine & drop]))
-    rows.append(["total", "", *_shares(drop), *([""] if in_paper else [])])
+    rows.append(["total", "", *_shares(drop, units), *([""] if in_paper else [])])
     texts_of_reasons.append(_reasons(reasons[drop]))
     widths = [max(len(row[place]) for row in rows) for place in range(2)]
     texts = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}" for row in rows]
@@ -195,10 +200,15 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
-def _shares(drop: npt.NDArray[np.bool_]) -> list[str]:
-    """Return the number of cells, of dropped cells, their share and its 95 % interval as text."""
+def _shares(drop: npt.NDArray[np.bool_], units: npt.NDArray[np.int64] | None) -> list[str]:
+    """Return the number of cells, of dropped cells, their share and its 95 % interval as text.
+
+    The interval is by group if `units` (n,) are given, and by cell if there is one group only.
+    """
     num, dropped = len(drop), int(drop.sum())
-    low, high = clopper_pearson_interval(dropped, num)
+    places = np.zeros(num, np.int64) if units is None else units
+    share = proportion(np.bincount(places, drop), np.bincount(places), units is not None)
+    low, high = float(share.low), float(share.high)
     return [f"{num:,}", f"{dropped:,}", f"{100 * dropped / num:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %"]
 
 

@@ -32,6 +32,7 @@ NUM_FLIPS = 20_000
 """Number of random flips if exact enumeration would take too long."""
 _MOST_STEPS = 50_000_000
 _FLIPS_AT_ONCE = 4_000_000
+_COIN = np.array([0.5, 0.5])
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ def sign_flip(sums: npt.ArrayLike, seed: int = 0) -> FlipTest:
     # The number of flips of k equal differences is binomial: the sum is total - 2 x (flipped sum).
     flipped = np.ones(1)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        if count == 1:
+            flipped = _spread(flipped, _COIN, size)
+            continue
         flips = np.arange(count + 1)
         chances = np.exp(
             special.gammaln(count + 1)
@@ -131,7 +135,7 @@ def sign_flip(sums: npt.ArrayLike, seed: int = 0) -> FlipTest:
         flipped = _spread(flipped, chances, size)
     values = total - 2 * np.arange(len(flipped))
     p = float(flipped[np.abs(values) >= observed].sum())
-    return FlipTest(min(p, 1.0), least, every.size, num, 0.0)
+    return FlipTest(min(max(p, least), 1.0), least, every.size, num, 0.0)
 
 
 def _spread(found: Floats, chances: Floats, size: int) -> Floats:

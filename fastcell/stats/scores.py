@@ -97,7 +97,7 @@ def score_intervals(tables: np.ndarray, grouped: bool = True) -> ScoreIntervals:
 
 def summarize(
     labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], groups: np.ndarray | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Compute all scores of a test set with their 95 % intervals, as the plain types of ``metrics.json``.
 
     Args:

@@ -19,6 +19,8 @@ from fastcell.quality.quality_table import (
     write_quality,
 )
 from fastcell.simulator.synth import synthesize
+from fastcell.stats.intervals import group_note
+from fastcell.stats.score_intervals import proportion
 
 
 @pytest.fixture
@@ -124,12 +126,28 @@ def test_dropped_cells_are_counted_by_class_with_their_reasons(fresh):
     assert lines[-1].split("  ")[0] == "total"
     assert lines[-1].endswith("cut 2, by label 1")
     assert "3.8 %" in lines[-1]
-    assert "0.8 to 10.6 %" in lines[-1]  # Clopper and Pearson, 3 of 80
+    units = np.unique(fresh.groups, return_inverse=True)[1]
+    share = proportion(np.bincount(units, drop), np.bincount(units))
+    assert f"{100 * share.low:.1f} to {100 * share.high:.1f} %" in lines[-1]
     rows = [line.split() for line in lines[1:-1]]
     expected = np.bincount(fresh.labels[:3], minlength=len(fresh.info.classes))
     for label, name in enumerate(fresh.info.classes):
         assert sum(int(row[3]) for row in rows if row[0] == name) == expected[label]
     assert "paper" in lines[0]  # the classes are the paper's
+    assert lines[0].endswith(f"intervals by group{' (' + group_note(max(units) + 1) + ')' if max(units) < 5 else ''}")
+
+
+def test_shares_of_dropped_cells_are_by_group(fresh):
+    table = fresh.table.set_column(
+        fresh.table.schema.get_field_index("group"), "group", pa.array([f"g{row % 4}" for row in range(80)])
+    )
+    grouped = Manifest(fresh.path, fresh.info, table)
+    drop = np.arange(80) % 4 == 0  # one of four groups is bad
+    lines = dropped_by_class(grouped, drop, np.full(80, "faint", dtype=object))
+    assert "intervals by group (4 groups only: rests on an assumed spread between groups)" in lines[0]
+    expected = proportion([20, 0, 0, 0], [20] * 4)
+    assert f"{100 * expected.low:.1f} to {100 * expected.high:.1f} %" in lines[-1]
+    assert expected.low < 0.02  # by cell 15.6 to 36.1 %
 
 
 def test_what_was_measured_is_not_measured_again(fresh, monkeypatch):
