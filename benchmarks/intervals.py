@@ -8,7 +8,7 @@ stands beside them (500 sets, 500 draws).
 
 Parts: `accuracy` by group, `beyond` the range of the assumption, `cell` (exact sums over all outcomes), `scores`
 (recall, precision, F, balanced accuracy), `ranking` (ROC area, average precision), `calibration`, `paired`, `counts` of
-a new recording, `examples`.
+a new recording, `examples`, `cost` of a million cells.
 
     python benchmarks/intervals.py [--parts accuracy,paired] [--sets 2000]
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -27,8 +28,16 @@ import percentile_bootstrap
 from harness import Result
 from scipy import special, stats
 
-from fastcell.stats import calibration, confusion_correction, paired_difference, ranking_intervals, score_intervals
+from fastcell.stats import (
+    calibration,
+    confusion_correction,
+    operating_curves,
+    paired_difference,
+    ranking_intervals,
+    score_intervals,
+)
 from fastcell.stats.intervals import FEW_GROUPS, IntervalArrays
+from fastcell.stats.scores import describe_unit, summarize
 
 Floats = npt.NDArray[np.float64]
 GROUPS = (2, 3, 4, 5, 6, 8, 12, 20, 40)
@@ -47,7 +56,7 @@ class Coverage:
         groups: number of groups; 0 by cell.
         cells: cells of a group, or of all by cell.
         deviation: standard deviation of the log odds between groups.
-        truth: the value to be covered; NaN where there are several.
+        truth: the value to be covered; None where there are several.
         sets: simulated sets.
         coverage: share of intervals that contain the truth; for verdicts, share of right verdicts.
         width: median width of the intervals.
@@ -60,7 +69,7 @@ class Coverage:
     groups: int
     cells: str
     deviation: float
-    truth: float
+    truth: float | None
     sets: int
     coverage: float
     width: float
@@ -182,7 +191,7 @@ def by_cell(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
 def scores(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """Recall, precision, F and balanced accuracy of two classes, by cell and by group."""
     choices = product(
-        (0, 2, 3, 4, 5, 8, 20, 40), (0.05, 0.3), (0.8, 0.95), (0.0, 0.5, 1.0), ("20", "60", "300", "5..1000")
+        (0, 2, 3, 4, 5, 8, 20, 40), (0.05, 0.3), (0.8, 0.95), (0.0, 0.5, 1.0), ("5", "20", "60", "300", "5..1000")
     )
     for groups, prevalence, recall, deviation, kind in choices:
         if not groups and deviation:
@@ -339,11 +348,61 @@ def counts_of_recordings(sets: int, rng: np.random.Generator) -> Iterator[Covera
                 inside += (low <= truth) & (truth <= high)
                 widths.append(np.median(high - low) / 1000)
             if num:
-                score, few = "share of a class in a new recording", method == "interval" and groups < 5
+                few = method == "interval" and groups < 5
+                score = f"share of a class in a new recording{', deviation 0.8' if deviation == 0.8 else ''}"
                 yield Coverage(
-                    score, method, groups, f"mixture {mixture}", deviation, float("nan"), num,
+                    score, method, groups, f"mixture {mixture}", deviation, None, num,
                     float(inside.min() / num), float(np.median(widths)), 0.0, few,
                 )  # fmt: skip
+
+
+@dataclass
+class Cost:
+    """What an interval of a million cells in 10,000 groups costs.
+
+    Attributes:
+        what: the interval.
+        seconds: CPU time [s].
+        peak_mb: most memory allocated at a time by Python and NumPy, beside the arguments [MB].
+    """
+
+    what: str
+    seconds: float
+    peak_mb: float
+
+
+def costs() -> list[Cost]:
+    """Time and memory of a million cells of four classes in 10,000 groups."""
+    rng = np.random.default_rng(0)
+    num = 1_000_000
+    probabilities = rng.dirichlet(np.full(4, 0.5), num)
+    labels = np.minimum((probabilities.cumsum(1) < rng.random((num, 1))).sum(1), 3)
+    called, groups = probabilities.argmax(1), rng.integers(0, 10_000, num)
+    first, second = (called == labels).astype(int), (rng.random(num) < 0.6).astype(int)
+    tables = np.array([[rng.multinomial(60, p) for p in BASE] for _ in range(10_000)])
+    confusion = confusion_correction.Confusion(list("abcd"), tables)
+    works: dict[str, Callable[[], object]] = {
+        "all scores of `summarize`": lambda: summarize(labels, called, list("abcd"), groups),
+        "ROC area": lambda: ranking_intervals.roc_area(probabilities[:, 0], labels == 0, groups),
+        "average precision": lambda: ranking_intervals.average_precision(probabilities[:, 0], labels == 0, groups),
+        "calibration error": lambda: calibration.error_interval(probabilities, labels, groups),
+        "reject curve of 1,000 thresholds": lambda: operating_curves.reject_curve(probabilities, labels, groups),
+        "difference and verdict, by group": lambda: paired_difference.compare_paired(first, second, groups),
+        "difference and verdict, by cell": lambda: paired_difference.compare_paired(first, second),
+        "counts of a recording, 10,000 test recordings": lambda: confusion_correction.correct_counts(
+            np.array([400, 300, 200, 100]), confusion
+        ),
+    }
+    found = []
+    for what, work in works.items():
+        start = time.process_time()
+        work()
+        seconds = time.process_time() - start
+        tracemalloc.start()
+        work()
+        found.append(Cost(what, seconds, tracemalloc.get_traced_memory()[1] / 1e6))
+        tracemalloc.stop()
+    return found
 
 
 PARTS: dict[str, Callable[[int, np.random.Generator], Iterator[Coverage]]] = {
@@ -388,12 +447,16 @@ def examples() -> list[Example]:
         found.append(
             Example(f"better in all of {len(differences)} groups", "better" if low[0] > 0 else "chance", verdict)
         )
+    one_donor = summarize(np.zeros(40, int), np.zeros(40, int), ["a", "b"], np.full(40, "donor 6"))
+    found.append(Example("test subset of one donor of six", "by group (6 of them)", describe_unit(one_donor)))
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default=",".join([*PARTS, "examples"]), help="of the simulation (%(default)s)")
+    parser.add_argument(
+        "--parts", default=",".join([*PARTS, "examples", "cost"]), help="of the simulation (%(default)s)"
+    )
     parser.add_argument("--sets", type=int, default=2000, help="simulated sets of a setting (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (%(default)s)")
     options = parser.parse_args()
@@ -403,6 +466,12 @@ def main() -> None:
             made = examples()
             print(*(f"{one.example}: {one.replaced} -> {one.interval}" for one in made), sep="\n")
             print(f"wrote {Result('intervals-examples', 'single numbers', {}, made).save()}")
+            continue
+        if part == "cost":
+            spent = costs()
+            print(*(f"{one.what}: {one.seconds:.2f} s, {one.peak_mb:,.0f} MB" for one in spent), sep="\n")
+            saved = Result("intervals-cost", "a million cells in 10,000 groups, one core", {}, spent).save()
+            print(f"wrote {saved}")
             continue
         start = time.process_time()
         mine = list(PARTS[part](options.sets, np.random.default_rng([options.seed, number])))

@@ -42,7 +42,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds = {"copy_share": _kernels, "agreement": _baselines, "from_cells": _baseline_growth}
     kinds |= {"invented": _leaks, "accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
     kinds |= {"copies": _copies, "expected": _audits}
-    kinds |= {"coverage": _coverages, "replaced": _replaced}
+    kinds |= {"coverage": _coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
@@ -322,6 +322,11 @@ def _coverage(rows: list[dict[str, Any]]) -> str:
     if "verdicts" in rows[0]["score"]:
         return f"{max(shares):.3f} / {mean:.3f}"
     return f"{min(shares):.3f} / {mean:.3f} ({statistics.median(row['width'] for row in rows):.2f})"
+
+
+def _costs(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | CPU time [s] | memory, peak [MB] |", "|---|--:|--:|"]
+    return [*lines, *(f"| {row['what']} | {row['seconds']:.2f} | {row['peak_mb']:,.0f} |" for row in rows)]
 
 
 def _replaced(rows: list[dict[str, Any]]) -> list[str]:

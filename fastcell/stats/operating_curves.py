@@ -11,7 +11,7 @@ from fastcell.stats.ranking_intervals import average_precision, roc_area
 from fastcell.stats.score_intervals import proportion
 
 MOST_POINTS = 1000  # in a plotted curve
-_MOST_COUNTS = 4_000_000  # thresholds x groups at once
+_MOST_COUNTS = 1_000_000  # thresholds x groups at once
 
 
 class ClassCurve(NamedTuple):
