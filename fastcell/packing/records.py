@@ -55,6 +55,7 @@ class ShardResult(NamedTuple):
         rows: manifest rows (`SCHEMA`) in the order of writing.
         quarantine: rows of `QUARANTINE_SCHEMA`.
         blocks: rows of `BLOCKS_SCHEMA`; None in the cell layout.
+        crc32: CRC-32 of the whole file; None for a tar that was there before.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ShardResult(NamedTuple):
     rows: pa.Table
     quarantine: pa.Table
     blocks: pa.Table | None = None
+    crc32: int | None = None
 
 
 class CellTable:

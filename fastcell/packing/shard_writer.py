@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import os
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from fastcell.system.text import storable
 
 _UNSAFE = re.compile(r"[^\w\-+=@,./]+")
 _MAX_KEY_BYTES = 80
+_BUFFER_BYTES = 1 << 20
 
 
 def write_cell_shard(
@@ -52,7 +54,7 @@ def write_cell_shard(
     path = Path(path)
     numbers = {name: b"%d" % number for number, name in enumerate(classes)}
     table, names = CellTable(path.name, window), set[str]()
-    with open(path, "xb", buffering=1 << 20) as file, DecoderMessages() as messages:
+    with _open_shard(path) as file, DecoderMessages() as messages:
         position = 0
         for record in records:
             cell = table.decode(record, messages)
@@ -91,7 +93,7 @@ def write_block_shard(
     path = Path(path)
     table = CellTable(path.name, window)
     block_rows: list[tuple[str, int, int, int, int, str]] = []
-    with open(path, "xb", buffering=1 << 20) as file, DecoderMessages() as messages:
+    with _open_shard(path) as file, DecoderMessages() as messages:
         position = 0
         for split, records in blocks:
             pairs = [(record, table.decode(record, messages)) for record in records]
@@ -110,11 +112,37 @@ def write_block_shard(
         return _close_shard(path, file, table)._replace(blocks=make_table(block_rows, BLOCKS_SCHEMA))
 
 
-def _close_shard(path: Path, file: BinaryIO, table: CellTable) -> ShardResult:
+def file_crc32(path: Path) -> int:
+    """Return the CRC-32 of a file."""
+    crc = 0
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(_BUFFER_BYTES):
+            crc = zlib.crc32(data, crc)
+    return crc
+
+
+class _SummedFile(io.FileIO):
+    """File that is written from start to end, with the CRC-32 of what was written (2.5 us for 10 kB)."""
+
+    crc32 = 0
+
+    def write(self, data: Any, /) -> int:
+        num = super().write(data)
+        self.crc32 = zlib.crc32(memoryview(data)[:num], self.crc32)
+        return num
+
+
+def _open_shard(path: Path) -> io.BufferedWriter:
+    return io.BufferedWriter(_SummedFile(path, "x"), _BUFFER_BYTES)
+
+
+def _close_shard(path: Path, file: io.BufferedWriter, table: CellTable) -> ShardResult:
     file.write(tar.END)
     file.flush()
     os.fsync(file.fileno())
-    return ShardResult(path.name, os.fstat(file.fileno()).st_size, table.rows(), table.quarantine())
+    assert isinstance(file.raw, _SummedFile)
+    size = os.fstat(file.fileno()).st_size
+    return ShardResult(path.name, size, table.rows(), table.quarantine(), crc32=file.raw.crc32)
 
 
 def _write_member(file: BinaryIO, name: str, data: bytes) -> int:

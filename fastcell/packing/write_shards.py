@@ -17,7 +17,7 @@ from fastcell.dataset.grey_window import Window
 from fastcell.dataset.open_files import look_again
 from fastcell.packing.records import Record, ShardResult
 from fastcell.packing.shard_layout import Blocks, Item
-from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
+from fastcell.packing.shard_writer import file_crc32, write_block_shard, write_cell_shard
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging
 from fastcell.system.progress_line import Progress
@@ -137,16 +137,19 @@ def _write_anew(task: ShardTask[Item]) -> ShardResult:
 
 
 def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResult]) -> ShardResult:
-    """Return the result of shard `path`: the saved one if it has the same `stamp`, else the result of `write`."""
+    """Return the result of shard `path`: the saved one if its `stamp` and the shard's CRC-32 hold, else of `write`."""
     saved_path = _saved_path(path, saved_dir)
     saved = load_pieces(saved_path, stamp)
-    if saved is not None and path.exists() and path.stat().st_size == saved.facts["bytes"]:
-        return ShardResult(path.name, saved.facts["bytes"], *saved.tables)
+    if saved is not None and path.exists() and file_crc32(path) == saved.facts.get("crc32"):
+        rows, quarantine, *blocks = saved.tables
+        return ShardResult(
+            path.name, saved.facts["bytes"], rows, quarantine, blocks[0] if blocks else None, saved.facts["crc32"]
+        )
     saved_path.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     result = write()
     tables = [table for table in (result.rows, result.quarantine, result.blocks) if table is not None]
-    save_pieces(saved_path, {"stamp": stamp, "bytes": result.bytes}, tables)
+    save_pieces(saved_path, {"stamp": stamp, "bytes": result.bytes, "crc32": result.crc32}, tables)
     return result
 
 

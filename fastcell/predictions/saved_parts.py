@@ -1,6 +1,8 @@
 """Save the predictions of a long run in parts beside the output, so that an interrupted run can resume.
 
 A part holds whole chunks of the view. The predictions of a chunk do not depend on the run or the rank that made them.
+Cells that could not be read are checked again when the run goes on: a repaired one is predicted, the others get the
+reason of now.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.dataset.cell_hashes import hashes_of
 from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.models.lightning_module import Prediction
@@ -79,15 +82,39 @@ class PredictionParts(pl.Callback):
         self.cell_ids = np.empty(0, np.int64)
         self.probabilities = np.empty((0, 0), np.float32)
         self.reasons: dict[int, str] = {}
+        self._earlier: set[Path] = set()
         self._parts: list[Prediction] = []
         self._number, self._last, self._prefix = 0, time.monotonic(), ""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Pass the finished cells to the data module, so that their chunks are not predicted again."""
-        found = (Path(), np.empty(0, np.int64)) if self.folder is None else (self.folder, _done(self.folder))
+        found = (Path(), np.empty(0, np.int64)) if self.folder is None else (self.folder, self._take_over())
         self.folder, done = trainer.strategy.broadcast(found)
         self._prefix = f"{time.time_ns():020d}-{trainer.global_rank:04d}"
         trainer.datamodule.skip_predicted(done)  # type: ignore[attr-defined]
+
+    def _take_over(self) -> np.ndarray:
+        """Read the parts of earlier runs and return the cell_ids that are done, predicted or still corrupt, (n,) int64.
+
+        Damaged parts are removed.
+        """
+        assert self.folder is not None
+        predicted: list[np.ndarray] = [np.empty(0, np.int64)]
+        reasons: dict[int, str] = {}
+        for path in sorted(self.folder.glob("*.saved")):
+            part = load_pieces(path, "")
+            if part is None:
+                path.unlink()
+                continue
+            self._earlier.add(path)
+            predicted.append(part.tables[0].column("cell_id").to_numpy())
+            reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
+        done = np.unique(np.concatenate(predicted))
+        if reasons:
+            known = set(done.tolist())
+            kept = still_corrupt(self.corrupt_cells.manifest, reasons)
+            self.reasons = {cell_id: reason for cell_id, reason in kept.items() if cell_id not in known}
+        return np.union1d(done, np.array(list(self.reasons), np.int64))
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last = time.monotonic()
@@ -129,20 +156,8 @@ class PredictionParts(pl.Callback):
             part = load_pieces(path, "")
             if part is not None:
                 tables.append(part.tables[0])
-                self.reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
+                if path not in self._earlier:
+                    self.reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
         table = pa.concat_tables(tables)
         self.cell_ids, first = np.unique(table.column("cell_id").to_numpy(), return_index=True)
         self.probabilities = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)[first]
-
-
-def _done(folder: Path) -> np.ndarray:
-    """Return the cell_ids that are done, i.e. predicted or corrupt, as (n,) int64."""
-    found = [np.empty(0, np.int64)]
-    for path in folder.glob("*.saved"):
-        part = load_pieces(path, "")
-        if part is None:
-            path.unlink()
-            continue
-        found.append(part.tables[0].column("cell_id").to_numpy())
-        found.append(np.array([int(cell_id) for cell_id in part.facts["reasons"]], np.int64))
-    return np.unique(np.concatenate(found))

@@ -2,6 +2,7 @@
 
 import pickle
 import tarfile
+import zlib
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.errors import ArgumentError
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
-from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
+from fastcell.packing.shard_writer import file_crc32, write_block_shard, write_cell_shard
 from fastcell.storage.staging import put_in_place, staging
 
 CLASSES = ["A", "B"]
@@ -43,6 +44,20 @@ def records(num, extension="png", start=0):
 def stored(manifest, row):
     data = (manifest.path / row["shard"]).read_bytes()
     return data[row["offset"] : row["offset"] + row["bytes"]]
+
+
+def test_a_shard_has_the_crc_of_its_file(tmp_path):
+    """Also of one that is larger than the buffer of the file."""
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900)).astype(np.uint8)
+    large = [Record(f"{number}", noise, "raw", "A") for number in range(3)]
+    results = [
+        write_cell_shard(tmp_path / "cells.tar", [*records(5), *large], None, CLASSES),
+        write_block_shard(tmp_path / "blocks.tar", [("train", large), ("test", records(3))]),
+    ]
+    for result in results:
+        content = (tmp_path / result.name).read_bytes()
+        assert (result.bytes, result.crc32) == (len(content), zlib.crc32(content))
+        assert file_crc32(tmp_path / result.name) == result.crc32
 
 
 def test_cell_layout_round_trip(tmp_path):

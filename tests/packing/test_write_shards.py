@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,12 @@ def test_finished_shards_are_taken_over_where_their_source_is_the_same(tmp_path:
         assert [result.quarantine for result in again] == [result.quarantine for result in before]
         paths[0].write_bytes(b"cut")
         content = paths[1].read_bytes()
+        for place in (3, 700, 520, len(content) - 2000):  # header, label, pixels, padding: same size, another content
+            hurt = bytearray(content)
+            hurt[place] ^= 8
+            paths[1].write_bytes(hurt)
+            assert write(stage, "cell")[1].crc32 == zlib.crc32(content)
+            assert paths[1].read_bytes() == content
         write(stage, "cell")
         assert paths[0].stat().st_size == before[0].bytes
         write(stage, "cell", version="2")

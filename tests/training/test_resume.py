@@ -558,6 +558,48 @@ def test_a_killed_prediction_goes_on(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "whole.csv"]
 
 
+@pytest.mark.parametrize("repaired", [True, False], ids=["repaired", "damaged otherwise"])
+def test_a_prediction_tries_corrupt_cells_again(
+    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repaired: bool
+) -> None:
+    """A shard is damaged, and repaired or lost between the stop and the rerun: the table is that of the data of now."""
+    cells = shutil.copytree(data, tmp_path / "cells")
+    manifest = Manifest.open(cells)
+    shard = manifest.shard_path(1)
+    whole = shard.read_bytes()
+    hurt = bytearray(whole)
+    for row in manifest.table.slice(44, 12).to_pylist():
+        hurt[row["offset"] + 20] ^= 1
+    shard.write_bytes(hurt)
+    monkeypatch.setattr("fastcell.predictions.saved_parts.SAVE_EVERY_S", 0.0)
+    steps, step = iter(range(100)), CellModule.predict_step
+
+    def die_in_time(self: CellModule, batch: Batch, batch_idx: int) -> Prediction:
+        if next(steps) == 10:
+            raise Killed
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellModule, "predict_step", die_in_time)
+        with pytest.raises(Killed):
+            main(predict_command(checkpoint, cells, tmp_path / "p.csv"))
+    if repaired:
+        shard.write_bytes(whole)
+    else:
+        shard.unlink()
+    assert main(predict_command(checkpoint, cells, tmp_path / "p.csv")) == 0
+    assert main(predict_command(checkpoint, cells, tmp_path / "whole.csv")) == 0
+    if repaired:
+        assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+        assert "bytes" not in (tmp_path / "p.csv").read_text()
+        return
+    with open(tmp_path / "p.csv", newline="") as file:
+        reasons = [row["reason"] for row in csv.DictReader(file)]
+    assert reasons[:40] == [""] * 40
+    assert set(reasons[40:80]) == {"", "the shard is missing"}  # those that were predicted before stay
+    assert all(reason == "the shard is missing" for reason in reasons[44:56])
+
+
 def test_a_prediction_of_something_else_begins_anew(
     data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
