@@ -55,10 +55,11 @@ def options_of_command(name: str) -> Options:
     """Return the options of a command with the choices of each. Those of Lightning's commands load torch."""
     if name in LIGHTNING_COMMANDS:
         from fastcell.cli.lightning_command import full_parser
+        from fastcell.cli.trainer_names import trainer_choices
 
-        typed = full_parser(name)
+        typed, names = full_parser(name), trainer_choices()
         found = {
-            option: _values_of(getattr(action, "_typehint", None))
+            option: names.get(action.dest) or _values_of(getattr(action, "_typehint", None))
             for action in typed._actions
             for option in action.option_strings
             if re.fullmatch(r"--[\w.]+", option) and not option.endswith(".help")

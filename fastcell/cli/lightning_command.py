@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -18,7 +18,7 @@ from fastcell.cli.lightning_parser import FastcellLightningParser, place_positio
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.short_help import DESCRIPTIONS
 from fastcell.cli.signature import REQUIRED, folded
-from fastcell.cli.slips import outside_choices
+from fastcell.cli.trainer_names import check_trainer_names
 from fastcell.errors import ArgumentError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
@@ -84,21 +84,6 @@ def run(command: str, arguments: list[str]) -> int:
     return 0
 
 
-def _check_accelerator(name: object) -> None:
-    """Raises ArgumentError for the name of an accelerator that does not exist, or that this machine does not have."""
-    if not isinstance(name, str):
-        return
-    known = {*AcceleratorRegistry.available_accelerators(), "auto", "gpu"}
-    if name not in known:
-        raise ArgumentError(outside_choices("--trainer.accelerator", sorted(known), name))
-    has_mps = name == "gpu" and pl.accelerators.MPSAccelerator.is_available()
-    if name in ("gpu", "cuda") and not (pl.accelerators.CUDAAccelerator.is_available() or has_mps):
-        raise ArgumentError(
-            f"--trainer.accelerator must be one that this machine has, got {name!r}. Leave it out, or write cpu; "
-            "'fastcell doctor' shows what is missing and how to get it."
-        )
-
-
 def _show_remarks() -> None:
     """Print what the engine says of its choices, on rank 0."""
     remarks = logging.getLogger("fastcell")
@@ -161,7 +146,7 @@ class FastcellCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what can be wrong is looked at before anything takes time."""
-        _check_accelerator(self.config.trainer.accelerator)
+        check_trainer_names(self.config.trainer)
         if self.command == "fit":
             self._plan_fit()
             if self.finished:
@@ -230,7 +215,12 @@ class FastcellCLI(LightningCLI):
             callbacks += [checkpoint_callback(self.folder, validates), self.points]
         plugins = self.config_init.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+        try:
+            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            if self.folder is not None and self.config.resume is None:
+                shutil.rmtree(self.folder)
+            raise ArgumentError(" ".join(str(error).split())) from error
 
     def execute(self) -> None:
         """Run the command. A run that fails before its first checkpoint leaves no folder."""

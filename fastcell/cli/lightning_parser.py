@@ -18,13 +18,26 @@ from fastcell.errors import ArgumentError, did_you_mean
 
 _TAKE_NO_VALUE = {"-h", "--help", "--print_config"}
 _OPTION_OF = {"DATA": "--data.path", "RUN": "--ckpt_path"}
+_OPTION = re.compile("--?[A-Za-z]")
+_WITH_VALUE = re.compile("-[A-Za-z].")  # -oFILE
 _POSITIONALS = {"fit": ("DATA",), "validate": ("RUN", "DATA"), "test": ("RUN", "DATA"), "predict": ("RUN", "DATA")}
 
 
 def same_spelling(words: Sequence[str]) -> list[str]:
-    """Return the arguments with ``_`` for ``-`` in the names of options, as Lightning spells them."""
-    split = (word.partition("=") for word in words)
-    return [(folded(name) if re.match("--[A-Za-z]", name) else name) + sign + value for name, sign, value in split]
+    """Return the arguments with the names of options as Lightning spells them.
+
+    Names get ``_`` for ``-``. ``--data DATA``, as other commands spell it, becomes ``--data.path DATA``; with a file it
+    stays, because it then names a file of settings.
+    """
+    found = []
+    for number, word in enumerate(words):
+        name, sign, value = word.partition("=")
+        name = folded(name) if re.match("--[A-Za-z]", name) else name
+        given = value if sign else "".join(words[number + 1 : number + 2])
+        if name == "--data" and not Path(given).is_file():
+            name = "--data.path"
+        found.append(name + sign + value)
+    return found
 
 
 def place_positionals(command: str, words: Sequence[str]) -> list[str]:
@@ -38,14 +51,15 @@ def place_positionals(command: str, words: Sequence[str]) -> list[str]:
         ArgumentError: there are too many, or one is given in both ways.
     """
     options, found = [], []
-    rest = iter(words)
-    for word in rest:
-        if not re.match("--?[A-Za-z]", word):
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not _OPTION.match(word):
             found.append(word)
             continue
-        options.append(word)
-        if "=" not in word and word not in _TAKE_NO_VALUE:
-            options += [value for value in [next(rest, None)] if value is not None]
+        takes_next = "=" not in word and word not in _TAKE_NO_VALUE and not _WITH_VALUE.match(word)
+        value = rest.pop(0) if takes_next and rest and not _OPTION.match(rest[0]) else None
+        options += [word] if value is None else [word, value]
     names = [name for name in _POSITIONALS[command] if name == "DATA" or value_of(_OPTION_OF[name], options) is None]
     for name, value in zip(names, found, strict=False):
         if value_of(_OPTION_OF[name], options) is not None:
@@ -65,8 +79,10 @@ def value_of(name: str, words: Sequence[str]) -> str | None:
 def _values_of(names: tuple[str, ...], words: Sequence[str]) -> Iterator[str]:
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name in names and (equals or number + 1 < len(words)):
-            yield value if equals else words[number + 1]
+        if name in names and equals:
+            yield value
+        elif name in names and number + 1 < len(words) and not _OPTION.match(words[number + 1]):
+            yield words[number + 1]
 
 
 class FastcellLightningParser(LightningArgumentParser):
@@ -169,4 +185,5 @@ def _unknown_settings(values: dict[Any, Any], known: dict[str, Any], prefix: str
 
 def _names(hint: Any) -> str:
     parts = typing.get_args(hint) if typing.get_origin(hint) not in (list, dict, typing.Literal, None) else (hint,)
-    return "|".join(getattr(part, "__name__", str(part)) for part in parts)
+    texts = (choices_of(part) or [getattr(part, "__name__", str(part))] for part in parts)
+    return "|".join(name for names in texts for name in names)

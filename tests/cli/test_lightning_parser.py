@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -25,6 +26,8 @@ from fastcell.errors import ArgumentError
         ("test", ["run"], ["--ckpt_path=run"]),
         ("test", ["--ckpt_path", "run", "cells"], ["--ckpt_path", "run", "--data.path=cells"]),
         ("predict", ["run", "-o", "a.csv", "cells"], ["-o", "a.csv", "--ckpt_path=run", "--data.path=cells"]),
+        ("predict", ["run", "-oa.csv", "cells"], ["-oa.csv", "--ckpt_path=run", "--data.path=cells"]),
+        ("fit", ["--resume", "--preset", "fast"], ["--resume", "--preset", "fast"]),
         ("fit", ["--trainer.max_epochs", "-1", "cells"], ["--trainer.max_epochs", "-1", "--data.path=cells"]),
     ],
 )
@@ -48,6 +51,7 @@ def test_positionals_that_are_too_many(command: str, words: list[str], message: 
 
 def test_values_before_parsing() -> None:
     assert value_of("--preset", ["--preset=a", "--preset", "b"]) == "b"
+    assert value_of("--resume", ["--resume", "--preset=a"]) is None
     assert value_of("--preset", ["--presets=a", "--preset"]) is None
 
 
@@ -92,3 +96,13 @@ def test_all_help_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dashes_in_the_names_of_options() -> None:
     words = ["--ckpt-path=a-b", "--data.image-size", "-o", "a-b", "c-d=e-f"]
     assert same_spelling(words) == ["--ckpt_path=a-b", "--data.image_size", "-o", "a-b", "c-d=e-f"]
+
+
+def test_data_as_other_commands_spell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data.yaml").touch()
+    assert same_spelling(["--data", "cells"]) == ["--data.path", "cells"]
+    assert same_spelling(["--data=cells", "x"]) == ["--data.path=cells", "x"]
+    assert same_spelling(["--data"]) == ["--data.path"]
+    assert same_spelling(["--data", "data.yaml"]) == ["--data", "data.yaml"]
+    assert same_spelling(["--data=data.yaml"]) == ["--data=data.yaml"]

@@ -1,0 +1,68 @@
+"""Names that the trainer takes: refused before anything takes time, with the nearest right one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+from fixtures.golden_files import run_command
+
+from fastcell.cli.completion import options_of_command
+from fastcell.cli.trainer_names import check_trainer_names, trainer_choices
+from fastcell.errors import ArgumentError
+
+SETTINGS: dict[str, Any] = {
+    "accelerator": "auto",
+    "strategy": "auto",
+    "gradient_clip_algorithm": None,
+    "profiler": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"accelerator": "gpuu"}, "--trainer.accelerator must be one of .*, got 'gpuu'. Did you mean gpu?"),
+        ({"strategy": "dpp"}, "--trainer.strategy must be one of auto, ddp, .* got 'dpp'. Did you mean ddp?"),
+        ({"gradient_clip_algorithm": "nrm"}, "must be one of norm, value, got 'nrm'. Did you mean norm?"),
+        ({"profiler": "simpel"}, "must be one of simple, advanced, pytorch, xla, got 'simpel'. Did you mean simple?"),
+    ],
+)
+def test_names_that_do_not_exist(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        check_trainer_names({**SETTINGS, **changed})
+
+
+def test_names_that_exist_are_the_trainers() -> None:
+    """Each name is taken by Lightning itself; objects and None pass."""
+    check_trainer_names(SETTINGS)
+    check_trainer_names({**SETTINGS, "strategy": pl.strategies.SingleDeviceStrategy(), "profiler": object()})
+    for name in trainer_choices()["trainer.gradient_clip_algorithm"]:
+        pl.Trainer(logger=False, accelerator="cpu", gradient_clip_algorithm=name)
+    for name in trainer_choices()["trainer.profiler"][:-1]:  # the last needs a TPU
+        pl.Trainer(logger=False, accelerator="cpu", profiler=name)
+    assert trainer_choices()["trainer.strategy"][:3] == ["auto", "ddp", "deepspeed"]
+    check_trainer_names({**SETTINGS, "strategy": "ddp_spawn"})
+
+
+def test_completion_knows_them() -> None:
+    choices = options_of_command("test").choices
+    for option, names in trainer_choices().items():
+        assert choices[f"--{option}"] == names
+    assert choices["--data.quality"] == ["true", "false"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--trainer.strategy=dpp"], ["--trainer.devices=foo"], ["--trainer.val_check_interval=foo"]],
+)
+def test_what_the_trainer_refuses_is_one_line_and_leaves_no_folder(
+    words: list[str], trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", str(trained_data), "--runs", str(tmp_path), "--trainer.accelerator=cpu", *words]
+    status, _, err = run_command(arguments, capsys)
+    assert (status, err.count("\n")) == (2, 1), err
+    assert err.startswith("fastcell: error: ")
+    assert list(tmp_path.iterdir()) == []
