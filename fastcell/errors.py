@@ -50,6 +50,14 @@ class StrictError(FastcellError):
     exit_code = 3
 
 
+class DivergedError(FastcellError):
+    """Training gave numbers that are not finite."""
+
+
+DIVERGED_HINT = "Train anew with a smaller learning_rate, a longer warmup, or gradient_clip_val 1"
+"""What to do after a `DivergedError`."""
+
+
 class StoppedError(FastcellError):
     """A run stopped in good order after a signal, and can be resumed.
 

@@ -23,6 +23,7 @@ ACROSS_MODULES = {
     "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",
     "packing/test_resume.py": "pack and index of an interrupted run",
     "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",
+    "training/test_divergence.py": "training that diverges, and what other commands do with its network",
     "training/test_scarce_resources.py": "training with little memory, few files and a full disk",
 }
 """Tests of what no module does alone, with the reason."""

@@ -9,7 +9,10 @@ from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import Data, OutFolder, scored_run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
-from fastcell.errors import StrictError, invalid
+from fastcell.errors import StrictError
+from fastcell.storage.places import check_output_folder
+from fastcell.system.messages import print_line
+from fastcell.system.text import printable
 
 
 def audit(
@@ -49,9 +52,7 @@ def audit(
     from fastcell.system.messages import printer
 
     manifest = Manifest.open(data)
-    folder = Path(out) if out else manifest.path / "audit"
-    if not folder.absolute().parent.is_dir() or (folder.exists() and not folder.is_dir()):
-        raise invalid("--out", "a folder, or one to be made in a folder that is there", str(folder), "Make it first")
+    folder = check_output_folder("--out", Path(out) if out else manifest.path / "audit")
     found = audit(
         manifest,
         None if run is None else str(scored_run(run)),
@@ -62,9 +63,9 @@ def audit(
         say=printer(True),
     )
     text = describe_audit(manifest, found)
-    print(text, flush=True)
+    print_line(text)
     written = write_audit(manifest, found, folder, text)
-    print("\nwrote " + ", ".join(path.name for path in written) + f" into {folder}", flush=True)
+    print_line("\nwrote " + ", ".join(path.name for path in written) + f" into {printable(folder)}")
     problems = found.of("problem")
     if strict and problems:
         names = ", ".join(finding.key for finding in problems)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,8 @@ from fastcell.cli.options import DataOrDefault, OutFile, Preset
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
+from fastcell.storage.places import check_output_file
+from fastcell.system.messages import print_line
 
 CELLS = 20_000
 QUICK_SECONDS, SECONDS = 30.0, 120.0
@@ -56,26 +57,26 @@ def bench(
         raise invalid("--seconds", "a time above 0", duration, "Leave it out for two minutes")
     if cells < 1:
         raise invalid("--cells", "a number above 0", cells, f"Leave it out for {CELLS:,}")
-    if out is not None and not Path(out).absolute().parent.is_dir():
-        raise invalid("--out", "a file in a folder that is there", out, "Make the folder first")
+    if out is not None:
+        check_output_file("--out", out)
     from fastcell.bench.measure import conclude, format_rows, time_parts
     from fastcell.bench.timed_parts import make_parts
     from fastcell.dataset.manifest import Manifest
     from fastcell.runs.run_folder import find_checkpoint
-    from fastcell.storage.whole_files import write_text
+    from fastcell.storage.whole_files import scratch_folder, write_text
     from fastcell.system import environment_report, library_settings
 
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
     manifest = Manifest.open(data if data is not None else _default_data())
     checkpoint = None if run is None else str(find_checkpoint(Path(run)))
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = make_parts(manifest, preset, checkpoint, cells, threads, Path(scratch))
-        print(parts.text, flush=True)
+    with scratch_folder() as scratch:
+        parts = make_parts(manifest, preset, checkpoint, cells, threads, scratch)
+        print_line(parts.text)
         rows = time_parts(parts, duration)
-    print(f"\n{format_rows(rows, instrument_rate)}\n")
+    print_line(f"\n{format_rows(rows, instrument_rate)}\n")
     conclusions = conclude(rows, parts.where, instrument_rate)
-    print("\n".join(conclusions))
+    print_line("\n".join(conclusions))
     if out is not None:
         content = {"settings": parts.settings, "rows": [asdict(row) for row in rows], "conclusions": conclusions}
         content |= {"environment": environment_report.describe_environment()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import DataOrDefault, Preset
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.system.messages import print_line, print_remark
+from fastcell.system.text import printable
 
 Names = Annotated[str | None, Spelled("A,B,...")]
 Changes = Annotated[tuple[str, ...], Spelled(shown=False, takes_dotted=True)]
@@ -79,7 +80,6 @@ def compare(
     """
     from fastcell.compare.run_study import StudyOptions, open_study, run_study
     from fastcell.system import library_settings
-    from fastcell.system.messages import print_line
 
     options = StudyOptions(
         study=study,
@@ -104,10 +104,9 @@ def compare(
     try:
         report = run_study(opened, chosen, options, changes, default_data=data is None)
     except KeyboardInterrupt:
-        print("stopped; the same command resumes from here", file=sys.stderr)
+        print_remark("stopped; the same command resumes from here")
         raise
-    print("\n".join(report))
-    print_line(f"written to {opened.out_dir}")
+    print_line("\n".join([*report, f"written to {printable(opened.out_dir)}"]))
     show_next(("report", opened.out_dir))
     return 0
 

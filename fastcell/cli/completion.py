@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 from fastcell.cli.options import OutFile
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import choices_of, read_command
+from fastcell.storage.places import check_output_file
+from fastcell.system.messages import print_line
 
 
 class Options(NamedTuple):
@@ -43,11 +44,11 @@ def completion(shell: Literal["bash", "zsh"], *, out: OutFile = None) -> int:
     options = {name: options_of_command(name) for name in COMMANDS}
     script = bash_script(options) if shell == "bash" else zsh_script(options)
     if out is None:
-        print(script, end="", flush=True)
+        print_line(script.rstrip("\n"))
     else:
         from fastcell.storage.whole_files import write_text
 
-        write_text(Path(out), script)
+        write_text(check_output_file("--out", out), script)
     return 0
 
 

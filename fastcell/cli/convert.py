@@ -9,6 +9,7 @@ from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import Out
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.system.messages import print_line
 
 
 def convert(
@@ -46,7 +47,7 @@ def convert(
         tags=None if scores is None else scores.split(","),
         model_id=model_id,
     )
-    print("\n".join(lines), flush=True)
+    print_line("\n".join(lines))
     table = Path(predictions)
     if (table.parent / "config.yaml").is_file():
         show_next(("count", table, table.parent))

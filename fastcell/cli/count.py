@@ -10,6 +10,8 @@ from fastcell.cli.options import OutFile, scored_run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import DataError, invalid
+from fastcell.storage.places import check_output_file
+from fastcell.system.messages import print_line
 
 
 def count(
@@ -30,9 +32,9 @@ def count(
     Examples:
         fastcell count predictions.parquet runs/20260131-142501-demo --out counts.csv
     """
-    target = None if out is None else Path(out)
-    if target is not None and (target.suffix not in (".csv", ".parquet") or not target.absolute().parent.is_dir()):
-        raise invalid("--out", "a .csv or .parquet file in a folder that is there", out, "Choose another name")
+    target = None if out is None else check_output_file("--out", out, predictions, confusion)
+    if target is not None and target.suffix not in (".csv", ".parquet"):
+        raise invalid("--out", "a .csv or .parquet file", out, "Change the ending")
     from fastcell.predictions.counts import count, describe_counts, read_confusion
     from fastcell.predictions.table import read_predictions, write_csv_or_parquet
 
@@ -41,7 +43,7 @@ def count(
         raise DataError(f"{table.path} has no cell with a prediction. Classify some cells first.")
     confused = read_confusion(scored_run(confusion), table.classes)
     counts = count(table, confused)
-    print(describe_counts(counts, confused, int((table.called() < 0).sum())), flush=True)
+    print_line(describe_counts(counts, confused, int((table.called() < 0).sum())))
     if target is not None:
         write_csv_or_parquet(target, counts.table(table.classes))
     show_next(("convert", table.path, table.path.with_suffix(".fcs")))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.system.messages import print_line
 
 Part = Literal[
     "torch",
@@ -45,9 +46,9 @@ def doctor(*, json: bool = False, probe: Annotated[list[Part] | None, Spelled(sh
         return 0
     result = {**describe_environment(), "parts": probe_parts(list(PROBES))}
     if json:
-        print(json_module.dumps(result, indent=2))
+        print_line(json_module.dumps(result, indent=2))
         return 0
-    print(format_environment(result))
+    print_line(format_environment(result))
     show_next(("bench", "--quick"))
     return 0
 

@@ -9,6 +9,9 @@ from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import OtherData, OutFolder, Run, check_least
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.storage.places import check_output_folder
+from fastcell.system.messages import print_line
+from fastcell.system.text import printable
 
 Part = Literal["network", "filters", "occlusion", "embedding", "calibration", "roc_pr", "reject", "errors"]
 
@@ -48,9 +51,10 @@ def explain(
     from fastcell.plots.figure_files import FigureFiles
     from fastcell.runs.open_run import open_run
     from fastcell.system import library_settings
-    from fastcell.system.messages import print_line
 
     library_settings.prepare_torch()
+    if out:
+        check_output_folder("--out", out, parents=True)
     opened = open_run(Path(run), data)
     explanation = Explanation(
         opened,
@@ -62,9 +66,10 @@ def explain(
         seed,
         say=print_line,
     )
-    print_line(f"{opened.folder}: {opened.model.hparams['network']}, {opened.checkpoint}, {explanation.about}")
+    network = opened.model.hparams["network"]
+    print_line(printable(f"{opened.folder}: {network}, {opened.checkpoint}, {explanation.about}"))
     draw_parts(explanation, list(get_args(Part)) if parts is None else list(parts))
-    print_line(f"figures {explanation.figures.folder}")
+    print_line(f"figures {printable(explanation.figures.folder)}")
     show_next(("report", opened.folder))
     return 0
 

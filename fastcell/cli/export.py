@@ -10,6 +10,8 @@ from fastcell.cli.options import Run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import FastcellError
+from fastcell.system.messages import print_line
+from fastcell.system.text import printable
 
 
 def export(
@@ -51,11 +53,9 @@ def export(
         )
     except MemoryError as error:
         raise FastcellError("the graph does not fit into memory. Take a smaller network.") from error
-    print(
-        f"checked on {cells.origin}: largest difference from torch {found.probability:.1e}, "
-        f"{found.num_same:,} of {found.num_cells:,} of the same class\n{file}: {file.stat().st_size / 1e6:.1f} MB",
-        flush=True,
-    )
+    same = f"{found.num_same:,} of {found.num_cells:,} of the same class"
+    print_line(f"checked on {cells.origin}: largest difference from torch {found.probability:.1e}, {same}")
+    print_line(f"{printable(file)}: {file.stat().st_size / 1e6:.1f} MB")
     show_next(("bench", *data_of_run(Path(run)), "--run", run))
     return 0
 

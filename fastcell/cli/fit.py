@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastcell.cli.short_help import short_help
+from fastcell.system.messages import print_line
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +32,7 @@ def run(command: str, arguments: list[str]) -> int:
         FastcellError: what is wrong.
     """
     if any(word in ("-h", "--help") for word in arguments):
-        print(short_help(command, arguments), flush=True)
+        print_line(short_help(command, arguments))
         return 0
     from fastcell.cli.lightning_command import run as run_with_lightning
 

@@ -8,6 +8,7 @@ from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import OutFolder, SplitArguments, Window
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.system.messages import print_line
 
 
 def index(
@@ -64,7 +65,7 @@ def index(
         overwrite=overwrite,
         verbose=True,
     )
-    print(describe_dataset(manifest, options.shares))
+    print_line(describe_dataset(manifest, options.shares))
     made = out or folder
     show_next(("qc", made), ("fit", made))
     return 0

@@ -9,6 +9,9 @@ from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import Data
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.storage.places import check_output_folder
+from fastcell.system.messages import print_line
+from fastcell.system.text import printable
 
 
 def info(
@@ -34,10 +37,12 @@ def info(
     from fastcell.report.data_summary import describe_contents, draw_figures
 
     manifest = Manifest.open(data)
-    print(describe_contents(manifest, split_name))
+    if figures:
+        check_output_folder("--figures", figures, parents=True)
+    print_line(describe_contents(manifest, split_name))
     if figures:
         for path in draw_figures(manifest, Path(figures), split_name, seed):
-            print(f"wrote {path}")
+            print_line(f"wrote {printable(path)}")
     show_next(("audit", manifest.path), ("fit", manifest.path))
     return 0
 

@@ -10,6 +10,7 @@ from fastcell.cli.options import File, Out, ShardArguments, SplitArguments, Wind
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
+from fastcell.system.messages import print_line
 
 
 class ReadingArguments(NamedTuple):
@@ -115,7 +116,7 @@ def pack(
         strict=strict,
         verbose=True,
     )
-    print(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
+    print_line(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
     show_next(("qc", out), ("fit", out))
     return 0
 

@@ -14,6 +14,7 @@ from fastcell.cli.help_page import help_of
 from fastcell.cli.signature import REQUIRED, Argument, Command, CommandFunction, folded, parts_of, read_command
 from fastcell.cli.slips import Setting, kind_of, missing, of_jsonargparse, outside_choices, unknown_words
 from fastcell.errors import ArgumentError
+from fastcell.system.messages import print_line
 
 _OPTION = re.compile("--?[A-Za-z]")
 
@@ -28,7 +29,7 @@ def entry(function: CommandFunction) -> Callable[[Sequence[str]], int]:
     def main(argv: Sequence[str]) -> int:
         command = read_command(function)
         if any(word in ("-h", "--help") for word in argv):
-            print(help_of(command), flush=True)
+            print_line(help_of(command))
             return 0
         return command.call(parse_words(command, argv))
 

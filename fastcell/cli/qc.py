@@ -10,6 +10,8 @@ from fastcell.cli.options import Data
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import ArgumentError
+from fastcell.system.messages import print_line
+from fastcell.system.text import printable
 
 CsvFile = Annotated[str | None, Spelled("FILE.csv")]
 
@@ -54,7 +56,7 @@ def qc(
     if verdicts is not None:
         if labels or review or apply:
             raise ArgumentError("--verdicts must be given alone, got other options with it. Run the command twice.")
-        print(take_verdicts(manifest, Path(verdicts)))
+        print_line(take_verdicts(manifest, Path(verdicts)))
         show_next(("fit", manifest.path))
         return 0
     folder = Path(review) if review else None
@@ -65,12 +67,12 @@ def qc(
         review=folder,
         jobs=jobs,
     )
-    print("\n".join([how, *found.notes, "", *dropped_by_class(manifest, found.drop, found.reasons), ""]), flush=True)
-    print(f"wrote {manifest.path / QUALITY_FILE}")
+    print_line("\n".join([how, *found.notes, "", *dropped_by_class(manifest, found.drop, found.reasons), ""]))
+    print_line(f"wrote {printable(manifest.path / QUALITY_FILE)}")
     if folder is not None:
         for path in write_review(manifest, found, folder):
-            print(f"wrote {path}")
-    print(apply_drops(manifest, found.drop, found.reasons) if apply else not_applied(manifest, found))
+            print_line(f"wrote {printable(path)}")
+    print_line(apply_drops(manifest, found.drop, found.reasons) if apply else not_applied(manifest, found))
     if folder is not None:
         show_next(("qc", manifest.path, "--verdicts", folder / "review.csv"), ("fit", manifest.path))
     else:

@@ -9,6 +9,8 @@ from fastcell.cli.next_steps import Word, data_of_run, existing_data, show_next
 from fastcell.cli.options import File, OtherData, OutFile, Run, check_least, scored_run
 from fastcell.cli.parser import entry
 from fastcell.errors import invalid
+from fastcell.system.messages import print_line
+from fastcell.system.text import printable
 
 
 def report(
@@ -41,7 +43,6 @@ def report(
         raise invalid("--bench", "a file that fastcell bench --out wrote", bench, "Leave it out for none")
     from fastcell.report.page import PageOptions, write_page
     from fastcell.system import library_settings
-    from fastcell.system.messages import print_line
 
     library_settings.prepare_torch()
     folders = [scored_run(path) for path in runs]
@@ -50,7 +51,7 @@ def report(
         Path(out) if out else None,
         PageOptions(data, cells, Path(bench) if bench else None, not no_explain, seed, print_line),
     )
-    print_line(f"wrote {page} ({page.stat().st_size / 1e6:,.1f} MB)")
+    print_line(f"wrote {printable(page)} ({page.stat().st_size / 1e6:,.1f} MB)")
     show_next(*_next_of(folders, data))
     return 0
 

@@ -8,6 +8,7 @@ from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import Data, SplitArguments
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.system.messages import print_line
 
 
 def split(
@@ -60,7 +61,7 @@ def split(
         jobs=jobs,
         verbose=True,
     )
-    print(describe_resplit(made, options.shares or (0, 0, 0)))
+    print_line(describe_resplit(made, options.shares or (0, 0, 0)))
     show_next(("fit", made.manifest.path, "--data.split_name", next(iter(made.splits))))
     return 0
 

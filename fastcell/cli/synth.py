@@ -8,6 +8,7 @@ from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import Out, ShardArguments, SplitArguments
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
+from fastcell.system.messages import print_line
 
 
 def synth(
@@ -54,7 +55,7 @@ def synth(
         jobs=jobs,
         verbose=True,
     )
-    print(describe_dataset(manifest, options.shares))
+    print_line(describe_dataset(manifest, options.shares))
     show_next(("info", out), ("fit", out))
     return 0
 

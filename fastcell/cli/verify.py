@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import Data
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
-from fastcell.errors import invalid
+from fastcell.storage.places import check_output_file
+from fastcell.system.messages import print_line
 
 DAMAGED = 1
 """Exit status where damage was found."""
@@ -35,13 +35,11 @@ def verify(
         fastcell verify cells
         fastcell verify cells --list corrupt.csv
     """
-    listed = None if list_ is None else Path(list_)
-    if listed is not None and not listed.absolute().parent.is_dir():  # said before the work
-        raise invalid("--list", "a file in a folder that is there", list_, "Make the folder first")
+    listed = None if list_ is None else check_output_file("--list", list_)
     from fastcell.packing.verify import verify, write_list
 
     verdict = verify(data, jobs=jobs, verbose=True)
-    print(verdict.describe(), flush=True)
+    print_line(verdict.describe())
     if listed is not None:
         write_list(listed, verdict.losses)
     if verdict.whole:

@@ -24,7 +24,7 @@ from fastcell.compare.image_array import CellImages
 from fastcell.compare.saved_results import PARTS, Task, TaskResult, make_result
 from fastcell.compare.split_schemes import SplitManifest
 from fastcell.dataset.views import ViewConfig, select
-from fastcell.errors import StoppedError
+from fastcell.errors import DIVERGED_HINT, DivergedError, StoppedError
 from fastcell.inference.backend_torch import TorchBackend
 from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.datamodule import CellDataModule
@@ -223,12 +223,19 @@ def fit_network(
 
 
 def classify(model: CellModule, images: CellImages, rows: np.ndarray) -> np.ndarray:
-    """Return the predicted classes (n,) int64 of some rows of the manifest."""
+    """Return the predicted classes (n,) int64 of some rows of the manifest.
+
+    Raises:
+        DivergedError: a probability is NaN or infinite.
+    """
     if not len(rows):
         return np.empty(0, np.int64)
     pixels, places = images.open(), images.places(rows)
     batches = (pixels[places[begin : begin + _BATCH]][:, None] for begin in range(0, len(rows), _BATCH))
-    return class_probabilities(TorchBackend.of_module(model), batches).argmax(axis=1)
+    probabilities = class_probabilities(TorchBackend.of_module(model), batches)
+    if not np.isfinite(probabilities).all():
+        raise DivergedError(f"{model.hparams['network']} gives probabilities that are not finite. {DIVERGED_HINT}.")
+    return probabilities.argmax(axis=1)
 
 
 class _History(Logger):

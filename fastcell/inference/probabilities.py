@@ -6,6 +6,7 @@ converts logits to probabilities. This module does not need torch.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.parquet import read_parquet
-from fastcell.errors import DataError
+from fastcell.errors import DIVERGED_HINT, DataError, DivergedError
 from fastcell.runs.run_folder import PREDICTIONS_FILE
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from fastcell.runs.open_run import FinishedRun
@@ -64,11 +67,14 @@ class Outputs:
 def part_outputs(run: FinishedRun, part: str) -> Outputs | None:
     """Return the probabilities of the labelled cells of a subset of a run's split; None if it has none.
 
-    They are computed once and cached in the run.
+    They are computed once and cached in the run. Cells with a probability that is NaN or infinite are left out.
 
     Args:
         run: run whose network and data set are used.
         part: ``train``, ``valid`` or ``test``.
+
+    Raises:
+        DivergedError: no cell has finite probabilities.
     """
     if part not in run.outputs:
         run.outputs[part] = _classify_part(run, part)
@@ -92,7 +98,14 @@ def _classify_part(run: FinishedRun, part: str) -> Outputs | None:
             yield batch.images
 
     probabilities = class_probabilities(TorchBackend.of_module(run.model), images())[np.concatenate(counted)]
-    ids, groups = np.concatenate(cell_ids), run.manifest.groups
+    finite = np.isfinite(probabilities).all(axis=1)
+    if len(finite) and not finite.any():
+        raise DivergedError(f"the network of {run.folder} gives no finite probability. {DIVERGED_HINT}.")
+    if not finite.all():
+        num = int((~finite).sum())
+        logger.warning("%d cells are left out, because the network gives them no finite probability", num)
+    probabilities = probabilities[finite]
+    ids, groups = np.concatenate(cell_ids)[finite], run.manifest.groups
     return Outputs(ids, run.labels[ids], probabilities, None if groups is None else groups[ids])
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import pytorch_lightning as pl
@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastcell import __version__
-from fastcell.errors import invalid
+from fastcell.errors import DIVERGED_HINT, DivergedError, invalid
 from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
@@ -204,6 +204,10 @@ class CellModule(pl.LightningModule):
         if self.on_step_done is not None:
             self.on_step_done()
 
+    def on_train_end(self) -> None:
+        if self._unread:  # the last steps of the run
+            self._check_finite(self.train_scores.compute(), "training")
+
     def on_train_epoch_end(self) -> None:
         self.log_dict({f"train_{name}": value for name, value in self.last_scores.items()}, logger=False)
 
@@ -293,6 +297,7 @@ class CellModule(pl.LightningModule):
 
     def _log_training(self) -> None:
         scores = self.train_scores.compute()
+        self._check_finite(scores, "training")
         self.train_scores.reset()
         self.last_scores = {name: float(scores[name]) for name in ("loss", "accuracy")}
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -305,7 +310,19 @@ class CellModule(pl.LightningModule):
         named = {f"{part}_{name}": value for name, value in scores.items()}
         self.log_dict(named, logger=False)
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._check_finite(scores | {"confusion": self.evaluated_confusion}, "validation")
             self._to_logger({name: float(value) for name, value in named.items()})
+
+    def _check_finite(self, scores: Mapping[str, torch.Tensor], what: str) -> None:
+        """Raise a `DivergedError`, on all ranks alike, if a mean loss over all ranks is not finite."""
+        loss = float(scores["loss"])
+        if math.isfinite(loss) or not int(scores["confusion"].sum()):  # without cells the mean is NaN
+            return
+        steps = f"in the {self._unread:,} steps up to step" if what == "training" else "after step"
+        raise DivergedError(
+            f"the {what} loss must be finite, got {loss} {steps} {self.trainer.global_step:,}: training has diverged. "
+            f"{DIVERGED_HINT}."
+        )
 
     def _to_logger(self, values: dict[str, float]) -> None:
         if self.logger is not None:

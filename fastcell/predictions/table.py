@@ -26,6 +26,7 @@ from fastcell.storage.whole_files import replace_file
 
 OUTPUT_ENDINGS = (".csv", ".parquet", ".fcs")
 NOT_READ = "could not be read during the run"
+NOT_FINITE = "the network gives it no finite probability"
 _NEEDED = ("key", "class")
 _HINT = "Give a table that fastcell predict has written"
 
@@ -113,6 +114,7 @@ def read_predictions(path: Path) -> Predictions:
         raise
     except (pa.ArrowException, ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}). {_HINT}.") from None
+    table = _without_infinite(table, classes)
     _check_values(table, path)
     return Predictions(table, classes, path)
 
@@ -167,6 +169,20 @@ def write_csv_or_parquet(path: Path, table: pa.Table) -> None:
         replace_file(path, lambda file: pq.write_table(table, file))
 
 
+def _without_infinite(table: pa.Table, classes: list[str]) -> pa.Table:
+    """Return the table without class, confidence and probabilities of cells with a probability that is no number."""
+    finite = np.ones(table.num_rows, bool)
+    for name in classes:
+        finite &= np.isfinite(table.column(PROBABILITY_PREFIX + name).to_numpy(zero_copy_only=False))
+    if finite.all():
+        return table
+    for name in ("class", "confidence", *(PROBABILITY_PREFIX + name for name in classes)):
+        if name in table.column_names:
+            kept = pc.if_else(pa.array(finite), table.column(name), pa.scalar(None, table.schema.field(name).type))
+            table = table.set_column(table.column_names.index(name), name, kept)
+    return table
+
+
 def _check_values(table: pa.Table, path: Path) -> None:
     if table.column("key").null_count or pc.count_distinct(table.column("key")).as_py() < table.num_rows:
         raise DataError(f"{path}: keys must be there and differ. {_HINT}.")
@@ -189,8 +205,9 @@ def prediction_table(
 ) -> pa.Table:
     """Make a table with one row per cell: key, group, class, confidence, p_<class> for each class, reason.
 
-    `class` is the most probable class and `confidence` its probability. Cells in `rows` without a prediction and the
-    quarantined cells, which come last, have empty values and a `reason`. Files that are quarantined whole have no row.
+    `class` is the most probable class and `confidence` its probability. Empty values and a `reason` have the cells in
+    `rows` without a prediction, those with a probability that is NaN or infinite, and the quarantined cells, which come
+    last. Files that are quarantined whole have no row.
 
     Args:
         manifest: manifest of the data set.
@@ -210,6 +227,8 @@ def prediction_table(
     found = known[rows]
     aligned = np.full((len(rows), len(classes)), np.nan, np.float32)
     aligned[found] = probabilities[wanted[cell_ids]]
+    lost = found & ~np.isfinite(aligned).all(axis=1)
+    found = found & ~lost
     winner = np.where(found, np.nan_to_num(aligned, nan=-1.0).argmax(axis=1), 0)
     names = pa.array(classes, pa.string()).take(pa.array(winner, mask=~found))
     cells = manifest.table.select(["key", "group", "class"])
@@ -223,7 +242,7 @@ def prediction_table(
         columns[f"p_{name}"] = pa.array(aligned[:, index], mask=~found)
     texts = np.full(len(rows), None, object)
     for place in np.flatnonzero(~found).tolist():
-        texts[place] = (reasons or {}).get(int(rows[place]), NOT_READ)
+        texts[place] = NOT_FINITE if lost[place] else (reasons or {}).get(int(rows[place]), NOT_READ)
     columns["reason"] = pa.array(texts, pa.string())
     table = pa.table(columns)
     if not quarantined:

@@ -16,7 +16,7 @@ from torch import nn
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
-from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.errors import DIVERGED_HINT, ArgumentError, DataError, DivergedError, invalid
 from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import CellLoader
@@ -125,6 +125,7 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
 
     Raises:
         ArgumentError: `folder` is not a run folder.
+        DivergedError: a weight is NaN or infinite.
         DataError: its files are damaged, or the data set is missing or has other classes.
     """
     chosen = folder if folder.is_file() and (folder.parent / CONFIG_FILE).is_file() else None
@@ -136,6 +137,10 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
             f"{folder} must have a checkpoint (best.ckpt or last.ckpt), got none. Let the run go on, or start anew."
         )
     model = load_classifier(checkpoint)
+    if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
+        raise DivergedError(
+            f"the weights of {str(checkpoint)!r} are not finite: training has diverged. {DIVERGED_HINT}."
+        )
     path = data_path if data_path is not None else settings.get("path")
     try:
         data = CellDataModule(path)

@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table, describe_corrupt_cells
+from fastcell.errors import DIVERGED_HINT, DivergedError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 from fastcell.predictions.convert import write_predictions
@@ -99,8 +100,12 @@ def predict(
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, gatherer.reasons)
         print_line(join_lines(lines))
-        counts = np.bincount(gatherer.probabilities.argmax(axis=1), minlength=len(model.classes))
+        finite = gatherer.probabilities[np.isfinite(gatherer.probabilities).all(axis=1)]
+        counts = np.bincount(finite.argmax(axis=1), minlength=len(model.classes))
         print_line("  ".join(f"{printable(name)} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
+        if len(finite) < len(gatherer.probabilities):
+            num = len(gatherer.probabilities) - len(finite)
+            print_line(f"{num:,} cells have no class, because the network gives them no finite probability")
         print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
 
 
@@ -114,18 +119,27 @@ def score_part(
         run(model, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return gatherer, {}
-    names = data.manifest.column("class")[gatherer.cell_ids]
+    finite = np.asarray(np.isfinite(gatherer.probabilities).all(axis=1))
+    if len(finite) and not finite.any():
+        raise DivergedError(
+            f"the network gives no finite probability on the {part} part: training has diverged. {DIVERGED_HINT}."
+        )
+    cell_ids = gatherer.cell_ids[finite]
+    names = data.manifest.column("class")[cell_ids]
     labels = np.array([model.classes.index(name) for name in names], np.int64)
     groups = data.manifest.groups
     summary = summarize(
         labels,
-        gatherer.probabilities.argmax(axis=1),
+        gatherer.probabilities[finite].argmax(axis=1),
         model.classes,
-        None if groups is None else groups[gatherer.cell_ids],
+        None if groups is None else groups[cell_ids],
     )
     by_class: Any = summary["classes"]
     named = summary | {"classes": {printable(name): scores for name, scores in by_class.items()}}
     print_line(f"\n{part} part, {len(labels):,} cells\n\n{format_scores(named)}")
+    if not finite.all():
+        num = int((~finite).sum())
+        print_line(f"{num:,} more cells are not scored, because the network gives them no finite probability")
     print_line(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}")
     return gatherer, summary
 

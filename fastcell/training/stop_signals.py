@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 import threading
@@ -21,6 +23,8 @@ from fastcell.system.lightning_internals import replace_stop_check, stop_after_s
 if TYPE_CHECKING:
     from fastcell.training.rank_watch import RankWatch
     from fastcell.training.resume import ResumePoints
+
+_LITTLE_BYTES = 64 << 20
 
 LOOK_EVERY = 20
 """Number of steps between two checks of clock or signals if several processes must agree."""
@@ -97,7 +101,7 @@ def told_how_it_ended(
 
     Raises:
         StoppedError: a signal stopped the run.
-        FastcellError: another rank died.
+        FastcellError: another rank died, or the disk is full.
         KeyboardInterrupt: Ctrl-C was pressed and not handled as a stop.
     """
     try:
@@ -105,7 +109,12 @@ def told_how_it_ended(
     except SIGTERMException:
         number = (points.stopped_by if points is not None else None) or signal.SIGTERM
         raise _stopped(trainer, number, folder, repeatable) from None
-    except RuntimeError as error:  # raised by a collective operation whose partner died
+    except OSError as error:
+        _explain_full_disk(error, folder)
+        raise
+    except RuntimeError as error:
+        _explain_full_disk(error, folder)
+        # raised by a collective operation whose partner died
         died = ranks.who_died() if trainer.world_size > 1 else None
         if died is None:
             raise
@@ -117,6 +126,26 @@ def told_how_it_ended(
     finally:
         if folder is not None and not resumed and not any(folder.glob("*.ckpt")):
             shutil.rmtree(folder)
+
+
+def _explain_full_disk(error: OSError | RuntimeError, folder: Path | None) -> None:
+    """Raise an error that says how a run goes on, if `error` is that of a full disk and there is a checkpoint.
+
+    torch writes checkpoints in C++, whose error has no number.
+    """
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if folder is None or not any(folder.glob("*.ckpt")):
+        return
+    if full or (isinstance(error, RuntimeError) and "write" in str(error) and _free_bytes(folder) < _LITTLE_BYTES):
+        raise FastcellError(
+            f"no space left on the disk for {str(folder)!r}. Free some, then go on with "
+            f"`fastcell fit --resume {folder}`."
+        ) from error
+
+
+def _free_bytes(folder: Path) -> int:
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
 
 
 def _stopped(trainer: pl.Trainer, number: int, folder: Path | None, repeatable: bool) -> StoppedError:

@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
+from fastcell.errors import DivergedError
 from fastcell.inference.backend_torch import TorchBackend
 from fastcell.inference.probabilities import class_probabilities, num_called_otherwise, part_outputs
 from fastcell.runs.open_run import open_run
@@ -63,3 +65,25 @@ def test_the_test_part_is_called_as_when_the_run_ended(trained_run):
 def test_the_module_needs_no_torch():
     code = "import sys, fastcell.inference.probabilities; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_cells_without_finite_probabilities_are_left_out(trained_run, monkeypatch, caplog):
+    run = open_run(trained_run)
+    every = part_outputs(run, "test")
+    honest = TorchBackend.probabilities
+
+    def one_broken(backend, images):
+        found = honest(backend, images).clone()
+        found[1, 0] = float("nan")
+        return found
+
+    monkeypatch.setattr(TorchBackend, "probabilities", one_broken)
+    run.outputs.clear()
+    found = part_outputs(run, "test")
+    assert found.cell_ids.tolist() == np.delete(every.cell_ids, 1).tolist()
+    assert len(found.labels) == len(found.probabilities) == len(every) - 1
+    assert "1 cells are left out" in caplog.text
+    monkeypatch.setattr(TorchBackend, "probabilities", lambda backend, images: honest(backend, images) * np.nan)
+    run.outputs.clear()
+    with pytest.raises(DivergedError, match="gives no finite probability"):
+        part_outputs(run, "test")

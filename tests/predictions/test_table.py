@@ -56,7 +56,6 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
     [
         ({"key": ["a", "a", "b", "c"]}, "keys must be there and differ"),
         ({"p_x": [0.5, 0.5, 0.5, 1.5]}, "p_x must be from 0 to 1"),
-        ({"p_x": [0.5, 0.5, 0.5, float("inf")]}, "p_x must be from 0 to 1"),
     ],
 )
 def test_values_that_cannot_be(tmp_path: Path, name: str, change: dict[str, list], message: str) -> None:
@@ -204,6 +203,25 @@ def test_rows_may_be_some_of_the_cells_in_any_order_with_repeats():
     assert table.column("key").to_pylist() == ["k1", "k3"]
     assert table.column("class").to_pylist() == ["y", None]
     assert table.column("p_y").to_pylist() == [1.0, None]
+
+
+def test_a_probability_that_is_no_number_is_no_class_and_has_a_reason():
+    chances = np.array([[0.7, 0.3], [np.nan, 0.5], [0.5, np.inf], [-np.inf, 1]], np.float32)
+    table = prediction_table(make_manifest(0), ["x", "y"], np.arange(4), np.arange(4), chances, reasons={1: "corrupt"})
+    assert table.column("class").to_pylist() == ["x", None, None, None]
+    assert table.column("confidence").to_pylist() == pytest.approx([0.7, None, None, None])
+    assert table.column("p_y").to_pylist() == pytest.approx([0.3, None, None, None])
+    assert table.column("reason").to_pylist() == [None, *["the network gives it no finite probability"] * 3]
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_a_file_with_a_class_without_finite_probabilities_has_no_class_there(tmp_path, name):
+    table = make_table().set_column(4, "p_x", pa.array([0.75, np.inf, None, np.nan], pa.float32()))
+    write_csv_or_parquet(tmp_path / name, table)
+    found = read_predictions(tmp_path / name)
+    assert found.called().tolist() == [0, -1, -1, -1]
+    np.testing.assert_array_equal(found.probabilities, np.float32([[0.75, 0.25], *[[NAN, NAN]] * 3]))
+    assert found.table.column("confidence").to_pylist() == [0.75, None, None, None]
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):

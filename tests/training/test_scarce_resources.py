@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def test_a_full_disk_ends_fit_with_its_points_kept(
     )
     assert done.returncode == 2, done.stderr
     assert "no space left on the disk" in done.stderr
+    assert re.search(r"go on with `fastcell fit --resume \S+`", done.stderr)
     assert "Traceback" not in done.stderr
     (folder,) = kept.iterdir()
     point, torn = latest_point(folder)
