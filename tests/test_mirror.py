@@ -20,6 +20,7 @@ ACROSS_MODULES = {
     "test_readme.py": "the commands and numbers of README.md",
     "test_run_script.py": "the script ./run of the checkout",
     "cli/test_stranger_text.py": "text of other people in what all commands print",
+    "dataset/test_picture_matrix.py": "pictures of every kind, by every decoder of the package",
     "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",
     "packing/test_resume.py": "pack and index of an interrupted run",
     "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",

@@ -58,9 +58,9 @@ def read_up_to(path: str, offset: int, num: int) -> bytes:
     Raises:
         OSError: the file cannot be read.
     """
-    if offset + num >= 1 << 63:  # no file is that long, and pread rejects such an offset
-        return b""
-    return os.pread(_handle(path, stamp_of(path)).number, num, offset)
+    stamp = stamp_of(path)
+    num = min(num, stamp[0] - offset)  # pread allocates as much as it is asked for
+    return os.pread(_handle(path, stamp).number, num, offset) if num > 0 else b""
 
 
 class _Handle:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcell.dataset.decode import NeedsWindow, decode
+from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
@@ -142,7 +143,11 @@ def _checked(images: list[np.ndarray]) -> list[np.ndarray]:
 
 def _read(folder: Path, key: str, window: Window) -> np.ndarray:
     try:
-        return decode(read_image(folder, key), encoding_of(key) or "", window).pixels
+        data = read_image(folder, key)
+        with DecoderMessages() as messages:
+            pixels = decode(data, encoding_of(key) or "", window).pixels
+            messages.check(data)
+        return pixels
     except NeedsWindow as error:
         rule = f"given for 16-bit images ({folder / key})"
         raise invalid("window", rule, None, f"{error.reason}; say which levels become black and white") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,18 @@ def test_words_of_a_damaged_file() -> None:
         r"a\udcff.tif cannot be read (first line). Copy or make it again, or move it out of the folder."
     )
     assert "(ValueError)" in str(damaged("a", ValueError()))
+
+
+def test_no_more_memory_than_the_file_has(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    look_again()
+    tracemalloc.start()
+    try:
+        assert read_up_to(str(path), 4, 1 << 40) == b"456789"
+        assert read_up_to(str(path), 1 << 63, 5) == b""
+        with pytest.raises(BadCell, match="truncated"):
+            read_at(str(path), 4, 1 << 40)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -78,3 +78,11 @@ def test_levels():
     assert deep.tolist() == [[0, 0, 32768, 65535, 65535]]
     with pytest.raises(ArgumentError, match="grey levels 0..255, .* got 'values from 0.5 to 1.0'"):
         to_levels(np.array([[0.5, 1.0]]), None)
+
+
+def test_damage_that_a_decoder_only_prints(tmp_path, capfd):
+    whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (60, 90)).astype(np.uint8))[1].tobytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    with pytest.raises(DataError, match="cut.jpg must be an image, but it is damaged: Corrupt JPEG data"):
+        load_cells(tmp_path)
+    assert capfd.readouterr().err == ""

@@ -132,6 +132,8 @@ def _check_depth(page: Any) -> None:
         raise BadCell(f"{bits}-bit tif, not 8 or 16")
     if int(page.compression) == JPEG and bits != 8:
         raise BadCell(f"{bits}-bit tif with compression JPEG, which is not read; save with LZW or deflate")
+    if int(page.compression) == JPEG and int(page.planarconfig) == 1 and int(page.samplesperpixel) == 2:
+        raise BadCell("tif with compression JPEG of 2 samples, which is not read; save with LZW or deflate")
     if int(page.compression) != JPEG and int(page.predictor) not in (1, _HORIZONTAL):
         raise BadCell(f"tif with predictor {int(page.predictor)}, which is not read; save with LZW or deflate")
 

@@ -1,0 +1,74 @@
+"""Pictures of every kind are read to the grey levels of an independent reader, or refused with the cause."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from fixtures.picture_matrix import Damage, Picture, damage, outcome, pictures
+
+from fastcell.dataset.decode import decode_levels
+from fastcell.dataset.decoder_messages import DecoderMessages
+from fastcell.dataset.tiff.contents import read_single
+from fastcell.dataset.tiff.supported import READ_COMPRESSIONS
+from fastcell.errors import BadCell
+
+
+def read(data: bytes, channel: int | None = None) -> np.ndarray | str:
+    try:
+        with DecoderMessages() as messages:
+            grey = read_single(data, channel)[0] if data[:2] in (b"II", b"MM") else decode_levels(data)[0]
+            messages.check(data)
+    except BadCell as bad:
+        return bad.reason
+    return grey
+
+
+def is_explained(picture: Picture, reason: str) -> bool:
+    """The reason names what is not read, which is never a plain file of a compression that is read."""
+    container, kind, depth = picture.row
+    if container != "TIFF" or (kind in READ_COMPRESSIONS.values() and kind not in ("none", "JPEG")):
+        return False
+    cause = depth.partition(" of ")[0].removesuffix(" bit") if kind == "none" else f"compression {kind}"
+    return cause in reason or (kind == "JPEG" and reason == "12-bit tif, not 8 or 16")
+
+
+def check_all(every: int) -> Counter[bool]:
+    found: Counter[bool] = Counter()
+    for picture in pictures(every):
+        became = outcome(picture, read)
+        assert became == "right" or is_explained(picture, became), f"{picture.row}, {picture.name}: {became}"
+        found[became == "right"] += 1
+    return found
+
+
+def test_a_part_of_the_matrix() -> None:
+    found = check_all(7)
+    assert found[True] > 500
+    assert found[False] > 100
+
+
+@pytest.mark.slow
+def test_the_whole_matrix() -> None:
+    assert check_all(1).total() > 3500
+
+
+@pytest.fixture(scope="module")
+def damages() -> list[Damage]:
+    return list(damage(read, 60))
+
+
+def test_hits_of_codecs_with_a_checksum_are_always_seen(damages: list[Damage]) -> None:
+    checked = [each for each in damages if each.codec in ("deflate", "stored deflate", "LZMA", "PNG")]
+    assert len(checked) == 20
+    assert [each for each in checked if each.wrong] == []
+
+
+def test_hits_of_other_codecs_are_seen_where_they_change_the_length(damages: list[Damage]) -> None:
+    for each in damages:
+        assert each.refused + each.right + each.wrong == each.hits == 60
+        if each.codec == "LZW":
+            assert each.refused > 15, each
+        if each.codec == "none":
+            assert each.refused == 0, each
