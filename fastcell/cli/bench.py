@@ -37,8 +37,8 @@ def bench(
 
     Args:
         data: folder made by pack, index or synth (8,000 simulated cells)
-        quick: measure for 30 s instead of 2 minutes
-        seconds: duration of the measurement
+        quick: measure for 30 s instead of 120 s
+        seconds: duration of the measurement (120; 30 with --quick)
         instrument_rate: acquisition rate of the instrument to compare with [cells/s]
         preset: settings of the network that is timed
         run: time the network of this run folder or checkpoint instead

@@ -36,8 +36,8 @@ def index(
         out: new folder for the manifest (beside the tars)
         pattern: where class, group and collection stand in the names inside the tars, e.g. '{class}/{name}'; used for
             what .cls and .json do not hold
-        window: grey levels of 16-bit images that become black and white
-        um_per_px: micrometres per pixel
+        window: grey levels that become black and white, for 16-bit images
+        um_per_px: pixel size [um per pixel]
         name: name of the data set (the name of DIR)
         jobs: worker processes (one per CPU)
         strict: fail on unusable cells: write nothing, exit with status 3

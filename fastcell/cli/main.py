@@ -22,25 +22,25 @@ from fastcell.system import library_settings
 
 COMMANDS = {
     "synth": "make a synthetic data set of ATOM-like cells",
-    "pack": "turn images of cells, in any of its formats, into a data set",
-    "index": "make the manifest of WebDataset tars that others wrote",
-    "split": "make new splits: groups whole, copies of a cell on one side",
+    "pack": "pack images of cells, in any supported format, as a data set",
+    "index": "write the manifest of WebDataset tars of other programs",
+    "split": "make new splits: groups stay whole, copies of a cell stay in one subset",
     "verify": "check every cell of a data set against its hash",
-    "qc": "find poor images, and why: scores, contact sheets, verdicts",
-    "explain": "draw what a network looks at, and where it is wrong",
-    "report": "write one HTML page: data, scores, figures, errors, speed",
-    "info": "show what a data set holds, as tables and figures",
-    "audit": "find what tells classes and is not the cell",
+    "qc": "find poor images and their faults: scores, contact sheets, verdicts",
+    "explain": "draw occlusion maps, embeddings, calibration and errors of a network",
+    "report": "write one HTML page: data, scores, figures, cells and errors, speed",
+    "info": "show the contents of a data set as tables and figures",
+    "audit": "find class information outside the cell",
     "fit": "train and evaluate a classifier",
-    "validate": "evaluate a checkpoint on the validation part",
-    "test": "evaluate a checkpoint on the test part",
+    "validate": "evaluate a run on the validation subset",
+    "test": "evaluate a run on the test subset",
     "predict": "classify cells: one row per cell, in order",
-    "bench": "measure what this machine does with the cells, and what binds",
+    "bench": "measure the throughput of this machine, and its bottleneck",
     "convert": "write predictions as files of other programs",
     "count": "count the cells of each class, corrected for confusions",
     "export": "write a classifier as ONNX, checked against torch",
     "compare": "compare networks, SVM and kNN on the same cells",
-    "doctor": "show the environment, and how to get parts that are not usable",
+    "doctor": "show the environment, and how to get missing parts",
     "completion": "print a script that completes commands and options in a shell",
 }
 """Name and help of each command; ``fastcell.cli.NAME`` holds its ``main(argv: list[str]) -> int``."""
@@ -48,6 +48,13 @@ COMMANDS = {
 HANDLE_SIGNALS = {"fit", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
+_STEPS = {
+    "data": ("synth", "pack", "index", "info", "verify", "qc", "audit", "split"),
+    "training": ("fit", "validate", "test", "compare"),
+    "results": ("predict", "count", "convert", "explain", "report", "export"),
+    "program": ("bench", "doctor", "completion"),
+}
+"""Commands in the order of a user's work, for the help."""
 
 _OTHER_NAMES = {
     "train": "fit",
@@ -91,15 +98,19 @@ _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 def usage() -> str:
     """Return the text of ``fastcell --help``."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    lines = []
+    for step, names in _STEPS.items():
+        lines += [f"{step}:", *(f"  {name:<{width}}  {COMMANDS[name]}" for name in names), ""]
     return "\n".join(
         [
             "usage: fastcell COMMAND [ARGUMENTS]",
             "",
             "Packs, checks, trains on and classifies single-cell images.",
             "",
-            "commands:",
             *lines,
+            "first steps with simulated cells:",
+            "  fastcell synth cells",
+            "  fastcell fit cells",
             "",
             "fastcell COMMAND --help   arguments of a command",
             "fastcell --version        the version",

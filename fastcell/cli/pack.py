@@ -71,8 +71,8 @@ def pack(
             '{name}' for a folder without labels ({class}/{name}). A field ends at the first place where the rest
             matches: '{class}_{name}' reads S_phase_01.png as class S
         seed: random seed of the order of the cells
-        window: grey levels of 16-bit images that become black and white
-        um_per_px: micrometres per pixel
+        window: grey levels that become black and white, for 16-bit images
+        um_per_px: pixel size [um per pixel]
         collection: name of the recording
         name: name of the data set (the name of SRC)
         jobs: worker processes (one per CPU)
