@@ -21,6 +21,7 @@ from fastcell.audit.confidence_drift import find_confidence_drift, read_run
 from fastcell.audit.confounds import class_findings, image_features, recording_finding
 from fastcell.audit.drift import Drift, drift_finding, find_drift
 from fastcell.audit.findings import ALARMS, Finding, judge
+from fastcell.audit.key_groups import key_finding
 from fastcell.audit.label_noise import LEAST_LABELLED_CELLS, LEAST_OF_CLASS, LabelNoise, find_label_noise
 from fastcell.audit.sample import CellSample, choose_rows, read_sample
 from fastcell.audit.table_findings import duplicate_finding, split_findings, table_finding
@@ -135,6 +136,7 @@ def audit(
         findings.append(made)
         if table is not None:
             tables[column] = table
+    findings.append(key_finding(manifest))
     findings += split_findings(manifest)
     announce("copies")
     findings.append(_copies(manifest, copies, jobs))

@@ -34,6 +34,7 @@ def compare(
     steps: int = 600,
     copies: float = 1.3,
     folds: Annotated[int, Spelled("K")] = 5,
+    allow_absent: bool = False,
     changes: Changes = (),
 ) -> int:
     """Compare networks, SVM and kNN on the same cells, with tables and figures.
@@ -56,7 +57,7 @@ def compare(
         study: quantity that is varied: volume (share of the training cells), loss, resolution (image size and volume),
             or leakage (augment before the split, as the paper did, or after it)
         methods: cnn (network of the preset), gao, svm, knn, frame (a kNN that sees only the border of the image), or
-            names of networks (cnn,gao,svm,knn; for resolution cnn; for leakage cnn,svm,knn,frame)
+            names of networks (cnn,gao,svm,knn,frame; for resolution cnn; for leakage cnn,svm,knn,frame)
         volumes: shares of the training cells (0.001,0.005,0.01,0.05,0.1,0.5,1)
         seeds: number of random seeds, which are 0 to N - 1
         splits: names of splits, folds (all fold-*), groups (each group is the test subset once), or random (folds that
@@ -72,6 +73,7 @@ def compare(
         steps: training steps of --study loss
         copies: images per cell of the largest class in --study leakage; other classes get the same number of images
         folds: number of folds of --study leakage
+        allow_absent: go on where a subset lacks a class, or class and recording cannot be told apart
         changes: options of fastcell fit that override the preset
 
     Examples:
@@ -97,6 +99,7 @@ def compare(
         steps=steps,
         copies=copies,
         folds=folds,
+        allow_absent=allow_absent,
     )
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()

@@ -240,7 +240,7 @@ class FastcellCLI(LightningCLI):
             if self.command == "fit":
                 with hold_run_folder(self.folder) if self.folder is not None else nullcontext():
                     parts = (self.trainer, self.model, self.datamodule, self.throughput, self.folder)
-                    train(*parts, self.ckpt_path, self.config.select)
+                    train(*parts, self.ckpt_path, self.config.select, self.config.allow_absent)
                 if self.folder is not None:
                     remove_points(self.folder)
                     show_next(("report", self.folder), ("explain", self.folder))

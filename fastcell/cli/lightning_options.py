@@ -21,6 +21,7 @@ class FitArguments(NamedTuple):
         checkpoint_every_steps: steps between resume points; null: none
         checkpoint_every_minutes: minutes between resume points; null: none
         select: weights to score: lowest validation loss, or last
+        allow_absent: train although a subset lacks a class, or class and recording cannot be told apart
     """
 
     preset: Preset = "demo"
@@ -30,6 +31,7 @@ class FitArguments(NamedTuple):
     checkpoint_every_steps: int | None = None
     checkpoint_every_minutes: float | None = 5.0
     select: Literal["best", "last"] = "best"
+    allow_absent: bool = False
 
 
 class ScoreArguments(NamedTuple):

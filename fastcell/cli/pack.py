@@ -45,6 +45,7 @@ def pack(
     collection: Annotated[str | None, Spelled("NAME")] = None,
     name: Annotated[str | None, Spelled("NAME")] = None,
     jobs: int | None = None,
+    allow_absent: bool = False,
     strict: bool = False,
     reading: ReadingArguments,
     shards: ShardArguments,
@@ -76,6 +77,7 @@ def pack(
         collection: name of the recording
         name: name of the data set (the name of SRC)
         jobs: worker processes (one per CPU)
+        allow_absent: go on where a subset lacks a class, or class and recording cannot be told apart
         strict: fail on unusable images: write nothing, exit with status 3
         reading: see ReadingArguments
         shards: see ShardArguments
@@ -107,6 +109,7 @@ def pack(
         shard_cells=shards.shard_cells,
         block_cells=shards.block_cells,
         split=options,
+        allow_absent=allow_absent,
         seed=seed,
         window=window,
         um_per_px=um_per_px,

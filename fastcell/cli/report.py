@@ -20,6 +20,7 @@ def report(
     cells: int = 600,
     bench: File = None,
     no_explain: bool = False,
+    allow_absent: bool = False,
     seed: int = 0,
 ) -> int:
     """Write one self-contained HTML page about a run: data, settings, scores, figures, a browser of cells and errors,
@@ -32,6 +33,7 @@ def report(
         cells: number of cells in the browser; errors come first
         bench: results of fastcell bench --out, to add the speed of each part
         no_explain: draw no figures of the network; existing ones in RUN/explain are used
+        allow_absent: write the page although its scores cannot answer; it then says so
         seed: random seed of the choice of cells
 
     Examples:
@@ -49,7 +51,7 @@ def report(
     page = write_page(
         folders,
         Path(out) if out else None,
-        PageOptions(data, cells, Path(bench) if bench else None, not no_explain, seed, print_line),
+        PageOptions(data, cells, Path(bench) if bench else None, not no_explain, seed, allow_absent, print_line),
     )
     print_line(f"wrote {printable(page)} ({page.stat().st_size / 1e6:,.1f} MB)")
     show_next(*_next_of(folders, data))

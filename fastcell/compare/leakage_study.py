@@ -29,6 +29,7 @@ from fastcell.compare.result_tables import (
     basis_text,
     class_rows,
     difference_table,
+    frame_words,
     table_word,
     write_csv,
     write_rows,
@@ -229,6 +230,9 @@ def run_leakage(
     lines += ["### Recall by class", "", *_recall_table(study, tables, places, names), ""]
     if FRAME in methods:
         lines += [*_frame_text(tested, chance), ""]
+        last = places[list(study.schemes)[-1]]
+        words = frame_words(tables.differences(last, "", [names[place[1]] for place in last]), names[FRAME])
+        lines += [line for text in words for line in (text, "")]
     stem = study.out_dir / "accuracy_by_protocol"
     schemes = {name: scheme.text for name, scheme in study.schemes.items()}
     title = f"What a leak invents: {study.manifest.info.name}"

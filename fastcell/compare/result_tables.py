@@ -391,6 +391,27 @@ def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
     return lines
 
 
+def frame_words(differences: Sequence[PairedDifference], frame: str | None) -> list[str]:
+    """Return a sentence for the methods that are not better than a kNN on the frame of the images, if there are any.
+
+    Args:
+        differences: Differences between methods on the same cells.
+        frame: Display name of the frame's method; None if it took no part.
+    """
+    pairs = [(one, {one.first, one.second} - {frame}) for one in differences if frame in (one.first, one.second)]
+    equal = [(one, other.pop()) for one, other in pairs if len(other) == 1]
+    equal = [(one, name) for one, name in equal if one.verdict != f"{name} is better"]
+    if not equal:
+        return []
+    ahead = {name: one.value if one.first == name else -one.value for one, name in equal}
+    listed = ", ".join(f"{name} ({value:+.3f} to the frame)" for name, value in ahead.items())
+    text = (
+        f"**The frame alone is as good as {listed}, as far as these test cells can tell: such a score says nothing of "
+        "the cell. fastcell audit shows what the border of the images tells of the classes.**"
+    )
+    return [text]
+
+
 def write_rows(path: Path, rows: Sequence[Any]) -> None:
     """Write dataclasses of one type as CSV, whole or not at all; list items are joined by spaces."""
     write_csv(path, [asdict(row) for row in rows])

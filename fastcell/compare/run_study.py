@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastcell.errors import ArgumentError, invalid
 from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import write_json, write_text
@@ -15,10 +17,12 @@ from fastcell.system.text import printable
 
 if TYPE_CHECKING:
     from fastcell.compare.runner import Study
+    from fastcell.dataset.manifest import Manifest
+    from fastcell.splits.obstacles import Obstacle
 
 STUDIES = ("volume", "loss", "resolution", "leakage")
 DEFAULT_METHODS = {
-    "volume": "cnn,gao,svm,knn",
+    "volume": "cnn,gao,svm,knn,frame",
     "loss": "cnn",
     "resolution": "cnn",
     "leakage": "cnn,svm,knn,frame",
@@ -51,6 +55,7 @@ class StudyOptions:
         steps: Number of iterations of the loss study.
         copies: Images per cell of the largest class in the leakage study.
         folds: Number of folds of the leakage study.
+        allow_absent: Go on where class and recording cannot be told apart, or a subset lacks a class.
     """
 
     study: str = "volume"
@@ -68,6 +73,7 @@ class StudyOptions:
     steps: int = 600
     copies: float = 1.3
     folds: int = 5
+    allow_absent: bool = False
 
 
 def open_study(
@@ -86,7 +92,7 @@ def open_study(
         The study (`fastcell.compare.runner.Study`), and the names of its methods.
 
     Raises:
-        ArgumentError: An argument breaks its rule.
+        ArgumentError: An argument breaks its rule, or the scores could not answer (`fastcell.splits.obstacles`).
     """
     for name, least in (("seeds", 1), ("steps", 1), ("folds", 2), ("jobs", 0), ("min_steps", 0)):
         if getattr(options, name) < least:
@@ -97,14 +103,14 @@ def open_study(
     from fastcell.compare.baselines import find_backend
     from fastcell.compare.resolution_study import check_sizes
     from fastcell.compare.runner import Study, check_methods, units_of
-    from fastcell.compare.split_schemes import SplitManifest, find_schemes
-    from fastcell.compare.volume_study import check_volumes
+    from fastcell.compare.split_schemes import SplitManifest, find_schemes, scheme_obstacles
+    from fastcell.compare.volume_study import check_volumes, leave_out_small_classes
     from fastcell.dataset.manifest import Manifest
     from fastcell.simulator.synth import make_default_dataset
+    from fastcell.splits.obstacles import cautions, find_obstacles, origins_of
     from fastcell.training.recipe import read_recipe
 
     methods = check_methods(options.methods or DEFAULT_METHODS[options.study])
-    check_volumes(options.volumes or DEFAULT_VOLUMES[options.study])
     check_sizes(options.sizes)
     find_backend(options.backend)
     recipe = read_recipe(options.preset, changes, options.select)
@@ -114,7 +120,16 @@ def open_study(
             f"{manifest.path} must have labels to compare methods on, got none. Pack it with a --pattern that has "
             "{class}."
         )
+    obstacles: dict[str, list[Obstacle]] = {}
+    whole = np.full(len(manifest), "train")  # recordings of one class each, whatever the splits
+    obstacles["groups"] = find_obstacles(manifest.labels, manifest.info.classes, [whole], origins_of(manifest))
+    _refuse(obstacles, manifest, options)
     schemes = [] if options.study == "leakage" else find_schemes(manifest, options.splits)
+    volume = max(check_volumes(options.volumes or DEFAULT_VOLUMES[options.study]))
+    schemes, left_out = leave_out_small_classes(manifest, schemes, volume, options.allow_absent)
+    if schemes:
+        obstacles = scheme_obstacles(manifest, schemes)
+    _refuse(obstacles, manifest, options)
     folder = Path(out)
     check_output_folder("--out", folder, parents=True).mkdir(parents=True, exist_ok=True)
     units, unit = units_of(manifest)
@@ -129,9 +144,21 @@ def open_study(
         backend=options.backend,
         min_steps=options.min_steps,
         jobs=options.jobs,
+        notes=left_out,
+        cautions=[f"{name}: {line}" for name, found in obstacles.items() for line in cautions(found)],
         say=say,
     )
+    for line in [*study.cautions, *study.notes]:
+        say(line)
     return study, methods
+
+
+def _refuse(obstacles: Mapping[str, Sequence[Obstacle]], manifest: Manifest, options: StudyOptions) -> None:
+    from fastcell.splits.obstacles import refuse_obstacles
+
+    for name, found in obstacles.items():
+        if not options.allow_absent:
+            refuse_obstacles(found, f"splits {name!r} of {manifest.path}")
 
 
 def run_study(
@@ -224,6 +251,7 @@ def write_study_report(
         "",
         f"{len(study.manifest):,} {kind}; preset {settings['preset']}; {where}; fastcell {machine['fastcell']}.",
         "",
+        *(text for line in (*study.cautions, *study.notes) for text in (f"**{line}**", "")),
     ]
     report = [printable(line) for line in (*header, *lines)]
     write_text(study.out_dir / "report.md", "\n".join(report).rstrip() + "\n")
@@ -240,6 +268,7 @@ def write_study_report(
             "schemes": {
                 scheme.name: {"text": scheme.text, "splits": list(scheme.splits)} for scheme in study.schemes.values()
             },
+            "cautions": study.cautions,
             "environment": machine,
         },
     )

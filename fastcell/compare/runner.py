@@ -96,6 +96,8 @@ class Study:
         jobs: Number of processes for the baselines; 0 to choose it automatically.
         units: (N,) int64, number of the independent unit of each cell.
         unit: Word for such units: group, source cell or cell.
+        notes: Sentences on classes that take no part.
+        cautions: Sentences on what keeps the scores from answering; they stand above the tables.
         say: Callable that receives each message for the user.
         corrupt: Rows of cells that cannot be read; they are excluded.
     """
@@ -110,6 +112,8 @@ class Study:
     backend: str = "auto"
     min_steps: int = 600
     jobs: int = 0
+    notes: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
     say: Callable[[str], None] = print
     corrupt: set[int] = field(default_factory=set)
     _images: dict[int, CellImages] = field(default_factory=dict)

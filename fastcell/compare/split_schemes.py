@@ -5,7 +5,7 @@ The test cells of all splits of a scheme are pooled, so no cell may be tested tw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, invalid
 from fastcell.splits.by_group import MAX_GROUP_FOLDS, k_folds, leave_one_group_out
+from fastcell.splits.obstacles import Obstacle, find_obstacles, origins_of, usable_cells
 
 FEW_GROUPS = 10
 DEFAULT_FOLDS = 5
@@ -99,6 +100,21 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
     for scheme in schemes:
         check_pooled(scheme)
     return schemes
+
+
+def scheme_obstacles(manifest: Manifest, schemes: Sequence[Scheme]) -> dict[str, list[Obstacle]]:
+    """Return what keeps the scores of each scheme from answering, by name of the scheme; its test cells are pooled.
+
+    That ``random`` puts cells of one group on both sides is no obstacle: it is there to show what that does.
+    """
+    usable, origins = usable_cells(manifest), origins_of(manifest)
+    found = {}
+    for scheme in schemes:
+        splits = [np.where(usable, subsets, "") for subsets in scheme.splits.values()]
+        found[scheme.name] = find_obstacles(
+            manifest.labels, manifest.info.classes, splits, origins, torn_on_purpose=scheme.name == "random"
+        )
+    return found
 
 
 def num_groups(manifest: Manifest) -> int:

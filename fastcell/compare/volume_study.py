@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,19 @@ from fastcell.compare.result_tables import (
     class_rows,
     class_table,
     difference_table,
+    frame_words,
     time_table,
     volume_table,
     write_csv,
     write_rows,
 )
-from fastcell.compare.runner import Study, method_name
+from fastcell.compare.runner import FRAME, Study, method_name
 from fastcell.compare.saved_results import Task
+from fastcell.compare.split_schemes import Scheme
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
+from fastcell.splits.obstacles import usable_cells
 
 MIN_CLASS_CELLS = 5
 """Minimum number of training cells that a volume must leave in every class and split."""
@@ -51,6 +56,49 @@ def check_volumes(text: str) -> list[float]:
     return volumes
 
 
+def leave_out_small_classes(
+    manifest: Manifest, schemes: Sequence[Scheme], volume: float, allow_absent: bool = False
+) -> tuple[list[Scheme], list[str]]:
+    """Take the cells of classes with too few training cells out of all subsets of the schemes.
+
+    Args:
+        manifest: The data set.
+        schemes: Its schemes.
+        volume: The largest share of the training cells in the study.
+        allow_absent: Also leave out classes that a split lacks altogether in training.
+
+    Returns:
+        The schemes, and a sentence for each class that is left out.
+
+    Raises:
+        ArgumentError: Fewer than two classes are left.
+    """
+    classes, usable = manifest.info.classes, usable_cells(manifest)
+    fewest = np.full(len(classes), np.iinfo(np.int64).max)
+    for scheme in schemes:
+        for subsets in scheme.splits.values():
+            rows = (subsets == "train") & usable & (manifest.labels >= 0)
+            counts = np.bincount(manifest.labels[rows], minlength=len(classes))
+            fewest = np.minimum(fewest, np.where(counts > 0, np.maximum((counts * volume + 0.5).astype(int), 1), 0))
+    there = np.bincount(manifest.labels[(manifest.labels >= 0) & usable], minlength=len(classes)) > 0
+    small = np.flatnonzero(there & (fewest < MIN_CLASS_CELLS) & ((fewest > 0) | allow_absent))
+    if not len(small):
+        return list(schemes), []
+    names = ", ".join(f"{classes[label]} ({fewest[label]:,})" for label in small.tolist())
+    if there.sum() - len(small) < 2:
+        more = "larger --volumes, or " if volume < 1 else ""
+        raise ArgumentError(
+            f"two classes or more must have {MIN_CLASS_CELLS} training cells, got fewer of {names}. Take {more}a set "
+            "with more cells of them."
+        )
+    out = np.isin(manifest.labels, small)
+    kept = [
+        replace(scheme, splits={name: np.where(out, "", subsets) for name, subsets in scheme.splits.items()})
+        for scheme in schemes
+    ]
+    return kept, [f"Left out, for fewer than {MIN_CLASS_CELLS} training cells: {names}. No score counts their cells."]
+
+
 def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple[list[float], list[str]]:
     """Return the volumes that leave at least 5 training cells in every class and split, and one line per other volume.
 
@@ -64,7 +112,8 @@ def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple
     """
     kept, notes = [], []
     manifest = study.manifest
-    there = np.unique(manifest.labels[manifest.labels >= 0])
+    inside = np.any([subsets != "" for subsets in study.schemes[scheme].splits.values()], axis=0)
+    there = np.unique(manifest.labels[inside & (manifest.labels >= 0)])
     for volume in volumes:
         fewest, where = None, ""
         for split in study.schemes[scheme].splits:
@@ -81,7 +130,8 @@ def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple
     if not kept:
         raise ArgumentError(
             f"--volumes must leave {MIN_CLASS_CELLS} training cells of every class, got none that does in "
-            f"{scheme}: {notes[-1]}. Take larger volumes, or a set with more cells of that class."
+            f"{scheme}: {notes[-1]}. Take {'larger volumes, or ' if max(volumes) < 1 else ''}a set with more cells of "
+            "that class."
         )
     return kept, notes
 
@@ -163,6 +213,7 @@ def run_volumes(
         if last:
             lines += [f"### Test accuracy, paired on the same cells, {volume_text(places)}", ""]
             lines += [*difference_table(last), ""]
+            lines += [line for words in frame_words(last, names.get(FRAME)) for line in (words, "")]
         lines += ["### Time", "", *time_table(mine, names), "", _TIMES, ""]
         stem = study.out_dir / f"accuracy_by_volume-{scheme.name}"
         tested = [entry for entry in mine if entry.part == "test"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -29,6 +29,7 @@ from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions, make_splits
+from fastcell.splits.obstacles import Origin, find_obstacles, refuse_obstacles
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
 from fastcell.system.text import one_name
@@ -102,6 +103,7 @@ def pack(
     shard_cells: int | None = None,
     block_cells: int = 256,
     split: SplitOptions | None = None,
+    allow_absent: bool = False,
     seed: int = 0,
     window: tuple[float, float] | None = None,
     um_per_px: float | None = None,
@@ -129,6 +131,7 @@ def pack(
         shard_cells: cells per shard; None for 10,000, or fewer in a small set, so that there are about 8 shards.
         block_cells: maximum number of cells in a block.
         split: shares, seed and folds; None for 65/15/20.
+        allow_absent: go on where class and recording cannot be told apart, or a subset lacks a class.
         seed: seed of the global order, >= 0.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
         um_per_px: micrometres per pixel of cells for which the source gives no value.
@@ -144,7 +147,7 @@ def pack(
 
     Raises:
         ArgumentError: If an argument is invalid, `out` exists already, there are 16-bit cells and no window, or there
-            are too few groups for the split.
+            are too few groups for the split, or its scores could not answer (see `fastcell.splits.obstacles`).
         BusyError: If another run is writing `out`.
         DataError: If no cell is usable, `out` cannot be written, or a worker process was killed.
         StrictError: If `strict` is set and any cell is unusable; `out` is not created then.
@@ -163,7 +166,12 @@ def pack(
         for told in listing.splits:
             say(f"note: the sides that the source tells are the split {told} (fit --data.split_name {told}).")
         options = _possible(listing, split or SplitOptions(), say)
+        check = _SplitCheck.of(listing, options, collection, f"the split of {src}", allow_absent)
+        check.recordings()
         splits = _subsets(listing, options)
+        check.splits(splits)
+        for note in check.given(splits):
+            say(f"note: {note}")
         size = shard_cells or choose_shard_cells(len(listing.items))
         if layout == "cell":
             shards = cell_shards(listing.items, size, seed, listing.runs)
@@ -205,6 +213,7 @@ def pack(
         )
         for note in notes:
             say(f"note: {note}")
+        check.splits(splits)  # again, for copies that are kept together
         by_key = {title: dict(zip(keys, subsets.tolist(), strict=True)) for title, subsets in splits.items()}
         return finish_dataset(stage.data_dir, out, results, info, by_key, rejected, listing.features)
 
@@ -221,6 +230,61 @@ def _check(
     if seed < 0:
         raise invalid("--seed", "a number >= 0", seed, "Choose another seed")
     check_levels(window, um_per_px)
+
+
+@dataclass(frozen=True)
+class _SplitCheck:
+    """Check that the scores of the new splits can answer, see `fastcell.splits.obstacles`.
+
+    Attributes:
+        listing: the cells.
+        labels: (N,) int64, class number of each cell.
+        origins: recordings of the cells.
+        what: name of the split, for messages.
+        trains: whether the split has a training subset.
+        allowed: whether to go on in spite of obstacles.
+    """
+
+    listing: Listing
+    labels: np.ndarray
+    origins: dict[str, Origin]
+    what: str
+    trains: bool
+    allowed: bool
+
+    @classmethod
+    def of(
+        cls, listing: Listing, options: SplitOptions, collection: str | None, what: str, allowed: bool
+    ) -> _SplitCheck:
+        labels, groups = _strata(listing)
+        columns = {"group": groups, "collection": [item.collection or collection for item in listing.items]}
+        found = {name: Origin.of(pa.array(column or [], pa.string())) for name, column in columns.items()}
+        origins = {name: origin for name, origin in found.items() if origin is not None}
+        return cls(listing, labels, origins, what, options.shares is not None and options.shares[0] > 0, allowed)
+
+    def recordings(self) -> None:
+        """Raise an error if a class is one recording, whatever the split."""
+        if self.trains and not self.allowed:
+            self._refuse([np.full(len(self.labels), "train")])
+
+    def splits(self, made: Mapping[str, np.ndarray]) -> None:
+        """Raise an error if the split, or the folds together, cannot answer; splits of the source are left alone."""
+        if not self.allowed and self.listing.classes:
+            self._refuse([made["default"]])
+            folds = [made[name] for name in made if name.startswith("fold-") and name not in self.listing.splits]
+            if folds:
+                self._refuse(folds)
+
+    def given(self, made: Mapping[str, np.ndarray]) -> list[str]:
+        """Return a note for each obstacle of a split that the source defines."""
+        return [
+            f"The split {name!r}, which the source brings: {obstacle.text}."
+            for name in self.listing.splits
+            for obstacle in find_obstacles(self.labels, self.listing.classes, [made[name]], self.origins)
+        ]
+
+    def _refuse(self, splits: list[np.ndarray]) -> None:
+        refuse_obstacles(find_obstacles(self.labels, self.listing.classes, splits, self.origins), self.what)
 
 
 def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:

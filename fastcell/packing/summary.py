@@ -10,6 +10,7 @@ import numpy as np
 from fastcell.dataset.manifest import Manifest
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.describe import SplitSummary, summarize_split
+from fastcell.splits.obstacles import cautions, split_obstacles
 from fastcell.system.text import align_columns, join_lines
 
 _UNLABELLED = "(unlabelled)"
@@ -39,7 +40,7 @@ def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) 
     bad = Counter(name or _UNLABELLED for name in manifest.quarantine().column("class").to_pylist())
     lines += _class_table(classes, labels, subsets, split, bad, shares)
     lines += _quarantine_lines(manifest)
-    lines += [f"note: {note}" for note in (*split.notes, *_dataset_notes(manifest, labels))]
+    lines += [f"note: {note}" for note in (*split.notes, *_dataset_notes(manifest, labels), *_cautions(manifest))]
     return join_lines(lines)
 
 
@@ -99,6 +100,13 @@ def _dataset_notes(manifest: Manifest, labels: np.ndarray) -> list[str]:
     elif len(set(labels[labels >= 0].tolist())) == 1:
         notes.append("All cells are of one class: this set can be predicted, not trained on.")
     return notes
+
+
+def _cautions(manifest: Manifest) -> list[str]:
+    """Return a note for each class that its recording gives away in the split `default`."""
+    if "default" not in manifest.split_names():
+        return []
+    return cautions([one for one in split_obstacles(manifest, "default") if one.kind != "absent"])
 
 
 def _megabytes(num_bytes: int) -> str:

@@ -48,8 +48,11 @@ def repeat_command(values: Mapping[str, Any]) -> str:
     elif "source" in values:  # without it, the comparison used the synthetic default
         words.append(values["source"])
     for name, value in values.get("settings", {}).items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words += [option] if value else []
+        elif value is not None:
+            words += [option, str(value)]
     return shlex.join([*words, *map(str, values.get("changes", []))])
 
 

@@ -16,6 +16,7 @@ from fastcell.report.data_summary import (
     num_groups_in_several_subsets,
 )
 from fastcell.report.page_elements import PageTable, Section, embed_png, percent
+from fastcell.splits.obstacles import cautions, split_obstacles
 from fastcell.storage.whole_files import scratch_folder
 
 _MOST_GROUPS = 40  # rows of the table of groups
@@ -39,7 +40,8 @@ def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
     layouts = {"cell": "one record for each cell", "block": "some hundred cells in a record"}
     size = f"{len(manifest):,} cells in {len(info.shards):,} shards, {layouts.get(info.layout, info.layout)}"
     maker = info.created_by or "another program"
-    section = Section("data", "Data", [f"{kind}: {info.name}. {size}. Packed by {maker}."])
+    told = cautions(split_obstacles(manifest, split_name)) if split_name in manifest.split_names() else []
+    section = Section("data", "Data", [*told, f"{kind}: {info.name}. {size}. Packed by {maker}."])
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_sizes(manifest)]
     header, *rows = count_rows(manifest, _subsets(manifest, split_name))
     section.tables.append(PageTable(header, rows[:-1], "Cells by class, collection and side", 2, rows[-1:]))

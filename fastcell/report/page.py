@@ -12,7 +12,7 @@ from typing import Any
 from fastcell import __version__
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import SUBSET_NAMES
-from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
 from fastcell.explain.explanation import EXPLANATION_PARTS, Explanation, describe_cells, draw_parts
 from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
 from fastcell.plots.figure_files import FigureFiles
@@ -23,6 +23,7 @@ from fastcell.report.data_card import data_section, splits_section
 from fastcell.report.page_elements import WIDE_INCHES, Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
 from fastcell.runs.open_run import FinishedRun, open_run
+from fastcell.splits.obstacles import cautions, refuse_obstacles, split_obstacles
 from fastcell.stats.scores import describe_unit
 from fastcell.storage.places import check_output_file
 from fastcell.storage.whole_files import write_text
@@ -42,6 +43,7 @@ class PageOptions:
         bench: File written by ``fastcell bench --out``; None to leave out the timed parts.
         explain: Draw network figures that are missing or out of date.
         seed: Random seed of the choice of cells.
+        allow_absent: Write the page although the scores cannot answer; it then says so above them.
         say: Callable that receives each message for the user.
     """
 
@@ -50,6 +52,7 @@ class PageOptions:
     bench: Path | None = None
     explain: bool = True
     seed: int = 0
+    allow_absent: bool = False
     say: Say = say_nothing
 
 
@@ -67,6 +70,7 @@ class Page:
         confusion: (K, K) counts of the browser's subset, rows = true class; None if there is no browser.
         place_of_studies: Index in `sections` before which comparisons are inserted.
         synthetic: Whether the cells are simulated.
+        cautions: What keeps the scores from answering; stands above them.
     """
 
     title: str
@@ -78,6 +82,7 @@ class Page:
     confusion: list[list[int]] | None = None
     place_of_studies: int = 0
     synthetic: bool = False
+    cautions: list[str] = field(default_factory=list)
 
 
 def write_page(folders: list[Path], out: Path | None = None, options: PageOptions | None = None) -> Path:
@@ -92,7 +97,8 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
         Path of the page.
 
     Raises:
-        ArgumentError: There are two runs, the page cannot be written, or the run has no labelled cells.
+        ArgumentError: There are two runs, the page cannot be written, the run has no labelled cells, or its scores
+            cannot answer (see `fastcell.splits.obstacles`) and `options.allow_absent` is not set.
         DataError: A run, a comparison or a data set cannot be read.
     """
     options = options or PageOptions()
@@ -107,6 +113,12 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
     page = run_page(open_run(runs[0], options.data_path), options) if runs else study_page(studies, options)
     for number, folder in enumerate(studies, start=1):
         section, values = study_section(folder, number)
+        if values.get("cautions") and not options.allow_absent:
+            raise ArgumentError(
+                f"{folder} must be a comparison whose scores can answer, got this: {' '.join(values['cautions'])} "
+                "Compare on another split; --allow-absent writes the page in spite of it."
+            )
+        page.cautions += [line for line in values.get("cautions", []) if line not in page.cautions]
         page.sections.insert(page.place_of_studies + number - 1, section)
         page.sections[-1].code.append((f"{section.title}: command", repeat_command(values)))
         if "changes" not in values:
@@ -120,6 +132,9 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
 
 def run_page(run: FinishedRun, options: PageOptions) -> Page:
     """Return the page of a run: scores, errors, data, splits, figures, speed, environment and commands to repeat it."""
+    obstacles = split_obstacles(run.manifest, run.split_name, run.quality)
+    if not options.allow_absent:
+        refuse_obstacles(obstacles, f"split {run.split_name!r} of {run.manifest.path}, which {run.folder} is of,")
     outputs = {part: cells for part in ("valid", "test") if (cells := part_outputs(run, part)) is not None}
     if not outputs:
         cells = part_outputs(run, "train")
@@ -141,6 +156,8 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
             "another machine."
         )
     page = _start(run, part, summaries[part], run.num_trained())
+    page.cautions = cautions(obstacles)
+    scores.paragraphs = [*page.cautions, *scores.paragraphs]
     look = Section(
         "look", "What the network looks at", pictures=run_sections.explanation_pictures(figures, summary, None)
     )

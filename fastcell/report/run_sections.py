@@ -36,13 +36,14 @@ _OVERALL = {
     "one_vs_rest_accuracy": "one against the rest (equation 6)",
 }
 _MOST_JSON_BYTES = 64 << 20
-_NUMBERS, _TEXTS = "an object of numbers", "an object of texts"
+_NUMBERS, _TEXTS, _LINES = "an object of numbers", "an object of texts", "a list of texts"
 _KINDS = {
     "a number": lambda value: _is_number(value),
     "a text": lambda value: isinstance(value, str),
     "a list": lambda value: isinstance(value, list),
     "an object": lambda value: isinstance(value, dict),
     _NUMBERS: lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    _LINES: lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
 }
 ENVIRONMENT = {"memory_bytes": "a number", "gpus": "a list", "packages": "an object"}
@@ -65,6 +66,7 @@ STUDY = {
     "settings": "an object",
     "schemes": "an object",
     "environment": "an object",
+    "cautions": _LINES,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 _CLASS_WEIGHT = 0.25  # weight of the shares of single classes, relative to the share of all cells
-_ABSENT_PENALTY = 0.02  # for each class that is missing from a subset although it has enough groups
+_ABSENT_PENALTY = 4.0  # for each class that a subset lacks although it has enough groups; more than any distance
 _EXHAUSTIVE = 20_000  # up to this number of assignments, all are tried: exact for 9 groups and 3 subsets
 _MAX_SWEEPS = 50
 _IMPROVABLE = 1000  # groups; if there are more, they are small, and the greedy choice is already close to the best

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import invalid
@@ -19,6 +20,7 @@ from fastcell.splits.describe import describe_copies, describe_splits, large_set
 from fastcell.splits.leakproof import Splits, copies_of, make_leakproof_splits
 from fastcell.splits.linked_groups import LinkedCells, link_groups
 from fastcell.splits.make_splits import SplitOptions
+from fastcell.splits.obstacles import Obstacle, Origin, find_obstacles, origins_of, refuse_obstacles
 from fastcell.splits.read_groups import Grouping, read_grouping
 from fastcell.storage.places import check_output_folder
 from fastcell.system.messages import explained, printer
@@ -76,14 +78,15 @@ def resplit(
         name: name of the split; None: `by-group`, `by-collection`, ...
         near: also search for near copies. The result of an earlier search in duplicates.parquet is reused.
         merge_large: keep near copies together even if more than 20 linked cells make up more than 1 % of a class.
-        allow_absent: allow subsets without cells of a class that has too few groups.
+        allow_absent: go on where a class has too few groups, a subset lacks a class, or class and recording cannot be
+            told apart.
         force: replace existing splits of this name.
         jobs: number of processes and threads; None: one for each CPU.
         verbose: print progress to stderr.
 
     Raises:
-        ArgumentError: an argument is invalid, a split of this name exists, or there are too few groups, in total or of
-            a class.
+        ArgumentError: an argument is invalid, a split of this name exists, there are too few groups, in total or of a
+            class, or the scores of the split could not answer (see `fastcell.splits.obstacles`).
         DataError: the folder holds no data set, the data set is damaged, or the file with groups is damaged.
     """
     options, say = options or SplitOptions(), printer(verbose)
@@ -96,6 +99,8 @@ def resplit(
     stale = _check_free(manifest, title, force)
     check_output_folder("DATA", manifest.path / "splits")
     if not allow_absent:  # check before the slow search, and again after it with the groups linked by copies
+        if options.shares[0] > 0:
+            refuse_obstacles(_obstacles(manifest, grouping, [np.full(len(manifest), "train")]), f"split {title!r}")
         _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
     say(f"looking for copies among {len(manifest):,} cells")
     exact = exact_sets(manifest, jobs=jobs)
@@ -109,6 +114,11 @@ def resplit(
     made, notes = make_leakproof_splits(
         manifest.labels, grouping.names, options, copies, lambda cell: keys[cell].as_py(), strict=True
     )
+    if not allow_absent:
+        default, *folds = made.values()
+        for some in ([default], folds):
+            if some:
+                refuse_obstacles(_obstacles(manifest, grouping, some), f"split {title!r}")
     splits = {title if part == "default" else _fold_prefix(title) + part: subsets for part, subsets in made.items()}
     there = None if near else read_duplicates(manifest)
     with explained(f"{manifest.path} cannot be written"):
@@ -119,6 +129,16 @@ def resplit(
         for part, subsets in splits.items():
             write_split(manifest.path, part, subsets)
     return Resplit(manifest, splits, grouping, linked, found, apart, (*grouping.notes, *notes))
+
+
+def _obstacles(manifest: Manifest, grouping: Grouping, splits: list[np.ndarray]) -> list[Obstacle]:
+    """Return the obstacles of some splits, with the groups that were asked for beside those of the manifest."""
+    origins = origins_of(manifest)
+    if grouping.names is not None:
+        asked = Origin.of(pa.array(grouping.names.tolist(), pa.string()))
+        if asked is not None:
+            origins |= {"group" if grouping.short == "pattern" else grouping.short: asked}
+    return find_obstacles(manifest.labels, manifest.info.classes, splits, origins)
 
 
 def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:

@@ -18,6 +18,7 @@ from fastcell.predictions.gather import PredictionGatherer
 from fastcell.predictions.saved_parts import PredictionParts, saved_parts
 from fastcell.predictions.table import prediction_table
 from fastcell.runs.open_run import check_classes
+from fastcell.splits.obstacles import Obstacle, cautions, find_obstacles, origins_of, usable_cells
 from fastcell.stats.scores import format_scores, summarize
 from fastcell.system.lightning_internals import attached
 from fastcell.system.messages import print_line
@@ -136,7 +137,8 @@ def score_part(
     )
     by_class: Any = summary["classes"]
     named = summary | {"classes": {printable(name): scores for name, scores in by_class.items()}}
-    print_line(f"\n{part} part, {len(labels):,} cells\n\n{format_scores(named)}")
+    above = "".join(f"{line}\n" for line in cautions(data_obstacles(data)))
+    print_line(f"\n{above}{part} part, {len(labels):,} cells\n\n{format_scores(named)}")
     if not finite.all():
         num = int((~finite).sum())
         print_line(f"{num:,} more cells are not scored, because the network gives them no finite probability")
@@ -150,6 +152,18 @@ def num_labelled(data: CellDataModule, part: str | None) -> int:
         return 0
     subsets = data.manifest.split(data.hparams["split_name"])
     return int(np.count_nonzero((subsets == part) & (data.manifest.labels >= 0)))
+
+
+def data_obstacles(data: CellDataModule) -> list[Obstacle]:
+    """Return what keeps the scores of the data's split from answering; of training, its subsample is looked at."""
+    manifest, split_name = data.manifest, data.hparams["split_name"]
+    subsets = np.where(usable_cells(manifest, data.hparams["quality"]), manifest.split(split_name), "")
+    if data.hparams.get("subsample") is not None and (subsets == "train").any():
+        train = data.view("train")
+        assert train is not None
+        subsets[subsets == "train"] = ""
+        subsets[train.rows] = "train"
+    return find_obstacles(manifest.labels, manifest.info.classes, [subsets], origins_of(manifest))
 
 
 def has_labelled_cells(data: CellDataModule, part: str) -> bool:

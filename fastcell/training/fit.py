@@ -30,6 +30,7 @@ from fastcell.runs.run_folder import (
     run_title,
     write_confusion,
 )
+from fastcell.splits.obstacles import cautions, refuse_obstacles
 from fastcell.storage.whole_files import write_json
 from fastcell.system.lightning_internals import detach
 from fastcell.system.messages import print_line
@@ -37,6 +38,7 @@ from fastcell.system.text import printable
 from fastcell.training.best_weights import BestWeights, choose_weights
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
+    data_obstacles,
     final_subset,
     has_labelled_cells,
     part_table,
@@ -108,6 +110,7 @@ def train(
     folder: Path | None,
     ckpt_path: str | None = None,
     select: str = "best",
+    allow_absent: bool = False,
 ) -> None:
     """Train, evaluate the selected weights on the test subset and complete the run folder.
 
@@ -122,10 +125,14 @@ def train(
         folder: the run folder on rank 0; None on other ranks and in a trial run (fast_dev_run), which writes nothing.
         ckpt_path: checkpoint to resume from.
         select: weights to evaluate, ``best`` or ``last``.
+        allow_absent: train although the scores cannot answer; each score then says so.
 
     Raises:
-        ArgumentError: no step was trained, or the data are not those of the checkpoint.
+        ArgumentError: no step was trained, the data are not those of the checkpoint, or class and recording cannot be
+            told apart or a subset lacks a class, see `fastcell.splits.obstacles`.
     """
+    if not allow_absent:
+        refuse_obstacles(data_obstacles(data), f"split {data.hparams['split_name']!r} of {data.path}")
     content: dict[str, Any] = {"global_step": 0} if ckpt_path is None else read_checkpoint(ckpt_path)
     before = int(content["global_step"])
     if "CellDataModule" in content:  # a checkpoint of format 1 lacks it at the end of a run
@@ -176,6 +183,7 @@ def _complete_run_folder(
     part = final_subset(data)
     title = run_title(folder, data.info.name, model.hparams["network"])
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
+    values["cautions"] = cautions(data_obstacles(data))
     if part is None:
         print_on_rank_zero(trainer, "No test part and no validation part: nothing to evaluate.")
     else:

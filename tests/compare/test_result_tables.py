@@ -10,6 +10,7 @@ from fastcell.compare.result_tables import (
     basis_text,
     class_table,
     difference_table,
+    frame_words,
     mark_best,
     time_table,
     volume_table,
@@ -165,3 +166,20 @@ def test_rows_as_csv(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["part"] for row in rows] == ["train", "valid", "test"]
     assert (rows[2]["accuracy"], rows[2]["by_seed"]) == ("0.85", "0.9 0.8")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"cnn": 4, "knn": 0, "frame": 4}, "CNN (+0.000 to the frame)"), ({"cnn": 0, "knn": 0, "frame": 20}, None)],
+)
+def test_a_frame_that_is_as_good_as_a_method_is_said_in_words(wrong, named):
+    made = tables(*(result(method, number) for method, number in wrong.items()))
+    display = {"cnn": "CNN", "knn": "kNN", "frame": "frame alone (kNN)"}
+    differences = made.differences(list(made.by_place), "", [display[place[1]] for place in made.by_place])
+    words = frame_words(differences, display["frame"])
+    assert frame_words(differences, None) == []
+    if named is None:
+        assert words == []
+    else:
+        assert named in words[0]
+        assert "kNN (+" not in words[0].replace("frame alone (kNN)", "")

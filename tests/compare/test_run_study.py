@@ -31,7 +31,7 @@ def test_report_and_settings_are_written(make_set, tmp_path):
     values = json.loads((study.out_dir / "study.json").read_text())
     assert list(values) == [
         "study", "data", "path", "methods", "source", "source_cells", "changes", "settings", "recipe", "schemes",
-        "environment",
+        "cautions", "environment",
     ]  # fmt: skip
     assert values["settings"] == settings
     assert values["schemes"] == {"mine": {"text": "split mine", "splits": ["mine"]}}

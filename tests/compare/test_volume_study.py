@@ -9,7 +9,14 @@ import pytest
 
 from fastcell.compare import baselines, runner
 from fastcell.compare.saved_results import Task
-from fastcell.compare.volume_study import check_volumes, make_tasks, run_volumes, usable_volumes
+from fastcell.compare.split_schemes import Scheme
+from fastcell.compare.volume_study import (
+    check_volumes,
+    leave_out_small_classes,
+    make_tasks,
+    run_volumes,
+    usable_volumes,
+)
 from fastcell.dataset.manifest import write_split
 from fastcell.errors import ArgumentError
 
@@ -216,3 +223,22 @@ def test_a_split_without_validation_cells(planted, study_of):
     _, entries, _ = run_volumes(study, ["knn"], [1.0], 1)
     assert [entry.part for entry in entries] == ["train", "test"]
     assert entries[-1].accuracy == 1
+
+
+def test_a_class_with_too_few_cells_is_left_out_and_the_others_go_on(make_dataset):
+    manifest = make_dataset(60)  # 12 training cells of A, B and C
+    subsets = manifest.split()
+    few = np.flatnonzero((manifest.labels == 2) & (subsets == "train"))[4:]
+    thin = np.where(np.isin(np.arange(60), few), "", subsets)
+    schemes = [Scheme("mine", "mine", {"mine": thin})]
+    ((kept,), notes) = leave_out_small_classes(manifest, schemes, 1.0)
+    assert notes == ["Left out, for fewer than 5 training cells: C (4). No score counts their cells."]
+    assert (kept.splits["mine"] == np.where(manifest.labels == 2, "", thin)).all()
+    whole = [Scheme("all", "all", {"all": subsets})]
+    assert leave_out_small_classes(manifest, whole, 1.0) == (whole, [])
+    with pytest.raises(ArgumentError, match=r"got fewer of A \(4\), B \(4\), C \(1\). Take larger --volumes, or a set"):
+        leave_out_small_classes(manifest, schemes, 0.3)
+    none = [Scheme("mine", "mine", {"mine": np.where(manifest.labels > 0, "", thin)})]
+    with pytest.raises(ArgumentError, match=r"Take a set with more cells of them") as told:
+        leave_out_small_classes(manifest, none, 1.0, allow_absent=True)
+    assert "volumes" not in str(told.value)

@@ -118,7 +118,12 @@ def test_tiles_of_montages_without_padding(tmp_path: Path) -> None:
     montage(tmp_path / "src" / "G1" / "m.tif", DEEP, 5, 5)
     montage(tmp_path / "src" / "S" / "m.tif", DEEP[:7], 2, 4)
     manifest = pack(
-        tmp_path / "src", tmp_path / "out", read=ReadOptions(tile=(13, 17)), window=(0.0, 65535.0), layout="block"
+        tmp_path / "src",
+        tmp_path / "out",
+        read=ReadOptions(tile=(13, 17)),
+        window=(0.0, 65535.0),
+        layout="block",
+        allow_absent=True,
     )
     assert manifest.info.classes == ["G1", "S"]
     keys = manifest.column("key").tolist()

@@ -50,14 +50,16 @@ def test_a_packed_set_keeps_classes_and_groups(tmp_path: Path) -> None:
         path = tmp_path / "images" / f"d{i % 6}" / f"c{9 if i % 3 else 10}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), pixels_of(i))
-    first = pack(tmp_path / "images", tmp_path / "first", pattern="{group}/{class}/{name}", um_per_px=0.5)
+    first = pack(
+        tmp_path / "images", tmp_path / "first", pattern="{group}/{class}/{name}", um_per_px=0.5, allow_absent=True
+    )
     names = ["key", "class", "group", "collection", "um_per_px", "height"]
     told = sorted(first.table.select(names).to_pylist(), key=str)
-    again = pack(first.path, tmp_path / "again", layout="block")
+    again = pack(first.path, tmp_path / "again", layout="block", allow_absent=True)
     assert again.info.classes == first.info.classes == ["c9", "c10"]
     assert sorted(again.table.select(names).to_pylist(), key=str) == told
     with pytest.raises(DataError, match="must be of layout cell to be packed anew, got blocks"):
-        pack(again.path, tmp_path / "third")
+        pack(again.path, tmp_path / "third", allow_absent=True)
 
 
 def test_a_folder_of_tars_as_blocks(tmp_path: Path) -> None:

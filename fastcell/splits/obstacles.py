@@ -1,0 +1,241 @@
+"""Find what keeps the scores of a split from answering: classes that their recording gives away, or absent classes.
+
+Three kinds of obstacles are found among the labelled cells of a split:
+
+- A class comes from one group (or collection) alone, and that group holds no other class. A network can then learn the
+  recording instead of the class, and no score tells which.
+- All cells of a class that a subset scores are of groups that hold no other class and that training has seen.
+- A subset lacks a class that other subsets have.
+
+Subsets without labelled cells are left out: they are empty on purpose (``--split 0/0/100``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import SPLITS
+from fastcell.errors import ArgumentError
+
+ORIGINS = ("group", "collection")
+"""Columns of the manifest that name the recording of a cell."""
+_MOST_NAMES = 6
+_HINTS = {
+    "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",
+    "seen": "Split by {0} (fastcell split DATA --group-by {0}), with several of them for each class",
+    "absent": "Ask for fewer parts (--split 80/0/20), add cells or groups of that class, group by something finer, or "
+    "leave the class out",
+}
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One reason why the scores of a split do not answer.
+
+    Attributes:
+        kind: ``alike`` (class and recording are one), ``seen`` (scored groups of one class are known from training), or
+            ``absent`` (a subset lacks a class).
+        text: the reason, as part of a sentence.
+        origin: column that names the recording, ``group`` or ``collection``; empty for ``absent``.
+    """
+
+    kind: str
+    text: str
+    origin: str = ""
+
+
+class Origin(NamedTuple):
+    """Recordings of N cells.
+
+    Attributes:
+        names: names of the G recordings.
+        codes: (N,) int64, index into `names`, -1 for a cell without one.
+    """
+
+    names: list[str]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, values: pa.ChunkedArray | pa.Array) -> Origin | None:
+        """Return the recordings of a column of strings; None if no cell has one. Null and empty count as none."""
+        whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        coded = pc.if_else(pc.equal(whole, ""), pa.scalar(None, pa.string()), whole).dictionary_encode()
+        if not len(coded.dictionary):
+            return None
+        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return cls(coded.dictionary.to_pylist(), codes)
+
+
+def origins_of(manifest: Manifest) -> dict[str, Origin]:
+    """Return group and collection of the cells, where the data set has them."""
+    found = {name: Origin.of(manifest.table.column(name)) for name in ORIGINS}
+    return {name: origin for name, origin in found.items() if origin is not None}
+
+
+def find_obstacles(
+    labels: np.ndarray,
+    classes: Sequence[str],
+    splits: Sequence[np.ndarray],
+    origins: Mapping[str, Origin],
+    *,
+    torn_on_purpose: bool = False,
+) -> list[Obstacle]:
+    """Return the obstacles of one split, or of several whose scored cells are pooled (folds).
+
+    Args:
+        labels: (N,) int, index into `classes`, -1 for a cell without a class.
+        classes: names of the K classes.
+        splits: one or more arrays (N,) str, subset of each cell. Training must have every class in each of them; of
+            the other subsets, the cells of all splits together are looked at.
+        origins: recording of each cell by column, as `origins_of` returns them.
+        torn_on_purpose: groups are ignored as asked; training may know the groups of scored cells.
+
+    Returns:
+        The obstacles, each once.
+    """
+    labels = np.asarray(labels)
+    inside = (labels >= 0) & np.any([subsets != "" for subsets in splits], axis=0)
+    if len(np.unique(labels[inside])) < 2:
+        return []
+    found: list[Obstacle] = []
+    if any((subsets[inside] == "train").any() for subsets in splits):
+        for column, origin in origins.items():
+            table = _count(labels, origin, inside)
+            alike = _alike(table)
+            if alike:
+                found.append(_describe_alike(alike, classes, column, origin.names))
+            if not torn_on_purpose:
+                found += _known_groups(labels, classes, splits, column, origin, table, inside, set(alike))
+    return found + _absent(labels, classes, splits, inside)
+
+
+def _count(labels: np.ndarray, origin: Origin, inside: np.ndarray) -> np.ndarray:
+    """Return (K, G + 1) counts of the cells inside by class and recording; the last column is for cells without one."""
+    table = np.zeros((int(labels.max(initial=-1)) + 1, len(origin.names) + 1), np.int64)
+    np.add.at(table, (labels[inside], origin.codes[inside]), 1)
+    return table
+
+
+def _alike(table: np.ndarray) -> dict[int, int]:
+    """Return the classes of one recording that holds no other class, with that recording."""
+    pure = (table[:, :-1] > 0).sum(axis=0) == 1
+    single = ((table[:, :-1] > 0).sum(axis=1) == 1) & (table[:, -1] == 0)
+    where = table[:, :-1].argmax(axis=1)
+    return {label: int(where[label]) for label in np.flatnonzero(single & pure[where]).tolist()}
+
+
+def _known_groups(
+    labels: np.ndarray,
+    classes: Sequence[str],
+    splits: Sequence[np.ndarray],
+    column: str,
+    origin: Origin,
+    table: np.ndarray,
+    inside: np.ndarray,
+    skip: set[int],
+) -> list[Obstacle]:
+    """Return an obstacle for each scored subset that has a class only of groups that training knows as that class."""
+    pure = np.append((table[:, :-1] > 0).sum(axis=0) == 1, False)
+    found = []
+    for part in SPLITS[1:]:
+        answers, scored = np.zeros(len(classes), bool), np.zeros(len(classes), bool)
+        for subsets in splits:
+            mine, seen = inside & (subsets == part), np.zeros(len(pure), bool)
+            seen[origin.codes[inside & (subsets == "train")]] = True
+            scored[labels[mine]] = True
+            answers[labels[mine & ~(pure & seen)[origin.codes]]] = True
+        known = [label for label in np.flatnonzero(scored & ~answers).tolist() if label not in skip]
+        if known:
+            text = (
+                f"class and {column} cannot be told apart in the {part} part: its cells of "
+                f"{_listed([classes[label] for label in known])} are all of {column}s that hold no other class and "
+                "that training has seen"
+            )
+            found.append(Obstacle("seen", text, column))
+    return found
+
+
+def _absent(
+    labels: np.ndarray, classes: Sequence[str], splits: Sequence[np.ndarray], inside: np.ndarray
+) -> list[Obstacle]:
+    present = np.bincount(labels[inside], minlength=len(classes)) > 0
+    lacking: dict[str, np.ndarray] = {}
+    for part in SPLITS:
+        held = [np.bincount(labels[inside & (s == part)], minlength=len(classes)) > 0 for s in splits]
+        if part != "train":
+            held = [np.any(held, axis=0)]
+        missing = [present & ~one for one in held if one.any()]
+        if missing and np.any(missing):
+            lacking[part] = np.any(missing, axis=0)
+    found = []
+    for part, lacks in lacking.items():
+        names = _listed([classes[label] for label in np.flatnonzero(lacks).tolist()])
+        found.append(Obstacle("absent", f"the {part} part has no cell of {names}"))
+    return found
+
+
+def _describe_alike(alike: Mapping[int, int], classes: Sequence[str], column: str, names: Sequence[str]) -> Obstacle:
+    pairs = _listed([f"{classes[label]} is {column} {names[place]}" for label, place in alike.items()])
+    return Obstacle("alike", f"class and {column} cannot be told apart: {pairs}, with no other class in it", column)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def cautions(obstacles: Sequence[Obstacle]) -> list[str]:
+    """Return the sentences that stand above every score of such a split."""
+    return [f"Caution: {obstacle.text}. The score does not answer for these classes." for obstacle in obstacles]
+
+
+def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--allow-absent") -> None:
+    """Raise an error if there is an obstacle.
+
+    Args:
+        obstacles: result of `find_obstacles`.
+        what: the split and data set, for the message.
+        option: the option that goes on in spite of them.
+
+    Raises:
+        ArgumentError: there is an obstacle; the message has all of them and what to do.
+    """
+    if not obstacles:
+        return
+    found = "; ".join(obstacle.text for obstacle in obstacles)
+    first = next(kind for kind in _HINTS if any(one.kind == kind for one in obstacles))  # the others follow from it
+    hints = list(dict.fromkeys(_HINTS[one.kind].format(one.origin) for one in obstacles if one.kind == first))
+    raise ArgumentError(
+        f"{what} must have every class in each part, and classes that can be told from their recordings, got this: "
+        f"{found}. {'. '.join(hints)}. {option} goes on in spite of it, and every score then says so."
+    )
+
+
+def split_obstacles(manifest: Manifest, split_name: str, quality: bool = True) -> list[Obstacle]:
+    """Return the obstacles of a split of a data set.
+
+    Args:
+        manifest: the data set.
+        split_name: name of the split.
+        quality: leave out cells that ``verdicts.csv`` drops, as training does.
+
+    Raises:
+        ArgumentError: no split has this name.
+        DataError: a file of the data set is damaged.
+    """
+    subsets = np.where(usable_cells(manifest, quality), manifest.split(split_name), "")
+    return find_obstacles(manifest.labels, manifest.info.classes, [subsets], origins_of(manifest))
+
+
+def usable_cells(manifest: Manifest, quality: bool = True) -> np.ndarray:
+    """Return True for the cells that views may select, (N,) bool: not quarantined, and not dropped by a verdict."""
+    usable = np.ones(len(manifest), bool)
+    usable[manifest.quarantine().column("cell_id").drop_null().to_numpy()] = False
+    return usable & manifest.verdicts() if quality else usable

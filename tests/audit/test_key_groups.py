@@ -1,0 +1,86 @@
+"""Recordings in the keys of cells without groups: a prefix that determines the class is found, a number is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcell.audit.key_groups import find_prefixes, key_finding
+from fastcell.dataset.manifest import Manifest
+from fastcell.packing.pack import pack
+
+CLASSES = ["alive", "S_phase"]
+
+
+def labelled(*keys: tuple[str, int, int]) -> tuple[list[str], np.ndarray]:
+    """Keys and labels of (pattern with {} for the number, label, how many)."""
+    names = [pattern.format(number) for pattern, _, num in keys for number in range(num)]
+    return names, np.concatenate([np.full(num, label) for _, label, num in keys])
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "determines"),
+    [
+        ([("alive/rec1_{:03d}.png", 0, 20), ("S_phase/rec2_{:03d}.png", 1, 20)], ["rec1", "rec2"], True),
+        (
+            [("x/alive/2024-01 a-{}.tif", 0, 20), ("x/S_phase/2024-02 a-{}.tif", 1, 20)],
+            ["x 2024 01", "x 2024 02"],
+            True,
+        ),
+        (
+            [
+                ("a/d1_{}.png", 0, 9),
+                ("a/d2_{}.png", 0, 9),
+                ("b/d3_{}.png", 1, 9),
+                ("b/d4_{}.png", 1, 9),
+            ],
+            ["a", "b"],
+            True,
+        ),
+        (
+            [("alive/d1_{}.png", 0, 9), ("alive/d2_{}.png", 0, 9), ("S_phase/d1_x{}.png", 1, 9)],
+            ["d1", "d2"],
+            False,
+        ),
+    ],
+)
+def test_prefixes(keys: list[tuple[str, int, int]], names: list[str], determines: bool) -> None:
+    found = find_prefixes(*labelled(*keys), CLASSES)
+    assert found is not None
+    assert (found.names, found.determines) == (names, determines)
+    assert found.table.sum() == sum(num for _, _, num in keys)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [("alive/{:03d}.png", 0, 30), ("S_phase/{:03d}.png", 1, 30)],  # the class itself and a number
+        [("alive_{}.png", 0, 30), ("S_phase_{}.png", 1, 30)],
+        [("cell-{}.png", 0, 30), ("cell-1{}.png", 1, 30)],  # one prefix
+        [("alive/rec1_{}.png", 0, 30), ("alive/rec2_{}.png", 0, 30)],  # one class
+        [("alive/rec1_{}.png", 0, 30), ("alive/rec2_{}.png", -1, 30)],
+    ],
+)
+def test_class_names_and_numbers_are_no_recordings(keys: list[tuple[str, int, int]]) -> None:
+    assert find_prefixes(*labelled(*keys), CLASSES) is None
+
+
+def test_real_montages_of_one_phase_each_are_found(real_data: Path, tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    for name in ("G1", "Prophase", "S_phase"):
+        (src / name).mkdir(parents=True)
+        for path in sorted((real_data / "jurkat" / name).glob("*.png"))[:40]:
+            (src / name / path.name).symlink_to(path)
+    made = pack(src, tmp_path / "set", jobs=1)
+    finding = key_finding(made)
+    assert finding.verdict == "warning"
+    assert "G1 has CP0008 alone, Prophase has CP0001 alone, S_phase has CP0009 alone" in finding.says["else"]
+    assert "each of one class" in finding.says["else"]
+    assert "{group}" in finding.advice["warning"]
+
+
+def test_sets_with_groups_are_skipped(make_dataset: Callable[..., Manifest]) -> None:
+    assert key_finding(make_dataset(30)).verdict in ("ok", "skipped")

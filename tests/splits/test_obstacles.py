@@ -1,0 +1,214 @@
+"""Splits whose scores cannot answer: what is an obstacle, what is none, and what every command says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import ArgumentError
+from fastcell.packing.pack import pack
+from fastcell.splits.make_splits import SplitOptions
+from fastcell.splits.obstacles import Origin, cautions, find_obstacles, refuse_obstacles, split_obstacles
+from fastcell.splits.resplit import resplit
+
+CLASSES = ["A", "B", "C"]
+PATTERN = "{class}/{group}_{name}"
+
+
+def cells(*rows: tuple[str, str, str, int]) -> tuple[np.ndarray, np.ndarray, dict[str, Origin]]:
+    """Labels, subsets and groups of cells given as (class, group, subset, number)."""
+    labels = np.concatenate([np.full(num, CLASSES.index(name) if name else -1) for name, _, _, num in rows])
+    subsets = np.concatenate([np.full(num, subset, "<U5") for _, _, subset, num in rows])
+    groups = Origin.of(pa.array([group for _, group, _, num in rows for _ in range(num)], pa.string()))
+    return labels, subsets, {} if groups is None else {"group": groups}
+
+
+def kinds(*rows: tuple[str, str, str, int], **options: bool) -> list[str]:
+    labels, subsets, origins = cells(*rows)
+    return [one.kind for one in find_obstacles(labels, CLASSES, [subsets], origins, **options)]
+
+
+ALIKE = [("A", "r1", "train", 6), ("A", "r1", "test", 3), ("B", "r2", "train", 6), ("B", "r2", "test", 3)]
+NESTED = [
+    ("A", "r1", "train", 6), ("A", "r2", "train", 6), ("A", "r3", "test", 3),
+    ("B", "r4", "train", 6), ("B", "r5", "train", 6), ("B", "r6", "test", 3),
+]  # fmt: skip
+KNOWN = [
+    ("A", "r1", "train", 6), ("A", "r1", "test", 2), ("A", "r2", "train", 6), ("A", "r2", "test", 2),
+    ("B", "r3", "train", 6), ("B", "r3", "test", 2), ("B", "r4", "train", 6), ("B", "r4", "test", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (ALIKE, ["alike"]),
+        (ALIKE[:3], ["alike", "absent"]),
+        (NESTED, []),  # two groups of each class in training, a new one in the test
+        (KNOWN, ["seen"]),
+        ([*KNOWN, ("A", "r9", "test", 1)], ["seen"]),  # B alone is of known groups
+        ([*KNOWN, ("A", "r3", "train", 1), ("B", "r1", "train", 1)], []),  # r1 and r3 hold both classes
+        ([("A", "r1", "train", 5), ("B", "r1", "train", 5), ("A", "r2", "test", 5), ("B", "r2", "test", 5)], []),
+        ([*NESTED, ("C", "r7", "train", 5)], ["alike", "absent"]),  # a class in one group only
+        ([("A", "", "train", 5), ("B", "", "train", 5), ("A", "", "test", 5)], ["absent"]),
+        ([("A", "r1", "test", 5), ("B", "r2", "test", 5)], []),  # 0/0/100: all parts but one are empty on purpose
+        ([("", "r1", "train", 5), ("", "r2", "test", 5)], []),
+        ([("A", "r1", "train", 5), ("A", "r2", "test", 5)], []),  # one class: nothing to tell apart
+        ([("A", "r1", "", 5), ("B", "r2", "", 5)], []),
+    ],
+)
+def test_kinds_of_obstacles(rows: list[tuple[str, str, str, int]], expected: list[str]) -> None:
+    assert kinds(*rows) == expected
+
+
+def test_an_obstacle_names_classes_and_groups_and_folds_are_pooled() -> None:
+    labels, subsets, origins = cells(*ALIKE)
+    (found,) = find_obstacles(labels, CLASSES, [subsets], origins)
+    assert found.text == (
+        "class and group cannot be told apart: A is group r1, B is group r2, with no other class in it"
+    )
+    with pytest.raises(ArgumentError, match=r"split 'x'.*A is group r1.*several classes in a group.*--allow-absent"):
+        refuse_obstacles([found], "split 'x'")
+    assert cautions([found])[0].startswith("Caution: class and group cannot be told apart: A is group r1")
+    labels, _, origins = cells(*NESTED)
+    folds = []
+    for group in range(6):  # each group tested once: a fold tests one class alone, all of them both
+        folds.append(np.where(origins["group"].codes == group, "test", "train"))
+    assert find_obstacles(labels, CLASSES, folds, origins) == []
+    assert [one.kind for one in find_obstacles(labels, CLASSES, folds[:1], origins)] == ["absent"]
+    assert kinds(*KNOWN, torn_on_purpose=True) == []
+
+
+def test_collections_are_recordings_too() -> None:
+    labels, subsets, origins = cells(*ALIKE)
+    (found,) = find_obstacles(labels, CLASSES, [subsets], {"collection": origins["group"]})
+    assert found.origin == "collection"
+    assert "A is collection r1" in found.text
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Callable[..., Path]:
+    """Function that writes cells of {class: recordings} into a folder CLASS/RECORDING_NUMBER.png."""
+
+    def write(num: int = 12, **spec: list[str]) -> Path:
+        rng = np.random.default_rng(3)
+        for name, groups in spec.items():
+            (tmp_path / "src" / name).mkdir(parents=True, exist_ok=True)
+            for group in groups:
+                for number in range(num):
+                    image = rng.integers(80, 120 if name == "A" else 200, (12, 13)).astype(np.uint8)
+                    cv2.imwrite(str(tmp_path / "src" / name / f"{group}_{number:02d}.png"), image)
+        return tmp_path / "src"
+
+    return write
+
+
+def test_pack_refuses_recordings_of_one_class_before_it_reads_them(
+    recordings: Callable[..., Path], tmp_path: Path
+) -> None:
+    src, out = recordings(A=["r1"], B=["r2"]), tmp_path / "set"
+    for split in (SplitOptions(), SplitOptions((0.5, 0.0, 0.5)), SplitOptions((0.8, 0.0, 0.2), folds=2)):
+        with pytest.raises(ArgumentError, match="A is group r1, B is group r2"):
+            pack(src, out, pattern=PATTERN, split=split, jobs=1)
+    with pytest.raises(ArgumentError, match="A is collection r1"):
+        pack(src, out, pattern="{class}/{collection}_{name}", jobs=1)
+    assert not out.exists()
+    pack(src, tmp_path / "test", pattern=PATTERN, split=SplitOptions((0.0, 0.0, 1.0)), jobs=1)
+    pack(src, tmp_path / "none", pattern=PATTERN, split=SplitOptions(None), jobs=1)
+    made = pack(src, out, pattern=PATTERN, split=SplitOptions((0.5, 0.0, 0.5)), allow_absent=True, jobs=1)
+    assert [one.kind for one in split_obstacles(made, "default")] == ["alike", "absent", "absent"]
+
+
+def test_pack_puts_each_class_into_each_part_where_the_groups_allow_it(
+    recordings: Callable[..., Path], tmp_path: Path
+) -> None:
+    src = recordings(A=["r1", "r2", "r3"], B=["r4", "r5", "r6"])
+    made = pack(src, tmp_path / "set", pattern=PATTERN, jobs=1)
+    assert all(set(made.labels[made.split() == part]) == {0, 1} for part in ("train", "valid", "test"))
+    with pytest.raises(ArgumentError, match="in the test part: its cells of A, B are all of groups .* has seen"):
+        resplit(made.path, group_by="none", near=False)
+    src = recordings(A=["r1", "r2", "r3"], C=["r7", "r8"])
+    with pytest.raises(ArgumentError, match="part has no cell of C"):
+        pack(src, tmp_path / "three", pattern=PATTERN, jobs=1)
+
+
+def test_split_refuses_by_the_groups_that_are_asked_for(make_dataset: Callable[..., Manifest], tmp_path: Path) -> None:
+    manifest = make_dataset(60)  # class by cell_id % 3
+    path = tmp_path / "days.csv"
+    path.write_text("cell_id,day\n" + "".join(f"{cell},d{cell % 3}\n" for cell in range(60)))
+    with pytest.raises(ArgumentError, match="A is day d0, B is day d1, C is day d2"):
+        resplit(manifest.path, SplitOptions((0.8, 0.0, 0.2)), group_by=f"{path}:day", near=False)
+    resplit(manifest.path, SplitOptions((0.0, 0.0, 1.0)), group_by=f"{path}:day", near=False)
+
+
+@pytest.fixture
+def alike_set(recordings: Callable[..., Path], tmp_path: Path) -> Path:
+    """Data set of one recording a class whose cells are split at random, so that each part has both classes."""
+    pack(recordings(A=["r1"], B=["r2"]), tmp_path / "set", pattern=PATTERN, split=SplitOptions(None), jobs=1)
+    options = SplitOptions((0.5, 0.0, 0.5))
+    resplit(tmp_path / "set", options, group_by="none", name="default", near=False, allow_absent=True, force=True)
+    return tmp_path / "set"
+
+
+SAID = "class and group cannot be told apart: A is group r1, B is group r2"
+
+
+def fit_words(data: Path, runs: Path) -> list[str]:
+    return [str(data), "--preset", "fast", "--data.image_size=16", "--trainer.max_epochs=1", f"--runs={runs}"]
+
+
+def test_fit_and_compare_refuse_before_any_work(alike_set: Path, tmp_path: Path) -> None:
+    from fastcell.cli.compare import main as compare
+    from fastcell.cli.fit import main as fit
+
+    with pytest.raises(ArgumentError, match=f"{SAID}.*--allow-absent"):
+        fit(fit_words(alike_set, tmp_path / "runs"))
+    assert not list((tmp_path / "runs").glob("*"))
+    words = [str(alike_set), "--methods=knn", "--seeds=1", "--volumes=1", f"--out={tmp_path / 'study'}"]
+    for more in ([], ["--splits", "default"], ["--splits", "random"], ["--study", "leakage"], ["--study", "loss"]):
+        with pytest.raises(ArgumentError, match=f"{SAID}.*--allow-absent"):
+            compare([*words, *more])
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+def test_every_score_says_it_where_it_was_allowed(
+    alike_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastcell.cli.compare import main as compare
+    from fastcell.cli.fit import main as fit
+    from fastcell.cli.fit import run as lightning
+    from fastcell.cli.report import main as report
+
+    assert fit([*fit_words(alike_set, tmp_path / "runs"), "--allow-absent"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index(SAID) < printed.index("test part, ")
+    (run,) = (tmp_path / "runs").iterdir()
+    assert SAID in json.loads((run / "metrics.json").read_text())["cautions"][0]
+    assert lightning("test", [f"--ckpt_path={run}"]) == 0  # scores, and says so
+    printed = capsys.readouterr().out
+    assert printed.index(SAID) < printed.index("test part, ")
+    assert lightning("predict", [f"--ckpt_path={run}", f"--out={tmp_path / 'p.csv'}"]) == 0
+    with pytest.raises(ArgumentError, match=f"{SAID}.*--allow-absent"):
+        report([str(run), "--no-explain", "--cells", "4"])
+    assert report([str(run), "--no-explain", "--cells", "4", "--allow-absent"]) == 0
+    page = (run / "report.html").read_text()
+    assert page.index(SAID) < page.index('class="lead"')
+    assert page.count(SAID) >= 3  # head, scores, data card
+    out = tmp_path / "study"
+    words = ["--methods=knn", "--seeds=1", "--volumes=1", "--preset=fast", "--splits=default", f"--out={out}"]
+    assert compare([str(alike_set), *words, "--allow-absent"]) == 0
+    text = (out / "report.md").read_text()
+    assert text.index(SAID) < text.index("| method |")
+    with pytest.raises(ArgumentError, match=f"{SAID}.*--allow-absent"):
+        report([str(out)])
+    assert report([str(out), "--allow-absent"]) == 0
+    assert SAID in (out / "report.html").read_text()
+    assert "--allow-absent" in (out / "report.html").read_text()  # the command that repeats it
