@@ -52,7 +52,7 @@ def test_own_options_are_in_the_whole_parser(command: str) -> None:
         )
         assert argument.default in (default_of(parser, name), inspect.Parameter.empty)
     named = {option for options in GROUPS[command].values() for option in options if isinstance(option, str)}
-    assert set(own) - named == ({"checkpoint_every_steps"} if command == "fit" else {"ckpt_path"})
+    assert set(own) - named == ({"checkpoint_every_steps", "allow_absent"} if command == "fit" else {"ckpt_path"})
 
 
 @pytest.mark.parametrize("preset", PRESETS)
