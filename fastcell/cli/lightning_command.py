@@ -140,7 +140,9 @@ class FastcellCLI(LightningCLI):
             names = [folded(name) for name in argument.shown_spellings]
             needed = argument.default is REQUIRED
             default = {} if needed else {"default": argument.default}
-            bare = {"nargs": "?", "const": True} if argument.hint is bool else {}  # --tta, or --tta true
+            bare: dict[str, Any] = (
+                {"nargs": "?", "const": True} if argument.hint is bool else {}
+            )  # --tta, or --tta true
             parser.add_argument(*names, type=argument.hint, required=needed, help=argument.text, **default, **bare)
         if self.command == "fit":
             _link_fit_arguments(parser)

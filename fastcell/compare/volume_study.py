@@ -88,8 +88,8 @@ def leave_out_small_classes(
     if there.sum() - len(small) < 2:
         more = "larger --volumes, or " if volume < 1 else ""
         raise ArgumentError(
-            f"--volumes must leave {MIN_CLASS_CELLS} training cells of two classes or more, got fewer of {names}. Take {more}a set "
-            "with more cells of them."
+            f"--volumes must leave {MIN_CLASS_CELLS} training cells of two classes or more, got fewer of {names}. Take "
+            f"{more}a set with more cells of them."
         )
     out = np.isin(manifest.labels, small)
     kept = [

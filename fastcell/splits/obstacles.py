@@ -175,9 +175,9 @@ def _absent(
         if missing and np.any(missing):
             lacking[part] = np.any(missing, axis=0)
     found = []
-    for part, lacks in lacking.items():
+    for name, lacks in lacking.items():
         names = _listed([classes[label] for label in np.flatnonzero(lacks).tolist()])
-        found.append(Obstacle("absent", f"the {part} part has no cell of {names}"))
+        found.append(Obstacle("absent", f"the {name} part has no cell of {names}"))
     return found
 
 
