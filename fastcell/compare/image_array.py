@@ -15,6 +15,7 @@ import numpy as np
 
 from fastcell.dataset.cell_hashes import hashes_of
 from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.integrity import WHOLE, check_stored_bytes
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError
@@ -22,7 +23,7 @@ from fastcell.loading.loader import CellLoader
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
-from fastcell.storage.whole_files import replace_file
+from fastcell.storage.whole_files import file_crc32, replace_file, write_text
 from fastcell.system.resources import available_memory, num_cpus
 
 _BATCH = 256
@@ -67,7 +68,9 @@ def fingerprint(manifest: Manifest, rows: np.ndarray) -> str:
 
 
 def make_images(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessing, folder: Path) -> CellImages:
-    """Preprocess cells as for networks and write them to a file in `folder`; a file that already exists is reused.
+    """Preprocess cells as for networks and write them to a file in `folder`.
+
+    A file that is there is reused if its CRC-32 holds and none of its corrupt cells has been repaired.
 
     Args:
         manifest: Manifest of the data set.
@@ -83,7 +86,7 @@ def make_images(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessi
     what = json.dumps([fingerprint(manifest, rows), preprocessing.to_dict()])
     name = blake2b(what.encode(), digest_size=8).hexdigest()
     images = CellImages(folder / f"images-{side}px-{name}.npy", rows, side)
-    if images.path.exists():
+    if _is_whole(images, manifest):
         return images
     size = len(rows) * side * side * 4
     free = shutil.disk_usage(folder).free
@@ -93,7 +96,23 @@ def make_images(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessi
             f"pixels, got {free / 1e9:.1f} GB at {folder}. Choose another place, or a smaller --data.image_size."
         )
     replace_file(images.path, lambda file: _write(file, manifest, rows, preprocessing))
+    write_text(_crc_path(images), f"{file_crc32(images.path)}\n")
     return images
+
+
+def _crc_path(images: CellImages) -> Path:
+    return images.path.with_suffix(".crc32")
+
+
+def _is_whole(images: CellImages, manifest: Manifest) -> bool:
+    """Whether a file of an earlier run is there and what it would be now."""
+    try:
+        if int(_crc_path(images).read_text()) != file_crc32(images.path):
+            return False
+    except (OSError, ValueError):
+        return False
+    corrupt = images.corrupt_rows()
+    return len(corrupt) == 0 or bool((check_stored_bytes(manifest, corrupt) != WHOLE).all())
 
 
 def _write(path: Path, manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessing) -> None:

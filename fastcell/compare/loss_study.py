@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
     if len(scheme.splits) > 1:
         study.say(f"the loss study takes one split: {split}")
     study.cells_dir.mkdir(parents=True, exist_ok=True)
+    study.find_corrupt_cells()
     curves: dict[str, dict[str, Any]] = {}
     summary = []
     for name, loss in COMPARED_LOSSES.items():
@@ -121,12 +123,17 @@ def _summary(name: str, points: np.ndarray) -> dict[str, Any]:
 def _load(path: Path, key: str) -> list[dict[str, float]] | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return values["rows"] if values["key"] == key else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        is_whole = values["key"] == key and values["digest"] == _digest_rows(values["rows"])
+        return values["rows"] if is_whole else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _digest_rows(rows: list[dict[str, float]]) -> str:
+    return blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()
 
 
 def _save(path: Path, key: str, rows: list[dict[str, float]]) -> None:
     plain = [{name: float(value) for name, value in row.items()} for row in rows]
-    text = json.dumps({"key": key, "rows": plain}) + "\n"
+    text = json.dumps({"key": key, "digest": _digest_rows(plain), "rows": plain}) + "\n"
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))

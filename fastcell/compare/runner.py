@@ -16,6 +16,7 @@ from fastcell.compare.baselines import MAX_CELLS_WITHOUT_PCA, MAX_SVM_CELLS, MET
 from fastcell.compare.image_array import CellImages, fingerprint, flat_pixels, make_images
 from fastcell.compare.saved_results import PARTS, Task, TaskResult, load_result, make_key, make_result, save_result
 from fastcell.compare.split_schemes import Scheme, SplitManifest
+from fastcell.dataset.integrity import WHOLE, check_stored_bytes
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
@@ -192,15 +193,23 @@ class Study:
             corrupt = images.corrupt_rows()
             took = time.perf_counter() - start
             self.say(f"{len(rows):,} cells at {size} x {size} pixels in {took:.1f} s")
-            if len(corrupt):
-                self.say(f"{len(corrupt):,} cells could not be read and take no part (`fastcell verify` lists them)")
-                self.corrupt |= set(corrupt.tolist())
-                self._parts.clear()
+            self._leave_out(corrupt)
         return self._images[size]
+
+    def find_corrupt_cells(self) -> None:
+        """Exclude cells whose stored bytes are not those that were packed, for a study that makes no images."""
+        rows = select(self.manifest, ViewConfig(labelled=True)).rows
+        self._leave_out(rows[check_stored_bytes(self.manifest, rows, jobs=num_cpus()) != WHOLE])
+
+    def _leave_out(self, corrupt: np.ndarray) -> None:
+        if len(corrupt):
+            self.say(f"{len(corrupt):,} cells could not be read and take no part (`fastcell verify` lists them)")
+            self.corrupt |= set(corrupt.tolist())
+            self._parts.clear()
 
     def drop_images(self) -> None:
         """Remove all files of preprocessed cells in the folder. They can be computed again."""
-        for path in self.out_dir.glob("images-*px-*.npy"):
+        for path in self.out_dir.glob("images-*px-*.*"):
             path.unlink(missing_ok=True)
         self._images.clear()
 

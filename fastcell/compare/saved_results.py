@@ -133,6 +133,7 @@ def save_result(folder: Path, key: str, result: TaskResult) -> None:
         "predict_us": result.predict_us,
         "details": result.details,
     }
+    meta["digest"] = _digest(meta, result.rows, result.part, result.predicted)
     columns = {"cell_id": result.rows, "part": result.part, "predicted": result.predicted}
     table = pa.table(columns, schema=_SCHEMA.with_metadata({_META: json.dumps(meta).encode()}))
     write_parquet(folder / f"{result.task.name}.parquet", table)
@@ -142,12 +143,23 @@ def load_result(folder: Path, key: str, task: Task) -> TaskResult | None:
     """Return the saved result of a task, or None if there is no valid file with this key."""
     path = folder / f"{task.name}.parquet"
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         meta = json.loads(table.schema.metadata[_META])
         if meta["key"] != key or not table.schema.equals(_SCHEMA):
             return None
         rows, part, predicted = (table.column(name).to_numpy() for name in _SCHEMA.names)
+        if meta.pop("digest", None) != _digest(meta, rows, part, predicted):
+            return None
         times = float(meta["fit_s"]), float(meta["predict_us"])
         return TaskResult(task, rows, part, predicted, times[0], times[1], dict(meta["details"]))
-    except (FileNotFoundError, IsADirectoryError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError):
         return None  # missing, incomplete or foreign file: compute again
+
+
+def _digest(meta: Mapping[str, Any], *columns: np.ndarray) -> str:
+    """Hash what a file says of its task, and its columns."""
+    as_read = json.loads(json.dumps(meta))
+    digest = blake2b(json.dumps(as_read, sort_keys=True).encode(), digest_size=16)
+    for column in columns:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()

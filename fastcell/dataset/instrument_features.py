@@ -44,7 +44,7 @@ def write_features(folder: Path, features: Features, keys: pa.ChunkedArray) -> N
     cell_id = {key: i for i, key in enumerate(keys.to_pylist())}
 
     def write(file: Path) -> None:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
             for piece_keys, values in features.pieces():
                 ids = np.array([cell_id.get(one_name(key), -1) for key in piece_keys], np.int64)
                 there = np.flatnonzero(ids >= 0)

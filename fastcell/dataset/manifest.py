@@ -290,7 +290,7 @@ class Manifest:
             (N,) bool, False for the cells that ``verdicts.csv`` drops; all True if the file does not exist.
 
         Raises:
-            DataError: the file has no columns ``cell_id`` and ``verdict``, or has invalid values.
+            DataError: the file has no columns ``cell_id`` and ``verdict``, has invalid values, or names a cell twice.
         """
         keep = np.ones(len(self), dtype=bool)
         path = self.path / "verdicts.csv"
@@ -311,6 +311,13 @@ class Manifest:
             raise DataError(
                 f"{path}: verdicts must be keep or drop, of cells in the manifest, got {words[row].as_py()!r} for "
                 f"{told[row].as_py()!r}. Mend or remove it."
+            )
+        counts = np.bincount(ids.to_numpy(), minlength=len(self))
+        if (counts > 1).any():
+            cell = int(np.argmax(counts > 1))
+            told = words.filter(pc.equal(ids, cell)).to_pylist()
+            raise DataError(
+                f"{path}: cell {cell} must have one verdict, got {', '.join(told)}. Leave one of the lines."
             )
         keep[ids.filter(pc.equal(words, "drop")).to_numpy()] = False
         return keep

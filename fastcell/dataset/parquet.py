@@ -24,7 +24,7 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
 
     The numbers of rows and of decompressed bytes that the file claims are first checked against its size. Strings are
     read as dictionaries, so that the size of a string that is stored once but used in every row is checked before it is
-    copied.
+    copied. Pages are compared with their CRC-32, if they have one.
 
     Args:
         path: path of the file.
@@ -44,7 +44,9 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         if num_rows > _FREE_ROWS:  # keys are all different: reading ten million as a dictionary takes 5 s longer
             texts = [name for name in texts if name != "key"]
-        table = pq.read_table(path, columns=schema.names, partitioning=None, read_dictionary=texts)
+        table = pq.read_table(
+            path, columns=schema.names, partitioning=None, read_dictionary=texts, page_checksum_verification=True
+        )
         table = table.select(schema.names)
         _check_texts(path, size, table, hint)
         table = table.cast(schema).combine_chunks()
@@ -108,5 +110,5 @@ def first_line(error: Exception) -> str:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file atomically: it exists completely or not at all."""
-    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    """Write a Parquet file atomically: it exists completely or not at all. Every page has a CRC-32."""
+    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True))

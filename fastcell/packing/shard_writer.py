@@ -112,15 +112,6 @@ def write_block_shard(
         return _close_shard(path, file, table)._replace(blocks=make_table(block_rows, BLOCKS_SCHEMA))
 
 
-def file_crc32(path: Path) -> int:
-    """Return the CRC-32 of a file."""
-    crc = 0
-    with open(path, "rb", buffering=0) as file:
-        while data := file.read(_BUFFER_BYTES):
-            crc = zlib.crc32(data, crc)
-    return crc
-
-
 class _SummedFile(io.FileIO):
     """File that is written from start to end, with the CRC-32 of what was written (2.5 us for 10 kB)."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from fastcell.dataset.integrity import IntegrityReport, check_stored_bytes
@@ -119,7 +120,15 @@ def write_list(path: Path, losses: IntegrityReport) -> None:
 
 
 def _table_problems(manifest: Manifest) -> Iterator[str]:
-    """Yield the problems of the tables beside the manifest; the manifest itself is checked when it is opened."""
+    """Yield the problems of the tables that later commands refuse; other rules of the manifest hold once it is open."""
+    keys = pc.value_counts(manifest.table.column("key"))
+    twice = keys.filter(pc.greater(pc.struct_field(keys, "counts"), 1)).to_pylist()
+    if twice:
+        first = twice[0]["values"]
+        yield (
+            f"{manifest.path / 'manifest.parquet'}: keys must differ, got {first!r} for {twice[0]['counts']:,} cells "
+            f"(such keys: {len(twice):,}); predictions and edited tables name cells by key. Pack the data again."
+        )
     for name in manifest.split_names():
         try:
             manifest.split(name)

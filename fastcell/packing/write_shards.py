@@ -17,9 +17,10 @@ from fastcell.dataset.grey_window import Window
 from fastcell.dataset.open_files import look_again
 from fastcell.packing.records import Record, ShardResult
 from fastcell.packing.shard_layout import Blocks, Item
-from fastcell.packing.shard_writer import file_crc32, write_block_shard, write_cell_shard
+from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging
+from fastcell.storage.whole_files import file_crc32
 from fastcell.system.progress_line import Progress
 from fastcell.system.worker_processes import num_workers, run_tasks
 

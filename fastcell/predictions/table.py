@@ -16,6 +16,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import first_line
 from fastcell.errors import DataError, invalid
 from fastcell.runs.prediction_columns import (
+    FORMAT_METADATA,
     PROBABILITY_PREFIX,
     TEXT_COLUMNS,
     prediction_columns,
@@ -166,7 +167,7 @@ def write_csv_or_parquet(path: Path, table: pa.Table) -> None:
     if path.suffix == ".csv":
         replace_file(path, lambda file: pyarrow.csv.write_csv(table, file))
     else:
-        replace_file(path, lambda file: pq.write_table(table, file))
+        replace_file(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
 def _without_infinite(table: pa.Table, classes: list[str]) -> pa.Table:
@@ -244,7 +245,7 @@ def prediction_table(
     for place in np.flatnonzero(~found).tolist():
         texts[place] = NOT_FINITE if lost[place] else (reasons or {}).get(int(rows[place]), NOT_READ)
     columns["reason"] = pa.array(texts, pa.string())
-    table = pa.table(columns)
+    table = pa.table(columns, metadata=FORMAT_METADATA)
     if not quarantined:
         return table
     bad = manifest.quarantine()

@@ -21,13 +21,18 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from fastcell import __version__
 from fastcell.dataset.parquet import read_parquet
 from fastcell.dataset.tables.dialect import Dialect, read_dialect
 from fastcell.dataset.tables.read_table import csv_options
 from fastcell.errors import DataError
+from fastcell.storage.formats import FORMATS, check_format
 
 PROBABILITY_PREFIX = "p_"
 TEXT_COLUMNS = ("key", "group", "true_class", "class", "reason")
+FORMAT_METADATA = {"fastcell.format": str(FORMATS["predictions"].number), "fastcell.version": __version__}
+"""Metadata of a .parquet file of predictions."""
+
 _MOST_CSV_BYTES = 1 << 34
 
 
@@ -35,10 +40,16 @@ def prediction_columns(path: Path) -> list[str]:
     """Return the column names of a .csv or .parquet file without reading its values.
 
     Raises:
+        NewerFormatError: a newer version of fastcell wrote it.
         pyarrow.ArrowException, ValueError, OSError: the file cannot be read.
     """
     if path.suffix != ".csv":
-        return pq.read_schema(path).names  # type: ignore[no-any-return]
+        schema = pq.read_schema(path)
+        told = {key: (schema.metadata or {}).get(key.encode(), b"").decode(errors="replace") for key in FORMAT_METADATA}
+        number, version = told.values()
+        if number:
+            check_format("predictions", int(number) if number.isdecimal() else number, path, version)
+        return schema.names  # type: ignore[no-any-return]
     return read_dialect(path, ("key", "class")).names
 
 

@@ -52,9 +52,8 @@ FORMATS = {
     "predictions": FileFormat(
         1,
         1,
-        "metadata `fastcell.format` of a .parquet file, keyword FASTCELL_FORMAT of an .fcs file; a .csv file has only "
-        "its columns",
-        "files without a number: read as 1",
+        "metadata `fastcell.format` of a .parquet file; a .csv file has only its columns",
+        "files without a number: read",
     ),
 }
 """Formats by name."""

@@ -45,6 +45,25 @@ def test_lost_cells_are_told(planted, tmp_path):
     assert images.corrupt_rows().tolist() == [7]
 
 
+def test_damaged_images_and_repaired_cells_are_made_anew(planted, tmp_path):
+    manifest, preprocessing = planted(), Preprocessing(image_size=16)
+    shard, rows = manifest.shard_path(0), np.arange(120)
+    whole = shard.read_bytes()
+    hurt = bytearray(whole)
+    hurt[int(manifest.column("offset")[7]) + 130] ^= 255
+    shard.write_bytes(hurt)
+    images = make_images(manifest, rows, preprocessing, tmp_path)
+    written = images.path.stat().st_mtime_ns
+    assert make_images(manifest, rows, preprocessing, tmp_path).path.stat().st_mtime_ns == written
+    shard.write_bytes(whole)
+    images = make_images(manifest, rows, preprocessing, tmp_path)
+    assert len(images.corrupt_rows()) == 0
+    right = images.path.read_bytes()
+    for damaged in (right[:-8], right[:9000] + bytes(4096) + right[13096:]):
+        images.path.write_bytes(damaged)
+        assert make_images(manifest, rows, preprocessing, tmp_path).path.read_bytes() == right
+
+
 def test_a_full_disk_is_told_before_it_is_full(planted, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(ArgumentError, match=r"--out must be on a disk with 0\.0 GB free for 120 images of 16 x 16"):

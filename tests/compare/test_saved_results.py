@@ -1,6 +1,7 @@
 """A finished cell is found by its key alone, and whatever else lies there is no result."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -39,6 +40,29 @@ def test_a_key_tells_all_that_a_result_depends_on():
     }
     assert len(keys) == 5
     assert make_key(TASK, dict(reversed(PARTS.items())), {"a": 1}) in keys
+
+
+def test_damage_inside_is_found(tmp_path, result):
+    """Bits that flip and pages that are zeroed, at 200 places: no result, or the same."""
+    save_result(tmp_path, "key", result)
+    path, rng, lost = tmp_path / f"{TASK.name}.parquet", random.Random(0), 0
+    data = path.read_bytes()
+    for number in range(200):
+        hurt = bytearray(data)
+        place = rng.randrange(len(data))
+        hurt[place : place + number % 2 * 64 + 1] = bytes(number % 2 * 64) + bytes([hurt[place] ^ 1 << number % 8])
+        path.write_bytes(hurt)
+        found = load_result(tmp_path, "key", TASK)
+        if found is None:
+            lost += 1
+            continue
+        assert (found.rows.tolist(), found.part.tolist(), found.predicted.tolist()) == (
+            result.rows.tolist(),
+            result.part.tolist(),
+            result.predicted.tolist(),
+        )
+        assert (found.fit_s, found.predict_us, found.details) == (result.fit_s, result.predict_us, result.details)
+    assert 100 < lost < 200
 
 
 @pytest.mark.parametrize("damage", ["key", "torn", "foreign", "folder", "absent"])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.dataset.parquet import read_parquet
+from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.errors import DataError
 
 SCHEMA = pa.schema([("cell_id", pa.int64()), ("key", pa.string())])
@@ -85,3 +85,27 @@ def test_a_pipe_and_a_folder_are_no_files(tmp_path):
     for name in ("a", "b", "c"):
         with pytest.raises(DataError, match=rf"{name}\.parquet is missing or no file"):
             read_parquet(tmp_path / f"{name}.parquet", SCHEMA)
+
+
+def test_damage_inside_is_found(tmp_path):
+    """Bits that flip and pages that are zeroed, at 400 places: refused by name, or the same table."""
+    rng, path = np.random.default_rng(0), tmp_path / "t.parquet"
+    names = pa.array(["left", "right"]).take(pa.array(rng.integers(0, 2, 3000)))
+    columns = {"cell_id": pa.array(range(3000)), "name": names, "size": pa.array(rng.integers(0, 99, 3000))}
+    table = pa.table(columns)
+    write_parquet(path, table)
+    data, refused = path.read_bytes(), 0
+    for number in range(400):
+        hurt, place = bytearray(data), int(rng.integers(len(data)))
+        if number % 4:
+            hurt[place] ^= 1 << number % 8
+        else:
+            hurt[place : place + 256] = bytes(len(hurt[place : place + 256]))
+        path.write_bytes(hurt)
+        try:
+            found = read_parquet(path, table.schema)
+        except DataError as error:
+            refused += str(path) in str(error)
+        else:
+            assert found.equals(table), place
+    assert refused > 300

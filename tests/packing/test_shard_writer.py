@@ -15,8 +15,9 @@ from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.errors import ArgumentError
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
-from fastcell.packing.shard_writer import file_crc32, write_block_shard, write_cell_shard
+from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
 from fastcell.storage.staging import put_in_place, staging
+from fastcell.storage.whole_files import file_crc32
 
 CLASSES = ["A", "B"]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest import Manifest, write_split
@@ -44,6 +45,20 @@ def test_tar_headers_and_sizes_that_the_loader_would_refuse(make_dataset: MakeDa
     assert len(verdict.problems) == 2
     assert any("no record of" in line and row["shard"] in line for line in verdict.problems)
     assert any("shard-000000.tar" in line and "when the manifest was made" in line for line in verdict.problems)
+
+
+def test_what_later_commands_refuse(make_dataset: MakeDataset) -> None:
+    """Keys that occur twice, which tables of predictions must not have, and a cell with two verdicts."""
+    manifest = make_dataset(30)
+    table = pq.read_table(manifest.path / "manifest.parquet")
+    keys = table.column("key").to_pylist()
+    place = table.schema.get_field_index("key")
+    keys[4] = keys[20] = keys[21]
+    write_parquet(manifest.path / "manifest.parquet", table.set_column(place, "key", pa.array(keys)))
+    (manifest.path / "verdicts.csv").write_text("cell_id,verdict\n3,drop\n5,keep\n3,keep\n")
+    first, second = verify(manifest.path).problems
+    assert f"keys must differ, got {keys[21]!r} for 3 cells (such keys: 1)" in first
+    assert "verdicts.csv: cell 3 must have one verdict, got drop, keep. Leave one of the lines." in second
 
 
 def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastcell.errors import DataError
-from fastcell.runs.prediction_columns import prediction_columns, read_prediction_columns
+from fastcell.runs.prediction_columns import FORMAT_METADATA, prediction_columns, read_prediction_columns
+from fastcell.storage.formats import NewerFormatError
 
 TABLE = pa.table(
     {
@@ -50,3 +51,18 @@ def test_what_cannot_be_read_is_refused_with_the_hint(tmp_path):
     cut.write_bytes(content[:40])
     with pytest.raises((pa.ArrowException, OSError)):
         prediction_columns(cut)
+
+
+def test_files_of_other_versions(tmp_path):
+    """Without a number, as older versions wrote them, they are read; with a newer one they name the version."""
+    old = write(tmp_path / "old.parquet")
+    assert prediction_columns(old) == TABLE.column_names
+    now = write(tmp_path / "now.parquet", TABLE.replace_schema_metadata(FORMAT_METADATA))
+    assert prediction_columns(now) == TABLE.column_names
+    newer = {"fastcell.format": "2", "fastcell.version": "3.1"}
+    path = write(tmp_path / "newer.parquet", TABLE.replace_schema_metadata(newer))
+    with pytest.raises(NewerFormatError, match=r"format must be 1, got 2. Install fastcell 3\.1 or a later"):
+        prediction_columns(path)
+    path = write(tmp_path / "odd.parquet", TABLE.replace_schema_metadata({"fastcell.format": "x"}))
+    with pytest.raises(DataError, match="predictions format must be 1, got x"):
+        prediction_columns(path)
