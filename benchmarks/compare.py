@@ -66,13 +66,21 @@ def main() -> None:
         compare([*rest, "--methods", options.methods, "--volumes", options.volumes, "--out", out])
         study = json.loads((Path(out) / "study.json").read_text(encoding="utf-8"))
         rows = read_scores(Path(out))
+        intervals = describe_intervals(Path(out))
     settings = {
         "preset": study["settings"]["preset"],
         "splits": sum(len(scheme["splits"]) for scheme in study["schemes"].values()),
         "seeds": rows[0].num_seeds,
+        "intervals": intervals,
     }
     data = f"{study['data']}, {rows[0].num_cells:,} test cells"
     print(f"wrote {Result(options.bench, data, settings, rows).save()}")
+
+
+def describe_intervals(out: Path) -> str:
+    """Return what the intervals of the test scores are by, e.g. ``by group (6)``."""
+    row = next(row for row in read_csv(out / "accuracy.csv") if row["part"] == "test")
+    return f"by {row['by']} ({int(row['num_units']):,})" + (f", {row['note']}" if row["note"] else "")
 
 
 def read_scores(out: Path) -> list[Score]:

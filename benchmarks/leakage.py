@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from compare import read_csv
+from compare import describe_intervals, read_csv
 from harness import Result
 from planted import write_planted
 
@@ -71,6 +71,7 @@ def main() -> None:
             words += f" --trainer.max_epochs {options.epochs} --data.image_size {options.size}"
             compare([str(manifest.path), *words.split(), "--out", str(out)])
             rows += read_protocols(out, name, manifest)
+            intervals = describe_intervals(out)
     settings = {
         "cells": options.cells,
         "rare cells": options.rare,
@@ -79,6 +80,7 @@ def main() -> None:
         "seeds": 1,
         "epochs": options.epochs,
         "size": options.size,
+        "intervals": intervals,
     }
     print(f"wrote {Result('leakage', 'synthetic cells with planted faults', settings, rows).save()}")
 

@@ -46,6 +46,11 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
+    if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
+        lines += [
+            "",
+            "The intervals of this result are of the percentile bootstrap: too narrow where there are few groups.",
+        ]
     absent = [f"Without {name}: {reason}." for name, reason in result.get("absent", {}).items()]
     return "\n".join([*lines, "", " ".join([_origin(result, f"{folder}/{path.name}"), *absent])])
 

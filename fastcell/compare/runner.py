@@ -21,6 +21,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.stats.intervals import unit_numbers
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
 from fastcell.system.worker_processes import watched_workers
 from fastcell.training.recipe import Recipe
@@ -76,10 +77,7 @@ def units_of(manifest: Manifest) -> tuple[np.ndarray, str]:
     """
     if manifest.groups is None:
         return np.arange(len(manifest)), "cell"
-    _, units = np.unique(manifest.groups, return_inverse=True)
-    loose = manifest.groups == ""
-    units[loose] = len(manifest) + np.flatnonzero(loose)
-    return units, "group"
+    return unit_numbers(manifest.groups), "group"
 
 
 @dataclass

@@ -44,3 +44,11 @@ def test_scores_of_the_largest_volume(compare, tmp_path):
     assert knn.gain == {"value": 0.2, "low": 0.15, "high": 0.25}
     assert cnn.other_splits == {"value": 0.03, "low": 0.01, "high": 0.05}
     assert knn.other_splits is None
+
+
+def test_what_the_intervals_are_by(compare, tmp_path):
+    head = "part,by,num_units,note\ntrain,cell,9,\n"
+    (tmp_path / "accuracy.csv").write_text(head + "test,group,6,\n")
+    assert compare.describe_intervals(tmp_path) == "by group (6)"
+    (tmp_path / "accuracy.csv").write_text(head + "test,group,1200,few\n")
+    assert compare.describe_intervals(tmp_path) == "by group (1,200), few"

@@ -68,6 +68,17 @@ def test_trainings_are_shown_by_seed(table, tmp_path):
     assert "| bank | 0.920 ± 0.014 | 0.910, 0.930 | 1,234 |" in text
 
 
+@pytest.mark.parametrize("settings", [{}, {"intervals": "by group (6)"}])
+def test_intervals_of_former_results_are_named(table, tmp_path, settings):
+    entry = {"value": 0.9, "low": 0.8, "high": 0.95}
+    row = {"method": "CNN", "accuracy": entry, "balanced_accuracy": entry, "gain": None, "fit_s": 1.0, "std": None}
+    write_result(tmp_path, "compare-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [row])
+    file = tmp_path / "compare-cpu-2026-01-02-abc.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"settings": settings}))
+    text = table.render("<!-- table:compare -->\n<!-- /table -->", tmp_path)
+    assert ("of the percentile bootstrap: too narrow" in text) == (not settings)
+
+
 def test_minutes_are_shown_some_of_them(table, tmp_path):
     rates = {"cells_per_s": 1999.6, "cells_per_cpu_s": 1500.2}
     rows = [
