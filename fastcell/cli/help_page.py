@@ -52,6 +52,7 @@ def lay_out(
     notes: str,
     examples: Iterable[str],
     closing: Iterable[str] = (),
+    widest: int | None = None,
 ) -> str:
     """Return a help text, at most `MOST_COLUMNS` wide, and no wider than the terminal if that has `LEAST_COLUMNS`.
 
@@ -63,10 +64,13 @@ def lay_out(
         notes: paragraphs behind the options; one that has several lines, of which one is indented, is kept as it is.
         examples: command lines.
         closing: last lines.
+        widest: length of the longest argument that has its text beside it; by default 46 if there are dotted names,
+            which are long, else 28.
     """
     width = max(LEAST_COLUMNS, min(MOST_COLUMNS, shutil.get_terminal_size().columns))
     rows = [*placed, *(row for group in groups.values() for row in group)]
-    widest = 46 if any(re.search(r"--\w+\.", name) for name, _ in rows) else 28  # dotted names are long
+    if widest is None:
+        widest = 46 if any(re.search(r"--\w+\.", name) for name, _ in rows) else 28
     column = max((len(name) for name, _ in rows if len(name) <= widest), default=0) + 4
     blocks = [f"usage: {usage}", textwrap.fill(description, width)]
     for title, group in {"": placed, **groups}.items():

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
+from fastcell.cli.full_help import full_help
 from fastcell.cli.short_help import USAGES
 from fastcell.cli.signature import choices_of, folded
 from fastcell.cli.slips import Setting, kind_of, missing, of_jsonargparse, unknown_words
@@ -111,13 +112,8 @@ class FastcellLightningParser(LightningArgumentParser):
         raise ArgumentError(self._describe(message))
 
     def format_help(self, *more: Any, **named: Any) -> str:
-        """Return the whole help without the markup of docstrings and without what other settings decide."""
-        for action in self._actions:
-            if action.help and "`" in action.help:
-                action.help = _without_markup(action.help)
-        self.usage = USAGES[self.command].replace("%", "%%")
-        text = super().format_help(*more, **named)
-        return re.sub(r"\nLinked arguments[\s\S]*?(?=\n\n\S|\Z)", "", text)
+        """Return the whole help."""
+        return full_help(self.command, self)
 
     def _where_all_are(self) -> str:
         return f"'fastcell {self.command} --help' shows the options that people use, --help_all shows all."
@@ -165,12 +161,6 @@ class FastcellLightningParser(LightningArgumentParser):
         for name in _unknown_settings(values, known):
             hint = did_you_mean(name, known) or "'fastcell fit --help_all' shows all."
             raise ArgumentError(f"{path}: unknown setting {name}. {hint}")
-
-
-def _without_markup(text: str) -> str:
-    """Return a docstring's text without the markup of Sphinx: names alone, by their last part."""
-    text = re.sub(r":\w+:`~?\.?([^`]*)`", lambda found: found[1].rpartition(".")[2], " ".join(text.split()))
-    return re.sub(r"`+([^`]*)`+_?", r"\1", text)
 
 
 def _unknown_settings(values: dict[Any, Any], known: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -47,15 +47,9 @@ def short_help(command: str, arguments: list[str]) -> str:
     """
     preset = _preset_settings(_named_preset(arguments)) if command == "fit" else {}
     own = own_arguments(command)
+    defaults = "Defaults are in parentheses."
     if command == "fit":
-        placed = [("DATA", "packed data set (8,000 simulated cells)")]
         defaults = f"Defaults, in parentheses, are those of --preset {_named_preset(arguments)}."
-    else:
-        placed = [
-            ("RUN", "run folder of fastcell fit, or a checkpoint in it"),
-            ("DATA", "folder made by pack, index or synth (the one of the run)"),
-        ]
-        defaults = "Defaults are in parentheses."
     groups = {
         title: [
             _row_of_own(own[option]) if isinstance(option, str) else _row_of_shown(option, preset) for option in options
@@ -63,7 +57,18 @@ def short_help(command: str, arguments: list[str]) -> str:
         for title, options in GROUPS[command].items()
     }
     closing = [defaults, f"All options: fastcell {command} --help_all"]
+    placed = placed_arguments(command)
     return lay_out(USAGES[command], DESCRIPTIONS[command], placed, groups, "", EXAMPLES[command], closing)
+
+
+def placed_arguments(command: str) -> list[Row]:
+    """Return the arguments of a command that are given by place."""
+    if command == "fit":
+        return [("DATA", "packed data set (8,000 simulated cells)")]
+    return [
+        ("RUN", "run folder of fastcell fit, or a checkpoint in it"),
+        ("DATA", "folder made by pack, index or synth (the one of the run)"),
+    ]
 
 
 def _row_of_own(argument: Argument) -> Row:

@@ -7,7 +7,6 @@ from typing import get_type_hints
 
 import pytest
 
-from fastcell.cli.lightning_command import full_parser
 from fastcell.cli.lightning_parser import place_positionals, same_spelling, value_of
 from fastcell.cli.signature import choices_of
 from fastcell.errors import ArgumentError
@@ -81,16 +80,6 @@ def test_names_with_a_fixed_set_of_values_are_literals() -> None:
         "depth": (8, 16),
     }.items():
         assert choices_of(hints[name]) == [str(value) for value in values], name
-
-
-def test_all_help_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    for command in ("fit", "predict"):
-        text = full_parser(command).format_help()
-        assert text.startswith(f"usage: fastcell {command} ")
-        assert "Linked arguments" not in text
-        assert "`" not in text
-        assert "--trainer.max_epochs" in text
 
 
 def test_dashes_in_the_names_of_options() -> None:
