@@ -33,12 +33,12 @@ class ShardArguments(NamedTuple):
     Attributes:
         layout: store one cell, or one block of raw cells, per record
         shard_cells: cells per shard (up to 10,000)
-        block_cells: cells per block
+        block_cells: cells per block, with --layout block (256)
     """
 
     layout: Layout = "cell"
     shard_cells: int | None = None
-    block_cells: int = 256
+    block_cells: int | None = None
 
 
 class SplitArguments(NamedTuple):

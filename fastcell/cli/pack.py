@@ -23,6 +23,7 @@ class ReadingArguments(NamedTuple):
         labels: file with one label per cell of an array: .npy, .csv or .txt
         tile: size of the tiles of a montage, e.g. 40x40 [px]
         channel: channel of TIFF files with several: its number, from 0, or its name in OME-TIFF
+        pages: meaning of the pages of TIFF files that do not tell it: cells, or the channels of one cell
         subtract_background: subtract image_bg from the images of .rtdc files
     """
 
@@ -31,6 +32,7 @@ class ReadingArguments(NamedTuple):
     labels: File = None
     tile: Annotated[str | None, Spelled("HxW")] = None
     channel: Annotated[int | str | None, Spelled("C")] = None
+    pages: Literal["cells", "channels"] | None = None
     subtract_background: bool = False
 
 
@@ -61,6 +63,8 @@ def pack(
       tiff    multi-page TIFF, OME-TIFF, ImageJ stacks: a page is a cell; montages with --tile
       images  a folder of jpg, png, tif or npy images; class folders, or --pattern
       arrays  .npy, .npz, .h5 (N, H, W), .mat (H x W x N): images, labels, groups, classes, features
+
+    fastcell pack --formats prints what is read of each format and what is not.
 
     Unusable images are listed in quarantine.parquet with the reason. After an interrupt or a crash the same command
     resumes from the finished shards. Exit status: 0; 2 for an error; with --strict, 3 for unusable images.
@@ -104,6 +108,7 @@ def pack(
             table=reading.table,
             labels=reading.labels,
             subtract_background=reading.subtract_background,
+            pages=reading.pages,
         ),
         layout=shards.layout,
         shard_cells=shards.shard_cells,
@@ -136,4 +141,11 @@ def _tile(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-main = entry(pack)
+def main(argv: list[str]) -> int:
+    """Run the command, or print what is read of each format (``--formats``)."""
+    if "--formats" in argv:
+        from fastcell.packing.format_page import describe_formats
+
+        print(describe_formats())
+        return 0
+    return entry(pack)(argv)

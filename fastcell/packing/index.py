@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from fastcell.errors import DataError, StrictError, invalid
 from fastcell.packing.dataset_name import name_dataset
 from fastcell.packing.finish_dataset import write_sidecars
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
+from fastcell.packing.option_effects import check_index_options, check_split_seed_used
 from fastcell.packing.quarantine import describe_reasons
 from fastcell.packing.read_tars import read_tars, replace_column
 from fastcell.packing.records import ShardResult, check_levels
@@ -88,6 +90,7 @@ def index(
     """
     root = Path(folder)
     check_levels(window, um_per_px)
+    check_split_seed_used(split)
     check_jobs(jobs)
     path_pattern = None if pattern is None else Pattern(pattern)
     paths = find_tars(root)
@@ -110,6 +113,8 @@ def index(
             raise DataError(f"{root} has no usable cell: {describe_reasons(bad)}. Check the tars.")
         if strict and bad.num_rows:
             raise StrictError(f"--strict refuses {describe_reasons(bad)}. Mend the tars, or index without --strict.")
+        used = sum((Counter(part.used) for part in done), Counter[str]())
+        check_index_options(window, um_per_px, path_pattern, used)
         num_unreadable = sum(part.num_unreadable for part in done)
         if num_unreadable:
             say(f"note: the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")

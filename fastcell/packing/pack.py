@@ -21,9 +21,22 @@ from fastcell.errors import BadCell, StrictError, invalid
 from fastcell.packing.dataset_name import name_dataset
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
+from fastcell.packing.option_effects import (
+    check_block_cells,
+    check_listing_options,
+    check_split_seed_used,
+    check_window_used,
+)
 from fastcell.packing.quarantine import describe_reasons, quarantine_row, quarantine_table
 from fastcell.packing.records import Record, ShardResult, check_levels
-from fastcell.packing.shard_layout import Blocks, block_shards, cell_shards, check_layout, choose_shard_cells
+from fastcell.packing.shard_layout import (
+    BLOCK_CELLS,
+    Blocks,
+    block_shards,
+    cell_shards,
+    check_layout,
+    choose_shard_cells,
+)
 from fastcell.packing.unify_names import similar_names, unify_names
 from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
@@ -101,7 +114,7 @@ def pack(
     read: ReadOptions | None = None,
     layout: str = "cell",
     shard_cells: int | None = None,
-    block_cells: int = 256,
+    block_cells: int | None = None,
     split: SplitOptions | None = None,
     allow_absent: bool = False,
     seed: int = 0,
@@ -129,7 +142,7 @@ def pack(
         layout: `cell` keeps the encoded bytes, one record per cell; `block` stores raw pixels, with up to `block_cells`
             cells of the same subsets in one record.
         shard_cells: cells per shard; None for 10,000, or fewer in a small set, so that there are about 8 shards.
-        block_cells: maximum number of cells in a block.
+        block_cells: maximum number of cells in a block, for the layout `block`; None for 256.
         split: shares, seed and folds; None for 65/15/20.
         allow_absent: go on where class and recording cannot be told apart, or a subset lacks a class.
         seed: seed of the global order, >= 0.
@@ -146,12 +159,16 @@ def pack(
         The manifest of the new data set.
 
     Raises:
-        ArgumentError: If an argument is invalid, `out` exists already, there are 16-bit cells and no window, or there
-            are too few groups for the split, or its scores could not answer (see `fastcell.splits.obstacles`).
+        ArgumentError: If an argument is invalid or has no effect on these cells, `out` exists already, there are 16-bit
+            cells and no window, or there are too few groups for the split, or its scores could not answer (see
+            `fastcell.splits.obstacles`).
         BusyError: If another run is writing `out`.
         DataError: If no cell is usable, `out` cannot be written, or a worker process was killed.
         StrictError: If `strict` is set and any cell is unusable; `out` is not created then.
     """
+    check_block_cells(layout, block_cells)
+    check_split_seed_used(split)
+    block_cells = block_cells or BLOCK_CELLS
     _check(layout, shard_cells, block_cells, seed, window, um_per_px)
     check_jobs(jobs)
     say = printer(verbose)
@@ -160,6 +177,7 @@ def pack(
     with explained(f"{out} cannot be written"), open_staging(out, say) as stage:
         with explained(f"{src} cannot be read"):
             listing = unify_names(source.scan())
+        check_listing_options(listing, um_per_px, collection)
         say(f"found {_counted(len(listing.items), 'cell')}, {_counted(len(listing.classes), 'class', 'es')}")
         for note in [*listing.notes, *similar_names(listing)]:
             say(f"note: {note}")
@@ -195,6 +213,7 @@ def pack(
             one_process_cells=_ONE_PROCESS_CELLS,
             verbose=verbose,
         )
+        check_window_used(window, results)
         rejected = _rejected(listing, collection)
         if strict:
             _refuse_bad(results, rejected)

@@ -54,6 +54,7 @@ QUARANTINE_REASONS = {
     r"listed twice, .+": "the second of two rows in a list",
     r"named twice, .+": "the second of two rows in a table",
     r"row of the \.adc that cannot be read": "numbers against the format of IFCB",
+    r"tif of \d+ pages, where \d+ pages are the channels of a cell": "a TIFF with other channels than those beside it",
     r"no \w+ in the file": "a file of many cells that holds none",
     r"file that cannot be used: .+": "a file of many cells that is damaged, or against what its format holds",
     r"no such cell; .+": "named in a table in other upper and lower case",

@@ -80,11 +80,13 @@ class _Part(NamedTuple):
 
 
 class PartResult(NamedTuple):
-    """Rows and quarantine of one part, with the text of the label as class, and the number of unreadable labels."""
+    """Rows and quarantine of one part, with the text of the label as class, the number of unreadable labels,
+    and the number of cells for which each option gave the value, see `check_index_options`."""
 
     rows: pa.Table
     quarantine: pa.Table
     num_unreadable: int
+    used: Mapping[str, int]
 
 
 def read_tars(
@@ -210,23 +212,28 @@ def _index_part(part: _Part) -> PartResult:
     stamp, samples, num, others = part.listed[:4]
     saved = load_pieces(part.saved_path, stamp)
     if saved is not None:
-        return PartResult(saved.tables[0], saved.tables[1], saved.facts["num_unreadable"])
+        return PartResult(saved.tables[0], saved.tables[1], saved.facts["num_unreadable"], saved.facts["used"])
     if samples is None:  # the saved part was damaged after it was listed
         samples = list_samples(part.tar.path)[0][part.start : part.start + part.num]
     result = _read_part(part, samples)
     facts = {"stamp": stamp, "num_samples": num, "others": others, "num_unreadable": result.num_unreadable}
+    facts |= {"used": result.used}
     save_pieces(part.saved_path, facts, [result.rows, result.quarantine])
     return result
 
 
 def _read_part(part: _Part, samples: Sequence[TarSample]) -> PartResult:
     table, num_unreadable = CellTable(part.shard, part.window), 0
+    used: Counter[str] = Counter()
     with open(part.tar.path, "rb", buffering=0) as file, DecoderMessages() as messages:
         handle = file.fileno()
         for sample in samples:
             facts = read_facts(_read_label(handle, sample.cls), _read_label(handle, sample.json))
             num_unreadable += not facts.readable
             told = (part.pattern.match(sample.image.name) if part.pattern else None) or {}
+            own = {"class": facts.label, "group": facts.group, "collection": facts.collection}
+            used.update(field for field in told if not own.get(field))
+            used["um_per_px"] += math.isnan(facts.um_per_px)
             data = _read_image(handle, sample.image)
             record = Record(
                 sample.image.name,
@@ -241,7 +248,8 @@ def _read_part(part: _Part, samples: Sequence[TarSample]) -> PartResult:
             cell = table.decode(record, messages)
             if cell is not None and isinstance(data, bytes):
                 table.admit(record, cell, sample.image.offset, data)
-    return PartResult(table.rows(), table.quarantine(), num_unreadable)
+    used["window"] = table.num_deep
+    return PartResult(table.rows(), table.quarantine(), num_unreadable, used)
 
 
 def _read_image(handle: int, member: tar.Member) -> bytes | BadCell:

@@ -56,6 +56,7 @@ class ShardResult(NamedTuple):
         quarantine: rows of `QUARANTINE_SCHEMA`.
         blocks: rows of `BLOCKS_SCHEMA`; None in the cell layout.
         crc32: CRC-32 of the whole file; None for a tar that was there before.
+        num_deep: number of 16-bit images that were decoded.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ShardResult(NamedTuple):
     quarantine: pa.Table
     blocks: pa.Table | None = None
     crc32: int | None = None
+    num_deep: int = 0
 
 
 class CellTable:
@@ -81,6 +83,7 @@ class CellTable:
         self._bad: list[tuple[Any, ...]] = []
         self._deep: list[tuple[int, int]] = []
         self._deep_key = ""
+        self.num_deep = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -93,6 +96,7 @@ class CellTable:
             messages.forget()
             cell = decode(record.data, record.encoding, self.window)
             messages.check(record.data if isinstance(record.data, bytes) else b"")
+            self.num_deep += cell.depth == 16
             return cell
         except NeedsWindow as need:
             self._deep_key = self._deep_key or record.key

@@ -23,6 +23,8 @@ MIN_SHARD_CELLS = 256
 MAX_BLOCK_CELLS = 65_536
 _NUM_SHARDS = 8  # small sets get about this many shards, enough for several workers and ranks
 
+BLOCK_CELLS = 256
+
 Item = TypeVar("Item")
 Blocks = list[tuple[str, list[Item]]]
 """Subset and cells of each block of a shard."""

@@ -133,7 +133,7 @@ def _close_shard(path: Path, file: io.BufferedWriter, table: CellTable) -> Shard
     os.fsync(file.fileno())
     assert isinstance(file.raw, _SummedFile)
     size = os.fstat(file.fileno()).st_size
-    return ShardResult(path.name, size, table.rows(), table.quarantine(), crc32=file.raw.crc32)
+    return ShardResult(path.name, size, table.rows(), table.quarantine(), crc32=file.raw.crc32, num_deep=table.num_deep)
 
 
 def _write_member(file: BinaryIO, name: str, data: bytes) -> int:

@@ -144,13 +144,21 @@ def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResu
     if saved is not None and path.exists() and file_crc32(path) == saved.facts.get("crc32"):
         rows, quarantine, *blocks = saved.tables
         return ShardResult(
-            path.name, saved.facts["bytes"], rows, quarantine, blocks[0] if blocks else None, saved.facts["crc32"]
+            path.name,
+            saved.facts["bytes"],
+            rows,
+            quarantine,
+            blocks[0] if blocks else None,
+            saved.facts["crc32"],
+            saved.facts["num_deep"],
         )
     saved_path.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     result = write()
     tables = [table for table in (result.rows, result.quarantine, result.blocks) if table is not None]
-    save_pieces(saved_path, {"stamp": stamp, "bytes": result.bytes, "crc32": result.crc32}, tables)
+    save_pieces(
+        saved_path, {"stamp": stamp, "bytes": result.bytes, "crc32": result.crc32, "num_deep": result.num_deep}, tables
+    )
     return result
 
 

@@ -23,8 +23,16 @@ from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import BusyError, DataError, invalid
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.keep_copies_together import keep_exact_copies_together
+from fastcell.packing.option_effects import check_block_cells, check_split_seed_used
 from fastcell.packing.records import Record, ShardResult
-from fastcell.packing.shard_layout import Blocks, cell_shards, check_layout, choose_shard_cells, even_block_shards
+from fastcell.packing.shard_layout import (
+    BLOCK_CELLS,
+    Blocks,
+    cell_shards,
+    check_layout,
+    choose_shard_cells,
+    even_block_shards,
+)
 from fastcell.packing.write_shards import write_shards
 from fastcell.simulator import cell_classes, parameter_columns
 from fastcell.splits.make_splits import SplitOptions, make_splits
@@ -76,7 +84,7 @@ def synthesize(
     defects: float = DEFAULT_DEFECTS,
     layout: str = "cell",
     shard_cells: int | None = None,
-    block_cells: int = 256,
+    block_cells: int | None = None,
     split: SplitOptions | None = None,
     name: str | None = None,
     jobs: int | None = None,
@@ -95,7 +103,7 @@ def synthesize(
         defects: share of empty, cut, defocused, ghost and doublet frames, in equal parts, 0 to 1.
         layout: `cell` or `block`, as in `fastcell.packing.pack`.
         shard_cells: cells per shard; None for 10,000, or fewer in a small set, so that there are about 8 shards.
-        block_cells: maximum number of cells in a block.
+        block_cells: maximum number of cells in a block, for the layout `block`; None for 256.
         split: shares, seed and folds; None for 65/15/20 by recording.
         name: name of the data set; None for `DEFAULT_NAME`.
         jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
@@ -110,6 +118,9 @@ def synthesize(
         BusyError: If another run is writing `out`.
         DataError: If `out` cannot be written, or a worker process was killed.
     """
+    check_block_cells(layout, block_cells)
+    check_split_seed_used(split)
+    block_cells = block_cells or BLOCK_CELLS
     _check(num_cells, layout, shard_cells, block_cells, jobs)
     say = printer(verbose)
     from fastcell.simulator import simulate as simulator

@@ -27,11 +27,13 @@ from fastcell.sources.array_fields import (
 from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import PIECE_CELLS, Collector, Container, check_count, find_containers
 from fastcell.sources.hdf5_links import find
+from fastcell.sources.image_folder import Pattern, check_fields_used
 from fastcell.sources.matlab import Mat5File, Mat73File
 from fastcell.sources.numpy_files import NpyFile, NpzFile, read_column
 from fastcell.system.text import storable
 
-ARRAY_ENDINGS = (".npy", ".npz", ".h5", ".hdf5", ".mat")
+NAMED_ENDINGS = (".npz", ".h5", ".hdf5", ".mat")
+ARRAY_ENDINGS = (".npy", *NAMED_ENDINGS)
 _BESIDE = ("_labels.npy", ".labels.npy", "_labels.csv", ".labels.csv", "_labels.txt", ".labels.txt", ".csv", ".txt")
 _FREE_CELLS = 4_096
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -120,6 +122,7 @@ class Arrays:
             raise invalid("--labels", "given for one file of images", f"{len(containers)} files", hint)
         found = Collector(self.root, notes, "image")
         there, orders, others = [], [], OtherArrays()
+        told: list[set[str]] = []
         for container in containers:
             with found.reading(container):
                 size = stamp_of(container.path)[0]
@@ -134,6 +137,8 @@ class Arrays:
                     found.empty(container)
                     continue
                 fields = self._read_fields(file, images, stack.num)
+                values = {"class": fields.labels, "group": fields.groups, "collection": fields.collections}
+                told.append({name for name, each in values.items() if each is not None})
                 if fields.labels is not None:
                     orders.append(fields.classes)
                 features = others.sort(file, fields, stack.num, container.class_name is not None)
@@ -152,6 +157,9 @@ class Arrays:
                     cell_bytes=stack.height * stack.width * np.dtype(stack.dtype).itemsize,
                 )
                 there.append((container, stack.num, features))
+        if self.pattern is not None and told:
+            names = [name for name in ("class", "group", "collection") if all(name in each for each in told)]
+            check_fields_used(Pattern(self.pattern, needs_name=False), names, "each file")
         if orders and orders[0] is not None and all(order == orders[0] for order in orders):
             found.classes = orders[0]
         found.notes += others.notes()

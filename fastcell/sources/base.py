@@ -177,13 +177,14 @@ def channel_words(channel: Channel) -> str:
     return "" if channel is None else f", channel {channel}"
 
 
-def image_data(data: bytes, channel: Channel, key: str) -> bytes | np.ndarray:
+def image_data(data: bytes, channel: Channel, key: str, mixed: bool = False) -> bytes | np.ndarray:
     """Return what is stored of an image file: its bytes, or the pixels of a TIFF, which are decoded once.
 
     Args:
         data: the file.
         channel: channel of a TIFF; None if there is one.
         key: path of the image, for messages.
+        mixed: True if a TIFF with several channels is to be quarantined, not asked about.
 
     Returns:
         The bytes, or grey levels (H, W) uint8 or uint16 of a TIFF.
@@ -202,4 +203,6 @@ def image_data(data: bytes, channel: Channel, key: str) -> bytes | np.ndarray:
     try:
         return read_single(data, channel)[0]
     except NeedsChannel as needed:
+        if mixed:
+            raise
         raise no_channel(needed.num_channels, needed.names, storable(key)) from None

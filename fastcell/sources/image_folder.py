@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,23 @@ class Pattern:
         return match.groupdict() if match else None
 
 
+def check_fields_used(pattern: Pattern, told: Iterable[str], by: str) -> None:
+    """Check that no field of a pattern is overridden for every cell.
+
+    Args:
+        pattern: the pattern.
+        told: fields that every cell has from elsewhere.
+        by: what gives them, for the message.
+
+    Raises:
+        ArgumentError: If the pattern has one of these fields.
+    """
+    for field in told:
+        if field != "name" and field in pattern.fields:
+            hint = "Write * in its place, or leave the pattern out"
+            raise invalid("--pattern", f"without {{{field}}}, which {by} gives for every cell", pattern.text, hint)
+
+
 @dataclass(frozen=True)
 class ImageFolder:
     """A folder of image files, with class, group and collection in their paths.
@@ -86,11 +103,14 @@ class ImageFolder:
         root: the folder.
         pattern: see `Pattern`; None for `{class}/{name}`, which must fit every image.
         channel: number, from 0, or name of the channel of TIFF images; None if there is one.
+        mixed: True if there are images of other encodings than TIFF. Then a TIFF with several channels is a stray file,
+            which is quarantined; else the channel is asked for.
     """
 
     root: Path
     pattern: str | None = None
     channel: Channel = None
+    mixed: bool = False
 
     @property
     def name(self) -> str:
@@ -130,7 +150,7 @@ class ImageFolder:
         return Listing(items, natural_sorted(names), notes=notes)
 
     def load(self, item: SourceItem) -> bytes | np.ndarray:
-        return image_data(read_image(self.root, item.key), self.channel, item.key)
+        return image_data(read_image(self.root, item.key), self.channel, item.key, self.mixed)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(f"{self.root}/{item.key}")

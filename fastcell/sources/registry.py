@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +13,10 @@ import numpy as np
 from fastcell.dataset.open_files import look_again
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.sources import arrays, ifcb, path_table, rtdc, tiff_stacks
-from fastcell.sources.base import ENCODING_OF_ENDING, Channel, Source
-from fastcell.sources.image_folder import ImageFolder, Pattern, walk_files
+from fastcell.sources.base import Channel, Source, encoding_of
+from fastcell.sources.image_folder import ImageFolder, Pattern, check_fields_used, walk_files
 from fastcell.sources.paper_lists import ReleasedLists, has_lists
+from fastcell.sources.tiff_pages import Pages
 from fastcell.sources.webdataset import Tars
 from fastcell.storage.places import local_path
 from fastcell.system.text import storable
@@ -37,6 +37,7 @@ class ReadOptions:
         table: CSV or Parquet file of paths and labels.
         labels: file with one label for each cell of an array.
         subtract_background: subtract the background image of each event (`.rtdc` only).
+        pages: what the pages are of TIFF files that do not tell it: `cells`, or the `channels` of one cell.
     """
 
     pattern: str | None = None
@@ -46,6 +47,7 @@ class ReadOptions:
     table: str | os.PathLike[str] | None = None
     labels: str | os.PathLike[str] | None = None
     subtract_background: bool = False
+    pages: Pages | None = None
 
 
 class Format(NamedTuple):
@@ -53,67 +55,94 @@ class Format(NamedTuple):
 
     Attributes:
         help: text that describes the format to the user.
+        read: what of the files is read.
+        unread: what is not read, or is refused.
         open: function that opens a path with the given options.
-        options: names of the options that the format accepts.
+        options: options of `ReadOptions` that act on the format; each other one is refused.
     """
 
     help: str
+    read: str
+    unread: str
     open: Callable[[Path, ReadOptions], Source]
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...]
 
 
 def _open_images(root: Path, options: ReadOptions) -> Source:
-    if options.table is not None and options.pattern is None:
-        return ImageFolder(root, "**/{name}", options.channel)
-    return ImageFolder(root, None if options.pattern is None else Pattern(options.pattern).text, options.channel)
+    pattern = None if options.pattern is None else Pattern(options.pattern).text
+    if options.table is not None and pattern is None:
+        pattern = "**/{name}"
+    mixed = any(encoding_of(name) not in ("", "tif") for name, _ in walk_files(root) if not name.startswith("."))
+    return ImageFolder(root, pattern, options.channel, mixed)
 
 
 def _open_arrays(root: Path, options: ReadOptions) -> Source:
     labels = None if options.labels is None else Path(options.labels).absolute()
     endings: tuple[str, ...] = arrays.ARRAY_ENDINGS
     if root.is_dir():
-        found = {Path(name).suffix.lower() for name, _ in walk_files(root)}
-        endings = next((kind for kind in (_HDF5, (".npz",), (".mat",), (".npy",)) if found & set(kind)), endings)
+        found = {ending_of(name) for name, _ in walk_files(root) if not name.startswith(".")}
+        if found & set(arrays.NAMED_ENDINGS) and not _any(root, _keys(root, ".npy"), arrays.is_array_stack):
+            endings = arrays.NAMED_ENDINGS  # .npy files beside them are no images
     return arrays.Arrays(root, options.pattern, labels, endings)
 
-
-_HDF5 = (".h5", ".hdf5")
 
 #: In the order in which formats are detected.
 FORMATS: dict[str, Format] = {
     "rtdc": Format(
         ".rtdc (RT-DC): events/image, features and pixel size; a file is a group",
+        "events/image of 8 or 16 bits, features of one number per event, imaging:pixel size, image_bg with "
+        "--subtract-background; soft links and basins inside the file; of a recording that was cut off, the written "
+        "chunks",
+        "masks, contours and traces; basins in other files, external links, virtual datasets; .tdms",
         lambda root, options: rtdc.Rtdc(root, options.pattern, options.subtract_background),
-        ("subtract_background",),
+        ("pattern", "table", "subtract_background"),
     ),
     "ifcb": Format(
         "IFCB bins: .adc + .roi, old and new style; a bin is a group",
+        "images of each region, stitched where an old instrument split one, and the columns of .adc as features",
+        ".hdr; blobs, features and class scores beside the bins; zipped bins",
         lambda root, options: ifcb.Ifcb(root, options.pattern),
+        ("pattern", "table"),
     ),
     "tars": Format(
         "WebDataset tars: image + .cls or .json",
+        "jpg, png, tif and npy members; class, group, collection and um_per_px of .cls or .json; classes.txt; classes "
+        "and groups of a packed set",
+        "compressed tars, links inside a tar; splits, features and verdicts of a packed set",
         lambda root, options: Tars(root, options.pattern, options.channel),
-        ("channel",),
+        ("pattern", "table", "channel"),
     ),
     "lists": Format(
         "the layout of the paper's data: Train.txt, Valid.txt, Test.txt, labels.txt",
+        "lines 'path label' and 'name number'; the lists are the split paper",
+        "images that no list names",
         lambda root, options: ReleasedLists(root, options.channel),
-        ("channel",),
+        ("table", "channel"),
     ),
     "tiff": Format(
         "multi-page TIFF, OME-TIFF, ImageJ stacks: a page is a cell; montages with --tile",
-        lambda root, options: tiff_stacks.TiffStacks(root, options.pattern, options.tile, options.channel),
-        ("tile", "channel"),
+        "8 and 16 bit grey, palette and colour as grey; one channel by --channel, by number or OME name; pages as the "
+        "channels of one cell; um_per_px of OME and ImageJ; orientation; smaller copies are passed over",
+        "several channels at once; 1 to 7, 12, 32 bit and floating point; OME sets of several files",
+        lambda root, options: tiff_stacks.TiffStacks(
+            root, options.pattern, options.tile, options.channel, options.pages
+        ),
+        ("pattern", "table", "tile", "channel", "pages"),
     ),
     "images": Format(
         "a folder of jpg, png, tif or npy images; class folders, or --pattern",
+        "JPEG 8 bit; PNG, TIFF and NPY (H, W) 8 and 16 bit; colour as grey, alpha dropped",
+        "gif, bmp, webp, svg, raw formats of cameras and whole slides; NPY that is not uint8 or uint16",
         _open_images,
-        ("channel",),
+        ("pattern", "table", "channel"),
     ),
     "arrays": Format(
         ".npy, .npz, .h5 (N, H, W), .mat (H x W x N): images, labels, groups, classes, features",
+        "one array of uint8 or uint16 images a file; labels, classes, groups, collections and numbers by name; "
+        "labels beside .npy; soft links inside HDF5; of an acquisition that was cut off, the written chunks",
+        "pickled objects, floating point images, external links and virtual datasets, MATLAB structures and cells",
         _open_arrays,
-        ("labels",),
+        ("pattern", "table", "labels"),
     ),
 }
 
@@ -162,12 +191,15 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
 
 def _check_options(name: str, options: ReadOptions) -> None:
     """Reject options that the format would ignore."""
-    for option in ("tile", "channel", "labels", "subtract_background"):
+    for option in (field.name for field in fields(ReadOptions) if field.name != "format"):
         given = getattr(options, option)
         if given is not None and given is not False and option not in FORMATS[name].options:
             flag = "--" + option.replace("_", "-")
             kinds = ", ".join(kind for kind, what in FORMATS.items() if option in what.options)
             raise invalid(flag, f"given for {kinds}", given, f"SRC is read as {name}: leave it out")
+    if options.pattern is not None and options.table is not None:
+        told = path_table.fields_of_table(Path(options.table).absolute())
+        check_fields_used(Pattern(options.pattern, needs_name=False), told, "the table")
 
 
 def _kind_of_file(path: Path) -> str:
@@ -202,37 +234,62 @@ def _kind_of_file(path: Path) -> str:
 def _kind_of_folder(root: Path, options: ReadOptions) -> str:
     """Detect the format of a folder.
 
-    Files that only instruments or programs write take precedence over images, and images over arrays.
+    Raises:
+        DataError: If the folder holds files of several formats.
     """
-    found: Counter[str] = Counter()
-    shown: dict[str, list[str]] = {".tif": [], ".npy": []}
-    for name, key in walk_files(root):
-        if name.startswith("."):
-            continue
-        ending = "." + name.rpartition(".")[2].lower() if "." in name else ""
-        ending = ".tif" if ending == ".tiff" else ending
-        found[ending] += 1
-        if ending in shown:
-            shown[ending].append(key)
-    if found[".rtdc"]:
-        return "rtdc"
-    if found[".adc"]:
-        return "ifcb"
     if has_lists(root) and options.pattern is None and options.table is None:
         return "lists"
-    images = sum(found["." + kind] for kind in ENCODING_OF_ENDING)
-    if options.tile is not None or _any(root, shown[".tif"], tiff_stacks.has_many_pages):
-        return "tiff"
-    if found[".tar"] and not images:
-        return "tars"
-    if images > found[".npy"] or (found[".npy"] and not _any(root, shown[".npy"], arrays.is_array_stack)):
-        return "images"
-    if any(found[ending] for ending in arrays.ARRAY_ENDINGS):
-        return "arrays"
-    first = next((ending for ending in _IMAGESTREAM if found[ending]), None)
-    if first is not None:
-        raise _imagestream(f"{found[first]} files {first}")
+    kinds = _kinds_of_files(root, options.tile is not None)
+    found = {name: keys for name, keys in kinds.items() if keys and name in FORMATS}
+    if len(found) > 1:
+        raise _mixed(root, found)
+    if found:
+        return next(iter(found))
+    if kinds["imagestream"]:
+        ending = ending_of(kinds["imagestream"][0])
+        raise _imagestream(f"{len(kinds['imagestream'])} files {ending}")
     return "images"
+
+
+def _kinds_of_files(root: Path, montages: bool) -> dict[str, list[str]]:
+    """Return the files of each format; TIFF and NumPy files are one format, which depends on what some of them hold."""
+    endings: dict[str, list[str]] = {}
+    for name, key in walk_files(root):
+        if not name.startswith("."):
+            endings.setdefault(ending_of(name), []).append(key)
+
+    def keys(*wanted: str) -> list[str]:
+        return [key for ending in wanted for key in endings.get(ending, ())]
+
+    tiffs, npys = keys(*tiff_stacks.TIFF_ENDINGS), keys(".npy")
+    named = keys(*arrays.NAMED_ENDINGS)
+    kinds = {
+        "rtdc": keys(*rtdc.RTDC_ENDINGS),
+        "ifcb": keys(*ifcb.IFCB_ENDINGS) if ".adc" in endings else [],
+        "tars": keys(".tar"),
+        "tiff": [],
+        "images": keys(".jpg", ".jpeg", ".png"),
+        "arrays": named,
+        "imagestream": keys(*_IMAGESTREAM),
+    }
+    kinds["tiff" if montages or _any(root, tiffs, tiff_stacks.has_many_pages) else "images"] += tiffs
+    if _any(root, npys, arrays.is_array_stack):
+        kinds["arrays"] += npys
+    elif kinds["images"] or not any(kinds.values()):  # else they are no images, but labels or features
+        kinds["images"] += npys
+    return kinds
+
+
+def _keys(root: Path, ending: str) -> list[str]:
+    return [key for name, key in walk_files(root) if ending_of(name) == ending and not name.startswith(".")]
+
+
+def _mixed(root: Path, found: dict[str, list[str]]) -> DataError:
+    listed = ", ".join(f"{name} ({len(keys):,} files, e.g. {min(keys)})" for name, keys in found.items())
+    return DataError(
+        f"{storable(str(root))} must hold files of one format, got {storable(listed)}. Name the one to read with "
+        f"--format {' or --format '.join(found)}, or pack the others from folders of their own."
+    )
 
 
 def _any(root: Path, keys: Sequence[str], holds: Callable[[str], bool]) -> bool:
@@ -240,6 +297,11 @@ def _any(root: Path, keys: Sequence[str], holds: Callable[[str], bool]) -> bool:
     keys = sorted(keys)
     places = np.unique(np.linspace(0, len(keys) - 1, _LOOKED_AT).astype(np.int64)).tolist() if keys else []
     return any(holds(f"{root}/{keys[place]}") for place in places)
+
+
+def ending_of(name: str) -> str:
+    """Return the extension of a file name in lower case, with its dot; empty without one."""
+    return "." + name.rpartition(".")[2].lower() if "." in name else ""
 
 
 def _imagestream(what: str) -> DataError:

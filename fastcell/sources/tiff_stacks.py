@@ -13,6 +13,7 @@ from fastcell.dataset.open_files import damaged, stamp_of
 from fastcell.errors import BadCell, invalid
 from fastcell.sources.base import Channel, Listing, SourceItem, channel_words, file_stamp, no_channel
 from fastcell.sources.containers import DECODED_RUNS, Collector, Container, check_tile, find_containers
+from fastcell.sources.tiff_pages import Pages, choose_reading
 from fastcell.system.text import storable
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ class TiffStacks:
         pattern: pattern of the file paths; None for `{class}/{name}` in subfolders, else unlabelled.
         tile: height and width of the tiles of a montage, in pixels; None if each page is a cell.
         channel: number, from 0, or name of the channel to read; None if there is one.
+        pages: what the pages are of files that do not tell it: `cells`, or the `channels` of one cell; None to decide
+            by their number.
     """
 
     root: Path
     pattern: str | None = None
     tile: tuple[int, int] | None = None
     channel: Channel = None
+    pages: Pages | None = None
 
     @property
     def name(self) -> str:
@@ -44,33 +48,39 @@ class TiffStacks:
 
     def describe(self) -> str:
         tiles = f", tiles {self.tile[0]}x{self.tile[1]}" if self.tile else ""
-        return f"TIFF stacks {self.root}, pattern {self.pattern or 'by folders'}{tiles}{channel_words(self.channel)}"
+        pages = "" if self.pages is None else f", pages are {self.pages}"
+        options = f"{tiles}{channel_words(self.channel)}{pages}"
+        return f"TIFF stacks {self.root}, pattern {self.pattern or 'by folders'}{options}"
 
     def scan(self) -> Listing:
         """List the cells: pages, without decoding them, or tiles. Tiles of a single grey level are left out as padding.
 
         Raises:
-            ArgumentError: If there are several channels and `channel` selects none of them, `tile` is invalid, or the
-                tiles do not fit a page.
+            ArgumentError: If there are several channels and `channel` selects none of them, the pages may be cells or
+                channels, `tile` is invalid, or the tiles do not fit a page.
             DataError: If there is no file or no cell, or a file cannot be read.
         """
         check_tile(self.tile)
         containers, notes = find_containers(self.root, TIFF_ENDINGS, self.pattern, group_by_file=False)
         found = Collector(self.root, notes, "image")
         num_padding = 0
+        files = []
         for container in containers:
-            contents = None
             with found.reading(container):
                 if stamp_of(container.path)[0]:
-                    contents = _contents(container.path)
+                    files.append((container, _contents(container.path)))
                 else:
                     found.empty(container)
-            if contents is None:
-                continue
+        shown = [(storable(container.path), contents) for container, contents in files]
+        reading = choose_reading(shown, self.pages, self.channel)
+        files.reverse()
+        while files:  # what was read of a file is freed when its cells are listed
+            container, contents = files.pop()
             if self.channel is None and contents.num_channels > 1:  # asked for, whatever the other files hold
                 raise no_channel(contents.num_channels, contents.names, storable(container.path))
             with found.reading(container):
-                images, um_per_px = self._choose(container, contents), contents.description.um_per_px
+                images = self._choose(container, reading.apply(contents))
+                um_per_px = contents.description.um_per_px
                 if self.tile is None:
                     places = ((container.path, *place) for place in images)
                     found.add(container, range(len(images)), places, encoding="tif", um_per_px=um_per_px)

@@ -25,7 +25,7 @@ from fastcell.sources.base import (
     image_data,
 )
 from fastcell.sources.containers import file_reason
-from fastcell.sources.image_folder import Pattern
+from fastcell.sources.image_folder import Pattern, check_fields_used
 from fastcell.sources.webdataset_samples import (
     Facts,
     TarSample,
@@ -103,6 +103,10 @@ class Tars:
         if not cells:
             raise DataError(f"{storable(str(self.root))}: no usable cell, for no tar holds an image. Check the path.")
         told = [_told(pattern, sample) for _, sample, _ in cells]
+        if pattern is not None:
+            own = {"class": "label", "group": "group", "collection": "collection"}
+            full = [name for name, part in own.items() if all(getattr(facts, part) for *_, facts in cells)]
+            check_fields_used(pattern, full, "a .cls or .json")
         labels = [facts.label or fields.get("class") for (*_, facts), fields in zip(cells, told, strict=True)]
         found = {label for label in labels if label is not None}
         if packed is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -168,13 +168,14 @@ def test_names_are_those_of_the_parts_behind() -> None:
     from fastcell.dataset.schema import LAYOUTS
     from fastcell.explain.explanation import EXPLANATION_PARTS
     from fastcell.sources.registry import FORMATS
+    from fastcell.sources.tiff_pages import Pages
     from fastcell.training import recipe
 
     def choices(function: Any) -> dict[str, tuple[str, ...]]:
         return {entry.dest: tuple(entry.choices) for entry in read_command(function).arguments if entry.choices}
 
     assert choices(explain.explain) == {"parts": tuple(EXPLANATION_PARTS)}
-    assert choices(pack.pack) == {"format": tuple(FORMATS), "layout": LAYOUTS}
+    assert choices(pack.pack) == {"format": tuple(FORMATS), "pages": get_args(Pages), "layout": LAYOUTS}
     assert choices(doctor.doctor) == {"probe": tuple(engine_parts.PROBES)}
     assert choices(bench.bench) == {"preset": recipe.PRESETS}
     assert choices(compare.compare) == {

@@ -118,7 +118,7 @@ def test_split_is_stratified_and_kept_beside_the_manifest(cells: Path, tmp_path:
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 def test_same_bytes_whatever_the_number_of_jobs(cells: Path, tmp_path: Path, layout: str) -> None:
-    args = {"layout": layout, "shard_cells": 10, "block_cells": 8}
+    args = {"layout": layout, "shard_cells": 10, "block_cells": 8 if layout == "block" else None}
     one = pack(cells, tmp_path / "one", jobs=1, **args)  # type: ignore[arg-type]
     two = pack(cells, tmp_path / "two", jobs=2, **args)  # type: ignore[arg-type]
     assert len(one.info.shards) > 4

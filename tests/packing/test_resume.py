@@ -410,7 +410,7 @@ def test_replaced_manifest_stays_until_the_new_one_is_whole(
 
 def test_synth_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for layout in ("cell", "block"):
-        arguments = {"layout": layout, "shard_cells": 20, "block_cells": 10, "jobs": 1}
+        arguments = {"layout": layout, "shard_cells": 20, "block_cells": 10 if layout == "block" else None, "jobs": 1}
         out = tmp_path / layout
         with (
             stopped_after(monkeypatch, write_shards, "_write_anew", 3, KeyboardInterrupt()),

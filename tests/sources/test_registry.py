@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import ArgumentError, DataError
+from fastcell.errors import ArgumentError, DataError, StrictError
 from fastcell.packing.pack import pack
 from fastcell.sources.arrays import Arrays
 from fastcell.sources.ifcb import Ifcb
@@ -42,9 +42,10 @@ def fill(root: Path, *keys: str) -> Path:
         (["test.txt", "A/a.png"], None, ImageFolder),
         (["TRAIN.TXT", "A/a.png"], "{class}/{name}", ImageFolder),
         (["A/a.tif", "A/b.npy"], None, ImageFolder),
-        (["A/a.png", "x.mat", "y.h5", "t.tar"], None, ImageFolder),
-        (["A/a.RTDC", "A/a.png", "b.tar"], None, Rtdc),
-        (["D20130526T095207_IFCB013.adc", "D20130526T095207_IFCB013.roi", "a.png"], None, Ifcb),
+        (["A/a.png", "A/Thumbs.db", "A/.DS_Store", "A/._a.png", "__MACOSX/A/._a.tar", "._x.rtdc"], None, ImageFolder),
+        (["A/a.RTDC", "A/notes.csv", "labels.npy"], None, Rtdc),
+        (["D20130526T095207_IFCB013.adc", "D20130526T095207_IFCB013.roi", "a.csv"], None, Ifcb),
+        (["x.npz", "y.h5", "z.MAT"], None, Arrays),
         (["a/x.tar", "classes.txt"], None, Tars),
         (["A/x.mat", "B/x.mat"], None, Arrays),
         (["x.npz"], None, Arrays),
@@ -54,6 +55,49 @@ def fill(root: Path, *keys: str) -> Path:
 )
 def test_reader_follows_from_the_files(tmp_path: Path, files: list[str], pattern: str | None, kind: type) -> None:
     assert isinstance(open_source(fill(tmp_path, *files), pattern), kind)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["A/a.png", "x.mat", "y.h5"], ["images", "arrays"]),
+        (["A/a.RTDC", "A/a.jpg", "b.tar"], ["rtdc", "tars", "images"]),
+        (["D20130526T095207_IFCB013.adc", "D20130526T095207_IFCB013.roi", "a.PNG"], ["ifcb", "images"]),
+    ],
+)
+def test_mixed_folders_are_refused_and_a_named_format_is_read(
+    tmp_path: Path, files: list[str], names: list[str]
+) -> None:
+    fill(tmp_path, *files)
+    wanted = " or ".join(f"--format {name}" for name in names)
+    with pytest.raises(DataError, match=f"must hold files of one format, got .*{wanted}"):
+        open_source(tmp_path)
+    for name in names:
+        assert open_source(tmp_path, options=ReadOptions(format=name)).describe()
+
+
+def test_one_stack_among_images(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for i in range(6):
+        path = root / "AB"[i % 2] / f"p{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 5), 20 * i, np.uint8)).save(path)
+    tifffile.imwrite(root / "A" / "multi.tif", np.zeros((3, 4, 5), np.uint8), photometric="minisblack")
+    with pytest.raises(DataError, match=r"tiff \(1 files, e.g. A/multi.tif\), images \(6 files, e.g. A/p0.png\)"):
+        pack(root, tmp_path / "out")
+    manifest = pack(root, tmp_path / "out", read=ReadOptions(format="images"))
+    assert sorted(manifest.column("key")) == sorted(f"{'AB'[i % 2]}/p{i}.png" for i in range(6))
+    (bad,) = manifest.quarantine().to_pylist()
+    assert (bad["key"], bad["reason"]) == (
+        "A/multi.tif",
+        "tif with 3 channels in its pages, and no channel is chosen",
+    )
+    with pytest.raises(StrictError):
+        pack(root, tmp_path / "strict", read=ReadOptions(format="images"), strict=True)
+    np.save(root / "B" / "stack.npy", np.zeros((3, 4, 5), np.uint8))
+    (root / "A" / "multi.tif").unlink()
+    with pytest.raises(DataError, match="images .* arrays"):
+        open_source(root)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +152,11 @@ def test_imagestream_says_how_to_export(tmp_path: Path, files: list[str]) -> Non
         (ReadOptions(labels="l.txt"), "--labels must be given for arrays"),
         (ReadOptions(channel=0, format="arrays"), "--channel must be given for tars, lists, tiff, images, got 0"),
         (ReadOptions(subtract_background=True), "--subtract-background must be given for rtdc"),
+        (ReadOptions(pages="cells"), "--pages must be given for tiff, got 'cells'"),
+        (
+            ReadOptions(pattern="{class}/{name}", format="lists"),
+            "--pattern must be given for rtdc, ifcb, tars, tiff, images",
+        ),
         (ReadOptions(format="gif"), "--format must be one of rtdc, ifcb, tars, lists, tiff, images, arrays"),
     ],
 )

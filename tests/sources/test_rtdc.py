@@ -175,12 +175,13 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None:
-    pixels = write(tmp_path / "good.rtdc", 12)
-    (tmp_path / "cut.rtdc").write_bytes((tmp_path / "good.rtdc").read_bytes()[:900])
-    (tmp_path / "none.rtdc").write_bytes(b"")
-    with h5py.File(tmp_path / "other.rtdc", "w") as file:
+    root = tmp_path / "src"
+    pixels = write(root / "good.rtdc", 12)
+    (root / "cut.rtdc").write_bytes((root / "good.rtdc").read_bytes()[:900])
+    (root / "none.rtdc").write_bytes(b"")
+    with h5py.File(root / "other.rtdc", "w") as file:
         file["events/area"] = np.zeros(3)
-    manifest = pack(tmp_path, tmp_path / "out")
+    manifest = pack(root, tmp_path / "out")
     assert len(manifest) == len(pixels)
     reasons = {row["key"]: row["reason"] for row in manifest.quarantine().to_pylist()}
     assert sorted(reasons) == ["cut.rtdc", "none.rtdc", "other.rtdc"]
@@ -188,7 +189,7 @@ def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None
     assert reasons["none.rtdc"] == "empty file"
     assert "must hold images in events/image" in reasons["other.rtdc"]
     with pytest.raises(StrictError, match="refuses 3 bad"):
-        pack(tmp_path, tmp_path / "strict", strict=True)
+        pack(root, tmp_path / "strict", strict=True)
 
 
 def test_an_acquisition_that_was_cut_off(tmp_path: Path) -> None:
@@ -299,7 +300,12 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(
     for i in range(4):
         write(tmp_path / "src" / f"m{i}.rtdc", 150, seed=i, chunk=16)
     assert Rtdc(tmp_path / "src").scan().runs is not None
-    how: dict[str, Any] = {"layout": layout, "shard_cells": 100, "block_cells": 32, "jobs": 1}
+    how: dict[str, Any] = {
+        "layout": layout,
+        "shard_cells": 100,
+        "block_cells": 32 if layout == "block" else None,
+        "jobs": 1,
+    }
     whole = pack(tmp_path / "src", tmp_path / "whole", **how)
     written, write_anew = [], write_shards._write_anew
 

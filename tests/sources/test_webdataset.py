@@ -16,6 +16,7 @@ from fastcell.errors import DataError, StrictError
 from fastcell.packing.index import index
 from fastcell.packing.pack import pack
 from fastcell.sources.webdataset import Tars
+from fastcell.splits.make_splits import SplitOptions
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -112,8 +113,8 @@ def test_tars_that_cannot_be_read_do_not_end_the_others(tmp_path: Path) -> None:
     (root / "no.tar").write_bytes(b"no tar at all" * 100)
     with tarfile.open(root / "none.tar", "w") as archive:
         add(archive, "notes.md", b"x")
-    packed = pack(root, tmp_path / "packed")
-    indexed = index(root, out=tmp_path / "indexed")
+    packed = pack(root, tmp_path / "packed", split=SplitOptions(None))
+    indexed = index(root, out=tmp_path / "indexed", split=SplitOptions(None))
     for manifest in (packed, indexed):
         assert len(manifest) == 12
         reasons = {row["key"].rpartition("/")[2]: row["reason"] for row in manifest.quarantine().to_pylist()}
@@ -123,7 +124,7 @@ def test_tars_that_cannot_be_read_do_not_end_the_others(tmp_path: Path) -> None:
         assert reasons["cut.tar"].startswith("file that cannot be used: ")
     for how in (pack, index):
         with pytest.raises(StrictError):
-            how(root, out=tmp_path / "strict", strict=True)
+            how(root, out=tmp_path / "strict", strict=True, split=SplitOptions(None))
     (root / "good.tar").unlink()
     for how in (pack, index):
         with pytest.raises(DataError, match="cut.tar"):
