@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -405,6 +405,7 @@ def costs() -> list[Cost]:
     return found
 
 
+DATA = {"cell": "exact sums", "examples": "single numbers", "cost": "a million cells in 10,000 groups, one core"}
 PARTS: dict[str, Callable[[int, np.random.Generator], Iterator[Coverage]]] = {
     "accuracy": accuracy,
     "beyond": beyond,
@@ -460,27 +461,25 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=2000, help="simulated sets of a setting (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (%(default)s)")
     options = parser.parse_args()
-    rows: list[Coverage] = []
-    for number, part in enumerate(options.parts.split(",")):
-        if part == "examples":
-            made = examples()
-            print(*(f"{one.example}: {one.replaced} -> {one.interval}" for one in made), sep="\n")
-            print(f"wrote {Result('intervals-examples', 'single numbers', {}, made).save()}")
-            continue
-        if part == "cost":
-            spent = costs()
-            print(*(f"{one.what}: {one.seconds:.2f} s, {one.peak_mb:,.0f} MB" for one in spent), sep="\n")
-            saved = Result("intervals-cost", "a million cells in 10,000 groups, one core", {}, spent).save()
-            print(f"wrote {saved}")
-            continue
+    for part in options.parts.split(","):
         start = time.process_time()
-        mine = list(PARTS[part](options.sets, np.random.default_rng([options.seed, number])))
-        rows += mine
-        print(f"{part}: {len(mine)} settings, {time.process_time() - start:.0f} CPU s", flush=True)
-        print_worst(mine)
-    if rows:
-        settings = {"sets": options.sets, "seed": options.seed, "standard error of a coverage": "at most .005 at .95"}
-        print(f"wrote {Result('intervals', 'simulated groups', settings, rows).save()}")
+        rows: Sequence[object]
+        settings: dict[str, object] = {}
+        if part == "examples":
+            rows = examples()
+            print(*(f"{one.example}: {one.replaced} -> {one.interval}" for one in rows), sep="\n")
+        elif part == "cost":
+            rows = costs()
+            print(*(f"{one.what}: {one.seconds:.2f} s, {one.peak_mb:,.0f} MB" for one in rows), sep="\n")
+        else:
+            seed = [options.seed, list(PARTS).index(part)]
+            rows = list(PARTS[part](options.sets, np.random.default_rng(seed)))
+            settings = {"sets": options.sets if part != "cell" else "all outcomes", "seed": options.seed}
+            print_worst(rows)
+        spent = time.process_time() - start
+        settings["CPU time"] = f"{spent:.0f} s"
+        saved = Result(f"intervals-{part}", DATA.get(part, "simulated groups"), settings, rows).save()
+        print(f"{part}: {len(rows)} rows, {spent:.0f} CPU s, wrote {saved}", flush=True)
 
 
 def print_worst(rows: list[Coverage]) -> None:

@@ -294,25 +294,25 @@ def _growth(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _coverages(rows: list[dict[str, Any]]) -> list[str]:
-    groups = sorted({row["groups"] for row in rows if row["groups"]})
+    groups = sorted({row["groups"] for row in rows})
+    if groups == [0]:
+        return _coverages_by_cell(rows)
     few = {row["groups"] for row in rows if row["assumed"]}
-    heads = [f"{num}*" if num in few else f"{num}" for num in groups]
-    lines = [f"| | by cell | {' | '.join(f'{head} groups' for head in heads)} |", f"|---|{'--:|' * (1 + len(groups))}"]
+    heads = ["by cell" if not num else f"{num}{'*' * (num in few)} group{'s' * (num > 1)}" for num in groups]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'--:|' * len(groups)}"]
     for score, method in dict.fromkeys((row["score"], row["method"]) for row in rows):
         mine = [row for row in rows if (row["score"], row["method"]) == (score, method)]
         name = score if method == "interval" else f"*{score}, {method}*"
-        texts = [_coverage([row for row in mine if row["groups"] == num]) for num in (0, *groups)]
+        texts = [_coverage([row for row in mine if row["groups"] == num]) for num in groups]
         lines.append(f"| {name} | {' | '.join(texts)} |")
-    note = (
-        "\\* rests on an assumed spread between groups (counts: between recordings, below 5). Of verdicts, the "
-        "entry is the largest / mean share of sets in which the methods are called different. Exact sums by cell:"
-    )
-    lines += ["", note]
-    exact = [row for row in rows if not row["groups"] and row["score"] == "accuracy"]
-    cells = list(dict.fromkeys(row["cells"] for row in exact))
-    lines += ["", f"| accuracy by cell, n | {' | '.join(cells)} |", f"|---|{'--:|' * len(cells)}"]
-    for method in dict.fromkeys(row["method"] for row in exact):
-        mine = [row for row in exact if row["method"] == method]
+    return [*lines, "", "\\* rests on an assumed spread."] if few else lines
+
+
+def _coverages_by_cell(rows: list[dict[str, Any]]) -> list[str]:
+    cells = list(dict.fromkeys(row["cells"] for row in rows))
+    lines = [f"| cells | {' | '.join(cells)} |", f"|---|{'--:|' * len(cells)}"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
         texts = [_coverage([row for row in mine if row["cells"] == num]) for num in cells]
         lines.append(f"| {method} | {' | '.join(texts)} |")
     return lines
