@@ -41,11 +41,10 @@ def full_help(command: str, parser: Any) -> str:
         value = option.kind if option else _value(action)
         names = sorted(action.option_strings, key=lambda name: name.startswith("--"))
         spelled = ", ".join(name for name in names if not name.endswith("+"))
-        told_by_us = option and not action.dest.startswith(("model.", "data."))
-        text = option.text if option and told_by_us else plain_text(action.help or "")
-        groups.setdefault(title, []).append(
-            (f"{spelled} {value}".strip(), text + default_text(defaults.get(action.dest)))
-        )
+        told_there = action.dest.startswith(("model.", "data.")) and action.dest not in _TITLES
+        text = plain_text(action.help or "") if option is None or told_there else option.text
+        row = f"{spelled} {value}".strip(), text + default_text(defaults.get(action.dest))
+        groups.setdefault(title, []).append(row)
     closing = ["Defaults, with the preset applied, are in parentheses."]
     page = (USAGES[command], DESCRIPTIONS[command], placed_arguments(command))
     return lay_out(*page, groups, "", EXAMPLES[command], closing, widest=34) + "\n"

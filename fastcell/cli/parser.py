@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import operator
 import re
@@ -28,7 +29,7 @@ def entry(function: CommandFunction) -> Callable[[Sequence[str]], int]:
 
     def main(argv: Sequence[str]) -> int:
         command = read_command(function)
-        if any(word in ("-h", "--help") for word in argv):
+        if any(word in ("-h", "--help") for word in itertools.takewhile(lambda word: word != "--", argv)):
             print_line(help_of(command))
             return 0
         return command.call(parse_words(command, argv))

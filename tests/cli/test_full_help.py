@@ -43,6 +43,7 @@ def test_choices_and_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     flowing = " ".join(text.split())
     assert "([0.9, 0.999])" in flowing
     assert "--model.input_norm true|false" in flowing
+    assert "Path to a configuration file" not in flowing
     assert re.findall(r"^([\w.]+):$", text, re.MULTILINE) == [
         "options", "trainer", "model", "data", "data.augmentation", "examples",
     ]  # fmt: skip

@@ -122,6 +122,7 @@ DEFAULTS = {
         (["s", "o", "--name", "{class}_{name}"], {"name": "{class}_{name}"}),
         (["{class}: [", "o"], {"src": "{class}: ["}),
         (["--strict", "--", "s", "--out"], {"strict": True, "out": "--out"}),
+        (["--", "--help", "-h"], {"src": "--help", "out": "-h"}),
         (
             ["s", "o", "--model.loss", "mse", "--data.fit=scale"],
             {"settings": ["--model.loss", "mse", "--data.fit=scale"]},
