@@ -140,6 +140,20 @@ def write_tiff_deflate(folder: Path, num: int) -> Path:
     return folder / "a.tif"
 
 
+def write_tiff_lzw(folder: Path, num: int) -> Path:
+    """A TIFF of one page per cell, LZW."""
+    tifffile.imwrite(folder / "a.tif", make_cells(num, SIDES), metadata=None, compression="lzw")
+    return folder / "a.tif"
+
+
+def write_tiff_images(folder: Path, num: int) -> Path:
+    """A folder of TIFF images, one per cell, LZW."""
+    (folder / "images" / "A").mkdir(parents=True)
+    for number, cell in enumerate(make_cells(num, SIDES)):
+        tifffile.imwrite(folder / "images" / "A" / f"{number:06d}.tif", cell, metadata=None, compression="lzw")
+    return folder / "images"
+
+
 def write_mat(folder: Path, num: int) -> Path:
     """A MATLAB array of version 6, H x W x N."""
     cells = make_cells(num, SIDES).transpose(0, 2, 1)
@@ -160,6 +174,8 @@ KINDS: dict[str, Callable[[Path, int], Path]] = {
     ".mat": write_mat,
     ".tif": write_tiff,
     ".tif, deflate": write_tiff_deflate,
+    ".tif, LZW": write_tiff_lzw,
+    "folder of .tif": write_tiff_images,
     "IFCB bin": write_ifcb,
     ".rtdc, zstd": write_rtdc,
 }
@@ -170,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=20_000, help="in each file (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
+    parser.add_argument("--only", default="", help="files whose name contains this, beside .npy; no memory")
     parser.add_argument("--keep", action="store_true", help="print, do not write results")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -177,8 +194,8 @@ def main() -> None:
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        rows = measure_rates(folder / "rates", options.cells, options.rounds)
-        peaks = measure_peaks(folder / "peaks", options.cells)
+        rows = measure_rates(folder / "rates", options.cells, options.rounds, options.only)
+        peaks = [] if options.only else measure_peaks(folder / "peaks", options.cells)
     for read_or_pack in ("read", "pack"):
         print_rows([row for row in rows if row.contestant.startswith(read_or_pack)], f"{read_or_pack} .npy")
     print(f"\n{'peak memory':<20}{'cells':>12}{'MB':>8}{'cells':>12}{'MB':>8}{'MB per million':>16}")
@@ -191,14 +208,18 @@ def main() -> None:
         return
     settings: dict[str, object] = {"cells": options.cells, "sides": SIDES, "rtdc_sides": RTDC_SIDES, "layout": "block"}
     data = "blobs on noise, written by the benchmark"
-    print(f"wrote {Result('sources', data, settings, rows).save()}")
-    print(f"wrote {Result('sources-memory', data, settings, peaks).save()}")
+    name = f"sources-{options.only.strip('.')}" if options.only else "sources"
+    print(f"wrote {Result(name, data, settings, rows).save()}")
+    if peaks:
+        print(f"wrote {Result('sources-memory', data, settings, peaks).save()}")
 
 
-def measure_rates(folder: Path, num: int, rounds: int) -> list[Row]:
+def measure_rates(folder: Path, num: int, rounds: int, only: str = "") -> list[Row]:
     """Rows of the readers alone, and of the whole of `pack`, each beside that of `.npy`."""
     contestants: dict[str, tuple[str, Callable[[], int]]] = {}
     for name, write in KINDS.items():
+        if only not in name and name != ".npy":
+            continue
         place = folder / name.replace(" ", "_")
         place.mkdir(parents=True)
         path = write(place, num)

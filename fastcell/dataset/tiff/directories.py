@@ -27,7 +27,8 @@ DESCRIPTION_TAG = 270
 #: Tags of volumes and of one microscope, for which tifffile changes the meaning of others.
 _SPECIAL_TAGS = (32997, 32998, 34412)
 
-_OTHER_TAGS = (*PLACE_TAGS, DESCRIPTION_TAG)
+_KIND_TAGS = (254, 255)
+_KEPT_TAGS = (*PLACE_TAGS, DESCRIPTION_TAG, *_KIND_TAGS)
 _MOST_TAGS = 512
 _MOST_TEXT = 1 << 20
 _MOST_PIECES = 1 << 16
@@ -58,7 +59,8 @@ class Directory(NamedTuple):
         following: offset of the next directory, 0 if it is the last.
         decoding: the entries of `PIXEL_TAGS`. Pages for which these are equal are decoded in the same way.
         is_inline: True if the values of these entries are in the directory itself, so that `decoding` holds them.
-        entries: the entries of `PIXEL_TAGS` and `PLACE_TAGS` and the description, by tag; of a repeated tag the first.
+        codes: tags of `PIXEL_TAGS` and `PLACE_TAGS` in the directory.
+        entries: the entries of `PLACE_TAGS`, of the description and of the kind of page, by tag.
         is_reduced: True if the page is a smaller copy of another page, or its mask.
     """
 
@@ -66,6 +68,7 @@ class Directory(NamedTuple):
     following: int
     decoding: bytes
     is_inline: bool
+    codes: frozenset[int]
     entries: dict[int, bytes]
     is_reduced: bool
 
@@ -134,26 +137,54 @@ def read_directory(read: ReadAt, size: int, layout: FileLayout, place: int) -> D
         data = read(place, end + room)
     if len(data) < end + room:
         raise BadCell("truncated")
-    codes = _codes(layout.order)
-    found: dict[int, bytes] = {}
-    deciding = []
-    for start in range(header, end, entry):
-        code = codes.get(data[start : start + 2])
-        if code is not None:
-            line = data[start : start + entry]
-            found.setdefault(code, line)
-            if code not in _OTHER_TAGS:
-                deciding.append(line)
-    decoding = b"".join(deciding)
-    is_inline = _all_inline(decoding, entry, room, layout.order) and not any(code in found for code in _SPECIAL_TAGS)
+    plan = _plan(struct.unpack_from(_code_form(layout.order, entry, num), data, header), header, entry)
+    decoding = b"".join([data[start:stop] for start, stop in plan.runs])
+    entries = {code: data[start : start + entry] for code, start in plan.kept}
     return Directory(
         place,
         struct.unpack_from(layout.order + wide, data, end)[0],
         decoding,
-        is_inline,
-        found,
-        _is_reduced(found, layout),
+        not plan.is_special and _all_inline(decoding, entry, room, layout.order),
+        plan.codes,
+        entries,
+        _is_reduced(entries, layout),
     )
+
+
+class _Plan(NamedTuple):
+    """Where the entries are that are of use; it follows from the tags of a directory alone.
+
+    Attributes:
+        runs: first and last byte of the entries of `PIXEL_TAGS`, adjacent ones together.
+        kept: tag and first byte of the entries in `_KEPT_TAGS`; of a repeated tag the first.
+        codes: tags of `PIXEL_TAGS` and `PLACE_TAGS`.
+        is_special: True if there are tags of `_SPECIAL_TAGS`.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+    kept: tuple[tuple[int, int], ...]
+    codes: frozenset[int]
+    is_special: bool
+
+
+@lru_cache(maxsize=256)
+def _plan(codes: tuple[int, ...], header: int, entry: int) -> _Plan:
+    runs: list[tuple[int, int]] = []
+    kept: dict[int, int] = {}
+    for i, code in enumerate(codes):
+        start = header + i * entry
+        if code in _KEPT_TAGS:
+            kept.setdefault(code, start)
+        if code in PIXEL_TAGS:
+            first = runs.pop()[0] if runs and runs[-1][1] == start else start
+            runs.append((first, start + entry))
+    known = frozenset(codes).intersection((*PIXEL_TAGS, *PLACE_TAGS))
+    return _Plan(tuple(runs), tuple(kept.items()), known, not known.isdisjoint(_SPECIAL_TAGS))
+
+
+@lru_cache(maxsize=256)
+def _code_form(order: str, entry: int, num: int) -> str:
+    return order + f"H{entry - 2}x" * num
 
 
 def read_places(read: ReadAt, layout: FileLayout, entry: bytes) -> tuple[int, ...]:
@@ -209,8 +240,3 @@ def _all_inline(decoding: bytes, entry: int, room: int, order: str) -> bool:
         if _SIZES.get(kind, room + 1) * count > room:
             return False
     return True
-
-
-@lru_cache(maxsize=2)
-def _codes(order: str) -> dict[bytes, int]:
-    return {struct.pack(order + "H", code): code for code in (*PIXEL_TAGS, *_OTHER_TAGS)}

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class OpenTiff:
         self._file: Any = None
         self._lock = threading.Lock()
         self._pages: dict[bytes, Any] = {}
+        self._last: Directory | None = None
         self._key = f"{self._layout.order}{self._layout.is_big}".encode()
 
     def __del__(self) -> None:
@@ -73,7 +75,9 @@ class OpenTiff:
 
     def directories(self) -> Iterator[Directory]:
         """Yield the directories of all pages; see `walk_directories`."""
-        return walk_directories(self._read, self.size)
+        for directory in walk_directories(self._read, self.size):
+            self._last = directory
+            yield directory
 
     def checked_page(self, directory: Directory) -> Any:
         """Return a `tifffile.TiffPage` that describes the pixels of a directory.
@@ -106,7 +110,7 @@ class OpenTiff:
     def _parse(self, directory: Directory) -> Any:
         page = self._page(directory)
         # tifffile leaves out entries that it cannot read, and their values would be the default ones.
-        if any(code not in page.tags for code in directory.entries if code != DESCRIPTION_TAG):
+        if any(code not in page.tags for code in directory.codes):
             raise BadCell("damaged tif header")
         with _parsing():
             check_page(page)
@@ -138,7 +142,9 @@ class OpenTiff:
             BadCell: the page is damaged, or of a kind that is not read.
             OSError: the file cannot be read.
         """
-        directory = read_directory(self._read, self.size, self._layout, place)
+        directory = self._last
+        if directory is None or directory.place != place:
+            directory = read_directory(self._read, self.size, self._layout, place)
         page, offsets, counts = self._pieces(directory)
         if number:
             num = page.imagelength * page.imagewidth * (page.bitspersample // 8)
@@ -179,15 +185,16 @@ class OpenTiff:
     def _check_pieces(self, page: Any, offsets: tuple[int, ...], counts: tuple[int, ...]) -> None:
         if len(offsets) != math.prod(page.chunked) or len(offsets) != len(counts):
             raise BadCell("damaged tif header")
-        if any(offset < 1 or count < 1 for offset, count in zip(offsets, counts, strict=True)):
+        if min(offsets) < 1 or min(counts) < 1:
             raise BadCell("tif without the data of all strips or tiles")
-        if any(offset + count > self.size for offset, count in zip(offsets, counts, strict=True)):
+        if max(map(add, offsets, counts)) > self.size:
             raise BadCell("truncated")
-        if sum(counts) > MAX_FILE_BYTES:
-            raise BadCell(f"too large: {sum(counts):,} bytes")
+        total = sum(counts)
+        if total > MAX_FILE_BYTES:
+            raise BadCell(f"too large: {total:,} bytes")
         pixels = page.imagelength * page.imagewidth
-        if pixels > max(_SMALL_PIXELS, _DENSEST * sum(counts)):
-            raise BadCell(f"truncated: {page.imagewidth} x {page.imagelength} pixels in {sum(counts)} bytes")
+        if pixels > max(_SMALL_PIXELS, _DENSEST * total):
+            raise BadCell(f"truncated: {page.imagewidth} x {page.imagelength} pixels in {total} bytes")
 
 
 def _follow_each_other(offsets: tuple[int, ...], counts: tuple[int, ...]) -> bool:
