@@ -34,7 +34,7 @@ class Way:
 
     Attributes:
         way: store + transform.
-        accuracies: of the test part, by seed.
+        accuracies: of the test subset, by seed.
         accuracy_mean: over the seeds.
         accuracy_std: sample standard deviation over the seeds.
         cells_per_s: median training rate.

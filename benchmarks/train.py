@@ -9,7 +9,7 @@ stream, both fused and augmented. The stall of a loader is the share of its time
 `--part paper`: `fastcell fit --preset paper`, 3,000 iterations of 1,300 cells; fewer with `--iterations`, and then the
 time of the whole is calculated from them, and called so.
 
-`--part accuracy`: time until the validation part is called right to `--to-accuracy`, validation included, by seed.
+`--part accuracy`: time until the validation subset is called right to `--to-accuracy`, validation included, by seed.
 
     python benchmarks/train.py [--part steps|processes|paper|accuracy] [--cells N] [--rounds 3]
 """
@@ -103,7 +103,7 @@ class AccuracyRow:
     Attributes:
         recipe: preset, epochs at most.
         target: share of the validation cells.
-        cells: of the training part.
+        cells: of the training subset.
         seconds: by seed, from the start of the fit; None where the target was not reached.
         cells_seen: training cells until then, or in all, by seed.
         best: highest validation accuracy by seed.

@@ -135,7 +135,7 @@ def _stopped_by_signals() -> Iterator[None]:
         yield
     except SIGTERMException:
         number = signal.SIGTERM
-        raise StoppedError("stopped by SIGTERM. The same command goes on from there.", number) from None
+        raise StoppedError("stopped by SIGTERM. The same command resumes from there.", number) from None
     except SystemExit as error:
         interrupt = error.__context__  # Lightning converts Ctrl-C and SIGTERM to exit status 1
         if isinstance(interrupt, KeyboardInterrupt):

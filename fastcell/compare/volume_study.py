@@ -37,7 +37,7 @@ MIN_CLASS_CELLS = 5
 """Minimum number of training cells that a volume must leave in every class and split."""
 _TIMES = (
     "Median time to fit by volume, the choice of parameters, validation and, for networks, reading included; "
-    "and to classify one preprocessed cell of the test part."
+    "and to classify one preprocessed cell of the test subset."
 )
 
 
@@ -199,7 +199,7 @@ def run_volumes(
         places = largest_places(tables, scheme.name)
         lines += [f"## {scheme.text}", "", "### Accuracy by data volume", ""]
         lines += [*volume_table(mine, names), "", describe_entries(study, mine), ""]
-        for part, text in (("valid", "validation part"), ("test", "test part")):
+        for part, text in (("valid", "validation subset"), ("test", "test subset")):
             of_part = [tables.class_scores(place, part) for place in places if was_scored(tables, place, part)]
             if of_part:
                 scores += of_part

@@ -1,11 +1,11 @@
-"""Tar archives at the level that shards need: headers written by rule, members with their byte positions read back.
+"""Tar archives as shards need them: headers with fixed fields, and members with their byte positions.
 
 Format: POSIX.1-1988 (ustar) and its extensions by POSIX.1-2001 (pax) and GNU, as in
 https://www.gnu.org/software/tar/manual/html_node/Standard.html .
 
 Python's `tarfile` is no substitute for `walk_members`: it lists 54,000 members a second against 160,000 (one core, in
-turns, 100,000 members). It accepts a tar without an end mark, one damaged behind its first member, and tars joined into
-one. It ends with a RecursionError on 3,000 long names in a row, and reads an extension header of any size (1 GiB).
+turns, 100,000 members). It accepts a tar without an end mark, a tar damaged after its first member, and concatenated
+tars. It raises RecursionError on 3,000 long names in a row, and reads an extension header of any size (1 GiB).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ END = bytes(2 * BLOCK)
 _REGULAR = b"0\0" + b"7"
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _MAX_EXTENSION = 1 << 20
-_MAX_NAME_BYTES = 4096  # what a file system takes as a path
+_MAX_NAME_BYTES = 4096  # longest path of a file system
 _OCTAL = re.compile(rb"[0-7]{1,12}")
 _SPARSE = "sparse"  # any of GNU's records for files with holes
 _HERE = re.compile(rb"(\./)+")
@@ -38,7 +38,7 @@ class Member(NamedTuple):
         name: path as stored, `/` between folders, without a leading `./`.
         offset: absolute position of its bytes in the tar, a multiple of 512.
         size: in bytes.
-        plain: False for links, sparse files and devices, which have no bytes of their own here.
+        plain: False for links, sparse files and devices, whose bytes are not in the tar.
     """
 
     name: str
@@ -48,11 +48,14 @@ class Member(NamedTuple):
 
 
 def make_header(name: bytes, size: int) -> bytes:
-    """The 512-byte ustar header of a regular file, the same for the same arguments: owner root, mode 644, time 0.
+    """Return the 512-byte ustar header of a regular file with fixed owner (root), mode (644) and time (0).
 
     Args:
-        name: at most 100 bytes.
-        size: in bytes, below 8 GiB.
+        name: name of the file, at most 100 bytes.
+        size: size of the file [bytes], below 8 GiB.
+
+    Raises:
+        ValueError: the name or the size is out of range.
     """
     if not 0 < len(name) <= MAX_NAME_BYTES or not 0 <= size < 8 << 30:
         raise ValueError(f"no ustar header for a name of {len(name)} bytes and {size} bytes of data")
@@ -70,12 +73,12 @@ _HEADER_SUM = sum(_HEAD) + sum(_TIME) + 8 * ord(" ") + sum(_TAIL)
 
 
 def padding(size: int) -> bytes:
-    """The zero bytes that fill `size` bytes of data up to a multiple of 512."""
+    """Return the zero bytes that fill `size` bytes of data up to a multiple of 512."""
     return bytes(-size % BLOCK)
 
 
 def checksum_holds(header: bytes) -> bool:
-    """Whether the 512 bytes are a tar header by their own checksum."""
+    """Return True if the 512 bytes have the checksum of a tar header."""
     stored = header[148:156].strip(b" \0")
     if len(header) != BLOCK or not _OCTAL.fullmatch(stored):
         return False
@@ -83,10 +86,10 @@ def checksum_holds(header: bytes) -> bool:
 
 
 def header_size(header: bytes) -> int:
-    """The size field of a header, octal or GNU's base-256.
+    """Return the size field of a header, octal or in the base-256 of GNU [bytes].
 
     Raises:
-        ValueError: neither.
+        ValueError: the field has neither form.
     """
     field = header[124:136]
     if field[0] & 0x80:
@@ -98,13 +101,13 @@ def header_size(header: bytes) -> int:
 
 
 def walk_members(path: Path) -> Iterator[Member]:
-    """Yield the files of a tar in stored order, reading headers only; folders are passed over.
+    """Yield the files of a tar in stored order. Read only headers, and skip folders.
 
-    Long names (GNU `L`, pax `path`) and sizes beyond 8 GiB are resolved.
+    Long names (GNU `L`, pax `path`) and sizes above 8 GiB are resolved.
 
     Raises:
-        DataError: not a tar, compressed, damaged, cut short, or several tars joined into one. Members before the break
-            have been yielded then: take none of them.
+        DataError: the file is not a tar, compressed, damaged, truncated, or a concatenation of tars. Members before the
+            error have been yielded by then; the caller must discard them.
     """
     with open(path, "rb", buffering=1 << 16) as file:
         size = os.fstat(file.fileno()).st_size
@@ -164,7 +167,7 @@ def _refuse_other_formats(path: Path, file: BinaryIO, size: int) -> None:
     start = file.read(6)
     for magic, name in _COMPRESSIONS.items():
         if start.startswith(magic):
-            raise DataError(f"{path} is compressed ({name}), and cells are read from plain tars. Decompress it first.")
+            raise DataError(f"{path} must be an uncompressed tar, got {name} compression. Decompress it.")
     if size < BLOCK:
         raise DataError(f"{path} is not a tar file: it has {size} bytes. Make it again, or move it out of the folder.")
 
@@ -175,8 +178,8 @@ def _check_end(path: Path, file: BinaryIO, position: int) -> None:
     while rest := file.read(1 << 20):
         if any(rest):
             raise DataError(
-                f"{path} holds more data behind its end mark at byte {position:,}, as tars joined by cat do. "
-                "Keep them as files of their own."
+                f"{path} has data after its end mark at byte {position:,}, like tars joined by cat. "
+                "Store each tar as a separate file."
             )
 
 
@@ -194,7 +197,7 @@ def _header_name(header: bytes) -> bytes:
 
 
 def _pax_records(path: Path, payload: bytes) -> dict[str, bytes]:
-    """`LENGTH KEY=VALUE newline`, LENGTH in bytes counting itself; the records that matter here."""
+    """Return the relevant records `LENGTH KEY=VALUE newline`; LENGTH counts bytes, its own included."""
     records, position = {}, 0
     while position < len(payload) and payload[position]:
         space = payload.find(b" ", position, position + 20)
@@ -218,6 +221,6 @@ def _pax_size(path: Path, value: bytes) -> int:
 
 def _cut(path: Path, position: int) -> DataError:
     return DataError(
-        f"{path} is cut short: it ends inside or behind the entry at byte {position:,}, without an end mark. "
-        "Copy or make it again; none of its cells were taken."
+        f"{path} is truncated: it ends in or after the entry at byte {position:,}, without an end mark. "
+        "Copy or make it again; none of its cells were used."
     )

@@ -97,7 +97,7 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
         rows = _subsample(rows, manifest.labels[rows], config.subsample, config.seed)
     if len(rows) == 0:
         what = "labelled cell" if config.labelled else "cell"
-        where = "" if config.split is None else f" in the {config.split} part of split {config.split_name!r}"
+        where = "" if config.split is None else f" in the {config.split} subset of split {config.split_name!r}"
         raise ArgumentError(f"{manifest.path} has no {what}{where}. Look at it with `fastcell info {manifest.path}`.")
     if config.balance == "oversample":
         rows = oversample(rows, manifest.labels[rows], config.seed)

@@ -59,7 +59,9 @@ def draw_occlusion(
             else:
                 image = axes.imshow(maps.covered[cell], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         grid[line, 0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
-    figure.colorbar(image, ax=grid, label="probability of the true class, covered here", fraction=0.02, pad=0.01)
+    figure.colorbar(
+        image, ax=grid, label="probability of the true class with this place covered", fraction=0.02, pad=0.01
+    )
     figure.suptitle("Occlusion maps", fontsize=10)
     caption = (
         f"Cells as the network sees them, each beside its map: the probability of the true class with a square around "
@@ -88,8 +90,8 @@ def _draw_mean(
     for axes, name, mean, cells in zip(grid.flat, shown, means, members, strict=False):
         image = axes.imshow(mean, cmap="PuOr_r", vmin=-largest, vmax=largest, interpolation="nearest")
         axes.set_title(f"{name}, n = {len(cells)}", fontsize=8)
-    figure.colorbar(image, ax=grid, label="mean loss of probability", fraction=0.03, pad=0.02)
-    figure.suptitle("Where the network looks", fontsize=10)
+    figure.colorbar(image, ax=grid, label="mean decrease of probability", fraction=0.03, pad=0.02)
+    figure.suptitle("Mean occlusion map of each class", fontsize=10)
     side = maps.covered.shape[1]
     row, column = (index.ravel() for index in np.indices((side, side)))
     table = pa.concat_tables(

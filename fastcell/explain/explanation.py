@@ -116,7 +116,7 @@ class Explanation:
                 return part
         raise FastcellError(
             f"{self.run.manifest.path} must have labelled cells in split {self.run.split_name!r}, got none. "
-            "Give another data set with --data.path."
+            "Give another data set with --data."
         )
 
     @cached_property
@@ -127,7 +127,8 @@ class Explanation:
         changed = num_called_otherwise(self.run, outputs)
         if changed:
             self.say(
-                f"{changed:,} cells are called otherwise than in predictions.parquet: other data or another version"
+                f"the predicted class of {changed:,} cells differs from predictions.parquet: "
+                "the data or the version has changed"
             )
         return outputs
 
@@ -177,7 +178,7 @@ def _network(it: Explanation) -> str:
 def _our_layers(it: Explanation) -> Any:
     network = it.run.network
     if not any(isinstance(module, CellNet | GaoNet) for module in network.modules()):
-        raise _LeftOut(f"{it.run.model.hparams['network']} has too many layers to be drawn")
+        raise _LeftOut(f"{it.run.model.hparams['network']} has too many layers for a drawing")
     return trace_layers(network, int(it.run.model.preprocessing["image_size"]))
 
 
@@ -220,11 +221,11 @@ def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tens
 def _embedding(it: Explanation) -> str:
     where = find_taps(it.run.network)
     if not where:
-        raise _LeftOut(f"{it.run.model.hparams['network']} has no full connection")
+        raise _LeftOut(f"{it.run.model.hparams['network']} has no fully connected layer")
     rows = it.sample(it.num_embedded, by_class=False)
     images, labels, _ = _images(it, rows)
     if len(images) < 10:
-        raise _LeftOut(f"10 cells are needed, the part has {len(images)}")
+        raise _LeftOut(f"10 cells are needed, the subset has {len(images)}")
     numbers = labels.cpu().numpy()
     outputs = layer_outputs(it.run.network, where, images.split(256))
     layers = [embed_in_plane(tap.name, values, numbers, it.seed) for tap, values in zip(where, outputs, strict=True)]
@@ -250,7 +251,7 @@ def _calibration(it: Explanation) -> str:
     numbers["by_chance"] = calibration.error_by_chance(before, seed=it.seed)[0]
     numbers["interval_by"] = errors[0].by
     if valid is None:
-        about, said = it.about, "no temperature, for there is no validation part beside a test part"
+        about, said = it.about, "no temperature, because there is no validation subset beside a test subset"
         it.left_out["temperature"] = said
     else:
         curves[f"temperature {temperature:.3f}"] = (calibration.reliability(after, cells.labels), errors[1])
@@ -290,7 +291,7 @@ def _roc_pr(it: Explanation) -> str:
         if curve is not None:
             curves[name] = curve
     if not curves:
-        raise _LeftOut("the part has cells of one class only")
+        raise _LeftOut("the subset has cells of one class only")
     missing = [name for name in classes if name not in curves]
     about = f"{it.about}; n: cells of the class, intervals: 95 %, {_basis(cells)}"
     if missing:
@@ -329,14 +330,14 @@ def _errors(it: Explanation) -> str:
     cells = it.outputs
     errors = cell_figures.ConfidentErrors(cells.probabilities, cells.labels)
     if not len(errors.rows):
-        raise _LeftOut(f"none of {len(cells):,} cells is called wrong")
+        raise _LeftOut(f"none of {len(cells):,} cells is misclassified")
     ids = cells.cell_ids[errors.rows]
     pictures = list(read_cells(it.run.manifest, ids))
     keys = it.run.manifest.column("key")[cells.cell_ids]
     cell_figures.draw_errors(
         it.figures, errors, pictures, cells.probabilities, cells.labels, keys, it.run.model.classes, it.about
     )
-    return f"{int(errors.num_wrong.sum()):,} of {len(cells):,} cells called wrong, {len(errors.rows)} shown"
+    return f"{int(errors.num_wrong.sum()):,} of {len(cells):,} cells misclassified, {len(errors.rows)} shown"
 
 
 EXPLANATION_PARTS: dict[str, Callable[[Explanation], str]] = {

@@ -78,7 +78,7 @@ def occlusion_maps(
     if not 1 <= patch <= size:
         raise invalid("patch", f"from 1 to the image's side of {size} pixels", patch, "Leave it out for an eighth")
     if not 1 <= positions <= size:
-        raise invalid("positions", f"from 1 to the image's side of {size} pixels", positions, "32 is usual")
+        raise invalid("positions", f"from 1 to the image's side of {size} pixels", positions, "A usual value is 32")
     begins = ((np.arange(positions) + 0.5) * size / positions - patch / 2 + 0.5).astype(np.int64)
     mask = Mask(begins, patch, size)
     parts = _parts(network) if by_parts else None

@@ -56,14 +56,14 @@ def draw_calibration(
         for field, values in (("cells", binned.num_cells), ("confidence", binned.confidence)):
             columns[field] += [None if np.isnan(value) else value for value in values.tolist()]
         columns["accuracy"] += [None if np.isnan(value) else value for value in binned.accuracy.tolist()]
-    upper.set_ylabel("accuracy (share called right)")
+    upper.set_ylabel("accuracy (share classified correctly)")
     upper.set_xlim(0, 1)
     upper.set_ylim(0, 1.02)
     upper.grid(alpha=0.3)
     figure.legend(*upper.get_legend_handles_labels(), frameon=False, fontsize=7.5, loc="outside upper center")
     upper.set_title("Calibration", fontsize=10)
     lower.set_ylabel("cells")
-    lower.set_xlabel("confidence (probability of the called class)")
+    lower.set_xlabel("confidence (probability of the predicted class)")
     lower.grid(alpha=0.3)
     figures.add(
         "calibration",
@@ -99,7 +99,7 @@ def draw_class_curves(figures: FigureFiles, curves: Mapping[str, ClassCurve], ab
     left.set_ylabel("true positive rate (share of the class)")
     left.set_title("ROC", fontsize=10)
     right.set_xlabel("recall (share of the class)")
-    right.set_ylabel("precision (share of the called cells)")
+    right.set_ylabel("precision (share of the predicted cells)")
     right.set_title("Precision and recall", fontsize=10)
     for axes in (left, right):
         axes.set_xlim(-0.01, 1.01)

@@ -1,4 +1,4 @@
-"""The data of a run: from a packed folder to the loaders that Lightning asks for."""
+"""Lightning data module: loaders of training, validation, test and prediction for a packed data set."""
 
 from __future__ import annotations
 
@@ -38,51 +38,52 @@ from fastcell.system.resources import num_cpus
 
 logger = logging.getLogger(__name__)
 
-# Arguments that say how a run works, not what it gives: a checkpoint does not hold them.
+# Arguments that change how a run works but not its results: a checkpoint does not hold them.
 _NOT_SAVED = ("augment", "predict_split", "steps_per_call", "threads", "on_bad_cell")
 
 
 class CellDataModule(pl.LightningDataModule):
     """Cells of a packed data set as batches.
 
-    `classes`, `num_classes`, `preprocessing` and `info` are there at once; only ``dataset.json`` is read for them.
-    Training cuts the train part over the processes and shuffles it; validation, test and prediction keep the order of
-    the manifest. Every cell is in exactly one batch of one process with weight 1, padding has weight 0.
+    The constructor reads only ``dataset.json``, from which `classes`, `num_classes`, `preprocessing` and `info` follow.
+    Training divides the train subset among the processes and shuffles it. Validation, test and prediction keep the
+    order of the manifest. Every cell is in exactly one batch of one process with weight 1; padding has weight 0.
 
     Args:
-        path: folder made by ``fastcell pack``, ``index`` or ``synth``; None makes, once, the synthetic default set.
-        split_name: which of the data set's splits.
+        path: folder made by ``fastcell pack``, ``index`` or ``synth``; None makes the synthetic default set once.
+        split_name: name of the split of the data set.
         batch_size: cells per training step, over all processes.
         eval_batch_size: cells per step and process in validation, test and prediction.
         image_size: side of the square images [px], 8 to 1024.
-        fit: how a cell gets into the square: stretch (as the paper), contain (aspect kept) or scale (size kept).
-        scale_um_per_px: micrometres per output pixel for scale; None takes one output pixel per raw pixel.
-        normalization: of the intensity: divide by the mean (as the paper), subtract it, or standardize.
-        antialias: low-pass filter where cells are scaled down; the paper's code has none.
-        augment: change training cells at random.
-        augmentation: how; each change has a strength, 0 switches it off.
-        balance: none; oversample (rare classes repeated in training); weights (classes weighted in the loss).
+        fit: geometry of a cell in the square: stretch (as in the paper), contain (keeps the aspect ratio) or scale
+            (keeps the size).
+        scale_um_per_px: micrometres per output pixel for fit scale; None maps one raw pixel to one output pixel.
+        normalization: divide the intensity by its mean (as in the paper), subtract the mean, or standardize.
+        antialias: low-pass filter for cells that are scaled down; the code of the paper has none.
+        augment: apply random changes to training cells.
+        augmentation: strength of each random change; 0 disables it.
+        balance: none; oversample (repeat rare classes in training); weights (weight the classes in the loss).
         subsample: share in (0, 1] or number of the training cells; None for all.
-        quality: leave out cells that verdicts.csv drops; predictions cover them all the same.
-        predict_split: part that prediction covers: train, valid or test; None for every cell.
-        store: auto (bank where it fits, else stream), stream (read and decode in every epoch), or bank (decode once,
-            keep the cells in memory; stream where they do not fit).
-        bank_gib: memory that banks may take on each process [GiB], of the GPU and of the host alike; None for half of
-            what is free.
-        transform: auto (fused, but for what its GPU kernel does not do), fused or dali.
+        quality: exclude cells that verdicts.csv drops; predictions always cover them.
+        predict_split: subset that prediction covers: train, valid or test; None for every cell.
+        store: auto (bank if it fits, else stream), stream (read and decode in every epoch), or bank (decode once and
+            keep the cells in memory; stream if they do not fit).
+        bank_gib: memory limit of the banks of each process, on the GPU and on the host [GiB]; None for half of the free
+            memory.
+        transform: auto (fused, except for cases that its GPU kernel does not support), fused or dali.
         decoder: dali, threads, or auto (DALI on a GPU and for the transform dali, else threads).
-        depth: bits of a grey level up to the network: 8, or 16 for 16-bit cells in twice the memory.
-        dtype: of the images: float32, bfloat16, float16, or auto to follow the trainer's precision.
-        steps_per_call: batches that the training loader gives at a time, as the model's argument of this name asks for.
-        threads: of decoder and transform, per process; 0 shares the machine's cores.
-        initial_fill: cells in the shuffle buffer; 0 for 8192.
-        on_bad_cell: what to do with a cell whose stored bytes are not those that were packed: replace it by another of
-            its batch with weight 0 and say so at the end, or stop with an error.
-        seed: of order, augmentation and subsample; None takes that of seed_everything, else 0.
+        depth: bits per grey level up to the network: 8, or 16 for 16-bit cells in twice the memory.
+        dtype: data type of the images: float32, bfloat16, float16, or auto to follow the precision of the trainer.
+        steps_per_call: number of batches that the training loader returns at a time; equals the argument of the model.
+        threads: number of threads of decoder and transform per process; 0 divides the cores of the machine.
+        initial_fill: number of cells in the shuffle buffer; 0 for 8192.
+        on_bad_cell: reaction to a cell whose stored bytes differ from the packed ones: replace it by another cell of
+            its batch with weight 0 and report it at the end, or stop with an error.
+        seed: seed of order, augmentation and subsample; None uses the seed of seed_everything, or 0.
 
     Raises:
         ArgumentError: an argument breaks its rule.
-        DataError: `path` is no packed data set.
+        DataError: `path` is not a packed data set.
     """
 
     def __init__(
@@ -151,38 +152,38 @@ class CellDataModule(pl.LightningDataModule):
 
     @property
     def num_classes(self) -> int:
-        """How many classes a model for these data tells apart."""
+        """Number of classes."""
         return len(self.classes)
 
     @property
     def manifest(self) -> Manifest:
-        """The data set, opened when first asked for."""
+        """Manifest of the data set, opened at the first access."""
         if self._manifest is None:
             self._manifest = Manifest.open(self.path)
         return self._manifest
 
     def use_manifest(self, manifest: Manifest) -> None:
-        """Take this manifest of the same data set, with splits of its own."""
+        """Replace the manifest by another one of the same data set, for example with additional splits."""
         self._let_go()
         self._manifest, self._corrupt_cells, self._cells, self._placed = manifest, None, {}, None
 
     @property
     def corrupt_cells(self) -> CorruptCells:
-        """The cells that this process has found corrupt."""
+        """Corrupt cells found by this process."""
         if self._corrupt_cells is None:
             self._corrupt_cells = CorruptCells(self.manifest, self._given["on_bad_cell"])
         return self._corrupt_cells
 
     @property
     def class_weights(self) -> np.ndarray | None:
-        """(K,) float32 loss weights of the training part, or None unless ``balance="weights"``."""
+        """Loss weights of the classes in the train subset, (K,) float32; None unless ``balance="weights"``."""
         return None if self._train.balance != "weights" else select(self.manifest, self._train).class_weights
 
     def use_preprocessing(self, preprocessing: Preprocessing, classes: list[str]) -> None:
-        """Take preprocessing and class numbers from a checkpoint instead.
+        """Use the preprocessing and the class numbers of a checkpoint.
 
         Args:
-            preprocessing: as the model was trained with.
+            preprocessing: preprocessing in the training of the model.
             classes: names in the order of the model's outputs; cells of other classes count as unlabelled.
 
         Raises:
@@ -200,12 +201,12 @@ class CellDataModule(pl.LightningDataModule):
         self.preprocessing, self.classes = preprocessing, list(classes)
 
     def setup(self, stage: str | None = None) -> None:
-        """Select the cells of a stage (fit, validate, test or predict; None for all) and check that they will do.
+        """Select the cells of a stage (fit, validate, test or predict; None for all).
 
         Raises:
-            ArgumentError: no cells, or training without labels of two classes at least.
+            ArgumentError: there are no cells, or training has labels of fewer than two classes.
         """
-        self._let_go()  # made for another trainer, or for none
+        self._let_go()  # stores of an earlier trainer
         self._valid_is_optional = stage in ("fit", None)
         wanted = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
         for part in wanted.get(str(getattr(stage, "value", stage)), ("train", "valid", "test", "predict")):
@@ -219,9 +220,9 @@ class CellDataModule(pl.LightningDataModule):
             view = select(self.manifest, self._train)
             if np.count_nonzero(view.class_counts()) < 2:
                 raise ArgumentError(
-                    f"{self.path} must have labelled cells of at least two classes in the train part of split "
+                    f"{self.path} must have labelled cells of at least two classes in the train subset of split "
                     f"{split_name!r}, got {[self.info.classes[i] for i in np.flatnonzero(view.class_counts())]}. "
-                    f"Look at it with `fastcell info {self.path}`."
+                    f"`fastcell info {self.path}` lists the classes of each subset."
                 )
             return view
         if part == "valid" and self._valid_is_optional:
@@ -229,7 +230,7 @@ class CellDataModule(pl.LightningDataModule):
         return select(self.manifest, ViewConfig(part, split_name, quality=quality, labelled=True))
 
     def _labelled(self, part: str) -> View | None:
-        """The labelled cells of a subset, or None."""
+        """Return the labelled cells of a subset; None if there are none."""
         config = ViewConfig(part, self._train.split_name, quality=self._train.quality, labelled=True)
         try:
             return select(self.manifest, config)
@@ -237,7 +238,7 @@ class CellDataModule(pl.LightningDataModule):
             return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What the batches of training depend on, and the corrupt cells that were found, for a run that goes on.
+        """Return the state that determines the training batches, and the corrupt cells found so far.
 
         Every rank must call it.
         """
@@ -247,10 +248,10 @@ class CellDataModule(pl.LightningDataModule):
         return {**self._placed._asdict(), **self._identity(), **found}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Give the batches of the run that `state_dict` is of. Its corrupt cells stay left out to its end.
+        """Continue with the batches of the run that saved `state_dict`. Its corrupt cells stay excluded to the end.
 
         Raises:
-            ArgumentError: cells, labels, subsets, verdicts, seed or batch size are others.
+            ArgumentError: cells, labels, subsets, verdicts, seed or batch size differ.
             DataError: the run has found corrupt cells, and `on_bad_cell` is ``error``.
         """
         self._before = self.check_state(state_dict)
@@ -269,7 +270,7 @@ class CellDataModule(pl.LightningDataModule):
         self._close_stores()
 
     def check_state(self, state_dict: Mapping[str, Any]) -> SavedPlacement:
-        """Return the placement of the run that `state_dict` is of.
+        """Return the placement of the run that saved `state_dict`.
 
         Raises:
             ArgumentError: cells, labels, subsets, verdicts, seed or batch size are others.
@@ -290,7 +291,7 @@ class CellDataModule(pl.LightningDataModule):
         return {cell_id: reason for part in reversed(found) for cell_id, reason in part.items()}
 
     def _identity(self) -> dict[str, Any]:
-        """What must be equal in a run that goes on."""
+        """Return the values that must be equal in a resumed run."""
         if not self._cells:
             train = self.view("train")
             assert train is not None
@@ -307,7 +308,10 @@ class CellDataModule(pl.LightningDataModule):
         }
 
     def train_dataloader(self) -> BatchLoader | GroupedLoader:
-        """Shuffled, augmented batches of the train part, `batch_size` over all processes, in groups if asked for."""
+        """Return a loader of the train subset: shuffled, augmented batches with `batch_size` cells over all processes.
+
+        With `steps_per_call` above 1, an item is a tuple of batches.
+        """
         loader = self._training_loader()
         return loader if self.steps_per_call == 1 else GroupedLoader(loader, self.steps_per_call)
 
@@ -328,11 +332,11 @@ class CellDataModule(pl.LightningDataModule):
         return CellLoader(view, share, self.preprocessing, config, shuffle=True, **options)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """The valid part in stored order; an empty list where training has none."""
+        """Return a loader of the valid subset in stored order; an empty list if training has no valid subset."""
         view = self.view("valid")
         if view is None:
             return []
-        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:  # read once: nothing to keep
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:  # read only once: no store
             return self._evaluation_loader(view)
         store = self._store("valid")
         if store.bank is None:
@@ -341,13 +345,13 @@ class CellDataModule(pl.LightningDataModule):
         return BankLoader(store.bank, view, order, self.preprocessing, self._config(), labels=self._labels())
 
     def test_dataloader(self) -> BatchLoader:
-        """The test part in stored order."""
+        """Return a loader of the test subset in stored order."""
         view = self.view("test")
         assert view is not None
         return self._evaluation_loader(view)
 
     def predict_dataloader(self) -> BatchLoader:
-        """Every cell of the manifest, or of `predict_split`, in its order, labelled or not."""
+        """Return a loader of all cells of the manifest or of `predict_split`, in stored order, labelled or not."""
         view = self.view("predict")
         assert view is not None
         if self._predicted is not None:
@@ -355,11 +359,11 @@ class CellDataModule(pl.LightningDataModule):
         return self._evaluation_loader(view)
 
     def skip_predicted(self, cell_ids: np.ndarray) -> None:
-        """Leave out of prediction the chunks all of whose cells are among (n,) int64 `cell_ids`."""
+        """Exclude from prediction every chunk whose cells are all among `cell_ids`, (n,) int64."""
         self._predicted = cell_ids
 
     def teardown(self, stage: str) -> None:
-        """Forget the views and let the banks go, so that another stage selects anew."""
+        """Release views and banks; the next stage selects its cells again."""
         self._let_go()
 
     def _let_go(self) -> None:
@@ -373,7 +377,7 @@ class CellDataModule(pl.LightningDataModule):
         self._stores = None
 
     def view(self, part: str) -> View | None:
-        """The cells of a part: train, valid, test or predict; None for a valid part that training does without."""
+        """Return the cells of a subset: train, valid, test or predict; None if training has no valid subset."""
         if part not in self._views:
             self._views[part] = self._select(part)
         return self._views[part]
@@ -385,7 +389,7 @@ class CellDataModule(pl.LightningDataModule):
         )
 
     def _store(self, part: str) -> Store:
-        """Where the cells of ``train`` or ``valid`` are kept; training has the first choice, and says what it chose."""
+        """Return the store of ``train`` or ``valid``. Training chooses first, and logs its choice."""
         if part in self._opened:
             return self._opened[part]
         view = self.view(part)
@@ -429,7 +433,7 @@ class CellDataModule(pl.LightningDataModule):
         }
 
     def _labels(self) -> np.ndarray:
-        """(N,) int64, numbers in `classes` of every cell of the manifest, -1 for none."""
+        """Return the class number of every cell of the manifest, (N,) int64; -1 without a label."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         table = np.array([numbers.get(name, -1) for name in self.info.classes] + [-1], dtype=np.int64)
         return table[self.manifest.labels]
@@ -438,7 +442,7 @@ class CellDataModule(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _num_local(self) -> int:
-        """Processes on this machine."""
+        """Return the number of processes on this machine."""
         return 1 if self.trainer is None else max(self.trainer.num_devices, 1)
 
     def _config(self) -> LoaderSettings:
@@ -457,12 +461,12 @@ class CellDataModule(pl.LightningDataModule):
 
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
-    """Epoch, and first step of it: not 0 where training goes on in the middle of one."""
+    """Return the epoch and the first step in it, which is above 0 if training resumes within an epoch."""
     return trainer.current_epoch, batches_begun(trainer) * steps_per_call
 
 
 def _saved(values: dict[str, Any], preprocessing: dict[str, Any]) -> dict[str, Any]:
-    """The hyper-parameters that a checkpoint holds: the arguments, those of preprocessing side by side."""
+    """Return the hyper-parameters for a checkpoint: the arguments, and those of the preprocessing beside them."""
     saved: dict[str, Any] = {}
     for name, value in values.items():
         if name not in _NOT_SAVED:

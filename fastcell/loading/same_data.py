@@ -42,15 +42,15 @@ def restore_placement(found: Placement, before: SavedPlacement, num_ranks: int) 
     """
     if before.store not in ("bank", "stream"):
         raise ArgumentError(
-            f"the run that goes on drew its cells from a {before.store}, which this version does not have. "
-            "Go on with the version that began it, or start a new run."
+            f"the resumed run used the store {before.store!r}, which this version does not support. "
+            "Resume it with the version that started it, or start a new run."
         )
     if before.store != "bank" and num_ranks != before.num_ranks:
         raise invalid(
             "number of processes",
-            f"{before.num_ranks} as before, since the order of the {before.store} depends on it",
+            f"{before.num_ranks} as before, because the order of the {before.store} depends on it",
             num_ranks,
-            "Only a run whose cells are in a bank goes on with another number",
+            "Only a run with a bank can resume with another number",
         )
     if before.store == "stream":
         return found
@@ -60,9 +60,9 @@ def restore_placement(found: Placement, before: SavedPlacement, num_ranks: int) 
         or before.num_parts % num_ranks * (before.num_parts > 1)
     ):
         raise ArgumentError(
-            f"the run that goes on had its cells in a bank of {before.num_parts} part(s), on {before.num_ranks} "
-            f"process(es), which cannot be on {num_ranks} here ({found.reason}). Give it more memory (--data.bank_gib) "
-            "or the number of processes that it had."
+            f"the resumed run had a bank of {before.num_parts} part(s) on {before.num_ranks} process(es), which is not "
+            f"possible on {num_ranks} here ({found.reason}). Allow more memory with --data.bank_gib, or start the same "
+            "number of processes."
         )
     return replace(found, num_parts=before.num_parts)
 
@@ -99,6 +99,6 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> SavedPlaceme
     for name, value in now.items():
         if name in saved and value != saved[name]:
             raise invalid(
-                f"{name} of a run that goes on", f"as it was ({saved.get(name)})", value, "Or start a new run"
+                f"{name} of a resumed run", f"as before ({saved.get(name)})", value, "Restore it, or start a new run"
             )
     return SavedPlacement(**{name: saved[name] for name in SavedPlacement._fields})

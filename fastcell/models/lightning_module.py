@@ -25,16 +25,16 @@ from fastcell.storage.formats import FORMATS
 from fastcell.system.lightning_internals import has_trainer
 
 CHECKPOINT_FORMAT = FORMATS["checkpoint"].number
-READ_EVERY = 50  # steps between two readings of the training scores: each waits for the device
+READ_EVERY = 50  # steps between two readings of the training scores; a reading waits for the device
 
 OptimizerName = Literal["adam", "adamw"]
 
 
 class Prediction(NamedTuple):
-    """What the model says of a batch, on the batch's device.
+    """Prediction for a batch, on the device of the batch.
 
     Attributes:
-        probabilities: (B, K) float32, rows sum to 1, columns in the order of the model's `classes`.
+        probabilities: (B, K) float32; rows sum to 1, columns are in the order of the model's `classes`.
         cell_ids: (B,) int64, row of the manifest.
         weight: (B,) float32, 0 for padding and replaced cells.
     """
@@ -45,36 +45,38 @@ class Prediction(NamedTuple):
 
 
 class CellModule(pl.LightningModule):
-    """Classifies single-cell images.
+    """Classifier of single-cell images.
 
-    Every hyper-parameter is a plain value, and with `classes` and `preprocessing` among them a checkpoint says by
-    itself what its outputs mean and how to make its inputs.
+    Every hyper-parameter is a plain value. `classes` and `preprocessing` are hyper-parameters too, so that a checkpoint
+    defines the meaning of its outputs and the preparation of its inputs.
 
     Args:
         network: name in `fastcell.models.registry`.
-        input_norm: normalise the input over the batch first (no parameters): an image divided by its mean lies near 1
+        input_norm: normalise the input over the batch, without parameters. An image divided by its mean is close to 1
             with little contrast, which slows training.
-        init: start values of the weights: kaiming, torch, or paper (`fastcell.models.initialization`).
-        loss: cross_entropy, mse or sigmoid, on logits.
-        label_smoothing: share of the target spread evenly over the classes, 0 to 1.
+        init: initial weights: kaiming, torch, or paper (`fastcell.models.initialization`).
+        loss: cross_entropy, mse or sigmoid, computed from logits.
+        label_smoothing: share of the target that is spread evenly over the classes, 0 to 1.
         optimizer: adam or adamw.
         learning_rate: peak learning rate.
-        weight_decay: decay of the weights of convolutions and full connections; biases and batch norm have none.
-        betas: decay rates of Adam's two moments.
+        weight_decay: weight decay of convolutions and fully connected layers; biases and batch norm have none.
+        betas: decay rates of the two moments of Adam.
         schedule: constant, cosine, one_cycle or exponential (see `fastcell.models.schedule`).
-        warmup: share of the run in which the rate rises.
-        final_learning_rate: learning rate at the end of the run (not for constant).
-        ema_decay: decay per step of an average of the weights, which then evaluates in their place; none by default.
-        tta: evaluate the mean over the four flips of every image.
-        channels_last: memory format of the network.
+        warmup: share of the run in which the learning rate rises.
+        final_learning_rate: learning rate at the end of the run (ignored by constant).
+        ema_decay: decay per step of a running average of the weights, which replaces them in evaluation; None for no
+            average.
+        tta: average predictions over the four flips of every image.
+        channels_last: use the memory format channels last.
         compile_network: use torch.compile.
-        steps_per_call: optimizer steps in one `training_step`, on as many batches: saves the trainer's own cost of a
-            step. `global_step`, `max_steps`, schedules and checkpoints count optimizer steps all the same; what
-            Lightning counts in batches (`val_check_interval`, `limit_train_batches`, callbacks) counts calls.
-        classes: class names in the order of the outputs; from the data at fit.
-        preprocessing: `Preprocessing.to_dict()` of the images; from the data at fit.
+        steps_per_call: optimizer steps in one `training_step`, each with its own batch; reduces the overhead of the
+            trainer per step. `global_step`, `max_steps`, schedules and checkpoints count optimizer steps. Settings that
+            Lightning counts in batches (`val_check_interval`, `limit_train_batches`, callbacks) count calls.
+        classes: class names in the order of the outputs; taken from the data by fit.
+        preprocessing: `Preprocessing.to_dict()` of the images; taken from the data by fit.
 
-    Raises ArgumentError for a value outside its range or an unknown name.
+    Raises:
+        ArgumentError: a value is outside its range, or a name is unknown.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class CellModule(pl.LightningModule):
             _check_name(name, value, get_args(kind))
         _check_numbers(label_smoothing, learning_rate, betas, warmup, final_learning_rate, ema_decay)
         if steps_per_call < 1:
-            raise invalid("steps_per_call", "at least 1", steps_per_call, "8 is enough to hide the trainer's cost")
+            raise invalid("steps_per_call", "at least 1", steps_per_call, "8 hides the overhead of the trainer")
         self.automatic_optimization = steps_per_call == 1
         self.classes = list(classes or [])
         self.preprocessing = copy.deepcopy(dict(preprocessing or {}))
@@ -118,7 +120,7 @@ class CellModule(pl.LightningModule):
 
         num_classes = len(self.classes)
         self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
-        if input_norm:  # with parameters it would ask the first convolution for the gradient of its input
+        if input_norm:  # parameters would require the gradient of the input of the first convolution
             self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -128,21 +130,21 @@ class CellModule(pl.LightningModule):
         self.train_scores = RunningScores(num_classes)
         self.eval_scores = RunningScores(num_classes)
         self.last_scores: dict[str, float] = {}
-        self.on_step_done: Callable[[], object] | None = None  # called when all of a step is done, before it is counted
+        self.on_step_done: Callable[[], object] | None = None  # called after a complete step, before it is counted
         self._unread = 0  # steps since the last reading
         self._steps_of_epoch = 0
         self.evaluated_confusion: torch.Tensor | None = None
         self.class_weights: torch.Tensor | None = None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K) of images (B, 1, H, W), by the averaged weights in evaluation where there are any."""
+        """Return logits (B, K) of images (B, 1, H, W); evaluation uses the averaged weights if there are any."""
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
         network = self.network if self.training or self.average is None else self.average.module
         return network(images)
 
     def predict_probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """Class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
+        """Return class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
         return self._evaluate(images)[1]
 
     # -- training
@@ -161,7 +163,7 @@ class CellModule(pl.LightningModule):
         return None
 
     def _step(self, batch: Batch) -> None:
-        """One of several optimizer steps in a call; none behind the trainer's last."""
+        """Make one of several optimizer steps of a call, unless `max_steps` is reached."""
         if 0 <= self.trainer.max_steps <= self.trainer.global_step:
             return
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
@@ -189,13 +191,13 @@ class CellModule(pl.LightningModule):
         self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
         if self.class_weights is not None:
             weight = weight * self.class_weights.to(weight.device)[labels.clamp_min(0)]
-        # DDP averages gradients over ranks: with this factor that average is the global batch's weighted mean.
+        # DDP averages gradients over ranks. With this factor, the average is the weighted mean of the global batch.
         return weighted_mean(losses, weight, self._sum_over_ranks(weight.sum()) / self._num_ranks())
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.automatic_optimization:
             self._count_step()
-        # at the end of an epoch, but not a handful of steps after the last reading: such a mean is noise
+        # Also read at the end of an epoch, unless the last reading was a few steps ago: such a mean would be noise.
         all_unread = self._unread == self._steps_of_epoch
         ends = self.trainer.is_last_batch and (self._unread >= READ_EVERY // 2 or all_unread)
         if self._unread >= READ_EVERY or ends:
@@ -280,7 +282,7 @@ class CellModule(pl.LightningModule):
         return batch.labels, batch.weight * (batch.labels >= 0)
 
     def _evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and probabilities; with `tta` the mean logits and the mean probabilities of four flips."""
+        """Return logits and probabilities; with `tta` their means over four flips."""
         if not self.hparams["tta"]:
             logits = self(images).float()
             return logits, probabilities(self.hparams["loss"], logits)
@@ -335,7 +337,7 @@ class CellModule(pl.LightningModule):
         return value if self._num_ranks() == 1 else self.trainer.strategy.reduce(value, reduce_op="sum")
 
     def _clips_scaled_gradients(self) -> bool:
-        """Lightning cannot clip what a fused optimizer unscales by itself (16-bit floats with loss scaling)."""
+        """Return True if gradients are clipped and scaled; a fused optimizer would unscale them after clipping."""
         return bool(self.trainer.gradient_clip_val) and str(self.trainer.precision) == "16-mixed"
 
     def _rate_function(self) -> Callable[[int], float]:
@@ -343,7 +345,7 @@ class CellModule(pl.LightningModule):
         name, peak = hparams["schedule"], hparams["learning_rate"]
         num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self.num_steps()
         if math.isinf(num_steps):
-            raise invalid("schedule", "constant in a run without end", name, "Set --trainer.max_steps or max_epochs")
+            raise invalid("schedule", "constant in a run without an end", name, "Set --trainer.max_steps or max_epochs")
         final = hparams["final_learning_rate"] / peak
         return lambda step: rate_factor(name, step, int(num_steps), hparams["warmup"], final)
 
@@ -352,7 +354,7 @@ def _average_of(network: nn.Module, decay: float | None) -> AveragedModel | None
     if decay is None:
         return None
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    return average.requires_grad_(False)  # else DDP waits for gradients that never come
+    return average.requires_grad_(False)  # otherwise DDP would wait for gradients of the average
 
 
 def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -368,16 +370,16 @@ def _check_numbers(
     final_learning_rate: float,
     ema_decay: float | None,
 ) -> None:
-    """Raises ArgumentError for the first hyper-parameter outside its range."""
+    """Raise ArgumentError for the first hyper-parameter outside its range."""
     if not 0 <= label_smoothing < 1:
-        raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 switches it off")
+        raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 disables it")
     if not learning_rate > 0:
-        raise invalid("learning_rate", "above 0", learning_rate, "1e-3 is usual")
+        raise invalid("learning_rate", "above 0", learning_rate, "A usual value is 1e-3")
     if not final_learning_rate > 0:
-        raise invalid("final_learning_rate", "above 0", final_learning_rate, "1e-6 is next to nothing")
+        raise invalid("final_learning_rate", "above 0", final_learning_rate, "1e-6 is close to zero")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise invalid("betas", "two numbers in [0, 1)", betas, "[0.9, 0.999] is usual")
+        raise invalid("betas", "two numbers in [0, 1)", betas, "Usual values are [0.9, 0.999]")
     if not 0 <= warmup < 1:
-        raise invalid("warmup", "in [0, 1)", warmup, "It is a share of the run")
+        raise invalid("warmup", "in [0, 1)", warmup, "Give the share of the run in which the learning rate rises")
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")

@@ -1,7 +1,7 @@
-"""Random changes of a cell during training, drawn so that (seed, epoch, position) alone decides them.
+"""Random changes of a cell during training, which depend only on (seed, epoch, position).
 
-Nothing here depends on the batch a cell comes in, on the number of ranks or on what was drawn before: a run that
-resumes, or one with another batch size, sees every cell changed in the same way.
+They do not depend on the batch of a cell, the number of ranks or earlier draws. A resumed run, or a run with another
+batch size, changes every cell in the same way.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from fastcell.ops.random_draws import change_words, noise_keys
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which random changes a training cell undergoes, and how strong they are; 0 or False switches one off.
+    """Strengths of the random changes of training cells; 0 or False disables a change.
 
-    Horizontal is along the flow. All lengths are in the output square, so one setting suits cells of every size.
+    Horizontal is the direction of flow. All lengths refer to the output square, so that they suit cells of every size.
 
     Attributes:
         flip_horizontal: mirror left to right, for half of the cells.
         flip_vertical: mirror top to bottom, for half of the cells.
         rotation_deg: rotate by a uniform angle in [-r, r] [degrees], 0..180. With ``fit="stretch"`` the stretched
-            square is rotated, with ``contain`` and ``scale`` the cell in its own proportions.
+            square is rotated; with ``contain`` and ``scale`` the cell keeps its proportions.
         translation: shift each axis by a uniform share in [-t, t] of the square's side, 0..0.5.
         scale: magnify by a uniform factor in [1 / (1 + s), 1 + s], s in 0..1.
         blur_sigma: largest standard deviation of a Gaussian blur [output px], 0..16; uniform in (0, max].
@@ -66,7 +66,7 @@ class Augmentation:
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-                raise invalid(name, f"a number from 0 to {most:g}", value, "0 switches it off")
+                raise invalid(name, f"a number from 0 to {most:g}", value, "0 disables it")
             object.__setattr__(self, name, float(value))
 
     @classmethod
@@ -86,27 +86,27 @@ class Augmentation:
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, float]) -> Augmentation:
-        """Return the configuration of numbers by the names of the attributes, with 0 and 1 for the flips."""
+        """Return the configuration from numbers by attribute name; 0 and 1 stand for the flips."""
         values: dict[str, Any] = dict(numbers)
         flips = {field.name for field in fields(cls) if isinstance(field.default, bool)}
         return cls(**{name: bool(value) if name in flips else value for name, value in values.items()})
 
     @property
     def is_none(self) -> bool:
-        """Whether no cell is changed at all."""
+        """True if no cell is changed."""
         blurs = self.blur_sigma > 0 and self.blur_probability > 0
         adds_noise = self.noise_std > 0 and self.noise_probability > 0
         moves = self.rotation_deg > 0 or self.translation > 0 or self.scale > 0
         return not (self.flip_horizontal or self.flip_vertical or moves or blurs or adds_noise)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types (bool, float) for a checkpoint or a configuration file."""
+        """Return the values as plain types (bool, float), for a checkpoint or a configuration file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn for B cells; every array is (B,).
+    """Random values drawn for B cells; every array is (B,).
 
     Attributes:
         flip_horizontal, flip_vertical: bool.
@@ -133,22 +133,22 @@ class Draw:
 
 
 def draw(config: Augmentation, seed: int, epoch: int, positions: npt.ArrayLike) -> Draw:
-    """Draw the changes of some cells of one epoch.
+    """Draw the random changes of cells of one epoch.
 
-    The words of `fastcell.ops.random_draws.change_words` are turned into the values in a fixed order, so switching one
-    change on or off leaves the others as they were.
+    The words of `fastcell.ops.random_draws.change_words` become the values in a fixed order, so that enabling or
+    disabling one change does not alter the others.
 
     Args:
         config: strengths.
         seed: 0 <= seed < 2**64.
         epoch: 0 <= epoch < 2**32.
-        positions: (B,) whole numbers >= 0, the place of each cell in the epoch's order (or another stable identity).
+        positions: (B,) integers >= 0, position of each cell in the order of the epoch (or another stable identity).
 
     Returns:
-        One value per cell; the same for the same (seed, epoch, position), whatever else is asked for in the call.
+        One value per cell, which depends only on (seed, epoch, position).
 
     Raises:
-        ArgumentError: seed, epoch or a position out of range.
+        ArgumentError: seed, epoch or a position is out of range.
     """
     words = change_words(seed, epoch, positions)
     u_horizontal, u_vertical, u_rotation, u_scale = (uniform(word) for word in words[0])

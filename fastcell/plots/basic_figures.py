@@ -60,7 +60,7 @@ def draw_confusion(
     accuracy = f", accuracy {np.trace(counts) / total:.3f}" if total else ""
     axes.set_title(f"{title}: {total:,} cells{accuracy}", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.05)
-    save_figure(figure, stem, None, f"Cells by true and called class, n = {total:,}{f', {about}' if about else ''}.")
+    save_figure(figure, stem, None, f"Cells by true and predicted class, n = {total:,}{f', {about}' if about else ''}.")
 
 
 def draw_curves(metrics_csv: Path, stem: Path, about: str = "") -> None:
@@ -99,7 +99,7 @@ def draw_curves(metrics_csv: Path, stem: Path, about: str = "") -> None:
             axes.legend(frameon=False)
     of = f" of {about}" if about else ""
     caption = (
-        f"Accuracy (share called right) and mean loss{of} while training goes on; an iteration is one optimizer step."
+        f"Accuracy (share classified correctly) and mean loss{of} during training; an iteration is one optimizer step."
     )
     save_figure(figure, stem, None, caption)
 

@@ -19,7 +19,7 @@ TITLES = {
     "volume": "Methods by volume of data",
     "loss": "Losses by iteration",
     "resolution": "Accuracy by image size and volume",
-    "leakage": "What a leak invents",
+    "leakage": "Leakage: accuracy due to copies in training and test",
 }
 _PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # in report.md, a PNG in its folder
 _MOST_REPORT_BYTES = 8 << 20
@@ -84,7 +84,7 @@ def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
     except (OSError, UnicodeError) as error:
         raise DataError(
             f"{folder} must have the report.md of a finished comparison, but: {error}. "
-            "Let the same fastcell compare run to its end."
+            "Run the same fastcell compare command to its end."
         ) from None
     parts = []
     for index, piece in enumerate(_PICTURE.split(text)):

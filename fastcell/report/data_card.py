@@ -37,14 +37,14 @@ def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
     """
     info = manifest.info
     kind = f"Synthetic cells, made by {info.generator}" if info.synthetic else "Recorded cells"
-    layouts = {"cell": "one record for each cell", "block": "some hundred cells in a record"}
+    layouts = {"cell": "one record per cell", "block": "several hundred cells per record"}
     size = f"{len(manifest):,} cells in {len(info.shards):,} shards, {layouts.get(info.layout, info.layout)}"
     maker = info.created_by or "another program"
     told = cautions(split_obstacles(manifest, split_name)) if split_name in manifest.split_names() else []
     section = Section("data", "Data", [*told, f"{kind}: {info.name}. {size}. Packed by {maker}."])
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_sizes(manifest)]
     header, *rows = count_rows(manifest, _subsets(manifest, split_name))
-    section.tables.append(PageTable(header, rows[:-1], "Cells by class, collection and side", 2, rows[-1:]))
+    section.tables.append(PageTable(header, rows[:-1], "Cells by class, collection and subset", 2, rows[-1:]))
     quarantined = count_quarantined(manifest)
     if quarantined:
         bad = [[name, reason, f"{count:,}"] for (name, reason), count in quarantined.items()]
@@ -72,15 +72,15 @@ def splits_section(manifest: Manifest, split_name: str) -> Section:
     """
     section = Section("splits", "Splits and groups")
     if split_name not in manifest.split_names():
-        section.paragraphs.append(f"The data set itself has no split {split_name}: a comparison makes some of its own.")
+        section.paragraphs.append(f"The data set has no split {split_name}: comparisons may use their own splits.")
         return section
     subsets, groups = manifest.split(split_name), manifest.groups
     shares = ", ".join(f"{subset} {percent((subsets == subset).mean(), 1)}" for subset in SPLITS)
     section.paragraphs.append(f"Split {split_name}: {shares} of {len(manifest):,} cells.")
     if groups is None or not (groups != "").any():
         section.paragraphs.append(
-            "The cells have no groups (donors, recordings, files), so cells of one source may be on two sides: a test "
-            "score then says how well cells of the same sources are told, not those of a new one."
+            "The cells have no groups (donors, recordings, files), so cells of one source may be in two subsets. "
+            "A test score then applies to cells of the same sources, not to cells of a new source."
         )
         return section
     names, inverse = np.unique(groups, return_inverse=True)
@@ -89,7 +89,7 @@ def splits_section(manifest: Manifest, split_name: str) -> Section:
     section.paragraphs.append(f"{int((names != '').sum()):,} groups, {_about_groups(torn, num_alone)}")
     shown = np.argsort(-counts.sum(axis=1), kind="stable")[:_MOST_GROUPS]
     rows = [[str(names[i]) or "(none)", *(f"{count:,}" for count in counts[i])] for i in shown.tolist()]
-    caption = "Cells of each group by side"
+    caption = "Cells of each group by subset"
     if len(names) > _MOST_GROUPS:
         caption += f", the {_MOST_GROUPS} largest of {len(names):,} groups"
     section.tables.append(PageTable(["group", *SPLITS], rows, caption))
@@ -99,13 +99,12 @@ def splits_section(manifest: Manifest, split_name: str) -> Section:
 def _about_groups(num_torn: int, num_alone: int) -> str:
     """Return a text on what the test score means with groups in several subsets, or with cells without a group."""
     if num_torn:
-        return f"{num_torn:,} of them on more than one side: the test score may be flattered by cells of known groups."
+        return f"{num_torn:,} of them in more than one subset: cells of known groups may raise the test score."
     if num_alone:
         return (
-            f"each on one side only. But {num_alone:,} cells have no group: nothing says whether their sources are on "
-            "several sides."
+            f"each in one subset only. But {num_alone:,} cells have no group: their sources may be in several subsets."
         )
-    return "each on one side only: every test cell is of a group that training has not seen."
+    return "each in one subset only: every test cell belongs to a group without training cells."
 
 
 def _subsets(manifest: Manifest, split_name: str) -> np.ndarray:

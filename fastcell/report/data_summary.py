@@ -53,7 +53,7 @@ def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
     if manifest.groups is not None:
         groups = len(np.unique(manifest.groups[manifest.groups != ""]))
         torn = num_groups_in_several_subsets(manifest, subsets)
-        lines.append(f"groups: {groups:,}, {torn:,} of them on more than one side")
+        lines.append(f"groups: {groups:,}, {torn:,} of them in more than one subset")
     names = manifest.feature_names()
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

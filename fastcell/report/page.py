@@ -140,7 +140,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
         cells = part_outputs(run, "train")
         if cells is None:
             rule = "a run whose data set has labelled cells in its split"
-            raise invalid("PATH", rule, str(run.folder), "Give another data set with --data.path")
+            raise invalid("PATH", rule, str(run.folder), "Give another data set with --data")
         outputs["train"] = cells
     part = list(outputs)[-1]
     cells = outputs[part]
@@ -152,18 +152,18 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     changed = num_called_otherwise(run, cells)
     if changed:
         scores.paragraphs.append(
-            f"{changed:,} of these cells are called otherwise than when the run ended: other data, another version or "
-            "another machine."
+            f"The predicted class of {changed:,} of these cells differs from the one at the end of the run: "
+            "the data, the version or the machine has changed."
         )
     page = _start(run, part, summaries[part], run.num_trained())
     page.cautions = cautions(obstacles)
     scores.paragraphs = [*page.cautions, *scores.paragraphs]
     look = Section(
-        "look", "What the network looks at", pictures=run_sections.explanation_pictures(figures, summary, None)
+        "look", "Network and occlusion maps", pictures=run_sections.explanation_pictures(figures, summary, None)
     )
     look.paragraphs += [f"Left out: {name}: {reason}." for name, reason in summary.get("left_out", {}).items()]
     if not look.pictures:
-        look.paragraphs.append("Not drawn. fastcell explain draws it.")
+        look.paragraphs.append("There are no figures. Draw them with fastcell explain.")
     timed = {} if options.bench is None else read_json(options.bench)
     page.sections = [
         scores,
@@ -190,7 +190,7 @@ def study_page(folders: list[Path], options: PageOptions) -> Page:
     if len(folders) == 1:
         page = Page(f"Comparison on {values.get('data', folders[0].name)}", f"Methods: {names}.")
     else:
-        page = Page(f"{len(folders)} comparisons", f"Data and environment are of the first, {folders[0]}.")
+        page = Page(f"{len(folders)} comparisons", f"Data and environment are those of the first one, {folders[0]}.")
     if manifest is None:
         page.lead += f" {reason}"
     else:
@@ -199,7 +199,7 @@ def study_page(folders: list[Path], options: PageOptions) -> Page:
         page.facts = [("data", manifest.info.name), ("cells", f"{len(manifest):,}")]
         page.sections = [data_section(manifest, split_name, options.seed), splits_section(manifest, split_name)]
     files = ", ".join(str(folder / "study.json") for folder in folders)
-    again = Section("again", "Do it again", [f"The settings are in {files}."])
+    again = Section("again", "Repeat this run", [f"The settings are in {files}."])
     page.sections += [run_sections.environment_section(values.get("environment", {})), again]
     return page
 
@@ -242,8 +242,8 @@ def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[s
         )
     except OSError as error:
         raise FastcellError(
-            f"{path.parent} must be a folder that can be written, to draw figures of the network in, but: {error}. "
-            "--no-explain makes the page without them."
+            f"{path.parent} must be a writable folder for the figures of the network, but: {error}. "
+            "--no-explain writes the page without them."
         ) from None
 
 
@@ -270,9 +270,9 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
 
 
 def _again(run: FinishedRun, options: PageOptions) -> Section:
-    section, name = Section("again", "Do it again"), run.folder.resolve().name
+    section, name = Section("again", "Repeat this run"), run.folder.resolve().name
     section.paragraphs.append(
-        f"In the folder that {name} is in, with the same data set "
+        f"Run these commands in the folder that contains {name}, with the same data set "
         f"({len(run.manifest):,} cells, {run.manifest.info.name}) and the versions above:"
     )
     is_default = options.data_path is None and run.settings.get("path") is None  # synthetic cells can be made anywhere
@@ -302,15 +302,15 @@ def _data_of(values: Mapping[str, Any], given: str | None) -> tuple[Manifest | N
         return None, "Its data set was the synthetic default."  # "path" is that of the augmented images
     path = values.get("source", values.get("path"))
     if path is None:
-        return None, "study.json does not say where the data set is; --data.path does."
+        return None, "study.json does not name the data set. Name it with --data."
     try:
         manifest = Manifest.open(path)
     except (DataError, OSError) as error:
-        return None, f"Its data set cannot be looked at: {error} If it has moved, --data.path says where it is."
+        return None, f"Its data set cannot be read: {error} If it has moved, name it with --data."
     if len(manifest) != values.get("source_cells", len(manifest)):
         return (
             None,
-            f"{path} now holds another set of {len(manifest):,} cells; --data.path says where the old is.",
+            f"{path} now holds another set of {len(manifest):,} cells. Name the original one with --data.",
         )
     return manifest, ""
 
@@ -327,8 +327,7 @@ def _browser_text(cells: Outputs, browser: Mapping[str, Any], part: str) -> str:
     shown_wrong = sum(cell["true"] != cell["called"] for cell in shown)
     text = (
         f"{len(shown):,} of {len(cells):,} {SUBSET_NAMES[part]} cells: {shown_wrong:,} of the {num_wrong:,} errors, "
-        f"the most confident first, and {len(shown) - shown_wrong:,} of the cells that were called right, drawn at "
-        "random."
+        f"the most confident first, and a random sample of {len(shown) - shown_wrong:,} correctly classified cells."
     )
     lost = browser["num_lost"]
     return f"{text} {lost:,} could not be read." if lost else text

@@ -95,7 +95,7 @@ def embed_png(path: Path, title: str, caption: str = "", alt: str = "") -> Pictu
             dots_per_inch = float(image.info.get("dpi", (_DPI,))[0]) or _DPI
             inches = image.width / dots_per_inch
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} must be a picture that fastcell drew, but: {error}. Draw it anew.") from None
+        raise DataError(f"{path} must be a picture drawn by fastcell, but: {error}. Draw it again.") from None
     return Picture(title, data_uri(content), round(inches, 1), caption, alt or caption or title)
 
 

@@ -19,14 +19,14 @@ from fastcell.stats.scores import MEASURES, class_notes, describe_unit, summariz
 # Shares of the training time spent waiting for cells: negligible below the first, limiting above the second.
 _LITTLE, _MUCH = 0.1, 0.5
 _FIGURES = {
-    "calibration": "Is it as sure as it may be?",
+    "calibration": "Calibration",
     "roc_pr": "Each class against the rest",
-    "reject": "Accuracy, if doubtful cells are not answered",
+    "reject": "Accuracy of the most confident cells",
     "network": "The network",
     "filters": "Filters of the first convolutions",
-    "occlusion": "What changes when a place is covered",
-    "occlusion_mean": "Where the network looks",
-    "embedding": "Cells as the layers see them",
+    "occlusion": "Occlusion maps of single cells",
+    "occlusion_mean": "Mean occlusion map of each class",
+    "embedding": "Embedding of the layer outputs",
     "errors": "The most confident errors",
 }
 SCORE_FIGURES = ("calibration", "roc_pr", "reject")
@@ -89,7 +89,7 @@ def check_kinds(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path)
         value = values.get(name)
         if value is not None and not _KINDS[kind](value):
             raise DataError(
-                f"{path} must have {kind} under {name!r}, got {str(value)[:60]!r}. Remove it, or make it anew."
+                f"{path} must have {kind} under {name!r}, got {str(value)[:60]!r}. Remove it, or write it again."
             )
 
 
@@ -110,9 +110,11 @@ def read_json(path: Path, kinds: Mapping[str, str] | None = None) -> dict[str, A
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} must be JSON that fastcell wrote, but: {error}. Remove it, or make it anew.") from None
+        raise DataError(
+            f"{path} must be JSON written by fastcell, but: {error}. Remove it, or write it again."
+        ) from None
     if not isinstance(values, dict):
-        raise DataError(f"{path} must hold a JSON object, got a {type(values).__name__}. Remove it, or make it anew.")
+        raise DataError(f"{path} must hold a JSON object, got a {type(values).__name__}. Remove it, or write it again.")
     check_kinds(values, kinds or {}, path)
     return {name: value for name, value in values.items() if value is not None}
 
@@ -143,7 +145,7 @@ def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs]) -> tuple[Se
         section.tables.append(_by_class(part, summary))
     curves = run.folder / "curves.png"
     if curves.is_file():
-        alt = "Loss and accuracy by iteration, training and validation part"
+        alt = "Loss and accuracy by iteration, training and validation subset"
         section.pictures.append(embed_png(curves, "Training", alt=alt))
     return section, summaries
 
@@ -207,7 +209,7 @@ def speed_section(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: 
     if rows:
         section.tables.append(PageTable(["stage", "cells/s", "seconds"], rows, "This run, loading included"))
     else:
-        section.paragraphs.append("The run left no rates: it was cut off before its end.")
+        section.paragraphs.append("The run has no rates, because it did not finish.")
     waited, total = metrics.get("train_waited_s"), seconds.get("train", 0)
     if waited is not None and total:
         section.paragraphs.append(what_bound(waited / total, on_gpu))
@@ -219,9 +221,11 @@ def speed_section(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: 
             ]
             section.paragraphs += [str(line) for line in bench.get("conclusions", [])]
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"--bench must be what fastcell bench --out wrote ({error!r}). Make it anew.") from None
-        header = ["part of the work", "cells/s, median", "slowest to quickest round", "what it does"]
-        section.tables.append(PageTable(header, rows, "fastcell bench: the parts of the work on this machine"))
+            raise DataError(
+                f"--bench must be a file written by fastcell bench --out, but: {error!r}. Write it again."
+            ) from None
+        header = ["part", "cells/s, median", "slowest to fastest round", "work"]
+        section.tables.append(PageTable(header, rows, "fastcell bench: throughput of each part on this machine"))
     return section
 
 
@@ -235,19 +239,23 @@ def what_bound(share: float, on_gpu: bool = False) -> str:
     """
     waiting = f"Training waited for the next batch for {percent(share)} of its time"
     if share < _LITTLE:
-        return f"{waiting}: the network bound it, not the loading of cells."
+        return f"{waiting}: the network limited the speed, not the loading of cells."
     if on_gpu:
-        return f"{waiting}, as the host saw it. A GPU works on meanwhile: fastcell bench tells what binds."
+        return (
+            f"{waiting}, measured on the host. The GPU may have worked meanwhile: fastcell bench finds the bottleneck."
+        )
     if share > _MUCH:
-        return f"{waiting}: loading cells bound it. fastcell bench tells which step of it, and what would be faster."
-    return f"{waiting}: the network took most of it, and loading cells a part that can be seen."
+        return (
+            f"{waiting}: loading cells limited the speed. fastcell bench finds the slowest step, and a faster layout."
+        )
+    return f"{waiting}: the network took most of the time, and the loading of cells a noticeable part."
 
 
 def environment_section(environment: Mapping[str, Any]) -> Section:
     """Return the section with the machine and the versions of the packages."""
     section = Section("environment", "Environment")
     if not environment:
-        section.paragraphs.append("The run left no environment.json.")
+        section.paragraphs.append("The run has no environment.json.")
         return section
     machine = {
         "fastcell": f"{environment.get('fastcell')}, commit {str(environment.get('commit'))[:12]}",

@@ -29,17 +29,17 @@ BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
 CONFUSION_STEM, CURVE_STEM = "confusion", "curves"
 
 RUN_FILES = {
-    CONFIG_FILE: "every setting as it was asked for; `fastcell fit --config` repeats the run",
-    ENVIRONMENT_FILE: "machine, versions, what the settings resolved to, when and how the run went on",
+    CONFIG_FILE: "settings as given by the user; `fastcell fit --config` repeats the run",
+    ENVIRONMENT_FILE: "machine, versions, resolved settings, and when and how the run resumed",
     CURVE_FILE: "loss and accuracy by step",
-    f"{CURVE_STEM}.png, .pdf": "the same as a figure",
-    METRICS_FILE: "scores of the test part with intervals, throughput",
-    f"{CONFUSION_STEM}.csv, .png, .pdf": "of the test part, rows = true class",
-    PREDICTIONS_FILE: "of the test part, one row per cell",
-    CORRUPT_CELLS_FILE: "cells that went bad since they were packed; only where there are any",
-    BEST_FILE: "weights of the least validation loss; only where there is a validation part",
-    LAST_FILE: "weights of the last step, and all that training needs to go on from there",
-    "step-*.ckpt": "points to go on from, while the run goes on",
+    f"{CURVE_STEM}.png, .pdf": "loss and accuracy as a figure",
+    METRICS_FILE: "scores of the test subset with intervals, throughput",
+    f"{CONFUSION_STEM}.csv, .png, .pdf": "confusion matrix of the test subset, rows = true class",
+    PREDICTIONS_FILE: "predictions for the test subset, one row per cell",
+    CORRUPT_CELLS_FILE: "corrupt cells; only if there are any",
+    BEST_FILE: "weights with the lowest validation loss; only if there is a validation subset",
+    LAST_FILE: "weights of the last step, and the state that training needs to resume",
+    "step-*.ckpt": "resume points; removed when the run ends",
 }
 """Content of a finished run: file name to description."""
 
@@ -137,10 +137,10 @@ def scored_checkpoint(folder: Path) -> Path | None:
 
 
 def find_checkpoint(run: Path) -> Path:
-    """The checkpoint of a run folder that its scores are of, or the file itself.
+    """Return the scored checkpoint of a run folder, or the file itself.
 
     Raises:
-        DataError: there is none, or a newer version wrote the run.
+        DataError: the folder has no checkpoint, or a newer version wrote the run.
     """
     run = local_path("RUN", run)
     if not run.is_dir():
@@ -149,4 +149,6 @@ def find_checkpoint(run: Path) -> Path:
     checkpoint = scored_checkpoint(run)
     if checkpoint is not None:
         return checkpoint
-    raise DataError(f"{run} must be a run folder with a checkpoint, or a checkpoint. Give a folder that fit has made.")
+    raise DataError(
+        f"{run} must be a checkpoint, or a run folder with a checkpoint. Give a folder made by fastcell fit."
+    )

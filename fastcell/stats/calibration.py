@@ -74,7 +74,7 @@ def fit_temperature(log_p: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     if not len(labels):
-        raise ArgumentError("cells to fit a temperature must be at least 1, got 0. Pack with a validation part.")
+        raise ArgumentError("cells to fit a temperature must be at least 1, got 0. Pack with a validation subset.")
     # The likelihood is concave in 1 / T (a log-linear model), so it has one optimum in log T.
     found = minimize_scalar(
         lambda log_t: negative_log_likelihood(log_p, labels, np.exp(log_t)),

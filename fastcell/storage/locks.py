@@ -1,9 +1,9 @@
-"""Hold a folder against a second process.
+"""Locks of folders, so that two processes do not write into the same folder.
 
-The kernel drops a lock with the process, so a killed run blocks nothing. If the file system knows no locks, a file
-`claim` stands for the lock of a staging folder; it is taken over from a dead process of the same machine. The soft lock
-of `filelock` does not replace it: it falls back for one of the errors that file systems give (ENOSYS), and its message
-cannot name the holder.
+The kernel releases a lock when its process ends, so a killed run blocks nothing. On a file system without locks, a file
+`claim` replaces the lock of a staging folder; a claim of a dead process on the same machine is replaced. The soft lock
+of `filelock` is no substitute: it covers only one of the errors of such file systems (ENOSYS), and its message cannot
+name the holder.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.E
 
 
 def hold_folder(folder: Path, out: str) -> FileLock | None:
-    """Hold a folder by its file `lock`; the folder is made if it is missing.
+    """Lock a folder with its file `lock`; create the folder if it is missing.
 
     Args:
-        folder: to hold.
-        out: what is made in it, for the message.
+        folder: folder to lock.
+        out: output that is made in the folder, for the error message.
 
     Returns:
-        A handle for `release_folder`; the folder is held until then, or until the process ends.
+        A handle for `release_folder`. The lock ends with that call, or with the process.
 
     Raises:
-        BusyError: another run holds it.
-        OSError: it cannot be written.
+        BusyError: another run has locked the folder.
+        OSError: the folder cannot be written.
     """
     path = folder / "lock"
-    while True:  # until the folder is not one that another run is just removing
+    while True:  # repeat if another run removes the folder at this moment
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = _lock(path)
@@ -60,17 +60,17 @@ def hold_folder(folder: Path, out: str) -> FileLock | None:
 
 
 def release_folder(folder: Path, handle: FileLock | None, remove: bool) -> None:
-    """Let go of a folder.
+    """Release a folder.
 
     Args:
-        folder: as given to `hold_folder`.
-        handle: that it returned.
-        remove: whether the folder goes too, if nothing else is in it.
+        folder: folder given to `hold_folder`.
+        handle: handle returned by `hold_folder`.
+        remove: also remove the folder if it is otherwise empty.
     """
     (folder / "claim").unlink(missing_ok=True)
     if remove:
         (folder / "lock").unlink(missing_ok=True)
-        with suppress(OSError):  # the next run is there already
+        with suppress(OSError):  # the next run uses it already
             folder.rmdir()
     if handle is not None:
         handle.release()
@@ -78,20 +78,22 @@ def release_folder(folder: Path, handle: FileLock | None, remove: bool) -> None:
 
 @contextmanager
 def hold_run_folder(folder: Path, name: str = "--resume") -> Iterator[None]:
-    """Hold a run folder against a second process inside the block; the kernel lets it go with the process.
+    """Lock a run folder inside the block, so that no second process trains in it.
 
     Args:
-        folder: of the run.
-        name: argument that gave the folder.
+        folder: the run folder.
+        name: name of the argument that gave the folder.
 
     Raises:
-        ArgumentError: another process trains in it.
+        ArgumentError: another process trains in the folder.
     """
     path = folder / ".lock"
     try:
         lock = _lock(path)
     except Timeout:
-        raise invalid(name, "a run that has stopped", str(folder), "Another process works in it") from None
+        raise invalid(
+            name, "a run that has stopped", str(folder), "Wait for the process that trains in it, or stop it"
+        ) from None
     try:
         yield
     finally:
@@ -101,11 +103,11 @@ def hold_run_folder(folder: Path, name: str = "--resume") -> Iterator[None]:
 
 
 def _lock(path: Path) -> FileLock | None:
-    """Lock a file, which is made if it is missing; None if the file system knows no locks.
+    """Lock a file, and create it if it is missing. Return None if the file system has no locks.
 
     Raises:
-        Timeout: another process holds it.
-        OSError: it cannot be written.
+        Timeout: another process has locked the file.
+        OSError: the file cannot be written.
     """
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
@@ -118,7 +120,7 @@ def _lock(path: Path) -> FileLock | None:
 
 
 def _may_be_made(folder: Path) -> bool:
-    """Whether it is a folder, or nothing."""
+    """Return True if the path is a folder or does not exist."""
     try:
         return stat.S_ISDIR(folder.stat().st_mode)
     except FileNotFoundError:
@@ -131,7 +133,7 @@ def _claim(path: Path, out: str) -> None:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             holder = read_json_file(path) or {}
-            if not path.exists():  # given back meanwhile
+            if not path.exists():  # released in the meantime
                 continue
             if holder.get("host") != socket.gethostname() or _lives(holder.get("pid")):
                 raise _busy(out, holder, f", or remove {path} if that run is gone") from None

@@ -1,13 +1,13 @@
-"""Where a data set is made before it gets its name: a hidden, locked folder that a killed run leaves to the next.
+"""Staging: make a data set in a hidden, locked folder, then rename it; reuse the folder of a killed run.
 
     .OUT.partial/
-        lock                 held while a run lives; says which one
-        run-1a2b3c4d/        renamed by each run, so that workers of a killed one find their paths gone
-            job.json         everything that the bytes of the shards depend on
+        lock                 locked while a run is alive; names its process
+        run-1a2b3c4d/        renamed by each run, so that workers of a killed run cannot write into it
+            job.json         everything that determines the bytes of the shards
             data/            becomes OUT
-            saved/           what a rerun takes over (`fastcell.storage.saved_pieces`)
+            saved/           finished pieces for a later run (`fastcell.storage.saved_pieces`)
 
-A killed run blocks nothing: see `fastcell.storage.locks`.
+A killed run blocks nothing, see `fastcell.storage.locks`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _silent(line: str) -> None:
 
 @dataclass
 class Staging:
-    """The folder of one run.
+    """Staging folder of one run.
 
     Attributes:
-        run_dir: of this run alone.
-        unit: what is saved, for messages: `shard` or `part`.
-        say: takes one line for the user.
-        num_saved: pieces that an earlier run has saved for this one; 0 before `begin`.
+        run_dir: folder of this run only.
+        unit: name of a saved piece in messages: `shard` or `part`.
+        say: function that receives one line for the user.
+        num_saved: number of pieces saved by an earlier run of the same job; 0 before `begin`.
     """
 
     run_dir: Path
@@ -61,19 +61,19 @@ class Staging:
 
     @property
     def data_dir(self) -> Path:
-        """Where the files of the data set are written; `put_in_place` takes them from there."""
+        """Folder of the files of the data set; `put_in_place` moves them to the output."""
         return self.run_dir / "data"
 
     @property
     def saved_dir(self) -> Path:
-        """Where what is finished is written down for a rerun, see `fastcell.storage.saved_pieces`."""
+        """Folder of the finished pieces for a later run, see `fastcell.storage.saved_pieces`."""
         return self.run_dir / "saved"
 
     def begin(self, job: Mapping[str, object]) -> None:
-        """Take over what an interrupted run of the same job has saved, or clear away what another job has left.
+        """Keep the pieces that an interrupted run of the same job has saved; remove those of another job.
 
         Args:
-            job: all that the bytes depend on, as JSON can hold it.
+            job: everything that determines the bytes, as values for JSON.
         """
         self.begun = True
         given = json.loads(json.dumps(job))
@@ -82,27 +82,26 @@ class Staging:
         if given == found:
             self.num_saved = num
             for path in self.data_dir.iterdir():
-                if not (self.saved_dir / f"{path.name}.saved").exists():  # unfinished, or to be made at the end
+                if not (self.saved_dir / f"{path.name}.saved").exists():  # unfinished, or written at the end
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             if num:
-                self.say(f"going on from {_counted(num, self.unit)} that an interrupted run has finished")
+                self.say(f"resuming: an interrupted run has finished {_counted(num, self.unit)}")
             return
         if num and found:
             other = ", ".join(sorted(key for key in {*given, *found} if given.get(key) != found.get(key)))
             pieces = _counted(num, f"finished {self.unit}")
-            was = "is" if num == 1 else "are"
-            self.say(f"an interrupted run with other {other} was here; the {pieces} of it {was} removed")
+            self.say(f"starting from the beginning: removed {pieces} of an interrupted run with different {other}")
         for folder in (self.saved_dir, self.data_dir):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         write_text(self.run_dir / "job.json", json.dumps(given, indent=1))
 
     def count(self) -> int:
-        """How many pieces are saved."""
+        """Return the number of saved pieces."""
         return sum(1 for _ in self.saved_dir.glob("*.saved"))
 
     def keeps(self, error: BaseException) -> bool:
-        """Whether what is saved helps the next run: not after arguments that cannot be, or a refusal."""
+        """Return True if the saved pieces help the next run; False after invalid arguments or a refused set."""
         if not self.count():
             return False
         if not self.begun or not isinstance(error, FastcellError):
@@ -112,15 +111,15 @@ class Staging:
 
 @contextmanager
 def staging(out_dir: str | os.PathLike[str]) -> Iterator[Path]:
-    """A hidden folder in which a data set is made; `finish_dataset` gives it its name, a failure removes it.
+    """Open a hidden folder for a new data set. `finish_dataset` renames it to `out_dir`; a failure removes it.
 
     Args:
-        out_dir: where the data set is to be; must not exist, or be an empty folder.
+        out_dir: folder of the data set; must not exist, or must be empty.
 
     Raises:
-        ArgumentError: `out_dir` is a file or holds something.
-        BusyError: another run is making it.
-        OSError: it cannot be written.
+        ArgumentError: `out_dir` is a file, or a folder that is not empty.
+        BusyError: another run is making the same data set.
+        OSError: the folder cannot be written.
     """
     with open_staging(out_dir) as stage:
         stage.begin({})
@@ -131,18 +130,18 @@ def staging(out_dir: str | os.PathLike[str]) -> Iterator[Path]:
 def open_staging(
     out_dir: str | os.PathLike[str], say: Callable[[str], None] = _silent, unit: str = "shard"
 ) -> Iterator[Staging]:
-    """As `staging`, for a job that goes on where an earlier run was interrupted: see `Staging.begin`.
+    """Like `staging`, for a job that resumes an interrupted run, see `Staging.begin`.
 
     Args:
-        out_dir: where the data set is to be; must not exist, or be an empty folder.
-        say: takes one line for the user.
-        unit: what is saved, for messages.
+        out_dir: folder of the data set; must not exist, or must be empty.
+        say: function that receives one line for the user.
+        unit: name of a saved piece in messages.
 
     Raises:
-        ArgumentError, BusyError, OSError: as `staging`.
+        ArgumentError, BusyError, OSError: see `staging`.
     """
     out = local_path("OUT", out_dir).resolve()
-    # A mounted volume cannot be replaced by a renamed folder, nor one in a folder that we may not write to.
+    # A renamed folder cannot replace a mounted volume, nor a folder whose parent is not writable.
     inside = out.is_dir() and (os.path.ismount(out) or not os.access(out.parent, os.W_OK))
     folder = (out if inside else out.parent) / _hidden_name(out)
     if not folder.exists():
@@ -152,7 +151,7 @@ def open_staging(
         try:
             _refuse_taken(out, out_dir, folder)
         except ArgumentError:
-            if (out / "dataset.json").exists():  # the run was killed after its work was done
+            if (out / "dataset.json").exists():  # the run was killed after it had finished
                 _empty(stage.run_dir)
             raise
         yield stage
@@ -160,26 +159,26 @@ def open_staging(
 
 @contextmanager
 def open_staging_in(folder: Path, say: Callable[[str], None] = _silent) -> Iterator[Staging]:
-    """As `open_staging`, for files that are put into a folder that is there and holds other things.
+    """Like `open_staging`, for files that are added to an existing folder with other files.
 
     Raises:
         BusyError: another run does the same.
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     with _locked_run(folder.resolve() / ".index.partial", folder, "part", say) as stage:
         placed = "dataset.json" in (read_json_file(stage.run_dir / _PLACING) or [])
-        if placed and not (stage.data_dir / "dataset.json").exists():  # the run was killed after its work was done
+        if placed and not (stage.data_dir / "dataset.json").exists():  # the run was killed after it had finished
             _empty(stage.run_dir)
         yield stage
 
 
 @contextmanager
 def open_staging_of(file: Path, say: Callable[[str], None] = _silent) -> Iterator[Staging]:
-    """As `open_staging`, for a single file that is put together from parts and written by the caller.
+    """Like `open_staging`, for a single file that the caller assembles from parts and writes.
 
     Raises:
         BusyError: another run makes the same file.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     file = file.resolve()
     with _locked_run(file.parent / _hidden_name(file), file, "part", say) as stage:
@@ -187,14 +186,14 @@ def open_staging_of(file: Path, say: Callable[[str], None] = _silent) -> Iterato
 
 
 def put_in_place(tmp_dir: Path, out: Path) -> Path:
-    """Rename the folder, or, inside a mounted volume or among other files, what it holds, with dataset.json last.
+    """Rename the folder to `out`; inside a mounted volume or an existing folder, rename its files, dataset.json last.
 
     Args:
         tmp_dir: `Staging.data_dir`.
-        out: absolute path of the folder that it becomes.
+        out: absolute path of the output folder.
 
     Raises:
-        ArgumentError: something was put there in the meantime.
+        ArgumentError: `out` was filled in the meantime.
     """
     sync_folder(tmp_dir)
     if out in tmp_dir.parents:
@@ -209,27 +208,28 @@ def put_in_place(tmp_dir: Path, out: Path) -> Path:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            hint = "Another run has put something there in the meantime: use that, or name another place"
+            hint = "Another run filled it in the meantime: use its result, or name another folder"
             raise invalid("OUT", "a new or empty folder", str(out), hint) from error
     sync_folder(out.parent)
     return out
 
 
 def describe_job(command: str, format_version: int) -> dict[str, object]:
-    """The part of a job (`Staging.begin`) that is there for every command: its name, and the versions that made it."""
+    """Return the part of a job (`Staging.begin`) that all commands share: name of the command, and versions."""
     return {"command": command, "version": [__version__, format_version, cv2.__version__, np.__version__]}
 
 
 def _refuse_taken(out: Path, out_dir: str | os.PathLike[str], own: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise invalid("OUT", "a new or empty folder", str(out_dir), "It is a file: name another place")
+        raise invalid("OUT", "a new or empty folder", str(out_dir), "It is a file: name another folder")
     if out.is_dir() and any(path != own for path in out.iterdir()):
-        what = "a data set is there" if (out / "dataset.json").exists() else "the folder holds other files"
-        raise invalid("OUT", "a new or empty folder", str(out_dir), f"Name another place or remove it first: {what}")
+        what = "a data set" if (out / "dataset.json").exists() else "other files"
+        hint = f"It contains {what}: name another folder, or remove it first"
+        raise invalid("OUT", "a new or empty folder", str(out_dir), hint)
 
 
 def _take_back(stage: Staging, out: Path) -> None:
-    """Files that a killed run had begun to put into a mounted volume."""
+    """Move files back that a killed run had already moved into a mounted volume."""
     names: list[str] = read_json_file(stage.run_dir / _PLACING) or []
     if not (out / "dataset.json").exists():
         for name in names:
@@ -252,7 +252,7 @@ def _locked_run(
         except BaseException as error:
             keep = stage.keeps(error)
             if keep and stage.begun:
-                say(f"kept {_counted(stage.count(), f'finished {unit}')}: the same command goes on from there")
+                say(f"kept {_counted(stage.count(), f'finished {unit}')}: the same command resumes from there")
             raise
     finally:
         _release(folder, handle, keep)
@@ -278,7 +278,7 @@ def _remove_dead_staging(own: Path) -> None:
 
 
 def _new_run(folder: Path) -> Path:
-    """The folder of this run, with what the last one has saved, and with no file that it has not finished."""
+    """Return the folder of this run with the pieces that the last run saved, without its unfinished files."""
     run_dir = folder / f"run-{os.urandom(4).hex()}"
     for number, path in enumerate(sorted(folder.glob("run-*"))):
         if number == 0:

@@ -148,9 +148,9 @@ def train(
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") if has_labelled_cells(data, "valid") else ""
     is_best = choose_weights(model, select, read_checkpoint(best)["state_dict"] if best and select == "best" else None)
     if select == "last":
-        print_on_rank_zero(trainer, "The last weights are evaluated, not those of the least validation loss.")
+        print_on_rank_zero(trainer, "Evaluating the last weights, not those with the lowest validation loss.")
     elif not is_best:
-        print_on_rank_zero(trainer, "No validation part: the last weights are evaluated, not the best.")
+        print_on_rank_zero(trainer, "There is no validation subset: evaluating the last weights, not the best ones.")
     _complete_run_folder(trainer, model, data, throughput, folder, Path(best).name if is_best else LAST_FILE)
 
 
@@ -185,7 +185,7 @@ def _complete_run_folder(
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
     values["cautions"] = cautions(data_obstacles(data))
     if part is None:
-        print_on_rank_zero(trainer, "No test part and no validation part: nothing to evaluate.")
+        print_on_rank_zero(trainer, "There is neither a test nor a validation subset: nothing to evaluate.")
     else:
         gathered, summary = score_part(trainer, model, data, part, folder)
         if trainer.is_global_zero:
@@ -193,7 +193,7 @@ def _complete_run_folder(
             write_csv_or_parquet(folder / PREDICTIONS_FILE, part_table(model, data, part, gathered, truth=True))
             confusion = np.array(summary["confusion"], np.int64)
             write_confusion(folder / f"{CONFUSION_STEM}.csv", confusion, model.classes)
-            about = f"{SUBSET_NAMES[part]} part of {title}"
+            about = f"{SUBSET_NAMES[part]} subset of {title}"
             draw_confusion(confusion, model.classes, folder / CONFUSION_STEM, about=about)
     reasons = data.gather_corrupt_cells()
     if trainer.is_global_zero:

@@ -81,7 +81,7 @@ class ResumePoints(pl.Callback):
     ) -> None:
         for name, value in (("checkpoint_every_steps", every_steps), ("checkpoint_every_minutes", every_minutes)):
             if value is not None and not value > 0:
-                raise invalid(name, "above 0", value, "Leave it out for no such points")
+                raise invalid(name, "above 0", value, "Leave it out to write no such points")
         self.folder, self.every_steps, self.every_minutes = folder, every_steps, every_minutes
         self.settings = settings_of_point(settings or {})
         self._signals = StopSignals()
@@ -228,9 +228,9 @@ def point_to_go_on_from(folder: Path, say: Say) -> str | None:
         )
     if is_rank_zero():
         for path in torn:
-            say(f"{path} is damaged and left aside")
-        where = "its beginning: no undamaged point is there" if point is None else str(point)
-        say(f"going on from {where}")
+            say(f"{path} is damaged and ignored")
+        where = "the beginning: there is no undamaged point" if point is None else str(point)
+        say(f"resuming from {where}")
         _check_threads(folder, say)
     return None if point is None else str(point)
 
@@ -243,8 +243,8 @@ def _check_threads(folder: Path, say: Say) -> None:
         return
     if before != torch.get_num_threads():
         say(
-            f"this run began with {before} threads and goes on with {torch.get_num_threads()}: the weights will be "
-            f"equal but for rounding. OMP_NUM_THREADS={before} repeats them bit by bit."
+            f"this run started with {before} threads and resumes with {torch.get_num_threads()}: the weights will be "
+            f"equal except for rounding. OMP_NUM_THREADS={before} reproduces them bit by bit."
         )
 
 

@@ -151,8 +151,8 @@ def _free_bytes(folder: Path) -> int:
 def _stopped(trainer: pl.Trainer, number: int, folder: Path | None, repeatable: bool) -> StoppedError:
     name = signal.Signals(number).name
     if repeatable:
-        return StoppedError(f"stopped by {name}. The same command goes on from there.", number)
+        return StoppedError(f"stopped by {name}. The same command resumes from there.", number)
     if folder is None or not any(folder.glob("*.ckpt")):
         return StoppedError(f"stopped by {name}.", number)
     step = trainer.global_step
-    return StoppedError(f"stopped by {name} after step {step:,}. Go on with `fastcell fit --resume {folder}`.", number)
+    return StoppedError(f"stopped by {name} after step {step:,}. Resume with `fastcell fit --resume {folder}`.", number)

@@ -72,7 +72,7 @@ def test_the_command_times_every_part(
         (["--threads", "-1"], "--threads must be 0 or more"),
         (["--preset", "slow"], "--preset must be one of demo, paper, fast"),
         (["--ckpt_path", "none.ckpt"], "checkpoint must be a file"),
-        (["--out", "nowhere/x.json"], "--out must be a file in a folder that is there"),
+        (["--out", "nowhere/x.json"], "--out must be a file in an existing folder"),
     ],
 )
 def test_bad_arguments_are_messages(

@@ -137,7 +137,7 @@ def test_predictions_of_other_data_are_noticed(run, capsys):
         pq.write_table(pa.table({"key": keys.tolist(), "class": names}), run / "predictions.parquet")
         assert num_called_otherwise(opened, outputs) == changed
     assert main([str(run), "--parts=reject"]) == 0
-    assert "3 cells are called otherwise than in predictions.parquet" in capsys.readouterr().out
+    assert "the predicted class of 3 cells differs from predictions.parquet" in capsys.readouterr().out
     (run / "predictions.parquet").write_bytes(b"no table")
     assert num_called_otherwise(opened, outputs) == 0
 
@@ -147,7 +147,7 @@ def test_a_run_without_a_validation_part(run, made, tmp_path, capsys):
     sides = Manifest.open(cells).split()
     write_split(cells, "default", np.where(sides == "valid", "train", sides))
     assert main([str(run), "--data.path", str(cells), "--parts=calibration", "--out", str(tmp_path / "new")]) == 0
-    assert "no temperature, for there is no validation part" in capsys.readouterr().out
+    assert "no temperature, because there is no validation subset" in capsys.readouterr().out
     told = json.loads((tmp_path / "new" / "explain.json").read_text())
     assert "temperature" in told["left_out"]
     assert "temperature" not in told["calibration"]

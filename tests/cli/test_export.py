@@ -14,7 +14,7 @@ from fastcell.runs.run_folder import find_checkpoint
     ("arguments", "message"),
     [
         (["m.txt"], "OUT must be a file name that ends in .onnx"),
-        (["none/m.onnx"], "OUT must be a file in a folder that is there"),
+        (["none/m.onnx"], "OUT must be a file in an existing folder"),
         (["m.onnx", "--check", "0"], "--check must be at least 1 cell"),
         (["m.onnx", "--data", "none"], "is not a packed data set"),
     ],

@@ -194,7 +194,7 @@ def test_test_repeats_the_scores_of_fit(run_folder, data, tmp_path, capsys):
     assert "one-against-rest average accuracy (equation 6)" in text
     assert f"{accuracy:.3f}" in text
     assert main(["validate", *arguments[:2]]) == 0
-    assert "valid part" in capsys.readouterr().out
+    assert "valid subset" in capsys.readouterr().out
 
 
 def test_classes_are_matched_by_name(run_folder, tmp_path, capsys):
@@ -213,7 +213,7 @@ def test_classes_are_matched_by_name(run_folder, tmp_path, capsys):
 def test_without_a_validation_part_the_last_weights_are_taken(source, tmp_path, capsys):
     two = pack_folder(source, tmp_path / "two", "--split", "80/0/20")
     folder = fit(two, tmp_path / "runs", "--trainer.max_epochs=1")
-    assert "No validation part" in capsys.readouterr().out
+    assert "no validation subset" in capsys.readouterr().out
     assert json.loads((folder / "metrics.json").read_text())["checkpoint"] == "last.ckpt"
     assert not (folder / "best.ckpt").exists()
 

@@ -81,7 +81,7 @@ def test_list_that_cannot_be_written_is_an_error(
 ) -> None:
     path = str(make_dataset(9).path)
     assert cli.main(["verify", path, "--list", str(tmp_path / "no" / "lost.csv")]) == 2
-    assert "--list must be a file in a folder that is there" in capsys.readouterr().err
+    assert "--list must be a file in an existing folder" in capsys.readouterr().err
     (tmp_path / "lost.csv").mkdir()
     assert cli.main(["verify", path, "--list", str(tmp_path / "lost.csv")]) == 2
     captured = capsys.readouterr()

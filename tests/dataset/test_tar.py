@@ -139,12 +139,12 @@ def test_damage_ends_in_a_message_or_in_members_within_the_file(healthy, which, 
     [
         (lambda data: b"", "not a tar file: it has 0 bytes"),
         (lambda data: b"some text" * 200, "is not a tar file"),
-        (gzip.compress, r"is compressed \(gzip\)"),
-        (lambda data: data[:1024], "is cut short"),  # whole members, no end mark
-        (lambda data: data[:700], "is cut short"),  # inside a member
-        (lambda data: data[:1300], "is cut short"),  # inside a header
+        (gzip.compress, r"must be an uncompressed tar, got gzip compression"),
+        (lambda data: data[:1024], "is truncated"),  # whole members, no end mark
+        (lambda data: data[:700], "is truncated"),  # inside a member
+        (lambda data: data[:1300], "is truncated"),  # inside a header
         (lambda data: data[:1024] + b"x" + data[1025:], "is damaged at byte 1,024"),
-        (lambda data: data + data, "behind its end mark"),
+        (lambda data: data + data, "after its end mark"),
     ],
 )
 def test_tars_that_cannot_be_read(tmp_path, change, message):
@@ -175,9 +175,9 @@ def extended(kind, body):
         (forged(size=b"-0000001000\0"), "is damaged at byte 0"),  # -512: the walk stood still for ever
         (forged(size=b"-0000000001\0"), "is damaged at byte 0"),
         (forged(size=b"1_0\0\0\0\0\0\0\0\0\0"), "is damaged at byte 0"),
-        (forged(size=b"\x80" + b"\xff" * 11), "is cut short"),
-        (forged(b"K", size=b"\x80" + b"\xff" * 11), "is cut short"),  # a place that no seek takes
-        (forged(b"L", size=b"17777777777\0"), "is cut short"),
+        (forged(size=b"\x80" + b"\xff" * 11), "is truncated"),
+        (forged(b"K", size=b"\x80" + b"\xff" * 11), "is truncated"),  # a place that no seek takes
+        (forged(b"L", size=b"17777777777\0"), "is truncated"),
         (extended(b"L", b"n" * 2_000_000), "has a name or header of 2,000,000 bytes"),
         (extended(b"L", b"n" * 5_000), "has a name of 5,000 bytes"),
         (extended(b"x", b"5014 size=" + b"9" * 5_003 + b"\n"), "damaged pax header"),  # more digits than int() takes

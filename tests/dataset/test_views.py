@@ -59,7 +59,7 @@ def test_split_and_labels(manifest):
 
 
 def test_an_empty_part_is_refused_with_the_way_out(manifest):
-    with pytest.raises(ArgumentError, match=r"no cell in the valid part of split 'default'.*fastcell info"):
+    with pytest.raises(ArgumentError, match=r"no cell in the valid subset of split 'default'.*fastcell info"):
         select(manifest, ViewConfig(split="valid"))
     with pytest.raises(ArgumentError, match="split_name must be one of default, got 'other'"):
         select(manifest, ViewConfig(split="train", split_name="other"))

@@ -229,9 +229,11 @@ def test_fit_without_a_validation_part(make_dataset: Make) -> None:
 
 
 def test_refusals(make_dataset: Make, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="has no labelled cell in the train part"):
+    with pytest.raises(ArgumentError, match="has no labelled cell in the train subset"):
         data(make_dataset(30, name="none", labelled=False)).setup("fit")
-    with pytest.raises(ArgumentError, match=r"at least two classes in the train part of split 'default', got \['A'\]"):
+    with pytest.raises(
+        ArgumentError, match=r"at least two classes in the train subset of split 'default', got \['A'\]"
+    ):
         data(make_dataset(30, name="one", sides=(0.04, 0.5))).setup("fit")
     manifest = make_dataset(30)
     for options, message in (

@@ -74,5 +74,5 @@ def test_the_hash_is_of_rows_and_stored_bytes(make_dataset: Make) -> None:
 def test_a_state_gives_its_placement_back_if_all_else_is_equal() -> None:
     saved = {"store": "bank", "num_parts": 8, "pool_bytes": 7, "num_ranks": 2, "training cells": "ab", "seed": 1}
     assert check_same(saved, {"training cells": "ab", "seed": 1}) == SavedPlacement("bank", 8, 7, 2)
-    with pytest.raises(ArgumentError, match=r"seed of a run that goes on must be as it was \(1\), got 2. Or start"):
+    with pytest.raises(ArgumentError, match=r"seed of a resumed run must be as before \(1\), got 2. Restore it"):
         check_same(saved, {"training cells": "ab", "seed": 2})

@@ -238,7 +238,7 @@ def test_a_tar_that_ends_early_gives_no_cell(tmp_path):
     write(tmp_path / "a.tar", [(f"{i}.png", image(i)) for i in range(20)])
     path = tmp_path / "a.tar"
     path.write_bytes(path.read_bytes()[:15_000])
-    with pytest.raises(DataError, match=r"a.tar is cut short.*none of its cells were taken"):
+    with pytest.raises(DataError, match=r"a.tar is truncated.*none of its cells were used"):
         index(tmp_path)
     assert [found.name for found in tmp_path.iterdir()] == ["a.tar"]
 

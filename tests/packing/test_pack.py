@@ -242,7 +242,7 @@ def test_out_that_is_there_is_never_touched(cells: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     pack(cells, out)
     before = snapshot(out)
-    with pytest.raises(ArgumentError, match=r"OUT must be .*a data set is there"):
+    with pytest.raises(ArgumentError, match=r"OUT must be .*It contains a data set"):
         pack(cells, out, seed=1)
     assert snapshot(out) == before
     with pytest.raises(DataError, match=r"cannot be written.*(exists|Not a directory)"):
@@ -269,10 +269,10 @@ def test_interrupt_keeps_what_is_finished_hidden(
         patch.setattr("fastcell.packing.pack.finish_dataset", interrupt)
         assert cli.main(words) == 130
     assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
-    kept = "kept 2 finished shards: the same command goes on from there\n"
+    kept = "kept 2 finished shards: the same command resumes from there\n"
     assert capsys.readouterr().err.endswith(f"{kept}fastcell: error: interrupted.\n")
     assert cli.main(words) == 0
-    assert "going on from 2 shards" in capsys.readouterr().err
+    assert "resuming: an interrupted run has finished 2 shards" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["out"]
     assert snapshot(tmp_path / "to" / "out") == snapshot(pack(cells, tmp_path / "new", shard_cells=30).path)
 

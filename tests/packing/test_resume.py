@@ -154,13 +154,13 @@ def kill_again_and_again(command: Program, root: Path, seed: int, num: int) -> N
             break
     if (out / "dataset.json").exists():  # killed when all was done: nothing is left but to say so
         child = command.start(out)
-        assert re.search(r"a data set is there|Give --overwrite", child.communicate(timeout=60)[1])
+        assert re.search(r"It contains a data set|Give --overwrite", child.communicate(timeout=60)[1])
         assert child.returncode == 2
     else:
         num_saved, kept = len(command.saved(out)), inodes(command, out)
         err = command.run(out)
         # Workers that outlived the kill may have finished more in the meantime.
-        found = re.search(r"going on from (\d+) ", err)
+        found = re.search(r"has finished (\d+) ", err)
         assert num_saved <= (int(found[1]) if found else 0)
         assert {name: (out / name).stat().st_ino for name in kept} == kept
     assert snapshot(out) == expected
@@ -195,7 +195,7 @@ def test_terminated_run_stops_at_once_and_keeps_what_is_finished(
         assert child.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
         *_, kept, last = err.splitlines()
         assert kept == (
-            f"kept {len(command.saved(tmp_path / 'out'))} finished shards: the same command goes on from there"
+            f"kept {len(command.saved(tmp_path / 'out'))} finished shards: the same command resumes from there"
         )
         assert last == f"fastcell: error: {'terminated' if number == signal.SIGTERM else 'interrupted'}."
         assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
@@ -308,7 +308,7 @@ def test_changed_argument_starts_afresh(
     assert len(calls) == (5 if "shard_cells" in change else 6)
     err = capsys.readouterr().err
     assert f"an interrupted run with other {differing}" in err
-    assert "was here; the 3 finished shards of it are removed" in err
+    assert "removed 3 finished shards of an interrupted run with different" in err
     new = pack(small, half_packed.with_name("new"), **arguments)  # type: ignore[arg-type]
     assert snapshot(half_packed) == snapshot(new.path)
 
@@ -316,7 +316,7 @@ def test_changed_argument_starts_afresh(
 def test_image_more_starts_afresh(small: Path, half_packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (small / "c0" / "more.png").write_bytes(draw(7, 9))
     pack(small, half_packed, shard_cells=10, jobs=1, verbose=True)
-    assert "with other listing was here" in capsys.readouterr().err
+    assert "of an interrupted run with different listing" in capsys.readouterr().err
     assert snapshot(half_packed) == snapshot(pack(small, half_packed.with_name("new"), shard_cells=10).path)
 
 
@@ -504,7 +504,7 @@ def in_child(kill_at):
         work()
         imported.write_text("\\n".join(sys.modules))
     except ArgumentError as error:
-        os._exit(0 if "a data set is there" in str(error) else 1)
+        os._exit(0 if "It contains a data set" in str(error) else 1)
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)
         os._exit(1)

@@ -216,7 +216,7 @@ def test_places_that_are_taken(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("x")
-    for name, what in (("file", "It is a file"), ("full", "the folder holds other files")):
+    for name, what in (("file", "It is a file"), ("full", "It contains other files")):
         with pytest.raises(ArgumentError, match=f"OUT must be a new or empty folder.*{what}"), staging(tmp_path / name):
             pass
     assert (tmp_path / "full" / "notes.txt").read_text() == "x"

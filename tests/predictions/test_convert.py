@@ -176,7 +176,7 @@ def test_one_rtdc_file_with_names_of_the_users(real_data: Path, tmp_path: Path) 
     ("out", "message"),
     [
         ("a.txt", "OUT must be a name that ends in .csv, .parquet, .fcs, .h5, .rtdc, or a folder"),
-        ("none/a.csv", "OUT must be a file in a folder that is there"),
+        ("none/a.csv", "OUT must be a file in an existing folder"),
         ("folder", "needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got 'a/b.png'"),
         ("a.rtdc", "needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got 'a/b.png'"),
         ("p.csv", "OUT must be another file than the one that is read"),

@@ -68,7 +68,7 @@ def test_groups_by_side(planted):
     section = splits_section(manifest, "whole")
     assert section.paragraphs == [
         "Split whole: train 75.0\u00a0%, valid 0.0\u00a0%, test 25.0\u00a0% of 60 cells.",
-        "4 groups, each on one side only: every test cell is of a group that training has not seen.",
+        "4 groups, each in one subset only: every test cell belongs to a group without training cells.",
     ]
     (table,) = section.tables
     assert table.caption == "Cells of each group by side"

@@ -91,7 +91,7 @@ def test_page_has_the_numbers_of_the_run(made, text):
     assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})" in scores
     recall = test["classes"]["plain"]["recall"]
     assert f"{recall['value']:.3f} ({recall['low']:.3f} to {recall['high']:.3f})" in scores
-    assert f"calls {percent(accuracy['value'], 1)} of {test['num_cells']} test cells right" in text.replace("\n", " ")
+    assert f"{percent(accuracy['value'], 1)} of {test['num_cells']} test cells correctly" in text.replace("\n", " ")
     assert f'<td>train</td><td class="number">{metrics["cells_per_s"]["train"]:,.0f}</td>' in section_of(text, "speed")
     assert what_bound(metrics["train_waited_s"] / metrics["seconds"]["train"]) in section_of(text, "speed")
 
@@ -117,7 +117,7 @@ def test_page_tells_of_data_groups_and_quarantine(made, text):
         counts = [int(((manifest.groups == group) & (sides == side)).sum()) for side in ("train", "valid", "test")]
         numbers = "".join(f'<td class="number">{count}</td>' for count in counts)
         assert f"<td>{group}</td>{numbers}" in splits
-    assert "6 groups, each on one side only" in splits
+    assert "6 groups, each in one subset only" in splits
 
 
 def test_page_asks_for_nothing_beside_it(text):
@@ -223,7 +223,7 @@ def test_page_of_a_comparison_whose_data_are_gone_or_others(made, tmp_path):
     path.write_text(json.dumps({**values, "source": str(tmp_path / "gone")}))
     assert main([str(tmp_path / "study"), "-o", str(out)]) == 0
     page = out.read_text(encoding="utf-8")
-    assert "Its data set cannot be looked at" in page
+    assert "Its data set cannot be read" in page
     assert '<section id="data">' not in page
     path.write_text(json.dumps({**values, "source_cells": 121}))
     assert main([str(tmp_path / "study"), "-o", str(out)]) == 0
@@ -247,7 +247,7 @@ def test_page_of_a_comparison_whose_data_are_gone_or_others(made, tmp_path):
 def test_damaged_files_are_named(made, tmp_path, folder, name, values):
     shutil.copytree(made / folder, tmp_path / folder)
     (tmp_path / folder / name).write_text(json.dumps(values))
-    with pytest.raises(DataError, match=rf"{Path(name).name} must have an? .* Remove it, or make it anew"):
+    with pytest.raises(DataError, match=rf"{Path(name).name} must have an? .* Remove it, or write it again"):
         main([str(tmp_path / folder), "--no-explain", "-o", str(tmp_path / "page.html")])
     (tmp_path / folder / name).write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match=rf"{Path(name).name} must be JSON"):
@@ -284,7 +284,7 @@ def test_explanation_of_other_weights_is_not_shown(made, tmp_path, capsys):
     assert main([str(run), "--no-explain"]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Not drawn. fastcell explain draws it." in section_of(page, "look")
-    assert "Is it as sure as it may be?" not in page
+    assert "<h3>Calibration</h3>" not in page
 
 
 def outputs(labels, chances):
@@ -320,9 +320,9 @@ def test_benchmark_of_the_machine_is_taken_in(made, tmp_path):
 
 
 def test_wrong_arguments_name_the_way_out(made, tmp_path):
-    with pytest.raises(ArgumentError, match="a file in a folder that is there"):
+    with pytest.raises(ArgumentError, match="a file in an existing folder"):
         main([str(made / "run"), "-o", str(tmp_path)])
-    with pytest.raises(ArgumentError, match="a file in a folder that is there"):
+    with pytest.raises(ArgumentError, match="a file in an existing folder"):
         main([str(made / "run"), "-o", str(tmp_path / "none" / "page.html")])
     with pytest.raises(ArgumentError, match="one run of fastcell fit"):
         main([str(made / "run"), str(made / "cells")])

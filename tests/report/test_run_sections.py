@@ -26,7 +26,7 @@ from fastcell.report.run_sections import (
 
 @pytest.mark.parametrize(
     ("share", "words"),
-    [(0.02, "the network bound it"), (0.3, "a part that can be seen"), (0.8, "loading cells bound it")],
+    [(0.02, "the network limited the speed"), (0.3, "a noticeable part"), (0.8, "loading cells limited the speed")],
 )
 def test_what_bound_follows_the_share(share, words):
     assert words in what_bound(share)
@@ -34,9 +34,9 @@ def test_what_bound_follows_the_share(share, words):
 
 
 def test_on_a_gpu_the_host_s_waiting_is_no_verdict():
-    assert "the network bound it" in what_bound(0.02, on_gpu=True)
+    assert "the network limited the speed" in what_bound(0.02, on_gpu=True)
     for share in (0.3, 0.8):
-        assert "loading cells bound it" not in what_bound(share, on_gpu=True)
+        assert "loading cells limited the speed" not in what_bound(share, on_gpu=True)
         assert "fastcell bench tells what binds" in what_bound(share, on_gpu=True)
 
 
@@ -92,7 +92,7 @@ def test_scores_are_those_of_the_outputs(tmp_path):
     assert row[:2] == ["test", "10"]
     assert re.fullmatch(r"0\.900 \(0\.555 to 0\.997\)", row[2])
     assert row[3].startswith("0.900 (")
-    assert by_class.caption == "By class, test part"
+    assert by_class.caption == "By class, test subset"
     assert list(by_class.header) == ["class", "cells", "precision", "recall", "f-score"]
     assert [r[:2] for r in by_class.rows] == [["A", "5"], ["B", "5"]]
     assert by_class.rows[0][2].startswith("0.833 (")
@@ -134,7 +134,7 @@ def test_speed_of_a_run_and_of_the_machine():
     assert section.tables[0].rows == [["train", "1,235", "100.0"], ["test", "9", "0.0"]]
     assert section.tables[1].rows == [["read", "1,234", "1,000 to 1,500", "stored bytes"]]
     assert section.paragraphs == [what_bound(0.6), "Reading binds."]
-    assert speed_section({}, {}).paragraphs == ["The run left no rates: it was cut off before its end."]
+    assert speed_section({}, {}).paragraphs == ["The run has no rates, because it did not finish."]
     assert speed_section(metrics, {}, on_gpu=True).paragraphs == [what_bound(0.6, on_gpu=True)]
     with pytest.raises(DataError, match="--bench must be what fastcell bench --out wrote"):
         speed_section({}, {"rows": [{"part": "read"}]})
@@ -154,4 +154,4 @@ def test_machine_and_versions():
     assert rows["CUDA of the driver"] == "none"
     assert packages.rows == [["torch", "2.11"]]
     assert dict(environment_section({"cpu": "x"}).tables[0].rows)["GPU"] == "none"
-    assert environment_section({}).paragraphs == ["The run left no environment.json."]
+    assert environment_section({}).paragraphs == ["The run has no environment.json."]

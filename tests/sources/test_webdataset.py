@@ -102,7 +102,7 @@ def test_tar_in_tar_and_tars_without_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no usable cell, for no tar holds an image"):
         pack(tmp_path / "outer.tar", tmp_path / "out")
     (tmp_path / "cut.tar").write_bytes(inner[:3000])
-    with pytest.raises(DataError, match="cut.tar is cut short"):
+    with pytest.raises(DataError, match="cut.tar is truncated"):
         pack(tmp_path / "cut.tar", tmp_path / "out")
 
 

@@ -47,7 +47,7 @@ def test_same_job_finds_what_is_finished_and_nothing_else(tmp_path: Path) -> Non
         assert sorted(os.listdir(stage.data_dir)) == ["a.tar", "b.tar"]
         assert stage.num_saved == 2
         put_in_place(stage.data_dir, tmp_path / "out")
-    assert said == ["going on from 2 shards that an interrupted run has finished"]
+    assert said == ["resuming: an interrupted run has finished 2 shards"]
     assert os.listdir(tmp_path) == ["out"]
     assert sorted(os.listdir(tmp_path / "out")) == ["a.tar", "b.tar"]
 
@@ -58,7 +58,7 @@ def test_other_job_starts_afresh_and_says_what_differs(tmp_path: Path) -> None:
     with open_staging(tmp_path / "out", said.append) as stage:
         stage.begin({"seed": 2, "layout": "cell"})
         assert os.listdir(stage.data_dir) == os.listdir(stage.saved_dir) == []
-    assert said == ["an interrupted run with other seed was here; the 2 finished shards of it are removed"]
+    assert said == ["starting from the beginning: removed 2 finished shards of an interrupted run with different seed"]
     assert os.listdir(tmp_path) == []
 
 
@@ -119,7 +119,7 @@ def test_run_killed_after_its_work_is_cleared_away(tmp_path: Path) -> None:
     leave(tmp_path / "out", {}, "a.tar")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset.json").write_text("{}")
-    with pytest.raises(ArgumentError, match="a data set is there"), open_staging(tmp_path / "out"):
+    with pytest.raises(ArgumentError, match="It contains a data set"), open_staging(tmp_path / "out"):
         pass
     assert os.listdir(tmp_path) == ["out"]
 

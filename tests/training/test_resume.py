@@ -157,8 +157,8 @@ def test_a_torn_point_is_left_aside(
     assert (older, torn) == (folder / "step-000000012.ckpt", [point])
     assert main(["fit", f"--resume={folder}"]) == 0
     text = capsys.readouterr().out
-    assert f"{point} is damaged and left aside" in text
-    assert f"going on from {older}" in text
+    assert f"{point} is damaged and ignored" in text
+    assert f"resuming from {older}" in text
     assert_same_run(folder, whole)
 
 
@@ -197,7 +197,7 @@ def test_what_resume_refuses(
         assert message in capsys.readouterr().err
     with hold_run_folder(folder):
         assert cli.main(["fit", f"--resume={folder}"]) == 2
-    assert "Another process works in it" in capsys.readouterr().err
+    assert "Wait for the process that trains in it" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -338,7 +338,7 @@ def test_other_data_are_refused_by_name(
     change(other)
     before = contents(folder)
     assert cli.main(["fit", f"--resume={folder}", f"--data.path={other}", "--trainer.max_epochs=4"]) == 2
-    assert f"{named} of a run that goes on must be as it was" in capsys.readouterr().err
+    assert f"{named} of a resumed run must be as before" in capsys.readouterr().err
     assert contents(folder) == before
 
 
@@ -549,7 +549,7 @@ def test_a_killed_prediction_goes_on(
     with pytest.raises(Killed):
         main(command)
     assert main(command) == 0
-    assert "going on from" in capsys.readouterr().out
+    assert "resuming from" in capsys.readouterr().out
     chunks = [list(range(begin, min(begin + 8, 180))) for begin in range(0, 180, 8)]
     assert predicted[:7] == chunks[:7]
     assert predicted[7:12] == [chunks[2], *chunks[6:10]]

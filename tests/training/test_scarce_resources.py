@@ -81,7 +81,7 @@ def test_a_full_disk_ends_fit_with_its_points_kept(
     assert not [path.name for path in folder.iterdir() if ".partial" in path.name]
     with one_thread():  # as in `in_own_mounts`: sums in the same order
         assert fit.main([f"--resume={folder}"]) == 0
-        assert f"going on from {point}" in capsys.readouterr().out
+        assert f"resuming from {point}" in capsys.readouterr().out
         assert fit.main([*arguments, f"--runs={tmp_path}/whole"]) == 0
     (whole,) = (tmp_path / "whole").iterdir()
     ours, theirs = last_weights(folder), last_weights(whole)

@@ -1,4 +1,4 @@
-"""A classifier as an ONNX file that takes raw cells, checked against torch before it is left."""
+"""Export a classifier as an ONNX file with raw cells as input, and check it against torch before it is kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fastcell.system.optional_packages import require
 from fastcell.system.text import printable
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability from torch's that a file may have."""
+"""Largest permitted difference between a probability of the file and of torch."""
 
 NUM_CELLS = 1_000
 
@@ -34,13 +34,13 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class RawCells:
-    """Raw cells to compare on.
+    """Raw cells for the comparison.
 
     Attributes:
-        pixels: (H, W) uint8 or uint16 each.
-        border: (N,) float32, grey level outside of each cell.
-        um_per_px: (N,) float32, NaN where unknown.
-        origin: what they are, for the user.
+        pixels: one (H, W) uint8 or uint16 array per cell.
+        border: (N,) float32, grey level outside each cell.
+        um_per_px: (N,) float32, NaN if unknown.
+        origin: description of the cells for the user.
     """
 
     pixels: list[np.ndarray]
@@ -51,12 +51,12 @@ class RawCells:
 
 @dataclass(frozen=True)
 class GraphDifference:
-    """How far a graph is from torch.
+    """Difference between a graph and torch.
 
     Attributes:
-        probability: largest absolute difference.
-        num_same: cells of the same class.
-        num_cells: cells compared.
+        probability: largest absolute difference of a probability.
+        num_same: number of cells with the same predicted class.
+        num_cells: number of compared cells.
     """
 
     probability: float
@@ -73,22 +73,22 @@ def export(
     um_per_px: float | None = None,
     tta: bool = False,
 ) -> tuple[GraphDifference, RawCells]:
-    """Write the classifier of a run as ONNX, if it gives what torch gives on `num_cells` cells.
+    """Write the classifier of a run as ONNX, provided that it equals torch on `num_cells` cells.
 
     Args:
         run: run folder or checkpoint.
-        out: file to be written; it appears when it has been checked.
-        data: data set whose cells are compared; None: that of the run where it is there, else simulated cells.
-        num_cells: to compare.
-        um_per_px: micrometres per pixel of the cells that the graph will see; None: those of the data set, where one
-            value serves all.
-        tta: put the mean over the four flips into the graph.
+        out: file to write; it appears only after the check.
+        data: data set of the compared cells; None for that of the run if it exists, else for simulated cells.
+        num_cells: number of cells to compare.
+        um_per_px: micrometres per pixel of the cells that the graph will receive; None for the value of the data set
+            if all its cells share one.
+        tta: include the mean over the four flips in the graph.
 
     Returns:
-        The difference, and the cells it was measured on.
+        The difference, and the compared cells.
 
     Raises:
-        ArgumentError: an argument out of its rule.
+        ArgumentError: an argument breaks its rule.
         DataError: a file cannot be read, or the graph differs from torch by more than `TOLERANCE`.
         FastcellError: a package is missing.
     """
@@ -115,8 +115,9 @@ def export(
         compared.append(compare_with_torch(path, model, cells))
         if not compared[0].probability <= TOLERANCE:
             raise DataError(
-                f"{out} is not written: its probabilities must be torch's within {TOLERANCE:g}, got a difference of "
-                f"{compared[0].probability:.2g} on {cells.origin}. Use the checkpoint with fastcell predict."
+                f"{out} is not written: its probabilities must equal those of torch within {TOLERANCE:g}, got a "
+                f"difference of {compared[0].probability:.2g} on {cells.origin}. "
+                "Use the checkpoint with fastcell predict."
             )
 
     compared: list[GraphDifference] = []
@@ -125,11 +126,11 @@ def export(
 
 
 def compare_with_torch(path: Path, model: Any, cells: RawCells) -> GraphDifference:
-    """Classify the cells with ONNX Runtime from the file, and with torch behind the engine's own preprocessing.
+    """Compare ONNX Runtime on a file with torch and the engine's own preprocessing.
 
     Args:
-        path: of the graph.
-        model: `CellModule` that it was made from.
+        path: file of the graph.
+        model: `CellModule` from which the graph was made.
         cells: raw cells.
     """
     from fastcell.inference.backend_torch import TorchBackend
@@ -145,7 +146,7 @@ def compare_with_torch(path: Path, model: Any, cells: RawCells) -> GraphDifferen
 
 
 def prepare_images(cells: RawCells, preprocessing: Preprocessing) -> np.ndarray:
-    """(N, 1, S, S) float32 images of the cells, as the engine makes them on the CPU."""
+    """Return the images of the cells, (N, 1, S, S) float32, from the engine's preprocessing on the CPU."""
     size, count = preprocessing.image_size, len(cells.pixels)
     heights = np.array([pixels.shape[0] for pixels in cells.pixels], np.int32)
     widths = np.array([pixels.shape[1] for pixels in cells.pixels], np.int32)
@@ -168,7 +169,7 @@ def prepare_images(cells: RawCells, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
-    """Up to `num_cells` cells, evenly spread over a data set, of 8 or 16 bits as the network sees them."""
+    """Return up to `num_cells` cells, evenly spread over a data set, with 8 or 16 bits as for the network."""
     rows = np.unique(np.linspace(0, len(manifest) - 1, num_cells).round().astype(np.int64))
     pixels = list(read_cells(manifest, rows, depth=depth))
     border = manifest.column("border_median")[rows].astype(np.float32)
@@ -177,7 +178,7 @@ def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
 
 
 def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> RawCells:
-    """`num_cells` simulated cells; with `depth` 16 each level takes the 257 ones that it stands for at random."""
+    """Return `num_cells` simulated cells; with `depth` 16, draw each level from the 257 levels that it represents."""
     from fastcell.simulator.simulate import simulate
 
     pixels = [np.ascontiguousarray(cell.pixels) for cell in islice(simulate(num_cells, seed=0), num_cells)]
@@ -191,7 +192,7 @@ def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) 
 
 
 def _manifest_of(run: Path, data: Path | None) -> Manifest | None:
-    """The data set to compare on; None where the run's own is not there any more."""
+    """Return the data set for the comparison; None if the data set of the run no longer exists."""
     if data is not None:
         return Manifest.open(data)
     folder = run if run.is_dir() else run.parent
@@ -212,20 +213,20 @@ def _cells_of(
     )
     if preprocessing.fit == "scale" and preprocessing.scale_um_per_px is not None:
         _check_pitch(cells.um_per_px, um_per_px)
-    # A cell of one grey level has no contrast: standardised, it is rounding alone.
+    # A cell of one grey level has no contrast: after standardising, only rounding errors remain.
     good = np.array([bool((pixels != pixels.flat[0]).any()) for pixels in cells.pixels])
     if not good.any():
-        raise DataError(f"{cells.origin} hold one grey level each. Name other cells with --data.")
+        raise DataError(f"{cells.origin} have a single grey level each. Name other cells with --data.")
     kept = [pixels for pixels, use in zip(cells.pixels, good, strict=True) if use]
     return RawCells(kept, cells.border[good], cells.um_per_px[good], cells.origin)
 
 
 def _check_pitch(found: np.ndarray, um_per_px: float | None) -> None:
-    assert um_per_px is not None  # asked for when the graph was built
+    assert um_per_px is not None  # required by build_graph
     if not np.allclose(found, um_per_px, rtol=1e-6):
         raise invalid(
             "--um-per-px",
             f"that of the cells compared ({np.nanmin(found, initial=np.inf):g} to {np.nanmax(found, initial=0):g})",
             um_per_px,
-            "Name a data set of that instrument with --data",
+            "Name a data set of the same instrument with --data",
         )

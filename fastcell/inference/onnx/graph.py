@@ -1,6 +1,6 @@
-"""A classifier as one ONNX graph: a raw cell of any size in, class probabilities out.
+"""ONNX graph of a classifier: from a raw cell of any size to class probabilities.
 
-Torch's exporter writes both the network and what happens to a cell before it, `fastcell.inference.onnx.preprocessing`.
+The exporter of torch writes both the network and its preprocessing (`fastcell.inference.onnx.preprocessing`).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ INPUT = "cell"
 OUTPUT = "probabilities"
 OPSET = 18
 SIDES = {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
-"""Axes of the input that vary."""
+"""Axes of the input with variable length."""
 
 
 def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
-    """The graph (`onnx.ModelProto`) of a classifier.
+    """Return the graph (`onnx.ModelProto`) of a classifier.
 
-    Its input ``cell`` is (1, 1, H, W) uint8 grey levels, H and W >= 1 (uint16 with `Preprocessing.depth` 16, where
-    65535 is grey level 255); its output ``probabilities`` (1, K) float32. Classes, preprocessing and version are in its
-    ``metadata_props``.
+    The input ``cell`` is (1, 1, H, W) uint8 grey levels, H and W >= 1. With `Preprocessing.depth` 16 it is uint16, and
+    65535 corresponds to grey level 255. The output ``probabilities`` is (1, K) float32. ``metadata_props`` holds
+    classes, preprocessing and version.
 
     Args:
-        model: on the CPU, in evaluation mode; as it evaluates, so `tta` is in the graph too.
+        model: model on the CPU, in evaluation mode. The graph includes `tta` if the model uses it.
         um_per_px: micrometres per pixel of the cells, for ``fit="scale"`` with `scale_um_per_px`.
 
     Raises:
-        ArgumentError: `um_per_px` is needed and not there.
-        DataError: the network has parts that ONNX or torch's exporter does not know.
+        ArgumentError: `um_per_px` is required but missing.
+        DataError: the network has parts that ONNX or the exporter of torch does not support.
     """
     onnx = require("onnx", "onnx")
     preprocessing = Preprocessing.from_dict(model.preprocessing)
@@ -54,7 +54,7 @@ def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
 
 
 class _RawClassifier(torch.nn.Module):
-    """From a raw cell to probabilities (1, K)."""
+    """Module from a raw cell to probabilities (1, K)."""
 
     def __init__(self, front: CellPreprocessing, model: CellModule) -> None:
         super().__init__()
@@ -66,13 +66,13 @@ class _RawClassifier(torch.nn.Module):
 
 
 def _export(model: CellModule, front: CellPreprocessing) -> Any:
-    """The graph as torch's exporter makes it."""
+    """Return the graph from torch's exporter."""
     require("onnxscript", "onnx")
     model.hparams["channels_last"] = False
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     remarks = logging.getLogger("torch.onnx")
     before = remarks.level
-    remarks.setLevel(logging.ERROR)  # it tells of packages that nothing here uses
+    remarks.setLevel(logging.ERROR)  # it reports missing packages that are not needed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -100,12 +100,12 @@ def _export(model: CellModule, front: CellPreprocessing) -> Any:
 
 
 def example_cell(depth: int) -> torch.Tensor:
-    """A cell to export with, of sides that differ from each other."""
+    """Return an example cell for the exporter, with sides of different length."""
     return torch.zeros(1, 1, 7, 11, dtype=torch.uint8 if depth == 8 else torch.uint16)
 
 
 def _forget_origin(model: Any) -> None:
-    """Removes what the exporter notes of its work, which has paths of this machine in it, and doubled versions."""
+    """Remove the exporter's notes, which contain paths of this machine, and duplicate versions."""
     graph = model.graph
     parts = (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer)
     for part in (*parts, *model.functions):

@@ -24,16 +24,20 @@ _PIXEL_FRACTIONS = 1 << 20  # of a source point with fit scale, whose pixel size
 
 
 def source_px_per_output_px(preprocessing: Preprocessing, um_per_px: float | None) -> float:
-    """Of ``fit="scale"``; the other fits take it from the size of the cell."""
+    """Return raw pixels per output pixel for ``fit="scale"``; 1 for other fits, which use the size of the cell.
+
+    Raises:
+        ArgumentError: `um_per_px` is required but missing, or not positive.
+    """
     scale = preprocessing.scale_um_per_px
     if preprocessing.fit != "scale" or scale is None:
         return 1.0
     if um_per_px is None:
         raise invalid(
             "--um-per-px",
-            f"given for a model that sees {scale:g} micrometres per pixel (fit scale)",
+            f"given for a model with {scale:g} micrometres per pixel (fit scale)",
             None,
-            "A graph serves one instrument: say how many micrometres one of its pixels is",
+            "A graph applies to one instrument: give the micrometres per pixel of its images",
         )
     if not (math.isfinite(um_per_px) and um_per_px > 0):
         raise invalid("--um-per-px", "above 0", um_per_px, "Give micrometres per pixel of the cells")
@@ -41,11 +45,11 @@ def source_px_per_output_px(preprocessing: Preprocessing, um_per_px: float | Non
 
 
 class CellPreprocessing(torch.nn.Module):
-    """From a raw cell to the network's image.
+    """Module from a raw cell to the input image of the network.
 
     Args:
-        preprocessing: of the model.
-        scale: `source_px_per_output_px`.
+        preprocessing: preprocessing of the model.
+        scale: result of `source_px_per_output_px`.
     """
 
     def __init__(self, preprocessing: Preprocessing, scale: float) -> None:
@@ -58,7 +62,7 @@ class CellPreprocessing(torch.nn.Module):
         return normalize_square(*self.square(cell), self.preprocessing.normalization)[None, None]
 
     def square(self, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the (S, S) float32 grey levels of a cell less its pivot, and the pivot."""
+        """Return the grey levels of a cell minus its pivot, (S, S) float32, and the pivot."""
         preprocessing = self.preprocessing
         grey = cell[0, 0].to(torch.float32)
         if preprocessing.depth == 16:
@@ -72,10 +76,10 @@ class CellPreprocessing(torch.nn.Module):
 
 
 def _tap_weights(length: int, longest: torch.Tensor, preprocessing: Preprocessing, scale: float) -> torch.Tensor:
-    """(S, length) float32: the share of each source pixel in each output pixel of one axis.
+    """Return the share of each source pixel in each output pixel along one axis, (S, length) float32.
 
-    The centre of output pixel x lies `centre` / `unit` pixels from that of source pixel 0; rows sum to less than 1
-    where the rest lies outside of the cell.
+    The centre of output pixel x is `centre` / `unit` pixels from that of source pixel 0. A row sums to less than 1 if
+    part of the output pixel is outside the cell.
     """
     size, fit, side = preprocessing.image_size, preprocessing.fit, _whole(length)
     odd = 2 * torch.arange(size)[:, None] + 1
@@ -100,8 +104,8 @@ def _tap_weights(length: int, longest: torch.Tensor, preprocessing: Preprocessin
         return weights / unit
     if fit == "stretch":
         return weights / weights.sum(dim=1, keepdim=True)
-    # What lies outside of the cell counts too: the sum of the triangle over all whole pixels, left and right of centre,
-    # in closed form. A floor division would be seven nodes of the graph each, a remainder is one.
+    # Pixels outside the cell count too: the sum of the triangle over all whole pixels, left and right of the centre,
+    # in closed form. A floor division takes seven nodes of the graph, a remainder one.
     within = torch.remainder(centre, unit)
     left, right = reach - within, reach + within
     left_pixels, right_pixels = left - torch.remainder(left, unit), right - torch.remainder(right, unit)
@@ -110,7 +114,7 @@ def _tap_weights(length: int, longest: torch.Tensor, preprocessing: Preprocessin
 
 
 def _border_median(grey: torch.Tensor) -> torch.Tensor:
-    """`fastcell.ops.border.border_median` of an (H, W) cell in 8-bit levels, float32 without axes."""
+    """Return `fastcell.ops.border.border_median` of an (H, W) cell in 8-bit levels, a float32 scalar."""
     height, width = grey.shape
     row, infinite = torch.arange(height), torch.full((1,), torch.inf)
     inner = (row > 0) & (row < height - 1)
@@ -130,8 +134,8 @@ def normalize_square(square: torch.Tensor, pivot: torch.Tensor, mode: str) -> to
     """Normalise by the mean of the image.
 
     Args:
-        square: (S, S) float32, grey levels less the pivot.
-        pivot: of `CellPreprocessing.square`.
+        square: (S, S) float32, grey levels minus the pivot.
+        pivot: pivot from `CellPreprocessing.square`.
         mode: one of `fastcell.ops.constants.MODES`.
 
     Returns:

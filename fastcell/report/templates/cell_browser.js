@@ -121,7 +121,7 @@
     image.alt = cell.key;
     image.style.width = Math.min(560, 4 * cell.width) + "px";
     get("cell-text").textContent =
-      `True class ${classes[cell.true]}, called ${classes[cell.called]}. ${cell.height} x ${cell.width} px` +
+      `True class ${classes[cell.true]}, predicted ${classes[cell.called]}. ${cell.height} x ${cell.width} px` +
       (cell.group ? `, group ${cell.group}.` : ".");
     const rows = cell.p.map((chance, index) => [chance, classes[index]]).sort((a, b) => b[0] - a[0]);
     get("cell-chances").replaceChildren(...rows.map(([chance, name]) => {
