@@ -71,7 +71,7 @@ def find_taps(network: nn.Module) -> list[Tap]:
     for number, place in enumerate(connections, start=1):
         behind = modules[place + 1] if place + 1 < len(modules) else None
         activated = isinstance(behind, nn.ReLU | ScaledTanh)
-        found.append(Tap(f"fully connected {number}", behind if activated and behind is not None else modules[place]))
+        found.append(Tap(f"full connection {number}", behind if activated and behind is not None else modules[place]))
     return found
 
 

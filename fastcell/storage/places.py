@@ -30,7 +30,7 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(value)
     if "\0" in text:
-        raise invalid(name, "a path", text, "A path holds no zero byte")
+        raise invalid(name, "a path", text, "A path cannot contain a zero byte")
     if found := re.match(r"file://(?:localhost)?(?=/)", text):
         return Path(unquote(text[found.end() :]))
     if is_address(text) and not Path(text).exists():
@@ -109,7 +109,7 @@ def check_output_folder(name: str, path: str | os.PathLike[str], parents: bool =
         if out.is_dir():
             _probe(name, "a folder", out, out)
         elif out.exists() or out.is_symlink():
-            raise invalid(name, "a folder", str(out), "It is no folder: name another place")
+            raise invalid(name, "a folder", str(out), "It is not a folder: name another one")
         else:
             above = out.absolute().parent
             while parents and not os.path.lexists(above):
@@ -139,8 +139,8 @@ class _explained:  # noqa: N801, used as a context
 def _probe(name: str, kind: str, out: Path, folder: Path) -> None:
     """Write some bytes into `folder`, and look whether it may hold the name of `out`."""
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "is not there"
-        raise invalid(name, f"{kind} in a folder that is there", str(out), f"{str(folder)!r} {what}: make it first")
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise invalid(name, f"{kind} in an existing folder", str(out), f"{str(folder)!r} {what}: make it first")
     with suppress(FileNotFoundError):
         out.lstat()  # raises an error if the name is too long
     scratch = make_scratch_folder(folder)

@@ -61,7 +61,7 @@ def resolve_settings(settings: Any, precision: str | None = None) -> dict[str, A
         accelerator = "gpu" if resources.has_gpu() else "cpu"
     on_cpu = accelerator == "cpu"
     if settings.precision is None and precision == "16-mixed" and on_cpu:
-        raise invalid("precision of a run that goes on", "one that a CPU has", precision, "Go on with a GPU")
+        raise invalid("precision of a resumed run", "one that a CPU supports", precision, "Resume it on a GPU")
     leave_memory_unfilled()
     return {
         "accelerator": accelerator,

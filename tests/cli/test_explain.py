@@ -83,10 +83,10 @@ def test_every_figure_with_its_data(run, made, capsys):
         assert (run / "explain" / f"{name}.pdf").stat().st_size > 1000
         assert len(read(run / "explain" / f"{name}.csv")) > 0
     assert f"figures {run / 'explain'}" in said
-    assert told["cells"] == "16 test cells of source"
+    manifest = Manifest.open(made / "cells")
+    assert told["cells"] == f"16 test cells of {manifest.info.name}"
     assert not list(run.rglob("*.partial"))
 
-    manifest = Manifest.open(made / "cells")
     table = read(run / "explain" / "occlusion.csv")
     assert {row["class"] for row in table} == set(CLASSES)
     ids = {int(row["cell_id"]) for row in table}
@@ -170,8 +170,8 @@ def test_what_a_network_has_not_is_left_out_and_said(run, monkeypatch, capsys):
     monkeypatch.setattr(explanation, "find_taps", lambda network: [])
     assert main([str(run), "--parts=network,embedding,filters"]) == 0
     said = capsys.readouterr().out
-    assert "network: left out, cellnet has too many layers to be drawn" in said
-    assert "embedding: left out, cellnet has no full connection" in said
+    assert "network: left out, cellnet has too many layers for a drawing" in said
+    assert "embedding: left out, cellnet has no fully connected layer" in said
     told = json.loads((run / "explain" / "explain.json").read_text())
     assert list(told["left_out"]) == ["network", "embedding"]
     assert list(told["captions"]) == ["filters"]

@@ -139,7 +139,7 @@ def test_schedule_ends_at_the_final_rate(tmp_path):
 
 
 def test_schedule_of_a_run_without_end_is_refused(tmp_path):
-    with pytest.raises(ArgumentError, match="schedule must be constant in a run without end, got 'cosine'"):
+    with pytest.raises(ArgumentError, match="schedule must be constant in a run without an end, got 'cosine'"):
         fit(make_model(schedule="cosine"), tmp_path, max_steps=-1, max_epochs=-1)
 
 

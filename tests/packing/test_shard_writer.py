@@ -255,7 +255,7 @@ def test_the_second_of_two_runs_leaves_the_first_ones_alone(tmp_path):
     with staging(out) as folder:
         out.mkdir()
         (out / "first.txt").write_text("mine")
-        with pytest.raises(ArgumentError, match=r"OUT must be .*Another run has put something there"):
+        with pytest.raises(ArgumentError, match=r"OUT must be .*Another run filled it"):
             put_in_place(folder, out)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (out / "first.txt").read_text() == "mine"

@@ -80,7 +80,7 @@ def test_wide_pictures_take_the_width_of_the_page(study: Path) -> None:
 
 def test_a_comparison_without_its_report_is_refused(study: Path) -> None:
     (study / "report.md").unlink()
-    with pytest.raises(DataError, match=r"must have the report\.md of a finished comparison.*run to its end\.$"):
+    with pytest.raises(DataError, match=r"must have the report\.md of a finished comparison.*command to its end\.$"):
         study_section(study, 1)
 
 

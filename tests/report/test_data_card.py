@@ -14,9 +14,9 @@ from fastcell.report.data_card import _about_groups, data_section, splits_sectio
 
 
 def test_cells_without_a_group_are_told():
-    assert "every test cell is of a group" in _about_groups(0, 0)
+    assert "every test cell belongs to a group" in _about_groups(0, 0)
     assert "3 cells have no group" in _about_groups(0, 3)
-    assert "2 of them on more than one side" in _about_groups(2, 3)
+    assert "2 of them in more than one subset" in _about_groups(2, 3)
 
 
 def test_cells_by_class_and_side(make_dataset, monkeypatch):
@@ -31,7 +31,7 @@ def test_cells_by_class_and_side(make_dataset, monkeypatch):
     manifest = make_dataset(30)
     section = data_section(manifest, "default", seed=3)
     assert section.paragraphs[0].startswith(
-        "Recorded cells: set. 30 cells in 3 shards, one record for each cell. Packed by"
+        "Recorded cells: set. 30 cells in 3 shards, one record per cell. Packed by"
     )
     assert section.paragraphs[1] == "Height 3..7 px, width 4..10 px, 0.25..0.25 um/px."
     assert "Quarantine: empty; every image was packed." in section.paragraphs
@@ -71,14 +71,14 @@ def test_groups_by_side(planted):
         "4 groups, each in one subset only: every test cell belongs to a group without training cells.",
     ]
     (table,) = section.tables
-    assert table.caption == "Cells of each group by side"
+    assert table.caption == "Cells of each group by subset"
     assert sorted(table.rows) == [
         ["donor-0", "15", "0", "0"], ["donor-1", "0", "0", "15"], ["donor-2", "15", "0", "0"],
         ["donor-3", "15", "0", "0"],
     ]  # fmt: skip
     sides[np.flatnonzero(manifest.groups == "donor-1")[0]] = "train"
     write_split(manifest.path, "torn", sides)
-    assert splits_section(manifest, "torn").paragraphs[1].startswith("4 groups, 1 of them on more than one side")
+    assert splits_section(manifest, "torn").paragraphs[1].startswith("4 groups, 1 of them in more than one subset")
 
 
 def test_many_groups_are_cut_to_the_largest(planted):
@@ -87,7 +87,7 @@ def test_many_groups_are_cut_to_the_largest(planted):
     groups[:6] = groups[150]  # one of nine, two gone
     object.__setattr__(manifest, "groups", groups)
     (table,) = splits_section(manifest, "default").tables
-    assert table.caption == "Cells of each group by side, the 40 largest of 49 groups"
+    assert table.caption == "Cells of each group by subset, the 40 largest of 49 groups"
     assert len(table.rows) == 40
     assert sum(map(int, table.rows[0][1:])) == 9
 
@@ -98,6 +98,6 @@ def test_no_groups_or_no_split(make_dataset, name):
     assert section.tables == []
     expected = {
         "default": "The cells have no groups (donors, recordings, files)",
-        "gone": "The data set itself has no split gone: a comparison makes some of its own.",
+        "gone": "The data set has no split gone: comparisons may use their own splits.",
     }
     assert section.paragraphs[-1].startswith(expected[name])

@@ -212,7 +212,7 @@ def test_split_and_subsample_of_the_run_are_told(made, tmp_path, monkeypatch):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "was trained on 10 cells of" in page
     again = html.unescape(section_of(page, "again"))
-    assert "In the folder that run is in" in again
+    assert "in the folder that contains run" in again
     assert "--data.split_name 'other one' --data.quality false" in again
 
 
@@ -264,7 +264,7 @@ def test_figures_of_the_network_that_cannot_be_written_or_are_gone(made, tmp_pat
     assert "<h3>The network</h3>" in look
     shutil.rmtree(run / "explain")
     (run / "explain").write_text("in the way")
-    with pytest.raises(FastcellError, match="--no-explain makes the page without them"):
+    with pytest.raises(FastcellError, match="--no-explain writes the page without them"):
         main([str(run)])
 
 
@@ -283,7 +283,7 @@ def test_explanation_of_other_weights_is_not_shown(made, tmp_path, capsys):
     checkpoint.touch()
     assert main([str(run), "--no-explain"]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "Not drawn. fastcell explain draws it." in section_of(page, "look")
+    assert "There are no figures. Draw them with fastcell explain." in section_of(page, "look")
     assert "<h3>Calibration</h3>" not in page
 
 
@@ -315,12 +315,12 @@ def test_benchmark_of_the_machine_is_taken_in(made, tmp_path):
     assert "Classifying: decoding binds." in speed
     assert "1,000 to 1,500" in speed
     bench.write_text('{"rows": [{"part": "read"}]}')
-    with pytest.raises(DataError, match="--bench must be what fastcell bench --out wrote"):
+    with pytest.raises(DataError, match="--bench must be a file written by fastcell bench --out"):
         main([str(made / "run"), "--bench", str(bench), "--no-explain", "-o", str(out)])
 
 
 def test_wrong_arguments_name_the_way_out(made, tmp_path):
-    with pytest.raises(ArgumentError, match="a file in an existing folder"):
+    with pytest.raises(ArgumentError, match="--out must be a file, got"):
         main([str(made / "run"), "-o", str(tmp_path)])
     with pytest.raises(ArgumentError, match="a file in an existing folder"):
         main([str(made / "run"), "-o", str(tmp_path / "none" / "page.html")])
@@ -334,7 +334,7 @@ def test_wrong_arguments_name_the_way_out(made, tmp_path):
         main([str(made / "run"), "--bench", str(tmp_path / "none.json")])
     (tmp_path / "study").mkdir()
     shutil.copy(made / "study" / "study.json", tmp_path / "study")
-    with pytest.raises(DataError, match="Let the same fastcell compare run to its end"):
+    with pytest.raises(DataError, match="Run the same fastcell compare command to its end"):
         main([str(made / "run"), str(tmp_path / "study"), "-o", str(tmp_path / "page.html"), "--no-explain"])
     assert not (tmp_path / "page.html").exists()
 
@@ -342,7 +342,7 @@ def test_wrong_arguments_name_the_way_out(made, tmp_path):
 def test_pictures_of_others_are_refused(tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(b"GIF89a")
-    with pytest.raises(DataError, match="must be a picture that fastcell drew"):
+    with pytest.raises(DataError, match="must be a picture drawn by fastcell"):
         embed_png(path, "title")
     cv2.imwrite(str(path), np.zeros((30, 300), np.uint8))
     picture = embed_png(path, "title", "caption")
@@ -436,7 +436,7 @@ def test_cell_opens_with_all_probabilities(tab, text):
     cells = {cell["key"]: cell for cell in data_of(text)["cells"]}
     tab.locator(".card").first.click()
     cell = cells[tab.inner_text("#cell-name")]
-    assert f"True class {CLASSES[cell['true']]}, called {CLASSES[cell['called']]}" in tab.inner_text("#cell-text")
+    assert f"True class {CLASSES[cell['true']]}, predicted {CLASSES[cell['called']]}" in tab.inner_text("#cell-text")
     assert cell["group"] in tab.inner_text("#cell-text")
     shown = tab.locator("#cell-chances tr td:nth-child(2)").all_inner_texts()
     assert shown == [f"{p:.4f}" for p in sorted(cell["p"], reverse=True)]

@@ -16,9 +16,9 @@ from fastcell.report.page_elements import Picture, data_uri, embed_png, percent
 def test_pictures_of_others_are_refused(tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(b"GIF89a")
-    with pytest.raises(DataError, match="must be a picture that fastcell drew"):
+    with pytest.raises(DataError, match="must be a picture drawn by fastcell"):
         embed_png(path, "title")
-    with pytest.raises(DataError, match=r"none\.png must be a picture that fastcell drew"):
+    with pytest.raises(DataError, match=r"none\.png must be a picture drawn by fastcell"):
         embed_png(tmp_path / "none.png", "title")
     cv2.imwrite(str(path), np.zeros((30, 300), np.uint8))
     picture = embed_png(path, "title", "caption")
@@ -28,7 +28,7 @@ def test_pictures_of_others_are_refused(tmp_path):
 def test_other_kinds_of_pictures_are_refused(tmp_path):
     path = tmp_path / "picture.png"
     Image.new("L", (4, 4)).save(path, "GIF")
-    with pytest.raises(DataError, match="must be a picture that fastcell drew"):
+    with pytest.raises(DataError, match="must be a picture drawn by fastcell"):
         embed_png(path, "title")
 
 

@@ -37,7 +37,7 @@ def test_on_a_gpu_the_host_s_waiting_is_no_verdict():
     assert "the network limited the speed" in what_bound(0.02, on_gpu=True)
     for share in (0.3, 0.8):
         assert "loading cells limited the speed" not in what_bound(share, on_gpu=True)
-        assert "fastcell bench tells what binds" in what_bound(share, on_gpu=True)
+        assert "fastcell bench finds the bottleneck" in what_bound(share, on_gpu=True)
 
 
 def test_kinds_of_values_are_checked(tmp_path):
@@ -61,10 +61,10 @@ def test_json_without_its_nulls(tmp_path):
     with pytest.raises(DataError, match="must hold a JSON object, got a list"):
         read_json(path)
     path.write_text("{")
-    with pytest.raises(DataError, match="must be JSON that fastcell wrote"):
+    with pytest.raises(DataError, match="must be JSON written by fastcell"):
         read_json(path)
     path.write_text("[" * 100_000)
-    with pytest.raises(DataError, match="must be JSON that fastcell wrote"):
+    with pytest.raises(DataError, match="must be JSON written by fastcell"):
         read_json(path)
     with open(path, "wb") as file:
         file.truncate((64 << 20) + 1)
@@ -136,7 +136,7 @@ def test_speed_of_a_run_and_of_the_machine():
     assert section.paragraphs == [what_bound(0.6), "Reading binds."]
     assert speed_section({}, {}).paragraphs == ["The run has no rates, because it did not finish."]
     assert speed_section(metrics, {}, on_gpu=True).paragraphs == [what_bound(0.6, on_gpu=True)]
-    with pytest.raises(DataError, match="--bench must be what fastcell bench --out wrote"):
+    with pytest.raises(DataError, match="--bench must be a file written by fastcell bench --out"):
         speed_section({}, {"rows": [{"part": "read"}]})
 
 

@@ -467,7 +467,7 @@ def test_a_signal_stops_behind_the_step_with_a_point(
     process.send_signal(number)
     text = process.communicate(timeout=60)[1]
     assert process.returncode == status, text
-    assert f"Go on with `fastcell fit --resume {folder}`" in text
+    assert f"Resume with `fastcell fit --resume {folder}`" in text
     point, torn = latest_point(folder)
     assert point is not None
     step = int(torch.load(point, weights_only=True)["global_step"])
@@ -549,7 +549,7 @@ def test_a_killed_prediction_goes_on(
     with pytest.raises(Killed):
         main(command)
     assert main(command) == 0
-    assert "resuming from" in capsys.readouterr().out
+    assert "resuming: an interrupted run has finished" in capsys.readouterr().out
     chunks = [list(range(begin, min(begin + 8, 180))) for begin in range(0, 180, 8)]
     assert predicted[:7] == chunks[:7]
     assert predicted[7:12] == [chunks[2], *chunks[6:10]]
@@ -741,4 +741,4 @@ def test_a_stream_refuses_another_number_of_ranks(data: Path, tmp_path: Path) ->
     process = launch(["fit", f"--resume={folder}", "--trainer.devices=2"])
     text = process.communicate(timeout=120)[1]
     assert process.returncode != 0
-    assert "number of processes must be 1 as before, since the order of the stream depends on it" in text
+    assert "number of processes must be 1 as before, because the order of the stream depends on it" in text

@@ -45,7 +45,7 @@ def test_a_run_that_goes_on_keeps_its_precision(monkeypatch):
     settings = SimpleNamespace(accelerator="auto", precision=None, deterministic=None)
     assert resolve_settings(settings, "bf16-mixed")["precision"] == "bf16-mixed"
     with pytest.raises(
-        ArgumentError, match="precision of a run that goes on must be one that a CPU has, got '16-mixed'"
+        ArgumentError, match="precision of a resumed run must be one that a CPU supports, got '16-mixed'"
     ):
         resolve_settings(settings, "16-mixed")
 
