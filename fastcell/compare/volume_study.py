@@ -278,6 +278,6 @@ def describe_entries(study: Study, entries: Sequence[Entry]) -> str:
     splits = "" if first.num_splits == 1 else f" of {first.num_splits} splits pooled"
     return (
         f"{kind}: {first.num_cells:,}{splits}, {seeds}; {spread}95 % interval {basis_text(first)}. "
-        f"Validation and test parts are whole at every volume; "
+        f"Validation and test subsets are whole at every volume; "
         f"images of {first.image_size} × {first.image_size} px; preset {study.recipe.preset}."
     )

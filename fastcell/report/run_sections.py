@@ -140,7 +140,7 @@ def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs]) -> tuple[Se
         values: Any = summary
         rows.append([SUBSET_NAMES[part], f"{values['num_cells']:,}", *(_spread(values[name]) for name in _OVERALL)])
     caption = f"Over all classes; in brackets 95 % intervals, {_unit(summaries)}"
-    section.tables.append(PageTable(["part", "cells", *_OVERALL.values()], rows, caption))
+    section.tables.append(PageTable(["subset", "cells", *_OVERALL.values()], rows, caption))
     for part, summary in summaries.items():
         section.tables.append(_by_class(part, summary))
     curves = run.folder / "curves.png"
@@ -157,7 +157,7 @@ def _by_class(part: str, summary: Mapping[str, Any]) -> PageTable:
     ]
     header = ["class", "cells", *(measure.replace("_", "-") for measure in MEASURES)]
     notes = "".join(f"; {name}: {note}" for name, note in class_notes(summary))
-    return PageTable(header, rows, f"By class, {SUBSET_NAMES[part]} part{notes}")
+    return PageTable(header, rows, f"By class, {SUBSET_NAMES[part]} subset{notes}")
 
 
 def _unit(summaries: Mapping[str, Any]) -> str:

@@ -30,9 +30,7 @@ def test_cells_by_class_and_side(make_dataset, monkeypatch):
     monkeypatch.setattr(module, "draw_figures", draw)
     manifest = make_dataset(30)
     section = data_section(manifest, "default", seed=3)
-    assert section.paragraphs[0].startswith(
-        "Recorded cells: set. 30 cells in 3 shards, one record per cell. Packed by"
-    )
+    assert section.paragraphs[0].startswith("Recorded cells: set. 30 cells in 3 shards, one record per cell. Packed by")
     assert section.paragraphs[1] == "Height 3..7 px, width 4..10 px, 0.25..0.25 um/px."
     assert "Quarantine: empty; every image was packed." in section.paragraphs
     (table,) = section.tables

@@ -56,7 +56,7 @@ def test_a_network_of_nan_is_not_scored_and_its_cells_have_a_reason(
         }
         torch.save(content, path)
     assert main(["test", str(run), str(trained_data)]) == 2
-    assert "gives no finite probability on the test part: training has diverged" in capsys.readouterr().err
+    assert "gives no finite probability on the test subset: training has diverged" in capsys.readouterr().err
     assert main(["predict", str(run), str(trained_data), "--out", str(tmp_path / "p.csv")]) == 0
     out = capsys.readouterr().out
     assert "200 cells have no class, because the network gives them no finite probability" in out

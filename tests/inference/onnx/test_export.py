@@ -106,7 +106,9 @@ def test_a_graph_that_differs_is_not_left(trained_run: Path, tmp_path: Path, mon
         return weights * torch.linspace(1, 1.3, preprocessing.image_size)[:, None]
 
     monkeypatch.setattr(preprocessing_module, "_tap_weights", wrong)
-    with pytest.raises(DataError, match=r"m\.onnx is not written: its probabilities must equal those of torch within 0\.0001"):
+    with pytest.raises(
+        DataError, match=r"m\.onnx is not written: its probabilities must equal those of torch within 0\.0001"
+    ):
         export.export(trained_run, tmp_path / "m.onnx", num_cells=20)
     assert list(tmp_path.iterdir()) == []
 
