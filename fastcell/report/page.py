@@ -240,7 +240,7 @@ def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[s
         return draw_parts(
             Explanation(run, FigureFiles(path.parent), seed=options.seed, say=options.say), list(EXPLANATION_PARTS)
         )
-    except OSError as error:
+    except (OSError, ArgumentError) as error:
         raise FastcellError(
             f"{path.parent} must be a writable folder for the figures of the network, but: {error}. "
             "--no-explain writes the page without them."
@@ -252,9 +252,9 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
     accuracy, balanced = summary["accuracy"], summary["balanced_accuracy"]
     network = run.model.hparams["network"]
     lead = (
-        f"{network} was trained on {num_train:,} cells of {info.name} to tell {len(classes)} classes apart. It calls "
-        f"{percent(accuracy['value'], 1)} of {summary['num_cells']:,} {SUBSET_NAMES[part]} cells right (95 % interval "
-        f"{percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}, {describe_unit(summary)})."
+        f"{network} was trained on {num_train:,} cells of {info.name} with {len(classes)} classes. It classifies "
+        f"{percent(accuracy['value'], 1)} of {summary['num_cells']:,} {SUBSET_NAMES[part]} cells correctly (95 % "
+        f"interval {percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}, {describe_unit(summary)})."
     )
     facts = [
         ("run", run.folder.resolve().name),

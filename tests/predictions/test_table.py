@@ -227,7 +227,7 @@ def test_a_file_with_a_class_without_finite_probabilities_has_no_class_there(tmp
 def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):
     with pytest.raises(ArgumentError, match=r"--out must be a file name that ends in \.csv, \.parquet or \.fcs"):
         check_output(tmp_path / "p.txt")
-    with pytest.raises(ArgumentError, match="--out must be a file in a folder that is there"):
+    with pytest.raises(ArgumentError, match="--out must be a file in an existing folder"):
         check_output(tmp_path / "none" / "p.csv")
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(ArgumentError, match="It is a folder"):

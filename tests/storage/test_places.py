@@ -54,15 +54,15 @@ def test_bad_places_are_named(tmp_path: Path) -> None:
     long = "x" * 256
     for check, path, words in (
         (check_output_file, tmp_path, "a file, got"),
-        (check_output_file, tmp_path / "none" / "a.csv", "in a folder that is there, got"),
-        (check_output_file, tmp_path / "file" / "a.csv", "is no folder: make it first|not a directory"),
+        (check_output_file, tmp_path / "none" / "a.csv", "in an existing folder, got"),
+        (check_output_file, tmp_path / "file" / "a.csv", "is not a folder: make it first|not a directory"),
         (check_output_file, tmp_path / long, "file name too long"),
         (check_output_file, "/proc/a.csv", "can be written, got '/proc/a.csv'"),
         (check_output_file, "a\0b", "a path, got"),
         (check_output_folder, tmp_path / "file", "a folder, got"),
         (check_output_folder, tmp_path / "link", "a folder, got"),
-        (check_output_folder, tmp_path / "none" / "a", "in a folder that is there, got"),
-        (check_output_folder, tmp_path / "file" / "a", "is no folder: make it first|not a directory"),
+        (check_output_folder, tmp_path / "none" / "a", "in an existing folder, got"),
+        (check_output_folder, tmp_path / "file" / "a", "is not a folder: make it first|not a directory"),
         (check_output_folder, tmp_path / long, "file name too long"),
         (check_output_folder, "/proc/a", "can be written, got '/proc/a'"),
     ):

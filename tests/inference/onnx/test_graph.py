@@ -39,7 +39,7 @@ def test_a_graph_says_what_it_takes_and_gives(tmp_path: Path) -> None:
 
 def test_scale_needs_the_pixel_of_the_instrument() -> None:
     model = make_model(fit="scale", scale_um_per_px=0.4)
-    with pytest.raises(ArgumentError, match="--um-per-px must be given for a model that sees 0.4 micrometres"):
+    with pytest.raises(ArgumentError, match="--um-per-px must be given for a model with 0.4 micrometres"):
         build_graph(model, None)
     with pytest.raises(ArgumentError, match="--um-per-px must be above 0"):
         build_graph(model, -1.0)
