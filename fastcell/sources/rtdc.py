@@ -7,7 +7,7 @@ is a feature (N,), and the attribute `imaging:pixel size` is in micrometres per 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from fastcell.sources.base import Listing, SourceItem, file_stamp
 from fastcell.sources.containers import DECODED_RUNS, PIECE_CELLS, Collector, Container, check_count, find_containers
 from fastcell.sources.hdf5_links import children, find
 from fastcell.sources.rtdc_basins import EventData, describe_basins, internal_basins, locate, read_mapping
+from fastcell.system.messages import print_remark
 
 RTDC_ENDINGS = (".rtdc",)
 _FREE_EVENTS = 4_096
@@ -225,15 +226,29 @@ def _features(
             places = {name: locate(file, name) for name in names}
             if None in places.values():
                 raise damaged(container.path, "it was changed while it was read")
-            mapped = {
-                name: _take(file, place, num) for name, place in places.items() if place is not None and place.mapping
-            }
-            direct = {name: find(file, place.path) for name, place in places.items() if place and name not in mapped}
+            read = {name: _reader(file, place, num) for name, place in places.items() if place is not None}
+            lost: set[str] = set()
             for first in range(0, num, PIECE_CELLS):
                 last = min(first + PIECE_CELLS, num)
                 keys = [f"{container.key}/{number:06d}" for number in range(first, last)]
-                values = {name: hdf5.read_numbers(data, first, last) for name, data in direct.items()}
-                yield keys, {**values, **{name: column[first:last] for name, column in mapped.items()}}
+                values = {}
+                for name in names:
+                    try:
+                        values[name] = read[name](first, last)
+                    except (OSError, RuntimeError, DataError) as error:
+                        values[name] = np.full(last - first, np.nan)
+                        if name not in lost:
+                            print_remark(f"note: {container.key}: values of {name} are damaged and unknown ({error}).")
+                        lost.add(name)
+                yield keys, values
+
+
+def _reader(file: Any, place: EventData, num: int) -> Callable[[int, int], np.ndarray]:
+    """Return a function that reads the values of a feature for some events."""
+    if place.mapping is None:
+        dataset = find(file, place.path)
+        return lambda first, last: hdf5.read_numbers(dataset, first, last)
+    return lambda first, last: _take(file, place, num)[first:last]
 
 
 def _take(file: Any, place: EventData, num: int) -> np.ndarray:

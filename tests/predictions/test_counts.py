@@ -102,6 +102,12 @@ def test_bad_matrices(tmp_path: Path, text: str, message: str) -> None:
         counts.read_confusion(tmp_path / "confusion.csv", CLASSES)
 
 
+def test_a_matrix_saved_again_by_a_spreadsheet(tmp_path: Path) -> None:
+    text = "true;a;b\r\na;5;1\r\nb;2;7\r\n;;\r\n"
+    (tmp_path / "confusion.csv").write_bytes(text.encode("utf-8-sig"))
+    assert counts.read_confusion(tmp_path / "confusion.csv", ["b", "a"]).tables.tolist() == [[[7, 2], [1, 5]]]
+
+
 def test_a_confusion_that_is_not_there(files: Path) -> None:
     with pytest.raises(DataError, match="--confusion must be a run folder, or a .csv or .parquet file"):
         counts.read_confusion(files / "none", CLASSES)

@@ -12,6 +12,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.dataset.schema import QUARANTINE_SCHEMA
 from fastcell.errors import ArgumentError, DataError
+from fastcell.packing.pack import pack
 from fastcell.predictions.table import (
     check_output,
     prediction_table,
@@ -20,6 +21,7 @@ from fastcell.predictions.table import (
     write_csv_or_parquet,
 )
 from fastcell.quality.quality_table import read_quality_columns
+from fastcell.splits.make_splits import SplitOptions
 
 NAN = float("nan")
 
@@ -233,3 +235,15 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):
     with pytest.raises(ArgumentError, match="It is a folder"):
         check_output(tmp_path / "d.csv")
     assert check_output(str(tmp_path / "p.csv")) == tmp_path / "p.csv"
+
+
+def test_files_that_are_quarantined_whole_have_no_row(tmp_path: Path) -> None:
+    root = tmp_path / "src"
+    root.mkdir()
+    np.savez(root / "a.npz", images=np.random.default_rng(0).integers(0, 256, (6, 4, 5)).astype(np.uint8))
+    (root / "b.npz").write_bytes(b"no archive")
+    manifest = pack(root, tmp_path / "out", split=SplitOptions(None))
+    assert manifest.quarantine().column("key").to_pylist() == ["b.npz"]
+    ids = np.arange(6)
+    table = prediction_table(manifest, ["x", "y"], ids, ids, np.full((6, 2), 0.5, np.float32))
+    assert sorted(table.column("key").to_pylist()) == [f"a.npz/{number:06d}" for number in range(6)]

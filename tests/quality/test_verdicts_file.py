@@ -96,3 +96,22 @@ def test_a_new_run_replaces_its_own_rows_and_leaves_the_users(fresh):
     assert found.drop.tolist() == [True, False, True]
     assert found.reasons.tolist() == ["cut", "", "blur"]
     assert not fresh.verdicts()[[1, 6]].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("sep=;\r\ncell_id;key;Verdict\r\n4,0;;drop\r\n2;; keep \r\n", "utf-8-sig"),
+        ("cell_id\tverdict\n4.0\tdrop\n2\tkeep\n", "utf-16"),
+        ('"","cell_id","verdict"\n"1","4","drop"\n"2","2","keep"\n', "utf-8"),
+    ],
+)
+def test_verdicts_saved_by_other_programs(fresh, tmp_path, text, encoding):
+    for path in (tmp_path / "v.csv", fresh.path / VERDICTS_FILE):
+        path.write_bytes(text.encode(encoding))
+        found = read_verdicts(path, fresh)
+        assert (found.cell_ids.tolist(), found.drop.tolist()) == ([2, 4], [False, True])
+    assert np.flatnonzero(~fresh.verdicts()).tolist() == [4]
+    (fresh.path / VERDICTS_FILE).write_bytes("cell_id,verdict\n1,ü\n".encode("latin-1"))
+    with pytest.raises(DataError, match="must be UTF-8 text"):
+        fresh.verdicts()

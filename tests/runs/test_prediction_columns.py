@@ -1,5 +1,7 @@
 """Columns of predictions are the same from both kinds of files, and damaged ones are refused."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -66,3 +68,20 @@ def test_files_of_other_versions(tmp_path):
     path = write(tmp_path / "odd.parquet", TABLE.replace_schema_metadata({"fastcell.format": "x"}))
     with pytest.raises(DataError, match="predictions format must be 1, got x"):
         prediction_columns(path)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "comma", "encoding"), [(";", ",", "utf-8-sig"), ("\t", ",", "utf-16"), (";", ".", "utf-8")]
+)
+def test_predictions_saved_again_by_a_spreadsheet(tmp_path: Path, delimiter: str, comma: str, encoding: str) -> None:
+    lines = [["key", "class", "confidence", "p_a", "p_b"], ["k1", "a", "0.75", "0.75", "0.25"], ["NA", "", "", "", ""]]
+    text = "\r\n".join(delimiter.join(word.replace(".", comma) for word in line) for line in lines)
+    (tmp_path / "p.csv").write_bytes(text.encode(encoding))
+    assert prediction_columns(tmp_path / "p.csv") == lines[0]
+    schema = pa.schema([("key", pa.string()), ("class", pa.string()), ("p_b", pa.float32()), ("p_a", pa.float32())])
+    assert read_prediction_columns(tmp_path / "p.csv", schema, "hint").to_pydict() == {
+        "key": ["k1", "NA"],
+        "class": ["a", None],
+        "p_b": [0.25, None],
+        "p_a": [0.75, None],
+    }

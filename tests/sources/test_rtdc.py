@@ -284,6 +284,25 @@ def test_a_damaged_chunk_takes_its_cells_alone(tmp_path: Path) -> None:
     assert manifest.features() is None
 
 
+def test_a_damaged_feature_is_unknown_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "src"
+    for name in ("a", "b", "c"):
+        write(root / f"{name}.rtdc", 12)
+    with h5py.File(root / "b.rtdc", "a") as file:
+        dataset = file.create_dataset("events/area", data=np.arange(12.0), chunks=(12,), fletcher32=True)
+        place = dataset.id.get_chunk_info(0).byte_offset
+    data = bytearray((root / "b.rtdc").read_bytes())
+    data[place + 3] ^= 0xFF
+    (root / "b.rtdc").write_bytes(data)
+    manifest = pack(root, tmp_path / "out", split=SplitOptions(None))
+    assert "note: b.rtdc: values of area are damaged and unknown" in capsys.readouterr().err
+    assert len(manifest) == 36
+    features = manifest.features()
+    assert features is not None
+    assert features.column("area").null_count == 36
+    assert features.column("deform").null_count == 0
+
+
 def test_pixel_size_that_cannot_be_is_unknown(tmp_path: Path) -> None:
     write(tmp_path / "m.rtdc", 2)
     with h5py.File(tmp_path / "m.rtdc", "a") as file:
