@@ -1,7 +1,7 @@
 """Choice of the decoder of stored cells: DALI, threads, or none if the stored bytes are the pixels.
 
 DALI decodes 8-bit JPEG and grey PNG cells, on a GPU by default and on a CPU if requested. Threads decode everything
-else, also PNG with colours or a palette, which DALI converts to grey with the gamma that the file states.
+else, also PNG with colours or a palette, which DALI converts to grey with the gamma that the file states, and CMYK.
 Pixels of blocks are used as they are stored in the file.
 """
 
@@ -30,6 +30,7 @@ Decoding = Callable[[Iterator[Piece]], Iterator[RaggedCells]]
 
 _DALI_ENCODINGS = ("jpg", "png")
 _GREY_CHANNELS = 2  # grey, and grey with alpha; a palette counts as three
+_JPEG_CHANNELS = 3  # four are CMYK
 
 
 def preferred_decoder(decoder: str, transform: str) -> str:
@@ -69,7 +70,9 @@ def choose_decoding(
     if decoder == "threads" or (decoder == "auto" and device_id is None):
         return "threads"
     plain = np.isin(encodings, [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
-    plain &= (encodings != ENCODINGS.index("png")) | (manifest.column("channels")[rows] <= _GREY_CHANNELS)
+    channels = manifest.column("channels")[rows]
+    plain &= (encodings != ENCODINGS.index("png")) | (channels <= _GREY_CHANNELS)
+    plain &= (encodings != ENCODINGS.index("jpg")) | (channels <= _JPEG_CHANNELS)
     deep = manifest.column("depth")[rows] > 8
     return "dali" if plain.all() and not deep.any() and cells.depth == 8 else "threads"
 

@@ -123,7 +123,8 @@ FORMATS: dict[str, Format] = {
         "multi-page TIFF, OME-TIFF, ImageJ stacks: a page is a cell; montages with --tile",
         "8 and 16 bit grey, palette and colour as grey; one channel by --channel, by number or OME name; pages as the "
         "channels of one cell; um_per_px of OME and ImageJ; orientation; smaller copies are passed over",
-        "several channels at once; 1 to 7, 12, 32 bit and floating point; OME sets of several files",
+        "several channels at once; 1 to 7, 12, 32 bit and floating point; OME sets of several files; compressions "
+        "other than LZW, deflate, PackBits, zstd, LZMA and JPEG, e.g. JPEG 2000",
         lambda root, options: tiff_stacks.TiffStacks(
             root, options.pattern, options.tile, options.channel, options.pages
         ),

@@ -64,6 +64,17 @@ def test_what_is_made(make_dataset: Make) -> None:
     assert list(make_decoding("stored", reader, cells, 4, 1, None)(iter(()))) == []
 
 
+def test_jpeg_of_four_inks_goes_another_way_than_dali(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3)).astype(np.uint8)
+    for mode in ("RGB", "CMYK"):
+        (tmp_path / mode / "A").mkdir(parents=True)
+        for i, image in enumerate(colours):
+            Image.fromarray(image).convert(mode).save(tmp_path / mode / "A" / f"{i}.jpg")
+        manifest = pack(tmp_path / mode, tmp_path / f"out-{mode}", jobs=1)
+        chosen = choose_decoding("dali", manifest, np.arange(4), CellDecoder(manifest, 8), 0)
+        assert chosen == ("dali" if mode == "RGB" else "threads")
+
+
 def test_png_with_colours_goes_another_way_than_dali(tmp_path: Path) -> None:
     """By the header, also on a GPU: DALI would obey the gamma that a file states."""
     colours = np.random.default_rng(0).integers(0, 256, (8, 20, 30, 3)).astype(np.uint8)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from fixtures.picture_matrix import jpegs, orientations, pngs
 
 from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
 from fastcell.loading import decode_dali
@@ -76,3 +78,21 @@ def test_a_failure_of_good_cells_is_told(make_dataset: Make, monkeypatch: pytest
     monkeypatch.setattr(decode_dali, "sides_of", fail)
     with pytest.raises(DataError, match="every cell is as it was packed: CUDA runtime error: out of luck. Look at"):
         next(decoding(reader.pieces(np.arange(3), np.array([0, 3]), 1)))
+
+
+def test_files_that_go_to_dali_have_the_pixels_of_threads() -> None:
+    """Grey PNG of every depth, interlacing and colour space, and JPEG of every kind: `choose_decoding` sends these."""
+    files = [
+        picture
+        for kind in (pngs, jpegs, orientations)
+        for picture in kind()
+        if picture.row[0] in ("PNG", "JPEG") and picture.row[2] != "16 bit" and picture.row[1] in ("", *GREY_KINDS)
+    ]
+    assert len(files) > 100
+    decoder = DaliDecoder(len(files), 1, None)
+    decoder.feed([np.frombuffer(picture.data, np.uint8) for picture in files])
+    for picture, pixels in zip(files, decoder.take(), strict=True):
+        np.testing.assert_array_equal(np.asarray(pixels)[:, :, 0], decode(picture.data, "png").pixels, picture.name)
+
+
+GREY_KINDS = ("grey", "grey and alpha")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -73,6 +74,19 @@ def test_samples_are_those_of_tifffile(pixels: np.ndarray, options: dict[str, An
         expected = file.pages[0].asarray()
     np.testing.assert_array_equal(first_samples(data).reshape(pixels.shape), expected)
     np.testing.assert_array_equal(expected, pixels)
+
+
+@pytest.mark.parametrize("pixels", [GREY, DEEP])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
+def test_bytes_with_the_lowest_bit_first(pixels: np.ndarray, compression: str | None) -> None:
+    data = bytearray(tiff(pixels, compression=compression, extratags=[(65000, "H", 1, 2, True)]))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        page = file.pages[0]
+        data[page.tags[65000].offset : page.tags[65000].offset + 2] = struct.pack("<H", 266)
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            data[offset : offset + count] = imagecodecs.bitorder_decode(bytes(data[offset : offset + count]))
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(bytes(data))), pixels)
+    np.testing.assert_array_equal(first_samples(bytes(data))[:, :, 0], pixels)
 
 
 def test_planes_are_read_like_pixels_side_by_side() -> None:
