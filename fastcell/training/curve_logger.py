@@ -22,7 +22,7 @@ class CurveLogger(Logger):
 
     Args:
         folder: the run folder.
-        point: checkpoint from which the run resumes; rows of later steps are discarded.
+        point: checkpoint from which the run resumes; it holds the rows up to its step.
     """
 
     def __init__(self, folder: Path, point: str | None = None) -> None:
@@ -30,7 +30,11 @@ class CurveLogger(Logger):
         self.path = folder / CURVE_FILE
         self.rows: dict[int, dict[str, float]] = {}
         if point is not None and Path(point).parent == folder:
-            self._load(int(read_checkpoint(point)["global_step"]))
+            content = read_checkpoint(point)
+            if "fastcell_curve" in content:
+                self.rows = {step: dict(row) for step, row in content["fastcell_curve"].items()}
+            else:  # format 1
+                self._load(int(content["global_step"]))
 
     def _load(self, last_step: int) -> None:
         if not self.path.exists():

@@ -15,6 +15,7 @@ in memory. The Lightning module itself is `fastcell.models.lightning_module.Cell
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +33,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from fastcell.errors import invalid
+from fastcell.errors import DataError, invalid
 from fastcell.sources.load_cells import as_images, load_cells, to_levels
 from fastcell.system import library_settings, resources
 
@@ -212,17 +213,24 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         if "module_" in state:
             module = state["module_"]
             weights = {name: value.cpu().numpy() for name, value in module.state_dict().items()}
-            state["module_"] = (dict(module.hparams), weights)
+            state["module_"] = (dict(module.hparams), weights, _hash_weights(weights))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the estimator.
+
+        Raises:
+            DataError: the weights are not those that were pickled.
+        """
         state = dict(state)
         if "module_" in state:
             import torch
 
             from fastcell.models.lightning_module import CellModule
 
-            hparams, weights = state["module_"]
+            hparams, weights, *digest = state["module_"]  # older pickles have no hash
+            if digest and digest[0] != _hash_weights(weights):
+                raise DataError("the pickled classifier is damaged: its weights have another hash. Fit it again.")
             module = CellModule(**hparams)
             module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
             state["module_"] = module.eval()
@@ -275,6 +283,13 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         if self.threads is not None and self.threads < 1:
             raise invalid("threads", "at least 1", self.threads, "Leave it out for all cores")
         return self.threads or resources.num_cpus()
+
+
+def _hash_weights(weights: dict[str, np.ndarray]) -> str:
+    digest = blake2b(digest_size=16)
+    for name, values in weights.items():
+        digest.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 CellClassifier.__module__ = "fastcell.sklearn"  # module name in pickles

@@ -3,8 +3,7 @@
 A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder. It is written after a complete step, every given
 number of steps or minutes and when the run is asked to stop. The two newest points are kept until the run has ended;
 ``last.ckpt`` also serves as a point. `POINT_CONTENT` lists the content. A resumed run additionally reads its settings
-from ``config.yaml``, and the rows of ``metrics.csv`` up to the step of the point (`fastcell.training.curve_logger`). No
-random state is saved: order and augmentation follow from seed, epoch and position.
+from ``config.yaml``. No random state is saved: order and augmentation follow from seed, epoch and position.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from fastcell.runs.run_folder import BEST_FILE, CONFIG_FILE, ENVIRONMENT_FILE, c
 from fastcell.storage.formats import NewerFormatError
 from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.messages import Say
+from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.run_record import Resumption, is_finished, saved_settings, settings_of_checkpoint
 from fastcell.training.same_settings import AUTO, check_settings_of_run, settings_of_point
 from fastcell.training.stop_signals import LOOK_EVERY, StopSignals
@@ -46,6 +46,7 @@ POINT_CONTENT = {
     "datamodule_hparams_name": "name of that argument (Lightning)",
     "CellDataModule": "store, parts, ranks; cells, labels, batch size, seed, which must not change; corrupt cells",
     "fastcell_unread": "training scores since the last row of metrics.csv (`CellModule`)",
+    "fastcell_curve": "rows of metrics.csv (`CurveLogger`)",
     "fastcell_settings": "settings that may not change, and what they resolved to (`fastcell.training.same_settings`)",
     "fastcell_format": "number of this content (`fastcell.storage.formats.FORMATS`)",
     "fastcell_version": "version of fastcell that wrote it",
@@ -114,6 +115,8 @@ class ResumePoints(pl.Callback):
         resolved = {"trainer.precision": str(trainer.precision), **chosen}
         kept = {name: value for name, value in resolved.items() if name in AUTO}
         checkpoint["fastcell_settings"] = {"asked": self.settings, "resolved": kept}
+        curves = [logger.rows for logger in trainer.loggers if isinstance(logger, CurveLogger)]
+        checkpoint["fastcell_curve"] = {step: dict(row) for rows in curves for step, row in rows.items()}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         between_steps = trainer.training and not trainer.validating and not trainer.sanity_checking

@@ -25,6 +25,9 @@ import pytest
 import torch
 
 import fastcell
+from fastcell.cli.main import main
+from fastcell.runs.prediction_columns import FORMAT_METADATA
+from fastcell.storage.formats import FORMATS
 
 HERE = Path(__file__).parent / "old"
 ARCHIVE = HERE / "made.tar.xz"
@@ -295,6 +298,33 @@ def test_stopped_run_goes_on(old: Path, call: Any, frozen: Any) -> None:
     frozen(FILE, "files of the resumed run", sorted(path.name for path in Path("stopped").iterdir()))
     with open("stopped/metrics.csv", encoding="utf-8") as file:
         frozen(FILE, "columns and steps of the resumed run", [file.readline().strip(), len(file.readlines())])
+
+
+def test_older_formats_are_what_the_archive_holds(old: Path) -> None:
+    """So that the tests here are of older formats: checkpoints 1, a run and predictions without a number."""
+    for path in old.glob("*/*.ckpt"):
+        assert torch.load(path, weights_only=True)["fastcell_format"] == 1 < FORMATS["checkpoint"].number
+    assert "format" not in json.loads(Path("finished/environment.json").read_text())
+    assert FORMAT_METADATA.keys().isdisjoint(pq.read_schema("finished/predictions.parquet").metadata or {})
+    assert json.loads(Path("cells/dataset.json").read_text())["format_version"] == FORMATS["data set"].number
+
+
+def test_an_older_run_keeps_its_word(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in Path("finished").iterdir()}
+    assert main(["fit", "--resume=finished"]) == 0
+    assert "finished is finished, nothing to do." in capsys.readouterr().out
+    for folder, words, named in (
+        ("finished", "--model.learning_rate=1", "--model.learning_rate of a run that goes on must be 0.002"),
+        ("stopped", "--data.batch_size=9", "--data.batch_size of a run that goes on must be 8"),
+        ("stopped", "--trainer.max_epochs=9", "--trainer.max_epochs of a run that goes on must be 3"),
+    ):
+        assert main(["fit", f"--resume={folder}", words]) == 2
+        assert named in capsys.readouterr().err
+    text = Path("stopped/config.yaml").read_text()
+    Path("stopped/config.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.2"))
+    assert main(["fit", "--resume=stopped"]) == 2  # the checkpoint holds the arguments of the model
+    assert "--model.learning_rate of a run that goes on must be 0.002" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("finished").iterdir()} == before
 
 
 def test_point_in_a_new_run(old: Path, call: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fastcell import __version__
@@ -25,6 +27,12 @@ def test_newer_formats_name_the_version(name: str) -> None:
     for unknown in (None, "", 5, "a\nb", "x" * 41):
         with pytest.raises(DataError, match=f"Install the fastcell that wrote it or a later .*; this is {__version__}"):
             check_format(name, newer, "file", unknown)
+
+
+def test_the_documentation_has_every_format() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "runs-and-formats.md").read_text(encoding="utf-8")
+    for name, found in FORMATS.items():
+        assert f"| {name} | {found.number} | {found.place} | {found.older} |" in text
 
 
 @pytest.mark.parametrize("number", [0, -1, True, "1", 1.0, [1]])

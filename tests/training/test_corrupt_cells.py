@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
+import subprocess
+import sys
+import time
 from hashlib import blake2b
 from pathlib import Path
 
@@ -158,3 +162,32 @@ def test_a_run_that_goes_on_knows_its_corrupt_cells(
         assert ours["num_lost"] == theirs["num_lost"] == len(lost)
         assert ours["test"] == theirs["test"]
         assert (folder / "predictions.parquet").read_bytes() == (whole / "predictions.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_ranks_know_the_corrupt_cells_of_both(tmp_path: Path) -> None:
+    """Killed in two processes and continued in two, and in one: the list of the unbroken run."""
+    data = tmp_path / "cells"
+    synth([str(data), "--cells", "600", "--seed", "1", "--shard-cells", "50"])
+    lost = damage(Manifest.open(data), 0.02, seed=2)
+    words = ["fit", str(data), "--data.store=bank", *FIT, "--checkpoint_every_steps=2", "--data.threads=1"]
+    two = ["--trainer.devices=2", "--trainer.accelerator=cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "fastcell", *arguments], env=environment)
+
+    assert run(*words, *two, f"--runs={tmp_path / 'whole'}", "--trainer.max_epochs=12").wait(280) == 0
+    process = run(*words, *two, f"--runs={tmp_path / 'runs'}", "--trainer.max_epochs=12")
+    while process.poll() is None and not list((tmp_path / "runs").glob("*/step-0000000[2-9]*.ckpt")):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (folder,), (whole,) = (tmp_path / "runs").iterdir(), (tmp_path / "whole").iterdir()
+    shutil.copytree(folder, tmp_path / "alone")
+    for place, devices in ((folder, two), (tmp_path / "alone", ["--trainer.devices=1"])):
+        assert run("fit", f"--resume={place}", *devices).wait(280) == 0
+        assert (place / "losses.csv").read_bytes() == (whole / "losses.csv").read_bytes()
+        ours, theirs = (json.loads((path / "metrics.json").read_text()) for path in (place, whole))
+        assert ours["num_lost"] == theirs["num_lost"] == len(lost)
+    assert (folder / "predictions.parquet").read_bytes() == (whole / "predictions.parquet").read_bytes()

@@ -55,6 +55,15 @@ def test_a_run_that_goes_on_keeps_the_rows_up_to_its_point(tmp_path):
     assert CurveLogger(elsewhere, str(point)).rows == {}  # the point is of another run
 
 
+def test_the_curve_is_in_the_point(tmp_path):
+    """The file may be lost, damaged or of another run."""
+    rows = {10: {"train_loss": 2.0, "epoch": 0}}
+    marks = {"fastcell_format": CHECKPOINT_FORMAT, "state_dict": {}, "hyper_parameters": {}, "global_step": 20}
+    torch.save({**marks, "fastcell_curve": rows}, tmp_path / "last.ckpt")
+    (tmp_path / "metrics.csv").write_text("step,train_loss\nx,y\n")
+    assert CurveLogger(tmp_path, str(tmp_path / "last.ckpt")).rows == rows
+
+
 def test_the_file_has_its_columns_without_any_row(tmp_path):
     CurveLogger(tmp_path).finalize("success")
     assert (tmp_path / "metrics.csv").read_text() == ",".join(CURVE_COLUMNS) + "\n"

@@ -1,6 +1,7 @@
 """The estimator: scikit-learn's own checks, and what they do not know of images."""
 
 import io
+import pickle
 
 import cv2
 import joblib
@@ -96,6 +97,14 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_state_alone(fit
         assert torch.equal(value, again.module_.state_dict()[name])
     other = clone(fitted).set_params(random_state=1).fit(*cells())
     assert not np.array_equal(other.predict_proba(cells()[0]), fitted.predict_proba(cells()[0]))
+
+
+def test_damaged_weights_in_a_pickle_are_refused(fitted):
+    data = bytearray(pickle.dumps(fitted))
+    weights = next(iter(fitted.module_.state_dict().values())).cpu().numpy().tobytes()
+    data[data.index(weights) + len(weights) // 2] ^= 64
+    with pytest.raises(DataError, match="the pickled classifier is damaged"):
+        pickle.loads(bytes(data))
 
 
 def test_pickles_hold_arrays_alone_and_come_back_whole(fitted):

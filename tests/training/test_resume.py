@@ -433,6 +433,49 @@ def test_a_run_of_a_newer_version_is_refused(
         assert "run format must be 1 to 2, got 9. Install fastcell 4.5 or a later version" in capsys.readouterr().err
 
 
+def assert_kept_or_refused(folder: Path, whole: Path, capsys: pytest.CaptureFixture[str], hurt: str) -> bool:
+    """Resume a damaged run: refused with a message that names a file of it, or the end of the unbroken run."""
+    capsys.readouterr()
+    status = cli.main(["fit", f"--resume={folder}"])
+    message = capsys.readouterr().err
+    if status == 0:
+        assert_same_run(folder, whole)
+        return True
+    assert status == 2, message
+    assert "Traceback" not in message
+    assert hurt in message, message
+    return False
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_damage_inside_a_run_folder(
+    data: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rounds: int,
+) -> None:
+    """Torn pages and flipped bits inside points, weights and curve of a stopped run, at seeded places."""
+    stopped = fit_until(monkeypatch, 19, new_run(data, tmp_path / "runs"), tmp_path / "runs")
+    rng, went_on = random.Random(rounds), 0
+    names = ["step-000000016.ckpt", "last.ckpt", "metrics.csv", "best.ckpt", "step-000000012.ckpt"]
+    for number in range(rounds):
+        folder = shutil.copytree(stopped, tmp_path / f"run {number}")
+        path = folder / names[number % len(names)]
+        content = bytearray(path.read_bytes())
+        place = rng.randrange(len(content))
+        if number % 2:
+            place = place // 4096 * 4096
+            content[place : place + 4096] = bytes(len(content[place : place + 4096]))
+        else:
+            content[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        went_on += assert_kept_or_refused(folder, whole, capsys, path.name)
+        shutil.rmtree(folder)
+    assert went_on >= rounds // 2
+
+
 def launch(arguments: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fastcell", *arguments, "--trainer.accelerator=cpu"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,6 +171,17 @@ def test_a_point_holds_what_must_not_change_and_no_paths(settings: dict[str, Any
     held = settings_of_point(settings)
     assert {"model.learning_rate", "data.augmentation.noise_std", "trainer.max_epochs"} < set(held)
     assert not {"data.path", "runs", "ckpt_path", "trainer.default_root_dir", "data.threads"} & set(held)
+
+
+def test_the_documentation_has_every_argument_under_its_rule() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "runs-and-formats.md").read_text(encoding="utf-8")
+    parts = re.split(r"\*\*(Must be that of the run|May grow, with a constant learning rate|May change):\*\*", text)
+    told = {
+        rule.lower(): set(re.findall(r"`([a-z_.]+)`", body.partition(".\n")[0].partition(". A run")[0]))
+        for rule, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    for rule in (MUST, MAY, MORE):
+        assert told[rule] == {name for name, its in ARGUMENTS.items() if its == rule}
 
 
 def test_parts_of_arguments_and_foreign_names() -> None:

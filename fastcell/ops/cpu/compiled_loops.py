@@ -7,7 +7,8 @@ their module imports, directly or indirectly.
 
 Cache files are stored where numba stores them: ``$NUMBA_CACHE_DIR`` if set, else ``__pycache__`` next to the source,
 else, for a read-only installation, the user's cache folder. Each function has one index file and one file per
-signature, which are overwritten when the source changes.
+signature, which are overwritten when the source changes. Each ends with a hash of its content: a damaged file is not
+run, and its function is compiled anew.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import io
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
 #: Options of every loop: release the interpreter lock; a division by zero gives infinity or NaN.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
@@ -38,6 +42,7 @@ INLINE = {**INTERNAL, "forceinline": True}
 FAST = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}}
 
 _ROOT = __name__.partition(".")[0]
+_HASH_BYTES = 16
 
 
 def entry(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -136,5 +141,41 @@ class _LoopCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
         return _Locator(self._locator, self._module)
 
 
+class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]
+    """Files of a function's cache with a hash at the end of each."""
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if _is_whole(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        if not _is_whole(self._data_path(name)):
+            raise OSError(f"{name} is damaged")  # numba then compiles
+        return super()._load_data(name)
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
+        content = io.BytesIO()
+        yield content
+        with super()._open_for_write(filepath) as file:
+            file.write(content.getvalue() + _hash(content.getvalue()))
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return False
+    return len(content) > _HASH_BYTES and _hash(content[:-_HASH_BYTES]) == content[-_HASH_BYTES:]
+
+
 class _LoopCache(FunctionCache):  # type: ignore[misc]
     _impl_class = _LoopCacheImpl
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _CheckedFile(self._cache_path, self._impl.filename_base, stamp)

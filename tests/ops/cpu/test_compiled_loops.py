@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 import fastcell
-from fastcell.ops.cpu.compiled_loops import _LoopCache, source_modules, source_stamp
+from fastcell.ops.cpu.compiled_loops import _CheckedFile, _LoopCache, source_modules, source_stamp
 
 PACKAGE = Path(fastcell.__file__).resolve().parent
 
@@ -97,6 +98,12 @@ def test_a_change_of_an_inner_file_is_seen_and_nothing_else_compiles(kind: str, 
     assert kept
     assert run() == [first[0], "hits 1 misses 0"]
     assert files() == kept
+    for path in kept:  # a damaged file is compiled anew, not run
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    assert run() == [first[0], "hits 0 misses 1"]
+    assert run() == [first[0], "hits 1 misses 0"]
 
     path = package / change.path
     source = path.read_text(encoding="utf-8")
@@ -106,6 +113,28 @@ def test_a_change_of_an_inner_file_is_seen_and_nothing_else_compiles(kind: str, 
     assert changed[1] == "hits 0 misses 1"
     assert changed[0] != first[0]
     assert set(files()) == set(kept)  # written over, not beside
+
+
+def test_damage_of_a_cache_file_is_a_miss(tmp_path: Path) -> None:
+    """At 300 places of index and data: nothing is loaded, and never something else."""
+    cache = _CheckedFile(str(tmp_path), "loop", "stamp")
+    cache.save("first", list(range(300)))
+    cache.save("second", "other code")
+    assert (cache.load("first"), cache.load("second")) == (list(range(300)), "other code")
+    rng, paths = random.Random(0), sorted(tmp_path.iterdir())
+    assert len(paths) == 3
+    for number in range(300):
+        path = paths[number % 3]
+        content = path.read_bytes()
+        hurt = bytearray(content)
+        hurt[rng.randrange(len(hurt))] ^= 1 << rng.randrange(8)
+        path.write_bytes(hurt[: rng.randrange(len(hurt))] if number % 5 == 0 else hurt)
+        assert cache.load("first") in (None, list(range(300)))
+        assert cache.load("second") in (None, "other code")
+        assert None in (cache.load("first"), cache.load("second"))
+        path.write_bytes(content)
+    paths[0].unlink()
+    assert _CheckedFile(str(tmp_path), "loop", "stamp").load("third") is None
 
 
 def modules_with_entries() -> list[str]:
