@@ -73,7 +73,7 @@ def compare(
         steps: training steps of --study loss
         copies: images per cell of the largest class in --study leakage; other classes get the same number of images
         folds: number of folds of --study leakage
-        allow_absent: go on where a subset lacks a class, or class and recording cannot be told apart
+        allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
         changes: options of fastcell fit that override the preset
 
     Examples:

@@ -21,7 +21,7 @@ class FitArguments(NamedTuple):
         checkpoint_every_steps: steps between resume points; null: none
         checkpoint_every_minutes: minutes between resume points; null: none
         select: weights to score: lowest validation loss, or last
-        allow_absent: train although a subset lacks a class, or class and recording cannot be told apart
+        allow_absent: train even if a subset lacks a class, or class and recording cannot be told apart
     """
 
     preset: Preset = "demo"

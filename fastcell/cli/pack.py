@@ -81,7 +81,7 @@ def pack(
         collection: name of the recording
         name: name of the data set (the name of SRC)
         jobs: worker processes (one per CPU)
-        allow_absent: go on where a subset lacks a class, or class and recording cannot be told apart
+        allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
         strict: fail on unusable images: write nothing, exit with status 3
         reading: see ReadingArguments
         shards: see ShardArguments

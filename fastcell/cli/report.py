@@ -33,7 +33,8 @@ def report(
         cells: number of cells in the browser; errors come first
         bench: results of fastcell bench --out, to add the speed of each part
         no_explain: draw no figures of the network; existing ones in RUN/explain are used
-        allow_absent: write the page although its scores cannot answer; it then says so
+        allow_absent: write the page even if a subset lacks a class, or class and recording cannot be told apart; it
+            then carries a warning
         seed: random seed of the choice of cells
 
     Examples:

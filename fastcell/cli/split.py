@@ -37,7 +37,7 @@ def split(
         name: name of the split (by-group, by-collection, ...)
         no_near: search for exact copies only
         merge_large: keep linked near copies together even if they are more than 20 cells and more than 1 % of a class
-        allow_absent: go on where a subset lacks a class, or class and recording cannot be told apart
+        allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
         force: replace existing splits of that name
         jobs: processes and threads (one per CPU)
         splits: see SplitArguments

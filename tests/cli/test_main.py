@@ -92,6 +92,8 @@ def test_only_the_command_line_parses_arguments() -> None:
     package = REPO_DIR / "fastcell"
     found = [path for path in package.rglob("*.py") if parsing.search(path.read_text(encoding="utf-8"))]
     assert [path for path in found if path.parent != package / "cli"] == []
+    alone = re.compile(r"^\s*(import|from) argparse\b", re.M)  # jsonargparse makes every parser
+    assert [path for path in package.rglob("*.py") if alone.search(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(
