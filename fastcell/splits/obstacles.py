@@ -30,7 +30,7 @@ _MOST_NAMES = 6
 _HINTS = {
     "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",
     "seen": "Split by {0} (fastcell split DATA --group-by {0}), with several of them for each class",
-    "absent": "Ask for fewer parts (--split 80/0/20), add cells or groups of that class, group by something finer, or "
+    "absent": "Ask for fewer subsets (--split 80/0/20), add cells or groups of that class, group by something finer, or "
     "leave the class out",
 }
 
@@ -154,7 +154,7 @@ def _known_groups(
         known = [label for label in np.flatnonzero(scored & ~answers).tolist() if label not in skip]
         if known:
             text = (
-                f"class and {column} cannot be told apart in the {part} part: its cells of "
+                f"class and {column} cannot be told apart in the {part} subset: its cells of "
                 f"{_listed([classes[label] for label in known])} are all of {column}s that hold no other class and "
                 "that training has seen"
             )
@@ -177,7 +177,7 @@ def _absent(
     found = []
     for name, lacks in lacking.items():
         names = _listed([classes[label] for label in np.flatnonzero(lacks).tolist()])
-        found.append(Obstacle("absent", f"the {name} part has no cell of {names}"))
+        found.append(Obstacle("absent", f"the {name} subset has no cell of {names}"))
     return found
 
 
@@ -213,7 +213,7 @@ def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--
     first = next(kind for kind in _HINTS if any(one.kind == kind for one in obstacles))  # the others follow from it
     hints = list(dict.fromkeys(_HINTS[one.kind].format(one.origin) for one in obstacles if one.kind == first))
     raise ArgumentError(
-        f"{what} must have every class in each part, and classes that can be told from their recordings, got this: "
+        f"{what} must have every class in each subset, and classes that can be told from their recordings, got this: "
         f"{found}. {'. '.join(hints)}. {option} goes on in spite of it, and every score then says so."
     )
 

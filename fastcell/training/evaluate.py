@@ -123,7 +123,7 @@ def score_part(
     finite = np.asarray(np.isfinite(gatherer.probabilities).all(axis=1))
     if len(finite) and not finite.any():
         raise DivergedError(
-            f"the network gives no finite probability on the {part} part: training has diverged. {DIVERGED_HINT}."
+            f"the network gives no finite probability on the {part} subset: training has diverged. {DIVERGED_HINT}."
         )
     cell_ids = gatherer.cell_ids[finite]
     names = data.manifest.column("class")[cell_ids]
@@ -138,7 +138,7 @@ def score_part(
     by_class: Any = summary["classes"]
     named = summary | {"classes": {printable(name): scores for name, scores in by_class.items()}}
     above = "".join(f"{line}\n" for line in cautions(data_obstacles(data)))
-    print_line(f"\n{above}{part} part, {len(labels):,} cells\n\n{format_scores(named)}")
+    print_line(f"\n{above}{part} subset, {len(labels):,} cells\n\n{format_scores(named)}")
     if not finite.all():
         num = int((~finite).sum())
         print_line(f"{num:,} more cells are not scored, because the network gives them no finite probability")

@@ -132,10 +132,10 @@ def test_pack_puts_each_class_into_each_part_where_the_groups_allow_it(
     src = recordings(A=["r1", "r2", "r3"], B=["r4", "r5", "r6"])
     made = pack(src, tmp_path / "set", pattern=PATTERN, jobs=1)
     assert all(set(made.labels[made.split() == part]) == {0, 1} for part in ("train", "valid", "test"))
-    with pytest.raises(ArgumentError, match="in the test part: its cells of A, B are all of groups .* has seen"):
+    with pytest.raises(ArgumentError, match="in the test subset: its cells of A, B are all of groups .* has seen"):
         resplit(made.path, group_by="none", near=False)
     src = recordings(A=["r1", "r2", "r3"], C=["r7", "r8"])
-    with pytest.raises(ArgumentError, match="part has no cell of C"):
+    with pytest.raises(ArgumentError, match="subset has no cell of C"):
         pack(src, tmp_path / "three", pattern=PATTERN, jobs=1)
 
 
@@ -189,12 +189,12 @@ def test_every_score_says_it_where_it_was_allowed(
 
     assert fit([*fit_words(alike_set, tmp_path / "runs"), "--allow-absent"]) == 0
     printed = capsys.readouterr().out
-    assert printed.index(SAID) < printed.index("test part, ")
+    assert printed.index(SAID) < printed.index("test subset, ")
     (run,) = (tmp_path / "runs").iterdir()
     assert SAID in json.loads((run / "metrics.json").read_text())["cautions"][0]
     assert lightning("test", [f"--ckpt_path={run}"]) == 0  # scores, and says so
     printed = capsys.readouterr().out
-    assert printed.index(SAID) < printed.index("test part, ")
+    assert printed.index(SAID) < printed.index("test subset, ")
     assert lightning("predict", [f"--ckpt_path={run}", f"--out={tmp_path / 'p.csv'}"]) == 0
     with pytest.raises(ArgumentError, match=f"{SAID}.*--allow-absent"):
         report([str(run), "--no-explain", "--cells", "4"])
