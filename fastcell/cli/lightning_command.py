@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastcell.cli.lightning_options import own_arguments
@@ -18,8 +19,9 @@ from fastcell.cli.lightning_parser import FastcellLightningParser, place_positio
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.short_help import DESCRIPTIONS
 from fastcell.cli.signature import REQUIRED, folded
+from fastcell.cli.slips import refused_part
 from fastcell.cli.trainer_names import check_trainer_names
-from fastcell.errors import ArgumentError
+from fastcell.errors import ArgumentError, FastcellError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
@@ -34,6 +36,7 @@ from fastcell.training.best_weights import checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
 from fastcell.training.fit import train
+from fastcell.training.preflight import check_trainer, check_trainer_settings
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.rank_watch import RankWatch, watch_parent
 from fastcell.training.recipe import PRESETS, preset_path
@@ -81,6 +84,13 @@ def run(command: str, arguments: list[str]) -> int:
     except MisconfigurationException as error:
         text = " ".join(str(error).split())
         raise ArgumentError(text) from error
+    except FastcellError:
+        raise
+    except (ModuleNotFoundError, ValueError) as error:
+        message = refused_part(str(error))
+        if message is None:
+            raise
+        raise ArgumentError(message) from error
     return 0
 
 
@@ -171,6 +181,7 @@ class FastcellCLI(LightningCLI):
 
     def _plan_fit(self) -> None:
         """Decide where training starts; refuse settings that are not those of the run, or that train nothing."""
+        check_trainer_settings(self.config.trainer)
         check_trains(self.config.trainer)
         config = self.config.clone()
         config.resume = None
@@ -197,7 +208,8 @@ class FastcellCLI(LightningCLI):
         settings, resumption = self.config.trainer, getattr(self, "resumption", None)
         resolved = resolve_settings(settings, resumption and resumption.resolved.get("trainer.precision"))
         self.throughput, self.ranks = Throughput(), RankWatch()
-        callbacks = [*(self.config_init.trainer.callbacks or []), self.throughput, self.ranks]
+        users = self.config_init.trainer.callbacks or []
+        callbacks = [*(users if isinstance(users, list) else [users]), self.throughput, self.ranks]
         callbacks += progress_callbacks(settings, self.throughput)
         kwargs = {**resolved, "enable_progress_bar": False, **kwargs}
         self.folder: Path | None = None
@@ -209,8 +221,7 @@ class FastcellCLI(LightningCLI):
             resumed = self.config.resume
             if is_rank_zero():
                 self.folder = Path(resumed) if resumed is not None else self._make_run_folder()
-            if settings.logger in (None, True):
-                kwargs["logger"] = CurveLogger(self.folder, self.ckpt_path) if self.folder is not None else False
+            kwargs["logger"] = self._loggers()
             every = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
             self.points = ResumePoints(self.folder, *every, self.settings)
             callbacks.append(RunRecord(self.folder, self.asked, None if resumed is None else resumption))
@@ -219,11 +230,14 @@ class FastcellCLI(LightningCLI):
         plugins = self.config_init.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         try:
-            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
-        except (MisconfigurationException, ValueError, TypeError) as error:
+            trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks)
+            if self.command == "fit":
+                check_trainer(trainer, self.datamodule, settings)
+            return trainer
+        except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
             if self.folder is not None and self.config.resume is None:
                 shutil.rmtree(self.folder)
-            raise ArgumentError(" ".join(str(error).split())) from error
+            raise ArgumentError(refused_part(str(error)) or " ".join(str(error).split())) from error
 
     def execute(self) -> None:
         """Run the command. A run that fails before its first checkpoint leaves no folder."""
@@ -267,6 +281,13 @@ class FastcellCLI(LightningCLI):
         """The run folder of the checkpoint, or the checkpoint where it lies in none."""
         checkpoint = Path(self.config.ckpt_path)
         return checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint
+
+    def _loggers(self) -> list[Logger] | bool:
+        """Return the record of the run, on rank 0, and beside it the loggers that the user asked for."""
+        asked = self.config_init.trainer.logger
+        users = [] if asked in (None, True, False) else asked if isinstance(asked, list) else [asked]
+        own = [] if self.folder is None else [CurveLogger(self.folder, self.ckpt_path)]
+        return [*own, *users] or False
 
     def _make_run_folder(self) -> Path:
         network = self.model.hparams["network"]

@@ -92,6 +92,7 @@ _PACKAGES = {
 """What to install for a module: beginning of its name -> words behind pip install."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_PLACES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -149,6 +150,8 @@ def main(argv: list[str] | None = None) -> int:
         # What is still buffered has no reader either: without this the interpreter complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except MemoryError:
+        return _fail("memory ran out. Take fewer --jobs, smaller shards or batches, or allow more (ulimit -v).", 2)
     except OSError as error:
         message = _explain(error)
         if message is None:
@@ -207,6 +210,10 @@ def _explain(error: OSError) -> str | None:
     where = f" {os.fspath(error.filename)!r}" if error.filename is not None else ""
     if error.errno in _NO_ROOM:
         return f"no space left on the disk{' for' if where else ''}{where}. Free some, or write to another place."
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"too many open files{where}. Allow more: ulimit -n 4096."
+    if error.errno in _PLACES and where:
+        return f"{(error.strerror or 'an error').lower()}:{where}. Check the path."
     if error.errno in _NO_PERMISSION:
         return f"no permission for{where or ' a file'} ({error.strerror}). Choose another place, or change its rights."
     return None

@@ -129,3 +129,20 @@ def kind_of(hint: str) -> str:
         hint: names of types with ``|`` between, e.g. ``int | NoneType``.
     """
     return " or ".join(_TYPE_NAMES.get(part.strip(), part.strip()) for part in hint.split("|"))
+
+
+def refused_part(message: str) -> str | None:
+    """Return the message for a logger, callback or plugin that could not be made; None for other errors.
+
+    Args:
+        message: of jsonargparse or Lightning.
+    """
+    if found := re.search(r"Requirement '([^']+)' not met|pip install -U '([^']+)'", message):
+        package = found[1] or found[2]
+        return f"the package {re.split('[<>=!~]', package)[0]} is not installed. Install it: pip install '{package}'."
+    if message.startswith("Does not validate against any of the Union subtypes"):
+        given = re.search(r"class_path='(?:[\w.]+\.)?(\w+)'", message)
+        reason = re.search(r"^ {4,}(\S.*)$", message, re.MULTILINE)
+        what = given[1] if given else "a setting"
+        return f"{what} cannot be made: {reason[1] if reason else 'an argument is wrong'}"
+    return None

@@ -327,8 +327,8 @@ class CellModule(pl.LightningModule):
         )
 
     def _to_logger(self, values: dict[str, float]) -> None:
-        if self.logger is not None:
-            self.logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step=self.trainer.global_step)
+        for logger in self.loggers:
+            logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step=self.trainer.global_step)
 
     def _num_ranks(self) -> int:
         return self.trainer.world_size if has_trainer(self) else 1

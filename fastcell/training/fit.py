@@ -12,7 +12,7 @@ import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table
 from fastcell.dataset.schema import SUBSET_NAMES
-from fastcell.errors import ArgumentError
+from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
@@ -172,8 +172,20 @@ def _check_trained(trainer: pl.Trainer, before: int, ckpt_path: str | None) -> N
 def fit_model(
     trainer: pl.Trainer, model: CellModule, data: pl.LightningDataModule, ckpt_path: str | None = None
 ) -> None:
-    """Run the trainer to its end, from a checkpoint if one is given; the model then has the last weights."""
-    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    """Run the trainer to its end, from a checkpoint if one is given; the model then has the last weights.
+
+    Raises:
+        ArgumentError: validation comes less often than once an epoch without being counted over epochs.
+    """
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except ValueError as error:
+        if "`val_check_interval`" not in str(error):
+            raise
+        rule = f"at most {trainer.num_training_batches:,.0f}, the batches of an epoch"
+        hint = "Or add --trainer.check_val_every_n_epoch=null, which counts batches over epochs"
+        got = trainer.val_check_interval  # type: ignore[attr-defined]
+        raise invalid("--trainer.val_check_interval", rule, got, hint) from error
 
 
 def _complete_run_folder(

@@ -1,0 +1,80 @@
+"""Check, before training, the settings of Lightning's trainer that training or scoring would stumble over later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+
+from fastcell.errors import ArgumentError, did_you_mean, invalid
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.system.resources import num_cpus
+from fastcell.training.evaluate import final_subset, has_labelled_cells
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
+_SAME_PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
+_MONITORS = ("loss", "accuracy", "balanced_accuracy")
+_MOST_RANKS_PER_CPU = 4
+
+
+def check_trainer_settings(settings: Any) -> None:
+    """Check settings that no data is needed for.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes.
+
+    Raises:
+        ArgumentError: the first setting that cannot work.
+    """
+    if settings.barebones:
+        raise invalid("--trainer.barebones", "false", True, "A run writes checkpoints, scores and curves; leave it out")
+    if settings.enable_checkpointing is False and not settings.fast_dev_run:
+        raise invalid("--trainer.enable_checkpointing", "true", False, "A run is its checkpoints; leave it out")
+    for name, least in (("check_val_every_n_epoch", 1), ("accumulate_grad_batches", 1), ("val_check_interval", 0)):
+        value = getattr(settings, name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and (value == 0 or value < least):
+            raise invalid(f"--trainer.{name}", f"at least {max(least, 1)}", value, "Leave it out for the default")
+    if isinstance(settings.strategy, str) and re.search("spawn|fork|notebook", settings.strategy):
+        hint = "ddp starts the command once for each device"
+        raise invalid("--trainer.strategy", "one that starts processes of its own", settings.strategy, hint)
+    precision = None if settings.precision is None else str(settings.precision)
+    if precision is not None and _SAME_PRECISIONS.get(precision, precision) not in PRECISIONS:
+        hint = "Weights in half precision do not train well; the mixed kinds are as fast"
+        raise invalid("--trainer.precision", f"one of {', '.join(PRECISIONS)}", precision, hint)
+    if settings.accelerator == "cpu" and str(settings.devices).isdecimal():
+        most = max(8, _MOST_RANKS_PER_CPU * num_cpus())
+        if int(settings.devices) > most:
+            rule = f"at most {most} processes on {num_cpus()} CPUs"
+            raise invalid("--trainer.devices", rule, settings.devices, "Take fewer")
+
+
+def check_trainer(trainer: pl.Trainer, data: CellDataModule, settings: Any) -> None:
+    """Check a trainer against the data.
+
+    Args:
+        trainer: with the callbacks of the user.
+        data: data with labels.
+        settings: arguments of `pl.Trainer` as attributes.
+
+    Raises:
+        ArgumentError: a callback monitors a value that is never there, or a limit leaves nothing to score.
+    """
+    validates = has_labelled_cells(data, "valid") and settings.limit_val_batches != 0
+    names = [f"train_{name}" for name in _MONITORS[:2]]
+    names += [f"valid_{name}" for name in _MONITORS] if validates else []
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor not in names:
+            raise _no_such_value(type(callback).__name__, monitor, names)
+    subset = final_subset(data)
+    limit = {"test": "limit_test_batches", "valid": "limit_val_batches"}.get(subset or "")
+    if limit is not None and not settings.fast_dev_run and getattr(settings, limit) == 0:
+        hint = f"The run is scored on its {subset} part at the end; leave it out"
+        raise invalid(f"--trainer.{limit}", "above 0", 0, hint)
+
+
+def _no_such_value(callback: str, monitor: str, names: Sequence[str]) -> ArgumentError:
+    hint = did_you_mean(monitor, names) or "Choose one of them"
+    return invalid(f"monitor of {callback}", f"one of {', '.join(names)}", monitor, hint.rstrip(".?"))

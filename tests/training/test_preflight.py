@@ -1,0 +1,86 @@
+"""Settings of the trainer that cannot work are refused before training, in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from fastcell.cli.main import main
+
+SMALL = ["--preset=fast", "--data.image_size=16", "--data.threads=1", "--data.batch_size=32", "--trainer.max_epochs=1"]
+STOPPING = "--trainer.callbacks=EarlyStopping"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trainer.barebones=true"], "--trainer.barebones must be false"),
+        (["--trainer.enable_checkpointing=false"], "--trainer.enable_checkpointing must be true"),
+        (["--trainer.precision=bf16-true"], "--trainer.precision must be one of 32-true, 16-mixed, bf16-mixed"),
+        (["--trainer.precision=16-true"], "--trainer.precision must be one of"),
+        (["--trainer.accelerator=cpu", "--trainer.devices=1000"], "--trainer.devices must be at most"),
+        ([STOPPING, "--trainer.callbacks.monitor=val_loss"], "monitor of EarlyStopping must be one of train_loss, .*"),
+        (
+            ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.monitor=x"],
+            "monitor of ModelCheck",
+        ),
+        ([STOPPING, "--trainer.callbacks.monitor=valid_loss", "--trainer.limit_val_batches=0"], "monitor of Early"),
+        (["--trainer.limit_test_batches=0"], "--trainer.limit_test_batches must be above 0, got 0"),
+        (["--trainer.val_check_interval=1000"], "--trainer.val_check_interval must be at most 5, the batches"),
+        (["--trainer.max_time=abc"], "not a valid duration"),
+        (["--trainer.strategy=nothing"], "nothing"),
+        (["--trainer.strategy=ddp_spawn"], "--trainer.strategy must be one that starts processes of its own"),
+        (["--trainer.val_check_interval=0"], "--trainer.val_check_interval must be at least 1, got 0"),
+        (["--trainer.check_val_every_n_epoch=0"], "--trainer.check_val_every_n_epoch must be at least 1"),
+        (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches must be at least 1"),
+        (["--trainer.precision=transformer-engine"], "--trainer.precision must be one of"),
+        (["--trainer.accelerator=tpu"], "the package torch_xla is not installed. Install it: pip install"),
+        (["--trainer.callbacks=Timer"], "Timer"),
+        (["--trainer.logger=NeptuneLogger"], "--trainer.logger must be"),
+        (["--trainer.logger=CometLogger"], "the package comet.ml is not installed. Install it: pip install"),
+        (["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=/proc/x"], "no such file or directory: '/proc/x'"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_leaves_nothing(
+    words: list[str], said: str, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *SMALL, *words]) == 2
+    captured = capsys.readouterr()
+    assert re.search(f"^fastcell: error: .*{said}", captured.err), captured.err
+    assert captured.err.count("\n") == 1
+    assert "epoch 1" not in captured.out
+    assert not (tmp_path / "runs").exists() or os.listdir(tmp_path / "runs") == []
+
+
+def test_any_loggers_stand_beside_the_record_of_the_run(trained_data: Path, tmp_path: Path) -> None:
+    loggers = (
+        ["--trainer.logger=false"],
+        ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path / 'csv'}"],
+    )
+    for number, words in enumerate(loggers):
+        assert main(["fit", str(trained_data), f"--out={tmp_path / str(number)}", *SMALL, *words]) == 0
+        (run,) = (tmp_path / str(number)).iterdir()
+        assert (run / "metrics.csv").read_text().startswith("step,epoch,learning_rate,train_loss,train_accuracy")
+        assert (run / "metrics.json").is_file()
+        assert (run / "curves.png").is_file()
+    (table,) = (tmp_path / "csv").rglob("metrics.csv")
+    assert "valid_loss" in table.read_text()
+
+
+def test_a_single_callback_is_a_callback(trained_data: Path, tmp_path: Path) -> None:
+    words = ["--trainer.callbacks=LearningRateMonitor"]
+    assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *SMALL, *words]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert "lr-AdamW" in (run / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_a_callback_that_monitors_what_is_there_works(
+    trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [STOPPING, "--trainer.callbacks.monitor=valid_accuracy", "--trainer.callbacks.mode=max"]
+    assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *SMALL, *words]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "metrics.json").is_file()
