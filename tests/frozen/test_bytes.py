@@ -51,10 +51,15 @@ def content(folder: Path) -> dict[str, Any]:
     }
 
 
+def block_words(layout: str, num: int) -> list[Any]:
+    """Words for `num` cells per block, which only the layout block takes."""
+    return ["--block-cells", num] if layout == "block" else []
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_synth(layout: str, frozen: Any, call: Any, tmp_path: Path) -> None:
     out = tmp_path / "cells"
-    words = ["--cells", 90, "--seed", 3, "--shard-cells", 40, "--block-cells", 16, "--defects", 0.2, "--jobs", 1]
+    words = ["--cells", 90, "--seed", 3, "--shard-cells", 40, *block_words(layout, 16), "--defects", 0.2, "--jobs", 1]
     call("synth", out, "--layout", layout, *words)
     frozen(FILE, f"synth {layout}", content(out), versions=ENCODER)
 
@@ -62,7 +67,19 @@ def test_synth(layout: str, frozen: Any, call: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pack_images(layout: str, frozen: Any, call: Any, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "cells"
-    words = ["--shard-cells", 50, "--block-cells", 16, "--seed", 2, "--um-per-px", 0.5, "--jobs", 1, "--name", "drawn"]
+    words = [
+        "--shard-cells",
+        50,
+        *block_words(layout, 16),
+        "--seed",
+        2,
+        "--um-per-px",
+        0.5,
+        "--jobs",
+        1,
+        "--name",
+        "drawn",
+    ]
     call("pack", images, out, "--layout", layout, "--pattern", "{group}/{class}/{name}", *words)
     frozen(FILE, f"pack {layout}", content(out))
 
@@ -81,8 +98,7 @@ def test_pack_stack(layout: str, depth: int, frozen: Any, call: Any, draw_cell: 
         tmp_path / "labels.txt",
         "--shard-cells",
         32,
-        "--block-cells",
-        8,
+        *block_words(layout, 8),
         "--jobs",
         1,
     ]

@@ -19,6 +19,7 @@ from fastcell.errors import ArgumentError, BadCell
 from fastcell.packing.pack import pack
 from fastcell.sources.base import SourceItem, channel_words, check_channel, encoding_of, file_stamp, image_data
 from fastcell.sources.registry import ReadOptions
+from fastcell.splits.make_splits import SplitOptions
 
 
 def test_a_stamp_changes_with_size_and_time(tmp_path: Path) -> None:
@@ -103,8 +104,10 @@ def test_the_channel_is_taken_in_every_container(tmp_path: Path, kind: str) -> N
             archive.add(source / "A" / "a.tif", "a.tif")
             archive.add(source / "B" / "b.tif", "b.tif")
     with pytest.raises(ArgumentError, match="--channel must be the channel to take, 0 to 2, got None"):
-        pack(where, tmp_path / "none", window=(0.0, 65535.0), jobs=1)
-    manifest = pack(where, tmp_path / "out", read=ReadOptions(channel=1), window=(0.0, 65535.0), jobs=1)
+        pack(where, tmp_path / "none", window=(0.0, 65535.0), jobs=1, split=SplitOptions(None))
+    manifest = pack(
+        where, tmp_path / "out", read=ReadOptions(channel=1), window=(0.0, 65535.0), jobs=1, split=SplitOptions(None)
+    )
     cells = list(read_cells(manifest, range(2), depth=16))
     assert len(cells) == 2
     assert all((cell == PLANES[1]).all() for cell in cells)
