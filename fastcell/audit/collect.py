@@ -8,6 +8,7 @@ effect that is large enough to matter. At most one in twenty clean data sets the
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,13 @@ from fastcell.audit.confounds import class_findings, image_features, recording_f
 from fastcell.audit.drift import Drift, drift_finding, find_drift
 from fastcell.audit.findings import ALARMS, Finding, judge
 from fastcell.audit.key_groups import key_finding
-from fastcell.audit.label_noise import LEAST_LABELLED_CELLS, LEAST_OF_CLASS, LabelNoise, find_label_noise
+from fastcell.audit.label_noise import (
+    LEAST_FIT_P,
+    LEAST_LABELLED_CELLS,
+    LEAST_OF_CLASS,
+    LabelNoise,
+    find_label_noise,
+)
 from fastcell.audit.sample import CellSample, choose_rows, read_sample
 from fastcell.audit.table_findings import duplicate_finding, split_findings, table_finding
 from fastcell.dataset.manifest import Manifest
@@ -198,20 +205,31 @@ def _noise_finding(noise: LabelNoise | None) -> Finding:
         )
     num = len(noise.candidates())
     quality = f"the classifier behind it has balanced accuracy {noise.balanced_accuracy:.3f}"
-    alarm = (
-        f"That share of labels disagrees however sure the classifier is ({quality}); {num:,} candidates in "
-        "label_noise.csv. Wrong labels, or cells that look like another class."
-    )
+    details = {
+        "candidates": num, "cells": len(noise.rows), "balanced_accuracy": noise.balanced_accuracy, "p_fit": noise.p_fit,
+    }  # fmt: skip
     way = (
         "look at label_noise.png, mark in label_noise.csv what to drop, and put it beside the manifest as verdicts.csv"
     )
+    if noise.p_fit < LEAST_FIT_P:
+        says = (
+            f"Disagreement does not fall with confidence as the model expects (p {noise.p_fit:.3f} of its fit; "
+            f"{quality}), so no share is given. {num:,} candidates are in label_noise.csv."
+        )
+        return Finding(
+            key, title, verdict="cannot tell", says={"else": says}, advice={"cannot tell": way}, details=details
+        )
+    alarm = (
+        f"That share of labels disagrees however sure the classifier is ({quality}); {num:,} candidates in "
+        "label_noise.csv. It is no share of wrong labels: cells that look like another class count as well."
+    )
     return Finding(
-        key, title, unit="estimated share of wrong labels", result=noise.result,
+        key, title, unit="share of confident disagreement", result=noise.result,
         effect=max(0.0, noise.result.number - noise.result.chance_high),
-        thresholds=(0.01, 0.05),
-        says={"problem": alarm, "warning": alarm, "else": f"It disagrees where it is unsure; {quality}."},
-        advice={"problem": way, "warning": way},
-        details={"candidates": num, "cells": len(noise.rows), "balanced_accuracy": noise.balanced_accuracy},
+        thresholds=(0.01, math.inf),
+        says={"warning": alarm, "else": f"It disagrees where it is unsure; {quality}."},
+        advice={"warning": way},
+        details=details,
     )  # fmt: skip
 
 

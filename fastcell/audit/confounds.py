@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.audit.background import BACKGROUND_FEATURES
-from fastcell.audit.findings import Finding
+from fastcell.audit.findings import ALPHA, Finding
 from fastcell.audit.permutation_designs import ClassDesign, class_design, recording_designs
 from fastcell.audit.sample import CellSample
 from fastcell.stats.permutation import (
@@ -122,6 +122,11 @@ class _Maker:
         return tuple(notes)
 
 
+def _beside_chance(result: Outcome) -> str:
+    """Return how a number without an alarm stands to chance: an effect may be small and yet no accident."""
+    return "Small, but more than chance" if result.p <= ALPHA else "Not more than chance"
+
+
 def _background(made: _Maker, key: str, title: str, found: ClassDesign, images: Floats) -> Finding:
     if found.design is None:
         return _no_background(key, title, found)
@@ -143,7 +148,7 @@ def _background(made: _Maker, key: str, title: str, found: ClassDesign, images: 
     return Finding(
         key, title, result=result, notes=made.notes(found, result), thresholds=(0.1, most),
         says={"problem": alarm, "warning": alarm, "cannot tell": _few(found),
-              "ok": f"Not more than chance, or hardly; whole images give {whole:.3f}."},
+              "ok": f"{_beside_chance(result)}; whole images give {whole:.3f}."},
         advice={"problem": _MIX, "warning": _MIX, "cannot tell": "record each class in more groups"},
         details={"kind": found.kind, "whole_image": whole,
                  "explained": dict(zip(BACKGROUND_FEATURES, shares.tolist(), strict=True))},

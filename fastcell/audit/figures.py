@@ -25,7 +25,7 @@ _LEAST_BACKGROUND = 0.2
 
 
 def draw_numbers(findings: Sequence[Finding], path: Path, title: str) -> None:
-    """Draw the statistic of each test with its chance level; marker and colour show the verdict.
+    """Draw the statistic of each test with its chance level, one panel for each unit; marker and colour = verdict.
 
     Args:
         findings: findings with verdicts; those without a chance level are omitted.
@@ -33,25 +33,30 @@ def draw_numbers(findings: Sequence[Finding], path: Path, title: str) -> None:
         title: title of the figure.
     """
     shown = [finding for finding in findings if finding.result is not None and np.isfinite(finding.result.chance)]
-    figure = Figure(figsize=(8, 1.5 + 0.42 * len(shown)), layout="constrained")
-    axes = figure.add_subplot()
-    for place, finding in enumerate(shown):
-        assert finding.result is not None
-        mark, color = _MARKS[finding.verdict]
-        result = finding.result
-        axes.plot([result.chance, result.chance_high], [place, place], color="0.65", linewidth=7, solid_capstyle="butt")
-        axes.plot(result.number, place, mark, color=color, markersize=8)
-    axes.set_yticks(range(len(shown)), [finding.title for finding in shown])
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlim(0, 1.02)
-    axes.set_xlabel("balanced accuracy; Cramér's V; share explained; share of wrong labels")
-    axes.grid(axis="x", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    units = list(dict.fromkeys(finding.unit for finding in shown))
+    sizes = [sum(finding.unit == unit for finding in shown) for unit in units]
+    figure = Figure(figsize=(8, 1.2 + 0.42 * len(shown) + 0.75 * len(units)), layout="constrained")
+    grid = figure.subplots(len(units), 1, squeeze=False, height_ratios=[size + 0.6 for size in sizes])[:, 0]
+    for axes, unit in zip(grid, units, strict=True):
+        mine = [finding for finding in shown if finding.unit == unit]
+        for place, finding in enumerate(mine):
+            assert finding.result is not None
+            mark, color = _MARKS[finding.verdict]
+            result = finding.result
+            ends = [result.chance, result.chance_high]
+            axes.plot(ends, [place, place], color="0.65", linewidth=7, solid_capstyle="butt")
+            axes.plot(result.number, place, mark, color=color, markersize=8)
+        axes.set_yticks(range(len(mine)), [finding.title for finding in mine])
+        axes.set_ylim(len(mine) - 0.5, -0.5)
+        axes.set_xlim(0, 1.02)
+        axes.set_xlabel(unit, fontsize=8)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     for verdict, (mark, color) in _MARKS.items():
-        axes.plot([], [], mark, color=color, label=verdict)
-    axes.plot([], [], color="0.65", linewidth=7, label="chance: mean to 95 % point")
+        grid[0].plot([], [], mark, color=color, label=verdict)
+    grid[0].plot([], [], color="0.65", linewidth=7, label="chance: mean to 95 % point")
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(title, fontsize=10)
     save_png(figure, path)
 
 
@@ -140,6 +145,10 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
     figure = Figure(figsize=(9, 0.9 + 2.1 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2, squeeze=False, sharex=True)
     place = (np.arange(NUM_BINS) + 0.5) / NUM_BINS * 100
+    weights = np.sqrt(drift.sizes)
+    orders = [np.argsort(-drift.by_sequence[f] * weights, kind="stable")[:_MOST_SEQUENCES].tolist() for f in shown]
+    # A sequence has one colour and line in all panels.
+    styles = {sequence: number for number, sequence in enumerate(dict.fromkeys(one for some in orders for one in some))}
     for row, feature in enumerate(shown):
         left, right = grid[row]
         low, high = drift.bands[:, feature]
@@ -147,10 +156,11 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
         left.plot(place, drift.curves[feature], color=COLORS[0], marker="o", markersize=3, label="mean of all")
         left.set_ylabel(f"{drift.names[feature]}\n[standard deviations]", fontsize=8)
         left.set_title(f"order explains {drift.shares[feature]:.1%}, p {drift.p[feature]:.3f}", fontsize=9)
-        order = np.argsort(-drift.by_sequence[feature] * np.sqrt(drift.sizes), kind="stable")[:_MOST_SEQUENCES]
-        for number, sequence in enumerate(order):
+        for sequence in orders[row]:
+            style = styles[int(sequence)]
             right.plot(
-                place, drift.courses[feature, sequence], color=COLORS[number], linestyle=LINES[number % len(LINES)],
+                place, drift.courses[feature, sequence], color=COLORS[style % len(COLORS)],
+                linestyle=LINES[style // len(COLORS) % len(LINES)],
                 label=f"{drift.sequences[sequence][-40:]} ({drift.sizes[sequence]:,})",
             )  # fmt: skip
         right.set_title("smooth course where it moves most", fontsize=9)
@@ -165,6 +175,12 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
     save_png(figure, path)
 
 
-def draw_doubtful(cells: Mapping[str, Sequence[np.ndarray]], path: Path, title: str, columns: int = 8) -> None:
-    """Draw cells with doubtful labels, one row for each pair of classes."""
-    draw_contact_sheet(cells, path, title, columns)
+def draw_doubtful(
+    cells: Mapping[str, Sequence[np.ndarray]],
+    notes: Mapping[str, Sequence[str]],
+    path: Path,
+    title: str,
+    columns: int = 8,
+) -> None:
+    """Draw cells with doubtful labels, one row for each pair of classes, with a note under each cell."""
+    draw_contact_sheet(cells, path, title, columns, notes=notes)

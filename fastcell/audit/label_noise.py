@@ -1,14 +1,19 @@
-"""Label noise: number and list of the labels that a confident classifier contradicts.
+"""Label noise: share and list of the labels that a confident classifier contradicts.
 
 If classes overlap, a classifier also errs, but with low confidence. The share of disagreement is therefore modelled as
 a function of the margin, which is the log odds of the most likely class in cross-validation:
 
     P(disagree | margin) = r + (1 - r) / (1 + exp(a + b margin))
 
-The logistic part describes overlap and vanishes at high confidence. The remainder r is the share of labels that no
-margin explains, like the lapse rate of a psychometric function (Wichmann and Hill, doi 10.3758/BF03194544). Its chance
-level comes from labels simulated with r = 0, to which the model is fitted again. The odds of the two parts give, for
-each disagreement, the probability that its label is wrong.
+The logistic part describes overlap and vanishes at high confidence. The remainder r, the share of confident
+disagreement, is the share of labels that no margin explains, like the lapse rate of a psychometric function (Wichmann
+and Hill, doi 10.3758/BF03194544). Its chance level comes from labels simulated with r = 0, to which the model is fitted
+again. The odds of the two parts order the disagreements.
+
+Wrong labels raise r, but so do cells that look like another class to a classifier that is too sure of itself: r is no
+share of wrong labels, and raises a warning at most. Where the model does not describe the disagreement, no share is
+given: its deviance is compared with that of labels simulated from the model, to which it is fitted again.
+``benchmarks/answers.py`` plants swapped labels between overlapping and between distinct classes of real cells.
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ from fastcell.stats.permutation import Floats, Ints, Outcome, outcome
 
 NUM_CROSS_VALIDATION_FOLDS = 5
 _NUM_BINS = 60
+_NUM_FIT_CHECKS = 200
+LEAST_FIT_P = 0.02
+"""Smallest p of the model's deviance for which a share is given."""
 _MOST_MARGIN = 12.0
 _OVERLAP = ((0.0, 0.0), (0.0, -0.5))
 _FREE = ((0.0, 0.0, -4.0), (0.0, -0.5, -7.0))
@@ -48,8 +56,10 @@ class LabelNoise:
         given: (n,) int64, their labels.
         called: (n,) int64, most likely class.
         p_given, p_called: (n,) cross-validated probabilities of the label and of the most likely class.
-        wrong: (n,) float64, probability that the label is wrong; 0 if the classifier agrees.
-        result: estimated share of wrong labels and its chance level.
+        wrong: (n,) float64, share of confident disagreement among the disagreements of a cell's margin, 0 to 1; 0 if
+            the classifier agrees.
+        result: share of confident disagreement and its chance level.
+        p_fit: p of the model's deviance; small if the model does not describe the disagreement.
         balanced_accuracy: balanced accuracy of the classifier, for comparison.
     """
 
@@ -61,6 +71,7 @@ class LabelNoise:
     wrong: Floats
     result: Outcome
     balanced_accuracy: float
+    p_fit: float = 1.0
 
     @property
     def separates_classes(self) -> bool:
@@ -69,7 +80,7 @@ class LabelNoise:
         return (self.balanced_accuracy - chance) / (1 - chance) >= LEAST_SKILL
 
     def candidates(self, least: float = 0.5) -> Ints:
-        """Return the positions of the cells whose label is wrong with probability `least` or more, most probable first.
+        """Return the positions of the cells with `wrong` of `least` or more, the most confident disagreement first.
 
         The result is empty if the classifier does not separate the classes.
         """
@@ -80,7 +91,7 @@ class LabelNoise:
 def find_label_noise(
     features: Floats, labels: Ints, permutations: int, rng: np.random.Generator, seed: int = 0
 ) -> LabelNoise | None:
-    """Classify cells in cross-validation and estimate the share of wrong labels from confident disagreement.
+    """Classify cells in cross-validation and estimate the share of confident disagreement.
 
     Args:
         features: (N, p), standardized by this function.
@@ -121,6 +132,7 @@ def find_label_noise(
         wrong=np.where(disagree, share, 0.0),
         result=outcome(number, np.array(null)),
         balanced_accuracy=float(recalls.mean()),
+        p_fit=_check_fit(margins, disagree, rng),
     )
 
 
@@ -153,6 +165,28 @@ def _fit(margins: Floats, disagree: npt.NDArray[np.bool_]) -> tuple[float, Float
     (rate, a, b), _ = _fit_bins(edges, total, np.bincount(place, disagree, len(total)).astype(np.float64))
     overlap = (1 - rate) / (1 + np.exp(a + b * margins))
     return rate, rate / np.maximum(rate + overlap, 1e-300)
+
+
+def _check_fit(margins: Floats, disagree: npt.NDArray[np.bool_], rng: np.random.Generator) -> float:
+    """Return the p of the fitted model's deviance, from labels simulated with the model and fitted again."""
+    edges, total = _bins(margins)
+    wrong = np.bincount(_place(margins, edges), disagree, len(total)).astype(np.float64)
+    (rate, a, b), share = _fit_bins(edges, total, wrong)
+    start = ((a, np.log(b), np.log(max(rate, 1e-5) / (1 - min(rate, 0.99)))),)
+    observed, exceeded = _deviance(total, wrong, share), 0
+    for _ in range(_NUM_FIT_CHECKS):
+        drawn = rng.binomial(total.astype(np.int64), share).astype(np.float64)
+        exceeded += _deviance(total, drawn, _fit_bins(edges, total, drawn, start)[1]) >= observed
+    return (1 + exceeded) / (1 + _NUM_FIT_CHECKS)
+
+
+def _deviance(total: Floats, wrong: Floats, share: Floats) -> float:
+    """Return twice the log-likelihood ratio of the bins' own shares to the model's."""
+    from scipy.special import xlogy
+
+    right = total - wrong
+    own = xlogy(wrong, wrong / np.maximum(total, 1)) + xlogy(right, right / np.maximum(total, 1))
+    return float(2 * (own - xlogy(wrong, share) - xlogy(right, 1 - share)).sum())
 
 
 def _bins(margins: Floats) -> tuple[Floats, Floats]:

@@ -20,7 +20,7 @@ from fastcell.system.messages import explained
 from fastcell.system.text import join_lines
 
 CANDIDATE_COLUMNS = (
-    "cell_id", "key", "group", "class", "suggested", "p_class", "p_suggested", "p_wrong", "verdict", "reason",
+    "rank", "cell_id", "key", "group", "class", "suggested", "p_class", "p_suggested", "confident", "verdict", "reason",
 )  # fmt: skip
 _SHEET_ROWS, _SHEET_COLUMNS = 8, 8
 _MEANINGS = {
@@ -151,10 +151,10 @@ def _draw(manifest: Manifest, found: Audit, folder: Path) -> Iterator[Path]:
     ):
         if drift is not None:
             yield put(file, figures.draw_drift, drift, f"{name}: {what}")
-    sheet = _doubtful(manifest, found)
+    sheet, notes = _doubtful(manifest, found)
     if sheet:
-        title = f"{name}: labels in doubt (given > suggested)"
-        yield put("label_noise.png", figures.draw_doubtful, sheet, title)
+        title = f"{name}: labels in doubt (given > suggested; place in label_noise.csv, cell_id)"
+        yield put("label_noise.png", figures.draw_doubtful, sheet, notes, title)
 
 
 def _candidates(manifest: Manifest, found: Audit) -> str:
@@ -169,12 +169,12 @@ def _candidates(manifest: Manifest, found: Audit) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CANDIDATE_COLUMNS)
     classes, groups = found.sample.classes, found.sample.groups
-    for place in chosen.tolist():
+    for rank, place in enumerate(chosen.tolist(), start=1):
         at = int(noise.rows[place])
         given, called = classes[noise.given[place]], classes[noise.called[place]]
         writer.writerow(
             [
-                int(found.sample.rows[at]), str(found.sample.keys[at]), "" if groups is None else str(groups[at]),
+                rank, int(found.sample.rows[at]), str(found.sample.keys[at]), "" if groups is None else str(groups[at]),
                 given, called, f"{noise.p_given[place]:.4f}", f"{noise.p_called[place]:.4f}",
                 f"{noise.wrong[place]:.3f}", "keep", f"looks like {called}, not like {given}",
             ]
@@ -182,18 +182,23 @@ def _candidates(manifest: Manifest, found: Audit) -> str:
     return text.getvalue()
 
 
-def _doubtful(manifest: Manifest, found: Audit) -> dict[str, list[np.ndarray]]:
-    """Return cells for the contact sheet by pair of given and suggested class, most frequent pairs first."""
+def _doubtful(manifest: Manifest, found: Audit) -> tuple[dict[str, list[np.ndarray]], dict[str, list[str]]]:
+    """Return cells for the contact sheet by pair of given and suggested class, most frequent pairs first.
+
+    The second value has, under each cell, its place in label_noise.csv and its cell_id.
+    """
     noise = found.noise
     if noise is None:
-        return {}
-    pairs: dict[str, list[int]] = {}
-    for place in noise.candidates().tolist():
+        return {}, {}
+    pairs: dict[str, list[tuple[int, int]]] = {}
+    for rank, place in enumerate(noise.candidates().tolist(), start=1):
         classes = found.sample.classes
         name = f"{classes[noise.given[place]]} > {classes[noise.called[place]]}"
-        pairs.setdefault(name, []).append(int(found.sample.rows[noise.rows[place]]))
+        pairs.setdefault(name, []).append((rank, int(found.sample.rows[noise.rows[place]])))
     largest = sorted(pairs, key=lambda name: -len(pairs[name]))[:_SHEET_ROWS]
-    return {name: list(read_cells(manifest, pairs[name][:_SHEET_COLUMNS])) for name in largest}
+    shown = {name: pairs[name][:_SHEET_COLUMNS] for name in largest}
+    cells = {name: list(read_cells(manifest, [cell for _, cell in some])) for name, some in shown.items()}
+    return cells, {name: [f"{rank}. cell {cell}" for rank, cell in some] for name, some in shown.items()}
 
 
 def _put(path: Path, text: str) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from typing import Annotated, Literal, NamedTuple
 
 from fastcell.cli.next_steps import show_next
@@ -46,6 +48,8 @@ def pack(
     um_per_px: float | None = None,
     collection: Annotated[str | None, Spelled("NAME")] = None,
     name: Annotated[str | None, Spelled("NAME")] = None,
+    source: Annotated[str, Spelled("TEXT")] = "",
+    licence: Annotated[str, Spelled("TEXT")] = "",
     jobs: int | None = None,
     allow_absent: bool = False,
     strict: bool = False,
@@ -80,6 +84,8 @@ def pack(
         um_per_px: pixel size [um per pixel]
         collection: name of the recording
         name: name of the data set (the name of SRC)
+        source: where the cells come from: publication, address, laboratory
+        licence: licence of the cells
         jobs: worker processes (one per CPU)
         allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
         strict: fail on unusable images: write nothing, exit with status 3
@@ -120,6 +126,9 @@ def pack(
         um_per_px=um_per_px,
         collection=collection,
         name=name,
+        origin=source,
+        licence=licence,
+        command=shlex.join(["fastcell", *sys.argv[1:]]) if sys.argv[1:2] == ["pack"] else "",
         jobs=jobs,
         strict=strict,
         verbose=True,

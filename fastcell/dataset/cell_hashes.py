@@ -6,9 +6,13 @@ from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import Stored
+
+_VERSION_COLUMNS = ("key", "class", "group", "collection")
+_VERSION_BYTES = 6
 
 
 def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray) -> np.ndarray:
@@ -55,3 +59,19 @@ def hash_pixels(pixels: np.ndarray) -> bytes:
     digest = blake2b(height.to_bytes(4, "little") + width.to_bytes(4, "little"), digest_size=16)
     digest.update(pixels.data)
     return digest.digest()
+
+
+def version_id(manifest: Manifest) -> str:
+    """Return a hash of the keys, pixels, classes, groups and collections of all cells: 12 hexadecimal digits (BLAKE2b).
+
+    The order of the cells, shards, splits and verdicts do not enter it.
+    """
+    order = pc.sort_indices(manifest.table.column("key"))
+    digest = blake2b(digest_size=_VERSION_BYTES)
+    for name in _VERSION_COLUMNS:
+        for value in manifest.table.column(name).take(order).to_pylist():
+            text = b"\xff" if value is None else value.encode("utf-8", "surrogateescape")
+            digest.update(len(text).to_bytes(4, "little") + text)
+    for value in manifest.table.column("pixel_hash").take(order).to_pylist():
+        digest.update(str(value).encode())
+    return digest.hexdigest()

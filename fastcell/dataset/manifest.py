@@ -93,6 +93,9 @@ class DatasetInfo:
         generator: name and version of that simulator.
         seed: seed of the stored order of the cells.
         created_by: program and version.
+        source: where the cells come from, as given when packing.
+        licence: licence of the cells, as given when packing.
+        command: command that packed the set; empty if it was packed from Python.
         format_version: version of this file layout.
     """
 
@@ -108,6 +111,9 @@ class DatasetInfo:
     generator: str | None = None
     seed: int = 0
     created_by: str = ""
+    source: str = ""
+    licence: str = ""
+    command: str = ""
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:

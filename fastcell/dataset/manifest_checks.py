@@ -54,7 +54,10 @@ def check_info(values: Mapping[str, Any], path: Path) -> None:
         "synthetic": ("true or false", lambda value: isinstance(value, bool)),
         "generator": ("null or text", lambda value: value is None or isinstance(value, str)),
         "seed": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
-        "created_by": ("text", lambda value: isinstance(value, str)),
+        **{
+            name: ("text", lambda value: isinstance(value, str))
+            for name in ("created_by", "source", "licence", "command")
+        },
     }
     for name, (rule, holds) in rules.items():
         if name in values and not holds(values[name]):

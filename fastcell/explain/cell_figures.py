@@ -27,7 +27,7 @@ def draw_occlusion(
     classes: list[str],
     about: str,
 ) -> None:
-    """Draw cells beside their occlusion maps (`occlusion`) and the mean probability loss per class (`occlusion_mean`).
+    """Draw cells beside maps of the probability that covering loses (`occlusion`), and its mean by class.
 
     Args:
         figures: Collection that receives both figures.
@@ -39,11 +39,13 @@ def draw_occlusion(
         about: Caption text that describes the cells and the covered square.
     """
     shown = [name for label, name in enumerate(classes) if (labels == label).any()]
-    figure = Figure(figsize=(1.0 + 2.5 * EXAMPLES, 1.1 + 1.32 * len(shown)), layout="constrained")
+    loss = maps.plain[:, None, None] - maps.covered
+    figure = Figure(figsize=(1.6 + 2.5 * EXAMPLES, 1.1 + 1.32 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2 * EXAMPLES, squeeze=False)
     drawn: list[int] = []
     for line, name in enumerate(shown):
         cells = np.flatnonzero(labels == classes.index(name))[:EXAMPLES]
+        largest = max(float(np.abs(loss[cells]).max()), 1e-3)  # a scale for each class
         for place in range(2 * EXAMPLES):
             axes = grid[line, place]
             axes.set_xticks([])
@@ -57,19 +59,26 @@ def draw_occlusion(
                 axes.set_title(f"p = {maps.plain[cell]:.2f}", fontsize=7, pad=2)
                 drawn.append(cell)
             else:
-                image = axes.imshow(maps.covered[cell], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+                image = axes.imshow(loss[cell], cmap="PuOr_r", vmin=-largest, vmax=largest, interpolation="nearest")
         grid[line, 0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
-    figure.colorbar(
-        image, ax=grid, label="probability of the true class with this place covered", fraction=0.02, pad=0.01
-    )
-    figure.suptitle("Occlusion maps", fontsize=10)
+        bar = figure.colorbar(image, ax=grid[line], fraction=0.02, pad=0.01)
+        bar.ax.tick_params(labelsize=6)
+    figure.suptitle("Occlusion maps: probability lost where the cell is covered", fontsize=10)
+    most = max(int((labels == label).sum()) for label in range(len(classes)))
+    number = f"{min(EXAMPLES, most)} of each class" + (", or all it has," if _is_short(labels, classes) else "")
     caption = (
-        f"Cells as the network sees them, each beside its map: the probability of the true class with a square around "
-        f"each place covered; above it, p with nothing covered. {about} The first {EXAMPLES} of each class, drawn at "
-        "random, not chosen."
+        "Cells as the network sees them, each beside its map: the probability of the true class with nothing covered "
+        "(p, above the cell) minus that with a square around each place covered. Each class has a scale of its own. "
+        f"{number} are shown, drawn at random; the maps are of {about}"
     )
     figures.add("occlusion", figure, caption, _map_table(maps, labels, cell_ids, classes, drawn))
     _draw_mean(figures, maps, labels, classes, shown, about)
+
+
+def _is_short(labels: np.ndarray, classes: list[str]) -> bool:
+    """Return whether a class that occurs has fewer cells than are drawn of each."""
+    counts = np.bincount(labels, minlength=len(classes))
+    return bool((counts[counts > 0] < EXAMPLES).any())
 
 
 def _draw_mean(
@@ -234,7 +243,7 @@ def draw_errors(
         "errors",
         figure,
         f"Wrong calls of the highest confidence, {about}: raw cells at one scale, a row for each true class with its "
-        "errors and its cells; above each cell the called class and its probability.",
+        "errors and its cells; below each cell the called class and its probability.",
         pa.table(
             {
                 "key": pa.array(keys[picked].tolist(), pa.string()),

@@ -186,7 +186,14 @@ def _filters(it: Explanation) -> str:
     convolutions = network_figures.first_convolutions(it.run.network)
     if not convolutions:
         raise _LeftOut(f"{it.run.model.hparams['network']} has no convolution")
-    network_figures.draw_filters(it.figures, it.run.model.hparams["network"], convolutions)
+    model, seed = it.run.model, it.run.seed
+    start = None
+    if seed is not None:
+        size = int(model.preprocessing["image_size"])
+        init = model.hparams["init"]
+        network = network_figures.start_weights(model.hparams["network"], len(model.classes), size, init, seed)
+        start = network_figures.first_convolutions(network)
+    network_figures.draw_filters(it.figures, model.hparams["network"], convolutions, start)
     return ", ".join(f"{name} {' x '.join(map(str, weights.shape))}" for name, weights in convolutions)
 
 

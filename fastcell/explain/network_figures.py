@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,9 +14,13 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import nn
 
 from fastcell.explain.layers import Layer
+from fastcell.models.initialization import Init
+from fastcell.models.registry import create_network
 from fastcell.plots.basic_figures import COLORS
 from fastcell.plots.figure_files import FigureFiles
 
+HARDLY_MOVED = 0.3
+"""Filters that moved less than this share of the length of their start values look as they did before training."""
 MOST_MAPS, MOST_INPUTS = 64, 32  # drawn per convolution
 _SLANT = (0.55, 0.4)  # offset of a block's back face, to the right and up, that shows its depth
 _FACES = {"input": "#eeeeee", "convolution": COLORS[4], "max-pooling": COLORS[5], "full connection": COLORS[2]}
@@ -94,14 +99,40 @@ def first_convolutions(network: nn.Module, num: int = 2) -> list[tuple[str, torc
     return [(f"convolution {i}", module.weight.detach().float().cpu()) for i, module in enumerate(found, start=1)]
 
 
-def draw_filters(figures: FigureFiles, network_name: str, convolutions: list[tuple[str, torch.Tensor]]) -> None:
+def start_weights(network: str, num_classes: int, image_size: int, init: Init, seed: int) -> nn.Module:
+    """Return the network that a run of this seed started with; torch's random state is left as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create_network(network, num_classes, image_size, init)
+
+
+def moved(now: torch.Tensor, start: torch.Tensor) -> float:
+    """Return how far weights have moved, as a share of the length of their start values; inf for other shapes."""
+    if now.shape != start.shape:
+        return math.inf
+    return float((now - start).norm() / start.norm().clamp_min(1e-30))
+
+
+def draw_filters(
+    figures: FigureFiles,
+    network_name: str,
+    convolutions: list[tuple[str, torch.Tensor]],
+    start: list[tuple[str, torch.Tensor]] | None = None,
+) -> None:
     """Draw filters, one tile per map and input; each convolution is divided by its largest absolute weight.
 
     Args:
         figures: Collection that receives the figure.
         network_name: Name of the network, for the caption.
         convolutions: Name and weights (M, C, k, k) of each convolution.
+        start: The same before training, if known; convolutions that have hardly moved since are named.
     """
+    still = [
+        f" {name.capitalize()} has hardly moved from its random start (by {moved(now, before):.0%} of its length): its "
+        "pattern is no finding."
+        for (name, now), (_, before) in zip(convolutions, start or convolutions, strict=True)
+        if start is not None and moved(now, before) < HARDLY_MOVED
+    ]
     shown = [(name, weights[:MOST_MAPS, :MOST_INPUTS].numpy()) for name, weights in convolutions]
     mosaics = [_mosaic(weights) for _, weights in shown]
     ratios = [mosaic.shape[0] / mosaic.shape[1] for mosaic in mosaics]
@@ -125,7 +156,7 @@ def draw_filters(figures: FigureFiles, network_name: str, convolutions: list[tup
         "filters",
         figure,
         f"Filters of the first convolutions of {network_name}. {'; '.join(notes)}. Red is above zero, blue below; each "
-        "convolution is divided by its largest absolute weight.",
+        f"convolution is divided by its largest absolute weight.{''.join(still)}",
         pa.concat_tables(_filter_table(name, weights) for name, weights in shown),
     )
 

@@ -122,6 +122,9 @@ def pack(
     um_per_px: float | None = None,
     collection: str | None = None,
     name: str | None = None,
+    origin: str = "",
+    licence: str = "",
+    command: str = "",
     jobs: int | None = None,
     strict: bool = False,
     verbose: bool = False,
@@ -150,6 +153,9 @@ def pack(
         um_per_px: micrometres per pixel of cells for which the source gives no value.
         collection: name of the recording, for cells for which the source gives none.
         name: name of the data set; None for `fastcell.packing.dataset_name.name_dataset`.
+        origin: where the cells come from, for the data card: publication, address, laboratory.
+        licence: licence of the cells, for the data card.
+        command: command that packs them, for the data card.
         jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
             per CPU.
         strict: raise an error if any cell is unusable.
@@ -224,6 +230,9 @@ def pack(
             window=None if window is None else [float(window[0]), float(window[1])],
             um_per_px=um_per_px,
             seed=seed,
+            source=one_name(origin),
+            licence=one_name(licence),
+            command=one_name(command),
         )
         keys = [one_name(item.key) for item in listing.items]
         given = list(listing.splits)

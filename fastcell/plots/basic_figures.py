@@ -104,12 +104,12 @@ def draw_curves(metrics_csv: Path, stem: Path, about: str = "") -> None:
     save_figure(figure, stem, None, caption)
 
 
-def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], stem: Path, title: str) -> None:
+def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int] | None, stem: Path, title: str) -> None:
     """Draw cells per class before and after balancing (the paper's Figure 2) as PNG, PDF and CSV; see `save_figure`.
 
     Args:
         before: number of recorded cells by class name.
-        after: number of rows that training reads by class name.
+        after: number of rows that training reads by class name; None if training repeats no cell.
         stem: path without extension.
         title: title above the bars.
     """
@@ -117,9 +117,10 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], stem:
     places = np.arange(len(names))
     figure = Figure(figsize=(max(4.8, 1.6 + 0.9 * len(names)), 3.4), layout="constrained")
     axes = figure.add_subplot()
-    for index, (label, counts) in enumerate((("before balancing", before), ("after balancing", after))):
+    shown = [("cells", before)] if after is None else [("before balancing", before), ("after balancing", after)]
+    for index, (label, counts) in enumerate(shown):
         bars = axes.bar(
-            places + (index - 0.5) * 0.38,
+            places + (index - 0.5 * (len(shown) - 1)) * 0.38,
             [counts[name] for name in names],
             width=0.36,
             color=COLORS[index],
@@ -134,6 +135,10 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int], stem:
     axes.set_title(title, fontsize=10)
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
+    if after is None:
+        caption = f"Training cells by class: {sum(before.values()):,}, none repeated."
+        save_figure(figure, stem, pa.table({"class": names, "cells": list(before.values())}), caption)
+        return
     figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     table = {"class": names, "before": list(before.values()), "after": [after[name] for name in names]}
     caption = (

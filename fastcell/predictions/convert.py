@@ -16,6 +16,7 @@ from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.predictions import to_ifcb, to_rtdc
 from fastcell.predictions.table import Predictions, with_features, write_csv_or_parquet
 from fastcell.predictions.to_fcs import write_fcs
+from fastcell.runs.prediction_columns import event_numbers
 from fastcell.storage.places import check_output_file, check_output_folder
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import replace_file
@@ -104,9 +105,10 @@ def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: 
 
 
 def write_events(out: Path, predictions: Predictions, table: pa.Table, features: list[str]) -> list[str]:
-    """Write an FCS file: one event per row, with the parameters class, p_<class> and the features.
+    """Write an FCS file: one event per row, with the parameters event, class, confidence, p_<class> and the features.
 
-    A cell without a prediction has -1 as class and probabilities. An unknown feature value is stored as 0, and the
+    `event` is the number of the cell in its file (`fastcell.runs.prediction_columns`), exact up to 16,777,216. A cell
+    without a prediction has -1 as class, confidence and probabilities. An unknown feature value is stored as 0, and the
     keyword ``FASTCELL_UNKNOWN`` in the text segment counts these values for each feature.
 
     Args:
@@ -120,8 +122,10 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
     """
     scores = predictions.probabilities
     classes = predictions.classes
-    columns: dict[str, np.ndarray] = {"class": predictions.called().astype(np.float32)}
-    ranges = {"class": (NO_PREDICTION, float(len(classes)))}
+    events = event_numbers(predictions.table.column("key"), np.arange(len(predictions)))
+    columns: dict[str, np.ndarray] = {"event": events, "class": predictions.called().astype(np.float32)}
+    columns["confidence"] = np.nan_to_num(scores.max(axis=1, initial=-np.inf), nan=NO_PREDICTION)
+    ranges = {"class": (NO_PREDICTION, float(len(classes))), "confidence": (0.0, 1.0)}
     for number, name in enumerate(classes):
         columns[f"p_{name}"] = np.nan_to_num(scores[:, number], nan=NO_PREDICTION)
         ranges[f"p_{name}"] = (0.0, 1.0)

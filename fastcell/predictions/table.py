@@ -19,6 +19,7 @@ from fastcell.runs.prediction_columns import (
     FORMAT_METADATA,
     PROBABILITY_PREFIX,
     TEXT_COLUMNS,
+    event_numbers,
     prediction_columns,
     read_prediction_columns,
 )
@@ -108,6 +109,7 @@ def read_predictions(path: Path) -> Predictions:
         if not classes or len(set(names)) < len(names) or any(name not in names for name in _NEEDED):
             raise DataError(f"{path} must have columns key, class and p_<class>, each once. {_HINT}.")
         kinds = {name: pa.string() for name in TEXT_COLUMNS if name in names}
+        kinds |= {"event": pa.int64()} if "event" in names else {}
         kinds |= {name: pa.float32() for name in names if name.startswith(PROBABILITY_PREFIX) or name == "confidence"}
         schema = pa.schema([(name, kinds[name]) for name in names if name in kinds])
         table = read_prediction_columns(path, schema, _HINT)
@@ -204,7 +206,7 @@ def prediction_table(
     quarantined: bool = True,
     reasons: dict[int, str] | None = None,
 ) -> pa.Table:
-    """Make a table with one row per cell: key, group, class, confidence, p_<class> for each class, reason.
+    """Make a table with one row per cell: key, group, event, class, confidence, p_<class> for each class, reason.
 
     `class` is the most probable class and `confidence` its probability. Empty values and a `reason` have the cells in
     `rows` without a prediction, those with a probability that is NaN or infinite, and the quarantined cells, which come
@@ -237,6 +239,7 @@ def prediction_table(
     columns: dict[str, Any] = {"key": cells.column("key"), "group": cells.column("group")}
     if truth:
         columns["true_class"] = cells.column("class")
+    columns["event"] = pa.array(event_numbers(cells.column("key"), rows), pa.int64())
     columns["class"] = names
     columns["confidence"] = pa.array(aligned.max(axis=1, initial=-np.inf), pa.float32(), mask=~found)
     for index, name in enumerate(classes):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastcell.dataset.cell_hashes import version_id
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import DataError
 from fastcell.report.data_summary import (
+    TrainingLook,
     count_quarantined,
     count_rows,
     describe_quality,
@@ -27,13 +29,14 @@ _TITLES = {
 }
 
 
-def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
+def data_section(manifest: Manifest, split_name: str, seed: int, look: TrainingLook | None = None) -> Section:
     """Return the section that describes the data set.
 
     Args:
         manifest: Manifest of the data set.
         split_name: Split that groups the cell counts by subset. If the data set lacks it, counts have no subsets.
         seed: Random seed of the choice of cells on the contact sheet.
+        look: Balance, augmentation and image size of the run that the page is about; None if it is about no run.
     """
     info = manifest.info
     kind = f"Synthetic cells, made by {info.generator}" if info.synthetic else "Recorded cells"
@@ -53,14 +56,29 @@ def data_section(manifest: Manifest, split_name: str, seed: int) -> Section:
         section.tables.append(PageTable(["class", "reason", "cells"], bad, caption, 2, total))
     else:
         section.paragraphs.append("Quarantine: empty; every image was packed.")
+    section.tables.append(_provenance(manifest))
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_quality(manifest)]
+    section.paragraphs += [] if look is None else [look.describe()]
     with scratch_folder() as scratch:
         try:
-            for path in draw_figures(manifest, scratch, split_name, seed):
+            for path in draw_figures(manifest, scratch, split_name, seed, look):
                 section.pictures.append(embed_png(path, _TITLES[path.stem]))
         except DataError as error:  # a cell of the contact sheet is corrupt
             section.paragraphs.append(f"The cells could not be drawn: {error}")
     return section
+
+
+def _provenance(manifest: Manifest) -> PageTable:
+    """Return the table of source, licence, command and version; what is missing says how to give it."""
+    info = manifest.info
+    missing = "not given (fastcell pack --{0} TEXT)"
+    rows = [
+        ["source", info.source or missing.format("source")],
+        ["licence", info.licence or missing.format("licence")],
+        ["packed by", info.command or "not recorded: from Python, or by an earlier version"],
+        ["version of the set", version_id(manifest)],
+    ]
+    return PageTable(["", ""], rows, "Where the data come from", 2)
 
 
 def splits_section(manifest: Manifest, split_name: str) -> Section:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from matplotlib.figure import Figure
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import SPLITS
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError
-from fastcell.ops.augmentation import Draw
+from fastcell.ops.augmentation import Augmentation, Draw, draw
+from fastcell.ops.constants import FitName
 from fastcell.ops.matrices import matrices
 from fastcell.plots import figure_files
 from fastcell.storage.places import check_output_folder
@@ -23,6 +26,45 @@ from fastcell.system.text import join_lines, printable
 
 CONTACT_SHEET_COLUMNS = 8
 AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
+
+
+@dataclass(frozen=True)
+class TrainingLook:
+    """What a run did to its training cells, for the figures of its data.
+
+    Attributes:
+        balance: ``none``, ``oversample`` or ``weights``.
+        augmentation: random changes; `Augmentation.none()` if there were none.
+        image_size: side of the square images [px].
+        fit: how a cell got into the square.
+        subsample: share or number of the training cells; None for all.
+        seed: seed of balance and subsample.
+        quality: whether cells that verdicts.csv drops were left out.
+    """
+
+    balance: str
+    augmentation: Augmentation
+    image_size: int
+    fit: FitName
+    subsample: int | float | None = None
+    seed: int = 0
+    quality: bool = True
+
+    def describe(self) -> str:
+        """Return a sentence on balance, image size and augmentation."""
+        ways = {
+            "none": "classes as they are",
+            "oversample": "rare classes repeated",
+            "weights": "classes as they are, weighted in the loss",
+        }
+        changes = self.augmentation.to_dict()
+        shown = {name: value for name, value in changes.items() if value and not name.endswith("_probability")}
+        listed = ", ".join(name.replace("_", " ") + ("" if v is True else f" {v:g}") for name, v in shown.items())
+        augmented = "without augmentation" if self.augmentation.is_none else f"augmented ({listed})"
+        return (
+            f"This run trained with {ways.get(self.balance, self.balance)}, images of {self.image_size} x "
+            f"{self.image_size} px ({self.fit}), {augmented}."
+        )
 
 
 def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
@@ -63,7 +105,9 @@ def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
     return join_lines(lines)
 
 
-def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", seed: int = 0) -> list[Path]:
+def draw_figures(
+    manifest: Manifest, folder: Path, split_name: str = "default", seed: int = 0, look: TrainingLook | None = None
+) -> list[Path]:
     """Draw contact sheet, class counts and augmentation (the forms of the paper's Figures 1, 2 and 4).
 
     Args:
@@ -71,6 +115,7 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
         folder: Folder for the PNG files; created if it does not exist.
         split_name: Split whose training subset is balanced in the figure of class counts.
         seed: Random seed of the choice of cells.
+        look: Balance, augmentation and image size of a run; None to show what is possible.
 
     Returns:
         Paths of the PNG files. Beside each PNG are a PDF and a CSV with the shown cells or counts.
@@ -98,29 +143,58 @@ def draw_figures(manifest: Manifest, folder: Path, split_name: str = "default", 
         "one scale, in their own proportions, grey levels as recorded."
     )
     figure_files.save_figure(sheet, folder / "contact_sheet", _shown(manifest, chosen), caption)
-    augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
-    sheet = basic_figures.contact_sheet(
-        augmented, f"{title}: augmentation, 128 x 128", len(AUGMENTATIONS), AUGMENTATIONS
-    )
-    caption = (
-        "The first cell of each class, changed by one kind of augmentation at a time, strongly, so that it can be seen."
-    )
-    first = {name: rows[:1] for name, rows in chosen.items()}
-    figure_files.save_figure(sheet, folder / "augmentation", _shown(manifest, first), caption)
-    written = [folder / "contact_sheet.png", folder / "augmentation.png"]
+    written = [folder / "contact_sheet.png"]
+    if look is None or not look.augmentation.is_none:
+        first = {name: rows[:1] for name, rows in chosen.items()}
+        figure, caption = _augmentation_sheet(title, pictures, look, seed)
+        figure_files.save_figure(figure, folder / "augmentation", _shown(manifest, first), caption)
+        written.append(folder / "augmentation.png")
     if split_name in manifest.split_names() and manifest.info.classes:
         try:
-            before = select(manifest, ViewConfig("train", split_name, labelled=True)).class_counts()
-            after = select(
-                manifest, ViewConfig("train", split_name, balance="oversample", labelled=True)
-            ).class_counts()
+            before, after = _training_counts(manifest, split_name, look)
         except ArgumentError:
             return written  # the split has no labelled training subset
-        counts = [dict(zip(manifest.info.classes, values.tolist(), strict=True)) for values in (before, after)]
         written.append(folder / "class_counts.png")
         stem = folder / "class_counts"
-        basic_figures.draw_class_counts(counts[0], counts[1], stem, f"{title}: training cells by class, {split_name}")
+        basic_figures.draw_class_counts(before, after, stem, f"{title}: training cells by class, {split_name}")
     return written
+
+
+def _training_counts(
+    manifest: Manifest, split_name: str, look: TrainingLook | None
+) -> tuple[dict[str, int], dict[str, int] | None]:
+    """Return the training cells by class, and the rows after balancing; None if the run repeated no cell."""
+    base = ViewConfig("train", split_name, labelled=True)
+    if look is not None:
+        base = replace(base, subsample=look.subsample, seed=look.seed, quality=look.quality)
+    balance = "oversample" if look is None else look.balance
+    views = [base, replace(base, balance="oversample")] if balance == "oversample" else [base]
+    counts = [
+        dict(zip(manifest.info.classes, select(manifest, view).class_counts().tolist(), strict=True)) for view in views
+    ]
+    return counts[0], counts[1] if len(counts) > 1 else None
+
+
+def _augmentation_sheet(
+    title: str, pictures: Mapping[str, list[np.ndarray]], look: TrainingLook | None, seed: int
+) -> tuple[Figure, str]:
+    """Return the figure of augmented cells and its caption: draws of the run, or one kind of change at a time."""
+    from fastcell.plots import basic_figures
+
+    if look is None:
+        augmented = {name: _augment(cells[0], seed) for name, cells in pictures.items()}
+        text = f"{title}: augmentation, 128 x 128"
+        caption = (
+            "The first cell of each class, changed by one kind of augmentation at a time, strongly, so that it can be "
+            "seen."
+        )
+        return basic_figures.contact_sheet(augmented, text, len(AUGMENTATIONS), AUGMENTATIONS), caption
+    number, size = len(AUGMENTATIONS), look.image_size
+    changes = draw(look.augmentation, seed, 0, np.arange(number))
+    drawn = {name: _transformed(cells[0], changes, size, look.fit) for name, cells in pictures.items()}
+    caption = f"The first cell of each class, {number} times as this run may have drawn it. {look.describe()}"
+    sheet = basic_figures.contact_sheet(drawn, f"{title}: augmentation of this run, {size} x {size}", number)
+    return sheet, caption
 
 
 def _shown(manifest: Manifest, rows: Mapping[str, np.ndarray]) -> pa.Table:
@@ -138,9 +212,7 @@ def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
 
 def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
     """Return one picture (128, 128) uint8 per name in `AUGMENTATIONS`, with strengths large enough to be visible."""
-    from fastcell.ops.cpu.transform import transform_pool
-
-    num, size, (height, width) = len(AUGMENTATIONS), 128, cell.shape
+    num, size = len(AUGMENTATIONS), 128
 
     def only(name: str, value: float) -> np.ndarray:
         return np.array([value if name == shown else 0.0 for shown in AUGMENTATIONS])
@@ -156,15 +228,24 @@ def _augment(cell: np.ndarray, seed: int) -> list[np.ndarray]:
         noise_std=only("noise", 12).astype(np.float32),
         noise_seed=np.full(num, seed, np.uint64),
     )
+    return _transformed(cell, changes, size, "stretch")
+
+
+def _transformed(cell: np.ndarray, changes: Draw, size: int, fit: FitName) -> list[np.ndarray]:
+    """Return pictures (size, size) uint8 of one cell after each of the changes."""
+    from fastcell.ops.cpu.transform import transform_pool
+
+    num, (height, width) = len(changes), cell.shape
     heights, widths = np.full(num, height, np.int32), np.full(num, width, np.int32)
     out = np.empty((num, 1, size, size), np.float32)
+    border = np.full(num, np.nan if fit == "stretch" else float(np.median(cell)), np.float32)
     transform_pool(
         np.ascontiguousarray(cell).ravel(),
         np.zeros(num, np.int64),
         heights,
         widths,
-        matrices(heights, widths, size, "stretch", changes),
-        np.full(num, np.nan, np.float32),
+        matrices(heights, widths, size, fit, changes),
+        border,
         changes.blur_sigma,
         changes.noise_std,
         changes.noise_seed,

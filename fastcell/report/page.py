@@ -15,11 +15,13 @@ from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
 from fastcell.explain.explanation import EXPLANATION_PARTS, Explanation, describe_cells, draw_parts
 from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
+from fastcell.ops.augmentation import Augmentation
 from fastcell.plots.figure_files import FigureFiles
 from fastcell.report import run_sections
 from fastcell.report.cell_browser import browser_data, choose_cells
 from fastcell.report.compare_sections import is_study, read_study, repeat_command, study_section
 from fastcell.report.data_card import data_section, splits_section
+from fastcell.report.data_summary import TrainingLook
 from fastcell.report.page_elements import WIDE_INCHES, Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
 from fastcell.runs.open_run import FinishedRun, open_run
@@ -167,7 +169,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     timed = {} if options.bench is None else read_json(options.bench)
     page.sections = [
         scores,
-        data_section(run.manifest, run.split_name, options.seed),
+        data_section(run.manifest, run.split_name, options.seed, training_look(run)),
         splits_section(run.manifest, run.split_name),
         look,
         run_sections.speed_section(metrics, timed, bool(machine.get("gpus"))),
@@ -245,6 +247,23 @@ def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[s
             f"{path.parent} must be a writable folder for the figures of the network, but: {error}. "
             "--no-explain writes the page without them."
         ) from None
+
+
+def training_look(run: FinishedRun) -> TrainingLook:
+    """Return balance, augmentation and image size of a run, from its config.yaml and its checkpoint."""
+    settings, preprocessing = run.settings, run.model.preprocessing
+    given = settings.get("augmentation") if settings.get("augment", True) else None
+    default = Augmentation() if settings.get("augment", True) else Augmentation.none()
+    share = settings.get("subsample")
+    return TrainingLook(
+        balance=str(settings.get("balance", "none")),
+        augmentation=Augmentation(**given) if isinstance(given, dict) else default,
+        image_size=int(preprocessing["image_size"]),
+        fit=preprocessing.get("fit", "stretch"),
+        subsample=int(share) if isinstance(share, float) and share > 1 else share,
+        seed=run.seed or 0,
+        quality=run.quality,
+    )
 
 
 def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:

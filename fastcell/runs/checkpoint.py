@@ -73,7 +73,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"checkpoint must be a file, got {str(path)!r}. Give a best.ckpt of a run folder.")
+        raise DataError(f"checkpoint must be a file, got {str(path)!r}. Give a run folder, or a checkpoint in it.")
     try:
         _check_archive(path)
         with warnings.catch_warnings():  # torch's own message tells the user to unpickle the file
@@ -84,7 +84,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except _DAMAGES as error:
         raise DataError(f"checkpoint {path} cannot be read. It is damaged or no checkpoint; take another.") from error
     if not isinstance(content, dict) or "fastcell_format" not in content:
-        raise DataError(f"checkpoint {path} was not written by fastcell fit. Give a best.ckpt of a run folder.")
+        raise DataError(f"checkpoint {path} was not written by fastcell fit. Give a run folder, or a checkpoint in it.")
     check_format("checkpoint", content["fastcell_format"], path, content.get("fastcell_version"))
     for name in ("state_dict", "hyper_parameters"):
         if not isinstance(content.get(name), dict):

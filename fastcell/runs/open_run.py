@@ -57,6 +57,12 @@ class FinishedRun:
     settings: Mapping[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def seed(self) -> int | None:
+        """Random seed of the run, from which its first weights were drawn; None if config.yaml does not name one."""
+        seed = yaml.safe_load((self.folder / CONFIG_FILE).read_text(encoding="utf-8")).get("seed_everything")
+        return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
     @property
     def device(self) -> torch.device:
         """Device of the network."""

@@ -4,6 +4,7 @@ A table has one row per cell, both in the output of ``fastcell predict`` and in 
 
     key             key of the cell
     group           donor, run or slide; empty if unknown
+    event           number of the cell in its file (RT-DC event, IFCB region, page of a stack), else its cell_id
     true_class      class in the manifest, if requested
     class           most probable class; empty for a cell without a prediction
     confidence      its probability
@@ -17,7 +18,9 @@ import csv
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -29,11 +32,25 @@ from fastcell.errors import DataError
 from fastcell.storage.formats import FORMATS, check_format
 
 PROBABILITY_PREFIX = "p_"
+_EVENT = r"[/](?P<event>\d{1,15})$"
 TEXT_COLUMNS = ("key", "group", "true_class", "class", "reason")
 FORMAT_METADATA = {"fastcell.format": str(FORMATS["predictions"].number), "fastcell.version": __version__}
 """Metadata of a .parquet file of predictions."""
 
 _MOST_CSV_BYTES = 1 << 34
+
+
+def event_numbers(keys: pa.ChunkedArray, otherwise: np.ndarray) -> np.ndarray:
+    """Return the event number of each cell, (N,) int64: that at the end of its key, in a file of many cells.
+
+    Args:
+        keys: N keys, such as ``recording.rtdc/000017``.
+        otherwise: (N,) int64, numbers of the cells whose key names no event.
+    """
+    found = pc.struct_field(pc.extract_regex(keys, _EVENT), "event").cast(pa.int64())
+    numbers = found.to_numpy(zero_copy_only=False)
+    known = pc.is_valid(found).to_numpy(zero_copy_only=False)
+    return np.where(known, np.nan_to_num(numbers), otherwise).astype(np.int64)
 
 
 def prediction_columns(path: Path) -> list[str]:

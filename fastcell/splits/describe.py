@@ -10,6 +10,7 @@ import numpy as np
 from fastcell.dataset.manifest import Manifest
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates
+from fastcell.splits.copies.planting import NOT_PLANTED
 from fastcell.splits.linked_groups import LinkedCells
 from fastcell.splits.read_groups import Grouping
 from fastcell.system.text import align_columns, natural_sorted
@@ -70,6 +71,7 @@ def _describe_recall(found: Duplicates) -> list[str]:
             share = f"{item.found / max(item.planted, 1):.3f}"
             rows.append([item.kind, f"{item.found:,}", f"{item.planted:,}", share, f"{low:.3f}..{high:.3f}"])
         lines += align_columns(rows)
+        lines.append(f"not planted, so not known: {NOT_PLANTED}")
     return lines
 
 

@@ -67,10 +67,14 @@ class Confusion:
             norms = np.sqrt(np.diag(near))
             near = near / np.outer(norms, norms) - 2 * np.eye(len(near))
             one, other = sorted(np.unravel_index(near.argmax(), near.shape))
-            found.append(
-                f"the confusion matrix is near-singular (condition number {condition:.0f}): classes "
-                f"{self.classes[one]} and {self.classes[other]} can hardly be told apart; count them together."
-            )
+            pair = f"classes {self.classes[one]} and {self.classes[other]}"
+            if np.linalg.svd(self.rates, compute_uv=False)[-1] > _SINGULAR:
+                found.append(
+                    f"the confusion matrix is near-singular (condition number {condition:,.0f}): {pair} can hardly be "
+                    "told apart; count them together."
+                )
+            else:
+                found.append(f"{pair} cannot be told apart by this classifier; count them together.")
         num = len(self.tables)
         if num < LEAST_RECORDINGS:
             found.append(

@@ -96,6 +96,8 @@ def test_drift_shows_the_features_that_move_most(tmp_path, drawn):
 
 def test_doubtful_cells_are_those_given(tmp_path, drawn):
     cells = {"A, perhaps B": [np.full((6, 8), 40, np.uint8), np.full((8, 6), 90, np.uint8)]}
-    draw_doubtful(cells, tmp_path / "label_noise.png", "title", columns=2)
+    notes = {"A, perhaps B": ["1. cell 17", "4. cell 2"]}
+    draw_doubtful(cells, notes, tmp_path / "label_noise.png", "title", columns=2)
+    assert [axes.get_xlabel() for axes in drawn[0].axes] == ["1. cell 17", "4. cell 2"]
     shown = [np.unique(image.get_array()).tolist() for axes in drawn[0].axes for image in axes.images]
     assert shown == [[40], [90]]

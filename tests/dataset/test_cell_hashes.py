@@ -2,13 +2,15 @@
 
 import hashlib
 import struct
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from fastcell.dataset.cell_hashes import hash_pixels, hashes_of, wrong_bytes
+from fastcell.dataset.cell_hashes import hash_pixels, hashes_of, version_id, wrong_bytes
 from fastcell.dataset.shard_reader import ShardFiles
 
 
@@ -77,3 +79,17 @@ def test_changed_bytes_are_named(make_dataset):
     hashes = hashes_of(manifest)
     assert wrong_bytes(hashes, stored, np.arange(3)).tolist() == [False, True, False]
     assert wrong_bytes(hashes, stored, np.array([1])).tolist() == [True]
+
+
+def test_the_version_id_is_of_cells_and_labels_not_of_their_order(make_dataset):
+    manifest = make_dataset(30)
+    one = version_id(manifest)
+    assert len(one) == 12
+    table = manifest.table
+    assert version_id(replace(manifest, table=table.take(pa.array(range(29, -1, -1))))) == one
+    for name in ("key", "class", "group"):
+        values = table.column(name).to_pylist()
+        values[3] = "other"
+        changed = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+        assert version_id(replace(manifest, table=changed)) != one
+    assert version_id(replace(manifest, table=table.slice(1))) != one

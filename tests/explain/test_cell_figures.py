@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow.csv
+import pytest
 
 from fastcell.explain.cell_figures import ConfidentErrors, draw_embeddings, draw_errors, draw_occlusion
 from fastcell.explain.embedding import Embedding
@@ -13,7 +14,8 @@ def test_occlusion(tmp_path, drawn, columns):
     rng = np.random.default_rng(0)
     maps = OcclusionMaps(rng.random((7, 4, 4)).astype(np.float32), rng.random(7).astype(np.float32))
     labels, ids = np.array([0, 2, 0, 0, 0, 0, 2]), np.arange(7) * 10
-    draw_occlusion(FigureFiles(tmp_path), rng.random((7, 8, 8)), maps, labels, ids, ["A", "B", "C"], "Seven cells.")
+    files = FigureFiles(tmp_path)
+    draw_occlusion(files, rng.random((7, 8, 8)), maps, labels, ids, ["A", "B", "C"], "seven cells.")
     table = columns(tmp_path / "occlusion.csv")
     assert len(table["row"]) == 7 * 16
     assert np.unique(table["cell_id"][table["is_drawn"].astype(bool)]).tolist() == [
@@ -26,7 +28,13 @@ def test_occlusion(tmp_path, drawn, columns):
     ]  # four of A, both of C
     of_third = columns(tmp_path / "occlusion.csv", cell_id=20)["probability"].reshape(4, 4)
     np.testing.assert_allclose(of_third, maps.covered[2], rtol=1e-6)
-    np.testing.assert_allclose(drawn[0].axes[3].images[0].get_array(), maps.covered[2], rtol=1e-6)
+    lost = maps.plain[:, None, None] - maps.covered
+    shown = drawn[0].axes[3].images[0]
+    np.testing.assert_allclose(shown.get_array(), lost[2], rtol=1e-6)
+    of_a = np.abs(lost[[0, 2, 3, 4]]).max()  # a scale for each class, from the cells that are drawn
+    assert shown.get_clim() == pytest.approx((-of_a, of_a))
+    assert "4 of each class, or all it has, are shown" in files.captions["occlusion"]
+    assert "(p, above the cell)" in files.captions["occlusion"]
     means = columns(tmp_path / "occlusion_mean.csv", **{"class": "C"})
     expected = (maps.plain[:, None, None] - maps.covered)[labels == 2].mean(axis=0)
     np.testing.assert_allclose(means["loss"], expected.ravel(), rtol=1e-5)

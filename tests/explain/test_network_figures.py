@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastcell.explain.layers import trace_layers
-from fastcell.explain.network_figures import draw_filters, draw_network, first_convolutions
+from fastcell.explain.network_figures import draw_filters, draw_network, first_convolutions, moved, start_weights
 from fastcell.models.registry import create_network
 from fastcell.plots.figure_files import FigureFiles
 
@@ -48,3 +48,16 @@ def test_a_large_convolution_is_cut_and_says_so(tmp_path):
 
 def test_a_network_without_convolutions():
     assert first_convolutions(nn.Linear(2, 2)) == []
+
+
+def test_filters_that_have_hardly_moved_are_named(tmp_path, drawn):
+    start = first_convolutions(start_weights("cellnet", 3, 32, "kaiming", 5))
+    now = [(start[0][0], start[0][1] * 1.05), (start[1][0], start[1][1] * 2)]
+    files = FigureFiles(tmp_path)
+    draw_filters(files, "cellnet", now, start)
+    assert "Convolution 1 has hardly moved from its random start (by 5% of its length)" in files.captions["filters"]
+    assert "Convolution 2" not in files.captions["filters"]
+    other = first_convolutions(start_weights("cellnet", 3, 32, "kaiming", 6))
+    assert moved(start[0][1], other[0][1]) > 1
+    draw_filters(files, "cellnet", now)
+    assert "hardly" not in files.captions["filters"]

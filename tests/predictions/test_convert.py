@@ -51,20 +51,22 @@ def test_fcs_has_every_value(make_set, tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "cells.fcs"
     assert cli.main(["convert", str(tmp_path / "p.parquet"), str(out), "--data", str(tmp_path / "set")]) == 0
     text = capsys.readouterr().out
-    assert "50 events, 5 parameters" in text
+    assert "50 events, 7 parameters" in text
     assert "events without a prediction, with -1 in class and probabilities: 2" in text
     assert "events without feature area_um, with 0 in it: 1" in text
     read = flowio.FlowData(out)
-    values = np.asarray(read.events, np.float32).reshape(50, 5)
-    assert read.pnn_labels == ["class", "p_alpha", "p_beta", "p_Be", "area_um"]
-    np.testing.assert_array_equal(values[:, 1:4], np.nan_to_num(scores, nan=-1))
+    values = np.asarray(read.events, np.float32).reshape(50, 7)
+    assert read.pnn_labels == ["event", "class", "confidence", "p_alpha", "p_beta", "p_Be", "area_um"]
+    np.testing.assert_array_equal(values[:, 0], np.arange(50))
+    np.testing.assert_array_equal(values[:, 3:6], np.nan_to_num(scores, nan=-1))
+    np.testing.assert_array_equal(values[:, 2], np.nan_to_num(scores.max(axis=1), nan=-1))
     expected = np.where(np.isnan(scores[:, 0]), -1, np.nan_to_num(scores).argmax(axis=1))
-    np.testing.assert_array_equal(values[:, 0], expected)
-    np.testing.assert_array_equal(values[:, 4], np.nan_to_num(area).astype(np.float32))
+    np.testing.assert_array_equal(values[:, 1], expected)
+    np.testing.assert_array_equal(values[:, 6], np.nan_to_num(area).astype(np.float32))
     assert json.loads(read.text["fastcell_classes"]) == CLASSES
     assert json.loads(read.text["fastcell_unknown"]) == {"area_um": 1}
     assert read.text["fastcell_no_prediction"] == "-1"
-    assert read.pnr_values == [3, 1, 1, 1, np.ceil(np.nanmax(area))]
+    assert read.pnr_values == [49, 3, 1, 1, 1, 1, np.ceil(np.nanmax(area))]
 
 
 def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path: Path) -> Non
     assert lines == ["events without a prediction, with -1 in class and probabilities: 1"]
     convert.convert(predictions, tmp_path / "b.fcs", data=manifest.path)
     assert (tmp_path / "a.fcs").read_bytes() == (tmp_path / "b.fcs").read_bytes()
-    assert flowio.FlowData(tmp_path / "a.fcs").channel_count == 5
+    assert flowio.FlowData(tmp_path / "a.fcs").channel_count == 7
 
 
 @pytest.mark.parametrize(("start", "end"), [("csv", "parquet"), ("parquet", "csv")])

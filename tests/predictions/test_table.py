@@ -21,6 +21,7 @@ from fastcell.predictions.table import (
     write_csv_or_parquet,
 )
 from fastcell.quality.quality_table import read_quality_columns
+from fastcell.runs.prediction_columns import event_numbers
 from fastcell.splits.make_splits import SplitOptions
 
 NAN = float("nan")
@@ -181,9 +182,10 @@ def make_predictions(**arguments) -> pa.Table:
 
 def test_one_row_per_cell_in_manifest_order_and_the_bad_ones_last():
     table = make_predictions()
-    assert table.column_names == ["key", "group", "class", "confidence", "p_x", "p_y", "reason"]
+    assert table.column_names == ["key", "group", "event", "class", "confidence", "p_x", "p_y", "reason"]
     assert table.to_pydict() == {
         "key": ["k0", "k1", "k2", "k3", "bad"],
+        "event": [0, 1, 2, 3, None],
         "group": ["g", None, "g", "h", "h"],
         "class": ["y", "x", None, "x", None],
         "confidence": [0.75, 0.5, None, 1.0, None],
@@ -195,7 +197,7 @@ def test_one_row_per_cell_in_manifest_order_and_the_bad_ones_last():
 
 def test_truth_is_a_column_of_its_own():
     table = make_predictions(truth=True, quarantined=False)
-    assert table.column_names[:4] == ["key", "group", "true_class", "class"]
+    assert table.column_names[:5] == ["key", "group", "true_class", "event", "class"]
     assert table.column("true_class").to_pylist() == ["x", None, "y", "x"]
 
 
@@ -247,3 +249,8 @@ def test_files_that_are_quarantined_whole_have_no_row(tmp_path: Path) -> None:
     ids = np.arange(6)
     table = prediction_table(manifest, ["x", "y"], ids, ids, np.full((6, 2), 0.5, np.float32))
     assert sorted(table.column("key").to_pylist()) == [f"a.npz/{number:06d}" for number in range(6)]
+
+
+def test_the_event_number_is_that_of_the_file_or_the_cell_id():
+    keys = pa.chunked_array([["a.rtdc/000017", "bin/00003", "b/cell_4.png", "plain", "9"]])
+    assert event_numbers(keys, np.arange(50, 55)).tolist() == [17, 3, 52, 53, 54]

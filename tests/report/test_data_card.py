@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fastcell import errors
+from fastcell.dataset.cell_hashes import version_id
 from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.report import data_card as module
 from fastcell.report.data_card import _about_groups, data_section, splits_section
@@ -20,7 +21,7 @@ def test_cells_without_a_group_are_told():
 
 
 def test_cells_by_class_and_side(make_dataset, monkeypatch):
-    def draw(manifest, folder, split_name, seed):  # the drawing itself is that of data_summary
+    def draw(manifest, folder, split_name, seed, look):  # the drawing itself is that of data_summary
         assert (split_name, seed) == ("default", 3)
         paths = [folder / "contact_sheet.png", folder / "class_counts.png"]
         for path in paths:
@@ -33,8 +34,11 @@ def test_cells_by_class_and_side(make_dataset, monkeypatch):
     assert section.paragraphs[0].startswith("Recorded cells: set. 30 cells in 3 shards, one record per cell. Packed by")
     assert section.paragraphs[1] == "Height 3..7 px, width 4..10 px, 0.25..0.25 um/px."
     assert "Quarantine: empty; every image was packed." in section.paragraphs
-    (table,) = section.tables
+    table, provenance = section.tables
     assert list(table.header) == ["class", "collection", "train", "valid", "test", "total"]
+    assert [row[0] for row in provenance.rows] == ["source", "licence", "packed by", "version of the set"]
+    assert provenance.rows[1][1] == "not given (fastcell pack --licence TEXT)"
+    assert provenance.rows[3][1] == version_id(manifest)
     # classes in turn, the first 18 cells train, 6 valid, 6 test
     assert list(table.rows) == [[name, "-", "6", "2", "2", "10"] for name in "ABC"]
     assert list(table.foot) == [["total", "", "18", "6", "6", "30"]]

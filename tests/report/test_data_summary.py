@@ -1,6 +1,7 @@
 """What is in a data set, as tables and figures."""
 
 import csv
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -9,9 +10,11 @@ import pytest
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
+from fastcell.ops.augmentation import Augmentation
 from fastcell.packing.pack import pack
 from fastcell.report.data_summary import (
     AUGMENTATIONS,
+    TrainingLook,
     _augment,
     describe_contents,
     draw_figures,
@@ -79,3 +82,28 @@ def test_a_group_in_three_subsets_counts_once():
     manifest = SimpleNamespace(groups=np.array(["a", "a", "a", "b", "b", "c", "", ""]))
     subsets = np.array(["train", "valid", "test", "train", "test", "train", "train", "test"])
     assert num_groups_in_several_subsets(manifest, subsets) == 2
+
+
+def test_figures_of_a_run_show_its_balance_augmentation_and_size(packed, tmp_path, drawn):
+    manifest = Manifest.open(packed)
+    changes = replace(Augmentation.none(), flip_horizontal=True)
+    look = TrainingLook("none", changes, 24, "stretch")
+    written = draw_figures(manifest, tmp_path / "run", look=look)
+    assert [path.name for path in written] == ["contact_sheet.png", "augmentation.png", "class_counts.png"]
+    sheets = [figure for figure in drawn if "augmentation" in (figure.get_suptitle() or "")]
+    images = [image.get_array() for axes in sheets[0].axes for image in axes.images]
+    assert {image.shape for image in images} == {(24, 24)}
+    first = [images[0], images[0][:, ::-1]]
+    assert all(min(np.abs(image - one).max() for one in first) <= 1 for image in images[:6])  # flips alone
+    with open(tmp_path / "run" / "class_counts.csv", newline="") as file:
+        assert [(row["class"], row["cells"]) for row in csv.DictReader(file)] == [("a", "26"), ("b", "14")]
+    assert look.describe() == (
+        "This run trained with classes as they are, images of 24 x 24 px (stretch), augmented (flip horizontal)."
+    )
+    none = TrainingLook("oversample", Augmentation.none(), 24, "stretch")
+    written = draw_figures(manifest, tmp_path / "none", look=none)
+    assert [path.name for path in written] == ["contact_sheet.png", "class_counts.png"]
+    with open(tmp_path / "none" / "class_counts.csv", newline="") as file:
+        assert [row["after"] for row in csv.DictReader(file)] == ["26", "26"]
+    assert "rare classes repeated" in none.describe()
+    assert "without augmentation" in none.describe()

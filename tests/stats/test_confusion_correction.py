@@ -105,6 +105,9 @@ def test_what_makes_it_unsure_is_said() -> None:
     assert "from 1 test recording: a usual" in found[2]
     assert re.match("class c has 30 test cells", found[0])
     assert "near-singular" in found[1]
+    table[0, 1] = table[0, 0]  # a and b are called alike: there is no condition number
+    (said,) = [text for text in confusion_correction.Confusion(CLASSES, table).warnings() if "apart" in text]
+    assert said == "classes a and b cannot be told apart by this classifier; count them together."
     assert "classes a and b can hardly be told apart" in found[1]
     few = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 3))
     (warning,) = few.warnings()

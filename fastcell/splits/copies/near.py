@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.splits.copies.exact import Duplicates, NearFacts, Recall, exact_sets
-from fastcell.splits.copies.planting import PLANTED_KINDS, plant
+from fastcell.splits.copies.planting import HARD_KINDS, PLANTED_KINDS, plant
 from fastcell.splits.copies.registration import Fit, register
 from fastcell.splits.copies.signature import Looks, Scale, find_scale, join_looks, look_at
 from fastcell.splits.linked_groups import Ids, join_nodes
@@ -183,7 +183,7 @@ class _Search:
             return []
         cells = {int(sample[place]): images[place] for place in shown.tolist()}
         practice = self._plant(cells, scale, PRACTICE_PER_KIND)
-        self.probes = self._plant(cells, scale, PLANTED_PER_KIND)
+        self.probes = self._plant(cells, scale, PLANTED_PER_KIND, (*PLANTED_KINDS, *HARD_KINDS))
         same = np.searchsorted(sample[shown], practice.origins)
         metric = _learn(looks.signatures[shown], practice.looks.signatures, same)
         pairs = np.stack([shown[same], np.arange(len(same))], axis=1)
@@ -201,18 +201,23 @@ class _Search:
         found = np.zeros(len(self.probes.origins), bool)
         for probe, cell, _ in self.probe_links:
             found[probe] |= component[place[cell]] == component[place[int(self.probes.origins[probe])]]
-        counts = np.bincount(self.probes.kinds, minlength=len(PLANTED_KINDS))
-        hits = np.bincount(self.probes.kinds[found], minlength=len(PLANTED_KINDS))
-        return tuple(
-            Recall(kind, int(hit), int(num)) for kind, hit, num in zip(PLANTED_KINDS, hits, counts, strict=True)
-        )
+        planted = (*PLANTED_KINDS, *HARD_KINDS)
+        counts = np.bincount(self.probes.kinds, minlength=len(planted))
+        hits = np.bincount(self.probes.kinds[found], minlength=len(planted))
+        return tuple(Recall(kind, int(hit), int(num)) for kind, hit, num in zip(planted, hits, counts, strict=True))
 
-    def _plant(self, cells: dict[int, np.ndarray], scale: Scale, per_kind: int) -> _Probes:
+    def _plant(
+        self,
+        cells: dict[int, np.ndarray],
+        scale: Scale,
+        per_kind: int,
+        planted: Sequence[str] = PLANTED_KINDS,
+    ) -> _Probes:
         ids = np.fromiter(cells, np.int64)
-        kinds = np.tile(np.arange(len(PLANTED_KINDS)), per_kind)
+        kinds = np.tile(np.arange(len(planted)), per_kind)
         origins = np.resize(self.rng.permutation(ids), len(kinds))
         copies = [
-            plant(cells[origin], PLANTED_KINDS[kind], self.rng)
+            plant(cells[origin], planted[kind], self.rng)
             for origin, kind in zip(origins.tolist(), kinds.tolist(), strict=True)
         ]
         return _Probes(look_at(copies, scale), origins, kinds)

@@ -15,6 +15,12 @@ PLANTED_KINDS = (
     "blurred",
     "all at once",
 )
+HARD_KINDS = ("enlarged by a tenth", "saved as JPEG of quality 50")
+"""Kinds whose recall is measured, but that the search is not fitted to: it knows no scale and no coarse blocks."""
+NOT_PLANTED = "crops, other scales than a tenth, other focus, noise"
+"""Kinds of copies about which the recall says nothing."""
+ZOOM = 1.1
+HARD_JPEG_QUALITY = 50
 PLANTED_JPEG_QUALITY = 90
 SHIFT = 0.08
 """Largest shift along each axis, as a share of the shorter side."""
@@ -29,14 +35,17 @@ def plant(pixels: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray
 
     Args:
         pixels: (H, W) uint8.
-        kind: one of `PLANTED_KINDS`.
+        kind: one of `PLANTED_KINDS` or `HARD_KINDS`.
         rng: generator for angle, shift, gain, offset and blur.
     """
     if kind == PLANTED_KINDS[0]:
         turned = np.rot90(pixels, int(rng.integers(4)))
         turned = turned[:, ::-1] if rng.integers(2) else turned
-        coded = cv2.imencode(".jpg", np.ascontiguousarray(turned), [cv2.IMWRITE_JPEG_QUALITY, PLANTED_JPEG_QUALITY])[1]
-        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
+        return _saved_as_jpeg(np.ascontiguousarray(turned), PLANTED_JPEG_QUALITY)
+    if kind == HARD_KINDS[0]:
+        return _enlarged(pixels, ZOOM)
+    if kind == HARD_KINDS[1]:
+        return _saved_as_jpeg(pixels, HARD_JPEG_QUALITY)
     image = pixels.astype(np.float32)
     every = kind == PLANTED_KINDS[5]
     if every or kind in (PLANTED_KINDS[1], PLANTED_KINDS[2]):
@@ -46,6 +55,18 @@ def plant(pixels: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray
     if every or kind == PLANTED_KINDS[3]:
         image = image * rng.uniform(*GAIN) + rng.uniform(-OFFSET, OFFSET)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _saved_as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _enlarged(pixels: np.ndarray, factor: float) -> np.ndarray:
+    """Return the middle of an image, enlarged, on a canvas of the same size."""
+    height, width = pixels.shape
+    motion = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0.0, factor)
+    return np.asarray(cv2.warpAffine(pixels, motion, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _moved(image: np.ndarray, pixels: np.ndarray, rng: np.random.Generator, turns: bool, shifts: bool) -> np.ndarray:

@@ -15,7 +15,8 @@ from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.splits.copies.exact import read_duplicates
 from fastcell.splits.copies.near import find_strata, near_copies
-from fastcell.splits.copies.planting import PLANTED_KINDS, plant
+from fastcell.splits.copies.planting import HARD_KINDS, PLANTED_KINDS, plant
+from fastcell.splits.describe import describe_copies
 from fastcell.storage.staging import staging
 
 
@@ -53,8 +54,12 @@ def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
     assert len(members) >= 30  # of 36; 33 as of now
     assert set(found.kinds.tolist()) == {"near"}
     assert found.correlations.min() >= 0.99
-    assert [item.kind for item in found.near.recall] == list(PLANTED_KINDS)
-    assert all(item.planted == 100 and item.found >= 75 for item in found.near.recall)  # 86 and more as of now
+    assert [item.kind for item in found.near.recall] == [*PLANTED_KINDS, *HARD_KINDS]
+    assert all(item.planted == 100 for item in found.near.recall)
+    assert all(item.found >= 75 for item in found.near.recall[: len(PLANTED_KINDS)])  # 86 and more as of now
+    text = "\n".join(describe_copies(manifest, found, ()))
+    assert all(kind in text for kind in (*PLANTED_KINDS, *HARD_KINDS))  # with what is found of the hard ones
+    assert "not planted, so not known: crops" in text
     found.write(manifest)
     again = read_duplicates(manifest)
     assert again is not None
