@@ -25,6 +25,7 @@ _LOOKED_AT_LINES = 64
 #: A whole number with zeros behind the point or comma; `1,000` may be a thousand.
 WHOLE_NUMBER = r"^([+-]?[0-9]+)(\.0+|,0{1,2})$"
 _SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _TYPE = re.compile(r"\[[a-z]\]", re.IGNORECASE)
 
 
@@ -93,6 +94,8 @@ def encoding_of_text(path: Path, start: bytes) -> str:
         raise DataError(f"{storable(str(path))} must be UTF-8 text, got UTF-32. Save it as UTF-8.")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    if start.startswith(_WORKBOOKS):
+        raise DataError(f"{storable(str(path))} must be a text, got a workbook of Excel. Save it as CSV UTF-8.")
     if b"\0" in start[:4096]:
         raise DataError(
             f"{storable(str(path))} must be UTF-8 text, got bytes of value 0, as in UTF-16 without a byte-order mark. "

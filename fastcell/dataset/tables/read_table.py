@@ -197,11 +197,33 @@ def _read_text(path: Path, text_columns: Collection[str]) -> UserTable:
         else:
             reading = csv.ReadOptions(column_names=reading.column_names)
             table = csv.read_csv(_mended(path, dialect), reading, csv.ParseOptions(newlines_in_values=True), converting)
+    _check_quotes(path, dialect, table)
     rows = np.arange(table.num_rows)
     filled = _filled(table)
     if not filled.all():
         table, rows = table.filter(pa.array(filled)), rows[filled]
     return UserTable(path, list(map(one_form, dialect.names)), table.columns, rows, dialect.types)
+
+
+def _check_quotes(path: Path, dialect: Dialect, table: pa.Table) -> None:
+    """Check that the last field ends with its quote: one that is not closed takes the rest of the file.
+
+    Raises:
+        DataError: The number of quotes is odd.
+    """
+    last = table.slice(max(0, table.num_rows - 1))
+    fields = [column[0].as_py() for column in last.columns if len(column) and _is_text(column.type)]
+    if not any(field and ("\n" in field or "\r" in field) for field in fields):
+        return
+    num = 0
+    with open(path, encoding=dialect.encoding, newline="") as file:
+        while piece := file.read(1 << 20):
+            num += piece.count('"')
+    if num % 2:
+        raise DataError(
+            f'{storable(str(path))} must close each quote ("), got an odd number of them: the last field would take '
+            "the rest of the file. Mend it."
+        )
 
 
 def _mended(path: Path, dialect: Dialect) -> io.BytesIO:

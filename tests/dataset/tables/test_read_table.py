@@ -118,6 +118,13 @@ def test_chosen_columns(tmp_path: Path) -> None:
         read_text_columns(write(path, "key,Key\nx,y\n"), ("key",))
 
 
+def test_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", 'path,label,note\nx,"A\ny,B,1\n')
+    with pytest.raises(DataError, match=r'must close each quote \("\), got an odd number'):
+        read_table(path, TEXTS)
+    assert columns(write(path, 'path,label\nx,12" dish\ny,"two\nlines"\nz,B\n'))["label"][1] == "two\nlines"
+
+
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be a table, got no file"):
         read_table(tmp_path / "no.csv", TEXTS)
