@@ -20,6 +20,7 @@ def convert(
     rtdc_source: Annotated[str | None, Spelled("SRC")] = None,
     scores: Annotated[str | None, Spelled("AAA,BBB,...")] = None,
     model_id: str = "fastcell",
+    spreadsheet: bool = False,
 ) -> int:
     """Write predictions for other programs: as table (.csv, .parquet) or FCS 3.1 (.fcs) with the features of the cells,
     as class scores of IFCB bins (.h5), or as copies of RT-DC files with ml_score_* and ml_class.
@@ -31,6 +32,7 @@ def convert(
         rtdc_source: RT-DC file, or folder of files, that was packed
         scores: three characters per class, for the names ml_score_* (from the class names)
         model_id: name of the classifier in IFCB files
+        spreadsheet: put ' before texts that a spreadsheet would take for formulas (.csv)
 
     Examples:
         fastcell convert predictions.parquet predictions.fcs --data cells
@@ -46,6 +48,7 @@ def convert(
         rtdc_source=None if rtdc_source is None else Path(rtdc_source),
         tags=None if scores is None else scores.split(","),
         model_id=model_id,
+        spreadsheet=spreadsheet,
     )
     print_line("\n".join(lines))
     table = Path(predictions)

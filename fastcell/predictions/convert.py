@@ -14,7 +14,7 @@ from fastcell import __version__
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.predictions import to_ifcb, to_rtdc
-from fastcell.predictions.table import Predictions, with_features, write_csv_or_parquet
+from fastcell.predictions.table import Predictions, with_features, without_formulas, write_csv_or_parquet
 from fastcell.predictions.to_fcs import write_fcs
 from fastcell.runs.prediction_columns import event_numbers
 from fastcell.storage.places import check_output_file, check_output_folder
@@ -36,6 +36,7 @@ def convert(
     rtdc_source: Path | None = None,
     tags: list[str] | None = None,
     model_id: str = "fastcell",
+    spreadsheet: bool = False,
 ) -> list[str]:
     """Convert predictions to the format given by the ending of `out`.
 
@@ -48,6 +49,8 @@ def convert(
         rtdc_source: the RT-DC file, or the folder of RT-DC files, that was packed.
         tags: names of the RT-DC features, three characters per class; None to derive them from the class names.
         model_id: identifier of the classifier, stored in IFCB files.
+        spreadsheet: make texts that a spreadsheet would compute harmless (CSV only), see
+            `fastcell.predictions.table.without_formulas`.
 
     Returns:
         Messages for the user, one per line.
@@ -60,6 +63,8 @@ def convert(
         raise invalid(
             "OUT", f"a name that ends in {', '.join(CONVERTED_ENDINGS)}, or a folder", str(out), "Change the ending"
         )
+    if spreadsheet and out.suffix != ".csv":
+        raise invalid("--spreadsheet", "given for a .csv file", str(out), "Leave it out for other formats")
     if out.suffix:
         check_output_file("OUT", out, predictions.path)
     else:
@@ -67,7 +72,7 @@ def convert(
     if out.suffix in (".csv", ".parquet", ".fcs"):
         table, features = (predictions.table, []) if data is None else with_features(predictions, Manifest.open(data))
         if out.suffix != ".fcs":
-            write_csv_or_parquet(out, table)
+            write_csv_or_parquet(out, without_formulas(table) if spreadsheet else table)
             return [f"{printable(out)}: {table.num_rows:,} rows, {len(features)} features"]
         return write_events(out, predictions, table, features)
     if not len(predictions):

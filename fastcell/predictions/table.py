@@ -172,6 +172,22 @@ def write_csv_or_parquet(path: Path, table: pa.Table) -> None:
         replace_file(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
+def without_formulas(table: pa.Table) -> pa.Table:
+    """Return a table in which a spreadsheet takes no text for a formula: ``'`` before ``= + - @``, tab and return.
+
+    Numbers stay numbers. Keys changed in this way are no longer those of the data set.
+    """
+    for number, field in enumerate(table.schema):
+        name = field.name
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            changed = pc.replace_substring_regex(table.column(number), pattern=r"\A([=+\-@\t\r])", replacement=r"'\1")
+            table = table.set_column(number, name, changed)
+        if name[:1] in tuple("=+-@\t\r"):
+            names = table.column_names
+            table = table.rename_columns([*names[:number], f"'{name}", *names[number + 1 :]])
+    return table
+
+
 def _without_infinite(table: pa.Table, classes: list[str]) -> pa.Table:
     """Return the table without class, confidence and probabilities of cells with a probability that is no number."""
     finite = np.ones(table.num_rows, bool)

@@ -18,6 +18,7 @@ from fastcell.predictions.table import (
     prediction_table,
     read_predictions,
     with_features,
+    without_formulas,
     write_csv_or_parquet,
 )
 from fastcell.quality.quality_table import read_quality_columns
@@ -226,6 +227,18 @@ def test_a_file_with_a_class_without_finite_probabilities_has_no_class_there(tmp
     assert found.called().tolist() == [0, -1, -1, -1]
     np.testing.assert_array_equal(found.probabilities, np.float32([[0.75, 0.25], *[[NAN, NAN]] * 3]))
     assert found.table.column("confidence").to_pylist() == [0.75, None, None, None]
+
+
+def test_a_spreadsheet_finds_no_formula_and_numbers_stay_numbers(tmp_path):
+    keys = ["=1+1", "+a", "-1", "@x", "\tb", "\rc", "d=", "", None]
+    table = pa.table({"key": keys, "-x": [-1.5] * 9, "class": pa.array(["=cmd|' /C calc'!A0"] * 9, pa.large_string())})
+    safe = without_formulas(table)
+    assert safe.column_names == ["key", "'-x", "class"]
+    assert safe.column("key").to_pylist() == ["'=1+1", "'+a", "'-1", "'@x", "'\tb", "'\rc", "d=", "", None]
+    assert safe.column(1).to_pylist() == [-1.5] * 9
+    assert set(safe.column("class").to_pylist()) == {"'=cmd|' /C calc'!A0"}
+    write_csv_or_parquet(tmp_path / "p.csv", table)
+    assert (tmp_path / "p.csv").read_text().splitlines()[1] == '"=1+1",-1.5,"=cmd|\' /C calc\'!A0"'  # names as they are
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):
