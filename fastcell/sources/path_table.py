@@ -27,6 +27,8 @@ COLLECTION_COLUMNS = ("collection",)
 SPLIT_COLUMNS = ("split",)
 PITCH_COLUMNS = ("um_per_px",)
 
+#: Columns that tell where cells come from, in EcoTaxa and elsewhere; cells of one origin are alike.
+_LIKE_GROUPS = ("sample_id", "sample", "acq_id", "patient", "patient_id", "subject", "animal", "slide", "well", "plate")
 _STATUS = ("object_annotation_status",)  # of EcoTaxa
 _SUBSETS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _MOST_NAME = 256
@@ -236,6 +238,12 @@ def _notes(table: UserTable) -> list[str]:
                 f"no column is named {LABEL_COLUMNS[0]}; {_named(few)} of few different whole numbers is read as a "
                 f"feature. If it holds the classes, name it {LABEL_COLUMNS[0]}."
             )
+    like_groups = [name for name in table.names if name.lower() in _LIKE_GROUPS]
+    if like_groups and table.place(GROUP_COLUMNS) is None:
+        notes.append(
+            f"{_named(like_groups)} may say which cells belong together and is not read as the group: name it "
+            f"{GROUP_COLUMNS[0]} to keep such cells in one subset."
+        )
     twice = sorted(name for name, num in Counter(table.names).items() if num > 1 and name)
     if twice:
         notes.append(f"columns that the table has twice are not read as features: {_named(twice)}.")

@@ -197,3 +197,15 @@ def test_keys_do_not_leave_the_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.main(arguments) == 2
     assert "must be an event of an RT-DC file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_whose_name_on_disk_is_in_the_other_unicode_form(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    (source / "Gro\u0308\u00dfe").mkdir(parents=True)
+    with h5py.File(source / "Gro\u0308\u00dfe" / "m.rtdc", "w") as file:
+        file["events/image"] = np.zeros((3, 4, 5), np.uint8)
+    make_predictions(tmp_path / "p.csv", [f"Gr\u00f6\u00dfe/m.rtdc/{number:06d}" for number in range(3)])
+    out = tmp_path / "out"
+    assert cli.main(["convert", str(tmp_path / "p.csv"), str(out), "--rtdc-source", str(source)]) == 0
+    with h5py.File(out / "Gr\u00f6\u00dfe" / "m.rtdc") as file:
+        assert file["events/ml_class"].shape == (3,)

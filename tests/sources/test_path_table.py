@@ -240,6 +240,18 @@ def test_ecotaxa(images: Path, tmp_path: Path, types: bool) -> None:
     assert not listing.rejected
 
 
+def test_columns_that_may_be_the_group_are_noted(images: Path, tmp_path: Path) -> None:
+    lines = [f"{key},A,s{i % 2}" for i, key in enumerate(KEYS)]
+    (note,) = [
+        note
+        for note in listed(images, write(tmp_path / "t.csv", "path,label,sample_id", *lines)).notes
+        if "belong together" in note
+    ]
+    assert note.startswith("sample_id may say which cells belong together and is not read as the group: name it group")
+    again = listed(images, write(tmp_path / "t.csv", "path,group,sample_id", *lines))
+    assert not any("belong together" in note for note in again.notes)
+
+
 def test_two_unicode_forms_are_one_name(tmp_path: Path) -> None:
     root = tmp_path / "images"
     root.mkdir()
