@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from fixtures.picture_matrix import Damage, Picture, damage, outcome, pictures
+from fixtures.picture_matrix import (
+    Damage,
+    Picture,
+    damage,
+    grey_of_tiff,
+    hostile_directories,
+    is_upright,
+    outcome,
+    pictures,
+)
 
 from fastcell.dataset.decode import decode_levels
 from fastcell.dataset.decoder_messages import DecoderMessages
@@ -47,6 +59,31 @@ def test_a_part_of_the_matrix() -> None:
     found = check_all(7)
     assert found[True] > 500
     assert found[False] > 100
+
+
+@pytest.mark.parametrize("hits", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_damaged_directories_are_read_as_tifffile_reads_them_or_refused(hits: int) -> None:
+    num_read = 0
+    with quiet_tifffile():
+        for data, channel in hostile_directories(hits):
+            grey = read(data, channel)
+            if isinstance(grey, str) or not is_upright(data):
+                continue
+            theirs, tolerance = grey_of_tiff(data, channel)
+            assert grey.shape == theirs.shape
+            assert np.abs(grey - theirs).max() <= tolerance
+            num_read += 1
+    assert hits / 20 < num_read < hits / 2
+
+
+@contextmanager
+def quiet_tifffile() -> Iterator[None]:
+    log = logging.getLogger("tifffile")
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
 
 
 @pytest.mark.slow

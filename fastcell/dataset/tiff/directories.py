@@ -92,6 +92,8 @@ def read_layout(read: ReadAt) -> FileLayout:
         raise BadCell("not a TIFF")
     if len(header) < 16:
         raise BadCell("truncated")
+    if struct.unpack(order + "HH", header[4:8]) != (8, 0):  # bytes of an offset, and a zero
+        raise BadCell("damaged tif header")
     return FileLayout(order, True, struct.unpack(order + "Q", header[8:16])[0])
 
 

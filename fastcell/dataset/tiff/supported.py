@@ -90,7 +90,7 @@ def check_page(page: Any) -> None:
         raise BadCell(f"too large: {width} x {height} pixels of {samples} samples")
     # The decoder allocates memory for whole strips or tiles, even if the image fills only a part of one.
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
-    if rows < 1 or columns < 1 or int(page.tiledepth) != 1:
+    if rows < 1 or columns < 1 or int(page.tiledepth) != 1 or int(page.planarconfig) not in (1, 2):
         raise BadCell("damaged tif header")
     if rows * columns > max(_MOST_PIECE_PIXELS, 4 * height * width):
         raise BadCell(f"too large: tif in pieces of {columns} x {rows} pixels")
@@ -102,10 +102,14 @@ def num_colours(page: Any) -> int:
 
     One alpha sample does not count. Further samples are channels, whatever the kind of colour.
     """
-    samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
+    samples, extra = int(page.samplesperpixel), _extra_samples(page)
     if photometric_of(page) in (RGB, YCBCR):
         return 3 if samples == 3 or (samples == 4 and len(extra) <= 1) else 0
     return 1 if samples == 1 or (samples == 2 and len(extra) == 1 and extra[0] in _ALPHA) else 0
+
+
+def _extra_samples(page: Any) -> list[int]:
+    return [int(kind) for kind in page.extrasamples]
 
 
 def photometric_of(page: Any) -> int:
@@ -145,6 +149,7 @@ def _check_colour(page: Any) -> None:
         raise BadCell(f"tif of {_COLOUR_NAMES.get(colour, f'colour {colour}')}, which is not read; save as grey or RGB")
     if colour == YCBCR and int(page.compression) != JPEG:
         raise BadCell("tif of YCbCr without JPEG, which is not read; save as grey or RGB")
+    num_colours(page)  # fails if its values are no numbers
     if colour in (RGB, YCBCR) and samples < 3:
         raise BadCell("damaged tif header")
     if colour == PALETTE:
