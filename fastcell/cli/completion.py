@@ -31,9 +31,16 @@ def completion(shell: Literal["bash", "zsh"], *, out: OutFile = None) -> int:
     """Print a script with which the shell completes commands, options and their choices. The script is static: no
     Python is started when TAB is pressed.
 
+    installation:
+      bash  new shells read the file of the first example if the package bash-completion is
+            installed; else add this line to ~/.bashrc: source FILE
+      zsh   add this line to ~/.zshrc, in front of compinit: fpath=(~/.zfunc $fpath)
+
+    Write the file again after an update of fastcell.
+
     Args:
         shell: shell that reads the script
-        out: file to write instead, in an existing folder; for zsh, a file _fastcell in a folder of $fpath
+        out: file to write instead, in an existing folder
 
     Examples:
         fastcell completion bash --out ~/.local/share/bash-completion/completions/fastcell

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import Data
+from fastcell.cli.options import Data, check_least
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.storage.places import check_output_folder
@@ -33,6 +33,7 @@ def info(
         fastcell info cells
         fastcell info cells --figures figures
     """
+    check_least(0, seed=seed)
     from fastcell.dataset.manifest import Manifest
     from fastcell.report.data_summary import describe_contents, draw_figures
 

@@ -77,8 +77,8 @@ def pack(
         src: file or folder of cells, see formats
         out: new folder of the data set
         pattern: where class, group and collection stand in a path, e.g. '{group}/{class}/{name}' or '{class}_{name}';
-            '{name}' for a folder without labels ({class}/{name}). A field ends at the first place where the rest
-            matches: '{class}_{name}' reads S_phase_01.png as class S
+            '{name}' for a folder without labels. A field ends at the first place where the rest matches:
+            '{class}_{name}' reads S_phase_01.png as class S ({class}/{name})
         seed: random seed of the order of the cells
         window: grey levels that become black and white, for 16-bit images
         um_per_px: pixel size [um per pixel]

@@ -18,6 +18,7 @@ from fastcell.errors import ArgumentError
 from fastcell.system.messages import print_line
 
 _OPTION = re.compile("--?[A-Za-z]")
+_MOST = (1 << 63) - 1
 
 
 def entry(function: CommandFunction) -> Callable[[Sequence[str]], int]:
@@ -51,6 +52,9 @@ def parse_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
     parser = make_parser(command, {argument.dest for argument in command.positionals} - given.by_name)
     values = dict(parser.parse_args([*given.options, *(["--", *given.placed] if given.placed else [])]))
     for argument in command.arguments:
+        value = values.get(argument.dest)
+        if isinstance(value, int) and abs(value) > _MOST:
+            raise ArgumentError(f"{argument.label} must be a whole number from -2^63 to 2^63 - 1, got {value}.")
         if argument.spelled.takes_dotted:
             values[argument.dest] = given.dotted
         elif argument.num_values > 1 and values[argument.dest] is not None:

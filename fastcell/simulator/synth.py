@@ -41,6 +41,7 @@ from fastcell.system.messages import explained, printer
 from fastcell.system.resources import cache_dir
 from fastcell.system.worker_processes import check_jobs
 
+MOST_CELLS = 2**31 - 1
 DEFAULT_CELLS = 8_000
 DEFAULT_NAME = "Synthetic ATOM cells"
 DEFAULT_DEFECTS = 0.05
@@ -98,7 +99,7 @@ def synthesize(
 
     Args:
         out: new folder for the data set; it appears only when it is complete.
-        num_cells: >= 1.
+        num_cells: 1 to 2^31 - 1.
         seed: seed of the cells and of their order, 0 to 2**63 - 1.
         defects: share of empty, cut, defocused, ghost and doublet frames, in equal parts, 0 to 1.
         layout: `cell` or `block`, as in `fastcell.packing.pack`.
@@ -220,8 +221,9 @@ def make_default_dataset(cache: str | os.PathLike[str] | None = None, verbose: b
 
 
 def _check(num_cells: int, layout: str, shard_cells: int | None, block_cells: int, jobs: int | None) -> None:
-    if num_cells < 1:
-        raise invalid("--cells", "a number >= 1", num_cells, f"The default is {DEFAULT_CELLS:,}")
+    if not 1 <= num_cells <= MOST_CELLS:
+        rule = f"a number >= 1 and <= {MOST_CELLS:,}"
+        raise invalid("--cells", rule, num_cells, f"The default is {DEFAULT_CELLS:,}")
     check_layout(layout, shard_cells, block_cells)
     check_jobs(jobs)
 

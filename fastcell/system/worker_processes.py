@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _SHARED_MEMORY = "/dev/shm"
 _SEMAPHORE_BYTES = 1 << 20  # far more than the semaphores of the workers need
 _WATCH_EVERY_S = 1.0
+MOST_JOBS = 10_000
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -30,10 +31,11 @@ def check_jobs(jobs: int | None) -> None:
     """Check a number of worker processes.
 
     Raises:
-        ArgumentError: `jobs` is 0.
+        ArgumentError: `jobs` is 0 or above `MOST_JOBS`.
     """
-    if jobs == 0:
-        raise invalid("--jobs", "1 or more, or -1 for all CPUs", jobs, "Leave it out for one for each CPU")
+    if jobs is not None and (jobs == 0 or jobs > MOST_JOBS):
+        rule = f"from 1 to {MOST_JOBS:,}, or -1 for all CPUs"
+        raise invalid("--jobs", rule, jobs, "Leave it out for one for each CPU")
 
 
 def end_with_parent(parent: int, message: str = "") -> None:

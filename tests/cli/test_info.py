@@ -9,7 +9,7 @@ import pytest
 
 from fastcell.cli.info import main
 from fastcell.dataset.manifest import Manifest
-from fastcell.errors import DataError
+from fastcell.errors import ArgumentError, DataError
 from fastcell.report.data_summary import describe_contents
 
 
@@ -29,3 +29,8 @@ def test_tables_and_figures(make_dataset: Callable[..., Manifest], tmp_path: Pat
 def test_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fastcell pack SRC"):
         main([str(tmp_path)])
+
+
+def test_a_seed_below_zero(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="--seed must be at least 0, got -1"):
+        main([str(tmp_path), "--seed", "-1"])

@@ -153,6 +153,10 @@ def test_words_become_values(words: list[str], changed: dict[str, Any]) -> None:
         (["s", "o", "--shard-cells", "--strict"], "--shard-cells needs a value."),
         (["s", "o", "--shard-cells="], "--shard-cells must be a whole number, got ''."),
         (["s", "o", "--shard-cells", "1.0"], "--shard-cells must be a whole number, got '1.0'."),
+        (
+            ["s", "o", "--shard-cells", "1" + 19 * "0"],
+            "--shard-cells must be a whole number from -2^63 to 2^63 - 1, got 1",
+        ),
         (["s", "o", "--shard-cells", "null"], "--shard-cells must be a whole number, got 'null'."),
         (["s", "o", "--share", "null"], "--share must be a number, got 'null'."),
         (["s", "o", "--share", "inf"], "--share must be a number, got 'inf'."),

@@ -121,7 +121,8 @@ def test_block_layout_holds_the_same_cells(small: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_cells": 0}, "--cells must be a number >= 1, got 0"),
+        ({"num_cells": 0}, "--cells must be a number >= 1 and <= 2,147,483,647, got 0"),
+        ({"num_cells": 2**31}, "--cells must be a number >= 1 and <= 2,147,483,647, got 2147483648"),
         ({"seed": -1}, "seed must be"),
         ({"defects": 2.0}, "defects must be a share from 0 to 1, got 2.0"),
         ({"layout": "tar"}, "--layout must be one of cell, block"),

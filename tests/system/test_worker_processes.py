@@ -63,8 +63,9 @@ def test_an_error_of_a_task_comes_out_after_the_results_before_it() -> None:
 
 
 def test_no_job_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="--jobs must be 1 or more, or -1 for all CPUs, got 0"):
-        check_jobs(0)
+    for jobs in (0, 10_001):
+        with pytest.raises(ArgumentError, match=f"--jobs must be from 1 to 10,000, or -1 for all CPUs, got {jobs}"):
+            check_jobs(jobs)
     with pytest.raises(ArgumentError, match="--jobs"):
         next(run_tasks(fail_at_three, [0], 0))
     for jobs in (None, 1, -1, 7):
