@@ -323,9 +323,9 @@ BASE = np.array([[0.9, 0.06, 0.03, 0.01], [0.08, 0.85, 0.05, 0.02], [0.02, 0.05,
 def counts_of_recordings(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """Cells of each class in a new recording; recordings are confused differently. The row is the worst class."""
 
-    def recording(deviation: float) -> Floats:
-        p = BASE * np.exp(deviation * rng.standard_normal(BASE.shape))
-        return np.asarray(p / p.sum(1, keepdims=True), np.float64)
+    def recordings(num: int, deviation: float) -> Floats:
+        p = BASE * np.exp(deviation * rng.standard_normal((num, *BASE.shape)))
+        return np.asarray(p / p.sum(2, keepdims=True), np.float64)
 
     mixtures = [(0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1), (0.9, 0.05, 0.045, 0.005)]
     for groups, deviation, mixture in product((1, 2, 3, 5, 8, 20), (0.0, 0.5, 0.8), mixtures):
@@ -333,13 +333,8 @@ def counts_of_recordings(sets: int, rng: np.random.Generator) -> Iterator[Covera
         for method, num in (("interval", sets), ("percentile bootstrap", min(200, sets) if deviation == 0.5 else 0)):
             inside, widths = np.zeros(4), []
             for _ in range(num):
-                tables = np.array(
-                    [[rng.multinomial(240 // groups, p) for p in recording(deviation)] for _ in range(groups)]
-                )
-                there = rng.multinomial(1000, mixture)
-                called = np.sum(
-                    [rng.multinomial(k, p) for k, p in zip(there, recording(deviation), strict=True)], axis=0
-                )
+                tables = rng.multinomial(240 // groups, recordings(groups, deviation))
+                called = rng.multinomial(rng.multinomial(1000, mixture), recordings(1, deviation)[0]).sum(0)
                 if method == "interval":
                     confusion = confusion_correction.Confusion(list("abcd"), tables)
                     _, low, high = confusion_correction.correct_counts(called, confusion)
