@@ -45,6 +45,7 @@ def help_text(name: str) -> str:
 
 def check(name: str, arguments: list[str]) -> None:
     flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
+    flags = [re.sub(r"^(--trainer\.(?:logger|callbacks))\..*", r"\1", flag) for flag in flags]
     assert [flag for flag in flags if not re.search(rf"{flag}\b", help_text(name))] == []
 
 

@@ -232,7 +232,7 @@ class FastcellCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks)
             if self.command == "fit":
-                check_trainer(trainer, self.datamodule, settings)
+                check_trainer(trainer, self.model, self.datamodule, settings)
             return trainer
         except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
             if self.folder is not None and self.config.resume is None:

@@ -51,6 +51,10 @@ class LoaderSettings:
         return self.device.index or 0 if self.device.type == "cuda" else None
 
 
+MOST_BATCH = 1 << 20
+MOST_THREADS = 1024
+
+
 def check_settings(values: Mapping[str, Any]) -> None:
     """Check the loading arguments of `fastcell.loading.datamodule.CellDataModule`.
 
@@ -64,6 +68,8 @@ def check_settings(values: Mapping[str, Any]) -> None:
         value = values[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise invalid(name, "a positive whole number", value, "256 suits most machines")
+        if value > MOST_BATCH:
+            raise invalid(name, f"at most {MOST_BATCH:,}", value, "256 suits most machines")
     if values["dtype"] not in ("auto", *DTYPES):
         raise invalid("dtype", f"auto or one of {', '.join(DTYPES)}", values["dtype"], "Leave it at auto")
     for name, choices in (("transform", TRANSFORMS), ("decoder", DECODERS), ("store", STORES)):
@@ -76,6 +82,8 @@ def check_settings(values: Mapping[str, Any]) -> None:
     for name in ("threads", "initial_fill"):
         if values[name] < 0:
             raise invalid(name, "0 or more", values[name], "0 chooses for you")
+    if values["threads"] > MOST_THREADS:
+        raise invalid("threads", f"at most {MOST_THREADS:,}", values["threads"], "0 chooses for you")
 
 
 def image_dtype(dtype: str, precision: str, device: torch.device) -> torch.dtype:

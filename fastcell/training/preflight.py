@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastcell.errors import ArgumentError, did_you_mean, invalid
 from fastcell.loading.datamodule import CellDataModule
@@ -50,16 +51,18 @@ def check_trainer_settings(settings: Any) -> None:
             raise invalid("--trainer.devices", rule, settings.devices, "Take fewer")
 
 
-def check_trainer(trainer: pl.Trainer, data: CellDataModule, settings: Any) -> None:
-    """Check a trainer against the data.
+def check_trainer(trainer: pl.Trainer, model: pl.LightningModule, data: CellDataModule, settings: Any) -> None:
+    """Check a trainer against network and data.
 
     Args:
         trainer: with the callbacks of the user.
+        model: network to train.
         data: data with labels.
         settings: arguments of `pl.Trainer` as attributes.
 
     Raises:
-        ArgumentError: a callback monitors a value that is never there, or a limit leaves nothing to score.
+        ArgumentError: a callback monitors a value that is never there, or a limit leaves nothing to score, or
+            batches are too small for the network.
     """
     validates = has_labelled_cells(data, "valid") and settings.limit_val_batches != 0
     names = [f"train_{name}" for name in _MONITORS[:2]]
@@ -68,6 +71,10 @@ def check_trainer(trainer: pl.Trainer, data: CellDataModule, settings: Any) -> N
         monitor = getattr(callback, "monitor", None)
         if isinstance(monitor, str) and monitor not in names:
             raise _no_such_value(type(callback).__name__, monitor, names)
+    num_ranks = trainer.world_size
+    if data.batch_size < 2 * num_ranks and any(isinstance(part, _BatchNorm) for part in model.modules()):
+        rule = f"at least {2 * num_ranks}: batch normalisation takes two cells of each process"
+        raise invalid("--data.batch_size", rule, data.batch_size, "64 is usual")
     subset = final_subset(data)
     limit = {"test": "limit_test_batches", "valid": "limit_val_batches"}.get(subset or "")
     if limit is not None and not settings.fast_dev_run and getattr(settings, limit) == 0:

@@ -39,6 +39,8 @@ STOPPING = "--trainer.callbacks=EarlyStopping"
         (["--trainer.precision=transformer-engine"], "--trainer.precision must be one of"),
         (["--trainer.accelerator=tpu"], "the package torch_xla is not installed. Install it: pip install"),
         (["--trainer.callbacks=Timer"], "Timer"),
+        (["--data.batch_size=1"], "--data.batch_size must be at least 2: batch normalisation takes two cells"),
+        (["--data.batch_size=1000000000"], "batch_size must be at most 1,048,576, got 1000000000"),
         (["--trainer.logger=NeptuneLogger"], "--trainer.logger must be"),
         (["--trainer.logger=CometLogger"], "the package comet.ml is not installed. Install it: pip install"),
         (["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=/proc/x"], "no such file or directory: '/proc/x'"),
