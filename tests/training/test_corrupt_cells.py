@@ -177,8 +177,8 @@ def test_two_ranks_know_the_corrupt_cells_of_both(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "fastcell", *arguments], env=environment)
 
-    assert run(*words, *two, f"--runs={tmp_path / 'whole'}", "--trainer.max_epochs=12").wait(280) == 0
-    process = run(*words, *two, f"--runs={tmp_path / 'runs'}", "--trainer.max_epochs=12")
+    assert run(*words, *two, f"--runs={tmp_path / 'whole'}", "--trainer.max_epochs=3").wait(280) == 0
+    process = run(*words, *two, f"--runs={tmp_path / 'runs'}", "--trainer.max_epochs=3")
     while process.poll() is None and not list((tmp_path / "runs").glob("*/step-0000000[2-9]*.ckpt")):
         time.sleep(0.02)
     process.kill()
