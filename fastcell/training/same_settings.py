@@ -40,7 +40,7 @@ _WORDS = {
         trainer.enable_autolog_hparams trainer.model_registry
         model.channels_last model.compile_network
         data.path data.predict_split data.bank_gib data.threads data.on_bad_cell
-        runs resume checkpoint_every_steps checkpoint_every_minutes""",
+        runs resume checkpoint_every_steps checkpoint_every_minutes allow_absent""",
 }
 ARGUMENTS = {name: rule for rule, words in _WORDS.items() for name in words.split()}
 """Rule of each argument of ``fit``, by its name without dashes: `MUST`, `MORE` or `MAY`."""
