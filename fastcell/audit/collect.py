@@ -119,11 +119,15 @@ def audit(
     rows = choose_rows(manifest, most_cells, seed)
     kept = int(manifest.verdicts().sum())
     if not len(rows):
-        raise DataError(f"{manifest.path} must hold cells that verdicts.csv keeps, got none. Mend or remove that file.")
+        raise DataError(
+            f"{manifest.path} must have cells that verdicts.csv keeps, got none. Correct or remove that file."
+        )
     announce(f"reading {len(rows):,} of {kept:,} cells")
     sample = read_sample(manifest, rows, jobs, verbose=say is not None)
     if len(sample) < 2:
-        raise DataError(f"{manifest.path}: two cells or more must be readable, got {len(sample)}. Run fastcell verify.")
+        raise DataError(
+            f"{manifest.path}: at least two cells must be readable, got {len(sample)}. Run fastcell verify."
+        )
 
     def random(number: int) -> np.random.Generator:
         return np.random.default_rng([seed, 0xA0D17, number])
@@ -191,13 +195,13 @@ def _copies(manifest: Manifest, copies: Duplicates | None, jobs: int | None) -> 
 
 
 def _noise_finding(noise: LabelNoise | None) -> Finding:
-    key, title = "label_noise", "labels that a classifier surely disagrees with"
+    key, title = "label_noise", "labels that a classifier contradicts"
     if noise is None:
-        why = f"it takes {LEAST_LABELLED_CELLS} cells and two classes of {LEAST_OF_CLASS}"
+        why = f"the test needs {LEAST_LABELLED_CELLS} cells and two classes of {LEAST_OF_CLASS}"
         return Finding(key, title, verdict="skipped", notes=(f"not tested: {why}.",))
     if not noise.separates_classes:
         accuracy = f"balanced accuracy {noise.balanced_accuracy:.3f}"
-        says = f"A classifier hardly tells the classes ({accuracy}), so its disagreement says nothing of single labels."
+        says = f"A classifier hardly separates the classes ({accuracy}), so it cannot judge single labels."
         way = "look at cells of each class side by side (`fastcell info DATA --figures DIR`) before training on them"
         details = {"cells": len(noise.rows), "balanced_accuracy": noise.balanced_accuracy}
         return Finding(
@@ -227,7 +231,7 @@ def _noise_finding(noise: LabelNoise | None) -> Finding:
         key, title, unit="share of confident disagreement", result=noise.result,
         effect=max(0.0, noise.result.number - noise.result.chance_high),
         thresholds=(0.01, math.inf),
-        says={"warning": alarm, "else": f"It disagrees where it is unsure; {quality}."},
+        says={"warning": alarm, "else": f"It disagrees only at low confidence; {quality}."},
         advice={"warning": way},
         details=details,
     )  # fmt: skip

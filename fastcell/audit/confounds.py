@@ -41,9 +41,9 @@ Above it (dense cells, crops of tissue or clusters, noise), parts that do not st
 _MOST_SETTINGS = 8
 _MIX = (
     "record every class in every recording and in changing order; until then test on whole recordings only (name them "
-    "as groups in `pack --pattern`), and believe no accuracy of a random split"
+    "as groups in `pack --pattern`), and do not rely on the accuracy of a random split"
 )
-_REWRITE = "write all images anew with one program and the same settings, from the originals where there are any"
+_REWRITE = "write all images again with one program and the same settings, from the originals if possible"
 
 
 def image_features(sample: CellSample, seed: int = 0) -> Floats:
@@ -105,7 +105,7 @@ class _Maker:
 
     @property
     def certain(self) -> bool:
-        """True if cells stand out so clearly that all other pixels are certainly background."""
+        """True if cells have so much contrast that all other pixels are certainly background."""
         spread = self.sample.backgrounds[:, BACKGROUND_FEATURES.index("spread")]
         uneven = spread / np.maximum(self.sample.feature("contrast"), 1)
         return bool(np.isfinite(uneven).any() and np.nanmedian(uneven) <= _EVEN)
@@ -116,15 +116,15 @@ class _Maker:
         notes = [f"{len(design.rows):,} cells of {design.num_classes} classes; {found.describe()}."]
         if found.alone:
             names = ", ".join(sample.classes[label] for label in found.alone)
-            notes.append(f"Without {names}: in one group only.")
+            notes.append(f"Without {names}, which occur in one group only.")
         if result is not None and design.num_classes > 2 and result.best >= 0.1:
-            notes.append(f"Told best: {sample.classes[found.classes[result.best_label]]}.")
+            notes.append(f"Recognised best: {sample.classes[found.classes[result.best_label]]}.")
         return tuple(notes)
 
 
 def _beside_chance(result: Outcome) -> str:
-    """Return how a number without an alarm stands to chance: an effect may be small and yet no accident."""
-    return "Small, but more than chance" if result.p <= ALPHA else "Not more than chance"
+    """Return whether a number without an alarm exceeds the chance level: an effect may be small but significant."""
+    return "Small, but above chance" if result.p <= ALPHA else "Not above chance"
 
 
 def _background(made: _Maker, key: str, title: str, found: ClassDesign, images: Floats) -> Finding:
@@ -137,13 +137,13 @@ def _background(made: _Maker, key: str, title: str, found: ClassDesign, images: 
     shares = _shares(features, design)
     telling = [f"{BACKGROUND_FEATURES[i]} ({shares[i]:.0%})" for i in np.argsort(-shares)[:3]]
     strongest = f"Features that differ most (share of their variance that the class explains): {', '.join(telling)}."
-    alarm = f"With the cell masked out the background names the class; whole images give {whole:.3f}. {strongest}"
+    alarm = f"The background predicts the class without the cell; whole images give {whole:.3f}. {strongest}"
     most = 0.3
     if not made.certain:
         most = math.inf
         alarm = (
-            f"What does not stand out as cell names the class; whole images give {whole:.3f}. {strongest} But it is "
-            "uneven, as where frames hold parts of other cells: this may be biology as well as illumination."
+            f"The pixels outside the cell predict the class; whole images give {whole:.3f}. {strongest} But these "
+            "pixels are uneven, as if frames contained parts of other cells: the cause may be biology or illumination."
         )
     return Finding(
         key, title, result=result, notes=made.notes(found, result), thresholds=(0.1, most),
@@ -166,18 +166,18 @@ def _intensity(made: _Maker, key: str, title: str, found: ClassDesign) -> Findin
     details = {"kind": found.kind, "whole_image": whole.number, "whole_image_chance": whole.chance}
     black = np.quantile(level[design.rows], 0.95) <= _BLACK
     if black or not made.certain:
-        why = "black" if black else "not told from cells for sure"
-        says = f"{alone}, and the background is {why}: whether cells or exposure differ, the images do not tell."
+        why = "black" if black else "not clearly separable from cells"
+        says = f"{alone}, and the background is {why}: the images do not show whether cells or exposure differ."
         verdict = "cannot tell" if whole.skill >= 0.1 else "ok"
         advice = {"cannot tell": "record a reference (beads, a calibration slide) with every class"}
         return Finding(
             key, title, verdict=verdict, says={"else": says}, advice=advice, notes=made.notes(found), details=details
         )
-    alarm = f"{alone}, and the level of the background (above) alone names the class too: illumination, not cells."
+    alarm = f"{alone}. The level of the background (above) predicts the class too: illumination differs, not the cells."
     return Finding(
         key, title, unit="level of the background: balanced accuracy", result=result, notes=made.notes(found),
         says={"problem": alarm, "warning": alarm, "cannot tell": f"{alone}. {_few(found)}",
-              "ok": f"{alone}; the background's level does not tell, so what there is comes from the cells."},
+              "ok": f"{alone}. The level of the background does not predict it, so any effect comes from the cells."},
         advice={"problem": _MIX, "warning": _MIX, "cannot tell": "record each class in more groups"},
         details=details,
     )  # fmt: skip
@@ -197,19 +197,19 @@ def _size(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
         verdict = "cannot tell" if whole.skill >= 0.1 else "ok"
         return Finding(
             key, title, verdict=verdict, details=details, notes=made.notes(found),
-            says={"else": f"{alone}; where cells end inside their frames is not seen for sure: it may be theirs."},
+            says={"else": f"{alone}. The extent of the cells cannot be measured: their size may be the cause."},
             advice={"cannot tell": "cut all frames to one size"},
         )  # fmt: skip
     extents = np.log(np.maximum(sample.extents[seen.design.rows].astype(np.float64), 1))
     result = made.test(with_squares(_beyond(sides[seen.design.rows], extents)), _packed(seen.design))
-    alarm = f"{alone}, and what the cells' own extent does not explain still tells: frames were cut differently."
+    alarm = f"{alone}, also after correction for the extent of the cells: frames were cut differently."
     way = (
         "cut all frames by one rule, or to one size; `--data.fit contain` or `scale` keeps frames from being stretched"
     )
     return Finding(
         key, title, unit="size beyond the cell's extent: balanced accuracy", result=result, notes=made.notes(seen),
         says={"problem": alarm, "warning": alarm, "cannot tell": f"{alone}. {_few(seen)}",
-              "ok": f"{alone}; the cells' extent explains it, or hardly anything is left."},
+              "ok": f"{alone}; the extent of the cells explains it, almost or completely."},
         advice={"problem": way, "warning": way, "cannot tell": "record each class in more groups"},
         details=details,
     )  # fmt: skip
@@ -224,7 +224,7 @@ def _file(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
     settings = (sample.settings[:, None] == common[None, :]).astype(np.float64)
     if len(names) == 1 and sample.settings[design.rows[0]].startswith(("raw", "npy")):
         return Finding(
-            key, title, verdict="ok", says={"else": "Raw pixels: nothing is left of files to tell anything."}
+            key, title, verdict="ok", says={"else": "The set has raw pixels, without properties of the original files."}
         )
     area = np.log(sample.feature("height").astype(np.float64) * sample.feature("width"))
     whole = made.test(np.hstack([with_squares(np.stack([stored, extra], axis=1)), settings]), design)
@@ -236,8 +236,8 @@ def _file(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
     kinds = f"{len(names)} ways of writing files" if len(names) > 1 else "one way of writing files"
     written = "the files of classes were written differently."
     if len(names) == 1:
-        written = "files were written differently with the same settings, or the cells' texture takes its bytes."
-    alarm = f"{alone}, also beyond what the pixels need ({kinds}): {written}"
+        written = "files were written differently with the same settings, or the texture of the cells needs the bytes."
+    alarm = f"{alone}, also after correction for the pixels ({kinds}): {written}"
     return Finding(
         key, title, unit="bytes beyond the pixels' need, settings: balanced accuracy", result=result,
         notes=made.notes(found),
@@ -273,7 +273,7 @@ def recording_finding(
     if not designs:
         return Finding(
             key, title, verdict="cannot tell",
-            says={"else": f"No class lies in two {what}s with 10 cells each: what differs may be the class."},
+            says={"else": f"No class occurs in two {what}s with 10 cells each: differences may be due to the class."},
             advice={"cannot tell": f"record classes in several {what}s"},
         )  # fmt: skip
     runs = [permuted_rates(images, design, permutations, rng) for design, _ in designs]
@@ -289,17 +289,17 @@ def recording_finding(
     mean = {name: float(np.mean(values)) for name, values in best.items()}
     telling = sorted(mean, key=lambda name: -mean[name])[:3]
     alarm = (
-        f"The {what} is told from the image of a single cell, class by class; most surely "
+        f"Single cell images predict the {what} within a class; most reliably for "
         f"{', '.join(f'{name} ({mean[name]:.2f})' for name in telling)}."
     )
     way = (
-        f"never split at random: keep each {what} on one side (groups in `pack --pattern`, `--folds groups`), and "
+        f"never split at random: keep each {what} in one subset (groups in `pack --pattern`, `--folds groups`), and "
         f"report scores by {what}"
     )
     return Finding(
         key, title, unit=f"balanced accuracy among {what}s of the same class", result=result,
         thresholds=(0.1, math.inf),
-        says={"warning": alarm, "ok": f"Images hardly tell the {what} within a class."},
+        says={"warning": alarm, "ok": f"Images hardly predict the {what} within a class."},
         advice={"warning": way},
         notes=(f"{len(names)} {what}s in {len(designs)} classes; labels permuted within the class.",),
         details={"recall": mean},
@@ -339,13 +339,13 @@ def _shares(features: Floats, design: Design) -> Floats:
 
 
 def _few(found: ClassDesign) -> str:
-    return "Too few groups to tell it from chance." if found.kind == "nested" else "Too few cells to tell."
+    return "There are too few groups for a test." if found.kind == "nested" else "There are too few cells for a test."
 
 
 def _no_background(key: str, title: str, found: ClassDesign) -> Finding:
     return Finding(
         key, title, verdict="cannot tell",
-        says={"else": "Cells fill their frames: too little background is left to look at."},
+        says={"else": "Cells fill their frames: there is too little background for a test."},
         notes=(f"not tested: with enough background, {found.why_not}.",),
         advice={"cannot tell": "cut frames with a margin around the cell"},
     )  # fmt: skip

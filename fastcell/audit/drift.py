@@ -146,12 +146,12 @@ def drift_finding(key: str, title: str, drift: Drift, what: str) -> Finding:
         f"{drift.swing[best, worst]:.1f} standard deviations). Of all {what}: {listed}."
     )
     way = (
-        f"see {key}.png for when; leave out or record again what was taken while the instrument moved, and record "
-        "classes in turns, not one after the other"
+        f"see {key}.png for the time; exclude or repeat recordings made during the drift, and record classes "
+        "alternately"
     )
     note = (
         f"{int(drift.sizes.sum()):,} cells in {len(drift.sequences):,} sequences of one group and class, in the "
-        "natural order of their keys: where names carry no time, this says nothing."
+        "natural order of their keys: if names do not follow time, the result has no meaning."
     )
     details: dict[str, Any] = {
         "features": {
@@ -164,7 +164,7 @@ def drift_finding(key: str, title: str, drift: Drift, what: str) -> Finding:
     return Finding(
         key, title, unit=f"share of the variance of {drift.names[best]} that the order explains", result=drift.result,
         effect=float(drift.at_least[best]), thresholds=(0.02, 0.1),
-        says={"problem": alarm, "warning": alarm, "else": f"{drift.names[best]} moves most, and hardly."},
+        says={"problem": alarm, "warning": alarm, "else": f"{drift.names[best]} drifts most, but only slightly."},
         advice={"problem": way, "warning": way},
         notes=(note,),
         details=details,

@@ -101,7 +101,7 @@ def key_finding(manifest: Manifest) -> Finding:
         f"{classes[label]} has {found.names[int(found.table[label].argmax())]} alone"
         for label in np.flatnonzero((found.table > 0).sum(axis=1) == 1).tolist()
     ]
-    says = f"the start of its key gives the class of every cell away: {len(found.names):,} prefixes ({listed}), each "
+    says = f"the start of the key predicts the class of every cell: {len(found.names):,} prefixes ({listed}), each "
     says += "of one class. If they are recordings, a score may measure the recording instead of the class"
-    says += f"; {', '.join(alone[:_MOST_NAMES])}: there no split can tell." if alone else "."
+    says += f"; {', '.join(alone[:_MOST_NAMES])}: no split can separate them there." if alone else "."
     return Finding(_KEY, _TITLE, verdict="warning", says={"else": says}, advice={"warning": way}, details=details)

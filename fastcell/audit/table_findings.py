@@ -43,8 +43,8 @@ def table_finding(
         return Finding(key, title, verdict="skipped", notes=(f"fewer than two classes or two {what}s.",)), None
     single = found.single()
     strength = (
-        f"Cramér's V {found.result.number:.2f}; who knows the {what} alone "
-        f"names the class with balanced accuracy {found.guess:.2f}."
+        f"Cramér's V {found.result.number:.2f}; the {what} alone "
+        f"predicts the class with balanced accuracy {found.guess:.2f}."
     )
     details = {
         "classes": found.rows, "columns": found.columns, "table": found.table.tolist(),
@@ -54,7 +54,7 @@ def table_finding(
     if single:
         places = ", ".join(f"{name} only in {found.columns[int(_row(found, name).argmax())]}" for name in single[:6])
         more = f" and {len(single) - 6} more" if len(single) > 6 else ""
-        says = f"{places}{more}: there, class and {what} cannot be told apart, by no test. {strength}"
+        says = f"{places}{more}: there, no test can separate class and {what}. {strength}"
         way = (
             f"record these classes in further {what}s; until then a score between them may measure the {what}, and "
             "must be reported as such"
@@ -64,8 +64,8 @@ def table_finding(
         )
         return made, found
     if found.pure() == len(found.columns):
-        says = f"Every {what} holds one class, every class lies in several: {strength}"
-        way = f"test on whole {what}s only; no {what} may be on two sides of a split"
+        says = f"Every {what} has one class, and every class occurs in several: {strength}"
+        way = f"test on whole {what}s only; no {what} may be in two subsets of a split"
         made = Finding(key, title, result=found.result, verdict="ok", says={"else": says}, advice={"ok": way}, **base)
         return made, found
     way = (
@@ -74,7 +74,7 @@ def table_finding(
     )
     made = Finding(
         key, title, result=found.result, thresholds=(0.3, 0.7),
-        says={"else": f"Classes lie in several {what}s each. {strength}"},
+        says={"else": f"Each class occurs in several {what}s. {strength}"},
         advice={"warning": way, "problem": way}, **base,
     )  # fmt: skip
     return made, found
@@ -92,7 +92,7 @@ def split_findings(manifest: Manifest) -> list[Finding]:
         pairs = {(group, subset) for group, subset in zip(groups[known].tolist(), subsets[known].tolist(), strict=True)}
         num_subsets = Counter(group for group, _ in pairs)
         both = sorted(group for group, count in num_subsets.items() if count > 1)
-        title = f"groups on two sides of split {name!r}"
+        title = f"groups in two subsets of split {name!r}"
         if both:
             listed = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
             found.append(
@@ -101,9 +101,9 @@ def split_findings(manifest: Manifest) -> list[Finding]:
                     title,
                     verdict="problem",
                     details={"groups": both},
-                    says={"else": f"{len(both)} groups lie on two sides: {listed}."},
+                    says={"else": f"{len(both)} groups are in two subsets: {listed}."},
                     advice={
-                        "problem": "split by group: `fastcell pack` and `fastcell split` do so where groups are named"
+                        "problem": "split by group: `fastcell pack` and `fastcell split` do so if groups are named"
                     },
                 )
             )
@@ -123,11 +123,11 @@ def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
     members = [cells for number, cells in enumerate(copies.members()) if number not in set(blank.tolist())]
     twofold = [cells for cells in members if len(np.unique(labels[cells][labels[cells] >= 0])) > 1]
     num_cells, num_sets = sum(map(len, members)), len(members)
-    near = "" if copies.near is not None else " Only exact copies (pixels, flips, quarter turns) were looked for."
+    near = "" if copies.near is not None else " The search covered exact copies only (pixels, flips, quarter turns)."
     says = f"{num_cells:,} cells in {num_sets:,} sets of copies.{near}"
     if across:
         places = ", ".join(f"{count:,} sets in {name!r}" for name, count in across.items())
-        says += f" On two sides of a split: {places}."
+        says += f" In two subsets of a split: {places}."
     if twofold:
         keys = manifest.table.column("key").take(twofold[0][:2]).to_pylist()
         says += f" {len(twofold):,} sets carry two classes, e.g. {' and '.join(keys)}."
@@ -135,7 +135,7 @@ def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
         says += f" {len(blank):,} sets of images of one grey level are not counted: empty frames."
     verdict = "problem" if across else "warning" if twofold else "ok"
     large = " (large sets of near ones with `--merge-large` only)" if copies.near is not None else ""
-    ways = [f"split again with `fastcell split`, which keeps copies on one side{large}"] if across else []
+    ways = [f"split again with `fastcell split`, which keeps copies in one subset{large}"] if across else []
     ways += ["look at the cells of two classes: one label of each is wrong"] if twofold else []
     details = {
         "sets": num_sets, "cells": num_cells, "across": across, "two_classes": len(twofold), "blank": len(blank),

@@ -24,11 +24,11 @@ CANDIDATE_COLUMNS = (
 )  # fmt: skip
 _SHEET_ROWS, _SHEET_COLUMNS = 8, 8
 _MEANINGS = {
-    "problem": "large enough to make a score meaningless",
-    "warning": "to be looked at before a score is believed",
-    "cannot tell": "this data set does not allow the question",
-    "ok": "nothing beyond chance, or too little to matter",
-    "skipped": "nothing there to ask about",
+    "problem": "so large that a score may be meaningless",
+    "warning": "check it before you rely on a score",
+    "cannot tell": "this data set cannot answer the question",
+    "ok": "not above chance, or too small to matter",
+    "skipped": "does not apply to this data set",
 }
 
 
@@ -48,11 +48,13 @@ def describe_audit(manifest: Manifest, found: Audit) -> str:
     ]
     num_tests = sum(not np.isnan(finding.p_adjusted) for finding in found.findings)
     if num_tests > ALPHA * (found.permutations + 1):
-        lines.append(f"{found.permutations} permutations are too few for {num_tests} tests: none can alarm.")
+        lines.append(
+            f"{found.permutations} permutations are too few for {num_tests} tests: no test can raise an alarm."
+        )
     if dropped:
-        lines.append(f"{dropped:,} cells that verdicts.csv drops are left out.")
+        lines.append(f"{dropped:,} cells dropped by verdicts.csv are excluded.")
     if sample.num_bad:
-        lines.append(f"{sample.num_bad:,} cells could not be read and are left out: run fastcell verify.")
+        lines.append(f"{sample.num_bad:,} cells could not be read and are excluded: run fastcell verify.")
     ordered = sorted(found.findings, key=lambda finding: FINDING_VERDICTS.index(finding.verdict))
     for finding in ordered:
         lines += ["", *finding.describe()]
@@ -131,7 +133,7 @@ def _draw(manifest: Manifest, found: Audit, folder: Path) -> Iterator[Path]:
         return folder / file
 
     if any(finding.result is not None for finding in found.findings):
-        yield put("numbers.png", figures.draw_numbers, found.findings, f"{name}: what can be told, beside chance")
+        yield put("numbers.png", figures.draw_numbers, found.findings, f"{name}: balanced accuracy and chance level")
     for what in ("group", "collection"):
         if what in found.tables:
             table = found.tables[what]

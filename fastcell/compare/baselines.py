@@ -121,7 +121,7 @@ class CellPCA(TransformerMixin, BaseEstimator):
             ArgumentError: `n_components` is below 1, or `scaling` is unknown.
         """
         if self.n_components < 1:
-            raise invalid("components", "a number of 1 or more, or none", self.n_components, "64 is usual")
+            raise invalid("components", "a number of 1 or more, or none", self.n_components, "A usual value is 64")
         if self.scaling not in SCALINGS:
             raise invalid("scaling", f"one of {', '.join(SCALINGS)}", self.scaling, "Take common")
         X = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=2)  # noqa: N806

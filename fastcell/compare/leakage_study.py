@@ -83,7 +83,7 @@ def augmented_set(
         ArgumentError: `copies` is below 1.
     """
     if not copies >= 1:
-        raise invalid("--copies", "1 or more", copies, "1.3 is about the paper's")
+        raise invalid("--copies", "1 or more", copies, "The paper has about 1.3")
     rows = select(manifest, ViewConfig(labelled=True)).rows
     augmentation = Augmentation(**recipe.data.get("augmentation", {}))
     settings = [fingerprint(manifest, rows), recipe.image_size, recipe.data.get("fit"), augmentation.to_dict()]
@@ -223,7 +223,7 @@ def run_leakage(
     tested = [entry for entry in entries if entry.part == "test" and entry.volume == largest]
     labels = study.manifest.labels
     chance = float(np.bincount(labels[labels >= 0]).max() / (labels >= 0).sum())
-    lines = ["## What the order of augmenting and splitting does to test accuracy", ""]
+    lines = ["## Test accuracy by order of augmenting and splitting", ""]
     lines += _protocol_table(study, tested, names)
     lines += ["", _describe(study, tested), "", "### Differences, paired on the same images", ""]
     lines += [*difference_table(differences), ""]
@@ -235,7 +235,7 @@ def run_leakage(
         lines += [line for text in words for line in (text, "")]
     stem = study.out_dir / "accuracy_by_protocol"
     schemes = {name: scheme.text for name, scheme in study.schemes.items()}
-    title = f"What a leak invents: {study.manifest.info.name}"
+    title = f"Accuracy due to leakage: {study.manifest.info.name}"
     draw_bars(tested, names, schemes, chance, stem, title, _describe(study, tested))
     lines += [f"![]({stem.name}.png)", ""]
     if notes:
@@ -276,10 +276,10 @@ def _recall_table(study: Study, tables: Tables, places: dict[str, list[Place]], 
 def _frame_text(tested: Sequence[Entry], chance: float) -> list[str]:
     """Return a text on how well the background alone predicts the classes."""
     honest = [entry for entry in tested if entry.method == FRAME][-1]
-    known = "the background tells the classes apart" if honest.low > chance else "no more than chance"
+    known = "the background separates the classes" if honest.low > chance else "no more than chance"
     text = (
-        f"A kNN that sees nothing but the outer frame of the images reaches {accuracy_text(honest)} under the most "
-        f"careful of these splits, where always calling the largest class gives {chance:.3f}: {known}."
+        f"A kNN on only the outer frame of the images reaches {accuracy_text(honest)} under the "
+        f"strictest of these splits. Always predicting the largest class gives {chance:.3f}: {known}."
     )
     return [text]
 

@@ -48,7 +48,7 @@ class Entry:
         device: Device or backend that computed the result.
         by: Unit of the intervals: group, source cell or cell.
         num_units: Number of these units.
-        note: What limits the intervals; empty if nothing needs to be said.
+        note: Limitation of the intervals; empty if there is none.
     """
 
     scheme: str
@@ -110,7 +110,7 @@ class PairedDifference:
         by: Unit of the interval and of the test: group, source cell or cell.
         num_units: Number of these units.
         p: Two-sided p of the exact sign-flip test over units.
-        verdict: What can be said.
+        verdict: Conclusion in words.
     """
 
     what: str

@@ -167,7 +167,7 @@ class Study:
             else:
                 done[task] = found
         if done:
-            self.say(f"{len(done)} of {len(tasks)} cells of the table are there, {len(todo)} to go")
+            self.say(f"{len(done)} of {len(tasks)} cells of the table are finished, {len(todo)} remain")
         makers = (
             self._baselines([task for task in todo if not is_network(task.method)]),
             self._networks([task for task in todo if is_network(task.method)]),
@@ -201,7 +201,7 @@ class Study:
 
     def _leave_out(self, corrupt: np.ndarray) -> None:
         if len(corrupt):
-            self.say(f"{len(corrupt):,} cells could not be read and take no part (`fastcell verify` lists them)")
+            self.say(f"{len(corrupt):,} cells could not be read and are excluded (`fastcell verify` lists them)")
             self.corrupt |= set(corrupt.tolist())
             self._parts.clear()
 

@@ -67,9 +67,9 @@ def draw_occlusion(
     most = max(int((labels == label).sum()) for label in range(len(classes)))
     number = f"{min(EXAMPLES, most)} of each class" + (", or all it has," if _is_short(labels, classes) else "")
     caption = (
-        "Cells as the network sees them, each beside its map: the probability of the true class with nothing covered "
-        "(p, above the cell) minus that with a square around each place covered. Each class has a scale of its own. "
-        f"{number} are shown, drawn at random; the maps are of {about}"
+        "Preprocessed cells and their occlusion maps. A map shows the decrease of the probability p of the true class "
+        "when a square around each place is covered; p without a square stands above the cell. Each class has its own "
+        f"scale. {number} are shown, drawn at random; the maps are of {about}"
     )
     figures.add("occlusion", figure, caption, _map_table(maps, labels, cell_ids, classes, drawn))
     _draw_mean(figures, maps, labels, classes, shown, about)
@@ -107,7 +107,7 @@ def _draw_mean(
         pa.table({"class": [name] * side**2, "row": row, "column": column, "loss": mean.ravel()})
         for name, mean in zip(shown, means, strict=True)
     )
-    caption = f"Probability of the true class, plain minus covered, mean over the cells of the class. {about}"
+    caption = f"Decrease of the probability of the true class under a square, mean over the cells of the class. {about}"
     figures.add("occlusion_mean", figure, caption, table)
 
 
@@ -165,8 +165,8 @@ def draw_embeddings(
     figures.add(
         "embedding",
         figure,
-        f"Outputs of the layers in the plane by t-SNE (PCA to 50 first), {about}; axes have no unit. Neighbours: mean "
-        f"share of a cell's {NEIGHBOURS} nearest ones in the layer's output that are of its class.",
+        f"t-SNE of the layer outputs (after PCA to 50), {about}; axes have no unit. Neighbours: mean share of a cell's "
+        f"{NEIGHBOURS} nearest neighbours in the layer output that have its class.",
         pa.concat_tables(
             pa.table(
                 {
@@ -242,8 +242,8 @@ def draw_errors(
     figures.add(
         "errors",
         figure,
-        f"Wrong calls of the highest confidence, {about}: raw cells at one scale, a row for each true class with its "
-        "errors and its cells; below each cell the called class and its probability.",
+        f"Errors with the highest confidence, {about}. Raw cells at one scale; one row per true class, with numbers "
+        "of errors and cells. The predicted class and its probability stand below each cell.",
         pa.table(
             {
                 "key": pa.array(keys[picked].tolist(), pa.string()),

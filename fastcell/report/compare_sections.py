@@ -19,7 +19,7 @@ TITLES = {
     "volume": "Methods by volume of data",
     "loss": "Losses by iteration",
     "resolution": "Accuracy by image size and volume",
-    "leakage": "Leakage: accuracy due to copies in training and test",
+    "leakage": "Accuracy due to leakage",
 }
 _PICTURE = re.compile(r"^!\[([^\]\n]*)\]\(([\w.+-]+\.png)\)$", re.MULTILINE)  # in report.md, a PNG in its folder
 _MOST_REPORT_BYTES = 8 << 20

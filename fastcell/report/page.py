@@ -72,7 +72,7 @@ class Page:
         confusion: (K, K) counts of the browser's subset, rows = true class; None if there is no browser.
         place_of_studies: Index in `sections` before which comparisons are inserted.
         synthetic: Whether the cells are simulated.
-        cautions: What keeps the scores from answering; stands above them.
+        cautions: Limitations of the scores, shown above them.
     """
 
     title: str

@@ -84,7 +84,7 @@ def test_labels_that_nothing_tells(make_audit_set):
     mixed_set = replace(manifest, table=table.set_column(place, "class", pa.array(mixed.tolist(), pa.string())))
     (labels,) = [finding for finding in run(mixed_set).findings if finding.key == "label_noise"]
     assert labels.verdict == "cannot tell"
-    assert "hardly tells the classes" in labels.says["else"]
+    assert "hardly separates the classes" in labels.says["else"]
 
 
 def test_an_earlier_search_that_found_nothing_counts(make_audit_set):

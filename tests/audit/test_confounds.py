@@ -57,7 +57,7 @@ def test_nothing_planted_nothing_found():
     assert {key: finding.verdict for key, finding in found.items()} == dict.fromkeys(
         ["background", "intensity", "size", "file"], "ok"
     )
-    assert "the cells' extent explains it" in found["size"].says["ok"]
+    assert "the extent of the cells explains it" in found["size"].says["ok"]
 
 
 def test_a_brighter_background_is_found_by_background_and_intensity():
@@ -68,7 +68,7 @@ def test_a_brighter_background_is_found_by_background_and_intensity():
     explained = found["background"].details["explained"]
     assert max(explained, key=explained.get) == "level"
     assert "level (" in found["background"].says["problem"]
-    assert "illumination, not cells" in found["intensity"].says["problem"]
+    assert "illumination differs, not the cells" in found["intensity"].says["problem"]
 
 
 def test_brighter_cells_on_the_same_background_are_the_cells_own():
@@ -95,7 +95,7 @@ def test_an_uneven_background_is_no_problem_for_sure():
 
     found = find(make_sample(backgrounds=uneven))
     assert found["background"].verdict == "warning"
-    assert "this may be biology" in found["background"].says["warning"]
+    assert "the cause may be biology" in found["background"].says["warning"]
 
 
 def test_frames_cut_wider_for_one_class():
@@ -120,7 +120,7 @@ def test_one_size_and_raw_pixels():
     sample.quality[:, :2] = 64
     found = find(sample)
     assert found["size"].says["else"] == "All images have one size."
-    assert found["file"].says["else"].startswith("Raw pixels")
+    assert found["file"].says["else"].startswith("The set has raw pixels")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_recordings_are_told_within_a_class():
     alarm = finding(shifted)
     assert alarm.verdict == "warning"
     assert max(alarm.details["recall"], key=alarm.details["recall"].get) == "r2"
-    assert "most surely r2 (" in alarm.says["warning"]
+    assert "most reliably for r2 (" in alarm.says["warning"]
     assert finding(noise, None).verdict == "skipped"
     by_class = np.where(sample.labels > 0, "r1", "r2")
     assert finding(shifted, by_class).verdict == "cannot tell"

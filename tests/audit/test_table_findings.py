@@ -40,7 +40,9 @@ def test_a_class_in_one_group_alone_is_a_problem(planted):
     assert finding.verdict == "problem"
     assert finding.details["single"] == ["left", "right"]
     assert finding.details["table"] == [[30, 0], [0, 30]]
-    assert finding.says["else"].startswith("left only in donor-0, right only in donor-1: there, class and group cannot")
+    assert finding.says["else"].startswith(
+        "left only in donor-0, right only in donor-1: there, no test can separate class and group"
+    )
     assert finding.size > 0.9
     assert found.rows == ["left", "right"]
 
@@ -49,7 +51,7 @@ def test_groups_of_one_class_each_are_named_and_no_problem(planted):
     names = [["left", "right"][number // 3 % 2] for number in range(60)]
     finding, _ = table(planted(60, groups=4, names=names))
     assert finding.verdict == "ok"
-    assert finding.says["else"].startswith("Every group holds one class, every class lies in several:")
+    assert finding.says["else"].startswith("Every group has one class, and every class occurs in several:")
 
 
 def test_classes_alike_in_all_groups_raise_nothing(planted):
@@ -77,7 +79,7 @@ def test_groups_on_two_sides_of_a_split(planted):
     assert sorted(found) == ["split_default", "split_torn"]
     assert found["split_torn"].details["groups"] == ["donor-0"]
     assert found["split_torn"].verdict == "problem"
-    assert found["split_torn"].says["else"] == "1 groups lie on two sides: donor-0."
+    assert found["split_torn"].says["else"] == "1 groups are in two subsets: donor-0."
     assert split_findings(planted(12, groups=0, folder="other")) == []
 
 

@@ -130,7 +130,7 @@ class CellBank:
         return bool((self._there == np.diff(self._starts)).all())
 
     def wait(self, slots: np.ndarray, on_host: bool = False) -> None:
-        """Wait until some cells of the pool are available; for copies, the GPU's current stream waits, not the caller.
+        """Wait until the given cells are in the pool. For copies to the GPU, its current stream waits, not the caller.
 
         Args:
             slots: int64, any shape, cells of the pool.
