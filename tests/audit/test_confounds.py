@@ -160,7 +160,7 @@ def test_one_class_cannot_be_told():
 def test_cells_that_fill_their_frames():
     found = find(make_sample(backgrounds=lambda values, labels: values * np.nan))
     assert found["background"].verdict == found["intensity"].verdict == "cannot tell"
-    assert "too little background is left" in found["background"].says["else"]
+    assert "too little background for a test" in found["background"].says["else"]
 
 
 def test_recordings_are_told_within_a_class():

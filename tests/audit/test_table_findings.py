@@ -15,7 +15,7 @@ def test_copies_on_two_sides(make_audit_set):
     assert found.verdict == "problem"
     assert found.details["sets"] == 1
     assert found.details["two_classes"] == 1
-    assert "two sides of a split" in found.says["else"]
+    assert "two subsets of a split" in found.says["else"]
     clean = make_audit_set()
     assert duplicate_finding(clean, exact_sets(clean, jobs=1)).verdict == "ok"
 
@@ -95,7 +95,7 @@ def test_copies_of_two_classes_and_of_empty_frames(planted):
     found = duplicate_finding(manifest, copies_of((0, 3), (1, 4), (30, 59), blank=[2]))
     assert found.verdict == "ok"
     assert found.says["else"] == (
-        "4 cells in 2 sets of copies. Only exact copies (pixels, flips, quarter turns) were looked for. 1 sets of "
+        "4 cells in 2 sets of copies. The search covered exact copies only (pixels, flips, quarter turns). 1 sets of "
         "images of one grey level are not counted: empty frames."
     )
     found = duplicate_finding(manifest, copies_of((0, 3), (1, 2)))
