@@ -30,6 +30,8 @@ PACK_OPTIONS = {
     "um_per_px": "cells whose source gives no pixel size",
     "collection": "cells whose source gives no collection",
     "name": "all",
+    "source": "all",
+    "licence": "all",
     "jobs": "all",
     "strict": "all",
     "overwrite": "all",

@@ -27,6 +27,7 @@ from fastcell.splits.make_splits import SplitOptions
 h5py = pytest.importorskip("h5py")
 
 NUM = 24
+COMMON: dict[str, Any] = {"jobs": 1, "allow_absent": True, "name": "cells"}  # the name may follow from OUT
 PIXELS = np.random.default_rng(0).integers(1, 256, (NUM, 6, 8)).astype(np.uint8)
 
 
@@ -118,7 +119,7 @@ def made(manifest: Manifest) -> dict[str, Any]:
     return {
         "rows": {name: [repr(value) for value in values] for name, values in table.items()},
         "splits": {name: manifest.split(name).tolist() for name in manifest.split_names()},
-        "info": (manifest.info.name, manifest.info.classes, manifest.info.window, manifest.info.um_per_px),
+        "info": {**vars(manifest.info), "shards": None},
         "features": None if features is None else repr(features.to_pydict()),
     }
 
@@ -150,6 +151,8 @@ def options_of(folder: Path, name: str) -> dict[str, dict[str, Any]]:
         "um_per_px": {"um_per_px": 0.5},
         "collection": {"collection": "May"},
         "name": {"name": "other"},
+        "source": {"origin": "a laboratory"},
+        "licence": {"licence": "CC BY 4.0"},
     }
     formats: dict[str, Any] = {"format": name} if name == "lists" else {}
     found = {option: {"read": ReadOptions(**{**formats, option: value})} for option, value in read.items()}
@@ -160,7 +163,7 @@ def options_of(folder: Path, name: str) -> dict[str, dict[str, Any]]:
 
 @cache
 def made_of(folder: Path, name: str) -> dict[str, Any]:
-    return made(pack(source_of(folder, name), folder / f"{name}-out", jobs=1, allow_absent=True))
+    return made(pack(source_of(folder, name), folder / f"{name}-out", **COMMON))
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +177,7 @@ def test_each_option_has_an_effect_or_is_refused(folder: Path, tmp_path: Path, n
     refused: dict[str, str] = {}
     for option, arguments in options_of(folder, name).items():
         try:
-            after = made(pack(source_of(folder, name), tmp_path / option, jobs=1, allow_absent=True, **arguments))
+            after = made(pack(source_of(folder, name), tmp_path / option, **{**COMMON, **arguments}))
         except FastcellError as error:
             refused[option] = str(error)
         else:
@@ -192,8 +195,10 @@ def test_each_option_has_an_effect_or_is_refused(folder: Path, tmp_path: Path, n
 
 def test_the_tables_hold_every_option() -> None:
     asked = {*inspect.signature(pack).parameters, *inspect.signature(index).parameters}
-    asked -= {"src", "out", "folder", "verbose", "read", "pattern"}  # the last two hold the options of reading
-    assert asked | {"split_seed", "folds"} == set(PACK_OPTIONS)
+    asked -= {"src", "out", "folder", "verbose", "command"}  # no options of the user
+    asked -= {"read", "pattern"}  # the options of reading
+    renamed = {"origin": "source"}
+    assert {renamed.get(name, name) for name in asked} | {"split_seed", "folds"} == set(PACK_OPTIONS)
     used = {option for kind in FORMATS.values() for option in kind.options}
     assert used == {field.name for field in fields(ReadOptions)} - {"format"}
 
@@ -202,7 +207,7 @@ def test_options_of_index(tmp_path: Path) -> None:
     root = tmp_path / "tars"
     root.mkdir()
     make_tars(root)
-    before = made(index(root, out=tmp_path / "before"))
+    before = made(index(root, out=tmp_path / "before", name="cells"))
     cases: dict[str, dict[str, Any]] = {
         "pattern": {"pattern": "{group}/{name}"},
         "split": {"split": SplitOptions(None)},
@@ -210,7 +215,7 @@ def test_options_of_index(tmp_path: Path) -> None:
         "name": {"name": "other"},
     }
     for option, arguments in cases.items():
-        assert made(index(root, out=tmp_path / option, **arguments)) != before, option
+        assert made(index(root, out=tmp_path / option, **{"name": "cells", **arguments})) != before, option
     refused: list[tuple[str, dict[str, Any]]] = [
         ("--window must be given for 16-bit cells", {"window": (0.0, 9.0)}),
         (r"--pattern must be without {class}, which a .cls or .json gives", {"pattern": "{class}/{name}"}),
