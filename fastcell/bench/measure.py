@@ -167,6 +167,39 @@ def conclude(rows: Sequence[Row], where: str, instrument_rate: float | None = No
     return lines
 
 
+_PARTS_OF = {
+    "classify, whole way": ("classify, network alone", "batches, stream"),
+    "train, from the bank": ("train, network alone", "batches, bank"),
+    "decoded": ("read",),
+}
+_BUSY = 0.5  # load a core, before the measurement, from which other work slows it
+
+
+def doubts(rows: Sequence[Row], load: float, num_cores: int) -> list[str]:
+    """Return sentences on the machine's load, and on rates that contradict each other.
+
+    Args:
+        rows: Rows from `time_parts`.
+        load: Load average of the last minute before the measurement: runnable tasks.
+        num_cores: Number of cores.
+    """
+    busy = load > _BUSY * num_cores
+    lines = [
+        f"Load before: {load:.1f} runnable tasks on {num_cores} core{'s' * (num_cores > 1)}"
+        + (": other work ran, and the rates are too low. Measure again on an idle machine." if busy else ", idle.")
+    ]
+    by_part = {row.part: row for row in rows}
+    for name, parts in _PARTS_OF.items():
+        for part in parts:
+            if name in by_part and part in by_part and by_part[name].cells_per_s > by_part[part].cells_per_s:
+                whole, alone = by_part[name], by_part[part]
+                lines.append(
+                    f"{name!r} ({whole.low:,.0f} to {whole.high:,.0f} cells/s) came out faster than {part!r} alone "
+                    f"({alone.low:,.0f} to {alone.high:,.0f}), which it contains: that difference is noise."
+                )
+    return lines
+
+
 def _binds(rate: dict[str, float], task: str, whole: float, where: str) -> str:
     network, loader = rate[f"{task}, network alone"], "stream" if task == "classify" else "bank"
     batches = rate[f"batches, {loader}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -59,23 +60,25 @@ def bench(
         raise invalid("--cells", "a number above 0", cells, f"Leave it out for {CELLS:,}")
     if out is not None:
         check_output_file("--out", out)
-    from fastcell.bench.measure import conclude, format_rows, time_parts
+    from fastcell.bench.measure import conclude, doubts, format_rows, time_parts
     from fastcell.bench.timed_parts import make_parts
     from fastcell.dataset.manifest import Manifest
     from fastcell.runs.run_folder import find_checkpoint
     from fastcell.storage.whole_files import scratch_folder, write_text
     from fastcell.system import environment_report, library_settings
+    from fastcell.system.resources import num_cpus
 
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
     manifest = Manifest.open(data if data is not None else _default_data())
     checkpoint = None if run is None else str(find_checkpoint(Path(run)))
+    load = os.getloadavg()[0]
     with scratch_folder() as scratch:
         parts = make_parts(manifest, preset, checkpoint, cells, threads, scratch)
         print_line(parts.text)
         rows = time_parts(parts, duration)
     print_line(f"\n{format_rows(rows, instrument_rate)}\n")
-    conclusions = conclude(rows, parts.where, instrument_rate)
+    conclusions = [*conclude(rows, parts.where, instrument_rate), *doubts(rows, load, num_cpus())]
     print_line("\n".join(conclusions))
     if out is not None:
         content = {"settings": parts.settings, "rows": [asdict(row) for row in rows], "conclusions": conclusions}

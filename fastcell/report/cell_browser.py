@@ -12,6 +12,9 @@ from fastcell.inference.probabilities import Outputs
 from fastcell.report.page_elements import data_uri
 
 _MOST_SIDE = 160  # px; larger cells are shrunk to this side
+_LEAST_SIDE = 16  # px; smaller images are shown whole
+_MARGIN = 0.15  # of the cell's longer side
+_MOST_OF_FRAME = 0.6  # a cell that takes more of the frame is shown with it
 
 
 def choose_cells(outputs: Outputs, most: int, seed: int) -> np.ndarray:
@@ -42,9 +45,10 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
         places: (n,) int64, indices of the cells in `outputs`.
 
     Returns:
-        ``classes``; ``cells``, one ``{key, group, true, called, p, height, width, image}`` per cell; ``num_lost``, the
-        number of cells that cannot be read. ``true`` and ``called`` are class indices, ``p`` holds K probabilities, and
-        ``image`` is the data URI of a PNG.
+        ``classes``; ``cells``, one ``{key, group, true, called, p, height, width, image, card}`` per cell; and
+        ``num_lost``, the number of cells that cannot be read. ``true`` and ``called`` are class indices, ``p`` holds K
+        probabilities, ``image`` is the data URI of a PNG, and ``card`` that of the part which holds the cell, None for
+        all of it.
     """
     cells, num_corrupt = [], 0
     keys = manifest.table.column("key").take(outputs.cell_ids[places]).to_pylist()
@@ -65,9 +69,33 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
                 "height": pixels.shape[0],
                 "width": pixels.shape[1],
                 "image": _thumbnail(pixels),
+                "card": None if (box := cell_box(pixels)) is None else _thumbnail(pixels[box]),
             }
         )
     return {"classes": classes, "cells": cells, "num_lost": num_corrupt}
+
+
+def cell_box(pixels: np.ndarray) -> tuple[slice, slice] | None:
+    """Return rows and columns of the cell in an image (H, W) uint8, with a margin; None if it fills most of its frame.
+
+    The cell is the largest connected part that differs from the border's median by more than the border does.
+    """
+    height, width = pixels.shape
+    if min(height, width) < _LEAST_SIDE:
+        return None
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.float32)
+    level = float(np.median(border))
+    off = cv2.GaussianBlur(np.abs(pixels.astype(np.float32) - level), (0, 0), 1.0)
+    bound = max(4 * float(np.median(np.abs(border - level))), 0.25 * float(off.max()), 4.0)
+    count, _, stats, _ = cv2.connectedComponentsWithStats((off > bound).astype(np.uint8))
+    if count < 2:
+        return None
+    left, top, wide, high, _ = stats[1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())].tolist()
+    margin = max(2, round(_MARGIN * max(wide, high)))
+    rows = slice(max(0, top - margin), min(height, top + high + margin))
+    columns = slice(max(0, left - margin), min(width, left + wide + margin))
+    share = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+    return None if share > _MOST_OF_FRAME else (rows, columns)
 
 
 def _thumbnail(pixels: np.ndarray) -> str:

@@ -94,7 +94,13 @@ def study_section(folder: Path, number: int) -> tuple[Section, dict[str, Any]]:
             title = piece
         else:
             parts.append(_figure(embed_png(folder / piece, title or Path(piece).stem)))
-    return Section(f"study-{number}", title_of(values, folder), html="\n".join(parts)), values
+    section = Section(f"study-{number}", title_of(values, folder), html="\n".join(parts))
+    if not re.search(r"^\|.*\d", text, re.MULTILINE):
+        section.paragraphs.append(
+            "This comparison is empty: it has no score of any method, because volumes and classes left nothing to "
+            "compute. Run fastcell compare again with more cells or other methods."
+        )
+    return section, values
 
 
 def title_of(values: Mapping[str, Any], folder: Path) -> str:

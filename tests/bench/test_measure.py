@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastcell.bench.measure import Row, conclude, format_rows, time_slice
+from fastcell.bench.measure import Row, conclude, doubts, format_rows, time_slice
 
 PARTS = [
     "read",
@@ -105,3 +105,21 @@ def test_the_instrument_stands_beside_it(rate: float, verdict: str) -> None:
     assert conclude(found, "2 cores", rate)[2] == f"Your instrument's {rate:,.0f} cells/s: {verdict}"
     (line,) = (line for line in format_rows(found, rate).splitlines() if line.startswith("classify, whole"))
     assert line.split()[-1] == f"{2_300 / rate:.2f}"
+
+
+def test_load_and_contradictions_are_said() -> None:
+    def row(part: str, rate: float) -> Row:
+        return Row(part, "", rate, 0.9 * rate, 1.1 * rate, 1.0, 0.1, 3)
+
+    made = [row("classify, whole way", 120), row("classify, network alone", 100), row("batches, stream", 500)]
+    made += [row("train, from the bank", 50), row("train, network alone", 60), row("batches, bank", 70)]
+    load, noise = doubts(made, 3.0, 2)
+    assert load == (
+        "Load before: 3.0 runnable tasks on 2 cores: other work ran, and the rates are too low. Measure again on an "
+        "idle machine."
+    )
+    assert noise == (
+        "'classify, whole way' (108 to 132 cells/s) came out faster than 'classify, network alone' alone (90 to 110), "
+        "which it contains: that difference is noise."
+    )
+    assert doubts(made[3:], 0.2, 2) == ["Load before: 0.2 runnable tasks on 2 cores, idle."]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcell.inference.probabilities import Outputs
 from fastcell.report import cell_browser
-from fastcell.report.cell_browser import browser_data, choose_cells
+from fastcell.report.cell_browser import browser_data, cell_box, choose_cells
 
 
 def outputs(labels, chances):
@@ -73,3 +73,16 @@ def test_the_seed_chooses_the_right_ones():
     cells = outputs([0] * 100, [[0.9, 0.1]] * 100)
     assert choose_cells(cells, 10, seed=1).tolist() == choose_cells(cells, 10, seed=1).tolist()
     assert choose_cells(cells, 10, seed=1).tolist() != choose_cells(cells, 10, seed=2).tolist()
+
+
+def test_a_card_shows_the_cell_where_it_is_small_in_its_frame():
+    frame = np.full((60, 80), 90, np.uint8)
+    frame[20:32, 50:66] = 200
+    rows, columns = cell_box(frame)
+    assert (rows.start <= 20, rows.stop >= 32) == (True, True)
+    assert (columns.start <= 50, columns.stop >= 66) == (True, True)
+    assert (rows.stop - rows.start) * (columns.stop - columns.start) < 0.2 * frame.size
+    assert cell_box(np.full((60, 80), 90, np.uint8)) is None  # nothing stands out
+    frame[5:55, 5:75] = 200
+    assert cell_box(frame) is None  # it fills its frame
+    assert cell_box(np.zeros((5, 5), np.uint8)) is None

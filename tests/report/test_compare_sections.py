@@ -115,3 +115,10 @@ def test_the_command_repeats_what_was_asked_for() -> None:
     assert repeat_command({"settings": {}, "changes": []}) == "fastcell compare"  # the synthetic default
     assert repeat_command({"path": "/old", "source": "x"}) == "fastcell compare /old"  # an older version
     assert repeat_command({}) == "fastcell compare DATA"
+
+
+def test_an_empty_comparison_says_so(study: Path) -> None:
+    assert study_section(study, 1)[0].paragraphs == []
+    (study / "report.md").write_text("# Methods by volume of data\n\n8 cells; preset demo.\n\n| method |\n|---|\n")
+    (said,) = study_section(study, 1)[0].paragraphs
+    assert said.startswith("This comparison is empty: it has no score of any method")
