@@ -1,10 +1,10 @@
 """What do the commands say where the data cannot answer, and what do label disagreement and near copies find?
 
 Trap: recordings of one class each go through `pack`, `split`, `fit`, `compare` and `report`; rows are exit codes, and
-the test accuracy where there is one. Labels: on the Jurkat cells, the share of confident disagreement as they are, and with
-labels swapped between two classes that overlap (G1, S) and two that do not (G1, prophase); rows are the share, and the
-place of the swapped cells in the list. Copies: what `split` finds of enlarged and of strongly compressed copies of the
-Jurkat cells, and the exponent of its time over the number of cells.
+the test accuracy where there is one. Labels: on the Jurkat cells, the share of confident disagreement as they are, and
+with labels swapped between two classes that overlap (G1, S) and two that do not (G1, prophase); rows are the share, and
+the place of the swapped cells in the list. Copies: what `split` finds of enlarged and of strongly compressed copies of
+the Jurkat cells, and the exponent of its time over the number of cells.
 
     python benchmarks/answers.py --jurkat DIR [--checkout FOLDER] [--part trap|labels|copies]
 
