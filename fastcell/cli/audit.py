@@ -44,7 +44,7 @@ def audit(
 
     Examples:
         fastcell audit cells
-        fastcell audit cells runs/20260131-142501-demo --strict
+        fastcell audit cells runs/20260131-142501-donors-cellnet --strict
     """
     from fastcell.audit.collect import audit
     from fastcell.audit.write_report import describe_audit, write_audit

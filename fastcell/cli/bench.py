@@ -49,7 +49,7 @@ def bench(
 
     Examples:
         fastcell bench cells --quick
-        fastcell bench cells --run runs/20260131-142501-demo --instrument-rate 2000
+        fastcell bench cells --run runs/20260131-142501-donors-cellnet --instrument-rate 2000
     """
     if instrument_rate is not None and not (math.isfinite(instrument_rate) and instrument_rate > 0):
         raise invalid("--instrument-rate", "cells per second, above 0", instrument_rate, "Leave it out for none")

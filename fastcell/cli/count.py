@@ -30,7 +30,7 @@ def count(
         out: table to write, .csv or .parquet
 
     Examples:
-        fastcell count predictions.parquet runs/20260131-142501-demo --out counts.csv
+        fastcell count predictions.parquet runs/20260131-142501-donors-cellnet --out counts.csv
     """
     target = None if out is None else check_output_file("--out", out, predictions, confusion)
     if target is not None and target.suffix not in (".csv", ".parquet"):

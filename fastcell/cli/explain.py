@@ -42,8 +42,8 @@ def explain(
         patch: side of the occluding square (an eighth of the image)
 
     Examples:
-        fastcell explain runs/20260131-142501-demo
-        fastcell explain runs/20260131-142501-demo --parts calibration,errors --out figures
+        fastcell explain runs/20260131-142501-donors-cellnet
+        fastcell explain runs/20260131-142501-donors-cellnet --parts calibration,errors --out figures
     """
     check_least(1, cells=cells, embed=embed)
     check_least(0, seed=seed)

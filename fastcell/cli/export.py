@@ -35,7 +35,7 @@ def export(
         tta: average over the four flips of every cell
 
     Examples:
-        fastcell export runs/20260131-142501-demo cells.onnx
+        fastcell export runs/20260131-142501-donors-cellnet cells.onnx
     """
     from fastcell.inference.onnx.export import export
     from fastcell.system import library_settings

@@ -14,7 +14,7 @@ Word = str | PathLike[str]
 
 
 def next_lines(*commands: tuple[Word, ...]) -> Iterator[str]:
-    """Return a line for each command, e.g. ``next: fastcell report runs/20260131-142501-demo``.
+    """Return a line for each command, e.g. ``next: fastcell report runs/20260131-142501-donors-cellnet``.
 
     Args:
         commands: the words of each, the name of the command first; they are quoted where a shell asks for it.

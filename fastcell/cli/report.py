@@ -38,8 +38,8 @@ def report(
         seed: random seed of the choice of cells
 
     Examples:
-        fastcell report runs/20260131-142501-demo
-        fastcell report runs/20260131-142501-demo comparison --out page.html
+        fastcell report runs/20260131-142501-donors-cellnet
+        fastcell report runs/20260131-142501-donors-cellnet comparison --out page.html
     """
     check_least(0, cells=cells, seed=seed)
     if bench and not Path(bench).is_file():

@@ -29,11 +29,17 @@ EXAMPLES = {
         "fastcell fit cells --preset fast",
         "fastcell fit cells --data.split_name by-group --model.network gao --trainer.max_epochs 20",
     ),
-    "validate": ("fastcell validate runs/20260131-142501-demo", "fastcell validate runs/20260131-142501-demo cells"),
-    "test": ("fastcell test runs/20260131-142501-demo", "fastcell test runs/20260131-142501-demo cells -o test.csv"),
+    "validate": (
+        "fastcell validate runs/20260131-142501-donors-cellnet",
+        "fastcell validate runs/20260131-142501-donors-cellnet cells",
+    ),
+    "test": (
+        "fastcell test runs/20260131-142501-donors-cellnet",
+        "fastcell test runs/20260131-142501-donors-cellnet cells -o test.csv",
+    ),
     "predict": (
-        "fastcell predict runs/20260131-142501-demo new-cells --out predictions.parquet",
-        "fastcell predict runs/20260131-142501-demo/last.ckpt new-cells --out predictions.fcs --tta true",
+        "fastcell predict runs/20260131-142501-donors-cellnet new-cells --out predictions.parquet",
+        "fastcell predict runs/20260131-142501-donors-cellnet/last.ckpt new-cells -o new.fcs --tta true",
     ),
 }
 

@@ -123,7 +123,7 @@ def test_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         found = next_of([*words, *(light if lightning else [])], capsys)
         if words[0] == "fit":
             (run,) = Path("runs").iterdir()
-            found = [line.replace(run.name, "20260131-142501-demo") for line in found]
+            found = [line.replace(run.name, "20260131-142501-donors-cellnet") for line in found]
         said += [f"$ fastcell {' '.join(words)}", *found, ""]
     check_golden("next/runs.txt", "\n".join(said))
 
