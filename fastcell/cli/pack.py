@@ -25,7 +25,7 @@ class ReadingArguments(NamedTuple):
         labels: file with one label per cell of an array: .npy, .csv or .txt
         tile: size of the tiles of a montage, e.g. 40x40 [px]
         channel: channel of TIFF files with several: its number, from 0, or its name in OME-TIFF
-        pages: meaning of the pages of TIFF files that do not tell it: cells, or the channels of one cell
+        pages: meaning of TIFF pages that is not declared: cells, or channels of one cell
         subtract_background: subtract image_bg from the images of .rtdc files
     """
 
@@ -68,10 +68,9 @@ def pack(
       images  a folder of jpg, png, tif or npy images; class folders, or --pattern
       arrays  .npy, .npz, .h5 (N, H, W), .mat (H x W x N): images, labels, groups, classes, features
 
-    fastcell pack --formats prints what is read of each format and what is not.
-
-    Unusable images are listed in quarantine.parquet with the reason. After an interrupt or a crash the same command
-    resumes from the finished shards. Exit status: 0; 2 for an error; with --strict, 3 for unusable images.
+    fastcell pack --formats prints what is read of each format and what is not. Unusable images are listed in
+    quarantine.parquet with the reason. After an interrupt or a crash the same command resumes from the finished
+    shards. Exit status: 0; 2 for an error; with --strict, 3 for unusable images.
 
     Args:
         src: file or folder of cells, see formats

@@ -97,7 +97,11 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     splitting = {f"SplitOptions.{key}": value for key, value in parameters_of(SplitOptions).items()}
     table: dict[str, tuple[list[Any], dict[str, str], dict[str, str]]] = {
         "synth": ([synthesize, splitting], {"cells": "num_cells", **renamed_split}, split),
-        "pack": ([pack, ReadOptions, splitting], renamed_split, {**split, "tile": "read into two numbers"}),
+        "pack": (
+            [pack, ReadOptions, splitting],
+            {**renamed_split, "source": "origin"},
+            {**split, "tile": "read into two numbers"},
+        ),
         "index": ([index, splitting], renamed_split, split),
         "split": ([resplit, splitting], {"data": "path", **renamed_split}, {**split, "no_near": "not near"}),
         "verify": ([verify], {"data": "path"}, {"list_": place}),
