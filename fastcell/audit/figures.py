@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -147,8 +147,7 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
     place = (np.arange(NUM_BINS) + 0.5) / NUM_BINS * 100
     weights = np.sqrt(drift.sizes)
     orders = [np.argsort(-drift.by_sequence[f] * weights, kind="stable")[:_MOST_SEQUENCES].tolist() for f in shown]
-    # A sequence has one colour and line in all panels.
-    styles = {sequence: number for number, sequence in enumerate(dict.fromkeys(one for some in orders for one in some))}
+    styles = _styles(drift.sequences, dict.fromkeys(one for some in orders for one in some))
     for row, feature in enumerate(shown):
         left, right = grid[row]
         low, high = drift.bands[:, feature]
@@ -157,10 +156,12 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
         left.set_ylabel(f"{drift.names[feature]}\n[standard deviations]", fontsize=8)
         left.set_title(f"order explains {drift.shares[feature]:.1%}, p {drift.p[feature]:.3f}", fontsize=9)
         for sequence in orders[row]:
-            style = styles[int(sequence)]
+            color, line = styles[int(sequence)]
             right.plot(
-                place, drift.courses[feature, sequence], color=COLORS[style % len(COLORS)],
-                linestyle=LINES[style // len(COLORS) % len(LINES)],
+                place,
+                drift.courses[feature, sequence],
+                color=COLORS[color % len(COLORS)],
+                linestyle=LINES[line % len(LINES)],
                 label=f"{drift.sequences[sequence][-40:]} ({drift.sizes[sequence]:,})",
             )  # fmt: skip
         right.set_title("smooth course where it moves most", fontsize=9)
@@ -173,6 +174,23 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
         axes.set_xlabel("place in the order of the recording [%]")
     figure.suptitle(title, fontsize=10)
     save_png(figure, path)
+
+
+def _styles(names: Sequence[str], shown: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Return numbers of colour and line of each shown sequence: a class has one colour in all panels.
+
+    Args:
+        names: names of all sequences, whose last part is the class.
+        shown: sequences that are drawn.
+    """
+    colors: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    styles = {}
+    for sequence in shown:
+        name = names[sequence].rpartition(" / ")[2]
+        lines[name] = lines.get(name, -1) + 1
+        styles[sequence] = (colors.setdefault(name, len(colors)), lines[name])
+    return styles
 
 
 def draw_doubtful(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fastcell.audit.drift import find_drift
-from fastcell.audit.figures import draw_backgrounds, draw_doubtful, draw_drift, draw_numbers, draw_table
+from fastcell.audit.figures import _styles, draw_backgrounds, draw_doubtful, draw_drift, draw_numbers, draw_table
 from fastcell.audit.findings import Finding
 from fastcell.stats.association import Association
 from fastcell.stats.permutation import Outcome
@@ -101,3 +101,8 @@ def test_doubtful_cells_are_those_given(tmp_path, drawn):
     assert [axes.get_xlabel() for axes in drawn[0].axes] == ["1. cell 17", "4. cell 2"]
     shown = [np.unique(image.get_array()).tolist() for axes in drawn[0].axes for image in axes.images]
     assert shown == [[40], [90]]
+
+
+def test_a_class_has_one_colour_in_all_panels_of_drift():
+    names = ["r1 / A", "r1 / B", "r2 / A", "r2 / B"]
+    assert _styles(names, [2, 1, 0]) == {2: (0, 0), 1: (1, 0), 0: (0, 1)}

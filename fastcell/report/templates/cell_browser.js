@@ -102,9 +102,7 @@
     const image = make("img", "");
     image.src = cell.card || cell.image;
     image.alt = "";
-    if (cell.card) image.className = "close";
-    const scale = Math.max(1, Math.min(3, Math.floor(110 / Math.max(cell.height, cell.width / 1.3))));
-    if (!cell.card) image.style.width = Math.round(scale * Math.min(1, 160 / Math.max(cell.height, cell.width)) * cell.width) + "px";
+    image.className = "close";
     frame.append(image);
     const name = make("span", "name");
     name.append(make("span", "", classes[cell.true]));
