@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import joblib
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"
 _SEMAPHORE_BYTES = 1 << 20  # far more than the semaphores of the workers need
+_ADDRESS_SPACE_BYTES = 1 << 30  # stacks and queues of the threads that serve the workers, and what a task needs
 _WATCH_EVERY_S = 1.0
 MOST_JOBS = 10_000
 
@@ -97,6 +100,9 @@ def run_tasks(
     if jobs not in (1, None) and not _has_shared_memory():
         logger.warning("%s is full or cannot be written: one process does all, without workers", _SHARED_MEMORY)
         jobs = 1
+    if jobs not in (1, None) and not _has_address_space():
+        logger.warning("the limit of memory (ulimit -v) leaves no room for workers: one process does all")
+        jobs = 1
     streams = backend.supports_return_generator
     num = context_jobs if jobs is None else jobs
     is_loky = type(backend).__name__ == "LokyBackend"
@@ -110,6 +116,18 @@ def run_tasks(
     finally:
         if streams:
             done.close()
+
+
+def _has_address_space() -> bool:
+    """Return whether threads can start that wait for workers; if they cannot, joblib waits without end."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return True
+    try:
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return True
+    return limit - size >= _ADDRESS_SPACE_BYTES
 
 
 def _has_shared_memory() -> bool:

@@ -138,3 +138,13 @@ def test_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (num_workers(None, few=True), num_workers(2, few=True)) == (1, 2)
     with joblib.parallel_config(n_jobs=4):
         assert num_workers(None, few=True) == 4
+
+
+def test_under_a_limit_of_memory_one_process_does_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+    monkeypatch.setattr(worker_processes.resource, "getrlimit", lambda kind: (size + (100 << 20), -1))
+    with caplog.at_level(logging.WARNING):
+        assert {process for _, process in run_tasks(square_and_process, range(3), 2)} == {os.getpid()}
+    assert "ulimit -v" in caplog.text
