@@ -447,7 +447,7 @@ def assert_kept_or_refused(folder: Path, whole: Path, capsys: pytest.CaptureFixt
     return False
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [2, pytest.param(15, marks=pytest.mark.slow)])
 def test_damage_inside_a_run_folder(
     data: Path,
     whole: Path,
