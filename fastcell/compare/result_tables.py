@@ -400,7 +400,7 @@ def frame_words(differences: Sequence[PairedDifference], frame: str | None) -> l
     """
     pairs = [(one, {one.first, one.second} - {frame}) for one in differences if frame in (one.first, one.second)]
     equal = [(one, other.pop()) for one, other in pairs if len(other) == 1]
-    equal = [(one, name) for one, name in equal if one.verdict != f"{name} is better"]
+    equal = [(one, name) for one, name in equal if not _is_ahead(one, name)]
     if not equal:
         return []
     ahead = {name: one.value if one.first == name else -one.value for one, name in equal}
@@ -410,6 +410,12 @@ def frame_words(differences: Sequence[PairedDifference], frame: str | None) -> l
         "the cell. fastcell audit shows what the border of the images tells of the classes.**"
     )
     return [text]
+
+
+def _is_ahead(one: PairedDifference, name: str) -> bool:
+    """Return whether a method is better by the verdict, or by the interval where too few units can tell."""
+    low = one.low if one.first == name else -one.high
+    return low > 0 or one.verdict.startswith(f"{name} is better")
 
 
 def write_rows(path: Path, rows: Sequence[Any]) -> None:
