@@ -82,7 +82,7 @@ def pack(
         window: grey levels that become black and white, for 16-bit images
         um_per_px: pixel size [um per pixel]
         collection: name of the recording
-        name: name of the data set (the name of SRC)
+        name: name of the data set (from the path of SRC)
         source: where the cells come from: publication, address, laboratory
         licence: licence of the cells
         jobs: worker processes (one per CPU)

@@ -77,7 +77,7 @@ def of_argparse(message: str, usage: str) -> str:
     """Return what argparse refuses in the words of this program.
 
     Args:
-        message: of `argparse.ArgumentParser.error`, on which jsonargparse stands.
+        message: message of `argparse.ArgumentParser.error`; jsonargparse is based on argparse.
         usage: form of the command.
     """
     text = " ".join(message.split())

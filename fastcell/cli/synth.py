@@ -17,6 +17,7 @@ def synth(
     cells: int = 8_000,
     seed: int = 0,
     defects: Annotated[float, Spelled("SHARE")] = 0.05,
+    name: Annotated[str | None, Spelled("TEXT")] = None,
     jobs: int | None = None,
     shards: ShardArguments,
     splits: SplitArguments,
@@ -31,6 +32,7 @@ def synth(
         cells: number of cells
         seed: random seed of the cells and of their order
         defects: share of images that are empty, or show cut, defocused, ghost or doublet cells
+        name: name of the data set (Synthetic ATOM cells)
         jobs: worker processes (one per CPU)
         shards: see ShardArguments
         splits: see SplitArguments
@@ -52,6 +54,7 @@ def synth(
         shard_cells=shards.shard_cells,
         block_cells=shards.block_cells,
         split=options,
+        name=name,
         jobs=jobs,
         verbose=True,
     )
