@@ -38,8 +38,8 @@ def row_of(argument: Argument) -> Row:
 
 
 def default_text(default: object) -> str:
-    """Return a default as it stands behind a text; empty for None, whose meaning the text says."""
-    if default is None or default is REQUIRED:
+    """Return a default as it stands behind a text; empty for None and no text, whose meaning it says."""
+    if default in (None, "") or default is REQUIRED:
         return ""
     return f" ({str(default).lower() if isinstance(default, bool) else default})"
 

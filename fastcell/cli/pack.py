@@ -154,6 +154,6 @@ def main(argv: list[str]) -> int:
     if "--formats" in argv:
         from fastcell.packing.format_page import describe_formats
 
-        print(describe_formats())
+        print_line(describe_formats())
         return 0
     return entry(pack)(argv)

@@ -29,7 +29,7 @@ def test_arguments_that_cannot_be(
 
 def test_runs_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
-    assert "must be a run folder with a checkpoint" in capsys.readouterr().err
+    assert "must be a checkpoint, or a run folder with a checkpoint" in capsys.readouterr().err
     (tmp_path / "metrics.json").write_text('{"checkpoint": "../../x.ckpt"}')
     (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
     assert find_checkpoint(tmp_path) == tmp_path / "last.ckpt"

@@ -38,4 +38,4 @@ def test_out_has_a_short_name_everywhere(command: str) -> None:
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run_command(["test", str(tmp_path)], capsys)
     assert status == 2
-    assert "must be a run folder with a checkpoint, or a checkpoint" in err
+    assert "must be a checkpoint, or a run folder with a checkpoint" in err

@@ -158,6 +158,7 @@ def test_arguments_and_status_pass_through(command: Callable[..., None]) -> None
         ),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "no space left on the disk. Free some"),
         (PermissionError(errno.EACCES, "Permission denied", "/d/x"), 2, "no permission for '/d/x' (Permission denied)"),
+        (FileNotFoundError(errno.ENOENT, "Gone", "x"), 2, "gone: 'x'. Check the path."),
         (OSError(errno.EROFS, "Read-only file system", "/d/x"), 2, "no permission for '/d/x' (Read-only file system)"),
         (KeyboardInterrupt(), 130, "interrupted."),
     ],
@@ -200,7 +201,7 @@ def test_a_missing_module_of_the_program_is_a_bug(command: Callable[..., None]) 
         cli.main(["probe"])
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")])
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), OSError(errno.EINVAL, "wrong", "x")])
 def test_bugs_keep_their_traceback(error: Exception, command: Callable[..., None]) -> None:
     def fail(argv: list[str]) -> int:
         raise error

@@ -78,7 +78,7 @@ def test_data_sets(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, status in (
         (["synth", "simulated", "--cells", "40", "--jobs", "1"], 0),
         (["pack", "images", "--out", "packed", "--jobs", "1"], 0),
-        (["index", "packed", "-o", "indexed", "--jobs", "1", "--pattern", "{class}/{name}"], 0),
+        (["index", "packed", "-o", "indexed", "--jobs", "1"], 0),
         (["verify", "cells"], 0),
         (["info", "cells"], 0),
         (["qc", "cells", "--jobs", "1"], 0),
