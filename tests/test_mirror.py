@@ -19,6 +19,8 @@ ACROSS_MODULES = {
     "test_packaging.py": "the wheel: what an installation holds",
     "test_readme.py": "the commands and numbers of README.md",
     "test_run_script.py": "the script ./run of the checkout",
+    "cli/test_kills.py": "commands that are killed at any moment, and run again",
+    "cli/test_missing_files.py": "run folders in which a file is missing",
     "cli/test_stranger_text.py": "text of other people in what all commands print",
     "dataset/test_picture_matrix.py": "pictures of every kind, by every decoder of the package",
     "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",
