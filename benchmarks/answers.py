@@ -92,7 +92,7 @@ def trap(folder: Path, checkout: Path) -> list[Answer]:
         done = subprocess.run(
             [sys.executable, "-m", "fastcell", *words], cwd=folder, env=environment, capture_output=True, text=True
         )
-        said = [line for line in done.stderr.splitlines() if "error" in line]
+        said = [line.replace(f"{folder}/", "") for line in done.stderr.splitlines() if "error" in line]
         rows.append(Answer("trap", case, "exit code", done.returncode, said[-1] if said else ""))
         return done.returncode
 
