@@ -50,7 +50,7 @@ def index(
     """
     options = splits.read()
     from fastcell.packing.index import index
-    from fastcell.packing.summary import describe_dataset
+    from fastcell.packing.summary import can_train, describe_dataset
 
     manifest = index(
         folder,
@@ -67,7 +67,7 @@ def index(
     )
     print_line(describe_dataset(manifest, options.shares))
     made = out or folder
-    show_next(("qc", made), ("fit", made))
+    show_next(("qc", made), *([("fit", made)] if can_train(manifest) else []))
     return 0
 
 

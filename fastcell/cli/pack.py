@@ -99,7 +99,7 @@ def pack(
     options = splits.read()
     tile = None if reading.tile is None else _tile(reading.tile)
     from fastcell.packing.pack import pack
-    from fastcell.packing.summary import describe_dataset
+    from fastcell.packing.summary import can_train, describe_dataset
     from fastcell.sources.registry import ReadOptions
 
     manifest = pack(
@@ -133,7 +133,7 @@ def pack(
         verbose=True,
     )
     print_line(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
-    show_next(("qc", out), ("fit", out))
+    show_next(("qc", out), *([("fit", out)] if can_train(manifest) else []))
     return 0
 
 

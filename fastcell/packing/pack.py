@@ -42,7 +42,7 @@ from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions, make_splits
-from fastcell.splits.obstacles import Origin, find_obstacles, refuse_obstacles
+from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, Origin, find_obstacles, refuse_obstacles
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
 from fastcell.system.text import one_name
@@ -270,7 +270,7 @@ class _SplitCheck:
         origins: recordings of the cells.
         what: name of the split, for messages.
         trains: whether the split has a training subset.
-        allowed: whether to go on in spite of obstacles.
+        allowed: whether to go on in spite of obstacles; always with fewer than `FEWEST_SPLIT_CELLS` labelled cells.
     """
 
     listing: Listing
@@ -288,6 +288,7 @@ class _SplitCheck:
         columns = {"group": groups, "collection": [item.collection or collection for item in listing.items]}
         found = {name: Origin.of(pa.array(column or [], pa.string())) for name, column in columns.items()}
         origins = {name: origin for name, origin in found.items() if origin is not None}
+        allowed = allowed or np.count_nonzero(labels >= 0) < FEWEST_SPLIT_CELLS
         return cls(listing, labels, origins, what, options.shares is not None and options.shares[0] > 0, allowed)
 
     def recordings(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from fastcell.dataset.manifest import Manifest
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.describe import SplitSummary, summarize_split
-from fastcell.splits.obstacles import cautions, split_obstacles
+from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, cautions, split_obstacles
 from fastcell.system.text import align_columns, join_lines
 
 _UNLABELLED = "(unlabelled)"
@@ -99,7 +99,19 @@ def _dataset_notes(manifest: Manifest, labels: np.ndarray) -> list[str]:
         notes.append("No cell has a class: this set can be predicted, not trained on.")
     elif len(set(labels[labels >= 0].tolist())) == 1:
         notes.append("All cells are of one class: this set can be predicted, not trained on.")
+    elif _num_labelled(manifest) < FEWEST_SPLIT_CELLS:
+        notes.append(f"Only {_num_labelled(manifest)} cells have a class: too few to train on and to score.")
     return notes
+
+
+def can_train(manifest: Manifest) -> bool:
+    """Return whether a data set has two classes, and as many labelled cells as a split needs to be scored."""
+    labels = manifest.labels
+    return len(np.unique(labels[labels >= 0])) > 1 and _num_labelled(manifest) >= FEWEST_SPLIT_CELLS
+
+
+def _num_labelled(manifest: Manifest) -> int:
+    return int(np.count_nonzero(manifest.labels >= 0))
 
 
 def _cautions(manifest: Manifest) -> list[str]:

@@ -26,6 +26,8 @@ from fastcell.errors import ArgumentError
 
 ORIGINS = ("group", "collection")
 """Columns of the manifest that name the recording of a cell."""
+FEWEST_SPLIT_CELLS = 10
+"""Fewer labelled cells than this are packed whatever their split, since no score of them says much."""
 _MOST_NAMES = 6
 _HINTS = {
     "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",

@@ -57,6 +57,7 @@ def test_table_counts_classes_sides_and_quarantine(tmp_path: Path) -> None:
         " The valid side has no cell of a",
         " The test side has no cell of b",
         " 1 images have colour or alpha; they are read as grey.",
+        " Only 8 cells have a class",
     ]
 
 
