@@ -288,7 +288,7 @@ class _SplitCheck:
         columns = {"group": groups, "collection": [item.collection or collection for item in listing.items]}
         found = {name: Origin.of(pa.array(column or [], pa.string())) for name, column in columns.items()}
         origins = {name: origin for name, origin in found.items() if origin is not None}
-        allowed = allowed or np.count_nonzero(labels >= 0) < FEWEST_SPLIT_CELLS
+        allowed = allowed or int(np.count_nonzero(labels >= 0)) < FEWEST_SPLIT_CELLS
         return cls(listing, labels, origins, what, options.shares is not None and options.shares[0] > 0, allowed)
 
     def recordings(self) -> None:
