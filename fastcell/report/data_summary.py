@@ -287,7 +287,7 @@ def count_rows(manifest: Manifest, subsets: np.ndarray) -> list[list[str]]:
     collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
     named = sorted(set(collections.tolist()))
     columns = [*SPLITS, ""] if (subsets == "").any() else list(SPLITS)
-    rows: list[list[str]] = [["class", "collection", *(column or "no side" for column in columns), "total"]]
+    rows: list[list[str]] = [["class", "collection", *(column or "no subset" for column in columns), "total"]]
     for name, members in _rows_by_class(manifest).items():
         for collection in named:
             mine = members[collections[members] == collection]

@@ -14,8 +14,8 @@ SUBSETS = ("train", "valid", "test")
 PAPER_SHARES = (0.65, 0.15, 0.20)
 MAX_GROUP_FOLDS = 200
 _GROUP_HINT = (
-    "Ask for fewer sides (--split 80/0/20 has no validation side, --split 0/0/100 only a test side, "
-    "--split none no side at all), or pack without groups if cells of one group may sit on two sides"
+    "Ask for fewer subsets (--split 80/0/20: no validation subset, --split 0/0/100: a test subset only, "
+    "--split none: no subset), or pack without groups if cells of one group may be in two subsets"
 )
 
 
@@ -57,7 +57,7 @@ def split_by_group(
         unique = natural_sorted(set(names[~loose].tolist()))
         if len(unique) < len(asked) and not loose.any():
             raise invalid(
-                "groups", f"at least {len(asked)} for the sides {', '.join(asked)}", _listed(unique), _GROUP_HINT
+                "groups", f"at least {len(asked)} for the subsets {', '.join(asked)}", _listed(unique), _GROUP_HINT
             )
         counts, index = _count_groups(labels[~loose], names[~loose], unique)
         chosen = assign_groups(counts, np.asarray(shares), rng)
@@ -164,7 +164,9 @@ def _fold_split(
     subsets = np.full(len(labels), "test", dtype="<U5")
     train, valid, _ = _check_shares(shares)
     if train <= 0:
-        raise invalid("--split", "with a train share above 0 for folds", shares, "Write for example --split 65/15/20")
+        raise invalid(
+            "--split", "shares with train above 0 if there are folds", shares, "Write for example --split 65/15/20"
+        )
     valid /= train + valid
     others = None if units is None else units[~is_test]
     subsets[~is_test] = split_by_group(labels[~is_test], names[~is_test], (1 - valid, valid, 0.0), seed, others)

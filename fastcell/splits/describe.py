@@ -46,8 +46,8 @@ def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int])
     exact = found.kinds == "exact"
     num = len(manifest)
     sets_with_exact = len(np.unique(found.sets[exact]))
-    lines = [f"{manifest.info.name}: {num:,} cells, {num - len(found.cell_ids):,} of them stand alone"]
-    rows = [["copies", "sets", "cells"], ["exact, turned or mirrored", f"{sets_with_exact:,}", f"{exact.sum():,}"]]
+    lines = [f"{manifest.info.name}: {num:,} cells, {num - len(found.cell_ids):,} of them without copies"]
+    rows = [["copies", "sets", "cells"], ["exact, rotated or mirrored", f"{sets_with_exact:,}", f"{exact.sum():,}"]]
     if found.near is not None:
         rows.append(["near", f"{len(found) - sets_with_exact:,}", f"{(~exact).sum():,}"])
     lines += align_columns(rows)
@@ -59,19 +59,22 @@ def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int])
 def _describe_recall(found: Duplicates) -> list[str]:
     near = found.near
     if near is None:
-        return ["near copies were not looked for"]
-    bounds = f"{near.correlation:.3f} and more ({near.detail:.3f} in details)"
-    lines = ["", f"near copies: {near.num_pairs:,} pairs of neighbours compared; copies agree to {bounds}"]
+        return ["near copies were not searched for"]
+    bounds = f"{near.correlation:.3f} (details: {near.detail:.3f})"
+    lines = [
+        "",
+        f"near copies: {near.num_pairs:,} pairs of neighbours compared; correlation of copies at least {bounds}",
+    ]
     if near.num_plain:
-        lines.append(f"{near.num_plain:,} cells show too little to be compared (small, or grey all over)")
+        lines.append(f"cells with too little structure to be compared (small, or uniformly grey): {near.num_plain:,}")
     if near.recall:
-        rows = [["found of copies made of these cells", "found", "made", "share", "95 %"]]
+        rows = [["recall of planted copies", "found", "planted", "recall", "95 % interval"]]
         for item in near.recall:
             low, high = item.interval()
             share = f"{item.found / max(item.planted, 1):.3f}"
             rows.append([item.kind, f"{item.found:,}", f"{item.planted:,}", share, f"{low:.3f}..{high:.3f}"])
         lines += align_columns(rows)
-        lines.append(f"not planted, so not known: {NOT_PLANTED}")
+        lines.append(f"not planted, so recall unknown: {NOT_PLANTED}")
     return lines
 
 
@@ -88,10 +91,10 @@ def _describe_large(manifest: Manifest, found: Duplicates, apart: Sequence[int])
         label = int(labels[np.argmax(counts)])
         total = int((manifest.labels == label).sum())
         lowest = found.correlations[found.sets == number].min()
-        kept = "not kept together (--merge-large does)" if number in apart else "kept together"
+        kept = "not kept together (--merge-large keeps them)" if number in apart else "kept together"
         lines.append(
             f"  {len(cells):,} cells, {counts.max() / total:.1%} of {names[label]}, e.g. "
-            f"{keys[int(cells[0])].as_py()}, best links from {lowest:.4f}: {kept}"
+            f"{keys[int(cells[0])].as_py()}, lowest correlation {lowest:.4f}: {kept}"
         )
     if len(large) > _MOST_SETS:
         lines.append(f"  and {len(large) - _MOST_SETS:,} more")
@@ -131,7 +134,7 @@ def describe_splits(
 
 
 def _class_table(manifest: Manifest, subsets: np.ndarray, shares: Sequence[float]) -> list[str]:
-    rows = [["class", *SUBSETS, *(f"{subset} %" for subset in SUBSETS), "no side"]]
+    rows = [["class", *SUBSETS, *(f"{subset} %" for subset in SUBSETS), "no subset"]]
     names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.labels < 0).any() else [])]
     for number, name in [*enumerate(names), (None, "all")]:
         label = -1 if name == _UNLABELLED else number
@@ -192,12 +195,12 @@ def summarize_split(
     totals = np.bincount(subset_index[subset_index >= 0], minlength=3)
     achieved = totals / max(int(totals.sum()), 1)
     asked = totals > 0 if shares is None else np.asarray(shares) > 0
-    notes = [f"No cell is on the {subset} side." for j, subset in enumerate(SUBSETS) if asked[j] and totals[j] == 0]
+    notes = [f"The {subset} subset is empty." for j, subset in enumerate(SUBSETS) if asked[j] and totals[j] == 0]
     for j, subset in enumerate(SUBSETS):
         absent = [name for name, row in zip(classes, counts, strict=True) if row.sum() > 0 and row[j] == 0]
         if asked[j] and totals[j] > 0 and absent:
             names = ", ".join(absent)
             notes.append(
-                f"The {subset} side has no cell of {names}: all of them, or all of their groups, are elsewhere."
+                f"The {subset} subset has no cell of class {names}: all cells or groups of it are in other subsets."
             )
     return SplitSummary(counts, (float(achieved[0]), float(achieved[1]), float(achieved[2])), tuple(notes))

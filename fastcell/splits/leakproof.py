@@ -88,7 +88,7 @@ def make_leakproof_splits(
             raise ArgumentError(f"{error} {' '.join(notes)}") from None
         splits, num = _make_without_ties(labels, groups, options, tying)
         notes.append(
-            f"Too few groups are left where these stay together: their {num:,} common copies are on no side instead."
+            f"Linked, too few groups remain for the split: they are not linked, and {num:,} copies are in no subset."
         )
     num_blank = 0
     for name, subsets in splits.items():
@@ -96,7 +96,7 @@ def make_leakproof_splits(
         splits[name] = np.where(torn, "", subsets)
         num_blank = max(num_blank, int(torn.sum()))
     if num_blank:
-        notes.append(f"{num_blank:,} frames of one grey level alone are the same image in several places: on no side.")
+        notes.append(f"Cells of a single grey level with copies in several subsets are in no subset: {num_blank:,}.")
     return splits, notes
 
 
@@ -131,5 +131,5 @@ def _describe_link(
     first = {str(groups[cell]): cell for cell in cells[::-1].tolist() if groups is not None and groups[cell]}
     examples = " and ".join(name_of(cell) for cell in list(first.values())[:2])
     names = ", ".join(link.groups[:_MOST_NAMES]) + (", ..." if len(link.groups) > _MOST_NAMES else "")
-    mistake = "most likely by a mistake in copying"
-    return f"The groups {names} share copies of the same cell (e.g. {examples}), {mistake}: they are kept on one side."
+    mistake = "probably because files were copied by mistake"
+    return f"The groups {names} share copies of the same cell (e.g. {examples}), {mistake}: they are in one subset."

@@ -27,7 +27,7 @@ from fastcell.errors import ArgumentError
 ORIGINS = ("group", "collection")
 """Columns of the manifest that name the recording of a cell."""
 FEWEST_SPLIT_CELLS = 10
-"""Fewer labelled cells than this are packed whatever their split, since no score of them says much."""
+"""Fewer labelled cells than this are packed whatever their split, because scores of so few have no precision."""
 _MOST_NAMES = 6
 _HINTS = {
     "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",
@@ -156,9 +156,9 @@ def _known_groups(
         known = [label for label in np.flatnonzero(scored & ~answers).tolist() if label not in skip]
         if known:
             text = (
-                f"class and {column} cannot be told apart in the {part} subset: its cells of "
-                f"{_listed([classes[label] for label in known])} are all of {column}s that hold no other class and "
-                "that training has seen"
+                f"class and {column} cannot be told apart in the {part} subset: its cells of class "
+                f"{_listed([classes[label] for label in known])} are all from {column}s that hold no other class and "
+                "are in the train subset too"
             )
             found.append(Obstacle("seen", text, column))
     return found
@@ -179,13 +179,14 @@ def _absent(
     found = []
     for name, lacks in lacking.items():
         names = _listed([classes[label] for label in np.flatnonzero(lacks).tolist()])
-        found.append(Obstacle("absent", f"the {name} subset has no cell of {names}"))
+        found.append(Obstacle("absent", f"the {name} subset has no cell of class {names}"))
     return found
 
 
 def _describe_alike(alike: Mapping[int, int], classes: Sequence[str], column: str, names: Sequence[str]) -> Obstacle:
-    pairs = _listed([f"{classes[label]} is {column} {names[place]}" for label, place in alike.items()])
-    return Obstacle("alike", f"class and {column} cannot be told apart: {pairs}, with no other class in it", column)
+    pairs = _listed([f"{classes[label]} is from {column} {names[place]} only" for label, place in alike.items()])
+    holders = f"this {column} holds" if len(alike) == 1 else f"these {column}s hold"
+    return Obstacle("alike", f"class and {column} cannot be told apart: {pairs}, and {holders} no other class", column)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -194,8 +195,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def cautions(obstacles: Sequence[Obstacle]) -> list[str]:
-    """Return the sentences that stand above every score of such a split."""
-    return [f"Caution: {obstacle.text}. The score does not answer for these classes." for obstacle in obstacles]
+    """Return the sentences to print above every score of such a split."""
+    return [f"Caution: {obstacle.text}. The score is not valid for these classes." for obstacle in obstacles]
 
 
 def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--allow-absent") -> None:
@@ -215,8 +216,8 @@ def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--
     first = next(kind for kind in _HINTS if any(one.kind == kind for one in obstacles))  # the others follow from it
     hints = list(dict.fromkeys(_HINTS[one.kind].format(one.origin) for one in obstacles if one.kind == first))
     raise ArgumentError(
-        f"{what} must have every class in each subset, and classes that can be told from their recordings, got this: "
-        f"{found}. {'. '.join(hints)}. {option} goes on in spite of it, and every score then says so."
+        f"{what} must have every class in each subset, and no class confounded with its recording, got this: "
+        f"{found}. {'. '.join(hints)}. {option} goes on; a caution then stands above every score."
     )
 
 

@@ -53,8 +53,8 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
     if by is None:
         by = "none" if manifest.groups is None else "group"
         if by == "none":
-            why = "No cell has a group: cells are split one by one, and those of one donor or run may be on two sides."
-            return Grouping(None, "none", "cell", (f"{why} Name what must stay together with --group-by.",))
+            why = "No cell has a group: cells are split singly, and cells of one donor or run may be in two subsets."
+            return Grouping(None, "none", "cell", (f"{why} Name the groups with --group-by.",))
     if by == "none":
         return Grouping(None, "none", "cell", _torn_groups(manifest, None))
     if by in ("group", "collection"):
@@ -64,12 +64,12 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
     else:
         names = _read_column(manifest, by)
     if not (names != "").any():
-        raise invalid("--group-by", "something that cells have", by, _HINT)
+        raise invalid("--group-by", "a column or pattern that gives some cell a group", by, _HINT)
     short = by if by in GROUPING_WORDS else "pattern" if "{" in by else by.rpartition(":")[2]
     notes = _torn_groups(manifest, names) if by != "group" else ()
     num_loose = int((names == "").sum())
     if num_loose:
-        notes += (f"{num_loose:,} cells have no group by {by}: they are split one by one.",)
+        notes += (f"Cells without a group by {by} are split singly: {num_loose:,}.",)
     return Grouping(names, by, short, notes)
 
 
@@ -79,10 +79,14 @@ def _torn_groups(manifest: Manifest, names: np.ndarray | None) -> tuple[str, ...
         return ()
     groups = manifest.groups
     if names is None:
-        return (f"The groups of the manifest ({len(set(groups.tolist()) - {''}):,}) are not kept whole, as asked.",)
+        return (f"As requested, the groups of the manifest ({len(set(groups.tolist()) - {''}):,}) are not kept whole.",)
     pairs = {(group, name) for group, name in zip(groups.tolist(), names.tolist(), strict=True) if group}
     several = len(pairs) - len({group for group, _ in pairs})
-    return ("Some groups of the manifest have cells in several of these groups: they may be torn.",) if several else ()
+    return (
+        ("Some groups of the manifest have cells in several of these groups, and may be in two subsets.",)
+        if several
+        else ()
+    )
 
 
 def _match_keys(manifest: Manifest, text: str) -> npt.NDArray[np.object_]:
@@ -91,12 +95,12 @@ def _match_keys(manifest: Manifest, text: str) -> npt.NDArray[np.object_]:
     except ArgumentError as error:
         raise ArgumentError(str(error).replace("--pattern", "--group-by")) from None
     if "group" not in pattern.fields:
-        raise invalid("--group-by", "a pattern with {group} in it", text, _HINT)
+        raise invalid("--group-by", "a pattern that contains {group}", text, _HINT)
     names = np.empty(len(manifest), dtype=object)
     for place, key in enumerate(manifest.table.column("key").to_pylist()):
         fields = pattern.match(key)
         if fields is None:
-            raise invalid("--group-by", "a pattern that fits every key", text, f"It does not fit {key!r}")
+            raise invalid("--group-by", "a pattern that matches every key", text, f"It does not match {key!r}")
         names[place] = fields["group"]
     return names
 
@@ -111,19 +115,19 @@ def _read_column(manifest: Manifest, by: str) -> npt.NDArray[np.object_]:
     if column not in table.column_names or not known:
         got = (table.schema.metadata or {}).get(b"names", b"").decode()[:300]
         rule = f"a file with the columns cell_id or key, and {column}"
-        raise invalid("--group-by", rule, f"{path} with {got}", "Name a column that is there")
+        raise invalid("--group-by", rule, f"{path} with {got}", "Name an existing column")
     rows = table.column(known[0]).to_pylist()
     if known[0] == "cell_id":
         where = {str(number): number for number in range(len(manifest))}
         wrong = next((row for row in rows if not re.fullmatch("[0-9]{1,18}", row or "")), "0")
         if wrong != "0":
-            raise DataError(f"{path}: cell_id must be a whole number, got {wrong!r}. Mend it.")
+            raise DataError(f"{path}: cell_id must be a whole number, got {wrong!r}. Correct it.")
     else:
         where = {one_name(key): place for place, key in enumerate(manifest.table.column("key").to_pylist())}
         rows = [(row or "").replace("\\", "/").removeprefix("./") for row in rows]
     twice = next((row for row, num in Counter(rows).items() if num > 1), None)
     if twice is not None:
-        raise DataError(f"{path} must name every cell once, got {twice!r} again. Remove the rows that come again.")
+        raise DataError(f"{path} must name every cell once, got {twice!r} twice. Remove the repeated rows.")
     names = np.full(len(manifest), "", dtype=object)
     for row, value in zip(rows, table.column(column).to_pylist(), strict=True):
         if row in where:

@@ -102,7 +102,7 @@ def resplit(
         if options.shares[0] > 0:
             refuse_obstacles(_obstacles(manifest, grouping, [np.full(len(manifest), "train")]), f"split {title!r}")
         _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
-    say(f"looking for copies among {len(manifest):,} cells")
+    say(f"searching for copies among {len(manifest):,} cells")
     exact = exact_sets(manifest, jobs=jobs)
     found = _find_near(manifest, exact, jobs, say) if near else exact
     apart = () if merge_large else _too_large(manifest, found, exact)
@@ -152,7 +152,7 @@ def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:
 def _find_near(manifest: Manifest, exact: Duplicates, jobs: int | None, say: Callable[[str], None]) -> Duplicates:
     there = read_duplicates(manifest)
     if there is not None and there.near is not None and there.num_cells == len(manifest):
-        say("near copies are taken from duplicates.parquet; remove it to look again")
+        say("near copies are read from duplicates.parquet; remove it to search again")
         return there
     return near_copies(manifest, exact=exact, jobs=jobs, say=say)
 
@@ -191,7 +191,7 @@ def _check_free(manifest: Manifest, title: str, force: bool) -> list[Path]:
     taken = [name for name in manifest.split_names() if own.fullmatch(name)]
     if taken and not force:
         hint = "Choose another --name, or give --force to replace it and its folds"
-        raise invalid("--name", "of a split that is not there yet", title, hint)
+        raise invalid("--name", "the name of a new split", title, hint)
     return [manifest.path / "splits" / f"{name}.parquet" for name in taken]
 
 
@@ -206,7 +206,7 @@ def _check_classes(manifest: Manifest, linked: LinkedCells, options: SplitOption
         ArgumentError: a class has fewer groups.
     """
     subsets = [subset for subset, share in zip(SUBSETS, options.shares or (), strict=True) if share > 0]
-    needed, what = len(subsets), f"the sides {', '.join(subsets)}"
+    needed, what = len(subsets), f"the subsets {', '.join(subsets)}"
     if isinstance(options.folds, int) and options.folds > needed:
         needed, what = options.folds, f"{options.folds} folds"
     for number, name in enumerate(manifest.info.classes):
@@ -214,11 +214,11 @@ def _check_classes(manifest: Manifest, linked: LinkedCells, options: SplitOption
         groups = set(linked.names[mine].tolist()) - {""}
         if not mine.any() or (linked.names[mine] == "").any() or len(groups) >= needed:
             continue
-        fewer = f"--folds {len(groups)}" if "folds" in what and len(groups) > 1 else "--split 80/0/20 for two sides"
+        fewer = f"--folds {len(groups)}" if "folds" in what and len(groups) > 1 else "--split 80/0/20 for two subsets"
         listed = ", ".join(sorted(groups)[:5])
         raise invalid(
             "--group-by",
-            f"groups of which each class has {needed} or more, for {what}",
-            f"{name} in {len(groups)} ({listed})",
-            f"Ask for fewer ({fewer}), group by something finer, or give --allow-absent for sides without {name}",
+            f"such that each class has at least {needed} groups, for {what}",
+            f"{len(groups)} of class {name} ({listed})",
+            f"Ask for fewer ({fewer}), use smaller groups, or give --allow-absent for subsets without {name}",
         )

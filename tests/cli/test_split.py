@@ -26,8 +26,8 @@ def test_command_says_shares_groups_and_copies(
     arguments = ["split", str(manifest.path), "--group-by", f"{groups_csv(tmp_path, 140)}:donor", "--no-near"]
     assert cli.main([*arguments, "--folds", "3"]) == 0
     said = capsys.readouterr().out
-    assert "140 of them stand alone" in said
-    assert "exact, turned or mirrored     0      0" in said
+    assert "140 of them without copies" in said
+    assert "exact, rotated or mirrored     0      0" in said
     assert "train: " in said
     assert "by-donor-fold-2" in said
     assert cli.main(arguments) == 2

@@ -54,8 +54,8 @@ def test_table_counts_classes_sides_and_quarantine(tmp_path: Path) -> None:
         "  1 of b: empty file, e.g. b/1.jpg",
     ]
     assert [line.split(":")[1] for line in lines[10:]] == [
-        " The valid side has no cell of a",
-        " The test side has no cell of b",
+        " The valid subset has no cell of class a",
+        " The test subset has no cell of class b",
         " 1 images have colour or alpha; they are read as grey.",
         " Only 8 cells have a class",
     ]

@@ -60,7 +60,7 @@ def test_quarantine_and_cells_that_cannot_be_drawn(make_dataset, monkeypatch):
     assert table.foot == [["total", "", "3"]]
     assert section.pictures == []
     assert section.paragraphs[-1] == "The cells could not be drawn: shard 'x': damaged"
-    assert list(section.tables[0].header) == ["class", "collection", "train", "valid", "test", "no side", "total"]
+    assert list(section.tables[0].header) == ["class", "collection", "train", "valid", "test", "no subset", "total"]
 
 
 def test_groups_by_side(planted):

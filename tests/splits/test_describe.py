@@ -20,12 +20,12 @@ def test_summary_says_which_class_is_missing_where() -> None:
     assert summary.counts.tolist() == [[2, 1, 1], [1, 0, 0]]
     assert summary.shares == pytest.approx((3 / 6, 1 / 6, 2 / 6))
     assert [note.split(":")[0] for note in summary.notes] == [
-        "The valid side has no cell of b",
-        "The test side has no cell of b",
+        "The valid subset has no cell of class b",
+        "The test subset has no cell of class b",
     ]
     assert summarize_split(sides[:2], labels[:2], ["a"], SHARES).notes == (
-        "No cell is on the valid side.",
-        "No cell is on the test side.",
+        "The valid subset is empty.",
+        "The test subset is empty.",
     )
 
 
@@ -45,14 +45,15 @@ def test_large_sets_hold_more_than_a_share_and_two_cells_of_a_class(planted) -> 
 def test_copies_are_counted_by_kind(planted) -> None:
     manifest = planted(120)
     lines = describe_copies(manifest, copies((0, 1), (3, 6, 9)), [1])
-    assert lines[0] == "planted: 120 cells, 115 of them stand alone"
+    assert lines[0] == "planted: 120 cells, 115 of them without copies"
     assert [line.split() for line in lines[1:3]] == [
-        ["copies", "sets", "cells"], ["exact,", "turned", "or", "mirrored", "2", "5"]
+        ["copies", "sets", "cells"], ["exact,", "rotated", "or", "mirrored", "2", "5"]
     ]  # fmt: skip
-    assert lines[3] == "near copies were not looked for"
+    assert lines[3] == "near copies were not searched for"
     assert lines[4] == "1 set holds more than 1 % of a class:"
     assert lines[5] == (
-        "  3 cells, 7.5% of left, e.g. cell-0003.npy, best links from 1.0000: not kept together (--merge-large does)"
+        "  3 cells, 7.5% of left, e.g. cell-0003.npy, lowest correlation 1.0000: "
+        "not kept together (--merge-large keeps them)"
     )
     assert describe_copies(manifest, copies((0, 1)), [])[-1] == "no set holds more than 1 % of a class"
 
@@ -61,11 +62,14 @@ def test_recall_of_a_search_for_near_copies(planted) -> None:
     near = NearFacts(2, 1500, 0.99, 0.97, (Recall("shifted", 90, 100),))
     lines = describe_copies(planted(120), copies((3, 6, 9), kinds="near", near=near), [])
     assert ["near", "1", "3"] in [line.split() for line in lines]
-    assert "near copies: 1,500 pairs of neighbours compared; copies agree to 0.990 and more (0.970 in details)" in lines
-    assert "2 cells show too little to be compared (small, or grey all over)" in lines
+    assert (
+        "near copies: 1,500 pairs of neighbours compared; correlation of copies at least 0.990 (details: 0.970)"
+        in lines
+    )
+    assert "cells with too little structure to be compared (small, or uniformly grey): 2" in lines
     (row,) = [line.split() for line in lines if line.startswith("shifted")]
     assert row == ["shifted", "90", "100", "0.900", "0.826..0.945"]  # Wilson's interval
-    assert lines[-1].endswith("best links from 0.9950: kept together")
+    assert lines[-1].endswith("lowest correlation 0.9950: kept together")
 
 
 def test_classes_groups_and_folds_of_a_split(planted) -> None:

@@ -72,11 +72,14 @@ def test_an_obstacle_names_classes_and_groups_and_folds_are_pooled() -> None:
     labels, subsets, origins = cells(*ALIKE)
     (found,) = find_obstacles(labels, CLASSES, [subsets], origins)
     assert found.text == (
-        "class and group cannot be told apart: A is group r1, B is group r2, with no other class in it"
+        "class and group cannot be told apart: A is from group r1 only, B is from group r2 only, "
+        "and these groups hold no other class"
     )
-    with pytest.raises(ArgumentError, match=r"split 'x'.*A is group r1.*several classes in a group.*--allow-absent"):
+    with pytest.raises(
+        ArgumentError, match=r"split 'x'.*A is from group r1 only.*several classes in a group.*--allow-absent"
+    ):
         refuse_obstacles([found], "split 'x'")
-    assert cautions([found])[0].startswith("Caution: class and group cannot be told apart: A is group r1")
+    assert cautions([found])[0].startswith("Caution: class and group cannot be told apart: A is from group r1 only")
     labels, _, origins = cells(*NESTED)
     folds = []
     for group in range(6):  # each group tested once: a fold tests one class alone, all of them both
@@ -90,7 +93,7 @@ def test_collections_are_recordings_too() -> None:
     labels, subsets, origins = cells(*ALIKE)
     (found,) = find_obstacles(labels, CLASSES, [subsets], {"collection": origins["group"]})
     assert found.origin == "collection"
-    assert "A is collection r1" in found.text
+    assert "A is from collection r1 only" in found.text
 
 
 @pytest.fixture
@@ -115,9 +118,9 @@ def test_pack_refuses_recordings_of_one_class_before_it_reads_them(
 ) -> None:
     src, out = recordings(A=["r1"], B=["r2"]), tmp_path / "set"
     for split in (SplitOptions(), SplitOptions((0.5, 0.0, 0.5)), SplitOptions((0.8, 0.0, 0.2), folds=2)):
-        with pytest.raises(ArgumentError, match="A is group r1, B is group r2"):
+        with pytest.raises(ArgumentError, match="A is from group r1 only, B is from group r2 only"):
             pack(src, out, pattern=PATTERN, split=split, jobs=1)
-    with pytest.raises(ArgumentError, match="A is collection r1"):
+    with pytest.raises(ArgumentError, match="A is from collection r1 only"):
         pack(src, out, pattern="{class}/{collection}_{name}", jobs=1)
     assert not out.exists()
     pack(src, tmp_path / "test", pattern=PATTERN, split=SplitOptions((0.0, 0.0, 1.0)), jobs=1)
@@ -132,10 +135,12 @@ def test_pack_puts_each_class_into_each_part_where_the_groups_allow_it(
     src = recordings(A=["r1", "r2", "r3"], B=["r4", "r5", "r6"])
     made = pack(src, tmp_path / "set", pattern=PATTERN, jobs=1)
     assert all(set(made.labels[made.split() == part]) == {0, 1} for part in ("train", "valid", "test"))
-    with pytest.raises(ArgumentError, match="in the test subset: its cells of A, B are all of groups .* has seen"):
+    with pytest.raises(
+        ArgumentError, match="in the test subset: its cells of class A, B are all from groups .* train subset too"
+    ):
         resplit(made.path, group_by="none", near=False)
     src = recordings(A=["r1", "r2", "r3"], C=["r7", "r8"])
-    with pytest.raises(ArgumentError, match="subset has no cell of C"):
+    with pytest.raises(ArgumentError, match="subset has no cell of class C"):
         pack(src, tmp_path / "three", pattern=PATTERN, jobs=1)
 
 
@@ -143,7 +148,7 @@ def test_split_refuses_by_the_groups_that_are_asked_for(make_dataset: Callable[.
     manifest = make_dataset(60)  # class by cell_id % 3
     path = tmp_path / "days.csv"
     path.write_text("cell_id,day\n" + "".join(f"{cell},d{cell % 3}\n" for cell in range(60)))
-    with pytest.raises(ArgumentError, match="A is day d0, B is day d1, C is day d2"):
+    with pytest.raises(ArgumentError, match="A is from day d0 only, B is from day d1 only, C is from day d2 only"):
         resplit(manifest.path, SplitOptions((0.8, 0.0, 0.2)), group_by=f"{path}:day", near=False)
     resplit(manifest.path, SplitOptions((0.0, 0.0, 1.0)), group_by=f"{path}:day", near=False)
 
@@ -157,7 +162,7 @@ def alike_set(recordings: Callable[..., Path], tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-SAID = "class and group cannot be told apart: A is group r1, B is group r2"
+SAID = "class and group cannot be told apart: A is from group r1 only, B is from group r2 only"
 
 
 def fit_words(data: Path, runs: Path) -> list[str]:

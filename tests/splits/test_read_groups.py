@@ -21,18 +21,18 @@ def test_groups_by_pattern_on_the_keys(make_dataset: Make) -> None:
     manifest = make_dataset(40)
     grouping = read_grouping(manifest, "cell-*{group}.{name}")
     assert grouping.names is not None
-    with pytest.raises(ArgumentError, match=r"--group-by must be a pattern that fits every key"):
+    with pytest.raises(ArgumentError, match=r"--group-by must be a pattern that matches every key"):
         read_grouping(manifest, "{group}/{name}")
     with pytest.raises(ArgumentError, match=r"^--group-by must be .*--group-by '"):
         read_grouping(manifest, "{group")
-    with pytest.raises(ArgumentError, match=r"a pattern with \{group\} in it"):
+    with pytest.raises(ArgumentError, match=r"a pattern that contains \{group\}"):
         read_grouping(manifest, "{name}")
 
 
 def test_no_groups_is_said_loudly(make_dataset: Make) -> None:
     manifest = make_dataset(40)
     assert "No cell has a group" in read_grouping(manifest, None).notes[0]
-    with pytest.raises(ArgumentError, match="something that cells have"):
+    with pytest.raises(ArgumentError, match="a column or pattern that gives some cell a group"):
         read_grouping(manifest, "group")
 
 
@@ -60,7 +60,7 @@ def test_groups_of_the_manifest_are_taken_unless_said_otherwise(planted) -> None
     assert (grouping.by, grouping.short, grouping.notes) == ("group", "group", ())
     none = read_grouping(manifest, "none")
     assert (none.names, none.short) == (None, "cell")
-    assert none.notes == ("The groups of the manifest (4) are not kept whole, as asked.",)
+    assert none.notes == ("As requested, the groups of the manifest (4) are not kept whole.",)
 
 
 def test_part_of_the_key_is_the_group(planted) -> None:
@@ -68,7 +68,9 @@ def test_part_of_the_key_is_the_group(planted) -> None:
     grouping = read_grouping(manifest, "cell-{group}.{name}")
     assert grouping.names.tolist() == [f"{number:04d}" for number in range(12)]
     assert grouping.short == "pattern"
-    assert grouping.notes == ("Some groups of the manifest have cells in several of these groups: they may be torn.",)
+    assert grouping.notes == (
+        "Some groups of the manifest have cells in several of these groups, and may be in two subsets.",
+    )
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -83,7 +85,7 @@ def test_column_of_a_file(make_dataset: Make, tmp_path: Path, kind: str, by: str
     grouping = read_grouping(manifest, f"{path}:donor")
     assert grouping.names.tolist() == ["", "", "d2", "", "", "", "", "d7", "", ""]
     assert grouping.short == "donor"
-    assert grouping.notes == (f"8 cells have no group by {path}:donor: they are split one by one.",)
+    assert grouping.notes == (f"Cells without a group by {path}:donor are split singly: 8.",)
 
 
 def test_numbers_as_groups_are_names(make_dataset: Make, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_splits_are_not_overwritten_unasked(make_dataset: Make, tmp_path: Path) 
     manifest = make_dataset(140)
     by = f"{groups_csv(tmp_path, 140)}:donor"
     resplit(manifest.path, SplitOptions(folds=5), group_by=by, name="mine", near=False)
-    with pytest.raises(ArgumentError, match="--name must be of a split that is not there yet.*--force"):
+    with pytest.raises(ArgumentError, match="--name must be the name of a new split.*--force"):
         resplit(manifest.path, TWO, group_by=by, name="mine", near=False)
     resplit(manifest.path, TWO, group_by=by, name="mine", near=False, force=True)
     assert [name for name in manifest.split_names() if name.startswith("mine")] == ["mine"]  # no fold of the old one
@@ -64,7 +64,7 @@ def test_a_class_with_too_few_groups_is_refused_with_a_way_out(make_dataset: Mak
     manifest = make_dataset(60)  # class by cell_id % 3
     path = tmp_path / "few.csv"
     path.write_text("cell_id,donor\n" + "".join(f"{i},{'x' if i % 3 == 2 else f'd{i % 9}'}\n" for i in range(60)))
-    with pytest.raises(ArgumentError, match="C is donor x.*--allow-absent"):
+    with pytest.raises(ArgumentError, match="C is from donor x only.*--allow-absent"):
         resplit(manifest.path, group_by=f"{path}:donor", near=False)
     made = resplit(manifest.path, group_by=f"{path}:donor", near=False, allow_absent=True)
     assert set(made.splits["by-donor"].tolist()) == {"train", "valid", "test"}
