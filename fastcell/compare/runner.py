@@ -167,7 +167,7 @@ class Study:
             else:
                 done[task] = found
         if done:
-            self.say(f"{len(done)} of {len(tasks)} cells of the table are finished, {len(todo)} remain")
+            self.say(f"{len(done)} of {len(tasks)} tasks are finished, {len(todo)} remain")
         makers = (
             self._baselines([task for task in todo if not is_network(task.method)]),
             self._networks([task for task in todo if is_network(task.method)]),

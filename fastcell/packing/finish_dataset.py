@@ -164,6 +164,6 @@ def _in_stored_order(subsets: np.ndarray | Mapping[str, str], table: pa.Table) -
         return np.array([subsets.get(key, "") for key in table.column("key").to_pylist()], dtype="<U5")
     if len(subsets) != table.num_rows:
         raise invalid(
-            "splits", f"one side for each of the {table.num_rows} cells", len(subsets), "Give a mapping by key"
+            "splits", f"one subset for each of the {table.num_rows} cells", len(subsets), "Give a mapping by key"
         )
     return np.asarray(subsets).astype("<U5")

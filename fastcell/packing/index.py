@@ -112,12 +112,12 @@ def index(
         if not results:
             raise DataError(f"{root} has no usable cell: {describe_reasons(bad)}. Check the tars.")
         if strict and bad.num_rows:
-            raise StrictError(f"--strict refuses {describe_reasons(bad)}. Mend the tars, or index without --strict.")
+            raise StrictError(f"--strict refuses {describe_reasons(bad)}. Repair the tars, or index without --strict.")
         used = sum((Counter(part.used) for part in done), Counter[str]())
         check_index_options(window, um_per_px, path_pattern, used)
         num_unreadable = sum(part.num_unreadable for part in done)
         if num_unreadable:
-            say(f"note: the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")
+            say(f"note: cells whose label cannot be read count as unlabelled: {num_unreadable:,}.")
         classes, results, bad = _name(results, bad, names)
         info = DatasetInfo(
             name=name or name_dataset(root, out),
@@ -145,9 +145,9 @@ def _check_place(root: Path, overwrite: bool) -> None:
     except DataError:
         mine = True  # a damaged manifest may be replaced if the user asks for it
     if not mine:
-        raise invalid("DIR", rule, str(root), "It was packed by fastcell, which needs no index: use it as it is")
+        raise invalid("DIR", rule, str(root), "fastcell packed it, so it needs no index: use it as it is")
     if not overwrite:
-        raise invalid("DIR", rule, str(root), "Give --overwrite to replace the one of an earlier index")
+        raise invalid("DIR", rule, str(root), "Give --overwrite to replace the earlier index")
     if (root / "verdicts.csv").exists():
         hint = "Move verdicts.csv away: its cell_ids are those of the manifest that is to be replaced"
         raise invalid("DIR", "without verdicts", str(root), hint)

@@ -59,7 +59,8 @@ def keep_exact_copies_together(
     copies = Copies(np.full(len(keys), -1, np.int64), np.zeros(len(keys), bool))
     copies.sets[cells], copies.blank[cells] = found.sets, found.blank
     remade, notes = make_leakproof_splits(labels, groups, options, copies, keys.__getitem__)
-    notes.insert(0, f"{len(cells):,} cells are exact copies of each other in {len(found):,} sets, turned or mirrored.")
+    sets = f"{len(found):,} set{'s' * (len(found) != 1)}"
+    notes.insert(0, f"{len(cells):,} cells are exact copies, some rotated or mirrored, in {sets}.")
     for name in given:
         notes += note_spanning(name, splits[name], copies)
     return {**splits, **remade}, notes
@@ -85,5 +86,5 @@ def note_spanning(name: str, subsets: np.ndarray, copies: Copies) -> list[str]:
     num = len(np.unique(copies.sets[torn]))
     if not num:
         return []
-    what = f"{num:,} cell{'s' if num > 1 else ''} with exact copies on two sides"
-    return [f"The split {name!r}, which the source brings, has {what}; it is kept as it is."]
+    what = f"exact copies of {num:,} cell{'s' if num > 1 else ''} in more than one subset"
+    return [f"The split {name!r} of the source has {what}; it is not changed."]

@@ -57,9 +57,9 @@ def check_listing_options(listing: Listing, um_per_px: float | None, collection:
     """
     items = listing.items
     if um_per_px is not None and items and not any(math.isnan(item.um_per_px) for item in items):
-        raise _unused("--um-per-px", "a source that does not tell the pixel size", um_per_px, items[0].um_per_px)
+        raise _unused("--um-per-px", "a source without pixel size", um_per_px, items[0].um_per_px)
     if collection is not None and items and all(item.collection is not None for item in items):
-        raise _unused("--collection", "a source that does not tell collections", collection, items[0].collection)
+        raise _unused("--collection", "a source without collections", collection, items[0].collection)
 
 
 def check_window_used(window: tuple[float, float] | None, results: Iterable[ShardResult]) -> None:
@@ -92,7 +92,7 @@ def check_index_options(
     if window is not None and not used.get("window"):
         raise _unused_window(window)
     if um_per_px is not None and not used.get("um_per_px"):
-        raise invalid("--um-per-px", "given for tars that do not tell the pixel size", um_per_px, "Leave it out")
+        raise invalid("--um-per-px", "given for tars without pixel size", um_per_px, "Leave it out")
     if pattern is not None:
         check_fields_used(pattern, (field for field in pattern.fields if not used.get(field)), "a .cls or .json")
 
@@ -109,9 +109,9 @@ def check_block_cells(layout: str, block_cells: int | None) -> None:
 
 def _unused_window(window: tuple[float, float]) -> ArgumentError:
     low, high = (f"{level:g}" for level in window)
-    return invalid("--window", "given for 16-bit cells", f"{low} {high} for cells of 8 bits only", "Leave it out")
+    return invalid("--window", "given for 16-bit cells", f"{low} {high} for 8-bit cells only", "Leave it out")
 
 
 def _unused(flag: str, rule: str, got: object, told: object) -> ArgumentError:
     shown = f"{told:g}" if isinstance(told, float) else repr(told)
-    return invalid(flag, f"given for {rule}", got, f"Every cell has its own, the first {shown}: leave the option out")
+    return invalid(flag, f"given for {rule}", got, f"Every cell has a value, the first {shown}: leave the option out")

@@ -188,7 +188,7 @@ def pack(
         for note in [*listing.notes, *similar_names(listing)]:
             say(f"note: {note}")
         for told in listing.splits:
-            say(f"note: the sides that the source tells are the split {told} (fit --data.split_name {told}).")
+            say(f"note: the subsets of the source are the split {told} (fit --data.split_name {told}).")
         options = _possible(listing, split or SplitOptions(), say)
         check = _SplitCheck.of(listing, options, collection, f"the split of {src}", allow_absent)
         check.recordings()
@@ -307,7 +307,7 @@ class _SplitCheck:
     def given(self, made: Mapping[str, np.ndarray]) -> list[str]:
         """Return a note for each obstacle of a split that the source defines."""
         return [
-            f"The split {name!r}, which the source brings: {obstacle.text}."
+            f"The split {name!r} of the source: {obstacle.text}."
             for name in self.listing.splits
             for obstacle in find_obstacles(self.labels, self.listing.classes, [made[name]], self.origins)
         ]
@@ -325,7 +325,7 @@ def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None
     asked = sum(share > 0 for share in options.shares or ())
     if listing.classes or options.folds or None in groups or len(groups) >= asked:
         return options
-    say(f"note: no split, for no cell is labelled and there are {len(groups)} groups for {asked} sides.")
+    say(f"note: no split: no cell is labelled, and {_counted(len(groups), 'group')} cannot fill {asked} subsets.")
     return replace(options, shares=None)
 
 
@@ -370,8 +370,8 @@ def _refuse_bad(results: list[ShardResult], rejected: pa.Table) -> None:
     if bad.num_rows:
         keys = ", ".join(bad.column("key").slice(0, 3).to_pylist())
         raise StrictError(
-            f"--strict refuses {describe_reasons(bad)} (e.g. {keys}). Nothing was made. Mend or remove them, or pack "
-            "without --strict."
+            f"--strict refuses {describe_reasons(bad)} (e.g. {keys}). Nothing was written. Repair or remove them, or "
+            "pack without --strict."
         )
 
 

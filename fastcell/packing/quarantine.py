@@ -18,47 +18,47 @@ from fastcell.system.text import one_name
 QUARANTINE_REASONS = {
     # any file
     r"empty file": "no bytes",
-    r"all bytes zero": "as a crash of a file system leaves a file",
-    r"not an image": "none of JPEG, PNG, TIFF and NPY by the first bytes",
-    r"not a kind of image that can be read": "by the ending of a name in a list",
-    r"truncated": "the file ends before its pixels do",
+    r"all bytes zero": "e.g. after a crash of the file system",
+    r"not an image": "the first bytes are not those of JPEG, PNG, TIFF or NPY",
+    r"not a kind of image that can be read": "a list names a file with another extension",
+    r"truncated": "the file ends before its last pixel",
     r"truncated: \d+ x \d+ pixels in \d+ bytes": "more pixels than the encoding can hold in so few bytes",
-    r"truncated: .+ images in .+ bytes": "the same of an ImageJ stack",
+    r"truncated: .+ images in .+ bytes": "the same for an ImageJ stack",
     r"too large: .+": "more than 2^26 pixels or 2^29 bytes, or pieces of a TIFF that take so much memory",
     r"no pixels": "height or width 0",
-    r"array of \d+ axes, .+": "an array that is no single grey image",
-    r"pixels of type .+, not uint8 or uint16": "other numbers than grey levels of 8 or 16 bits",
+    r"array of \d+ axes, .+": "the array is not a single grey image",
+    r"pixels of type .+, not uint8 or uint16": "values other than grey levels of 8 or 16 bits",
     r"\d+-bit (jpg|tif.*)": "a depth that is not read",
     r"tif (with|of) .+, which is not read; save .+": "a compression, a predictor or a kind of colour",
     r"tif of .+; save .+": "samples that differ in depth, volumes, or axes that do not fit the images",
-    r"tif of \d+ images, not of one cell": "an image file with several images of one channel",
-    r"tif with \d+ channels in .+": "and --channel chooses none of them",
-    r"tif without a channel .+": "the one that --channel chooses",
-    r"no tif, of which a channel could be chosen": "and --channel chooses one",
+    r"tif of \d+ images, not of one cell": "the file holds several images of one channel",
+    r"tif with \d+ channels in .+": "several channels, and --channel is not given",
+    r"tif without a channel .+": "the channel of --channel is not in the file",
+    r"no tif, of which a channel could be chosen": "--channel is given, and the file is no TIFF",
     r"16 bit without window": "grey levels of 16 bits, and no --window was given",
     # damage
-    r"damaged (jpg|png|npy|tif) header": "a header against its format",
+    r"damaged (jpg|png|npy|tif) header": "the header violates its format",
     r"damaged: .+": "a checksum, a decoder's message about the pixel data, or a strip or tile of a TIFF",
-    r"tif without the data of all strips or tiles": "so that pixels would be invented",
+    r"tif without the data of all strips or tiles": "reading it would invent pixels",
     r"(jpg|png) that cannot be decoded": "the decoder gives no image",
-    r"jpg with two EXIF blocks": "decoders differ in which one they obey",
-    r"jpg of \d+ scans": "takes the time of as many images",
+    r"jpg with two EXIF blocks": "decoders differ in which one they apply",
+    r"jpg of \d+ scans": "decoding takes as long as that many images",
     r"jpg without image data": "ends before its first scan",
-    r"not a TIFF": "a page of a file that has been changed since it was listed",
+    r"not a TIFF": "the file was changed after it was listed",
     r"its pages form a circle": "the same",
     # sources
-    r"cannot be read: .+": "the system's reason",
-    r"link or sparse file in the tar": "no plain file",
-    r"file is missing": "listed and not there",
-    r"no such cell": "named in a table and not there",
+    r"cannot be read: .+": "the message of the operating system",
+    r"link or sparse file in the tar": "the member is no regular file",
+    r"file is missing": "the list names a file that does not exist",
+    r"no such cell": "the table names a cell that does not exist",
     r"listed twice, .+": "the second of two rows in a list",
     r"named twice, .+": "the second of two rows in a table",
-    r"row of the \.adc that cannot be read": "numbers against the format of IFCB",
-    r"tif of \d+ pages, where \d+ pages are the channels of a cell": "a TIFF with other channels than those beside it",
-    r"no \w+ in the file": "a file of many cells that holds none",
-    r"file that cannot be used: .+": "a file of many cells that is damaged, or against what its format holds",
-    r"no such cell; .+": "named in a table in other upper and lower case",
-    r"its chunk was never written": "HDF5 of an acquisition that was cut off",
+    r"row of the \.adc that cannot be read": "its numbers violate the format of IFCB",
+    r"tif of \d+ pages, where \d+ pages are the channels of a cell": "other channels than in the TIFF files beside it",
+    r"no \w+ in the file": "the file may hold many cells and holds none",
+    r"file that cannot be used: .+": "a file of many cells that is damaged or violates its format",
+    r"no such cell; .+": "the table names the cell in other upper and lower case",
+    r"its chunk was never written": "HDF5 of an interrupted acquisition",
     r"its \.roi is missing": "an IFCB bin without its images",
     r"lies outside of its \.roi": "an IFCB image that its file does not hold",
 }
@@ -78,7 +78,7 @@ def quarantine_table(rows: list[tuple[Any, ...]]) -> pa.Table:
 
 
 def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
-    """Summarize a quarantine table by its `most` most frequent reasons: `412 bad: truncated (400), empty file (12)`.
+    """Summarize a quarantine table by its `most` frequent reasons: `412 bad cells: truncated (400), no pixels (12)`.
 
     Args:
         quarantine: rows of `QUARANTINE_SCHEMA`.
@@ -89,4 +89,5 @@ def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
     counts = Counter(quarantine.column("reason").to_pylist()).most_common()
     listed = ", ".join(f"{reason} ({count:,})" for reason, count in counts[:most])
     rest = sum(count for _, count in counts[most:])
-    return f"{quarantine.num_rows:,} bad: {listed}" + (f", others ({rest:,})" if rest else "")
+    cells = "cell" if quarantine.num_rows == 1 else "cells"
+    return f"{quarantine.num_rows:,} bad {cells}: {listed}" + (f", others ({rest:,})" if rest else "")

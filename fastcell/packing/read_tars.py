@@ -117,7 +117,7 @@ def read_tars(
     shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
     strange = next((name for name in shards if not name.isprintable()), None)
     if strange is not None:
-        raise DataError(f"names of tars must be without control characters, got {strange!r}. Rename it.")
+        raise DataError(f"names of tars must have no control characters, got {strange!r}. Rename the file.")
     names = [blake2b(os.fsencode(shard), digest_size=12).hexdigest() for shard in shards]
     tars = [_Tar(path.resolve(), str(saved_dir / name)) for path, name in zip(paths, names, strict=True)]
     parts, unread = _list_parts(tars, shards, common, jobs, verbose)
@@ -159,7 +159,7 @@ def _list_parts(
         if error is not None:
             raise error
         raise DataError(
-            f"no usable cell: {tars[0].path}{' and the others' if len(tars) > 1 else ''} hold no jpg, png, tif or npy. "
+            f"no usable cell: no jpg, png, tif or npy in {tars[0].path}{' and the other tars' * (len(tars) > 1)}. "
             "Check the folder."
         )
     return parts, unread
@@ -203,8 +203,8 @@ def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[Pa
 def _check_pattern(pattern: Pattern, samples: Iterable[TarSample]) -> None:
     for sample in samples:
         if pattern.match(sample.image.name) is None:
-            hint = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
-            raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, hint)
+            hint = f"It does not match {sample.image.name}; * matches any part of one name, **/ any folders"
+            raise invalid("--pattern", "one that matches the names of all images in the tars", pattern.text, hint)
 
 
 def _index_part(part: _Part) -> PartResult:
@@ -312,7 +312,7 @@ def _say_others(others: Counter[str], verbose: bool) -> None:
     say = printer(verbose)
     num_without = others.pop("", 0)
     if num_without:
-        say(f"note: {num_without:,} samples have no image and are left out.")
+        say(f"note: samples without an image are left out: {num_without:,}.")
     if others:
         listed = ", ".join(f".{name} {count:,}" for name, count in others.most_common(6))
-        say(f"note: passed over beside the images: {listed}{', ...' if len(others) > 6 else ''}.")
+        say(f"note: members that are not read: {listed}{', ...' if len(others) > 6 else ''}.")

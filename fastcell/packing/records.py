@@ -165,7 +165,7 @@ class CellTable:
                 f"given for 16-bit cells ({len(self._deep):,} in {self.shard}, the first {self._deep_key!r}, "
                 f"with grey levels from {low} to {high})",
                 None,
-                f"Say which levels become black and white, e.g. --window {low} {max(high, low + 1)}",
+                f"Give the levels that become black and white, e.g. --window {low} {max(high, low + 1)}",
             )
         return make_table(self._rows, SCHEMA)
 
@@ -186,4 +186,4 @@ def check_levels(window: Window, um_per_px: float | None) -> None:
             "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
         )
     if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
-        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out where it is unknown")
+        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out if it is unknown")

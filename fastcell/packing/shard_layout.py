@@ -37,7 +37,7 @@ def check_layout(layout: str, shard_cells: int | None, block_cells: int) -> None
         ArgumentError: If the layout is unknown, `shard_cells` is below 1, or `block_cells` is not in 1..65,536.
     """
     if layout not in LAYOUTS:
-        raise invalid("--layout", f"one of {', '.join(LAYOUTS)}", layout, "Take cell for tars that other tools read")
+        raise invalid("--layout", f"one of {', '.join(LAYOUTS)}", layout, "Use cell for tars that other tools read")
     if shard_cells is not None and shard_cells < 1:
         raise invalid("--shard-cells", "a number >= 1", shard_cells, "10,000 suits most sets")
     if not 1 <= block_cells <= MAX_BLOCK_CELLS:

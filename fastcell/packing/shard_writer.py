@@ -101,7 +101,9 @@ def write_block_shard(
             if not good:
                 continue
             if sum(cell.pixels.size for _, cell in good) > MAX_BLOCK_BYTES:
-                raise invalid("block size", "at most 2 GiB of pixels", f"{len(good)} cells", "Put fewer in a block")
+                raise invalid(
+                    "block size", "at most 2 GiB of pixels", f"{len(good)} cells", "Put fewer cells in a block"
+                )
             payload, start = make_block([cell.pixels for _, cell in good], len(table))
             number, first = len(block_rows), position + tar.BLOCK
             block_rows.append((path.name, first, len(payload), len(table), len(good), split))

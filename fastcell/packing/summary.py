@@ -29,8 +29,9 @@ def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) 
     """
     info = manifest.info
     num_bytes = sum(shard["bytes"] for shard in info.shards)
+    cells = f"{len(manifest):,} cell{'s' if len(manifest) != 1 else ''}"
     shards = f"{len(info.shards)} shard{'s' if len(info.shards) != 1 else ''}"
-    lines = [f"{info.name}: {len(manifest):,} cells in {shards}, {_megabytes(num_bytes)}, layout {info.layout}"]
+    lines = [f"{info.name}: {cells} in {shards}, {_megabytes(num_bytes)}, layout {info.layout}"]
     if info.synthetic:
         lines[0] += ", synthetic"
     classes = info.classes or [_UNLABELLED]
@@ -86,7 +87,7 @@ def _quarantine_lines(manifest: Manifest) -> list[str]:
     for kind, num in found.most_common(_MAX_REASONS):
         lines.append(f"  {num:,} of {kind[0]}: {kind[1]}, e.g. {example[kind]}")
     if len(found) > _MAX_REASONS:
-        lines.append(f"  and {len(found) - _MAX_REASONS} more kinds")
+        lines.append(f"  and {len(found) - _MAX_REASONS} more combinations of class and reason")
     return lines
 
 
@@ -94,13 +95,13 @@ def _dataset_notes(manifest: Manifest, labels: np.ndarray) -> list[str]:
     notes = []
     num_colour = int((manifest.column("channels") > 1).sum())
     if num_colour:
-        notes.append(f"{num_colour:,} images have colour or alpha; they are read as grey.")
+        notes.append(f"Images with colour or alpha are read as grey: {num_colour:,}.")
     if not manifest.info.classes:
-        notes.append("No cell has a class: this set can be predicted, not trained on.")
+        notes.append("No cell has a class: the data set can be predicted, but not trained on.")
     elif len(set(labels[labels >= 0].tolist())) == 1:
-        notes.append("All cells are of one class: this set can be predicted, not trained on.")
+        notes.append("All labelled cells are of one class: the data set can be predicted, but not trained on.")
     elif _num_labelled(manifest) < FEWEST_SPLIT_CELLS:
-        notes.append(f"Only {_num_labelled(manifest)} cells have a class: too few to train on and to score.")
+        notes.append(f"The number of labelled cells ({_num_labelled(manifest)}) is too small for training and scoring.")
     return notes
 
 

@@ -31,7 +31,7 @@ def unify_names(listing: Listing) -> Listing:
             other = seen.setdefault(one_name(item.key), item.key)
             if other != item.key:
                 raise DataError(
-                    f"{storable(item.key)!r} names two cells, whose names differ in their Unicode form only "
+                    f"{storable(item.key)!r} is the name of two cells, which differ only in Unicode form "
                     f"({other!a} and {item.key!a}). Rename one of the files or folders."
                 )
     items = [_unified(item) for item in listing.items]
@@ -48,7 +48,7 @@ def similar_names(listing: Listing) -> list[str]:
         if alike:
             shown = "; ".join(", ".join(map(repr, same)) for same in alike[:_MOST_SHOWN])
             notes.append(
-                f"{title} that differ only in upper and lower case or blanks are different ones: {shown}"
+                f"{title} whose names differ only in upper and lower case or blanks count as different: {shown}"
                 f"{'; ...' if len(alike) > _MOST_SHOWN else ''}."
             )
     return notes

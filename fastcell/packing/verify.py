@@ -55,7 +55,7 @@ class Verdict:
         lost = self.losses.describe()
         lines += [*([""] if lines and lost else []), *lost, *([""] if lines or lost else [])]
         num, num_lost = len(self.losses.rows), len(self.losses)
-        state = "whole" if self.whole else f"damaged, {num_lost:,} of {num:,} cells lost"
+        state = "whole" if self.whole else f"damaged, {num_lost:,} of {num:,} cells corrupt"
         rate = f"{num / max(self.seconds, 1e-9):,.0f} cells/s"
         done = f"{num:,} cells, {self.num_bytes / 1e6:,.1f} MB checked in {self.seconds:,.1f} s, {rate}"
         lines.append(f"{state}: {done}")
@@ -82,7 +82,7 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
             others. Nothing can be checked without them.
     """
     if jobs is not None and jobs < 1:
-        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
+        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread per CPU")
     manifest = Manifest.open(path)
     problems = list(_table_problems(manifest))
     headers = HeaderChecks(manifest)
@@ -126,8 +126,9 @@ def _table_problems(manifest: Manifest) -> Iterator[str]:
     if twice:
         first = twice[0]["values"]
         yield (
-            f"{manifest.path / 'manifest.parquet'}: keys must differ, got {first!r} for {twice[0]['counts']:,} cells "
-            f"(such keys: {len(twice):,}); predictions and edited tables name cells by key. Pack the data again."
+            f"{manifest.path / 'manifest.parquet'}: keys must be unique, got {first!r} for {twice[0]['counts']:,} "
+            f"cells (repeated keys: {len(twice):,}); predictions and edited tables name cells by key. Pack "
+            "the data again."
         )
     for name in manifest.split_names():
         try:

@@ -197,7 +197,7 @@ def measure_cells(
         ArgumentError: `jobs` is below 1, or a row is not a cell_id of the data set.
     """
     if jobs is not None and jobs < 1:
-        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
+        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread per CPU")
     wanted = np.arange(len(manifest)) if rows is None else np.asarray(rows, np.int64).reshape(-1)
     ids, back = np.unique(wanted, return_inverse=True)
     if len(ids) and (ids[0] < 0 or ids[-1] >= len(manifest)):

@@ -127,7 +127,7 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
         ArgumentError: `jobs` is below 1.
     """
     if jobs is not None and jobs < 1:
-        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread for each CPU")
+        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread per CPU")
     features = read_measured_features(manifest)
     missing = np.arange(len(manifest)) if features is None else np.flatnonzero(~np.isfinite(features).all(1))
     start = time.monotonic()

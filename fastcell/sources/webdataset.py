@@ -189,8 +189,8 @@ def _told(pattern: Pattern | None, sample: TarSample) -> dict[str, str]:
         return {}
     fields = pattern.match(sample.image.name)
     if fields is None:
-        hint = f"It does not fit {sample.image.name}; * stands for any part of one name, **/ for any folders"
-        raise invalid("--pattern", "one that fits the names of all images in the tars", pattern.text, hint)
+        hint = f"It does not match {sample.image.name}; * matches any part of one name, **/ any folders"
+        raise invalid("--pattern", "one that matches the names of all images in the tars", pattern.text, hint)
     return {name: storable(text) for name, text in fields.items()}
 
 
@@ -198,10 +198,10 @@ def _notes(others: Counter[str], num_unreadable: int) -> list[str]:
     notes = []
     num_without = others.pop("", 0)
     if num_unreadable:
-        notes.append(f"the label of {num_unreadable:,} cells cannot be read; they count as unlabelled.")
+        notes.append(f"cells whose label cannot be read count as unlabelled: {num_unreadable:,}.")
     if num_without:
-        notes.append(f"{num_without:,} samples have no image and are left out.")
+        notes.append(f"samples without an image are left out: {num_without:,}.")
     if others:
         listed = ", ".join(f".{name} {count:,}" for name, count in others.most_common(6))
-        notes.append(f"passed over beside the images: {listed}{', ...' if len(others) > 6 else ''}.")
+        notes.append(f"members that are not read: {listed}{', ...' if len(others) > 6 else ''}.")
     return notes

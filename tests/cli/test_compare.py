@@ -47,7 +47,7 @@ def test_report_tables_and_figures(planted, tmp_path, capsys):
     assert study["recipe"]["data"]["image_size"] == 16
     assert study["schemes"]["default"]["splits"] == ["default"]
     assert run(planted(folder="same").path, *SMALL, "--splits", "default", "--out", out) == 0
-    assert "8 of 8 cells of the table are there, 0 to go" in capsys.readouterr().out
+    assert "8 of 8 tasks are finished, 0 remain" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,6 @@ def test_a_stopped_run_goes_on(planted, tmp_path, number, status):
     assert 3 < len(before) < 6
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert f"{len(before)} of 6 cells of the table are there" in done.stdout
+    assert f"{len(before)} of 6 tasks are finished" in done.stdout
     assert len(list((out / "cells").iterdir())) == 6
     assert {path: path.read_bytes() for path in before} == before

@@ -104,7 +104,7 @@ def test_one_class_is_packed_and_said(tmp_path: Path, capsys: pytest.CaptureFixt
     for i in range(10):
         write(tmp_path / "src" / "only" / f"{i}.png", draw(i, (10, 12)))
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
-    assert "All cells are of one class" in capsys.readouterr().out
+    assert "All labelled cells are of one class" in capsys.readouterr().out
 
 
 def test_few_labelled_cells_are_packed_whatever_their_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +113,7 @@ def test_few_labelled_cells_are_packed_whatever_their_split(tmp_path: Path, caps
         write(tmp_path / "few" / name / f"{i}.png", draw(i, (10, 12)))
     assert main([str(tmp_path / "few"), str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "Only 3 cells have a class" in printed
+    assert "The number of labelled cells (3) is too small" in printed
     assert "next: fastcell fit" not in printed
     for i in range(3, 10):
         write(tmp_path / "few" / "A" / f"{i}.png", draw(i, (10, 12)))

@@ -98,7 +98,7 @@ def test_damaged_cells_are_listed(nasty_set: Path, say: Callable[..., str], tmp_
             shard.seek(offset + 100)
             shard.write(b"\xff\xfe\xfd")
     text = say("verify", broken, status=1)
-    assert "3 of 120 cells lost" in text
+    assert "3 of 120 cells corrupt" in text
     assert "\\x1b]0;mine" in text
 
 
@@ -125,7 +125,7 @@ def test_images_and_tars_of_strangers(say: Callable[..., str], tmp_path: Path) -
     say("pack", tmp_path / "images", tmp_path / "out", "--jobs", "1", status=2)
     (tmp_path / "tars" / "cells.tar").rename(tmp_path / "tars" / f"{PATH}.tar")
     text = say("index", tmp_path / "tars", "--overwrite", "--pattern", "{class}/{name}", "--jobs", "1", status=2)
-    assert "names of tars must be without control characters" in text
+    assert "names of tars must have no control characters" in text
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_damage_exits_1_with_tables_and_a_list(
     out = capsys.readouterr().out
     assert "problem: shard 'shard-000002.tar': the shard is missing" in out
     assert "lost: cell-00004.png, cell-00020.png" in out
-    assert out.splitlines()[-1].startswith("damaged, 11 of 30 cells lost: 30 cells, ")
+    assert out.splitlines()[-1].startswith("damaged, 11 of 30 cells corrupt: 30 cells, ")
     with open(listed, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["cell_id"]) for row in rows] == [4, *range(20, 30)]

@@ -85,7 +85,7 @@ def test_what_is_finished_is_not_computed_again(planted, study_of, monkeypatch):
     run_volumes(study, ["svm", "knn"], [0.5, 1.0], 1)
     assert len(fitted) == 4
     assert len(set(fitted)) == 4
-    assert "2 of 4 cells of the table are there, 2 to go" in study.lines
+    assert "2 of 4 tasks are finished, 2 remain" in study.lines
     for name, (data, written) in before.items():
         assert (study.cells_dir / name).read_bytes() == data
         assert (study.cells_dir / name).stat().st_mtime_ns == written

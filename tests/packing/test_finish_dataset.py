@@ -52,7 +52,7 @@ def test_shards_without_a_cell_are_dropped_and_no_cell_is_an_error(tmp_path):
         finish_dataset(folder, tmp_path / "out", results, DatasetInfo("x", CLASSES))
     assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == ["1.tar"]
     with (
-        pytest.raises(DataError, match=r"no usable cell: 1 bad: not an image \(1\)"),
+        pytest.raises(DataError, match=r"no usable cell: 1 bad cell: not an image \(1\)"),
         staging(tmp_path / "none") as folder,
     ):
         finish_dataset(folder, tmp_path / "none", [write_cell_shard(folder / "0.tar", [bad])], DatasetInfo("x"))

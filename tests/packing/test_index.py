@@ -103,8 +103,8 @@ def test_long_names_folders_extensions_and_missing_labels(tmp_path, capsys):
     assert manifest.column("class").tolist() == ["G1", None, "G2"]
     assert manifest.split().tolist() == ["", "", ""]
     assert stored(manifest)[:2] == [image(0), image(1, "tiff")]
-    assert "1 samples have no image" in output.err
-    assert "passed over beside the images: .txt 1, .png 1" in output.err
+    assert "samples without an image are left out: 1" in output.err
+    assert "members that are not read: .txt 1, .png 1" in output.err
     assert "wild: 3 cells in 1 shard" in output.out
 
 
@@ -139,7 +139,7 @@ def test_bad_cells_go_to_quarantine(tmp_path, capfd):
     folder = write(
         tmp_path / "t" / "a.tar", [("ok.png", image(0)), ("ok.cls", 0), *((name, data) for name, data, _ in BAD)]
     )
-    with pytest.raises(StrictError, match=r"--strict refuses 5 bad: truncated \(2\)"):
+    with pytest.raises(StrictError, match=r"--strict refuses 5 bad cells: truncated \(2\)"):
         index(folder, strict=True)
     assert not (folder / "dataset.json").exists()
     assert main([str(folder)]) == 0
@@ -169,7 +169,7 @@ def test_unreadable_labels_are_counted(tmp_path, capsys):
     )
     manifest = index(tmp_path, verbose=True)
     assert manifest.labels.tolist() == [-1, -1, -1]
-    assert "the label of 2 cells cannot be read" in capsys.readouterr().err
+    assert "cells whose label cannot be read count as unlabelled: 2" in capsys.readouterr().err
 
 
 def test_sixteen_bit_needs_its_window(tmp_path):
@@ -209,7 +209,7 @@ def test_a_manifest_that_is_there(tmp_path):
         index(tmp_path, overwrite=True)
     text = (tmp_path / "dataset.json").read_text().replace(read_info(tmp_path).created_by, "fastcell 0.1.0")
     (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(ArgumentError, match="packed by fastcell"):
+    with pytest.raises(ArgumentError, match="fastcell packed it"):
         index(tmp_path, overwrite=True)
 
 
@@ -219,11 +219,15 @@ def test_a_manifest_that_is_there(tmp_path):
         (lambda folder: None, DataError, "must hold WebDataset tars, got none"),
         (lambda folder: (folder / "a.tar.gz").write_bytes(b"x"), DataError, "1 compressed tars, the first a.tar.gz"),
         (lambda folder: (folder / "a.tar").write_bytes(b"x" * 2000), DataError, "a.tar is not a tar file"),
-        (lambda folder: write(folder / "a.tar", [("a.txt", "x")]), DataError, "no usable cell: .*a.tar hold no"),
+        (
+            lambda folder: write(folder / "a.tar", [("a.txt", "x")]),
+            DataError,
+            "no usable cell: no jpg, png, tif or npy in .*a.tar",
+        ),
         (
             lambda folder: write(folder / "a.tar", [("a.png", "x")]),
             DataError,
-            r"no usable cell: 1 bad: not an image \(1\)",
+            r"no usable cell: 1 bad cell: not an image \(1\)",
         ),
     ],
 )
@@ -248,8 +252,8 @@ def test_arguments_that_cannot_be(tmp_path):
     for arguments, message in (
         ({"window": (5, 5)}, "--window must be two grey levels"),
         ({"um_per_px": 0.0}, "--um-per-px must be above 0"),
-        ({"pattern": "{group}/{class}/{name}"}, "--pattern must be one that fits .* It does not fit G1/a.png"),
-        ({"jobs": 0}, "--jobs must be 1 or more"),
+        ({"pattern": "{group}/{class}/{name}"}, "--pattern must be one that matches .* It does not match G1/a.png"),
+        ({"jobs": 0}, "--jobs must be from 1 to 10,000"),
     ):
         with pytest.raises(ArgumentError, match=message):
             index(tmp_path, **arguments)

@@ -40,9 +40,9 @@ def test_copies_are_in_one_subset(tmp_path: Path) -> None:
         assert len({made["default"][i], made["default"][12 + i], made["default"][18 + i]}) == 1
     assert abs((made["default"] == "train").sum() - 12) <= 1
     assert (made["paper"] == given["paper"]).all()
-    assert notes[0] == "18 cells are exact copies of each other in 6 sets, turned or mirrored."
+    assert notes[0] == "18 cells are exact copies, some rotated or mirrored, in 6 sets."
     assert len(notes) == 2
-    assert notes[1].startswith("The split 'paper', which the source brings, has 6 cells with exact copies on two sides")
+    assert notes[1].startswith("The split 'paper' of the source has exact copies of 6 cells in more than one subset")
 
 
 def test_sets_without_copies_or_splits_stay_as_they_are(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_copies_on_two_sides_of_a_given_split_are_told():
     copies = Copies(np.array([0, 0, 1, 1, -1]), np.zeros(5, bool))
     assert note_spanning("mine", np.array(["train", "train", "test", "test", "test"]), copies) == []
     assert note_spanning("mine", np.array(["train", "", "test", "train", "test"]), copies) == [
-        "The split 'mine', which the source brings, has 1 cell with exact copies on two sides; it is kept as it is."
+        "The split 'mine' of the source has exact copies of 1 cell in more than one subset; it is not changed."
     ]
     (line,) = note_spanning("mine", np.array(["train", "test", "test", "train", "test"]), copies)
-    assert "has 2 cells with exact copies" in line
+    assert "has exact copies of 2 cells" in line

@@ -70,5 +70,5 @@ def test_rows_hold_texts_of_any_file_name():
 
 def test_reasons_in_words():
     rows = [(None, "k", "s", None, None, None, reason) for reason in ["a"] * 3 + ["b"] * 2 + ["c", "d"]]
-    assert describe_reasons(make_table(rows, QUARANTINE_SCHEMA)) == "7 bad: a (3), b (2), c (1), others (1)"
+    assert describe_reasons(make_table(rows, QUARANTINE_SCHEMA)) == "7 bad cells: a (3), b (2), c (1), others (1)"
     assert describe_reasons(QUARANTINE_SCHEMA.empty_table()) == "none found"

@@ -56,13 +56,13 @@ def test_table_counts_classes_sides_and_quarantine(tmp_path: Path) -> None:
     assert [line.split(":")[1] for line in lines[10:]] == [
         " The valid subset has no cell of class a",
         " The test subset has no cell of class b",
-        " 1 images have colour or alpha; they are read as grey.",
-        " Only 8 cells have a class",
+        " Images with colour or alpha are read as grey",
+        " The number of labelled cells (8) is too small for training and scoring.",
     ]
 
 
 @pytest.mark.parametrize(
-    ("classes", "note"), [(["a", "a"], "All cells are of one class"), ([None, None], "No cell has a class")]
+    ("classes", "note"), [(["a", "a"], "All labelled cells are of one class"), ([None, None], "No cell has a class")]
 )
 def test_sets_that_cannot_be_trained_on_are_told(tmp_path: Path, classes: list[str | None], note: str) -> None:
     assert f"note: {note}" in describe_dataset(make(tmp_path, classes, ["", ""], []))

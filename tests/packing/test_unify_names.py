@@ -52,7 +52,7 @@ def test_two_cells_of_one_name_are_an_error(tmp_path: Path) -> None:
     root = tmp_path / "images"
     write(root / NFC / "a.png", 10)
     write(root / NFD / "a.png", 20)
-    with pytest.raises(DataError, match=r"names two cells, whose names differ in their Unicode form only \('Gro"):
+    with pytest.raises(DataError, match=r"is the name of two cells, which differ only in Unicode form \('Gro"):
         pack(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -80,7 +80,7 @@ def test_ascii_listings_stay_as_they_are() -> None:
 def test_names_that_are_alike_are_noted() -> None:
     items = [SourceItem(f"{i}.png", "png", None, group) for i, group in enumerate(["d1", "D1", "d2", None])]
     assert similar_names(Listing(items, ["A b", "ab", "C"])) == [
-        "classes that differ only in upper and lower case or blanks are different ones: 'A b', 'ab'.",
-        "groups that differ only in upper and lower case or blanks are different ones: 'D1', 'd1'.",
+        "classes whose names differ only in upper and lower case or blanks count as different: 'A b', 'ab'.",
+        "groups whose names differ only in upper and lower case or blanks count as different: 'D1', 'd1'.",
     ]
     assert similar_names(Listing(items[2:], ["A", "B"])) == []

@@ -57,7 +57,7 @@ def test_what_later_commands_refuse(make_dataset: MakeDataset) -> None:
     write_parquet(manifest.path / "manifest.parquet", table.set_column(place, "key", pa.array(keys)))
     (manifest.path / "verdicts.csv").write_text("cell_id,verdict\n3,drop\n5,keep\n3,keep\n")
     first, second = verify(manifest.path).problems
-    assert f"keys must differ, got {keys[21]!r} for 3 cells (such keys: 1)" in first
+    assert f"keys must be unique, got {keys[21]!r} for 3 cells (repeated keys: 1)" in first
     assert "verdicts.csv: cell 3 must have one verdict, got drop, keep. Leave one of the lines." in second
 
 

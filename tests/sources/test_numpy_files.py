@@ -74,7 +74,7 @@ def test_a_damaged_member_takes_its_cells_to_the_quarantine(tmp_path: Path) -> N
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(DataError, match="no usable cell: 50 bad: damaged"):
+    with pytest.raises(DataError, match="no usable cell: 50 bad cells: damaged"):
         pack(path, tmp_path / "out", window=(0.0, 65535.0))
 
 
