@@ -303,10 +303,10 @@ class Manifest:
         if not path.exists():
             return keep
         if not path.is_file():
-            raise DataError(f"{path} must be a file. Mend or remove it.")
-        table = read_text_columns(path, ("cell_id", "verdict"), "Mend or remove it")
+            raise DataError(f"{path} must be a file. Correct or remove it.")
+        table = read_text_columns(path, ("cell_id", "verdict"), "Correct or remove it")
         if table.num_columns < 2:
-            raise DataError(f"{path} must have columns cell_id and verdict. Mend or remove it.")
+            raise DataError(f"{path} must have columns cell_id and verdict. Correct or remove it.")
         told, words = table.column("cell_id"), table.column("verdict")
         number = pc.match_substring_regex(told, "^[0-9]{1,18}$")
         ids = pc.if_else(number, told, None).cast(pa.int64())
@@ -316,7 +316,7 @@ class Manifest:
             row = pc.index(right, False).as_py()
             raise DataError(
                 f"{path}: verdicts must be keep or drop, of cells in the manifest, got {words[row].as_py()!r} for "
-                f"{told[row].as_py()!r}. Mend or remove it."
+                f"{told[row].as_py()!r}. Correct or remove it."
             )
         counts = np.bincount(ids.to_numpy(), minlength=len(self))
         if (counts > 1).any():

@@ -89,7 +89,7 @@ def read_hand_labels(path: Path, manifest: Manifest) -> HandLabels:
         unclear = word in _UNCLEAR or not any(sign.isalpha() for sign in word)
         if unclear or (name == "verdict" and word not in ("keep", "drop")):
             rule = "good, bad or a reason" if name == "label" else "keep or drop"
-            raise DataError(f"{path}: {name} must be {rule}, got {word!r} in line {row + 2:,}. Mend the line.")
+            raise DataError(f"{path}: {name} must be {rule}, got {word!r} in line {row + 2:,}. Correct the line.")
     kinds = [
         "good" if word in _GOOD_WORDS else (reason or "bad") if word in _BAD_WORDS else word[:60]
         for word, reason in zip(words, reasons, strict=True)

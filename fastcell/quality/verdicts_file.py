@@ -83,7 +83,7 @@ def read_verdicts(path: Path, manifest: Manifest) -> Verdicts:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(
-            f"{path}: verdict must be keep or drop, got {str(verdict[row])!r} in line {row + 2:,}. Mend it."
+            f"{path}: verdict must be keep or drop, got {str(verdict[row])!r} in line {row + 2:,}. Correct it."
         )
     found = Verdicts(cell_ids, verdict == "drop", _words(table, "reason"), verdict != _words(table, "qc"))
     return found.where(np.argsort(cell_ids, kind="stable"))
@@ -186,7 +186,7 @@ def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]
         row = int(np.argmax(ids < 0))
         got = repr(words[row].as_py())[:200]
         rule = f"that of a cell in {manifest.path}"
-        raise DataError(f"{path}: {name} must be {rule}, got {got} in line {row + 2:,}. Mend the line.")
+        raise DataError(f"{path}: {name} must be {rule}, got {got} in line {row + 2:,}. Correct the line.")
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(np.diff(ids[order]) == 0)
     if len(twice):

@@ -141,7 +141,7 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
                 return None
             raise DataError(
                 f"{storable(file.path)}: {storable(name)} must hold one value for each of the {num:,} images, got "
-                f"{shapes[name]}. Mend or rename it."
+                f"{shapes[name]}. Correct or rename it."
             )
         used.add(name)
         return values
@@ -151,7 +151,7 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
     if names is not None and names.dtype.kind in "OSU":
         classes = [text for text in map(_text, names) if text is not None]
         if len(classes) != len(names) or len(set(classes)) != len(classes):
-            raise DataError(f"{storable(file.path)}: the class names must be different and not empty. Mend them.")
+            raise DataError(f"{storable(file.path)}: the class names must be different and not empty. Correct them.")
     labels = find(LABEL_ARRAYS, num)
     groups, collections = find(GROUP_ARRAYS, num), find(COLLECTION_ARRAYS, num)
     features = [name for name, shape in shapes.items() if name not in used and _is_column(shape, num)]
@@ -196,8 +196,8 @@ class OtherArrays:
         notes = []
         if self._texts:
             notes.append(
-                f"arrays that are not numbers are not read: {storable(', '.join(self._texts))[:200]}. If one holds the "
-                f"classes or groups, name it {LABEL_ARRAYS[0]} or {GROUP_ARRAYS[0]}."
+                f"arrays of other types than numbers are not read: {storable(', '.join(self._texts))[:200]}. If one "
+                f"of them holds the classes or groups, name it {LABEL_ARRAYS[0]} or {GROUP_ARRAYS[0]}."
             )
         if self._like_labels:
             notes.append(
@@ -235,7 +235,7 @@ def name_labels(labels: np.ndarray, classes: Sequence[str] | None, path: str) ->
     numbers = labels[known]
     if numbers.dtype.kind == "f" and ((numbers != np.floor(numbers)) | (numbers >= 1 << 31)).any():
         wrong = numbers[(numbers != np.floor(numbers)) | (numbers >= 1 << 31)][0]
-        raise DataError(f"{storable(path)}: labels must be whole numbers or names, got {wrong}. Mend them.")
+        raise DataError(f"{storable(path)}: labels must be whole numbers or names, got {wrong}. Correct them.")
     if classes is not None and len(numbers) and int(numbers.max()) >= len(classes):
         raise DataError(
             f"{storable(path)}: classes must name every label, got {len(classes)} names for a label "
@@ -271,14 +271,14 @@ def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndar
     if path.suffix.lower() == ".npy":
         values = read_npy(str(path), num)
         if values is None:
-            raise DataError(f"{shown} must hold one label for each of the {num:,} cells. Mend it.")
+            raise DataError(f"{shown} must hold one label for each of the {num:,} cells. Correct it.")
         labels = name_labels(values, None, str(path))
     else:
         if path.stat().st_size > _MOST_TEXT_BYTES:
             raise DataError(f"{shown} must be a list of labels, got {path.stat().st_size:,} bytes. Check the path.")
         labels, groups = _label_columns(path, num)
     if len(labels) != num:
-        raise DataError(f"{shown} must hold one label for each of the {num:,} cells, got {len(labels):,}. Mend it.")
+        raise DataError(f"{shown} must hold one label for each of the {num:,} cells, got {len(labels):,}. Correct it.")
     return Fields(labels, None, groups, None, [])
 
 

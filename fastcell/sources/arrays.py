@@ -208,8 +208,8 @@ def open_arrays(path: str) -> ArrayFile:
     if header[:6] == b"\x93NUMPY":
         return NpyFile(path)
     raise DataError(
-        f"{storable(path)} must be a file of NumPy, HDF5 or MATLAB, got other bytes. Copy or make it again, or move it "
-        "out of the folder."
+        f"{storable(path)} must be a file of NumPy, HDF5 or MATLAB, got other contents. Copy or create it again, or "
+        "move it out of the folder."
     )
 
 

@@ -157,8 +157,8 @@ def no_channel(num_channels: int, names: Sequence[str], path: str) -> ArgumentEr
         path: path of the file, for the message.
     """
     named = f", or one of {', '.join(names)}" if names else ""
-    rule = f"the channel to take, 0 to {num_channels - 1}{named}"
-    return invalid("--channel", rule, None, f"{path} has {num_channels} of each cell")
+    rule = f"the channel to read, 0 to {num_channels - 1}{named}"
+    return invalid("--channel", rule, None, f"{path} has {num_channels} channels per cell")
 
 
 def check_channel(channel: Channel, items: Sequence[SourceItem]) -> None:

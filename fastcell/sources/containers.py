@@ -217,12 +217,12 @@ class Collector:
             raise self._errors[0]  # a single file, or none of many that can be read
         if not self._items and len(self._rejected) == len(self._empty):
             raise DataError(
-                f"{storable(str(self.root))}: no usable cell, for no {self.unit} is in "
-                f"{_shown(self._empty) or 'any file'}. Name files that hold some."
+                f"{storable(str(self.root))}: no usable cell: no {self.unit} in "
+                f"{_shown(self._empty) or 'any file'}. Choose other files."
             )
         if self._bad_files:
             files = f"{len(self._bad_files):,} file{'s' * (len(self._bad_files) > 1)}"
-            self.notes.append(f"{files} without a usable {self.unit} in the quarantine ({_shown(self._bad_files)}).")
+            self.notes.append(f"quarantined {files} without a usable {self.unit} ({_shown(self._bad_files)}).")
         names = self.classes
         if names is None:
             names = natural_sorted({item.class_name for item in self._items if item.class_name is not None})
@@ -263,7 +263,8 @@ def check_count(container: Container, num: int, size: int) -> None:
     """
     if num > max(_FREE_CELLS, size):
         raise DataError(
-            f"{storable(container.path)} has {size:,} bytes and claims to hold {num:,} cells. Copy or make it again."
+            f"{storable(container.path)} has {size:,} bytes, too few for the {num:,} cells in its header. "
+            "Copy or create it again."
         )
 
 

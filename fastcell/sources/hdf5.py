@@ -119,9 +119,9 @@ def describe_images(file: Any, dataset: Any, size: int) -> Images:
         return Images(name, num, height, width, channels, dtype.str, 0, offset or 0)
     chunk_bytes = math.prod(dataset.chunks) * dtype.itemsize
     if chunk_bytes > min(_MOST_CHUNK_BYTES, max(_FREE_CHUNK_BYTES, size * _DENSEST)):
-        raise damaged(path, f"{name} is in chunks of {dataset.chunks}, {chunk_bytes:,} bytes each")
+        raise damaged(path, f"{name} has chunks of shape {dataset.chunks}, {chunk_bytes:,} bytes each")
     if num and not dataset.id.get_num_chunks():
-        raise damaged(path, f"{name} claims {num:,} images and holds {dataset.id.get_num_chunks():,} chunks of them")
+        raise damaged(path, f"{name} of {num:,} images has no chunk")
     for i in range(layout.get_nfilters()):
         _check_filter(path, layout.get_filter(i))
     return Images(name, num, height, width, channels, dtype.str, _run_cells(shape, dataset.chunks[0], dtype), 0)
@@ -307,6 +307,6 @@ def _check_filter(path: str, description: tuple[Any, ...]) -> None:
         raise needs("hdf5plugin", path) from None
     if not h5py.h5z.filter_avail(number):
         raise DataError(
-            f"{storable(path)} is compressed by {storable(name.decode('utf-8', 'replace'))!r} (filter {number}), which "
-            "cannot be read here. Write it again with gzip or zstd."
+            f"{storable(path)} is compressed with {storable(name.decode('utf-8', 'replace'))!r} (filter {number}), "
+            "which cannot be read. Save it with gzip or zstd."
         )

@@ -25,7 +25,7 @@ def find(file: Any, name: str) -> Any:
     place = _walk(file, file, name, name, 0)
     if isinstance(place, h5py.Dataset) and (place.is_virtual or place.external):
         what = "a virtual dataset" if place.is_virtual else "external storage"
-        raise _elsewhere(file, name, f"{what} whose bytes may lie in other files, which are not read")
+        raise _elsewhere(file, name, f"{what} whose data may lie in other files, which are not read")
     return place
 
 
@@ -72,7 +72,7 @@ def _step(file: Any, group: Any, part: str, name: str, depth: int) -> Any:
         target = getattr(link, "filename", "another file")
         raise _elsewhere(file, name, f"a link to {storable(str(target))!r}, and other files are not read")
     if depth >= _MOST_LINKS:
-        raise _elsewhere(file, name, f"a link to a link, more than {_MOST_LINKS} times")
+        raise _elsewhere(file, name, f"a chain of more than {_MOST_LINKS} links")
     found = _walk(file, file if link.path.startswith("/") else group, link.path, name, depth + 1)
     if found is None:
         raise _elsewhere(file, name, f"a link to {storable(link.path)!r}, which is not in the file")
@@ -80,6 +80,4 @@ def _step(file: Any, group: Any, part: str, name: str, depth: int) -> Any:
 
 
 def _elsewhere(file: Any, name: str, what: str) -> DataError:
-    return DataError(
-        f"{storable(str(file.filename))}: {storable(name)} is {what}. Write it again as a file that holds its own data."
-    )
+    return DataError(f"{storable(str(file.filename))}: {storable(name)} is {what}. Save the file with its own data.")

@@ -98,7 +98,9 @@ class Ifcb:
         found = Collector(self.root, notes, "image")
         for key in lost:
             with found.reading(Container(key, f"{self.root}/{key}")):
-                raise DataError(f"{storable(key)} must have an .adc, got none. Copy it beside the others of the bin.")
+                raise DataError(
+                    f"{storable(key)} must have an .adc, got none. Copy it beside the other files of the bin."
+                )
         num_stitched = 0
         read = []
         for place in bins:
@@ -119,7 +121,7 @@ class Ifcb:
                 )
         if num_stitched:
             found.notes.append(
-                f"overlapping regions are stitched, each pair under the number of its first: {num_stitched:,} pairs."
+                f"pairs of overlapping regions are stitched, under the number of the first: {num_stitched:,}."
             )
         return found.finish(lambda: _features(read))
 
@@ -252,7 +254,8 @@ def _columns(place: Container) -> list[str]:
     if name[:1] not in ("D", "I"):
         raise DataError(
             f"{storable(place.path)} must have the name that the instrument gave it, D20130526T095207_IFCB013 or "
-            f"IFCB5_2012_028_081515, got {storable(name)!r}: the name tells what the columns mean. Rename it back."
+            f"IFCB5_2012_028_081515, got {storable(name)!r}: the meaning of the columns depends on it. "
+            "Restore the name."
         )
     return _NEW if name.startswith("D") else _OLD
 

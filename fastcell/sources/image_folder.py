@@ -68,7 +68,7 @@ class Pattern:
             found.append(name)
             pieces.append(f"(?P<{name}>[^/]+?)")
         if needs_name and "name" not in found:
-            raise invalid("--pattern", "a path with {name} in it", text, hint)
+            raise invalid("--pattern", "a path that contains {name}", text, hint)
         self.fields = tuple(found)
         self._regex = re.compile("".join(pieces) + re.escape(text[end:]))
 
@@ -91,7 +91,7 @@ def check_fields_used(pattern: Pattern, told: Iterable[str], by: str) -> None:
     """
     for field in told:
         if field != "name" and field in pattern.fields:
-            hint = "Write * in its place, or leave the pattern out"
+            hint = "Replace it by *, or leave the pattern out"
             raise invalid("--pattern", f"without {{{field}}}, which {by} gives for every cell", pattern.text, hint)
 
 
@@ -130,7 +130,7 @@ class ImageFolder:
         keys, notes = find_images(self.root)
         if not keys:
             kinds = " ".join(sorted(ENCODING_OF_ENDING))
-            left_out = "".join(f" {note}" for note in notes)
+            left_out = "".join(f" {note[0].upper()}{note[1:]}" for note in notes)
             raise DataError(
                 f"{self.root} must hold images ({kinds}), got none.{left_out} Check the path, or save the "
                 "images as one of these kinds."
@@ -190,9 +190,11 @@ def find_files(root: Path, wanted: Callable[[str], bool]) -> tuple[list[str], li
     notes = []
     if others:
         kinds = ", ".join(f"{kind} {num}" for kind, num in others.most_common(5))
-        notes.append(f"{sum(others.values())} other files are left out ({kinds}{', ...' if len(others) > 5 else ''}).")
+        notes.append(
+            f"files of other kinds are left out: {sum(others.values())} ({kinds}{', ...' if len(others) > 5 else ''})."
+        )
     if hidden:
-        notes.append(f"{hidden} hidden files or folders are left out.")
+        notes.append(f"hidden files or folders are left out: {hidden}.")
     keys.sort()
     return keys, notes
 
@@ -224,8 +226,8 @@ def walk_files(root: Path) -> Iterator[tuple[str, str]]:
                 visits[identity] += 1
                 if visits[identity] > _MOST_LINKS:
                     raise DataError(
-                        f"{storable(str(root))}: the folder {storable(prefix + entry.name)!r} must be reached by at "
-                        f"most {_MOST_LINKS} paths, got more by links. Remove links, or name a folder inside."
+                        f"{storable(str(root))}: the folder {storable(prefix + entry.name)!r} may be reached by at "
+                        f"most {_MOST_LINKS} paths, links give more. Remove links, or name a folder inside."
                     )
                 waiting.append((f"{prefix}{entry.name}/", (*above, identity)))
 
@@ -243,13 +245,13 @@ def unread(root: Path, keys: Sequence[str], key: str, pattern: str | None, what:
     depth = key.count("/") + 1
     if pattern is None and all("/" not in other for other in keys):
         readings = ["{class}_{name}", "{name}"]
-        why = f"{storable(str(root))} has no class folders, so the default pattern {DEFAULT_PATTERN} does not fit"
+        why = f"{storable(str(root))} has no class folders, so the default pattern {DEFAULT_PATTERN} does not match"
     else:
         above = "*/" * max(0, depth - 3)
         readings = {1: ["{name}", "{class}_{name}"], 2: ["{class}/{name}", "{group}/{name}"]}.get(
             depth, ["{class}/**/{name}", above + "{group}/{class}/{name}"]
         )
-        why = f"the pattern {pattern or DEFAULT_PATTERN} does not fit every {what} in {storable(str(root))}"
+        why = f"the pattern {pattern or DEFAULT_PATTERN} does not match every {what} in {storable(str(root))}"
     lines = []
     for reading in readings:
         fields = Pattern(reading).match(key)
@@ -263,6 +265,6 @@ def unread(root: Path, keys: Sequence[str], key: str, pattern: str | None, what:
         else " Depths found: " + ", ".join(f"{level} ({num} {what}s)" for level, num in sorted(depths.items())) + "."
     )
     return DataError(
-        f"{why}: {storable(key)!r} is {depth} level{'s' if depth > 1 else ''} deep and may mean several things. "
-        f"{'; '.join(lines)}. Give the one that is meant.{spread}"
+        f"{why}: {storable(key)!r} is {depth} level{'s' if depth > 1 else ''} deep and can be read in several ways. "
+        f"{'; '.join(lines)}. Give the right pattern.{spread}"
     )

@@ -128,7 +128,9 @@ def to_levels(image: np.ndarray, window: Window) -> np.ndarray:
     levels = np.clip(image, 0, 255).astype(np.uint8)
     if not np.array_equal(levels, image):
         got = f"values from {image.min()} to {image.max()}"
-        raise invalid("X", "grey levels 0..255, as the uint8 images of fit were", got, "Convert it as those were")
+        raise invalid(
+            "X", "grey levels 0..255, like the uint8 images given to fit", got, "Convert the image in the same way"
+        )
     return levels
 
 
@@ -150,8 +152,8 @@ def _read(folder: Path, key: str, window: Window) -> np.ndarray:
         return pixels
     except NeedsWindow as error:
         rule = f"given for 16-bit images ({folder / key})"
-        raise invalid("window", rule, None, f"{error.reason}; say which levels become black and white") from None
+        raise invalid("window", rule, None, f"{error.reason}; give the levels that become black and white") from None
     except BadCell as error:
-        raise DataError(f"{folder / key} must be an image, but it is {error.reason}. Leave it out.") from None
+        raise DataError(f"{folder / key} cannot be used as an image: {error.reason}. Leave it out.") from None
     except OSError as error:
         raise DataError(f"{folder / key} cannot be read ({error.strerror}). Check the path.") from None

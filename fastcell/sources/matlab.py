@@ -1,8 +1,8 @@
-"""MATLAB files as sources of cells: H x W x N stacks in `.mat` of version 5 to 7 (own reader) and 7.3 (HDF5).
+"""Read H x W x N stacks of cells from MATLAB files, `.mat` of version 5 to 7 (own reader) and 7.3 (HDF5).
 
 Format: "MAT-File Level 5 File Format", https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf . Only arrays
-of numbers are read; cells, structures, objects and functions are passed over, and nothing in a file is executed.
-Compressed variables (what `save` writes unless told `-v6`) are decompressed once, into a file without a name.
+of numbers are read; cells, structures, objects and functions are skipped, and nothing in a file is executed.
+Compressed variables (the default of `save`; not with `-v6`) are decompressed once, into an unnamed temporary file.
 
 `scipy.io.loadmat` is no substitute: it reads a variable whole. A file of 2 MB that decompresses to 500,000 cells of
 64 x 64 px took 2,187 MiB of memory with SciPy 1.17 and 6 MiB here. 50,000 cells took the same time compressed (1.0 s of
@@ -37,7 +37,7 @@ _CHAR = 4
 _COMPLEX = 0x08
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-_TEXTS = {1: "u1", 2: "u1", 4: "u2", 16: "u1", 17: "u2"}  # of characters: int8, uint8, uint16, UTF-8, UTF-16
+_TEXTS = {1: "u1", 2: "u1", 4: "u2", 16: "u1", 17: "u2"}  # types of characters: int8, uint8, uint16, UTF-8, UTF-16
 _PIECE = 1 << 20
 _MOST_HEADER = 1 << 16
 _MOST_VARIABLES = 4096
@@ -82,7 +82,7 @@ class Mat5File:
             raise damaged(path, error) from None
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Cells first: MATLAB has them last."""
+        """Return the shape of each variable with the cells first; MATLAB stores them last."""
         return {name: _cells_first(variable.shape) for name, variable in self._variables.items()}
 
     def stack(self, name: str) -> Stack:
@@ -91,14 +91,14 @@ class Mat5File:
         if variable.dtype.itemsize > 2 or variable.kind not in ("u1", "u2") or len(shape) != 3:
             raise DataError(
                 f"{storable(self.path)}: {storable(name)} must be H x W x N of class uint8 or uint16, got "
-                f"{' x '.join(map(str, variable.shape))} of {np.dtype(variable.kind)}. Convert it in MATLAB by uint8 "
+                f"{' x '.join(map(str, variable.shape))} of {np.dtype(variable.kind)}. Convert it in MATLAB with uint8 "
                 "or uint16."
             )
         num, height, width = shape
         hdf5.image_shape(self.path, storable(name), shape, np.dtype(variable.kind))
         if variable.compressed and variable.value_bytes > MAX_SPOOL_BYTES:
             raise DataError(
-                f"{storable(self.path)}: {storable(name)} is too large where it is compressed. Save it by -v6."
+                f"{storable(self.path)}: {storable(name)} is too large for a compressed variable. Save it with -v6."
             )
         dtype = variable.dtype.str
 
@@ -188,7 +188,7 @@ class Mat73File:
 
 
 def _variables(path: str, file: BinaryIO) -> Iterator[tuple[str, _Variable]]:
-    """Name and place of every array of numbers and char matrix."""
+    """Yield name and place of every array of numbers and char matrix."""
     size = os.fstat(file.fileno()).st_size
     header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES or header[126:128] not in (b"IM", b"MI"):
@@ -202,7 +202,7 @@ def _variables(path: str, file: BinaryIO) -> Iterator[tuple[str, _Variable]]:
         kind, num = struct.unpack(order + "II", file.read(8))
         start = position + 8
         if start + num > size:
-            raise damaged(path, f"it ends inside of the variable at byte {position:,}")
+            raise damaged(path, f"it ends within the variable at byte {position:,}")
         if kind in (_COMPRESSED, _MATRIX):
             found = _read_variable(path, file, order, start, num, kind == _COMPRESSED)
             if found is not None:
@@ -213,13 +213,13 @@ def _variables(path: str, file: BinaryIO) -> Iterator[tuple[str, _Variable]]:
 def _read_variable(
     path: str, file: BinaryIO, order: str, start: int, num: int, compressed: bool
 ) -> tuple[str, _Variable] | None:
-    """Array flags, dimensions, name and the head of the values; None for what is no array of real numbers."""
+    """Read flags, dimensions, name and the header of the values; None for anything but an array of real numbers."""
     if compressed:
         file.seek(start)
         data = zlib.decompressobj().decompress(file.read(min(num, _MOST_HEADER)), _MOST_HEADER)
         kind, total = struct.unpack_from(order + "II", data)
         if kind != _MATRIX or total > num * 1032 + 1032:
-            raise damaged(path, f"a variable that claims {total:,} bytes in {num:,}")
+            raise damaged(path, f"a variable of {total:,} bytes compressed to {num:,}")
         first = 8
     else:
         file.seek(start)
@@ -250,14 +250,14 @@ def _read_variable(
         compressed,
     )
     if variable.value_bytes != num_values or inside + num_values > total + first:
-        if is_text:  # UTF-8 takes more bytes than letters
+        if is_text:  # UTF-8 may need several bytes for a character
             return None
         raise damaged(path, f"a variable of shape {shape} in {num_values:,} bytes")
     return name.decode("latin-1"), variable
 
 
 def _value_bytes(path: str, file: BinaryIO, variable: _Variable) -> Iterator[bytes]:
-    """The values of a variable in pieces."""
+    """Yield the values of a variable in pieces."""
     if not variable.compressed:
         yield read_at(path, variable.start + variable.inside, variable.value_bytes)
         return
@@ -274,14 +274,14 @@ def _value_bytes(path: str, file: BinaryIO, variable: _Variable) -> Iterator[byt
             raise damaged(path, error) from None
         waiting = engine.unconsumed_tail
         if not piece and not waiting and not left:
-            raise damaged(path, "a variable that is cut short")
+            raise damaged(path, "a truncated variable")
         piece, skip = piece[skip:], max(0, skip - len(piece))
         yield piece[:due]
         due -= min(due, len(piece))
 
 
 def _tag(order: str, data: bytes, place: int) -> tuple[int, int, int]:
-    """Type and bytes of a data element, and where its bytes begin; small ones share the eight bytes of their tag."""
+    """Return type, size and start of a data element; small elements share the eight bytes of their tag."""
     kind, num = struct.unpack_from(order + "II", data, place)
     if kind >> 16:
         return kind & 0xFFFF, kind >> 16, place + 4
@@ -289,16 +289,16 @@ def _tag(order: str, data: bytes, place: int) -> tuple[int, int, int]:
 
 
 def _element(order: str, data: bytes, place: int) -> tuple[bytes, int]:
-    """Bytes of an element, and where the next one begins."""
+    """Return the bytes of an element, and the start of the next one."""
     _, num, first = _tag(order, data, place)
     if first + num > len(data):
-        raise struct.error("a head that is cut short")
+        raise struct.error("a truncated header")
     end = place + 8 if first == place + 4 else first + num + (-num % 8)
     return data[first : first + num], end
 
 
 def _cells_first(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(H, W, N) as (N, H, W); rows and columns of numbers as (N,)."""
+    """Return (H, W, N) as (N, H, W), and rows and columns of numbers as (N,)."""
     if len(shape) == 3:
         return shape[2], shape[0], shape[1]
     return _flat(shape)

@@ -61,7 +61,7 @@ class NpyFile:
             header = read_header(file.read(_HEADER_BYTES))
             size = os.fstat(file.fileno()).st_size
         if header is None:
-            raise damaged(path, "no array of numbers; pickled objects are not read")
+            raise damaged(path, "it holds no array of numbers; pickled objects are not read")
         if header.num_bytes > size - header.start:
             raise damaged(path, f"an array of shape {header.shape} in {size:,} bytes")
         self._header = header
@@ -134,8 +134,8 @@ class NpzFile:
         stack = _bare_stack(self.path, name, header, 0)
         if header.num_bytes > MAX_SPOOL_BYTES:
             raise DataError(
-                f"{storable(self.path)}: {storable(name)} must have at most {MAX_SPOOL_BYTES >> 30} GiB where it is "
-                f"compressed, got {header.num_bytes:,} bytes. Save it by np.savez, or as .npy."
+                f"{storable(self.path)}: {storable(name)} must have at most {MAX_SPOOL_BYTES >> 30} GiB if it is "
+                f"compressed, got {header.num_bytes:,} bytes. Save it with np.savez, or as .npy."
             )
         return stack._replace(load=lambda number: self._load(name, stack, number))
 
@@ -175,7 +175,7 @@ class NpzFile:
             raise damaged(self.path, f"{storable(info.filename)} is encrypted, or compressed in an unusual way")
         most = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else _DENSEST) + _DENSEST
         if _data_start(file, info) + info.compress_size > size or info.file_size > most:
-            raise damaged(self.path, f"{storable(info.filename)} claims {info.file_size:,} bytes")
+            raise damaged(self.path, f"the header of {storable(info.filename)} states {info.file_size:,} bytes")
         header = read_header(next(_inflate(self.path, file, info, _HEADER_BYTES), b""))
         if header is not None and header.start + header.num_bytes > info.file_size:
             raise damaged(self.path, f"{storable(info.filename)} of shape {header.shape} in {info.file_size:,} bytes")
@@ -185,7 +185,7 @@ class NpzFile:
 def _bare_stack(path: str, name: str, header: NpyHeader, offset: int) -> Stack:
     if header.fortran and len(header.shape) > 1:
         raise DataError(
-            f"{storable(path)}: {storable(name)} must be stored cell by cell, got Fortran order. Save it by "
+            f"{storable(path)}: {storable(name)} must be stored cell by cell, got Fortran order. Save it with "
             "np.save(..., np.ascontiguousarray(...))."
         )
     height, width, channels = image_shape(path, storable(name), header.shape, header.dtype)
@@ -207,11 +207,11 @@ def _values(header: NpyHeader, num: int, read: Callable[[], bytes]) -> np.ndarra
 def _data_start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Return the position of a member's data: after its local header, whose name and extra field vary in length."""
     if info.header_offset < 0:
-        raise zipfile.BadZipFile("a member in front of the file")
+        raise zipfile.BadZipFile("a member that starts before the file")
     file.seek(info.header_offset)
     local = file.read(30)
     if local[:4] != b"PK\x03\x04" or len(local) < 30:
-        raise zipfile.BadZipFile("a member without its header")
+        raise zipfile.BadZipFile("a member without a local header")
     return info.header_offset + 30 + sum(struct.unpack_from("<HH", local, 26))
 
 
@@ -239,4 +239,4 @@ def _inflate(path: str, file: BinaryIO, info: zipfile.ZipInfo, most: int | None 
         if most is not None:
             return
     if due or check != info.CRC:
-        raise damaged(path, f"{storable(info.filename)} is cut short or its checksum is wrong")
+        raise damaged(path, f"{storable(info.filename)} is truncated, or its checksum is wrong")

@@ -51,7 +51,7 @@ class ReleasedLists:
 
     def describe(self) -> str:
         lists = ", ".join(path.name for path, _ in self._lists())
-        return f"released lists {lists} in {self.root}{channel_words(self.channel)}"
+        return f"lists {lists} in {self.root}{channel_words(self.channel)}"
 
     def scan(self) -> Listing:
         """Read the lists. Missing files and files listed a second time are rejected.
@@ -70,9 +70,9 @@ class ReleasedLists:
             for place, key, number in _read_lines(path):
                 if number not in numbers:
                     known = ", ".join(map(str, numbers))
-                    raise DataError(f"{place}: the label must be one of {known}, got {number}. Mend the line.")
+                    raise DataError(f"{place}: the label must be one of {known}, got {number}. Correct the line.")
                 if key.startswith("/") or ".." in key.split("/"):
-                    raise DataError(f"{place}: the path must lie in the folder, got {key!r}. Mend the line.")
+                    raise DataError(f"{place}: the path must lie in the folder, got {key!r}. Correct the line.")
                 key = there.get(one_name(key), key)
                 item = SourceItem(key, encoding_of(key), numbers[number])
                 if key in seen:
@@ -86,11 +86,11 @@ class ReleasedLists:
                 seen.setdefault(key, f"{path.name} line {place.rpartition(' ')[2]}")
         cells.sort(key=lambda cell: cell[0].key)
         unlisted = sum(key not in seen for key in images)
-        notes = [f"{unlisted} images that no list names are left out."] if unlisted else []
+        notes = [f"images that no list names are left out: {unlisted}."] if unlisted else []
         if list(numbers) != list(range(len(numbers))):
-            notes.append(f"The label numbers {', '.join(map(str, numbers))} become 0 to {len(numbers) - 1}.")
+            notes.append(f"The label numbers {', '.join(map(str, numbers))} are replaced by 0 to {len(numbers) - 1}.")
         if not seen:
-            raise DataError(f"{self.root}: the lists must name at least one image, got none. Look at the lists.")
+            raise DataError(f"{self.root}: the lists must name at least one image, got none. Check the lists.")
         items = [item for item, _ in cells]
         check_channel(self.channel, items)
         return Listing(items, list(numbers.values()), {"paper": [subset for _, subset in cells]}, rejected, notes)
@@ -119,7 +119,9 @@ class ReleasedLists:
         numbers: dict[int, str] = {}
         for place, name, number in _read_lines(files[0]):
             if number in numbers or name in numbers.values() or number < 0:
-                raise DataError(f"{place}: name and number must be new and >= 0, got {name} {number}. Mend the line.")
+                raise DataError(
+                    f"{place}: name and number must be new and >= 0, got {name} {number}. Correct the line."
+                )
             numbers[number] = name
         if not numbers:
             raise DataError(f"{files[0]} must name at least one class, got none. Write a line 'name number' for each.")
@@ -140,7 +142,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str, int]]:
             continue
         text, _, number = line.strip().replace("\t", " ").rpartition(" ")
         if not text.strip() or not re.fullmatch(r"-?[0-9]{1,18}", number):
-            raise DataError(f"{path} line {i}: must be 'text number', got {line.strip()!r}. Mend the line.")
+            raise DataError(f"{path} line {i}: must be 'text number', got {line.strip()!r}. Correct the line.")
         yield f"{path} line {i}", text.strip().replace("\\", "/").removeprefix("./"), int(number)
 
 

@@ -103,17 +103,17 @@ class PathTable:
                 items.append(item)
             seen.setdefault(key, row)
         if not seen:
-            raise DataError(f"{storable(str(self.path))} must name at least one cell, got none. Look at the table.")
+            raise DataError(f"{storable(str(self.path))} must name at least one cell, got none. Check the table.")
         if not items and all(bad.reason.startswith("no such cell") for bad in rejected):
             keys = f"'{storable(there.items[0].key)}'" if there.items else "none"
             raise DataError(
-                f"{storable(str(self.path))} must name cells of the source, whose paths are like {keys}, got "
-                f"{rejected[0].item.key!r} first, and none of its {len(rejected):,} is there. Mend its paths."
+                f"{storable(str(self.path))} must name cells of the source, with paths such as {keys}, got "
+                f"{rejected[0].item.key!r} first, and none of its {len(rejected):,} paths exists. Correct its paths."
             )
         notes = [*there.notes, *_notes(table)]
         unnamed = len(there.items) - len(items)
         if unnamed:
-            notes.append(f"{unnamed:,} cells that the table does not name are left out.")
+            notes.append(f"cells that the table does not name are left out: {unnamed:,}.")
         splits = {name: [subsets[place] for place in chosen] for name, subsets in there.splits.items()}
         if told["side"]:
             splits["table"] = [_subset(table, row, told["side"]) for row in rows]
@@ -181,7 +181,7 @@ def _pitches(table: UserTable) -> np.ndarray | None:
         if not texts:
             return None
         shown = f"{storable(str(table.path))}: the column {table.names[place]}"
-        raise DataError(f"{shown} must hold numbers, got {texts[0]!r}. Mend it.")
+        raise DataError(f"{shown} must hold numbers, got {texts[0]!r}. Correct it.")
     return np.where((values > 0) & np.isfinite(values), values, math.nan)
 
 
@@ -193,13 +193,13 @@ def _key(path: Path, row: int, text: str | None, root: Path | None) -> str:
     key = key.removeprefix("./")
     if not key or key.startswith("/") or ".." in key.split("/"):
         raise DataError(
-            f"{storable(str(path))} row {row + 1}: the path must lie in the source, got {key!r}. Mend the row."
+            f"{storable(str(path))} row {row + 1}: the path must lie in the source, got {key!r}. Correct the row."
         )
     return key
 
 
 def _notes(table: UserTable) -> list[str]:
-    """Return what of the table is not read, and what may be read otherwise than it is meant."""
+    """Return notes on columns that are not read, and on values that may be read in an unintended way."""
     notes = []
     names: Sequence[str]
     for title, names in (("class", LABEL_COLUMNS), ("group", GROUP_COLUMNS), ("path", PATH_COLUMNS)):
@@ -217,17 +217,17 @@ def _notes(table: UserTable) -> list[str]:
     status = _texts(table, _STATUS)
     unsure = sum(text is not None and text.lower() != "validated" for text in status or ())
     if unsure:
-        notes.append(f"{unsure:,} rows have a class that nobody has validated ({_STATUS[0]}).")
+        notes.append(f"rows with a class that is not validated ({_STATUS[0]}): {unsure:,}.")
     unread = _unread(table)
     numeric = [table.names[place] for place in unread if table.looks_numeric(place)]
     if numeric:
         notes.append(
-            f"columns that look like numbers and are not read: {_named(numeric)}. Write plain numbers, without units, "
-            "percent signs or signs between thousands."
+            f"columns that resemble numbers are not read: {_named(numeric)}. Write plain numbers, without units, "
+            "percent signs or thousands separators."
         )
     others = [table.names[place] for place in unread if not table.looks_numeric(place)]
     if others:
-        notes.append(f"columns that are not numbers are not read: {_named(others)}.")
+        notes.append(f"columns of other types than numbers are not read: {_named(others)}.")
     if table.place(LABEL_COLUMNS) is None:
         comma = table.has_decimal_comma()
         like = [place for place in _others(table) if place not in unread]
@@ -241,12 +241,12 @@ def _notes(table: UserTable) -> list[str]:
     like_groups = [name for name in table.names if name.lower() in _LIKE_GROUPS]
     if like_groups and table.place(GROUP_COLUMNS) is None:
         notes.append(
-            f"{_named(like_groups)} may say which cells belong together and is not read as the group: name it "
+            f"{_named(like_groups)} may identify cells that belong together, but is not read as the group: name it "
             f"{GROUP_COLUMNS[0]} to keep such cells in one subset."
         )
     twice = sorted(name for name, num in Counter(table.names).items() if num > 1 and name)
     if twice:
-        notes.append(f"columns that the table has twice are not read as features: {_named(twice)}.")
+        notes.append(f"columns with a repeated name are not read as features: {_named(twice)}.")
     return notes
 
 
@@ -287,7 +287,7 @@ def _subset(table: UserTable, row: int, subsets: Sequence[str | None] | None) ->
     if text and text.lower() not in _SUBSETS:
         rule = f"empty or one of {', '.join(_SUBSETS)}"
         shown = f"{storable(str(table.path))} row {table.rows[row] + 1}"
-        raise DataError(f"{shown}: split must be {rule}, got {text!r}. Mend the row.")
+        raise DataError(f"{shown}: split must be {rule}, got {text!r}. Correct the row.")
     return _SUBSETS.get(text.lower(), "")
 
 

@@ -177,11 +177,11 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
         )
     if root.is_file() and root.suffix.lower() in path_table.TABLE_ENDINGS:
         if options.table is not None:
-            raise invalid("--table", "given with a folder or file of images", str(root), "SRC is a table itself")
+            raise invalid("--table", "given with a folder or file of images", str(root), "SRC is itself a table")
         options = replace(options, table=root)
         root = root.parent
     if options.format is not None and options.format not in FORMATS:
-        raise invalid("--format", f"one of {', '.join(FORMATS)}", options.format, "Leave it out to have it found")
+        raise invalid("--format", f"one of {', '.join(FORMATS)}", options.format, "Leave it out to detect the format")
     name = options.format or (_kind_of_file(root) if root.is_file() else _kind_of_folder(root, options))
     _check_options(name, options)
     if name == "ifcb" and root.is_file():
@@ -197,7 +197,7 @@ def _check_options(name: str, options: ReadOptions) -> None:
         if given is not None and given is not False and option not in FORMATS[name].options:
             flag = "--" + option.replace("_", "-")
             kinds = ", ".join(kind for kind, what in FORMATS.items() if option in what.options)
-            raise invalid(flag, f"given for {kinds}", given, f"SRC is read as {name}: leave it out")
+            raise invalid(flag, f"given for {kinds}", given, f"SRC is read as {name}: leave the option out")
     if options.pattern is not None and options.table is not None:
         told = path_table.fields_of_table(Path(options.table).absolute())
         check_fields_used(Pattern(options.pattern, needs_name=False), told, "the table")
@@ -248,7 +248,7 @@ def _kind_of_folder(root: Path, options: ReadOptions) -> str:
         return next(iter(found))
     if kinds["imagestream"]:
         ending = ending_of(kinds["imagestream"][0])
-        raise _imagestream(f"{len(kinds['imagestream'])} files {ending}")
+        raise _imagestream(f"{len(kinds['imagestream'])} {ending} file{'s' * (len(kinds['imagestream']) > 1)}")
     return "images"
 
 
@@ -288,7 +288,7 @@ def _keys(root: Path, ending: str) -> list[str]:
 def _mixed(root: Path, found: dict[str, list[str]]) -> DataError:
     listed = ", ".join(f"{name} ({len(keys):,} files, e.g. {min(keys)})" for name, keys in found.items())
     return DataError(
-        f"{storable(str(root))} must hold files of one format, got {storable(listed)}. Name the one to read with "
+        f"{storable(str(root))} must hold files of one format, got {storable(listed)}. Choose the format to read with "
         f"--format {' or --format '.join(found)}, or pack the others from folders of their own."
     )
 

@@ -105,7 +105,7 @@ class Rtdc:
         size = stamp_of(path)[0]
         with hdf5.opened(path) as file:
             if find(file, "events") is None:
-                raise DataError(f"{path} must hold a group events, as RT-DC files do, got none. Leave it out.")
+                raise DataError(f"{path} must be an RT-DC file with a group events, got none. Leave it out.")
             pictures = _describe(file, "image", size)
             if pictures is None:
                 raise DataError(
@@ -118,7 +118,7 @@ class Rtdc:
                 ground = _describe(file, "image_bg", size)
                 if ground is None or ground.num != num or ground.shape != pictures.shape:
                     raise DataError(
-                        f"{path} must hold a background events/image_bg of each image, got none. Pack it without "
+                        f"{path} must hold the background images events/image_bg, got none. Pack it without "
                         "--subtract-background."
                     )
             written = pictures.written(file)
@@ -187,7 +187,7 @@ def _describe(file: Any, feature: str, size: int) -> _Pictures | None:
         return _Pictures(images, None)
     mapping = find(file, place.mapping)
     if mapping is not None and (getattr(mapping, "shape", None) or (0,))[0] > max(_FREE_EVENTS, size):
-        raise damaged(file.filename, f"{place.mapping} claims {mapping.shape[0]:,} events in {size:,} bytes")
+        raise damaged(file.filename, f"{place.mapping} states {mapping.shape[0]:,} events in a file of {size:,} bytes")
     return _Pictures(images, read_mapping(file, place.mapping))
 
 
@@ -225,7 +225,7 @@ def _features(
         with hdf5.opened(container.path) as file:
             places = {name: locate(file, name) for name in names}
             if None in places.values():
-                raise damaged(container.path, "it was changed while it was read")
+                raise damaged(container.path, "it changed during reading")
             read = {name: _reader(file, place, num) for name, place in places.items() if place is not None}
             lost: set[str] = set()
             for first in range(0, num, PIECE_CELLS):
@@ -238,7 +238,9 @@ def _features(
                     except (OSError, RuntimeError, DataError) as error:
                         values[name] = np.full(last - first, np.nan)
                         if name not in lost:
-                            print_remark(f"note: {container.key}: values of {name} are damaged and unknown ({error}).")
+                            print_remark(
+                                f"note: {container.key}: values of {name} are damaged and count as unknown ({error})."
+                            )
                         lost.add(name)
                 yield keys, values
 
@@ -269,7 +271,7 @@ def _pictures(path: str, stamp: tuple[int, int], feature: str) -> _Pictures:
     except DataError as error:
         raise BadCell(f"damaged: {error}") from None
     if pictures is None:
-        raise BadCell("damaged: its images are gone")
+        raise BadCell("damaged: its images no longer exist")
     return pictures
 
 

@@ -77,8 +77,9 @@ def describe_basins(file: Any) -> str:
     if not kinds:
         return ""
     if any(kind.startswith(("file", "remote")) for kind in kinds):
-        return " Its images lie in another file, a basin: pack that one."
-    return f" Its basins ({storable(', '.join(kinds))}) hold none that can be read: export it from Shape-Out or dclab."
+        return " Its images lie in another file, a basin: pack that file."
+    names = storable(", ".join(kinds))
+    return f" Its basins ({names}) hold no images that can be read: export the file from Shape-Out or dclab."
 
 
 def read_mapping(file: Any, path: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the pages of TIFF files are that do not tell it: cells, or the channels of one cell.
+"""Decide what the pages of TIFF files without such information are: cells, or the channels of one cell.
 
 Programs for imaging flow cytometers export one TIFF per cell with its channels as pages. Such pages are no cells: they
 would be spread over training, validation and test. A folder of small files with the same number of pages each is
@@ -23,7 +23,7 @@ _LEAST_FILES = 2
 
 
 class PagesReading(NamedTuple):
-    """How the pages of files that do not tell their channels are read.
+    """How pages are read in files that do not state their channels.
 
     Attributes:
         are_channels: True if the pages of a file are the channels of one cell.
@@ -48,7 +48,7 @@ class PagesReading(NamedTuple):
 
 
 def choose_reading(files: Sequence[tuple[str, Contents]], pages: Pages | None, channel: Channel) -> PagesReading:
-    """Decide what the pages of files are that do not tell their channels.
+    """Decide what the pages are in files that do not state their channels.
 
     Args:
         files: path, for messages, and contents of each file.
@@ -62,20 +62,20 @@ def choose_reading(files: Sequence[tuple[str, Contents]], pages: Pages | None, c
     untold = [(path, len(contents.images)) for path, contents in files if contents.num_channels == 1]
     several = [(path, num) for path, num in untold if num > 1]
     if pages is not None and not several:
-        hint = "Every file has one page or tells its channels: leave it out"
+        hint = "Every file has one page or states its channels: leave it out"
         raise invalid("--pages", "given for TIFF files whose pages may be cells or channels", pages, hint)
     if pages == "channels":
         if channel is None:
             path, num = several[0]
-            raise invalid("--channel", f"the channel to take, 0 to {num - 1}", None, f"{path} has {num} pages")
+            raise invalid("--channel", f"the channel to read, 0 to {num - 1}", None, f"{path} has {num} pages")
         return PagesReading(True)
     alike = 0 if pages == "cells" else _num_alike([num for _, num in untold])
     if not alike:
         if channel is not None and several and len(untold) == len(files):
             path, num = several[0]
             hint = "If they are the channels of one cell, add --pages channels; else leave --channel out"
-            got = f"{channel!r} for {path}, whose {num:,} pages are not told to be channels"
-            raise invalid("--channel", "given for files that tell their channels", got, hint)
+            got = f"{channel!r} for {path}, whose {num:,} pages are not declared as channels"
+            raise invalid("--channel", "given for files that state their channels", got, hint)
         return PagesReading(False)
     if channel is None:
         path = next(path for path, num in several if num == alike)
@@ -83,7 +83,7 @@ def choose_reading(files: Sequence[tuple[str, Contents]], pages: Pages | None, c
             "--channel",
             f"given for TIFF files whose pages are the channels of one cell, 0 to {alike - 1}",
             f"none, and {sum(num == alike for _, num in several):,} files of {alike} pages, the first {path}",
-            "If each page is a cell of its own, give --pages cells instead",
+            "If each page is a separate cell, give --pages cells instead",
         )
     return PagesReading(True, alike)
 

@@ -87,7 +87,7 @@ class TiffStacks:
                 else:
                     num_padding += self._add_tiles(container, images, um_per_px, found)
         if num_padding:
-            found.notes.append(f"{num_padding:,} tiles of one grey level are padding and are left out.")
+            found.notes.append(f"tiles of a single grey level are left out as padding: {num_padding:,}.")
         return found.finish(lambda: iter(()))
 
     def load(self, item: SourceItem) -> np.ndarray:

@@ -101,7 +101,7 @@ class Tars:
         if not cells and errors:
             raise errors[0]
         if not cells:
-            raise DataError(f"{storable(str(self.root))}: no usable cell, for no tar holds an image. Check the path.")
+            raise DataError(f"{storable(str(self.root))}: no usable cell: no tar holds an image. Check the path.")
         told = [_told(pattern, sample) for _, sample, _ in cells]
         if pattern is not None:
             own = {"class": "label", "group": "group", "collection": "collection"}
@@ -140,9 +140,7 @@ class Tars:
         check_channel(self.channel, items)
         notes = _notes(others, sum(not facts.readable for *_, facts in cells))
         if packed is not None:
-            notes.append(
-                "classes and groups are those of the packed set; its splits, features and verdicts stay there."
-            )
+            notes.append("classes and groups are read from the packed set; its splits, features and verdicts are not.")
         return Listing(items, classes, rejected=rejected, notes=notes)
 
     def load(self, item: SourceItem) -> bytes | np.ndarray:
@@ -164,7 +162,9 @@ def _packed(folder: Path) -> Manifest | None:
     manifest = Manifest.open(folder)
     if manifest.info.layout != "cell":
         shown = storable(str(folder))
-        raise DataError(f"{shown} must be of layout cell to be packed anew, got blocks. Pack its source instead.")
+        raise DataError(
+            f"{shown} must be of layout cell to be packed again, got layout block. Pack its source instead."
+        )
     return manifest
 
 

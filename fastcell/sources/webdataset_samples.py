@@ -86,7 +86,7 @@ def find_tars(root: Path) -> list[Path]:
     if compressed:
         first = min(compressed).relative_to(root)
         raise DataError(
-            f"{root} holds {len(compressed)} compressed tars, the first {first}, and cells are read from plain ones. "
+            f"{root} holds {len(compressed)} compressed tars, the first {first}; only uncompressed tars are read. "
             "Decompress them, or move them out of the folder."
         )
     if not tars:
@@ -233,7 +233,7 @@ def name_classes(labels: Iterable[str], names: Sequence[str] | None) -> tuple[li
     unknown = natural_sorted(found - set(names))
     if unknown:
         raise DataError(
-            f"{' or '.join(CLASS_FILES)} must name every class, got none of the name {unknown[0]!r}. Add it or remove "
+            f"{' or '.join(CLASS_FILES)} must name every class, got none for label {unknown[0]!r}. Add it or remove "
             "the file."
         )
     return list(names), {label: label for label in found}
@@ -253,8 +253,8 @@ def read_class_file(folder: Path) -> list[str] | None:
     while names and not names[-1]:
         names.pop()
     if not names or not all(names):
-        raise DataError(f"{path} must hold one class name per line, got an empty line. Mend the file.")
+        raise DataError(f"{path} must hold one class name per line, got an empty line. Correct the file.")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise invalid(str(path), "made of different names", twice[0], "Mend the file")
+        raise invalid(str(path), "made of different names", twice[0], "Correct the file")
     return names

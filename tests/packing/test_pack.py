@@ -180,7 +180,7 @@ def test_colour_is_kept_as_stored_and_said_once(tmp_path: Path, capsys: pytest.C
     for i in range(6):
         write(tmp_path / "src" / f"c{i % 2}" / f"{i}.png", draw(i, (20, 30, 3) if i < 3 else (20, 30)))
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.count("3 images have colour or alpha") == 1
+    assert capsys.readouterr().out.count("Images with colour or alpha are read as grey: 3") == 1
     manifest = Manifest.open(tmp_path / "out")
     assert sorted(manifest.column("channels").tolist()) == [1, 1, 1, 3, 3, 3]
     row = manifest.column("key").tolist().index("c0/0.png")

@@ -75,7 +75,7 @@ def test_arrays_that_are_no_images(tmp_path: Path) -> None:
     scipy_io.savemat(tmp_path / "d.mat", {"images": PIXELS.transpose(1, 2, 0).astype(float)})
     refused(tmp_path / "d.mat", "H x W x N of class uint8 or uint16, got 7 x 11 x 50 of float64")
     np.savez(tmp_path / "none.npz", images=PIXELS[:0])
-    refused(tmp_path / "none.npz", "no usable cell, for no image is in none.npz")
+    refused(tmp_path / "none.npz", "no usable cell: no image in none.npz")
 
 
 class Named:

@@ -182,7 +182,10 @@ def test_arrays_that_may_be_the_classes_under_another_name_are_noted(tmp_path: P
     assert listing.features is not None
     assert listing.features.names == ["cell_type", "area"]
     assert listing.notes == [
-        "arrays that are not numbers are not read: note. If one holds the classes or groups, name it labels or groups.",
+        (
+            "arrays of other types than numbers are not read: note. If one of them holds the classes or groups, "
+            "name it labels or groups."
+        ),
         (
             "no array is named labels; cell_type of few different whole numbers is read as a feature. If it holds the "
             "classes, name it labels."

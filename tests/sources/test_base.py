@@ -70,7 +70,7 @@ def test_a_tiff_is_decoded_and_other_files_are_kept() -> None:
     with pytest.raises(BadCell, match="tif without a channel 3: it has 3, from 0"):
         image_data(CHANNELS, 3, "a.tif")
     with pytest.raises(
-        ArgumentError, match=r"--channel must be the channel to take, 0 to 2, got None\. a/b\.tif has 3"
+        ArgumentError, match=r"--channel must be the channel to read, 0 to 2, got None\. a/b\.tif has 3 channels"
     ):
         image_data(CHANNELS, None, "a/b.tif")
 
@@ -103,7 +103,7 @@ def test_the_channel_is_taken_in_every_container(tmp_path: Path, kind: str) -> N
         with tarfile.open(where, "w") as archive:
             archive.add(source / "A" / "a.tif", "a.tif")
             archive.add(source / "B" / "b.tif", "b.tif")
-    with pytest.raises(ArgumentError, match="--channel must be the channel to take, 0 to 2, got None"):
+    with pytest.raises(ArgumentError, match="--channel must be the channel to read, 0 to 2, got None"):
         pack(where, tmp_path / "none", window=(0.0, 65535.0), jobs=1, split=SplitOptions(None))
     manifest = pack(
         where, tmp_path / "out", read=ReadOptions(channel=1), window=(0.0, 65535.0), jobs=1, split=SplitOptions(None)

@@ -27,10 +27,10 @@ def test_files_beside_each_other_are_unlabelled_and_in_folders_labelled(tmp_path
         ("m9.X", None, "m9.X"),
         ("m10.x", None, "m10.x"),
     ]
-    assert flat[1] == ["1 other files are left out (.md 1)."]
+    assert flat[1] == ["files of other kinds are left out: 1 (.md 1)."]
     folders = find_containers(fill(tmp_path / "deep", "A/m.x", "B/m.x"), (".x",), None, group_by_file=False)[0]
     assert [(item.key, item.class_name, item.group) for item in folders] == [("A/m.x", "A", None), ("B/m.x", "B", None)]
-    with pytest.raises(DataError, match=r"may mean several things.*Depths found: 1 \(1 files\), 2 \(2 files\)"):
+    with pytest.raises(DataError, match=r"can be read in several ways.*Depths found: 1 \(1 files\), 2 \(2 files\)"):
         find_containers(fill(tmp_path / "deep", "m.x"), (".x",), None, group_by_file=False)
 
 
@@ -56,7 +56,7 @@ def test_collector_numbers_keys_and_runs() -> None:
     assert [item.key for item in listing.items] == ["a/000003", "a/1234567", "b/000000", "b/000001"]
     assert [item.class_name for item in listing.items] == ["A", "A", "C", None]
     assert listing.classes == ["A", "C"]
-    assert listing.notes == ["1 file without a usable cell in the quarantine (c)."]
+    assert listing.notes == ["quarantined 1 file without a usable cell (c)."]
     assert [(bad.item.key, bad.reason) for bad in listing.rejected] == [("c", "no cell in the file")]
     assert listing.runs is not None
     assert listing.runs.numbers.tolist() == [0, 1, 2, 2]
@@ -89,7 +89,7 @@ def test_files_that_cannot_be_read_are_quarantined_among_others(tmp_path: Path) 
         ("b", "A", "b", "cannot be read: No such file"),
         ("c", "A", "c", "truncated"),
     ]
-    assert listing.notes == ["3 files without a usable cell in the quarantine (a, b, c)."]
+    assert listing.notes == ["quarantined 3 files without a usable cell (a, b, c)."]
     with pytest.raises(DataError, match="/data/a: b is wrong"):
         read(Collector(tmp_path), False)
 
@@ -97,7 +97,7 @@ def test_files_that_cannot_be_read_are_quarantined_among_others(tmp_path: Path) 
 def test_no_cell_at_all_is_an_error() -> None:
     found = Collector(Path("root"), unit="event")
     found.empty(Container("a.x", "/a.x"))
-    with pytest.raises(DataError, match=r"root: no usable cell, for no event is in a.x\. Name files"):
+    with pytest.raises(DataError, match=r"root: no usable cell: no event in a.x\. Choose other files"):
         found.finish(lambda: iter(()))
 
 
@@ -121,5 +121,5 @@ def test_cache_gives_up_the_least_recently_used() -> None:
 
 def test_more_cells_than_bytes_are_refused() -> None:
     check_count(Container("a", "/a"), 4096, 10)
-    with pytest.raises(DataError, match="has 10 bytes and claims to hold 4,097 cells"):
+    with pytest.raises(DataError, match="has 10 bytes, too few for the 4,097 cells in its header"):
         check_count(Container("a", "/a"), 4097, 10)

@@ -113,7 +113,7 @@ def test_claims_that_the_file_cannot_hold(tmp_path: Path) -> None:
         file.create_dataset("huge", (4, 30_000, 30_000), "u1", chunks=(1, 30_000, 30_000))
     size = stamp_of(path)[0]
     for name, message in {
-        "empty": "claims 1,099,511,627,776 images and holds 0 chunks",
+        "empty": "of 1,099,511,627,776 images has no chunk",
         "late": r"late of shape \(1073741824, 7, 11\) has 0 bytes",
     }.items():
         with opened(path) as file, pytest.raises(DataError, match=message):

@@ -31,7 +31,7 @@ def test_soft_links_inside_the_file_are_followed(tmp_path: Path) -> None:
             assert np.array_equal(find(file, name)[()], PIXELS)
         for name, message in {
             "lost": r"lost is a link to '/nowhere', which is not in the file",
-            "circle": "circle is a link to a link, more than 16 times",
+            "circle": "circle is a chain of more than 16 links",
         }.items():
             with pytest.raises(DataError, match=message):
                 find(file, name)
@@ -59,8 +59,8 @@ def test_bytes_of_other_files_are_not_read(tmp_path: Path) -> None:
         for name, what in {
             "out": "a link to 'other.h5', and other files are not read",
             "hidden": "a link to 'other.h5'",
-            "virtual": "a virtual dataset whose bytes may lie in other files",
-            "stored": "external storage whose bytes may lie in other files",
+            "virtual": "a virtual dataset whose data may lie in other files",
+            "stored": "external storage whose data may lie in other files",
         }.items():
             with pytest.raises(DataError, match=f"{name} is {what}"):
                 find(file, name)

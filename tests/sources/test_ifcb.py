@@ -56,7 +56,7 @@ def test_real_bins(real_data: Path, tmp_path: Path) -> None:
 
 def test_empty_bin_alone_is_an_error(real_data: Path) -> None:
     for ending in (".adc", ".hdr", ".roi"):
-        with pytest.raises(DataError, match="no usable cell, for no image is in D20150411T205456_IFCB012"):
+        with pytest.raises(DataError, match="no usable cell: no image in D20150411T205456_IFCB012"):
             open_source(real_data / "ifcb" / f"D20150411T205456_IFCB012{ending}").scan()
 
 
@@ -115,7 +115,7 @@ def test_only_neighbours_of_one_trigger_that_overlap_are_stitched(tmp_path: Path
     pixels = Ifcb(tmp_path / "old").load(listing.items[1])
     assert pixels.shape == (15, 17)
     assert (pixels[5:, 7:].ravel() == np.arange(200, 300) % 256).all()
-    assert "1 pairs" in listing.notes[-1]
+    assert "under the number of the first: 1." in listing.notes[-1]
 
 
 def test_corners_that_neither_shows_get_the_level_beside_them() -> None:

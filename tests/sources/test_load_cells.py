@@ -46,7 +46,7 @@ def test_deep_images_ask_for_a_window(tmp_path):
 
 def test_files_that_are_no_image(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="bad.png must be an image, but it is not an image"):
+    with pytest.raises(DataError, match="bad.png cannot be used as an image: not an image"):
         load_cells(tmp_path)
     with pytest.raises(DataError, match="gone.png cannot be read"):
         as_images([tmp_path / "gone.png"])
@@ -83,6 +83,6 @@ def test_levels():
 def test_damage_that_a_decoder_only_prints(tmp_path, capfd):
     whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (60, 90)).astype(np.uint8))[1].tobytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
-    with pytest.raises(DataError, match="cut.jpg must be an image, but it is damaged: Corrupt JPEG data"):
+    with pytest.raises(DataError, match="cut.jpg cannot be used as an image: damaged: Corrupt JPEG data"):
         load_cells(tmp_path)
     assert capfd.readouterr().err == ""

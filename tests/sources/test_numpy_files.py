@@ -148,5 +148,5 @@ def test_a_wrong_checksum_is_seen(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"area\.npy is cut short or its checksum is wrong"):
+    with pytest.raises(DataError, match=r"area\.npy is truncated, or its checksum is wrong"):
         NpzFile(str(path)).values("area", 50)

@@ -49,7 +49,7 @@ def test_released_lists_keep_numbers_and_split(tmp_path: Path) -> None:
         ("img/v.jpg", "THP1"),
     ]
     assert listing.splits == {"paper": ["test", "train", "train", "valid"]}
-    assert listing.notes == ["1 images that no list names are left out."]
+    assert listing.notes == ["images that no list names are left out: 1."]
     assert source.load(listing.items[0]) == b"bytes of img/s.jpg"
 
 
@@ -93,7 +93,7 @@ def test_released_lists_without_classes(tmp_path: Path) -> None:
 def test_numbers_with_gaps_are_told(tmp_path: Path) -> None:
     listing = scan(released(tmp_path, label_txt="THP1 0\nMB231 2\nPBMC 7\n"))
     assert listing.classes == ["THP1", "MB231", "PBMC"]
-    assert "The label numbers 0, 2, 7 become 0 to 2." in listing.notes
+    assert "The label numbers 0, 2, 7 are replaced by 0 to 2." in listing.notes
 
 
 def test_a_number_of_thousands_of_digits_is_a_line_to_mend(tmp_path):

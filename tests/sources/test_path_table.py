@@ -88,7 +88,7 @@ def test_parquet_with_numbers_for_labels(images: Path, tmp_path: Path) -> None:
 def test_a_table_stands_for_its_folder(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(images / "t.csv", "path,label", *(f"f{i % 2}/{i:02d}.png,{'AB'[i % 2]}" for i in range(11)))
     assert main([str(path), str(tmp_path / "out")]) == 0
-    assert "1 cells that the table does not name are left out" in capsys.readouterr().err
+    assert "cells that the table does not name are left out: 1" in capsys.readouterr().err
     assert len(Manifest.open(tmp_path / "out")) == 11
 
 
@@ -120,7 +120,7 @@ def test_tables_that_cannot_be(images: Path, tmp_path: Path) -> None:
     refused(write(tmp_path / "b.csv", "path,label", "../x.png,A"), "row 1: the path must lie in the source")
     refused(write(tmp_path / "c.csv", "path,label", "/etc/passwd,A"), "row 1: the path must lie in the source")
     refused(write(tmp_path / "d.csv", "path,label"), "must name at least one cell")
-    refused(write(tmp_path / "i.csv", "path,label", "00.png,A"), "paths are like 'f0/00.png', got '00.png' first")
+    refused(write(tmp_path / "i.csv", "path,label", "00.png,A"), "with paths such as 'f0/00.png', got '00.png' first")
     refused(write(tmp_path / "e.csv", "path,split", "f0/00.png,some"), "split must be empty or one of")
     refused(
         write(tmp_path / "f.csv", "path,label", "a,b,c,d"),
@@ -131,7 +131,7 @@ def test_tables_that_cannot_be(images: Path, tmp_path: Path) -> None:
     (tmp_path / "h.csv").write_bytes(b"path,label\n\xff\xfe\x00")
     refused(tmp_path / "h.csv", "h.csv")
     table = write(images / "t.csv", "path,label", "f0/00.png,A")
-    with pytest.raises(ArgumentError, match="SRC is a table itself"):
+    with pytest.raises(ArgumentError, match="SRC is itself a table"):
         open_source(table, options=ReadOptions(table=table))
 
 
@@ -195,11 +195,11 @@ def test_columns_that_are_not_read_are_named_and_an_index_is_no_feature(images: 
     assert list(features_of(listing)) == ["n"]
     assert [note for note in listing.notes if "column" in note] == [
         (
-            "columns that look like numbers and are not read: share. Write plain numbers, without units, percent signs "
-            "or signs between thousands."
+            "columns that resemble numbers are not read: share. Write plain numbers, without units, percent signs "
+            "or thousands separators."
         ),
-        "columns that are not numbers are not read: month.",
-        "columns that the table has twice are not read as features: twice.",
+        "columns of other types than numbers are not read: month.",
+        "columns with a repeated name are not read as features: twice.",
     ]
 
 
@@ -236,7 +236,10 @@ def test_ecotaxa(images: Path, tmp_path: Path, types: bool) -> None:
     assert [item.key for item in listing.items] == KEYS
     assert [item.class_name for item in listing.items] == [None] + ["Copepoda"] * 5
     assert features_of(listing) == {"object_area": {key: i + 0.25 for i, key in enumerate(KEYS)}}
-    assert any(note.startswith("3 rows have a class that nobody has validated") for note in listing.notes)
+    assert any(
+        note.startswith("rows with a class that is not validated (") and note.endswith("): 3.")
+        for note in listing.notes
+    )
     assert not listing.rejected
 
 
@@ -247,7 +250,9 @@ def test_columns_that_may_be_the_group_are_noted(images: Path, tmp_path: Path) -
         for note in listed(images, write(tmp_path / "t.csv", "path,label,sample_id", *lines)).notes
         if "belong together" in note
     ]
-    assert note.startswith("sample_id may say which cells belong together and is not read as the group: name it group")
+    assert note.startswith(
+        "sample_id may identify cells that belong together, but is not read as the group: name it group"
+    )
     again = listed(images, write(tmp_path / "t.csv", "path,group,sample_id", *lines))
     assert not any("belong together" in note for note in again.notes)
 

@@ -64,7 +64,7 @@ def test_events_and_features(tmp_path: Path) -> None:
     ]
     assert {(item.class_name, item.group) for item in listing.items} == {("A", "A/m1.rtdc"), ("B", "B/m2.rtdc")}
     assert {item.um_per_px for item in listing.items} == {0.34}
-    assert listing.notes == ["2 files without a usable event in the quarantine (B/none.rtdc, B/void.rtdc)."]
+    assert listing.notes == ["quarantined 2 files without a usable event (B/none.rtdc, B/void.rtdc)."]
     assert [(bad.item.key, bad.reason) for bad in listing.rejected] == [
         ("B/none.rtdc", "no event in the file"),
         ("B/void.rtdc", "empty file"),
@@ -104,7 +104,9 @@ def test_background_is_subtracted_on_its_own_level(tmp_path: Path) -> None:
     for item, wanted in zip(source.scan().items, expected, strict=True):
         assert (source.load(item) == wanted).all()
     write(tmp_path / "bare.rtdc", 3)
-    with pytest.raises(DataError, match=r"must hold a background events/image_bg.*without --subtract-background"):
+    with pytest.raises(
+        DataError, match=r"must hold the background images events/image_bg.*without --subtract-background"
+    ):
         Rtdc(tmp_path / "bare.rtdc", subtract_background=True).scan()
 
 
@@ -130,7 +132,7 @@ def test_real_files_come_out_as_h5py_reads_them(real_data: Path, tmp_path: Path)
             told = features.column("volume")[row].as_py()
             assert told is None if volume is None else told == volume[number]
     assert manifest.column("um_per_px").tolist() == [pytest.approx(0.2645)] * 53
-    with pytest.raises(DataError, match="no usable cell, for no event is in dcnum_shapein_empty_M001.rtdc"):
+    with pytest.raises(DataError, match="no usable cell: no event in dcnum_shapein_empty_M001.rtdc"):
         pack(real_data / "rtdc" / "dcnum_shapein_empty_M001.rtdc", tmp_path / "none")
 
 
@@ -156,7 +158,7 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
     refused("is external storage")
     with h5py.File(path, "w") as file:
         file.create_dataset("events/image", (1 << 40, 9, 12), np.uint8, chunks=(4, 9, 12))
-    refused("claims 1,099,511,627,776 images and holds 0 chunks")
+    refused("of 1,099,511,627,776 images has no chunk")
     with h5py.File(path, "w") as file:
         file.create_dataset("events/image", (100, 9, 12), np.uint8)  # contiguous, never written
     refused(r"of shape \(100, 9, 12\) has 0 bytes")
@@ -166,10 +168,10 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_group("events")
         file["basins/x"] = describe_basin(type="file", format="hdf5", paths=["other.rtdc"])
-    refused("a basin: pack that one")
+    refused("a basin: pack that file")
     with h5py.File(path, "w") as file:
         file.create_group("other")
-    refused("must hold a group events")
+    refused("must be an RT-DC file with a group events")
     path.write_bytes((tmp_path / "secret.rtdc").read_bytes()[:900])
     refused("m.rtdc cannot be read .*Copy or make it again")
 
@@ -295,7 +297,7 @@ def test_a_damaged_feature_is_unknown_and_told(tmp_path: Path, capsys: pytest.Ca
     data[place + 3] ^= 0xFF
     (root / "b.rtdc").write_bytes(data)
     manifest = pack(root, tmp_path / "out", split=SplitOptions(None))
-    assert "note: b.rtdc: values of area are damaged and unknown" in capsys.readouterr().err
+    assert "note: b.rtdc: values of area are damaged and count as unknown" in capsys.readouterr().err
     assert len(manifest) == 36
     features = manifest.features()
     assert features is not None

@@ -77,6 +77,6 @@ def test_messages(tmp_path: Path) -> None:
             with pytest.raises(DataError, match=f"{path} must hold the row of each event in a basin"):
                 read_mapping(file, path)
     with opened(write(tmp_path / "b.rtdc", {**GOOD, "type": "file"})) as file:
-        assert "another file, a basin: pack that one" in describe_basins(file)
+        assert "another file, a basin: pack that file" in describe_basins(file)
     with opened(write(tmp_path / "c.rtdc", {**GOOD, "format": "chopped"})) as file:
         assert "internal chopped" in describe_basins(file)

@@ -57,7 +57,7 @@ def test_one_file_per_cell(tmp_path: Path, make: object) -> None:
 
 def test_channels_that_are_told_need_no_recognition(tmp_path: Path) -> None:
     write(tmp_path, metadata={"axes": "CYX"})
-    with pytest.raises(ArgumentError, match="--channel must be the channel to take, 0 to 3"):
+    with pytest.raises(ArgumentError, match="--channel must be the channel to read, 0 to 3"):
         open_source(tmp_path).scan()
     assert len(open_source(tmp_path, options=ReadOptions(channel=2)).scan().items) == 6
     with pytest.raises(
@@ -82,7 +82,7 @@ def test_stacks_of_cells_are_not_taken_for_channels(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / f"{name}.tif", many, photometric="minisblack")
     assert len(TiffStacks(tmp_path).scan().items) == 40
     with pytest.raises(
-        ArgumentError, match=r"whose 20 pages are not told to be channels'\. If .* add --pages channels"
+        ArgumentError, match=r"whose 20 pages are not declared as channels'\. If .* add --pages channels"
     ):
         TiffStacks(tmp_path, channel=0).scan()
     one = tmp_path / "one" / "c.tif"
@@ -92,7 +92,7 @@ def test_stacks_of_cells_are_not_taken_for_channels(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="add --pages channels"):
         TiffStacks(one, channel=1).scan()
     assert len(TiffStacks(one, channel=1, pages="channels").scan().items) == 1
-    with pytest.raises(ArgumentError, match="--channel must be the channel to take, 0 to 3, got None"):
+    with pytest.raises(ArgumentError, match="--channel must be the channel to read, 0 to 3, got None"):
         TiffStacks(one, pages="channels").scan()
     with pytest.raises((ArgumentError, DataError), match="without a channel 7"):
         TiffStacks(one, channel=7, pages="channels").scan()

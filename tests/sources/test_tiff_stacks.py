@@ -77,7 +77,7 @@ def test_ome_tells_pixel_size_and_channels(tmp_path: Path) -> None:
     stack = PIXELS.reshape(10, 2, 13, 17)
     told = {"axes": "TCYX", "PhysicalSizeX": 325.0, "PhysicalSizeXUnit": "nm"}
     tifffile.imwrite(path, stack, ome=True, metadata=told)
-    with pytest.raises(ArgumentError, match=r"--channel must be the channel to take, 0 to 1, got None"):
+    with pytest.raises(ArgumentError, match=r"--channel must be the channel to read, 0 to 1, got None"):
         TiffStacks(path).scan()
     source = TiffStacks(path, channel=1)
     listing = source.scan()
@@ -132,7 +132,7 @@ def test_tiles_of_montages_without_padding(tmp_path: Path) -> None:
         wanted = np.floor(DEEP[int(key.rpartition("/")[2])] * (255 / 65535) + 0.5)
         assert (cell == wanted).all()
     listing = TiffStacks(tmp_path / "src", tile=(13, 17)).scan()
-    assert listing.notes == ["6 tiles of one grey level are padding and are left out."]
+    assert listing.notes == ["tiles of a single grey level are left out as padding: 6."]
     with pytest.raises(ArgumentError, match=r"divide the page's 65 x 85 pixels, got '13x16'"):
         TiffStacks(tmp_path / "src", tile=(13, 16)).scan()
 
@@ -202,7 +202,9 @@ def test_samples_of_a_page_are_channels(tmp_path: Path, dtype: Any, config: str)
         for cell in stack:
             stored = np.moveaxis(cell, 0, 2).copy() if config == "contig" else cell
             file.write(stored, photometric="minisblack", planarconfig=config, metadata=None)
-    with pytest.raises(ArgumentError, match=r"--channel must be the channel to take, 0 to 1, got None\. .*2 of each"):
+    with pytest.raises(
+        ArgumentError, match=r"--channel must be the channel to read, 0 to 1, got None\. .*2 channels per cell"
+    ):
         TiffStacks(path).scan()
     with pytest.raises(ArgumentError, match=r"--channel must be a channel of every file, got 2\. .*it has 2, from 0"):
         TiffStacks(path, channel=2).scan()

@@ -59,7 +59,7 @@ def test_a_packed_set_keeps_classes_and_groups(tmp_path: Path) -> None:
     again = pack(first.path, tmp_path / "again", layout="block", allow_absent=True)
     assert again.info.classes == first.info.classes == ["c9", "c10"]
     assert sorted(again.table.select(names).to_pylist(), key=str) == told
-    with pytest.raises(DataError, match="must be of layout cell to be packed anew, got blocks"):
+    with pytest.raises(DataError, match="must be of layout cell to be packed again, got layout block"):
         pack(again.path, tmp_path / "third", allow_absent=True)
 
 
@@ -99,7 +99,7 @@ def test_tar_in_tar_and_tars_without_images(tmp_path: Path) -> None:
     inner = write(tmp_path / "inner.tar", range(3)).read_bytes()
     with tarfile.open(tmp_path / "outer.tar", "w") as archive:
         add(archive, "x.tar", inner)
-    with pytest.raises(DataError, match="no usable cell, for no tar holds an image"):
+    with pytest.raises(DataError, match="no usable cell: no tar holds an image"):
         pack(tmp_path / "outer.tar", tmp_path / "out")
     (tmp_path / "cut.tar").write_bytes(inner[:3000])
     with pytest.raises(DataError, match="cut.tar is truncated"):

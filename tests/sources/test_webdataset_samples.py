@@ -104,7 +104,7 @@ def test_classes_of_labels(labels, names, classes, name_of):
 def test_labels_beyond_the_names():
     with pytest.raises(DataError, match="must name every class, got 2 names for a class number 2"):
         name_classes(["0", "2"], ["x", "y"])
-    with pytest.raises(DataError, match="got none of the name 'z'"):
+    with pytest.raises(DataError, match="got none for label 'z'"):
         name_classes(["x", "z"], ["x", "y"])
 
 

@@ -222,7 +222,7 @@ def _check_quotes(path: Path, dialect: Dialect, table: pa.Table) -> None:
     if num % 2:
         raise DataError(
             f'{storable(str(path))} must close each quote ("), got an odd number of them: the last field would take '
-            "the rest of the file. Mend it."
+            "the rest of the file. Correct it."
         )
 
 
@@ -244,7 +244,7 @@ def _mended(path: Path, dialect: Dialect) -> io.BytesIO:
                 line = dialect.num_skipped + reader.line_num
                 raise DataError(
                     f"{storable(str(path))} must have {num} fields in each line as in its header, got {len(row)} in "
-                    f"line {line:,} ({storable(dialect.delimiter.join(row))[:80]!r}). Mend the line."
+                    f"line {line:,} ({storable(dialect.delimiter.join(row))[:80]!r}). Correct the line."
                 )
             if row:
                 writer.writerow([*row[:num], *[""] * (num - len(row))])
@@ -285,7 +285,7 @@ def _text_column(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedAr
     except pa.ArrowException as error:
         raise DataError(
             f"{storable(str(path))}: the column {storable(name)} must hold texts or numbers ({first_line(error)}). "
-            "Mend it."
+            "Correct it."
         ) from None
     column = pc.replace_substring_regex(pc.utf8_trim_whitespace(column), WHOLE_NUMBER, r"\1")
     if not pc.all(pc.string_is_ascii(column), min_count=0).as_py():

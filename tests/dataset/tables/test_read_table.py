@@ -128,8 +128,8 @@ def test_a_quote_that_is_not_closed(tmp_path: Path) -> None:
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be a table, got no file"):
         read_table(tmp_path / "no.csv", TEXTS)
-    with pytest.raises(DataError, match=r"cannot be read \(.*\)\. Mend it\."):
-        read_table(write(tmp_path / "t.parquet", "PAR1"), TEXTS, "Mend it")
+    with pytest.raises(DataError, match=r"cannot be read \(.*\)\. Correct it\."):
+        read_table(write(tmp_path / "t.parquet", "PAR1"), TEXTS, "Correct it")
     far = "path,label\n" + "x,A\n" * 300_000
     with pytest.raises(DataError, match="got byte 0xf6 in line 300,002"):
         read_table(write(tmp_path / "t.csv", far + "y,\u00f6\n", "latin-1"), TEXTS)

@@ -59,7 +59,7 @@ def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
     assert all(item.found >= 75 for item in found.near.recall[: len(PLANTED_KINDS)])  # 86 and more as of now
     text = "\n".join(describe_copies(manifest, found, ()))
     assert all(kind in text for kind in (*PLANTED_KINDS, *HARD_KINDS))  # with what is found of the hard ones
-    assert "not planted, so not known: crops" in text
+    assert "not planted, so recall unknown: crops" in text
     found.write(manifest)
     again = read_duplicates(manifest)
     assert again is not None
