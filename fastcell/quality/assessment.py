@@ -83,15 +83,15 @@ def assess(
     elif labels is not None:
         bad = int(labels.bad.sum())
         told = f"{len(labels.bad) - bad:,} good and {bad:,} bad ones"
-        few = f"labels: {told}, too few to learn from, which takes {LEAST_LABELS} readable ones of each"
-        notes.append(f"{few}; the labelled cells are as they are labelled")
+        few = f"labels: {told}, too few for a model, which needs {LEAST_LABELS} readable cells of each kind"
+        notes.append(f"{few}; the labelled cells keep their labels")
     found.reasons[found.scores < DOUBTFUL] = ""
     found.notes += notes
     if labels is not None:
         _obey_labels(found, labels)
     found.notes += _striking_classes(manifest, found)
     if not readable.all():
-        found.notes.append(f"unreadable: {int((~readable).sum()):,} cells, dropped; fastcell verify says why")
+        found.notes.append(f"unreadable: {int((~readable).sum()):,} cells, dropped; fastcell verify lists the reasons")
     return found
 
 
@@ -117,18 +117,18 @@ def _judge_collection(
     """
     mine = features[rows]
     alike, distance = model.looks_alike(mine)
-    told = f"distance {distance:.1f}, those are within {model.look_limit:.1f}"
+    told = f"distance {distance:.1f}, limit {model.look_limit:.1f}"
     if alike:
         scores, reasons = _simulated_scores(model, mine)
         threshold = calibrate(model.calibration["below_even"], model.calibration["num_bad"], most_passed).score
-        note = f"{printable(name)}: looks like the simulated cells ({told}); scored by what those teach"
+        note = f"{printable(name)}: resembles the simulated cells ({told}); scored by the model fitted to them"
     else:
         scores, reasons = outlier_scores(mine)
         threshold = EVEN
-        how = "only what stands out from its own bulk is found, and no share of bad cells can be promised"
+        how = "only outliers of its own distribution are found, and no share of bad cells can be guaranteed"
         if len(rows) < LEAST_COMPARED_CELLS:
-            how = f"fewer than {LEAST_COMPARED_CELLS} cells tell nothing of each other, so only blank images are found"
-        note = f"{printable(name)}: looks unlike the simulated cells ({told}); {how}"
+            how = f"fewer than {LEAST_COMPARED_CELLS} cells cannot be compared, so only blank images are found"
+        note = f"{printable(name)}: does not resemble the simulated cells ({told}); {how}"
     found.scores[rows], found.reasons[rows], found.drop[rows] = scores, reasons, scores >= threshold
     return note, alike
 
@@ -154,13 +154,13 @@ def _judge_by_labels(
     named = readable & (learned.reasons != "bad")
     found.reasons[named] = learned.reasons[named]
     notes = [
-        f"labels: learned from {learned.num_good:,} good and {learned.num_bad:,} bad cells",
+        f"labels: model fitted to {learned.num_good:,} good and {learned.num_bad:,} bad cells",
         f"threshold {learned.threshold.score:.3f}: in cross-validation on them "
         + _errors(learned.bad_passed, learned.num_bad, learned.good_dropped, learned.num_good),
     ]
     if not learned.threshold.promised:
-        few = f"labels: {learned.num_bad:,} bad cells are too few to promise that at most {most_passed:.1%} pass"
-        notes.append(f"{few}; the strictest threshold that they allow is taken")
+        few = f"labels: {learned.num_bad:,} bad cells are too few to guarantee that at most {most_passed:.1%} pass"
+        notes.append(f"{few}; the strictest possible threshold is used")
     return notes
 
 
@@ -181,9 +181,11 @@ def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
         num, dropped, others = int(mine.sum()), int(found.drop[mine].sum()), found.drop[~mine]
         rest = float(others.mean()) if len(others) else 1.0
         if dropped >= 3 and clopper_pearson_interval(dropped, num)[0] > _STRIKING * rest:
-            share = f"{dropped:,} of {num:,} cells ({dropped / num:.0%}) would be dropped, of all others {rest:.1%}"
+            share = (
+                f"{dropped:,} of {num:,} cells ({dropped / num:.0%}) would be dropped, {rest:.1%} of all other cells"
+            )
             notes.append(
-                f"class {printable(name)}: {share}; it may look so by its nature, look at --review before --apply"
+                f"class {printable(name)}: {share}; it may naturally resemble a fault, check --review before --apply"
             )
     return notes
 
@@ -195,15 +197,17 @@ def _held_out(model: SimulatedModel, most_passed: float) -> list[str]:
     notes = [
         f"threshold {threshold.score:.3f}: of held-out simulated cells "
         + _errors(passed, num_bad, dropped, num_good)
-        + "; simulated faults are plain, so expect more of both in a recording"
+        + "; simulated faults are easy to detect, so expect more of both in a recording"
     ]
     if not threshold.promised:
-        notes.append(f"the calibration cells are too few to promise that at most {most_passed:.3%} of bad cells pass")
+        notes.append(f"the calibration cells are too few to guarantee that at most {most_passed:.3%} of bad cells pass")
     return notes
 
 
 def _errors(passed: int, num_bad: int, dropped: int, num_good: int) -> str:
-    return f"{describe_share(passed, num_bad)} bad ones pass, {describe_share(dropped, num_good)} good ones are dropped"
+    return (
+        f"{describe_share(passed, num_bad)} bad cells pass, {describe_share(dropped, num_good)} good cells are dropped"
+    )
 
 
 def held_out_counts(model: SimulatedModel, threshold: float) -> tuple[int, int, int, int]:

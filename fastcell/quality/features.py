@@ -117,7 +117,7 @@ def cell_features(
         if min(sides[0].min(), sides[1].min()) < 1:
             raise invalid("heights and widths", "at least 1", int(min(map(np.min, sides))), "Leave empty cells out")
         if starts.min() < 0 or (starts + area).max() > len(pixels):
-            raise invalid("offsets", "those of cells in the pool", int(starts.max()), "Give the pool they belong to")
+            raise invalid("offsets", "offsets of cells in the pool", int(starts.max()), "Give the pool they belong to")
     out = np.empty((len(starts), len(FEATURES)), np.float32)
     for begin in range(0, len(starts), _CHUNK):
         part = slice(begin, begin + _CHUNK)
@@ -279,5 +279,5 @@ def _pixels(
     window = None if manifest.info.window is None else (manifest.info.window[0], manifest.info.window[1])
     pixels = decode(data.tobytes(), encoding, window).pixels
     if pixels.shape != size:
-        raise BadCell(f"{pixels.shape[1]} x {pixels.shape[0]} pixels where the manifest has {size[1]} x {size[0]}")
+        raise BadCell(f"{pixels.shape[1]} x {pixels.shape[0]} pixels, {size[1]} x {size[0]} in the manifest")
     return pixels

@@ -135,14 +135,16 @@ def check_edits_taken(manifest: Manifest, folder: Path) -> None:
         written.get(cell) != drop for cell, drop in zip(edited.cell_ids.tolist(), edited.drop.tolist(), strict=True)
     )
     if num:
-        hint = f"Take them with --verdicts {path}, or name another folder"
-        raise invalid("--review", "a folder without edited verdicts", f"{folder} with {num:,} not yet taken", hint)
+        hint = f"Apply them with --verdicts {path}, or name another folder"
+        raise invalid("--review", "a folder without edited verdicts", f"{folder} with {num:,} not yet applied", hint)
 
 
 def not_applied(manifest: Manifest, found: Assessment) -> str:
     """Return a line that describes what ``--apply`` would write."""
     num = int(found.drop.sum())
-    return f"no view is changed: --apply writes {printable(manifest.path / VERDICTS_FILE)}, which drops {num:,} cells"
+    return (
+        f"no cell is dropped yet: --apply writes {printable(manifest.path / VERDICTS_FILE)}, which drops {num:,} cells"
+    )
 
 
 def _sheets(found: Assessment) -> dict[str, dict[str, np.ndarray]]:

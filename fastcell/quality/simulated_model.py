@@ -109,7 +109,7 @@ def from_json(values: Mapping[str, Any]) -> SimulatedModel:
     """Build the model from the values that `fit` returns."""
     if tuple(values["features"]) != MODEL_FEATURES:
         raise ValueError(
-            f"{_PATH.name} has other features. Make it anew with fastcell.quality.simulated_model.write_model()."
+            f"{_PATH.name} has other features. Create it again with fastcell.quality.simulated_model.write_model()."
         )
     arrays = ("mean", "scale", "coefficients", "intercepts", "centers", "precisions")
     return SimulatedModel(

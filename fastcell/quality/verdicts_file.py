@@ -146,9 +146,10 @@ def _write_merged(manifest: Manifest, *parts: Verdicts) -> str:
     path, verdicts = manifest.path / VERDICTS_FILE, merge_verdicts(*parts)
     with explained(f"{path} cannot be written"):
         write_verdicts(path, manifest, verdicts)
-    hand = f"{int(verdicts.by_hand.sum()):,} rows by hand"
+    by_hand = int(verdicts.by_hand.sum())
+    hand = f"{by_hand:,} verdict{'s' * (by_hand != 1)} by hand"
     drops = f"drops {int(verdicts.drop.sum()):,} of {len(manifest):,} cells ({hand})"
-    return f"wrote {printable(path)}: {drops}; views leave them out"
+    return f"wrote {printable(path)}: {drops}; training and evaluation leave them out"
 
 
 def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
@@ -191,7 +192,7 @@ def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]
     twice = np.flatnonzero(np.diff(ids[order]) == 0)
     if len(twice):
         row = int(order[twice[0] + 1])
-        raise DataError(f"{path}: line {row + 2:,} names cell {words[row].as_py()!r} again. Leave one of the lines.")
+        raise DataError(f"{path}: line {row + 2:,} names cell {words[row].as_py()!r} again. Keep one of the lines.")
     return ids
 
 

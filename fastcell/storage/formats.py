@@ -1,4 +1,4 @@
-"""Numbers of the file formats: what this version writes, and which older files it reads.
+"""Versions of the file formats: the number that this version writes, and the older ones that it reads.
 
 Each format carries its number in its files. A file without a number was written before formats had one and counts as
 number 1. A file with a higher number is refused with the version to install.
@@ -23,7 +23,7 @@ class FileFormat(NamedTuple):
     Attributes:
         number: number that this version writes.
         oldest: lowest number that this version reads.
-        place: where the number stands.
+        place: position of the number in the file.
         older: how files with lower numbers are read.
     """
 
@@ -46,7 +46,7 @@ FORMATS = {
         2,
         1,
         "`format` in environment.json",
-        "1 (no number): read. config.yaml holds what accelerator, precision and progress bar resolved to, and a run "
+        "1 (no number): read. config.yaml holds the resolved accelerator, precision and progress bar, and a run "
         "that goes on keeps that",
     ),
     "predictions": FileFormat(
@@ -78,7 +78,7 @@ def check_format(name: str, found: object, path: Path | str, made_by: object = N
         raise DataError(f"{rule} The file is damaged, or too old for this version ({__version__}).")
     if number > known.number:
         wrote = isinstance(made_by, str) and 0 < len(made_by) <= 40 and made_by.isprintable()
-        version = f"fastcell {made_by}" if wrote else "the fastcell that wrote it"
+        version = f"fastcell {made_by}" if wrote else "the version of fastcell that wrote it"
         raise NewerFormatError(f"{rule} Install {version} or a later version; this is {__version__}.")
 
 

@@ -1,4 +1,4 @@
-"""Check the place of an output before any work, and refuse addresses where a path is meant."""
+"""Check before any work that an output can be written, and reject addresses in place of paths."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
     if found := re.match(r"file://(?:localhost)?(?=/)", text):
         return Path(unquote(text[found.end() :]))
     if is_address(text) and not Path(text).exists():
-        hint = "Copy it to a disk, or mount its store; addresses cannot be read or written yet"
+        hint = "Copy it to a disk, or mount its store; addresses cannot be read or written"
         raise invalid(name, "a path on this machine", text, hint)
     return Path(value)
 
@@ -64,7 +64,7 @@ def local_words(words: Sequence[str]) -> list[str]:
 
 
 def check_output_file(name: str, path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> Path:
-    """Check that a file can be written before the work that it is for.
+    """Check that a file can be written, before its contents are computed.
 
     Args:
         name: the argument, as the user wrote it.
@@ -84,13 +84,13 @@ def check_output_file(name: str, path: str | os.PathLike[str], *inputs: str | os
             raise invalid(name, "a file", str(out), "It is a folder: name a file in it")
         for source in inputs:
             if out.exists() and Path(source).exists() and out.samefile(source):
-                raise invalid(name, "another file than the one that is read", str(out), "Choose another name")
+                raise invalid(name, "a different file from the input", str(out), "Choose another name")
         _probe(name, "a file", out, out.absolute().parent)
     return out
 
 
 def check_output_folder(name: str, path: str | os.PathLike[str], parents: bool = False) -> Path:
-    """Check that a folder can be made or written into before the work that it is for.
+    """Check that a folder can be created or written to, before its contents are computed.
 
     Args:
         name: the argument, as the user wrote it.
@@ -130,17 +130,17 @@ class _explained:  # noqa: N801, used as a context
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             reason = (error.strerror or str(error)).lower()
-            hint = "Free some space, change the rights, or name another place"
+            hint = "Free some space, change the permissions, or name another path"
             raise ArgumentError(
-                f"{self._name} must be a place that can be written, got {str(self._out)!r} ({reason}). {hint}."
+                f"{self._name} must be a path that can be written, got {str(self._out)!r} ({reason}). {hint}."
             ) from error
 
 
 def _probe(name: str, kind: str, out: Path, folder: Path) -> None:
-    """Write some bytes into `folder`, and look whether it may hold the name of `out`."""
+    """Check by writing some bytes that `folder` can hold a file with the name of `out`."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise invalid(name, f"{kind} in an existing folder", str(out), f"{str(folder)!r} {what}: make it first")
+        raise invalid(name, f"{kind} in an existing folder", str(out), f"{str(folder)!r} {what}: create it first")
     with suppress(FileNotFoundError):
         out.lstat()  # raises an error if the name is too long
     scratch = make_scratch_folder(folder)

@@ -1,4 +1,4 @@
-"""Check, before training, the settings of Lightning's trainer that training or scoring would stumble over later."""
+"""Check, before training, the settings of Lightning's trainer that would fail later in training or scoring."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_RANKS_PER_CPU = 4
 
 
 def check_trainer_settings(settings: Any) -> None:
-    """Check settings that no data is needed for.
+    """Check settings that can be checked without data.
 
     Args:
         settings: arguments of `pl.Trainer` as attributes.
@@ -32,14 +32,16 @@ def check_trainer_settings(settings: Any) -> None:
     if settings.barebones:
         raise invalid("--trainer.barebones", "false", True, "A run writes checkpoints, scores and curves; leave it out")
     if settings.enable_checkpointing is False and not settings.fast_dev_run:
-        raise invalid("--trainer.enable_checkpointing", "true", False, "A run is its checkpoints; leave it out")
+        raise invalid(
+            "--trainer.enable_checkpointing", "true", False, "A run consists of its checkpoints; leave it out"
+        )
     for name, least in (("check_val_every_n_epoch", 1), ("accumulate_grad_batches", 1), ("val_check_interval", 0)):
         value = getattr(settings, name)
         if isinstance(value, int | float) and not isinstance(value, bool) and (value == 0 or value < least):
             raise invalid(f"--trainer.{name}", f"at least {max(least, 1)}", value, "Leave it out for the default")
     if isinstance(settings.strategy, str) and re.search("spawn|fork|notebook", settings.strategy):
         hint = "ddp starts the command once for each device"
-        raise invalid("--trainer.strategy", "one that starts processes of its own", settings.strategy, hint)
+        raise invalid("--trainer.strategy", "one that starts its own processes", settings.strategy, hint)
     precision = None if settings.precision is None else str(settings.precision)
     if precision is not None and _SAME_PRECISIONS.get(precision, precision) not in PRECISIONS:
         hint = "Weights in half precision do not train well; the mixed kinds are as fast"
@@ -73,12 +75,12 @@ def check_trainer(trainer: pl.Trainer, model: pl.LightningModule, data: CellData
             raise _no_such_value(type(callback).__name__, monitor, names)
     num_ranks = trainer.world_size
     if data.batch_size < 2 * num_ranks and any(isinstance(part, _BatchNorm) for part in model.modules()):
-        rule = f"at least {2 * num_ranks}: batch normalisation takes two cells of each process"
+        rule = f"at least {2 * num_ranks}: batch normalisation needs two cells per process"
         raise invalid("--data.batch_size", rule, data.batch_size, "64 is usual")
     subset = final_subset(data)
     limit = {"test": "limit_test_batches", "valid": "limit_val_batches"}.get(subset or "")
     if limit is not None and not settings.fast_dev_run and getattr(settings, limit) == 0:
-        hint = f"The run is scored on its {subset} part at the end; leave it out"
+        hint = f"The run is scored on its {subset} subset at the end; leave it out"
         raise invalid(f"--trainer.{limit}", "above 0", 0, hint)
 
 

@@ -1,6 +1,6 @@
-"""What a run folder says of its run: settings as asked, what they resolved to, and when the run went on with others.
+"""Record of a run in its folder: requested settings, resolved settings, and changes when the run was resumed.
 
-config.yaml holds the settings that the user asked for. What they resolved to on the machine stands in environment.json,
+config.yaml holds the settings that the user requested. environment.json holds their resolved values on the machine,
 as does every process that went on with the run. A setting that changed then is replaced in config.yaml, and a comment
 at its end names the date and both values.
 """
@@ -37,12 +37,12 @@ _OLD_DATA_NAMES = (
 
 
 class Resumption(NamedTuple):
-    """How a run goes on.
+    """How a run is resumed.
 
     Attributes:
-        point: checkpoint that it goes on from; None from the beginning.
+        point: checkpoint from which it is resumed; None for the beginning.
         changes: settings that changed.
-        resolved: what settings resolved to in the run, by dotted name.
+        resolved: resolved settings of the run, by dotted name.
     """
 
     point: str | None
@@ -69,11 +69,11 @@ def saved_settings(folder: Path) -> dict[str, Any]:
         return flat_settings(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not what fastcell fit wrote ({reason}). Start a new run.") from None
+        raise DataError(f"{path} is not a file written by fastcell fit ({reason}). Start a new run.") from None
 
 
 def settings_of_checkpoint(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of the run that wrote a checkpoint, and what they resolved to, by dotted name.
+    """Return the requested and the resolved settings of the run that wrote a checkpoint, by dotted name.
 
     A checkpoint of format 1 holds the arguments of model and data only.
 
@@ -91,19 +91,19 @@ def settings_of_checkpoint(content: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def is_finished(folder: Path, changes: Sequence[Change]) -> bool:
-    """Return whether a run has ended with its scores, and no longer one is asked for."""
+    """Return whether a run has ended with its scores, and no longer run is requested."""
     metrics = read_json_file(folder / METRICS_FILE)
     is_complete = isinstance(metrics, dict) and "epochs" in metrics
     return is_complete and not any(change.name in ("trainer.max_epochs", "trainer.max_steps") for change in changes)
 
 
 class RunRecord(pl.Callback):
-    """Write into the run folder what the settings resolved to, when training starts.
+    """Write the resolved settings into the run folder when training starts.
 
     Args:
         folder: the run folder; None on ranks other than 0.
-        config: text of config.yaml, with the settings that are asked for now.
-        resumption: how the run goes on; None for a new run.
+        config: text of config.yaml, with the settings requested now.
+        resumption: how the run is resumed; None for a new run.
     """
 
     def __init__(self, folder: Path | None, config: str, resumption: Resumption | None) -> None:
@@ -148,7 +148,7 @@ class RunRecord(pl.Callback):
 
 
 def resolved_settings(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what the settings of a trainer that has started resolved to."""
+    """Return the resolved settings of a trainer that has started."""
     data = getattr(trainer, "datamodule", None)
     return {
         "accelerator": trainer.strategy.root_device.type,

@@ -1,4 +1,4 @@
-"""Arguments of ``fit`` that a run that goes on must share with the run, and those that may change.
+"""Arguments of ``fit`` that must not change when a run is resumed, and those that may change.
 
 `ARGUMENTS` holds every argument. What the result depends on must be that of the run: data, preprocessing, network,
 loss, optimisation, precision, store and seed. A run whose learning rate is constant may get more epochs or steps. With
@@ -46,7 +46,7 @@ ARGUMENTS = {name: rule for rule, words in _WORDS.items() for name in words.spli
 """Rule of each argument of ``fit``, by its name without dashes: `MUST`, `MORE` or `MAY`."""
 
 AUTO = {"data.store": "auto", "data.transform": "auto", "data.decoder": "auto", "trainer.precision": None}
-"""Arguments with a value that is chosen for the machine: writing down the choice of the run changes nothing."""
+"""Arguments whose value may be chosen for the machine: giving the value chosen in the run is no change."""
 
 _NESTED = {"data.augmentation"}
 _OF_A_PLACE = {"preset", "ckpt_path"}
@@ -64,7 +64,7 @@ class Change(NamedTuple):
 
 
 def rule_of(name: str) -> str:
-    """Return the rule of an argument, or of the argument that a dotted name is a part of.
+    """Return the rule of an argument, or of the argument that contains a dotted name.
 
     Raises:
         KeyError: it has none.
@@ -89,14 +89,14 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 
 def settings_of_point(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the settings that a resume point holds: all that may not change, but for paths and names."""
+    """Return the settings that a resume point stores: all that may not change, except paths and names."""
     return {name: value for name, value in settings.items() if rule_of(name) != MAY and name not in _OF_A_PLACE}
 
 
 def check_settings_of_run(
     before: Mapping[str, Any], now: Mapping[str, Any], resolved: Mapping[str, Any] | None = None
 ) -> list[Change]:
-    """Check the settings with which a run is to go on.
+    """Check the settings with which a run is to be resumed.
 
     Args:
         before: settings of the run by dotted name. An argument that is not there is one that the version that wrote
@@ -119,7 +119,7 @@ def check_settings_of_run(
         rule = rule_of(change.name)
         if rule == MUST and not _is_choice(change, resolved or {}):
             raise ArgumentError(
-                f"--{change.name} of a run that goes on must be {_text(change.before)} as in the run, got "
+                f"--{change.name} of a resumed run must be {_text(change.before)} as in the run, got "
                 f"{_text(change.now)}. Leave it out, or start a new run."
             )
         if rule == MORE:
@@ -128,7 +128,7 @@ def check_settings_of_run(
 
 
 def _is_choice(change: Change, resolved: Mapping[str, Any]) -> bool:
-    """Whether a value was left to the machine in the run, and is now what the machine chose, or the other way round."""
+    """Return True if one value is left to the machine, and the other is the value that the machine chose."""
     if change.name not in AUTO:
         return False
     chosen, auto = resolved.get(change.name), AUTO[change.name]
@@ -138,14 +138,14 @@ def _is_choice(change: Change, resolved: Mapping[str, Any]) -> bool:
 def _check_growth(change: Change, before: Mapping[str, Any]) -> None:
     if not _at_least(change.now, change.before):
         raise ArgumentError(
-            f"--{change.name} of a run that goes on must be at least {_text(change.before)} as in the run, got "
+            f"--{change.name} of a resumed run must be at least {_text(change.before)} as in the run, got "
             f"{_text(change.now)}. Leave it out, or start a new run."
         )
     schedule, warmup = before.get("model.schedule", "constant"), before.get("model.warmup") or 0.0
     if schedule != "constant" or warmup:
         why = f"{schedule}" + (f" with warmup {warmup:g}" if warmup else "")
         raise ArgumentError(
-            f"--{change.name} of a run that goes on must be {_text(change.before)} as in the run, got "
+            f"--{change.name} of a resumed run must be {_text(change.before)} as in the run, got "
             f"{_text(change.now)}: its learning rate ({why}) is planned over the whole run, and the steps that were "
             "taken would be those of another. Start a new run of that length."
         )

@@ -187,7 +187,7 @@ def test_no_run(tmp_path):
 @pytest.mark.parametrize("text", ["", "data: 3", "data: {path: 3}", "[1", "data: !!python/object:os.x {}", "model: {}"])
 def test_a_config_that_nobody_wrote(run, text):
     (run / "config.yaml").write_text(text)
-    with pytest.raises(DataError, match="config.yaml is not what fastcell fit wrote"):
+    with pytest.raises(DataError, match="config.yaml is not a file written by fastcell fit"):
         main([str(run)])
 
 

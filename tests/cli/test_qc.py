@@ -35,10 +35,10 @@ def test_scores_table_and_verdicts(data, capsys):
     assert fastcell(["qc", str(data.path), "--jobs", "1"]) == 0
     text = capsys.readouterr().out
     assert "240 cells measured in" in text
-    assert "looks like the simulated cells" in text
+    assert "resembles the simulated cells" in text
     assert "of held-out simulated cells" in text
     assert not (data.path / "verdicts.csv").exists()
-    assert "no view is changed: --apply writes" in text
+    assert "no cell is dropped yet: --apply writes" in text
     assert len(select(data, ViewConfig())) == 240
     truth = np.array(pq.read_table(data.path / "truth.parquet").column("defect").to_pylist()) != "none"
     drop = np.array(data.quality().column("verdict").to_pylist()) == "drop"
@@ -48,7 +48,7 @@ def test_scores_table_and_verdicts(data, capsys):
     assert "25.7 %" in next(line for line in text.splitlines() if line.startswith("MB231"))
 
     assert fastcell(["qc", str(data.path), "--apply"]) == 0
-    assert "240 cells, measured before" in capsys.readouterr().out
+    assert "240 cells, measured earlier" in capsys.readouterr().out
     assert select(data, ViewConfig()).rows.tolist() == np.flatnonzero(~drop).tolist()
     assert fastcell(["info", str(data.path)]) == 0
     share = f"quality: {drop.sum()} of 240 cells found poor ({drop.mean():.1%}), verdicts.csv drops {drop.sum()}"
@@ -68,7 +68,7 @@ def test_what_the_user_decides_stands(data, capsys):
         keep = data.verdicts()
         assert keep[rescued]
         assert not keep[good]
-    assert "2 rows by hand" in capsys.readouterr().out
+    assert "2 verdicts by hand" in capsys.readouterr().out
 
 
 def test_a_review_is_written_edited_and_read_back(data, tmp_path, capsys):
@@ -88,7 +88,7 @@ def test_a_review_is_written_edited_and_read_back(data, tmp_path, capsys):
     save(review / "edited.csv", rows)
     capsys.readouterr()
     assert fastcell(["qc", str(data.path), "--verdicts", str(review / "edited.csv")]) == 0
-    assert f"drops {drop.sum() - 1} of 240 cells (1 rows by hand)" in capsys.readouterr().out
+    assert f"drops {drop.sum() - 1} of 240 cells (1 verdict by hand)" in capsys.readouterr().out
     expected = ~drop
     expected[int(first["cell_id"])] = True
     assert data.verdicts().tolist() == expected.tolist()
@@ -106,7 +106,7 @@ def test_an_edited_review_is_not_overwritten(data, tmp_path, capsys):
     rows[0]["verdict"] = "keep" if rows[0]["verdict"] == "drop" else "drop"
     save(review / "review.csv", rows)
     assert fastcell(again) == 2
-    assert "with 1 not yet taken" in capsys.readouterr().err
+    assert "with 1 not yet applied" in capsys.readouterr().err
     assert rows_of(review / "review.csv") == rows
     assert fastcell(["qc", str(data.path), "--verdicts", str(review / "review.csv")]) == 0
     assert fastcell(again) == 0
@@ -122,7 +122,7 @@ def test_labels_are_learned_from(data, tmp_path, capsys):
     save(tmp_path / "labels.csv", rows[:150])
     assert fastcell(["qc", str(data.path), "--labels", str(tmp_path / "labels.csv")]) == 0
     text = capsys.readouterr().out
-    assert "labels: learned from" in text
+    assert "labels: model fitted to" in text
     assert "in cross-validation on them" in text
 
 

@@ -314,16 +314,16 @@ def test_an_older_run_keeps_its_word(old: Path, capsys: pytest.CaptureFixture[st
     assert main(["fit", "--resume=finished"]) == 0
     assert "finished is finished, nothing to do." in capsys.readouterr().out
     for folder, words, named in (
-        ("finished", "--model.learning_rate=1", "--model.learning_rate of a run that goes on must be 0.002"),
-        ("stopped", "--data.batch_size=9", "--data.batch_size of a run that goes on must be 8"),
-        ("stopped", "--trainer.max_epochs=9", "--trainer.max_epochs of a run that goes on must be 3"),
+        ("finished", "--model.learning_rate=1", "--model.learning_rate of a resumed run must be 0.002"),
+        ("stopped", "--data.batch_size=9", "--data.batch_size of a resumed run must be 8"),
+        ("stopped", "--trainer.max_epochs=9", "--trainer.max_epochs of a resumed run must be 3"),
     ):
         assert main(["fit", f"--resume={folder}", words]) == 2
         assert named in capsys.readouterr().err
     text = Path("stopped/config.yaml").read_text()
     Path("stopped/config.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.2"))
     assert main(["fit", "--resume=stopped"]) == 2  # the checkpoint holds the arguments of the model
-    assert "--model.learning_rate of a run that goes on must be 0.002" in capsys.readouterr().err
+    assert "--model.learning_rate of a resumed run must be 0.002" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in Path("finished").iterdir()} == before
 
 

@@ -181,7 +181,7 @@ def test_one_rtdc_file_with_names_of_the_users(real_data: Path, tmp_path: Path) 
         ("none/a.csv", "OUT must be a file in an existing folder"),
         ("folder", "needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got 'a/b.png'"),
         ("a.rtdc", "needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got 'a/b.png'"),
-        ("p.csv", "OUT must be another file than the one that is read"),
+        ("p.csv", "OUT must be a different file from the input"),
     ],
 )
 def test_outputs_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, message: str) -> None:

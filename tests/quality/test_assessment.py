@@ -31,7 +31,7 @@ def test_simulated_cells_are_judged_by_the_model(synthetic, measured, defects):
     assert (found.reasons[mine] == defects[mine]).mean() > 0.9
     assert (found.reasons[found.scores < 0.1] == "").all()
     assert [note.split(":")[0] for note in found.notes] == ["collection-1", "collection-2", "threshold 0.500"]
-    assert all("looks like the simulated cells" in note for note in found.notes[:2])
+    assert all("resembles the simulated cells" in note for note in found.notes[:2])
 
 
 def test_a_stricter_share_drops_more(synthetic, measured):
@@ -40,7 +40,7 @@ def test_a_stricter_share_drops_more(synthetic, measured):
     model = load_model()
     level = np.sort(model.calibration["below_even"])[0]
     assert any(note.startswith(f"threshold {level:.3f}") for note in strict.notes)
-    assert any("too few to promise" in note for note in assess(synthetic, measured, None, 1e-6).notes)
+    assert any("too few to guarantee" in note for note in assess(synthetic, measured, None, 1e-6).notes)
     with pytest.raises(ArgumentError, match="--max-bad-passed must be a share above 0 and below 1, got 1"):
         assess(synthetic, measured, None, 1)
 
@@ -57,7 +57,7 @@ def test_cells_unlike_the_simulated_ones_are_judged_by_their_own_bulk(synthetic,
     other = measured.copy()
     other[:, FEATURES.index("sharpness")] += 3
     found = assess(synthetic, other)
-    assert sum("looks unlike the simulated cells" in note for note in found.notes) == 2
+    assert sum("does not resemble the simulated cells" in note for note in found.notes) == 2
     assert not any(note.startswith("threshold") for note in found.notes)
     assert found.drop.mean() < 0.3
 
@@ -69,7 +69,7 @@ def test_an_unreadable_cell_is_dropped_and_told(synthetic, measured):
     assert found.drop[[3, 9]].all()
     assert found.scores[[3, 9]].tolist() == [1, 1]
     assert found.reasons[[3, 9]].tolist() == [UNREADABLE] * 2
-    assert found.notes[-1] == "unreadable: 2 cells, dropped; fastcell verify says why"
+    assert found.notes[-1] == "unreadable: 2 cells, dropped; fastcell verify lists the reasons"
     nothing = assess(synthetic, np.full_like(measured, np.nan))
     assert nothing.drop.all()
 
@@ -82,7 +82,7 @@ def test_labels_take_the_place_of_the_model_and_stand(synthetic, measured, defec
     rest = np.arange(400, 600)
     doublets = rest[defects[rest] == "doublet"]
     assert found.drop[doublets].mean() < 0.3 < assess(synthetic, measured).drop[doublets].mean()
-    assert found.notes[0].startswith("labels: learned from")
+    assert found.notes[0].startswith("labels: model fitted to")
     assert "in cross-validation on them" in found.notes[1]
     # Labelled as no more than bad, a cell keeps the reason that is known otherwise.
     assert set(found.reasons[found.drop]) <= {"empty", "cut", "defocused", "ghost", "doublet", "bad", ""}
@@ -95,7 +95,7 @@ def test_few_labels_teach_nothing_and_stand_all_the_same(synthetic, measured):
     changed = np.flatnonzero(found.drop != plain.drop)
     assert sorted(changed.tolist()) == sorted([good, bad])
     assert found.reasons[good] == "torn"
-    assert any("labels: 1 good and 1 bad ones, too few to learn from" in note for note in found.notes)
+    assert any("labels: 1 good and 1 bad ones, too few for a model" in note for note in found.notes)
 
 
 def test_a_class_that_is_hit_hardest_is_named(synthetic, measured):
@@ -108,7 +108,9 @@ def test_a_class_that_is_hit_hardest_is_named(synthetic, measured):
     worse[bad, FEATURES.index("contrast")] = 3
     worse[bad, FEATURES.index("snr")] = 0.4
     notes = assess(synthetic, worse).notes
-    assert any(note.startswith(f"class {synthetic.info.classes[2]}: ") and "by its nature" in note for note in notes)
+    assert any(
+        note.startswith(f"class {synthetic.info.classes[2]}: ") and "naturally resemble" in note for note in notes
+    )
     assert not any(note.startswith("class") for note in assess(synthetic, measured).notes)
 
 

@@ -166,4 +166,4 @@ def test_what_was_measured_is_not_measured_again(fresh, monkeypatch):
     assert asked == [[4]]
     assert (again[4] == 1).all()
     assert np.array_equal(np.delete(again, 4, 0), np.delete(features, 4, 0))
-    assert how == f"80 cells, measured before (remove {fresh.path / QUALITY_FILE} to measure them anew)"
+    assert how == f"80 cells, measured earlier (remove {fresh.path / QUALITY_FILE} to measure them again)"

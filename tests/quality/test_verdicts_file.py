@@ -90,7 +90,7 @@ def test_a_new_run_replaces_its_own_rows_and_leaves_the_users(fresh):
     drop, reasons = np.zeros(len(fresh), bool), np.full(len(fresh), "cut", dtype=object)
     drop[[1, 5]] = True
     line = apply_drops(fresh, drop, reasons)
-    assert line == f"wrote {path}: drops 2 of 80 cells (2 rows by hand); views leave them out"
+    assert line == f"wrote {path}: drops 2 of 80 cells (2 verdicts by hand); training and evaluation leave them out"
     found = read_verdicts(path, fresh)
     assert found.cell_ids.tolist() == [1, 5, 6]
     assert found.drop.tolist() == [True, False, True]

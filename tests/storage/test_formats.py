@@ -25,7 +25,9 @@ def test_newer_formats_name_the_version(name: str) -> None:
     ):
         check_format(name, newer, "file", "9.2")
     for unknown in (None, "", 5, "a\nb", "x" * 41):
-        with pytest.raises(DataError, match=f"Install the fastcell that wrote it or a later .*; this is {__version__}"):
+        with pytest.raises(
+            DataError, match=f"Install the version of fastcell that wrote it or a later .*; this is {__version__}"
+        ):
             check_format(name, newer, "file", unknown)
 
 

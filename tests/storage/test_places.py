@@ -55,21 +55,21 @@ def test_bad_places_are_named(tmp_path: Path) -> None:
     for check, path, words in (
         (check_output_file, tmp_path, "a file, got"),
         (check_output_file, tmp_path / "none" / "a.csv", "in an existing folder, got"),
-        (check_output_file, tmp_path / "file" / "a.csv", "is not a folder: make it first|not a directory"),
+        (check_output_file, tmp_path / "file" / "a.csv", "is not a folder: create it first|not a directory"),
         (check_output_file, tmp_path / long, "file name too long"),
         (check_output_file, "/proc/a.csv", "can be written, got '/proc/a.csv'"),
         (check_output_file, "a\0b", "a path, got"),
         (check_output_folder, tmp_path / "file", "a folder, got"),
         (check_output_folder, tmp_path / "link", "a folder, got"),
         (check_output_folder, tmp_path / "none" / "a", "in an existing folder, got"),
-        (check_output_folder, tmp_path / "file" / "a", "is not a folder: make it first|not a directory"),
+        (check_output_folder, tmp_path / "file" / "a", "is not a folder: create it first|not a directory"),
         (check_output_folder, tmp_path / long, "file name too long"),
         (check_output_folder, "/proc/a", "can be written, got '/proc/a'"),
     ):
         with pytest.raises(ArgumentError, match=words) as caught:
             check("--out", path)
         assert str(caught.value).startswith("--out must be ")
-    with pytest.raises(ArgumentError, match="another file than the one that is read"):
+    with pytest.raises(ArgumentError, match="a different file from the input"):
         check_output_file("--out", tmp_path / "file", tmp_path / "file")
     assert sorted(os.listdir(tmp_path)) == ["file", "link"]
 
@@ -103,7 +103,7 @@ def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
     os.seteuid(65534)
     try:
         for check in (check_output_file, check_output_folder):
-            with pytest.raises(ArgumentError, match="--out must be a place that can be written, .*permission denied"):
+            with pytest.raises(ArgumentError, match="--out must be a path that can be written, .*permission denied"):
                 check("--out", tmp_path / "new")
     finally:
         os.seteuid(0)

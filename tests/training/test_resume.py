@@ -181,15 +181,15 @@ def test_what_resume_refuses(
         ([f"--resume={tmp_path}"], "--resume must be the folder of a training run"),
         (
             [f"--resume={folder}", "--data.batch_size=24"],
-            "--data.batch_size of a run that goes on must be 12 as in the run, got 24",
+            "--data.batch_size of a resumed run must be 12 as in the run, got 24",
         ),
         (
             [f"--resume={folder}", "--data.seed=8"],
-            "--data.seed of a run that goes on must be null as in the run, got 8",
+            "--data.seed of a resumed run must be null as in the run, got 8",
         ),
         (
             [f"--resume={folder}", "--data.subsample=100"],
-            "--data.subsample of a run that goes on must be null as in the run, got 100",
+            "--data.subsample of a resumed run must be null as in the run, got 100",
         ),
         ([f"--resume={folder}", "--checkpoint_every_steps=0"], "checkpoint_every_steps must be above 0"),
     ):
@@ -279,7 +279,7 @@ def test_other_settings_are_refused_by_name(long_run: Path, capsys: pytest.Captu
     }.items():
         assert cli.main(["fit", f"--resume={long_run}", f"--{name}={value}"]) == 2
         message = capsys.readouterr().err
-        assert f"--{name} of a run that goes on must be " in message
+        assert f"--{name} of a resumed run must be " in message
         assert f"got {value}" in message
         assert message.count("\n") <= 2
     assert contents(long_run) == before
@@ -292,7 +292,7 @@ def test_a_configuration_that_was_edited_is_none_of_the_run(
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.2"))
     assert cli.main(["fit", f"--resume={folder}"]) == 2
-    assert "--model.learning_rate of a run that goes on must be 0.002 as in the run, got 0.2" in capsys.readouterr().err
+    assert "--model.learning_rate of a resumed run must be 0.002 as in the run, got 0.2" in capsys.readouterr().err
     (folder / "config.yaml").write_text("[")
     assert cli.main(["fit", f"--resume={folder}"]) == 2
     assert "is not valid YAML" in capsys.readouterr().err
@@ -396,7 +396,7 @@ def test_a_checkpoint_that_has_all_steps_is_no_new_run(
     )
     assert not list((tmp_path / "runs").glob("*"))
     assert cli.main([*words, f"--ckpt_path={long_run / 'last.ckpt'}", "--model.learning_rate=1"]) == 2
-    assert "--model.learning_rate of a run that goes on must be 0.002" in capsys.readouterr().err
+    assert "--model.learning_rate of a resumed run must be 0.002" in capsys.readouterr().err
 
 
 def test_the_configuration_is_what_was_asked(long_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run folder says of its settings."""
+"""Settings in a run folder."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_run_is_finished_if_it_has_scores_and_is_not_to_be_longer(folder: Path
 @pytest.mark.parametrize("text", ["a: [", "just text", "- 1", "\x00"])
 def test_a_damaged_configuration_is_named(folder: Path, text: str) -> None:
     (folder / "config.yaml").write_text(text)
-    with pytest.raises(DataError, match=r"config\.yaml is not what fastcell fit wrote"):
+    with pytest.raises(DataError, match=r"config\.yaml is not a file written by fastcell fit"):
         saved_settings(folder)
 
 

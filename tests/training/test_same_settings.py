@@ -106,7 +106,7 @@ def test_a_changed_argument(name: str, settings: dict[str, Any]) -> None:
     if rule == MUST:
         with pytest.raises(ArgumentError) as caught:
             check_settings_of_run(settings, now)
-        assert str(caught.value).startswith(f"--{name} of a run that goes on must be ")
+        assert str(caught.value).startswith(f"--{name} of a resumed run must be ")
         assert str(caught.value).count("\n") == 0
         return
     before = {**settings, "trainer.max_epochs": 4, "trainer.max_steps": 8}
@@ -163,7 +163,7 @@ def test_the_choice_of_the_machine_may_be_written_down(
     assert check_settings_of_run(settings, now, {name: chosen}) == [Change(name, AUTO[name], chosen)]
     assert check_settings_of_run(now, settings, {name: chosen}) == [Change(name, chosen, AUTO[name])]
     for resolved in ({name: chosen}, {}):
-        with pytest.raises(ArgumentError, match=f"--{name} of a run that goes on must be"):
+        with pytest.raises(ArgumentError, match=f"--{name} of a resumed run must be"):
             check_settings_of_run(settings, {**settings, name: other}, resolved)
 
 

@@ -95,10 +95,10 @@ def encoding_of_text(path: Path, start: bytes) -> str:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if start.startswith(_WORKBOOKS):
-        raise DataError(f"{storable(str(path))} must be a text, got a workbook of Excel. Save it as CSV UTF-8.")
+        raise DataError(f"{storable(str(path))} must be text, got an Excel workbook. Save it as CSV UTF-8.")
     if b"\0" in start[:4096]:
         raise DataError(
-            f"{storable(str(path))} must be UTF-8 text, got bytes of value 0, as in UTF-16 without a byte-order mark. "
+            f"{storable(str(path))} must be UTF-8 text, got zero bytes, as in UTF-16 without a byte-order mark. "
             "Save it as UTF-8."
         )
     return "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
@@ -190,7 +190,7 @@ def _delimiter(lines: list[str], known: Collection[str] = ()) -> str:
         if not rows or len(rows[0]) < 2:
             continue
         names = {name.lower() for name in _names(rows[0])}
-        # The last line may be cut off.
+        # the last line may be incomplete
         even = all(len(row) in (len(rows[0]), len(rows[0]) + 1) for row in rows[1:-1] or rows[1:])
         score = (bool(names & set(known)), even, len(rows[0]))
         if score > best and (mark != " " or (score[0] and even and not best[0])):

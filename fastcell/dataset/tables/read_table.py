@@ -106,7 +106,7 @@ class UserTable:
         return _is_text(column.type) and looks_numeric(column)
 
     def is_index(self, place: int) -> bool:
-        """Return True for a column that only numbers the rows: without a name, as pandas and R write it, or empty."""
+        """Return True for a column that only numbers the rows (unnamed, as from pandas and R) or is empty."""
         return _INDEX_NAMES.fullmatch(self.names[place]) is not None
 
 
@@ -206,7 +206,7 @@ def _read_text(path: Path, text_columns: Collection[str]) -> UserTable:
 
 
 def _check_quotes(path: Path, dialect: Dialect, table: pa.Table) -> None:
-    """Check that the last field ends with its quote: one that is not closed takes the rest of the file.
+    """Check that the last field ends with its quote: an open quote would extend it over the rest of the file.
 
     Raises:
         DataError: The number of quotes is odd.
@@ -221,7 +221,7 @@ def _check_quotes(path: Path, dialect: Dialect, table: pa.Table) -> None:
             num += piece.count('"')
     if num % 2:
         raise DataError(
-            f'{storable(str(path))} must close each quote ("), got an odd number of them: the last field would take '
+            f'{storable(str(path))} must close each quote ("), got an odd number of them: the last field would include '
             "the rest of the file. Correct it."
         )
 

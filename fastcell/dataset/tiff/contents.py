@@ -1,4 +1,4 @@
-"""What a TIFF holds: its images, their axes and channels, and the images of one channel.
+"""Contents of a TIFF: its images, their axes and channels, and the images of one channel.
 
 A *page* is a directory of the file, an *image* is a page or, in large files of ImageJ, one of several behind a single
 page. The samples of a pixel are channels unless the page is declared to be grey, palette, RGB or YCbCr.
@@ -58,7 +58,7 @@ class Place(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a TIFF holds; made by `read_contents`.
+    """Contents of a TIFF, returned by `read_contents`.
 
     Attributes:
         images: the images of full size, in the order of the file.
@@ -66,7 +66,7 @@ class Contents(NamedTuple):
         stored_samples: number of samples of a pixel, alpha included.
         page_channels: number of channels along the images: the size of the axis C, or 1.
         before: number of images after which the channel changes.
-        description: what the file says about itself.
+        description: metadata of the whole file.
     """
 
     images: list[Place]

@@ -1,4 +1,4 @@
-"""Read what a TIFF says about itself: pixel size, axes of its images and names of its channels."""
+"""Read the metadata of a TIFF: pixel size, axes of its images and names of its channels."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Walk the image directories of a TIFF within limits, before tifffile reads one of them.
 
-Only the chain and the directory entries are looked at; values and pixels are read by tifffile. Sizes and offsets are
+Only the chain and the directory entries are read here; values and pixels are read by tifffile. Sizes and offsets are
 those of TIFF 6.0 and BigTIFF.
 """
 
@@ -154,7 +154,7 @@ def read_directory(read: ReadAt, size: int, layout: FileLayout, place: int) -> D
 
 
 class _Plan(NamedTuple):
-    """Where the entries are that are of use; it follows from the tags of a directory alone.
+    """Positions of the entries that are used; they follow from the tags of a directory alone.
 
     Attributes:
         runs: first and last byte of the entries of `PIXEL_TAGS`, adjacent ones together.

@@ -1,4 +1,4 @@
-"""Open a TIFF with tifffile, and decode one of its images to samples of which every one was written."""
+"""Open a TIFF with tifffile, and decode one of its images; every sample must have been decoded."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class OpenTiff:
         return page
 
     def description(self, directory: Directory) -> Description:
-        """Return what the file says about itself in its first directory."""
+        """Return the metadata in the first directory of the file."""
         entry = directory.entries.get(DESCRIPTION_TAG)
         text = "" if entry is None else read_text(self._read, self._layout, entry)
         samples = int(self.checked_page(directory).samplesperpixel)

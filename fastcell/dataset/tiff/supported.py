@@ -1,4 +1,4 @@
-"""Which pages of a TIFF are read: compressions, depths, kinds of colour, and limits on their sizes."""
+"""Pages of a TIFF that can be read: compressions, depths, kinds of colour, and limits on their sizes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READ_COMPRESSIONS = {
 }
 """Compressions that are read, by their number in the file.
 
-The others are picture formats of their own inside of a TIFF: they state sizes a second time, or they decode damaged
+The others are separate image formats inside a TIFF: they state sizes a second time, or they decode damaged
 data without an error.
 """
 

@@ -55,10 +55,10 @@ def test_types_below_the_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"PK\x03\x04\0\0", r"got a workbook of Excel\. Save it as CSV UTF-8"),
+        (b"PK\x03\x04\0\0", r"got an Excel workbook\. Save it as CSV UTF-8"),
         (b"", "must have a header line with names of columns, got an empty file"),
         (b"\n\n# only this\n", "got an empty file"),
-        ("path,label\nx,y\n".encode("utf-16-le"), "must be UTF-8 text, got bytes of value 0"),
+        ("path,label\nx,y\n".encode("utf-16-le"), "must be UTF-8 text, got zero bytes"),
         ("path,label\n".encode("utf-32"), "must be UTF-8 text, got UTF-32"),
         (
             "päth,label\nx,A\n".encode("latin-1"),
