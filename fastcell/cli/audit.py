@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import Data, OutFolder, scored_run
+from fastcell.cli.options import Data, OutFolder, check_seed, scored_run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import StrictError
@@ -46,6 +46,7 @@ def audit(
         fastcell audit cells
         fastcell audit cells runs/20260131-142501-donors-cellnet --strict
     """
+    check_seed("--seed", seed)
     from fastcell.audit.collect import audit
     from fastcell.audit.write_report import describe_audit, write_audit
     from fastcell.dataset.manifest import Manifest

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import OtherData, OutFolder, Run, check_least
+from fastcell.cli.options import OtherData, OutFolder, Run, check_least, check_seed
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.storage.places import check_output_folder
@@ -46,7 +46,7 @@ def explain(
         fastcell explain runs/20260131-142501-donors-cellnet --parts calibration,errors --out figures
     """
     check_least(1, cells=cells, embed=embed)
-    check_least(0, seed=seed)
+    check_seed("--seed", seed)
     from fastcell.explain.explanation import Explanation, draw_parts
     from fastcell.plots.figure_files import FigureFiles
     from fastcell.runs.open_run import open_run

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from fastcell.cli.lightning_options import own_arguments
 from fastcell.cli.lightning_parser import FastcellLightningParser, place_positionals, same_spelling, value_of
 from fastcell.cli.next_steps import show_next
+from fastcell.cli.options import check_seed
 from fastcell.cli.short_help import DESCRIPTIONS
 from fastcell.cli.signature import REQUIRED, folded
 from fastcell.cli.slips import refused_part
@@ -156,6 +157,12 @@ class FastcellCLI(LightningCLI):
             parser.add_argument(*names, type=argument.hint, required=needed, help=argument.text, **default, **bare)
         if self.command == "fit":
             _link_fit_arguments(parser)
+
+    def _set_seed(self) -> None:
+        seed = self.config.get("seed_everything")
+        if isinstance(seed, int) and not isinstance(seed, bool):
+            check_seed("--seed_everything", seed)
+        super()._set_seed()
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what can be wrong is looked at before anything takes time."""

@@ -16,6 +16,7 @@ from fastcell.cli.short_help import USAGES
 from fastcell.cli.signature import choices_of, folded
 from fastcell.cli.slips import Setting, kind_of, missing, of_jsonargparse, unknown_words
 from fastcell.errors import ArgumentError, did_you_mean
+from fastcell.training.preflight import PRECISIONS
 
 _TAKE_NO_VALUE = {"-h", "--help", "--print_config"}
 _OPTION_OF = {"DATA": "--data.path", "RUN": "--ckpt_path"}
@@ -137,6 +138,7 @@ class FastcellLightningParser(LightningArgumentParser):
             for name, hint in hints.items()
             if hint is not None
         }
+        settings["trainer.precision"] = Setting("--trainer.precision", PRECISIONS)
         said = of_jsonargparse(message, USAGES[self.command], settings)
         place = re.match(r"--([\w.]+) must be", said)
         if place and not any(word.partition("=")[0] == f"--{place[1]}" for word in self._words):

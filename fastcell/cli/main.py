@@ -9,6 +9,7 @@ import difflib
 import errno
 import importlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -151,7 +152,11 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError:
-        return _fail("memory ran out. Take fewer --jobs, smaller shards or batches, or allow more (ulimit -v).", 2)
+        return _fail(_explain_memory(), 2)
+    except ImportError as error:
+        if "failed to map segment" not in str(error):
+            raise
+        return _fail(_explain_memory(), 2)
     except OSError as error:
         message = _explain(error)
         if message is None:
@@ -203,6 +208,15 @@ def _termination_raised() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _explain_memory() -> str:
+    """Return what a user can do where memory ran out, with the limit of the shell if there is one."""
+    hint = "fewer --jobs, smaller shards or batches"
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return f"memory ran out. Take {hint}."
+    return f"memory ran out: ulimit -v allows {limit >> 10:,} KiB. Allow more (ulimit -v), or take {hint}."
 
 
 def _explain(error: OSError) -> str | None:

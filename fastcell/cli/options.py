@@ -113,6 +113,20 @@ def parse_shares(text: str) -> tuple[float, float, float] | None:
     return train, valid, test
 
 
+MOST_SEED = 2**32 - 1
+"""Largest seed of scikit-learn and Lightning."""
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Check a seed that is given to scikit-learn or Lightning.
+
+    Raises:
+        ArgumentError: it is not in [0, 2^32).
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise invalid(name, f"a whole number from 0 to {MOST_SEED:,}", seed, "Give another seed")
+
+
 def check_least(least: int, **values: int) -> None:
     """Check that numbers are not below their least value, e.g. ``check_least(1, cells=cells)``.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastcell.cli.next_steps import Word, data_of_run, existing_data, show_next
-from fastcell.cli.options import File, OtherData, OutFile, Run, check_least, scored_run
+from fastcell.cli.options import File, OtherData, OutFile, Run, check_least, check_seed, scored_run
 from fastcell.cli.parser import entry
 from fastcell.errors import invalid
 from fastcell.system.messages import print_line
@@ -41,7 +41,8 @@ def report(
         fastcell report runs/20260131-142501-donors-cellnet
         fastcell report runs/20260131-142501-donors-cellnet comparison --out page.html
     """
-    check_least(0, cells=cells, seed=seed)
+    check_least(0, cells=cells)
+    check_seed("--seed", seed)
     if bench and not Path(bench).is_file():
         raise invalid("--bench", "a file that fastcell bench --out wrote", bench, "Leave it out for none")
     from fastcell.report.page import PageOptions, write_page

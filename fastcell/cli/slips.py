@@ -110,7 +110,12 @@ def of_jsonargparse(message: str, usage: str, settings: Mapping[str, Setting]) -
             return f"{setting.label} must be a file that is there, got {file[1]}."
         if file := re.match("Unable to load config '(.*?)'", found[2]):
             return f"{setting.label} must be a YAML file of settings, got {file[1]!r}."
-        given = re.search(r"(?:Got value|Given value): ?(.*)$", found[2])
+        problem = re.search(
+            r"Problem with given class_path '(?:[\w.]+\.)?(\w+)': (.*?)(?: - | Given value|$)", found[2]
+        )
+        if problem:
+            return _of_class(setting.label, problem[1], problem[2])
+        given = re.search(r"Given value: ?(.*)$", found[2]) or re.search(r"Got value: ?(.*)$", found[2])
         if given is None:
             return f"{setting.label}: {found[2]}"
         got = _WRITTEN.get(given[1], given[1])
@@ -120,6 +125,15 @@ def of_jsonargparse(message: str, usage: str, settings: Mapping[str, Setting]) -
     if found := re.fullmatch(r"Group '(.+?)' does not accept option '(.+?)'", text):
         return f"unknown setting {found[1]}.{found[2]}."
     return of_argparse(message, usage)
+
+
+def _of_class(label: str, name: str, what: str) -> str:
+    """Return the message for a class, e.g. a logger, whose arguments are refused."""
+    if found := re.fullmatch(r"the following arguments are required: (\w+).*", what):
+        return f"{label} {name} needs {found[1]}. Add {label}.{found[1]}=VALUE."
+    if found := re.search(r"does not accept option '([\w.]+)'", what):
+        return f"{label} {name} has no argument {found[1]}. Leave it out."
+    return f"{label} {name} cannot be made: {what.rstrip('.')}."
 
 
 def kind_of(hint: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
     from fastcell.splits.obstacles import Obstacle
 
+_MOST_REPEATS = 1_000
 STUDIES = ("volume", "loss", "resolution", "leakage")
 DEFAULT_METHODS = {
     "volume": "cnn,gao,svm,knn,frame",
@@ -97,6 +98,9 @@ def open_study(
     for name, least in (("seeds", 1), ("steps", 1), ("folds", 2), ("jobs", 0), ("min_steps", 0)):
         if getattr(options, name) < least:
             raise invalid(f"--{name.replace('_', '-')}", f"{least} or more", getattr(options, name), "See --help")
+    for name in ("seeds", "folds"):
+        if getattr(options, name) > _MOST_REPEATS:
+            raise invalid(f"--{name}", f"at most {_MOST_REPEATS:,}", getattr(options, name), "See --help")
     if options.study == "leakage" and options.splits is not None:
         raise invalid("--splits", "absent in --study leakage", options.splits, "It makes its own; see --folds")
     components = _components(options.pca)

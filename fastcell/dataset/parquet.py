@@ -54,6 +54,8 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
     except PermissionError:
         raise
     except (pa.ArrowException, KeyError, ValueError, OSError, OverflowError) as error:
+        if isinstance(error, pa.ArrowMemoryError) or "Failed to launch worker thread" in str(error):
+            raise MemoryError(str(error)) from None
         raise DataError(f"{path} cannot be read ({first_line(error)}). {hint}.") from None
     return table
 

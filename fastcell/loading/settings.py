@@ -82,6 +82,9 @@ def check_settings(values: Mapping[str, Any]) -> None:
     for name in ("threads", "initial_fill"):
         if values[name] < 0:
             raise invalid(name, "0 or more", values[name], "0 chooses for you")
+    seed = values["seed"]
+    if seed is not None and not 0 <= seed < 2**63:
+        raise invalid("seed", "a whole number from 0 to 2^63 - 1", seed, "Leave it out for that of seed_everything")
     if values["threads"] > MOST_THREADS:
         raise invalid("threads", f"at most {MOST_THREADS:,}", values["threads"], "0 chooses for you")
 

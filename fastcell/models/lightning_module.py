@@ -108,7 +108,7 @@ class CellModule(pl.LightningModule):
             ("schedule", schedule, ScheduleName),
         ):
             _check_name(name, value, get_args(kind))
-        _check_numbers(label_smoothing, learning_rate, betas, warmup, final_learning_rate, ema_decay)
+        _check_numbers(label_smoothing, learning_rate, weight_decay, betas, warmup, final_learning_rate, ema_decay)
         if steps_per_call < 1:
             raise invalid("steps_per_call", "at least 1", steps_per_call, "8 hides the overhead of the trainer")
         self.automatic_optimization = steps_per_call == 1
@@ -365,6 +365,7 @@ def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:
 def _check_numbers(
     label_smoothing: float,
     learning_rate: float,
+    weight_decay: float,
     betas: list[float],
     warmup: float,
     final_learning_rate: float,
@@ -375,6 +376,8 @@ def _check_numbers(
         raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 disables it")
     if not learning_rate > 0:
         raise invalid("learning_rate", "above 0", learning_rate, "A usual value is 1e-3")
+    if not weight_decay >= 0:
+        raise invalid("weight_decay", "0 or more", weight_decay, "0 disables it")
     if not final_learning_rate > 0:
         raise invalid("final_learning_rate", "above 0", final_learning_rate, "1e-6 is close to zero")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):

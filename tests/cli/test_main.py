@@ -211,6 +211,22 @@ def test_bugs_keep_their_traceback(error: Exception, command: Callable[..., None
         cli.main(["probe"])
 
 
+def test_memory_that_ran_out_names_the_limit_of_the_shell(
+    monkeypatch: pytest.MonkeyPatch, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = [MemoryError(), ImportError("x.so: failed to map segment from shared object")] * 2
+
+    def fail(argv: list[str]) -> int:
+        raise failures.pop()
+
+    command(fail)
+    for limit, said in ((-1, "memory ran out. Take fewer --jobs"), (3 << 30, "ulimit -v allows 3,145,728 KiB. Allow")):
+        monkeypatch.setattr(cli.resource, "getrlimit", lambda kind, limit=limit: (limit, -1))
+        for _ in range(2):
+            assert cli.main(["probe"]) == 2
+            assert said in capsys.readouterr().err
+
+
 def test_a_reader_that_went_away_is_no_error() -> None:
     code = (
         "import sys\nfrom fastcell.cli import main as cli\n"

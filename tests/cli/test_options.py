@@ -12,8 +12,8 @@ import pytest
 
 from fastcell.cli import options
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
-from fastcell.cli.main import COMMANDS
-from fastcell.cli.options import SplitArguments, check_least, parse_shares, scored_run
+from fastcell.cli.main import COMMANDS, main
+from fastcell.cli.options import SplitArguments, check_least, check_seed, parse_shares, scored_run
 from fastcell.cli.signature import REQUIRED, read_command
 from fastcell.errors import ArgumentError
 from fastcell.splits.by_group import split_by_group
@@ -202,6 +202,14 @@ def test_the_formats_are_told_as_the_readers_tell_them() -> None:
     width = max(map(len, FORMATS))
     listed = "\n".join(f"  {name:<{width}}  {kind.help}" for name, kind in FORMATS.items())
     assert f"formats:\n{listed}" in read_command(pack).notes
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**12])
+def test_seeds_out_of_range(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("explain", "report", "audit"):
+        assert main([command, str(tmp_path), "--seed", str(seed)]) == 2
+        assert "--seed must be a whole number from 0 to 4,294,967,295" in capsys.readouterr().err
+    check_seed("--seed", 2**32 - 1)
 
 
 def test_least_values() -> None:

@@ -109,5 +109,12 @@ def test_messages_of_jsonargparse() -> None:
     assert of_jsonargparse(element, "", {"pair": Setting("PAIR", (), "a number")}) == "PAIR must be a number, got 'b'."
     empty = "Parser key \"n\":\n  Expected a <class 'int'>. Got value: "
     assert of_jsonargparse(empty, "", {"n": Setting("--n", (), "a number")}) == "--n must be a number, got ''."
+    both = f"{empty}True\n    - Expected a <class 'str'>. Got value: True\n  Given value: true"
+    assert of_jsonargparse(both, "", {"n": Setting("--n", (), "a number")}) == "--n must be a number, got 'true'."
+    made = "Parser key \"log\":\n  Errors:\n    - Problem with given class_path 'a.b.Kind':\n        "
+    needs = f"{made}the following arguments are required: place\n    - Expected a <class 'bool'>\n  Given value: x"
+    assert of_jsonargparse(needs, "", {}) == "--log Kind needs place. Add --log.place=VALUE."
+    other = f"{made}Group 'x' does not accept option 'y.z'\n    - Expected a <class 'bool'>\n  Given value: x"
+    assert of_jsonargparse(other, "", {}) == "--log Kind has no argument y.z. Leave it out."
     file = 'Parser key "config": File does not exist: x.yaml'
     assert of_jsonargparse(file, "", {}) == "--config must be a file that is there, got x.yaml."

@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 
-from fastcell.compare.run_study import write_study_report
+from fastcell.compare.run_study import StudyOptions, open_study, write_study_report
 from fastcell.compare.runner import Study
 from fastcell.compare.split_schemes import Scheme, SplitManifest
+from fastcell.errors import ArgumentError
 from fastcell.training.recipe import read_recipe
 
 
@@ -37,3 +39,9 @@ def test_report_and_settings_are_written(make_set, tmp_path):
     assert values["schemes"] == {"mine": {"text": "split mine", "splits": ["mine"]}}
     assert values["path"] == str(manifest.path)
     assert "cache_dir" not in values["environment"]
+
+
+@pytest.mark.parametrize("name", ["seeds", "folds"])
+def test_numbers_without_end_are_refused(name, tmp_path):
+    with pytest.raises(ArgumentError, match=f"--{name} must be at most 1,000, got 1000000000000"):
+        open_study(None, tmp_path, StudyOptions(**{name: 10**12}))

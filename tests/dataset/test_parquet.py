@@ -109,3 +109,15 @@ def test_damage_inside_is_found(tmp_path):
         else:
             assert found.equals(table), place
     assert refused > 300
+
+
+@pytest.mark.parametrize("error", [pa.ArrowMemoryError("malloc"), OSError("Failed to launch worker thread: again")])
+def test_memory_that_ran_out_is_no_damage(error, tmp_path, monkeypatch):
+    write_parquet(tmp_path / "x.parquet", pa.table({"x": [1]}))
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pq, "read_table", fail)
+    with pytest.raises(MemoryError):
+        read_parquet(tmp_path / "x.parquet", pa.schema([("x", pa.int64())]))

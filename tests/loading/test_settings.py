@@ -21,6 +21,7 @@ GOOD: dict[str, Any] = {
     "on_bad_cell": "replace",
     "threads": 0,
     "initial_fill": 0,
+    "seed": None,
 }
 
 
@@ -40,6 +41,8 @@ def test_good_settings_pass() -> None:
     ("on_bad_cell", "skip", "one of replace, error"),
     ("threads", -1, "0 or more"),
     ("initial_fill", -1, "0 or more"),
+    ("seed", -1, r"a whole number from 0 to 2\^63 - 1"),
+    ("seed", 2**63, r"a whole number from 0 to 2\^63 - 1"),
 ])  # fmt: skip
 def test_bad_settings_are_named(name: str, value: Any, rule: str) -> None:
     with pytest.raises(ArgumentError, match=f"{name} must be {rule}, got "):

@@ -194,6 +194,7 @@ def test_predict_step_gives_probabilities_ids_and_weight():
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"final_learning_rate": 0.0}, "final_learning_rate must be above 0"),
         ({"betas": [0.9]}, "betas must be two numbers"),
+        ({"weight_decay": -1.0}, "weight_decay must be 0 or more"),
         ({"warmup": 1.0}, "warmup must be in"),
         ({"ema_decay": 1.0}, "ema_decay must be in"),
         ({"network": "alexnet"}, "network must be a known name, got 'alexnet'"),
