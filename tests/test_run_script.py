@@ -153,10 +153,10 @@ def test_a_moved_checkout_is_set_up_again(run: Run, checkout: Path) -> None:
 def test_an_unfinished_set_up_is_made_anew(failing: str, run: Run, checkout: Path) -> None:
     first = run("fit", fails=failing)
     assert first.returncode == 2
-    assert "Run this again then." in first.stderr
+    assert "Run this again afterwards." in first.stderr
     second = run("fit")
     assert second.returncode == 5
-    assert "making it anew" in second.stderr
+    assert "replacing it" in second.stderr
     assert log(checkout)[0] == "python -m venv ROOT/.venv"
 
 

@@ -81,7 +81,7 @@ def find_backend(name: str = "auto") -> Backend:
                     raise invalid("backend", "auto where the extension is not installed", name, hint) from None
                 # Version 2026.2 registers a type with the name of a DALI type; whichever is imported second fails.
                 rule = f"auto where the extension cannot be imported ({error})"
-                raise invalid("backend", rule, name, "Take the version that the extra bench names") from error
+                raise invalid("backend", rule, name, "Install the version in the extra `bench`") from error
         else:
             return Backend("sklearnex", IntelSVC, IntelNeighbors)
     from sklearn.neighbors import KNeighborsClassifier
@@ -190,7 +190,7 @@ class _Baseline(ClassifierMixin, BaseEstimator):
         if self.components is None and len(X) > MAX_CELLS_WITHOUT_PCA:
             raise ArgumentError(
                 f"components must be a number above {MAX_CELLS_WITHOUT_PCA:,} cells, got None for {len(X):,}. "
-                "Take 64, or subsample the cells."
+                "Use 64, or subsample the cells."
             )
         backend = find_backend(self.backend)
         self.backend_ = backend.name
@@ -344,7 +344,7 @@ class Svm(_Baseline):
     def _rows(self, num_cells: int, backend: Backend) -> np.ndarray | None:
         most = MAX_SVM_CELLS.get(backend.name, num_cells) if self.max_cells is None else self.max_cells
         if num_cells > most:
-            ways = "Take a smaller volume" + {
+            ways = "Use a smaller volume" + {
                 "sklearn": ", a GPU with cuML, or install scikit-learn-intelex",
                 "sklearnex": ", or a GPU with cuML",
             }.get(backend.name, "")
@@ -374,7 +374,7 @@ def make_baseline(method: str, **values: Any) -> Knn | Svm:
         ArgumentError: `method` is neither ``knn`` nor ``svm``.
     """
     if method not in METHODS:
-        raise invalid("method", f"one of {', '.join(METHODS)}", method, "Take svm for the stronger one")
+        raise invalid("method", f"one of {', '.join(METHODS)}", method, "svm is the more accurate one")
     return Knn(**values) if method == "knn" else Svm(**values)
 
 

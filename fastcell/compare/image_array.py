@@ -105,7 +105,7 @@ def _crc_path(images: CellImages) -> Path:
 
 
 def _is_whole(images: CellImages, manifest: Manifest) -> bool:
-    """Whether a file of an earlier run is there and what it would be now."""
+    """Return whether a file of an earlier run exists and has the contents that it would have now."""
     try:
         if int(_crc_path(images).read_text()) != file_crc32(images.path):
             return False
@@ -158,7 +158,7 @@ def flat_pixels(images: CellImages, rows: np.ndarray, frame_only: bool) -> np.nd
     if 2 * size > free:
         raise ArgumentError(
             f"training cells must fit in half of the free memory ({free / 2e9:.1f} GB), got {len(rows):,} of "
-            f"{images.side} x {images.side} pixels ({size / 1e9:.1f} GB). Take a smaller volume or --data.image_size."
+            f"{images.side} x {images.side} pixels ({size / 1e9:.1f} GB). Use a smaller volume or --data.image_size."
         )
     chosen = images.open()[images.places(rows)]
     return frame_pixels(chosen) if frame_only else chosen.reshape(len(chosen), -1)

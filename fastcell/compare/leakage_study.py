@@ -83,7 +83,7 @@ def augmented_set(
         ArgumentError: `copies` is below 1.
     """
     if not copies >= 1:
-        raise invalid("--copies", "1 or more", copies, "The paper has about 1.3")
+        raise invalid("--copies", "1 or more", copies, "The paper uses about 1.3")
     rows = select(manifest, ViewConfig(labelled=True)).rows
     augmentation = Augmentation(**recipe.data.get("augmentation", {}))
     settings = [fingerprint(manifest, rows), recipe.image_size, recipe.data.get("fit"), augmentation.to_dict()]
@@ -276,9 +276,11 @@ def _recall_table(study: Study, tables: Tables, places: dict[str, list[Place]], 
 def _frame_text(tested: Sequence[Entry], chance: float) -> list[str]:
     """Return a text on how well the background alone predicts the classes."""
     honest = [entry for entry in tested if entry.method == FRAME][-1]
-    known = "the background separates the classes" if honest.low > chance else "no more than chance"
+    known = (
+        "the background separates the classes" if honest.low > chance else "the background is not better than chance"
+    )
     text = (
-        f"A kNN on only the outer frame of the images reaches {accuracy_text(honest)} under the "
+        f"A kNN on only the outer frame of the images reaches {accuracy_text(honest)} with the "
         f"strictest of these splits. Always predicting the largest class gives {chance:.3f}: {known}."
     )
     return [text]

@@ -71,7 +71,7 @@ def run_losses(study: Study, num_seeds: int, num_steps: int) -> list[str]:
     caption = (
         f"Mean over {num_seeds} seed{'s' * (num_seeds > 1)}, band = their range; {num['train']:,} training and "
         f"{num['valid']:,} validation {kind}, batch {batch_of(study, num['train'])}, preset {study.recipe.preset}, "
-        "one learning rate for all losses. Training accuracy is the mean since the last reading (50 iterations)."
+        "one learning rate for all losses. Training accuracy is the mean over the previous 50 iterations."
     )
     stem = study.out_dir / "accuracy_by_iteration"
     draw_losses(curves, stem, f"Accuracy by iteration for three losses: {study.manifest.info.name}", caption)

@@ -301,7 +301,7 @@ def volume_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
     volumes = sorted({entry.volume for entry in entries})
     sizes = {volume: [e.num_train for e in entries if e.volume == volume] for volume in volumes}
     header = [f"{np.mean(sizes[volume]):,.0f} ({volume:.3g})" for volume in volumes]
-    lines = [f"| method | part | {' | '.join(header)} |", "|---|---|" + "--:|" * len(volumes)]
+    lines = [f"| method | subset | {' | '.join(header)} |", "|---|---|" + "--:|" * len(volumes)]
     for method in dict.fromkeys(entry.method for entry in entries):
         for part in reversed(PARTS):
             row = {e.volume: e for e in entries if (e.method, e.part) == (method, part)}
@@ -406,8 +406,8 @@ def frame_words(differences: Sequence[PairedDifference], frame: str | None) -> l
     ahead = {name: one.value if one.first == name else -one.value for one, name in equal}
     listed = ", ".join(f"{name} ({value:+.3f} to the frame)" for name, value in ahead.items())
     text = (
-        f"**The frame alone is as good as {listed}, as far as these test cells can tell: such a score says nothing of "
-        "the cell. fastcell audit shows what the border of the images tells of the classes.**"
+        f"**On these test cells, the frame alone is not significantly worse than {listed}: such a score is no evidence "
+        "of information in the cell. fastcell audit shows how well the border of the images predicts the classes.**"
     )
     return [text]
 

@@ -93,7 +93,7 @@ def open_study(
         The study (`fastcell.compare.runner.Study`), and the names of its methods.
 
     Raises:
-        ArgumentError: An argument breaks its rule, or the scores could not answer (`fastcell.splits.obstacles`).
+        ArgumentError: An argument is invalid, or scores would not be valid (`fastcell.splits.obstacles`).
     """
     for name, least in (("seeds", 1), ("steps", 1), ("folds", 2), ("jobs", 0), ("min_steps", 0)):
         if getattr(options, name) < least:
@@ -102,7 +102,9 @@ def open_study(
         if getattr(options, name) > _MOST_REPEATS:
             raise invalid(f"--{name}", f"at most {_MOST_REPEATS:,}", getattr(options, name), "See --help")
     if options.study == "leakage" and options.splits is not None:
-        raise invalid("--splits", "absent in --study leakage", options.splits, "It makes its own; see --folds")
+        raise invalid(
+            "--splits", "absent with --study leakage", options.splits, "The study makes its own splits; see --folds"
+        )
     components = _components(options.pca)
     from fastcell.compare.baselines import find_backend
     from fastcell.compare.resolution_study import check_sizes

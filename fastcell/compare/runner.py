@@ -96,7 +96,7 @@ class Study:
         units: (N,) int64, number of the independent unit of each cell.
         unit: Word for such units: group, source cell or cell.
         notes: Sentences on classes that take no part.
-        cautions: Sentences on what keeps the scores from answering; they stand above the tables.
+        cautions: Sentences on why scores are not valid for some classes; they are printed above the tables.
         say: Callable that receives each message for the user.
         corrupt: Rows of cells that cannot be read; they are excluded.
     """
@@ -201,7 +201,7 @@ class Study:
 
     def _leave_out(self, corrupt: np.ndarray) -> None:
         if len(corrupt):
-            self.say(f"{len(corrupt):,} cells could not be read and are excluded (`fastcell verify` lists them)")
+            self.say(f"corrupt cells are excluded (`fastcell verify` lists them): {len(corrupt):,}")
             self.corrupt |= set(corrupt.tolist())
             self._parts.clear()
 

@@ -84,14 +84,19 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
         elif word == "folds":
             folds = [name for name in there if name.startswith("fold-")]
             if not folds:
-                raise invalid("--splits", "of a set that has folds", word, "Pack it with --folds 5, or take random")
+                raise invalid(
+                    "--splits",
+                    "a scheme of the data set: it has no folds",
+                    word,
+                    "Pack it with --folds 5, or use random",
+                )
             subsets = {name: manifest.split(name) for name in folds}
             schemes.append(Scheme("folds", f"{len(folds)} folds, test cells pooled", subsets))
         elif word in there:
             named.append(word)
         else:
             rule = f"among groups, random, folds, {', '.join(there)}"
-            raise invalid("--splits", rule, word, f"Look at them with `fastcell info {manifest.path}`")
+            raise invalid("--splits", rule, word, f"List them with `fastcell info {manifest.path}`")
     if named:
         text = f"split {named[0]}" if len(named) == 1 else f"splits {', '.join(named)}, test cells pooled"
         schemes.append(Scheme("-".join(named), text, {name: manifest.split(name) for name in named}))
@@ -103,9 +108,9 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
 
 
 def scheme_obstacles(manifest: Manifest, schemes: Sequence[Scheme]) -> dict[str, list[Obstacle]]:
-    """Return what keeps the scores of each scheme from answering, by name of the scheme; its test cells are pooled.
+    """Return the obstacles of each scheme by name, see `fastcell.splits.obstacles`; its test cells are pooled.
 
-    That ``random`` puts cells of one group on both sides is no obstacle: it is there to show what that does.
+    That ``random`` puts cells of one group into several subsets is no obstacle: its purpose is to show the effect.
     """
     usable, origins = usable_cells(manifest), origins_of(manifest)
     found = {}
@@ -135,7 +140,7 @@ def by_groups(manifest: Manifest, seed: int = 0) -> Scheme:
     if not 2 <= groups <= MAX_GROUP_FOLDS:
         raise ArgumentError(
             f"--splits groups must have 2 to {MAX_GROUP_FOLDS} groups and every labelled cell in one, got {groups} "
-            "such groups. Pack the set with {group} in its --pattern, or take random or folds."
+            "such groups. Pack the data with {group} in the --pattern, or use random or folds."
         )
     assert manifest.groups is not None
     labelled = manifest.labels >= 0

@@ -36,7 +36,7 @@ from fastcell.splits.obstacles import usable_cells
 MIN_CLASS_CELLS = 5
 """Minimum number of training cells that a volume must leave in every class and split."""
 _TIMES = (
-    "Median time to fit by volume, the choice of parameters, validation and, for networks, reading included; "
+    "Median time to fit by volume, including the choice of parameters, validation and, for networks, reading;  "
     "and to classify one preprocessed cell of the test subset."
 )
 
@@ -88,15 +88,15 @@ def leave_out_small_classes(
     if there.sum() - len(small) < 2:
         more = "larger --volumes, or " if volume < 1 else ""
         raise ArgumentError(
-            f"--volumes must leave {MIN_CLASS_CELLS} training cells of two classes or more, got fewer of {names}. Take "
-            f"{more}a set with more cells of them."
+            f"--volumes must leave {MIN_CLASS_CELLS} training cells in two or more classes, got fewer of {names}. Use "
+            f"{more}a data set with more cells of them."
         )
     out = np.isin(manifest.labels, small)
     kept = [
         replace(scheme, splits={name: np.where(out, "", subsets) for name, subsets in scheme.splits.items()})
         for scheme in schemes
     ]
-    return kept, [f"Left out, for fewer than {MIN_CLASS_CELLS} training cells: {names}. No score counts their cells."]
+    return kept, [f"Classes with fewer than {MIN_CLASS_CELLS} training cells are left out of all scores: {names}."]
 
 
 def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple[list[float], list[str]]:
@@ -123,15 +123,15 @@ def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple
                 fewest, where = int(counts.min()), f"{manifest.info.classes[there[counts.argmin()]]} in {split}"
         if fewest is None or fewest < MIN_CLASS_CELLS:
             notes.append(
-                f"volume {volume:g} is left out: it has {fewest} training cells of {where}, not {MIN_CLASS_CELLS}"
+                f"volume {volume:g} is left out: only {fewest} training cells of {where}, fewer than {MIN_CLASS_CELLS}"
             )
         else:
             kept.append(volume)
     if not kept:
         raise ArgumentError(
-            f"--volumes must leave {MIN_CLASS_CELLS} training cells of every class, got none that does in "
-            f"{scheme}: {notes[-1]}. Take {'larger volumes, or ' if max(volumes) < 1 else ''}a set with more cells of "
-            "that class."
+            f"--volumes must leave {MIN_CLASS_CELLS} training cells of every class, but no volume does in "
+            f"{scheme}: {notes[-1]}. Use {'larger volumes, or ' if max(volumes) < 1 else ''}a data set with more cells "
+            "of that class."
         )
     return kept, notes
 
@@ -170,7 +170,7 @@ def make_tasks(
                 else:
                     tasks += tasks_here
     if not tasks:
-        raise ArgumentError(f"--methods must leave something to compute, got nothing: {notes[-1]}.")
+        raise ArgumentError(f"--methods must leave at least one task, got none: {notes[-1]}.")
     return tasks, list(dict.fromkeys(notes))
 
 
@@ -223,7 +223,7 @@ def run_volumes(
     across = across_schemes(study, tables, methods)
     if across:
         differences += across
-        lines += ["## The same cells, divided in two ways", "", *difference_table(across), ""]
+        lines += ["## The same cells with different splits", "", *difference_table(across), ""]
     if notes:
         lines += ["## Left out", "", *(f"- {note}" for note in notes), ""]
     write_rows(study.out_dir / "accuracy.csv", entries)
@@ -278,6 +278,6 @@ def describe_entries(study: Study, entries: Sequence[Entry]) -> str:
     splits = "" if first.num_splits == 1 else f" of {first.num_splits} splits pooled"
     return (
         f"{kind}: {first.num_cells:,}{splits}, {seeds}; {spread}95 % interval {basis_text(first)}. "
-        f"Validation and test subsets are whole at every volume; "
+        f"Validation and test subsets are complete at every volume; "
         f"images of {first.image_size} × {first.image_size} px; preset {study.recipe.preset}."
     )

@@ -58,13 +58,13 @@ def test_report_tables_and_figures(planted, tmp_path, capsys):
         (["--seeds", "0"], "--seeds must be 1 or more, got 0."),
         (["--pca", "many"], "--pca must be a number of components, or none, got 'many'."),
         (["--sizes", "4"], "--sizes must be sides from 8 to 1024 pixels"),
-        (["--splits", "folds"], "--splits must be of a set that has folds"),
-        (["--study", "leakage", "--splits", "default"], "--splits must be absent in --study leakage"),
+        (["--splits", "folds"], "--splits must be a scheme of the data set: it has no folds"),
+        (["--study", "leakage", "--splits", "default"], "--splits must be absent with --study leakage"),
         (["--study", "leakage", "--folds", "1"], "--folds must be 2 or more, got 1."),
         (["--backend", "abacus"], "backend must be one of auto, cuml, sklearnex, sklearn"),
         (["--preset", "slow"], "--preset must be one of demo, paper, fast"),
         (["--data.nothing", "1"], "arguments must be those of compare"),
-        (["--volumes", "0.01", "--splits", "default"], "--volumes must leave 5 training cells of two classes or more"),
+        (["--volumes", "0.01", "--splits", "default"], "--volumes must leave 5 training cells in two or more classes"),
     ],
 )
 def test_refusals(planted, tmp_path, capsys, arguments, message):
@@ -94,7 +94,7 @@ def test_no_pca_is_refused_above_3000_cells(planted, tmp_path, capsys, monkeypat
         in (out / "report.md").read_text()
     )
     assert run(planted(folder="b").path, *common, "--volumes", "1", "--out", out) == 2
-    assert "--methods must leave something to compute" in capsys.readouterr().err
+    assert "--methods must leave at least one task" in capsys.readouterr().err
 
 
 def test_no_data_no_labels_no_folder(planted, tmp_path, capsys):

@@ -132,7 +132,7 @@ def test_refusals():
     cells, labels = np.zeros((3001, 4), np.float32), np.arange(3001) % 2
     with pytest.raises(ArgumentError, match="components must be a number above 3,000 cells, got None for 3,001"):
         Svm(components=None).fit(cells, labels)
-    with pytest.raises(ArgumentError, match="training cells of svm must be at most 3,000 with sklearn, got 3001. Take"):
+    with pytest.raises(ArgumentError, match="training cells of svm must be at most 3,000 with sklearn, got 3001. Use"):
         Svm(max_cells=3000, backend="sklearn").fit(cells, labels)
     with pytest.raises(ArgumentError, match="method must be one of knn, svm"):
         make_baseline("forest")

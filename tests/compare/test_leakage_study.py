@@ -99,9 +99,9 @@ def test_a_background_that_tells_the_class_is_told(planted, study_of):
     assert any(line.endswith("gives 0.333: the background separates the classes.") for line in lines)
     blank = leakage_study(study_of(planted(draw=own_noise, folder="blank"), out="blank-out", components=4), 1, 3, 0)
     lines, _, _ = run_leakage(blank, ["frame"], [1.0], 1)
-    assert any(line.endswith("no more than chance.") for line in lines)
+    assert any(line.endswith("the background is not better than chance.") for line in lines)
 
 
 def test_copies_are_one_or_more(planted, recipe, tmp_path):
-    with pytest.raises(ArgumentError, match=r"--copies must be 1 or more, got 0\.5\. The paper has about 1\.3"):
+    with pytest.raises(ArgumentError, match=r"--copies must be 1 or more, got 0\.5\. The paper uses about 1\.3"):
         augmented_set(planted(), recipe, 0.5, 0, tmp_path)

@@ -141,7 +141,7 @@ def test_tables_in_the_papers_form():
     names = {"cnn": "CNN", "knn": "kNN"}
     entries = made.entries()
     lines = volume_table(entries, names)
-    assert lines[0] == "| method | part | 50 (0.1) | 50 (1) |"
+    assert lines[0] == "| method | subset | 50 (0.1) | 50 (1) |"
     assert lines[2] == "| CNN | test |  | 1.000 (0.912..1.000) |"
     assert [line.split(" | ")[:2] for line in lines[5:]] == [
         ["| kNN", "test"],

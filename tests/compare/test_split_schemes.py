@@ -51,7 +51,9 @@ def test_refusals(planted):
     manifest = planted()
     with pytest.raises(ArgumentError, match="--splits must be among groups, random, folds, default, got 'nonsense'"):
         find_schemes(manifest, "nonsense")
-    with pytest.raises(ArgumentError, match="--splits must be of a set that has folds, got 'folds'. Pack it with"):
+    with pytest.raises(
+        ArgumentError, match="--splits must be a scheme of the data set: it has no folds, got 'folds'. Pack it with"
+    ):
         find_schemes(manifest, "folds")
     write_split(manifest.path, "again", manifest.split())
     with pytest.raises(ArgumentError, match="--splits must be splits that share no test cell, got 'default, again'"):

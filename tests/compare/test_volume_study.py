@@ -120,11 +120,11 @@ def test_a_volume_needs_five_cells_of_every_class_in_every_split(planted, study_
     just = 5 / np.bincount(train).min()
     kept, notes = usable_volumes(study, "default", [0.1, just, 1.0])
     assert kept == [just, 1.0]
-    assert notes == ["volume 0.1 is left out: it has 2 training cells of top in default, not 5"]
+    assert notes == ["volume 0.1 is left out: only 2 training cells of top in default, fewer than 5"]
     lines, entries, _ = run_volumes(study, ["knn"], [0.1, 1.0], 1)
     assert {entry.volume for entry in entries} == {1.0}
     assert lines[lines.index("## Left out") + 2] == f"- {notes[0]}"
-    with pytest.raises(ArgumentError, match="--volumes must leave 5 training cells of every class, got none that does"):
+    with pytest.raises(ArgumentError, match="--volumes must leave 5 training cells of every class, but no volume does"):
         run_volumes(study, ["knn"], [0.1], 1)
 
 
@@ -154,7 +154,7 @@ def test_two_ways_of_dividing_are_set_against_each_other(planted, study_of):
     assert (last.first, last.second, last.num_cells) == ("kNN, random", "kNN, groups", 120)
     assert last.value == pytest.approx(accuracy["random"] - accuracy["groups"])
     assert last.low > 0
-    assert "## The same cells, divided in two ways" in lines
+    assert "## The same cells with different splits" in lines
 
 
 def test_a_method_that_cannot_take_a_volume_is_left_out_with_its_reason(planted, study_of, monkeypatch):
@@ -202,7 +202,7 @@ def test_lost_cells_take_no_part(planted, study_of):
     (result,) = study.run([Task("knn", "default", "default", 1.0, 0, 16)])
     assert row not in result.rows
     assert len(result.rows) == 119
-    assert any("1 cells could not be read" in line for line in study.lines)
+    assert any("(`fastcell verify` lists them): 1" in line for line in study.lines)
 
 
 @pytest.mark.parametrize("text", ["", "0", "1.5", "a,b", "0.1,-1"])
@@ -232,13 +232,13 @@ def test_a_class_with_too_few_cells_is_left_out_and_the_others_go_on(make_datase
     thin = np.where(np.isin(np.arange(60), few), "", subsets)
     schemes = [Scheme("mine", "mine", {"mine": thin})]
     ((kept,), notes) = leave_out_small_classes(manifest, schemes, 1.0)
-    assert notes == ["Left out, for fewer than 5 training cells: C (4). No score counts their cells."]
+    assert notes == ["Classes with fewer than 5 training cells are left out of all scores: C (4)."]
     assert (kept.splits["mine"] == np.where(manifest.labels == 2, "", thin)).all()
     whole = [Scheme("all", "all", {"all": subsets})]
     assert leave_out_small_classes(manifest, whole, 1.0) == (whole, [])
-    with pytest.raises(ArgumentError, match=r"got fewer of A \(4\), B \(4\), C \(1\). Take larger --volumes, or a set"):
+    with pytest.raises(ArgumentError, match=r"got fewer of A \(4\), B \(4\), C \(1\). Use larger --volumes, or a data"):
         leave_out_small_classes(manifest, schemes, 0.3)
     none = [Scheme("mine", "mine", {"mine": np.where(manifest.labels > 0, "", thin)})]
-    with pytest.raises(ArgumentError, match=r"Take a set with more cells of them") as told:
+    with pytest.raises(ArgumentError, match=r"Use a data set with more cells of them") as told:
         leave_out_small_classes(manifest, none, 1.0, allow_absent=True)
     assert "larger" not in str(told.value)
