@@ -44,6 +44,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"copies": _copies, "expected": _audits}
     kinds |= {"coverage": _coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
+    kinds |= {"measure": _answers}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     lines = kind(rows)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
@@ -337,6 +338,23 @@ def _costs(rows: list[dict[str, Any]]) -> list[str]:
 def _replaced(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| | percentile bootstrap | now |", "|---|--:|---|"]
     return [*lines, *(f"| {row['example']} | {row['replaced']} | {row['interval']} |" for row in rows)]
+
+
+def _answers(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a line a case and a column a measure, or a line a number where few cases share their measures."""
+    cases, measures = (list(dict.fromkeys(row[name] for row in rows)) for name in ("case", "measure"))
+    found = {(row["case"], row["measure"]): row for row in rows}
+    if len(cases) * len(measures) <= 2 * len(rows):
+        lines = [_line(["", *measures]), "|---|" + "--:|" * len(measures)]
+        return [*lines, *(_line([case, *(_answer(found.get((case, name))) for name in measures)]) for case in cases)]
+    told = (_line([row["case"], row["measure"], _answer(row), row["note"] or "-"]) for row in rows)
+    return ["| | | | |", "|---|---|--:|---|", *told]
+
+
+def _answer(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row['value']:.0f}" if row["measure"] == "exit code" else f"{row['value']:.3f}"
 
 
 def _interval(entry: dict[str, float], signed: bool = False) -> str:

@@ -133,7 +133,7 @@ def _draw(manifest: Manifest, found: Audit, folder: Path) -> Iterator[Path]:
         return folder / file
 
     if any(finding.result is not None for finding in found.findings):
-        yield put("numbers.png", figures.draw_numbers, found.findings, f"{name}: balanced accuracy and chance level")
+        yield put("numbers.png", figures.draw_numbers, found.findings, f"{name}: what each check measures, and chance")
     for what in ("group", "collection"):
         if what in found.tables:
             table = found.tables[what]

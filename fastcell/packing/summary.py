@@ -106,9 +106,14 @@ def _dataset_notes(manifest: Manifest, labels: np.ndarray) -> list[str]:
 
 
 def can_train(manifest: Manifest) -> bool:
-    """Return whether a data set has two classes, and as many labelled cells as a split needs to be scored."""
+    """Return whether the split `default` can train a network and score it: it has training cells of two classes, as
+    many labelled cells as a split needs to be scored, and no obstacle (see `fastcell.splits.obstacles`).
+    """
     labels = manifest.labels
-    return len(np.unique(labels[labels >= 0])) > 1 and _num_labelled(manifest) >= FEWEST_SPLIT_CELLS
+    if "default" not in manifest.split_names() or _num_labelled(manifest) < FEWEST_SPLIT_CELLS:
+        return False
+    trained = labels[(labels >= 0) & (manifest.split() == "train")]
+    return len(np.unique(trained)) > 1 and not split_obstacles(manifest, "default")
 
 
 def _num_labelled(manifest: Manifest) -> int:

@@ -112,6 +112,33 @@ def test_copies_and_audits_are_shown_row_by_row(table, tmp_path):
     assert "[audit-cpu-2026-01-02-abc.json](results/audit-cpu-2026-01-02-abc.json)" in text
 
 
+def test_answers_are_shown_by_case_or_one_by_one(table, tmp_path):
+    def row(case, measure, value, note=""):
+        return {"part": "trap", "case": case, "measure": measure, "value": value, "note": note}
+
+    rows = [row("pack", "exit code", 2, "refused"), row("fit", "exit code", 0), row("fit", "test accuracy", 0.5)]
+    write_result(tmp_path, "answers-trap-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", rows)
+    lines = table.table("answers-trap", tmp_path).splitlines()
+    assert lines[:4] == [
+        "| | exit code | test accuracy |",
+        "|---|--:|--:|",
+        "| pack | 2 | - |",
+        "| fit | 0 | 0.500 |",
+    ]
+    rows = [
+        row("600 cells", "CPU seconds", 1.5),
+        row("all", "exponent", 1.25),
+        row("zoom", "share found", 0.9, "of 10"),
+    ]
+    write_result(tmp_path, "answers-copies-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", rows)
+    lines = table.table("answers-copies", tmp_path).splitlines()
+    assert lines[2:5] == [
+        "| 600 cells | CPU seconds | 1.500 | - |",
+        "| all | exponent | 1.250 | - |",
+        "| zoom | share found | 0.900 | of 10 |",
+    ]
+
+
 def test_what_quality_control_finds_is_shown_by_kind(table, tmp_path):
     row = {"kind": "cut", "faults": "milder", "num": 1234, "recall": 0.98, "low": 0.97, "high": 0.99}
     row |= {"found_even": 0.9, "even_low": 0.85, "even_high": 0.95}

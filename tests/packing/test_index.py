@@ -153,6 +153,23 @@ def test_bad_cells_go_to_quarantine(tmp_path, capfd):
     assert "quarantined 5 cells" in output.out
 
 
+def test_recordings_of_one_class_each_are_indexed_with_a_caution(tmp_path, capsys):
+    """An index chooses no cells, so it says what a pack would refuse, and does not advise training."""
+    names = [f"{name}_{number}.png" for name in ("alive/rec1", "dead/rec2") for number in range(6)]
+    write(tmp_path / "a.tar", [(name, image(place)) for place, name in enumerate(names)])
+    words = [str(tmp_path), "--split", "50/0/50", "--jobs", "1", "--overwrite"]
+    assert main([*words, "--pattern", "{class}/{group}_{name}"]) == 0
+    output = capsys.readouterr()
+    expected = "note: Caution: class and group cannot be told apart: alive is group rec1, dead is group rec2"
+    assert expected in output.out
+    assert "next: fastcell qc" in output.out
+    assert "next: fastcell fit" not in output.out
+    assert main([*words, "--pattern", "{class}/{name}"]) == 0
+    output = capsys.readouterr()
+    assert "Caution" not in output.out
+    assert "next: fastcell fit" in output.out
+
+
 def test_links_in_the_tar_go_to_quarantine(tmp_path):
     (tmp_path / "a.png").write_bytes(image(0))
     (tmp_path / "b.png").hardlink_to(tmp_path / "a.png")

@@ -483,6 +483,20 @@ def test_print_leaves_controls_out_and_is_light(tab):
     assert tab.pdf().startswith(b"%PDF")
 
 
+def test_narrow_figures_share_a_row_in_print(tab):
+    """Calibration and reject option stand side by side although a wide figure is between them in the page."""
+    tab.set_viewport_size({"width": 700, "height": 1000})
+    tab.emulate_media(media="print")
+    narrow = tab.locator("#scores figure.picture:not(.wide-picture)")
+    places = [narrow.nth(number).bounding_box() for number in range(narrow.count())]
+    assert len(places) == 2
+    assert places[0]["y"] == places[1]["y"]
+    assert places[1]["x"] > places[0]["x"] + places[0]["width"]
+    wide = tab.locator("#scores figure.wide-picture")
+    assert wide.count() == 2
+    assert all(wide.nth(number).bounding_box()["width"] > 690 for number in range(2))
+
+
 def test_page_is_whole_without_scripts(chromium, made):
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
