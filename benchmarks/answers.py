@@ -29,7 +29,7 @@ import numpy as np
 from harness import Result
 
 SWAPPED = ((0.02, "G1", "S_phase"), (0.05, "G1", "S_phase"), (0.02, "G1", "Prophase"), (0.05, "G1", "Prophase"))
-SIZES = (5_000, 10_000, 20_000)
+SIZES = (2_500, 5_000, 10_000)
 
 
 @dataclass
