@@ -107,15 +107,17 @@ def trap(folder: Path, checkout: Path) -> list[Answer]:
         run("split --group-by none --allow-absent", *divide, "--allow-absent")
     train = ("fit", "--data.path", "cells", "--preset", "fast", "--data.split_name", "mine", "--data.image_size", "16")
     train += ("--trainer.max_epochs", "3", "--runs", "runs")
-    if run("fit", *train) != 0:
-        run("fit --allow_absent", *train, "--allow_absent", "true")
+    trained = "fit"
+    if run(trained, *train) != 0:
+        trained = "fit --allow_absent"
+        run(trained, *train, "--allow_absent", "true")
     study = ("--methods", "knn", "--seeds", "1", "--volumes", "1", "--splits", "mine")
     run("compare", "compare", "cells", "--out", "study", *study)
     for run_folder in sorted((folder / "runs").glob("*")) if (folder / "runs").is_dir() else []:
         metrics = json.loads((run_folder / "metrics.json").read_text())
         accuracy = metrics.get("test", {}).get("accuracy", {})
         rows.append(
-            Answer("trap", "fit", "test accuracy", accuracy.get("value", float("nan")), "cells of the known recordings")
+            Answer("trap", trained, "test accuracy", accuracy.get("value", float("nan")), "cells of the known recordings")
         )
         run("report", "report", str(run_folder), "--no-explain", "--cells", "4")
     return rows
