@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def trap(folder: Path, checkout: Path) -> list[Answer]:
         metrics = json.loads((run_folder / "metrics.json").read_text())
         accuracy = metrics.get("test", {}).get("accuracy", {})
         rows.append(
-            Answer("trap", trained, "test accuracy", accuracy.get("value", float("nan")), "cells of the known recordings")
+            Answer("trap", trained, "test accuracy", accuracy.get("value", math.nan), "cells of the known recordings")
         )
         run("report", "report", str(run_folder), "--no-explain", "--cells", "4")
     return rows
