@@ -160,7 +160,7 @@ def test_recordings_of_one_class_each_are_indexed_with_a_caution(tmp_path, capsy
     words = [str(tmp_path), "--split", "50/0/50", "--jobs", "1", "--overwrite"]
     assert main([*words, "--pattern", "{class}/{group}_{name}"]) == 0
     output = capsys.readouterr()
-    expected = "note: Caution: class and group cannot be told apart: alive is group rec1, dead is group rec2"
+    expected = "note: Caution: class and group cannot be told apart: alive is from group rec1 only, dead is from"
     assert expected in output.out
     assert "next: fastcell qc" in output.out
     assert "next: fastcell fit" not in output.out
