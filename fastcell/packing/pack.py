@@ -270,7 +270,7 @@ class _SplitCheck:
         origins: recordings of the cells.
         what: name of the split, for messages.
         trains: whether the split has a training subset.
-        allowed: whether to go on in spite of obstacles; always with fewer than `FEWEST_SPLIT_CELLS` labelled cells.
+        allowed: whether to continue despite obstacles; always with fewer than `FEWEST_SPLIT_CELLS` labelled cells.
     """
 
     listing: Listing

@@ -1,9 +1,9 @@
-"""Find what keeps the scores of a split from answering: classes that their recording gives away, or absent classes.
+"""Find obstacles to valid scores of a split: classes confounded with their recording, and absent classes.
 
 Three kinds of obstacles are found among the labelled cells of a split:
 
 - A class comes from one group (or collection) alone, and that group holds no other class. A network can then learn the
-  recording instead of the class, and no score tells which.
+  recording instead of the class, and no score shows which.
 - All cells of a class that a subset scores are of groups that hold no other class and that training has seen.
 - A subset lacks a class that other subsets have.
 
@@ -39,7 +39,7 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Obstacle:
-    """One reason why the scores of a split do not answer.
+    """One reason why scores of a split are not valid for some classes.
 
     Attributes:
         kind: ``alike`` (class and recording are one), ``seen`` (scored groups of one class are known from training), or
@@ -97,7 +97,7 @@ def find_obstacles(
         splits: one or more arrays (N,) str, subset of each cell. Training must have every class in each of them; of
             the other subsets, the cells of all splits together are looked at.
         origins: recording of each cell by column, as `origins_of` returns them.
-        torn_on_purpose: groups are ignored as asked; training may know the groups of scored cells.
+        torn_on_purpose: groups are ignored on request; training may know the groups of scored cells.
 
     Returns:
         The obstacles, each once.
@@ -205,7 +205,7 @@ def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--
     Args:
         obstacles: result of `find_obstacles`.
         what: the split and data set, for the message.
-        option: the option that goes on in spite of them.
+        option: the option that overrides this check.
 
     Raises:
         ArgumentError: there is an obstacle; the message has all of them and what to do.
@@ -217,7 +217,7 @@ def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--
     hints = list(dict.fromkeys(_HINTS[one.kind].format(one.origin) for one in obstacles if one.kind == first))
     raise ArgumentError(
         f"{what} must have every class in each subset, and no class confounded with its recording, got this: "
-        f"{found}. {'. '.join(hints)}. {option} goes on; a caution then stands above every score."
+        f"{found}. {'. '.join(hints)}. {option} continues; a caution is then printed above every score."
     )
 
 

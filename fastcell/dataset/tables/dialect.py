@@ -160,7 +160,7 @@ def whole_text(text: str) -> str:
 
 
 def _find_header(lines: list[str], known: Collection[str]) -> tuple[int, str | None]:
-    """Return the number of lines before the header, and the delimiter if a line `sep=` tells it.
+    """Return the number of lines before the header, and the delimiter if a line `sep=` gives it.
 
     A line that starts with `#` is a comment, unless it holds a known name (`#path,label`).
     """

@@ -42,7 +42,7 @@ class UserTable:
         columns: a column for each name. In a text table the columns that were asked for are texts, the others numbers
             where Arrow reads them as such.
         rows: (N,) number of each row in the file, from 0; rows without any value are left out.
-        types: types that a line below the header tells, or empty.
+        types: types given in a line below the header, or empty.
     """
 
     path: Path
