@@ -20,6 +20,7 @@ ACROSS_MODULES = {
     "test_readme.py": "the commands and numbers of README.md",
     "test_run_script.py": "the script ./run of the checkout",
     "cli/test_kills.py": "commands that are killed at any moment, and run again",
+    "cli/test_large_sets.py": "sets of many classes, many groups or very long names, by all commands",
     "cli/test_missing_files.py": "run folders in which a file is missing",
     "cli/test_stranger_text.py": "text of other people in what all commands print",
     "dataset/test_picture_matrix.py": "pictures of every kind, by every decoder of the package",
