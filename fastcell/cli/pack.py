@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from typing import Annotated, Literal, NamedTuple
 
 from fastcell.cli.next_steps import show_next
@@ -127,7 +125,6 @@ def pack(
         name=name,
         origin=source,
         licence=licence,
-        command=shlex.join(["fastcell", *sys.argv[1:]]) if sys.argv[1:2] == ["pack"] else "",
         jobs=jobs,
         strict=strict,
         verbose=True,

@@ -95,7 +95,7 @@ class DatasetInfo:
         created_by: program and version.
         source: where the cells come from, as given when packing.
         licence: licence of the cells, as given when packing.
-        command: command that packed the set; empty if it was packed from Python.
+        command: command that packs the same set; empty if another command made it.
         format_version: version of this file layout.
     """
 

@@ -27,6 +27,7 @@ from fastcell.packing.option_effects import (
     check_split_seed_used,
     check_window_used,
 )
+from fastcell.packing.pack_command import pack_command
 from fastcell.packing.quarantine import describe_reasons, quarantine_row, quarantine_table
 from fastcell.packing.records import Record, ShardResult, check_levels
 from fastcell.packing.shard_layout import (
@@ -124,7 +125,6 @@ def pack(
     name: str | None = None,
     origin: str = "",
     licence: str = "",
-    command: str = "",
     jobs: int | None = None,
     strict: bool = False,
     verbose: bool = False,
@@ -155,7 +155,6 @@ def pack(
         name: name of the data set; None for `fastcell.packing.dataset_name.name_dataset`.
         origin: where the cells come from, for the data card: publication, address, laboratory.
         licence: licence of the cells, for the data card.
-        command: command that packs them, for the data card.
         jobs: number of worker processes; None for the number set by the surrounding `joblib.parallel_config`, else one
             per CPU.
         strict: raise an error if any cell is unusable.
@@ -174,6 +173,24 @@ def pack(
     """
     check_block_cells(layout, block_cells)
     check_split_seed_used(split)
+    command = pack_command(
+        src,
+        replace(read or ReadOptions(), pattern=pattern),
+        split or SplitOptions(),
+        {
+            "layout": layout if layout != "cell" else None,
+            "shard_cells": shard_cells,
+            "block_cells": block_cells,
+            "seed": seed or None,
+            "window": window,
+            "um_per_px": um_per_px,
+            "collection": collection,
+            "name": name,
+            "source": origin,
+            "licence": licence,
+            "allow_absent": allow_absent,
+        },
+    )
     block_cells = block_cells or BLOCK_CELLS
     _check(layout, shard_cells, block_cells, seed, window, um_per_px)
     check_jobs(jobs)

@@ -75,7 +75,7 @@ def _provenance(manifest: Manifest) -> PageTable:
     rows = [
         ["source", info.source or missing.format("source")],
         ["licence", info.licence or missing.format("licence")],
-        ["packed by", info.command or "not recorded: from Python, or by an earlier version"],
+        ["packed by", info.command or "not recorded: by another command, or by an earlier version"],
         ["version of the set", version_id(manifest)],
     ]
     return PageTable(["", ""], rows, "Where the data come from", 2)
