@@ -307,7 +307,7 @@ def test_changed_argument_starts_afresh(
         pack(small, half_packed, verbose=True, **arguments)  # type: ignore[arg-type]
     assert len(calls) == (5 if "shard_cells" in change else 6)
     err = capsys.readouterr().err
-    assert f"an interrupted run with other {differing}" in err
+    assert f"an interrupted run with different {differing}" in err
     assert "removed 3 finished shards of an interrupted run with different" in err
     new = pack(small, half_packed.with_name("new"), **arguments)  # type: ignore[arg-type]
     assert snapshot(half_packed) == snapshot(new.path)
@@ -364,18 +364,18 @@ def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeyp
         stopped_after(monkeypatch, read_tars, "_read_part", 10, KeyboardInterrupt()),
         pytest.raises(KeyboardInterrupt),
     ):
-        index(tars, pattern="{class}/{name}", jobs=1)
+        index(tars, pattern="{class}/{name}", name="cells", jobs=1)
     assert sorted(os.listdir(tars)) == [".index.partial", *(f"t-{i:03d}.tar" for i in range(6))]
     with (
         counted(monkeypatch, read_tars, "_read_part") as calls,
         counted(monkeypatch, read_tars, "list_samples") as listed,
     ):
-        index(tars, pattern="{class}/{name}", jobs=1)
+        index(tars, pattern="{class}/{name}", name="cells", jobs=1)
     assert len(calls) == 8
     assert len(listed) == 3
     (tmp_path / "again").mkdir()
     again = write_tars(tmp_path / "again" / "tars", small, 6)
-    index(again, pattern="{class}/{name}", jobs=1)
+    index(again, pattern="{class}/{name}", name="cells", jobs=1)
     assert snapshot(tars) == snapshot(again)
 
 
