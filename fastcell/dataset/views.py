@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,6 +10,42 @@ from fastcell.dataset.class_balance import BALANCES, class_weights, oversample
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError, invalid
+
+
+@dataclass(frozen=True)
+class SteadyManifest(Manifest):
+    """A manifest whose splits and verdicts stay as they were at the first read, even if their files change.
+
+    Attributes:
+        source: manifest that reads the files.
+        kept: what was read.
+    """
+
+    source: Manifest
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> SteadyManifest:
+        """Return a steady manifest of the same data set and the same splits."""
+        return cls(manifest.path, manifest.info, manifest.table, manifest)
+
+    def split(self, name: str = "default") -> np.ndarray:
+        key = f"split {name}"
+        if key not in self.kept:
+            self.kept[key] = self.source.split(name)
+        return self.kept[key].copy()
+
+    def split_names(self) -> list[str]:
+        return self.source.split_names()
+
+    def verdicts(self) -> np.ndarray:
+        if "verdicts" not in self.kept:
+            self.kept["verdicts"] = self.source.verdicts()
+        return self.kept["verdicts"].copy()
+
+    def reread(self) -> None:
+        """Read the files anew at the next call."""
+        self.kept.clear()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest, read_info
 from fastcell.dataset.schema import SUBSET_NAMES, SubsetName
-from fastcell.dataset.views import View, ViewConfig, select
+from fastcell.dataset.views import SteadyManifest, View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.decode_choice import DecoderName, choose_decoding, preferred_decoder
 from fastcell.loading.decode_cpu import CellDecoder
@@ -133,7 +133,7 @@ class CellDataModule(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.predict_split, self.steps_per_call = predict_split, steps_per_call
         self._given = given
-        self._manifest: Manifest | None = None
+        self._manifest: SteadyManifest | None = None
         self._corrupt_cells: CorruptCells | None = None
         self._before: SavedPlacement | None = None
         self._resolved: dict[str, Any] = {}
@@ -156,16 +156,17 @@ class CellDataModule(pl.LightningDataModule):
         return len(self.classes)
 
     @property
-    def manifest(self) -> Manifest:
-        """Manifest of the data set, opened at the first access."""
+    def manifest(self) -> SteadyManifest:
+        """Manifest of the data set, opened at the first access; one fit and its scores use the same verdicts."""
         if self._manifest is None:
-            self._manifest = Manifest.open(self.path)
+            self._manifest = SteadyManifest.of(Manifest.open(self.path))
         return self._manifest
 
     def use_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest by another one of the same data set, for example with additional splits."""
         self._let_go()
-        self._manifest, self._corrupt_cells, self._cells, self._placed = manifest, None, {}, None
+        self._manifest = SteadyManifest.of(manifest)
+        self._corrupt_cells, self._cells, self._placed = None, {}, None
 
     @property
     def corrupt_cells(self) -> CorruptCells:
@@ -207,6 +208,9 @@ class CellDataModule(pl.LightningDataModule):
             ArgumentError: there are no cells, or training has labels of fewer than two classes.
         """
         self._let_go()  # stores of an earlier trainer
+        if stage == "fit":  # a data module may be fitted again, behind changes of its files
+            self.manifest.reread()
+            self._cells = {}
         self._valid_is_optional = stage in ("fit", None)
         wanted = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
         for part in wanted.get(str(getattr(stage, "value", stage)), ("train", "valid", "test", "predict")):

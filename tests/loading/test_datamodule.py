@@ -20,7 +20,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 import fastcell
 from fastcell.cli.synth import main as synth
 from fastcell.compare.split_schemes import SplitManifest
-from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
 from fastcell.loading.batch import Batch
@@ -173,6 +173,22 @@ def test_validate_test_and_predict_keep_the_order(make_dataset: Make) -> None:
     assert torch.cat(cells).tolist() == list(range(100))
     cells = trainer().predict(model, datamodule=data(manifest, predict_split="valid"))
     assert torch.cat(cells).tolist() == list(range(60, 80))
+
+
+def test_scores_are_of_the_cells_that_training_announced(make_dataset: Make) -> None:
+    """`qc --apply` and `split --force` may run beside a fit: its test subset stays; a new fit reads the files anew."""
+    manifest = make_dataset(60)
+    before = np.flatnonzero(manifest.split() == "test").tolist()
+    model, module = Recorder(), data(manifest, augment=False)
+    runner = trainer()
+    runner.fit(model, module)
+    (manifest.path / "verdicts.csv").write_text(f"cell_id,verdict\n{before[0]},drop\n")
+    write_split(manifest.path, "default", np.array(["train"] * 50 + ["test"] * 10))
+    runner.test(model, module, verbose=False)
+    assert [cell for _, cells in model.seen["test"] for cell in cells] == before
+    again = Recorder()
+    trainer().fit(again, module)
+    assert sorted({*range(50)} - {before[0]}) == sorted(again.epoch("train", 0))
 
 
 def test_predict_without_labels(make_dataset: Make) -> None:
