@@ -22,6 +22,9 @@ from fastcell.plots.figure_files import save_figure, save_png
 # Okabe and Ito's colours, distinct for colour-blind readers; line styles distinguish curves printed in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 LINES = ("-", "--", "-.", ":")
+MOST_LABELLED_BARS = 40
+MOST_INCHES = 40.0
+_MOST_NAME = 40
 
 
 def draw_confusion(
@@ -115,7 +118,9 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int] | None
     """
     names = list(before)
     places = np.arange(len(names))
-    figure = Figure(figsize=(max(4.8, 1.6 + 0.9 * len(names)), 3.4), layout="constrained")
+    is_crowded = len(names) > MOST_LABELLED_BARS
+    width = 1.6 + (0.16 if is_crowded else 0.9) * len(names)
+    figure = Figure(figsize=(min(max(4.8, width), MOST_INCHES), 3.4), layout="constrained")
     axes = figure.add_subplot()
     shown = [("cells", before)] if after is None else [("before balancing", before), ("after balancing", after)]
     for index, (label, counts) in enumerate(shown):
@@ -128,8 +133,12 @@ def draw_class_counts(before: Mapping[str, int], after: Mapping[str, int] | None
             edgecolor="white",
             label=label,
         )
-        axes.bar_label(bars, fmt="{:,.0f}", fontsize=7, padding=1)
-    axes.set_xticks(places, names, rotation=30 if max(map(len, names)) > 8 else 0)
+        if not is_crowded:
+            axes.bar_label(bars, fmt="{:,.0f}", fontsize=7, padding=1)
+    if is_crowded:
+        axes.set_xticks(places, names, rotation=90, fontsize=6)
+    else:
+        axes.set_xticks(places, names, rotation=30 if max(map(len, names)) > 8 else 0)
     axes.set_ylabel("cells")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_title(title, fontsize=10)
@@ -204,6 +213,7 @@ def contact_sheet(
             if line == 0 and column < len(captions):
                 axes.set_title(captions[column], fontsize=8)
             if column == 0:
-                axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
+                shown = name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 1]}…"
+                axes.set_ylabel(shown, fontsize=9, rotation=0, ha="right", va="center")
     figure.suptitle(title, fontsize=10)
     return figure

@@ -25,6 +25,7 @@ from fastcell.storage.places import check_output_folder
 from fastcell.system.text import join_lines, printable
 
 CONTACT_SHEET_COLUMNS = 8
+MOST_SHEET_CLASSES = 24
 AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 
@@ -131,10 +132,10 @@ def draw_figures(
     title = manifest.info.name
     if manifest.info.synthetic and "synthetic" not in title.lower():
         title += " (synthetic)"
+    of_class = {name: rows for name, rows in _rows_by_class(manifest).items() if len(rows)}
+    largest = sorted(of_class, key=lambda name: -len(of_class[name]))[:MOST_SHEET_CLASSES]
     chosen = {
-        name: rng.permutation(rows)[:CONTACT_SHEET_COLUMNS]
-        for name, rows in _rows_by_class(manifest).items()
-        if len(rows)
+        name: rng.permutation(rows)[:CONTACT_SHEET_COLUMNS] for name, rows in of_class.items() if name in set(largest)
     }
     pictures = {name: list(read_cells(manifest, rows)) for name, rows in chosen.items()}
     sheet = basic_figures.contact_sheet(pictures, f"{title}: raw cells, one scale", CONTACT_SHEET_COLUMNS)
@@ -142,6 +143,8 @@ def draw_figures(
         f"Raw cells, up to {CONTACT_SHEET_COLUMNS} of each class drawn at random out of {len(manifest):,} in all, at "
         "one scale, in their own proportions, grey levels as recorded."
     )
+    if len(of_class) > len(chosen):
+        caption += f" The {len(chosen)} largest of {len(of_class):,} classes."
     figure_files.save_figure(sheet, folder / "contact_sheet", _shown(manifest, chosen), caption)
     written = [folder / "contact_sheet.png"]
     if look is None or not look.augmentation.is_none:

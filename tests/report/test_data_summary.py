@@ -12,6 +12,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Augmentation
 from fastcell.packing.pack import pack
+from fastcell.report import data_summary
 from fastcell.report.data_summary import (
     AUGMENTATIONS,
     TrainingLook,
@@ -107,3 +108,22 @@ def test_figures_of_a_run_show_its_balance_augmentation_and_size(packed, tmp_pat
         assert [row["after"] for row in csv.DictReader(file)] == ["26", "26"]
     assert "rare classes repeated" in none.describe()
     assert "without augmentation" in none.describe()
+
+
+def test_figures_of_many_classes_stay_of_a_size_that_can_be_read(tmp_path, monkeypatch):
+    """Many classes and a name of 300 characters: the largest classes are shown, and the caption says so."""
+    monkeypatch.setattr(data_summary, "MOST_SHEET_CLASSES", 4)
+    for number in range(45):
+        name = f"class {number:03d}" + ("x" * 150) * (number == 3)
+        for cell in range(2 + (number < 4)):
+            path = tmp_path / "images" / name / f"{cell}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((8, 8), number + cell, np.uint8))
+    manifest = pack(tmp_path / "images", tmp_path / "cells", jobs=1, allow_absent=True)
+    draw_figures(manifest, tmp_path / "figures")
+    with open(tmp_path / "figures" / "contact_sheet.csv", encoding="utf-8") as file:
+        classes = {row["row"] for row in csv.DictReader(file)}
+    assert sorted(int(name[6:9]) for name in classes) == [0, 1, 2, 3]
+    for stem in ("contact_sheet", "class_counts"):
+        height, width = cv2.imread(str(tmp_path / "figures" / f"{stem}.png")).shape[:2]
+        assert height * width < 20e6
