@@ -77,7 +77,7 @@ def augmented_set(
         out: Existing folder.
 
     Returns:
-        The new data set, and (M,) int64, the row of the source cell of each image in `manifest`.
+        The new data set; and (M,) int64, for each of its images the row of the source cell in `manifest`.
 
     Raises:
         ArgumentError: `copies` is below 1.

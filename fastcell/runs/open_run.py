@@ -195,7 +195,7 @@ def read_data_settings(folder: Path) -> dict[str, Any]:
             raise TypeError("its section data is of another kind")
     except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not what fastcell fit wrote ({reason}). Take another run.") from None
+        raise DataError(f"{path} is not a file written by fastcell fit ({reason}). Take another run.") from None
     return settings
 
 

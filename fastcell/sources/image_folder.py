@@ -240,7 +240,7 @@ def unread(root: Path, keys: Sequence[str], key: str, pattern: str | None, what:
         keys: all paths in it, relative to `root`.
         key: path that the pattern does not fit.
         pattern: the given pattern, or None.
-        what: noun for one file.
+        what: word for one file in the message, such as `image`.
     """
     depth = key.count("/") + 1
     if pattern is None and all("/" not in other for other in keys):

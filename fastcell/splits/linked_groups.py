@@ -36,7 +36,7 @@ class LinkedCells(NamedTuple):
 
 
 def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> LinkedCells:
-    """Link groups that share copies, and find the sets of cells without group.
+    """Link groups that hold copies of the same cell, and find the set of copies of each cell without a group.
 
     Args:
         groups: (N,) names, None or empty for a cell without group; None if no cell has a group.

@@ -14,7 +14,7 @@ def binomial_limits(
     """Compute the Clopper-Pearson interval of `hits` among `cells`, arrays of any shape and not necessarily whole.
 
     Returns:
-        Lower and upper ends; NaN where there are no cells or a number is NaN.
+        Lower and upper ends; NaN where there are no cells, or where the number of hits or of cells is NaN.
     """
     from scipy.special import betaincinv
 

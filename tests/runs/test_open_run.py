@@ -46,7 +46,7 @@ def test_what_is_no_run(run_folder, tmp_path):
     with pytest.raises(DataError, match="must have a checkpoint"):
         open_run(run_folder)
     (run_folder / "config.yaml").write_text("data: 3")
-    with pytest.raises(DataError, match="is not what fastcell fit wrote"):
+    with pytest.raises(DataError, match="is not a file written by fastcell fit"):
         open_run(run_folder)
     (run_folder / "config.yaml").unlink()
     with pytest.raises(ArgumentError, match="no config.yaml in it"):

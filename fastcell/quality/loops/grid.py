@@ -100,7 +100,7 @@ def bin_of(value):  # type: ignore[no-untyped-def]
 
 @njit(**ALLOCATING)
 def level_at(counts, rank):  # type: ignore[no-untyped-def]
-    """Return the smallest level for which more than `rank` counts lie at or below it."""
+    """Return the smallest level with more than `rank` counts at or below it."""
     total = 0
     for level in range(counts.shape[0]):
         total += counts[level]
