@@ -250,6 +250,7 @@ class FastcellCLI(LightningCLI):
         """Run the command. A run that fails before its first checkpoint leaves no folder."""
         if self.command == "fit" and self.finished:
             if is_rank_zero():
+                remove_points(Path(self.config.resume))  # a run that was killed behind its last score still has them
                 print_line(f"{self.config.resume} is finished, nothing to do.")
             return
         resumed = self.command == "fit" and self.config.resume is not None

@@ -352,6 +352,14 @@ def test_a_finished_run_is_left_alone(long_run: Path, capsys: pytest.CaptureFixt
     assert long_run.stat().st_mtime_ns == changed
 
 
+def test_points_of_a_finished_run_that_was_killed_are_removed(long_run: Path, tmp_path: Path) -> None:
+    """Killed between its last score and the removal of its points."""
+    folder = shutil.copytree(long_run, tmp_path / "run")
+    shutil.copy(folder / "last.ckpt", folder / "step-000000001.ckpt")
+    assert main(["fit", f"--resume={folder}"]) == 0
+    assert contents(folder) == contents(long_run)
+
+
 def test_more_epochs_of_a_finished_run(
     data: Path, long_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
