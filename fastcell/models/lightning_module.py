@@ -19,6 +19,7 @@ from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import RunningScores
+from fastcell.models.penultimate import features_and_logits
 from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
 from fastcell.storage.formats import FORMATS
@@ -138,10 +139,16 @@ class CellModule(pl.LightningModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of images (B, 1, H, W); evaluation uses the averaged weights if there are any."""
-        if self.hparams["channels_last"]:
-            images = images.contiguous(memory_format=torch.channels_last)
-        network = self.network if self.training or self.average is None else self.average.module
-        return network(images)
+        return self._current_network()(self._in_memory_format(images))
+
+    def features_and_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return penultimate activations (B, F) and logits (B, K), both float32, of images (B, 1, H, W).
+
+        One pass of the network in the order of the images, without flips; logits are those of `forward`. F is 64 for
+        CellNet and 0 for a network without a last fully connected layer (`fastcell.models.penultimate`).
+        """
+        features, logits = features_and_logits(self._current_network(), self._in_memory_format(images))
+        return features.float(), logits.float()
 
     def predict_probabilities(self, images: torch.Tensor) -> torch.Tensor:
         """Return class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
@@ -277,6 +284,12 @@ class CellModule(pl.LightningModule):
         self._steps_of_epoch = unread["steps_of_epoch"]
 
     # -- parts
+
+    def _current_network(self) -> nn.Module:
+        return self.network if self.training or self.average is None else self.average.module
+
+    def _in_memory_format(self, images: torch.Tensor) -> torch.Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self.hparams["channels_last"] else images
 
     def _targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return batch.labels, batch.weight * (batch.labels >= 0)

@@ -1,0 +1,48 @@
+"""Penultimate activations: what the last fully connected layer of a network receives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def features_and_logits(network: nn.Module, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a network once and return its penultimate activations beside its logits.
+
+    The last fully connected layer is the `nn.Linear` whose output is the logits; of a network that changes its outputs
+    afterwards, the `nn.Linear` with one output per class that ran last.
+
+    Args:
+        network: network that maps images to logits (B, K), of this package or any other. It runs without
+            `torch.compile`, whose graph has no access to a layer's inputs.
+        images: (B, 1, H, W), floating point.
+
+    Returns:
+        features, (B, F), 64 columns for CellNet and 150 for GaoNet; F is 0 if the network has no such layer. Logits,
+        (B, K). Both have the dtype and the device of the network's output.
+    """
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def keep(_: nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> None:
+        seen.append((arguments[0], output))
+
+    handles = [layer.register_forward_hook(keep) for layer in network.modules() if isinstance(layer, nn.Linear)]
+    try:
+        logits: torch.Tensor = network.forward(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _features_of(seen, logits), logits
+
+
+def _features_of(seen: list[tuple[torch.Tensor, torch.Tensor]], logits: torch.Tensor) -> torch.Tensor:
+    """Return the inputs of the last fully connected layer among (input, output) of all layers in running order."""
+    for features, output in reversed(seen):
+        if output is logits:
+            return features
+    for features, output in reversed(seen):
+        if output.shape == logits.shape and features.ndim == 2:
+            return features
+    return logits.new_empty((len(logits), 0))
