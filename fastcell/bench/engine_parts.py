@@ -82,12 +82,37 @@ def _probe_cupy() -> str:
 
     if resources.driver_cuda_version() is None:
         raise RuntimeError(NO_DRIVER)
-    code = 'extern "C" __global__ void one(int* out) { *out = 41 + 1; }'
-    out = cupy.zeros(1, cupy.int32)
-    cupy.RawKernel(code, "one")((1,), (1,), (out,))
-    if int(out[0]) != 42:
-        raise RuntimeError("a test kernel gave a wrong value")
-    return f"CuPy {cupy.__version__}, compiled and ran a kernel"
+    import torch
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    stream = torch.cuda.Stream(device)  # as the loaders use one beside that of the training
+    with torch.cuda.stream(stream):
+        images = _images_of_all_kernels(device)
+    stream.synchronize()
+    for name, image, twin in zip(("normalize", "transform"), images, _images_of_all_kernels(None), strict=True):
+        difference = float((image.cpu() - twin).abs().max() / twin.abs().max())
+        if not difference <= 1e-5:
+            raise RuntimeError(f"the kernel {name} differs from its CPU twin by {difference:.1e} of the largest value")
+    return f"CuPy {cupy.__version__}, both kernels agree with their CPU twins"
+
+
+def _images_of_all_kernels(device: Any) -> list[Any]:
+    """Return what each kernel makes of the same three ragged cells: tensors (3, 1, 64, 64) float32 on a device."""
+    import torch
+
+    from fastcell.ops.augmentation import Augmentation
+    from fastcell.ops.normalize import normalize
+    from fastcell.ops.transform import CellPool, make_clock, transform
+
+    heights, widths = torch.tensor([[31, 64, 90], [40, 64, 17]], dtype=torch.int32)
+    sizes = heights.long() * widths
+    pixels = torch.arange(int(sizes.sum())).mul(7).remainder(251).to(torch.uint8)
+    columns = (pixels, sizes.cumsum(0) - sizes, heights, widths)
+    pool = CellPool(*(column.to(device) for column in columns))
+    which = (torch.arange(3, device=device), torch.arange(3, device=device), make_clock(1, 0).to(device))
+    changes = Augmentation(rotation_deg=10, blur_sigma=1.0, noise_std=4.0)
+    square = torch.arange(3 * 64 * 64).remainder(251).to(torch.uint8).reshape(3, 1, 64, 64).to(device)
+    return [normalize(square), transform(pool, *which, image_size=64, augmentation=changes)]
 
 
 def _probe_nvrtc() -> str:

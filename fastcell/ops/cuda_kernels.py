@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 from fastcell.errors import FastcellError
 
@@ -116,5 +122,42 @@ def _compile(device: int, source: str, macros: tuple[str, ...]) -> Any:
     """Return the CuPy module of a source, compiled for the current device, which must be `device`."""
     import cupy
 
-    options = (*_OPTIONS, f"-I{kernel_dir()}", *(f"-D{macro}" for macro in macros))
+    # CuPy keeps machine code by source and options. It does not read the headers, so their hash is an option.
+    headers = f"CELL_HEADERS=0x{headers_hash()}"
+    options = (*_OPTIONS, f"-I{kernel_dir()}", *(f"-D{macro}" for macro in (headers, *macros)))
     return cupy.RawModule(code=kernel_source(source), options=options)
+
+
+def headers_hash() -> str:
+    """Return a hash of all CUDA headers, names and contents, as 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in sorted(kernel_dir().glob("*.cuh")):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def launch(
+    kernel: Any,
+    device: torch.device,
+    blocks: int,
+    threads: int,
+    arguments: tuple[int | np.generic, ...],
+    shared_bytes: int,
+) -> None:
+    """Launch a kernel on torch's current stream of a device.
+
+    Args:
+        kernel: result of `get_kernel` for this device.
+        device: GPU, with its index.
+        blocks: number of blocks.
+        threads: threads of a block.
+        arguments: arguments of the kernel, in its order; addresses as integers.
+        shared_bytes: dynamic shared memory of a block [bytes].
+    """
+    import cupy
+    import torch
+
+    # CuPy takes the stream for one of its current device, so the device is chosen first.
+    with cupy.cuda.Device(device.index), cupy.cuda.Stream.from_external(torch.cuda.current_stream(device)):
+        kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes)

@@ -8,7 +8,7 @@ import torch
 from fastcell.errors import ArgumentError, invalid
 from fastcell.ops.constants import EPS, mode_number
 from fastcell.ops.cpu.normalize import normalize_images
-from fastcell.ops.cuda_kernels import get_kernel, import_cupy
+from fastcell.ops.cuda_kernels import get_kernel, import_cupy, launch
 
 _THREADS = 512
 _SHARED_BYTES = 4 * 2 * (_THREADS // 32)
@@ -137,13 +137,11 @@ def _run_twin(images: torch.Tensor, out: torch.Tensor, mode: int, eps: float) ->
 
 
 def _launch(images: torch.Tensor, out: torch.Tensor, mode: int, eps: float) -> None:
-    cupy = import_cupy("normalize", "images")
-    device, pixels = images.device.index, images.shape[2] * images.shape[3]
-    kernel = get_kernel(device, "normalize.cu", _entry(images, out, pixels))
-    stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
+    import_cupy("normalize", "images")
+    pixels = images.shape[2] * images.shape[3]
+    kernel = get_kernel(images.device.index, "normalize.cu", _entry(images, out, pixels))
     arguments = (images.data_ptr(), out.data_ptr(), np.int64(pixels), np.int32(mode), np.float32(eps))
-    with cupy.cuda.Device(device), stream:
-        kernel((images.shape[0],), (_THREADS,), arguments, shared_mem=_SHARED_BYTES)
+    launch(kernel, images.device, images.shape[0], _THREADS, arguments, _SHARED_BYTES)
 
 
 def _entry(images: torch.Tensor, out: torch.Tensor, pixels: int) -> str:

@@ -20,7 +20,7 @@ from fastcell.errors import invalid
 from fastcell.ops.augmentation import Augmentation, draw
 from fastcell.ops.constants import EPS, FITS, GPU_IMAGE_SIZES, MODES, mode_number
 from fastcell.ops.cpu.transform import transform_pool
-from fastcell.ops.cuda_kernels import get_kernel, import_cupy
+from fastcell.ops.cuda_kernels import get_kernel, import_cupy, launch
 from fastcell.ops.matrices import matrices
 
 _ROWS_PER_WARP = 8
@@ -362,20 +362,18 @@ def _launch(
     out: torch.Tensor,
     settings: _Settings,
 ) -> None:
-    cupy = import_cupy("transform", "cells")
-    device, size, blurs = index.device.index, out.shape[2], settings.blurs
+    import_cupy("transform", "cells")
+    size, blurs = out.shape[2], settings.blurs
     macros = (
         f"CELL_SIZE={size}",
         f"CELL_IN={_CUDA_TYPES[pool.pixels.dtype]}",
         f"CELL_OUT={_CUDA_TYPES[out.dtype]}",
         f"CELL_BLUR={int(blurs)}",
     )
-    kernel = get_kernel(device, "transform.cu", "transform", macros, shared_bytes(size, blurs))
+    kernel = get_kernel(index.device.index, "transform.cu", "transform", macros, shared_bytes(size, blurs))
     arguments = tuple(_kernel_arguments(pool, index, position, clock, out, settings).values())
-    stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
-    with cupy.cuda.Device(device), stream:
-        threads = size // _ROWS_PER_WARP * 32
-        kernel((index.shape[0],), (threads,), arguments, shared_mem=shared_bytes(size, blurs))
+    threads = size // _ROWS_PER_WARP * 32
+    launch(kernel, index.device, index.shape[0], threads, arguments, shared_bytes(size, blurs))
 
 
 def _kernel_arguments(

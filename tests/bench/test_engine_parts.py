@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,43 @@ def test_a_probe_that_cannot_start_is_a_line_for_each_part(monkeypatch: pytest.M
     parts = engine_parts.probe_parts(list(engine_parts.PROBES))
     assert [part["name"] for part in parts] == list(engine_parts.PROBES)
     assert {(part["usable"], part["detail"]) for part in parts} == {(False, "the probe could not start: refused")}
+
+
+@pytest.mark.parametrize(("wrong", "message"), [(None, None), (0, "the kernel normalize"), (1, "the kernel transform")])
+def test_the_kernels_are_compared_with_their_twins_on_a_stream_of_their_own(
+    wrong: int | None, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    on_stream, made = [], engine_parts._images_of_all_kernels
+
+    class Stream:
+        def __init__(self, device: torch.device) -> None: ...
+
+        def __enter__(self) -> None:
+            on_stream.append(True)
+
+        def __exit__(self, *error: object) -> None:
+            on_stream.clear()
+
+        def synchronize(self) -> None: ...
+
+    def images(device: torch.device | None) -> list[torch.Tensor]:
+        assert bool(on_stream) == (device is not None)
+        found = made(None)
+        if device is not None and wrong is not None:
+            found[wrong][1, 0, 5, 5] += 0.5
+        return found
+
+    monkeypatch.setattr(resources, "driver_cuda_version", lambda: (13, 0))
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    sys.modules["cupy"].__version__ = "14.2"
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(engine_parts, "_images_of_all_kernels", images)
+    if message is None:
+        assert engine_parts._probe_cupy() == "CuPy 14.2, both kernels agree with their CPU twins"
+    else:
+        with pytest.raises(RuntimeError, match=message):
+            engine_parts._probe_cupy()

@@ -6,8 +6,10 @@ import contextlib
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 
 from fastcell.errors import FastcellError
 from fastcell.ops import cuda_kernels
@@ -51,14 +53,24 @@ class FakeCupy(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy")
         self.compiled: list[tuple[int, str, tuple[str, ...]]] = []
-        self.cuda = types.SimpleNamespace(Device=self.on)
+        self.cuda = types.SimpleNamespace(Device=self.on, Stream=types.SimpleNamespace(from_external=self.external))
         self.device = -1
+        self.streams: list[tuple[int, object]] = []
 
     @contextlib.contextmanager
     def on(self, device: int) -> Iterator[None]:
         self.device = device
         yield
         self.device = -1
+
+    @contextlib.contextmanager
+    def _within(self, stream: object) -> Iterator[None]:
+        self.streams.append((self.device, stream))
+        yield
+
+    def external(self, stream: object) -> contextlib.AbstractContextManager[None]:
+        """A stream belongs to the device that is current now, as in CuPy."""
+        return self._within((self.device, stream))
 
     def RawModule(self, code: str, options: tuple[str, ...]) -> types.SimpleNamespace:  # CuPy's name
         self.compiled.append((self.device, code, options))
@@ -84,13 +96,42 @@ def test_a_source_is_compiled_once_for_a_device_and_its_macros(cupy: FakeCupy) -
     cuda_kernels.get_kernel(1, "normalize.cu", "normalize_u8_f32_any")
     macros = ("CELL_SIZE=64", "CELL_BLUR=1")
     cuda_kernels.get_kernel(1, "transform.cu", "transform", macros, 65536)
-    options = ("-std=c++17", f"-I{cuda_kernels.kernel_dir()}")
+    headers = f"-DCELL_HEADERS=0x{cuda_kernels.headers_hash()}"
+    options = ("-std=c++17", f"-I{cuda_kernels.kernel_dir()}", headers)
     normalize, transform = (cuda_kernels.kernel_source(name) for name in ("normalize.cu", "transform.cu"))
     assert cupy.compiled == [
         (0, normalize, options),
         (1, normalize, options),
         (1, transform, (*options, "-DCELL_SIZE=64", "-DCELL_BLUR=1")),
     ]
+
+
+def test_an_edited_header_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cupy: FakeCupy) -> None:
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    (kernels / "a.cu").write_text("kernel")
+    (kernels / "cell.cuh").write_text("1")
+    monkeypatch.setattr(cuda_kernels, "_PACKAGE_DIR", tmp_path / "fastcell")
+    cuda_kernels.get_kernel(0, "a.cu", "a")
+    (kernels / "cell.cuh").write_text("2")
+    cuda_kernels.get_kernel.cache_clear()  # another process
+    cuda_kernels._compile.cache_clear()
+    cuda_kernels.get_kernel(0, "a.cu", "a")
+    (first, second) = cupy.compiled
+    assert first[:2] == second[:2] == (0, "kernel")
+    assert first[2] != second[2]
+
+
+def test_a_launch_takes_the_stream_for_one_of_its_device(monkeypatch: pytest.MonkeyPatch, cupy: FakeCupy) -> None:
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    calls = []
+
+    def kernel(blocks: object, threads: object, arguments: object, shared_mem: int) -> None:
+        calls.append((cupy.device, blocks, threads, arguments, shared_mem))
+
+    cuda_kernels.launch(kernel, torch.device("cuda", 1), 7, 256, (1, 2), 64)
+    assert cupy.streams == [(1, (1, "stream of cuda:1"))]
+    assert calls == [(1, (7,), (256,), (1, 2), 64)]
 
 
 def test_shared_memory_is_asked_for_where_it_is_needed(cupy: FakeCupy) -> None:

@@ -116,15 +116,17 @@ class Stores:
 
         After a failure this memory counts as full, and the caller tries the next place.
         """
-        store, failed = None, torch.zeros((), device=self.config.device)
+        store, failed = None, False
         try:
             store = make()
         except (MemoryError, RuntimeError, FastcellError) as error:
             if placement.store == "stream" or not is_out_of_memory(error):
                 raise
-            failed += 1
+            failed = True
         if _distributed():
-            torch.distributed.all_reduce(failed, op=torch.distributed.ReduceOp.MAX)
+            votes = torch.tensor(float(failed), device=self.config.device)
+            torch.distributed.all_reduce(votes, op=torch.distributed.ReduceOp.MAX)
+            failed = bool(votes)
         if not failed:
             return store
         if store is not None:

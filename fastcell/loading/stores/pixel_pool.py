@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import weakref
 from collections import deque
 from typing import Any
@@ -27,27 +29,32 @@ def empty_pool(num_pixels: int, depth: int, memory: str, device: torch.device) -
         device: device of the memory if that is ``gpu``.
     """
     dtype = torch.uint8 if depth == 8 else torch.uint16
-    pool = torch.empty(num_pixels, dtype=dtype, device=device if memory == "gpu" else None)
     if memory == "pinned" and num_pixels:
-        _pin(pool, device)
-    return pool
+        return _pinned(num_pixels, dtype, device)
+    return torch.empty(num_pixels, dtype=dtype, device=device if memory == "gpu" else None)
 
 
-def _pin(pool: torch.Tensor, device: torch.device) -> None:
-    """Pin a tensor's memory pages until the tensor is freed.
+def _pinned(num_pixels: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return memory of whole pages that stays pinned until the tensor is freed.
 
     Torch's own pinned memory is rounded up to a power of two and never returned, which a large pool cannot afford.
+    CUDA refuses a page that is already pinned, so the memory shares none with another allocation.
 
     Raises:
-        FastcellError: CUDA cannot pin that much host memory.
+        FastcellError: CUDA cannot pin that much host memory. Later CUDA calls are not affected.
     """
+    num_bytes = -(-num_pixels * dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = torch.empty(num_bytes + mmap.PAGESIZE, dtype=torch.uint8)
+    begin = -memory.data_ptr() % mmap.PAGESIZE
+    pool = memory[begin : begin + num_pixels * dtype.itemsize].view(dtype)
     runtime, address = torch.cuda.cudart(), pool.data_ptr()
     with torch.cuda.device(device):
-        status = int(runtime.cudaHostRegister(address, pool.numel() * pool.element_size(), 0))
+        status = int(runtime.cudaHostRegister(address, num_bytes, 0))
     if status != 0:
+        _clear_cuda_error(device)
         raise FastcellError(
-            f"{pool.numel() * pool.element_size():,} bytes of host memory must be free to be pinned, got CUDA error "
-            f"{status}. Lower --data.bank_gib, or take --data.store stream."
+            f"{num_bytes:,} bytes of host memory must be free to be pinned, got CUDA error {status}. "
+            "Lower --data.bank_gib, or take --data.store stream."
         )
 
     def unpin() -> None:
@@ -55,6 +62,13 @@ def _pin(pool: torch.Tensor, device: torch.device) -> None:
         runtime.cudaHostUnregister(address)
 
     weakref.finalize(pool, unpin)
+    return pool
+
+
+def _clear_cuda_error(device: torch.device) -> None:
+    """Launch a kernel, which reports and clears the error that a failed CUDA call has left behind."""
+    with contextlib.suppress(RuntimeError):
+        torch.ones(1, device=device)
 
 
 def pool_cells(

@@ -122,7 +122,7 @@ def free_memory(device: torch.device, limit_bytes: int | None, num_local: int) -
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means out of memory; torch has an exception for the GPU, only messages for the host."""
-    words = ("can't allocate memory", "must be free to be pinned")
+    words = ("can't allocate memory", "must be free to be pinned", "CUDA error: out of memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 

@@ -29,9 +29,10 @@ Make = Callable[..., Manifest]
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),
         MemoryError(),
     ],
-    ids=["gpu", "host", "python"],
+    ids=["gpu", "host", "pinned", "python"],
 )
 def test_a_bank_for_which_memory_fails_becomes_a_stream(
     make_dataset: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception

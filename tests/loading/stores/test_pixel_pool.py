@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import mmap
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
+from fastcell.errors import FastcellError
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool, pool_cells
 
@@ -93,3 +99,68 @@ def test_cells_are_written_one_behind_the_other(depth: int) -> None:
     assert target.numpy()[5 : 5 + len(written)].tolist() == written
     assert not target.numpy()[:5].any()
     assert not target.numpy()[5 + len(written) :].any()
+
+
+class FakeRuntime:
+    """The CUDA runtime as far as pinning needs it: refuses a page twice, and leaves an error behind a failure."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status, self.pinned, self.error = status, {}, 0
+        self.pages: set[int] = set()
+
+    def cudaHostRegister(self, address: int, num_bytes: int, flags: int) -> int:  # CUDA's name
+        pages = set(range(address // mmap.PAGESIZE, -(-(address + num_bytes) // mmap.PAGESIZE)))
+        if self.status or pages & self.pages:
+            self.error = self.status or 712
+            return self.error
+        self.pages |= pages
+        self.pinned[address] = pages
+        return 0
+
+    def cudaHostUnregister(self, address: int) -> int:  # CUDA's name
+        self.pages -= self.pinned.pop(address)
+        return 0
+
+
+@pytest.fixture
+def pin_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRuntime], None]:
+    def use(runtime: FakeRuntime) -> None:
+        ones = torch.ones
+
+        def launch(*size: int, device: torch.device | None = None) -> torch.Tensor:
+            error, runtime.error = runtime.error, 0
+            if error:
+                raise RuntimeError(f"CUDA error: {error}")
+            return ones(*size)
+
+        monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+        monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+        monkeypatch.setattr(torch, "ones", launch)
+
+    return use
+
+
+@pytest.mark.parametrize(("depth", "dtype"), [(8, torch.uint8), (16, torch.uint16)])
+def test_pinned_pools_share_no_page(depth: int, dtype: torch.dtype, pin_with: Callable[[FakeRuntime], None]) -> None:
+    pin_with(runtime := FakeRuntime())
+    pools = [empty_pool(number, depth, "pinned", torch.device("cuda", 0)) for number in (1, 10, 5000, 4096, 1)]
+    assert [pool.numel() for pool in pools] == [1, 10, 5000, 4096, 1]
+    assert all(pool.dtype == dtype and pool.data_ptr() % mmap.PAGESIZE == 0 for pool in pools)
+    for number, pool in enumerate(pools):
+        pool.fill_(number)
+    assert [set(pool.tolist()) for pool in pools] == [{number} for number in range(5)]
+    assert len(runtime.pinned) == 5
+    del pool, pools
+    gc.collect()
+    assert not runtime.pages
+
+
+def test_a_refused_pin_leaves_no_error_for_later_calls(pin_with: Callable[[FakeRuntime], None]) -> None:
+    pin_with(runtime := FakeRuntime(status=2))
+    with pytest.raises(
+        FastcellError, match=r"8,192 bytes of host memory must be free to be pinned, got CUDA error 2\."
+    ):
+        empty_pool(5000, 8, "pinned", torch.device("cuda", 0))
+    assert runtime.error == 0
+    torch.ones(1, device="cuda")  # would raise
