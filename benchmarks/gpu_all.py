@@ -33,6 +33,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
+from result_files import read_result, write_result
+
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 REPO_DIR = BENCHMARKS_DIR.parent
 COMMIT_VARIABLE = "FASTCELL_COMMIT"
@@ -375,8 +377,7 @@ def collect(folder: Path, before: dict[str, int], out: Path) -> list[str]:
         path = folder / name
         target = out / (name.replace("-unknown.", f"-{commit}.") if commit else name)
         if commit and name.endswith("-unknown.json"):
-            result = json.loads(path.read_text(encoding="utf-8"))
-            path.write_text(json.dumps({**result, "commit": commit}, indent=1) + "\n", encoding="utf-8")
+            write_result(path, {**read_result(path), "commit": commit})
         if path != target:
             shutil.move(path, target)
         names.append(target.name)

@@ -1,13 +1,11 @@
 """Contestants take turns in one run; a result is a ratio with an interval, and carries its machine and versions.
 
-Results are written by program only, as ``results/BENCH-DEVICE-DATE-COMMIT.json`` with the rows as CSV beside it;
-``table.py`` makes the README's tables of them, ``plot.py`` pictures.
+Results are written by program only, as ``results/BENCH-DEVICE-DATE-COMMIT.json`` (`result_files`); ``table.py`` makes
+the README's tables of them, ``plot.py`` pictures.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from result_files import write_result
 
 from fastcell.system import environment_report, resources
 
@@ -104,17 +103,14 @@ class Result:
     packages: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path = RESULTS_DIR) -> Path:
-        """Write the result with its environment as JSON, and its rows as CSV of the same stem; returns the JSON."""
+        """Write the result with its environment as one JSON file; returns its path."""
         self.date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.commit = commit()
         self.environment = describe_machine()
         folder.mkdir(exist_ok=True)
         device = "gpu" if resources.has_gpu() else "cpu"
         path = folder / f"{self.bench}-{device}-{self.date[:10]}-{self.commit}.json"
-        write_csv([asdict(row) for row in self.rows], path.with_suffix(".csv"))
-        fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
-        fresh.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        write_result(path, asdict(self))
         return path
 
 
@@ -126,16 +122,6 @@ def describe_machine() -> dict[str, object]:
     # Of one, five and fifteen minutes; the run itself is in the second.
     found["load_average_start"], found["load_average_end"] = list(_LOAD_AT_START), list(os.getloadavg())
     return found
-
-
-def write_csv(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Write rows of the same columns; what is no number or text is written as JSON, None as an empty field."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            nested = {key: json.dumps(value) for key, value in row.items() if isinstance(value, (dict, list, tuple))}
-            writer.writerow({**row, **nested})
 
 
 class Done(NamedTuple):

@@ -1,7 +1,7 @@
 """Draw the newest result of a bench whose rows are rates: one bar each, with range, and the limits as lines.
 
 The picture lies beside the result, as PNG of the same stem. Colour, hatching and the name tell who is who, so it reads
-in grey print and for colour-blind readers. The numbers drawn are those of the CSV beside it.
+in grey print and for colour-blind readers. The numbers drawn are those of the result; git does not keep pictures.
 
     python benchmarks/plot.py [BENCH ...]      # all that can be drawn
 """
@@ -9,7 +9,6 @@ in grey print and for colour-blind readers. The numbers drawn are those of the C
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from harness import RESULTS_DIR
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from result_files import read_result
 from table import newest
 
 from fastcell.plots.basic_figures import COLORS
@@ -39,7 +39,7 @@ def main() -> None:
         path = newest(bench, options.results)
         if path is None:
             raise SystemExit(f"There is no result of {bench!r} in {options.results}. Run its benchmark first.")
-        result = json.loads(path.read_text())
+        result = read_result(path)
         if not is_rates(result):
             raise SystemExit(f"{path.name} holds no rates, which are what this program draws.")
         save_png(bars(result), path.with_suffix(".png"))
@@ -48,9 +48,9 @@ def main() -> None:
 
 def drawable(results_dir: Path) -> list[str]:
     """Names of all benches whose newest result is one of rates."""
-    names = sorted({json.loads(path.read_text())["bench"] for path in results_dir.glob("*.json")})
+    names = sorted({read_result(path)["bench"] for path in results_dir.glob("*.json")})
     paths = {name: newest(name, results_dir) for name in names}
-    return [name for name, path in paths.items() if path is not None and is_rates(json.loads(path.read_text()))]
+    return [name for name, path in paths.items() if path is not None and is_rates(read_result(path))]
 
 
 def is_rates(result: dict[str, Any]) -> bool:

@@ -7,13 +7,14 @@ A table stands between ``<!-- table:BENCH -->`` and ``<!-- /table -->``, made fr
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from result_files import read_result
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
@@ -37,7 +38,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     path = newest(bench, results_dir)
     if path is None:
         return f"No result of `{bench}` yet."
-    result = json.loads(path.read_text())
+    result = read_result(path)
     rows = result["rows"]
     kinds = {"copy_share": _kernels, "agreement": _baselines, "from_cells": _baseline_growth}
     kinds |= {"invented": _leaks, "accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
@@ -59,7 +60,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
 def newest(bench: str, results_dir: Path) -> Path | None:
     """The result of `bench` that was written last."""
     files = results_dir.glob(f"{bench}-?pu-*.json")
-    return max(files, key=lambda path: json.loads(path.read_text())["date"], default=None)
+    return max(files, key=lambda path: str(read_result(path)["date"]), default=None)
 
 
 def _rates(rows: list[dict[str, Any]]) -> list[str]:

@@ -20,8 +20,9 @@ WRITES = """\
 import json, pathlib
 folder = pathlib.Path(__file__).parent / "results"
 folder.mkdir(exist_ok=True)
-(folder / "kernel-cpu-2026-01-02-unknown.json").write_text(json.dumps({"commit": "unknown", "rows": []}))
-(folder / "kernel-cpu-2026-01-02-unknown.csv").write_text("a\\n1\\n")
+result = {"commit": "unknown", "columns": ["a"], "rows": [[1]]}
+(folder / "kernel-cpu-2026-01-02-unknown.json").write_text(json.dumps(result))
+(folder / "kernel-cpu-2026-01-02-unknown.png").write_text("a picture")
 """
 WAITS = """\
 import os, pathlib, time
@@ -53,7 +54,7 @@ def checkout(tmp_path):
     """A checkout without git, with small programs in place of some parts."""
     folder = tmp_path / "checkout"
     (folder / "benchmarks").mkdir(parents=True)
-    for name in ("gpu_all.py", "gpu_all", "harness.py"):
+    for name in ("gpu_all.py", "gpu_all", "harness.py", "result_files.py"):
         shutil.copy(BENCHMARKS_DIR / name, folder / "benchmarks" / name)
     (folder / "tests").mkdir()
     (folder / "tests" / "test_a.py").write_text(TESTS)
@@ -124,8 +125,9 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     assert "no luck" in (out / "gpu_all" / "step.log").read_text()
     assert str(checkout) not in (out / "gpu_all" / "baselines.log").read_text()  # PYTHONPATH leads to the package
     assert str(REPO_DIR / "fastcell") in (out / "gpu_all" / "baselines.log").read_text()
-    assert parts["kernel"]["results"] == ["kernel-cpu-2026-01-02-abc1234.csv", "kernel-cpu-2026-01-02-abc1234.json"]
-    assert json.loads((out / "kernel-cpu-2026-01-02-abc1234.json").read_text()) == {"commit": "abc1234", "rows": []}
+    assert parts["kernel"]["results"] == ["kernel-cpu-2026-01-02-abc1234.json", "kernel-cpu-2026-01-02-abc1234.png"]
+    saved = json.loads((out / "kernel-cpu-2026-01-02-abc1234.json").read_text())
+    assert saved == {"commit": "abc1234", "columns": ["a"], "rows": [[1]]}
     assert list((checkout / "benchmarks" / "results").iterdir()) == []
     summary = (out / "gpu_all" / "summary.txt").read_text()
     assert "nothing is left to do" in summary

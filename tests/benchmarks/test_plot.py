@@ -1,7 +1,5 @@
 """What is drawn is what the result says."""
 
-import json
-
 import pytest
 
 
@@ -53,10 +51,11 @@ def test_a_limit_in_reach_is_a_line_through_all_bars(plot):
     assert lines == [1400.0]
 
 
-def test_newest_results_of_rates_are_drawn(plot, tmp_path, monkeypatch, capsys):
-    (tmp_path / "try-cpu-2026-01-02-abc.json").write_text(json.dumps(result(ROWS)))
+def test_newest_results_of_rates_are_drawn(plot, program, tmp_path, monkeypatch, capsys):
+    write = program("result_files").write_result
+    write(tmp_path / "try-cpu-2026-01-02-abc.json", result(ROWS))
     other = {**result([{"minute": 1}]), "bench": "soak"}
-    (tmp_path / "soak-cpu-2026-01-02-abc.json").write_text(json.dumps(other))
+    write(tmp_path / "soak-cpu-2026-01-02-abc.json", other)
     monkeypatch.setattr("sys.argv", ["plot.py", "--results", str(tmp_path)])
     plot.main()
     assert [path.name for path in tmp_path.glob("*.png")] == ["try-cpu-2026-01-02-abc.png"]

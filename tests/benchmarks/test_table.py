@@ -1,6 +1,5 @@
 """The README says what the results say."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,12 +8,9 @@ import pytest
 BENCHMARKS_DIR = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def table():
-    spec = importlib.util.spec_from_file_location("table", BENCHMARKS_DIR / "table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def table(program):
+    return program("table")
 
 
 def write_result(folder, name, date, rows):
@@ -22,11 +18,12 @@ def write_result(folder, name, date, rows):
     result = {
         "data": "d",
         "settings": {"batch": 256},
-        "rows": rows,
         "environment": machine,
         "commit": "abc",
         "date": date,
     }
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    result |= {"columns": columns, "rows": [[row.get(key) for key in columns] for row in rows]}
     (folder / name).write_text(json.dumps(result))
 
 

@@ -1,0 +1,55 @@
+"""Result files: one JSON a result, a line a row, numbers of six digits.
+
+A file holds the fields of `harness.Result`, then ``columns``, the names of the values of a row, and ``rows``, each the
+list of its values. Six significant digits are more than any spread between rounds or seeds leaves certain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DIGITS = 6
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result whose ``rows`` are mappings of the same keys; the file appears whole or not at all.
+
+    Raises:
+        ValueError: rows differ in their keys.
+    """
+    rows = result["rows"]
+    columns = list(rows[0]) if rows else []
+    if any(list(row) != columns for row in rows):
+        raise ValueError(f"All rows of {path.name} must have the keys {columns} in this order.")
+    head = [f"{_dump(key)}: {_dump(value)}" for key, value in result.items() if key != "rows"]
+    body = ",\n".join(_dump(list(row.values())) for row in rows)
+    text = ",\n".join([*head, f'"columns": {_dump(columns)}', f'"rows": [\n{body}\n]'])
+    fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
+    fresh.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+    fresh.replace(path)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return the result in a file, with ``rows`` as dictionaries."""
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    columns = result.pop("columns")
+    result["rows"] = [dict(zip(columns, row, strict=True)) for row in result["rows"]]
+    return result
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(_rounded(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _rounded(value: Any) -> Any:
+    """Round floats, also within lists and dictionaries."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(one) for one in value]
+    return value

@@ -1,0 +1,60 @@
+"""A result file gives back its rows, is compact, and all that git keeps stay small."""
+
+import math
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPO_DIR = Path(__file__).parents[2]
+LARGEST_TREE = 7 * 2**20
+
+
+@pytest.fixture
+def result_files(program):
+    return program("result_files")
+
+
+def test_rows_come_back_with_six_digits(result_files, tmp_path):
+    rows = [
+        {"name": "a", "value": 1 / 3, "nested": {"low": 123456789.0}, "list": (0.1 + 0.2, None), "flag": True},
+        {"name": "b", "value": math.inf, "nested": {"low": 1e-9}, "list": [], "flag": False},
+    ]
+    path = tmp_path / "x.json"
+    result_files.write_result(path, {"bench": "try", "settings": {"batch": 8.0}, "rows": rows})
+    found = result_files.read_result(path)
+    assert found["settings"] == {"batch": 8.0}
+    assert found["rows"] == [
+        {"name": "a", "value": 0.333333, "nested": {"low": 123457000.0}, "list": [0.3, None], "flag": True},
+        {"name": "b", "value": math.inf, "nested": {"low": 1e-9}, "list": [], "flag": False},
+    ]
+    lines = path.read_text().splitlines()
+    assert lines[-3:] == ['["b",Infinity,{"low":1e-09},[],false]', "]", "}"]  # a line a row
+    again = tmp_path / "y.json"
+    result_files.write_result(again, found)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_rows_of_different_keys_are_refused(result_files, tmp_path):
+    with pytest.raises(ValueError, match=r"must have the keys \['a'\]"):
+        result_files.write_result(tmp_path / "x.json", {"rows": [{"a": 1}, {"b": 1}]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_kept_result_is_of_this_form(result_files, tmp_path):
+    paths = sorted((REPO_DIR / "benchmarks" / "results").glob("*.json"))
+    assert paths
+    for path in paths:
+        result_files.write_result(tmp_path / path.name, result_files.read_result(path))
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_tracked_files_stay_small():
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPO_DIR, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    paths = [REPO_DIR / name.decode() for name in listed.split(b"\0") if name]
+    sizes = sorted(((path.stat().st_size, path.name) for path in paths if path.is_file()), reverse=True)
+    total = sum(size for size, _ in sizes)
+    assert total < LARGEST_TREE, f"{total / 2**20:.2f} MiB; the largest: {sizes[:8]}"
