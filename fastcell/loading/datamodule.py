@@ -17,7 +17,7 @@ from fastcell.dataset.class_balance import BalanceName
 from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest, read_info
-from fastcell.dataset.schema import SUBSET_NAMES, SubsetName
+from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import SteadyManifest, View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.decode_choice import DecoderName, choose_decoding, preferred_decoder
@@ -26,15 +26,14 @@ from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, Grouped
 from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
-from fastcell.loading.same_data import SavedPlacement, cells_and_labels, check_same, hash_cells
-from fastcell.loading.settings import DtypeName, LoaderSettings, check_settings, image_dtype
+from fastcell.loading.same_data import SavedPlacement, SharedData
+from fastcell.loading.settings import DtypeName, LoaderSettings, check_settings, num_local_processes, settings_on
 from fastcell.loading.stores.opening import Store, Stores
 from fastcell.loading.stores.placement import Placement, StoreName, free_memory
 from fastcell.loading.transforms import TransformName, resolve_transform
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.constants import FitName, NormalizationName
 from fastcell.system.lightning_internals import batches_begun
-from fastcell.system.resources import num_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +134,9 @@ class CellDataModule(pl.LightningDataModule):
         self._given = given
         self._manifest: SteadyManifest | None = None
         self._corrupt_cells: CorruptCells | None = None
-        self._before: SavedPlacement | None = None
+        self._shared = SharedData(self._labelled)
         self._resolved: dict[str, Any] = {}
-        self._placed: SavedPlacement | None = None  # kept behind the training, for the checkpoint of its end
         self._predicted: np.ndarray | None = None
-        self._cells: dict[str, str] = {}
         self._valid_is_optional = False
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
@@ -166,7 +163,8 @@ class CellDataModule(pl.LightningDataModule):
         """Replace the manifest by another one of the same data set, for example with additional splits."""
         self._let_go()
         self._manifest = SteadyManifest.of(manifest)
-        self._corrupt_cells, self._cells, self._placed = None, {}, None
+        self._corrupt_cells, self._shared.placed = None, None
+        self._shared.forget_cells()
 
     @property
     def corrupt_cells(self) -> CorruptCells:
@@ -210,7 +208,7 @@ class CellDataModule(pl.LightningDataModule):
         self._let_go()  # stores of an earlier trainer
         if stage == "fit":  # a data module may be fitted again, behind changes of its files
             self.manifest.reread()
-            self._cells = {}
+            self._shared.forget_cells()
         self._valid_is_optional = stage in ("fit", None)
         wanted = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",), "predict": ("predict",)}
         for part in wanted.get(str(getattr(stage, "value", stage)), ("train", "valid", "test", "predict")):
@@ -234,7 +232,9 @@ class CellDataModule(pl.LightningDataModule):
         return select(self.manifest, ViewConfig(part, split_name, quality=quality, labelled=True))
 
     def _labelled(self, part: str) -> View | None:
-        """Return the labelled cells of a subset; None if there are none."""
+        """Return the labelled cells of a subset; None if valid or test has none."""
+        if part == "train":
+            return self.view(part)
         config = ViewConfig(part, self._train.split_name, quality=self._train.quality, labelled=True)
         try:
             return select(self.manifest, config)
@@ -246,10 +246,10 @@ class CellDataModule(pl.LightningDataModule):
 
         Every rank must call it.
         """
-        if self._placed is None:
-            return {}
-        found = {"transform": self._resolved["transform"], "corrupt_cells": self.gather_corrupt_cells()}
-        return {**self._placed._asdict(), **self._identity(), **found}
+        state = self._shared.state(self._settings_of_batches())
+        if state:
+            state |= {"transform": self._resolved["transform"], "corrupt_cells": self.gather_corrupt_cells()}
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the batches of the run that saved `state_dict`. Its corrupt cells stay excluded to the end.
@@ -258,7 +258,7 @@ class CellDataModule(pl.LightningDataModule):
             ArgumentError: cells, labels, subsets, verdicts, seed or batch size differ.
             DataError: the run has found corrupt cells, and `on_bad_cell` is ``error``.
         """
-        self._before = self.check_state(state_dict)
+        self._shared.before = self.check_state(state_dict)
         if self._given["transform"] == "auto":  # the two draw their noise differently
             self._given["transform"] = state_dict.get("transform", "auto")
         known = state_dict.get("corrupt_cells", {})
@@ -279,7 +279,7 @@ class CellDataModule(pl.LightningDataModule):
         Raises:
             ArgumentError: cells, labels, subsets, verdicts, seed or batch size are others.
         """
-        return check_same(state_dict, self._identity())
+        return self._shared.check(state_dict, self._settings_of_batches())
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -294,16 +294,9 @@ class CellDataModule(pl.LightningDataModule):
         torch.distributed.all_gather_object(found, self.corrupt_cells.reasons)
         return {cell_id: reason for part in reversed(found) for cell_id, reason in part.items()}
 
-    def _identity(self) -> dict[str, Any]:
-        """Return the values that must be equal in a resumed run."""
-        if not self._cells:
-            train = self.view("train")
-            assert train is not None
-            self._cells = {"training cells": hash_cells(train), "training cells and labels": cells_and_labels(train)}
-            for part in ("valid", "test"):
-                self._cells[f"{SUBSET_NAMES[part]} cells and labels"] = cells_and_labels(self._labelled(part))
+    def _settings_of_batches(self) -> dict[str, Any]:
+        """Return the settings that must be equal in a resumed run."""
         return {
-            **self._cells,
             "classes": self.classes,
             "window": self.preprocessing.window and list(self.preprocessing.window),
             "batch_size": self.batch_size,
@@ -403,7 +396,7 @@ class CellDataModule(pl.LightningDataModule):
             limit = None if gib is None else int(gib * 2**30)
             self._stores = Stores(
                 self._given["store"],
-                free_memory(config.device, limit, self._num_local()),
+                free_memory(config.device, limit, num_local_processes(self.trainer)),
                 config,
                 self.preprocessing.depth,
                 *self._rank(),
@@ -411,10 +404,10 @@ class CellDataModule(pl.LightningDataModule):
             )
         if part == "train":
             span = self._given["initial_fill"] or DEFAULT_SPAN
-            store = self._stores.open_training(view, self.batch_size, span, self._before)
+            store = self._stores.open_training(view, self.batch_size, span, self._shared.before)
             logger.info("%s", store.placement.reason)
             placed = store.placement
-            self._placed = SavedPlacement(placed.store, placed.num_parts, placed.pool_bytes, self._rank()[1])
+            self._shared.placed = SavedPlacement(placed.store, placed.num_parts, placed.pool_bytes, self._rank()[1])
             self._resolved = self._resolve(view, placed)
         else:
             self._store("train")
@@ -445,23 +438,8 @@ class CellDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _num_local(self) -> int:
-        """Return the number of processes on this machine."""
-        return 1 if self.trainer is None else max(self.trainer.num_devices, 1)
-
     def _config(self) -> LoaderSettings:
-        trainer, given = self.trainer, self._given
-        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
-        if device.type != "cuda":
-            device = torch.device("cpu")
-        precision = "32-true" if trainer is None else str(trainer.precision)
-        return LoaderSettings(
-            dtype=image_dtype(given["dtype"], precision, device),
-            device=device,
-            threads=given["threads"] or max(num_cpus() // self._num_local(), 1),
-            seed=self.seed,
-            **{name: given[name] for name in ("transform", "decoder", "initial_fill")},
-        )
+        return settings_on(self.trainer, self.seed, self._given)
 
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:

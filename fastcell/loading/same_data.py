@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from fastcell.dataset.cell_hashes import hashes_of
+from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.stores.placement import Placement
@@ -65,6 +66,53 @@ def restore_placement(found: Placement, before: SavedPlacement, num_ranks: int) 
             "number of processes."
         )
     return replace(found, num_parts=before.num_parts)
+
+
+class SharedData:
+    """Cells, labels and cell store that a run shares with the run it continues; part of every checkpoint.
+
+    Args:
+        view_of: returns the labelled cells of a subset (train, valid or test); None if there are none.
+
+    Attributes:
+        before: placement of the run to continue; None in a new run.
+        placed: placement of this run; None before its training, kept after it for the last checkpoint.
+    """
+
+    def __init__(self, view_of: Callable[[str], View | None]) -> None:
+        self.before: SavedPlacement | None = None
+        self.placed: SavedPlacement | None = None
+        self._view_of = view_of
+        self._cells: dict[str, str] = {}
+
+    def forget_cells(self) -> None:
+        """Hash the cells again at the next use."""
+        self._cells = {}
+
+    def state(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return placement, cells and labels, and settings by name; empty before training.
+
+        Args:
+            settings: settings of the batches that must be equal, e.g. ``seed``.
+        """
+        return {} if self.placed is None else {**self.placed._asdict(), **self._hashes(), **settings}
+
+    def check(self, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> SavedPlacement:
+        """Return the placement of the run that saved the state `saved`.
+
+        Raises:
+            ArgumentError: cells, labels or one of `settings` are others.
+        """
+        return check_same(saved, {**self._hashes(), **settings})
+
+    def _hashes(self) -> dict[str, str]:
+        if not self._cells:
+            train = self._view_of("train")
+            assert train is not None
+            self._cells = {"training cells": hash_cells(train), "training cells and labels": cells_and_labels(train)}
+            for part in ("valid", "test"):
+                self._cells[f"{SUBSET_NAMES[part]} cells and labels"] = cells_and_labels(self._view_of(part))
+        return self._cells
 
 
 def hash_cells(view: View) -> str:

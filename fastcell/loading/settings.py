@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -13,6 +13,10 @@ from fastcell.errors import invalid
 from fastcell.loading.decode_choice import DECODERS
 from fastcell.loading.stores.placement import STORES
 from fastcell.loading.transforms import TRANSFORMS
+from fastcell.system.resources import num_cpus
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -87,6 +91,32 @@ def check_settings(values: Mapping[str, Any]) -> None:
         raise invalid("seed", "a whole number from 0 to 2^63 - 1", seed, "Leave it out for that of seed_everything")
     if values["threads"] > MOST_THREADS:
         raise invalid("threads", f"at most {MOST_THREADS:,}", values["threads"], "0 chooses for you")
+
+
+def num_local_processes(trainer: pl.Trainer | None) -> int:
+    """Return the number of processes of a trainer on this machine; 1 without a trainer."""
+    return 1 if trainer is None else max(trainer.num_devices, 1)
+
+
+def settings_on(trainer: pl.Trainer | None, seed: int, given: Mapping[str, Any]) -> LoaderSettings:
+    """Return the settings of a loader on the device of a trainer; on the CPU without a trainer.
+
+    Args:
+        trainer: decides device, dtype and the share of the CPUs.
+        seed: seed of order and augmentation.
+        given: arguments dtype, threads, transform, decoder and initial_fill by name.
+    """
+    device = _CPU if trainer is None else trainer.strategy.root_device
+    if device.type != "cuda":
+        device = _CPU
+    precision = "32-true" if trainer is None else str(trainer.precision)
+    return LoaderSettings(
+        dtype=image_dtype(given["dtype"], precision, device),
+        device=device,
+        threads=given["threads"] or max(num_cpus() // num_local_processes(trainer), 1),
+        seed=seed,
+        **{name: given[name] for name in ("transform", "decoder", "initial_fill")},
+    )
 
 
 def image_dtype(dtype: str, precision: str, device: torch.device) -> torch.dtype:

@@ -11,7 +11,13 @@ import pytest
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError
-from fastcell.loading.same_data import SavedPlacement, check_same, hash_cells, restore_placement
+from fastcell.loading.same_data import (
+    SavedPlacement,
+    SharedData,
+    check_same,
+    hash_cells,
+    restore_placement,
+)
 from fastcell.loading.stores.placement import Placement
 
 Make = Callable[..., Manifest]
@@ -76,3 +82,28 @@ def test_a_state_gives_its_placement_back_if_all_else_is_equal() -> None:
     assert check_same(saved, {"training cells": "ab", "seed": 1}) == SavedPlacement("bank", 8, 7, 2)
     with pytest.raises(ArgumentError, match=r"seed of a resumed run must be as before \(1\), got 2. Restore it"):
         check_same(saved, {"training cells": "ab", "seed": 2})
+
+
+def test_shared_data_are_hashed_once_and_compared(make_dataset: Make) -> None:
+    manifest = make_dataset(20)
+    asked: list[str] = []
+
+    def view_of(part: str) -> View | None:
+        asked.append(part)
+        return {"train": View(manifest, np.arange(8)), "valid": View(manifest, np.arange(8, 12))}.get(part)
+
+    shared = SharedData(view_of)
+    assert shared.state({"seed": 1}) == {}  # nothing was trained
+    shared.placed = SavedPlacement("bank", 8, 7, 2)
+    state = shared.state({"seed": 1})
+    assert state["training cells"] == hash_cells(View(manifest, np.arange(8)))
+    assert state["test cells and labels"] == "none"
+    assert shared.check(state, {"seed": 1}) == shared.placed
+    assert asked == ["train", "valid", "test"]
+    with pytest.raises(ArgumentError, match="seed of a resumed run"):
+        shared.check(state, {"seed": 2})
+    shared.forget_cells()
+    saved = {**state, "validation cells and labels": "4 cells, hash 0"}
+    with pytest.raises(ArgumentError, match="validation cells and labels of a resumed run must be as before"):
+        shared.check(saved, {"seed": 1})
+    assert len(asked) == 6

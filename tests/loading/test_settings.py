@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastcell.errors import ArgumentError
-from fastcell.loading.settings import LoaderSettings, check_settings, image_dtype
+from fastcell.loading.settings import LoaderSettings, check_settings, image_dtype, num_local_processes, settings_on
 
 GOOD: dict[str, Any] = {
     "batch_size": 4,
@@ -66,3 +66,10 @@ def test_number_of_the_gpu() -> None:
     assert LoaderSettings().device_id is None
     assert LoaderSettings(device=torch.device("cuda")).device_id == 0
     assert LoaderSettings(device=torch.device("cuda", 3)).device_id == 3
+
+
+def test_settings_without_a_trainer_are_of_the_cpu() -> None:
+    found = settings_on(None, 7, {**GOOD, "threads": 3, "initial_fill": 5})
+    assert found == LoaderSettings(seed=7, threads=3, initial_fill=5)
+    assert settings_on(None, 7, GOOD).threads >= 1
+    assert num_local_processes(None) == 1
