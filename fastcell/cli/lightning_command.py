@@ -19,6 +19,7 @@ from fastcell.cli.lightning_parser import FastcellLightningParser, place_positio
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import check_seed
 from fastcell.cli.short_help import DESCRIPTIONS
+from fastcell.cli.shorter_training import shorter_length
 from fastcell.cli.signature import REQUIRED, folded
 from fastcell.cli.slips import refused_part
 from fastcell.cli.trainer_names import check_trainer_names
@@ -26,13 +27,16 @@ from fastcell.errors import ArgumentError, FastcellError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
+from fastcell.models.network_parts import parse_freeze
 from fastcell.predictions.table import check_output
 from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier
 from fastcell.runs.open_run import read_data_settings
-from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
+from fastcell.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, find_checkpoint
 from fastcell.storage.locks import hold_run_folder
+from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings
 from fastcell.system.messages import LineHandler, print_line
+from fastcell.system.text import join_lines
 from fastcell.training.best_weights import checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
@@ -44,6 +48,7 @@ from fastcell.training.recipe import PRESETS, preset_path
 from fastcell.training.resume import ResumePoints, check_run, check_start, plan_resumption, remove_points
 from fastcell.training.run_record import RunRecord, make_run_folder
 from fastcell.training.same_settings import flat_settings
+from fastcell.training.start_weights import StartWeights, check_unchanged, start_from
 from fastcell.training.stop_signals import told_how_it_ended
 from fastcell.training.trainer import check_trains, is_rank_zero, progress_callbacks, resolve_settings
 
@@ -122,6 +127,8 @@ class FastcellCLI(LightningCLI):
             if folder is not None:
                 check_run(Path(folder))
                 arguments = ["--config", str(Path(folder) / "config.yaml"), *arguments]
+            elif value_of("--start_from", arguments) is not None:
+                arguments = [*shorter_length(arguments), *arguments]
             preset = value_of("--preset", arguments) or PRESETS[0]
             parser_kwargs["default_config_files"] = [str(preset_path(preset))]
         super().__init__(
@@ -199,6 +206,11 @@ class FastcellCLI(LightningCLI):
             self.resumption = plan_resumption(Path(self.config.resume), self.settings, print_line)
             self.finished = self.resumption is None
         elif self.config.ckpt_path is not None:
+            if self.config.start_from is not None:
+                raise ArgumentError(
+                    "--start_from must be given without --ckpt_path, which continues a training with its optimizer. "
+                    "Leave one out."
+                )
             self.resumption = check_start(self.config.ckpt_path, self.settings)
 
     def _take_data_of_the_run(self, folder: Path) -> None:
@@ -213,6 +225,7 @@ class FastcellCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer, with what auto means on this machine filled in; in fit its place is the run folder."""
         settings, resumption = self.config.trainer, getattr(self, "resumption", None)
+        started = self._start_weights() if self.command == "fit" else None
         resolved = resolve_settings(settings, resumption and resumption.resolved.get("trainer.precision"))
         self.throughput, self.ranks = Throughput(), RankWatch()
         users = self.config_init.trainer.callbacks or []
@@ -231,7 +244,7 @@ class FastcellCLI(LightningCLI):
             kwargs["logger"] = self._loggers()
             every = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
             self.points = ResumePoints(self.folder, *every, self.settings)
-            callbacks.append(RunRecord(self.folder, self.asked, None if resumed is None else resumption))
+            callbacks.append(RunRecord(self.folder, self.asked, None if resumed is None else resumption, started))
             validates = has_labelled_cells(self.datamodule, "valid") and settings.limit_val_batches != 0
             callbacks += [checkpoint_callback(self.folder, validates), self.points]
         plugins = self.config_init.trainer.plugins or []
@@ -245,6 +258,18 @@ class FastcellCLI(LightningCLI):
             if self.folder is not None and self.config.resume is None:
                 shutil.rmtree(self.folder)
             raise ArgumentError(refused_part(str(error)) or " ".join(str(error).split())) from error
+
+    def _start_weights(self) -> StartWeights | None:
+        """Take the weights of another run, unless this one goes on from a point of its own."""
+        if self.config.start_from is None or (self.resumption is not None and self.resumption.point is not None):
+            return None
+        started = start_from(self.model, Path(self.config.start_from))
+        if self.config.resume is not None:
+            environment = read_json_file(Path(self.config.resume) / ENVIRONMENT_FILE)
+            check_unchanged(started, environment.get("started_from") if isinstance(environment, dict) else None)
+        if is_rank_zero():
+            print_line(join_lines(started.describe()))
+        return started
 
     def execute(self) -> None:
         """Run the command. A run that fails before its first checkpoint leaves no folder."""
@@ -329,6 +354,7 @@ def _link_fit_arguments(parser: LightningArgumentParser) -> None:
         ("data.classes", "data.path"), "model.classes", compute_fn=_classes_of, apply_on="instantiate"
     )
     parser.link_arguments("model.steps_per_call", "data.steps_per_call")
+    parser.link_arguments("freeze", "model.freeze", compute_fn=parse_freeze)
     parser.link_arguments(
         "data.preprocessing", "model.preprocessing", compute_fn=Preprocessing.to_dict, apply_on="instantiate"
     )

@@ -18,6 +18,8 @@ class FitArguments(NamedTuple):
         runs: parent folder of the new run folder
         resume: interrupted run to continue in place
         ckpt_path: checkpoint to continue from, in a new run
+        start_from: run or checkpoint whose weights a new run starts from
+        freeze: parts that are not trained, with commas between, or all-but-head
         checkpoint_every_steps: steps between resume points; null: none
         checkpoint_every_minutes: minutes between resume points; null: none
         select: weights to score: lowest validation loss, or last
@@ -28,6 +30,8 @@ class FitArguments(NamedTuple):
     runs: Annotated[str, Spelled("DIR", also=("-o", "--out"))] = "runs"
     resume: Annotated[str | None, Spelled("RUN")] = None
     ckpt_path: Annotated[str | None, Spelled("FILE")] = None
+    start_from: Annotated[str | None, Spelled("RUN")] = None
+    freeze: Annotated[str | None, Spelled("PARTS")] = None
     checkpoint_every_steps: int | None = None
     checkpoint_every_minutes: float | None = 5.0
     select: Literal["best", "last"] = "best"
@@ -124,7 +128,7 @@ GROUPS: dict[str, dict[str, list[ShownOption | str]]] = {
             ShownOption("data.store", "auto|stream|bank", "stream from disk, or keep cells in memory", "auto"),
         ],
         "machine": _MACHINE,
-        "run": ["runs", "resume", "ckpt_path", "checkpoint_every_minutes"],
+        "run": ["runs", "resume", "ckpt_path", "start_from", "freeze", "checkpoint_every_minutes"],
     },
     "validate": {"scores": ["out", "tta"], "data": _EVALUATION, "machine": _MACHINE},
     "test": {"scores": ["out", "tta"], "data": _EVALUATION, "machine": _MACHINE},

@@ -74,11 +74,12 @@ def place_positionals(command: str, words: Sequence[str]) -> list[str]:
 
 def value_of(name: str, words: Sequence[str]) -> str | None:
     """Return the last value of an option among arguments that are not parsed yet; None if it is not there."""
-    values = list(_values_of((name,), words))
+    values = list(values_of((name,), words))
     return values[-1] if values else None
 
 
-def _values_of(names: tuple[str, ...], words: Sequence[str]) -> Iterator[str]:
+def values_of(names: tuple[str, ...], words: Sequence[str]) -> Iterator[str]:
+    """Yield the values of an option that has these names, among arguments that are not parsed yet."""
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in names and equals:
@@ -100,7 +101,7 @@ class FastcellLightningParser(LightningArgumentParser):
     def parse_args(self, args: Any = None, *more: Any, **named: Any) -> Any:
         """As jsonargparse; files of settings are looked at first, so that a message can name them."""
         self._words = list(args or ())
-        for path in _values_of(("-c", "--config"), self._words):
+        for path in values_of(("-c", "--config"), self._words):
             self._check_settings(Path(path))
         return super().parse_args(args, *more, **named)
 
@@ -142,7 +143,7 @@ class FastcellLightningParser(LightningArgumentParser):
         said = of_jsonargparse(message, USAGES[self.command], settings)
         place = re.match(r"--([\w.]+) must be", said)
         if place and not any(word.partition("=")[0] == f"--{place[1]}" for word in self._words):
-            for path in _values_of(("-c", "--config"), self._words):
+            for path in values_of(("-c", "--config"), self._words):
                 return f"{path}: {said.removeprefix('--')}"
         return said
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import pytorch_lightning as pl
@@ -19,6 +19,8 @@ from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import RunningScores
+from fastcell.models.network_parts import ALL_BUT_HEAD, check_rates, rates_by_name
+from fastcell.models.network_parts import freeze as freeze_parts
 from fastcell.models.penultimate import features_and_logits
 from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
@@ -65,6 +67,9 @@ class CellModule(pl.LightningModule):
         schedule: constant, cosine, one_cycle or exponential (see `fastcell.models.schedule`).
         warmup: share of the run in which the learning rate rises.
         final_learning_rate: learning rate at the end of the run (ignored by constant).
+        freeze: parts of the network that are not trained, by prefix of the parameter names (`features`,
+            `classifier.1`), or `all-but-head`; their batch normalisation keeps its statistics.
+        part_learning_rates: peak learning rate of parts, by prefix; `head` is the last layer.
         ema_decay: decay per step of a running average of the weights, which replaces them in evaluation; None for no
             average.
         tta: average predictions over the four flips of every image.
@@ -80,6 +85,8 @@ class CellModule(pl.LightningModule):
         ArgumentError: a value is outside its range, or a name is unknown.
     """
 
+    _frozen: Sequence[nn.Module] = ()
+
     def __init__(
         self,
         network: str = "cellnet",
@@ -94,6 +101,8 @@ class CellModule(pl.LightningModule):
         schedule: ScheduleName = "constant",
         warmup: float = 0.0,
         final_learning_rate: float = 1e-6,
+        freeze: list[str] | None = None,
+        part_learning_rates: dict[str, float] | None = None,
         ema_decay: float | None = None,
         tta: bool = False,
         channels_last: bool = True,
@@ -110,6 +119,7 @@ class CellModule(pl.LightningModule):
         ):
             _check_name(name, value, get_args(kind))
         _check_numbers(label_smoothing, learning_rate, weight_decay, betas, warmup, final_learning_rate, ema_decay)
+        check_rates(part_learning_rates)
         if steps_per_call < 1:
             raise invalid("steps_per_call", "at least 1", steps_per_call, "8 hides the overhead of the trainer")
         self.automatic_optimization = steps_per_call == 1
@@ -123,6 +133,13 @@ class CellModule(pl.LightningModule):
         self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
         if input_norm:  # parameters would require the gradient of the input of the first convolution
             self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
+        if freeze:
+            self._frozen = freeze_parts(self.bare_network, num_classes, freeze)
+            if input_norm and ALL_BUT_HEAD in freeze:
+                self._frozen.append(self.network.get_submodule("0"))
+            self.train()  # the trainer keeps the mode of each layer
+        if part_learning_rates:
+            rates_by_name(self.bare_network, num_classes, part_learning_rates, learning_rate)  # looks at the names
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = _average_of(self.network, ema_decay)
@@ -136,6 +153,18 @@ class CellModule(pl.LightningModule):
         self._steps_of_epoch = 0
         self.evaluated_confusion: torch.Tensor | None = None
         self.class_weights: torch.Tensor | None = None
+
+    @property
+    def bare_network(self) -> nn.Module:
+        """The network without input normalisation, whose parameters have the names of `create_network`."""
+        return self.network[1] if self.hparams["input_norm"] else self.network  # type: ignore[index]
+
+    def train(self, mode: bool = True) -> "CellModule":
+        """Set training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for layer in self._frozen:
+            layer.eval()
+        return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of images (B, 1, H, W); evaluation uses the averaged weights if there are any."""
@@ -222,14 +251,24 @@ class CellModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         hparams = self.hparams
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": hparams["weight_decay"]}, {"params": plain, "weight_decay": 0.0}]
+        groups = self._parameter_groups()
         kind = torch.optim.AdamW if hparams["optimizer"] == "adamw" else torch.optim.Adam
         fused = self.device.type in ("cpu", "cuda") and not self._clips_scaled_gradients()
         optimizer = kind(groups, lr=hparams["learning_rate"], betas=tuple(hparams["betas"]), fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_function())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters by learning rate, with and without weight decay; the peak rate first."""
+        hparams, peak = self.hparams, self.hparams["learning_rate"]
+        rates = rates_by_name(self.bare_network, len(self.classes), hparams["part_learning_rates"] or {}, peak)
+        trained = [(rates[name], p) for name, p in self.bare_network.named_parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = []
+        for rate in [peak, *dict.fromkeys(rate for rate, _ in trained if rate != peak)]:
+            for decay, has_axes in ((hparams["weight_decay"], True), (0.0, False)):
+                found = [p for own, p in trained if own == rate and (p.ndim > 1) == has_axes]
+                groups.append({"params": found, "weight_decay": decay, "lr": rate})
+        return groups
 
     def num_steps(self) -> float:
         """Return the number of optimizer steps of the whole run; infinite if neither steps nor epochs limit it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +76,7 @@ def train_recipe(
     preprocessing: Preprocessing,
     seed: int,
     device: torch.device,
+    prepare: Callable[[CellModule], object] | None = None,
     **settings: Any,
 ) -> TrainedNetwork:
     """Train the network of a recipe in memory, without a run folder.
@@ -87,10 +89,13 @@ def train_recipe(
         preprocessing: preprocessing of the images that `data` returns.
         seed: seed of torch's random state, from which the initial weights are drawn.
         device: CPU or GPU.
+        prepare: called with the new model before training, e.g. to take weights of another run.
         **settings: arguments of `pl.Trainer` that replace those of the recipe.
     """
     torch.manual_seed(seed)
     model = build_model(recipe, classes, preprocessing)
+    if prepare is not None:
+        prepare(model)
     best = BestWeights()
     callbacks: list[pl.Callback] = [best] if recipe.select == "best" else []
     trainer = build_trainer(device, callbacks=callbacks, **{**recipe.trainer, **settings})

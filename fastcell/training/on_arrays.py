@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -56,7 +57,7 @@ def train_on_cells(
     preprocessing = replace(recipe.preprocessing, depth=depth, window=window)
     data = _TrainingCells(recipe, preprocessing, cells, labels, weights, seed, device, threads)
     with _quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        limits = {"max_epochs": recipe.max_epochs, "max_steps": recipe.max_steps}
+        limits: dict[str, Any] = {"max_epochs": recipe.max_epochs, "max_steps": recipe.max_steps}
         trained = train_recipe(recipe, data, classes, preprocessing, seed, device, **limits)
     return trained.model.cpu()
 

@@ -22,6 +22,7 @@ from fastcell.storage.formats import FORMATS
 from fastcell.storage.whole_files import read_json_file, write_json, write_text
 from fastcell.system import environment_report
 from fastcell.training.same_settings import ARGUMENTS, Change, flat_settings, settings_of_point
+from fastcell.training.start_weights import StartWeights
 
 _COMMENT = "# went on "
 _OLD_DATA_NAMES = (
@@ -104,10 +105,13 @@ class RunRecord(pl.Callback):
         folder: the run folder; None on ranks other than 0.
         config: text of config.yaml, with the settings requested now.
         resumption: how the run is resumed; None for a new run.
+        started: weights of another run that this one started from; None if it did not.
     """
 
-    def __init__(self, folder: Path | None, config: str, resumption: Resumption | None) -> None:
-        self.folder, self.config, self.resumption = folder, config, resumption
+    def __init__(
+        self, folder: Path | None, config: str, resumption: Resumption | None, started: StartWeights | None = None
+    ) -> None:
+        self.folder, self.config, self.resumption, self.started = folder, config, resumption, started
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.folder is None:
@@ -118,6 +122,8 @@ class RunRecord(pl.Callback):
         environment["format"] = FORMATS["run"].number
         if self.resumption is None:
             environment["resolved"] = resolved_settings(trainer)
+            if self.started is not None:
+                environment["started_from"] = self.started._asdict()
         else:
             environment.setdefault("resumed", []).append(self._describe_resumption(trainer))
             self._record_changes()

@@ -26,11 +26,11 @@ _WORDS = {
         trainer.reload_dataloaders_every_n_epochs
         model.network model.input_norm model.init model.loss model.label_smoothing model.optimizer model.learning_rate
         model.weight_decay model.betas model.schedule model.warmup model.final_learning_rate model.ema_decay model.tta
-        model.steps_per_call
+        model.steps_per_call model.part_learning_rates
         data.split_name data.batch_size data.eval_batch_size data.image_size data.fit data.scale_um_per_px
         data.normalization data.antialias data.augment data.augmentation data.balance data.subsample data.quality
         data.store data.transform data.decoder data.depth data.dtype data.initial_fill data.seed
-        preset ckpt_path select""",
+        preset ckpt_path start_from freeze select""",
     MORE: "trainer.max_epochs trainer.max_steps",
     MAY: """
         trainer.accelerator trainer.strategy trainer.devices trainer.num_nodes trainer.logger trainer.max_time
@@ -49,7 +49,7 @@ AUTO = {"data.store": "auto", "data.transform": "auto", "data.decoder": "auto", 
 """Arguments whose value may be chosen for the machine: giving the value chosen in the run is no change."""
 
 _NESTED = {"data.augmentation"}
-_OF_A_PLACE = {"preset", "ckpt_path"}
+_OF_A_PLACE = {"preset", "ckpt_path", "start_from"}
 
 
 class Change(NamedTuple):

@@ -26,7 +26,7 @@ from fastcell.training.same_settings import (
 )
 
 NO_SETTINGS = {"help", "config", "print_config", "trainer", "model", "data", "data.augmentation"}
-LINKED = {"model.classes", "model.preprocessing", "data.steps_per_call"}
+LINKED = {"model.classes", "model.preprocessing", "model.freeze", "data.steps_per_call"}
 """Arguments that others or the data set decide: not settable in fit."""
 OTHERS: dict[str, Any] = {
     "seed_everything": 7,

@@ -1,0 +1,160 @@
+"""Start a new run from the weights of another one, by the names of the tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fastcell.errors import ArgumentError, invalid
+from fastcell.models.lightning_module import CellModule
+from fastcell.models.network_parts import head_of, is_in
+from fastcell.runs.checkpoint import read_checkpoint
+from fastcell.runs.run_folder import find_checkpoint
+
+SHARE_OF_EPOCHS = 0.5
+"""Epochs or steps of a run that starts from weights, as a share of those of the preset."""
+
+_PREPARATIONS = ("fit", "normalization", "antialias", "scale_um_per_px", "depth", "window")
+_MOST_NAMED = 8
+
+
+class StartWeights(NamedTuple):
+    """What a run has taken from another one.
+
+    Attributes:
+        source: the checkpoint.
+        digest: BLAKE2b of its weights.
+        taken: names of the tensors that were taken.
+        anew: names of the tensors of this run's network that keep their new values, with the reason.
+        unused: names of the tensors of the checkpoint's network that this run's network does not have.
+        cautions: differences that the weights do not fit to, a sentence each.
+    """
+
+    source: str
+    digest: str
+    taken: list[str]
+    anew: dict[str, str]
+    unused: list[str]
+    cautions: list[str]
+
+    def describe(self) -> list[str]:
+        """Return lines for the user."""
+        total = len(self.taken) + len(self.anew)
+        lines = [f"starting from {self.source}: {len(self.taken)} of {total} tensors taken"]
+        for reason in dict.fromkeys(self.anew.values()):
+            names = [name for name, why in self.anew.items() if why == reason]
+            lines.append(f"  {len(names)} anew, {reason}: {_listed(names)}")
+        if self.unused:
+            lines.append(f"  {len(self.unused)} of the checkpoint unused: {_listed(self.unused)}")
+        return [*lines, *(f"  {line}" for line in self.cautions)]
+
+
+def start_from(model: CellModule, path: Path) -> StartWeights:
+    """Give a new model the weights of a run or checkpoint; nothing in the checkpoint is executed.
+
+    Tensors are taken by name. The last layer is taken if the classes are those of the checkpoint; in another order its
+    rows are reordered. Weights that the checkpoint averaged over steps are taken where it has them, because those were
+    scored.
+
+    Args:
+        model: new model, of the same network and image size.
+        path: run folder or checkpoint.
+
+    Raises:
+        ArgumentError: network or image size are others, or no tensor can be taken.
+        DataError: the checkpoint is missing or damaged.
+    """
+    checkpoint = find_checkpoint(path)
+    content = read_checkpoint(checkpoint)
+    there = content["hyper_parameters"]
+    _check_same_network(model, there, path)
+    weights = _network_weights(content["state_dict"], bool(there.get("input_norm")))
+    classes = [str(name) for name in there.get("classes") or []]
+    head = head_of(model.bare_network, len(model.classes))
+    own = model.bare_network.state_dict()
+    taken: dict[str, torch.Tensor] = {}
+    anew: dict[str, str] = {}
+    for name, value in own.items():
+        found = weights.get(name)
+        in_head = head is not None and is_in(name, head)
+        if in_head and set(classes) != set(model.classes):
+            anew[name] = f"because the classes differ ({', '.join(classes)} there)"
+        elif found is None:
+            anew[name] = "not in the checkpoint"
+        elif found.shape != value.shape:
+            anew[name] = "of another shape"
+        else:
+            taken[name] = found[[classes.index(each) for each in model.classes]] if in_head else found
+    if not taken:
+        hint = "Give a run of the same network, or leave the option out"
+        raise invalid("--start_from", "a run whose tensors have the names of this network's", str(path), hint)
+    model.bare_network.load_state_dict(taken, strict=False)
+    if model.average is not None:
+        model.average.module.load_state_dict(model.network.state_dict())
+    unused = [name for name in weights if name not in own]
+    return StartWeights(str(checkpoint), hash_tensors(weights), [*taken], anew, unused, _cautions(model, there))
+
+
+def check_unchanged(started: StartWeights, recorded: Any) -> None:
+    """Check that a run that begins again starts from the weights of its first start.
+
+    Args:
+        started: weights that were read now.
+        recorded: entry ``started_from`` of the run's environment.json; None if there is none.
+
+    Raises:
+        ArgumentError: the weights are others.
+    """
+    digest = recorded.get("digest") if isinstance(recorded, dict) else None
+    if digest is not None and digest != started.digest:
+        raise ArgumentError(
+            f"--start_from of a resumed run must have the weights with which the run began, but those of "
+            f"{started.source} have changed since. Start a new run."
+        )
+
+
+def hash_tensors(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return a BLAKE2b hash of tensors with their names, 32 hexadecimal digits."""
+    digest = blake2b(digest_size=16)
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_same_network(model: CellModule, there: Mapping[str, Any], path: Path) -> None:
+    """Raises ArgumentError if network or image size of a checkpoint are not those of the model."""
+    sizes = [int(dict(found or {}).get("image_size", 128)) for found in (model.preprocessing, there["preprocessing"])]
+    for option, here, other in (
+        ("--model.network", model.hparams["network"], there.get("network")),
+        ("--data.image_size", *sizes),
+    ):
+        if here != other:
+            raise ArgumentError(
+                f"{option} of a run that starts from {path} must be {other} as there, got {here}. Give {option} "
+                f"{other}, or leave --start_from out."
+            )
+
+
+def _network_weights(state: Mapping[str, Any], input_norm: bool) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint's network without input normalisation; averaged ones if there are any."""
+    averaged = any(name.startswith("average.module.") for name in state)
+    prefix = ("average.module." if averaged else "network.") + ("1." if input_norm else "")
+    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def _cautions(model: CellModule, there: Mapping[str, Any]) -> list[str]:
+    pairs = [(name, model.preprocessing.get(name), there["preprocessing"].get(name)) for name in _PREPARATIONS]
+    pairs.append(("input_norm", model.hparams["input_norm"], there.get("input_norm", False)))
+    return [f"{name} is {here} here and {other} there: the weights fit other images" for name, here, other in pairs
+            if here != other]  # fmt: skip
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
