@@ -61,6 +61,14 @@ class BatchLoader(ABC):
         Runs in the prefetching thread; GPU work goes to the current stream of that thread.
         """
 
+    def global_weight(self, step: int) -> int | None:
+        """Return the number of cells that a training batch should have, over all ranks, without communication.
+
+        A corrupt cell is among them, since only the rank that reads it knows of it. None if another rule holds, as in
+        evaluation.
+        """
+        return None
+
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch whose order the next iteration uses, if no trainer provides it."""
         self._epoch = epoch
@@ -136,6 +144,10 @@ class GroupedLoader:
     def __len__(self) -> int:
         return -(-len(self.loader) // self.group)
 
+    def global_weight(self, step: int) -> int | None:
+        """Return `BatchLoader.global_weight` of a single batch."""
+        return self.loader.global_weight(step)
+
     def __iter__(self) -> Iterator[tuple[Batch, ...]]:
         batches = iter(self.loader)
         while group := tuple(islice(batches, self.group)):
@@ -190,6 +202,7 @@ class CellLoader(BatchLoader):
             device_id=config.device_id,
             rank=share.rank,
         )
+        self._shuffles = shuffle
         self._make_transform(epoch=0)  # wrong arguments raise here, not in the thread
         self.reader = reader or CellReader(
             view,
@@ -206,6 +219,9 @@ class CellLoader(BatchLoader):
 
     def __len__(self) -> int:
         return self.share.steps
+
+    def global_weight(self, step: int) -> int | None:
+        return self.share.num_real_of_all(step, len(self.view)) if self._shuffles else None
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         transform, device = self._make_transform(epoch=epoch), self.config.device
@@ -277,6 +293,9 @@ class BankLoader(BatchLoader):
 
     def __len__(self) -> int:
         return self.order.steps
+
+    def global_weight(self, step: int) -> int | None:
+        return self.order.num_real_of_all(step) if isinstance(self.order, BankOrder) else None
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         device = self.config.device

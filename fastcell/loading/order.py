@@ -88,6 +88,10 @@ class BankOrder:
         """Number of batches in an epoch; the last one is padded."""
         return -(-self.num_rows // self.batch_size)
 
+    def num_real_of_all(self, step: int) -> int:
+        """Return the number of cells that count in batch `step` of all ranks together."""
+        return min(self.batch_size, self.num_rows - step * self.batch_size)
+
     @property
     def batch(self) -> int:
         """Cells of one batch on this rank."""

@@ -6,6 +6,7 @@ last batches are padded with cells of weight 0.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,17 @@ class Share:
     def num_real(self, step: int) -> int:
         """Return the number of cells of batch `step` that count; they come first, followed by padding."""
         return min(max(len(self) - step * self.batch, 0), self.batch)
+
+    def num_real_of_all(self, step: int, num_rows: int) -> int:
+        """Return the number of cells that count in batch `step` of all ranks together.
+
+        Args:
+            step: number of the batch.
+            num_rows: rows of the view over all ranks, which `training_share` has cut.
+        """
+        edges = [num_rows * rank // self.num_ranks for rank in range(self.num_ranks + 1)]
+        sizes = (stop - start for start, stop in itertools.pairwise(edges))
+        return sum(min(max(size - step * self.batch, 0), self.batch) for size in sizes)
 
     def whole_batches(self, cells: int) -> int:
         """Return a number of cells rounded down to whole batches, at least one batch."""

@@ -152,7 +152,8 @@ class CellModule(pl.LightningModule):
         self._unread = 0  # steps since the last reading
         self._steps_of_epoch = 0
         self.evaluated_confusion: torch.Tensor | None = None
-        self.class_weights: torch.Tensor | None = None
+        self.class_weights: torch.Tensor | None
+        self.register_buffer("class_weights", None, persistent=False)  # moves to the device with the network
 
     @property
     def bare_network(self) -> nn.Module:
@@ -193,12 +194,13 @@ class CellModule(pl.LightningModule):
     def training_step(self, batch: Batch | tuple[Batch, ...], batch_idx: int) -> torch.Tensor | None:
         if self.automatic_optimization:
             assert isinstance(batch, Batch)
-            return self._loss(batch)
-        for one in (batch,) if isinstance(batch, Batch) else batch:
-            self._step(one)
+            return self._loss(batch, batch_idx)
+        first = batch_idx * self.hparams["steps_per_call"]
+        for step, one in enumerate((batch,) if isinstance(batch, Batch) else batch, first):
+            self._step(one, step)
         return None
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Batch, step: int) -> None:
         """Make one of several optimizer steps of a call, unless `max_steps` is reached."""
         if 0 <= self.trainer.max_steps <= self.trainer.global_step:
             return
@@ -206,7 +208,7 @@ class CellModule(pl.LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         optimizer.zero_grad()
-        self.manual_backward(self._loss(batch))
+        self.manual_backward(self._loss(batch, step))
         optimizer.step()
         scheduler.step()
         self._count_step()
@@ -220,15 +222,31 @@ class CellModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._steps_of_epoch = 0
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _loss(self, batch: Batch, step: int = 0) -> torch.Tensor:
+        """Return this rank's loss of a batch, which is batch `step` of the epoch."""
         labels, weight = self._targets(batch)
         logits = self(batch.images)
         losses = cell_losses(self.hparams["loss"], logits, labels, self.hparams["label_smoothing"])
         self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
         if self.class_weights is not None:
-            weight = weight * self.class_weights.to(weight.device)[labels.clamp_min(0)]
+            weight = weight * self.class_weights[labels.clamp_min(0)]
         # DDP averages gradients over ranks. With this factor, the average is the weighted mean of the global batch.
-        return weighted_mean(losses, weight, self._sum_over_ranks(weight.sum()) / self._num_ranks())
+        return weighted_mean(losses, weight, self._global_weight(weight, step) / self._num_ranks())
+
+    def _global_weight(self, weight: torch.Tensor, step: int) -> torch.Tensor | float:
+        """Return the weight of batch `step` over all ranks, of which `weight` (B,) is this rank's.
+
+        Where all cells weigh the same, the loader knows it, and nothing is sent. A corrupt cell counts there: it adds
+        nothing to the loss. Elsewhere the ranks add their weights, and on a GPU the host does not wait for the sum.
+        """
+        loader = getattr(self.trainer, "train_dataloader", None) if has_trainer(self) else None
+        known = getattr(loader, "global_weight", None)
+        if known is not None and self.class_weights is None and (total := known(step)) is not None:
+            return float(total)
+        total = weight.sum()
+        if self._num_ranks() > 1:
+            torch.distributed.all_reduce(total)
+        return total
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.automatic_optimization:

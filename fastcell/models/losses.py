@@ -47,10 +47,13 @@ def probabilities(name: str, logits: torch.Tensor) -> torch.Tensor:
     return logits.float().softmax(dim=1)
 
 
-def weighted_mean(losses: torch.Tensor, weight: torch.Tensor, total_weight: torch.Tensor | None = None) -> torch.Tensor:
+def weighted_mean(
+    losses: torch.Tensor, weight: torch.Tensor, total_weight: torch.Tensor | float | None = None
+) -> torch.Tensor:
     """Return sum(weight * loss) / `total_weight`, by default the sum of `weight`; 0 if no cell counts."""
-    total = weight.sum() if total_weight is None else total_weight
-    return (losses * weight).sum() / total.clamp_min(torch.finfo(torch.float32).tiny)
+    total, least = weight.sum() if total_weight is None else total_weight, torch.finfo(torch.float32).tiny
+    divisor = total.clamp_min(least) if isinstance(total, torch.Tensor) else max(total, least)
+    return (losses * weight).sum() / divisor
 
 
 def _targets(labels: torch.Tensor, num_classes: int, smoothing: float) -> torch.Tensor:

@@ -71,6 +71,31 @@ class Recorder(pl.LightningModule):
         return [cell for epoch, cells in self.seen[part] if epoch == number for cell in cells]
 
 
+class Collectives(pl.Callback):
+    """Notes the names of all collective operations that Python calls within each training step."""
+
+    def __init__(self) -> None:
+        self.of_steps: list[list[str]] = []
+        self._inside = False
+        for name in ("all_reduce", "barrier", "broadcast", "all_gather", "reduce", "monitored_barrier"):
+            self._watch(name, getattr(torch.distributed, name))
+
+    def _watch(self, name: str, call: Callable[..., Any]) -> None:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            if self._inside:
+                self.of_steps[-1].append(name)
+            return call(*arguments, **options)
+
+        setattr(torch.distributed, name, noted)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.of_steps.append([])
+        self._inside = True
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._inside = False
+
+
 def trainer(**options: Any) -> pl.Trainer:
     library_settings.quiet()
     defaults: dict[str, Any] = {
@@ -293,8 +318,9 @@ DDP_SCRIPT = """
 import json, sys
 import pytorch_lightning as pl
 sys.path.insert(0, {folder!r})
-from test_datamodule import Recorder, data, trainer
+from test_datamodule import Collectives, Recorder, data, trainer
 from fastcell.dataset.manifest import Manifest
+from fastcell.models.lightning_module import CellModule
 
 if __name__ == "__main__":
     for number, options in enumerate({options!r}):
@@ -304,6 +330,14 @@ if __name__ == "__main__":
         fit.fit(model, datamodule=module)
         with open({out!r} + f"{{number}}.{{fit.global_rank}}", "w") as file:
             json.dump({{"seen": model.seen, "steps": model.steps, "weight": model.weight.item()}}, file)
+    for balance in ("none", "weights"):
+        module = data(Manifest.open({path!r}), batch_size=8, store="bank", balance=balance)
+        model = CellModule(classes=module.classes, preprocessing=module.preprocessing.to_dict())
+        calls = Collectives()
+        fit = trainer(devices=2, strategy="ddp", max_epochs=2, callbacks=[calls])
+        fit.fit(model, datamodule=module)
+        with open({out!r} + f"{{balance}}.{{fit.global_rank}}", "w") as file:
+            json.dump(calls.of_steps, file)
 """
 DDP_OPTIONS: list[dict[str, Any]] = [
     {"store": "stream"},
@@ -312,25 +346,29 @@ DDP_OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def train_in_two_processes(manifest: Manifest, folder: Path) -> list[list[dict[str, Any]]]:
-    """What the two ranks see, for each of DDP_OPTIONS: one training after the other in the same two processes."""
+def train_in_two_processes(manifest: Manifest, folder: Path) -> list[list[Any]]:
+    """What the two ranks see, for each of DDP_OPTIONS, and the collectives that a step of `CellModule` calls.
+
+    One training after the other runs in the same two processes.
+    """
     here, root = str(Path(__file__).parent), str(Path(fastcell.__file__).parent.parent)
     script = folder / "ddp.py"
     script.write_text(DDP_SCRIPT.format(folder=here, path=str(manifest.path), out=f"{folder}/", options=DDP_OPTIONS))
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PL_GLOBAL_SEED": "5", "PYTHONPATH": root}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, env=environ)
     assert done.returncode == 0, done.stderr[-3000:]
-    return [
-        [json.loads((folder / f"{number}.{rank}").read_text()) for rank in (0, 1)] for number in range(len(DDP_OPTIONS))
-    ]
+    names = [*range(len(DDP_OPTIONS)), "none", "weights"]
+    return [[json.loads((folder / f"{name}.{rank}").read_text()) for rank in (0, 1)] for name in names]
 
 
 def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Path) -> None:
     """From a bank they draw, together, the batches that one process would."""
     manifest = make_dataset(101)
-    trained = train_in_two_processes(manifest, tmp_path)
+    *trained, plain, weighted = train_in_two_processes(manifest, tmp_path)
     for ranks, num_parts in zip(trained, (0, 1, NUM_PARTS), strict=True):
         assert_disjoint_parts(manifest, ranks, num_parts)
+    assert plain == [[[]] * 16] * 2  # the weight of a global batch is known; DDP's own sums are made in C++
+    assert weighted == [[["all_reduce"]] * 16] * 2
 
 
 def assert_disjoint_parts(manifest: Manifest, ranks: list[dict[str, Any]], num_parts: int) -> None:

@@ -42,6 +42,9 @@ def test_every_row_once_and_the_same_batches_on_any_number_of_ranks(
     alone = every_rank(1, num_rows, batch_size, epoch, num_parts)
     assert sorted(alone) == list(range(num_rows)) == sorted(alone.values())
     assert every_rank(num_ranks, num_rows, batch_size, epoch, num_parts) == alone
+    order = BankOrder(num_rows, batch_size, 5, num_parts, 64, num_ranks - 1, num_ranks)
+    steps = np.bincount(np.array(sorted(alone)) // batch_size, minlength=order.steps)
+    assert [order.num_real_of_all(step) for step in range(order.steps)] == steps.tolist()
 
 
 @given(st.integers(64, 700), per_rank, epochs, st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, NUM_PARTS]))

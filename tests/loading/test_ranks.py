@@ -31,6 +31,9 @@ def test_training_parts(num_rows: int, per_rank: int, num_ranks: int) -> None:
     check(shares, num_rows)
     lengths = [len(share) for share in shares]
     assert max(lengths) - min(lengths) <= 1
+    for step in range(shares[0].steps):
+        of_all = {share.num_real_of_all(step, num_rows) for share in shares}
+        assert of_all == {sum(share.num_real(step) for share in shares)}
 
 
 @given(sizes, st.integers(1, 40), ranks)

@@ -82,6 +82,8 @@ def test_class_weights_by_hand():
     model = make_model()
     batch = make_batch()
     model.class_weights = torch.tensor([1.0, 2.0, 5.0])
+    assert model.double().class_weights.dtype == torch.float64  # moved with the network, not in each step
+    assert "class_weights" not in model.float().state_dict()
     found = float(model.training_step(batch, 0).detach())
     losses = cell_losses("cross_entropy", model(batch.images), batch.labels)
     weight = torch.tensor([1.0, 2.0, 5.0])[batch.labels]
@@ -95,10 +97,34 @@ def test_ranks_average_to_the_weighted_mean_of_the_global_batch(monkeypatch):
     weight[[0, 1, 2, 3, 7]] = 0  # the ranks count 2 and 5 cells
     whole = model.training_step(batch._replace(weight=weight), 0)
     monkeypatch.setattr(model, "_num_ranks", lambda: 2)
-    monkeypatch.setattr(model, "_sum_over_ranks", lambda value: weight.sum())
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: value.copy_(weight.sum()))
     parts = [Batch(*(column[rows] for column in batch._replace(weight=weight))) for rows in (slice(0, 6), slice(6, 12))]
     losses = [model.training_step(part, 0) for part in parts]
     assert float(sum(losses).detach()) / 2 == pytest.approx(float(whole.detach()), rel=1e-6)
+
+
+class CountedBatches(Batches):
+    """A loader that knows how many cells a batch should have; the last has two fewer than its weights say."""
+
+    def global_weight(self, step: int) -> int:
+        return len(self.batches[step].weight) - 2 * (step == len(self.batches) - 1)
+
+
+def test_the_loader_knows_the_weight_of_a_global_batch(tmp_path):
+    batches = [make_batch(seed) for seed in range(4)]
+    losses = []
+
+    class Noted(CellModule):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            each = cell_losses("cross_entropy", self(batch.images), batch.labels)
+            losses.append((float(loss.detach()), float(each.sum().detach())))
+            return loss
+
+    torch.manual_seed(0)
+    model = Noted(classes=CLASSES, preprocessing={"image_size": SIZE})
+    make_trainer(tmp_path).fit(model, CountedBatches(*batches))
+    assert [total / loss for loss, total in losses] == pytest.approx([12, 12, 12, 10], rel=1e-5)
 
 
 def test_learns_a_separable_set_and_scores_it(tmp_path):

@@ -16,11 +16,13 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import torch
 
 from fastcell.cli.fit import main as fit_main
 from fastcell.cli.main import main
 from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
+from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule
 
 FIT = ["--data.image_size=32", "--data.batch_size=64", "--trainer.max_epochs=2"]
@@ -138,10 +140,10 @@ def test_a_run_that_goes_on_knows_its_corrupt_cells(
     assert main(["fit", f"--runs={tmp_path / 'whole'}", *words]) == 0
     steps, loss, last = iter(range(10_000)), CellModule._loss, 11  # 6 steps an epoch
 
-    def die_in_time(self: CellModule, batch: object) -> object:
+    def die_in_time(self: CellModule, batch: Batch, step: int) -> torch.Tensor:
         if next(steps) == last:
             raise Killed
-        return loss(self, batch)  # type: ignore[arg-type]
+        return loss(self, batch, step)
 
     for repaired in (False, True) if store == "stream" else (False,):
         runs = tmp_path / f"broken {repaired}"

@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,10 +98,10 @@ def fit_until(monkeypatch: pytest.MonkeyPatch, last_step: int, command: list[str
     """A run that ends in the middle of a step, counted from its start; its folder."""
     steps, loss = iter(range(10_000)), CellModule._loss
 
-    def die_in_time(self: CellModule, batch: object) -> torch.Tensor:
+    def die_in_time(self: CellModule, *batch_and_step: Any) -> torch.Tensor:
         if next(steps) == last_step:
             raise Killed
-        return loss(self, batch)  # type: ignore[arg-type]
+        return loss(self, *batch_and_step)
 
     with monkeypatch.context() as patch:
         patch.setattr(CellModule, "_loss", die_in_time)
