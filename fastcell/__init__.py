@@ -20,12 +20,15 @@ _EXPORTS = {
     "Batch": "fastcell.loading.batch",
     "CellClassifier": "fastcell.training.estimator",
     "CellDataModule": "fastcell.loading.datamodule",
+    "ClassifiedCells": "fastcell.inference.classified_cells",
+    "Classifier": "fastcell.inference.classifier",
     "DataError": "fastcell.errors",
     "FastcellError": "fastcell.errors",
     "Manifest": "fastcell.dataset.manifest",
     "Preprocessing": "fastcell.loading.preprocessing",
     "StrictError": "fastcell.errors",
     "ViewConfig": "fastcell.dataset.views",
+    "load": "fastcell.inference.classifier",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -21,7 +21,7 @@ from fastcell.models.losses import LossName, cell_losses, probabilities, weighte
 from fastcell.models.metrics import RunningScores
 from fastcell.models.network_parts import ALL_BUT_HEAD, check_rates, rates_by_name
 from fastcell.models.network_parts import freeze as freeze_parts
-from fastcell.models.penultimate import features_and_logits
+from fastcell.models.penultimate import SharedPenultimate, features_and_logits
 from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
 from fastcell.storage.formats import FORMATS
@@ -179,6 +179,16 @@ class CellModule(pl.LightningModule):
         """
         features, logits = features_and_logits(self._current_network(), self._in_memory_format(images))
         return features.float(), logits.float()
+
+    def shared_features_and_logits(self) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """Return a function that does the same as `features_and_logits` and that several threads may call at once."""
+        penultimate = SharedPenultimate(self._current_network())
+
+        def run(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            features, logits = penultimate(self._in_memory_format(images))
+            return features.float(), logits.float()
+
+        return run
 
     def predict_probabilities(self, images: torch.Tensor) -> torch.Tensor:
         """Return class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -35,6 +36,34 @@ def features_and_logits(network: nn.Module, images: Any) -> tuple[torch.Tensor, 
         for handle in handles:
             handle.remove()
     return _features_of(seen, logits), logits
+
+
+class SharedPenultimate:
+    """The function `features_and_logits` of one network, for calls from several threads at once.
+
+    Its hooks stay in the network, so that no call changes a network that another thread is running.
+
+    Args:
+        network: network that maps images to logits (B, K).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network, self._of_thread = network, threading.local()
+        for layer in network.modules():
+            if isinstance(layer, nn.Linear):
+                layer.register_forward_hook(self._keep)
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return penultimate activations (B, F) and logits (B, K) of images (B, 1, H, W)."""
+        seen = self._of_thread.seen = []
+        logits: torch.Tensor = self._network.forward(images)
+        self._of_thread.seen = None
+        return _features_of(seen, logits), logits
+
+    def _keep(self, _: nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> None:
+        seen = getattr(self._of_thread, "seen", None)
+        if seen is not None:
+            seen.append((arguments[0], output))
 
 
 def _features_of(seen: list[tuple[torch.Tensor, torch.Tensor]], logits: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from fastcell.dataset.parquet import first_line
 from fastcell.errors import DataError, invalid
 from fastcell.runs.prediction_columns import (
     FORMAT_METADATA,
+    NOT_FINITE,
     PROBABILITY_PREFIX,
     TEXT_COLUMNS,
     event_numbers,
@@ -28,7 +29,6 @@ from fastcell.storage.whole_files import replace_file
 
 OUTPUT_ENDINGS = (".csv", ".parquet", ".fcs")
 NOT_READ = "could not be read during the run"
-NOT_FINITE = "the network gives it no finite probability"
 _NEEDED = ("key", "class")
 _HINT = "Give a table that fastcell predict has written"
 

@@ -79,7 +79,8 @@ def as_images(values: Any, window: Window = None) -> Sequence[np.ndarray] | None
     """Return the images in scikit-learn's X, or None if X is a table with one row per cell.
 
     Args:
-        values: (N, H, W) array; a list or object array of (H, W) arrays, or of paths of image files; or a table.
+        values: (N, H, W), (N, 1, H, W) or (N, H, W, 1) array or tensor; a list or object array of (H, W), (1, H, W) or
+            (H, W, 1) ones, or of paths of image files; or a table.
         window: grey levels (low, high) of 16-bit image files that become black and white.
 
     Returns:
@@ -89,20 +90,42 @@ def as_images(values: Any, window: Window = None) -> Sequence[np.ndarray] | None
         ArgumentError: If an image is not grey, not finite or empty.
         DataError: If a file cannot be used.
     """
+    values = on_host(values)
     if isinstance(values, np.ndarray) and values.ndim != 1 and values.dtype != object:
-        if values.ndim == 3:
-            return _checked(list(values))
-        if values.ndim > 3:
-            raise invalid("X", "grey images (N, H, W)", values.shape, "Take one channel, without an axis for it")
-        return None
+        if values.ndim == 2:
+            return None
+        return _checked(list(without_channel_axis(values, "X", "(N, H, W)")))
     if not isinstance(values, np.ndarray | list | tuple) or not len(values):
         return None
     if isinstance(values[0], str | os.PathLike):
-        paths = [Path(path) for path in values]
-        return [_read(path.parent, path.name, window) for path in paths]
-    if getattr(values[0], "ndim", 0) == 2:
-        return _checked([np.asarray(image) for image in values])
+        return [read_image_file(Path(path), window) for path in values]
+    if getattr(values[0], "ndim", 0) in (2, 3):
+        images = (on_host(image) for image in values)
+        return _checked([_one_image(image, number) for number, image in enumerate(images)])
     return None
+
+
+def on_host(values: Any) -> Any:
+    """Return a tensor of torch as an array in host memory, and anything else unchanged."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") and hasattr(values, "cpu") else values
+
+
+def without_channel_axis(images: np.ndarray, name: str, rule: str) -> np.ndarray:
+    """Return an array without its axis of one channel: the second one, or else the last.
+
+    Args:
+        images: (N, H, W), (N, 1, H, W) or (N, H, W, 1).
+        name: what the array is, for messages.
+        rule: its shape without the axis, for messages.
+
+    Raises:
+        ArgumentError: the array has another number of axes, or several channels.
+    """
+    if images.ndim == 3:
+        return images
+    if images.ndim == 4 and 1 in (images.shape[1], images.shape[3]):
+        return images[:, 0] if images.shape[1] == 1 else images[:, :, :, 0]
+    raise invalid(name, f"grey, of the form {rule}", f"{images.dtype} {images.shape}", "Take one channel")
 
 
 def to_levels(image: np.ndarray, window: Window) -> np.ndarray:
@@ -141,6 +164,25 @@ def _checked(images: list[np.ndarray]) -> list[np.ndarray]:
             got = f"{image.dtype} {image.shape}" if not good else "NaN or infinity"
             raise invalid(f"X[{number}]", "a grey image (H, W) of finite numbers", got, "Leave it out, or convert it")
     return images
+
+
+def _one_image(image: Any, number: int) -> np.ndarray:
+    array = np.asarray(image)
+    return array if array.ndim != 3 else without_channel_axis(array[None], f"X[{number}]", "(H, W)")[0]
+
+
+def read_image_file(path: Path, window: Window) -> np.ndarray:
+    """Return the grey pixels (H, W) uint8 of an image file.
+
+    Args:
+        path: path of the file.
+        window: grey levels (low, high) of 16-bit images that become black and white.
+
+    Raises:
+        ArgumentError: If the image has 16 bits and there is no window.
+        DataError: If the file cannot be used.
+    """
+    return _read(path.parent, path.name, window)
 
 
 def _read(folder: Path, key: str, window: Window) -> np.ndarray:

@@ -1,10 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from fastcell.models.lightning_module import CellModule
-from fastcell.models.penultimate import features_and_logits
+from fastcell.models.penultimate import SharedPenultimate, features_and_logits
 
 IMAGES = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -71,3 +73,33 @@ def test_a_failing_network_keeps_no_hooks():
     with pytest.raises(RuntimeError):
         features_and_logits(network, IMAGES)
     assert not network[1]._forward_hooks
+
+
+class Doubled(nn.Module):
+    """A network whose logits are not the output of its last layer itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 3))
+
+    def forward(self, images):
+        return 2 * self.layers(images)
+
+
+def test_threads_share_a_network():
+    network = Doubled().eval()
+    shared = SharedPenultimate(network)
+    images = [torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(number)) for number in range(8)]
+    with torch.inference_mode():
+        expected = [features_and_logits(network, batch) for batch in images]
+
+        def run(number):
+            with torch.inference_mode():
+                return [shared(images[number]) for _ in range(20)]
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(run, range(8)))
+    for many, (features, logits) in zip(found, expected, strict=True):
+        for one in many:
+            assert torch.equal(one[0], features)
+            assert torch.equal(one[1], logits)

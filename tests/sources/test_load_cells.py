@@ -63,7 +63,7 @@ def test_what_is_an_image_and_what_a_table():
     assert [image.shape for image in as_images(boxed)] == [(2, 3), (4, 1)]
     assert as_images(np.zeros((2, 3))) is None
     assert as_images([[1, 2], [3, 4]]) is None
-    with pytest.raises(ArgumentError, match=r"X must be grey images \(N, H, W\)"):
+    with pytest.raises(ArgumentError, match=r"X must be grey, of the form \(N, H, W\)"):
         as_images(np.zeros((2, 3, 4, 3)))
     with pytest.raises(ArgumentError, match=r"X\[1\] must be a grey image .* got 'NaN or infinity'"):
         as_images([np.zeros((2, 2)), np.full((2, 2), np.nan)])

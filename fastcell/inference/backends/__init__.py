@@ -1,0 +1,1 @@
+"""Programs that run a trained network: images in, logits and features out."""

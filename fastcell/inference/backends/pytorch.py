@@ -1,0 +1,48 @@
+"""A trained network run by torch, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+
+from fastcell.errors import FastcellError
+from fastcell.models.lightning_module import CellModule
+
+
+class TorchNetwork:
+    """Backend that runs the network of a `CellModule` in 32-bit floating point.
+
+    Args:
+        module: module in evaluation mode; it is moved to `device`.
+        device: device of the network.
+    """
+
+    name = "torch"
+    precision = "fp32"
+
+    def __init__(self, module: CellModule, device: torch.device) -> None:
+        self.module, self.device = module.to(device).eval(), device
+        self._features_and_logits = module.shared_features_and_logits()
+        self._process = os.getpid()
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32.
+
+        A forked process runs the network in one thread, because the threads of OpenMP exist in its parent only.
+
+        Raises:
+            FastcellError: the process was forked, and the network is on a GPU.
+        """
+        if os.getpid() != self._process:
+            self._adapt_to_fork()
+        with torch.inference_mode():
+            features, logits = self._features_and_logits(torch.from_numpy(images).to(self.device))
+            return logits.cpu().numpy(), features.cpu().numpy()
+
+    def _adapt_to_fork(self) -> None:
+        if self.device.type == "cuda":
+            raise FastcellError("a network on a GPU cannot run in a forked process. Start processes with spawn.")
+        torch.set_num_threads(1)
+        self._process = os.getpid()

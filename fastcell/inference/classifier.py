@@ -1,0 +1,261 @@
+"""A trained classifier as an object: open a run once, then classify cells at the cost of transform and network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fastcell.dataset.grey_window import Window
+from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.inference.backends.interface import NetworkBackend
+from fastcell.inference.classified_cells import ClassifiedCells
+from fastcell.inference.grey_cells import cell_arrays, grey_cells
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.runs.run_folder import METRICS_FILE, find_checkpoint
+from fastcell.stats.calibration import log_probabilities, rescale
+from fastcell.storage.whole_files import read_json_file
+from fastcell.system import library_settings, resources
+
+BackendName = Literal["auto", "torch"]
+
+CHUNK = 256
+"""Cells that the network classifies together, as in ``fastcell predict``."""
+
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+_FEWEST_PER_THREAD = 4  # a thread for fewer cells costs more than it saves
+
+
+class Classifier:
+    """A trained network with its classes and its preprocessing, ready to classify cells; made by `load`.
+
+    Calls may come from any number of threads. After a fork, and in processes that receive a pickled classifier, it
+    works as well. It holds no pools or files of its own.
+
+    Args:
+        backend: runs the network.
+        classes: K class names, in the order of the network's outputs.
+        preprocessing: preprocessing with which the network was trained.
+        loss: loss of the training; it determines how logits become probabilities.
+        temperature: temperature of the probabilities, fitted on validation cells; 1 leaves them unchanged.
+        scores: scores of the run on its test (or validation) subset, as in its metrics.json: ``accuracy``,
+            ``balanced_accuracy``, ``classes`` and others, with intervals; empty if unknown.
+        tta: average over the four flips of every cell.
+        threads: threads of the preprocessing; None for all cores.
+        origin: run or checkpoint, for messages.
+    """
+
+    def __init__(
+        self,
+        backend: NetworkBackend,
+        classes: Sequence[str],
+        preprocessing: Preprocessing,
+        loss: str,
+        *,
+        temperature: float = 1.0,
+        scores: dict[str, Any] | None = None,
+        tta: bool = False,
+        threads: int | None = None,
+        origin: str = "",
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise invalid("threads", "at least 1", threads, "Leave it out for all cores")
+        self.backend, self.classes, self.preprocessing = backend, list(classes), preprocessing
+        self.loss, self.temperature, self.scores, self.tta = loss, temperature, dict(scores or {}), tta
+        self.origin = origin
+        self._threads = threads or resources.num_cpus()
+        self._source: _Source | None = None
+
+    def predict(
+        self, X: Any, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
+    ) -> ClassifiedCells:
+        """Classify cells.
+
+        Args:
+            X: (N, H, W), (N, 1, H, W) or (N, H, W, 1) array or tensor; one cell (H, W); or a list of cells of any
+                sizes. uint8, or uint16 with a window.
+            window: grey levels (low, high) of 16-bit cells that become black and white; None for those of the run.
+            um_per_px: micrometres per pixel of each cell or of all, for a run with fit ``scale``; None if unknown.
+
+        Returns:
+            The answers, in the order of the cells.
+
+        Raises:
+            ArgumentError: the cells cannot be used.
+        """
+        cells = cell_arrays(X)
+        pitch = _pitches(um_per_px, len(cells))
+        parts = []
+        for first in range(0, len(cells), CHUNK):
+            some = slice(first, first + CHUNK)
+            parts.append(self._probabilities(cells[some], window, None if pitch is None else pitch[some], first))
+        nothing = np.empty((0, len(self.classes)), np.float32)
+        return ClassifiedCells(list(self.classes), np.concatenate(parts) if parts else nothing)
+
+    def predict_proba(
+        self, X: Any, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the class probabilities (N, K) float32 of cells, columns in the order of `classes`; see `predict`."""
+        return self.predict(X, window=window, um_per_px=um_per_px).probabilities
+
+    def _probabilities(
+        self, cells: Sequence[np.ndarray] | np.ndarray, window: Window, um_per_px: np.ndarray | None, first: int
+    ) -> np.ndarray:
+        """Return the probabilities of at most `CHUNK` cells."""
+        levels = window if window is not None else self.preprocessing.window
+        grey = grey_cells(cells, self.preprocessing, levels, first)
+        threads = min(self._threads, max(1, len(grey) // _FEWEST_PER_THREAD))
+        images = grey.images(self.preprocessing, um_per_px, threads)
+        flips = _flipped(images) if self.tta else iter((images,))
+        found = [probabilities_of(self.loss, self.backend.run(flipped)[0]) for flipped in flips]
+        mean = found[0] if len(found) == 1 else np.asarray(np.mean(found, axis=0, dtype=np.float32))
+        if self.temperature == 1.0:
+            return mean
+        return rescale(log_probabilities(mean), self.temperature).astype(np.float32)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._source is None:
+            raise FastcellError("a classifier can be pickled if it was made by fastcell.load only. Load it from a run.")
+        return _load_again, self._source
+
+    def __repr__(self) -> str:
+        side, fit = self.preprocessing.image_size, self.preprocessing.fit
+        try:
+            scored = ", accuracy {value:.3f} ({low:.3f}..{high:.3f})".format(**self.scores["accuracy"])
+        except (KeyError, TypeError, ValueError):
+            scored = ""
+        how = f"{self.backend.name} {self.backend.precision}"
+        return (
+            f"<{type(self).__name__} of {self.origin}: {len(self.classes)} classes ({_shortened(self.classes)}); "
+            f"{side} x {side} px, {fit}; {how}{scored}>"
+        )
+
+
+_Source = tuple[str, str, str | None, BackendName, bool, int | None]
+
+
+def load(
+    run: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    backend: BackendName | NetworkBackend = "auto",
+    tta: bool = False,
+    threads: int | None = None,
+) -> Classifier:
+    """Open a run of ``fastcell fit`` as a classifier. Nothing in its files is executed.
+
+    Args:
+        run: run folder, of which the scored checkpoint is taken, or a checkpoint.
+        device: device of the network, e.g. ``cpu`` or ``cuda:1``; None for a GPU if there is one.
+        backend: program that runs the network: ``torch``, ``auto`` to choose it, or a backend object.
+        tta: average over the four flips of every cell, as ``fastcell predict --tta``.
+        threads: threads of the preprocessing; None for all cores.
+
+    Returns:
+        The classifier. Its answers equal those of ``fastcell predict`` to 1e-6.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
+        DataError: the checkpoint is missing or damaged, or does not fit this version.
+    """
+    library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
+    from fastcell.runs.checkpoint import load_classifier
+
+    checkpoint = find_checkpoint(Path(run))
+    module = load_classifier(checkpoint)
+    named = backend if isinstance(backend, str) else None
+    if named is not None:
+        backend = _open_backend(named, module, device)
+    assert not isinstance(backend, str)
+    classifier = Classifier(
+        backend,
+        module.classes,
+        Preprocessing.from_dict(dict(module.preprocessing)),
+        module.hparams["loss"],
+        scores=_scores(checkpoint),
+        tta=tta,
+        threads=threads,
+        origin=str(run),
+    )
+    if named is not None:
+        place = str(checkpoint.absolute())
+        classifier._source = (place, _digest(checkpoint), device, named, tta, threads)
+    return classifier
+
+
+def _open_backend(name: BackendName, module: Any, device: str | None) -> NetworkBackend:
+    import torch
+
+    from fastcell.inference.backends.pytorch import TorchNetwork
+
+    if name not in ("auto", "torch"):
+        raise invalid("backend", "auto or torch", name, "Leave it at auto")
+    try:
+        place = torch.device(device or ("cuda" if resources.has_gpu() else "cpu"))
+        return TorchNetwork(module, place)
+    except (RuntimeError, AssertionError) as error:  # torch is not built with CUDA, or has no such device
+        told = str(error).splitlines()[0]
+        raise invalid("device", "a device that torch can use", device, f"Leave it out ({told})") from None
+
+
+def _load_again(
+    checkpoint: str, digest: str, device: str | None, backend: BackendName, tta: bool, threads: int | None
+) -> Classifier:
+    """Open the checkpoint of a pickled classifier.
+
+    Raises:
+        DataError: the checkpoint is no longer there, or has changed.
+    """
+    if Path(checkpoint).is_file() and _digest(Path(checkpoint)) != digest:
+        raise DataError(f"checkpoint {checkpoint} has changed since the classifier was pickled. Load it anew.")
+    return load(checkpoint, device=device, backend=backend, tta=tta, threads=threads)
+
+
+def _digest(path: Path) -> str:
+    return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def _scores(checkpoint: Path) -> dict[str, Any]:
+    """Return the scores of the checkpoint in its run folder; empty if it was not scored."""
+    values = read_json_file(checkpoint.parent / METRICS_FILE)
+    if not isinstance(values, dict) or values.get("checkpoint") != checkpoint.name:
+        return {}
+    found = values.get("test") or values.get("valid") or {}
+    return found if isinstance(found, dict) else {}
+
+
+def probabilities_of(loss: str, logits: np.ndarray) -> np.ndarray:
+    """Return class probabilities (B, K) float32 that sum to 1: the softmax, or normalised sigmoids for `sigmoid`.
+
+    The same as `fastcell.models.losses.probabilities`, without torch.
+
+    Args:
+        loss: loss of the training.
+        logits: (B, K) float32.
+    """
+    with np.errstate(invalid="ignore"):  # logits of a network that has diverged
+        if loss == "sigmoid":  # in log space: sigmoids of very negative logits underflow
+            logits = -np.logaddexp(np.float32(0), -logits)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def _flipped(images: np.ndarray) -> Iterator[np.ndarray]:
+    return (np.ascontiguousarray(np.flip(images, axes)) if axes else images for axes in _FLIPS)
+
+
+def _pitches(um_per_px: float | Sequence[float] | np.ndarray | None, num: int) -> np.ndarray | None:
+    if um_per_px is None:
+        return None
+    pitch = np.asarray(um_per_px, np.float32)
+    if pitch.shape not in ((), (num,)):
+        raise invalid("um_per_px", f"one number, or one for each of the {num} cells", pitch.shape, "Correct it")
+    return np.broadcast_to(pitch, (num,))
+
+
+def _shortened(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,196 @@
+"""A run as an object: the answers of ``fastcell predict``, from any thread and any process."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import threading
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import fastcell
+from fastcell.cli.predict import main as predict_main
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import ArgumentError, DataError, FastcellError
+from fastcell.inference.classifier import CHUNK, Classifier, probabilities_of
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.models.losses import probabilities
+
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_run):
+    return fastcell.load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def cells(trained_data):
+    manifest = Manifest.open(trained_data)
+    return list(read_cells(manifest, range(len(manifest))))
+
+
+def test_a_run_and_its_checkpoint(classifier, trained_run):
+    assert classifier.classes == ["MB231", "MCF7", "PBMC", "THP1"]
+    assert classifier.preprocessing == Preprocessing(image_size=32)
+    accuracy = classifier.scores["accuracy"]
+    assert repr(classifier) == (
+        f"<Classifier of {trained_run}: 4 classes (MB231, MCF7, PBMC, THP1); 32 x 32 px, stretch; torch fp32, accuracy "
+        f"{accuracy['value']:.3f} ({accuracy['low']:.3f}..{accuracy['high']:.3f})>"
+    )
+    other = fastcell.load(trained_run / "last.ckpt")
+    assert other.classes == classifier.classes
+    checkpoint = json.loads((trained_run / "metrics.json").read_text())["checkpoint"]
+    assert (other.scores == classifier.scores) == (checkpoint == "last.ckpt")
+    with pytest.raises(DataError, match="must be a checkpoint, or a run folder"):
+        fastcell.load(trained_run.parent)
+    with pytest.raises(ArgumentError, match="backend must be auto or torch, got 'tensorflow'"):
+        fastcell.load(trained_run, backend="tensorflow")
+    with pytest.raises(ArgumentError, match="threads must be at least 1"):
+        fastcell.load(trained_run, threads=0)
+    with pytest.raises(ArgumentError, match="device must be a device that torch can use, got 'toaster'"):
+        fastcell.load(trained_run, device="toaster")
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_answers_are_those_of_the_command(trained_run, trained_data, cells, tmp_path, tta):
+    out = tmp_path / "p.parquet"
+    flags = ["--tta"] if tta else []
+    assert predict_main([str(trained_run), str(trained_data), "--out", str(out), *flags, "--data.threads=1"]) == 0
+    table = pq.read_table(out)
+    expected = np.stack([table.column(f"p_{name}").to_numpy() for name in ("MB231", "MCF7", "PBMC", "THP1")], axis=1)
+    found = fastcell.load(trained_run, tta=tta).predict(cells)
+    np.testing.assert_allclose(found.probabilities, expected, atol=TOLERANCE, rtol=0)
+    assert found.labels.tolist() == table.column("class").to_pylist()
+    assert found.to_table().schema.equals(table.schema, check_metadata=True)
+
+
+def test_an_answer_does_not_depend_on_the_other_cells(classifier, cells):
+    many = cells + cells[: CHUNK - 100]
+    every = classifier.predict_proba(many)
+    assert every.shape == (len(many), 4)
+    assert every.dtype == np.float32
+    np.testing.assert_allclose(classifier.predict_proba(many[CHUNK - 1]), every[CHUNK - 1 : CHUNK], atol=TOLERANCE)
+    np.testing.assert_allclose(every[200:], every[: len(many) - 200], atol=TOLERANCE)
+
+
+def test_no_cells(classifier):
+    found = classifier.predict([])
+    assert len(found) == 0
+    assert found.probabilities.shape == (0, 4)
+
+
+def test_threads_get_equal_answers(classifier, cells):
+    expected = classifier.predict_proba(cells[:40])
+    found: list[np.ndarray | None] = [None] * 6
+
+    def work(number: int) -> None:
+        for _ in range(3):
+            found[number] = classifier.predict_proba(cells[:40])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in found:
+        np.testing.assert_array_equal(one, expected)
+
+
+def test_a_call_starts_and_leaves_no_thread(classifier, cells):
+    classifier.predict(cells)  # the pool of the transform is shared by the whole process
+    before = threading.active_count()
+    for _ in range(3):
+        classifier.predict(cells[:3])
+    assert threading.active_count() == before
+
+
+def _in_child(classifier: Classifier, cells: list[np.ndarray], out: multiprocessing.Queue) -> None:
+    out.put(classifier.predict_proba(cells))
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_other_processes(classifier, cells, method):
+    expected = classifier.predict_proba(cells)
+    context = multiprocessing.get_context(method)
+    out = context.Queue()
+    child = context.Process(target=_in_child, args=(classifier, cells, out))
+    child.start()
+    found = out.get(timeout=120)
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+def test_pickles_name_the_checkpoint(trained_run, cells, tmp_path):
+    checkpoint = tmp_path / "copy.ckpt"
+    checkpoint.write_bytes((trained_run / "last.ckpt").read_bytes())
+    one = fastcell.load(checkpoint, threads=1)
+    stored = pickle.dumps(one)
+    assert len(stored) < 1000
+    np.testing.assert_array_equal(pickle.loads(stored).predict_proba(cells[:5]), one.predict_proba(cells[:5]))
+    checkpoint.write_bytes((trained_run / "best.ckpt").read_bytes())
+    with pytest.raises(DataError, match=r"copy.ckpt has changed since the classifier was pickled"):
+        pickle.loads(stored)
+    checkpoint.unlink()
+    with pytest.raises(DataError, match="checkpoint must be a file"):
+        pickle.loads(stored)
+    by_hand = Classifier(one.backend, one.classes, one.preprocessing, "mse")
+    with pytest.raises(FastcellError, match="made by fastcell.load only"):
+        pickle.dumps(by_hand)
+
+
+class Fixed:
+    """Backend whose logits are the mean and the first pixel of each image."""
+
+    name, precision = "fixed", "fp32"
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits = np.stack([images.mean(axis=(1, 2, 3)), images[:, 0, 0, 0]], axis=1)
+        return logits, logits
+
+
+def test_a_backend_of_one_s_own_temperature_and_flips(trained_run, cells):
+    assert fastcell.load(trained_run, backend=Fixed()).backend.name == "fixed"
+    settings = Preprocessing(image_size=8, normalization="subtract")
+    cell = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    corners = np.array([cell[0, 0], cell[-1, 0], cell[0, -1], cell[-1, -1]], np.float64) - 31.5
+
+    def softmax(logit: np.ndarray) -> np.ndarray:
+        return np.stack([1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))], axis=-1)
+
+    plain = Classifier(Fixed(), ["a", "b"], settings, "cross_entropy")
+    np.testing.assert_allclose(plain.predict_proba(cell)[0], softmax(corners[0]), atol=1e-5)
+    flipped = Classifier(Fixed(), ["a", "b"], settings, "cross_entropy", tta=True)
+    np.testing.assert_allclose(flipped.predict_proba(cell)[0], softmax(corners).mean(axis=0), atol=1e-5)
+    cooled = Classifier(Fixed(), ["a", "b"], settings, "cross_entropy", temperature=4.0)
+    np.testing.assert_allclose(cooled.predict_proba(cell)[0], softmax(corners[0] / 4), atol=1e-5)
+
+
+def test_micrometres_and_windows_reach_the_cells():
+    settings = Preprocessing(image_size=8, fit="scale", scale_um_per_px=0.5, normalization="subtract")
+    rng = np.random.default_rng(0)
+    cells = [rng.integers(0, 256, (20, 20)).astype(np.uint8) for _ in range(3)]
+    one = Classifier(Fixed(), ["a", "b"], settings, "cross_entropy")
+    apart = [one.predict_proba(cell, um_per_px=pitch)[0] for cell, pitch in zip(cells, (0.1, 0.5, 2.0), strict=True)]
+    np.testing.assert_array_equal(one.predict_proba(cells, um_per_px=[0.1, 0.5, 2.0]), apart)
+    with pytest.raises(ArgumentError, match="um_per_px must be one number, or one for each of the 3 cells"):
+        one.predict(cells, um_per_px=[1.0, 2.0])
+    deep = [cell.astype(np.uint16) * 10 + 7 for cell in cells]
+    np.testing.assert_array_equal(one.predict_proba(deep, window=(7, 2557)), one.predict_proba(cells))
+    with pytest.raises(ArgumentError, match=r"X\[0\] must be 8 bit"):
+        one.predict(deep)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "sigmoid"])
+def test_probabilities_are_those_of_torch(loss):
+    logits = np.array([[0.5, -2, 1], [80, -80, 0], [-200, -300, -250], [0, 0, 0]], np.float32)
+    expected = probabilities(loss, torch.from_numpy(logits)).numpy()
+    np.testing.assert_allclose(probabilities_of(loss, logits), expected, atol=2e-7)
+    broken = probabilities_of(loss, np.array([[np.nan, 0.0]], np.float32))
+    assert np.isnan(broken).all()
