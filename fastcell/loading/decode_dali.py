@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -23,6 +23,9 @@ from fastcell.loading.decode_cpu import CellDecoder, other_sides
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.reading import Piece, PieceReader
 from fastcell.system.library_settings import quiet_dali
+
+if TYPE_CHECKING:
+    import torch
 
 
 class DaliDecoder:
@@ -40,6 +43,7 @@ class DaliDecoder:
         self._batch, self._threads, self._device_id = batch, threads, device_id
         self._resting: list[Pipeline] = []
         self._running: deque[tuple[Pipeline, TensorListCPU]] = deque()
+        self._lent: deque[tuple[torch.cuda.Event, TensorListCPU]] = deque()
 
     def feed(self, images: Sequence[np.ndarray]) -> None:
         """Start decoding images, each (bytes,) uint8, contiguous; not copied, so keep them unchanged until `take`."""
@@ -52,16 +56,31 @@ class DaliDecoder:
     def take(self) -> Any:
         """Return the pixels of the oldest batch that was fed, as DALI's tensor list on the CPU or the GPU.
 
+        On a GPU the pixels belong to the stream that is current now: it waits for the decoder, the host does not.
+
         Raises:
             RuntimeError: an image of this batch cannot be decoded. All batches that were fed are then discarded.
         """
-        pipeline, _ = self._running.popleft()
+        pipeline, data = self._running.popleft()
         try:
-            (pixels,) = pipeline.outputs()
+            pixels = self._outputs_of(pipeline, data)
         except RuntimeError:
             self.forget()
             raise
         self._resting.append(pipeline)
+        return pixels
+
+    def _outputs_of(self, pipeline: Pipeline, data: TensorListCPU) -> Any:
+        if self._device_id is None:
+            (pixels,) = pipeline.outputs()
+            return pixels
+        import torch  # the path without a GPU does without
+
+        stream = torch.cuda.current_stream(self._device_id)
+        (pixels,) = pipeline.outputs(cuda_stream=stream.cuda_stream)
+        while self._lent and self._lent[0][0].query():
+            self._lent.popleft()
+        self._lent.append((stream.record_event(), data))  # the decoder may still copy from it
         return pixels
 
     def forget(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from fixtures.picture_matrix import jpegs, orientations, pngs
 
 from fastcell.dataset.corrupt_cells import CorruptCells
@@ -96,3 +98,53 @@ def test_files_that_go_to_dali_have_the_pixels_of_threads() -> None:
 
 
 GREY_KINDS = ("grey", "grey and alpha")
+
+
+class FakePipeline:
+    """A pipeline on a GPU as far as the decoder needs it; notes the stream that its outputs are bound to."""
+
+    def __init__(self, calls: list[object]) -> None:
+        self.calls = calls
+
+    def feed_input(self, name: str, data: object) -> None:
+        self.calls.append("feed")
+
+    def schedule_run(self) -> None: ...
+
+    def outputs(self, cuda_stream: int | None = None) -> tuple[str]:
+        self.calls.append(cuda_stream)
+        return ("pixels",)
+
+
+class FakeEvent:
+    is_past = False
+
+    def query(self) -> bool:
+        return self.is_past
+
+    def synchronize(self) -> None:
+        raise AssertionError("the host waits")
+
+
+def test_on_a_gpu_the_stream_waits_and_not_the_host(monkeypatch: pytest.MonkeyPatch, tagged: Tagged) -> None:
+    calls: list[object] = []
+    events: list[FakeEvent] = []
+
+    def record() -> FakeEvent:
+        events.append(FakeEvent())
+        return events[-1]
+
+    stream = types.SimpleNamespace(cuda_stream=77, record_event=record)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    decoder = DaliDecoder(1, 1, 0)
+    monkeypatch.setattr(decoder, "_build", lambda: FakePipeline(calls))
+    for number in range(3):
+        decoder.feed([png(tagged(number))])
+        assert decoder.take() == "pixels"
+    assert calls == ["feed", 77] * 3
+    assert len(decoder._lent) == 3  # the encoded bytes live until the stream has passed
+    for event in events:
+        event.is_past = True
+    decoder.feed([png(tagged(3))])
+    decoder.take()
+    assert len(decoder._lent) == 1

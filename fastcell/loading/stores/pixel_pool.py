@@ -119,6 +119,8 @@ class PoolWriter:
             assert cells.addresses is not None
             copy_cells(cells.addresses, cells.num_bytes, target.view(torch.uint8).numpy())
             return None
+        if cells.addresses is None:  # decoded on the caller's stream
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             if cells.addresses is not None:
                 kept = self._from_host(cells, target)
