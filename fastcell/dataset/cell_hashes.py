@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
 import numpy as np
@@ -15,24 +16,37 @@ _VERSION_COLUMNS = ("key", "class", "group", "collection")
 _VERSION_BYTES = 6
 
 
-def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray) -> np.ndarray:
-    """Find cells whose stored bytes do not match the manifest's hash (128-bit BLAKE2b, 3 us per cell).
+_FEWEST_BYTES = 1 << 18  # of a thread: fewer are hashed before another thread has started
+
+
+def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray, threads: int = 1) -> np.ndarray:
+    """Find cells whose stored bytes do not match the manifest's hash (128-bit BLAKE2b, about 1 GB/s and thread).
 
     Args:
         manifest_hashes: (N, 16) uint8, from `hashes_of`.
         stored: the bytes that were read.
         places: (k,) int64, indices into `stored.cell_ids` of the cells to check.
+        threads: number of threads that may share the work.
 
     Returns:
         (k,) bool, True for a cell whose bytes do not match.
     """
-    view = stored.buffer.data
-    starts = stored.starts[places]
-    ends = starts + stored.sizes[places]
-    pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-    digests = b"".join([blake2b(view[start:end], digest_size=16).digest() for start, end in pairs])
+    num_threads = min(threads, int(stored.sizes[places].sum()) // _FEWEST_BYTES)
+    if num_threads > 1:
+        with ThreadPoolExecutor(num_threads, "fastcell-hash") as pool:
+            digests = b"".join(pool.map(lambda some: _digests(stored, some), np.array_split(places, num_threads)))
+    else:
+        digests = _digests(stored, places)
     found = np.frombuffer(digests, np.uint8).reshape(-1, 16)
     return (found != manifest_hashes[stored.cell_ids[places]]).any(axis=1)  # type: ignore[no-any-return]
+
+
+def _digests(stored: Stored, places: np.ndarray) -> bytes:
+    """Return the hashes of cells, 16 bytes each; the interpreter lock is released for every cell above 2 kB."""
+    view = stored.buffer.data
+    starts = stored.starts[places]
+    pairs = zip(starts.tolist(), (starts + stored.sizes[places]).tolist(), strict=True)
+    return b"".join([blake2b(view[start:end], digest_size=16).digest() for start, end in pairs])
 
 
 def hashes_of(manifest: Manifest) -> np.ndarray:

@@ -17,7 +17,6 @@ from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import invalid
 from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, take_stored
-from fastcell.loading.decode_dali import DaliDecoding
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.reading import Piece, PieceReader
 
@@ -93,5 +92,7 @@ def make_decoding(
     if chosen == "stored":
         return partial(map, take_stored)
     if chosen == "dali":
+        from fastcell.loading.decode_dali import DaliDecoding  # loads DALI
+
         return DaliDecoding(reader, cells, batch, threads, device_id)
     return ThreadDecoding(reader, cells, threads)

@@ -127,9 +127,10 @@ class ThreadDecoding:
         """Decode pieces one by one; the threads end with the iterator."""
         with ThreadPoolExecutor(self._threads, "fastcell-decode") as pool:
             for piece in pieces:
-                yield self._decode(piece, pool)
+                yield self.decode(piece, pool)
 
-    def _decode(self, piece: Piece, pool: ThreadPoolExecutor) -> RaggedCells:
+    def decode(self, piece: Piece, pool: ThreadPoolExecutor | None = None) -> RaggedCells:
+        """Decode one piece, in the threads of a pool or in the calling thread."""
         depth = self._decoder.depth
         while True:
             sizes = piece.heights.astype(np.int64) * piece.widths
@@ -138,8 +139,8 @@ class ThreadDecoding:
             decode_part = partial(
                 self._decoder.decode_into, pixels, starts, piece.stored, piece.places, piece.heights, piece.widths
             )
-            slots = np.array_split(np.arange(len(piece.cell_ids)), self._threads)
-            parts = pool.map(decode_part, slots) if self._threads > 1 else map(decode_part, slots)
+            slots = np.array_split(np.arange(len(piece.cell_ids)), 1 if pool is None else self._threads)
+            parts = pool.map(decode_part, slots) if pool is not None and len(slots) > 1 else map(decode_part, slots)
             found = {cell_id: reason for part in parts for cell_id, reason in part.items()}
             if not found:
                 break

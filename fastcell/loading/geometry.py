@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.loading.preprocessing import Preprocessing
@@ -13,7 +12,11 @@ from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.ops.augmentation import Augmentation, Draw, draw
 from fastcell.ops.border import outside_levels
 from fastcell.ops.matrices import matrices
-from fastcell.ops.transform import CellPool, transform
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastcell.ops.transform import CellPool
 
 
 class Geometry:
@@ -55,6 +58,8 @@ class Geometry:
         threads: int = 1,
     ) -> torch.Tensor:
         """Return images of cells of a pool that has the columns of `columns` (`fastcell.ops.transform.transform`)."""
+        from fastcell.ops.transform import transform  # imports torch
+
         values = self.preprocessing
         return transform(
             pool,

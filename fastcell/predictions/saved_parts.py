@@ -7,6 +7,7 @@ reason of now.
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,17 +17,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.dataset.cell_hashes import hashes_of
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
-from fastcell.models.lightning_module import Prediction
-from fastcell.predictions.gather import counted_predictions
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
@@ -56,7 +52,7 @@ def saved_parts(
         **describe_job("predict", FORMAT_VERSION),
         "cells": blake2b(hashes_of(manifest).tobytes(), digest_size=16).hexdigest(),
         "checkpoint": blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
-        "torch": torch.__version__,
+        "torch": importlib.metadata.version("torch"),
         **settings,
     }
     with open_staging_of(out, say) as stage:
@@ -64,44 +60,39 @@ def saved_parts(
         yield stage
 
 
-class PredictionParts(pl.Callback):
-    """Callback that saves the predictions of each rank about every 30 s, and joins those of all ranks and runs.
+class PartStore:
+    """Predictions of one process, saved about every 30 s, and those of all processes and interrupted runs, joined.
 
     Args:
-        folder: `Staging.saved_dir` on rank 0; None on the other ranks.
-        corrupt_cells: corrupt cells found by the reader of this rank.
+        corrupt_cells: corrupt cells found by the reader of this process.
 
     Attributes:
-        cell_ids: (N,) int64 in increasing order, on rank 0 after the run.
-        probabilities: (N, K) float32 in the same order, on rank 0 after the run.
-        reasons: reason for each corrupt cell, by cell_id, on rank 0 after the run.
+        cell_ids: (N,) int64 in increasing order, after `join`.
+        probabilities: (N, K) float32 in the same order, after `join`.
+        reasons: reason for each corrupt cell, by cell_id, after `join`.
     """
 
-    def __init__(self, folder: Path | None, corrupt_cells: CorruptCells) -> None:
-        self.folder, self.corrupt_cells = folder, corrupt_cells
+    def __init__(self, corrupt_cells: CorruptCells) -> None:
+        self.corrupt_cells = corrupt_cells
         self.cell_ids = np.empty(0, np.int64)
         self.probabilities = np.empty((0, 0), np.float32)
         self.reasons: dict[int, str] = {}
         self._earlier: set[Path] = set()
-        self._parts: list[Prediction] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._folder = Path()
         self._number, self._last, self._prefix = 0, time.monotonic(), ""
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Pass the finished cells to the data module, so that their chunks are not predicted again."""
-        found = (Path(), np.empty(0, np.int64)) if self.folder is None else (self.folder, self._take_over())
-        self.folder, done = trainer.strategy.broadcast(found)
-        self._prefix = f"{time.time_ns():020d}-{trainer.global_rank:04d}"
-        trainer.datamodule.skip_predicted(done)  # type: ignore[attr-defined]
-
-    def _take_over(self) -> np.ndarray:
+    def take_over(self, folder: Path) -> np.ndarray:
         """Read the parts of earlier runs and return the cell_ids that are done, predicted or still corrupt, (n,) int64.
 
         Damaged parts are removed.
+
+        Args:
+            folder: folder of the parts, `Staging.saved_dir`.
         """
-        assert self.folder is not None
         predicted: list[np.ndarray] = [np.empty(0, np.int64)]
         reasons: dict[int, str] = {}
-        for path in sorted(self.folder.glob("*.saved")):
+        for path in sorted(folder.glob("*.saved")):
             part = load_pieces(path, "")
             if part is None:
                 path.unlink()
@@ -116,43 +107,38 @@ class PredictionParts(pl.Callback):
             self.reasons = {cell_id: reason for cell_id, reason in kept.items() if cell_id not in known}
         return np.union1d(done, np.array(list(self.reasons), np.int64))
 
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def begin(self, folder: Path, rank: int = 0) -> None:
+        """Save parts into a folder that all ranks see, from now on."""
+        self._folder = folder
+        self._prefix = f"{time.time_ns():020d}-{rank:04d}"
         self._last = time.monotonic()
 
-    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
-        self._parts.append(outputs)
-        if trainer.received_sigterm:
-            raise SIGTERMException
-        if time.monotonic() - self._last >= SAVE_EVERY_S:
-            self._save()
+    @property
+    def is_due(self) -> bool:
+        """Whether the last part was saved 30 s ago or more."""
+        return time.monotonic() - self._last >= SAVE_EVERY_S
 
-    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save()
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            self._bring_together()
+    def add(self, cell_ids: np.ndarray, probabilities: np.ndarray) -> None:
+        """Add the predictions of cells: ids (n,) int64 and probabilities (n, K) float32."""
+        self._parts.append((cell_ids, probabilities))
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
-            self._save()
-
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Save what was added since the last time, if anything was."""
         if not self._parts:
             return
-        assert self.folder is not None
-        ids, probabilities = counted_predictions(self._parts)
+        ids, probabilities = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
         num_classes = probabilities.shape[1]
         columns = [pa.array(probabilities[:, index]) for index in range(num_classes)]
         table = pa.table([pa.array(ids), *columns], names=["cell_id", *map(str, range(num_classes))])
         reasons = {str(cell_id): reason for cell_id, reason in self.corrupt_cells.reasons.items()}
-        path = self.folder / f"{self._prefix}-{self._number:06d}.saved"
+        path = self._folder / f"{self._prefix}-{self._number:06d}.saved"
         save_pieces(path, {"stamp": "", "reasons": reasons}, [table])
         self._parts, self._number, self._last = [], self._number + 1, time.monotonic()
 
-    def _bring_together(self) -> None:
-        assert self.folder is not None
+    def join(self) -> None:
+        """Read the parts of all processes and runs."""
         tables = []
-        for path in sorted(self.folder.glob("*.saved")):
+        for path in sorted(self._folder.glob("*.saved")):
             part = load_pieces(path, "")
             if part is not None:
                 tables.append(part.tables[0])

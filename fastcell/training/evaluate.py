@@ -15,7 +15,8 @@ from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 from fastcell.predictions.convert import write_predictions
 from fastcell.predictions.gather import PredictionGatherer
-from fastcell.predictions.saved_parts import PredictionParts, saved_parts
+from fastcell.predictions.parts_of_ranks import PredictionParts
+from fastcell.predictions.saved_parts import saved_parts
 from fastcell.predictions.table import prediction_table
 from fastcell.runs.open_run import check_classes
 from fastcell.splits.obstacles import Obstacle, cautions, find_obstacles, origins_of, usable_cells

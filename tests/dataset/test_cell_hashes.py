@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from fastcell.dataset.cell_hashes import hash_pixels, hashes_of, version_id, wrong_bytes
-from fastcell.dataset.shard_reader import ShardFiles
+from fastcell.dataset.shard_reader import ShardFiles, Stored
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
@@ -93,3 +93,17 @@ def test_the_version_id_is_of_cells_and_labels_not_of_their_order(make_dataset):
         changed = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
         assert version_id(replace(manifest, table=changed)) != one
     assert version_id(replace(manifest, table=table.slice(1))) != one
+
+
+def test_threads_that_share_the_hashing_find_the_same_cells():
+    rng = np.random.default_rng(0)
+    buffer = rng.integers(0, 256, 40 * 20_000).astype(np.uint8)
+    starts = np.arange(40) * 20_000
+    stored = Stored(np.arange(40), buffer, starts, np.full(40, 20_000), {})
+    digests = [hashlib.blake2b(stored.bytes_of(place).tobytes(), digest_size=16).digest() for place in range(40)]
+    hashes = np.frombuffer(b"".join(digests), np.uint8).reshape(40, 16)
+    buffer[starts[[3, 17, 39]]] ^= 1
+    places = np.array([39, 3, 5, 17, *range(20, 38)])
+    for threads in (1, 2, 3, 64):
+        found = wrong_bytes(hashes, stored, places, threads)
+        assert places[found].tolist() == [39, 3, 17]

@@ -77,7 +77,7 @@ class CellReader:
         chosen = choose_decoding(decoder, manifest, rows, cells, device_id)
         if corrupt_cells is None:
             corrupt_cells = CorruptCells(manifest, "error")
-        self.stored = PieceReader(manifest, corrupt_cells, raw=chosen == "stored")
+        self.stored = PieceReader(manifest, corrupt_cells, raw=chosen == "stored", threads=threads)
         self._decode = make_decoding(chosen, self.stored, cells, share.batch, threads, device_id)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[RaggedCells]:

@@ -1,0 +1,83 @@
+"""Save the predictions of Lightning's processes in parts (`fastcell.predictions.saved_parts`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.models.lightning_module import Prediction
+from fastcell.predictions.gather import counted_predictions
+from fastcell.predictions.saved_parts import PartStore
+
+
+class PredictionParts(pl.Callback):
+    """Callback that saves the predictions of each rank about every 30 s, and joins those of all ranks and runs.
+
+    Args:
+        folder: `Staging.saved_dir` on rank 0; None on the other ranks.
+        corrupt_cells: corrupt cells found by the reader of this rank.
+
+    Attributes:
+        store: the parts; joined on rank 0 after the run.
+    """
+
+    def __init__(self, folder: Path | None, corrupt_cells: CorruptCells) -> None:
+        self.folder, self.store = folder, PartStore(corrupt_cells)
+        self._waiting: list[Prediction] = []  # on the device, so that a step does not wait for it
+
+    @property
+    def cell_ids(self) -> np.ndarray:
+        """(N,) int64 in increasing order, on rank 0 after the run."""
+        return self.store.cell_ids
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N, K) float32 in the same order, on rank 0 after the run."""
+        return self.store.probabilities
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Reason for each corrupt cell, by cell_id, on rank 0 after the run."""
+        return self.store.reasons
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Pass the finished cells to the data module, so that their chunks are not predicted again."""
+        found = (
+            (Path(), np.empty(0, np.int64)) if self.folder is None else (self.folder, self.store.take_over(self.folder))
+        )
+        self.folder, done = trainer.strategy.broadcast(found)
+        assert self.folder is not None
+        self.store.begin(self.folder, trainer.global_rank)
+        trainer.datamodule.skip_predicted(done)  # type: ignore[attr-defined]
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self.folder is not None
+        self.store.begin(self.folder, trainer.global_rank)
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self._waiting.append(outputs)
+        if trainer.received_sigterm:
+            raise SIGTERMException
+        if self.store.is_due:
+            self._save()
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            self.store.join()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
+            self._save()
+
+    def _save(self) -> None:
+        if self._waiting:
+            self.store.add(*counted_predictions(self._waiting))
+            self._waiting = []
+            self.store.save()

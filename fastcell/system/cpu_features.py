@@ -1,0 +1,49 @@
+"""Instruction sets of the processor that decide how fast a network runs in low precision."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+NAMES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx_vnni": "AVX-VNNI (int8)",
+    "avx512_vnni": "AVX-512 VNNI (int8)",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_tile": "AMX",
+    "amx_int8": "AMX int8",
+    "amx_bf16": "AMX BF16",
+    "asimddp": "NEON dot product (int8)",
+    "i8mm": "NEON int8 matrix product",
+    "bf16": "NEON BF16",
+}
+"""Instruction sets by their name in /proc/cpuinfo."""
+
+HAS_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+@functools.cache
+def cpu_features() -> tuple[str, ...]:
+    """Return those of `NAMES` that every core of this machine has; empty if the system does not tell."""
+    try:
+        return features_in(_CPU_INFO.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return ()
+
+
+def features_in(text: str) -> tuple[str, ...]:
+    """Return those of `NAMES` that every core in the text of a /proc/cpuinfo has, in the order of `NAMES`."""
+    lines = [line.partition(":") for line in text.splitlines()]
+    cores = [set(words.split()) for name, _, words in lines if name.strip() in ("flags", "Features")]
+    return tuple(name for name in NAMES if cores and all(name in core for core in cores))
+
+
+def describe_cpu_features() -> str:
+    """Return what the processor has for low precision, such as ``AVX-512 VNNI (int8), AVX-512 BF16; no AMX``."""
+    found = cpu_features()
+    low = [NAMES[name] for name in found if name not in ("avx2", "avx512f", "amx_tile")]
+    text = ", ".join(low) or "no instructions for int8 or bf16"
+    return text if any(name.startswith("amx") for name in found) else f"{text}; no AMX"

@@ -1,0 +1,21 @@
+"""Instruction sets as /proc/cpuinfo lists them."""
+
+from __future__ import annotations
+
+from fastcell.system.cpu_features import NAMES, cpu_features, describe_cpu_features, features_in
+
+
+def test_only_what_every_core_has_counts():
+    text = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni amx_tile\n\nflags\t\t: avx512_vnni avx2\n"
+    assert features_in(text) == ("avx2", "avx512_vnni")
+    assert features_in("Features\t: fp asimd asimddp bf16\n") == ("asimddp", "bf16")
+    assert features_in("") == ()
+    assert features_in("flags\t: avx512_bf16x\n") == ()
+
+
+def test_this_machine_is_described():
+    text = describe_cpu_features()
+    for name in cpu_features():
+        if name not in ("avx2", "avx512f", "amx_tile"):
+            assert NAMES[name] in text
+    assert ("no AMX" in text) == (not any(name.startswith("amx") for name in cpu_features()))
