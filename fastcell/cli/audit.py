@@ -34,12 +34,12 @@ def audit(
 
     Args:
         data: folder made by pack, index or synth
-        run: run trained on DATA, or predictions of it: adds the drift of the confidence
-        out: folder for report and figures (DATA/audit)
+        run: run trained on DATA, or a table of its predictions, to add the drift of the confidence
+        out: folder for the report and the figures [default: DATA/audit]
         cells: maximum number of cells to read
-        permutations: permutations per test
+        permutations: number of permutations per test
         seed: random seed of the sample of cells
-        jobs: reading threads (one per CPU)
+        jobs: reading threads [default: one per CPU]
         strict: exit with status 3 if a problem is found
 
     Examples:

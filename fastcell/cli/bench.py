@@ -33,19 +33,19 @@ def bench(
     threads: int = 0,
     out: OutFile = None,
 ) -> int:
-    """Measure how fast this machine loads, trains on and classifies these cells, which part is the bottleneck, and
-    whether it keeps up with an instrument.
+    """Measure how fast this machine loads, trains on and classifies the cells of a data set, which part is the
+    bottleneck, and whether the machine keeps up with an instrument.
 
     Args:
-        data: folder made by pack, index or synth (8,000 simulated cells)
+        data: folder made by pack, index or synth [default: 8,000 simulated cells]
         quick: measure for 30 s instead of 120 s
-        seconds: duration of the measurement (120; 30 with --quick)
-        instrument_rate: acquisition rate of the instrument to compare with [cells/s]
-        preset: settings of the network that is timed
-        run: time the network of this run folder or checkpoint instead
+        seconds: duration of the measurement [default: 120, or 30 with --quick]
+        instrument_rate: acquisition rate of your instrument, to compare with [cells/s]
+        preset: settings of the network to time
+        run: run folder or checkpoint whose network is timed, in place of a network of --preset
         cells: minimum number of cells in the sample
-        threads: loading threads; 0: one per CPU
-        out: write the results and a description of the machine as JSON, too
+        threads: loading threads; 0 for one per CPU
+        out: JSON file to write, with the results and a description of the machine
 
     Examples:
         fastcell bench cells --quick

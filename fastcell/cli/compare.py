@@ -40,35 +40,37 @@ def compare(
     """Compare networks, SVM and kNN on the same cells, with tables and figures.
 
     All methods get the same splits, subsamples and preprocessed cells (the preprocessing of the preset). Parameters and
-    weights are selected on the validation subset. Validation and test subsets are whole at every volume.
+    weights are selected on the validation subset. The validation and test subsets are whole at every volume of
+    training.
 
     A network is trained for the preset's epochs, but at least for --min-steps optimizer steps (or for as many as a
-    training on all cells has, if these are fewer), because a small volume would otherwise mean a short training. With
-    a preset that counts steps, such as paper, every volume gets the same number. SVM and kNN select C, gamma and k by
-    validation accuracy.
+    training on all cells has, if these are fewer), because a small volume would otherwise mean few steps. With a preset
+    that sets the number of steps, such as paper, training takes that number at every volume. SVM and kNN select C,
+    gamma and k by validation accuracy.
 
     Each finished entry of the table (a method on one split, volume and seed) is saved in OUT/cells and is not computed
-    again: after Ctrl-C or a crash the same command resumes. Options --model.*, --data.* and --trainer.max_epochs,
-    max_steps and precision of fastcell fit override the preset.
+    again: after Ctrl-C or a crash the same command resumes. If several splits are given, the differences between them
+    are reported. These options of fastcell fit override the preset: --model.*, --data.*, --trainer.max_epochs,
+    --trainer.max_steps, --trainer.precision.
 
     Args:
-        data: folder made by pack, index or synth (8,000 simulated cells)
+        data: folder made by pack, index or synth [default: 8,000 simulated cells]
         out: folder for tables, figures and finished entries
-        study: quantity that is varied: volume (share of the training cells), loss, resolution (image size and volume),
-            or leakage (augment before the split, as the paper did, or after it)
-        methods: cnn (network of the preset), gao, svm, knn, frame (a kNN that sees only the border of the image), or
-            names of networks (cnn,gao,svm,knn,frame; for resolution cnn; for leakage cnn,svm,knn,frame)
-        volumes: shares of the training cells (0.001,0.005,0.01,0.05,0.1,0.5,1)
-        seeds: number of random seeds, which are 0 to N - 1
-        splits: names of splits, folds (all fold-*), groups (each group is the test subset once), or random (folds that
-            ignore groups); if several are given, their difference is reported (groups if there are 2 to 10, else
-            default)
+        study: quantity that is varied: volume (share of the training cells), loss (loss function), resolution (image
+            size and volume), or leakage (augmentation before the split, as in the paper, or after it)
+        methods: methods to compare: cnn (network of the preset), gao, svm, knn, frame (kNN on the border of the image
+            alone), or names of other networks [default: cnn,gao,svm,knn,frame; for resolution cnn; for leakage
+            cnn,svm,knn,frame]
+        volumes: shares of the training cells [default: 0.001,0.005,0.01,0.05,0.1,0.5,1]
+        seeds: number of random seeds; they are 0 to N - 1
+        splits: splits to compare on: names, folds (all splits fold-*), groups (each group is the test subset once), or
+            random (folds that ignore groups) [default: groups if there are 2 to 10 groups, else the split default]
         preset: settings of the networks, and preprocessing for all methods
-        select: weights of the lowest validation loss, or the last weights (the preset's choice)
+        select: weights to use: best (of the lowest validation loss) or last [default: as the preset]
         min_steps: minimum number of optimizer steps at small volumes
-        pca: principal components for SVM and kNN, or none
+        pca: number of principal components for SVM and kNN, or none
         backend: library of SVM and kNN
-        jobs: processes for SVM and kNN; 0: chosen by the size of the data
+        jobs: processes for SVM and kNN; 0 for a number that suits the size of the data
         sizes: image sizes of --study resolution [px]
         steps: training steps of --study loss
         copies: images per cell of the largest class in --study leakage; other classes get the same number of images

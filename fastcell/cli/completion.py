@@ -39,8 +39,8 @@ def completion(shell: Literal["bash", "zsh"], *, out: OutFile = None) -> int:
     Write the file again after an update of fastcell.
 
     Args:
-        shell: shell that reads the script
-        out: file to write instead, in an existing folder
+        shell: shell that will read the script
+        out: file to write in an existing folder, instead of printing
 
     Examples:
         fastcell completion bash --out ~/.local/share/bash-completion/completions/fastcell

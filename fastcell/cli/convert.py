@@ -22,17 +22,19 @@ def convert(
     model_id: str = "fastcell",
     spreadsheet: bool = False,
 ) -> int:
-    """Write predictions for other programs: as table (.csv, .parquet) or FCS 3.1 (.fcs) with the features of the cells,
-    as class scores of IFCB bins (.h5), or as copies of RT-DC files with ml_score_* and ml_class.
+    """Write predictions for other programs: as a table (.csv, .parquet) or an FCS 3.1 file (.fcs), with the features of
+    the cells; as class scores of IFCB bins (.h5); or as copies of RT-DC files with the features ml_score_* and
+    ml_class.
 
     Args:
         predictions: table of fastcell predict, .csv or .parquet
-        out: .csv, .parquet or .fcs file; .h5 or .rtdc file for a single bin or recording, folder for several
-        data: data set whose features are added to table or FCS
-        rtdc_source: RT-DC file, or folder of files, that was packed
-        scores: three characters per class, for the names ml_score_* (from the class names)
+        out: file to write: .csv, .parquet, .fcs, .h5 (one IFCB bin) or .rtdc (one recording); a folder for several bins
+            or recordings
+        data: data set whose features are added to the table or the FCS file
+        rtdc_source: RT-DC file, or folder of RT-DC files, that was packed
+        scores: three characters per class, which complete the feature names ml_score_* [default: from the class names]
         model_id: name of the classifier in IFCB files
-        spreadsheet: put ' before texts that a spreadsheet would take for formulas (.csv)
+        spreadsheet: in a .csv file, put ' before texts that a spreadsheet would take for formulas
 
     Examples:
         fastcell convert predictions.parquet predictions.fcs --data cells

@@ -25,8 +25,8 @@ def count(
 
     Args:
         predictions: table of fastcell predict, .csv or .parquet
-        confusion: run whose test confusions correct the counts; or a table of fastcell test --out, whose groups are
-            recordings; or a confusion.csv
+        confusion: source of the confusions that correct the counts: a run, a table of fastcell test --out (its groups
+            are taken as recordings), or a confusion.csv
         out: table to write, .csv or .parquet
 
     Examples:

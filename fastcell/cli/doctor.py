@@ -28,10 +28,10 @@ PROBES: tuple[str, ...] = get_args(Part)
 
 
 def doctor(*, json: bool = False, probe: Annotated[list[Part] | None, Spelled(shown=False)] = None) -> int:
-    """Show the machine, the versions, which parts of the engine are usable, and how to get the others.
+    """Show the machine, the versions of packages, the usable parts of fastcell, and how to get the missing parts.
 
     Args:
-        json: print as JSON
+        json: print the result as JSON
         probe: try these parts in this process, and print what `fastcell.bench.engine_parts.probe_parts` reads
 
     Examples:

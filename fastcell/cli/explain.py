@@ -32,14 +32,14 @@ def explain(
 
     Args:
         run: run folder of fastcell fit, or a checkpoint in it
-        data: data set (the one of the run)
-        out: folder for the figures (RUN/explain)
-        parts: figures to draw, with commas between (all)
+        data: data set of the cells to draw [default: data set of the run]
+        out: folder for the figures [default: RUN/explain]
+        parts: figures to draw, separated by commas [default: all]
         cells: number of cells with an occlusion map
-        positions: positions of the occluding square along each axis
+        positions: number of positions of the occluding square along each axis
         embed: number of cells in the t-SNE plots
         seed: random seed of the choice of cells and of t-SNE
-        patch: side of the occluding square (an eighth of the image)
+        patch: side of the occluding square [default: an eighth of the image]
 
     Examples:
         fastcell explain runs/20260131-142501-donors-cellnet

@@ -23,16 +23,16 @@ def export(
     um_per_px: float | None = None,
     tta: bool = False,
 ) -> int:
-    """Write a classifier as one ONNX file that includes the preprocessing: its input is a raw cell of any size, its
-    output the class probabilities. The file is kept only if its probabilities agree with those of torch.
+    """Write a classifier as one ONNX file with the preprocessing in it. The model takes the raw image of a cell, of any
+    size, and returns the class probabilities. The file is kept only if its probabilities agree with those of torch.
 
     Args:
         run: run folder of fastcell fit, or a checkpoint in it
         out: file to write
-        data: data set to compare on (the one of the run, else simulated cells)
-        check: number of cells to compare
-        um_per_px: micrometres per pixel of the input cells; needed for runs with --data.fit scale
-        tta: average over the four flips of every cell
+        data: data set to compare on [default: data set of the run, or simulated cells if it is gone]
+        check: number of cells on which ONNX and torch are compared
+        um_per_px: pixel size of the input images [um per pixel]; required for runs with --data.fit scale
+        tta: average the probabilities over the four flips of every cell
 
     Examples:
         fastcell export runs/20260131-142501-donors-cellnet cells.onnx

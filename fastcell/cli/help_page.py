@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fastcell.cli.signature import REQUIRED, Argument, Command
 
 LEAST_COLUMNS, MOST_COLUMNS = 60, 100
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 Row = tuple[str, str]
 """An argument as it is written, and its text."""
@@ -23,9 +24,7 @@ def help_of(command: Command) -> str:
         if not argument.positional:
             groups.setdefault(argument.group, []).append(row_of(argument))
     placed = [row_of(argument) for argument in shown if argument.positional]
-    defaults = any("(" in text for rows in groups.values() for _, text in rows)
-    closing = ["Defaults are in parentheses."] if defaults else []
-    return lay_out(command.usage, command.description, placed, groups, command.notes, command.examples, closing)
+    return lay_out(command.usage, command.description, placed, groups, command.notes, command.examples)
 
 
 def row_of(argument: Argument) -> Row:
@@ -41,7 +40,11 @@ def default_text(default: object) -> str:
     """Return a default as it stands behind a text; empty for None and no text, whose meaning it says."""
     if default in (None, "") or default is REQUIRED:
         return ""
-    return f" ({str(default).lower() if isinstance(default, bool) else default})"
+    if isinstance(default, bool):
+        default = str(default).lower()
+    elif isinstance(default, float):
+        default = f"{default:g}"
+    return f" [default: {default}]"
 
 
 def lay_out(
@@ -88,7 +91,9 @@ def lay_out(
 def _lines_of(row: Row, column: int, width: int) -> list[str]:
     """Return an argument and its text as lines; the text begins at `column`."""
     name, text = row
-    lines = textwrap.wrap(text, width - column, break_on_hyphens=False) or [""]
+    whole = text.replace("[default: ", f"[default:{_NO_BREAK}")
+    lines = [line.replace(_NO_BREAK, " ") for line in textwrap.wrap(whole, width - column, break_on_hyphens=False)]
+    lines = lines or [""]
     if len(name) + 4 > column:
         return [f"  {name}", *(f"{'':{column}}{line}" for line in lines)]
     return [f"  {name:<{column - 2}}{lines[0]}", *(f"{'':{column}}{line}" for line in lines[1:])]

@@ -24,8 +24,8 @@ def index(
     overwrite: bool = False,
     splits: SplitArguments,
 ) -> int:
-    """Make the manifest of existing WebDataset tars, which stay unchanged: KEY.jpg|jpeg|png|tif|tiff|npy with KEY.cls
-    (class number or name) or KEY.json (class, group, collection).
+    """Make the manifest of existing WebDataset tars, which stay unchanged. For each cell, a tar holds the image
+    KEY.jpg|jpeg|png|tif|tiff|npy and KEY.cls (class number or name) or KEY.json (class, group, collection).
 
     classes.txt or labels.txt in DIR names the classes, one per line. Unusable cells are listed in quarantine.parquet
     with the reason. After an interrupt or a crash the same command resumes from the tars that were read. Exit status:
@@ -33,14 +33,14 @@ def index(
 
     Args:
         folder: folder of the tars
-        out: new folder for the manifest (beside the tars)
-        pattern: where class, group and collection stand in the names inside the tars, e.g. '{class}/{name}'; used for
-            what .cls and .json do not hold
-        window: grey levels that become black and white, for 16-bit images
+        out: new folder for the manifest [default: beside the tars]
+        pattern: form of the names inside the tars, with the places of class, group and collection, e.g.
+            '{class}/{name}'; used for what .cls and .json do not hold
+        window: for 16-bit images: the two grey levels that become black and white
         um_per_px: pixel size [um per pixel]
-        name: name of the data set (the name of DIR)
-        jobs: worker processes (one per CPU)
-        strict: fail on unusable cells: write nothing, exit with status 3
+        name: name of the data set [default: name of DIR]
+        jobs: worker processes [default: one per CPU]
+        strict: if a cell is unusable, write nothing and exit with status 3
         overwrite: replace the manifest of an earlier index
         splits: see SplitArguments
 

@@ -277,6 +277,7 @@ class FastcellCLI(LightningCLI):
             if is_rank_zero():
                 remove_points(Path(self.config.resume))  # a run that was killed behind its last score still has them
                 print_line(f"{self.config.resume} is finished, nothing to do.")
+                show_next(("report", self.config.resume), ("explain", self.config.resume))
             return
         resumed = self.command == "fit" and self.config.resume is not None
         with told_how_it_ended(

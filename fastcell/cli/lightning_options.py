@@ -1,11 +1,17 @@
-"""Options of ``fit``, ``validate``, ``test``, ``predict``: their own, and those of Lightning that people use."""
+"""Options of ``fit``, ``validate``, ``test``, ``predict``: their own, Lightning's, and which the short help lists.
+
+The options ``--model.*`` and ``--data.*`` are the arguments of `CellModule` and `CellDataModule`, whose docstrings hold
+their texts.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NamedTuple
 
+from fastcell.cli.class_arguments import arguments_of_class
 from fastcell.cli.options import OutFile, Preset
-from fastcell.cli.signature import REQUIRED, Argument, Spelled, arguments_of_group
+from fastcell.cli.signature import REQUIRED, Argument, Spelled, arguments_of_group, folded
+from fastcell.cli.trainer_options import TrainerArguments
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -19,10 +25,10 @@ class FitArguments(NamedTuple):
         resume: interrupted run to continue in place
         ckpt_path: checkpoint to continue from, in a new run
         start_from: run or checkpoint whose weights a new run starts from
-        freeze: parts that are not trained, with commas between, or all-but-head
-        checkpoint_every_steps: steps between resume points; null: none
-        checkpoint_every_minutes: minutes between resume points; null: none
-        select: weights to score: lowest validation loss, or last
+        freeze: parts of the network that are not trained, separated by commas, or all-but-head
+        checkpoint_every_steps: optimizer steps between two resume points; null for none
+        checkpoint_every_minutes: minutes between two resume points; null for none
+        select: weights to score; best: of the lowest validation loss
         allow_absent: train even if a subset lacks a class, or class and recording cannot be told apart
     """
 
@@ -43,13 +49,27 @@ class ScoreArguments(NamedTuple):
 
     Attributes:
         ckpt_path: the same as the argument RUN
-        out: predictions to write, .csv, .parquet or .fcs
-        tta: average over the four flips of every cell
+        out: file of predictions to write: .csv, .parquet or .fcs
+        tta: average the predictions over the four flips of every cell
     """
 
     ckpt_path: Annotated[str, Spelled("RUN")]
     out: OutFile = None
     tta: bool = False
+
+
+class LightningArguments(NamedTuple):
+    """Options of Lightning's command line.
+
+    Attributes:
+        config: YAML file of settings that override the preset
+        print_config: print all settings as YAML, including the given options, and exit
+        seed_everything: random seed of weights, order and augmentation
+    """
+
+    config: Annotated[str | None, Spelled("FILE", also=("-c",))] = None
+    print_config: bool = False
+    seed_everything: int = 0
 
 
 def own_arguments(command: str) -> dict[str, Argument]:
@@ -65,67 +85,90 @@ def own_arguments(command: str) -> dict[str, Argument]:
     return own
 
 
-class ShownOption(NamedTuple):
-    """An option of Lightning, of the model or of the data in the short help.
+class ListedOption(NamedTuple):
+    """An option as help texts list it.
 
     Attributes:
-        name: as it is written, without ``--``.
-        kind: what the value is: choices with ``|`` between, or a word in capitals.
-        text: what it decides.
+        names: its spellings, short ones first.
+        value: choices with ``|`` between, or a placeholder; empty if it takes no value.
+        text: help text; the short help shows its first sentence.
         default: None where there is none to be shown.
-        short: other spellings, in front of the name.
     """
 
-    name: str
-    kind: str
+    names: str
+    value: str
     text: str
-    default: Any = None
-    short: str = ""
+    default: Any
 
 
-_DATA = ShownOption("data.path", "DATA", "the same as the argument DATA")
-_SPLIT = ShownOption("data.split_name", "NAME", "split of the data set", "default")
-_MACHINE: list[ShownOption | str] = [
-    ShownOption("trainer.accelerator", "auto|cpu|gpu", "hardware to run on", "auto"),
-    ShownOption("trainer.devices", "N", "number of GPUs, or of CPU processes", "auto"),
-    ShownOption("trainer.precision", "PRECISION", "32-true, bf16-mixed or 16-mixed (by hardware)"),
-    ShownOption("data.threads", "N", "loading threads; 0: one per CPU", 0),
-]
-_EVALUATION: list[ShownOption | str] = [
-    _DATA,
-    _SPLIT,
-    ShownOption("data.quality", "true|false", "exclude cells that verdicts.csv drops", True),
-    ShownOption("data.eval_batch_size", "N", "cells per step and process", 256),
-]
+def listed_options(command: str) -> dict[str, ListedOption]:
+    """Return the options of a command by dotted name, Lightning's with a fastcell text included.
 
-GROUPS: dict[str, dict[str, list[ShownOption | str]]] = {
+    Args:
+        command: fit, validate, test or predict.
+    """
+    return {
+        **_listed_of("", {argument.dest: argument for argument in arguments_of_group("", LightningArguments)}),
+        **_listed_of("", own_arguments(command)),
+        **_listed_of("trainer.", {argument.dest: argument for argument in arguments_of_group("", TrainerArguments)}),
+        **_listed_of("model.", arguments_of_class("fastcell.models.lightning_module", "CellModule")),
+        **_listed_of("data.", arguments_of_class("fastcell.loading.datamodule", "CellDataModule")),
+    }
+
+
+def _listed_of(section: str, arguments: dict[str, Argument]) -> dict[str, ListedOption]:
+    return {f"{section}{name}": _listed(section, argument) for name, argument in arguments.items()}
+
+
+def _listed(section: str, argument: Argument) -> ListedOption:
+    dotted = f"{section}{argument.dest}"
+    names = f"--{dotted}" if section else ", ".join(folded(name) for name in argument.shown_spellings)
+    value = _PLACEHOLDERS.get(dotted) or argument.value or "true|false"
+    default = None if argument.default is REQUIRED else argument.default
+    if dotted == "print_config":
+        value, default = "", None
+    return ListedOption(names, value, argument.text, default)
+
+
+_PLACEHOLDERS = {
+    "model.network": "NAME",
+    "model.betas": "[X,...]",
+    "model.part_learning_rates": "{NAME: X,...}",
+    "data.path": "DATA",
+    "data.split_name": "NAME",
+    "data.image_size": "PX",
+    "data.subsample": "SHARE|N",
+}
+"""Placeholders of values that say more than their types."""
+
+_MACHINE = ["trainer.accelerator", "trainer.devices", "trainer.precision", "data.threads"]
+_EVALUATION = ["data.split_name", "data.quality", "data.eval_batch_size"]
+
+GROUPS: dict[str, dict[str, list[str]]] = {
     "fit": {
         "recipe": [
             "preset",
-            ShownOption("config", "FILE", "YAML file of settings that override the preset", short="-c,"),
-            ShownOption("model.network", "NAME", "network of fastcell or timm", "cellnet"),
-            ShownOption("model.loss", "cross_entropy|mse|sigmoid", "loss function", "cross_entropy"),
-            ShownOption("model.optimizer", "adam|adamw", "optimizer", "adam"),
-            ShownOption("model.learning_rate", "X", "peak learning rate", 1e-3),
-            ShownOption(
-                "model.schedule", "constant|cosine|one_cycle|exponential", "learning-rate schedule", "constant"
-            ),
-            ShownOption("trainer.max_epochs", "N", "epochs to train", None),
-            ShownOption("trainer.max_steps", "N", "limit of optimizer steps; -1: none", -1),
+            "config",
+            "model.network",
+            "model.loss",
+            "model.optimizer",
+            "model.learning_rate",
+            "model.schedule",
+            "trainer.max_epochs",
+            "trainer.max_steps",
             "select",
-            ShownOption("seed_everything", "N", "random seed of weights, order and augmentation", 0),
+            "seed_everything",
         ],
         "data": [
-            _DATA,
-            _SPLIT,
-            ShownOption("data.image_size", "PX", "side of the square images", 128),
-            ShownOption("data.fit", "stretch|contain|scale", "how a cell is fitted into the square image", "stretch"),
-            ShownOption("data.normalization", "divide|subtract|standardize", "intensity normalisation", "divide"),
-            ShownOption("data.batch_size", "N", "cells per training step", 256),
-            ShownOption("data.balance", "none|oversample|weights", "treatment of rare classes", "none"),
-            ShownOption("data.augment", "true|false", "random augmentation of training cells", True),
-            ShownOption("data.subsample", "SHARE|N", "share or number of training cells to use"),
-            ShownOption("data.store", "auto|stream|bank", "stream from disk, or keep cells in memory", "auto"),
+            "data.split_name",
+            "data.image_size",
+            "data.fit",
+            "data.normalization",
+            "data.batch_size",
+            "data.balance",
+            "data.augment",
+            "data.subsample",
+            "data.store",
         ],
         "machine": _MACHINE,
         "run": ["runs", "resume", "ckpt_path", "start_from", "freeze", "checkpoint_every_minutes"],
@@ -134,12 +177,8 @@ GROUPS: dict[str, dict[str, list[ShownOption | str]]] = {
     "test": {"scores": ["out", "tta"], "data": _EVALUATION, "machine": _MACHINE},
     "predict": {
         "predictions": ["out", "tta"],
-        "data": [
-            _DATA,
-            ShownOption("data.predict_split", "train|valid|test", "classify this subset only"),
-            *_EVALUATION[1:],
-        ],
+        "data": ["data.predict_split", *_EVALUATION],
         "machine": _MACHINE,
     },
 }
-"""Options in the short help: own ones by name."""
+"""Options in the short help by dotted name, in groups."""

@@ -31,9 +31,9 @@ class ShardArguments(NamedTuple):
     """Arrangement of the cells in shards.
 
     Attributes:
-        layout: store one cell, or one block of raw cells, per record
-        shard_cells: cells per shard (up to 10,000)
-        block_cells: cells per block, with --layout block (256)
+        layout: content of a record: one cell, or one block of raw cells
+        shard_cells: cells per shard [default: at most 10,000]
+        block_cells: cells per block, with --layout block [default: 256]
     """
 
     layout: Layout = "cell"
@@ -45,10 +45,9 @@ class SplitArguments(NamedTuple):
     """Assignment of the cells to training, validation and test subset.
 
     Attributes:
-        split: shares in %, or none
+        split: shares of the three subsets in %, or none for no split
         split_seed: random seed of the splits
-        folds: also write the splits fold-0, fold-1, ... for K-fold cross-validation; groups: each group is the test
-            subset once
+        folds: also write the splits fold-0, fold-1, ... for cross-validation with K folds, or with one fold per group
     """
 
     split: Annotated[str, Spelled("TRAIN/VALID/TEST")] = "65/15/20"

@@ -17,13 +17,14 @@ class ReadingArguments(NamedTuple):
     """How SRC is read.
 
     Attributes:
-        format: format of SRC (detected)
-        table: CSV or Parquet file with the columns path, label, group, collection, um_per_px, split; other columns of
-            numbers are features
+        format: format of SRC [default: detected]
+        table: CSV or Parquet file with the columns path, label, group, collection, um_per_px, split; further columns of
+            numbers become features
         labels: file with one label per cell of an array: .npy, .csv or .txt
-        tile: size of the tiles of a montage, e.g. 40x40 [px]
-        channel: channel of TIFF files with several: its number, from 0, or its name in OME-TIFF
-        pages: meaning of TIFF pages that is not declared: cells, or channels of one cell
+        tile: height and width of the tiles of a montage [px], e.g. 40x40
+        channel: channel to read from TIFF files that hold several channels: its number, counted from 0, or its name in
+            OME-TIFF
+        pages: meaning of the pages of a TIFF file that does not declare it: one cell each, or the channels of one cell
         subtract_background: subtract image_bg from the images of .rtdc files
     """
 
@@ -51,6 +52,7 @@ def pack(
     jobs: int | None = None,
     allow_absent: bool = False,
     strict: bool = False,
+    formats: Annotated[bool, Spelled(alone=True)] = False,
     reading: ReadingArguments,
     shards: ShardArguments,
     splits: SplitArguments,
@@ -66,26 +68,26 @@ def pack(
       images  a folder of jpg, png, tif or npy images; class folders, or --pattern
       arrays  .npy, .npz, .h5 (N, H, W), .mat (H x W x N): images, labels, groups, classes, features
 
-    fastcell pack --formats prints what is read of each format and what is not. Unusable images are listed in
-    quarantine.parquet with the reason. After an interrupt or a crash the same command resumes from the finished
-    shards. Exit status: 0; 2 for an error; with --strict, 3 for unusable images.
+    Unusable images are listed in quarantine.parquet with the reason. After an interrupt or a crash the same command
+    resumes from the finished shards. Exit status: 0; 2 for an error; with --strict, 3 for unusable images.
 
     Args:
         src: file or folder of cells, see formats
         out: new folder of the data set
-        pattern: where class, group and collection stand in a path, e.g. '{group}/{class}/{name}' or '{class}_{name}';
-            '{name}' for a folder without labels. A field ends at the first place where the rest matches:
-            '{class}_{name}' reads S_phase_01.png as class S ({class}/{name})
+        pattern: form of the paths, with the places of class, group and collection, e.g. '{group}/{class}/{name}' or
+            '{class}_{name}'; '{name}' for images without labels. A field ends at the first place where the rest
+            matches: '{class}_{name}' reads S_phase_01.png as class S [default: '{class}/{name}']
         seed: random seed of the order of the cells
-        window: grey levels that become black and white, for 16-bit images
+        window: for 16-bit images: the two grey levels that become black and white
         um_per_px: pixel size [um per pixel]
         collection: name of the recording
-        name: name of the data set (from the path of SRC)
-        source: where the cells come from: publication, address, laboratory
+        name: name of the data set [default: from the path of SRC]
+        source: origin of the cells: publication, address, laboratory
         licence: licence of the cells
-        jobs: worker processes (one per CPU)
+        jobs: worker processes [default: one per CPU]
         allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
-        strict: fail on unusable images: write nothing, exit with status 3
+        strict: if an image is unusable, write nothing and exit with status 3
+        formats: print what is read of each format and what is not, and exit
         reading: see ReadingArguments
         shards: see ShardArguments
         splits: see SplitArguments
@@ -94,6 +96,11 @@ def pack(
         fastcell pack images cells
         fastcell pack recording.rtdc cells --collection 2026-01-31 --split none
     """
+    if formats:
+        from fastcell.packing.format_page import describe_formats
+
+        print_line(describe_formats())
+        return 0
     options = splits.read()
     tile = None if reading.tile is None else _tile(reading.tile)
     from fastcell.packing.pack import pack
@@ -146,11 +153,4 @@ def _tile(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def main(argv: list[str]) -> int:
-    """Run the command, or print what is read of each format (``--formats``)."""
-    if "--formats" in argv:
-        from fastcell.packing.format_page import describe_formats
-
-        print_line(describe_formats())
-        return 0
-    return entry(pack)(argv)
+main = entry(pack)

@@ -48,6 +48,7 @@ def parse_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         ArgumentError: an option is unknown, an argument is missing or given twice, or a value has the wrong type.
     """
+    command = _without_required(command, words)
     given = _sort_words(command, words)
     parser = make_parser(command, {argument.dest for argument in command.positionals} - given.by_name)
     values = dict(parser.parse_args([*given.options, *(["--", *given.placed] if given.placed else [])]))
@@ -60,6 +61,17 @@ def parse_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
         elif argument.num_values > 1 and values[argument.dest] is not None:
             values[argument.dest] = tuple(values[argument.dest])
     return values
+
+
+def _without_required(command: Command, words: Sequence[str]) -> Command:
+    """Return the command; if an option stands alone, no argument is required."""
+    alone = {argument.flag for argument in command.arguments if argument.spelled.alone}
+    if alone.isdisjoint(
+        folded(word).replace("_", "-") for word in itertools.takewhile(lambda word: word != "--", words)
+    ):
+        return command
+    free = (entry._replace(default=None) if entry.default is REQUIRED else entry for entry in command.arguments)
+    return command._replace(arguments=tuple(free))
 
 
 class _Given(NamedTuple):

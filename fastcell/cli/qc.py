@@ -36,12 +36,12 @@ def qc(
 
     Args:
         data: folder made by pack, index or synth
-        labels: learn from this file, with cell_id or key, and label (good, bad, or a fault)
+        labels: learn from this CSV file, with the columns cell_id or key, and label (good, bad, or the name of a fault)
         max_bad_passed: maximum share of bad cells that may pass, among the cells used for calibration
         apply: write verdicts.csv, so that poor cells are excluded from training and evaluation
         review: write a contact sheet for each fault, and review.csv for editing
         verdicts: import an edited review.csv into verdicts.csv, and do nothing else
-        jobs: threads (one per CPU)
+        jobs: threads [default: one per CPU]
 
     Examples:
         fastcell qc cells --review review

@@ -24,14 +24,14 @@ def report(
     seed: int = 0,
 ) -> int:
     """Write one self-contained HTML page about a run: data, settings, scores, figures, a browser of cells and errors,
-    speed, environment, and the commands that reproduce it. Comparisons become sections of it.
+    speed, environment, and the commands that reproduce the run. Comparisons become sections of the page.
 
     Args:
         runs: run folder of fastcell fit, folders of fastcell compare, or both
-        out: the page (report.html in the first folder)
-        data: data set (the one of the run)
-        cells: number of cells in the browser; errors come first
-        bench: results of fastcell bench --out, to add the speed of each part
+        out: file of the page [default: report.html in the first folder]
+        data: data set of the cells to show [default: data set of the run]
+        cells: number of cells in the browser, misclassified cells first
+        bench: file of fastcell bench --out, which adds the speed of each part of the machine
         no_explain: draw no figures of the network; existing ones in RUN/explain are used
         allow_absent: write the page even if a subset lacks a class, or class and recording cannot be told apart; it
             then carries a warning

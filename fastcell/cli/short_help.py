@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from fastcell.cli.class_arguments import first_sentence, plain_text
 from fastcell.cli.help_page import Row, default_text, lay_out
-from fastcell.cli.lightning_options import GROUPS, ShownOption, own_arguments
+from fastcell.cli.lightning_options import GROUPS, listed_options
 from fastcell.cli.options import PRESETS
-from fastcell.cli.signature import Argument, folded
 
 DESCRIPTIONS = {
     "fit": "Train a classifier, score it on the test subset, and write a run folder: weights, settings, scores.",
@@ -52,17 +52,19 @@ def short_help(command: str, arguments: list[str]) -> str:
         arguments: behind its name; the defaults that are shown are those of the ``--preset`` among them.
     """
     preset = _preset_settings(_named_preset(arguments)) if command == "fit" else {}
-    own = own_arguments(command)
-    defaults = "Defaults are in parentheses."
-    if command == "fit":
-        defaults = f"Defaults, in parentheses, are those of --preset {_named_preset(arguments)}."
-    groups = {
-        title: [
-            _row_of_own(own[option]) if isinstance(option, str) else _row_of_shown(option, preset) for option in options
+    options = listed_options(command)
+    groups: dict[str, list[Row]] = {}
+    for title, names in GROUPS[command].items():
+        groups[title] = [
+            (
+                f"{options[name].names} {options[name].value}",
+                first_sentence(plain_text(options[name].text)) + default_text(preset.get(name, options[name].default)),
+            )
+            for name in names
         ]
-        for title, options in GROUPS[command].items()
-    }
-    closing = [defaults, f"All options: fastcell {command} --help_all"]
+    closing = [f"All options: fastcell {command} --help_all"]
+    if command == "fit":
+        closing.insert(0, f"The defaults are those of --preset {_named_preset(arguments)}.")
     placed = placed_arguments(command)
     return lay_out(USAGES[command], DESCRIPTIONS[command], placed, groups, "", EXAMPLES[command], closing)
 
@@ -70,21 +72,12 @@ def short_help(command: str, arguments: list[str]) -> str:
 def placed_arguments(command: str) -> list[Row]:
     """Return the arguments of a command that are given by place."""
     if command == "fit":
-        return [("DATA", "packed data set (8,000 simulated cells)")]
+        return [("DATA", "packed data set [default: 8,000 simulated cells]")]
+    default = "" if command == "predict" else " [default: data set of the run]"
     return [
         ("RUN", "run folder of fastcell fit, or a checkpoint in it"),
-        ("DATA", "folder made by pack, index or synth (the one of the run)"),
+        ("DATA", f"folder made by pack, index or synth{default}"),
     ]
-
-
-def _row_of_own(argument: Argument) -> Row:
-    names = ", ".join(folded(name) for name in argument.shown_spellings)
-    return f"{names} {argument.value or 'true|false'}", argument.text + default_text(argument.default)
-
-
-def _row_of_shown(option: ShownOption, preset: Mapping[str, Any]) -> Row:
-    default = default_text(preset.get(option.name, option.default))
-    return f"{option.short} --{option.name} {option.kind}".strip(), option.text + default
 
 
 def _named_preset(arguments: list[str]) -> str:

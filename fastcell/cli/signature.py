@@ -28,6 +28,7 @@ class Spelled(NamedTuple):
         former: spellings that are accepted and not shown.
         shown: whether help and completion list the argument.
         takes_dotted: whether the parameter receives the options of ``fastcell fit``, whose names have a dot, unread.
+        alone: whether no other argument is required beside the option.
     """
 
     value: str = ""
@@ -35,6 +36,7 @@ class Spelled(NamedTuple):
     former: tuple[str, ...] = ()
     shown: bool = True
     takes_dotted: bool = False
+    alone: bool = False
 
 
 class Argument(NamedTuple):

@@ -25,21 +25,22 @@ def split(
 ) -> int:
     """Make new splits of a data set: all cells of a group, and all copies of a cell, are in the same subset.
 
-    Exact copies, also rotated by quarter turns and mirrored, are always found. Near copies (other angles, shifts,
-    brightness, blur) are searched within each class and collection; the recall of the search is measured on artificial
-    copies of the same cells. duplicates.parquet lists all copies. Train with --data.split_name NAME, or NAME-fold-0
-    and so on.
+    Exact copies, including rotations by quarter turns and mirror images, are always found. Near copies (other angles,
+    shifts, brightness, blur) are searched within each class and collection; the recall of the search is measured on
+    artificial copies of the same cells. duplicates.parquet lists all copies. Train with --data.split_name NAME, or
+    NAME-fold-0 and so on.
 
     Args:
         data: folder made by pack, index or synth
-        group_by: what must stay in one subset: group, collection, a pattern on the keys such as '{group}/*/{name}',
-            FILE:COLUMN of a CSV or Parquet file with cell_id or key, or none (group, if the cells have groups)
-        name: name of the split (by-group, by-collection, ...)
+        group_by: property whose equal values stay in one subset: group, collection, a pattern on the keys such as
+            '{group}/*/{name}', FILE:COLUMN of a CSV or Parquet file with cell_id or key, or none [default: group if the
+            cells have groups, else none]
+        name: name of the split [default: by-group, by-collection and so on]
         no_near: search for exact copies only
         merge_large: keep linked near copies together even if they are more than 20 cells and more than 1 % of a class
         allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
         force: replace existing splits of that name
-        jobs: processes and threads (one per CPU)
+        jobs: processes and threads [default: one per CPU]
         splits: see SplitArguments
 
     Examples:

@@ -24,16 +24,16 @@ def synth(
 ) -> int:
     """Make a synthetic data set: simulated ATOM cells of four classes, with their true parameters in truth.parquet.
 
-    The simulation is modelled on 30 real cells. Use it to try the program; results on it do not carry over to real
-    cells. After an interrupt or a crash the same command resumes from the finished shards.
+    The simulation is modelled on 30 real cells. Use the cells to try the program; results on them do not carry over to
+    real cells. After an interrupt or a crash the same command resumes from the finished shards.
 
     Args:
         out: new folder of the data set
         cells: number of cells
         seed: random seed of the cells and of their order
-        defects: share of images that are empty, or show cut, defocused, ghost or doublet cells
-        name: name of the data set (Synthetic ATOM cells)
-        jobs: worker processes (one per CPU)
+        defects: share of faulty images: empty, or with a cut, defocused, ghost or doublet cell
+        name: name of the data set [default: Synthetic ATOM cells]
+        jobs: worker processes [default: one per CPU]
         shards: see ShardArguments
         splits: see SplitArguments
 

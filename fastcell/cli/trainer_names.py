@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.strategies import StrategyRegistry
 
+from fastcell.cli.signature import choices_of
 from fastcell.cli.slips import outside_choices
+from fastcell.cli.trainer_options import TrainerArguments
 from fastcell.errors import ArgumentError
 
 
 def trainer_choices() -> dict[str, list[str]]:
     """Return the names that an option of the trainer takes, by dotted name; strategies without their variants."""
     strategies = sorted(StrategyRegistry.available_strategies())
+    hints = typing.get_type_hints(TrainerArguments)
     variants = {name for name in strategies for other in strategies if name.startswith(f"{other}_")}
     return {
         "trainer.accelerator": sorted({*AcceleratorRegistry.available_accelerators(), "auto", "gpu"}),
         "trainer.strategy": ["auto", *(name for name in strategies if name not in variants)],
-        "trainer.gradient_clip_algorithm": ["norm", "value"],
-        "trainer.profiler": ["simple", "advanced", "pytorch", "xla"],
+        **{f"trainer.{name}": choices_of(hints[name]) for name in ("gradient_clip_algorithm", "profiler")},
     }
 
 

@@ -28,8 +28,8 @@ def verify(
 
     Args:
         data: folder made by pack, index or synth
-        jobs: threads (one per CPU)
-        list_: write all corrupt cells: cell_id, key, shard, class, reason
+        jobs: threads [default: one per CPU]
+        list_: CSV file to write, with cell_id, key, shard, class and reason of all corrupt cells
 
     Examples:
         fastcell verify cells

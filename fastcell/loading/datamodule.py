@@ -49,36 +49,42 @@ class CellDataModule(pl.LightningDataModule):
     order of the manifest. Every cell is in exactly one batch of one process with weight 1; padding has weight 0.
 
     Args:
-        path: folder made by ``fastcell pack``, ``index`` or ``synth``; None makes the synthetic default set once.
-        split_name: name of the split of the data set.
+        path: folder made by ``fastcell pack``, ``index`` or ``synth``; None for 8,000 simulated cells, which are made
+            once and kept.
+        split_name: split of the data set, by name.
         batch_size: cells per training step, over all processes.
-        eval_batch_size: cells per step and process in validation, test and prediction.
-        image_size: side of the square images [px], 8 to 1024.
-        fit: geometry of a cell in the square: stretch (as in the paper), contain (keeps the aspect ratio) or scale
-            (keeps the size).
-        scale_um_per_px: micrometres per output pixel for fit scale; None maps one raw pixel to one output pixel.
-        normalization: divide the intensity by its mean (as in the paper), subtract the mean, or standardize.
-        antialias: low-pass filter for cells that are scaled down; the code of the paper has none.
+        eval_batch_size: cells per step and process outside training.
+        image_size: side of the square images, 8 to 1024 [px].
+        fit: way to fit a cell into the square image. Values: stretch (scale each axis by itself, as in the paper),
+            contain (keep the aspect ratio), scale (keep the size).
+        scale_um_per_px: size of an output pixel with fit scale [um]; None keeps the pixels of the raw image.
+        normalization: normalisation of the intensity. Values: divide (by the mean, as in the paper), subtract (the
+            mean), standardize (subtract the mean, then divide by the standard deviation).
+        antialias: apply a low-pass filter to cells that are scaled down. The code of the paper applies none.
         augment: apply random changes to training cells.
         augmentation: strength of each random change; 0 disables it.
-        balance: none; oversample (repeat rare classes in training); weights (weight the classes in the loss).
-        subsample: share in (0, 1] or number of the training cells; None for all.
-        quality: exclude cells that verdicts.csv drops; predictions always cover them.
-        predict_split: subset that prediction covers: train, valid or test; None for every cell.
-        store: auto (bank if it fits, else stream), stream (read and decode in every epoch), or bank (decode once and
-            keep the cells in memory; stream if they do not fit).
+        balance: treatment of rare classes. Values: none, oversample (repeat their cells in training), weights (give
+            them larger weights in the loss).
+        subsample: number of training cells to use, or share in (0, 1]; None for all.
+        quality: exclude cells that verdicts.csv drops. Predictions always cover them.
+        predict_split: subset to classify; None for every cell.
+        store: stream from disk, or bank: keep cells in memory. A stream reads and decodes the cells in every epoch. A
+            bank decodes them once, and gives way to a stream if they do not fit into memory. auto takes a bank if they
+            fit.
         bank_gib: memory limit of the banks of each process, on the GPU and on the host [GiB]; None for half of the free
             memory.
-        transform: auto (fused, except for cases that its GPU kernel does not support), fused or dali.
-        decoder: dali, threads, or auto (DALI on a GPU and for the transform dali, else threads).
-        depth: bits per grey level up to the network: 8, or 16 for 16-bit cells in twice the memory.
-        dtype: data type of the images: float32, bfloat16, float16, or auto to follow the precision of the trainer.
-        steps_per_call: number of batches that the training loader returns at a time; equals the argument of the model.
-        threads: number of threads of decoder and transform per process; 0 divides the cores of the machine.
+        transform: implementation of the image transform. auto takes fused, or dali in the cases that the GPU kernel of
+            fused does not support.
+        decoder: decoder of the stored images. auto takes DALI on a GPU and for the transform dali, else threads.
+        depth: bits per grey level up to the network. The value 16 keeps all levels of 16-bit cells and takes twice the
+            memory.
+        dtype: data type of the images. auto follows the precision of the trainer.
+        steps_per_call: batches that the training loader returns at a time, equal to the argument of the model.
+        threads: loading threads per process; 0 for all cores. The processes on one machine share its cores evenly.
         initial_fill: number of cells in the shuffle buffer; 0 for 8192.
-        on_bad_cell: reaction to a cell whose stored bytes differ from the packed ones: replace it by another cell of
-            its batch with weight 0 and report it at the end, or stop with an error.
-        seed: seed of order, augmentation and subsample; None uses the seed of seed_everything, or 0.
+        on_bad_cell: reaction to a cell whose stored bytes have changed. Values: replace (take another cell of the batch
+            with weight 0, and report the cell at the end), error (stop).
+        seed: seed of order, augmentation and subsample; None for the seed of seed_everything, or 0.
 
     Raises:
         ArgumentError: an argument breaks its rule.

@@ -54,32 +54,33 @@ class CellModule(pl.LightningModule):
     defines the meaning of its outputs and the preparation of its inputs.
 
     Args:
-        network: name in `fastcell.models.registry`.
+        network: network of fastcell or timm, by name. `fastcell.models.registry` lists the names.
         input_norm: normalise the input over the batch, without parameters. An image divided by its mean is close to 1
             with little contrast, which slows training.
-        init: initial weights: kaiming, torch, or paper (`fastcell.models.initialization`).
-        loss: cross_entropy, mse or sigmoid, computed from logits.
+        init: method for the initial weights. `fastcell.models.initialization` describes them.
+        loss: loss function, computed from logits.
         label_smoothing: share of the target that is spread evenly over the classes, 0 to 1.
-        optimizer: adam or adamw.
+        optimizer: optimizer of the weights.
         learning_rate: peak learning rate.
-        weight_decay: weight decay of convolutions and fully connected layers; biases and batch norm have none.
+        weight_decay: weight decay of convolutions and fully connected layers. Biases and batch norm have none.
         betas: decay rates of the two moments of Adam.
-        schedule: constant, cosine, one_cycle or exponential (see `fastcell.models.schedule`).
-        warmup: share of the run in which the learning rate rises.
-        final_learning_rate: learning rate at the end of the run (ignored by constant).
+        schedule: learning-rate schedule. `fastcell.models.schedule` holds the formulas.
+        warmup: share of the run in which the learning rate rises, 0 to 1.
+        final_learning_rate: learning rate at the end of the run. The constant schedule ignores it.
         freeze: parts of the network that are not trained, by prefix of the parameter names (`features`,
             `classifier.1`), or `all-but-head`; their batch normalisation keeps its statistics.
         part_learning_rates: peak learning rate of parts, by prefix; `head` is the last layer.
         ema_decay: decay per step of a running average of the weights, which replaces them in evaluation; None for no
             average.
-        tta: average predictions over the four flips of every image.
-        channels_last: use the memory format channels last.
-        compile_network: use torch.compile.
-        steps_per_call: optimizer steps in one `training_step`, each with its own batch; reduces the overhead of the
-            trainer per step. `global_step`, `max_steps`, schedules and checkpoints count optimizer steps. Settings that
-            Lightning counts in batches (`val_check_interval`, `limit_train_batches`, callbacks) count calls.
-        classes: class names in the order of the outputs; taken from the data by fit.
-        preprocessing: `Preprocessing.to_dict()` of the images; taken from the data by fit.
+        tta: average the predictions over the four flips of every image.
+        channels_last: use torch's channels_last memory format.
+        compile_network: compile the network with torch.compile.
+        steps_per_call: optimizer steps in one `training_step`, each with its own batch. More steps reduce the overhead
+            of the trainer per step. `global_step`, `max_steps`, schedules and checkpoints count optimizer steps.
+            Settings that Lightning counts in batches (`val_check_interval`, `limit_train_batches`, callbacks) count
+            calls.
+        classes: class names in the order of the outputs. ``fastcell fit`` takes them from the data.
+        preprocessing: `Preprocessing.to_dict()` of the images. ``fastcell fit`` takes it from the data.
 
     Raises:
         ArgumentError: a value is outside its range, or a name is unknown.

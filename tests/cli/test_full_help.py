@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fastcell.cli.full_help import full_help, plain_text
+from fastcell.cli.full_help import full_help
 from fastcell.cli.lightning_command import full_parser
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 
@@ -41,14 +41,9 @@ def test_choices_and_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         assert f"\n{line}" in text, line
     flowing = " ".join(text.split())
-    assert "([0.9, 0.999])" in flowing
+    assert "[default: [0.9, 0.999]]" in flowing
     assert "--model.input_norm true|false" in flowing
     assert "Path to a configuration file" not in flowing
     assert re.findall(r"^([\w.]+):$", text, re.MULTILINE) == [
         "options", "trainer", "model", "data", "data.augmentation", "examples",
     ]  # fmt: skip
-
-
-def test_texts_without_markup() -> None:
-    assert plain_text("Use :class:`~a.b.Timer`, or ``None``. Default: ``1``.") == "Use Timer, or null"
-    assert plain_text("see `fastcell.models.schedule`\n  here.") == "see fastcell.models.schedule here"

@@ -100,7 +100,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
         "pack": (
             [pack, ReadOptions, splitting],
             {**renamed_split, "source": "origin"},
-            {**split, "tile": "read into two numbers"},
+            {**split, "tile": "read into two numbers", "formats": "prints a page instead"},
         ),
         "index": ([index, splitting], renamed_split, split),
         "split": ([resplit, splitting], {"data": "path", **renamed_split}, {**split, "no_near": "not near"}),

@@ -216,3 +216,25 @@ def test_every_option_may_be_written_with_either_sign(name: str) -> None:
             ]
             assert results[0] == results[1] == results[2]
             assert results[0][argument.dest] is not None
+
+
+def test_an_option_that_stands_alone_needs_no_other_argument() -> None:
+    def page(src: str, *, least: int, topics: Annotated[bool, Spelled(alone=True)] = False) -> int:
+        """Probe.
+
+        Args:
+            src: source
+            least: a number
+            topics: print the topics
+        """
+        seen.clear()
+        seen.update(locals())
+        return 7
+
+    assert entry(page)(["--topics"]) == 7
+    assert seen == {"src": None, "least": None, "topics": True}
+    assert entry(page)(["s", "--topics"]) == 7
+    assert seen == {"src": "s", "least": None, "topics": True}
+    for words in ([], ["--", "--topics"], ["s"]):
+        with pytest.raises(ArgumentError, match="needed|required|missing|must be given|needs"):
+            entry(page)(words)

@@ -348,7 +348,8 @@ def test_a_finished_run_is_left_alone(long_run: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     for words in ([], ["--data.threads=2", "--trainer.max_epochs=3"]):
         assert main(["fit", f"--resume={long_run}", *words]) == 0
-        assert capsys.readouterr().out == f"{long_run} is finished, nothing to do.\n"
+        following = "".join(f"next: fastcell {name} {long_run}\n" for name in ("report", "explain"))
+        assert capsys.readouterr().out == f"{long_run} is finished, nothing to do.\n{following}"
     assert contents(long_run) == before
     assert long_run.stat().st_mtime_ns == changed
 
