@@ -1,10 +1,10 @@
-"""Search for copies that are not exact: rotated, mirrored, shifted, blurred, saved again, or of other brightness.
+"""Search for copies that are not exact: moved, mirrored, rescaled, blurred, saved again, or of other brightness.
 
 Rotations by any angle are found. Cells are compared within a class and a collection. Each cell is registered with its
-nearest neighbours by a signature that does not change under rotation. Pairs are copies if their correlation after
-registration is at least 0.99 and their details agree as well. The weights of the signature, and the largest distance of
-a copy, are learnt from copies that the search makes of a sample of the same cells. The recall is the share found of a
-second set of such copies, made with other motions.
+nearest neighbours by a signature that does not change under rotation or rescaling. Pairs are copies if they agree after
+registration as `fastcell.splits.copies.bounds` asks. The weights of the signature, and the largest distance of a copy,
+are learnt from copies that the search makes of a sample of the same cells. The recall is the share found of a second
+set of such copies, made with other motions.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ import numpy.typing as npt
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
+from fastcell.splits.copies.bounds import LEAST_BOUNDS, LENIENT_CORRELATION, Bounds, learn_bounds, relax
 from fastcell.splits.copies.exact import Duplicates, NearFacts, Recall, exact_sets
-from fastcell.splits.copies.planting import HARD_KINDS, PLANTED_KINDS, plant
+from fastcell.splits.copies.planting import PLANTED_KINDS, STRONG_JPEG, plant
 from fastcell.splits.copies.registration import Fit, register
 from fastcell.splits.copies.signature import Looks, Scale, find_scale, join_looks, look_at
 from fastcell.splits.linked_groups import Ids, join_nodes
 from fastcell.system.resources import num_cpus
 from fastcell.system.worker_processes import check_jobs, run_tasks
 
-MIN_CORRELATION = 0.99
-MIN_DETAIL = 0.97
-MIN_CELL_SHARE = 0.5
 SAMPLE_CELLS = 2_000
 PRACTICE_PER_KIND = 150
 PLANTED_PER_KIND = 100
@@ -41,41 +39,7 @@ _PART_CELLS = 1_000
 _ONE_PROCESS_CELLS = 4_000
 _PART_PAIRS = 8_192
 
-_REGISTERED, _FEWEST_COPIES, _SLACK = 0.97, 50, 1.5
-
 Say = Callable[[str], None]
-
-
-class Bounds(NamedTuple):
-    """Smallest values for which two images count as copies of each other.
-
-    Attributes:
-        correlation: correlation of the images.
-        detail: correlation of their details, see `fastcell.splits.copies.registration.Fit`.
-    """
-
-    correlation: float = MIN_CORRELATION
-    detail: float = MIN_DETAIL
-
-    def met_by(self, fit: Fit) -> bool:
-        """Return True if a fit reaches these bounds and covers at least half of the cell."""
-        return fit.correlation >= self.correlation and fit.detail >= self.detail and fit.cell >= MIN_CELL_SHARE
-
-
-def learn_bounds(fits: Sequence[Fit]) -> Bounds:
-    """Derive bounds from the fits of planted copies; never below the fixed bounds.
-
-    Different smooth cells can have a correlation of 0.99 and more, but copies of a smooth cell then agree far better.
-    The deviation from 1 that a bound allows is 1.5 times the deviation that 98 % of the planted copies do not exceed.
-
-    Args:
-        fits: fits of planted copies and their originals.
-    """
-    found = np.array([(fit.correlation, fit.detail) for fit in fits if fit.correlation >= _REGISTERED]).reshape(-1, 2)
-    if len(found) < _FEWEST_COPIES:
-        return Bounds()
-    correlation, detail = 1 - _SLACK * np.quantile(1 - found, 0.98, axis=0)
-    return Bounds(max(float(correlation), MIN_CORRELATION), max(float(detail), MIN_DETAIL))
 
 
 class Link(NamedTuple):
@@ -166,6 +130,7 @@ class _Search:
         self.rng = np.random.default_rng([seed, 0xC0B1])
         self.num_plain, self.num_pairs = 0, 0
         self.bounds = Bounds()
+        self.details: list[npt.NDArray[np.float32]] = []
         self.links: list[Link] = []
         self.probe_links: list[Link] = []
         self.probes: _Probes | None = None
@@ -183,13 +148,18 @@ class _Search:
             return []
         cells = {int(sample[place]): images[place] for place in shown.tolist()}
         practice = self._plant(cells, scale, PRACTICE_PER_KIND)
-        self.probes = self._plant(cells, scale, PLANTED_PER_KIND, (*PLANTED_KINDS, *HARD_KINDS))
+        self.probes = self._plant(cells, scale, PLANTED_PER_KIND)
         same = np.searchsorted(sample[shown], practice.origins)
         metric = _learn(looks.signatures[shown], practice.looks.signatures, same)
         pairs = np.stack([shown[same], np.arange(len(same))], axis=1)
-        self.bounds = learn_bounds(register(looks, practice.looks, pairs, self.threads))
+        keep_details = pairs[practice.kinds != PLANTED_KINDS.index(STRONG_JPEG)]
+        strict = learn_bounds(register(looks, practice.looks, keep_details, self.threads))
         for stratum in find_strata(self.manifest, self.ids):
             self._search_stratum(stratum, scale, metric)
+        self.bounds = relax(strict, np.concatenate(self.details) if self.details else [])
+        self.links, self.probe_links = (
+            [link for link in links if self.bounds.met_by(link.fit)] for links in (self.links, self.probe_links)
+        )
         return self.links
 
     def recall(self) -> tuple[Recall, ...]:
@@ -201,23 +171,17 @@ class _Search:
         found = np.zeros(len(self.probes.origins), bool)
         for probe, cell, _ in self.probe_links:
             found[probe] |= component[place[cell]] == component[place[int(self.probes.origins[probe])]]
-        planted = (*PLANTED_KINDS, *HARD_KINDS)
-        counts = np.bincount(self.probes.kinds, minlength=len(planted))
-        hits = np.bincount(self.probes.kinds[found], minlength=len(planted))
-        return tuple(Recall(kind, int(hit), int(num)) for kind, hit, num in zip(planted, hits, counts, strict=True))
+        counts = np.bincount(self.probes.kinds, minlength=len(PLANTED_KINDS))
+        hits = np.bincount(self.probes.kinds[found], minlength=len(PLANTED_KINDS))
+        told = zip(PLANTED_KINDS, hits.tolist(), counts.tolist(), strict=True)
+        return tuple(Recall(kind, hit, num) for kind, hit, num in told)
 
-    def _plant(
-        self,
-        cells: dict[int, np.ndarray],
-        scale: Scale,
-        per_kind: int,
-        planted: Sequence[str] = PLANTED_KINDS,
-    ) -> _Probes:
+    def _plant(self, cells: dict[int, np.ndarray], scale: Scale, per_kind: int) -> _Probes:
         ids = np.fromiter(cells, np.int64)
-        kinds = np.tile(np.arange(len(planted)), per_kind)
+        kinds = np.tile(np.arange(len(PLANTED_KINDS)), per_kind)
         origins = np.resize(self.rng.permutation(ids), len(kinds))
         copies = [
-            plant(cells[origin], planted[kind], self.rng)
+            plant(cells[origin], PLANTED_KINDS[kind], self.rng)
             for origin, kind in zip(origins.tolist(), kinds.tolist(), strict=True)
         ]
         return _Probes(look_at(copies, scale), origins, kinds)
@@ -241,8 +205,12 @@ class _Search:
     def _fits(self, first: Looks, second: Looks, pairs: Ids) -> Iterator[tuple[tuple[int, int], Fit]]:
         for start in range(0, len(pairs), _PART_PAIRS):
             part = pairs[start : start + _PART_PAIRS]
-            for pair, fit in zip(part.tolist(), register(first, second, part, self.threads), strict=True):
-                if self.bounds.met_by(fit):
+            fits = register(first, second, part, self.threads)
+            if first is second:
+                known = [fit.detail for fit in fits if fit.correlation >= LENIENT_CORRELATION]
+                self.details.append(np.array(known, np.float32))
+            for pair, fit in zip(part.tolist(), fits, strict=True):
+                if LEAST_BOUNDS.met_by(fit):
                     yield (pair[0], pair[1]), fit
 
     def _look(self, stratum: Ids, scale: Scale) -> tuple[Ids, Looks]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastcell.splits.copies.signature import border_level
 
+STRONG_JPEG = "saved as JPEG of quality 50"
 PLANTED_KINDS = (
     "turned and mirrored, saved as JPEG",
     "other angles",
@@ -14,13 +15,13 @@ PLANTED_KINDS = (
     "brightness",
     "blurred",
     "all at once",
+    "rescaled",
+    STRONG_JPEG,
 )
-HARD_KINDS = ("enlarged by a tenth", "saved as JPEG of quality 50")
-"""Kinds whose recall is measured, but that the search is not fitted to: it knows no scale and no coarse blocks."""
-NOT_PLANTED = "crops, other scales than a tenth, other focus, noise"
+NOT_PLANTED = "crops, scales beyond 0.8 to 1.25, other focus, noise"
 """Kinds of copies about which the recall says nothing."""
-ZOOM = 1.1
-HARD_JPEG_QUALITY = 50
+SCALES = (0.8, 1.25)
+STRONG_JPEG_QUALITY = 50
 PLANTED_JPEG_QUALITY = 90
 SHIFT = 0.08
 """Largest shift along each axis, as a share of the shorter side."""
@@ -31,21 +32,23 @@ BLUR_PX = (0.3, 1.2)
 
 
 def plant(pixels: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Return a copy of a cell on a canvas of the same size. Uncovered corners are filled with the median of the border.
+    """Return a copy of a cell. Uncovered corners are filled with the median of the border.
+
+    The copy has the size of the cell, turned with it; every second rescaled copy is resized with its canvas.
 
     Args:
         pixels: (H, W) uint8.
-        kind: one of `PLANTED_KINDS` or `HARD_KINDS`.
-        rng: generator for angle, shift, gain, offset and blur.
+        kind: one of `PLANTED_KINDS`.
+        rng: generator for angle, shift, gain, offset, blur and scale.
     """
     if kind == PLANTED_KINDS[0]:
         turned = np.rot90(pixels, int(rng.integers(4)))
         turned = turned[:, ::-1] if rng.integers(2) else turned
         return _saved_as_jpeg(np.ascontiguousarray(turned), PLANTED_JPEG_QUALITY)
-    if kind == HARD_KINDS[0]:
-        return _enlarged(pixels, ZOOM)
-    if kind == HARD_KINDS[1]:
-        return _saved_as_jpeg(pixels, HARD_JPEG_QUALITY)
+    if kind == PLANTED_KINDS[6]:
+        return _rescaled(pixels, rng)
+    if kind == STRONG_JPEG:
+        return _saved_as_jpeg(pixels, STRONG_JPEG_QUALITY)
     image = pixels.astype(np.float32)
     every = kind == PLANTED_KINDS[5]
     if every or kind in (PLANTED_KINDS[1], PLANTED_KINDS[2]):
@@ -62,11 +65,18 @@ def _saved_as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
-def _enlarged(pixels: np.ndarray, factor: float) -> np.ndarray:
-    """Return the middle of an image, enlarged, on a canvas of the same size."""
+def _rescaled(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return an image enlarged or reduced: as a whole, or its content on a canvas of the same size."""
     height, width = pixels.shape
+    factor = float(np.exp(rng.uniform(*np.log(SCALES))))
+    if rng.integers(2):
+        way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        size = (max(2, round(width * factor)), max(2, round(height * factor)))
+        return np.asarray(cv2.resize(pixels, size, interpolation=way), np.uint8)
     motion = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0.0, factor)
-    return np.asarray(cv2.warpAffine(pixels, motion, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    fill = border_level(pixels)
+    moved = cv2.warpAffine(pixels, motion, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+    return np.asarray(moved, np.uint8)
 
 
 def _moved(image: np.ndarray, pixels: np.ndarray, rng: np.random.Generator, turns: bool, shifts: bool) -> np.ndarray:

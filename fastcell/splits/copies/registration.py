@@ -1,4 +1,4 @@
-"""Registration of two images: find the best rotation, mirroring and shift, and measure how well the images then agree.
+"""Registration of two images: best rotation, mirroring, shift and scale, and how well the images then agree.
 
 Starting angles come from the correlation of the rings of both cells (`fastcell.splits.copies.signature`) over all
 rotations, with and without mirroring. Gauss-Newton steps then minimise the squared difference over the overlap. The
@@ -20,6 +20,9 @@ from fastcell.splits.copies.signature import LEVELS, NUM_ANGLES, Looks
 
 MIN_OVERLAP_PX = 64
 BLURS_PX = (0.5, 0.8, 1.1, 1.5)
+
+MOST_GROWTH = 0.25
+"""Largest natural logarithm of the enlargement, either way."""
 
 _NUM_STARTS = 3
 _COARSE = 2  # stride of the pixels along both axes while all starts are followed
@@ -82,10 +85,10 @@ def _columns(looks: Looks) -> tuple[np.ndarray, ...]:
 
 def _compare(a: np.ndarray, b: np.ndarray, center_a: np.ndarray, center_b: np.ndarray, motion: np.ndarray) -> Fit:
     """Return the fit of (H, W) `a` and (h, w) `b` under a motion from `_align`."""
-    theta, shift_x, shift_y, mirror, correlation = motion.tolist()
+    theta, growth, shift_x, shift_y, mirror, correlation = motion.tolist()
     if correlation < _WORTH_COMPARING:
         return _NONE
-    cos, sin = np.cos(theta), np.sin(theta)
+    cos, sin = np.exp(growth) * np.cos(theta), np.exp(growth) * np.sin(theta)
     turn = np.array([[cos, -sin * mirror], [sin, cos * mirror]])
     shift = center_b + np.array([shift_x, shift_y]) - turn @ center_a
     there = np.concatenate([turn, shift[:, None]], axis=1)
@@ -145,28 +148,28 @@ def _align(  # type: ignore[no-untyped-def]
     pixels_b, offsets_b, heights_b, widths_b, centers_b, spectra_b,
     pairs,
 ):  # fmt: skip
-    """Return (P, 5) float64: angle, shift along x and y, mirror (1 or -1) and correlation over the overlap."""
-    motions = np.empty((len(pairs), 5))
+    """Return (P, 6) float64: angle, log of the enlargement, shift along x and y, mirror (1 or -1), correlation."""
+    motions = np.empty((len(pairs), 6))
     starts = np.empty((_NUM_STARTS, 2))
     for number in range(len(pairs)):
         i, j = pairs[number, 0], pairs[number, 1]
         a = pixels_a[offsets_a[i] : offsets_a[i] + heights_a[i] * widths_a[i]].reshape((heights_a[i], widths_a[i]))
         b = pixels_b[offsets_b[j] : offsets_b[j] + heights_b[j] * widths_b[j]].reshape((heights_b[j], widths_b[j]))
         _find_starts(spectra_a[i], spectra_b[j], starts)
-        best = (0.0, 0.0, 0.0, 1.0, -2.0)
+        best = (0.0, 0.0, 0.0, 0.0, 1.0, -2.0)
         for start in range(_NUM_STARTS):
             angle, mirror = starts[start, 0], starts[start, 1]
-            theta, x, y, correlation = _descend(
-                a, b, centers_a[i], centers_b[j], angle, 0.0, 0.0, mirror, _COARSE, _COARSE_STEPS
+            theta, growth, x, y, correlation = _descend(
+                a, b, centers_a[i], centers_b[j], angle, 0.0, 0.0, 0.0, mirror, _COARSE, _COARSE_STEPS
             )
-            if correlation > best[4]:
-                best = (theta, x, y, mirror, correlation)
-        if best[4] >= _COARSE_CORRELATION:
-            theta, x, y, correlation = _descend(
-                a, b, centers_a[i], centers_b[j], best[0], best[1], best[2], best[3], 1, _FINE_STEPS
+            if correlation > best[5]:
+                best = (theta, growth, x, y, mirror, correlation)
+        if best[5] >= _COARSE_CORRELATION:
+            theta, growth, x, y, correlation = _descend(
+                a, b, centers_a[i], centers_b[j], best[0], best[1], best[2], best[3], best[4], 1, _FINE_STEPS
             )
-            best = (theta, x, y, best[3], correlation)
-        for k in range(5):
+            best = (theta, growth, x, y, best[4], correlation)
+        for k in range(6):
             motions[number, k] = best[k]
     return motions
 
@@ -198,19 +201,20 @@ def _find_starts(spectrum_a, spectrum_b, starts):  # type: ignore[no-untyped-def
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _descend(  # type: ignore[no-untyped-def]
-    a, b, center_a, center_b, theta, shift_x, shift_y, mirror, stride, num_steps
+    a, b, center_a, center_b, theta, growth, shift_x, shift_y, mirror, stride, num_steps
 ):
-    """Refine a start by Gauss-Newton steps; return angle, shifts and correlation of the best position.
+    """Refine a start by Gauss-Newton steps; return angle, growth, shifts and correlation of the best position.
 
-    A pixel p of `a` maps to R(theta) M (p - center_a) + center_b + shift in `b`, where M mirrors y.
+    A pixel p of `a` maps to exp(growth) R(theta) M (p - center_a) + center_b + shift in `b`, where M mirrors y.
     """
     height, width = a.shape
-    best = (theta, shift_x, shift_y, -2.0)
-    normal = np.empty((5, 6))
+    best = (theta, growth, shift_x, shift_y, -2.0)
+    normal = np.empty((6, 7))
+    row_of = np.empty(7)  # derivatives along turn, growth, x and y; level; 1; target
     for step in range(num_steps + 1):
-        cos, sin = np.cos(theta), np.sin(theta)
+        cos, sin = np.exp(growth) * np.cos(theta), np.exp(growth) * np.sin(theta)
         normal[:] = 0.0
-        num, sum_a, sum_aa = 0, 0.0, 0.0
+        num, sum_aa = 0, 0.0
         for row in range(0, height, stride):
             y = (row - center_a[1]) * mirror
             for column in range(0, width, stride):
@@ -226,56 +230,43 @@ def _descend(  # type: ignore[no-untyped-def]
                 b10, b11 = float(b[j + 1, i]), float(b[j + 1, i + 1])
                 along_x = (b01 - b00) * (1 - dv) + (b11 - b10) * dv
                 along_y = (b10 - b00) * (1 - du) + (b11 - b01) * du
-                level = (b00 * (1 - du) + b01 * du) * (1 - dv) + (b10 * (1 - du) + b11 * du) * dv
-                along_turn = along_y * turned_x - along_x * turned_y
-                target = float(a[row, column])
+                row_of[0] = along_y * turned_x - along_x * turned_y
+                row_of[1] = along_x * turned_x + along_y * turned_y
+                row_of[2], row_of[3] = along_x, along_y
+                row_of[4] = (b00 * (1 - du) + b01 * du) * (1 - dv) + (b10 * (1 - du) + b11 * du) * dv
+                row_of[5] = 1.0
+                row_of[6] = float(a[row, column])
                 num += 1
-                sum_a += target
-                sum_aa += target * target
-                normal[0, 0] += along_turn * along_turn
-                normal[0, 1] += along_turn * along_x
-                normal[0, 2] += along_turn * along_y
-                normal[0, 3] += along_turn * level
-                normal[0, 4] += along_turn
-                normal[0, 5] += along_turn * target
-                normal[1, 1] += along_x * along_x
-                normal[1, 2] += along_x * along_y
-                normal[1, 3] += along_x * level
-                normal[1, 4] += along_x
-                normal[1, 5] += along_x * target
-                normal[2, 2] += along_y * along_y
-                normal[2, 3] += along_y * level
-                normal[2, 4] += along_y
-                normal[2, 5] += along_y * target
-                normal[3, 3] += level * level
-                normal[3, 4] += level
-                normal[3, 5] += level * target
+                sum_aa += row_of[6] * row_of[6]
+                for m in range(6):
+                    for n in range(m, 7):
+                        normal[m, n] += row_of[m] * row_of[n]
         if num < 16:
             break
-        normal[4, 4], normal[4, 5] = num, sum_a
-        spread_a = sum_aa - sum_a * sum_a / num
-        spread_b = normal[3, 3] - normal[3, 4] * normal[3, 4] / num
+        spread_a = sum_aa - normal[5, 6] ** 2 / num
+        spread_b = normal[4, 4] - normal[4, 5] ** 2 / num
         if spread_a <= LEVELS or spread_b <= LEVELS:
             break
-        shared = normal[3, 5] - sum_a * normal[3, 4] / num
+        shared = normal[4, 6] - normal[5, 6] * normal[4, 5] / num
         correlation = shared / np.sqrt(spread_a * spread_b)
-        if correlation <= best[3] + 1e-6:
+        if correlation <= best[4] + 1e-6:
             break
-        best = (theta, shift_x, shift_y, correlation)
+        best = (theta, growth, shift_x, shift_y, correlation)
         if step == num_steps or shared <= 0:
             break
-        for row in range(5):
+        for row in range(6):
             for column in range(row):
                 normal[row, column] = normal[column, row]
-        for row in range(3):
+        for row in range(4):
             normal[row, row] = normal[row, row] * 1.001 + 1e-6
-        solution = np.linalg.solve(np.ascontiguousarray(normal[:, :5]), np.ascontiguousarray(normal[:, 5]))
-        gain = solution[3] if solution[3] > 1e-3 else shared / spread_b
-        turn, dx, dy = solution[0] / gain, solution[1] / gain, solution[2] / gain
-        longest = max(abs(dx), abs(dy), 10 * abs(turn))
+        solution = np.linalg.solve(np.ascontiguousarray(normal[:, :6]), np.ascontiguousarray(normal[:, 6]))
+        gain = solution[4] if solution[4] > 1e-3 else shared / spread_b
+        turn, grow, dx, dy = solution[0] / gain, solution[1] / gain, solution[2] / gain, solution[3] / gain
+        longest = max(abs(dx), abs(dy), 10 * abs(turn), 10 * abs(grow))
         if longest < 2e-3:
             break
         if longest > 2:
-            turn, dx, dy = turn * 2 / longest, dx * 2 / longest, dy * 2 / longest
+            turn, grow, dx, dy = turn * 2 / longest, grow * 2 / longest, dx * 2 / longest, dy * 2 / longest
         theta, shift_x, shift_y = theta + turn, shift_x + dx, shift_y + dy
+        growth = min(max(growth + grow, -MOST_GROWTH), MOST_GROWTH)
     return best

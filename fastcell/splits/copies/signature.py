@@ -1,7 +1,8 @@
-"""Prepare cells for the search for copies: smoothed grey levels on a common scale, and a rotation-invariant signature.
+"""Prepare cells for the search for copies: smoothed grey levels on a common scale, and an invariant signature.
 
 A cell is sampled on rings around its centre of brightness. The Fourier magnitudes along each ring are the same for the
-cell, for the cell rotated by any angle, and for the mirrored cell.
+cell, for the cell rotated by any angle, and for the mirrored cell. Half of the signature is of rings out to twice the
+cell's own radius of gyration, the same for a rescaled cell; half is of rings of one size, which tell more cells apart.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MIN_CONTRAST = 8.0
 _SIGNATURE_HARMONICS = 9
 _SIGNATURE_SMOOTHING_PX = 1.0
 _CELL_LEVEL = 0.15  # share of the largest difference from the background above which a pixel belongs to the cell
-_REACH = 2.0  # radius of the outermost ring, in radii of gyration
+_REACH, _LEAST_REACH_PX = 2.0, 4.0  # radius of the outermost ring, in radii of gyration and in working pixels
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Scale:
 
     Attributes:
         factor: scale factor from raw to working pixels.
-        reach_px: radius of the outermost ring, in working pixels.
+        reach_px: radius of the outermost ring of one size, in working pixels.
     """
 
     factor: float
@@ -110,7 +111,7 @@ def find_scale(cells: Sequence[np.ndarray]) -> Scale:
     """Find the scale of a search from a sample of its cells, (H, W) uint8 each."""
     factor = min(1.0, float(np.sqrt(WORKING_AREA_PX / np.median([cell.size for cell in cells]))))
     radii = [_find_center(_prepare(cell, factor))[2] for cell in cells]
-    return Scale(factor, max(4.0, _REACH * float(np.quantile(radii, 0.9))))
+    return Scale(factor, max(_LEAST_REACH_PX, _REACH * float(np.quantile(radii, 0.9))))
 
 
 def look_at(cells: Iterable[np.ndarray], scale: Scale) -> Looks:
@@ -119,16 +120,17 @@ def look_at(cells: Iterable[np.ndarray], scale: Scale) -> Looks:
     for cell in cells:
         image = _prepare(cell, scale.factor)
         x, y, radius = _find_center(image)
-        rings = _sample_rings(image, x, y, scale.reach_px)
+        reach = max(_REACH * radius, _LEAST_REACH_PX)
+        rings = _sample_rings(image, x, y, reach)
         spectrum = np.fft.rfft(rings, axis=1)[:, :NUM_HARMONICS].astype(np.complex64)
         pixels.append(np.rint(image * LEVELS).astype(np.int16).reshape(-1))
         shapes.append(image.shape)
         centers.append((x, y))
         spectra.append(spectrum)
-        signatures.append(_sign(image, x, y, radius, scale.reach_px))
+        signatures.append(_sign(image, x, y, reach, scale.reach_px))
         small = min(cell.shape) < MIN_SIDE_PX or cell.size < MIN_AREA_PX
         plain.append(small or float(image.max() - image.min()) < MIN_CONTRAST)
-    num, width = len(pixels), 1 + NUM_RINGS * _SIGNATURE_HARMONICS
+    num, width = len(pixels), 1 + 2 * NUM_RINGS * _SIGNATURE_HARMONICS
     sides = np.array(shapes, np.int32).reshape(-1, 2)
     areas = sides.astype(np.int64).prod(1)
     return Looks(
@@ -180,9 +182,10 @@ def _find_center(image: np.ndarray) -> tuple[float, float, float]:
     return x, y, max(float(np.sqrt(spread)), 1.0)
 
 
-@lru_cache(maxsize=8)
-def _ring_places(reach_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    radius = (np.arange(NUM_RINGS) + 0.5) * (reach_px / NUM_RINGS)
+@lru_cache(maxsize=1)
+def _ring_places() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x and y of the samples on rings out to radius 1, and the weights of the rings."""
+    radius = (np.arange(NUM_RINGS) + 0.5) / NUM_RINGS
     angle = np.arange(NUM_ANGLES) * (2 * np.pi / NUM_ANGLES)
     x, y = np.outer(radius, np.cos(angle)), np.outer(radius, np.sin(angle))
     return x.astype(np.float32), y.astype(np.float32), np.sqrt(np.arange(NUM_RINGS) + 0.5)[:, None].astype(np.float32)
@@ -190,16 +193,18 @@ def _ring_places(reach_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _sample_rings(image: np.ndarray, x: float, y: float, reach_px: float) -> np.ndarray:
     """Return (rings, angles) float32, weighted by the square root of each ring's area and scaled to norm 1."""
-    dx, dy, weight = _ring_places(reach_px)
+    dx, dy, weight = _ring_places()
     border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": 0}
-    rings = cv2.remap(image, dx + np.float32(x), dy + np.float32(y), cv2.INTER_LINEAR, **border) * weight
+    places = (dx * np.float32(reach_px) + np.float32(x), dy * np.float32(reach_px) + np.float32(y))
+    rings = cv2.remap(image, *places, cv2.INTER_LINEAR, **border) * weight
     return rings / max(float(np.linalg.norm(rings)), 1e-6)
 
 
-def _sign(image: np.ndarray, x: float, y: float, radius: float, reach_px: float) -> np.ndarray:
-    """Return (1 + rings x harmonics,) float32: means of the rings, magnitudes of their harmonics, log radius."""
-    rings = _sample_rings(_smoothed(image, _SIGNATURE_SMOOTHING_PX), x, y, reach_px)
-    series = np.fft.rfft(rings, axis=1)[:, :_SIGNATURE_HARMONICS] / np.sqrt(NUM_ANGLES)
+def _sign(image: np.ndarray, x: float, y: float, own_reach_px: float, reach_px: float) -> np.ndarray:
+    """Return (1 + 2 x rings x harmonics,) float32: means and magnitudes of harmonics of both rings, log of the size."""
+    smooth = _smoothed(image, _SIGNATURE_SMOOTHING_PX)
+    rings = np.stack([_sample_rings(smooth, x, y, reach) for reach in (own_reach_px, reach_px)])
+    series = np.fft.rfft(rings, axis=2)[..., :_SIGNATURE_HARMONICS] / np.sqrt(NUM_ANGLES)
     magnitudes = np.abs(series)
-    magnitudes[:, 0] = series[:, 0].real
-    return np.append(magnitudes.reshape(-1), np.log(radius) / 2).astype(np.float32)
+    magnitudes[..., 0] = series[..., 0].real
+    return np.append(magnitudes.reshape(-1), np.log(own_reach_px) / 2).astype(np.float32)

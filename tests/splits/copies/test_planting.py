@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fastcell.splits.copies.planting import BLUR_PX, GAIN, OFFSET, PLANTED_KINDS, SHIFT, plant
+from fastcell.splits.copies.planting import BLUR_PX, GAIN, OFFSET, PLANTED_KINDS, SCALES, SHIFT, STRONG_JPEG, plant
 
 SIDE = 41
 
@@ -30,12 +30,32 @@ def planted(kind: str, num: int = 20) -> list[np.ndarray]:
     return [plant(cell(), kind, rng) for _ in range(num)]
 
 
-@pytest.mark.parametrize("kind", PLANTED_KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in PLANTED_KINDS if kind != "rescaled"])
 def test_size_and_kind_of_pixels_stay(kind: str) -> None:
     wide = np.ascontiguousarray(cell()[:30])
     sizes = {plant(wide, kind, np.random.default_rng(seed)).shape for seed in range(8)}
     assert sizes == ({(30, SIDE), (SIDE, 30)} if kind == PLANTED_KINDS[0] else {(30, SIDE)})
     assert all(image.dtype == np.uint8 for image in planted(kind, 2))
+
+
+def test_rescaled_ones_are_larger_or_smaller_with_or_without_their_canvas() -> None:
+    images = planted("rescaled", 60)
+    area = (np.abs(cell().astype(float) - 100) > 8).sum()
+    factors = np.array([((np.abs(image.astype(float) - 100) > 8).sum() / area) ** 0.5 for image in images])
+    low, high = SCALES
+    assert low - 0.02 <= factors.min() < 0.85
+    assert 1.15 < factors.max() <= high + 0.02
+    resized = [image.shape != (SIDE, SIDE) for image in images]
+    assert 15 < sum(resized) < 45
+    for image, factor, whole in zip(images, factors, resized, strict=True):
+        assert image.dtype == np.uint8
+        assert image.shape[0] == pytest.approx(SIDE * factor if whole else SIDE, abs=1.5)
+
+
+def test_strong_compression_changes_more_than_weak() -> None:
+    changes = [np.abs(planted(kind, 1)[0].astype(int) - cell()).mean() for kind in (STRONG_JPEG, "shifted")]
+    assert 0 < changes[0] < changes[1]
+    assert not np.array_equal(planted(STRONG_JPEG, 1)[0], cell())
 
 
 def test_turned_and_mirrored_ones_are_nearly_the_same_pixels() -> None:
@@ -85,4 +105,4 @@ def test_the_generator_makes_the_copy() -> None:
     for kind in PLANTED_KINDS:
         one, same, other = (plant(cell(), kind, np.random.default_rng(seed)) for seed in (1, 1, 4))
         assert np.array_equal(one, same)
-        assert not np.array_equal(one, other)
+        assert np.array_equal(one, other) == (kind == STRONG_JPEG)  # the only kind without a draw

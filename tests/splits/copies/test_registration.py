@@ -1,4 +1,4 @@
-"""One image laid upon another: any turn is found, and bounds are learnt from copies."""
+"""One image laid upon another: any turn and scale is found."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fastcell.splits.copies.near import Bounds, learn_bounds
-from fastcell.splits.copies.registration import Fit, register
+from fastcell.splits.copies.bounds import Bounds
+from fastcell.splits.copies.registration import register
 from fastcell.splits.copies.signature import find_scale, look_at
 
 
@@ -36,12 +36,18 @@ def test_registration_finds_any_turn(angle: float, mirror: bool) -> None:
     assert not Bounds().met_by(other)
 
 
-def test_bounds_never_fall_below_the_fixed_ones() -> None:
-    assert learn_bounds([]) == Bounds()
-    assert learn_bounds([Fit(0.975, 0.5, 1.0, 1.0)] * 100) == Bounds()
-    learnt = learn_bounds([Fit(0.999, 0.998, 1.0, 1.0)] * 100)
-    assert learnt.correlation == pytest.approx(0.9985)
-    assert learnt.detail == pytest.approx(0.997)
+@pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.25])
+def test_registration_finds_the_scale(factor: float) -> None:
+    image = cell(3)
+    resized = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else 1)
+    enlarged = cv2.warpAffine(
+        image, cv2.getRotationMatrix2D((17.5, 17.5), 25, factor), (36, 36), borderMode=cv2.BORDER_REPLICATE
+    )
+    scale = find_scale([image])
+    first, second = look_at([image], scale), look_at([resized, np.asarray(enlarged), cell(4)], scale)
+    *copies, stranger = register(first, second, np.array([[0, 0], [0, 1], [0, 2]]), 1)
+    assert all(Bounds().met_by(fit) for fit in copies)
+    assert not Bounds().met_by(stranger)
 
 
 def test_brightness_and_blur_do_not_count() -> None:
@@ -64,11 +70,3 @@ def test_pairs_are_answered_in_their_order_by_any_number_of_threads() -> None:
     fits = register(looks, looks, pairs, 2)
     assert [fit.correlation > 0.999 for fit in fits] == [bool(a == b) for a, b in pairs.tolist()]
     assert fits == register(looks, looks, pairs, 1)
-
-
-def test_a_bound_is_met_in_all_of_its_parts() -> None:
-    good = Fit(0.995, 0.98, 1.0, 0.9)
-    assert Bounds().met_by(good)
-    for change in ({"correlation": 0.98}, {"detail": 0.96}, {"cell": 0.4}):
-        assert not Bounds().met_by(good._replace(**change))
-    assert not Bounds(0.999).met_by(good)

@@ -56,6 +56,16 @@ def test_other_angles_and_shifts_come_near() -> None:
     assert distance(one, shift) < 0.1 * distance(one, stranger)
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_half_of_the_signature_keeps_under_rescaling(factor: float) -> None:
+    resized = cv2.resize(cell(0, 45), None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+    one, other, stranger = look_at([cell(0, 45), np.asarray(resized), cell(5, 45)], SCALE).signatures
+    own, fixed = slice(0, len(one) // 2), slice(len(one) // 2, len(one) - 1)
+    assert distance(one[own], other[own]) < 0.3 * distance(one[own], stranger[own])
+    assert distance(one[fixed], other[fixed]) > 2 * distance(one[own], other[own])
+    assert other[-1] - one[-1] == pytest.approx(np.log(factor) / 2, abs=0.03)
+
+
 def test_centres_are_those_of_what_stands_out() -> None:
     looks = look_at([cell(0), cell(0, at=(3, -4))], SCALE)
     np.testing.assert_allclose(looks.centers[1] - looks.centers[0], [-4, 3], atol=0.05)  # x, then y

@@ -1,0 +1,87 @@
+"""Bounds of a copy: how well two registered images must agree to count as copies of each other.
+
+Strict bounds come from planted copies that keep the details of a cell. Strong compression changes details, but still
+less than two cells differ, where cells have a texture. How alike two cells are is learnt from the pairs that were
+registered: nearly all of them are neighbours and no copies. The lenient bounds lie where the tail of their agreement
+lets one false pair be expected in ten searches, and are used where they are below the strict ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.splits.copies.registration import Fit
+
+MIN_CORRELATION, MIN_DETAIL = 0.99, 0.97
+LENIENT_CORRELATION = 0.98
+MIN_CELL_SHARE = 0.5
+FALSE_PAIRS = 0.1
+"""Number of pairs of different cells that are expected above the lenient bounds in one search."""
+
+_REGISTERED, _FEWEST_COPIES, _SLACK = 0.97, 50, 1.5
+_FEWEST_PAIRS, _TAIL = 300, 0.1
+
+
+class Bounds(NamedTuple):
+    """Smallest values for which two images count as copies of each other.
+
+    Attributes:
+        correlation: correlation of the images.
+        detail: correlation of their details, see `fastcell.splits.copies.registration.Fit`.
+    """
+
+    correlation: float = MIN_CORRELATION
+    detail: float = MIN_DETAIL
+
+    def met_by(self, fit: Fit) -> bool:
+        """Return True if a fit reaches these bounds and covers at least half of the cell."""
+        return fit.correlation >= self.correlation and fit.detail >= self.detail and fit.cell >= MIN_CELL_SHARE
+
+
+LEAST_BOUNDS = Bounds(LENIENT_CORRELATION, MIN_DETAIL)
+"""No bounds of a search are below these."""
+
+
+def learn_bounds(fits: Sequence[Fit]) -> Bounds:
+    """Derive strict bounds from the fits of planted copies; never below the fixed bounds.
+
+    Different smooth cells can have a correlation of 0.99 and more, but copies of a smooth cell then agree far better.
+    The deviation from 1 that a bound allows is 1.5 times the deviation that 98 % of the planted copies do not exceed.
+
+    Args:
+        fits: fits of planted copies and their originals.
+    """
+    found = np.array([(fit.correlation, fit.detail) for fit in fits if fit.correlation >= _REGISTERED]).reshape(-1, 2)
+    if len(found) < _FEWEST_COPIES:
+        return Bounds()
+    correlation, detail = 1 - _SLACK * np.quantile(1 - found, 0.98, axis=0)
+    return Bounds(max(float(correlation), MIN_CORRELATION), max(float(detail), MIN_DETAIL))
+
+
+def relax(strict: Bounds, details: npt.ArrayLike) -> Bounds:
+    """Return lenient bounds where registered pairs of different cells agree far less than `strict` asks for.
+
+    The tail of Fisher's z of the details, above its quantile of 0.9, is taken as exponential, which decreases more
+    slowly than the tail of a normal distribution. Pairs that meet the strict bounds are copies and do not count.
+
+    Args:
+        strict: bounds from planted copies.
+        details: (P,) correlation of details of all pairs whose correlation is at least `LENIENT_CORRELATION`.
+
+    Returns:
+        The lenient bounds; `strict` if they are not lower, or with fewer than 300 pairs.
+    """
+    strangers = np.asarray(details, np.float64)
+    strangers = strangers[strangers < strict.detail]
+    if len(strangers) < _FEWEST_PAIRS:
+        return strict
+    agreement = np.arctanh(np.clip(strangers, -0.99, 1 - 1e-9))
+    start = float(np.quantile(agreement, 1 - _TAIL))
+    scale = float((agreement[agreement > start] - start).mean()) if (agreement > start).any() else 0.0
+    limit = np.tanh(start + scale * np.log(_TAIL * len(strangers) / FALSE_PAIRS))
+    detail = max(float(limit), MIN_DETAIL)
+    return Bounds(LENIENT_CORRELATION, detail) if detail < strict.detail else strict
