@@ -55,16 +55,13 @@ class PoolLoader(BatchLoader):
         pool: M cells, on the device of `config`.
         labels: (M,) int64.
         order: order of the batches; its entries are indices of cells, or indices into `rows`.
-        preprocessing: size, fit and normalisation, without antialiasing.
+        preprocessing: size, fit and normalisation.
         config: settings of the loader.
         weights: (M,) float32, weight of each cell in the loss; None for equal weights.
         rows: (n,) int64, cells in the order that `order` indexes, repeats allowed; None for all cells.
         augmentation: random changes; None for no augmentation.
         where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
             starts at step 0.
-
-    Raises:
-        ArgumentError: `preprocessing` asks for antialiasing.
     """
 
     def __init__(
@@ -81,8 +78,6 @@ class PoolLoader(BatchLoader):
         where: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         super().__init__(config, where)
-        if preprocessing.antialias:
-            raise invalid("antialias", "false for cells in memory", True, "Pack them, and train with fastcell fit")
         self.order, self.preprocessing, self.augmentation = order, preprocessing, augmentation
         self.batch_size = order.batch
         # Stretched cells need no border; with one, the kernel would paint it around them.
@@ -111,6 +106,7 @@ class PoolLoader(BatchLoader):
                 augmentation=self.augmentation,
                 mode=values.normalization,
                 scale_um_per_px=values.scale_um_per_px,
+                antialias=values.antialias,
                 dtype=self.config.dtype,
                 threads=self.config.threads,
             )

@@ -71,6 +71,7 @@ class Geometry:
             augmentation=self.augmentation,
             mode=values.normalization,
             scale_um_per_px=values.scale_um_per_px,
+            antialias=values.antialias,
             dtype=dtype,
             threads=threads,
         )

@@ -273,10 +273,7 @@ class BankLoader(BatchLoader):
         self.bank, self.view, self.order = bank, view, order
         self.batch_size = order.batch
         self._geometry = Geometry(view.manifest, preprocessing, augmentation, config.seed)
-        self._one_launch = (
-            resolve_transform(config.transform, preprocessing, config.device_id) == "fused"
-            and not preprocessing.antialias
-        )
+        self._one_launch = resolve_transform(config.transform, preprocessing, config.device_id) == "fused"
         self._make_transform = partial(
             make_transform,
             config.transform,

@@ -21,7 +21,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool
 from fastcell.loading.transform_dali import DaliTransform
-from fastcell.ops.constants import GPU_IMAGE_SIZES
+from fastcell.ops.constants import GPU_IMAGE_SIZES, GPU_SIZES_RULE
 from fastcell.ops.cpu.transform import transform_cells
 from fastcell.ops.transform import CellPool, make_clock
 
@@ -31,7 +31,7 @@ TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 
 
 def resolve_transform(name: str, preprocessing: Preprocessing, device_id: int | None) -> str:
-    """Return the transform to use: ``auto`` is fused unless its GPU kernel lacks a feature (antialiasing, other sizes).
+    """Return the transform to use: ``auto`` is fused unless its GPU kernel does not make images of this size.
 
     Args:
         name: ``auto``, ``fused`` or ``dali``.
@@ -39,17 +39,15 @@ def resolve_transform(name: str, preprocessing: Preprocessing, device_id: int | 
         device_id: GPU, or None for the CPU.
 
     Raises:
-        ArgumentError: `name` is unknown, or it is ``fused`` and the GPU kernel lacks a feature.
+        ArgumentError: `name` is unknown, or it is ``fused`` and the GPU kernel lacks the image size.
     """
     if name not in TRANSFORMS:
         raise invalid("transform", f"one of {', '.join(TRANSFORMS)}", name, "Leave it at auto")
     if device_id is None:
         return "fused" if name == "auto" else name
-    fits = preprocessing.image_size in GPU_IMAGE_SIZES and not preprocessing.antialias
+    fits = preprocessing.image_size in GPU_IMAGE_SIZES
     if name == "fused" and not fits:
-        sizes = ", ".join(map(str, GPU_IMAGE_SIZES))
-        got = f"image_size {preprocessing.image_size}, antialias {preprocessing.antialias}"
-        raise invalid("fused on a GPU", f"of image_size {sizes} without antialias", got, "Leave transform at auto")
+        raise invalid("image_size", GPU_SIZES_RULE, preprocessing.image_size, "Leave transform at auto")
     return "fused" if name == "auto" and fits else "dali" if name == "auto" else name
 
 
@@ -166,7 +164,7 @@ def make_transform(
         name: ``auto``, ``fused`` or ``dali`` (see `resolve_transform`).
 
     Raises:
-        ArgumentError: `name` is unknown, or it is ``fused`` and the GPU kernel lacks a feature.
+        ArgumentError: `name` is unknown, or it is ``fused`` and the GPU kernel lacks the image size.
     """
     name = resolve_transform(name, geometry.preprocessing, device_id)
     if name == "dali":

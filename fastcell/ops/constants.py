@@ -40,5 +40,8 @@ def mode_number(mode: str) -> int:
     return MODES.index(mode)
 
 
-#: Image sizes [px] that the GPU kernel is compiled for; the CPU accepts any size.
-GPU_IMAGE_SIZES = (32, 64, 96, 128)
+#: Image sizes [px] that the GPU kernel can be compiled for; the CPU accepts any size.
+GPU_IMAGE_SIZES = tuple(range(16, 129, 8))
+
+#: The same in words, for error messages.
+GPU_SIZES_RULE = "a multiple of 8 from 16 to 128 on a GPU"

@@ -18,7 +18,7 @@ import torch
 
 from fastcell.errors import invalid
 from fastcell.ops.augmentation import Augmentation, draw
-from fastcell.ops.constants import EPS, FITS, GPU_IMAGE_SIZES, MODES, mode_number
+from fastcell.ops.constants import EPS, FITS, GPU_IMAGE_SIZES, GPU_SIZES_RULE, MODES, mode_number
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.cuda_kernels import get_kernel, import_cupy, launch
 from fastcell.ops.matrices import matrices
@@ -92,6 +92,7 @@ def transform(
     augmentation: Augmentation | None = None,
     mode: str = "divide",
     scale_um_per_px: float | None = None,
+    antialias: bool = False,
     dtype: torch.dtype = torch.float32,
     out: torch.Tensor | None = None,
     threads: int = 1,
@@ -114,11 +115,13 @@ def transform(
         position: (B,) int64 >= 0, position of each cell in the epoch, which determines its random changes; on the
             device of `index`.
         clock: (2,) int64 from `make_clock`, on the device of `index`.
-        image_size: S, height and width of the images [px]; on a GPU one of `GPU_IMAGE_SIZES`.
+        image_size: S, height and width of the images [px]; on a GPU one of `GPU_IMAGE_SIZES`, the multiples of 8 from
+            16 to 128.
         fit: ``stretch``, ``contain`` or ``scale``.
         augmentation: strengths of the random changes; None for no changes.
         mode: normalisation: ``divide``, ``subtract`` or ``standardize``.
         scale_um_per_px: micrometres per output pixel, for ``scale``; None uses one output pixel per raw pixel.
+        antialias: where a cell is scaled down, sample it with a triangle filter as wide as the scale.
         dtype: dtype of the result: float32, float16 or bfloat16.
         out: (B, 1, S, S) of `dtype`, contiguous, on the device of `index`; written and returned.
         threads: threads that share a batch on the CPU; the result does not depend on it.
@@ -143,9 +146,8 @@ def transform(
     _check("position", position, (torch.int64,), (count,), index.device)
     _check("clock", clock, (torch.int64,), (2,), index.device)
     if index.is_cuda and image_size not in GPU_IMAGE_SIZES:
-        sizes = ", ".join(map(str, GPU_IMAGE_SIZES))
-        raise invalid("image_size", f"one of {sizes} on a GPU", image_size, "Take another, or transform='dali'")
-    settings = _settings(fit, augmentation, mode_number(mode), scale_um_per_px, eps)
+        raise invalid("image_size", GPU_SIZES_RULE, image_size, "Take another, or transform='dali'")
+    settings = _settings(fit, augmentation, mode_number(mode), scale_um_per_px, eps, antialias)
     columns = (*pool, index, position, clock)
     if out is None:
         return torch.ops.fastcell.transform(*columns, image_size, dtype, settings, threads)
@@ -199,6 +201,7 @@ class _Settings(NamedTuple):
     noise_probability: float
     mode: float
     eps: float
+    antialias: float
 
     @property
     def augmentation(self) -> Augmentation:
@@ -210,12 +213,18 @@ class _Settings(NamedTuple):
 
 
 def _settings(
-    fit: str, augmentation: Augmentation | None, mode: int, scale_um_per_px: float | None, eps: float
+    fit: str,
+    augmentation: Augmentation | None,
+    mode: int,
+    scale_um_per_px: float | None,
+    eps: float,
+    antialias: bool,
 ) -> list[float]:
     if scale_um_per_px is not None and not scale_um_per_px > 0:
         raise invalid("scale_um_per_px", "positive", scale_um_per_px, "Leave it out for raw pixels")
     changes = (augmentation or Augmentation.none()).to_dict()
-    settings = _Settings(fit=FITS.index(fit), scale_um_per_px=scale_um_per_px or 0.0, mode=mode, eps=eps, **changes)
+    numbers = {"fit": FITS.index(fit), "scale_um_per_px": scale_um_per_px or 0.0, "mode": mode, "eps": eps}
+    settings = _Settings(**numbers, antialias=antialias, **changes)
     return [float(value) for value in settings]
 
 
@@ -348,7 +357,8 @@ def _run_twin(
         exact.detach().numpy(),
         MODES[int(settings.mode)],
         threads,
-        eps=settings.eps,
+        settings.antialias > 0,
+        settings.eps,
     )
     if exact is not out:
         out.copy_(exact)
@@ -369,6 +379,7 @@ def _launch(
         f"CELL_IN={_CUDA_TYPES[pool.pixels.dtype]}",
         f"CELL_OUT={_CUDA_TYPES[out.dtype]}",
         f"CELL_BLUR={int(blurs)}",
+        f"CELL_FILTER={int(settings.antialias)}",
     )
     kernel = get_kernel(index.device.index, "transform.cu", "transform", macros, shared_bytes(size, blurs))
     arguments = tuple(_kernel_arguments(pool, index, position, clock, out, settings).values())

@@ -14,13 +14,14 @@ import torch
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from fastcell.ops.augmentation import Augmentation, draw
-from fastcell.ops.constants import EPS, FITS, MODES
+from fastcell.ops.constants import EPS, FITS, GPU_IMAGE_SIZES, MODES
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.cuda_kernels import kernel_dir
 from fastcell.ops.matrices import matrices
 from fastcell.ops.philox import philox
 
 SIZES = (32, 64, 96, 128)
+UNEVEN = (16, 24, 120)  # rows that do not divide among the threads, and images smaller than the widest blur
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 7}
 SHAPES = [(1, 1), (1, 37), (23, 1), (2, 2), (18, 18), (21, 102), (68, 440), (128, 128), (300, 700), (41, 9)]
 TORCH_TYPES = {"f16": torch.float16, "bf16": torch.bfloat16}
@@ -82,12 +83,25 @@ def shared_bytes(size, blur):
 
 
 def run(
-    library, size, cells, config, out, fit="stretch", um=None, mode="divide", order=0, blur=None, short="f32", lack=0
+    library,
+    size,
+    cells,
+    config,
+    out,
+    fit="stretch",
+    um=None,
+    mode="divide",
+    order=0,
+    blur=None,
+    short="f32",
+    lack=0,
+    antialias=False,
 ):
     """Launch one variant over the cells into `out` and return the launch's status."""
-    blur = config.blur_sigma > 0 if blur is None else blur
+    blur = antialias or (config.blur_sigma > 0 if blur is None else blur)
     kind = {"uint8": "u8", "uint16": "u16"}[cells.pixels.dtype.name]
-    address = ctypes.c_void_p.in_dll(library, f"host_transform_{size}_{kind}_{short}_{'blur' if blur else 'plain'}")
+    variant = "filter" if antialias else "blur" if blur else "plain"
+    address = ctypes.c_void_p.in_dll(library, f"host_transform_{size}_{kind}_{short}_{variant}")
     integer, long, double, pointer = ctypes.c_int, ctypes.c_longlong, ctypes.c_double, ctypes.c_void_p
     types = [pointer, long, *[pointer] * 5, long, *[pointer] * 4, integer, double, integer, integer, *[double] * 7]
     launch = ctypes.CFUNCTYPE(integer, *[integer] * 3, ctypes.c_uint, *types, integer, ctypes.c_float)(address.value)
@@ -171,12 +185,13 @@ def grey_reference(cells, size, config, **options):
     return grey
 
 
-def twin(size, cells, config, fit):
+def twin(size, cells, config, fit, antialias=False):
     drawn, maps = parameters(cells, size, config, fit=fit)
     out, n = np.empty((len(maps), 1, size, size), np.float32), cells.index
     border = np.full(len(n), np.nan, np.float32) if cells.border is None else cells.border[n]
     changes = border, drawn.blur_sigma, drawn.noise_std, drawn.noise_seed
-    transform_pool(cells.pixels, cells.offset[n], cells.height[n], cells.width[n], maps, *changes, out, mode="subtract")
+    columns = cells.pixels, cells.offset[n], cells.height[n], cells.width[n]
+    transform_pool(*columns, maps, *changes, out, mode="subtract", antialias=antialias)
     return out[:, 0]
 
 
@@ -207,6 +222,51 @@ def test_agrees_with_float64_reference(host_library, size, changes):
         grey = grey_reference(cells, size, config, **options)
         for mode in MODES if fit == "stretch" else MODES[:1]:
             assert_close(result(host_library, size, cells, config, mode=mode, **options), grey, mode)
+
+
+@pytest.mark.parametrize("size", UNEVEN)
+def test_sides_that_16_does_not_divide_agree_too(host_library, size):
+    for fit, changes in zip((*FITS, FITS[0]), ("off", "usual", "strong", "blur"), strict=True):
+        cells, config = pool(border=borders(len(SHAPES))), CHANGES[changes]
+        grey = grey_reference(cells, size, config, fit=fit)
+        for mode in MODES:
+            out = result(host_library, size, cells, config, fit=fit, mode=mode)
+            assert_close(out, grey, mode)
+            np.testing.assert_array_equal(
+                out, result(host_library, size, cells, config, fit=fit, mode=mode, order=ORDERS["shuffled"])
+            )
+
+
+def test_an_uneven_constant_image_is_exact(host_library):
+    cells = pool(border=np.full(len(SHAPES), 77.0, np.float32))
+    cells.pixels[:] = 77
+    still = dataclasses.replace(CHANGES["strong"], noise_std=0.0)
+    for size, mode in itertools.product(UNEVEN, ("subtract", "standardize")):
+        assert (result(host_library, size, cells, still, mode=mode) == 0).all()
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("size", "kind"), [(24, "u8"), (64, "u16"), (120, "u8")])
+def test_the_filter_agrees_with_the_cpu_twin(host_library, size, kind, fit):
+    """Cells that are scaled down, along one axis alone, turned, mirrored, at their edge, and on a plane."""
+    for border, changes in itertools.product((None, borders(len(SHAPES))), ("off", "flips", "scale", "strong")):
+        cells, config = pool(kind=kind, border=border), CHANGES[changes]
+        out = result(host_library, size, cells, config, fit=fit, mode="subtract", antialias=True)
+        want = twin(size, cells, config, fit, antialias=True)
+        assert np.abs(out - want).max() <= 1e-5 * 255
+        if changes == "off" and fit == "stretch" and size < 100:  # it does something
+            plain = twin(size, cells, config, fit)
+            assert np.abs(plain - want).max() > 20
+
+
+def test_the_filter_keeps_a_constant_and_leaves_enlarged_cells_alone(host_library):
+    cells = pool(border=np.full(len(SHAPES), 77.0, np.float32))
+    cells.pixels[:] = 77
+    still = dataclasses.replace(CHANGES["strong"], noise_std=0.0)
+    assert (result(host_library, 24, cells, still, mode="subtract", antialias=True) == 0).all()
+    small = pool([(9, 20), (24, 24), (1, 1)])
+    want = result(host_library, 24, small, CHANGES["flips"])
+    np.testing.assert_array_equal(result(host_library, 24, small, CHANGES["flips"], antialias=True), want)
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -502,14 +562,16 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 INS, OUTS = ("u8", "u16"), ("float", "f16", "bf16")
 
 
-def check_resources(nvrtc, architecture, size, kind, out, blur):
+def check_resources(nvrtc, architecture, size, kind, out, blur, filtering=0):
     """A multiprocessor has 65,536 registers for 256 // size blocks; 65,536 bytes is what sm_75 can give a block."""
-    found = nvrtc("transform.cu", architecture, CELL_SIZE=size, CELL_IN=kind, CELL_OUT=out, CELL_BLUR=blur)
+    macros = {"CELL_SIZE": size, "CELL_IN": kind, "CELL_OUT": out, "CELL_BLUR": blur, "CELL_FILTER": filtering}
+    found = nvrtc("transform.cu", architecture, **macros)
     assert list(found) == ["transform"]
     registers, spilled_bytes, static_bytes = found["transform"]
-    assert spilled_bytes == 0
-    assert registers <= (80 if size == 96 else 64)
-    assert registers * 4 * size * (256 // size) <= 65536
+    assert spilled_bytes <= (32 if size % 16 else 0)
+    blocks = 256 // size if not filtering else max(128 // size, 1)
+    assert registers <= 128
+    assert registers * 4 * size * blocks <= 65536
     assert static_bytes == 0
     assert shared_bytes(size, blur) <= 65536
 
@@ -520,12 +582,18 @@ def test_registers_and_spills(nvrtc, architecture, blur):
     check_resources(nvrtc, architecture, 128, "u8", "float", blur)
 
 
+@pytest.mark.parametrize(("size", "filtering"), [(16, 0), (24, 0), (48, 0), (120, 0), (24, 1), (64, 1), (128, 1)])
+def test_registers_of_other_sides_and_of_the_filter(nvrtc, size, filtering):
+    check_resources(nvrtc, "sm_90", size, "u8", "float", 1, filtering)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", GPU_IMAGE_SIZES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_registers_and_spills_of_every_variant(nvrtc, architecture, size):
-    for kind, out, blur in itertools.product(INS, OUTS, (0, 1)):
+    for kind, out, blur in itertools.product(INS, OUTS if size in SIZES else OUTS[:1], (0, 1)):
         check_resources(nvrtc, architecture, size, kind, out, blur)
+    check_resources(nvrtc, architecture, size, "u8", "float", 1, filtering=1)
 
 
 def test_the_source_alone_has_no_entry(nvrtc):

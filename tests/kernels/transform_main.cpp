@@ -49,6 +49,12 @@ int main() {
       failed |= many.run<&transform_32_u8_f32_plain>(32, 112 + 32, order, fit, 2, strong);
       failed |= many.run<&transform_32_u8_f32_blur>(32, 4 * 32 * 32, order, fit, fit, strong);
     }
+  for (int fit = 0; fit < 3; ++fit) {  // rows beyond the image, and the filter
+    failed |= many.run<&transform_24_u8_f32_plain>(24, 112 + 24, 7, fit, 2, off);
+    failed |= many.run<&transform_24_u8_f32_blur>(24, 4 * 24 * 24, 7, fit, fit, strong);
+    failed |= many.run<&transform_24_u8_f32_filter>(24, 4 * 24 * 24, 7, fit, 2, off);
+    failed |= many.run<&transform_24_u8_f32_filter>(24, 4 * 24 * 24, 7, fit, fit, strong);
+  }
   failed |= few.run<&transform_96_u8_f32_blur>(96, 4 * 96 * 96, 7, 1, 2, blurred);
   failed |= few.run<&transform_128_u8_f32_plain>(128, 112 + 128, 0, 0, 2, strong);
   failed |= few.run<&transform_128_u8_f32_blur>(128, 4 * 128 * 128, 0, 0, 2, blurred);

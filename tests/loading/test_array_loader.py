@@ -17,11 +17,11 @@ from fastcell.loading.stores.bank import CellBank
 from fastcell.ops.augmentation import Augmentation
 
 
-@pytest.mark.parametrize("fit", ["stretch", "contain", "scale"])
-def test_batches_are_those_of_a_bank(make_dataset, fit):
+@pytest.mark.parametrize(("fit", "antialias"), [("stretch", False), ("contain", True), ("scale", False)])
+def test_batches_are_those_of_a_bank(make_dataset, fit, antialias):
     manifest = make_dataset(20)
     view = select(manifest, ViewConfig("train"))
-    preprocessing, config = Preprocessing(16, fit), LoaderSettings(seed=5)
+    preprocessing, config = Preprocessing(16, fit, antialias=antialias), LoaderSettings(seed=5)
     order = BankOrder(len(view), 5, seed=5, span=len(view))
     changes = {"augmentation": Augmentation()}
     bank = CellBank(view, np.array([0, len(view)]))
@@ -78,13 +78,3 @@ def test_border_is_the_manifest_s(make_dataset):
 def test_cells_that_cannot_be(cells, message):
     with pytest.raises(ArgumentError, match=message):
         make_pool(cells)
-
-
-def test_antialias_is_refused():
-    with pytest.raises(ArgumentError, match="antialias must be false"):
-        PoolLoader(
-            make_pool([np.zeros((2, 2), np.uint8)]),
-            np.zeros(1),
-            StoredOrder(evaluation_share(1, 1)),
-            Preprocessing(antialias=True),
-        )

@@ -106,12 +106,13 @@ def test_auto_takes_fused_wherever_its_kernel_does_the_work() -> None:
         (0, Preprocessing(128), "fused"),
         (0, Preprocessing(32, "scale"), "fused"),
         (0, Preprocessing(100), "dali"),
-        (0, Preprocessing(128, antialias=True), "dali"),
+        (0, Preprocessing(16, antialias=True), "fused"),
+        (0, Preprocessing(136), "dali"),
     ):
         assert resolve_transform("auto", preprocessing, device_id) == want
         assert resolve_transform("dali", preprocessing, device_id) == "dali"
-    with pytest.raises(ArgumentError, match="fused on a GPU must be of image_size 32, 64, 96, 128 without antialias"):
-        resolve_transform("fused", Preprocessing(128, antialias=True), 0)
+    with pytest.raises(ArgumentError, match="image_size must be a multiple of 8 from 16 to 128 on a GPU, got 100"):
+        resolve_transform("fused", Preprocessing(100), 0)
     with pytest.raises(ArgumentError, match="transform must be one of auto, fused, dali, got 'gpu'"):
         resolve_transform("gpu", Preprocessing(), None)
 

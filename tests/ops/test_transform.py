@@ -119,7 +119,7 @@ def test_empty_batch() -> None:
 
 
 def test_contract_of_the_custom_ops() -> None:
-    settings = _settings("contain", STRONG, 0, None, 1e-6)
+    settings = _settings("contain", STRONG, 0, None, 1e-6, False)
     torch.library.opcheck(_transform, (*pool_of(), *batch(), 32, torch.float16, settings, 1))
     torch.library.opcheck(_transform_into, (*pool_of(), *batch(), torch.empty(6, 1, 32, 32), settings, 2))
 
@@ -169,10 +169,10 @@ def test_bad_arguments_are_named(change: dict, message: str) -> None:
 def test_settings_take_an_augmentation_by_names() -> None:
     """Each value is another one, so that two fields in each other's place show."""
     want = Augmentation(True, False, 1.0, 0.2, 0.3, 4.0, 0.5, 6.0, 0.7)
-    settings = _Settings(*_settings("scale", want, 2, 0.25, 1e-3))
+    settings = _Settings(*_settings("scale", want, 2, 0.25, 1e-3, False))
     assert settings.augmentation == want
     assert (settings.fit, settings.scale_um_per_px, settings.mode, settings.eps) == (2.0, 0.25, 2.0, 1e-3)
-    assert set(_Settings._fields) == {*want.to_dict(), "fit", "scale_um_per_px", "mode", "eps"}
+    assert set(_Settings._fields) == {*want.to_dict(), "fit", "scale_um_per_px", "mode", "eps", "antialias"}
 
 
 def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch: pyt
     turned = dataclasses.make_dataclass("Turned", fields, bases=(Augmentation,), frozen=True, kw_only=True)
     monkeypatch.setattr("fastcell.ops.transform.Augmentation", turned)
     values = {"flip_vertical": False, "rotation_deg": 1.0, "scale": 0.3, "blur_sigma": 4.0, "noise_std": 6.0}
-    settings = _Settings(*_settings("stretch", turned(**values), 0, None, 1e-6))
+    settings = _Settings(*_settings("stretch", turned(**values), 0, None, 1e-6, False))
     assert settings.rotation_deg == 1.0
     assert settings.noise_std == 6.0
     assert settings.augmentation == turned(**values)
@@ -189,10 +189,10 @@ def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch: pyt
 def test_a_change_that_the_settings_lack_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     more = dataclasses.make_dataclass("More", [("shear", float, 0.0)], bases=(Augmentation,), frozen=True)
     with pytest.raises(TypeError, match="shear"):
-        _settings("stretch", more(), 0, None, 1e-6)
+        _settings("stretch", more(), 0, None, 1e-6, False)
     monkeypatch.setattr("fastcell.ops.transform.Augmentation", more)
     with pytest.raises(AttributeError, match="shear"):
-        _ = _Settings(*_settings("stretch", STRONG, 0, None, 1e-6)).augmentation
+        _ = _Settings(*_settings("stretch", STRONG, 0, None, 1e-6, False)).augmentation
 
 
 def test_the_kernel_gets_its_arguments_in_its_own_order() -> None:
@@ -201,7 +201,7 @@ def test_the_kernel_gets_its_arguments_in_its_own_order() -> None:
     assert parameters is not None
     names = [part.split()[-1] for part in parameters[1].replace("\\", " ").split(",")]
     types = [" ".join(part.split()[:-1]) for part in parameters[1].replace("\\", " ").split(",")]
-    settings = _Settings(*_settings("contain", STRONG, 1, 0.5, 1e-6))
+    settings = _Settings(*_settings("contain", STRONG, 1, 0.5, 1e-6, False))
     arguments = _kernel_arguments(pool_of(), *batch(), torch.empty(6, 1, 32, 32), settings)
     assert list(arguments) == names
     kinds = {"int": np.int32, "i64": np.int64, "double": np.float64, "float": np.float32}
