@@ -18,6 +18,8 @@ _TYPE_NAMES = {
 }
 _WRITTEN = {"None": "null", "True": "true", "False": "false"}
 """Values as jsonargparse names them -> as they are written."""
+_RATHER = {"tensorboardX": "tensorboard"}
+"""Packages that Lightning names last of several -> the one to install."""
 
 
 def unknown_words(words: Sequence[str], known: Collection[str]) -> str:
@@ -152,11 +154,11 @@ def refused_part(message: str) -> str | None:
         message: of jsonargparse or Lightning.
     """
     if found := re.search(r"Requirement '([^']+)' not met|pip install -U '([^']+)'", message):
-        package = found[1] or found[2]
+        package = _RATHER.get(found[1] or found[2], found[1] or found[2])
         return f"the package {re.split('[<>=!~]', package)[0]} is not installed. Install it: pip install '{package}'."
     if message.startswith("Does not validate against any of the Union subtypes"):
         given = re.search(r"class_path='(?:[\w.]+\.)?(\w+)'", message)
-        reason = re.search(r"^ {4,}(\S.*)$", message, re.MULTILINE)
+        reason = re.search(r"^ {4,}(\S.*)$|^  - (?!Expected a )(\S.*)$", message, re.MULTILINE)
         what = given[1] if given else "a setting"
-        return f"{what} cannot be made: {reason[1] if reason else 'an argument is wrong'}"
+        return f"{what} cannot be made: {(reason[1] or reason[2]) if reason else 'an argument is wrong'}"
     return None

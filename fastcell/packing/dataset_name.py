@@ -21,6 +21,11 @@ _WORDS = """
 GENERIC_WORDS = frozenset(_WORDS.split())
 """Words that do not tell one data set from another, in lower case."""
 
+_SCRATCH = re.compile(
+    r"tmp[a-z0-9_]{8}|tmp\.\w{6,}|\.?(tmp|temp)[-_.]?\d*|pytest-(of-.+|\d+)"  # mkdtemp, mktemp, pytest
+    r"|\{?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\}?|(?=.*[a-f])[0-9a-f]{16,}",  # UUID, digest
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _DATE_DIGITS = 4
 
@@ -29,9 +34,9 @@ def name_dataset(source: str | os.PathLike[str], out: str | os.PathLike[str] | N
     """Return a name for the data set of a source.
 
     The name is the last part of the path that is not generic, e.g. `2024-05-03_donorA` for
-    `/data/2024-05-03_donorA/images`. A part is generic if it consists of `GENERIC_WORDS` and of numbers below 1000. The
-    user's home folder and the folders above it do not count. If every part is generic, the name is that of the new
-    folder, or else that of the source.
+    `/data/2024-05-03_donorA/images`. A part is generic if it consists of `GENERIC_WORDS` and of numbers below 1000, or
+    is a name that a program made for a temporary folder. The user's home folder and the folders above it do not count.
+    If every part is generic, the name is that of the new folder, or else that of the source.
 
     Args:
         source: file or folder of cells.
@@ -53,6 +58,8 @@ def _without_endings(name: str) -> str:
 
 
 def _is_generic(name: str) -> bool:
+    if _SCRATCH.fullmatch(name):
+        return True
     words = _WORD.findall(name.lower())
     return all(word in GENERIC_WORDS or (word.isdecimal() and len(word) < _DATE_DIGITS) for word in words)
 

@@ -10,6 +10,7 @@ import datetime
 import io
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -100,19 +101,25 @@ def run_title(folder: Path, data_name: str, network: str) -> str:
     """Return the title of a run, e.g. ``donors, cellnet, 2026-01-31 14:25``.
 
     Args:
-        folder: the run folder. The date is in its name; a renamed folder takes the date of its config.yaml.
+        folder: the run folder. Its name begins with the date; a renamed folder has it in environment.json. A renamed
+            folder of an older version takes the date of the last change of its config.yaml.
         data_name: name of the data set.
         network: name of the network.
     """
-    found = _DATE.match(folder.resolve().name)
-    try:
-        date = datetime.datetime.strptime(found[0], _DATE_FORMAT) if found else None
-    except ValueError:  # digits that are no date
-        date = None
-    if date is None:
-        path = folder / CONFIG_FILE
-        date = datetime.datetime.fromtimestamp((path if path.is_file() else folder).stat().st_mtime)
-    return f"{data_name}, {network}, {date:%Y-%m-%d %H:%M}"
+    return f"{data_name}, {network}, {_start_of(folder):%Y-%m-%d %H:%M}"
+
+
+def _start_of(folder: Path) -> datetime.datetime:
+    """Return when a run started."""
+    if found := _DATE.match(folder.resolve().name):
+        with suppress(ValueError):  # digits that are no date
+            return datetime.datetime.strptime(found[0], _DATE_FORMAT)
+    environment = read_json_file(folder / ENVIRONMENT_FILE)
+    if isinstance(environment, dict):
+        with suppress(ValueError, TypeError):
+            return datetime.datetime.fromisoformat(environment.get("started"))  # type: ignore[arg-type]
+    path = folder / CONFIG_FILE
+    return datetime.datetime.fromtimestamp((path if path.is_file() else folder).stat().st_mtime)
 
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from fastcell.errors import ArgumentError, invalid
-from fastcell.storage.whole_files import make_scratch_folder
+from fastcell.storage.whole_files import is_special, make_scratch_folder
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?(?!/)")
 _SCHEMES = "abfs abfss adl az blob ftp ftps gcs gdrive gs hdfs hf http https oss s3 s3a s3n scp sftp smb ssh wasb wasbs"
@@ -49,13 +49,16 @@ def local_words(words: Sequence[str]) -> list[str]:
     """Return the arguments of a command with ``file:///data`` as ``/data``.
 
     Raises:
-        ArgumentError: one of them is an address, and not the value of an option that takes any text.
+        ArgumentError: one of them is empty, or is an address, and not the value of an option that takes any text. An
+            empty path would mean the present folder, also where a variable of a shell script has no value.
     """
     local, option = [], ""
     for word in words:
         name, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
         if name:
             option = name
+        if not value and (equals or not name) and not option.startswith(_FREE_TEXT):
+            raise invalid(option or "argument", "a value", value, "It is empty: leave it out, or give one")
         if value and not option.startswith(_FREE_TEXT):
             value = str(local_path(option or "paths", value)) if "://" in value else value
         local.append(name + equals + value)
@@ -75,13 +78,15 @@ def check_output_file(name: str, path: str | os.PathLike[str], *inputs: str | os
         The path.
 
     Raises:
-        ArgumentError: it is an address, a folder or an input, its folder is missing or cannot be written, its name is
-            too long, or the disk is full.
+        ArgumentError: it is an address, a folder, a device or an input, its folder is missing or cannot be written,
+            its name is too long, or the disk is full.
     """
     out = local_path(name, path)
     with _explained(name, out):
         if out.is_dir():
             raise invalid(name, "a file", str(out), "It is a folder: name a file in it")
+        if is_special(out):
+            raise invalid(name, "a file", str(out), "It is a device or a pipe: name a file")
         for source in inputs:
             if out.exists() and Path(source).exists() and out.samefile(source):
                 raise invalid(name, "a different file from the input", str(out), "Choose another name")

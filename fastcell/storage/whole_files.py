@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 import zlib
@@ -20,6 +21,8 @@ from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+
+from fastcell.errors import invalid
 
 _TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{12})-(?P<pid>\d+)-[0-9a-f]{8}\.partial", re.DOTALL)
 _MOST_NAME_BYTES = 80  # of NAME in the temporary name: file systems allow 255 altogether
@@ -34,7 +37,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: path of the file; an existing file is replaced.
         write: called with a temporary path in the same folder. The file written there is synced to disk and renamed.
+
+    Raises:
+        ArgumentError: `path` is a device, a pipe or a socket, which a file would replace.
     """
+    if is_special(path):
+        raise invalid("output", "a file", str(path), "It is a device or a pipe: name a file")
     temporary = _temporary_path(path.parent, path.name)
     os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
@@ -48,6 +56,15 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path leads to a device, a pipe or a socket, e.g. ``/dev/null`` or ``/dev/stdout``."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def make_scratch_folder(folder: Path) -> Path:

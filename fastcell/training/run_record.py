@@ -55,7 +55,8 @@ def make_run_folder(runs: Path, data_name: str, network: str, config: str) -> Pa
     """Create a new run folder in `runs` with ``config.yaml`` (content: `config`) and ``environment.json``."""
     folder = create_run_folder(runs, data_name, network)
     write_text(folder / CONFIG_FILE, config)
-    write_json(folder / ENVIRONMENT_FILE, {"format": FORMATS["run"].number, **_describe_machine()})
+    head = {"format": FORMATS["run"].number, "started": _now()}
+    write_json(folder / ENVIRONMENT_FILE, {**head, **_describe_machine()})
     return folder
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from fixtures.golden_files import check_golden, run_command
 
-from fastcell.cli.slips import Setting, kind_of, missing, of_argparse, of_jsonargparse, outside_choices, unknown_words
+from fastcell.cli.slips import (
+    Setting,
+    kind_of,
+    missing,
+    of_argparse,
+    of_jsonargparse,
+    outside_choices,
+    refused_part,
+    unknown_words,
+)
 
 SLIPS = {
     "fastcell": [["trian"], ["fti"], ["pakc"], ["--hlep"]],
@@ -118,3 +127,27 @@ def test_messages_of_jsonargparse() -> None:
     assert of_jsonargparse(other, "", {}) == "--log Kind has no argument y.z. Leave it out."
     file = 'Parser key "config": File does not exist: x.yaml'
     assert of_jsonargparse(file, "", {}) == "--config must be a file that is there, got x.yaml."
+
+
+@pytest.mark.parametrize(
+    ("message", "want"),
+    [
+        ("another error", None),
+        (
+            "Requirement 'tensorboardX' not met. HINT: Try running `pip install -U 'tensorboardX'`",
+            "the package tensorboard is not installed. Install it: pip install 'tensorboard'.",
+        ),
+        (
+            "Requirement 'mlflow>=1.0.0' not met",
+            "the package mlflow is not installed. Install it: pip install 'mlflow>=1.0.0'.",
+        ),
+        (
+            "Does not validate against any of the Union subtypes\nSubtypes: [Logger, bool]\nErrors:\n"
+            "  - The filesystem tracking backend is in maintenance mode.\n  - Expected a <class 'bool'>\n"
+            "Given value: Namespace(class_path='pytorch_lightning.loggers.MLFlowLogger')",
+            "MLFlowLogger cannot be made: The filesystem tracking backend is in maintenance mode.",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_made(message: str, want: str | None) -> None:
+    assert refused_part(message) == want

@@ -26,6 +26,15 @@ from fastcell.packing.pack import pack
         ("/home/anna/images", "new-set"),  # a user is no data set
         ("/data/zellen/Bilder", "Bilder"),
         ("/", "new-set"),
+        ("/tmp/tmpk3j_9x2a/images", "new-set"),  # tempfile.mkdtemp
+        ("/tmp/tmp.Xy12AbCdEf/donor A/images", "donor A"),
+        ("/tmp/tmp.Xy12AbCdEf", "new-set"),  # mktemp -d
+        ("/tmp/pytest-of-anna/pytest-3/images", "new-set"),
+        ("/data/test_plate_3/images", "test_plate_3"),
+        ("/scratch/3f2504e0-4f89-11d3-9a0c-0305e82c3301/cells", "scratch"),
+        ("/data/9b74c9897bac770ffc029102a200c5de/images", "new-set"),
+        ("/data/2024050312345678/images", "2024050312345678"),  # digits alone are a date
+        ("/data/tmp_donors/images", "tmp_donors"),
     ],
 )
 def test_nearest_part_that_is_not_generic(source: str, name: str) -> None:

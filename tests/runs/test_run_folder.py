@@ -44,6 +44,11 @@ def test_the_date_of_a_renamed_run_is_that_of_its_settings(tmp_path, name):
     seconds = datetime.datetime(2025, 3, 4, 5, 6, 7).timestamp()
     os.utime(folder / "config.yaml", (seconds, seconds))
     assert run_title(folder, "donors", "gao") == "donors, gao, 2025-03-04 05:06"
+    (folder / "environment.json").write_text('{"started": "2024-02-03 04:05:06 +0100"}')
+    assert run_title(folder, "donors", "gao") == "donors, gao, 2024-02-03 04:05"
+    for damaged in ('{"started": 5}', '{"started": "x"}', "[]", "{"):
+        (folder / "environment.json").write_text(damaged)
+        assert run_title(folder, "donors", "gao") == "donors, gao, 2025-03-04 05:06"
 
 
 def test_confusion_table_names_both_axes(tmp_path):

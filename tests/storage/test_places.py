@@ -11,6 +11,7 @@ import pytest
 
 from fastcell.errors import ArgumentError
 from fastcell.storage.places import check_output_file, check_output_folder, is_address, local_path, local_words
+from fastcell.storage.whole_files import write_text
 
 ADDRESSES = ["s3://bucket/a", "gs://b", "http://x.org/a.tar", "HTTPS://x.org", "abc+d://x", "hf://d", "file://host/x"]
 
@@ -22,6 +23,35 @@ def test_addresses_are_refused(text: str | Path, tmp_path: Path, monkeypatch: py
         with pytest.raises(ArgumentError, match="--out must be a path on this machine, got '"):
             check("--out", text)
     assert os.listdir(tmp_path) == []
+
+
+def test_an_empty_word_is_not_the_present_folder() -> None:
+    for words, name in ((["cells", ""], "argument"), (["cells", "--out="], "--out"), (["cells", "--out", ""], "--out")):
+        with pytest.raises(ArgumentError, match=f"{name} must be a value, got ''. It is empty"):
+            local_words(words)
+    assert local_words(["cells", "--name=", "--apply", "--pattern", ""]) == [
+        "cells",
+        "--name=",
+        "--apply",
+        "--pattern",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "link to a device"])
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / "pipe" if kind == "link to a pipe" else "/dev/null")
+    before = path.lstat()
+    with pytest.raises(ArgumentError, match="--out must be a file, got .*It is a device or a pipe"):
+        check_output_file("--out", path)
+    with pytest.raises(ArgumentError, match="output must be a file, got .*It is a device or a pipe"):
+        write_text(path, "text")
+    assert path.lstat() == before
 
 
 def test_what_looks_like_an_address_and_is_a_path() -> None:
