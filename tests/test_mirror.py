@@ -25,9 +25,14 @@ ACROSS_MODULES = {
     "cli/test_stranger_text.py": "text of other people in what all commands print",
     "dataset/test_picture_matrix.py": "pictures of every kind, by every decoder of the package",
     "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",
+    "cli/test_odd_values.py": "odd values of every option, by all commands",
     "packing/test_resume.py": "pack and index of an interrupted run",
+    "predictions/test_interrupted.py": "predictions that are killed and run again",
     "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",
     "training/test_divergence.py": "training that diverges, and what other commands do with its network",
+    "training/test_finished_runs.py": "runs that are finished or have no step to take",
+    "training/test_killed_runs.py": "processes of training that get signals at any moment",
+    "training/test_resumed_settings.py": "what a run that goes on must share with its start",
     "training/test_scarce_resources.py": "training with little memory, few files and a full disk",
 }
 """Tests of what no module does alone, with the reason."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -9,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from fixtures.processes import living_after
 
 import fastcell
 
@@ -29,6 +32,10 @@ COMPARED = {
     "predict": "predict run data --out out.parquet",
     "predict, 2 ranks": f"predict run data --out out.parquet {TWO}",
     "convert": "convert p.parquet out.fcs --data data",
+    "verify": "verify data --jobs 2 --list out.csv",
+    "count": "count p.parquet run --out out.csv",
+    "test": "test run data --out out.csv",
+    "export": "export run out.onnx --check 10",
 }
 """Commands whose results are the same bytes each time."""
 TIMED = {
@@ -68,51 +75,47 @@ def start(words: str, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def session_of(leader: int) -> list[int]:
-    """Return the living processes of a session."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if int(session) == leader and state not in "ZX":
-                    found.append(int(entry.name))
-    return found
-
-
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def check_kill(name: str, seed: int, place: Path, tmp_path: Path) -> None:
-    """Kill a command at a random moment, run it again, and compare with a folder in which it ran once.
+@pytest.fixture(scope="module")
+def unbroken(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, float]]:
+    """Return the folder in which a command ran undisturbed, and how long it took [s]; each command runs once.
 
-    Both folders have one name, since the name of a data set is made from the path of its source.
+    It has the name of `place`, since the name of a data set is made from the path of its source.
     """
-    words = {**COMPARED, **TIMED}[name]
-    whole, killed = (shutil.copytree(place, tmp_path / kind / place.name) for kind in ("whole", "killed"))
-    began = time.monotonic()
-    assert start(words, whole).wait(200) == 0
-    lasts_s = time.monotonic() - began
+
+    @functools.cache
+    def run(words: str) -> tuple[Path, float]:
+        folder = shutil.copytree(place, tmp_path_factory.mktemp("whole") / place.name)
+        began = time.monotonic()
+        assert start(words, folder).wait(400) == 0
+        return folder, time.monotonic() - began
+
+    return run
+
+
+def check_kill(words: str, timed: bool, seed: int, place: Path, unbroken: tuple[Path, float], tmp_path: Path) -> None:
+    """Kill a command at a random moment, run it again, and compare with a folder in which it ran once."""
+    killed = shutil.copytree(place, tmp_path / place.name)
+    whole, lasts_s = unbroken
     child = start(words, killed)
     try:
         time.sleep(random.Random(seed).uniform(0.2, 0.95) * lasts_s)
         child.kill()
         child.wait(30)
-        deadline = time.monotonic() + 20
-        while session_of(child.pid) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert session_of(child.pid) == []
+        assert living_after(child.pid, 20) == []
     finally:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
     done = any((killed / folder / "dataset.json").exists() for folder in ("out", "tars"))  # a finished data set
-    again = words + (" --force" if name == "split" else "")
-    assert start(again, killed).wait(200) == (2 if done else 0)
+    again = words + (" --force" if words.startswith("split") else "")
+    assert start(again, killed).wait(400) == (2 if done else 0)
     left, wanted = snapshot(killed), snapshot(whole)
     assert [path for path in left if ".partial" in path] == []
     assert left.keys() == wanted.keys()
-    assert [path for path in left if left[path] != wanted[path] and not (name in TIMED and may_differ(path))] == []
+    assert [path for path in left if left[path] != wanted[path] and not (timed and may_differ(path))] == []
 
 
 def may_differ(path: str) -> bool:
@@ -125,5 +128,8 @@ def may_differ(path: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", [*COMPARED, *TIMED])
-def test_killed_at_a_random_moment(name: str, seed: int, place: Path, tmp_path: Path) -> None:
-    check_kill(name, seed, place, tmp_path)
+def test_killed_at_a_random_moment(
+    name: str, seed: int, place: Path, unbroken: Callable[[str], tuple[Path, float]], tmp_path: Path
+) -> None:
+    words = {**COMPARED, **TIMED}[name]
+    check_kill(words, name in TIMED, seed, place, unbroken(words), tmp_path)

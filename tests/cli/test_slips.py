@@ -142,9 +142,11 @@ def test_messages_of_jsonargparse() -> None:
             "the package mlflow is not installed. Install it: pip install 'mlflow>=1.0.0'.",
         ),
         (
-            "Does not validate against any of the Union subtypes\nSubtypes: [Logger, bool]\nErrors:\n"
-            "  - The filesystem tracking backend is in maintenance mode.\n  - Expected a <class 'bool'>\n"
-            "Given value: Namespace(class_path='pytorch_lightning.loggers.MLFlowLogger')",
+            (
+                "Does not validate against any of the Union subtypes\nSubtypes: [Logger, bool]\nErrors:\n"
+                "  - The filesystem tracking backend is in maintenance mode.\n  - Expected a <class 'bool'>\n"
+                "Given value: Namespace(class_path='pytorch_lightning.loggers.MLFlowLogger')"
+            ),
             "MLFlowLogger cannot be made: The filesystem tracking backend is in maintenance mode.",
         ),
     ],

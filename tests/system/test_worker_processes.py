@@ -13,6 +13,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+from fixtures.processes import living_after, session_of
 
 import fastcell
 from fastcell.errors import ArgumentError
@@ -90,18 +91,6 @@ list(run_tasks(time.sleep, [0.0] * 4 + [600.0] * 4, 2))
 """
 
 
-def session_of(leader: int) -> list[int]:
-    """Return the living processes of a session, without zombies."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if int(session) == leader and state not in "ZX":
-                    found.append(int(entry.name))
-    return found
-
-
 def test_workers_end_with_a_parent_that_is_killed() -> None:
     environment = dict(os.environ, PYTHONPATH=str(Path(fastcell.__file__).parents[1]))
     child = subprocess.Popen([sys.executable, "-c", SLEEPING_PARENT], env=environment, start_new_session=True)
@@ -112,10 +101,7 @@ def test_workers_end_with_a_parent_that_is_killed() -> None:
         time.sleep(1.0)
         child.kill()
         child.wait()
-        deadline = time.monotonic() + 15
-        while session_of(child.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert session_of(child.pid) == []
+        assert living_after(child.pid, 15) == []
     finally:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
