@@ -121,9 +121,6 @@ def calls(command: str) -> Iterator[tuple[str, list[str]]]:
     """Every odd value in a call that is good but for it."""
     base = [word + ".parquet" if word == "TABLE" else word for word in COMMANDS[command].split()]
     yield "good", base
-    places = [
-        number for number, word in enumerate(base) if number == 0 or not (word + base[number - 1]).startswith("-")
-    ]
     first_option = next((number for number, word in enumerate(base) if word.startswith("-")), len(base))
     positionals = 0
     for argument in arguments_of(command):
