@@ -18,6 +18,7 @@ from fastcell.cli.lightning_options import own_arguments
 from fastcell.cli.lightning_parser import FastcellLightningParser, place_positionals, same_spelling, value_of
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import check_seed
+from fastcell.cli.predict_files import FilesToPredict
 from fastcell.cli.short_help import DESCRIPTIONS
 from fastcell.cli.shorter_training import shorter_length
 from fastcell.cli.signature import REQUIRED, folded
@@ -158,10 +159,12 @@ class FastcellCLI(LightningCLI):
             names = [folded(name) for name in argument.shown_spellings]
             needed = argument.default is REQUIRED
             default = {} if needed else {"default": argument.default}
-            bare: dict[str, Any] = (
-                {"nargs": "?", "const": True} if argument.hint is bool else {}
-            )  # --tta, or --tta true
-            parser.add_argument(*names, type=argument.hint, required=needed, help=argument.text, **default, **bare)
+            more: dict[str, Any] = {"type": argument.hint}
+            if argument.hint is bool:  # --tta, or --tta true
+                more |= {"nargs": "?", "const": True}
+            elif argument.num_values > 1:
+                more |= {"type": float, "nargs": argument.num_values}
+            parser.add_argument(*names, required=needed, help=argument.text, **default, **more)
         if self.command == "fit":
             _link_fit_arguments(parser)
 
@@ -185,6 +188,10 @@ class FastcellCLI(LightningCLI):
             return
         self.out = None if self.config.out is None else check_output(self.config.out)
         self.config.ckpt_path = str(find_checkpoint(Path(self.config.ckpt_path)))
+        if self.command == "predict":
+            self.files = FilesToPredict.of(self.config)
+            if self.files is not None:
+                return
         self.model = load_classifier(self.config.ckpt_path)
         self._take_data_of_the_run(Path(self.config.ckpt_path).parent)
         self.model.hparams["tta"] = self.config.tta
@@ -279,6 +286,11 @@ class FastcellCLI(LightningCLI):
                 print_line(f"{self.config.resume} is finished, nothing to do.")
                 show_next(("report", self.config.resume), ("explain", self.config.resume))
             return
+        if self.command == "predict" and self.files is not None:
+            assert self.out is not None  # required
+            self.files.predict(self.out)
+            self._show_after_predict(self.out)
+            return
         resumed = self.command == "fit" and self.config.resume is not None
         with told_how_it_ended(
             self.trainer,
@@ -299,16 +311,20 @@ class FastcellCLI(LightningCLI):
                 assert self.out is not None  # required
                 checkpoint = Path(self.config.ckpt_path)
                 predict(self.trainer, self.model, self.datamodule, self.throughput, self.out, checkpoint)
-                if is_rank_zero() and self.out.suffix == ".fcs":
-                    show_next(("report", self._run))
-                elif is_rank_zero():
-                    show_next(("count", self.out, self._run), ("convert", self.out, self.out.with_suffix(".fcs")))
+                if is_rank_zero():
+                    self._show_after_predict(self.out)
             else:
                 part = "valid" if self.command == "validate" else "test"
                 evaluate(self.trainer, self.model, self.datamodule, self.throughput, part, self.out)
                 after = ("test", self._run, self.datamodule.path) if part == "valid" else ("report", self._run)
                 if is_rank_zero():
                     show_next(after)
+
+    def _show_after_predict(self, out: Path) -> None:
+        if out.suffix == ".fcs":
+            show_next(("report", self._run))
+        else:
+            show_next(("count", out, self._run), ("convert", out, out.with_suffix(".fcs")))
 
     @property
     def _run(self) -> Path:

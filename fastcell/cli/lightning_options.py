@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastcell.cli.class_arguments import arguments_of_class
-from fastcell.cli.options import OutFile, Preset
+from fastcell.cli.options import OutFile, Preset, ReadingArguments, Window
 from fastcell.cli.signature import REQUIRED, Argument, Spelled, arguments_of_group, folded
 from fastcell.cli.trainer_options import TrainerArguments
 
@@ -58,6 +58,20 @@ class ScoreArguments(NamedTuple):
     tta: bool = False
 
 
+class FileArguments(NamedTuple):
+    """Options of ``fastcell predict`` for files that are not packed, beside those of `ReadingArguments`.
+
+    Attributes:
+        pattern: position of class and group in the paths, as of pack, such as '{group}/{name}'
+        window: grey levels that become black and white, for 16-bit images [default: those of the run]
+        um_per_px: pixel size of cells whose file does not give one [um per pixel]
+    """
+
+    pattern: Annotated[str | None, Spelled("P")] = None
+    window: Window = None
+    um_per_px: float | None = None
+
+
 class LightningArguments(NamedTuple):
     """Options of Lightning's command line.
 
@@ -82,6 +96,8 @@ def own_arguments(command: str) -> dict[str, Argument]:
     own = {argument.dest: argument for argument in arguments_of_group("own", kind)}
     if command == "predict":
         own["out"] = own["out"]._replace(hint=str, default=REQUIRED)
+        for group in (FileArguments, ReadingArguments):
+            own |= {argument.dest: argument for argument in arguments_of_group("own", group)}
     return own
 
 
@@ -177,6 +193,7 @@ GROUPS: dict[str, dict[str, list[str]]] = {
     "test": {"scores": ["out", "tta"], "data": _EVALUATION, "machine": _MACHINE},
     "predict": {
         "predictions": ["out", "tta"],
+        "files that are not packed": ["pattern", "format", "table", "window", "um_per_px"],
         "data": ["data.predict_split", *_EVALUATION],
         "machine": _MACHINE,
     },

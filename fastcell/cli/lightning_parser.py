@@ -19,6 +19,7 @@ from fastcell.errors import ArgumentError, did_you_mean
 from fastcell.training.preflight import PRECISIONS
 
 _TAKE_NO_VALUE = {"-h", "--help", "--print_config"}
+_NUM_VALUES = {"--window": 2}  # of options that take several
 _OPTION_OF = {"DATA": "--data.path", "RUN": "--ckpt_path"}
 _OPTION = re.compile("--?[A-Za-z]")
 _WITH_VALUE = re.compile("-[A-Za-z].")  # -oFILE
@@ -60,8 +61,10 @@ def place_positionals(command: str, words: Sequence[str]) -> list[str]:
             found.append(word)
             continue
         takes_next = "=" not in word and word not in _TAKE_NO_VALUE and not _WITH_VALUE.match(word)
-        value = rest.pop(0) if takes_next and rest and not _OPTION.match(rest[0]) else None
-        options += [word] if value is None else [word, value]
+        values: list[str] = []
+        while takes_next and rest and not _OPTION.match(rest[0]) and len(values) < _NUM_VALUES.get(word, 1):
+            values.append(rest.pop(0))
+        options += [word, *values]
     names = [name for name in _POSITIONALS[command] if name == "DATA" or value_of(_OPTION_OF[name], options) is None]
     for name, value in zip(names, found, strict=False):
         if value_of(_OPTION_OF[name], options) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
 
@@ -9,6 +10,7 @@ from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
 
 if TYPE_CHECKING:
+    from fastcell.sources.registry import ReadOptions
     from fastcell.splits.make_splits import SplitOptions
 
 Data = Annotated[str, Spelled("DATA")]
@@ -25,6 +27,41 @@ Preset = Literal["demo", "paper", "fast"]
 Layout = Literal["cell", "block"]
 
 PRESETS: tuple[str, ...] = get_args(Preset)
+
+
+class ReadingArguments(NamedTuple):
+    """How SRC is read.
+
+    Attributes:
+        format: format of SRC [default: detected]
+        table: CSV or Parquet file with the columns path, label, group, collection, um_per_px, split; further columns of
+            numbers become features
+        labels: file with one label per cell of an array: .npy, .csv or .txt
+        tile: height and width of the tiles of a montage [px], e.g. 40x40
+        channel: channel to read from TIFF files that hold several channels: its number, counted from 0, or its name in
+            OME-TIFF
+        pages: meaning of the pages of a TIFF file that does not declare it: one cell each, or the channels of one cell
+        subtract_background: subtract image_bg from the images of .rtdc files
+    """
+
+    format: Literal["rtdc", "ifcb", "tars", "lists", "tiff", "images", "arrays"] | None = None
+    table: File = None
+    labels: File = None
+    tile: Annotated[str | None, Spelled("HxW")] = None
+    channel: Annotated[int | str | None, Spelled("C")] = None
+    pages: Literal["cells", "channels"] | None = None
+    subtract_background: bool = False
+
+    def read(self, pattern: str | None = None) -> ReadOptions:
+        """Return the options for reading a source.
+
+        Raises:
+            ArgumentError: the tile has another form than 40x40.
+        """
+        from fastcell.sources.registry import ReadOptions
+
+        values = self._asdict() | {"tile": None if self.tile is None else _tile(self.tile), "pattern": pattern}
+        return ReadOptions(**values)
 
 
 class ShardArguments(NamedTuple):
@@ -135,3 +172,15 @@ def check_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise invalid(f"--{name}", f"at least {least}", value, "Leave it out for the default")
+
+
+def _tile(text: str) -> tuple[int, int]:
+    """Return height and width [px] of ``40x40``.
+
+    Raises:
+        ArgumentError: the text has another form.
+    """
+    match = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text.strip().lower())
+    if match is None:
+        raise invalid("--tile", "height x width in pixels", text, "Write for example --tile 40x40")
+    return int(match[1]), int(match[2])

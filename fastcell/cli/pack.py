@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import File, Out, ShardArguments, SplitArguments, Window
+from fastcell.cli.options import Out, ReadingArguments, ShardArguments, SplitArguments, Window
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
-from fastcell.errors import invalid
 from fastcell.system.messages import print_line
-
-
-class ReadingArguments(NamedTuple):
-    """How SRC is read.
-
-    Attributes:
-        format: format of SRC [default: detected]
-        table: CSV or Parquet file with the columns path, label, group, collection, um_per_px, split; further columns of
-            numbers become features
-        labels: file with one label per cell of an array: .npy, .csv or .txt
-        tile: height and width of the tiles of a montage [px], e.g. 40x40
-        channel: channel to read from TIFF files that hold several channels: its number, counted from 0, or its name in
-            OME-TIFF
-        pages: meaning of the pages of a TIFF file that does not declare it: one cell each, or the channels of one cell
-        subtract_background: subtract image_bg from the images of .rtdc files
-    """
-
-    format: Literal["rtdc", "ifcb", "tars", "lists", "tiff", "images", "arrays"] | None = None
-    table: File = None
-    labels: File = None
-    tile: Annotated[str | None, Spelled("HxW")] = None
-    channel: Annotated[int | str | None, Spelled("C")] = None
-    pages: Literal["cells", "channels"] | None = None
-    subtract_background: bool = False
 
 
 def pack(
@@ -102,24 +76,15 @@ def pack(
         print_line(describe_formats())
         return 0
     options = splits.read()
-    tile = None if reading.tile is None else _tile(reading.tile)
+    read = reading.read()
     from fastcell.packing.pack import pack
     from fastcell.packing.summary import can_train, describe_dataset
-    from fastcell.sources.registry import ReadOptions
 
     manifest = pack(
         src,
         out,
         pattern=pattern,
-        read=ReadOptions(
-            format=reading.format,
-            tile=tile,
-            channel=reading.channel,
-            table=reading.table,
-            labels=reading.labels,
-            subtract_background=reading.subtract_background,
-            pages=reading.pages,
-        ),
+        read=read,
         layout=shards.layout,
         shard_cells=shards.shard_cells,
         block_cells=shards.block_cells,
@@ -139,18 +104,6 @@ def pack(
     print_line(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
     show_next(("qc", out), *([("fit", out)] if can_train(manifest) else []))
     return 0
-
-
-def _tile(text: str) -> tuple[int, int]:
-    """Return height and width [px] of ``40x40``.
-
-    Raises:
-        ArgumentError: the text has another form.
-    """
-    match = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text.strip().lower())
-    if match is None:
-        raise invalid("--tile", "height x width in pixels", text, "Write for example --tile 40x40")
-    return int(match[1]), int(match[2])
 
 
 main = entry(pack)

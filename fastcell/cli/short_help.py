@@ -16,8 +16,9 @@ DESCRIPTIONS = {
     "fit": "Train a classifier, score it on the test subset, and write a run folder: weights, settings, scores.",
     "validate": "Score a run on the validation subset.",
     "test": "Score a run on the test subset.",
-    "predict": "Classify every cell of a data set, labelled or not: one row per cell in manifest order.",
+    "predict": "Classify every cell of a data set or of files, labelled or not: one row per cell, in order of packing.",
 }
+_FILES = {"predict": ", or files that pack reads"}
 USAGES = {
     "fit": "fastcell fit [DATA] [options]",
     "validate": "fastcell validate RUN [DATA] [options]",
@@ -39,7 +40,7 @@ EXAMPLES = {
     ),
     "predict": (
         "fastcell predict runs/20260131-142501-donors-cellnet new-cells --out predictions.parquet",
-        "fastcell predict runs/20260131-142501-donors-cellnet/last.ckpt new-cells -o new.fcs --tta true",
+        "fastcell predict runs/20260131-142501-donors-cellnet recording.rtdc -o recording.fcs --tta true",
     ),
 }
 
@@ -76,7 +77,7 @@ def placed_arguments(command: str) -> list[Row]:
     default = "" if command == "predict" else " [default: data set of the run]"
     return [
         ("RUN", "run folder of fastcell fit, or a checkpoint in it"),
-        ("DATA", f"folder made by pack, index or synth{default}"),
+        ("DATA", f"folder made by pack, index or synth{_FILES.get(command, '')}{default}"),
     ]
 
 

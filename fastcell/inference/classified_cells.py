@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.errors import FastcellError
-from fastcell.runs.prediction_columns import FORMAT_METADATA, NOT_FINITE, PROBABILITY_PREFIX, event_numbers
+from fastcell.runs.prediction_columns import FORMAT_METADATA, NOT_FINITE, PROBABILITY_PREFIX
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -29,6 +29,8 @@ class ClassifiedCells:
         probabilities: (N, K) float32; rows sum to 1. NaN for a cell without an answer.
         keys: N keys, such as paths of images or ``recording.rtdc/000017``; None for cells from arrays.
         groups: group of each cell (donor, run, file), None where it is unknown; None for cells from arrays.
+        events: number of each cell in its file or, of a file of one cell, in the data set, None for a quarantined cell;
+            None for cells from arrays, which are counted.
         reasons: reason for each cell without an answer, None for the others; None if all cells have an answer.
         unlike_training: (N,) bool, True for a cell that looks unlike the training cells; None if the checkpoint does
             not describe these.
@@ -38,6 +40,7 @@ class ClassifiedCells:
     probabilities: np.ndarray
     keys: Sequence[str] | None = None
     groups: Sequence[str | None] | None = None
+    events: Sequence[int | None] | None = None
     reasons: Sequence[str | None] | None = None
     unlike_training: np.ndarray | None = None
 
@@ -84,7 +87,7 @@ class ClassifiedCells:
         columns = {
             "key": keys,
             "group": pa.nulls(len(self), pa.string()) if self.groups is None else pa.array(self.groups, pa.string()),
-            "event": pa.array(event_numbers(pa.chunked_array([keys]), np.arange(len(self))), pa.int64()),
+            "event": pa.array(np.arange(len(self)) if self.events is None else self.events, pa.int64()),
             "class": pa.array(self.classes, pa.string()).take(pa.array(np.maximum(numbers, 0), mask=~answered)),
             "confidence": pa.array(self.confidence, pa.float32(), mask=~answered),
         }

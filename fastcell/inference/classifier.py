@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,12 @@ from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings, resources
 
 BackendName = Literal["auto", "torch"]
+
+if TYPE_CHECKING:
+    import torch
+
+    OnePath = str | os.PathLike[str]
+    Cells = np.ndarray | torch.Tensor | OnePath | Sequence[np.ndarray] | Sequence[torch.Tensor] | Sequence[OnePath]
 
 CHUNK = 256
 """Cells that the network classifies together, as in ``fastcell predict``."""
@@ -67,49 +73,99 @@ class Classifier:
         self.backend, self.classes, self.preprocessing = backend, list(classes), preprocessing
         self.loss, self.temperature, self.scores, self.tta = loss, temperature, dict(scores or {}), tta
         self.origin = origin
-        self._threads = threads or resources.num_cpus()
+        self.threads, self.chunk = threads or resources.num_cpus(), CHUNK
         self._source: _Source | None = None
 
     def predict(
-        self, X: Any, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
+        self, X: Cells, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
     ) -> ClassifiedCells:
         """Classify cells.
 
         Args:
-            X: (N, H, W), (N, 1, H, W) or (N, H, W, 1) array or tensor; one cell (H, W); or a list of cells of any
-                sizes. uint8, or uint16 with a window.
+            X: arrays: (N, H, W), (N, 1, H, W) or (N, H, W, 1) array or tensor; one cell (H, W); or a list of cells of
+                any sizes. uint8, or uint16 with a window. Or files: an image file or a list of these; a folder of
+                images; a file or folder of an instrument, as `fastcell pack` reads it; a packed data set.
             window: grey levels (low, high) of 16-bit cells that become black and white; None for those of the run.
-            um_per_px: micrometres per pixel of each cell or of all, for a run with fit ``scale``; None if unknown.
+            um_per_px: micrometres per pixel, for a run with fit ``scale``; None if unknown. Of arrays, one number or
+                one for each cell; of files, one number for the cells that have none in their file.
 
         Returns:
-            The answers, in the order of the cells.
+            The answers. Arrays and lists of files keep their order. Other files have the order in which ``fastcell
+            pack`` would store their cells; cells that it would quarantine come last, with a reason.
 
         Raises:
             ArgumentError: the cells cannot be used.
+            DataError: the files cannot be read.
         """
+        if _are_files(X):
+            return self._predict_files(X, window, um_per_px)
         cells = cell_arrays(X)
         pitch = _pitches(um_per_px, len(cells))
         parts = []
         for first in range(0, len(cells), CHUNK):
             some = slice(first, first + CHUNK)
-            parts.append(self._probabilities(cells[some], window, None if pitch is None else pitch[some], first))
+            parts.append(self.chunk_probabilities(cells[some], window, None if pitch is None else pitch[some], first))
         nothing = np.empty((0, len(self.classes)), np.float32)
         return ClassifiedCells(list(self.classes), np.concatenate(parts) if parts else nothing)
 
     def predict_proba(
-        self, X: Any, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
+        self, X: Cells, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
     ) -> np.ndarray:
         """Return the class probabilities (N, K) float32 of cells, columns in the order of `classes`; see `predict`."""
         return self.predict(X, window=window, um_per_px=um_per_px).probabilities
 
-    def _probabilities(
-        self, cells: Sequence[np.ndarray] | np.ndarray, window: Window, um_per_px: np.ndarray | None, first: int
+    def _predict_files(self, files: Any, window: Window, um_per_px: Any) -> ClassifiedCells:
+        from fastcell.inference.classify_files import SourceAnswers, classify_packed, classify_source
+        from fastcell.inference.source_cells import open_cells
+
+        if isinstance(files, str | os.PathLike) and (Path(files) / "dataset.json").exists():
+            for name, value in (("window", window), ("um_per_px", um_per_px)):
+                if value is not None:
+                    raise invalid(name, "left out for a packed data set, which has its own", value, "Leave it out")
+            return classify_packed(self, Path(files))
+        if um_per_px is not None and np.ndim(um_per_px):
+            raise invalid("um_per_px", "one number for files", um_per_px, "Leave it out, or read the files as arrays")
+        levels = self.checked_window(window)
+        cells = open_cells(files, window=levels, um_per_px=um_per_px, depth=self.preprocessing.depth)
+        answers = SourceAnswers(list(self.classes), cells)
+        answers.parts += classify_source(self, cells)
+        return answers.collect()
+
+    def checked_window(self, window: Window) -> Window:
+        """Return the grey levels of 16-bit cells: those given, or else those of the run; None if there are none.
+
+        Raises:
+            ArgumentError: both are there and differ.
+        """
+        trained = self.preprocessing.window
+        if window is None or trained is None or tuple(map(float, window)) == trained:
+            return trained if window is None else window
+        rule = f"{trained[0]:g} to {trained[1]:g}, as in training"
+        raise invalid("window", rule, f"{window[0]:g} to {window[1]:g}", "Leave it out")
+
+    def chunk_probabilities(
+        self,
+        cells: Sequence[np.ndarray] | np.ndarray,
+        window: Window = None,
+        um_per_px: np.ndarray | None = None,
+        first: int = 0,
     ) -> np.ndarray:
-        """Return the probabilities of at most `CHUNK` cells."""
-        levels = window if window is not None else self.preprocessing.window
-        grey = grey_cells(cells, self.preprocessing, levels, first)
-        threads = min(self._threads, max(1, len(grey) // _FEWEST_PER_THREAD))
-        images = grey.images(self.preprocessing, um_per_px, threads)
+        """Return the class probabilities (N, K) float32 of cells that the network takes together.
+
+        Args:
+            cells: N arrays (H, W) uint8 or uint16, at most `chunk`.
+            window: grey levels (low, high) of 16-bit cells; None for those of the run.
+            um_per_px: (N,) micrometres per pixel, NaN if unknown; None if all are.
+            first: number of the first cell, for messages.
+        """
+        if not len(cells):
+            return np.empty((0, len(self.classes)), np.float32)
+        grey = grey_cells(cells, self.preprocessing, self.checked_window(window), first)
+        threads = min(self.threads, max(1, len(grey) // _FEWEST_PER_THREAD))
+        return self.image_probabilities(grey.images(self.preprocessing, um_per_px, threads))
+
+    def image_probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return the class probabilities (B, K) float32 of preprocessed images (B, 1, S, S) float32."""
         flips = _flipped(images) if self.tta else iter((images,))
         found = [probabilities_of(self.loss, self.backend.run(flipped)[0]) for flipped in flips]
         mean = found[0] if len(found) == 1 else np.asarray(np.mean(found, axis=0, dtype=np.float32))
@@ -246,6 +302,13 @@ def probabilities_of(loss: str, logits: np.ndarray) -> np.ndarray:
 
 def _flipped(images: np.ndarray) -> Iterator[np.ndarray]:
     return (np.ascontiguousarray(np.flip(images, axes)) if axes else images for axes in _FLIPS)
+
+
+def _are_files(values: Any) -> bool:
+    """Return True for a path, and for a list or tuple of paths."""
+    if isinstance(values, list | tuple) and len(values):
+        return isinstance(values[0], str | os.PathLike)
+    return isinstance(values, str | os.PathLike)
 
 
 def _pitches(um_per_px: float | Sequence[float] | np.ndarray | None, num: int) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from fastcell.errors import DataError, invalid
 from fastcell.runs.prediction_columns import (
     FORMAT_METADATA,
     NOT_FINITE,
+    NOT_READ,
     PROBABILITY_PREFIX,
     TEXT_COLUMNS,
     event_numbers,
@@ -28,7 +29,6 @@ from fastcell.storage.places import check_output_file, local_path
 from fastcell.storage.whole_files import replace_file
 
 OUTPUT_ENDINGS = (".csv", ".parquet", ".fcs")
-NOT_READ = "could not be read during the run"
 _NEEDED = ("key", "class")
 _HINT = "Give a table that fastcell predict has written"
 

@@ -33,6 +33,7 @@ from fastcell.storage.formats import FORMATS, check_format
 
 PROBABILITY_PREFIX = "p_"
 _EVENT = r"[/](?P<event>\d{1,15})$"
+NOT_READ = "could not be read during the run"
 NOT_FINITE = "the network gives it no finite probability"
 TEXT_COLUMNS = ("key", "group", "true_class", "class", "reason")
 FORMAT_METADATA = {"fastcell.format": str(FORMATS["predictions"].number), "fastcell.version": __version__}

@@ -156,6 +156,49 @@ class ImageFolder:
         return file_stamp(f"{self.root}/{item.key}")
 
 
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files in the order of the user, each one cell; the key of a cell is its path as it was given.
+
+    Attributes:
+        paths: paths of the files.
+        channel: number, from 0, or name of the channel of TIFF images; None if there is one.
+    """
+
+    paths: tuple[str, ...]
+    channel: Channel = None
+
+    @property
+    def name(self) -> str:
+        return "images"
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Return True for the path of a file that holds one image: JPEG or PNG."""
+        return encoding_of(path.name) in ("jpg", "png") and not path.is_dir()
+
+    def describe(self) -> str:
+        first = f", the first {self.paths[0]}" if self.paths else ""
+        return f"{len(self.paths)} image files{first}{channel_words(self.channel)}"
+
+    def scan(self) -> Listing:
+        """List the files; each is looked at when it is read.
+
+        Raises:
+            ArgumentError: If a channel is chosen and there is no TIFF.
+        """
+        items = [SourceItem(path, encoding_of(path)) for path in self.paths]
+        check_channel(self.channel, items)
+        return Listing(items, [])
+
+    def load(self, item: SourceItem) -> bytes | np.ndarray:
+        """Return the bytes of an image file, or the pixels of a TIFF; see `fastcell.sources.base.Source.load`."""
+        return image_data(read_image(Path(), item.key), self.channel, item.key, mixed=True)
+
+    def stamp(self, item: SourceItem) -> str:
+        return file_stamp(item.key)
+
+
 def read_image(root: Path, key: str) -> bytes:
     """Return the stored bytes of one image.
 
@@ -163,7 +206,7 @@ def read_image(root: Path, key: str) -> bytes:
         BadCell: If the file is larger than any image of a cell. Sparse files can be large without using disk space.
         OSError: If the file cannot be read.
     """
-    with open(f"{root}/{key}", "rb") as file:
+    with open(os.path.join(root, key), "rb") as file:  # noqa: PTH118, called for up to a million files
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE_BYTES:
             raise BadCell(f"too large: {size:,} bytes")

@@ -27,7 +27,10 @@ def test_labels_confidence_and_counts():
 
 def test_table():
     found = answers(
-        keys=["x.rtdc/000007", "y.png", "z.png"], groups=["x.rtdc", None, None], reasons=[None, "bad", None]
+        keys=["x.rtdc/000007", "y.png", "z.png"],
+        groups=["x.rtdc", None, None],
+        events=[7, None, 2],
+        reasons=[None, "bad", None],
     )
     assert found.to_table().to_pylist() == [
         {
@@ -43,7 +46,7 @@ def test_table():
         {
             "key": "y.png",
             "group": None,
-            "event": 1,
+            "event": None,
             "class": None,
             "confidence": None,
             "p_a<b": None,

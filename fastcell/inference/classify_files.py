@@ -1,0 +1,169 @@
+"""Classify the cells of files: packed data sets, and everything that ``fastcell pack`` reads, without packing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastcell.errors import DataError
+from fastcell.inference.classified_cells import ClassifiedCells
+from fastcell.inference.source_cells import SourceCells
+from fastcell.packing.quarantine import describe_reasons
+from fastcell.runs.prediction_columns import NOT_READ, event_numbers
+
+if TYPE_CHECKING:
+    from fastcell.dataset.manifest import Manifest
+    from fastcell.inference.classifier import Classifier
+
+
+class ClassifiedPart(NamedTuple):
+    """Answers for consecutive cells of a source.
+
+    Attributes:
+        begin: place of the first cell in the order of the source.
+        end: place behind the last one.
+        numbers: (n,) int64, places of the usable cells.
+        probabilities: (n, K) float32 of these.
+        bad: rows of `QUARANTINE_SCHEMA` of the others.
+        bad_numbers: (m,) int64, their places.
+    """
+
+    begin: int
+    end: int
+    numbers: np.ndarray
+    probabilities: np.ndarray
+    bad: pa.Table
+    bad_numbers: np.ndarray
+
+
+def classify_source(
+    classifier: Classifier, cells: SourceCells, begin: int = 0, jobs: int | None = None
+) -> Iterator[ClassifiedPart]:
+    """Classify the cells of a source, a chunk at a time.
+
+    Args:
+        classifier: the classifier.
+        cells: the cells.
+        begin: place of the first cell to classify: 0, or the end of an earlier part.
+        jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
+    """
+    for chunk in cells.chunks(classifier.chunk, begin, jobs):
+        pitches = cells.pitches(chunk.numbers)
+        probabilities = classifier.chunk_probabilities(chunk.cells, cells.window, pitches)
+        yield ClassifiedPart(begin, chunk.end, chunk.numbers, probabilities, chunk.bad, chunk.bad_numbers)
+        begin = chunk.end
+
+
+@dataclass
+class SourceAnswers:
+    """Answers for a source, collected from its parts.
+
+    Attributes:
+        classes: K class names.
+        cells: the source.
+        parts: the parts so far, in their order.
+    """
+
+    classes: list[str]
+    cells: SourceCells
+    parts: list[ClassifiedPart] = field(default_factory=list)
+
+    def collect(self) -> ClassifiedCells:
+        """Return the answers with the rows of ``fastcell predict``: usable cells, then quarantined ones.
+
+        Files in the user's order keep it. Files that cannot be read as a whole have no row.
+
+        Raises:
+            DataError: no cell is usable.
+        """
+        cells, parts = self.cells, self.parts
+        numbers = np.concatenate([part.numbers for part in parts])
+        bad_numbers = np.concatenate([part.bad_numbers for part in parts])
+        bad = pa.concat_tables([*(part.bad for part in parts), cells.rejected])
+        if not len(numbers) and not cells.in_given_order:
+            raise DataError(f"no usable cell: {describe_reasons(bad)}. Check the path and its pattern.")
+        probabilities = np.concatenate([part.probabilities for part in parts])
+        found = _with_unanswered(self.classes, cells.keys(numbers), cells.groups(numbers), probabilities, bad)
+        if not cells.in_given_order:
+            return found
+        places = np.argsort(np.concatenate([numbers, bad_numbers]), kind="stable")
+        return _rows(found, places)
+
+
+def _with_unanswered(
+    classes: list[str], keys: list[str], groups: list[str | None], probabilities: np.ndarray, quarantine: pa.Table
+) -> ClassifiedCells:
+    """Return answers followed by rows of the quarantine, of which those of whole files are left out."""
+    whole = pc.equal(quarantine.column("key"), quarantine.column("source"))
+    bad = quarantine.filter(pc.invert(whole))
+    events = event_numbers(pa.chunked_array([pa.array(keys, pa.string())]), np.arange(len(keys))).tolist()
+    nothing: list[None] = [None] * bad.num_rows
+    missing = np.full((bad.num_rows, len(classes)), np.nan, np.float32)
+    return ClassifiedCells(
+        classes,
+        np.concatenate([probabilities, missing]),
+        [*keys, *bad.column("key").to_pylist()],
+        [*groups, *bad.column("group").to_pylist()],
+        [*events, *nothing],
+        [*([None] * len(keys)), *bad.column("reason").to_pylist()],
+    )
+
+
+def _rows(answers: ClassifiedCells, places: np.ndarray) -> ClassifiedCells:
+    """Return the answers at these places; events count through them."""
+    order = places.tolist()
+    assert answers.keys is not None
+    assert answers.groups is not None
+    assert answers.reasons is not None
+    return ClassifiedCells(
+        answers.classes,
+        answers.probabilities[places],
+        [answers.keys[place] for place in order],
+        [answers.groups[place] for place in order],
+        list(range(len(order))),
+        [answers.reasons[place] for place in order],
+    )
+
+
+def classify_packed(classifier: Classifier, folder: Path) -> ClassifiedCells:
+    """Classify every cell of a packed data set; rows and order are those of ``fastcell predict``.
+
+    Raises:
+        ArgumentError: data set and run have 16-bit cells with different windows.
+        DataError: the data set is damaged. Single corrupt cells get a reason instead.
+    """
+    from fastcell.loading.datamodule import CellDataModule
+
+    data = CellDataModule(str(folder), eval_batch_size=classifier.chunk, threads=classifier.threads)
+    data.use_preprocessing(classifier.preprocessing, classifier.classes)
+    manifest = data.manifest
+    probabilities = np.full((len(manifest), len(classifier.classes)), np.nan, np.float32)
+    for batch in data.predict_dataloader():
+        good = batch.weight.numpy() > 0
+        found = classifier.image_probabilities(batch.images.numpy())
+        probabilities[batch.cell_ids.numpy()[good]] = found[good]
+    return _of_manifest(classifier.classes, manifest, probabilities, data.corrupt_cells.reasons)
+
+
+def _of_manifest(
+    classes: list[str], manifest: Manifest, probabilities: np.ndarray, reasons: dict[int, str]
+) -> ClassifiedCells:
+    keys, groups = (manifest.table.column(name).to_pylist() for name in ("key", "group"))
+    found = _with_unanswered(classes, keys, groups, probabilities, manifest.quarantine())
+    known = np.isfinite(probabilities).all(axis=1) | ~np.isnan(probabilities).all(axis=1)
+    assert found.reasons is not None
+    of_cells = [None if fine else reasons.get(row, NOT_READ) for row, fine in enumerate(known.tolist())]
+    return ClassifiedCells(
+        found.classes,
+        found.probabilities,
+        found.keys,
+        found.groups,
+        found.events,
+        [*of_cells, *found.reasons[len(of_cells) :]],
+    )

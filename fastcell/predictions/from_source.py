@@ -1,0 +1,163 @@
+"""Classify files that are not packed and write the predictions, in a way that an interrupted run can resume.
+
+Parts of some thousand cells are saved beside the output. A run that resumes keeps the parts whose files have the same
+size and modification time, up to the first one that differs, and writes the same bytes as an uninterrupted run. One
+process runs the network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from fastcell.dataset.instrument_features import write_features
+from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.schema import FORMAT_VERSION
+from fastcell.inference.classified_cells import ClassifiedCells
+from fastcell.inference.classifier import Classifier
+from fastcell.inference.classify_files import ClassifiedPart, SourceAnswers, classify_source
+from fastcell.inference.source_cells import SourceCells
+from fastcell.predictions.convert import write_predictions
+from fastcell.storage.saved_pieces import load_pieces, save_pieces
+from fastcell.storage.staging import Staging, describe_job, open_staging_of
+from fastcell.system.progress_line import Progress
+from fastcell.system.text import printable
+
+SAVE_PART_EVERY_S = 30.0
+
+
+def predict_source(
+    classifier: Classifier,
+    cells: SourceCells,
+    out: Path,
+    checkpoint: Path,
+    say: Callable[[str], None],
+    *,
+    jobs: int | None = None,
+) -> ClassifiedCells:
+    """Classify the cells of a source and write the table that ``fastcell pack`` and ``fastcell predict`` would give.
+
+    Args:
+        classifier: the classifier.
+        cells: the source.
+        out: file to write: .csv, .parquet or .fcs.
+        checkpoint: file from which the classifier was loaded.
+        say: function that receives one line for the user.
+        jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
+
+    Returns:
+        The answers, in the order of the table.
+
+    Raises:
+        BusyError: another run writes the same file.
+        DataError: no cell is usable.
+    """
+    with open_staging_of(out, say) as stage:
+        stage.begin(_job(classifier, cells, checkpoint))
+        answers = SourceAnswers(list(classifier.classes), cells, _saved_parts(stage, cells))
+        begin = answers.parts[-1].end if answers.parts else 0
+        with Progress(len(cells), "cells") as progress:
+            progress.advance(begin, reused=True)
+            _classify_rest(classifier, cells, stage, answers, begin, jobs, progress)
+        found = answers.collect()
+        table = found.to_table()
+        for line in write_predictions(out, table, classifier.classes, _manifest(stage, cells, table, out)):
+            say(line)
+    return found
+
+
+def _classify_rest(
+    classifier: Classifier,
+    cells: SourceCells,
+    stage: Staging,
+    answers: SourceAnswers,
+    begin: int,
+    jobs: int | None,
+    progress: Progress,
+) -> None:
+    unsaved: list[ClassifiedPart] = []
+    last = time.monotonic()
+    try:
+        for part in classify_source(classifier, cells, begin, jobs):
+            answers.parts.append(part)
+            unsaved.append(part)
+            progress.advance(part.end - part.begin)
+            if time.monotonic() - last >= SAVE_PART_EVERY_S:
+                _save(stage, cells, unsaved)
+                last = time.monotonic()
+    except (KeyboardInterrupt, SystemExit):
+        _save(stage, cells, unsaved)
+        raise
+
+
+def _job(classifier: Classifier, cells: SourceCells, checkpoint: Path) -> dict[str, object]:
+    """Return everything that the predictions depend on."""
+    network = classifier.backend
+    return {
+        **describe_job("predict", FORMAT_VERSION),
+        "source": cells.source.describe(),
+        "cells": cells.digest(),
+        "checkpoint": blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
+        "classes": classifier.classes,
+        "tta": classifier.tta,
+        "chunk": classifier.chunk,
+        "backend": [network.name, network.precision, str(getattr(network, "version", ""))],
+    }
+
+
+def _save(stage: Staging, cells: SourceCells, parts: list[ClassifiedPart]) -> None:
+    """Save parts as one file and empty the list."""
+    if not parts:
+        return
+    begin, end = parts[0].begin, parts[-1].end
+    numbers, bad_numbers = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("numbers", "bad_numbers")
+    )
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    columns = [pa.array(probabilities[:, number]) for number in range(probabilities.shape[1])]
+    good = pa.table([pa.array(numbers), *columns], names=["number", *map(str, range(len(columns)))])
+    bad = pa.concat_tables([part.bad for part in parts]).append_column("number", pa.array(bad_numbers))
+    facts = {"stamp": cells.stamp(begin, end)}
+    save_pieces(stage.saved_dir / f"{begin:012d}-{end:012d}.saved", facts, [good, bad])
+    parts.clear()
+
+
+def _saved_parts(stage: Staging, cells: SourceCells) -> list[ClassifiedPart]:
+    """Return the parts of an interrupted run, up to the first one that is missing or whose files have changed."""
+    parts: list[ClassifiedPart] = []
+    for path in sorted(stage.saved_dir.glob("*.saved")):
+        begin, end = (int(text) for text in path.stem.split("-"))
+        there = begin == (parts[-1].end if parts else 0) and end <= len(cells)
+        saved = load_pieces(path, cells.stamp(begin, end)) if there else None
+        if saved is None:
+            path.unlink()
+            continue
+        good, bad = saved.tables
+        probabilities = np.stack([column.to_numpy() for column in good.columns[1:]], axis=1)
+        numbers, bad_numbers = (table.column("number").to_numpy() for table in (good, bad))
+        parts.append(ClassifiedPart(begin, end, numbers, probabilities, bad.drop_columns("number"), bad_numbers))
+    return parts
+
+
+def _manifest(stage: Staging, cells: SourceCells, table: pa.Table, out: Path) -> Manifest:
+    """Return keys and, for FCS, the features of the cells as those of a data set."""
+    features = cells.listing.features
+    if features is not None and out.suffix == ".fcs":
+        write_features(stage.data_dir, features, table.column("key"))
+    return Manifest(stage.data_dir, DatasetInfo("cells"), table.select(["key"]))
+
+
+def closing_lines(answers: ClassifiedCells, seconds: float, out: Path) -> list[str]:
+    """Return the number of cells of each class, and rows, rate and file, as ``fastcell predict`` prints them."""
+    counts = answers.counts()
+    lines = ["  ".join(f"{printable(name)} {count:,}" for name, count in counts.items())]
+    missing = len(answers) - sum(counts.values())
+    if missing:
+        lines.append(f"{missing:,} cells have no class; column reason of {printable(out)} says why")
+    rate = f"{len(answers) / max(seconds, 1e-9):,.0f} cells/s"
+    return [*lines, f"{len(answers):,} rows, {rate}, {printable(out)}"]
