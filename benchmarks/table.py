@@ -8,12 +8,12 @@ A table stands between ``<!-- table:BENCH -->`` and ``<!-- /table -->``, made fr
 from __future__ import annotations
 
 import re
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from coverage_tables import coverages
 from result_files import read_result
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
@@ -43,16 +43,16 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds = {"copy_share": _kernels, "agreement": _baselines, "from_cells": _baseline_growth}
     kinds |= {"invented": _leaks, "accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
     kinds |= {"copies": _copies, "expected": _audits}
-    kinds |= {"coverage": _coverages, "replaced": _replaced, "peak_mb": _costs}
+    kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kinds |= {"measure": _answers}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
-    lines = kind(rows)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
-        lines += [
-            "",
-            "The intervals of this result are of the percentile bootstrap: too narrow where there are few groups.",
-        ]
+        first, *rest = kind([{name: _without_interval(value) for name, value in row.items()} for row in rows])
+        note = "Without intervals: this result is of a version whose intervals were too narrow."
+        lines = [first.replace(" (95 %)", ""), *rest, "", note]
+    else:
+        lines = kind(rows)
     absent = [f"Without {name}: {reason}." for name, reason in result.get("absent", {}).items()]
     return "\n".join([*lines, "", " ".join([_origin(result, f"{folder}/{path.name}"), *absent])])
 
@@ -295,42 +295,6 @@ def _growth(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _coverages(rows: list[dict[str, Any]]) -> list[str]:
-    groups = sorted({row["groups"] for row in rows})
-    if groups == [0]:
-        return _coverages_by_cell(rows)
-    few = {row["groups"] for row in rows if row["assumed"]}
-    heads = ["by cell" if not num else f"{num}{'*' * (num in few)} group{'s' * (num > 1)}" for num in groups]
-    lines = [f"| | {' | '.join(heads)} |", f"|---|{'--:|' * len(groups)}"]
-    for score, method in dict.fromkeys((row["score"], row["method"]) for row in rows):
-        mine = [row for row in rows if (row["score"], row["method"]) == (score, method)]
-        name = score if method == "interval" else f"*{score}, {method}*"
-        texts = [_coverage([row for row in mine if row["groups"] == num]) for num in groups]
-        lines.append(f"| {name} | {' | '.join(texts)} |")
-    return [*lines, "", "\\* rests on an assumed spread."] if few else lines
-
-
-def _coverages_by_cell(rows: list[dict[str, Any]]) -> list[str]:
-    cells = list(dict.fromkeys(row["cells"] for row in rows))
-    lines = [f"| cells | {' | '.join(cells)} |", f"|---|{'--:|' * len(cells)}"]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == method]
-        texts = [_coverage([row for row in mine if row["cells"] == num]) for num in cells]
-        lines.append(f"| {method} | {' | '.join(texts)} |")
-    return lines
-
-
-def _coverage(rows: list[dict[str, Any]]) -> str:
-    """Least / mean coverage (median width), or largest / mean share of verdicts."""
-    if not rows:
-        return "-"
-    shares = [row["coverage"] for row in rows]
-    mean = statistics.mean(shares)
-    if "verdicts" in rows[0]["score"]:
-        return f"{max(shares):.3f} / {mean:.3f}"
-    return f"{min(shares):.3f} / {mean:.3f} ({statistics.median(row['width'] for row in rows):.2f})"
-
-
 def _costs(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| | CPU time [s] | memory, peak [MB] |", "|---|--:|--:|"]
     return [*lines, *(f"| {row['what']} | {row['seconds']:.2f} | {row['peak_mb']:,.0f} |" for row in rows)]
@@ -358,9 +322,15 @@ def _answer(row: dict[str, Any] | None) -> str:
     return f"{row['value']:.0f}" if row["measure"] == "exit code" else f"{row['value']:.3f}"
 
 
-def _interval(entry: dict[str, float], signed: bool = False) -> str:
+def _interval(entry: dict[str, Any], signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"{entry['value']:{sign}.3f} ({entry['low']:{sign}.3f}..{entry['high']:{sign}.3f})"
+    bounds = "" if entry["low"] is None else f" ({entry['low']:{sign}.3f}..{entry['high']:{sign}.3f})"
+    return f"{entry['value']:{sign}.3f}{bounds}"
+
+
+def _without_interval(value: Any) -> Any:
+    """Return a score without its interval, any other value as it is."""
+    return {**value, "low": None, "high": None} if isinstance(value, dict) and "low" in value else value
 
 
 def _origin(result: dict[str, Any], path: str) -> str:

@@ -13,18 +13,28 @@ def intervals(program: Any) -> Any:
     return program("intervals")
 
 
+@pytest.fixture
+def parts(program: Any) -> Any:
+    return program("interval_parts")
+
+
+@pytest.fixture
+def groups(program: Any) -> Any:
+    return program("simulated_groups")
+
+
 @pytest.mark.parametrize(("truth", "deviation"), [(0.5, 1.0), (0.95, 0.6), (0.99, 2.0)])
-def test_groups_have_the_stated_mean(intervals: Any, truth: float, deviation: float) -> None:
-    odds = intervals.center(truth, deviation) + deviation * np.random.default_rng(0).standard_normal(1_000_000)
+def test_groups_have_the_stated_mean(groups: Any, truth: float, deviation: float) -> None:
+    odds = groups.center(truth, deviation) + deviation * np.random.default_rng(0).standard_normal(1_000_000)
     assert (1 / (1 + np.exp(-odds))).mean() == pytest.approx(truth, abs=0.001)
 
 
-def test_sizes(intervals: Any) -> None:
+def test_sizes(groups: Any) -> None:
     rng = np.random.default_rng(0)
-    assert (intervals.draw_sizes("60", (3, 2), rng) == 60).all()
-    drawn = intervals.draw_sizes("5..1000", (1000, 5), rng)
+    assert (groups.draw_sizes("60", (3, 2), rng) == 60).all()
+    drawn = groups.draw_sizes("5..1000", (1000, 5), rng)
     assert (drawn.min(), drawn.max()) == (pytest.approx(5, abs=1), pytest.approx(1000, rel=0.05))
-    assert intervals.draw_sizes(intervals.SIZES[-1], (2, 3), rng).tolist() == [[1000, 20, 20]] * 2
+    assert groups.draw_sizes(groups.SIZES[-1], (2, 3), rng).tolist() == [[1000, 20, 20]] * 2
 
 
 def test_the_bootstrap_by_hand(program: Any) -> None:
@@ -36,25 +46,42 @@ def test_the_bootstrap_by_hand(program: Any) -> None:
     assert (low[0], high[0]) == (pytest.approx(0.1), pytest.approx(0.3))
 
 
-def test_exact_sums_by_cell(intervals: Any) -> None:
-    rows = [row for row in intervals.by_cell(0, np.random.default_rng(0)) if row.cells == "1" and row.truth == 0.9]
+def test_exact_sums_by_cell(parts: Any) -> None:
+    rows = [row for row in parts.by_cell(0, np.random.default_rng(0)) if row.cells == "1" and row.truth == 0.9]
     ours, boot = rows
     assert (ours.method, ours.coverage, ours.width) == ("interval", pytest.approx(1), pytest.approx(0.975))
     assert (boot.method, boot.coverage, boot.width) == ("percentile bootstrap", 0, 0)
 
 
-def test_rows_of_counts_and_their_table(intervals: Any, program: Any) -> None:
-    rows = list(intervals.counts_of_recordings(3, np.random.default_rng(0)))
+def test_rows_of_counts_and_their_table(parts: Any, program: Any) -> None:
+    coverages = program("coverage_tables").coverages
+    rows = list(parts.counts_of_recordings(3, np.random.default_rng(0)))
     assert {row.groups for row in rows if row.assumed} == {1, 2, 3}
-    lines = program("table")._coverages([vars(row) for row in rows])
+    lines = coverages([vars(row) for row in rows])
     assert lines[0] == "| | 1* group | 2* groups | 3* groups | 5 groups | 8 groups | 20 groups |"
-    score = "share of a class in a new recording"
-    names = {line.split(" | ")[0].strip("| ") for line in lines[2:5]}
-    assert names == {score, f"*{score}, percentile bootstrap*", f"{score}, deviation 0.8"}
-    assert lines[-1] == "\\* rests on an assumed spread."
-    exact = program("table")._coverages([vars(row) for row in intervals.by_cell(0, np.random.default_rng(0))])
+    score = "share of a class in a new recording, deviation"
+    names = {line.split(" | ")[0].strip("| ") for line in lines[2:6]}
+    assert names == {f"{score} 0", f"{score} 0.5", f"*{score} 0.5, percentile bootstrap*", f"{score} 0.8"}
+    assert lines[7] == "\\* rests on an assumed spread."
+    exact = coverages([vars(row) for row in parts.by_cell(0, np.random.default_rng(0))])
     assert exact[0].startswith("| cells | 1 | 2 |")
     assert exact[2].startswith("| interval | 0.9")
+    assert exact[-1].startswith("Least coverage: 0.95")
+    assert exact[-1].endswith("Below 0.93 less two standard errors (0.930): no setting is.")
+
+
+def test_what_falls_below_the_target_is_counted(program: Any) -> None:
+    row = {"score": "F", "method": "interval", "groups": 3, "cells": "5", "deviation": 1.0, "truth": 0.8, "sets": 2000}
+    row |= {"width": 0.1, "assumed": True}
+    rows = [row | {"coverage": coverage} for coverage in (0.9, 0.918, 0.919)]
+    rows += [row | {"score": "recall", "coverage": 0.95}, row | {"method": "percentile bootstrap", "coverage": 0.1}]
+    rows.append(row | {"score": "false verdicts (no difference)", "coverage": 0.031})
+    *_, covered, _, verdicts = program("coverage_tables").coverages(rows)
+    assert covered == (
+        "Least coverage: 0.900 (F, 3 groups, cells: 5, deviation 1, truth 0.8). Below 0.93 less two standard errors "
+        "(0.919): 2 of 4 settings are. By score: F, 2 of 3."
+    )
+    assert verdicts == "Most false verdicts: 0.031, in 1 settings; at most 0.06 is the target."
 
 
 def test_examples(intervals: Any) -> None:

@@ -66,14 +66,16 @@ def test_trainings_are_shown_by_seed(table, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"intervals": "by group (6)"}])
-def test_intervals_of_former_results_are_named(table, tmp_path, settings):
+def test_intervals_of_former_results_are_left_out(table, tmp_path, settings):
     entry = {"value": 0.9, "low": 0.8, "high": 0.95}
     row = {"method": "CNN", "accuracy": entry, "balanced_accuracy": entry, "gain": None, "fit_s": 1.0, "std": None}
     write_result(tmp_path, "compare-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [row])
     file = tmp_path / "compare-cpu-2026-01-02-abc.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"settings": settings}))
     text = table.render("<!-- table:compare -->\n<!-- /table -->", tmp_path)
-    assert ("of the percentile bootstrap: too narrow" in text) == (not settings)
+    assert ("Without intervals: this result" in text) == (not settings)
+    assert ("| 0.900 (0.800..0.950) |" in text) == bool(settings)
+    assert ("| 0.900 |" in text) == (not settings)
 
 
 def test_minutes_are_shown_some_of_them(table, tmp_path):

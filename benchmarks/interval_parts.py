@@ -1,0 +1,247 @@
+"""The simulated parts of `intervals.py`: settings of each score, and how often its intervals contain the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import percentile_bootstrap
+from scipy import special, stats
+from simulated_groups import (
+    NODES,
+    SIZES,
+    WEIGHTS,
+    Coverage,
+    Floats,
+    center,
+    draw_sizes,
+    setting,
+    stacked,
+)
+
+from fastcell.stats import calibration, confusion_correction, paired_difference, ranking_intervals, score_intervals
+from fastcell.stats.intervals import IntervalArrays
+
+GROUPS = (2, 3, 4, 5, 6, 8, 12, 20, 40)
+BOOTSTRAP_SETS = 500
+
+
+def accuracy(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """Accuracy by group over the whole range of the assumption."""
+    for groups, deviation, truth, kind in product(GROUPS, (0, 0.3, 0.6, 1.0), (0.5, 0.8, 0.9, 0.95, 0.99), SIZES):
+        cells = draw_sizes(kind, (sets, groups), rng)
+        hits = rng.binomial(
+            cells, special.expit(center(truth, deviation) + deviation * rng.standard_normal(cells.shape))
+        )
+        yield setting("accuracy", groups, kind, deviation, truth, score_intervals.proportion(hits, cells))
+    for groups, truth, kind in product((2, 3, 4, 5, 8, 15, 40), (0.8, 0.9, 0.95), ("60", "5..1000")):
+        cells = draw_sizes(kind, (BOOTSTRAP_SETS, groups), rng)
+        hits = rng.binomial(cells, special.expit(center(truth, 0.6) + 0.6 * rng.standard_normal(cells.shape)))
+        low, high = percentile_bootstrap.share_by_group(hits, cells, rng)
+        bounds = IntervalArrays(hits.sum(1) / cells.sum(1), low, high, np.full(BOOTSTRAP_SETS, groups))
+        row = setting("accuracy", groups, kind, 0.6, truth, bounds)
+        row.method, row.assumed = "percentile bootstrap", False
+        yield row
+
+
+def beyond(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """Accuracy by group where groups differ by more than is assumed, one in six is bad, or size goes with accuracy."""
+    for groups, truth, kind in product((2, 3, 5, 6, 8, 20, 40), (0.8, 0.9, 0.95), ("60", "1000")):
+        cells = draw_sizes(kind, (sets, groups), rng)
+        for deviation in (1.5, 2.0):
+            odds = center(truth, deviation) + deviation * rng.standard_normal(cells.shape)
+            bounds = score_intervals.proportion(rng.binomial(cells, special.expit(odds)), cells)
+            yield setting(f"accuracy, deviation {deviation}", groups, kind, deviation, truth, bounds)
+        good = special.logit(truth)
+        odds = np.where(rng.random(cells.shape) < 1 / 6, good - 2.5, good)
+        mean = (5 * truth + special.expit(good - 2.5)) / 6
+        bounds = score_intervals.proportion(rng.binomial(cells, special.expit(odds)), cells)
+        yield setting("accuracy, one group in six is bad", groups, kind, 0.93, float(mean), bounds)
+    for groups, truth in product((2, 3, 5, 8, 20, 40), (0.8, 0.9, 0.95)):
+        normal = rng.standard_normal((sets, groups))
+        cells = np.maximum(np.exp(np.log(60) + normal), 2).astype(np.int64)  # a group with more cells is better
+        odds = center(truth, 0.6) + 0.6 * normal
+        many = rng.standard_normal(1_000_000)
+        size = np.maximum(np.exp(np.log(60) + many), 2).astype(np.int64)
+        mean = (size * special.expit(center(truth, 0.6) + 0.6 * many)).sum() / size.sum()
+        bounds = score_intervals.proportion(rng.binomial(cells, special.expit(odds)), cells)
+        yield setting("accuracy, larger groups are better", groups, "log-normal, median 60", 0.6, float(mean), bounds)
+
+
+def by_cell(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """Shares by cell: exact sums over all outcomes."""
+    for num, truth in product((1, 2, 3, 5, 10, 20, 50, 100, 300, 1000), (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)):
+        hits = np.arange(num + 1)
+        chance = stats.binom.pmf(hits, num, truth)
+        bounds = score_intervals.proportion(hits[:, None], num, grouped=False)
+        boot = [stats.binom.ppf(tail, num, hits / num) / num for tail in (0.025, 0.975)]
+        for method, low, high in (("interval", bounds.low, bounds.high), ("percentile bootstrap", *boot)):
+            inside = (low <= truth + 1e-12) & (truth <= high + 1e-12)
+            order = np.argsort(high - low)
+            middle = order[np.searchsorted(np.cumsum(chance[order]), 0.5)]
+            width = float((high - low)[middle])
+            yield Coverage("accuracy", method, 0, str(num), 0.0, truth, 0, float(chance @ inside), width)
+
+
+def scores(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """Recall, precision, F and balanced accuracy of two classes, by cell and by group."""
+    choices = product(
+        (0, 2, 3, 4, 5, 8, 20, 40), (0.05, 0.3), (0.8, 0.95), (0.0, 0.5, 1.0), ("5", "20", "60", "300", "5..1000")
+    )
+    for groups, prevalence, recall, deviation, kind in choices:
+        if not groups and deviation:
+            continue
+        shape = (sets, max(groups, 1))
+        cells = draw_sizes(kind, shape, rng)
+        support = rng.binomial(cells, prevalence)
+        false_rate = 0.04
+        shared = np.sqrt(0.5) * rng.standard_normal(shape)
+
+        def rate(mean: float, sign: int, deviation: float = deviation, shared: Floats = shared) -> Floats:
+            own = np.sqrt(0.5) * rng.standard_normal(shared.shape)
+            return special.expit(center(mean, deviation) + deviation * (sign * shared + own))
+
+        hits = rng.binomial(support, rate(recall, 1))
+        alarms = rng.binomial(cells - support, rate(false_rate, -1))
+        called = hits + alarms
+        right, wrong = prevalence * recall, (1 - prevalence) * false_rate
+        tables = np.stack([hits, support - hits, alarms, cells - support - alarms], axis=-1).reshape(*shape, 2, 2)
+        grouped = groups > 0
+        made = {
+            "recall": (score_intervals.proportion(hits, support, grouped), recall),
+            "precision": (score_intervals.proportion(hits, called, grouped), right / (right + wrong)),
+            "F": (score_intervals.f_score(hits, support, called, grouped), 2 * right / (prevalence + right + wrong)),
+            "balanced accuracy": (score_intervals.mean_recall(tables, grouped), (recall + 1 - false_rate) / 2),
+        }
+        for name, (bounds, truth) in made.items():
+            if name == "balanced accuracy":  # with one class only it is the recall of that class
+                both = (support.sum(1) > 0) & (support.sum(1) < cells.sum(1))
+                bounds = IntervalArrays(*(np.where(both, part, np.nan) for part in bounds[:3]), bounds.num_groups)
+            yield setting(name, groups, kind, deviation, truth, bounds)
+
+
+def ranking(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """ROC area and average precision of normal scores whose classes are shifted from group to group."""
+    by_cell_choices = product((0,), (1, 3, 5, 6, 10, 30), (40, 200), (0.8, 0.95), (0.0,))
+    by_group_choices = product((2, 3, 5, 8, 20), (4, 20), (60,), (0.8, 0.95), (0.0, 0.5))
+    for groups, ups, downs, area, shift in (*by_cell_choices, *by_group_choices):
+        spread = np.sqrt(1 + shift**2)
+        gap = special.ndtri(area) * np.sqrt(2) * spread
+        grid = np.linspace(-8, 8 + gap, 4001)
+        above = [1 - special.ndtr((grid - middle) / spread) for middle in (gap, 0.0)]
+        times = max(groups, 1)
+        prevalence = ups / (ups + downs)
+        precision = prevalence * above[0] / np.maximum(prevalence * above[0] + (1 - prevalence) * above[1], 1e-300)
+        truth = float((precision[1:] + precision[:-1]) @ -np.diff(above[0]) / 2)
+        positive = np.tile(np.arange(ups + downs) < ups, times)
+        names = np.repeat(np.arange(times), ups + downs) if groups else None
+        areas, precisions = [], []
+        for _ in range(sets):
+            moved = np.repeat(rng.standard_normal((times, 2)) * shift, [ups, downs], axis=1).ravel()
+            values = np.where(positive, gap, 0.0) + moved + rng.standard_normal(len(positive))
+            areas.append(ranking_intervals.roc_area(values, positive, names))
+            precisions.append(ranking_intervals.average_precision(values, positive, names))
+        cells = f"{ups} of {ups + downs}"
+        yield setting("ROC area", groups, cells, shift, area, stacked(areas))
+        if not np.isnan([one.low for one in precisions]).all():
+            yield setting("average precision", groups, cells, shift, truth, stacked(precisions))
+
+
+def errors_of_calibration(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """Expected calibration error of two classes whose log odds are too large by a factor."""
+    choices = [*product((0,), (1, 3, 10, 50, 300, 1000), (1.0, 2.0), (0.0,))]
+    choices += [*product((2, 3, 5, 8, 20), (20, 100), (1.0, 2.0), (0.0, 0.5))]
+    many = np.abs(rng.normal(0, 2.5, 100_000))
+    for groups, size, factor, deviation in choices:
+        confidence = special.expit(many)
+        right = special.expit(many[:, None] / factor + deviation * NODES) @ WEIGHTS / WEIGHTS.sum()
+        place = np.clip(np.ceil(confidence * calibration.BINS).astype(int) - 1, 0, None)
+        truth = float(np.abs(np.bincount(place, right - confidence)).sum() / len(many))
+        times = max(groups, 1)
+        names = np.repeat(np.arange(times), size) if groups else None
+        found = []
+        for _ in range(sets):
+            odds = np.abs(rng.normal(0, 2.5, size * times))
+            moved = np.repeat(deviation * rng.standard_normal(times), size)
+            wrong = rng.random(len(odds)) > special.expit(odds / factor + moved)
+            sure = special.expit(odds)
+            found.append(calibration.error_interval(np.stack([sure, 1 - sure], axis=1), wrong.astype(int), names))
+        yield setting("calibration error", groups, str(size), deviation, truth, stacked(found))
+
+
+def paired(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """Difference of two methods, and false verdicts where both are equally good."""
+    choices = product(
+        (0, 2, 3, 4, 5, 6, 8, 12, 20, 40), (0.8, 0.95), (0.0, 0.1), (0.0, 0.3, 0.6), ("20", "60", "5..1000")
+    )
+    for groups, truth, gap, own, kind in choices:
+        if not groups and own:
+            continue
+        shape = (sets, max(groups, 1))
+        cells = draw_sizes(kind, shape, rng)
+        shared = 0.6 * rng.standard_normal(shape) * (groups > 0)
+        deviation = float(np.hypot(0.6 * (groups > 0), own))
+        rates = [
+            special.expit(center(mean, deviation) + shared + own * rng.standard_normal(shape))
+            for mean in (truth, truth - gap)
+        ]
+        both = np.minimum(*rates) * 0.5 + 0.5 * rates[0] * rates[1]  # errors of the methods go together
+        four = np.stack([both, rates[0] - both, rates[1] - both, 1 - rates[0] - rates[1] + both], axis=-1)
+        counts = rng.multinomial(cells, np.clip(four, 0, 1) / np.clip(four, 0, 1).sum(-1, keepdims=True))
+        first, second = counts[..., 0] + counts[..., 1], counts[..., 0] + counts[..., 2]
+        plus, minus = (counts[..., place].sum(1).astype(float) for place in (1, 2))
+        if groups:
+            bounds = paired_difference.difference_by_group(first, second, cells.astype(float), plus, minus)
+            tests = [paired_difference.sign_flip(one) for one in first - second]
+        else:
+            bounds = paired_difference.difference_by_cell(plus, minus, cells.sum(1).astype(float))
+            tests = [
+                paired_difference.sign_flip(np.repeat([1, -1], [int(up), int(down)]))
+                for up, down in zip(plus, minus, strict=True)
+            ]
+        yield setting("difference of two methods", groups, kind, deviation, gap, bounds)
+        said = np.mean([test.p <= paired_difference.SIGNIFICANT for test in tests])
+        name = "true verdicts (difference .1)" if gap else "false verdicts (no difference)"
+        yield Coverage(name, "interval", groups, kind, deviation, gap, sets, float(said), 0.0)
+    for groups, truth in product((2, 3, 4, 8, 15), (0.8, 0.95)):
+        rates = special.expit(center(truth, 0.6) + 0.6 * rng.standard_normal((2, BOOTSTRAP_SETS, groups)))
+        hits = rng.binomial(60, rates)
+        low, high = percentile_bootstrap.mean_by_group((hits[0] - hits[1]) / 60, rng)
+        said = float(((low > 0) | (high < 0)).mean())
+        name = "false verdicts (no difference)"
+        yield Coverage(name, "percentile bootstrap", groups, "60", 0.6, 0.0, BOOTSTRAP_SETS, said, 0.0)
+
+
+BASE = np.array([[0.9, 0.06, 0.03, 0.01], [0.08, 0.85, 0.05, 0.02], [0.02, 0.05, 0.92, 0.01], [0.1, 0.1, 0.1, 0.7]])
+
+
+def counts_of_recordings(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+    """Cells of each class in a new recording; recordings are confused differently. The row is the worst class."""
+
+    def recordings(num: int, deviation: float) -> Floats:
+        p = BASE * np.exp(deviation * rng.standard_normal((num, *BASE.shape)))
+        return np.asarray(p / p.sum(2, keepdims=True), np.float64)
+
+    mixtures = [(0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1), (0.9, 0.05, 0.045, 0.005)]
+    for groups, deviation, mixture in product((1, 2, 3, 5, 8, 20), (0.0, 0.5, 0.8), mixtures):
+        truth = 1000 * np.array(mixture)
+        for method, num in (("interval", sets), ("percentile bootstrap", min(200, sets) if deviation == 0.5 else 0)):
+            inside, widths = np.zeros(4), []
+            for _ in range(num):
+                tables = rng.multinomial(240 // groups, recordings(groups, deviation))
+                called = rng.multinomial(rng.multinomial(1000, mixture), recordings(1, deviation)[0]).sum(0)
+                if method == "interval":
+                    confusion = confusion_correction.Confusion(list("abcd"), tables)
+                    _, low, high = confusion_correction.correct_counts(called, confusion)
+                else:
+                    low, high = percentile_bootstrap.corrected_counts(called, tables, rng)
+                inside += (low <= truth) & (truth <= high)
+                widths.append(np.median(high - low) / 1000)
+            if num:
+                few = method == "interval" and groups < 5
+                score = f"share of a class in a new recording, deviation {deviation:g}"
+                yield Coverage(
+                    score, method, groups, f"mixture {mixture}", deviation, None, num,
+                    float(inside.min() / num), float(np.median(widths)), 0.0, few,
+                )  # fmt: skip
