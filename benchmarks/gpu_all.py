@@ -1,16 +1,18 @@
-"""Everything that a GPU machine is wanted for, in one command: the GPU tests, then the benchmarks in order of worth.
+"""Everything that a GPU machine is wanted for, in one command: benchmarks in order of worth, then the GPU tests.
 
 Each part runs in its own process with a time limit. Its log, its results and a line in ``gpu_all/state.json`` are in
-the folder ``--out`` as soon as it ends, so that a run that is cut off loses one part at most. The same command goes on
-behind it: parts that have ended, well or not, are not run again (``--again`` does), those that were cut off or had no
-time left are, and what took too long is run once more in its smaller size. A part that fails does not stop the others;
-the exit code is 1 if any has failed or timed out.
+the folder ``--work`` as soon as it ends, and then all of it in one file, ``gpu_all.tar.gz`` in ``--out``: a run that is
+cut off loses one part at most. The same command goes on behind it, on another machine from the archive in ``--out``:
+parts that have ended, well or not, are not run again (``--again`` does), those that were cut off, ran in a smaller size
+for want of time or had no time left are, and what took too long is run once more in its smaller size. A part that fails
+does not stop the others, but for the first: where that computes something else than the CPU, nothing is worth timing.
+The exit code is 1 if any has failed or timed out.
 
 ``--budget`` bounds the whole of one start. A part whose time limit no longer fits is run in a smaller size, or left out
 where that does not fit either, and the summary says so. Nothing is downloaded. The commit in the results is that of the
 checkout; outside of git, the variable FASTCELL_COMMIT's.
 
-    benchmarks/gpu_all [--out DIR] [--budget 470] [--dry-run] [--device auto|gpu|cpu] [--quick] [--only kernel,step]
+    benchmarks/gpu_all [--out DIR] [--budget 480] [--dry-run] [--device auto|gpu|cpu] [--small] [--only kernel,step]
 
 ``--device cpu`` runs all parts in small sizes on a machine with no GPU. It shows that the command works, and measures
 nothing worth keeping.
@@ -27,6 +29,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict, dataclass
@@ -71,28 +75,47 @@ def benchmark(
 
 # In order of worth.
 PARTS = (
-    Part("tests", "every test that is marked gpu", ("-m", "pytest"), None, 150, 150),
-    benchmark("kernel", "each kernel against torch, DALI and a copy", 90, "--rounds 7", 60, "--quick"),
-    benchmark("step", "a training step and what is added to it", 60, "", 45, "--cells 1000 --steps 4 --rounds 2"),
+    benchmark("smoke", "each kernel, DALI's decoder and training, once and by value", 60, "", 60, ""),
+    benchmark("kernel", "each kernel against torch, DALI and a copy", 80, "--rounds 3", 60, "--quick"),
     benchmark(
         "train",
-        "loaders beside a batch that is there, by network, precision and batch",
-        100,
-        "--part steps --cells 20000 --round-cells 20000",
+        "loaders beside a batch that is there: stall and cells/s at two batches",
+        130,
+        "--part steps --cells 20000 --rows 400000 --round-cells 400000 --only bank"
+        " --settings cellnet:bf16-mixed:1300,cellnet:bf16-mixed:4096",
         60,
-        "--part steps --cells 1000 --rounds 1 --round-cells 512 --settings cellnet:32-true:128",
+        "--part steps --cells 1000 --rounds 1 --round-cells 512 --only bank --settings cellnet:32-true:128",
     ),
-    benchmark("loader", "cells to batches, beside peers", 90, "--rounds 3", 45, "--cells 1000 --rounds 1"),
-    benchmark("predict", "cells to a file", 60, "--cells 40000 --rounds 3", 45, "--cells 1000 --rounds 1"),
-    benchmark("latency", "one cell to a class", 60, "--part latency", 30, "--part latency --calls 200", "predict"),
     benchmark(
-        "baselines",
-        "kNN and SVM by library",
-        90,
-        "--cells 1000,3000,8000",
+        "paper",
+        "the paper's 3,000 iterations of 1,300 cells",
+        70,
+        "--part paper --cells 20000",
         60,
-        "--cells 500,1000 --features 16 --rounds 2",
+        "--part paper --cells 1500 --iterations 1",
+        "train",
     ),
+    benchmark(
+        "predict",
+        "cells to a file, from tars, blocks and the bank",
+        130,
+        "--cells 20000 --rows 2000000 --rounds 1",
+        60,
+        "--cells 1000 --rounds 1",
+    ),
+    benchmark("loader", "cells to batches, beside peers", 90, "--threads 16 --rounds 3", 60, "--cells 1000 --rounds 1"),
+    benchmark("latency", "one cell to a class", 60, "--part latency", 40, "--part latency --calls 200", "predict"),
+    Part("tests", "every test that is marked gpu", ("-m", "pytest"), None, 150, 150),
+    benchmark(
+        "accuracy",
+        "time to 99 % on a million synthetic cells",
+        150,
+        "--part accuracy --cells 1000000 --seeds 1 --checks 10",
+        60,
+        "--part accuracy --cells 1000 --seeds 1 --epochs 1 --batch 64",
+        "train",
+    ),
+    benchmark("step", "a training step and what is added to it", 60, "", 45, "--cells 1000 --steps 4 --rounds 2"),
     benchmark("memory", "the bank on one CPU core", 60, "--cells 12000", 60, "--cells 2000 --rounds 2"),
     benchmark(
         "scale",
@@ -102,7 +125,16 @@ PARTS = (
         60,
         "--max-rows 100000 --stored 10000 --rounds 1",
     ),
+    benchmark(
+        "baselines",
+        "kNN and SVM by library",
+        90,
+        "--cells 1000,3000,8000",
+        60,
+        "--cells 500,1000 --features 16 --rounds 2",
+    ),
 )
+ARCHIVE = "gpu_all.tar.gz"
 CPU_SLACK = 3.0  # times the limits, on a machine with no GPU: it need not be fast
 
 
@@ -175,40 +207,71 @@ def main(argv: list[str] | None = None) -> int:
     if options.device == "gpu" and not has_gpu:
         print("--device gpu needs a GPU that torch can use, found none. Take --device cpu to try the command.")
         return 2
-    small = options.quick or not has_gpu
+    small = options.small or not has_gpu
     slack = options.slack or (1.0 if has_gpu else CPU_SLACK)
     parts = [part for part in PARTS if not options.only or part.name in options.only]
     if options.dry_run:
         print_plan(parts, small, options.budget, slack)
         return 0
-    folder = options.out / "gpu_all"
+    folder = options.work / "gpu_all"
     folder.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    archive = options.out / ARCHIVE
     name = find_commit()
-    identity: dict[str, object] = {"commit": name, "gpu": has_gpu, "quick": options.quick, "python": sys.executable}
+    identity: dict[str, object] = {"commit": name, "gpu": has_gpu, "small": options.small}
     if options.again:
         (folder / "state.json").unlink(missing_ok=True)
+    elif archive.exists() and not (folder / "state.json").exists():
+        unpack(archive, options.work)
     state = State(folder / "state.json", identity)
-    print(f"commit {name}, {'GPU' if has_gpu else 'CPU, small sizes'}, {options.budget:.0f} s; {folder}")
+    print(f"commit {name}, {'GPU' if has_gpu else 'CPU, small sizes'}, {options.budget:.0f} s; {archive}")
     if state.note:
         print(state.note)
     signal.signal(signal.SIGTERM, stop)
     try:
-        run_parts(parts, state, options.out, options.budget, slack, small, has_gpu)
+        run_parts(parts, state, options.work, options.budget, slack, small, has_gpu, archive)
     except (StopRequest, KeyboardInterrupt):
         print(summarize(parts, state, folder))
+        write_archive(archive, options.work)
         return 130
     print(summarize(parts, state, folder))
+    write_archive(archive, options.work)
     return exit_code(parts, state)
+
+
+def write_archive(archive: Path, work: Path) -> None:
+    """Write all of the working folder as one file, whole or not at all."""
+    fresh = archive.with_suffix(".new")
+    with tarfile.open(fresh, "w:gz") as tar:
+        tar.add(work, arcname=".")
+    fresh.replace(archive)
+
+
+def unpack(archive: Path, work: Path) -> None:
+    """Put back what an earlier start has kept; a file that cannot be read is said and left."""
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(work, filter="data")
+    except (OSError, tarfile.TarError, EOFError) as error:
+        print(f"{archive} cannot be read ({error}): starting afresh")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=BENCHMARKS_DIR / "results", help="results and logs (%(default)s)")
-    parser.add_argument("--budget", type=float, default=470, help="seconds for this start (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=BENCHMARKS_DIR / "results", help=f"where {ARCHIVE} is (%(default)s)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "fastcell-gpu-all",
+        help="results and logs, before they are in the archive (%(default)s)",
+    )
+    parser.add_argument("--budget", type=float, default=480, help="seconds for this start (%(default)s)")
     parser.add_argument("--slack", type=float, help="times the time limits (1; 3 on a machine with no GPU)")
     parser.add_argument("--device", choices=("auto", "gpu", "cpu"), default="auto", help="(%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="small sizes on a GPU too")
+    parser.add_argument("--small", action="store_true", help="small sizes on a GPU too")
     parser.add_argument("--only", type=lambda text: text.split(","), help="these parts, with commas between them")
     parser.add_argument("--again", action="store_true", help="forget what an earlier start has done")
     parser.add_argument("--dry-run", action="store_true", help="list what would be run")
@@ -216,14 +279,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     known = {part.name for part in PARTS}
     if options.only and not known.issuperset(options.only):
         parser.error(f"--only must be of {', '.join(sorted(known))}, got {','.join(options.only)}.")
-    options.out = options.out.resolve()
+    options.out, options.work = options.out.resolve(), options.work.resolve()
     return options
 
 
 def run_parts(
-    parts: list[Part], state: State, out: Path, budget_s: float, slack: float, small: bool, has_gpu: bool
+    parts: list[Part],
+    state: State,
+    out: Path,
+    budget_s: float,
+    slack: float,
+    small: bool,
+    has_gpu: bool,
+    archive: Path | None = None,
 ) -> None:
-    """Run the parts that are left, one after the other."""
+    """Run the parts that are left, one after the other; `archive` holds all of `out` behind each of them."""
     end = time.monotonic() + budget_s
     for number, part in enumerate(parts, 1):
         head = f"[{number}/{len(parts)}] {part.name}"
@@ -255,16 +325,25 @@ def run_parts(
             raise
         outcome = judge(code, limit_s)
         # The next start has a smaller size for what took too long.
-        outcome.later = code is None and part.small is not None and tuple(arguments) == part.command
+        is_full = tuple(arguments) == part.command or part.small is None
+        outcome.later = code is None and part.small is not None and is_full
+        outcome.later |= not is_full and not small and not too_long  # for want of time: in full another time
         if part.name == "tests" and code is not None:
             outcome = judge_tests(report, code, has_gpu)
         outcome.seconds, outcome.log = time.monotonic() - start, str(log.relative_to(out))
         outcome.reason = "; ".join(text for text in (outcome.reason, note) if text)
         outcome.results = tuple(collect(BENCHMARKS_DIR / "results", before, out))
         state.set(part.name, outcome)
+        if archive is not None:
+            write_archive(archive, out)
         print(f"{head}: {outcome.status} in {outcome.seconds:.0f} s {outcome.reason}", flush=True)
         if outcome.status in ("failed", "timed out"):
             print("".join(f"    {line}\n" for line in tail(log)), end="", flush=True)
+        if part.name == "smoke" and outcome.status == "failed":
+            print("the first part has failed: nothing else is run, and this part again at the next start")
+            outcome.later = True
+            state.set(part.name, outcome)
+            return
 
 
 def choose(part: Part, small: bool, left_s: float, slack: float = 1) -> tuple[list[str] | None, float, str]:

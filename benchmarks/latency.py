@@ -207,7 +207,7 @@ class ByGpu:
                 self._work()
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self._work()
 
     def _work(self) -> None:

@@ -30,6 +30,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from harness import Contestant, Result, Row, Turns, print_rows, time_turns
+from linked_rows import SHARD_CELLS, make_rows
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.loading.datamodule import CellDataModule
@@ -57,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("rates", "latency"), default="rates", help="(%(default)s)")
     parser.add_argument("--cells", type=int, help="synthetic cells (8,000; 200,000 on a GPU)")
+    parser.add_argument("--rows", type=int, help="rows that share the stored cells (no more than there are)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of the rates (%(default)s)")
     parser.add_argument("--network", default="cellnet", help="(%(default)s)")
     parser.add_argument("--size", type=int, default=128, help="side of the images (%(default)s)")
@@ -76,9 +78,10 @@ def main() -> None:
     cells = options.cells or (200_000 if on_gpu else 8_000)
     batch = options.batch or (4_096 if on_gpu else 256)
     with tempfile.TemporaryDirectory() as folder:
-        rows = run_rates(Path(folder), cells, options.network, options.size, batch, options.rounds)
+        rows = run_rates(Path(folder), cells, options.rows, options.network, options.size, batch, options.rounds)
     print_rows(rows, "cell layout")
     settings: dict[str, object] = {"network": options.network, "size": options.size, "batch": batch, "cells": cells}
+    settings["rows"] = options.rows or cells
     settings["precision"] = precision()
     print(f"wrote {Result('predict', 'synthetic cells', settings, rows).save()}")
 
@@ -96,7 +99,9 @@ def make_model(network: str, size: int) -> CellModule:
     return CellModule(network, classes=classes, preprocessing=preprocessing).eval()
 
 
-def run_rates(folder: Path, cells: int, network: str, size: int, batch: int, rounds: int) -> list[Row]:
+def run_rates(
+    folder: Path, cells: int, num_rows: int | None, network: str, size: int, batch: int, rounds: int
+) -> list[Row]:
     """Make data and checkpoint, time everything in turns, name what binds."""
     checkpoint = folder / "model.ckpt"
     trainer = make_trainer()
@@ -104,7 +109,10 @@ def run_rates(folder: Path, cells: int, network: str, size: int, batch: int, rou
     trainer.save_checkpoint(checkpoint)
     sets = {}
     for way, layout in (("cell layout", "cell"), ("block layout", "block")):
-        sets[way] = synthesize(folder / layout, cells, 0, layout=layout)
+        shard_cells = min(cells, SHARD_CELLS) if num_rows else None
+        sets[way] = synthesize(folder / layout, cells, 0, layout=layout, shard_cells=shard_cells)
+        if num_rows:
+            sets[way] = make_rows(sets[way], folder / f"{layout}-rows", num_rows, min(cells, SHARD_CELLS))
     sets["bank"] = sets["block layout"]
     kept = Kept()
     common: dict[str, Any] = {"size": size, "batch": batch, "device": "cuda:0" if resources.has_gpu() else "cpu"}
@@ -115,7 +123,7 @@ def run_rates(folder: Path, cells: int, network: str, size: int, batch: int, rou
         work = Command(module, checkpoint, folder / "predictions.parquet")
         contestants[way] = Contestant(f"{what}; to Parquet", work, data=what, **common)
         contestants[f"{way}, loader alone"] = Contestant("batches, no network", Loading(module), data=what, **common)
-    looping = Looping(make_module(sets["block layout"], checkpoint, batch, kept), checkpoint, cells)
+    looping = Looping(make_module(sets["block layout"], checkpoint, batch, kept), checkpoint, num_rows or cells)
     contestants[NETWORK] = Contestant("one batch again and again", looping, **common)
     turns = time_turns(contestants, rounds)
     return name_limits(turns)

@@ -24,24 +24,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ranks
 from harness import Result
+from linked_rows import SHARD_CELLS, make_rows
 from scipy import stats
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.packing.finish_dataset import finish_dataset
-from fastcell.packing.records import ShardResult
 from fastcell.simulator.synth import synthesize
-from fastcell.storage.staging import staging
 from fastcell.system import library_settings
 
-SHARD_CELLS = 10_000
 SIZES = [10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000]
 WHAT = {
     "open": "Manifest.open: read, check every row",
@@ -155,40 +151,6 @@ def _ask(*arguments: object) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def make_rows(base: Manifest, out: Path, num_rows: int) -> Manifest:
-    """A data set of `num_rows` rows over the stored cells of `base`: its tars under many names, by links.
-
-    Keys and pixel hashes differ in every row, as they do in a set without copies; byte hashes are those of the bytes.
-    """
-    sides = base.split()
-    edges = np.searchsorted(base.shard_index, np.arange(len(base.info.shards) + 1))
-    rng = np.random.default_rng(0)
-    results, split = [], []
-    with staging(out) as folder:
-        for number, first in enumerate(range(0, num_rows, SHARD_CELLS)):
-            shard = number % len(base.info.shards)
-            begin, end = int(edges[shard]), min(int(edges[shard + 1]), int(edges[shard]) + num_rows - first)
-            if end < edges[shard + 1]:
-                raise ValueError(f"num_rows must be a multiple of {SHARD_CELLS:,}, got {num_rows:,}")
-            name = f"shard-{number:06d}.tar"
-            os.link(base.shard_path(shard), folder / name)
-            rows = base.table.slice(begin, end - begin)
-            columns = {
-                "key": pa.array([f"{number:04d}/{key}" for key in rows.column("key").to_pylist()]),
-                "shard": pa.array([name] * len(rows)),
-                "pixel_hash": pa.FixedSizeBinaryArray.from_buffers(
-                    pa.binary(16), len(rows), [None, pa.py_buffer(rng.bytes(16 * len(rows)))]
-                ),
-            }
-            for column, values in columns.items():
-                rows = rows.set_column(rows.schema.get_field_index(column), column, values)
-            size = base.info.shards[shard]["bytes"]
-            results.append(ShardResult(name, size, rows, base.quarantine().slice(0, 0)))
-            split.append(sides[begin:end])
-        info = replace(base.info, shards=[], name=f"{num_rows:,} rows")
-        return finish_dataset(folder, out, results, info, {"default": np.concatenate(split)})
-
-
 def measure(path: Path) -> dict[str, list[float]]:
     """Wall and CPU time [s] of each step on one core; for memory and size one value [MB], twice."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -199,6 +161,7 @@ def measure(path: Path) -> dict[str, list[float]]:
     from fastcell.loading.datamodule import CellDataModule
     from fastcell.loading.loader import CellLoader
     from fastcell.loading.order import BankOrder, fill_order
+    from fastcell.loading.same_data import SharedData
     from fastcell.predictions.convert import write_predictions
     from fastcell.predictions.table import prediction_table
 
@@ -232,7 +195,7 @@ def measure(path: Path) -> dict[str, list[float]]:
 
     step("order, stream", lambda: loader.reader.order.mixed(1))
     step("order, bank", bank_order)
-    step("fingerprint", module._identity)
+    step("fingerprint", SharedData(module.view)._hashes)
     ids = np.arange(len(manifest))
     chances = np.random.default_rng(0).random((len(ids), len(module.classes)), dtype=np.float32)
 

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from harness import Contestant, Done, Result, Row, print_rows, time_turns
+from linked_rows import SHARD_CELLS, make_rows
 from step import Fixed, Trained, make_model, make_module
 
 from fastcell.loading.batch import Batch
@@ -45,6 +46,8 @@ from fastcell.simulator.synth import synthesize
 from fastcell.training.recipe import preset_path
 
 HEADSPACE = "headspace"
+Save = Callable[[list[Any], str, dict[str, object]], Path]
+"""Function that writes a result from rows, the benchmark's name and its settings."""
 PAPER_ITERATIONS, PAPER_BATCH = 3_000, 1_300
 CPU_SETTINGS = ("cellnet:32-true:256", "cellnet:32-true:1300", "gao:32-true:256", "cellnet:bf16-mixed:256")
 GPU_SETTINGS = tuple(
@@ -135,19 +138,28 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         data = Path(folder) / "cells"
-        synthesize(data, cells, 0, defects=options.defects)
-        rows, bench, settings = part(data, options)
-    settings = {"cells": cells, "defects": options.defects, **settings}
-    print(f"wrote {Result(bench, 'synthetic cells', settings, rows).save()}")
+        shard_cells = min(cells, SHARD_CELLS) if options.rows else None
+        base = synthesize(data, cells, 0, defects=options.defects, shard_cells=shard_cells)
+        if options.rows:
+            data = make_rows(base, Path(folder) / "rows", options.rows, min(cells, SHARD_CELLS)).path
+        common = {"cells": cells, "rows": options.rows or cells, "defects": options.defects}
+
+        def save(rows: list[Any], bench: str, settings: dict[str, object]) -> Path:
+            return Result(bench, "synthetic cells", {**common, **settings}, rows).save()
+
+        rows, bench, settings = part(data, options, save)
+        print(f"wrote {save(rows, bench, settings)}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("steps", "processes", "paper", "accuracy"), default="steps")
     parser.add_argument("--cells", type=int, help="synthetic cells (a few thousand; on a GPU up to a million)")
+    parser.add_argument("--rows", type=int, help="steps: rows that share the stored cells (no more than there are)")
     parser.add_argument("--defects", type=float, default=0.05, help="share of defective frames (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds of steps and processes (%(default)s)")
     parser.add_argument("--settings", help="steps: network:precision:batch,... (those of the machine)")
+    parser.add_argument("--only", help="steps: replay,bank,stream beside headspace (all of them)")
     parser.add_argument("--round-cells", type=int, help="steps: cells in a round (2,600; 100,000 on a GPU)")
     parser.add_argument("--size", type=int, default=128, help="steps: side of the images (%(default)s)")
     parser.add_argument("--iterations", type=int, help="paper: 3,000; 12 on a CPU")
@@ -175,8 +187,8 @@ class Replay(Fixed):
         return iter(self.batches)
 
 
-def run_steps(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
-    """Every setting by itself: its contestants take turns."""
+def run_steps(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
+    """Every setting by itself: its contestants take turns. What is found is saved behind each setting."""
     on_gpu = resources.has_gpu()
     device = torch.device("cuda" if on_gpu else "cpu")
     chosen = options.settings.split(",") if options.settings else GPU_SETTINGS if on_gpu else CPU_SETTINGS
@@ -189,10 +201,14 @@ def run_steps(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, 
         if precision.startswith("bf16") and not on_gpu:  # ten times slower on the CPUs looked at, AMX or not
             cells = 2 * int(batch)
         contestants = make_contestants(data, network, precision, int(batch), options.size, cells, device)
+        if options.only:
+            kept = {HEADSPACE, *options.only.split(",")}
+            contestants = {name: one for name, one in contestants.items() if name.partition(",")[0] in kept}
         turns = time_turns(contestants, options.rounds)
         found = [as_train_row(row, network) for row in turns.rows(f"{HEADSPACE}, {setting}")]
         print_rows(found, HEADSPACE)
         rows += found
+        save(rows, "train", settings)
         if on_gpu:
             torch.cuda.empty_cache()
     return rows, "train", settings
@@ -255,7 +271,7 @@ def fit(data: Path, threads: int | None = None, **flags: object) -> tuple[dict[s
         return values, seconds
 
 
-def run_processes(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
+def run_processes(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
     """One process and two, in turns, by the trainer's own count."""
     on_gpu, cores = resources.has_gpu(), resources.num_cpus()
     if on_gpu and torch.cuda.device_count() < 2:
@@ -288,7 +304,7 @@ def run_processes(data: Path, options: argparse.Namespace) -> tuple[list[Any], s
     return list(rows), "train-processes", {"preset": options.preset, "cores": cores}
 
 
-def run_paper(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
+def run_paper(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
     """The preset `paper` for some iterations, or all."""
     iterations = options.iterations or (PAPER_ITERATIONS if resources.has_gpu() else 12)
     values, seconds = fit(data, preset="paper", trainer__max_steps=iterations)
@@ -355,7 +371,7 @@ class Watch(pl.Callback):
             self.reached_s = time.perf_counter() - self.start
 
 
-def run_accuracy(data: Path, options: argparse.Namespace) -> tuple[list[Any], str, dict[str, object]]:
+def run_accuracy(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
     """One training for each seed; the data are made before the clock starts, the bank is filled behind it."""
     settings = yaml.safe_load(preset_path(options.preset).read_text())
     epochs = options.epochs or settings["trainer"]["max_epochs"]

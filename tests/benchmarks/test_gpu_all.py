@@ -59,6 +59,7 @@ def checkout(tmp_path):
     (folder / "tests").mkdir()
     (folder / "tests" / "test_a.py").write_text(TESTS)
     (folder / "tests" / "test_b.py").write_text("this is no test of a GPU, and no Python\n")
+    (folder / "benchmarks" / "smoke.py").write_text("print('all is well')\n")
     (folder / "benchmarks" / "kernel.py").write_text(WRITES)
     (folder / "benchmarks" / "step.py").write_text("import sys\nprint('no luck')\nsys.exit(3)\n")
     (folder / "benchmarks" / "loader.py").write_text(WAITS)
@@ -68,7 +69,7 @@ def checkout(tmp_path):
 
 def start(checkout, out, *more):
     variables = {**os.environ, "PYTHONPATH": str(REPO_DIR), "PYTHON": sys.executable, "FASTCELL_COMMIT": "abc1234"}
-    command = [checkout / "benchmarks" / "gpu_all", "--device", "cpu", "--out", out, *more]
+    command = [checkout / "benchmarks" / "gpu_all", "--device", "cpu", "--work", out, "--out", out.parent, *more]
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -105,7 +106,7 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     assert first.returncode == (-signal.SIGKILL if kill == signal.SIGKILL else 130)
     wait_for(lambda: not is_alive(pid), 20)
     assert read_state(out)["loader"]["status"] == ("running" if kill == signal.SIGKILL else "interrupted")
-    assert "[2/10] kernel: passed" in said
+    assert "[2/13] kernel: passed" in said
 
     (checkout / "benchmarks" / "go").touch()
     second = start(checkout, out)
@@ -113,12 +114,18 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     assert second.returncode == 1, said
     parts = read_state(out)
     status = {name: part["status"] for name, part in parts.items()}
-    gone = dict.fromkeys(("train", "predict", "latency", "memory", "scale"), "skipped")
-    done = {"tests": "skipped", "kernel": "passed", "step": "failed", "loader": "passed", "baselines": "passed"}
+    gone = dict.fromkeys(("train", "paper", "predict", "latency", "accuracy", "memory", "scale"), "skipped")
+    done = {
+        "smoke": "passed",
+        "tests": "skipped",
+        "kernel": "passed",
+        "step": "failed",
+        "loader": "passed",
+        "baselines": "passed",
+    }
     assert status == done | gone
     assert "kernel: passed in an earlier start" in said
-    assert "step: failed in an earlier start" in said
-    assert "[5/10] loader: passed in" in said
+    assert "[6/13] loader: passed in" in said
     assert parts["tests"]["reason"] == "0 passed, 0 failed, 1 skipped: no GPU here"
     assert parts["step"]["reason"] == "exit code 3"
     assert parts["scale"]["reason"] == "no such program: benchmarks/scale.py"
@@ -132,20 +139,45 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     summary = (out / "gpu_all" / "summary.txt").read_text()
     assert "nothing is left to do" in summary
     assert [line.split()[0] for line in summary.splitlines()[1:-1]] == [
-        *("tests", "kernel", "step", "train", "loader", "predict", "latency", "baselines", "memory", "scale")
+        *("smoke", "kernel", "train", "paper", "predict", "loader", "latency", "tests", "accuracy", "step", "memory"),
+        *("scale", "baselines"),
     ]
+    shutil.rmtree(out)  # another machine, with the archive alone
+    again = start(checkout, out)
+    said = again.communicate(timeout=120)[0]
+    assert "kernel: passed in an earlier start" in said
+    assert (out / "kernel-cpu-2026-01-02-abc1234.json").exists()
+    assert (tmp_path / "gpu_all.tar.gz").exists()
+
+
+def test_where_the_first_part_fails_nothing_is_timed(checkout, tmp_path):
+    (checkout / "benchmarks" / "smoke.py").write_text("raise SystemExit('a kernel differs')\n")
+    out = tmp_path / "out"
+    process = start(checkout, out)
+    assert "nothing else is run" in process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert set(read_state(out)) == {"smoke"}
+    (checkout / "benchmarks" / "smoke.py").write_text("print('mended')\n")
+    (checkout / "benchmarks" / "go").touch()
+    assert start(checkout, out, "--only", "smoke,kernel").wait(60) == 0
+    assert {part["status"] for part in read_state(out).values()} == {"passed"}
 
 
 def test_a_budget_leaves_the_least_worthy_parts_for_later(checkout, tmp_path):
     (checkout / "benchmarks" / "go").touch()
     out = tmp_path / "out"
-    process = start(checkout, out, "--budget", "160", "--only", "kernel,loader")
+    process = start(checkout, out, "--budget", "179", "--only", "kernel,loader,latency")
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 0
     parts = read_state(out)
-    assert {name: part["status"] for name, part in parts.items()} == {"kernel": "skipped", "loader": "passed"}
+    assert {name: part["status"] for name, part in parts.items()} == {
+        "kernel": "skipped",
+        "loader": "skipped",
+        "latency": "skipped",
+    }
     assert "of the budget were left, it may take 180 s" in parts["kernel"]["reason"]
-    assert "left for another start: kernel" in said
+    assert parts["latency"]["reason"] == "no such program: benchmarks/predict.py"
+    assert "left for another start: kernel, loader" in said
     assert start(checkout, out, "--only", "kernel,loader").wait(60) == 0
     assert read_state(out)["kernel"]["status"] == "passed"
 
@@ -220,7 +252,7 @@ def test_another_commit_or_a_broken_file_starts_afresh(gpu_all, tmp_path):
 def test_every_benchmark_that_is_named_exists_or_is_said_to_be_missing(gpu_all, capsys):
     assert gpu_all.main(["--dry-run", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
-    for part in gpu_all.PARTS[1:]:
+    for part in (part for part in gpu_all.PARTS if part.name != "tests"):
         program = part.command[0]
         if (REPO_DIR / program).is_file():
             text = (REPO_DIR / program).read_text()
@@ -246,6 +278,12 @@ def test_what_took_too_long_is_run_once_more_in_small(gpu_all, tmp_path):
     gpu_all.run_parts([quick], state, tmp_path, 100, 1, small=False, has_gpu=True)
     assert (state.outcomes["slow"].status, state.done("slow")) == ("passed", True)
     assert state.outcomes["slow"].reason == "in small: it took too long in an earlier start"
+    short = gpu_all.Part("short", "", ("-c", "print(1)"), ("print(2)",), 50, 20)
+    kept = gpu_all.State(tmp_path / "short.json", {})
+    for budget_s, is_done, reason in ((30, False, "in small: 30 s of the budget were left"), (60, True, "")):
+        gpu_all.run_parts([short], kept, tmp_path, budget_s, 1, small=False, has_gpu=True)
+        assert (kept.outcomes["short"].status, kept.done("short")) == ("passed", is_done)
+        assert kept.outcomes["short"].reason == reason
     assert (tmp_path / "gpu_all" / "slow.log").read_text() == "1\n"
     again = gpu_all.State(tmp_path / "again.json", {})
     gpu_all.run_parts([part], again, tmp_path, 100, 1, small=True, has_gpu=True)
@@ -256,5 +294,5 @@ def test_scale_takes_the_sizes_that_it_is_given(gpu_all, program):
     (part,) = (part for part in gpu_all.PARTS if part.name == "scale")
     for arguments in (part.command, part.small):
         given = dict(itertools.pairwise(arguments))
-        assert int(given.get("--stored", 20_000)) >= program("scale").SHARD_CELLS
+        assert int(given.get("--stored", 20_000)) >= program("linked_rows").SHARD_CELLS
         assert int(given["--max-rows"]) >= program("scale").SIZES[1]

@@ -3,30 +3,12 @@
 import numpy as np
 import pytest
 
-from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.single_cells import read_cells
 from fastcell.simulator.synth import synthesize
 
 
 @pytest.fixture
-def scale(program, monkeypatch):
-    module = program("scale")
-    monkeypatch.setattr(module, "SHARD_CELLS", 20)
-    return module
-
-
-def test_rows_share_stored_cells_and_nothing_else(scale, tmp_path):
-    base = synthesize(tmp_path / "base", 40, 0, shard_cells=20, jobs=1)
-    many = scale.make_rows(base, tmp_path / "many", 100)
-    assert len(Manifest.open(tmp_path / "many")) == len(many) == 100
-    origin = np.arange(100) % 40
-    assert many.labels.tolist() == base.labels[origin].tolist()
-    assert many.split().tolist() == base.split()[origin].tolist()
-    assert len(set(many.column("key"))) == len(set(many.column("pixel_hash"))) == 100
-    rows = [3, 47, 99]  # read with their hashes
-    pixels = zip(read_cells(many, rows), read_cells(base, [3, 7, 19]), strict=True)
-    assert all(np.array_equal(here, there) for here, there in pixels)
-    assert (tmp_path / "many" / "shard-000004.tar").samefile(tmp_path / "base" / "shard-000000.tar")
+def scale(program):
+    return program("scale")
 
 
 def test_every_step_is_measured(scale, tmp_path):

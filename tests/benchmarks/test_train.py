@@ -103,7 +103,7 @@ def test_a_fit_ends_when_the_accuracy_is_reached(train, tmp_path, monkeypatch):
     synthesize(data, 600, 0, jobs=1)
     arguments = ["train.py", "--part", "accuracy", "--to-accuracy", "0.3", "--seeds", "1", "--epochs", "3"]
     monkeypatch.setattr("sys.argv", arguments)
-    (row,), bench, _ = train.run_accuracy(data, train._parser().parse_args())
+    (row,), bench, _ = train.run_accuracy(data, train._parser().parse_args(), lambda *_: data)
     assert bench == "train-accuracy"
     assert row.seconds[0] > 0
     assert row.best[0] >= 0.3
