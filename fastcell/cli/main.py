@@ -82,6 +82,8 @@ _PACKAGES = {
     "onnx": '"fastcell[onnx]"',
     "onnxruntime": '"fastcell[onnx]"',
     "onnxscript": '"fastcell[onnx]"',
+    "openvino": '"fastcell[openvino]"',
+    "nncf": '"fastcell[openvino]"',
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

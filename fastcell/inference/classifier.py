@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
 from fastcell.dataset.grey_window import Window
 from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.inference.backends.choice import open_prepared, resolve
 from fastcell.inference.backends.interface import NetworkBackend
+from fastcell.inference.backends.network_files import NetworkFiles
+from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice, check_combination
 from fastcell.inference.classified_cells import ClassifiedCells
 from fastcell.inference.grey_cells import cell_arrays, grey_cells
 from fastcell.loading.preprocessing import Preprocessing
@@ -21,7 +25,7 @@ from fastcell.stats.calibration import log_probabilities, rescale
 from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings, resources
 
-BackendName = Literal["auto", "torch"]
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
@@ -166,9 +170,7 @@ class Classifier:
 
     def image_probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return the class probabilities (B, K) float32 of preprocessed images (B, 1, S, S) float32."""
-        flips = _flipped(images) if self.tta else iter((images,))
-        found = [probabilities_of(self.loss, self.backend.run(flipped)[0]) for flipped in flips]
-        mean = found[0] if len(found) == 1 else np.asarray(np.mean(found, axis=0, dtype=np.float32))
+        mean = features_and_answers(self.backend, images, self.loss, self.tta)[1]
         if self.temperature == 1.0:
             return mean
         return rescale(log_probabilities(mean), self.temperature).astype(np.float32)
@@ -191,14 +193,15 @@ class Classifier:
         )
 
 
-_Source = tuple[str, str, str | None, BackendName, bool, int | None]
+_Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool, int | None]
 
 
 def load(
     run: str | os.PathLike[str],
     *,
     device: str | None = None,
-    backend: BackendName | NetworkBackend = "auto",
+    backend: BackendChoice | NetworkBackend | None = None,
+    precision: PrecisionChoice = "auto",
     tta: bool = False,
     threads: int | None = None,
 ) -> Classifier:
@@ -206,60 +209,102 @@ def load(
 
     Args:
         run: run folder, of which the scored checkpoint is taken, or a checkpoint.
-        device: device of the network, e.g. ``cpu`` or ``cuda:1``; None for a GPU if there is one.
-        backend: program that runs the network: ``torch``, ``auto`` to choose it, or a backend object.
+        device: device of the network, e.g. ``cpu`` or ``cuda:1``; None for a GPU if there is one. One that is named
+            runs torch.
+        backend: program that runs the network: ``torch``, ``onnxruntime``, ``openvino``, or a backend object; ``auto``
+            for the fastest one on this machine that agrees with torch on validation cells. None takes the one that
+            ``auto`` has chosen for this run before, else torch. A prepared run loads torch only for ``torch``.
+        precision: arithmetic of the network: ``fp32``, ``bf16`` or ``int8``; ``auto`` for the fastest one that agrees.
         tta: average over the four flips of every cell, as ``fastcell predict --tta``.
         threads: threads of the preprocessing; None for all cores.
 
     Returns:
-        The classifier. Its answers equal those of ``fastcell predict`` to 1e-6.
+        The classifier. Its answers equal those of ``fastcell predict`` with the same backend to 1e-6.
 
     Raises:
         ArgumentError: an argument breaks its rule.
         DataError: the checkpoint is missing or damaged, or does not fit this version.
+        FastcellError: a package of the backend is missing, or the data set of the run, which a choice needs.
     """
     library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
-    from fastcell.runs.checkpoint import load_classifier
-
     checkpoint = find_checkpoint(Path(run))
-    module = load_classifier(checkpoint)
-    named = backend if isinstance(backend, str) else None
-    if named is not None:
-        backend = _open_backend(named, module, device)
-    assert not isinstance(backend, str)
+    if backend is None or isinstance(backend, str):
+        opened = _open_backend(checkpoint, backend, precision, device, threads)
+    else:
+        opened = backend, _describe(checkpoint)
     classifier = Classifier(
-        backend,
-        module.classes,
-        Preprocessing.from_dict(dict(module.preprocessing)),
-        module.hparams["loss"],
+        opened[0],
+        opened[1].classes,
+        opened[1].preprocessing,
+        opened[1].loss,
         scores=_scores(checkpoint),
         tta=tta,
         threads=threads,
         origin=str(run),
     )
-    if named is not None:
+    if backend is None or isinstance(backend, str):
         place = str(checkpoint.absolute())
-        classifier._source = (place, _digest(checkpoint), device, named, tta, threads)
+        classifier._source = (place, _digest(checkpoint), device, backend, precision, tta, threads)
     return classifier
 
 
-def _open_backend(name: BackendName, module: Any, device: str | None) -> NetworkBackend:
+class _Described(NamedTuple):
+    """What a classifier needs to know of a network."""
+
+    classes: list[str]
+    preprocessing: Preprocessing
+    loss: str
+
+
+def _describe(checkpoint: Path) -> _Described:
+    from fastcell.runs.checkpoint import load_classifier
+
+    return _of_module(load_classifier(checkpoint))
+
+
+def _of_module(module: Any) -> _Described:
+    return _Described(module.classes, Preprocessing.from_dict(dict(module.preprocessing)), module.hparams["loss"])
+
+
+def _open_backend(
+    checkpoint: Path, name: BackendChoice | None, precision: PrecisionChoice, device: str | None, threads: int | None
+) -> tuple[NetworkBackend, _Described]:
+    """Open the backend that the arguments of `load` name."""
+    if name not in (None, *get_args(BackendChoice)):
+        raise invalid("backend", f"one of {', '.join(get_args(BackendChoice))}", name, "Leave it out")
+    if precision not in get_args(PrecisionChoice):
+        raise invalid("precision", f"one of {', '.join(get_args(PrecisionChoice))}", precision, "Leave it out")
+    if device is not None and name not in (None, "torch"):
+        raise invalid("device", "left out with a backend other than torch", device, "They run on the CPU")
+    chosen: tuple[str, str] = ("torch", "fp32" if precision == "auto" else precision)
+    if device is None and not (name is None and resources.has_gpu()):
+        chosen = resolve(checkpoint, name, precision, say=logger.info)
+    check_combination(*chosen)
+    if chosen[0] != "torch":
+        backend, description = open_prepared(NetworkFiles(checkpoint), *chosen, threads or resources.num_cpus())
+        return backend, _Described(description.classes, description.preprocessing, description.loss)
     import torch
 
     from fastcell.inference.backends.pytorch import TorchNetwork
+    from fastcell.runs.checkpoint import load_classifier
 
-    if name not in ("auto", "torch"):
-        raise invalid("backend", "auto or torch", name, "Leave it at auto")
+    module = load_classifier(checkpoint)
     try:
         place = torch.device(device or ("cuda" if resources.has_gpu() else "cpu"))
-        return TorchNetwork(module, place)
+        return TorchNetwork(module, place, chosen[1]), _of_module(module)
     except (RuntimeError, AssertionError) as error:  # torch is not built with CUDA, or has no such device
         told = str(error).splitlines()[0]
         raise invalid("device", "a device that torch can use", device, f"Leave it out ({told})") from None
 
 
 def _load_again(
-    checkpoint: str, digest: str, device: str | None, backend: BackendName, tta: bool, threads: int | None
+    checkpoint: str,
+    digest: str,
+    device: str | None,
+    backend: BackendChoice | None,
+    precision: PrecisionChoice,
+    tta: bool,
+    threads: int | None,
 ) -> Classifier:
     """Open the checkpoint of a pickled classifier.
 
@@ -268,7 +313,7 @@ def _load_again(
     """
     if Path(checkpoint).is_file() and _digest(Path(checkpoint)) != digest:
         raise DataError(f"checkpoint {checkpoint} has changed since the classifier was pickled. Load it anew.")
-    return load(checkpoint, device=device, backend=backend, tta=tta, threads=threads)
+    return load(checkpoint, device=device, backend=backend, precision=precision, tta=tta, threads=threads)
 
 
 def _digest(path: Path) -> str:
@@ -298,6 +343,25 @@ def probabilities_of(loss: str, logits: np.ndarray) -> np.ndarray:
             logits = -np.logaddexp(np.float32(0), -logits)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def features_and_answers(
+    backend: NetworkBackend, images: np.ndarray, loss: str, tta: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run a network on images (B, 1, S, S) and return features (B, F) and probabilities (B, K), both float32.
+
+    Args:
+        backend: runs the network.
+        images: preprocessed images, float32.
+        loss: loss of the training.
+        tta: average the probabilities over the four flips; the features are those of the images themselves.
+    """
+    found, features = [], np.empty((len(images), 0), np.float32)
+    for number, flipped in enumerate(_flipped(images) if tta else iter((images,))):
+        logits, of_flip = backend.run(flipped)
+        features = features if number else of_flip
+        found.append(probabilities_of(loss, logits))
+    return features, found[0] if len(found) == 1 else np.asarray(np.mean(found, axis=0, dtype=np.float32))
 
 
 def _flipped(images: np.ndarray) -> Iterator[np.ndarray]:

@@ -40,6 +40,7 @@ RUN_FILES = {
     CORRUPT_CELLS_FILE: "corrupt cells; only if there are any",
     BEST_FILE: "weights with the lowest validation loss; only if there is a validation subset",
     LAST_FILE: "weights of the last step, and the state that training needs to resume",
+    "backends": "network as files of other programs, and the choice among them; see `fastcell predict --backend`",
     "step-*.ckpt": "resume points; removed when the run ends",
 }
 """Content of a finished run: file name to description."""

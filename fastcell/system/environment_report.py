@@ -43,6 +43,8 @@ PACKAGES = (
     "timm",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
+    "nncf",
 )
 
 NO_DRIVER = "no NVIDIA driver on this machine"
