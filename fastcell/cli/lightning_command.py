@@ -15,7 +15,13 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastcell.cli.lightning_options import own_arguments
-from fastcell.cli.lightning_parser import FastcellLightningParser, place_positionals, same_spelling, value_of
+from fastcell.cli.lightning_parser import (
+    FastcellLightningParser,
+    allow_auto_precision,
+    place_positionals,
+    same_spelling,
+    value_of,
+)
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import check_seed
 from fastcell.cli.predict_files import FilesToPredict
@@ -38,10 +44,11 @@ from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings
 from fastcell.system.messages import LineHandler, print_line
 from fastcell.system.text import join_lines
-from fastcell.training.best_weights import checkpoint_callback
+from fastcell.training.best_weights import BALANCED, PLAIN, checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
 from fastcell.training.fit import train
+from fastcell.training.precision_choice import SAFE, time_precisions
 from fastcell.training.preflight import check_trainer, check_trainer_settings
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.rank_watch import RankWatch, watch_parent
@@ -61,6 +68,7 @@ OF_TRAINING = {
     "augment",
     "augmentation",
     "balance",
+    "balance_cap",
     "subsample",
     "initial_fill",
     "store",
@@ -148,6 +156,8 @@ class FastcellCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(pl.Trainer, "trainer")
+        if self.command == "fit":
+            allow_auto_precision(parser)
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
         skip = set() if self.command == "fit" else OF_THE_CHECKPOINT | OF_TRAINING
         if self.command == "fit":
@@ -233,7 +243,9 @@ class FastcellCLI(LightningCLI):
         """Build the trainer, with what auto means on this machine filled in; in fit its place is the run folder."""
         settings, resumption = self.config.trainer, getattr(self, "resumption", None)
         started = self._start_weights() if self.command == "fit" else None
-        resolved = resolve_settings(settings, resumption and resumption.resolved.get("trainer.precision"))
+        resolved = resolve_settings(
+            settings, resumption and resumption.resolved.get("trainer.precision"), self._time_precisions
+        )
         self.throughput, self.ranks = Throughput(), RankWatch()
         users = self.config_init.trainer.callbacks or []
         callbacks = [*(users if isinstance(users, list) else [users]), self.throughput, self.ranks]
@@ -246,6 +258,7 @@ class FastcellCLI(LightningCLI):
             kwargs.update(logger=False, enable_checkpointing=False)
         else:
             resumed = self.config.resume
+            monitor = (resumption and resumption.monitor) or self._monitor()
             if is_rank_zero():
                 self.folder = Path(resumed) if resumed is not None else self._make_run_folder()
             kwargs["logger"] = self._loggers()
@@ -253,7 +266,7 @@ class FastcellCLI(LightningCLI):
             self.points = ResumePoints(self.folder, *every, self.settings)
             callbacks.append(RunRecord(self.folder, self.asked, None if resumed is None else resumption, started))
             validates = has_labelled_cells(self.datamodule, "valid") and settings.limit_val_batches != 0
-            callbacks += [checkpoint_callback(self.folder, validates), self.points]
+            callbacks += [checkpoint_callback(self.folder, validates, monitor), self.points]
         plugins = self.config_init.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         try:
@@ -338,6 +351,24 @@ class FastcellCLI(LightningCLI):
         users = [] if asked in (None, True, False) else asked if isinstance(asked, list) else [asked]
         own = [] if self.folder is None else [CurveLogger(self.folder, self.ckpt_path)]
         return [*own, *users] or False
+
+    def _time_precisions(self) -> str:
+        """Return the faster precision on this CPU. Several processes could time differently: they take float32."""
+        settings = self.config.trainer
+        if str(settings.devices) not in ("auto", "1") or settings.num_nodes != 1:
+            if is_rank_zero():
+                print_line(f"precision {SAFE}: --trainer.precision auto times one process only, and there are several")
+            return SAFE
+        timing = time_precisions(self.model, self.datamodule.batch_size)
+        print_line(timing.describe())
+        return timing.choice
+
+    def _monitor(self) -> str:
+        """Return the loss that selects the best weights."""
+        with suppress(ArgumentError):  # training itself refuses data that cannot be trained on
+            if self.datamodule.emphasis is not None:
+                return BALANCED
+        return PLAIN
 
     def _make_run_folder(self) -> Path:
         network = self.model.hparams["network"]

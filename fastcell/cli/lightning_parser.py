@@ -142,7 +142,9 @@ class FastcellLightningParser(LightningArgumentParser):
             for name, hint in hints.items()
             if hint is not None
         }
-        settings["trainer.precision"] = Setting("--trainer.precision", PRECISIONS)
+        settings["trainer.precision"] = Setting(
+            "--trainer.precision", ("auto", *PRECISIONS) if self.command == "fit" else PRECISIONS
+        )
         said = of_jsonargparse(message, USAGES[self.command], settings)
         place = re.match(r"--([\w.]+) must be", said)
         if place and not any(word.partition("=")[0] == f"--{place[1]}" for word in self._words):
@@ -167,6 +169,12 @@ class FastcellLightningParser(LightningArgumentParser):
         for name in _unknown_settings(values, known):
             hint = did_you_mean(name, known) or "'fastcell fit --help_all' shows all."
             raise ArgumentError(f"{path}: unknown setting {name}. {hint}")
+
+
+def allow_auto_precision(parser: LightningArgumentParser) -> None:
+    """Let ``--trainer.precision`` take ``auto`` beside the values that Lightning's trainer takes."""
+    action = next(action for action in parser._actions if action.dest == "trainer.precision")
+    action._typehint = typing.Union[typing.Literal["auto"], action._typehint]  # type: ignore[attr-defined]  # noqa: UP007
 
 
 def _unknown_settings(values: dict[Any, Any], known: dict[str, Any], prefix: str = "") -> Iterator[str]:

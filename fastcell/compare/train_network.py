@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from fastcell.compare.image_array import CellImages
 from fastcell.compare.saved_results import PARTS, Task, TaskResult, make_result
 from fastcell.compare.split_schemes import SplitManifest
+from fastcell.dataset.class_balance import oversample, resolve_balance
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import DIVERGED_HINT, DivergedError, StoppedError
 from fastcell.inference.backend_torch import TorchBackend
@@ -172,10 +173,9 @@ def num_training_rows(manifest: SplitManifest, rows: np.ndarray, recipe: Recipe)
         rows: (n,) int64, training rows of the manifest.
         recipe: Recipe that gives the method of balancing.
     """
-    if recipe.balance != "oversample":
-        return len(rows)
-    counts = np.bincount(manifest.labels[rows])
-    return int(counts.max() * np.count_nonzero(counts))
+    labels = manifest.labels[rows]
+    balance, cap = resolve_balance(recipe.balance, recipe.balance_cap, np.bincount(labels))
+    return len(oversample(rows, labels, 0, cap)) if balance == "oversample" else len(rows)
 
 
 def fit_network(

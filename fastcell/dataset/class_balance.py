@@ -1,18 +1,65 @@
-"""Class balance: oversampling factors and loss weights of a view."""
+"""Class balance: oversampling factors and loss weights of a view.
+
+``auto`` decides by the classes of the training cells: if the largest class has more than `UNBALANCED` times as many
+cells as the smallest, rare classes are repeated, each cell at most `AUTO_CAP` times.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-BalanceName = Literal["none", "oversample", "weights"]
+from fastcell.errors import invalid
+
+BalanceName = Literal["auto", "none", "oversample", "weights"]
 
 BALANCES: tuple[BalanceName, ...] = get_args(BalanceName)
 
+#: Ratio of the largest to the smallest class above which ``auto`` repeats rare classes.
+UNBALANCED = 10
+#: Largest mean number of repeats of a cell with ``auto``, if no other is given.
+AUTO_CAP = 10.0
 
-def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Repeat rows until every class has as many rows as the largest class.
+
+def check_balance(balance: str, cap: float | None) -> None:
+    """Check the name of a balance and the limit of its repeats.
+
+    Raises:
+        ArgumentError: the name is unknown, or the limit is below 1 or without repeats to limit.
+    """
+    if balance not in BALANCES:
+        raise invalid("balance", f"one of {', '.join(BALANCES)}", balance, "Take none for classes as they are")
+    if cap is None:
+        return
+    if isinstance(cap, bool) or not isinstance(cap, int | float) or not 1 <= cap < float("inf"):
+        raise invalid("balance_cap", "a number of repeats, 1 or more", cap, "Leave it out for the default")
+    if balance not in ("auto", "oversample"):
+        raise invalid("balance_cap", "left out unless balance is auto or oversample", cap, f"{balance} repeats no cell")
+
+
+def resolve_balance(
+    balance: str, cap: float | None, counts: npt.ArrayLike
+) -> tuple[Literal["none", "oversample", "weights"], float | None]:
+    """Return how classes are balanced, with ``auto`` decided, and the largest mean number of repeats of a cell.
+
+    Args:
+        balance: one of `BALANCES`.
+        cap: largest mean number of repeats; None for `AUTO_CAP` with ``auto``, and no limit with ``oversample``.
+        counts: (K,) cells of each class; classes without cells do not count.
+    """
+    if balance != "auto":
+        return balance, cap  # type: ignore[return-value]
+    present = np.asarray(counts)
+    present = present[present > 0]
+    if present.size < 2 or present.max() <= UNBALANCED * present.min():
+        return "none", None
+    return "oversample", AUTO_CAP if cap is None else cap
+
+
+def oversample(rows: np.ndarray, labels: np.ndarray, seed: int, cap: float | None = None) -> np.ndarray:
+    """Repeat rows until every class has as many rows as the largest class, or `cap` times its own.
 
     Each class is repeated whole as often as possible; a seeded random choice of its cells supplies the remainder. Rows
     without a class are kept once.
@@ -21,6 +68,7 @@ def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
         rows: (n,) int64, cell_ids.
         labels: (n,) int64, class of each row, -1 for none.
         seed: seed of the random choice.
+        cap: largest mean number of repeats of a cell, at least 1; None for no limit.
 
     Returns:
         (m,) int64, the balanced rows in ascending order.
@@ -30,7 +78,8 @@ def oversample(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     balanced = [rows[labels < 0]]
     for label in np.flatnonzero(counts):
         cells = rows[labels == label]
-        whole, rest = divmod(target, len(cells))
+        wanted = target if cap is None else min(target, int(cap * len(cells)))
+        whole, rest = divmod(wanted, len(cells))
         extra = np.random.default_rng([seed, 2, int(label)]).permutation(cells)[:rest]
         balanced += [np.repeat(cells, whole), extra]
     return np.sort(np.concatenate(balanced))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastcell.dataset.class_balance import BALANCES, class_weights, oversample
+from fastcell.dataset.class_balance import check_balance, class_weights, oversample, resolve_balance
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError, invalid
@@ -58,7 +58,9 @@ class ViewConfig:
         subsample: None for all cells; a float in (0, 1] keeps that share of every class; an integer keeps that many
             cells, distributed over the classes in proportion to their size.
         balance: ``none``; ``oversample`` repeats cells of smaller classes until all classes have the same number of
-            rows; ``weights`` keeps the cells and computes loss weights.
+            rows; ``weights`` keeps the cells and computes loss weights; ``auto`` oversamples classes of very different
+            sizes (`fastcell.dataset.class_balance`).
+        balance_cap: largest mean number of repeats of a cell, at least 1; None for no limit, or 10 with ``auto``.
         seed: seed of the subsample and of the choice of repeated cells.
         quality: leave out the cells that ``verdicts.csv`` drops.
         labelled: leave out cells without a class (for training and scores).
@@ -71,12 +73,12 @@ class ViewConfig:
     seed: int = 0
     quality: bool = True
     labelled: bool = False
+    balance_cap: float | None = None
 
     def __post_init__(self) -> None:
         if self.split is not None and self.split not in SPLITS:
             raise invalid("split", f"one of {', '.join(SPLITS)}", self.split, "Leave it out for every cell")
-        if self.balance not in BALANCES:
-            raise invalid("balance", f"one of {', '.join(BALANCES)}", self.balance, "Take none for classes as they are")
+        check_balance(self.balance, self.balance_cap)
         if self.subsample is not None:
             share = isinstance(self.subsample, float)
             if isinstance(self.subsample, bool) or self.subsample <= 0 or (share and self.subsample > 1):
@@ -112,6 +114,23 @@ class View:
         labels = self.labels
         return np.bincount(labels[labels >= 0], minlength=len(self.manifest.info.classes))
 
+    def cell_counts(self) -> np.ndarray:
+        """Return the number of different cells per class, (K,) int64."""
+        labels = self.manifest.labels[np.unique(self.rows)]
+        return np.bincount(labels[labels >= 0], minlength=len(self.manifest.info.classes))
+
+    def emphasis(self) -> np.ndarray | None:
+        """Return how much a cell of each class counts in training, (K,) float32: its mean repeats, or its loss weight.
+
+        None if all cells count equally.
+        """
+        if self.class_weights is not None:
+            return self.class_weights
+        rows, cells = self.class_counts(), self.cell_counts()
+        if np.array_equal(rows, cells):
+            return None
+        return (rows / np.maximum(cells, 1)).astype(np.float32)
+
 
 def select(manifest: Manifest, config: ViewConfig) -> View:
     """Select the cells that ``config`` describes. Quarantined cells are never selected.
@@ -135,10 +154,12 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
         what = "labelled cell" if config.labelled else "cell"
         where = "" if config.split is None else f" in the {config.split} subset of split {config.split_name!r}"
         raise ArgumentError(f"{manifest.path} has no {what}{where}. Look at it with `fastcell info {manifest.path}`.")
-    if config.balance == "oversample":
-        rows = oversample(rows, manifest.labels[rows], config.seed)
-    weights = class_weights(manifest.labels[rows], len(manifest.info.classes)) if config.balance == "weights" else None
-    return View(manifest, rows, weights)
+    labels, num_classes = manifest.labels[rows], len(manifest.info.classes)
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    balance, cap = resolve_balance(config.balance, config.balance_cap, counts)
+    if balance == "oversample":
+        return View(manifest, oversample(rows, labels, config.seed, cap))
+    return View(manifest, rows, class_weights(labels, num_classes) if balance == "weights" else None)
 
 
 def _subsample(rows: np.ndarray, labels: np.ndarray, amount: int | float, seed: int) -> np.ndarray:

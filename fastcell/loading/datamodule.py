@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from fastcell.dataset.class_balance import BalanceName
+from fastcell.dataset.class_balance import BalanceName, resolve_balance
 from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest, read_info
@@ -64,7 +64,9 @@ class CellDataModule(pl.LightningDataModule):
         augment: apply random changes to training cells.
         augmentation: strength of each random change; 0 disables it.
         balance: treatment of rare classes. Values: none, oversample (repeat their cells in training), weights (give
-            them larger weights in the loss).
+            them larger weights in the loss), auto (oversample if the largest class has more than 10 times as many
+            training cells as the smallest).
+        balance_cap: largest mean number of repeats of a cell. None for no limit, or 10 if balance is auto.
         subsample: number of training cells to use, or share in (0, 1]; None for all.
         quality: exclude cells that verdicts.csv drops. Predictions always cover them.
         predict_split: subset to classify; None for every cell.
@@ -104,7 +106,8 @@ class CellDataModule(pl.LightningDataModule):
         antialias: bool = False,
         augment: bool = True,
         augmentation: Augmentation = Augmentation(),  # noqa: B008, immutable
-        balance: BalanceName = "none",
+        balance: BalanceName = "auto",
+        balance_cap: float | None = None,
         subsample: int | float | None = None,
         quality: bool = True,
         predict_split: SubsetName | None = None,
@@ -134,7 +137,7 @@ class CellDataModule(pl.LightningDataModule):
         if depth == 16 and window is None:
             raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
         self.augmentation = augmentation if augment else Augmentation.none()
-        self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, labelled=True)
+        self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, True, balance_cap)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.predict_split, self.steps_per_call = predict_split, steps_per_call
         self._given = given
@@ -183,6 +186,12 @@ class CellDataModule(pl.LightningDataModule):
     def class_weights(self) -> np.ndarray | None:
         """Loss weights of the classes in the train subset, (K,) float32; None unless ``balance="weights"``."""
         return None if self._train.balance != "weights" else select(self.manifest, self._train).class_weights
+
+    @property
+    def emphasis(self) -> np.ndarray | None:
+        """Repeats or loss weight of a training cell of each class, (K,) float32; None if all cells count equally."""
+        view = self.view("train")
+        return None if view is None else view.emphasis()
 
     def use_preprocessing(self, preprocessing: Preprocessing, classes: list[str]) -> None:
         """Use the preprocessing and the class numbers of a checkpoint.
@@ -426,7 +435,10 @@ class CellDataModule(pl.LightningDataModule):
         config, depth = self._config(), self.preprocessing.depth
         decoder = preferred_decoder(config.decoder, config.transform)
         cells = CellDecoder(self.manifest, depth)
+        train = self._train
+        balance = resolve_balance(train.balance, train.balance_cap, view.cell_counts())[0]
         return {
+            "balance": balance,
             "store": placement.store,
             "memory": placement.memory,
             "num_parts": placement.num_parts,

@@ -71,7 +71,7 @@ class CellModule(pl.LightningModule):
             `classifier.1`), or `all-but-head`; their batch normalisation keeps its statistics.
         part_learning_rates: peak learning rate of parts, by prefix; `head` is the last layer.
         ema_decay: decay per step of a running average of the weights, which replaces them in evaluation; None for no
-            average.
+            average. The decay is smaller in the first steps, at most (1 + t) / (10 + t) after t steps.
         tta: average the predictions over the four flips of every image.
         channels_last: use torch's channels_last memory format.
         compile_network: compile the network with torch.compile.
@@ -144,6 +144,7 @@ class CellModule(pl.LightningModule):
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = _average_of(self.network, ema_decay)
+        self._decay_rises = True
         if compile_network:
             self.network.compile()
         self.train_scores = RunningScores(num_classes)
@@ -155,6 +156,9 @@ class CellModule(pl.LightningModule):
         self.evaluated_confusion: torch.Tensor | None = None
         self.class_weights: torch.Tensor | None
         self.register_buffer("class_weights", None, persistent=False)  # moves to the device with the network
+        self.emphasis: torch.Tensor | None
+        self.register_buffer("emphasis", None, persistent=False)
+        self.balanced_scores = RunningScores(num_classes)  # with the classes as in training
 
     @property
     def bare_network(self) -> nn.Module:
@@ -199,8 +203,10 @@ class CellModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
-        weights = getattr(data, "class_weights", None)
-        self.class_weights = None if weights is None or stage != "fit" else torch.as_tensor(weights).float()
+        fits = stage == "fit"
+        weights, emphasis = (getattr(data, name, None) if fits else None for name in ("class_weights", "emphasis"))
+        self.class_weights = None if weights is None else torch.as_tensor(weights).float()
+        self.emphasis = None if emphasis is None else torch.as_tensor(emphasis).float()
 
     def training_step(self, batch: Batch | tuple[Batch, ...], batch_idx: int) -> torch.Tensor | None:
         if self.automatic_optimization:
@@ -335,6 +341,7 @@ class CellModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fastcell_format"], checkpoint["fastcell_version"] = CHECKPOINT_FORMAT, __version__
+        checkpoint["fastcell_decay_rises"] = self._decay_rises
         checkpoint["fastcell_unread"] = {
             "scores": {name: self._sum_over_ranks(value) for name, value in self.train_scores.sums().items()},
             "steps": self._unread,
@@ -350,6 +357,9 @@ class CellModule(pl.LightningModule):
             self.train_scores.take(unread["scores"])
         self._unread, self.last_scores = unread["steps"], dict(unread["last_scores"])
         self._steps_of_epoch = unread["steps_of_epoch"]
+        self._decay_rises = bool(checkpoint.get("fastcell_decay_rises", False))
+        if self.average is not None and not self._decay_rises:  # a run of an earlier version goes on as it began
+            self.average.multi_avg_fn = get_ema_multi_avg_fn(self.hparams["ema_decay"])
 
     # -- parts
 
@@ -376,6 +386,9 @@ class CellModule(pl.LightningModule):
         logits, predicted = self._evaluate(batch.images)
         losses = cell_losses(self.hparams["loss"], logits, labels)
         self.eval_scores.update(predicted, labels, losses, weight)
+        if self.emphasis is not None:
+            as_trained = weight * self.emphasis[labels.clamp_min(0)]
+            self.balanced_scores.update(predicted, labels, losses, as_trained)
         return predicted
 
     def _log_training(self) -> None:
@@ -390,6 +403,9 @@ class CellModule(pl.LightningModule):
         scores = self.eval_scores.compute()
         self.eval_scores.reset()
         self.evaluated_confusion = scores.pop("confusion")
+        if self.emphasis is not None:
+            scores["balanced_loss"] = self.balanced_scores.compute()["loss"]
+            self.balanced_scores.reset()
         named = {f"{part}_{name}": value for name, value in scores.items()}
         self.log_dict(named, logger=False)
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
@@ -434,8 +450,24 @@ class CellModule(pl.LightningModule):
 def _average_of(network: nn.Module, decay: float | None) -> AveragedModel | None:
     if decay is None:
         return None
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=_warm_average(decay), use_buffers=True)
     return average.requires_grad_(False)  # otherwise DDP would wait for gradients of the average
+
+
+def _warm_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
+    """Return the update of a running average of weights whose decay rises to `decay` over the first steps.
+
+    After t updates the decay is at most (1 + t) / (10 + t), so that the average covers about the last tenth of a run
+    that is short beside 1 / (1 - decay) steps, instead of its first weights (as in TensorFlow's
+    `tf.train.ExponentialMovingAverage` with `num_updates`).
+    """
+
+    def update(averaged: Any, current: Any, num_averaged: torch.Tensor | int) -> None:
+        done = float(num_averaged)
+        now = min(decay, (1.0 + done) / (10.0 + done))
+        get_ema_multi_avg_fn(now)(averaged, current, num_averaged)
+
+    return update
 
 
 def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -41,6 +41,7 @@ class TrainingLook:
         subsample: share or number of the training cells; None for all.
         seed: seed of balance and subsample.
         quality: whether cells that verdicts.csv drops were left out.
+        balance_cap: largest mean number of repeats of a cell; None for no limit.
     """
 
     balance: str
@@ -50,12 +51,14 @@ class TrainingLook:
     subsample: int | float | None = None
     seed: int = 0
     quality: bool = True
+    balance_cap: float | None = None
 
     def describe(self) -> str:
         """Return a sentence on balance, image size and augmentation."""
         ways = {
             "none": "classes as they are",
-            "oversample": "rare classes repeated",
+            "oversample": "rare classes repeated"
+            + ("" if self.balance_cap is None else f" up to {self.balance_cap:g} times"),
             "weights": "classes as they are, weighted in the loss",
         }
         changes = self.augmentation.to_dict()
@@ -170,8 +173,8 @@ def _training_counts(
     base = ViewConfig("train", split_name, labelled=True)
     if look is not None:
         base = replace(base, subsample=look.subsample, seed=look.seed, quality=look.quality)
-    balance = "oversample" if look is None else look.balance
-    views = [base, replace(base, balance="oversample")] if balance == "oversample" else [base]
+    balance, cap = ("oversample", None) if look is None else (look.balance, look.balance_cap)
+    views = [base, replace(base, balance=balance, balance_cap=cap)] if balance == "oversample" else [base]
     counts = [
         dict(zip(manifest.info.classes, select(manifest, view).class_counts().tolist(), strict=True)) for view in views
     ]

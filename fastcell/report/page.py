@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcell import __version__
+from fastcell.dataset.class_balance import resolve_balance
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
@@ -159,6 +160,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
         )
     page = _start(run, part, summaries[part], run.num_trained())
     page.cautions = cautions(obstacles)
+    page.cautions += [line for line in metrics.get("cautions", []) if line not in page.cautions]
     scores.paragraphs = [*page.cautions, *scores.paragraphs]
     look = Section(
         "look", "Network and occlusion maps", pictures=run_sections.explanation_pictures(figures, summary, None)
@@ -255,14 +257,18 @@ def training_look(run: FinishedRun) -> TrainingLook:
     given = settings.get("augmentation") if settings.get("augment", True) else None
     default = Augmentation() if settings.get("augment", True) else Augmentation.none()
     share = settings.get("subsample")
+    balance, cap = resolve_balance(
+        str(settings.get("balance", "none")), settings.get("balance_cap"), run.trained_counts()
+    )
     return TrainingLook(
-        balance=str(settings.get("balance", "none")),
+        balance=balance,
         augmentation=Augmentation(**given) if isinstance(given, dict) else default,
         image_size=int(preprocessing["image_size"]),
         fit=preprocessing.get("fit", "stretch"),
         subsample=int(share) if isinstance(share, float) and share > 1 else share,
         seed=run.seed or 0,
         quality=run.quality,
+        balance_cap=cap,
     )
 
 

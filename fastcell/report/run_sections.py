@@ -47,7 +47,7 @@ _KINDS = {
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
 }
 ENVIRONMENT = {"memory_bytes": "a number", "gpus": "a list", "packages": "an object"}
-METRICS = {"cells_per_s": _NUMBERS, "seconds": _NUMBERS, "train_waited_s": "a number"}
+METRICS = {"cautions": _LINES, "cells_per_s": _NUMBERS, "seconds": _NUMBERS, "train_waited_s": "a number"}
 EXPLAIN = {
     "checkpoint": "a text",
     "cells": "a text",

@@ -94,16 +94,23 @@ class FinishedRun:
 
     def num_trained(self) -> int:
         """Return the number of training cells: the labelled cells of the training subset, or a subsample of them."""
+        return int(self.trained_counts().sum())
+
+    def trained_counts(self) -> np.ndarray:
+        """Return the training cells of each class of the data set, (K,) int64."""
+        return np.bincount(self.manifest.labels[self._trained_rows()], minlength=len(self.manifest.info.classes))
+
+    def _trained_rows(self) -> np.ndarray:
         share = self.settings.get("subsample")
         if not isinstance(share, int | float):
-            return len(self.rows("train"))
+            return self.rows("train")
         if isinstance(share, float) and share > 1 and share.is_integer():
             share = int(share)  # as the command line parses a number
         view = ViewConfig("train", self.split_name, share, quality=self.quality, labelled=True)
         try:
-            return len(select(self.manifest, view).rows)
+            return select(self.manifest, view).rows
         except ArgumentError:  # another data set with fewer cells
-            return len(self.rows("train"))
+            return self.rows("train")
 
     def batches(self, rows: np.ndarray) -> Iterator[Batch]:
         """Yield batches of cells (n,) int64, by increasing id, preprocessed as in training.

@@ -1,4 +1,8 @@
-"""Selection of a model's weights after training: lowest validation loss, or last."""
+"""Selection of a model's weights after training: lowest validation loss, or last.
+
+If training repeats or weights classes, the best weights have the lowest `BALANCED`: the validation loss in which a cell
+of each class counts as in training. Otherwise a network that never calls a rare class could have the lowest loss.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from fastcell.models.lightning_module import CellModule
 
+PLAIN, BALANCED = "valid_loss", "valid_balanced_loss"
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
@@ -45,7 +50,7 @@ class BestWeights(pl.Callback):
         self._least = math.inf
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["valid_loss"])
+        loss = float(trainer.callback_metrics.get(BALANCED, trainer.callback_metrics[PLAIN]))
         if self.weights is None or loss < self._least:
             self._least = loss
             self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
@@ -85,14 +90,25 @@ def _file_name(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[2]
 
 
-def checkpoint_callback(folder: Path | None, validates: bool) -> RunCheckpoints:
+def monitor_of(content: Mapping[str, Any]) -> str | None:
+    """Return the loss by which the run of a checkpoint selects its best weights; None if it selects none.
+
+    Args:
+        content: of `fastcell.runs.checkpoint.read_checkpoint`.
+    """
+    keys = [str(key) for key in content.get("callbacks", {})]
+    return next((name for name in (PLAIN, BALANCED) if any(f"'monitor': '{name}'" in key for key in keys)), None)
+
+
+def checkpoint_callback(folder: Path | None, validates: bool, monitor: str = PLAIN) -> RunCheckpoints:
     """Return the callback that writes ``last.ckpt`` and, with validation, ``best.ckpt`` (lowest validation loss).
 
     Args:
         folder: the run folder; None on ranks other than 0.
         validates: True if the run has a validation subset and evaluates it.
+        monitor: `PLAIN` or `BALANCED`, the loss to compare.
     """
     place: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     if validates:
-        return RunCheckpoints(filename="best", monitor="valid_loss", save_last=True, **place)
+        return RunCheckpoints(filename="best", monitor=monitor, save_last=True, **place)
     return RunCheckpoints(filename="last", **place)

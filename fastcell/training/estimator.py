@@ -72,7 +72,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         batch_size: cells per step.
         learning_rate: peak learning rate.
         augment: apply random changes to the training cells.
-        class_weight: None, ``balanced``, or a dictionary from class to weight.
+        class_weight: None, ``balanced``, or a dictionary from class to weight. With None, the cells of rare classes are
+            repeated up to 10 times if the largest class has more than 10 times as many cells as the smallest.
         image_shape: (H, W) of flattened rows.
         window: (low, high) values that become black and white if X is not uint8; None for minimum and maximum in `fit`.
         threads: threads of the preprocessing; None for all cores. The result does not depend on it, but does depend on
@@ -165,6 +166,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             epochs=self.epochs,
             augment=self.augment,
         )
+        if self.class_weight is not None:
+            recipe = recipe.changed(data={"balance": "none"})
         cells = [to_levels(image, self.window_) for image in images]
         class_names = [str(name) for name in self.classes_.tolist()]
         self.module_ = train_on_cells(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -24,6 +25,7 @@ from fastcell.stats.scores import format_scores, summarize
 from fastcell.system.lightning_internals import attached
 from fastcell.system.messages import print_line
 from fastcell.system.text import join_lines, printable
+from fastcell.training.class_cautions import call_cautions
 from fastcell.training.progress_bar import Throughput
 
 STAGE_OF_PART = {"valid": "validate", "test": "test"}
@@ -45,7 +47,7 @@ def evaluate(
     """
     check_classes(model, data)
     folder = out.parent if out else Path(trainer.default_root_dir)
-    gathered, _ = score_part(trainer, model, data, part, folder)
+    gathered = score_part(trainer, model, data, part, folder).gathered
     reasons = data.gather_corrupt_cells()
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, reasons)
@@ -111,16 +113,44 @@ def predict(
         print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
 
 
+class ScoredPart(NamedTuple):
+    """Scores of a subset; the last two are empty on ranks other than 0.
+
+    Attributes:
+        gathered: predictions of its cells.
+        summary: scores with intervals.
+        cautions: sentences about classes and recordings that limit what the scores say.
+    """
+
+    gathered: PredictionGatherer
+    summary: dict[str, Any]
+    cautions: list[str]
+
+
 def score_part(
-    trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str, folder: Path
-) -> tuple[PredictionGatherer, dict[str, Any]]:
-    """Run the model over a subset and print its scores on rank 0; the summary is empty on the other ranks."""
+    trainer: pl.Trainer,
+    model: CellModule,
+    data: CellDataModule,
+    part: str,
+    folder: Path,
+    trained: Sequence[str] = (),
+) -> ScoredPart:
+    """Run the model over a subset and print its scores on rank 0, with cautions above and below them.
+
+    Args:
+        trainer: trainer of the run.
+        model: model with the weights to score.
+        data: data with the subset.
+        part: ``valid`` or ``test``.
+        folder: place for temporary files.
+        trained: cautions about the training, `fastcell.training.class_cautions.training_cautions`.
+    """
     gatherer = PredictionGatherer(folder)
     with attached(trainer, gatherer):
         run = trainer.test if part == "test" else trainer.validate
         run(model, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
-        return gatherer, {}
+        return ScoredPart(gatherer, {}, [])
     finite = np.asarray(np.isfinite(gatherer.probabilities).all(axis=1))
     if len(finite) and not finite.any():
         raise DivergedError(
@@ -138,13 +168,16 @@ def score_part(
     )
     by_class: Any = summary["classes"]
     named = summary | {"classes": {printable(name): scores for name, scores in by_class.items()}}
-    above = "".join(f"{line}\n" for line in cautions(data_obstacles(data)))
+    said = [*cautions(data_obstacles(data)), *trained, *call_cautions(model.classes, summary["confusion"], part)]
+    above = "".join(f"{printable(line)}\n" for line in said)
     print_line(f"\n{above}{part} subset, {len(labels):,} cells\n\n{format_scores(named)}")
     if not finite.all():
         num = int((~finite).sum())
         print_line(f"{num:,} more cells are not scored, because the network gives them no finite probability")
     print_line(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}")
-    return gatherer, summary
+    if said:
+        print_line(above.rstrip("\n"))
+    return ScoredPart(gatherer, summary, said)
 
 
 def num_labelled(data: CellDataModule, part: str | None) -> int:
@@ -157,6 +190,12 @@ def num_labelled(data: CellDataModule, part: str | None) -> int:
 
 def data_obstacles(data: CellDataModule) -> list[Obstacle]:
     """Return what keeps the scores of the data's split from answering; of training, its subsample is looked at."""
+    manifest = data.manifest
+    return find_obstacles(manifest.labels, manifest.info.classes, [used_cells(data)], origins_of(manifest))
+
+
+def used_cells(data: CellDataModule) -> np.ndarray:
+    """Return the subset in which each cell of the manifest is used, (N,) str, empty for none."""
     manifest, split_name = data.manifest, data.hparams["split_name"]
     subsets = np.where(usable_cells(manifest, data.hparams["quality"]), manifest.split(split_name), "")
     if data.hparams.get("subsample") is not None and (subsets == "train").any():
@@ -164,7 +203,7 @@ def data_obstacles(data: CellDataModule) -> list[Obstacle]:
         assert train is not None
         subsets[subsets == "train"] = ""
         subsets[train.rows] = "train"
-    return find_obstacles(manifest.labels, manifest.info.classes, [subsets], origins_of(manifest))
+    return subsets
 
 
 def has_labelled_cells(data: CellDataModule, part: str) -> bool:

@@ -37,6 +37,7 @@ from fastcell.system.lightning_internals import detach
 from fastcell.system.messages import print_line
 from fastcell.system.text import printable
 from fastcell.training.best_weights import BestWeights, choose_weights
+from fastcell.training.class_cautions import describe_balance, training_cautions
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
     data_obstacles,
@@ -46,10 +47,12 @@ from fastcell.training.evaluate import (
     print_corrupt_cells,
     print_on_rank_zero,
     score_part,
+    used_cells,
 )
+from fastcell.training.precision_choice import time_precisions
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.recipe import Recipe
-from fastcell.training.trainer import build_trainer
+from fastcell.training.trainer import build_trainer, machine_precision
 
 
 class TrainedNetwork(NamedTuple):
@@ -98,7 +101,11 @@ def train_recipe(
         prepare(model)
     best = BestWeights()
     callbacks: list[pl.Callback] = [best] if recipe.select == "best" else []
-    trainer = build_trainer(device, callbacks=callbacks, **{**recipe.trainer, **settings})
+    settings = {**recipe.trainer, **settings}
+    if settings.get("precision") == "auto":
+        on_cpu = device.type == "cpu"
+        settings["precision"] = time_precisions(model, recipe.batch_size).choice if on_cpu else machine_precision(True)
+    trainer = build_trainer(device, callbacks=callbacks, **settings)
     start = time.perf_counter()
     fit_model(trainer, model, data)
     choose_weights(model, recipe.select, best.weights)
@@ -156,7 +163,8 @@ def train(
         print_on_rank_zero(trainer, "Evaluating the last weights, not those with the lowest validation loss.")
     elif not is_best:
         print_on_rank_zero(trainer, "There is no validation subset: evaluating the last weights, not the best ones.")
-    _complete_run_folder(trainer, model, data, throughput, folder, Path(best).name if is_best else LAST_FILE)
+    trained = cautions_of_training(trainer, data, select)
+    _complete_run_folder(trainer, model, data, throughput, folder, Path(best).name if is_best else LAST_FILE, trained)
 
 
 def _check_trained(trainer: pl.Trainer, before: int, ckpt_path: str | None) -> None:
@@ -194,17 +202,23 @@ def fit_model(
 
 
 def _complete_run_folder(
-    trainer: pl.Trainer, model: CellModule, data: CellDataModule, throughput: Throughput, folder: Path, used: str
+    trainer: pl.Trainer,
+    model: CellModule,
+    data: CellDataModule,
+    throughput: Throughput,
+    folder: Path,
+    used: str,
+    trained: list[str],
 ) -> None:
     """Score the weights of checkpoint `used` and write the files that `fastcell.runs.run_folder.RUN_FILES` lists."""
     part = final_subset(data)
     title = run_title(folder, data.info.name, model.hparams["network"])
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
-    values["cautions"] = cautions(data_obstacles(data))
+    values["cautions"] = [*cautions(data_obstacles(data)), *trained]
     if part is None:
         print_on_rank_zero(trainer, "There is neither a test nor a validation subset: nothing to evaluate.")
     else:
-        gathered, summary = score_part(trainer, model, data, part, folder)
+        gathered, summary, values["cautions"] = score_part(trainer, model, data, part, folder, trained)
         if trainer.is_global_zero:
             values[part] = summary
             write_csv_or_parquet(folder / PREDICTIONS_FILE, part_table(model, data, part, gathered, truth=True))
@@ -228,16 +242,31 @@ def _complete_run_folder(
         print_line(f"run folder {printable(folder)}")
 
 
+def cautions_of_training(trainer: pl.Trainer, data: CellDataModule, select: str) -> list[str]:
+    """Return the cautions of `fastcell.training.class_cautions.training_cautions` for the cells that a run uses."""
+    subsets, labels = used_cells(data), data.manifest.labels
+    subsets = np.where(labels >= 0, subsets, "")
+    train, valid = (np.bincount(labels[subsets == part], minlength=data.num_classes) for part in ("train", "valid"))
+    validates = trainer.limit_val_batches != 0  # type: ignore[attr-defined]
+    return training_cautions(data.info.classes, train, valid if validates else None, select)
+
+
 def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModule, folder: Path | None) -> str:
-    """Return three lines: the title of the run, its data and its model; without a run folder, the last two."""
+    """Return lines about a run: its title, its data, its model, and repeated classes if there are any.
+
+    Without a run folder there is no title.
+    """
     subsets = data.manifest.split(data.hparams["split_name"])
     cells = ", ".join(f"{part} {np.count_nonzero(subsets == part):,}" for part in ("train", "valid", "test"))
     kind = "synthetic cells" if data.info.synthetic else "cells"
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     size = model.preprocessing["image_size"]
+    train = data.view("train")
+    balanced = None if train is None else describe_balance(train, data.hparams["balance"])
     title = "" if folder is None else f"{printable(run_title(folder, data.info.name, model.hparams['network']))}\n"
     return (
         f"{title}{printable(data.path)}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
         f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
+        + ("" if balanced is None else f"\n{printable(balanced)}")
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fastcell.dataset.class_balance import oversample
+from fastcell.dataset.class_balance import oversample, resolve_balance
 from fastcell.inference.backend_torch import TorchBackend
 from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.array_loader import PoolLoader, make_pool
@@ -84,8 +84,9 @@ class _TrainingCells(pl.LightningDataModule):
     def train_dataloader(self) -> PoolLoader:
         recipe, seed = self.recipe, self.config.seed
         rows = np.arange(len(self.cells))
-        if recipe.balance == "oversample":
-            rows = oversample(rows, self.labels, seed)
+        balance, cap = resolve_balance(recipe.balance, recipe.balance_cap, np.bincount(self.labels))
+        if balance == "oversample":
+            rows = oversample(rows, self.labels, seed, cap)
         return PoolLoader(
             make_pool(self.cells, self.config.device),
             self.labels,

@@ -12,7 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fastcell.errors import ArgumentError, did_you_mean, invalid
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.system.resources import num_cpus
+from fastcell.training.best_weights import BALANCED
 from fastcell.training.evaluate import final_subset, has_labelled_cells
+from fastcell.training.trainer import OPEN_PRECISIONS
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
 _SAME_PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
@@ -42,10 +44,10 @@ def check_trainer_settings(settings: Any) -> None:
     if isinstance(settings.strategy, str) and re.search("spawn|fork|notebook", settings.strategy):
         hint = "ddp starts the command once for each device"
         raise invalid("--trainer.strategy", "one that starts its own processes", settings.strategy, hint)
-    precision = None if settings.precision is None else str(settings.precision)
+    precision = None if settings.precision in OPEN_PRECISIONS else str(settings.precision)
     if precision is not None and _SAME_PRECISIONS.get(precision, precision) not in PRECISIONS:
         hint = "Weights in half precision do not train well; the mixed kinds are as fast"
-        raise invalid("--trainer.precision", f"one of {', '.join(PRECISIONS)}", precision, hint)
+        raise invalid("--trainer.precision", f"one of {', '.join(('auto', *PRECISIONS))}", precision, hint)
     if settings.accelerator == "cpu" and str(settings.devices).isdecimal():
         most = max(8, _MOST_RANKS_PER_CPU * num_cpus())
         if int(settings.devices) > most:
@@ -69,6 +71,7 @@ def check_trainer(trainer: pl.Trainer, model: pl.LightningModule, data: CellData
     validates = has_labelled_cells(data, "valid") and settings.limit_val_batches != 0
     names = [f"train_{name}" for name in _MONITORS[:2]]
     names += [f"valid_{name}" for name in _MONITORS] if validates else []
+    names += [BALANCED] if validates and data.emphasis is not None else []
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         monitor = getattr(callback, "monitor", None)
         if isinstance(monitor, str) and monitor not in names:

@@ -69,7 +69,12 @@ class Recipe:
     @property
     def balance(self) -> str:
         """How rare classes are treated, as in `fastcell.dataset.views.ViewConfig`."""
-        return str(self.data.get("balance", "none"))
+        return str(self.data.get("balance", "auto"))
+
+    @property
+    def balance_cap(self) -> float | None:
+        """Largest mean number of repeats of a cell, as in `fastcell.dataset.views.ViewConfig`."""
+        return self.data.get("balance_cap")
 
     @property
     def max_epochs(self) -> int:

@@ -26,6 +26,7 @@ from fastcell.runs.run_folder import BEST_FILE, CONFIG_FILE, ENVIRONMENT_FILE, c
 from fastcell.storage.formats import NewerFormatError
 from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.messages import Say
+from fastcell.training.best_weights import monitor_of
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.run_record import Resumption, is_finished, saved_settings, settings_of_checkpoint
 from fastcell.training.same_settings import AUTO, check_settings_of_run, settings_of_point
@@ -46,6 +47,7 @@ POINT_CONTENT = {
     "datamodule_hparams_name": "name of that argument (Lightning)",
     "CellDataModule": "store, parts, ranks; cells, labels, batch size, seed, which must not change; corrupt cells",
     "fastcell_unread": "training scores since the last row of metrics.csv (`CellModule`)",
+    "fastcell_decay_rises": "whether the decay of the average rises over the first steps (`CellModule`)",
     "fastcell_curve": "rows of metrics.csv (`CurveLogger`)",
     "fastcell_settings": "settings that may not change, and what they resolved to (`fastcell.training.same_settings`)",
     "fastcell_format": "number of this content (`fastcell.storage.formats.FORMATS`)",
@@ -191,11 +193,12 @@ def plan_resumption(folder: Path, settings: dict[str, Any], say: Say) -> Resumpt
         DataError: config.yaml or the best weights are damaged, or a newer version wrote a checkpoint.
     """
     point, _ = latest_point(folder)
-    asked, resolved = ({}, {}) if point is None else settings_of_checkpoint(read_checkpoint(point))
+    content = {} if point is None else read_checkpoint(point)
+    asked, resolved = settings_of_checkpoint(content) if content else ({}, {})
     changes = check_settings_of_run({**saved_settings(folder), **asked}, settings, resolved)
     if point is not None and is_finished(folder, changes):
         return None
-    return Resumption(point_to_go_on_from(folder, say), changes, resolved)
+    return Resumption(point_to_go_on_from(folder, say), changes, resolved, monitor_of(content))
 
 
 def check_start(path: str, settings: dict[str, Any]) -> Resumption:
@@ -209,8 +212,9 @@ def check_start(path: str, settings: dict[str, Any]) -> Resumption:
         ArgumentError: a setting differs that must be that of the checkpoint's run.
         DataError: the checkpoint is missing or damaged.
     """
-    asked, resolved = settings_of_checkpoint(read_checkpoint(path))
-    return Resumption(path, check_settings_of_run(asked, settings, resolved), resolved)
+    content = read_checkpoint(path)
+    asked, resolved = settings_of_checkpoint(content)
+    return Resumption(path, check_settings_of_run(asked, settings, resolved), resolved, monitor_of(content))
 
 
 def point_to_go_on_from(folder: Path, say: Say) -> str | None:

@@ -44,11 +44,13 @@ class Resumption(NamedTuple):
         point: checkpoint from which it is resumed; None for the beginning.
         changes: settings that changed.
         resolved: resolved settings of the run, by dotted name.
+        monitor: loss by which the run selects its best weights; None if it has not selected any.
     """
 
     point: str | None
     changes: Sequence[Change] = ()
     resolved: dict[str, Any] = {}  # noqa: RUF012, never changed
+    monitor: str | None = None
 
 
 def make_run_folder(runs: Path, data_name: str, network: str, config: str) -> Path:

@@ -28,7 +28,8 @@ _WORDS = {
         model.weight_decay model.betas model.schedule model.warmup model.final_learning_rate model.ema_decay model.tta
         model.steps_per_call model.part_learning_rates
         data.split_name data.batch_size data.eval_batch_size data.image_size data.fit data.scale_um_per_px
-        data.normalization data.antialias data.augment data.augmentation data.balance data.subsample data.quality
+        data.normalization data.antialias data.augment data.augmentation data.balance data.balance_cap
+        data.subsample data.quality
         data.store data.transform data.decoder data.depth data.dtype data.initial_fill data.seed
         preset ckpt_path start_from freeze select""",
     MORE: "trainer.max_epochs trainer.max_steps",
@@ -45,8 +46,14 @@ _WORDS = {
 ARGUMENTS = {name: rule for rule, words in _WORDS.items() for name in words.split()}
 """Rule of each argument of ``fit``, by its name without dashes: `MUST`, `MORE` or `MAY`."""
 
-AUTO = {"data.store": "auto", "data.transform": "auto", "data.decoder": "auto", "trainer.precision": None}
-"""Arguments whose value may be chosen for the machine: giving the value chosen in the run is no change."""
+AUTO: dict[str, tuple[Any, ...]] = {
+    "data.store": ("auto",),
+    "data.transform": ("auto",),
+    "data.decoder": ("auto",),
+    "trainer.precision": (None, "auto"),
+}
+"""Arguments whose value may be chosen for the machine, with the values that leave it open: giving the value chosen in
+the run is no change, and neither is leaving it open in another way."""
 
 _NESTED = {"data.augmentation"}
 _OF_A_PLACE = {"preset", "ckpt_path", "start_from"}
@@ -128,11 +135,11 @@ def check_settings_of_run(
 
 
 def _is_choice(change: Change, resolved: Mapping[str, Any]) -> bool:
-    """Return True if one value is left to the machine, and the other is the value that the machine chose."""
+    """Return True if one value is left to the machine, and the other is too or is the value that the machine chose."""
     if change.name not in AUTO:
         return False
-    chosen, auto = resolved.get(change.name), AUTO[change.name]
-    return chosen is not None and all(value in (auto, chosen) for value in (change.before, change.now))
+    chosen, is_open = resolved.get(change.name), AUTO[change.name]
+    return chosen is not None and all(value in (*is_open, chosen) for value in (change.before, change.now))
 
 
 def _check_growth(change: Change, before: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +14,9 @@ from fastcell.errors import invalid
 from fastcell.system import resources
 from fastcell.training.progress_bar import EpochLines, Throughput
 from fastcell.training.run_bar import RunBar
+
+OPEN_PRECISIONS = (None, "auto")
+"""Values of the precision that leave the choice to the machine; only ``auto`` times a CPU."""
 
 _QUIET = {
     "logger": False,
@@ -46,12 +50,15 @@ def machine_precision(on_gpu: bool) -> Any:
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
-def resolve_settings(settings: Any, precision: str | None = None) -> dict[str, Any]:
+def resolve_settings(
+    settings: Any, precision: str | None = None, time_cpu: Callable[[], str] | None = None
+) -> dict[str, Any]:
     """Return values that suit the machine for accelerator, precision and deterministic, where the user left them open.
 
     Args:
         settings: arguments of `pl.Trainer` as attributes; they stay as they are.
         precision: what an open precision becomes; None for that of the machine.
+        time_cpu: chooses the precision ``auto`` on a CPU.
 
     Raises:
         ArgumentError: a CPU cannot compute in this precision.
@@ -60,12 +67,16 @@ def resolve_settings(settings: Any, precision: str | None = None) -> dict[str, A
     if accelerator == "auto":
         accelerator = "gpu" if resources.has_gpu() else "cpu"
     on_cpu = accelerator == "cpu"
-    if settings.precision is None and precision == "16-mixed" and on_cpu:
+    is_open = settings.precision in OPEN_PRECISIONS
+    if is_open and precision == "16-mixed" and on_cpu:
         raise invalid("precision of a resumed run", "one that a CPU supports", precision, "Resume it on a GPU")
     leave_memory_unfilled()
+    chosen = precision if is_open else settings.precision
+    if chosen is None and settings.precision == "auto" and on_cpu and time_cpu is not None:
+        chosen = time_cpu()
     return {
         "accelerator": accelerator,
-        "precision": settings.precision or precision or machine_precision(not on_cpu),
+        "precision": chosen or machine_precision(not on_cpu),
         "deterministic": on_cpu if deterministic is None else deterministic,
     }
 

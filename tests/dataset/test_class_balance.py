@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastcell.dataset.class_balance import class_weights, oversample
+from fastcell.dataset.class_balance import check_balance, class_weights, oversample, resolve_balance
+from fastcell.errors import ArgumentError
 
 
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=5), seed=st.integers(0, 2**31))
@@ -56,3 +57,48 @@ def test_weights_are_inverse_frequencies_of_mean_one():
     assert weights.dtype == np.float32
     assert weights[labels[labels >= 0]].mean() == pytest.approx(1)
     assert class_weights(labels[:0], 2).tolist() == [0, 0]
+
+
+def test_a_cap_limits_the_repeats():
+    labels = np.repeat([0, 1, 2], [100, 30, 3])
+    rows = oversample(np.arange(133), labels, 0, cap=10)
+    assert np.bincount(labels[rows]).tolist() == [100, 100, 30]
+    assert np.bincount(rows)[130:].tolist() == [10, 10, 10]
+    assert len(oversample(np.arange(133), labels, 0, cap=1)) == 133
+    assert np.bincount(labels[oversample(np.arange(133), labels, 0, cap=2.5)]).tolist() == [100, 75, 7]
+
+
+@pytest.mark.parametrize(
+    ("asked", "counts", "expected"),
+    [
+        (("auto", None), [100, 10], ("none", None)),
+        (("auto", None), [101, 10], ("oversample", 10.0)),
+        (("auto", 4), [101, 10], ("oversample", 4)),
+        (("auto", None), [50, 0, 40], ("none", None)),
+        (("auto", None), [5000, 0, 0], ("none", None)),
+        (("auto", None), [], ("none", None)),
+        (("oversample", None), [100, 10], ("oversample", None)),
+        (("oversample", 3.0), [100, 100], ("oversample", 3.0)),
+        (("weights", None), [100, 1], ("weights", None)),
+        (("none", None), [100, 1], ("none", None)),
+    ],
+)
+def test_auto_decides_by_the_largest_and_the_smallest_class(asked, counts, expected):
+    assert resolve_balance(*asked, counts) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (("rare", None), "balance must be one of auto, none, oversample, weights, got 'rare'"),
+        (("auto", 0.5), "balance_cap must be a number of repeats, 1 or more, got 0.5"),
+        (("auto", float("inf")), "balance_cap must be a number"),
+        (("auto", float("nan")), "balance_cap must be a number"),
+        (("oversample", True), "balance_cap must be a number"),
+        (("weights", 3), "balance_cap must be left out unless balance is auto or oversample, got 3"),
+        (("none", 3), "balance_cap must be left out"),
+    ],
+)
+def test_a_balance_that_cannot_be_is_refused(values, said):
+    with pytest.raises(ArgumentError, match=said):
+        check_balance(*values)

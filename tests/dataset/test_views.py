@@ -133,3 +133,23 @@ def test_a_bad_config_names_the_argument(config):
 def test_more_cells_than_there_are(manifest):
     with pytest.raises(ArgumentError, match="subsample must be at most 8"):
         select(manifest, ViewConfig(split="train", subsample=9))
+
+
+def test_auto_repeats_rare_classes_of_the_selected_cells(tmp_path):
+    made = make_manifest(tmp_path / "d", [*"a" * 33, *"b" * 3, *"a" * 10, "c", None])
+    write_split(made.path, "default", np.array(["train"] * 36 + ["test"] * 12))
+    auto = select(made, ViewConfig("train", balance="auto"))
+    assert auto.class_counts().tolist() == [33, 30, 0]
+    assert auto.cell_counts().tolist() == [33, 3, 0]
+    np.testing.assert_allclose(auto.emphasis(), [1, 10, 0])
+    assert select(made, ViewConfig("train", balance="auto", balance_cap=4)).class_counts().tolist() == [33, 12, 0]
+    plain = select(made, ViewConfig("test", balance="auto"))  # 10 to 1 is not unbalanced
+    assert plain.rows.tolist() == list(range(36, 48))
+    assert plain.emphasis() is None
+    weighted = select(made, ViewConfig("train", balance="weights"))
+    assert weighted.emphasis() is weighted.class_weights
+
+
+def test_a_cap_that_cannot_be_is_refused():
+    with pytest.raises(ArgumentError, match="balance_cap must be a number of repeats, 1 or more, got 0"):
+        ViewConfig("train", balance="auto", balance_cap=0)

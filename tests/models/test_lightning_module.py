@@ -90,6 +90,41 @@ def test_class_weights_by_hand():
     assert found == pytest.approx(float(((losses * weight).sum() / weight.sum()).detach()), rel=1e-6)
 
 
+def test_the_balanced_validation_loss_by_hand(tmp_path):
+    """A validation cell counts as a training cell of its class; without emphasis there is no such loss."""
+    model, batch = make_model(), make_batch(9)
+    labels = batch.labels.clone()
+    labels[4] = -1
+    valid = batch._replace(labels=labels, weight=torch.tensor([0.0] + [1.0] * 11))
+
+    class Data(pl.LightningDataModule):
+        emphasis = None
+
+        def train_dataloader(self):
+            return Batches(*(make_batch(seed) for seed in range(4)))
+
+        def val_dataloader(self):
+            return Batches(valid)
+
+    data = Data()
+    trainer = make_trainer(tmp_path, max_steps=-1, max_epochs=2)
+    trainer.fit(make_model(), datamodule=data)
+    assert "valid_balanced_loss" not in trainer.callback_metrics
+    emphasis = torch.tensor([1.0, 3.0, 10.0])
+    data.emphasis = emphasis.numpy()
+    trainer = make_trainer(tmp_path, max_steps=-1, max_epochs=2)
+    trainer.fit(model, datamodule=data)
+    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    model.eval()
+    losses = cell_losses("cross_entropy", model(batch.images), batch.labels).detach()
+    counted = [row for row in range(12) if row not in (0, 4)]
+    weight = emphasis[batch.labels]
+    expected = float((losses * weight)[counted].sum() / weight[counted].sum())
+    assert found["valid_balanced_loss"] == pytest.approx(expected, rel=1e-5)
+    assert found["valid_loss"] == pytest.approx(float(losses[counted].mean()), rel=1e-5)
+    assert abs(found["valid_balanced_loss"] - found["valid_loss"]) > 1e-4
+
+
 def test_ranks_average_to_the_weighted_mean_of_the_global_batch(monkeypatch):
     model = make_model().eval()  # evaluation: batch norm per rank is another matter
     batch = make_batch()
@@ -189,7 +224,31 @@ def test_average_follows_the_decay():
         model.average.update_parameters(model.network)  # the first update copies
         weight.fill_(5.0)
         model.average.update_parameters(model.network)
-    assert float(model.average.module.classifier[-1].weight.detach().mean()) == pytest.approx(0.75 * 1 + 0.25 * 5)
+    assert float(model.average.module.classifier[-1].weight.detach().mean()) == pytest.approx((2 * 1 + 9 * 5) / 11)
+
+
+def test_a_long_average_of_a_short_run_is_near_its_last_weights():
+    model = make_model(ema_decay=0.999)
+    weight = model.network.classifier[-1].weight
+    with torch.no_grad():
+        weight.fill_(1.0)
+        model.average.update_parameters(model.network)
+        weight.fill_(5.0)
+        for _ in range(100):  # without a warm-up, 1 + 4 * (1 - 0.999**100) = 1.38
+            model.average.update_parameters(model.network)
+    assert 4.99 < float(model.average.module.classifier[-1].weight.detach().mean()) < 5.0
+
+
+def test_the_decay_of_the_average_ends_at_its_value():
+    model = make_model(ema_decay=0.5)
+    weight = model.network.classifier[-1].weight
+    with torch.no_grad():
+        for _ in range(50):
+            weight.fill_(1.0)
+            model.average.update_parameters(model.network)
+        weight.fill_(2.0)
+        model.average.update_parameters(model.network)
+    assert float(model.average.module.classifier[-1].weight.detach().mean()) == pytest.approx(1.5)
 
 
 def test_flips_are_averaged():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from fastcell.training.best_weights import BestWeights, checkpoint_callback, choose_weights
+from fastcell.training.best_weights import BALANCED, PLAIN, BestWeights, checkpoint_callback, choose_weights, monitor_of
 from fastcell.training.fit import build_model
 from fastcell.training.recipe import Recipe
 
@@ -84,3 +84,21 @@ def test_the_best_score_of_another_folder_is_none(tmp_path):
 def test_the_state_has_the_name_that_lightning_gives(tmp_path):
     ours = checkpoint_callback(tmp_path, validates=True).state_key
     assert ours == ModelCheckpoint(tmp_path, monitor="valid_loss", filename="best").state_key
+
+
+def test_a_balanced_loss_selects_where_there_is_one():
+    kept, models = BestWeights(), [make_model(seed) for seed in range(3)]
+    for model, plain, balanced in zip(models, (1.0, 2.0, 3.0), (0.5, 0.2, 0.3), strict=True):
+        values = {PLAIN: torch.tensor(plain), BALANCED: torch.tensor(balanced)}
+        kept.on_validation_end(SimpleNamespace(callback_metrics=values), model)
+    assert same(kept.weights, models[1].state_dict())
+
+
+def test_a_checkpoint_names_the_loss_that_selects(tmp_path):
+    for name in (PLAIN, BALANCED):
+        callback = checkpoint_callback(tmp_path, validates=True, monitor=name)
+        assert callback.monitor == name
+        assert monitor_of({"callbacks": {"Other": {}, callback.state_key: {}}}) == name
+    last = checkpoint_callback(tmp_path, validates=False)
+    assert monitor_of({"callbacks": {last.state_key: {}}}) is None
+    assert monitor_of({}) is None

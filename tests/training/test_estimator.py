@@ -188,3 +188,20 @@ def test_scikit_learn_s_own_checks():
     assert {result["check_name"] for result in results if result["status"] == "xfail"} == set(FAILING)
     assert [result["check_name"] for result in results if result["status"] == "failed"] == []
     assert sum(result["status"] == "passed" for result in results) > 45
+
+
+def test_rare_classes_are_repeated_unless_weights_are_given(monkeypatch):
+    from fastcell.training import on_arrays
+
+    asked = []
+
+    def stop(recipe, *rest):
+        asked.append(recipe.balance)
+        raise InterruptedError
+
+    monkeypatch.setattr(on_arrays, "train_on_cells", stop)
+    images, y = np.zeros((30, 8, 8), np.uint8), np.array(["a", "b"] * 15)
+    for weight in (None, "balanced", {"a": 2.0, "b": 1.0}):
+        with pytest.raises(InterruptedError):
+            CellClassifier(class_weight=weight).fit(images, y)
+    assert asked == ["auto", "none", "none"]

@@ -158,10 +158,14 @@ def test_a_longer_run(
 def test_the_choice_of_the_machine_may_be_written_down(
     name: str, chosen: str, other: str, settings: dict[str, Any]
 ) -> None:
-    assert settings[name] == AUTO[name]
+    assert settings[name] in AUTO[name]
     now = {**settings, name: chosen}
-    assert check_settings_of_run(settings, now, {name: chosen}) == [Change(name, AUTO[name], chosen)]
-    assert check_settings_of_run(now, settings, {name: chosen}) == [Change(name, chosen, AUTO[name])]
+    for is_open in AUTO[name]:
+        left = {**settings, name: is_open}
+        assert check_settings_of_run(left, now, {name: chosen}) == [Change(name, is_open, chosen)]
+        assert check_settings_of_run(now, left, {name: chosen}) == [Change(name, chosen, is_open)]
+        if left != settings:  # left to the machine in another way
+            assert check_settings_of_run(left, settings, {name: chosen}) == [Change(name, is_open, settings[name])]
     for resolved in ({name: chosen}, {}):
         with pytest.raises(ArgumentError, match=f"--{name} of a resumed run must be"):
             check_settings_of_run(settings, {**settings, name: other}, resolved)

@@ -50,6 +50,20 @@ def test_a_run_that_goes_on_keeps_its_precision(monkeypatch):
         resolve_settings(settings, "16-mixed")
 
 
+def test_auto_times_a_cpu_once_and_no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    for has_gpu, before, expected, times in (
+        (False, None, "chosen", 1),
+        (False, "32-true", "32-true", 0),
+        (True, None, "bf16-mixed", 0),
+    ):
+        monkeypatch.setattr(resources, "has_gpu", lambda answer=has_gpu: answer)
+        settings = SimpleNamespace(accelerator="auto", precision="auto", deterministic=None)
+        timed = []
+        found = resolve_settings(settings, before, lambda timed=timed: timed.append(1) or "chosen")
+        assert (found["precision"], len(timed)) == (expected, times)
+
+
 @pytest.mark.parametrize("name", ["max_epochs", "max_steps", "limit_train_batches"])
 def test_a_run_without_steps_is_refused(name):
     limits = {"max_epochs": 1, "max_steps": -1, "limit_train_batches": None}

@@ -1,0 +1,88 @@
+"""Say which classes a run can hardly learn or score, and how it treats rare ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcell.dataset.schema import SUBSET_NAMES
+from fastcell.dataset.views import View
+
+FEW_CELLS = 20
+"""A class with fewer training cells is named: whether a network finds it changes from seed to seed."""
+_MOST_NAMES = 6
+
+
+def training_cautions(
+    classes: Sequence[str], train: npt.ArrayLike, valid: npt.ArrayLike | None, select: str
+) -> list[str]:
+    """Return cautions that are known before training.
+
+    Args:
+        classes: names of the K classes.
+        train: (K,) training cells of each class.
+        valid: (K,) validation cells of each class; None if validation does not take place.
+        select: ``best`` or ``last`` weights are scored.
+    """
+    counts, found = np.asarray(train), []
+    few = np.flatnonzero(counts < FEW_CELLS)
+    if len(few):
+        named = _listed([f"{classes[k]} {counts[k]:,}" for k in sorted(few.tolist(), key=lambda k: counts[k])])
+        found.append(
+            f"Caution: classes with fewer than {FEW_CELLS} training cells: {named}. Whether they are found depends on "
+            "chance: repeat the run with other seeds (--seed_everything), or add cells."
+        )
+    held = np.flatnonzero(np.asarray([] if valid is None else valid))
+    if len(held) == 1:
+        then = ": the lowest validation loss prefers this class. --select last takes the last weights."
+        found.append(
+            f"Caution: all cells of the validation subset are of class {classes[held[0]]}"
+            + (then if select == "best" else ", so that the validation loss is about this class alone.")
+        )
+    return found
+
+
+def call_cautions(classes: Sequence[str], confusion: npt.ArrayLike, part: str) -> list[str]:
+    """Return cautions about classes that have cells in a scored subset, and that no cell was called.
+
+    Args:
+        classes: names of the K classes.
+        confusion: (K, K) counts, rows = true class, columns = predicted class.
+        part: ``train``, ``valid`` or ``test``.
+    """
+    table = np.asarray(confusion)
+    cells = table.sum(axis=1)
+    never = np.flatnonzero((table.sum(axis=0) == 0) & (cells > 0))
+    if not len(never):
+        return []
+    named = _listed([f"{classes[k]} (has {cells[k]:,})" for k in never.tolist()])
+    where = f"no cell of the {SUBSET_NAMES[part]} subset"
+    return [f"Caution: classes that {where} was called: {named}. Their recall is 0, and they have no precision."]
+
+
+def describe_balance(view: View, balance: str) -> str | None:
+    """Return one line about repeated classes, with their cost and gain; None if no cell is repeated.
+
+    Args:
+        view: the training rows, repeats included.
+        balance: setting that was asked for.
+    """
+    cells, rows = view.cell_counts(), view.class_counts()
+    if view.class_weights is not None or np.array_equal(cells, rows):
+        return None
+    present = np.flatnonzero(cells)
+    least, most = present[cells[present].argmin()], present[cells[present].argmax()]
+    names, repeats = view.manifest.info.classes, rows[present] / cells[present]
+    why = f"{names[most]} has {cells[most] / cells[least]:,.0f} times as many training cells as {names[least]}"
+    return (
+        f"rare classes are repeated up to {repeats.max():.3g} times (--data.balance {balance}): {why}. "
+        f"Cost: an epoch has {rows.sum() / cells.sum():.2f} times the cells. Gain: more cells of rare classes are "
+        "found, and some others are taken for them. --data.balance none trains on the classes as they are."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,39 @@
+"""The precision of training on a CPU is timed."""
+
+import pytest
+import torch
+
+from fastcell.models.lightning_module import CellModule
+from fastcell.training.precision_choice import PrecisionTiming, time_precisions
+
+
+@pytest.mark.parametrize(
+    ("safe", "fast", "choice", "said"),
+    [
+        (2.0, 1.0, "bf16-mixed", "precision bf16-mixed: 2.00 times as fast as 32-true, by steps of 32 cells"),
+        (1.1, 1.0, "bf16-mixed", "other weights from the same seed"),
+        (1.05, 1.0, "32-true", "precision 32-true: bf16-mixed is only 1.05 times as fast here, by steps of 32 cells"),
+        (1.0, 10.0, "32-true", "bf16-mixed is 10.00 times as slow here"),
+    ],
+)
+def test_the_faster_precision_is_chosen_and_said(safe: float, fast: float, choice: str, said: str) -> None:
+    timing = PrecisionTiming(safe, fast, 32)
+    assert timing.choice == choice
+    assert said in timing.describe()
+    assert "\n" not in timing.describe()
+    assert "(--trainer.precision auto)" in timing.describe()
+
+
+def test_timing_changes_neither_model_nor_random_state() -> None:
+    model = CellModule("cellnet", classes=["a", "b"], preprocessing={"image_size": 16}, ema_decay=0.9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    timing = time_precisions(model, 1)
+    assert timing.num_cells == 2  # batch norm needs two
+    assert timing.safe_s > 0
+    assert timing.fast_s > 0
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
+    assert time_precisions(model, 1000).num_cells == 32
