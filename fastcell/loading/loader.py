@@ -323,6 +323,8 @@ class BankLoader(BatchLoader):
                 else:
                     images = transform(self._cells(chosen), batches.positions[step])
                 yield Batch(images, *columns)
+        if isinstance(self.order, BankOrder):  # the last batches are still ahead of the model
+            self.order.prepare(epoch + 1)
 
     def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:
         """Return the pool with the columns that the geometry needs, and labels and cell_ids (M,) int32 of its cells."""

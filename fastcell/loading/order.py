@@ -120,14 +120,23 @@ class BankOrder:
 
     def permutation(self, epoch: int, part: int) -> np.ndarray:
         """Return the rows of a part in the order of an epoch, (n,) unsigned, counted from the part's first row."""
-        if any(kept != epoch for kept, _ in list(self._kept)):
-            self._kept.clear()
+        for key in [key for key in self._kept if not epoch <= key[0] <= epoch + 1]:
+            self._kept.pop(key, None)
         order = self._kept.get((epoch, part))
         if order is None:
-            span = max(1, self.span // self.num_parts) if epoch == 0 else 0
-            rng = np.random.default_rng([self.seed, epoch, _GENERATOR, part])
-            order = self._kept[epoch, part] = _permute(rng, self.part_size(part), span)
+            order = self._kept[epoch, part] = self._permuted(epoch, part)
         return order
+
+    def _permuted(self, epoch: int, part: int) -> np.ndarray:
+        span = max(1, self.span // self.num_parts) if epoch == 0 else 0
+        rng = np.random.default_rng([self.seed, epoch, _GENERATOR, part])
+        return _permute(rng, self.part_size(part), span)
+
+    def prepare(self, epoch: int) -> None:
+        """Compute what the first batch of an epoch would wait for, while the epoch before still runs."""
+        for part in self.parts:
+            if (epoch, part) not in self._kept:
+                self._kept[epoch, part] = self._permuted(epoch, part)
 
     def batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Batches:
         """Return this rank's batches of steps `first` to `stop` (exclusive) of an epoch, without earlier ones."""

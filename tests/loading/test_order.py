@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastcell.errors import ArgumentError
+from fastcell.loading import order as order_module
 from fastcell.loading.order import NUM_PARTS, BankOrder, Batches, StoredOrder
 from fastcell.loading.ranks import evaluation_share
 
@@ -140,3 +141,18 @@ def test_stored_order_shows_every_row_once_in_order(num_rows: int, chunk: int, n
         assert batches.entries.shape == (share.steps, chunk)
         rows += (batches.entries[batches.real] + share.start).tolist()
     assert rows == list(range(num_rows))
+
+
+def test_the_next_epoch_is_prepared_and_the_last_one_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [BankOrder(500, 16, 3).batches(epoch).entries.tolist() for epoch in range(3)]
+    order, made, permute = BankOrder(500, 16, 3), [], order_module._permute
+    monkeypatch.setattr(order_module, "_permute", lambda *arguments: made.append(1) or permute(*arguments))
+    assert order.batches(0).entries.tolist() == wanted[0]
+    order.prepare(1)
+    assert len(made) == 2
+    assert order.batches(0, 5, 6).entries.tolist() == wanted[0][5:6]  # still there
+    assert order.batches(1).entries.tolist() == wanted[1]
+    assert len(made) == 2
+    order.prepare(2)
+    assert order.batches(2).entries.tolist() == wanted[2]
+    assert [epoch for epoch, _ in order._kept] == [2]
