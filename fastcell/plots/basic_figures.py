@@ -7,6 +7,7 @@ relies on colour alone. The module uses Matplotlib's object interface instead of
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def contact_sheet(
     heights = [max((cell.shape[0] for cell in cells), default=1) for cells in rows.values()]
     width = max((cell.shape[1] for cells in rows.values() for cell in cells), default=1)
     inches = 1.35 / width  # one column is 1.35 inches wide
-    gap = 0.12 if notes is None else 0.3
+    gap = 0.12 if notes is None else 0.4
     figure = Figure(figsize=(1.1 + 1.45 * columns, 0.7 + sum(height * inches + gap for height in heights)))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
@@ -209,11 +210,11 @@ def contact_sheet(
                 axes.set_xlim(-0.5, width - 0.5)
                 axes.set_ylim(height - 0.5, -0.5)
                 if notes is not None:
-                    axes.set_xlabel(notes[name][column], fontsize=6, labelpad=2)
+                    axes.set_xlabel(notes[name][column], fontsize=9, labelpad=2)
             if line == 0 and column < len(captions):
-                axes.set_title(captions[column], fontsize=8)
+                axes.set_title(captions[column], fontsize=13)
             if column == 0:
                 shown = name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 1]}…"
-                axes.set_ylabel(shown, fontsize=9, rotation=0, ha="right", va="center")
-    figure.suptitle(title, fontsize=10)
+                axes.set_ylabel(textwrap.fill(shown, 14), fontsize=14, rotation=0, ha="right", va="center")
+    figure.suptitle(title, fontsize=15)
     return figure

@@ -22,6 +22,7 @@ from fastcell.system.text import printable_lines
 DPI = 150
 _CAPTION_SIZE = 7.5
 _CHARACTERS_PER_INCH = 19.0  # at the font size of the caption
+_PAGE_INCHES = 8.0  # a wider figure is reduced to this width on paper, so its caption is drawn larger
 _MOST_NAME = 40
 _VECTOR: Any = {"pdf.fonttype": 42}  # embed TrueType fonts, so that text in the PDF stays text
 
@@ -66,8 +67,11 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
         data: every number in the figure; None if the caller stores them in another file.
         caption: description of the figure, with units and number of cells.
     """
-    width = max(40, int(figure.get_figwidth() * _CHARACTERS_PER_INCH))
-    figure.supxlabel(textwrap.fill(caption, width), fontsize=_CAPTION_SIZE, x=0.01, ha="left", linespacing=1.35)
+    shrinks = max(1.0, figure.get_figwidth() / _PAGE_INCHES)
+    width = max(40, int(figure.get_figwidth() / shrinks * _CHARACTERS_PER_INCH))
+    figure.supxlabel(
+        textwrap.fill(caption, width), fontsize=shrinks * _CAPTION_SIZE, x=0.01, ha="left", linespacing=1.35
+    )
     show_names_plainly(figure)
     shape: dict[str, Any] = {"dpi": 2 * DPI if max(figure.get_size_inches()) < 6 else DPI}
     shape |= {"bbox_inches": "tight", "pad_inches": 0.08}

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from fastcell.errors import DataError
-from fastcell.report.page_elements import WIDE_INCHES, Picture, Section, embed_png
+from fastcell.report.page_elements import Picture, Section, embed_png
 from fastcell.report.run_sections import ENVIRONMENT, STUDY, check_kinds, read_json
 
 TITLES = {
@@ -110,9 +110,10 @@ def title_of(values: Mapping[str, Any], folder: Path) -> str:
 
 
 def _figure(picture: Picture) -> str:
-    wide = " wide-picture" if picture.inches > WIDE_INCHES else ""
     image = Markup('<img src="{}" alt="{}">').format(picture.source, picture.alt)
-    return Markup('<figure class="picture{}" style="--inches: {}">{}</figure>').format(wide, picture.inches, image)
+    return Markup('<figure class="{}" style="--inches: {}">{}</figure>').format(
+        picture.css_class, picture.inches, image
+    )
 
 
 def _html(text: str, is_start: bool = True) -> str:

@@ -23,7 +23,7 @@ from fastcell.report.cell_browser import browser_data, choose_cells
 from fastcell.report.compare_sections import is_study, read_study, repeat_command, study_section
 from fastcell.report.data_card import data_section, splits_section
 from fastcell.report.data_summary import TrainingLook
-from fastcell.report.page_elements import WIDE_INCHES, Section, percent
+from fastcell.report.page_elements import Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
 from fastcell.runs.open_run import FinishedRun, open_run
 from fastcell.splits.obstacles import cautions, refuse_obstacles, split_obstacles
@@ -218,7 +218,6 @@ def render_page(page: Page) -> str:
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         script=(_TEMPLATES / "cell_browser.js").read_text(encoding="utf-8"),
         version=__version__,
-        wide_inches=WIDE_INCHES,
         date=f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
     )
 

@@ -13,6 +13,8 @@ from PIL import Image
 from fastcell.errors import DataError
 
 WIDE_INCHES = 6.5  # a wider figure takes the full width of the page
+OF_CELLS = ("contact_sheet", "augmentation", "network", "filters", "occlusion", "occlusion_mean", "errors")
+"""Names of the figures whose grey levels are those of cells or weights."""
 _DPI = 150.0  # used if a picture does not state its resolution
 
 
@@ -45,6 +47,7 @@ class Picture:
         inches: Width for which the picture was drawn [inches].
         caption: Text below the figure; empty if the picture contains its caption.
         alt: Alternative text for screen readers.
+        shows_cells: True if grey levels of cells or weights are shown, which the dark theme must not invert.
     """
 
     title: str
@@ -52,6 +55,13 @@ class Picture:
     inches: float
     caption: str = ""
     alt: str = ""
+    shows_cells: bool = False
+
+    @property
+    def css_class(self) -> str:
+        """Classes of its element in the page."""
+        wide = " wide-picture" if self.inches > WIDE_INCHES else ""
+        return f"picture {'cells' if self.shows_cells else 'plot'}{wide}"
 
 
 @dataclass
@@ -96,7 +106,8 @@ def embed_png(path: Path, title: str, caption: str = "", alt: str = "") -> Pictu
             inches = image.width / dots_per_inch
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} must be a picture drawn by fastcell, but: {error}. Draw it again.") from None
-    return Picture(title, data_uri(content), round(inches, 1), caption, alt or caption or title)
+    shows_cells = path.stem in OF_CELLS
+    return Picture(title, data_uri(content), round(inches, 1), caption, alt or caption or title, shows_cells)
 
 
 def data_uri(png: bytes) -> str:

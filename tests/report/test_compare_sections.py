@@ -68,14 +68,14 @@ def test_section_has_text_and_pictures_in_their_order(study: Path) -> None:
     assert places == sorted(places)
     assert html.count("<img src=") == 1
     assert 'alt="Accuracy by volume"' in html
-    assert '<figure class="picture" style="--inches: 2.0">' in html
+    assert '<figure class="picture plot" style="--inches: 2.0">' in html
     assert "![outside](../other.png)" in html  # a file elsewhere is not read
     assert "Methods by volume of data" not in html  # the section's own heading
 
 
 def test_wide_pictures_take_the_width_of_the_page(study: Path) -> None:
     cv2.imwrite(str(study / "volume.png"), np.zeros((30, 1200), np.uint8))
-    assert 'class="picture wide-picture" style="--inches: 8.0"' in study_section(study, 1)[0].html
+    assert 'class="picture plot wide-picture" style="--inches: 8.0"' in study_section(study, 1)[0].html
 
 
 def test_a_comparison_without_its_report_is_refused(study: Path) -> None:

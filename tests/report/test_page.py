@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import html
+import io
 import json
 import re
 import shlex
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from fastcell.cli import compare as compare_command
 from fastcell.cli import main as cli
@@ -473,6 +475,23 @@ def test_light_and_dark(chromium, tab, made):
     dark.close()
 
 
+def test_charts_are_dark_in_the_dark_and_cells_are_not_inverted(chromium, made):
+    def levels(scheme: str, selector: str) -> np.ndarray:
+        page = chromium.new_page(color_scheme=scheme)
+        page.goto((made / "run" / "report.html").as_uri())
+        shot = page.locator(selector).first.screenshot()
+        page.close()
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), float)
+
+    chart, in_dark = levels("light", "figure.plot img"), levels("dark", "figure.plot img")
+    assert chart.mean() > 200
+    assert in_dark.mean() < 80
+    assert in_dark.max() > 180  # text and curves stand out
+    cells, in_dark = levels("light", "figure.cells img"), levels("dark", "figure.cells img")
+    assert np.corrcoef(cells.ravel(), in_dark.ravel())[0, 1] > 0.9  # all but the border
+    assert in_dark.mean() < 0.9 * cells.mean()
+
+
 def test_print_leaves_controls_out_and_is_light(tab):
     tab.click("#theme")
     tab.emulate_media(media="print")
@@ -480,6 +499,8 @@ def test_print_leaves_controls_out_and_is_light(tab):
     assert not tab.locator("nav").is_visible()
     assert tab.locator("#confusion").is_visible()
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    filters = tab.locator(".picture img").evaluate_all("images => images.map(image => getComputedStyle(image).filter)")
+    assert set(filters) == {"none"}
     assert tab.pdf().startswith(b"%PDF")
 
 
