@@ -11,7 +11,6 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastcell import __version__
 from fastcell.errors import DIVERGED_HINT, DivergedError, invalid
@@ -24,6 +23,7 @@ from fastcell.models.network_parts import freeze as freeze_parts
 from fastcell.models.penultimate import SharedPenultimate, features_and_logits
 from fastcell.models.registry import create_network
 from fastcell.models.schedule import ScheduleName, rate_factor
+from fastcell.models.weight_average import WeightAverage
 from fastcell.storage.formats import FORMATS
 from fastcell.system.lightning_internals import has_trainer
 
@@ -143,8 +143,7 @@ class CellModule(pl.LightningModule):
             rates_by_name(self.bare_network, num_classes, part_learning_rates, learning_rate)  # looks at the names
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = _average_of(self.network, ema_decay)
-        self._decay_rises = True
+        self.average = None if ema_decay is None else WeightAverage(self.network, ema_decay)
         if compile_network:
             self.network.compile()
         self.train_scores = RunningScores(num_classes)
@@ -341,7 +340,7 @@ class CellModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fastcell_format"], checkpoint["fastcell_version"] = CHECKPOINT_FORMAT, __version__
-        checkpoint["fastcell_decay_rises"] = self._decay_rises
+        checkpoint["fastcell_decay_rises"] = self.average is None or self.average.decay_rises
         checkpoint["fastcell_unread"] = {
             "scores": {name: self._sum_over_ranks(value) for name, value in self.train_scores.sums().items()},
             "steps": self._unread,
@@ -357,9 +356,8 @@ class CellModule(pl.LightningModule):
             self.train_scores.take(unread["scores"])
         self._unread, self.last_scores = unread["steps"], dict(unread["last_scores"])
         self._steps_of_epoch = unread["steps_of_epoch"]
-        self._decay_rises = bool(checkpoint.get("fastcell_decay_rises", False))
-        if self.average is not None and not self._decay_rises:  # a run of an earlier version goes on as it began
-            self.average.multi_avg_fn = get_ema_multi_avg_fn(self.hparams["ema_decay"])
+        if self.average is not None:  # a run of an earlier version goes on as it began
+            self.average.decay_rises = bool(checkpoint.get("fastcell_decay_rises", False))
 
     # -- parts
 
@@ -445,29 +443,6 @@ class CellModule(pl.LightningModule):
             raise invalid("schedule", "constant in a run without an end", name, "Set --trainer.max_steps or max_epochs")
         final = hparams["final_learning_rate"] / peak
         return lambda step: rate_factor(name, step, int(num_steps), hparams["warmup"], final)
-
-
-def _average_of(network: nn.Module, decay: float | None) -> AveragedModel | None:
-    if decay is None:
-        return None
-    average = AveragedModel(network, multi_avg_fn=_warm_average(decay), use_buffers=True)
-    return average.requires_grad_(False)  # otherwise DDP would wait for gradients of the average
-
-
-def _warm_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
-    """Return the update of a running average of weights whose decay rises to `decay` over the first steps.
-
-    After t updates the decay is at most (1 + t) / (10 + t), so that the average covers about the last tenth of a run
-    that is short beside 1 / (1 - decay) steps, instead of its first weights (as in TensorFlow's
-    `tf.train.ExponentialMovingAverage` with `num_updates`).
-    """
-
-    def update(averaged: Any, current: Any, num_averaged: torch.Tensor | int) -> None:
-        done = float(num_averaged)
-        now = min(decay, (1.0 + done) / (10.0 + done))
-        get_ema_multi_avg_fn(now)(averaged, current, num_averaged)
-
-    return update
 
 
 def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,0 +1,69 @@
+"""A running average of a network's weights, which replaces them in evaluation."""
+
+import copy
+import itertools
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class WeightAverage(nn.Module):
+    """Exponential moving average of the parameters and buffers of a network.
+
+    The first update copies the network; update t > 0 gives ``decay * average + (1 - decay) * network``. The decay rises
+    to its value over the first steps: after t updates it is at most (1 + t) / (10 + t). So the average of a run that is
+    short beside 1 / (1 - decay) steps covers about its last tenth, not its first weights (as in TensorFlow's
+    `tf.train.ExponentialMovingAverage` with `num_updates`).
+
+    The state has the names of `torch.optim.swa_utils.AveragedModel`. That class reads its counter from the device twice
+    in an update; here the host counts, and waits for nothing.
+
+    Args:
+        network: copied; its copy is `module`.
+        decay: decay per step, 0 <= decay < 1.
+
+    Attributes:
+        module: network with the averaged weights, without gradients.
+        n_averaged: () int64, number of updates.
+        decay_rises: False for a decay that is the same from the first step on, as runs of an earlier version had.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(network)
+        self.n_averaged: torch.Tensor
+        self.register_buffer("n_averaged", torch.tensor(0, dtype=torch.long))
+        self.decay, self.decay_rises = decay, True
+        self._done = 0
+        self.requires_grad_(False)  # otherwise DDP would wait for gradients of the average
+        self.register_load_state_dict_post_hook(_count_as_loaded)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """Return what the averaged network returns."""
+        return self.module(*inputs, **options)
+
+    @torch.no_grad()
+    def update_parameters(self, network: nn.Module) -> None:
+        """Take the present weights of `network`, which is on the same device, into the average."""
+        pairs = list(zip(_tensors(self.module), _tensors(network), strict=True))
+        if self._done == 0:
+            for average, now in pairs:
+                average.copy_(now)
+        else:
+            decay = min(self.decay, (1.0 + self._done) / (10.0 + self._done)) if self.decay_rises else self.decay
+            floating = [pair for pair in pairs if pair[0].is_floating_point()]
+            torch._foreach_lerp_([average for average, _ in floating], [now for _, now in floating], 1 - decay)
+            for average, now in pairs:
+                if not average.is_floating_point():  # counts of batches
+                    average.copy_(average * decay + now * (1 - decay))
+        self.n_averaged += 1
+        self._done += 1
+
+
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
+    return [tensor.detach() for tensor in itertools.chain(network.parameters(), network.buffers())]
+
+
+def _count_as_loaded(average: WeightAverage, incompatible_keys: Any) -> None:
+    average._done = int(average.n_averaged)
