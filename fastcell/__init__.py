@@ -29,6 +29,7 @@ _EXPORTS = {
     "StrictError": "fastcell.errors",
     "ViewConfig": "fastcell.dataset.views",
     "load": "fastcell.inference.classifier",
+    "register_network": "fastcell.models.registry",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -22,6 +22,7 @@ ACROSS_MODULES = {
     "cli/test_kills.py": "commands that are killed at any moment, and run again",
     "cli/test_large_sets.py": "sets of many classes, many groups or very long names, by all commands",
     "cli/test_missing_files.py": "run folders in which a file is missing",
+    "cli/test_own_parts.py": "networks, losses, metrics and augmentations of the user, by all commands",
     "cli/test_stranger_text.py": "text of other people in what all commands print",
     "dataset/test_picture_matrix.py": "pictures of every kind, by every decoder of the package",
     "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",

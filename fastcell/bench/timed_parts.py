@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,13 +67,20 @@ class Parts:
 
 
 def make_parts(
-    manifest: Manifest, preset: str, checkpoint: str | None, num_cells: int, threads: int, scratch: Path
+    manifest: Manifest,
+    preset: str,
+    checkpoint: str | None,
+    num_cells: int,
+    threads: int,
+    scratch: Path,
+    trust: Sequence[str] = (),
 ) -> Parts:
     """Set up all timed parts on a sample of a data set.
 
     Args:
         manifest: Manifest of the data set; labels are not needed.
         preset: Preset that gives network, image size, batch size and augmentation.
+        trust: Packages whose code the checkpoint may import.
         checkpoint: Checkpoint that gives network and image size instead of the preset; None for a new network.
         num_cells: Minimum size of the sample, which consists of the first whole shards that hold this number of cells.
         threads: Number of threads for decoding and transforms; 0 for one per CPU.
@@ -89,13 +96,13 @@ def make_parts(
     device = torch.device("cuda", 0) if resources.has_gpu() else torch.device("cpu")
     torch.set_num_threads(resources.num_cpus())
     sample = _sample(manifest, num_cells)
-    model, preprocessing = _network(manifest, recipe, checkpoint)
+    model, preprocessing = _network(manifest, recipe, checkpoint, trust)
     model = model.to(device)
     settings: dict[str, Any] = {
         "data": manifest.info.name,
         "cells": len(sample),
         "layout": manifest.info.layout,
-        "network": str(model.hparams["network"]),
+        "network": model.network_name,
         "size": preprocessing.image_size,
         "batch": recipe.batch_size,
         "threads": threads or resources.num_cpus(),
@@ -261,9 +268,11 @@ def _sample(manifest: Manifest, num_cells: int) -> View:
     return View(manifest, view.rows[shard <= last])
 
 
-def _network(manifest: Manifest, recipe: Recipe, checkpoint: str | None) -> tuple[CellModule, Preprocessing]:
+def _network(
+    manifest: Manifest, recipe: Recipe, checkpoint: str | None, trust: Sequence[str]
+) -> tuple[CellModule, Preprocessing]:
     if checkpoint is not None:
-        model = load_classifier(checkpoint)
+        model = load_classifier(checkpoint, trust)
         return model, Preprocessing.from_dict(model.preprocessing)
     window = manifest.info.window
     preprocessing = replace(recipe.preprocessing, window=None if window is None else (window[0], window[1]))

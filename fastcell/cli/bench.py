@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import DataOrDefault, OutFile, Preset
+from fastcell.cli.options import DataOrDefault, OutFile, Preset, Trust, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
@@ -32,6 +32,7 @@ def bench(
     cells: int = CELLS,
     threads: int = 0,
     out: OutFile = None,
+    trust: Trust = None,
 ) -> int:
     """Measure how fast this machine loads, trains on and classifies the cells of a data set, which part is the
     bottleneck, and whether the machine keeps up with an instrument.
@@ -46,6 +47,7 @@ def bench(
         cells: minimum number of cells in the sample
         threads: loading threads; 0 for one per CPU
         out: JSON file to write, with the results and a description of the machine
+        trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell bench cells --quick
@@ -74,7 +76,7 @@ def bench(
     checkpoint = None if run is None else str(find_checkpoint(Path(run)))
     load = os.getloadavg()[0]
     with scratch_folder() as scratch:
-        parts = make_parts(manifest, preset, checkpoint, cells, threads, scratch)
+        parts = make_parts(manifest, preset, checkpoint, cells, threads, scratch, packages_of(trust))
         print_line(parts.text)
         rows = time_parts(parts, duration)
     print_line(f"\n{format_rows(rows, instrument_rate)}\n")

@@ -83,6 +83,8 @@ def _type_of(module: str, node: ast.expr | None) -> Any:
             return typing.Literal[values]
         if node.value.id == "list":
             return list[_type_of(module, node.slice)]  # type: ignore[misc]
+        if node.value.id == "dict":
+            return dict[str, object]
     if isinstance(node, ast.Name):
         return _PLAIN.get(node.id) or _alias(module, node.id)
     return object

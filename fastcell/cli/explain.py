@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import OtherData, OutFolder, Run, check_least, check_seed
+from fastcell.cli.options import OtherData, OutFolder, Run, Trust, check_least, check_seed, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.storage.places import check_output_folder
@@ -27,6 +27,7 @@ def explain(
     embed: int = 1000,
     seed: int = 0,
     patch: Annotated[int | None, Spelled("PX")] = None,
+    trust: Trust = None,
 ) -> int:
     """Draw what a trained network looks at, how well its probabilities are calibrated, and where it is wrong.
 
@@ -40,6 +41,7 @@ def explain(
         embed: number of cells in the t-SNE plots
         seed: random seed of the choice of cells and of t-SNE
         patch: side of the occluding square [default: an eighth of the image]
+        trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell explain runs/20260131-142501-donors-cellnet
@@ -55,7 +57,7 @@ def explain(
     library_settings.prepare_torch()
     if out:
         check_output_folder("--out", out, parents=True)
-    opened = open_run(Path(run), data)
+    opened = open_run(Path(run), data, packages_of(trust))
     explanation = Explanation(
         opened,
         FigureFiles(Path(out) if out else opened.folder / "explain"),
@@ -66,7 +68,7 @@ def explain(
         seed,
         say=print_line,
     )
-    network = opened.model.hparams["network"]
+    network = opened.model.network_name
     print_line(printable(f"{opened.folder}: {network}, {opened.checkpoint}, {explanation.about}"))
     draw_parts(explanation, list(get_args(Part)) if parts is None else list(parts))
     print_line(f"figures {printable(explanation.figures.folder)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import data_of_run, show_next
-from fastcell.cli.options import Run
+from fastcell.cli.options import Run, Trust, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import FastcellError
@@ -22,6 +22,7 @@ def export(
     check: int = 1_000,
     um_per_px: float | None = None,
     tta: bool = False,
+    trust: Trust = None,
 ) -> int:
     """Write a classifier as one ONNX file with the preprocessing in it. The model takes the raw image of a cell, of any
     size, and returns the class probabilities. The file is kept only if its probabilities agree with those of torch.
@@ -33,6 +34,7 @@ def export(
         check: number of cells on which ONNX and torch are compared
         um_per_px: pixel size of the input images [um per pixel]; required for runs with --data.fit scale
         tta: average the probabilities over the four flips of every cell
+        trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell export runs/20260131-142501-donors-cellnet cells.onnx
@@ -50,6 +52,7 @@ def export(
             num_cells=check,
             um_per_px=um_per_px,
             tta=tta,
+            trust=packages_of(trust),
         )
     except MemoryError as error:
         raise FastcellError("the graph does not fit into memory. Take a smaller network.") from error

@@ -14,6 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from fastcell.cli.class_paths import check_parts_of_run, join_class_paths
 from fastcell.cli.lightning_options import own_arguments
 from fastcell.cli.lightning_parser import (
     FastcellLightningParser,
@@ -23,7 +24,7 @@ from fastcell.cli.lightning_parser import (
     value_of,
 )
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import check_seed
+from fastcell.cli.options import check_seed, packages_of
 from fastcell.cli.predict_files import FilesToPredict
 from fastcell.cli.short_help import DESCRIPTIONS
 from fastcell.cli.shorter_training import shorter_length
@@ -43,6 +44,7 @@ from fastcell.storage.locks import hold_run_folder
 from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings
 from fastcell.system.messages import LineHandler, print_line
+from fastcell.system.own_parts import import_trusted
 from fastcell.system.text import join_lines
 from fastcell.training.best_weights import BALANCED, PLAIN, checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
@@ -132,12 +134,16 @@ class FastcellCLI(LightningCLI):
         self.command = command
         parser_kwargs: dict[str, Any] = {"prog": f"fastcell {command}", "description": what}
         if command == "fit":
+            arguments = join_class_paths(arguments)
+            trust = packages_of(value_of("--trust", arguments))
             folder = value_of("--resume", arguments)
             if folder is not None:
                 check_run(Path(folder))
+                check_parts_of_run(Path(folder) / CONFIG_FILE, arguments, trust)
                 arguments = ["--config", str(Path(folder) / "config.yaml"), *arguments]
             elif value_of("--start_from", arguments) is not None:
                 arguments = [*shorter_length(arguments), *arguments]
+            import_trusted(trust)
             preset = value_of("--preset", arguments) or PRESETS[0]
             parser_kwargs["default_config_files"] = [str(preset_path(preset))]
         super().__init__(
@@ -202,7 +208,7 @@ class FastcellCLI(LightningCLI):
             self.files = FilesToPredict.of(self.config)
             if self.files is not None:
                 return
-        self.model = load_classifier(self.config.ckpt_path)
+        self.model = load_classifier(self.config.ckpt_path, packages_of(self.config.trust))
         self._take_data_of_the_run(Path(self.config.ckpt_path).parent)
         self.model.hparams["tta"] = self.config.tta
         self.config_init = self.parser.instantiate_classes(self.config)
@@ -215,7 +221,7 @@ class FastcellCLI(LightningCLI):
         check_trainer_settings(self.config.trainer)
         check_trains(self.config.trainer)
         config = self.config.clone()
-        config.resume = None
+        config.resume = config.trust = None  # of this command alone
         self.asked = self.parser.dump(config, skip_unset=False)
         self.settings = flat_settings(yaml.safe_load(self.asked))
         self.finished, self.resumption = False, None
@@ -371,7 +377,7 @@ class FastcellCLI(LightningCLI):
         return PLAIN
 
     def _make_run_folder(self) -> Path:
-        network = self.model.hparams["network"]
+        network = self.model.network_name
         return make_run_folder(Path(self.config.runs), self.datamodule.info.name, network, self.asked)
 
 

@@ -29,6 +29,7 @@ class FitArguments(NamedTuple):
         checkpoint_every_steps: optimizer steps between two resume points; null for none
         checkpoint_every_minutes: minutes between two resume points; null for none
         select: weights to score; best: of the lowest validation loss
+        trust: packages to import first, separated by commas, which may register networks
         allow_absent: train even if a subset lacks a class, or class and recording cannot be told apart
     """
 
@@ -41,6 +42,7 @@ class FitArguments(NamedTuple):
     checkpoint_every_steps: int | None = None
     checkpoint_every_minutes: float | None = 5.0
     select: Literal["best", "last"] = "best"
+    trust: Annotated[str | None, Spelled("PACKAGES")] = None
     allow_absent: bool = False
 
 
@@ -51,11 +53,13 @@ class ScoreArguments(NamedTuple):
         ckpt_path: the same as the argument RUN
         out: file of predictions to write: .csv, .parquet or .fcs
         tta: average the predictions over the four flips of every cell
+        trust: packages whose code the network of the run may import, separated by commas
     """
 
     ckpt_path: Annotated[str, Spelled("RUN")]
     out: OutFile = None
     tta: bool = False
+    trust: Annotated[str | None, Spelled("PACKAGES")] = None
 
 
 class FileArguments(NamedTuple):
@@ -189,10 +193,10 @@ GROUPS: dict[str, dict[str, list[str]]] = {
         "machine": _MACHINE,
         "run": ["runs", "resume", "ckpt_path", "start_from", "freeze", "checkpoint_every_minutes"],
     },
-    "validate": {"scores": ["out", "tta"], "data": _EVALUATION, "machine": _MACHINE},
-    "test": {"scores": ["out", "tta"], "data": _EVALUATION, "machine": _MACHINE},
+    "validate": {"scores": ["out", "tta", "trust"], "data": _EVALUATION, "machine": _MACHINE},
+    "test": {"scores": ["out", "tta", "trust"], "data": _EVALUATION, "machine": _MACHINE},
     "predict": {
-        "predictions": ["out", "tta"],
+        "predictions": ["out", "tta", "trust"],
         "files that are not packed": ["pattern", "format", "table", "window", "um_per_px"],
         "data": ["data.predict_split", *_EVALUATION],
         "machine": _MACHINE,

@@ -22,6 +22,8 @@ Out = Annotated[str, Spelled("OUT", also=("-o", "--out"))]
 OutFile = Annotated[str | None, Spelled("FILE", also=("-o",))]
 OutFolder = Annotated[str | None, Spelled("DIR", also=("-o",))]
 File = Annotated[str | None, Spelled("FILE")]
+Trust = Annotated[str | None, Spelled("PACKAGES")]
+"""Packages whose code a run with a network of the user's own may import."""
 Window = Annotated[tuple[float, float] | None, Spelled("LO HI")]
 Preset = Literal["demo", "paper", "fast"]
 Layout = Literal["cell", "block"]
@@ -127,6 +129,11 @@ def scored_run(path: str) -> Path:
         name = "none" if scored is None else scored.name
         raise invalid("RUN", f"the checkpoint that was scored ({name}) or its folder", path, f"Give {run.parent}")
     return run.parent
+
+
+def packages_of(trust: str | None) -> list[str]:
+    """Return the names of packages with commas between them as a list; empty for None."""
+    return [name.strip() for name in (trust or "").split(",") if name.strip()]
 
 
 def parse_shares(text: str) -> tuple[float, float, float] | None:

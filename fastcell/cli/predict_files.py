@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcell.cli.lightning_options import FileArguments
-from fastcell.cli.options import ReadingArguments
+from fastcell.cli.options import ReadingArguments, packages_of
 from fastcell.errors import invalid
 from fastcell.system.messages import print_line
 from fastcell.system.text import join_lines
@@ -57,7 +57,8 @@ class FilesToPredict:
         if accelerator not in _DEVICES:
             raise invalid("--trainer.accelerator", f"one of {', '.join(_DEVICES)}", accelerator, "Leave it out")
         threads = config.data.threads or None
-        classifier = load(self.checkpoint, device=_DEVICES[accelerator], tta=config.tta, threads=threads)
+        device, trust = _DEVICES[accelerator], packages_of(config.trust)
+        classifier = load(self.checkpoint, device=device, tta=config.tta, threads=threads, trust=trust)
         classifier.chunk = config.data.eval_batch_size
         reading = ReadingArguments(**{name: getattr(config, name) for name in ReadingArguments._fields})
         given = None if config.window is None else (float(config.window[0]), float(config.window[1]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastcell.cli.next_steps import Word, data_of_run, existing_data, show_next
-from fastcell.cli.options import File, OtherData, OutFile, Run, check_least, check_seed, scored_run
+from fastcell.cli.options import File, OtherData, OutFile, Run, Trust, check_least, check_seed, packages_of, scored_run
 from fastcell.cli.parser import entry
 from fastcell.errors import invalid
 from fastcell.system.messages import print_line
@@ -22,6 +22,7 @@ def report(
     no_explain: bool = False,
     allow_absent: bool = False,
     seed: int = 0,
+    trust: Trust = None,
 ) -> int:
     """Write one self-contained HTML page about a run: data, settings, scores, figures, a browser of cells and errors,
     speed, environment, and the commands that reproduce the run. Comparisons become sections of the page.
@@ -36,6 +37,7 @@ def report(
         allow_absent: write the page even if a subset lacks a class, or class and recording cannot be told apart; it
             then carries a warning
         seed: random seed of the choice of cells
+        trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell report runs/20260131-142501-donors-cellnet
@@ -53,7 +55,16 @@ def report(
     page = write_page(
         folders,
         Path(out) if out else None,
-        PageOptions(data, cells, Path(bench) if bench else None, not no_explain, seed, allow_absent, print_line),
+        PageOptions(
+            data,
+            cells,
+            Path(bench) if bench else None,
+            not no_explain,
+            seed,
+            allow_absent,
+            print_line,
+            packages_of(trust),
+        ),
     )
     print_line(f"wrote {printable(page)} ({page.stat().st_size / 1e6:,.1f} MB)")
     show_next(*_next_of(folders, data))

@@ -263,9 +263,11 @@ def parts_of(hint: Any) -> list[Any]:
 
 
 def choices_of(hint: Any) -> list[str]:
-    """Return the values that a Literal, a list of it, or a union of Literals and None allows; empty for other types."""
+    """Return the values that a Literal, a list of it, or a union of Literals, dict and None allows; else empty."""
     found: list[str] = []
     for part in parts_of(hint):
+        if typing.get_origin(part) is dict:  # a class path with its arguments, beside the names
+            continue
         (part,) = typing.get_args(part) if typing.get_origin(part) is list else (part,)
         if typing.get_origin(part) is not typing.Literal:
             return []

@@ -234,7 +234,7 @@ def classify(model: CellModule, images: CellImages, rows: np.ndarray) -> np.ndar
     batches = (pixels[places[begin : begin + _BATCH]][:, None] for begin in range(0, len(rows), _BATCH))
     probabilities = class_probabilities(TorchBackend.of_module(model), batches)
     if not np.isfinite(probabilities).all():
-        raise DivergedError(f"{model.hparams['network']} predicts probabilities that are not finite. {DIVERGED_HINT}.")
+        raise DivergedError(f"{model.network_name} predicts probabilities that are not finite. {DIVERGED_HINT}.")
     return probabilities.argmax(axis=1)
 
 

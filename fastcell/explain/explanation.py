@@ -171,21 +171,21 @@ class Explanation:
 def _network(it: Explanation) -> str:
     layers = _our_layers(it)
     size = int(it.run.model.preprocessing["image_size"])
-    network_figures.draw_network(it.figures, it.run.model.hparams["network"], layers, size, it.run.model.classes)
+    network_figures.draw_network(it.figures, it.run.model.network_name, layers, size, it.run.model.classes)
     return f"{len(layers)} layers"
 
 
 def _our_layers(it: Explanation) -> Any:
     network = it.run.network
     if not any(isinstance(module, CellNet | GaoNet) for module in network.modules()):
-        raise _LeftOut(f"{it.run.model.hparams['network']} has too many layers for a drawing")
+        raise _LeftOut(f"{it.run.model.network_name} has too many layers for a drawing")
     return trace_layers(network, int(it.run.model.preprocessing["image_size"]))
 
 
 def _filters(it: Explanation) -> str:
     convolutions = network_figures.first_convolutions(it.run.network)
     if not convolutions:
-        raise _LeftOut(f"{it.run.model.hparams['network']} has no convolution")
+        raise _LeftOut(f"{it.run.model.network_name} has no convolution")
     model, seed = it.run.model, it.run.seed
     start = None
     if seed is not None:
@@ -193,7 +193,7 @@ def _filters(it: Explanation) -> str:
         init = model.hparams["init"]
         network = network_figures.start_weights(model.hparams["network"], len(model.classes), size, init, seed)
         start = network_figures.first_convolutions(network)
-    network_figures.draw_filters(it.figures, model.hparams["network"], convolutions, start)
+    network_figures.draw_filters(it.figures, model.network_name, convolutions, start)
     return ", ".join(f"{name} {' x '.join(map(str, weights.shape))}" for name, weights in convolutions)
 
 
@@ -228,7 +228,7 @@ def _images(it: Explanation, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tens
 def _embedding(it: Explanation) -> str:
     where = find_taps(it.run.network)
     if not where:
-        raise _LeftOut(f"{it.run.model.hparams['network']} has no fully connected layer")
+        raise _LeftOut(f"{it.run.model.network_name} has no fully connected layer")
     rows = it.sample(it.num_embedded, by_class=False)
     images, labels, _ = _images(it, rows)
     if len(images) < 10:

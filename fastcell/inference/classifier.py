@@ -193,7 +193,7 @@ class Classifier:
         )
 
 
-_Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool, int | None]
+_Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool, int | None, tuple[str, ...]]
 
 
 def load(
@@ -204,6 +204,7 @@ def load(
     precision: PrecisionChoice = "auto",
     tta: bool = False,
     threads: int | None = None,
+    trust: Sequence[str] = (),
 ) -> Classifier:
     """Open a run of ``fastcell fit`` as a classifier. Nothing in its files is executed.
 
@@ -217,6 +218,7 @@ def load(
         precision: arithmetic of the network: ``fp32``, ``bf16`` or ``int8``; ``auto`` for the fastest one that agrees.
         tta: average over the four flips of every cell, as ``fastcell predict --tta``.
         threads: threads of the preprocessing; None for all cores.
+        trust: packages whose code a run with a network of the user's own may import.
 
     Returns:
         The classifier. Its answers equal those of ``fastcell predict`` with the same backend to 1e-6.
@@ -229,9 +231,9 @@ def load(
     library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
     checkpoint = find_checkpoint(Path(run))
     if backend is None or isinstance(backend, str):
-        opened = _open_backend(checkpoint, backend, precision, device, threads)
+        opened = _open_backend(checkpoint, backend, precision, device, threads, trust)
     else:
-        opened = backend, _describe(checkpoint)
+        opened = backend, _describe(checkpoint, trust)
     classifier = Classifier(
         opened[0],
         opened[1].classes,
@@ -244,7 +246,7 @@ def load(
     )
     if backend is None or isinstance(backend, str):
         place = str(checkpoint.absolute())
-        classifier._source = (place, _digest(checkpoint), device, backend, precision, tta, threads)
+        classifier._source = (place, _digest(checkpoint), device, backend, precision, tta, threads, tuple(trust))
     return classifier
 
 
@@ -256,10 +258,10 @@ class _Described(NamedTuple):
     loss: str
 
 
-def _describe(checkpoint: Path) -> _Described:
+def _describe(checkpoint: Path, trust: Sequence[str]) -> _Described:
     from fastcell.runs.checkpoint import load_classifier
 
-    return _of_module(load_classifier(checkpoint))
+    return _of_module(load_classifier(checkpoint, trust))
 
 
 def _of_module(module: Any) -> _Described:
@@ -267,7 +269,12 @@ def _of_module(module: Any) -> _Described:
 
 
 def _open_backend(
-    checkpoint: Path, name: BackendChoice | None, precision: PrecisionChoice, device: str | None, threads: int | None
+    checkpoint: Path,
+    name: BackendChoice | None,
+    precision: PrecisionChoice,
+    device: str | None,
+    threads: int | None,
+    trust: Sequence[str],
 ) -> tuple[NetworkBackend, _Described]:
     """Open the backend that the arguments of `load` name."""
     if name not in (None, *get_args(BackendChoice)):
@@ -288,7 +295,7 @@ def _open_backend(
     from fastcell.inference.backends.pytorch import TorchNetwork
     from fastcell.runs.checkpoint import load_classifier
 
-    module = load_classifier(checkpoint)
+    module = load_classifier(checkpoint, trust)
     try:
         place = torch.device(device or ("cuda" if resources.has_gpu() else "cpu"))
         return TorchNetwork(module, place, chosen[1]), _of_module(module)
@@ -305,6 +312,7 @@ def _load_again(
     precision: PrecisionChoice,
     tta: bool,
     threads: int | None,
+    trust: tuple[str, ...] = (),
 ) -> Classifier:
     """Open the checkpoint of a pickled classifier.
 
@@ -313,7 +321,8 @@ def _load_again(
     """
     if Path(checkpoint).is_file() and _digest(Path(checkpoint)) != digest:
         raise DataError(f"checkpoint {checkpoint} has changed since the classifier was pickled. Load it anew.")
-    return load(checkpoint, device=device, backend=backend, precision=precision, tta=tta, threads=threads)
+    options: dict[str, Any] = {"precision": precision, "tta": tta, "threads": threads, "trust": trust}
+    return load(checkpoint, device=device, backend=backend, **options)
 
 
 def _digest(path: Path) -> str:

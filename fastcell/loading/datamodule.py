@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from fastcell.dataset.manifest import Manifest, read_info
 from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import SteadyManifest, View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
+from fastcell.loading.batch import Batch
+from fastcell.loading.batch_augmentation import BatchAugmentation, find_function, name_of_function
 from fastcell.loading.decode_choice import DecoderName, choose_decoding, preferred_decoder
 from fastcell.loading.decode_cpu import CellDecoder
 from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader
@@ -63,6 +65,8 @@ class CellDataModule(pl.LightningDataModule):
         antialias: apply a low-pass filter to cells that are scaled down. The code of the paper applies none.
         augment: apply random changes to training cells.
         augmentation: strength of each random change; 0 disables it.
+        batch_augmentation: own augmentation that follows on the device of the batch, a function from `Batch` to `Batch`
+            or its class path; None for none.
         balance: treatment of rare classes. Values: none, oversample (repeat their cells in training), weights (give
             them larger weights in the loss), auto (oversample if the largest class has more than 10 times as many
             training cells as the smallest).
@@ -106,6 +110,7 @@ class CellDataModule(pl.LightningDataModule):
         antialias: bool = False,
         augment: bool = True,
         augmentation: Augmentation = Augmentation(),  # noqa: B008, immutable
+        batch_augmentation: str | dict[str, Any] | Callable[[Batch], Batch] | None = None,
         balance: BalanceName = "auto",
         balance_cap: float | None = None,
         subsample: int | float | None = None,
@@ -137,6 +142,7 @@ class CellDataModule(pl.LightningDataModule):
         if depth == 16 and window is None:
             raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
         self.augmentation = augmentation if augment else Augmentation.none()
+        self._own_augmentation = find_function(batch_augmentation) if augment else None
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, True, balance_cap)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.predict_split, self.steps_per_call = predict_split, steps_per_call
@@ -153,7 +159,15 @@ class CellDataModule(pl.LightningDataModule):
         given |= {"path": self.path, "subsample": subsample, "seed": self.seed}
         # With logger=True Lightning would compare these with the model's of the same name.
         self.save_hyperparameters(
-            _saved({**given, "augmentation": self.augmentation.to_dict()}, self.preprocessing.to_dict()), logger=False
+            _saved(
+                {
+                    **given,
+                    "augmentation": self.augmentation.to_dict(),
+                    "batch_augmentation": name_of_function(batch_augmentation),
+                },
+                self.preprocessing.to_dict(),
+            ),
+            logger=False,
         )
 
     @property
@@ -325,6 +339,8 @@ class CellDataModule(pl.LightningDataModule):
         With `steps_per_call` above 1, an item is a tuple of batches.
         """
         loader = self._training_loader()
+        if self._own_augmentation is not None:
+            loader.augment = BatchAugmentation(self._own_augmentation, self.seed, self._rank()[0])
         return loader if self.steps_per_call == 1 else GroupedLoader(loader, self.steps_per_call)
 
     def _training_loader(self) -> BatchLoader:

@@ -17,6 +17,7 @@ import torch
 from fastcell.dataset.corrupt_cells import CorruptCells, stand_in
 from fastcell.dataset.views import View
 from fastcell.loading.batch import Batch
+from fastcell.loading.batch_augmentation import BatchAugmentation
 from fastcell.loading.decode_choice import preferred_decoder
 from fastcell.loading.geometry import Geometry
 from fastcell.loading.order import BankOrder, StoredOrder
@@ -41,6 +42,7 @@ class BatchLoader(ABC):
 
     Attributes:
         batch_size: cells of a batch on this rank.
+        augment: a user's function, applied to each batch where it is taken; None for none.
     """
 
     batch_size: int
@@ -50,6 +52,7 @@ class BatchLoader(ABC):
         self._where = where
         self._epoch = 0
         self._stream: torch.cuda.Stream | None = None
+        self.augment: BatchAugmentation | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -78,6 +81,10 @@ class BatchLoader(ABC):
 
     def _start(self) -> Iterator[Batch]:
         epoch, first = (self._epoch, 0) if self._where is None else self._where()
+        batches = self._prefetched(epoch, first)
+        return batches if self.augment is None else self.augment(batches, epoch, first)
+
+    def _prefetched(self, epoch: int, first: int) -> Iterator[Batch]:
         if self.config.device.type != "cuda":
             return Prefetcher(lambda: self._batches(epoch, first), self.config.num_ahead)
         if self._stream is None:  # one stream for all iterations: torch keeps freed memory per stream

@@ -16,8 +16,8 @@ from fastcell import __version__
 from fastcell.errors import DIVERGED_HINT, DivergedError, invalid
 from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
-from fastcell.models.losses import LossName, cell_losses, probabilities, weighted_mean
-from fastcell.models.metrics import RunningScores
+from fastcell.models.losses import LossName, cell_losses, own_cell_losses, probabilities, weighted_mean
+from fastcell.models.metrics import OwnMetrics, RunningScores
 from fastcell.models.network_parts import ALL_BUT_HEAD, check_rates, rates_by_name
 from fastcell.models.network_parts import freeze as freeze_parts
 from fastcell.models.penultimate import SharedPenultimate, features_and_logits
@@ -26,6 +26,7 @@ from fastcell.models.schedule import ScheduleName, rate_factor
 from fastcell.models.weight_average import WeightAverage
 from fastcell.storage.formats import FORMATS
 from fastcell.system.lightning_internals import has_trainer
+from fastcell.system.own_parts import own_part, part_name, usable_part
 
 CHECKPOINT_FORMAT = FORMATS["checkpoint"].number
 READ_EVERY = 50  # steps between two readings of the training scores; a reading waits for the device
@@ -54,11 +55,14 @@ class CellModule(pl.LightningModule):
     defines the meaning of its outputs and the preparation of its inputs.
 
     Args:
-        network: network of fastcell or timm, by name. `fastcell.models.registry` lists the names.
+        network: network of fastcell or timm, by name. `fastcell.models.registry` lists the names. The class path of an
+            own network is possible, too (`fastcell.system.own_parts`).
         input_norm: normalise the input over the batch, without parameters. An image divided by its mean is close to 1
             with little contrast, which slows training.
         init: method for the initial weights. `fastcell.models.initialization` describes them.
-        loss: loss function, computed from logits.
+        loss: loss function, computed from logits. The class path of an own loss is possible, too
+            (`fastcell.models.losses.own_cell_losses`).
+        metrics: own metrics of torchmetrics by class path, computed on validation and test subset.
         label_smoothing: share of the target that is spread evenly over the classes, 0 to 1.
         optimizer: optimizer of the weights.
         learning_rate: peak learning rate.
@@ -90,10 +94,11 @@ class CellModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: str = "cellnet",
+        network: str | dict[str, Any] = "cellnet",
         input_norm: bool = False,
         init: Init = "kaiming",
-        loss: LossName = "cross_entropy",
+        loss: LossName | dict[str, Any] = "cross_entropy",
+        metrics: list[str | dict[str, Any]] | None = None,
         label_smoothing: float = 0.0,
         optimizer: OptimizerName = "adam",
         learning_rate: float = 1e-3,
@@ -118,7 +123,8 @@ class CellModule(pl.LightningModule):
             ("optimizer", optimizer, OptimizerName),
             ("schedule", schedule, ScheduleName),
         ):
-            _check_name(name, value, get_args(kind))
+            if name != "loss" or own_part(value, "loss") is None:
+                _check_name(name, str(value), get_args(kind))
         _check_numbers(label_smoothing, learning_rate, weight_decay, betas, warmup, final_learning_rate, ema_decay)
         check_rates(part_learning_rates)
         if steps_per_call < 1:
@@ -131,6 +137,12 @@ class CellModule(pl.LightningModule):
         self.hparams.update(classes=self.classes, preprocessing=self.preprocessing)
 
         num_classes = len(self.classes)
+        own_loss = own_part(loss, "loss")
+        offered = {"num_classes": num_classes, "label_smoothing": label_smoothing}
+        self.own_loss: Callable[..., torch.Tensor] | None = None
+        if own_loss is not None:
+            self.own_loss = usable_part(own_loss, "loss", offered)
+        self.own_metrics = OwnMetrics(metrics, num_classes) if metrics else None
         self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
         if input_norm:  # parameters would require the gradient of the input of the first convolution
             self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
@@ -158,6 +170,11 @@ class CellModule(pl.LightningModule):
         self.emphasis: torch.Tensor | None
         self.register_buffer("emphasis", None, persistent=False)
         self.balanced_scores = RunningScores(num_classes)  # with the classes as in training
+
+    @property
+    def network_name(self) -> str:
+        """Short name of the network, for titles: of an own one that of its class."""
+        return part_name(self.hparams["network"])
 
     @property
     def bare_network(self) -> nn.Module:
@@ -242,7 +259,7 @@ class CellModule(pl.LightningModule):
         """Return this rank's loss of a batch, which is batch `step` of the epoch."""
         labels, weight = self._targets(batch)
         logits = self(batch.images)
-        losses = cell_losses(self.hparams["loss"], logits, labels, self.hparams["label_smoothing"])
+        losses = self._cell_losses(logits, labels, self.hparams["label_smoothing"])
         self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
         if self.class_weights is not None:
             weight = weight * self.class_weights[labels.clamp_min(0)]
@@ -297,6 +314,8 @@ class CellModule(pl.LightningModule):
         hparams, peak = self.hparams, self.hparams["learning_rate"]
         rates = rates_by_name(self.bare_network, len(self.classes), hparams["part_learning_rates"] or {}, peak)
         trained = [(rates[name], p) for name, p in self.bare_network.named_parameters() if p.requires_grad]
+        if isinstance(self.own_loss, nn.Module):
+            trained += [(peak, p) for p in self.own_loss.parameters()]
         groups: list[dict[str, Any]] = []
         for rate in [peak, *dict.fromkeys(rate for rate, _ in trained if rate != peak)]:
             for decay, has_axes in ((hparams["weight_decay"], True), (0.0, False)):
@@ -374,20 +393,30 @@ class CellModule(pl.LightningModule):
         """Return logits and probabilities; with `tta` their means over four flips."""
         if not self.hparams["tta"]:
             logits = self(images).float()
-            return logits, probabilities(self.hparams["loss"], logits)
+            return logits, self._probabilities(logits)
         flips = [self(images.flip(axes) if axes else images).float() for axes in ((), (2,), (3,), (2, 3))]
-        of_flips = torch.stack([probabilities(self.hparams["loss"], logits) for logits in flips])
+        of_flips = torch.stack([self._probabilities(logits) for logits in flips])
         return torch.stack(flips).mean(dim=0), of_flips.mean(dim=0)
 
     def _score(self, batch: Batch) -> torch.Tensor:
         labels, weight = self._targets(batch)
         logits, predicted = self._evaluate(batch.images)
-        losses = cell_losses(self.hparams["loss"], logits, labels)
+        losses = self._cell_losses(logits, labels)
+        if self.own_metrics is not None:
+            self.own_metrics.update(predicted, labels, weight)
         self.eval_scores.update(predicted, labels, losses, weight)
         if self.emphasis is not None:
             as_trained = weight * self.emphasis[labels.clamp_min(0)]
             self.balanced_scores.update(predicted, labels, losses, as_trained)
         return predicted
+
+    def _cell_losses(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        if self.own_loss is not None:
+            return own_cell_losses(self.own_loss, logits, labels)
+        return cell_losses(self.hparams["loss"], logits, labels, label_smoothing)
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return probabilities(self.hparams["loss"] if self.own_loss is None else "cross_entropy", logits)
 
     def _log_training(self) -> None:
         scores = self.train_scores.compute()
@@ -404,6 +433,8 @@ class CellModule(pl.LightningModule):
         if self.emphasis is not None:
             scores["balanced_loss"] = self.balanced_scores.compute()["loss"]
             self.balanced_scores.reset()
+        if self.own_metrics is not None:
+            scores |= self.own_metrics.compute()
         named = {f"{part}_{name}": value for name, value in scores.items()}
         self.log_dict(named, logger=False)
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:

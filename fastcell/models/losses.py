@@ -39,6 +39,28 @@ def cell_losses(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smo
     return torch.where(known, losses, torch.zeros_like(losses))
 
 
+def own_cell_losses(loss: Callable[..., torch.Tensor], logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each cell from a user's loss.
+
+    Args:
+        loss: function of logits (B, K) float32 and labels (B,) int64 that returns (B,), the loss of each cell.
+        logits: (B, K) floating point.
+        labels: (B,) int64, in [0, K), or negative for an unknown class, which gives loss 0.
+
+    Returns:
+        (B,) float32.
+
+    Raises:
+        ArgumentError: the loss returns something else.
+    """
+    found = loss(logits.float(), labels.clamp_min(0))
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if shape != tuple(labels.shape):
+        raise invalid("loss", f"a function that returns one number per cell, {tuple(labels.shape)}", shape,
+                      "Give a loss of torch reduction: none")  # fmt: skip
+    return torch.where(labels >= 0, found.float(), torch.zeros_like(found, dtype=torch.float32))
+
+
 def probabilities(name: str, logits: torch.Tensor) -> torch.Tensor:
     """Return class probabilities (B, K) float32 that sum to 1: the softmax, or normalised sigmoids for `sigmoid`."""
     if name == "sigmoid":

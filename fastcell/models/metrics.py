@@ -3,8 +3,16 @@
 The full tables (precision, recall, F-score, intervals) are computed from the matrix in `fastcell.stats.scores`.
 """
 
+import re
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import nn
 from torchmetrics import Metric
+
+from fastcell.errors import invalid
+from fastcell.system.own_parts import PartSpec, build_part, own_part
 
 
 class RunningScores(Metric):
@@ -50,6 +58,66 @@ class RunningScores(Metric):
         for name, value in sums.items():
             setattr(self, name, value.to(getattr(self, name)))
         self._update_count += 1
+
+
+class OwnMetrics(nn.Module):
+    """Metrics of torchmetrics that a user names, over the counted cells since the last reset.
+
+    Args:
+        metrics: class paths; a metric gets `num_classes` if it takes it. Each must give one number.
+        num_classes: K.
+
+    Attributes:
+        names: names of the values: those of the classes in lower case, such as `multiclass_f1_score`.
+
+    Raises:
+        ArgumentError: one cannot be built, or is no metric.
+    """
+
+    def __init__(self, metrics: Sequence[PartSpec], num_classes: int) -> None:
+        super().__init__()
+        found: dict[str, Metric] = {}
+        for value in metrics:
+            part = own_part(value, "metrics")
+            if part is None:
+                hint = "Write for example torchmetrics.classification.MulticlassF1Score"
+                raise invalid("metrics", "class paths", value, hint)
+            metric = build_part(part, "metrics", {"num_classes": num_classes})
+            if not isinstance(metric, Metric):
+                raise invalid(
+                    "metrics", "metrics of torchmetrics", part.class_path, "Derive it from torchmetrics.Metric"
+                )
+            name = stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", part.name).lower()
+            number = 1
+            while name in found or name in ("loss", "accuracy", "balanced_accuracy", "confusion"):
+                number += 1
+                name = f"{stem}_{number}"
+            found[name] = metric
+        self.names = list(found)
+        self._metrics = list(found.values())
+        self.metrics = nn.ModuleList(self._metrics)  # moves them with the model
+
+    def update(self, predicted: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> None:
+        """Add the counted cells of a batch: probabilities (B, K), labels (B,) int64, weights (B,) float32."""
+        counts = (weight > 0) & (labels >= 0)
+        for metric in self._metrics:
+            metric.update(predicted[counts], labels[counts])
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Return the values by name, and start anew.
+
+        Raises:
+            ArgumentError: a metric gives more than one number.
+        """
+        values: dict[str, torch.Tensor] = {}
+        for name, metric in zip(self.names, self._metrics, strict=True):
+            value: Any = metric.compute()
+            metric.reset()
+            if not isinstance(value, torch.Tensor) or value.numel() != 1:
+                got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+                raise invalid(f"metric {name}", "one that gives one number", got, "Give it average: macro")
+            values[name] = value.reshape(()).float()
+        return values
 
 
 def batch_confusion(

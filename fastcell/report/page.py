@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class PageOptions:
         seed: Random seed of the choice of cells.
         allow_absent: Write the page although the scores cannot answer; it then says so above them.
         say: Callable that receives each message for the user.
+        trust: Packages whose code a run with a network of the user's own may import.
     """
 
     data_path: str | None = None
@@ -57,6 +58,7 @@ class PageOptions:
     seed: int = 0
     allow_absent: bool = False
     say: Say = say_nothing
+    trust: Sequence[str] = ()
 
 
 @dataclass
@@ -113,7 +115,9 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
     out = folders[0] / "report.html" if out is None else out
     if folders[0].is_dir():  # else the message is about the run
         check_output_file("--out", out)
-    page = run_page(open_run(runs[0], options.data_path), options) if runs else study_page(studies, options)
+    page = (
+        run_page(open_run(runs[0], options.data_path, options.trust), options) if runs else study_page(studies, options)
+    )
     for number, folder in enumerate(studies, start=1):
         section, values = study_section(folder, number)
         if values.get("cautions") and not options.allow_absent:
@@ -274,7 +278,7 @@ def training_look(run: FinishedRun) -> TrainingLook:
 def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
     info, classes = run.manifest.info, run.model.classes
     accuracy, balanced = summary["accuracy"], summary["balanced_accuracy"]
-    network = run.model.hparams["network"]
+    network = run.model.network_name
     lead = (
         f"{network} was trained on {num_train:,} cells of {info.name} with {len(classes)} classes. It classifies "
         f"{percent(accuracy['value'], 1)} of {summary['num_cells']:,} {SUBSET_NAMES[part]} cells correctly (95 % "

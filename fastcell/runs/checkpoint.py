@@ -4,17 +4,21 @@ import pickle
 import struct
 import warnings
 import zipfile
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from fastcell.errors import DataError, FastcellError
+from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
+from fastcell.models.registry import network_names
 from fastcell.storage.formats import check_format
 from fastcell.storage.whole_files import replace_file
+from fastcell.system.own_parts import check_trusted, import_trusted, own_part
 
 # Exceptions that zipfile and torch raise on damaged or foreign files.
 _DAMAGES = (
@@ -34,22 +38,34 @@ _DAMAGES = (
 )
 
 
-def load_classifier(path: str | Path) -> CellModule:
+def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
     """Return the classifier of a checkpoint, on the CPU, in evaluation mode. Nothing in the file is executed.
 
-    The network is first laid out without memory, so a network that does not match the weights is never built.
+    The network is first laid out without memory, so a network that does not match the weights is never built. A
+    checkpoint of a user's own network, loss or metrics names their classes, which are imported only if `trust` has
+    their package.
+
+    Args:
+        path: the checkpoint.
+        trust: packages whose code may be imported; they are imported first, so that they can register networks.
 
     Raises:
+        ArgumentError: the checkpoint needs code of a package that is not in `trust`.
         DataError: the file is missing, damaged, not a checkpoint of this program, or does not fit this version.
     """
     content = read_checkpoint(path)
     weights = content["state_dict"]
+    import_trusted(trust)
+    check_trusted(content["hyper_parameters"], trust, f"checkpoint {path}")
+    _check_registered(content["hyper_parameters"].get("network"), path)
     try:
         hparams = {name: value for name, value in content["hyper_parameters"].items() if not name.startswith("_")}
         hparams["compile_network"] = False
         _check_classes(hparams.get("classes"))
         Preprocessing.from_dict(dict(hparams.get("preprocessing") or {}))
-        with torch.device("meta"):
+        # A user's own network may not be made for tensors without memory.
+        is_own = own_part(hparams.get("network"), "network") is not None
+        with nullcontext() if is_own else torch.device("meta"):
             layout = CellModule(**hparams).state_dict()
         _check_weights(weights, layout)
         model = CellModule(**hparams)
@@ -59,6 +75,16 @@ def load_classifier(path: str | Path) -> CellModule:
             f"checkpoint {path} does not fit this version ({_first_line(error)}). Train again, or use its version."
         ) from error
     return model.eval()
+
+
+def _check_registered(network: Any, path: str | Path) -> None:
+    """Raises ArgumentError if a network has a name that nobody registered in this process."""
+    known = own_part(network, "network") is not None or not isinstance(network, str) or network in network_names()
+    if not known:
+        raise ArgumentError(
+            f"checkpoint {path} has the network {network!r}, which is neither of fastcell nor of timm here. Install "
+            "timm, or name the package that registers it: --trust PACKAGE, in Python trust=[PACKAGE]."
+        )
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +71,7 @@ class FinishedRun:
     @property
     def title(self) -> str:
         """Title of the run: data set, network and date."""
-        return run_title(self.folder, self.manifest.info.name, self.model.hparams["network"])
+        return run_title(self.folder, self.manifest.info.name, self.model.network_name)
 
     @property
     def network(self) -> nn.Module:
@@ -129,15 +129,16 @@ class FinishedRun:
         )
 
 
-def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
+def open_run(folder: Path, data_path: str | None = None, trust: Sequence[str] = ()) -> FinishedRun:
     """Open a run folder and load its network, on a GPU if available.
 
     Args:
         folder: that ``fastcell fit`` left, or a checkpoint in it.
         data_path: data set; None takes the one that the run names.
+        trust: packages whose code a run with a network of the user's own may import.
 
     Raises:
-        ArgumentError: `folder` is not a run folder.
+        ArgumentError: `folder` is not a run folder, or has code of a package that is not in `trust`.
         DivergedError: a weight is NaN or infinite.
         DataError: its files are damaged, or the data set is missing or has other classes.
     """
@@ -149,7 +150,7 @@ def open_run(folder: Path, data_path: str | None = None) -> FinishedRun:
         raise DataError(
             f"{folder} must have a checkpoint (best.ckpt or last.ckpt), got none. Let the run go on, or start anew."
         )
-    model = load_classifier(checkpoint)
+    model = load_classifier(checkpoint, trust)
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
         raise DivergedError(
             f"the weights of {str(checkpoint)!r} are not finite: training has diverged. {DIVERGED_HINT}."

@@ -175,6 +175,10 @@ def score_part(
         num = int((~finite).sum())
         print_line(f"{num:,} more cells are not scored, because the network gives them no finite probability")
     print_line(f"mean loss {float(trainer.callback_metrics[f'{part}_loss']):.7f}")
+    if model.own_metrics is not None:
+        found = {name: float(trainer.callback_metrics[f"{part}_{name}"]) for name in model.own_metrics.names}
+        summary["metrics"] = found
+        print_line("\n".join(f"{name} {value:.4f}" for name, value in found.items()))
     if said:
         print_line(above.rstrip("\n"))
     return ScoredPart(gatherer, summary, said)

@@ -212,7 +212,7 @@ def _complete_run_folder(
 ) -> None:
     """Score the weights of checkpoint `used` and write the files that `fastcell.runs.run_folder.RUN_FILES` lists."""
     part = final_subset(data)
-    title = run_title(folder, data.info.name, model.hparams["network"])
+    title = run_title(folder, data.info.name, model.network_name)
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}
     values["cautions"] = [*cautions(data_obstacles(data)), *trained]
     if part is None:
@@ -263,10 +263,10 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
     size = model.preprocessing["image_size"]
     train = data.view("train")
     balanced = None if train is None else describe_balance(train, data.hparams["balance"])
-    title = "" if folder is None else f"{printable(run_title(folder, data.info.name, model.hparams['network']))}\n"
+    title = "" if folder is None else f"{printable(run_title(folder, data.info.name, model.network_name))}\n"
     return (
         f"{title}{printable(data.path)}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
-        f"{model.hparams['network']}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
+        f"{model.network_name}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
         + ("" if balanced is None else f"\n{printable(balanced)}")
     )

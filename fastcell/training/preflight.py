@@ -70,7 +70,8 @@ def check_trainer(trainer: pl.Trainer, model: pl.LightningModule, data: CellData
     """
     validates = has_labelled_cells(data, "valid") and settings.limit_val_batches != 0
     names = [f"train_{name}" for name in _MONITORS[:2]]
-    names += [f"valid_{name}" for name in _MONITORS] if validates else []
+    own = getattr(model, "own_metrics", None)
+    names += [f"valid_{name}" for name in (*_MONITORS, *(own.names if own is not None else ()))] if validates else []
     names += [BALANCED] if validates and data.emphasis is not None else []
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         monitor = getattr(callback, "monitor", None)

@@ -24,9 +24,10 @@ _WORDS = {
         trainer.accumulate_grad_batches trainer.gradient_clip_val trainer.gradient_clip_algorithm
         trainer.use_distributed_sampler trainer.barebones trainer.plugins trainer.sync_batchnorm
         trainer.reload_dataloaders_every_n_epochs
-        model.network model.input_norm model.init model.loss model.label_smoothing model.optimizer model.learning_rate
-        model.weight_decay model.betas model.schedule model.warmup model.final_learning_rate model.ema_decay model.tta
-        model.steps_per_call model.part_learning_rates
+        model.network model.input_norm model.init model.loss model.metrics model.label_smoothing model.optimizer
+        model.learning_rate model.weight_decay model.betas model.schedule model.warmup
+        model.final_learning_rate model.ema_decay model.tta model.steps_per_call
+        model.part_learning_rates data.batch_augmentation
         data.split_name data.batch_size data.eval_batch_size data.image_size data.fit data.scale_um_per_px
         data.normalization data.antialias data.augment data.augmentation data.balance data.balance_cap
         data.subsample data.quality
@@ -41,7 +42,7 @@ _WORDS = {
         trainer.enable_autolog_hparams trainer.model_registry
         model.channels_last model.compile_network
         data.path data.predict_split data.bank_gib data.threads data.on_bad_cell
-        runs resume checkpoint_every_steps checkpoint_every_minutes allow_absent""",
+        runs resume checkpoint_every_steps checkpoint_every_minutes trust allow_absent""",
 }
 ARGUMENTS = {name: rule for rule, words in _WORDS.items() for name in words.split()}
 """Rule of each argument of ``fit``, by its name without dashes: `MUST`, `MORE` or `MAY`."""

@@ -21,7 +21,7 @@ def test_as_python_knows_them(kind: type) -> None:
     assert list(found) == list(known)
     for name, argument in found.items():
         if argument.hint is not object and typing.get_origin(argument.hint) is not dict:
-            parts = {part for part in typing.get_args(argument.hint) or [argument.hint] if part is not object}
+            parts = {part for part in typing.get_args(argument.hint) or [argument.hint] if "object" not in str(part)}
             assert parts <= set(typing.get_args(hints[name]) or [hints[name]]), name
         assert choices_of(argument.hint) == choices_of(hints[name]), name
         if name != "augmentation":

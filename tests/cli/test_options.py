@@ -92,6 +92,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     from fastcell.system.environment_report import describe_environment
 
     place = "the command's own default place"
+    packages = "a list behind"
     split = {"split": "read into SplitOptions", "folds": "read into SplitOptions"}
     renamed_split = {"split_seed": "SplitOptions.seed"}
     splitting = {f"SplitOptions.{key}": value for key, value in parameters_of(SplitOptions).items()}
@@ -109,12 +110,12 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
         "explain": (
             [Explanation, {"data_path": parameters_of(open_run)["data_path"]}],
             {"cells": "num_occluded", "embed": "num_embedded", "data": "data_path"},
-            {"out": place, "parts": "all of EXPLANATION_PARTS"},
+            {"out": place, "parts": "all of EXPLANATION_PARTS", "trust": packages},
         ),
         "report": (
             [PageOptions],
             {"cells": "num_cells", "data": "data_path"},
-            {"runs": "folders", "out": place, "no_explain": "not explain"},
+            {"runs": "folders", "out": place, "no_explain": "not explain", "trust": packages},
         ),
         "info": ([draw_figures], {"data": "manifest", "figures": "folder"}, {}),
         "audit": ([audit], {"cells": "most_cells"}, {"out": place, "strict": "another status"}),
@@ -127,11 +128,12 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
                 "out": place,
                 "preset": "fit's",
                 "threads": "no default behind",
+                "trust": packages,
             },
         ),
         "convert": ([convert], {"scores": "tags"}, {}),
         "count": ([count], {}, {"out": place}),
-        "export": ([export], {"check": "num_cells"}, {}),
+        "export": ([export], {"check": "num_cells"}, {"trust": packages}),
         "compare": ([StudyOptions, open_study], {}, {}),
         "doctor": ([describe_environment], {}, {"json": "how it is printed", "probe": "parts"}),
         "completion": ([], {}, {"shell": "two functions", "out": place}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -72,6 +73,7 @@ def export(
     num_cells: int = NUM_CELLS,
     um_per_px: float | None = None,
     tta: bool = False,
+    trust: Sequence[str] = (),
 ) -> tuple[GraphDifference, RawCells]:
     """Write the classifier of a run as ONNX, provided that it equals torch on `num_cells` cells.
 
@@ -83,6 +85,7 @@ def export(
         um_per_px: micrometres per pixel of the cells that the graph will receive; None for the value of the data set
             if all its cells share one.
         tta: include the mean over the four flips in the graph.
+        trust: packages whose code a run with a network of the user's own may import.
 
     Returns:
         The difference, and the compared cells.
@@ -101,7 +104,7 @@ def export(
     from fastcell.inference.onnx import graph as onnx_graph
     from fastcell.runs.checkpoint import load_classifier
 
-    model = load_classifier(find_checkpoint(run))
+    model = load_classifier(find_checkpoint(run), trust)
     model.hparams["tta"] = tta
     preprocessing = Preprocessing.from_dict(model.preprocessing)
     manifest = _manifest_of(run, data)

@@ -90,7 +90,7 @@ def _export(model: CellModule, front: CellPreprocessing) -> Any:
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, NotImplementedError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise DataError(
-            f"network {model.hparams['network']!r} cannot be written as ONNX ({reason}). "
+            f"network {model.network_name!r} cannot be written as ONNX ({reason}). "
             "Use it with fastcell predict, or train cellnet."
         ) from error
     finally:
@@ -130,7 +130,7 @@ def _properties(model: CellModule, preprocessing: Preprocessing, um_per_px: floa
         "classes": json.dumps(model.classes, ensure_ascii=False),
         "preprocessing": json.dumps(preprocessing.to_dict()),
         "um_per_px": "" if um_per_px is None else repr(um_per_px),
-        "network": str(model.hparams["network"]),
+        "network": model.network_name,
         "input": f"{INPUT}: (1, 1, height, width) {kind}",
         "output": f"{OUTPUT}: (1, {len(model.classes)}) float32, in the order of classes",
     }
