@@ -101,7 +101,7 @@ def audit(
         permutations: R of each chance level. The smallest p is 1 / (R + 1), and a dozen tests share 0.05, so use 300 or
             more.
         seed: seed of the choice of cells and of the permutations.
-        jobs: number of reading threads; None starts one per CPU.
+        jobs: number of reading threads; None for one per CPU.
         copies: known sets of copies; None reads duplicates.parquet or, without that file, searches for exact copies.
         say: function that receives a line of text for each step; if given, progress is printed to stderr.
 

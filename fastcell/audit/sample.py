@@ -138,7 +138,7 @@ def read_sample(
     Args:
         manifest: data set in either layout.
         rows: (n,) cell_ids, increasing.
-        jobs: number of threads; None starts one per CPU.
+        jobs: number of threads; None for one per CPU.
         verbose: if True, print rate and remaining time to stderr.
     """
     num, num_classes = len(rows), len(manifest.info.classes)

@@ -253,5 +253,10 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 def _fail(message: str, status: int) -> int:
     from fastcell.system.messages import print_error
 
+    if "FASTCELL_PARENT" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
+        from fastcell.training.rank_watch import rank_zero_reports
+
+        if rank_zero_reports():
+            return status
     print_error(message)
     return status

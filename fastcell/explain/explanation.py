@@ -270,7 +270,7 @@ def _calibration(it: Explanation) -> str:
         saved = {"temperature": temperature, "num_cells": len(valid), "checkpoint": it.run.checkpoint}
         saved |= {"split_name": it.run.split_name, "use": "probabilities = softmax(log(p) / temperature)"}
         write_json(it.run.folder / "temperature.json", saved)
-    about += f"; a calibrated network would show an error of {numbers['by_chance']:.3f} on as many cells"
+    about += f"; by chance, a calibrated network has an error of {numbers['by_chance']:.3f} on this number of cells"
     score_figures.draw_calibration(it.figures, curves, f"{about}; intervals {_basis(cells)}")
     it.numbers["calibration"] = numbers
     return f"error {errors[0].describe()}, {said}"

@@ -79,8 +79,8 @@ class CellDataModule(pl.LightningDataModule):
             fit.
         bank_gib: memory limit of the banks of each process, on the GPU and on the host [GiB]; None for half of the free
             memory.
-        transform: implementation of the image transform. auto takes fused, or dali in the cases that the GPU kernel of
-            fused does not support.
+        transform: implementation of the image transform. auto takes fused if its GPU kernel supports the settings, else
+            dali.
         decoder: decoder of the stored images. auto takes DALI on a GPU and for the transform dali, else threads.
         depth: bits per grey level up to the network. The value 16 keeps all levels of 16-bit cells and takes twice the
             memory.

@@ -73,7 +73,8 @@ class CellModule(pl.LightningModule):
         final_learning_rate: learning rate at the end of the run. The constant schedule ignores it.
         freeze: parts of the network that are not trained, by prefix of the parameter names (`features`,
             `classifier.1`), or `all-but-head`; their batch normalisation keeps its statistics.
-        part_learning_rates: peak learning rate of parts, by prefix; `head` is the last layer.
+        part_learning_rates: peak learning rates of parts of the network, by the prefix of their parameter names; `head`
+            is the last layer.
         ema_decay: decay per step of a running average of the weights, which replaces them in evaluation; None for no
             average. The decay is smaller in the first steps, at most (1 + t) / (10 + t) after t steps.
         tta: average the predictions over the four flips of every image.

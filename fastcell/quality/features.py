@@ -185,7 +185,7 @@ def measure_cells(
     Args:
         manifest: data set in either layout.
         rows: (n,) cell_ids in any order; None measures all cells.
-        jobs: number of threads; None starts one per CPU.
+        jobs: number of threads; None for one per CPU.
         problems: filled with the reason by cell_id of each cell that cannot be read. With None, a warning gives their
             number.
         report: function that receives the number of cells measured since its last call.

@@ -117,7 +117,7 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
 
     Args:
         manifest: data set of N cells.
-        jobs: number of threads; None starts one per CPU.
+        jobs: number of threads; None for one per CPU.
 
     Returns:
         (N, F) float32 features of all cells, NaN for a cell that cannot be read, and lines for the user about how they

@@ -48,7 +48,7 @@ def control_quality(
         labels: CSV file of labels to fit a model to, see `fastcell.quality.hand_labels.read_hand_labels`.
         max_bad_passed: largest share of bad cells that may pass, above 0 and below 1.
         review: output folder for `write_review`; it must not contain edits that have not been applied.
-        jobs: number of threads; None starts one per CPU.
+        jobs: number of threads; None for one per CPU.
 
     Returns:
         The assessment, and lines about how the features were obtained.

@@ -279,7 +279,10 @@ def describe_sizes(manifest: Manifest) -> list[str]:
     return [
         f"height {heights.min()}..{heights.max()} px, width {widths.min()}..{widths.max()} px, {scale}",
         f"{depths} bit{window}, stored as {kinds}",
-        f"stored {manifest.column('bytes').sum() / len(manifest):,.0f} bytes a cell, decoded {pixels / 1e6:,.1f} MB",
+        (
+            f"mean stored size of a cell {manifest.column('bytes').sum() / len(manifest):,.0f} bytes, "
+            f"all decoded cells {pixels / 1e6:,.1f} MB"
+        ),
     ]
 
 

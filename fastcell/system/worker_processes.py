@@ -41,7 +41,7 @@ def check_jobs(jobs: int | None) -> None:
         raise invalid("--jobs", rule, jobs, "Leave it out for one for each CPU")
 
 
-def end_with_parent(parent: int, message: str = "") -> None:
+def end_with_parent(parent: int, message: str = "", unless: threading.Event | None = None) -> None:
     """End this process 1 to 2 s after its parent dies, however the parent dies; a thread looks once a second.
 
     The kernel's own signal (`PR_SET_PDEATHSIG`) is no substitute: it is sent when the *thread* ends that started the
@@ -50,11 +50,14 @@ def end_with_parent(parent: int, message: str = "") -> None:
     Args:
         parent: process id of the parent. It may have died before the call.
         message: line for stderr in that case; empty for none.
+        unless: once set, the process is left to end by itself.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_WATCH_EVERY_S)
+        if unless is not None and unless.is_set():
+            return
         if message:
             os.write(2, f"{message}\n".encode())
         os._exit(1)

@@ -14,6 +14,7 @@ from fastcell.system.worker_processes import end_with_parent
 
 _WATCH_EVERY_S = 1.0
 _PARENT = "FASTCELL_PARENT"
+_ends_by_itself = threading.Event()
 
 
 class RankWatch(pl.Callback):
@@ -65,7 +66,27 @@ def watch_parent() -> None:
         return
     parent = int(os.environ.get(_PARENT, os.getppid()))
 
-    end_with_parent(parent, _last_line("rank 0 has died"))
+    end_with_parent(parent, _last_line("rank 0 has died"), _ends_by_itself)
+
+
+def rank_zero_reports(wait_s: float = 10.0) -> bool:
+    """Return whether the process that started this one, rank 0, ends as well, and so reports the error of both.
+
+    An error of all ranks is to be reported once. Rank 0 goes on waiting for this process if only this one has failed.
+
+    Args:
+        wait_s: longest time to wait for the end of rank 0.
+    """
+    parent = os.environ.get(_PARENT)
+    if parent is None or int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        return False
+    _ends_by_itself.set()
+    end = time.monotonic() + wait_s
+    while os.getppid() == int(parent):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _watch_children(done: threading.Event, children: list[Any]) -> None:

@@ -167,7 +167,10 @@ def kill_again_and_again(command: Program, root: Path, seed: int, num: int) -> N
     assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["out", "unbroken"]
 
 
-@pytest.mark.parametrize(("name", "num"), [("pack", 2), ("pack-block", 2), ("index", 1), ("synth", 1)])
+@pytest.mark.parametrize(
+    ("name", "num"),
+    [("pack", 2), pytest.param("pack-block", 2, marks=pytest.mark.slow), ("index", 1), ("synth", 1)],
+)
 def test_killed_runs_end_in_the_same_bytes(images: Path, tmp_path: Path, name: str, num: int) -> None:
     with program(name, images, tmp_path) as command:
         kill_again_and_again(command, tmp_path, seed=1, num=num)
@@ -181,7 +184,7 @@ def test_killed_at_many_moments(images: Path, tmp_path: Path, name: str, seed: i
         kill_again_and_again(command, tmp_path, seed=100 + seed, num=1 + seed % 3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_terminated_run_stops_at_once_and_keeps_what_is_finished(
     images: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -203,7 +206,7 @@ def test_terminated_run_stops_at_once_and_keeps_what_is_finished(
     assert snapshot(tmp_path / "out") == snapshot(pack(images, tmp_path / "new", shard_cells=15, jobs=1).path)
 
 
-@pytest.mark.parametrize("name", ["pack", "index"])
+@pytest.mark.parametrize("name", ["pack", pytest.param("index", marks=pytest.mark.slow)])
 def test_second_run_at_once_is_refused(images: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"
     with program(name, images, tmp_path) as command:

@@ -105,7 +105,7 @@ def check(tmp_path: Path, num_cells: int, share: float, capsys: pytest.CaptureFi
     assert not list((tmp_path / "no").iterdir())
 
 
-@pytest.mark.parametrize("layout", ["cell", "block"])
+@pytest.mark.parametrize("layout", ["cell", pytest.param("block", marks=pytest.mark.slow)])
 def test_the_losses_are_the_cells_with_other_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
 ) -> None:
@@ -122,7 +122,7 @@ class Killed(Exception):  # noqa: N818, stands for a signal
     pass
 
 
-@pytest.mark.parametrize("store", ["stream", "bank"])
+@pytest.mark.parametrize("store", ["stream", pytest.param("bank", marks=pytest.mark.slow)])
 def test_a_run_that_goes_on_knows_its_corrupt_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: str
 ) -> None:

@@ -21,12 +21,12 @@ from fastcell.training.resume import POINT_CONTENT, latest_point
     [
         ["--data.store=stream"],
         ["--data.store=bank"],
-        ["--data.store=bank", "--data.bank_gib=2e-5"],
+        pytest.param(["--data.store=bank", "--data.bank_gib=2e-5"], marks=pytest.mark.slow),
         pytest.param(
             ["--data.store=stream", "--data.transform=dali", "--data.augmentation.noise_std=0"], marks=pytest.mark.slow
         ),
         pytest.param(["--data.store=bank", "--model.steps_per_call=3"], marks=pytest.mark.slow),
-        ["--data.store=bank", "--trainer.val_check_interval=0.5"],
+        pytest.param(["--data.store=bank", "--trainer.val_check_interval=0.5"], marks=pytest.mark.slow),
     ],
     ids=["stream", "bank", "small bank", "dali", "calls", "validation"],
 )

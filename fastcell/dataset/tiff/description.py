@@ -26,7 +26,7 @@ class Description(NamedTuple):
         axes: letters and sizes of the axes along which the images are ordered, the fastest first; empty if not given.
             Samples of a pixel are no axis.
         channel_names: names of the channels; empty if not given.
-        is_part: True if the axes are those of several files of which this is one.
+        is_part: True if the file is one of several whose images together have these axes.
     """
 
     um_per_px: float = math.nan

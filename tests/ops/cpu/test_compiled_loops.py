@@ -77,7 +77,9 @@ print(np.unravel_index(layer.argmin(), layer.shape))
 }
 
 
-@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if number else ()) for number, kind in enumerate(CHANGES)]
+)
 def test_a_change_of_an_inner_file_is_seen_and_nothing_else_compiles(kind: str, tmp_path: Path) -> None:
     change, package, cache = CHANGES[kind], tmp_path / "fastcell", tmp_path / "cache"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
