@@ -4,10 +4,10 @@ Trap: recordings of one class each go through `pack`, `split`, `fit`, `compare` 
 where a command refuses them; rows are exit codes, and the test accuracy where there is one. Labels: on the Jurkat
 cells, the share of confident disagreement as they are, and with labels swapped between two classes that overlap (G1, S)
 and two that do not (G1, prophase); rows are the share, and the place of the swapped cells in the list. Copies: what
-`split` finds of enlarged and of strongly compressed copies of the Jurkat cells, and the exponent of its time over the
-number of simulated cells.
+`split` finds of each kind of planted copy of the Jurkat cells. Growth: the exponent of the time of that search over the
+number of simulated cells (4 minutes of one core).
 
-    python benchmarks/answers.py --jurkat DIR [--checkout FOLDER] [--part trap|labels|copies]
+    python benchmarks/answers.py --jurkat DIR [--checkout FOLDER] [--part trap|labels|copies|growth]
 
 `--checkout` measures the package of another checkout, for the numbers before a change (part trap).
 """
@@ -38,7 +38,7 @@ class Answer:
     """One number.
 
     Attributes:
-        part: trap, labels or copies.
+        part: trap, labels, copies or growth.
         case: what was tried.
         measure: what the value is.
         value: the number.
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jurkat", type=Path, help="folder of the Jurkat cells")
     parser.add_argument("--checkout", type=Path, help="checkout whose package is measured (part trap)")
-    parser.add_argument("--part", choices=("all", "trap", "labels", "copies"), default="all")
+    parser.add_argument("--part", choices=("all", "trap", "labels", "copies", "growth"), default="all")
     parser.add_argument("--bench", default="answers", help="name of the result")
     options = parser.parse_args()
     rows: list[Answer] = []
@@ -70,6 +70,8 @@ def main() -> None:
             rows += labels(folder, options.jurkat)
         if options.jurkat is not None and options.part in ("all", "copies"):
             rows += copies(folder, options.jurkat)
+        if options.part in ("all", "growth"):
+            rows += growth(folder)
     for row in rows:
         print(f"{row.part:<8}{row.case:<44}{row.measure:<40}{row.value:>9.3f}  {row.note[:90]}")
     settings = {"checkout": "this" if options.checkout is None else head_of(options.checkout)}
@@ -213,28 +215,46 @@ def pack_jurkat(folder: Path, jurkat: Path) -> Path:
 
 
 def copies(folder: Path, jurkat: Path) -> list[Answer]:
-    """Recall by kind of planted copy on all Jurkat cells, and the exponent of the search's time on simulated cells."""
+    """Recall by kind of planted copy on all Jurkat cells, the cells called copies, and the time of the search."""
     from fastcell.dataset.manifest import Manifest
-    from fastcell.simulator.synth import synthesize
     from fastcell.splits.copies.near import near_copies
 
-    found = near_copies(Manifest.open(pack_jurkat(folder, jurkat)), jobs=1)
+    jurkat_cells = Manifest.open(pack_jurkat(folder, jurkat))
+    near_copies(jurkat_cells, np.arange(100), jobs=1)  # compiles the kernels
+    start = time.process_time()
+    found = near_copies(jurkat_cells, jobs=1)
+    seconds = time.process_time() - start
     assert found.near is not None
     name = "share found of planted copies"
     rows = [
-        Answer("copies", f"Jurkat, {item.kind}", name, item.found / max(item.planted, 1), f"of {item.planted}")
+        Answer("copies", item.kind, name, item.found / max(item.planted, 1), f"of {item.planted}")
         for item in found.near.recall
     ]
+    called = float((found.kinds == "near").sum()) / len(jurkat_cells)
+    about = f"bounds {found.near.correlation:.3f}, details {found.near.detail:.3f}"
+    rows.append(Answer("copies", "cells as recorded", "share called near copies", called, about))
+    note = f"{found.near.num_pairs:,} pairs registered"
+    rows.append(Answer("copies", f"{len(jurkat_cells):,} cells", "CPU seconds of the search", seconds, note))
+    return rows
+
+
+def growth(folder: Path) -> list[Answer]:
+    """CPU time of the search on simulated cells, and its exponent over their number."""
+    from fastcell.simulator.synth import synthesize
+    from fastcell.splits.copies.near import near_copies
+
+    rows: list[Answer] = []
     simulated = synthesize(folder / "simulated", max(SIZES), jobs=1)
     order, seconds = np.random.default_rng(0).permutation(len(simulated)), []
-    for size in SIZES:  # the search above has compiled its kernels
+    near_copies(simulated, np.sort(order[:100]), jobs=1)  # compiles the kernels
+    for size in SIZES:
         start = time.process_time()
         near_copies(simulated, np.sort(order[:size]), jobs=1)
         seconds.append(time.process_time() - start)
-        rows.append(Answer("copies", f"simulated, {size:,} cells", "CPU seconds of the search", seconds[-1]))
+        rows.append(Answer("growth", f"simulated, {size:,} cells", "CPU seconds of the search", seconds[-1]))
     slope = float(np.polyfit(np.log(SIZES), np.log(seconds), 1)[0])
     case = f"simulated, {SIZES[0]:,} to {SIZES[-1]:,} cells"
-    rows.append(Answer("copies", case, "exponent of the time over the cells", slope))
+    rows.append(Answer("growth", case, "exponent of the time over the cells", slope))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Look for recordings in the keys of cells that were packed without groups: a prefix that determines the class."""
+"""Look for recordings in the keys of cells without groups: a start or an end that determines the class."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from fastcell.dataset.manifest import Manifest
 
 _KEY, _TITLE = "recordings_in_keys", "recordings in the keys"
 _BETWEEN = re.compile(r"[/\\_\-. ]+")
-_DEEPEST = 4  # tokens of a prefix
-_LEAST_CELLS = 5  # a prefix of fewer cells is the number of a cell, not the name of a recording
-_MOST_SMALL = 0.2  # share of the cells that may have such a prefix
+_DEEPEST = 4  # tokens of a part
+_LEAST_CELLS = 5  # a part of fewer cells is the number of a cell, not the name of a recording
+_MOST_SMALL = 0.2  # share of the cells that may have such a part
 _MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
-class KeyPrefixes:
-    """Prefixes of the keys that look like the names of recordings.
+class KeyParts:
+    """Parts of the keys that look like the names of recordings.
 
     Attributes:
-        names: the G prefixes.
-        table: (K, G) int64, labelled cells by class and prefix.
-        determines: whether every prefix holds cells of one class alone.
+        place: ``start`` or ``end`` of the key.
+        names: the G parts.
+        table: (K, G) int64, labelled cells by class and part.
+        determines: whether every part holds cells of one class alone.
     """
 
+    place: str
     names: list[str]
     table: np.ndarray
     determines: bool
 
 
-def find_prefixes(keys: Sequence[str], labels: np.ndarray, classes: Sequence[str]) -> KeyPrefixes | None:
-    """Return the shortest prefixes that determine the class, else the shortest that look like recordings; None if none.
+def find_key_parts(keys: Sequence[str], labels: np.ndarray, classes: Sequence[str]) -> KeyParts | None:
+    """Return the shortest parts that determine the class, else the shortest starts like recordings; None if none.
 
     A key is divided into tokens at ``/ _ - .`` and spaces; its ending and tokens that are the name of its own class are
-    left out. A prefix is the first one to four tokens, never all of them, and must be shared by 5 cells or more, up to
-    a fifth of the cells.
+    left out. A part is the first one to four tokens, or else the last, never all of them. It must be shared by 5 cells
+    or more, but for a fifth of the cells.
 
     Args:
         keys: N keys.
@@ -52,12 +54,13 @@ def find_prefixes(keys: Sequence[str], labels: np.ndarray, classes: Sequence[str
     own = [{token.lower() for token in (name, *_BETWEEN.split(name)) if token} for name in classes]
     tokens = [_tokens(keys[row], own[labels[row]]) for row in rows.tolist()]
     first = None
-    for depth in range(1, _DEEPEST + 1):
-        prefixes = [" ".join(words[:depth]) if len(words) > depth else "" for words in tokens]
-        found = _count(prefixes, labels[rows], len(classes))
-        if found is not None and found.determines:
-            return found
-        first = first or found
+    for place, cut in (("start", slice), ("end", lambda depth: slice(-depth, None))):
+        for depth in range(1, _DEEPEST + 1):
+            parts = [" ".join(words[cut(depth)]) if len(words) > depth else "" for words in tokens]
+            found = _count(place, parts, labels[rows], len(classes))
+            if found is not None and found.determines:
+                return found
+            first = first or (found if place == "start" else None)  # many cells end in the same numbers
     return first
 
 
@@ -66,8 +69,8 @@ def _tokens(key: str, own: set[str]) -> list[str]:
     return [token for token in _BETWEEN.split(stem) if token and token.lower() not in own]
 
 
-def _count(prefixes: Sequence[str], labels: np.ndarray, num_classes: int) -> KeyPrefixes | None:
-    names, code, counts = np.unique(np.array(prefixes, str), return_inverse=True, return_counts=True)
+def _count(place: str, parts: Sequence[str], labels: np.ndarray, num_classes: int) -> KeyParts | None:
+    names, code, counts = np.unique(np.array(parts, str), return_inverse=True, return_counts=True)
     small = (counts < _LEAST_CELLS) | (names == "")
     if counts[small].sum() > _MOST_SMALL * len(labels) or (~small).sum() < 2:
         return None
@@ -77,7 +80,7 @@ def _count(prefixes: Sequence[str], labels: np.ndarray, num_classes: int) -> Key
     if (table.sum(axis=1) > 0).sum() < 2:
         return None
     pure = (table > 0).sum(axis=0) == 1
-    return KeyPrefixes(names[~small].tolist(), table, bool(pure.all()))
+    return KeyParts(place, names[~small].tolist(), table, bool(pure.all()))
 
 
 def key_finding(manifest: Manifest) -> Finding:
@@ -85,23 +88,30 @@ def key_finding(manifest: Manifest) -> Finding:
     if manifest.groups is not None:
         return Finding(_KEY, _TITLE, verdict="skipped", notes=("the cells have groups.",))
     keys = manifest.table.column("key").to_pylist()
-    found = find_prefixes(keys, np.where(manifest.verdicts(), manifest.labels, -1), manifest.info.classes)
+    found = find_key_parts(keys, np.where(manifest.verdicts(), manifest.labels, -1), manifest.info.classes)
     if found is None:
-        return Finding(_KEY, _TITLE, verdict="ok", says={"else": "no prefix of the keys looks like a recording."})
-    details = {"prefixes": found.names, "table": found.table.tolist(), "determines": found.determines}
+        return Finding(_KEY, _TITLE, verdict="ok", says={"else": "no start or end of the keys looks like a recording."})
+    details = {
+        "place": found.place,
+        "parts": found.names,
+        "table": found.table.tolist(),
+        "determines": found.determines,
+    }
     way = (
         "if these are recordings or donors, pack again with {group} in --pattern, or fastcell split --group-by PATTERN"
     )
     listed = ", ".join(found.names[:_MOST_NAMES]) + (", ..." if len(found.names) > _MOST_NAMES else "")
     if not found.determines:
-        says = f"{len(found.names):,} prefixes of the keys ({listed}) are shared by many cells, of several classes."
+        says = f"{len(found.names):,} starts of the keys ({listed}) are shared by many cells, of several classes."
         return Finding(_KEY, _TITLE, verdict="ok", says={"else": says}, advice={"ok": way}, details=details)
     classes = manifest.info.classes
     alone = [
         f"{classes[label]} has {found.names[int(found.table[label].argmax())]} alone"
         for label in np.flatnonzero((found.table > 0).sum(axis=1) == 1).tolist()
     ]
-    says = f"the start of the key predicts the class of every cell: {len(found.names):,} prefixes ({listed}), each "
+    says = (
+        f"the {found.place} of the key predicts the class of every cell: {len(found.names):,} names ({listed}), each "
+    )
     says += "of one class. If they are recordings, a score may measure the recording instead of the class"
     says += f"; {', '.join(alone[:_MOST_NAMES])}: no split can separate them there." if alone else "."
     return Finding(_KEY, _TITLE, verdict="warning", says={"else": says}, advice={"warning": way}, details=details)

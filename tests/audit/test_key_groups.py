@@ -1,4 +1,4 @@
-"""Recordings in the keys of cells without groups: a prefix that determines the class is found, a number is not."""
+"""Recordings in the keys of cells without groups: a start or end that determines the class, but no number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcell.audit.key_groups import find_prefixes, key_finding
+from fastcell.audit.key_groups import find_key_parts, key_finding
 from fastcell.dataset.manifest import Manifest
 from fastcell.packing.pack import pack
 
@@ -45,10 +45,12 @@ def labelled(*keys: tuple[str, int, int]) -> tuple[list[str], np.ndarray]:
             ["d1", "d2"],
             False,
         ),
+        ([("alive/{:03d}_rec1.png", 0, 20), ("S_phase/{:03d}_rec2.png", 1, 20)], ["rec1", "rec2"], True),
+        ([("{:03d} alive day 1.tif", 0, 9), ("{:03d} S_phase day 2.tif", 1, 9)], ["1", "2"], True),
     ],
 )
-def test_prefixes(keys: list[tuple[str, int, int]], names: list[str], determines: bool) -> None:
-    found = find_prefixes(*labelled(*keys), CLASSES)
+def test_parts(keys: list[tuple[str, int, int]], names: list[str], determines: bool) -> None:
+    found = find_key_parts(*labelled(*keys), CLASSES)
     assert found is not None
     assert (found.names, found.determines) == (names, determines)
     assert found.table.sum() == sum(num for _, _, num in keys)
@@ -61,11 +63,12 @@ def test_prefixes(keys: list[tuple[str, int, int]], names: list[str], determines
         [("alive_{}.png", 0, 30), ("S_phase_{}.png", 1, 30)],
         [("cell-{}.png", 0, 30), ("cell-1{}.png", 1, 30)],  # one prefix
         [("alive/rec1_{}.png", 0, 30), ("alive/rec2_{}.png", 0, 30)],  # one class
+        [("alive/cell{}_1.png", 0, 30), ("S_phase/cell{}_1.png", 1, 30)],  # one end
         [("alive/rec1_{}.png", 0, 30), ("alive/rec2_{}.png", -1, 30)],
     ],
 )
 def test_class_names_and_numbers_are_no_recordings(keys: list[tuple[str, int, int]]) -> None:
-    assert find_prefixes(*labelled(*keys), CLASSES) is None
+    assert find_key_parts(*labelled(*keys), CLASSES) is None
 
 
 def test_real_montages_of_one_phase_each_are_found(real_data: Path, tmp_path: Path) -> None:
