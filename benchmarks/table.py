@@ -18,7 +18,8 @@ from result_files import read_result
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
-READMES = (README, BENCHMARKS_DIR / "README.md", BENCHMARKS_DIR.parent / "docs" / "intervals.md")
+DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
+READMES = (README, BENCHMARKS_DIR / "README.md", DOCS_DIR / "intervals.md", DOCS_DIR / "recipe.md")
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -46,6 +47,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kinds |= {"measure": _answers}
+    kinds = {"zoomed_in": _recipes, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
         first, *rest = kind([{name: _without_interval(value) for name, value in row.items()} for row in rows])
@@ -320,6 +322,20 @@ def _answer(row: dict[str, Any] | None) -> str:
     if row is None:
         return "-"
     return f"{row['value']:.0f}" if row["measure"] == "exit code" else f"{row['value']:.3f}"
+
+
+def _recipes(rows: list[dict[str, Any]]) -> list[str]:
+    """Trials of `recipes.py`: scores, and what they gain on `fast` on the same cells."""
+    titles = ["", "what differs", "folds", "accuracy (p)", "balanced (p)", "loss", "zoom 1.25 / 0.8", "CPU a fold"]
+    lines = [_line(titles), "|---|---|" + "--:|" * (len(titles) - 2)]
+    for row in rows:
+        zoomed = "-" if row["zoomed_in"] is None else f"{row['zoomed_in']:.3f} / {row['zoomed_out']:.3f}"
+        scores = [
+            f"{row[name]:.3f} {row[f'{name}_gain']:+.3f} ({row[f'p_{name}']:.2g})" for name in ("accuracy", "balanced")
+        ]
+        start = [row["trial"], row["why"], str(row["folds"])]
+        lines.append(_line([*start, *scores, f"{row['loss']:.3f}", zoomed, f"{row['cpu_s']:.0f} s"]))
+    return lines
 
 
 def _interval(entry: dict[str, Any], signed: bool = False) -> str:

@@ -16,7 +16,7 @@ import yaml
 
 from fastcell.cli import main as cli
 from fastcell.cli import pack
-from fastcell.errors import DataError
+from fastcell.errors import ArgumentError, DataError
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.training.recipe import PRESETS
 
@@ -336,3 +336,33 @@ def test_checkpoints_are_written_atomically(data, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         fit(data, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rare_classes_are_repeated_and_named(tmp_path, capsys):
+    source = draw_folder(tmp_path / "source", ["plain", "stripes"])
+    draw_folder(source, ["dots"], cells=3, seed=1)
+    data = pack_folder(source, tmp_path / "cells")
+    capsys.readouterr()
+    run = fit(data, tmp_path / "runs", "--trainer.max_epochs=2", "--trainer.precision=auto")
+    printed = capsys.readouterr().out
+    said = "rare classes are repeated up to 10 times (--data.balance auto): plain has 26 times as many training cells"
+    assert said in printed
+    rare = "Caution: classes with fewer than 20 training cells: dots 1."
+    first, last = printed.index(rare), printed.rindex(rare)
+    assert first < printed.index("test subset, ") < printed.index("mean loss") < last
+    assert any(line.startswith(rare) for line in json.loads((run / "metrics.json").read_text())["cautions"])
+    chosen = json.loads((run / "environment.json").read_text())["resolved"]
+    assert chosen["balance"] == "oversample"
+    assert f"precision {chosen['precision']}: " in printed
+    assert "(--trainer.precision auto)" in printed
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == "auto"
+    with open(run / "metrics.csv", newline="") as file:
+        losses = [row for row in csv.DictReader(file) if row["valid_loss"]]
+    assert all(row["valid_balanced_loss"] not in ("", row["valid_loss"]) for row in losses)
+    best = torch.load(run / "best.ckpt", weights_only=True)
+    (state,) = [state for name, state in best["callbacks"].items() if "valid_balanced_loss" in name]
+    assert float(state["best_model_score"]) == pytest.approx(min(float(row["valid_balanced_loss"]) for row in losses))
+    last_point = torch.load(run / "last.ckpt", weights_only=True)
+    assert last_point["fastcell_settings"]["resolved"]["trainer.precision"] == chosen["precision"]
+    with pytest.raises(ArgumentError, match="balance_cap of a resumed run must be null as in the run, got 4"):
+        main(["fit", f"--resume={run}", "--data.balance_cap=4"])

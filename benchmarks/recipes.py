@@ -1,0 +1,371 @@
+"""Training recipes against each other by cross-validation, on Jurkat cells and on T cells by donor.
+
+A trial is a preset with changes. All trials are trained on the same folds with the same seeds, and the predictions of
+each fold are kept, so that a run that was stopped goes on, and several processes may work in one WORK. Only given cells
+are used: what is chosen by these tables was chosen on these cells, and the best of several scores is optimistic.
+
+    python benchmarks/recipes.py train jurkat FOLDER --work WORK [--trials fast,cap10] [--seeds 0,1,2]
+    python benchmarks/recipes.py train tcell FOLDER --work WORK
+    python benchmarks/recipes.py table jurkat --work WORK
+
+FOLDER holds images as CLASS/NAME (jurkat) or DONOR/CLASS/NAME (tcell, with ``--data.fit scale``). Jurkat cells are cut
+into five stratified folds, by another seed for each seed of the training; T cells are tested donor by donor. Networks
+train in bfloat16 (``--precision``), which all trials share. ``table`` writes a result of the folds that are there, and
+compares each trial with `fast` on the cells that both have classified.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import Result
+
+ZOOMS = {"1.25": 1.25, "0.8": 0.8}
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A preset with changes.
+
+    Attributes:
+        why: what differs from the preset, for the table.
+        preset: name.
+        changes: arguments as of ``fastcell fit``.
+        same_steps: train for as many steps as without oversampling.
+        mixup: parameter of the beta distribution of the shares in which two cells are mixed; 0 for no mixing.
+        prior_shift: the logarithm of the class frequencies times this is added to the logits in the loss.
+    """
+
+    why: str
+    preset: str = "fast"
+    changes: str = ""
+    same_steps: bool = False
+    mixup: float = 0.0
+    prior_shift: float = 0.0
+
+
+_FULL = "--data.balance oversample --model.label_smoothing 0"
+_CAP = f"{_FULL} --data.balance_cap"
+TRIALS: dict[str, Trial] = {
+    "fast": Trial("preset fast, classes as they are", changes="--data.balance none"),
+    "demo": Trial("preset demo, classes as they are", "demo", "--data.balance none"),
+    "smooth0": Trial("no label smoothing", changes="--data.balance none --model.label_smoothing 0"),
+    "cap4": Trial("repeats up to 4", changes=f"{_CAP} 4"),
+    "cap10": Trial("repeats up to 10", changes=f"{_CAP} 10"),
+    "full": Trial("repeats without limit", changes=_FULL),
+    "full-same": Trial("repeats without limit, steps of fast", changes=_FULL, same_steps=True),
+    "full-same-zoom": Trial(
+        "the same, magnified by 0.8 to 1.25", changes=f"{_FULL} --data.augmentation.scale 0.25", same_steps=True
+    ),
+    "cap10-ema": Trial("repeats up to 10, weights averaged", changes=f"{_CAP} 10 --model.ema_decay 0.99"),
+    "cap10-mixup": Trial("repeats up to 10, mixup 0.2", changes=f"{_CAP} 10", mixup=0.2),
+    "cap10-standardize": Trial("repeats up to 10, standardized", changes=f"{_CAP} 10 --data.normalization standardize"),
+    "weights": Trial("loss weights", changes="--data.balance weights --model.label_smoothing 0"),
+    "logit": Trial(
+        "logits shifted by the class frequencies in the loss",
+        changes="--data.balance none --model.label_smoothing 0",
+        prior_shift=1.0,
+    ),
+}
+
+
+class Cells:
+    """Labelled cells and their folds.
+
+    Args:
+        name: ``jurkat`` or ``tcell``.
+        folder: see the module's docstring.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        from fastcell.sources.load_cells import load_cells
+
+        self.name = name
+        if name == "tcell":
+            found = [(donor.name, load_cells(donor)) for donor in sorted(folder.iterdir()) if donor.is_dir()]
+            self.images = [image for _, cells in found for image in cells.images]
+            names = np.concatenate([cells.classes for _, cells in found])
+            self.groups: np.ndarray | None = np.repeat([donor for donor, _ in found], [len(c.images) for _, c in found])
+        else:
+            cells = load_cells(folder)
+            self.images, names, self.groups = list(cells.images), cells.classes, None
+        self.classes, self.labels = np.unique(names, return_inverse=True)
+
+    def folds(self, seed: int) -> np.ndarray:
+        """Return the number of the fold in which each cell is tested, (N,) int."""
+        from sklearn.model_selection import StratifiedKFold
+
+        if self.groups is not None:
+            return np.unique(self.groups, return_inverse=True)[1]
+        out = np.zeros(len(self.labels), int)
+        for fold, (_, test) in enumerate(
+            StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(out, self.labels)
+        ):
+            out[test] = fold
+        return out
+
+
+def zoomed(image: np.ndarray, factor: float) -> np.ndarray:
+    """Return the middle of a frame (factor above 1), or the frame with the median of its border around it, uint8."""
+    from fastcell.ops.border import border_median
+
+    height, width = (max(2, round(side / factor)) for side in image.shape)
+    out = np.full((height, width), round(float(border_median(image))), image.dtype)
+    inside, outside = [], []
+    for new, old in zip((height, width), image.shape, strict=True):
+        size = min(new, old)
+        inside.append(slice((new - size) // 2, (new - size) // 2 + size))
+        outside.append(slice((old - size) // 2, (old - size) // 2 + size))
+    out[tuple(inside)] = image[tuple(outside)]
+    return out
+
+
+def train_fold(trial: Trial, cells: Cells, fold: int, seed: int, extra: Sequence[str]) -> dict[str, Any]:
+    """Train on the other folds and classify the cells of this one.
+
+    Returns:
+        ``test``: indices of the cells; ``one`` and ``flips``: probabilities (n, K) without and with flips;
+        ``flips_1.25`` and ``flips_0.8``: of zoomed cells; ``steps`` and ``cpu_s`` of the training.
+    """
+    import torch
+
+    from fastcell.models.lightning_module import CellModule
+    from fastcell.models.losses import cell_losses, weighted_mean
+    from fastcell.training.fit import fit_model
+    from fastcell.training.on_arrays import _quiet, _TrainingCells, classify_cells
+    from fastcell.training.recipe import read_recipe
+    from fastcell.training.trainer import build_trainer
+
+    recipe = read_recipe(trial.preset, [*trial.changes.split(), *extra], select="last")
+    folds = cells.folds(seed)
+    train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    labels = cells.labels[train]
+    frequency = np.bincount(labels, minlength=len(cells.classes)) / len(labels)
+
+    class TrialModule(CellModule):
+        def _loss(self, batch: Any) -> Any:
+            if not (trial.mixup or trial.prior_shift):
+                return super()._loss(batch)
+            images, share, other = batch.images, 1.0, torch.arange(len(batch.labels))
+            if trial.mixup:
+                random = np.random.default_rng([seed, self.global_step])
+                share = float(random.beta(trial.mixup, trial.mixup))
+                other = torch.from_numpy(random.permutation(len(images)))
+                images = share * images + (1 - share) * images[other]
+            logits = self(images) + trial.prior_shift * torch.from_numpy(np.log(frequency.clip(1e-9))).float()
+            first, second = (cell_losses("cross_entropy", logits, batch.labels[rows]) for rows in (slice(None), other))
+            losses = share * first + (1 - share) * second
+            self.train_scores.update(logits.detach(), batch.labels, losses.detach(), batch.weight)
+            return weighted_mean(losses, batch.weight)
+
+    weights = np.ones(len(train))
+    if recipe.balance == "weights":
+        weights, recipe = (1 / (frequency * len(cells.classes)))[labels], recipe.changed(data={"balance": "none"})
+    limits: dict[str, Any] = {"max_epochs": recipe.max_epochs, "max_steps": recipe.max_steps}
+    if trial.same_steps:
+        limits = {"max_epochs": -1, "max_steps": recipe.max_epochs * -(-len(train) // recipe.batch_size)}
+    device, preprocessing, start = torch.device("cpu"), recipe.preprocessing, time.process_time()
+    with _quiet():
+        images = [cells.images[row] for row in train]
+        data = _TrainingCells(recipe, preprocessing, images, labels, weights, seed, device, 1)
+        torch.manual_seed(seed)
+        module = TrialModule(**recipe.model, classes=list(cells.classes), preprocessing=preprocessing.to_dict())
+        trainer = build_trainer(device, **{**recipe.trainer, **limits})
+        fit_model(trainer, module, data)
+    module.eval()
+    out: dict[str, Any] = {"test": test, "cpu_s": time.process_time() - start, "steps": trainer.global_step}
+    for name, tta, zoom in [
+        ("one", False, 1.0),
+        ("flips", True, 1.0),
+        *((f"flips_{z}", True, ZOOMS[z]) for z in ZOOMS),
+    ]:
+        module.hparams["tta"] = tta
+        images = [cells.images[row] if zoom == 1 else zoomed(cells.images[row], zoom) for row in test]
+        out[name] = classify_cells(module, images, 256)
+    return out
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train every fold of the trials that is not there yet."""
+    import torch
+
+    torch.set_num_threads(1)
+    cells = Cells(options.data, Path(options.folder))
+    work = Path(options.work) / options.data
+    work.mkdir(parents=True, exist_ok=True)
+    np.save(work / "labels.npy", cells.labels)
+    (work / "classes.json").write_text(json.dumps(cells.classes.tolist()))
+    extra = ["--data.fit", "scale"] if options.data == "tcell" else []
+    for seed in map(int, options.seeds.split(",")):
+        for name in options.trials.split(","):
+            for fold in range(cells.folds(seed).max() + 1):
+                path = work / f"{name}@{options.precision}-{seed}-{fold}.npz"
+                claim = path.with_suffix(".claim")
+                if path.exists():
+                    continue
+                try:
+                    os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    continue
+                try:
+                    changes = f"{TRIALS[name].changes} --trainer.precision {options.precision}"
+                    trial = replace(TRIALS[name], changes=changes)
+                    found = train_fold(trial, cells, fold, seed, extra)
+                    with open(path.with_suffix(".new"), "wb") as file:
+                        np.savez_compressed(file, **found)
+                    path.with_suffix(".new").replace(path)
+                finally:
+                    claim.unlink(missing_ok=True)
+                right = (found["flips"].argmax(1) == cells.labels[found["test"]]).mean()
+                print(f"{name} seed {seed} fold {fold}: {right:.3f} flips, {found['cpu_s']:.0f} CPU s", flush=True)
+
+
+@dataclass
+class RecipeRow:
+    """Scores of a trial on the folds that are there, beside those of `fast` without flips on the same cells.
+
+    Attributes:
+        trial: name; ``+ flips``: probabilities are means over four flips; ``+ prior``: logits are shifted by half of
+            the logarithm of the repeats, towards the class frequencies of the data.
+        why: what differs from `fast`.
+        folds: folds over all seeds.
+        num_cells: classified cells over all seeds.
+        accuracy, balanced: of the pooled cells.
+        loss: mean negative log-likelihood.
+        zoomed_in, zoomed_out: accuracy on cells magnified by 1.25 and by 0.8, with flips; None with a shift.
+        accuracy_gain, balanced_gain: minus `fast`.
+        p_accuracy, p_balanced: exact sign-flip tests over cells.
+        cpu_s: median CPU time of the training of a fold [s].
+    """
+
+    trial: str
+    why: str
+    folds: int
+    num_cells: int
+    accuracy: float
+    balanced: float
+    loss: float
+    zoomed_in: float | None
+    zoomed_out: float | None
+    accuracy_gain: float
+    balanced_gain: float
+    p_accuracy: float
+    p_balanced: float
+    cpu_s: float
+
+
+def read_folds(work: Path, trial: str, precision: str) -> dict[tuple[int, int], Any]:
+    """Return the kept folds of a trial by (seed, fold)."""
+    found = {}
+    for path in sorted(work.glob(f"{trial}@{precision}-*.npz")):
+        seed, fold = path.stem.rsplit("-", 2)[1:]
+        found[int(seed), int(fold)] = np.load(path)
+    return found
+
+
+def compare_with(
+    labels: np.ndarray, found: dict[tuple[int, int], Any], base: dict[tuple[int, int], Any], row: dict[str, Any]
+) -> RecipeRow:
+    """Return the row of a trial from its folds and those of `fast`.
+
+    Args:
+        labels: (N,) classes of all cells.
+        found, base: folds of the trial and of `fast`, from `read_folds`.
+        row: ``trial`` and ``why`` of the row; ``kind``, the probabilities to score; ``shift`` (K,) of their logarithms.
+    """
+    from fastcell.stats.paired_difference import compare_paired, sign_flip
+
+    kind, shift = row.pop("kind"), row.pop("shift")
+    places = sorted(set(found) & set(base))
+    cells = np.concatenate([found[place]["test"] for place in places])
+    truth = labels[cells]
+    counts, size = np.bincount(labels), len(labels)
+    logs = np.log(np.concatenate([found[place][kind] for place in places]).clip(1e-12)) - shift
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    right = logs.argmax(axis=1) == truth
+    assert all(np.array_equal(found[place]["test"], base[place]["test"]) for place in places)
+    before = np.concatenate([base[place]["one"].argmax(axis=1) for place in places]) == truth
+    weight = np.rint(1e5 / np.bincount(truth, minlength=len(counts)).clip(1)).astype(int)[truth]
+    gain, units = right.astype(int) - before.astype(int), np.zeros(size, int)
+    seeds = len({seed for seed, _ in places})
+    hits = [np.bincount(cells, one, size).astype(int) for one in (right, before)]
+    np.add.at(units, cells, gain * weight)
+
+    def balanced(one: np.ndarray) -> float:
+        return float(np.mean([one[truth == label].mean() for label in np.unique(truth)]))
+
+    def zoom(name: str) -> float | None:
+        if shift.any():
+            return None
+        calls = np.concatenate([found[place][f"flips_{name}"].argmax(axis=1) for place in places])
+        return float((calls == truth).mean())
+
+    return RecipeRow(
+        **row,
+        folds=len(places),
+        num_cells=len(cells),
+        accuracy=float(right.mean()),
+        balanced=balanced(right),
+        loss=float(-logs[np.arange(len(truth)), truth].mean()),
+        zoomed_in=zoom("1.25"),
+        zoomed_out=zoom("0.8"),
+        accuracy_gain=float(right.mean() - before.mean()),
+        balanced_gain=balanced(right) - balanced(before),
+        p_accuracy=compare_paired(hits[0], hits[1], trials=seeds).test.p,
+        p_balanced=sign_flip(units).p,
+        cpu_s=float(np.median([found[place]["cpu_s"] for place in places])),
+    )
+
+
+def write_table(options: argparse.Namespace) -> None:
+    """Write the result of the folds that are there."""
+    work = Path(options.work) / options.data
+    labels = np.load(work / "labels.npy")
+    counts = np.bincount(labels)
+    base = read_folds(work, "fast", options.precision)
+    rows = []
+    for name, trial in TRIALS.items():
+        found = read_folds(work, name, options.precision)
+        if not set(found) & set(base):
+            continue
+        cap = 10.0 if name.startswith("cap10") else 4.0 if name.startswith("cap4") else float("inf")
+        shift = 0.5 * np.log(np.minimum(counts.max() / counts, cap))
+        views = [("", "one", 0 * shift), (" + flips", "flips", 0 * shift)]
+        if "oversample" in trial.changes:
+            views.append((" + flips + prior", "flips", shift))
+        for suffix, kind, moved in views:
+            row = {"trial": name + suffix, "why": trial.why, "kind": kind, "shift": moved}
+            rows.append(compare_with(labels, found, base, row))
+    settings = {"precision": options.precision, "fit": "scale" if options.data == "tcell" else "stretch"}
+    result = Result(f"recipes-{options.data}", f"{options.data}, {len(labels):,} cells", settings, rows)
+    print(f"wrote {result.save()}")
+
+
+def main() -> None:
+    """Train, or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["train", "table"])
+    parser.add_argument("data", choices=["jurkat", "tcell"])
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--trials", default="fast")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--precision", default="bf16-mixed")
+    options = parser.parse_args()
+    if options.command == "table":
+        write_table(options)
+    else:
+        train(options)
+
+
+if __name__ == "__main__":
+    main()
