@@ -67,7 +67,7 @@ def short_help(command: str, arguments: list[str]) -> str:
     if command == "fit":
         closing.insert(0, f"The defaults are those of --preset {_named_preset(arguments)}.")
     placed = placed_arguments(command)
-    return lay_out(USAGES[command], DESCRIPTIONS[command], placed, groups, "", EXAMPLES[command], closing)
+    return lay_out(USAGES[command], DESCRIPTIONS[command], placed, groups, "", EXAMPLES[command], closing, widest=40)
 
 
 def placed_arguments(command: str) -> list[Row]:
