@@ -47,7 +47,7 @@ def explain(
         fastcell explain runs/20260131-142501-donors-cellnet
         fastcell explain runs/20260131-142501-donors-cellnet --parts calibration,errors --out figures
     """
-    check_least(1, cells=cells, embed=embed)
+    check_least(1, cells=cells, embed=embed, positions=positions, **({} if patch is None else {"patch": patch}))
     check_seed("--seed", seed)
     from fastcell.explain.explanation import Explanation, draw_parts
     from fastcell.plots.figure_files import FigureFiles

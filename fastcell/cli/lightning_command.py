@@ -51,7 +51,7 @@ from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
 from fastcell.training.fit import train
 from fastcell.training.precision_choice import SAFE, time_precisions
-from fastcell.training.preflight import check_trainer, check_trainer_settings
+from fastcell.training.preflight import check_devices, check_scored_batches, check_trainer, check_trainer_settings
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.rank_watch import RankWatch, watch_parent
 from fastcell.training.recipe import PRESETS, preset_path
@@ -202,6 +202,8 @@ class FastcellCLI(LightningCLI):
             except ValueError as error:  # jsonargparse wraps what a link's function raises
                 raise (error.__cause__ if isinstance(error.__cause__, ArgumentError) else error) from None
             return
+        check_devices(self.config.trainer)
+        check_scored_batches(self.command, self.config.trainer)
         self.out = None if self.config.out is None else check_output(self.config.out)
         self.config.ckpt_path = str(find_checkpoint(Path(self.config.ckpt_path)))
         if self.command == "predict":

@@ -94,6 +94,9 @@ _PACKAGES = {
 }
 """What to install for a module: beginning of its name -> words behind pip install."""
 
+_WITH_TORCH = {"fit", "validate", "test", "predict", "explain", "report", "export", "compare", "bench"}
+_LEAST_ADDRESS_SPACE = 1_000_000 << 10
+"""Address space in which torch and Lightning cannot be loaded: they end in a segmentation fault instead of an error."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _PLACES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -159,6 +162,14 @@ def main(argv: list[str] | None = None) -> int:
         if "failed to map segment" not in str(error):
             raise
         return _fail(_explain_memory(), 2)
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        return _fail(_explain_memory(), 2)
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):  # bytes of a file name
+            raise
+        return _fail(f"paths must be UTF-8 text, got {error.object!r}. Rename the file or the folder.", 2)
     except OSError as error:
         message = _explain(error)
         if message is None:
@@ -185,6 +196,9 @@ def _run(args: list[str]) -> int:
     from fastcell.storage.places import local_words
 
     rest = local_words(rest)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if name in _WITH_TORCH and limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
+        return _fail(_explain_memory(), 2)
     library_settings.limit_spinning()
     command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
     from fastcell.system.messages import safe_output

@@ -65,6 +65,16 @@ def convert(
         )
     if spreadsheet and out.suffix != ".csv":
         raise invalid("--spreadsheet", "given for a .csv file", str(out), "Leave it out for other formats")
+    first = predictions.keys[0] if len(predictions) else ""
+    as_rtdc = out.suffix in (".rtdc", "") and to_rtdc.is_rtdc_key(first)
+    as_ifcb = out.suffix in (".h5", "") and to_ifcb.is_ifcb_key(first)
+    for name, value, has_effect, where in (
+        ("--rtdc-source", rtdc_source, as_rtdc, "copies of RT-DC files"),
+        ("--scores", tags and ",".join(tags), as_rtdc, "copies of RT-DC files"),
+        ("--model-id", None if model_id == "fastcell" else model_id, as_ifcb, "files of IFCB bins"),
+    ):
+        if value is not None and not has_effect and len(predictions):
+            raise invalid(name, f"left out: it has an effect on {where} alone", str(value), "Leave it out")
     if out.suffix:
         check_output_file("OUT", out, predictions.path)
     else:
@@ -79,10 +89,9 @@ def convert(
         raise DataError(f"{predictions.path} has no row: there is nothing to write. Classify some cells first.")
     if data is not None:
         raise ArgumentError("--data goes with .csv, .parquet and .fcs: the others have no place for features.")
-    first = predictions.keys[0]
-    if out.suffix != ".h5" and to_rtdc.is_rtdc_key(first):
+    if as_rtdc:
         return _write_rtdc(predictions, out, rtdc_source, tags)
-    if out.suffix != ".rtdc" and to_ifcb.is_ifcb_key(first):
+    if as_ifcb:
         return _write_ifcb(predictions, out, model_id)
     raise DataError(
         f"{out} needs cells of IFCB bins (.h5) or of RT-DC files (.rtdc), got {first!r}. "

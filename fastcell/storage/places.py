@@ -26,11 +26,14 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
         value: the path. `pathlib` makes ``s3:/bucket`` of ``s3://bucket``; both are refused.
 
     Raises:
-        ArgumentError: the value is an address such as ``s3://bucket/cells``, or holds a zero byte.
+        ArgumentError: the value is an address such as ``s3://bucket/cells``, or holds a zero byte or bytes that are no
+            UTF-8, which tables and figures cannot be written under.
     """
     text = os.fspath(value)
     if "\0" in text:
         raise invalid(name, "a path", text, "A path cannot contain a zero byte")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes of a name that are no UTF-8
+        raise invalid(name, "a path in UTF-8", text, "Rename the file or the folder")
     if found := re.match(r"file://(?:localhost)?(?=/)", text):
         return Path(unquote(text[found.end() :]))
     if is_address(text) and not Path(text).exists():
@@ -59,8 +62,10 @@ def local_words(words: Sequence[str]) -> list[str]:
             option = name
         if not value and (equals or not name) and not option.startswith(_FREE_TEXT):
             raise invalid(option or "argument", "a value", value, "It is empty: leave it out, or give one")
+        if "\0" in value:
+            raise invalid(option or "argument", "a text", value, "It contains a zero byte")
         if value and not option.startswith(_FREE_TEXT):
-            value = str(local_path(option or "paths", value)) if "://" in value else value
+            value = str(local_path(option or "argument", value)) if "://" in value else value
         local.append(name + equals + value)
         option = "" if value else option
     return local

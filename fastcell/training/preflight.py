@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastcell.errors import ArgumentError, did_you_mean, invalid
@@ -20,6 +21,7 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
 _SAME_PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
 _MONITORS = ("loss", "accuracy", "balanced_accuracy")
 _MOST_RANKS_PER_CPU = 4
+_MOST_GPUS = 1024
 
 
 def check_trainer_settings(settings: Any) -> None:
@@ -48,11 +50,40 @@ def check_trainer_settings(settings: Any) -> None:
     if precision is not None and _SAME_PRECISIONS.get(precision, precision) not in PRECISIONS:
         hint = "Weights in half precision do not train well; the mixed kinds are as fast"
         raise invalid("--trainer.precision", f"one of {', '.join(('auto', *PRECISIONS))}", precision, hint)
-    if settings.accelerator == "cpu" and str(settings.devices).isdecimal():
-        most = max(8, _MOST_RANKS_PER_CPU * num_cpus())
-        if int(settings.devices) > most:
-            rule = f"at most {most} processes on {num_cpus()} CPUs"
-            raise invalid("--trainer.devices", rule, settings.devices, "Take fewer")
+    check_devices(settings)
+
+
+def check_devices(settings: Any) -> None:
+    """Check the number of processes.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes.
+
+    Raises:
+        ArgumentError: there are far more than CPUs, or more than any machine has GPUs.
+    """
+    if not str(settings.devices).isdecimal():
+        return
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
+    most = max(8, _MOST_RANKS_PER_CPU * num_cpus()) if on_cpu else _MOST_GPUS
+    if int(settings.devices) > most:
+        rule = f"at most {most} processes" + (f" on {num_cpus()} CPUs" if on_cpu else "")
+        raise invalid("--trainer.devices", rule, settings.devices, "Take fewer")
+
+
+def check_scored_batches(command: str, settings: Any) -> None:
+    """Check that validate and test have batches to score.
+
+    Args:
+        command: validate, test or another one, for which nothing is checked.
+        settings: arguments of `pl.Trainer` as attributes.
+
+    Raises:
+        ArgumentError: their limit is 0.
+    """
+    name = {"validate": "limit_val_batches", "test": "limit_test_batches"}.get(command)
+    if name is not None and getattr(settings, name) == 0:
+        raise invalid(f"--trainer.{name}", "above 0", 0, "There is nothing to score without a batch; leave it out")
 
 
 def check_trainer(trainer: pl.Trainer, model: pl.LightningModule, data: CellDataModule, settings: Any) -> None:

@@ -296,3 +296,23 @@ def test_an_address_is_no_path_and_no_folder_is_made_of_it(
         assert cli.main([name, *given]) == 2
         assert "must be a path on this machine, got '" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+def test_a_limit_of_memory_that_is_too_small_for_torch_is_known_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (650_000 << 10, -1))
+    for command in ("fit", "predict", "explain", "compare"):
+        assert main.main([command, str(tmp_path / "none")]) == 2
+        assert "memory ran out: ulimit -v allows 650,000 KiB. Allow more (ulimit -v)" in capsys.readouterr().err
+
+
+def test_a_thread_that_cannot_start_is_a_lack_of_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("fastcell.cli.info.main", fail)
+    assert main.main(["info", "cells"]) == 2
+    assert "memory ran out" in capsys.readouterr().err

@@ -30,7 +30,7 @@ COMMANDS = {
     "export": "RUN out.onnx --check 5",
     "explain": "RUN --cells 1 --embed 20 --positions 4 --parts calibration --out out",
     "report": "RUN --cells 5 --no-explain --out out.html",
-    "audit": "DATA --permutations 20 --cells 60 --jobs 1 --out out",
+    "audit": "DATA --permutations 20 --cells 100 --jobs 1 --out out",
     "compare": "DATA --methods knn --volumes 1 --seeds 1 --splits default --jobs 1 --out out",
     "bench": "DATA --seconds 0.1 --cells 50",
 }
@@ -68,9 +68,24 @@ NUMBERS = [
     "0x10",
     "1,5",
 ]
-TEXTS = ["", " ", "FOLDER", "FILE", "MISSING/x", "FILE/x", "s3://bucket/x", "http://host/x", "/proc/x", "x" * 300]
-TEXTS += ["a\0b", "../" * 40 + "proc/x.csv", ",", "-1", "nan", "none", "\udcff", "[", "{}", "*"]
-INPUTS, OUTPUTS = ["/dev/null", "/dev/zero"], ["PIPE", ".", "FOLDER/out.xyz", "FILE.csv"]
+WRONG_PATHS = ["", "FILE/x", "s3://bucket/x", "http://host/x", "/proc/x", "x" * 300, "a\0b", "../" * 40 + "proc/x.csv"]
+INPUTS = [
+    *WRONG_PATHS,
+    " ",
+    "FOLDER",
+    "FILE",
+    "MISSING/x",
+    "\udcff",
+    "/dev/null",
+    "/dev/zero",
+    ",",
+    "-1",
+    "nan",
+    "[",
+    "{}",
+    "*",
+]
+OUTPUTS = [*WRONG_PATHS, "\udcff", "PIPE", "FOLDER", "FILE"]
 OUT = ("out", "list_", "figures", "review")
 
 
@@ -102,11 +117,7 @@ def arguments_of(command: str) -> Iterator[Argument]:
     yield from (entry for entry in read_command(function).arguments if not entry.spelled.takes_dotted)
 
 
-def is_output(command: str, argument: Argument) -> bool:
-    return argument.dest in OUT
-
-
-def odd_values(command: str, argument: Argument) -> list[str]:
+def odd_values(argument: Argument) -> list[str]:
     kinds = parts_of(argument.hint)
     if bool in kinds and not {int, float, str} & set(kinds):
         return ["x"] if argument.dest == "tta" else []
@@ -114,7 +125,7 @@ def odd_values(command: str, argument: Argument) -> list[str]:
         return NUMBERS
     if argument.choices:
         return ["", "x", ",", "None"]
-    return TEXTS + (OUTPUTS if is_output(command, argument) else INPUTS)
+    return OUTPUTS if argument.dest in OUT else INPUTS
 
 
 def calls(command: str) -> Iterator[tuple[str, list[str]]]:
@@ -124,7 +135,7 @@ def calls(command: str) -> Iterator[tuple[str, list[str]]]:
     first_option = next((number for number, word in enumerate(base) if word.startswith("-")), len(base))
     positionals = 0
     for argument in arguments_of(command):
-        for value in odd_values(command, argument):
+        for value in odd_values(argument):
             if argument.positional and positionals < first_option:
                 words = [value if number == positionals else word for number, word in enumerate(base)]
             elif argument.positional:

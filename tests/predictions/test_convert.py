@@ -209,3 +209,13 @@ def test_a_file_whose_name_on_disk_is_in_the_other_unicode_form(tmp_path: Path) 
     assert cli.main(["convert", str(tmp_path / "p.csv"), str(out), "--rtdc-source", str(source)]) == 0
     with h5py.File(out / "Gr\u00f6\u00dfe" / "m.rtdc") as file:
         assert file["events/ml_class"].shape == (3,)
+
+
+@pytest.mark.parametrize("words", [["--rtdc-source", "none"], ["--scores", "aaa,bbb,ccc"], ["--model-id", "mine"]])
+def test_options_without_an_effect_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    make_predictions(tmp_path / "p.csv", ["a/1.png", "b/2.png"])
+    assert cli.main(["convert", str(tmp_path / "p.csv"), str(tmp_path / "out.fcs"), *words]) == 2
+    assert f"{words[0]} must be left out: it has an effect on" in capsys.readouterr().err
+    assert not (tmp_path / "out.fcs").exists()

@@ -62,6 +62,13 @@ def test_what_looks_like_an_address_and_is_a_path() -> None:
     assert local_path("DATA", "file://localhost/data") == Path("/data")
 
 
+def test_bytes_that_are_no_utf_8_are_refused(tmp_path: Path) -> None:
+    for check in (check_output_file, check_output_folder):
+        with pytest.raises(ArgumentError, match="--out must be a path in UTF-8, got "):
+            check("--out", tmp_path / "a\udcff")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_folder_that_has_the_name_of_a_scheme_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s3:/cells").mkdir(parents=True)
@@ -143,5 +150,5 @@ def test_arguments_of_a_command() -> None:
     words = ["file:///data/a%20b", "--out=file:///x", "--trainer.logger.uri", "http://x", "--name=a://b", "--a", "b"]
     assert local_words(words) == ["/data/a b", "--out=/x", *words[2:]]
     for wrong in (["s3://b"], ["--out", "s3://b"], ["--out=s3://b"], ["-o", "s3://b"], ["--name", "x", "s3://b"]):
-        with pytest.raises(ArgumentError, match="(--out|-o|paths) must be a path on this machine, got 's3://b'"):
+        with pytest.raises(ArgumentError, match="(--out|-o|argument) must be a path on this machine, got 's3://b'"):
             local_words(wrong)

@@ -27,6 +27,7 @@ STOPPING = "--trainer.callbacks=EarlyStopping"
         (["--trainer.logger=CSVLogger"], "--trainer.logger CSVLogger needs save_dir. Add --trainer.logger.save_dir="),
         (["--trainer.precision=16-true"], "--trainer.precision must be one of"),
         (["--trainer.accelerator=cpu", "--trainer.devices=1000"], "--trainer.devices must be at most"),
+        (["--trainer.devices=99999999999999999999"], "--trainer.devices must be at most"),
         ([STOPPING, "--trainer.callbacks.monitor=val_loss"], "monitor of EarlyStopping must be one of train_loss, .*"),
         (
             ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.monitor=x"],
@@ -91,3 +92,11 @@ def test_a_callback_that_monitors_what_is_there_works(
     assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *SMALL, *words]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert (run / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize(("command", "limit"), [("test", "limit_test_batches"), ("validate", "limit_val_batches")])
+def test_nothing_to_score_is_refused(
+    command: str, limit: str, trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(trained_run), f"--trainer.{limit}=0"]) == 2
+    assert f"--trainer.{limit} must be above 0, got 0. There is nothing to score" in capsys.readouterr().err

@@ -97,6 +97,8 @@ def export(
     """
     if num_cells < 1:
         raise invalid("--check", "at least 1 cell", num_cells, f"Leave it out for {NUM_CELLS:,}")
+    if um_per_px is not None and not 0 < um_per_px < np.inf:
+        raise invalid("--um-per-px", "a positive number of micrometres", um_per_px, "Leave it out for that of the data")
     if out.suffix != ".onnx":
         raise invalid("OUT", "a file name that ends in .onnx", str(out), "Add the ending")
     check_output_file("OUT", out)
@@ -107,6 +109,9 @@ def export(
     model = load_classifier(find_checkpoint(run), trust)
     model.hparams["tta"] = tta
     preprocessing = Preprocessing.from_dict(model.preprocessing)
+    if um_per_px is not None and preprocessing.fit != "scale":
+        rule = f"left out for a run with --data.fit {preprocessing.fit}, whose cells have no scale"
+        raise invalid("--um-per-px", rule, um_per_px, "Export without it")
     manifest = _manifest_of(run, data)
     if um_per_px is None and manifest is not None:
         um_per_px = manifest.info.um_per_px
