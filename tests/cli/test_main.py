@@ -303,7 +303,7 @@ def test_a_limit_of_memory_that_is_too_small_for_torch_is_known_before(
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda kind: (650_000 << 10, -1))
     for command in ("fit", "predict", "explain", "compare"):
-        assert main.main([command, str(tmp_path / "none")]) == 2
+        assert cli.main([command, str(tmp_path / "none")]) == 2
         assert "memory ran out: ulimit -v allows 650,000 KiB. Allow more (ulimit -v)" in capsys.readouterr().err
 
 
@@ -314,5 +314,5 @@ def test_a_thread_that_cannot_start_is_a_lack_of_memory(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("fastcell.cli.info.main", fail)
-    assert main.main(["info", "cells"]) == 2
+    assert cli.main(["info", "cells"]) == 2
     assert "memory ran out" in capsys.readouterr().err
