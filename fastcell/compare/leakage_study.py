@@ -19,12 +19,11 @@ import pyarrow as pa
 
 from fastcell.compare.figures import draw_bars
 from fastcell.compare.image_array import fingerprint
-from fastcell.compare.result_tables import (
-    PROTOCOLS,
-    Entry,
-    PairedDifference,
-    Place,
-    Tables,
+from fastcell.compare.result_tables import PROTOCOLS, Entry, PairedDifference, Place, Tables
+from fastcell.compare.runner import FRAME, Study, method_name
+from fastcell.compare.split_schemes import FEW_GROUPS, Scheme, SplitManifest, num_groups
+from fastcell.compare.volume_study import largest_places, make_tables, make_tasks
+from fastcell.compare.write_tables import (
     accuracy_text,
     basis_text,
     class_rows,
@@ -34,9 +33,6 @@ from fastcell.compare.result_tables import (
     write_csv,
     write_rows,
 )
-from fastcell.compare.runner import FRAME, Study, method_name
-from fastcell.compare.split_schemes import FEW_GROUPS, Scheme, SplitManifest, num_groups
-from fastcell.compare.volume_study import largest_places, make_tables, make_tasks
 from fastcell.dataset.block_layout import MAX_BLOCK_BYTES
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.parquet import read_parquet, write_parquet

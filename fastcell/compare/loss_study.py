@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastcell.compare.figures import draw_losses
-from fastcell.compare.result_tables import write_csv
 from fastcell.compare.runner import Study
 from fastcell.compare.saved_results import Task, make_key
 from fastcell.compare.train_network import Length, train_network
+from fastcell.compare.write_tables import write_csv
 from fastcell.storage.whole_files import replace_file
 
 COMPARED_LOSSES = {"softmax cross entropy": "cross_entropy", "squared error": "mse", "sigmoid cross entropy": "sigmoid"}

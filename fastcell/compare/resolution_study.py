@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastcell.compare.figures import draw_resolutions
-from fastcell.compare.result_tables import Entry, accuracy_text, write_rows
+from fastcell.compare.result_tables import Entry
 from fastcell.compare.runner import Study, method_name
 from fastcell.compare.volume_study import describe_entries, make_tables, make_tasks
+from fastcell.compare.write_tables import accuracy_text, write_rows
 from fastcell.errors import invalid
 
 DEFAULT_SIZES = (16, 32, 64, 128)

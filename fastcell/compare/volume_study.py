@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastcell.compare.figures import draw_volumes
-from fastcell.compare.result_tables import (
-    SCHEMES,
-    Entry,
-    PairedDifference,
-    Place,
-    Tables,
+from fastcell.compare.result_tables import SCHEMES, Entry, PairedDifference, Place, Tables
+from fastcell.compare.runner import FRAME, Study, method_name
+from fastcell.compare.saved_results import Task
+from fastcell.compare.split_schemes import Scheme
+from fastcell.compare.write_tables import (
     basis_text,
     class_rows,
     class_table,
@@ -25,9 +24,6 @@ from fastcell.compare.result_tables import (
     write_csv,
     write_rows,
 )
-from fastcell.compare.runner import FRAME, Study, method_name
-from fastcell.compare.saved_results import Task
-from fastcell.compare.split_schemes import Scheme
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
