@@ -37,4 +37,5 @@ def run(command: str, arguments: list[str]) -> int:
     from fastcell.cli.lightning_command import run as run_with_lightning
 
     every = [word for word in arguments if word.replace("-", "_") == "__help_all"]
-    return run_with_lightning(command, ["--help"] if every else arguments)
+    run_with_lightning(command, ["--help"] if every else arguments)
+    return 0

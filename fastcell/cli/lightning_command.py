@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,16 @@ OF_TRAINING = {
 }
 
 
-def run(command: str, arguments: list[str]) -> int:
+def run(command: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> Path | None:
     """Run one of Lightning's commands.
 
     Args:
         command: fit, validate, test or predict.
         arguments: behind its name.
+        callbacks: callbacks of the trainer, beside those of the arguments.
 
     Returns:
-        0.
+        The run folder of ``fit`` on rank 0; None on other ranks, in a trial run and for other commands.
 
     Raises:
         FastcellError: what is wrong; an argument that Lightning refuses is an ArgumentError.
@@ -97,7 +99,8 @@ def run(command: str, arguments: list[str]) -> int:
     _show_remarks()
     library_settings.prepare_torch()
     try:
-        FastcellCLI(command, DESCRIPTIONS[command], words).execute()
+        command_line = FastcellCLI(command, DESCRIPTIONS[command], words, callbacks)
+        command_line.execute()
     except MisconfigurationException as error:
         text = " ".join(str(error).split())
         raise ArgumentError(text) from error
@@ -108,7 +111,7 @@ def run(command: str, arguments: list[str]) -> int:
         if message is None:
             raise
         raise ArgumentError(message) from error
-    return 0
+    return getattr(command_line, "folder", None) if command == "fit" else None
 
 
 def _show_remarks() -> None:
@@ -130,8 +133,8 @@ class FastcellCLI(LightningCLI):
     model, its classes and its preprocessing from a checkpoint.
     """
 
-    def __init__(self, command: str, what: str, arguments: list[str]) -> None:
-        self.command = command
+    def __init__(self, command: str, what: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> None:
+        self.command, self.callbacks = command, list(callbacks)
         parser_kwargs: dict[str, Any] = {"prog": f"fastcell {command}", "description": what}
         if command == "fit":
             arguments = join_class_paths(arguments)
@@ -257,7 +260,7 @@ class FastcellCLI(LightningCLI):
         self.throughput, self.ranks = Throughput(), RankWatch()
         users = self.config_init.trainer.callbacks or []
         callbacks = [*(users if isinstance(users, list) else [users]), self.throughput, self.ranks]
-        callbacks += progress_callbacks(settings, self.throughput)
+        callbacks += [*progress_callbacks(settings, self.throughput), *self.callbacks]
         kwargs = {**resolved, "enable_progress_bar": False, **kwargs}
         self.folder: Path | None = None
         self.points: ResumePoints | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.sources import arrays, ifcb, path_table, rtdc, tiff_stacks
 from fastcell.sources.base import Channel, Source, encoding_of
 from fastcell.sources.image_folder import ImageFolder, Pattern, check_fields_used, walk_files
+from fastcell.sources.packages.own_formats import open_own, own_readers
 from fastcell.sources.paper_lists import ReleasedLists, has_lists
 from fastcell.sources.tiff_pages import Pages
 from fastcell.sources.webdataset import Tars
@@ -182,6 +184,11 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
         root = root.parent
     if options.format is not None and options.format not in FORMATS:
         raise invalid("--format", f"one of {', '.join(FORMATS)}", options.format, "Leave it out to detect the format")
+    own = None if options.format is not None else _own_reader(root)
+    if own is not None:
+        _check_no_options(own.value, options)
+        source = open_own(own, root)
+        return source if options.table is None else path_table.PathTable(source, Path(options.table).absolute())
     name = options.format or (_kind_of_file(root) if root.is_file() else _kind_of_folder(root, options))
     _check_options(name, options)
     if name == "ifcb" and root.is_file():
@@ -201,6 +208,29 @@ def _check_options(name: str, options: ReadOptions) -> None:
     if options.pattern is not None and options.table is not None:
         told = path_table.fields_of_table(Path(options.table).absolute())
         check_fields_used(Pattern(options.pattern, needs_name=False), told, "the table")
+
+
+def _own_reader(root: Path) -> EntryPoint | None:
+    """Return the reader of another package for a file or folder; None if this program reads it, or nobody does."""
+    readers = own_readers()
+    if not readers:
+        return None
+    if root.is_file():
+        return readers.get(root.suffix.lower())
+    names = [name for name, _ in walk_files(root) if not name.startswith(".")]
+    endings = {ending_of(name) for name in names} & readers.keys()
+    if len(endings) > 1:
+        raise invalid("SRC", "a folder of files of one format", storable(", ".join(sorted(endings))), "Pack each alone")
+    return readers[endings.pop()] if endings else None
+
+
+def _check_no_options(reader: str, options: ReadOptions) -> None:
+    """Raises ArgumentError for options that a reader of another package does not get."""
+    for entry in fields(ReadOptions):
+        given = getattr(options, entry.name)
+        if entry.name not in ("table", "format") and given is not None and given is not False:
+            flag = "--" + entry.name.replace("_", "-")
+            raise invalid(flag, "left out", given, f"{reader} of an installed package reads SRC")
 
 
 def _kind_of_file(path: Path) -> str:
