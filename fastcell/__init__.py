@@ -10,7 +10,24 @@ resolved when they are first used::
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastcell.dataset.manifest import Manifest as Manifest
+    from fastcell.dataset.views import ViewConfig as ViewConfig
+    from fastcell.errors import ArgumentError as ArgumentError
+    from fastcell.errors import DataError as DataError
+    from fastcell.errors import FastcellError as FastcellError
+    from fastcell.errors import StrictError as StrictError
+    from fastcell.inference.classified_cells import ClassifiedCells as ClassifiedCells
+    from fastcell.inference.classifier import Classifier as Classifier
+    from fastcell.inference.classifier import load as load
+    from fastcell.loading.batch import Batch as Batch
+    from fastcell.loading.datamodule import CellDataModule as CellDataModule
+    from fastcell.loading.preprocessing import Preprocessing as Preprocessing
+    from fastcell.models.registry import register_network as register_network
+    from fastcell.ops.augmentation import Augmentation as Augmentation
+    from fastcell.training.estimator import CellClassifier as CellClassifier
 
 __version__ = "0.1.0"
 

@@ -19,6 +19,7 @@ Files of a packed data set::
 
 from __future__ import annotations
 
+import html
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
@@ -55,6 +56,7 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.storage.formats import check_format
 from fastcell.storage.places import local_path
 from fastcell.storage.whole_files import replace_file
+from fastcell.system.text import printable
 
 __all__ = [
     "BLOCKS_SCHEMA",
@@ -74,6 +76,8 @@ __all__ = [
 ]
 
 _MOST_INFO_BYTES = 1 << 26
+_MOST_SHOWN = 4  # names of classes in a line
+_MOST_ROWS_SHOWN = 20
 
 
 @dataclass
@@ -145,7 +149,7 @@ class DatasetInfo:
             ) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """A data set folder, opened for reading.
 
@@ -178,6 +182,24 @@ class Manifest:
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(printable, self.info.classes[:_MOST_SHOWN]))
+        more = ", ..." if len(self.info.classes) > _MOST_SHOWN else ""
+        count = len(self.info.classes)
+        classes = f"{count} class{'es' * (count != 1)} ({names}{more})" if count else "no classes"
+        return f"<{type(self).__name__} of {printable(str(self.path))}: {len(self):,} cells, {classes}>"
+
+    def _repr_html_(self) -> str:
+        counts = pc.value_counts(self.table.column("class").fill_null("(no class)")).to_pylist()
+        rows = sorted(counts, key=lambda row: -row["counts"])
+        cells = "".join(
+            f"<tr><td>{html.escape(printable(row['values']))}</td><td>{row['counts']:,}</td></tr>"
+            for row in rows[:_MOST_ROWS_SHOWN]
+        )
+        more = f"<p>{len(rows) - _MOST_ROWS_SHOWN:,} more classes</p>" if len(rows) > _MOST_ROWS_SHOWN else ""
+        about = html.escape(repr(self)[1:-1])
+        return f"<p>{about}</p><table><tr><th>class</th><th>cells</th></tr>{cells}</table>{more}"
 
     def column(self, name: str) -> np.ndarray:
         """Return one column as a NumPy array of N values.

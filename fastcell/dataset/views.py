@@ -12,7 +12,7 @@ from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError, invalid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SteadyManifest(Manifest):
     """A manifest whose splits and verdicts stay as they were at the first read, even if their files change.
 
@@ -64,6 +64,14 @@ class ViewConfig:
         seed: seed of the subsample and of the choice of repeated cells.
         quality: leave out the cells that ``verdicts.csv`` drops.
         labelled: leave out cells without a class (for training and scores).
+
+    Examples:
+        >>> ViewConfig("train", subsample=0.5).seed
+        0
+        >>> ViewConfig("training")
+        Traceback (most recent call last):
+        ...
+        fastcell.errors.ArgumentError: split must be one of train, valid, test, got 'training'. ...
     """
 
     split: str | None = None

@@ -34,6 +34,15 @@ class ClassifiedCells:
         reasons: reason for each cell without an answer, None for the others; None if all cells have an answer.
         unlike_training: (N,) bool, True for a cell that looks unlike the training cells; None if the checkpoint does
             not describe these.
+
+    Examples:
+        >>> answers = ClassifiedCells(["G1", "S"], np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32))
+        >>> answers
+        <ClassifiedCells: 3 cells; S 2, G1 1>
+        >>> answers.labels.tolist()
+        ['G1', 'S', 'S']
+        >>> answers.to_table().column("class").to_pylist()
+        ['G1', 'S', 'S']
     """
 
     classes: list[str]

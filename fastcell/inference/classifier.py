@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -182,15 +183,20 @@ class Classifier:
 
     def __repr__(self) -> str:
         side, fit = self.preprocessing.image_size, self.preprocessing.fit
-        try:
-            scored = ", accuracy {value:.3f} ({low:.3f}..{high:.3f})".format(**self.scores["accuracy"])
-        except (KeyError, TypeError, ValueError):
-            scored = ""
+        accuracy = _score_text(self.scores, "accuracy")
+        scored = f", accuracy {accuracy}" if accuracy else ""
         how = f"{self.backend.name} {self.backend.precision}"
         return (
             f"<{type(self).__name__} of {self.origin}: {len(self.classes)} classes ({_shortened(self.classes)}); "
             f"{side} x {side} px, {fit}; {how}{scored}>"
         )
+
+    def _repr_html_(self) -> str:
+        names = ("accuracy", "balanced_accuracy")
+        found = [(name.replace("_", " "), _score_text(self.scores, name)) for name in names]
+        rows = "".join(f"<tr><td>{name}</td><td>{html.escape(text)}</td></tr>" for name, text in found if text)
+        table = f"<table><tr><th>score</th><th>value (95 %)</th></tr>{rows}</table>" if rows else ""
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{table}"
 
 
 _Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool, int | None, tuple[str, ...]]
@@ -227,6 +233,12 @@ def load(
         ArgumentError: an argument breaks its rule.
         DataError: the checkpoint is missing or damaged, or does not fit this version.
         FastcellError: a package of the backend is missing, or the data set of the run, which a choice needs.
+
+    Examples:
+        A classifier, and what it says of an array of cells::
+
+            classifier = fastcell.load("runs/20260131-142501-donors-cellnet")
+            classifier.predict(images).labels
     """
     library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
     checkpoint = find_checkpoint(Path(run))
@@ -391,6 +403,16 @@ def _pitches(um_per_px: float | Sequence[float] | np.ndarray | None, num: int) -
     if pitch.shape not in ((), (num,)):
         raise invalid("um_per_px", f"one number, or one for each of the {num} cells", pitch.shape, "Correct it")
     return np.broadcast_to(pitch, (num,))
+
+
+def _score_text(scores: dict[str, Any], name: str) -> str:
+    """Return a score with its interval, where it has one; empty if it is unknown."""
+    values = scores.get(name)
+    if not isinstance(values, dict) or not isinstance(values.get("value"), float):
+        return ""
+    low, high = values.get("low"), values.get("high")
+    between = f" ({low:.3f}..{high:.3f})" if isinstance(low, float) and isinstance(high, float) else ""
+    return f"{values['value']:.3f}{between}"
 
 
 def _shortened(names: Sequence[str], most: int = 6) -> str:

@@ -60,8 +60,8 @@ class PoolLoader(BatchLoader):
         weights: (M,) float32, weight of each cell in the loss; None for equal weights.
         rows: (n,) int64, cells in the order that `order` indexes, repeats allowed; None for all cells.
         augmentation: random changes; None for no augmentation.
-        where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
-            starts at step 0.
+        where: called at the start of an iteration, returns epoch and first step; None for an
+            `fastcell.loading.loader.EpochCounter`.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -24,7 +24,7 @@ from fastcell.loading.batch import Batch
 from fastcell.loading.batch_augmentation import BatchAugmentation, find_function, name_of_function
 from fastcell.loading.decode_choice import DecoderName, choose_decoding, preferred_decoder
 from fastcell.loading.decode_cpu import CellDecoder
-from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, GroupedLoader
+from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, EpochCounter, GroupedLoader
 from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
@@ -39,6 +39,8 @@ from fastcell.system.lightning_internals import batches_begun
 
 logger = logging.getLogger(__name__)
 
+LoaderType = TypeVar("LoaderType", bound=BatchLoader)
+
 # Arguments that change how a run works but not its results: a checkpoint does not hold them.
 _NOT_SAVED = ("augment", "predict_split", "steps_per_call", "threads", "on_bad_cell")
 
@@ -48,7 +50,9 @@ class CellDataModule(pl.LightningDataModule):
 
     The constructor reads only ``dataset.json``, from which `classes`, `num_classes`, `preprocessing` and `info` follow.
     Training divides the train subset among the processes and shuffles it. Validation, test and prediction keep the
-    order of the manifest. Every cell is in exactly one batch of one process with weight 1; padding has weight 0.
+    order of the manifest. Every cell is in exactly one batch of one process with weight 1. Padding has weight 0, and in
+    evaluation the label -1; a loop of your own in one process, with or without a trainer, gets none: its last batch is
+    short. Without a trainer each pass over a training loader is the next epoch, unless ``loader.set_epoch`` says which.
 
     Args:
         path: folder made by ``fastcell pack``, ``index`` or ``synth``; None for 8,000 simulated cells, which are made
@@ -156,6 +160,7 @@ class CellDataModule(pl.LightningDataModule):
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
         self._opened: dict[str, Store] = {}
+        self._epochs = EpochCounter()  # of loops without a trainer, which may ask for a loader in every epoch
         given |= {"path": self.path, "subsample": subsample, "seed": self.seed}
         # With logger=True Lightning would compare these with the model's of the same name.
         self.save_hyperparameters(
@@ -350,14 +355,20 @@ class CellDataModule(pl.LightningDataModule):
         options: dict[str, Any] = {
             "augmentation": self.augmentation,
             "labels": self._labels(),
-            "where": None if trainer is None else partial(_where, trainer, self.steps_per_call),
+            "where": self._epochs if trainer is None else partial(_where, trainer, self.steps_per_call),
         }
         store = self._store("train")
         if store.bank is not None and store.order is not None:
-            return BankLoader(store.bank, view, store.order, self.preprocessing, config, **options)
+            return self._handed_out(BankLoader(store.bank, view, store.order, self.preprocessing, config, **options))
         share = training_share(len(view), self.batch_size, *self._rank())
         options["corrupt_cells"] = self.corrupt_cells
-        return CellLoader(view, share, self.preprocessing, config, shuffle=True, **options)
+        return self._handed_out(CellLoader(view, share, self.preprocessing, config, shuffle=True, **options))
+
+    def _handed_out(self, loader: LoaderType) -> LoaderType:
+        """Return a loader, set to leave padding out for a loop of the user in one process, which knows no weights."""
+        module = getattr(self.trainer, "lightning_module", None)
+        loader.pads = getattr(module, "takes_padding", False) or self._rank()[1] > 1
+        return loader
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return a loader of the valid subset in stored order; an empty list if training has no valid subset."""
@@ -370,7 +381,8 @@ class CellDataModule(pl.LightningDataModule):
         if store.bank is None:
             return self._evaluation_loader(view)
         order = StoredOrder(evaluation_share(len(view), self.eval_batch_size, *self._rank()))
-        return BankLoader(store.bank, view, order, self.preprocessing, self._config(), labels=self._labels())
+        loader = BankLoader(store.bank, view, order, self.preprocessing, self._config(), labels=self._labels())
+        return self._handed_out(loader)
 
     def test_dataloader(self) -> BatchLoader:
         """Return a loader of the test subset in stored order."""
@@ -412,9 +424,10 @@ class CellDataModule(pl.LightningDataModule):
 
     def _evaluation_loader(self, view: View) -> CellLoader:
         share = evaluation_share(len(view), self.eval_batch_size, *self._rank())
-        return CellLoader(
+        loader = CellLoader(
             view, share, self.preprocessing, self._config(), labels=self._labels(), corrupt_cells=self.corrupt_cells
         )
+        return self._handed_out(loader)
 
     def _store(self, part: str) -> Store:
         """Return the store of ``train`` or ``valid``. Training chooses first, and logs its choice."""

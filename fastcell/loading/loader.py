@@ -37,20 +37,39 @@ from fastcell.ops.transform import CellPool, make_clock
 _STEPS_AT_ONCE = 256
 
 
+class EpochCounter:
+    """Epochs of iterations that no trainer counts: each iteration takes the next one, from its first step.
+
+    Attributes:
+        epoch: epoch of the next iteration.
+    """
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
+
+    def __call__(self) -> tuple[int, int]:
+        """Return the epoch of an iteration that begins now, and its first step; the epoch advances by one."""
+        self.epoch += 1
+        return self.epoch - 1, 0
+
+
 class BatchLoader(ABC):
     """Iterable of `Batch`. Every iteration starts afresh and gives the same number of batches.
+
+    Without a trainer each iteration is the next epoch, with its own order and augmentation.
 
     Attributes:
         batch_size: cells of a batch on this rank.
         augment: a user's function, applied to each batch where it is taken; None for none.
+        pads: whether a batch has its full size, with padding of weight 0; else it holds only the cells that count.
     """
 
     batch_size: int
+    pads = True
 
     def __init__(self, config: LoaderSettings, where: Callable[[], tuple[int, int]] | None) -> None:
         self.config = config
-        self._where = where
-        self._epoch = 0
+        self._where = where or EpochCounter()
         self._stream: torch.cuda.Stream | None = None
         self.augment: BatchAugmentation | None = None
 
@@ -73,23 +92,38 @@ class BatchLoader(ABC):
         return None
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch whose order the next iteration uses, if no trainer provides it."""
-        self._epoch = epoch
+        """Set the epoch of the next iteration; with a trainer, which counts the epochs, the call has no effect."""
+        if isinstance(self._where, EpochCounter):
+            self._where.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
         return _Lazy(self._start)
 
     def _start(self) -> Iterator[Batch]:
-        epoch, first = (self._epoch, 0) if self._where is None else self._where()
+        epoch, first = self._where()
         batches = self._prefetched(epoch, first)
         return batches if self.augment is None else self.augment(batches, epoch, first)
 
     def _prefetched(self, epoch: int, first: int) -> Iterator[Batch]:
+        def make() -> Iterator[Batch]:
+            batches = self._batches(epoch, first)
+            return batches if self.pads else _cells_that_count(batches)
+
         if self.config.device.type != "cuda":
-            return Prefetcher(lambda: self._batches(epoch, first), self.config.num_ahead)
+            return Prefetcher(make, self.config.num_ahead)
         if self._stream is None:  # one stream for all iterations: torch keeps freed memory per stream
             self._stream = torch.cuda.Stream(self.config.device)
-        return _FromStream(lambda: self._batches(epoch, first), self.config.num_ahead, self._stream)
+        return _FromStream(make, self.config.num_ahead, self._stream)
+
+
+def _cells_that_count(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield batches without their cells of weight 0; batches without any other cell are left out."""
+    for batch in batches:
+        counts = batch.weight > 0
+        if counts.all():
+            yield batch
+        elif counts.any():
+            yield Batch(*(column[counts] for column in batch))
 
 
 class _Lazy(Iterator[Batch]):
@@ -148,6 +182,10 @@ class GroupedLoader:
         """Number of single batches in an epoch."""
         return len(self.loader)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration, as `BatchLoader.set_epoch`."""
+        self.loader.set_epoch(epoch)
+
     def __len__(self) -> int:
         return -(-len(self.loader) // self.group)
 
@@ -172,8 +210,7 @@ class CellLoader(BatchLoader):
         shuffle: use another order in every epoch; else the stored order.
         augmentation: random changes; None for no augmentation.
         labels: (N,) int64 label of every row of the manifest; None uses the labels of the manifest.
-        where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
-            starts at step 0.
+        where: called at the start of an iteration, returns epoch and first step; None for an `EpochCounter`.
         reader: source of the cells; None opens the shards of the view.
         corrupt_cells: collection that corrupt cells are added to; None ends the run at the first corrupt cell.
 
@@ -196,7 +233,7 @@ class CellLoader(BatchLoader):
         corrupt_cells: CorruptCells | None = None,
     ) -> None:
         super().__init__(config, where)
-        self.view, self.share = view, share
+        self.view, self.share, self._shuffle = view, share, shuffle
         self.batch_size = share.batch
         self._labels = view.manifest.labels if labels is None else labels
         self._make_transform = partial(
@@ -240,7 +277,10 @@ class CellLoader(BatchLoader):
                 if cells.good is not None:
                     weight *= cells.good
                 ids = cells.cell_ids
-                yield Batch(images, *(to_device(column, device) for column in (self._labels[ids], ids, weight)))
+                labels = self._labels[ids]
+                if not self._shuffle:  # in evaluation, no score may count a stand-in
+                    labels = np.where(weight > 0, labels, -1)
+                yield Batch(images, *(to_device(column, device) for column in (labels, ids, weight)))
         finally:
             if device.type == "cuda":  # memory lent by DALI is freed with the transform
                 torch.cuda.current_stream(device).synchronize()
@@ -257,8 +297,7 @@ class BankLoader(BatchLoader):
         config: settings of the loader.
         augmentation: random changes; None for no augmentation.
         labels: (N,) int64 label of every row of the manifest; None uses the labels of the manifest.
-        where: called at the start of an iteration, returns epoch and first step; None uses the epoch of `set_epoch` and
-            starts at step 0.
+        where: called at the start of an iteration, returns epoch and first step; None for an `EpochCounter`.
 
     Raises:
         ArgumentError: as `fastcell.loading.transforms.make_transform`.
@@ -324,6 +363,8 @@ class BankLoader(BatchLoader):
                     chosen = stand_in(chosen, good)
                     place, weight = to_device(chosen, device), columns[2] * to_device(good.astype(np.float32), device)
                     columns = (labels_of[place].long(), ids_of[place].long(), weight)
+                if isinstance(self.order, StoredOrder):  # in evaluation, no score may count a stand-in
+                    columns = (torch.where(columns[2] > 0, columns[0], -1), *columns[1:])
                 if transform is None:
                     which = (pool, place, position[step], clock)
                     images = self._geometry.transform(*which, self.config.dtype, self.config.threads)

@@ -26,6 +26,12 @@ class Preprocessing:
         window: (low, high) grey levels of a 16-bit source that map to 0 and 255; None for 8-bit sources.
         depth: bits per grey level from the decoder to the network: 8, or 16 to keep the full precision of a 16-bit
             source inside its window.
+
+    Examples:
+        >>> Preprocessing(image_size=64, fit="contain").to_dict()["fit"]
+        'contain'
+        >>> Preprocessing.from_dict({"image_size": 64}) == Preprocessing(image_size=64)
+        True
     """
 
     image_size: int = 128

@@ -93,6 +93,9 @@ class CellModule(pl.LightningModule):
 
     _frozen: Sequence[nn.Module] = ()
 
+    takes_padding = True
+    """It weights the cells of a batch, so that batches may have their full size and padding of weight 0."""
+
     def __init__(
         self,
         network: str | dict[str, Any] = "cellnet",

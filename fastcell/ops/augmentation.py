@@ -39,6 +39,13 @@ class Augmentation:
 
     Raises:
         ArgumentError: a value breaks its rule.
+
+    Examples:
+        >>> gentle = Augmentation(rotation_deg=0, noise_std=0)
+        >>> gentle.flip_vertical, gentle.is_none
+        (True, False)
+        >>> Augmentation.none().is_none
+        True
     """
 
     flip_horizontal: bool = True

@@ -14,6 +14,7 @@ in memory. The Lightning module itself is `fastcell.models.lightning_module.Cell
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -34,7 +35,7 @@ from sklearn.utils.validation import (
 )
 
 from fastcell.errors import DataError, invalid
-from fastcell.sources.load_cells import as_images, load_cells, to_levels
+from fastcell.sources.load_cells import as_images, load_cells, on_host, to_levels
 from fastcell.system import library_settings, resources
 
 Images = Sequence[np.ndarray] | np.ndarray
@@ -47,8 +48,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
 
     `X` is one of:
 
-    - an array (N, H, W);
-    - a list of (H, W) arrays of any sizes;
+    - an array or a tensor (N, H, W), (N, 1, H, W) or (N, H, W, 1);
+    - a list of (H, W) arrays or tensors of any sizes;
     - a list of image files;
     - a folder of images (``CLASS/NAME.png``, or files without class folders for prediction);
     - a folder written by ``fastcell pack``;
@@ -59,6 +60,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
 
     For folders, `y` is None and the class names come from the folder. With packed data, `fit` uses the training subset
     of the split ``default``, `score` the test subset, and `predict` every cell in the order of the manifest.
+
+    `save` writes a fitted classifier as a folder that `load`, `fastcell.load` and ``fastcell predict`` open; `from_run`
+    opens a run of ``fastcell fit``.
 
     Args:
         preset: ``fast``, ``demo`` or ``paper``, as in ``fastcell fit``. It determines the arguments below that are
@@ -80,6 +84,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             the number of torch's threads.
         random_state: seed of weights, order and augmentation. On a CPU, the same seed and the same number of torch's
             threads give the same weights bit by bit.
+        verbose: print steps, remaining time, and the last loss and accuracy of `fit` to stderr.
 
     Attributes:
         classes_: (K,) class names, sorted.
@@ -103,7 +108,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         image_shape: tuple[int, int] | None = None,
         window: tuple[float, float] | None = None,
         threads: int | None = None,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int = False,
     ) -> None:
         self.preset = preset
         self.network = network
@@ -119,6 +125,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         self.window = window
         self.threads = threads
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CellClassifier:
         """Train on images and their classes.
@@ -126,18 +133,20 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: N images, in one of the forms listed for the class.
             y: (N,) class names of any type; None if X is a folder.
-            sample_weight: (N,) weight of each cell in the loss; None for equal weights.
+            sample_weight: (N,) weight of each cell in the loss, 0 or more; None for equal weights.
 
         Raises:
-            ArgumentError: there are fewer than two classes, or the images cannot be used.
+            ArgumentError: there are no cells or fewer than two classes, a weight is negative, or the images cannot be
+                used.
             DataError: a file cannot be used.
         """
         library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
         from fastcell.training.on_arrays import train_on_cells
         from fastcell.training.recipe import estimator_recipe
 
-        if hasattr(self, "n_features_in_"):
-            del self.n_features_in_
+        for name in ("n_features_in_", "_of_run"):
+            if hasattr(self, name):
+                delattr(self, name)
         if isinstance(X, str | Path):
             if y is not None:
                 raise invalid("y", "None where X is a folder", type(y).__name__, "The folder has the class names")
@@ -151,7 +160,11 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             names = ", ".join(map(str, self.classes_))
             raise invalid("y", "of at least two classes", f"1 class ({names})", "Add cells of another class")
-        weight = _check_sample_weight(sample_weight, images, dtype=np.float64)
+        weight = _check_sample_weight(on_host(sample_weight), images, dtype=np.float64)
+        if not weight.min() >= 0:
+            raise invalid(
+                "sample_weight", "0 or more for each cell", float(weight.min()), "Leave it out for equal weights"
+            )
         weight = weight * compute_sample_weight(self.class_weight, y)
         self.window_ = self._window_of(images)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -171,12 +184,12 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         cells = [to_levels(image, self.window_) for image in images]
         class_names = [str(name) for name in self.classes_.tolist()]
         self.module_ = train_on_cells(
-            recipe, cells, numbers, weight, class_names, seed, self._num_threads(), self.window_
+            recipe, cells, numbers, weight, class_names, seed, self._num_threads(), self.window_, bool(self.verbose)
         )
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the predicted class names (N,) of the images."""
+        """Return the predicted class names (N,) of the images; none for no images."""
         probabilities = self.predict_proba(X)
         return cast(np.ndarray, self.classes_[probabilities.argmax(axis=1)])
 
@@ -185,6 +198,10 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         from fastcell.training.on_arrays import classify_cells
 
         check_is_fitted(self)
+        if _is_empty(X):
+            return np.empty((0, len(self.classes_)))
+        if hasattr(self, "_of_run"):
+            return self._of_run.predict_proba(X, window=self.window).astype(np.float64)
         if isinstance(X, str | Path):
             X = load_cells(X, None, self.window).images
         images = self._check_images(X)
@@ -199,6 +216,45 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             loaded = load_cells(X, "test", self.window)
             X, y = loaded.images, loaded.classes
         return float(super().score(X, y, sample_weight))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the fitted classifier as a new folder that `load`, `fastcell.load` and ``fastcell predict`` open.
+
+        Args:
+            folder: new or empty folder.
+
+        Raises:
+            ArgumentError: the folder has content.
+        """
+        from fastcell.training.estimators.saved_estimator import save_estimator
+
+        check_is_fitted(self)
+        save_estimator(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> CellClassifier:
+        """Return a classifier that `save` wrote. Nothing in its files is executed.
+
+        Raises:
+            DataError: the folder is missing or damaged, or `save` did not write it.
+        """
+        from fastcell.training.estimators.saved_estimator import load_estimator
+
+        return load_estimator(cls, Path(folder))
+
+    @classmethod
+    def from_run(cls, run: str | os.PathLike[str]) -> CellClassifier:
+        """Return the classifier of a run of ``fastcell fit``: it predicts as ``fastcell predict`` does.
+
+        Args:
+            run: run folder, of which the scored checkpoint is taken, or a checkpoint.
+
+        Raises:
+            DataError: the checkpoint is missing or damaged, or does not fit this version.
+        """
+        from fastcell.training.estimators.saved_estimator import estimator_of_run
+
+        return estimator_of_run(cls, Path(run))
 
     def __sklearn_tags__(self) -> Any:
         """Return the tags of the estimator for scikit-learn.
@@ -225,7 +281,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             DataError: the weights are not those that were pickled.
         """
-        state = dict(state)
+        state = {"verbose": False, **state}  # older pickles have no such argument
         if "module_" in state:
             import torch
 
@@ -240,7 +296,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         super().__setstate__(state)
 
     def _check_training(self, X: Any, y: Any) -> tuple[Images, np.ndarray]:
-        images = as_images(X, self.window)
+        if _is_empty(X) and np.ndim(X) != 2:
+            raise invalid("X", "at least 1 image", 0, "Give images of at least two classes")
+        images, y = as_images(X, self.window), on_host(y)
         if images is None:
             X, y = validate_data(self, X, y, dtype="numeric")
             return self._unflattened(X), y
@@ -286,6 +344,11 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         if self.threads is not None and self.threads < 1:
             raise invalid("threads", "at least 1", self.threads, "Leave it out for all cores")
         return self.threads or resources.num_cpus()
+
+
+def _is_empty(X: Any) -> bool:
+    """Return True for an array, a tensor or a list of no images; rows of a table are left to scikit-learn."""
+    return not isinstance(X, str | Path) and hasattr(X, "__len__") and not len(X)
 
 
 def _hash_weights(weights: dict[str, np.ndarray]) -> str:

@@ -23,6 +23,8 @@ from fastcell.loading.settings import LoaderSettings
 from fastcell.models.lightning_module import CellModule
 from fastcell.ops.constants import GPU_IMAGE_SIZES
 from fastcell.system import library_settings, resources
+from fastcell.system.messages import print_remark
+from fastcell.system.progress_line import Progress
 from fastcell.training.fit import train_recipe
 from fastcell.training.recipe import Recipe
 
@@ -36,6 +38,7 @@ def train_on_cells(
     seed: int,
     threads: int = 1,
     window: tuple[float, float] | None = None,
+    verbose: bool = False,
 ) -> CellModule:
     """Train a classifier, on a GPU if available, and keep the last weights: no cells are held out to select the best.
 
@@ -48,6 +51,7 @@ def train_on_cells(
         seed: seed of weights, order and augmentation; torch's own random state is restored afterwards.
         threads: threads of the preprocessing.
         window: grey levels from which uint16 cells were mapped, saved with the preprocessing.
+        verbose: print steps, remaining time, and the last loss and accuracy to stderr.
 
     Returns:
         The Lightning module, on the CPU, in evaluation mode.
@@ -56,9 +60,18 @@ def train_on_cells(
     depth = 8 if cells[0].dtype == np.uint8 else 16
     preprocessing = replace(recipe.preprocessing, depth=depth, window=window)
     data = _TrainingCells(recipe, preprocessing, cells, labels, weights, seed, device, threads)
-    with _quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    forked, bar = [device] if device.type == "cuda" else [], Progress(data.num_steps(), "steps", show=verbose)
+
+    def show_steps(model: CellModule) -> None:
+        model.on_step_done = lambda: bar.advance(max(model.trainer.global_step - bar.done, 0))
+
+    with _quiet(), torch.random.fork_rng(devices=forked), bar:
         limits: dict[str, Any] = {"max_epochs": recipe.max_epochs, "max_steps": recipe.max_steps}
-        trained = train_recipe(recipe, data, classes, preprocessing, seed, device, **limits)
+        trained = train_recipe(recipe, data, classes, preprocessing, seed, device, show_steps, **limits)
+    trained.model.on_step_done = None
+    if verbose:
+        told = ", ".join(f"{name} {value:.3f}" for name, value in trained.model.last_scores.items())
+        print_remark(f"{bar.total:,} steps in {trained.seconds:.1f} s; training cells at the end: {told}")
     return trained.model.cpu()
 
 
@@ -81,12 +94,19 @@ class _TrainingCells(pl.LightningDataModule):
         self.labels = np.asarray(labels, np.int64)
         self.config = LoaderSettings(seed=seed, device=_place_of_work(device, preprocessing), threads=threads)
 
-    def train_dataloader(self) -> PoolLoader:
-        recipe, seed = self.recipe, self.config.seed
+    def num_steps(self) -> int:
+        """Return the number of optimizer steps of the training."""
+        rows, limit = len(self._rows()), self.recipe.max_steps
+        steps = -(-rows // min(self.recipe.batch_size, rows)) * max(self.recipe.max_epochs, 0)
+        return min(steps or limit, limit) if limit >= 0 else steps
+
+    def _rows(self) -> np.ndarray:
         rows = np.arange(len(self.cells))
-        balance, cap = resolve_balance(recipe.balance, recipe.balance_cap, np.bincount(self.labels))
-        if balance == "oversample":
-            rows = oversample(rows, self.labels, seed, cap)
+        balance, cap = resolve_balance(self.recipe.balance, self.recipe.balance_cap, np.bincount(self.labels))
+        return oversample(rows, self.labels, self.config.seed, cap) if balance == "oversample" else rows
+
+    def train_dataloader(self) -> PoolLoader:
+        recipe, seed, rows = self.recipe, self.config.seed, self._rows()
         return PoolLoader(
             make_pool(self.cells, self.config.device),
             self.labels,

@@ -17,7 +17,7 @@ from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import DataError
 from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
-from fastcell.loading.loader import BatchLoader, CellLoader
+from fastcell.loading.loader import BatchLoader, CellLoader, GroupedLoader
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share, training_share
 from fastcell.loading.settings import LoaderSettings
@@ -74,12 +74,30 @@ def test_augmentation_depends_on_seed_epoch_and_position_alone(make_dataset: Mak
     assert not torch.equal(images(0), images(1))
 
 
-def test_set_epoch_changes_the_order_and_iterating_again_does_not(make_dataset: Make) -> None:
-    loader = training_loader(make_dataset(100))
-    orders = [torch.cat([batch.cell_ids for batch in loader]) for _ in range(2)]
-    assert torch.equal(*orders)
+def test_each_iteration_is_the_next_epoch_and_set_epoch_says_another(make_dataset: Make) -> None:
+    manifest = make_dataset(100)
+
+    def ids(loader: CellLoader | GroupedLoader) -> list[int]:
+        batches = [batch for item in loader for batch in ([item] if isinstance(item, Batch) else item)]
+        return torch.cat([batch.cell_ids for batch in batches]).tolist()
+
+    loader = training_loader(manifest)
+    orders = [ids(loader) for _ in range(3)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert [ids(again) for again in [training_loader(manifest)] for _ in range(3)] == orders
     loader.set_epoch(1)
-    assert not torch.equal(orders[0], torch.cat([batch.cell_ids for batch in loader]))
+    assert [ids(loader), ids(loader)] == orders[1:]
+    grouped = GroupedLoader(training_loader(manifest), 4)
+    assert [ids(grouped), ids(grouped)] == orders[:2]
+    grouped.set_epoch(0)
+    assert ids(grouped) == orders[0]
+
+
+def test_an_iterator_that_is_never_used_is_no_epoch(make_dataset: Make) -> None:
+    loader, other = (training_loader(make_dataset(100, name=name)) for name in ("a", "b"))
+    for _ in range(3):
+        iter(loader)
+    assert torch.equal(next(iter(loader)).cell_ids, next(iter(other)).cell_ids)
 
 
 def test_the_trainer_tells_where_to_begin(make_dataset: Make) -> None:
@@ -115,7 +133,7 @@ def test_leaving_early_leaks_neither_threads_nor_files(make_dataset: Make, layou
 
 
 def test_two_iterations_at_once_do_not_disturb_each_other(make_dataset: Make) -> None:
-    loader = training_loader(make_dataset(100))
+    loader = training_loader(make_dataset(100), where=lambda: (0, 0))
     alone = [batch.cell_ids.tolist() for batch in loader]
     pairs = [(one.cell_ids.tolist(), two.cell_ids.tolist()) for one, two in zip(loader, loader, strict=True)]
     assert pairs == [(ids, ids) for ids in alone]
@@ -162,6 +180,7 @@ def test_lost_cells_have_weight_0_and_nobody_else_moves(
         module.setup("fit")
         loader = module.train_dataloader()
         assert isinstance(loader, BatchLoader)
+        loader.pads = True  # as under a trainer
         for epoch in range(2):
             loader.set_epoch(epoch)
             batches.append(list(loader))

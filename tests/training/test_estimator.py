@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 
 import cv2
 import joblib
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -205,3 +207,93 @@ def test_rare_classes_are_repeated_unless_weights_are_given(monkeypatch):
         with pytest.raises(InterruptedError):
             CellClassifier(class_weight=weight).fit(images, y)
     assert asked == ["auto", "none", "none"]
+
+
+def test_no_images_give_no_answers_and_cannot_be_fitted(fitted):
+    images, names = cells()
+    for nothing in ([], images[:0], images[:0, None], torch.zeros(0, 4, 4), ()):
+        assert fitted.predict_proba(nothing).shape == (0, 2)
+        assert fitted.predict(nothing).shape == (0,)
+        assert fitted.predict(nothing).dtype == fitted.classes_.dtype
+    for nothing in (images[:0], []):
+        with pytest.raises(
+            ArgumentError, match="X must be at least 1 image, got 0. Give images of at least two classes"
+        ):
+            CellClassifier(**QUICK).fit(nothing, names[:0])
+
+
+def test_tensors_and_an_axis_of_one_channel(fitted):
+    images, names = cells(seed=1)
+    expected = fitted.predict_proba(images)
+    for same in (images[:, None], images[..., None], torch.from_numpy(images), torch.from_numpy(images)[:, None]):
+        np.testing.assert_array_equal(fitted.predict_proba(same), expected)
+    np.testing.assert_array_equal(fitted.predict_proba([torch.from_numpy(image)[None] for image in images]), expected)
+    quick = {**QUICK, "epochs": 1}
+    numbers = torch.from_numpy((names == "spot").astype(np.int64))
+    one = CellClassifier(**quick).fit(torch.from_numpy(images)[:, None], numbers, sample_weight=torch.ones(40))
+    other = CellClassifier(**quick).fit(images, numbers.numpy())
+    np.testing.assert_array_equal(one.predict_proba(images), other.predict_proba(images))
+
+
+def test_negative_weights_are_refused():
+    images, names = cells()
+    with pytest.raises(ArgumentError, match="sample_weight must be 0 or more for each cell, got -1"):
+        CellClassifier(**QUICK).fit(images, names, sample_weight=[-1.0] + [1.0] * 39)
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        CellClassifier(**QUICK).fit(images, names, sample_weight=[0.0] * 40)
+
+
+def test_progress_is_shown_on_request(capsys):
+    images, names = cells()
+    CellClassifier(**{**QUICK, "epochs": 2}).fit(images, names)
+    assert capsys.readouterr().err == ""
+    CellClassifier(**{**QUICK, "epochs": 2}, verbose=True).fit(images, names)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.search(r"10 steps in [\d.]+ s; training cells at the end: loss [\d.]+, accuracy [\d.]+\n", told.err)
+
+
+def test_saved_and_loaded(fitted, tmp_path):
+    images, _ = cells(seed=1)
+    fitted.save(tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["estimator.json", "last.ckpt"]
+    back = CellClassifier.load(tmp_path / "model")
+    assert back.get_params() == fitted.get_params()
+    np.testing.assert_array_equal(back.predict_proba(images), fitted.predict_proba(images))
+    opened = fastcell.load(tmp_path / "model", threads=1)
+    assert opened.classes == ["plain", "spot"]
+    np.testing.assert_allclose(opened.predict_proba(images), fitted.predict_proba(images), atol=1e-6)
+    with pytest.raises(ArgumentError, match="new or empty"):
+        fitted.save(tmp_path / "model")
+    with pytest.raises(NotFittedError):
+        CellClassifier().save(tmp_path / "other")
+    (tmp_path / "model" / "estimator.json").write_text("{}")
+    with pytest.raises(DataError, match=r"must be a folder that CellClassifier.save wrote.*from_run"):
+        CellClassifier.load(tmp_path / "model")
+
+
+def test_saved_with_a_window_and_classes_that_are_numbers(tmp_path):
+    images, names = cells()
+    settings = {**QUICK, "epochs": 1, "class_weight": {3: 2.0, 7: 1.0}, "window": (0.0, 1.0)}
+    model = CellClassifier(**settings).fit(images / 255, np.where(names == "spot", 3, 7))
+    model.save(tmp_path / "model")
+    back = CellClassifier.load(tmp_path / "model")
+    assert back.get_params() == model.get_params()
+    assert back.classes_.tolist() == [3, 7]
+    assert back.classes_.dtype == model.classes_.dtype
+    np.testing.assert_array_equal(back.predict_proba(images / 255), model.predict_proba(images / 255))
+    assert back.fit(images / 255, np.where(names == "spot", 3, 7)).classes_.tolist() == [3, 7]
+
+
+def test_a_run_as_an_estimator(trained_run, trained_data):
+    model = CellClassifier.from_run(trained_run)
+    assert model.classes_.tolist() == ["MB231", "MCF7", "PBMC", "THP1"]
+    assert (model.image_size, model.square) == (32, "stretch")
+    images = [np.full((20, 30), number, np.uint8) for number in (10, 90)]
+    expected = fastcell.load(trained_run).predict_proba(images)
+    np.testing.assert_allclose(model.predict_proba(images), expected, atol=1e-6)
+    assert model.score(trained_data) == pytest.approx(fastcell.load(trained_run).scores["accuracy"]["value"], abs=0.01)
+    back = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(back.predict_proba(images), model.predict_proba(images))
+    with pytest.raises(ArgumentError, match="a classifier of a run is saved already"):
+        model.save("anywhere")

@@ -1,0 +1,1 @@
+"""Estimators of scikit-learn on disk: saved ones, and runs of ``fastcell fit`` opened as estimators."""
