@@ -132,14 +132,17 @@ def test_it_is_cross_validated_by_group():
 
 
 def test_weights_of_cells_and_classes_decide():
-    images, _ = cells(2)
+    """Noise has no class: what a network says of other noise is what its weights make likelier."""
+
+    def noise(count, seed):
+        return np.random.default_rng(seed).integers(60, 200, (count, 16, 16)).astype(np.uint8)
+
     names = np.array(["a"] * 20 + ["b"] * 20)
-    same = np.repeat(images[:1], 40, axis=0)  # nothing but the weights tells the classes apart
-    quick = {**QUICK, "augment": False, "epochs": 40, "batch_size": 40}
-    by_cell = CellClassifier(**quick).fit(same, names, sample_weight=np.where(names == "b", 9, 1))
-    assert set(by_cell.predict(same)) == {"b"}
-    by_class = CellClassifier(**quick, class_weight={"a": 9, "b": 1}).fit(same, names)
-    assert set(by_class.predict(same)) == {"a"}
+    quick = {**QUICK, "augment": False, "epochs": 20, "batch_size": 40, "random_state": 3}
+    by_cell = CellClassifier(**quick).fit(noise(40, 3), names, sample_weight=np.where(names == "b", 9, 1))
+    by_class = CellClassifier(**quick, class_weight={"a": 9, "b": 1}).fit(noise(40, 3), names)
+    shares = [np.mean(model.predict(noise(200, 99)) == "b") for model in (by_cell, by_class)]
+    assert shares[0] > 0.3 + shares[1]  # 1.0 and 0.01; by seed 0.4 to 1.0 apart
 
 
 def test_folders_and_packed_data(tmp_path):
