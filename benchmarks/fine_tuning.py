@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of data sets, runs and answers")
     parser.add_argument("--seeds", type=int, default=5, help="trainings for each donor (%(default)s)")
     parser.add_argument("--cells", type=int, default=2_000, help="simulated cells (%(default)s)")
+    parser.add_argument("--trained-at", default="", help="commit of the trainings whose answers are in FOLDER already")
     options = parser.parse_args()
     library_settings.prepare_torch()
     library_settings.quiet()
@@ -117,6 +118,7 @@ def main() -> None:
     for row in rows:
         print(row)
     settings = {"image_size": SIZE, "preset": "fast", "steps": STEPS, "share_of_steps": SHARE_OF_EPOCHS}
+    settings |= {"trainings_of_commit": options.trained_at} if options.trained_at else {}
     data = f"{len(manifest)} T cells of 4 donors; starts: Jurkat cells, {options.cells:,} simulated cells"
     print(f"wrote {Result('fine-tuning', data, settings, rows).save()}")
 

@@ -19,7 +19,7 @@ from result_files import read_result
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
 DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
-READMES = (README, BENCHMARKS_DIR / "README.md", DOCS_DIR / "intervals.md", DOCS_DIR / "recipe.md")
+READMES = (README, BENCHMARKS_DIR / "README.md", DOCS_DIR / "intervals.md", DOCS_DIR / "recipe.md", DOCS_DIR / "fine-tuning.md")
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -47,7 +47,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kinds |= {"measure": _answers}
-    kinds = {"zoomed_in": _recipes, **kinds}
+    kinds = {"zoomed_in": _recipes, "num_labelled": _fine_tunings, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
         first, *rest = kind([{name: _without_interval(value) for name, value in row.items()} for row in rows])
@@ -335,6 +335,22 @@ def _recipes(rows: list[dict[str, Any]]) -> list[str]:
         ]
         start = [row["trial"], row["why"], str(row["folds"])]
         lines.append(_line([*start, *scores, f"{row['loss']:.3f}", zoomed, f"{row['cpu_s']:.0f} s"]))
+    return lines
+
+
+def _fine_tunings(rows: list[dict[str, Any]]) -> list[str]:
+    """Ways of training of `fine_tuning.py`: accuracy, and what it gains on training from scratch."""
+    titles = ["labelled cells", "start", "accuracy", "balanced", "gain (95 %)", "donors better", "p, donors", "p, cells"]
+    lines = [_line(titles), "|--:|---|" + "--:|" * (len(titles) - 2)]
+    for row in rows:
+        start = [str(row["num_labelled"]), row["way"], f"{row['accuracy']:.3f}", f"{row['balanced_accuracy']:.3f}"]
+        gain = row["difference"]
+        if gain is None:
+            lines.append(_line([*start, "-", "-", "-", "-"]))
+            continue
+        interval = f"{gain['value']:+.3f} ({gain['low']:+.3f}..{gain['high']:+.3f})"
+        tests = [f"{row['donors_better']} of 4", f"{row['p_donors']:.3g}", f"{row['p_cells']:.2g}"]
+        lines.append(_line([*start, interval, *tests]))
     return lines
 
 
