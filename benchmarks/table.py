@@ -19,7 +19,8 @@ from result_files import read_result
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
 DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
-READMES = (README, BENCHMARKS_DIR / "README.md", DOCS_DIR / "intervals.md", DOCS_DIR / "recipe.md", DOCS_DIR / "fine-tuning.md")
+_PAGES = tuple(DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning"))
+READMES = (README, BENCHMARKS_DIR / "README.md", *_PAGES)
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -340,7 +341,7 @@ def _recipes(rows: list[dict[str, Any]]) -> list[str]:
 
 def _fine_tunings(rows: list[dict[str, Any]]) -> list[str]:
     """Ways of training of `fine_tuning.py`: accuracy, and what it gains on training from scratch."""
-    titles = ["labelled cells", "start", "accuracy", "balanced", "gain (95 %)", "donors better", "p, donors", "p, cells"]
+    titles = ["cells", "start", "accuracy", "balanced", "gain (95 %)", "better donors", "p, donors", "p, cells"]
     lines = [_line(titles), "|--:|---|" + "--:|" * (len(titles) - 2)]
     for row in rows:
         start = [str(row["num_labelled"]), row["way"], f"{row['accuracy']:.3f}", f"{row['balanced_accuracy']:.3f}"]
