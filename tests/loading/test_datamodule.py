@@ -311,7 +311,7 @@ def test_command_line_flags() -> None:
     assert (values.augmentation.rotation_deg, values.augmentation.flip_vertical) == (20.0, True)
     assert (values.fit, values.seed, values.path) == ("contain", 3, None)
     assert parser.parse_args(["--data.subsample=0.5"]).data.subsample == 0.5
-    assert "micrometres per output pixel" in parser.format_help()
+    assert "size of an output pixel with fit scale" in " ".join(parser.format_help().split())
 
 
 DDP_SCRIPT = """
