@@ -15,6 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from fastcell.cli.backend_of_ranks import use_backend
 from fastcell.cli.class_paths import check_parts_of_run, join_class_paths
 from fastcell.cli.lightning_options import own_arguments
 from fastcell.cli.lightning_parser import (
@@ -216,6 +217,8 @@ class FastcellCLI(LightningCLI):
         self.model = load_classifier(self.config.ckpt_path, packages_of(self.config.trust))
         self._take_data_of_the_run(Path(self.config.ckpt_path).parent)
         self.model.hparams["tta"] = self.config.tta
+        if self.command == "predict":
+            use_backend(self.config, self.model)
         self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule = self.config_init.data
         self.datamodule.use_preprocessing(Preprocessing.from_dict(self.model.preprocessing), self.model.classes)

@@ -12,6 +12,7 @@ from fastcell.cli.class_arguments import arguments_of_class
 from fastcell.cli.options import OutFile, Preset, ReadingArguments, Window
 from fastcell.cli.signature import REQUIRED, Argument, Spelled, arguments_of_group, folded
 from fastcell.cli.trainer_options import TrainerArguments
+from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -76,6 +77,19 @@ class FileArguments(NamedTuple):
     um_per_px: float | None = None
 
 
+class BackendArguments(NamedTuple):
+    """Options of ``fastcell predict`` on the program that runs the network.
+
+    Attributes:
+        backend: program that runs the network; auto: the fastest that agrees with torch [default: the one that auto
+            chose for this run, else torch]
+        precision: arithmetic of the network; auto: the fastest that agrees with torch
+    """
+
+    backend: BackendChoice | None = None
+    precision: PrecisionChoice = "auto"
+
+
 class LightningArguments(NamedTuple):
     """Options of Lightning's command line.
 
@@ -100,7 +114,7 @@ def own_arguments(command: str) -> dict[str, Argument]:
     own = {argument.dest: argument for argument in arguments_of_group("own", kind)}
     if command == "predict":
         own["out"] = own["out"]._replace(hint=str, default=REQUIRED)
-        for group in (FileArguments, ReadingArguments):
+        for group in (BackendArguments, FileArguments, ReadingArguments):
             own |= {argument.dest: argument for argument in arguments_of_group("own", group)}
     return own
 

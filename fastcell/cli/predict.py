@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastcell.cli.fit import run
-
 
 def main(argv: list[str]) -> int:
     """Run the command.
@@ -12,6 +10,15 @@ def main(argv: list[str]) -> int:
         argv: its arguments.
 
     Returns:
-        0. Errors are raised, see `run`.
+        0. Errors are raised, see `fastcell.cli.lightning_command.run`.
     """
-    return run("predict", argv)
+    words: list[str] | None = argv
+    if not any(word in ("-h", "--help", "--help_all", "--help-all") for word in argv):
+        from fastcell.cli.quick_predict import predict_quickly
+
+        words = predict_quickly(argv)
+    if words is None:
+        return 0
+    from fastcell.cli.fit import run
+
+    return run("predict", words)

@@ -57,8 +57,15 @@ class FilesToPredict:
         if accelerator not in _DEVICES:
             raise invalid("--trainer.accelerator", f"one of {', '.join(_DEVICES)}", accelerator, "Leave it out")
         threads = config.data.threads or None
-        device, trust = _DEVICES[accelerator], packages_of(config.trust)
-        classifier = load(self.checkpoint, device=device, tta=config.tta, threads=threads, trust=trust)
+        classifier = load(
+            self.checkpoint,
+            device=None if config.backend not in (None, "torch") else _DEVICES[accelerator],
+            backend=config.backend,
+            precision=config.precision,
+            tta=config.tta,
+            threads=threads,
+            trust=packages_of(config.trust),
+        )
         classifier.chunk = config.data.eval_batch_size
         reading = ReadingArguments(**{name: getattr(config, name) for name in ReadingArguments._fields})
         given = None if config.window is None else (float(config.window[0]), float(config.window[1]))

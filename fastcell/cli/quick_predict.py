@@ -1,0 +1,149 @@
+"""``fastcell predict`` with a prepared backend: one process that imports neither torch nor Lightning.
+
+Only the options that such a run needs are understood here. With any other option, or a value that breaks a rule, the
+command runs by Lightning's command line, whose messages name the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from fastcell.cli.next_steps import show_next
+from fastcell.cli.signature import folded
+from fastcell.dataset.corrupt_cells import ON_BAD_CELL
+from fastcell.dataset.schema import SPLITS
+from fastcell.inference.backends.choice import open_prepared, read_choice, resolve
+from fastcell.inference.backends.network_files import NetworkFiles
+from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice
+from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
+from fastcell.system import library_settings, resources
+from fastcell.system.messages import print_line
+
+_SHORT = {"-o": "--out", "--data": "--data.path"}
+_ALLOWED: dict[str, tuple[str, ...] | None] = {
+    "--ckpt_path": None,
+    "--data.path": None,
+    "--out": None,
+    "--data.split_name": None,
+    "--data.predict_split": SPLITS,
+    "--data.eval_batch_size": None,
+    "--data.threads": None,
+    "--data.on_bad_cell": ON_BAD_CELL,
+    "--tta": ("true", "false"),
+    "--backend": get_args(BackendChoice),
+    "--precision": get_args(PrecisionChoice),
+    "--trainer.accelerator": ("auto", "cpu"),
+    "--trainer.devices": ("auto", "1"),
+}
+"""Options that are understood, with the values that they may have; None for any."""
+
+_NUMBERS = {"--data.eval_batch_size": range(1, 1 << 20), "--data.threads": range(1025)}
+
+
+def predict_quickly(words: Sequence[str]) -> list[str] | None:
+    """Run the command if a backend without torch can do it.
+
+    Args:
+        words: arguments of ``fastcell predict``.
+
+    Returns:
+        None if the command was run; else the arguments for Lightning's command line, which name the backend that was
+        chosen.
+
+    Raises:
+        FastcellError: what is wrong.
+    """
+    values = understood(words)
+    if values is None or not (Path(values["--data.path"]) / "dataset.json").is_file():
+        return list(words)
+    backend = values.get("--backend")
+    if resources.has_gpu() and backend is None and values.get("--trainer.accelerator") != "cpu":
+        return list(words)
+    checkpoint = find_checkpoint(Path(values["--ckpt_path"]))
+    if not checkpoint.is_file():
+        return list(words)
+    program, precision = resolve(checkpoint, backend, values.get("--precision", "auto"), say=print_line)
+    if program == "torch" and not {"--backend", "--precision"} & set(values):
+        return list(words)
+    if program == "torch":
+        return [*words, "--backend=torch", f"--precision={precision}"]
+    _predict(values, checkpoint, program, precision)
+    return None
+
+
+def understood(words: Sequence[str]) -> dict[str, str] | None:
+    """Return the values of the options by name; None if one is not understood here, or RUN, DATA or OUT is missing."""
+    values: dict[str, str] = {}
+    positional: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            positional.append(word)
+            continue
+        name, sign, value = word.partition("=")
+        name = folded(name) if name.startswith("--") else name
+        name = _SHORT.get(name, name)
+        if name not in _ALLOWED:
+            return None
+        if not sign:
+            if name == "--tta" and (not rest or rest[0] not in ("true", "false")):
+                value = "true"
+            elif not rest or rest[0].startswith("-"):
+                return None
+            else:
+                value = rest.pop(0)
+        values[name] = value
+    unnamed = [name for name in ("--ckpt_path", "--data.path") if name not in values]
+    if len(positional) != len(unnamed) or not values.get("--out", "").endswith((".csv", ".parquet", ".fcs")):
+        return None
+    values |= dict(zip(unnamed, positional, strict=True))
+    for name, value in values.items():
+        allowed = _ALLOWED[name]
+        if allowed is not None and value not in allowed:
+            return None
+        if name in _NUMBERS and not (value.isdecimal() and int(value) in _NUMBERS[name]):
+            return None
+    return values
+
+
+def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: str) -> None:
+    from fastcell.dataset.manifest import Manifest
+    from fastcell.predictions.table import check_output
+    from fastcell.predictions.without_trainer import PredictionTask, predict_without_trainer
+
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    out = check_output(values["--out"])
+    threads = int(values.get("--data.threads", "0")) or resources.num_cpus()
+    files = NetworkFiles(checkpoint)
+    backend, network = open_prepared(files, program, precision, threads)
+    task = PredictionTask(
+        Manifest.open(values["--data.path"]),
+        checkpoint,
+        out,
+        values.get("--data.split_name", "default"),
+        values.get("--data.predict_split"),  # type: ignore[arg-type]
+        int(values.get("--data.eval_batch_size", "256")),
+        threads,
+        values.get("--tta") == "true",
+        values.get("--data.on_bad_cell", "replace"),
+    )
+    print_line(describe_backend(files, program, precision))
+    predict_without_trainer(task, backend, network)
+    run = checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint
+    if out.suffix == ".fcs":
+        show_next(("report", run))
+    else:
+        show_next(("count", out, run), ("convert", out, out.with_suffix(".fcs")))
+
+
+def describe_backend(files: NetworkFiles, program: str, precision: str) -> str:
+    """Return a line on the backend and its agreement with torch, as recorded in the run."""
+    choice = read_choice(files)
+    found = None if choice is None else choice.find(program, precision)
+    if found is None or found.agreement is None:
+        return f"backend {program} {precision}; its agreement with torch is not known, --backend auto finds it"
+    return f"backend {program} {precision}: {found.agreement.describe()}"

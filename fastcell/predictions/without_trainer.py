@@ -1,0 +1,165 @@
+"""Classify the cells of a packed data set in one process, with a backend that needs neither torch nor Lightning."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from fastcell.dataset.corrupt_cells import CorruptCells, corrupt_cells_table, describe_corrupt_cells
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import SubsetName
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.errors import StoppedError, invalid
+from fastcell.inference.backends.interface import NetworkBackend
+from fastcell.inference.backends.network_files import NetworkDescription
+from fastcell.inference.classifier import features_and_answers
+from fastcell.loading.chunk_work import work_on_chunks
+from fastcell.loading.ragged_cells import RaggedCells
+from fastcell.loading.ranks import chunks_left
+from fastcell.predictions.convert import write_predictions
+from fastcell.predictions.saved_parts import PartStore, saved_parts
+from fastcell.predictions.table import prediction_table
+from fastcell.system.messages import print_line
+from fastcell.system.text import join_lines, printable
+
+
+@dataclass(frozen=True)
+class PredictionTask:
+    """Cells to classify, and where their predictions go.
+
+    Attributes:
+        manifest: manifest of the data set.
+        checkpoint: file of the weights.
+        out: output file.
+        split_name: name of the split.
+        subset: ``train``, ``valid`` or ``test``; None for every cell.
+        chunk: cells of a chunk.
+        threads: threads, >= 1.
+        tta: average the probabilities over the four flips.
+        on_bad_cell: ``replace`` or ``error``.
+    """
+
+    manifest: Manifest
+    checkpoint: Path
+    out: Path
+    split_name: str = "default"
+    subset: SubsetName | None = None
+    chunk: int = 256
+    threads: int = 1
+    tta: bool = False
+    on_bad_cell: str = "replace"
+
+
+def predict_without_trainer(task: PredictionTask, backend: NetworkBackend, network: NetworkDescription) -> None:
+    """Classify the cells, write the table and print the number of cells of each class.
+
+    Results of an interrupted run of the same task are reused.
+
+    Raises:
+        BusyError: another run is writing the same file.
+        StoppedError: SIGTERM stopped the run; what was classified is saved.
+        ArgumentError: there are no cells, or they have another grey-level window than those of training.
+        DataError: cells are corrupt and `on_bad_cell` is ``error``.
+    """
+    manifest = task.manifest
+    _check_window(manifest, network)
+    rows = select(manifest, ViewConfig(task.subset, task.split_name, quality=False)).rows
+    corrupt_cells = CorruptCells(manifest, task.on_bad_cell)
+    settings = {
+        "classes": network.classes,
+        "tta": task.tta,
+        "chunk": task.chunk,
+        "predict_split": task.subset,
+        "backend": backend.name,
+        "precision": backend.precision,
+    }
+    start, num = time.monotonic(), 0
+    with saved_parts(task.out, manifest, task.checkpoint, settings, print_line) as stage:
+        store = PartStore(corrupt_cells)
+        left = rows[chunks_left(rows, store.take_over(stage.saved_dir), task.chunk)]
+        store.begin(stage.saved_dir)
+        with _saved_at_the_end(store):
+            for cell_ids, probabilities in _classified(task, left, backend, network, corrupt_cells):
+                store.add(cell_ids, probabilities)
+                num += len(cell_ids)
+                if store.is_due:
+                    store.save()
+        store.join()
+        table = prediction_table(
+            manifest,
+            network.classes,
+            rows,
+            store.cell_ids,
+            store.probabilities,
+            quarantined=True,
+            reasons=store.reasons | corrupt_cells.reasons,
+        )
+        lines = write_predictions(task.out, table, network.classes, manifest)
+    seconds = time.monotonic() - start
+    if store.reasons:
+        print_line(describe_corrupt_cells(corrupt_cells_table(manifest, store.reasons)))
+    finite = np.isfinite(store.probabilities).all(axis=1)
+    counts = np.bincount(store.probabilities[finite].argmax(axis=1), minlength=len(network.classes))
+    pairs = zip(network.classes, counts.tolist(), strict=True)
+    print_line(join_lines([*lines, "  ".join(f"{printable(name)} {count:,}" for name, count in pairs)]))
+    if not finite.all():
+        print_line(f"{int((~finite).sum()):,} cells have no class, because the network gives no finite probability")
+    print_line(f"{table.num_rows:,} rows, {num / max(seconds, 1e-9):,.0f} cells/s, {printable(task.out)}")
+
+
+def _classified(
+    task: PredictionTask,
+    rows: np.ndarray,
+    backend: NetworkBackend,
+    network: NetworkDescription,
+    corrupt_cells: CorruptCells,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield ids and probabilities of the good cells, chunk by chunk."""
+
+    def classify(cells: RaggedCells, images: np.ndarray) -> np.ndarray:
+        if len(images) == 1:  # a batch of one has a network of its own, with other rounding
+            images = np.concatenate([images, np.zeros_like(images)])
+        return features_and_answers(backend, images, network.loss, task.tta)[1][: len(cells)]
+
+    options = {"corrupt_cells": corrupt_cells, "threads": task.threads}
+    for result in work_on_chunks(task.manifest, rows, task.chunk, network.preprocessing, classify, **options):  # type: ignore[arg-type]
+        yield result.cell_ids[result.good], result.value[result.good]
+
+
+def _check_window(manifest: Manifest, network: NetworkDescription) -> None:
+    here, there = manifest.info.window, network.preprocessing.window
+    if here is not None and there is not None and tuple(here) != tuple(there):
+        raise invalid(
+            "window of the data",
+            f"{there[0]:g} to {there[1]:g} as in training",
+            f"{here[0]:g} to {here[1]:g}",
+            f"Pack them with --window {there[0]:g} {there[1]:g}",
+        )
+
+
+@contextmanager
+def _saved_at_the_end(store: PartStore) -> Iterator[None]:
+    """Save what was classified when the context ends, also by Ctrl-C; SIGTERM raises a `StoppedError`."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError("stopped by SIGTERM. The same command resumes from there.", signal.SIGTERM)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if is_main else None
+    try:
+        yield
+    except (StoppedError, KeyboardInterrupt):
+        store.save()
+        raise
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
+    store.save()
