@@ -69,8 +69,20 @@ def predict_without_trainer(task: PredictionTask, backend: NetworkBackend, netwo
         ArgumentError: there are no cells, or they have another grey-level window than those of training.
         DataError: cells are corrupt and `on_bad_cell` is ``error``.
     """
+    _check_window(task.manifest, network)
+    try:
+        _predict(task, backend, network)
+    except _Terminated:
+        text = "stopped by SIGTERM. The same command resumes from there."
+        raise StoppedError(text, signal.SIGTERM) from None
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the parts are kept, as after Ctrl-C."""
+
+
+def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDescription) -> None:
     manifest = task.manifest
-    _check_window(manifest, network)
     rows = select(manifest, ViewConfig(task.subset, task.split_name, quality=False)).rows
     corrupt_cells = CorruptCells(manifest, task.on_bad_cell)
     settings = {
@@ -147,19 +159,16 @@ def _check_window(manifest: Manifest, network: NetworkDescription) -> None:
 
 @contextmanager
 def _saved_at_the_end(store: PartStore) -> Iterator[None]:
-    """Save what was classified when the context ends, also by Ctrl-C; SIGTERM raises a `StoppedError`."""
+    """Save what was classified when the context ends, however it ends; SIGTERM raises `_Terminated`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError("stopped by SIGTERM. The same command resumes from there.", signal.SIGTERM)
+        raise _Terminated
 
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
         yield
-    except (StoppedError, KeyboardInterrupt):
-        store.save()
-        raise
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)
-    store.save()
+        store.save()
