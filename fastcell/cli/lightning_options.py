@@ -211,6 +211,7 @@ GROUPS: dict[str, dict[str, list[str]]] = {
     "test": {"scores": ["out", "tta", "trust"], "data": _EVALUATION, "machine": _MACHINE},
     "predict": {
         "predictions": ["out", "tta", "trust"],
+        "network": ["backend", "precision"],
         "files that are not packed": ["pattern", "format", "table", "window", "um_per_px"],
         "data": ["data.predict_split", *_EVALUATION],
         "machine": _MACHINE,
