@@ -24,7 +24,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.simulator.simulate import simulate
 
-NUM_CALLS = {1: 40, 1024: 1}
+NUM_CALLS = {1: 200, 1024: 1}
 """Calls of a round, by the number of cells in a call."""
 
 
