@@ -15,11 +15,12 @@ from typing import Any
 
 from coverage_tables import coverages
 from result_files import read_result
+from unlike_tables import unlike_tables
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
 DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
-_PAGES = tuple(DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning"))
+_PAGES = tuple(DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning", "unlike"))
 READMES = (README, BENCHMARKS_DIR / "README.md", *_PAGES)
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -47,7 +48,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"copies": _copies, "expected": _audits}
     kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
-    kinds |= {"measure": _answers}
+    kinds |= {"measure": _answers, "flagged": unlike_tables}
     kinds = {"zoomed_in": _recipes, "num_labelled": _fine_tunings, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:

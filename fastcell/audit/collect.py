@@ -32,6 +32,7 @@ from fastcell.audit.label_noise import (
 )
 from fastcell.audit.sample import CellSample, choose_rows, read_sample
 from fastcell.audit.table_findings import duplicate_finding, split_findings, table_finding
+from fastcell.audit.unlike_training import find_unlike
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError, FastcellError, invalid
 from fastcell.quality.features import FEATURES
@@ -95,8 +96,8 @@ def audit(
 
     Args:
         data: data set in either layout, or its folder.
-        run: folder of a run of ``fastcell fit`` on this data set, or a table of its predictions, to test for drift of
-            the confidence.
+        run: folder of a run of ``fastcell fit``, to compare the cells with those of its training; if the run, or a
+            table of its predictions, is of this data set, its confidence is tested for drift.
         most_cells: largest number of cells to read; they are chosen by class and recording.
         permutations: R of each chance level. The smallest p is 1 / (R + 1), and a dozen tests share 0.05, so use 300 or
             more.
@@ -158,9 +159,12 @@ def audit(
     drift = find_drift(*drifting_features(sample), sequence_names(sample), permutations, random(7))
     findings.append(_drift_finding(drift))
     confidence = None
-    if of_run is not None:
+    if run is not None:
         confidence, made = find_confidence_drift(manifest, of_run, permutations, random(8))
         findings.append(made)
+        if Path(run).is_dir():
+            announce("cells unlike those of training")
+            findings.append(find_unlike(manifest, Path(run), np.sort(sample.rows), jobs))
     return Audit(
         judge(findings), sample, tables, drift, confidence, noise, kept, permutations, time.monotonic() - start
     )

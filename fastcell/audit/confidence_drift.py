@@ -13,7 +13,8 @@ from fastcell.audit.findings import Finding
 from fastcell.audit.sample import acquisition_order, names_of
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
-from fastcell.runs.prediction_columns import prediction_columns, read_prediction_columns
+from fastcell.runs.prediction_columns import UNSURE, prediction_columns, read_prediction_columns
+from fastcell.runs.run_folder import PREDICTIONS_FILE, scored_checkpoint
 
 _KEY, _TITLE = "confidence_drift", "drift of the run's confidence over acquisition order"
 _COLUMNS = ("key", "group", "true_class", "class", "confidence")
@@ -69,35 +70,46 @@ class RunCells(NamedTuple):
     called: np.ndarray
 
 
-def read_run(manifest: Manifest, run: Path) -> RunCells:
+def read_run(manifest: Manifest, run: Path) -> RunCells | None:
     """Read the predictions of a run and find its cells in the manifest by key and group.
 
+    Returns:
+        The cells; None for a run folder of another data set, or without predictions of its test subset.
+
     Raises:
-        DataError: the predictions cannot be read (see `read_confidences`), or none of the cells is in the manifest.
+        DataError: the predictions cannot be read (see `read_confidences`), or `run` is a table of them and none of the
+            cells is in the manifest.
     """
+    if run.is_dir() and not (run / PREDICTIONS_FILE).is_file() and scored_checkpoint(run) is not None:
+        return None
     table = read_confidences(run)
     rows, at = _match(manifest, table)
+    if not len(rows) and run.is_dir():
+        return None
     if not len(rows):
         raise DataError(
             f"RUN must be of this data set, but no key of {run} is in {manifest.path}. Give the run made on it."
         )
     confidence = table.column("confidence").to_numpy(zero_copy_only=False)[at]
     called = table.column("class").to_numpy(zero_copy_only=False).astype(object)[at]
-    known = np.isfinite(confidence)
+    known = np.isfinite(confidence) & (called != UNSURE)
     return RunCells(rows[known], confidence[known], called[known])
 
 
 def find_confidence_drift(
-    manifest: Manifest, run: RunCells, permutations: int, rng: np.random.Generator
+    manifest: Manifest, run: RunCells | None, permutations: int, rng: np.random.Generator
 ) -> tuple[Drift | None, Finding]:
     """Test the confidence, and the errors if classes are known, for drift over the acquisition order.
 
     Args:
         manifest: data set that contains the cells of the run.
-        run: cells of the run, from `read_run`.
+        run: cells of the run, from `read_run`; None skips the test.
         permutations: R.
         rng: generator for the permutations.
     """
+    if run is None:
+        note = "not tested: no cell of this data set is among the predictions in the run folder."
+        return None, Finding(_KEY, _TITLE, verdict="skipped", notes=(note,))
     rows, confidence, called = run
     labels = manifest.labels[rows]
     names = np.array([*manifest.info.classes, ""], object)[labels]

@@ -34,7 +34,8 @@ def audit(
 
     Args:
         data: folder made by pack, index or synth
-        run: run trained on DATA, or a table of its predictions, to add the drift of the confidence
+        run: run of fit, to count the cells unlike its training cells; if it was trained on DATA, or is a table of
+            predictions of it, also the drift of the confidence is tested
         out: folder for the report and the figures [default: DATA/audit]
         cells: maximum number of cells to read
         permutations: number of permutations per test

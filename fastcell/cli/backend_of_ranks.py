@@ -65,6 +65,7 @@ def use_backend(config: Any, model: CellModule) -> None:
         features, answers = (np.concatenate(column)[: len(images)] for column in zip(*found, strict=True))
         return torch.from_numpy(features), torch.from_numpy(answers)
 
+    model.features_and_probabilities = outputs  # type: ignore[method-assign]
     model.predict_probabilities = lambda images: outputs(images)[1]  # type: ignore[method-assign]
 
 

@@ -12,6 +12,7 @@ from fastcell.cli.signature import Spelled
 from fastcell.errors import DataError, invalid
 from fastcell.storage.places import check_output_file
 from fastcell.system.messages import print_line
+from fastcell.system.text import join_lines
 
 
 def count(
@@ -35,15 +36,19 @@ def count(
     target = None if out is None else check_output_file("--out", out, predictions, confusion)
     if target is not None and target.suffix not in (".csv", ".parquet"):
         raise invalid("--out", "a .csv or .parquet file", out, "Change the ending")
-    from fastcell.predictions.counts import count, describe_counts, read_confusion
+    from fastcell.predictions.counts import count, describe_counts, describe_left_out, read_confusion
     from fastcell.predictions.table import read_predictions, write_csv_or_parquet
 
     table = read_predictions(Path(predictions))
-    if not (table.called() >= 0).any():
-        raise DataError(f"{table.path} has no cell with a prediction. Classify some cells first.")
+    if not ((table.called() >= 0) & ~table.unlike_training).any():
+        left_out = join_lines(describe_left_out(table))
+        raise DataError(
+            f"{table.path} must have a cell that can be counted, got none ({left_out or 'no cells'}). "
+            "Classify cells like those of training."
+        )
     confused = read_confusion(scored_run(confusion), table.classes)
     counts = count(table, confused)
-    print_line(describe_counts(counts, confused, int((table.called() < 0).sum())))
+    print_line(describe_counts(counts, confused, describe_left_out(table)))
     if target is not None:
         write_csv_or_parquet(target, counts.table(table.classes))
     show_next(("convert", table.path, table.path.with_suffix(".fcs")))

@@ -219,6 +219,8 @@ class FastcellCLI(LightningCLI):
         self.model.hparams["tta"] = self.config.tta
         if self.command == "predict":
             use_backend(self.config, self.model)
+            if self.config.data.dtype == "auto" and _computes_in_float32(self.config.trainer):
+                self.config.data.dtype = "float32"  # of which cells unlike those of training are told
         self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule = self.config_init.data
         self.datamodule.use_preprocessing(Preprocessing.from_dict(self.model.preprocessing), self.model.classes)
@@ -337,7 +339,8 @@ class FastcellCLI(LightningCLI):
             elif self.command == "predict":
                 assert self.out is not None  # required
                 checkpoint = Path(self.config.ckpt_path)
-                predict(self.trainer, self.model, self.datamodule, self.throughput, self.out, checkpoint)
+                limits = self.config.min_confidence, self.config.accuracy
+                predict(self.trainer, self.model, self.datamodule, self.throughput, self.out, checkpoint, *limits)
                 if is_rank_zero():
                     self._show_after_predict(self.out)
             else:
@@ -409,6 +412,11 @@ def full_parser(command: str, preset: str = PRESETS[0]) -> LightningArgumentPars
     with suppress(_Described):
         builder.__init__(command, DESCRIPTIONS[command], [f"--preset={preset}"])  # type: ignore[misc]
     return builder.parser
+
+
+def _computes_in_float32(settings: Any) -> bool:
+    """Return True if the weights of the network are float32, alone or in mixed precision."""
+    return str(settings.precision or "32") not in ("16", "bf16", "16-true", "bf16-true", "transformer-engine")
 
 
 def _link_fit_arguments(parser: LightningArgumentParser) -> None:

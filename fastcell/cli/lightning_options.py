@@ -48,7 +48,7 @@ class FitArguments(NamedTuple):
 
 
 class ScoreArguments(NamedTuple):
-    """Options of ``fastcell validate``, ``test`` and ``predict`` that Lightning does not have.
+    """Options of ``fastcell validate`` and ``test`` that Lightning does not have.
 
     Attributes:
         ckpt_path: the same as the argument RUN
@@ -90,6 +90,26 @@ class BackendArguments(NamedTuple):
     precision: PrecisionChoice = "auto"
 
 
+class PredictArguments(NamedTuple):
+    """Options of ``fastcell predict`` that Lightning does not have.
+
+    Attributes:
+        ckpt_path: the same as the argument RUN
+        out: file of predictions to write: .csv, .parquet or .fcs
+        tta: average the predictions over the four flips of every cell
+        min_confidence: least confidence of an answer, 0 to 1; other cells are unsure
+        accuracy: accuracy of the answers on validation cells, such as 0.95, which sets the least confidence
+        trust: packages whose code the network of the run may import, separated by commas
+    """
+
+    ckpt_path: Annotated[str, Spelled("RUN")]
+    out: OutFile = None
+    tta: bool = False
+    min_confidence: float | None = None
+    accuracy: float | None = None
+    trust: Annotated[str | None, Spelled("PACKAGES")] = None
+
+
 class LightningArguments(NamedTuple):
     """Options of Lightning's command line.
 
@@ -110,8 +130,8 @@ def own_arguments(command: str) -> dict[str, Argument]:
     Args:
         command: fit, validate, test or predict.
     """
-    kind = FitArguments if command == "fit" else ScoreArguments
-    own = {argument.dest: argument for argument in arguments_of_group("own", kind)}
+    kinds = {"fit": FitArguments, "predict": PredictArguments}
+    own = {argument.dest: argument for argument in arguments_of_group("own", kinds.get(command, ScoreArguments))}
     if command == "predict":
         own["out"] = own["out"]._replace(hint=str, default=REQUIRED)
         for group in (BackendArguments, FileArguments, ReadingArguments):
@@ -210,7 +230,7 @@ GROUPS: dict[str, dict[str, list[str]]] = {
     "validate": {"scores": ["out", "tta", "trust"], "data": _EVALUATION, "machine": _MACHINE},
     "test": {"scores": ["out", "tta", "trust"], "data": _EVALUATION, "machine": _MACHINE},
     "predict": {
-        "predictions": ["out", "tta", "trust"],
+        "predictions": ["out", "tta", "min_confidence", "accuracy", "trust"],
         "network": ["backend", "precision"],
         "files that are not packed": ["pattern", "format", "table", "window", "um_per_px"],
         "data": ["data.predict_split", *_EVALUATION],

@@ -50,6 +50,7 @@ class FilesToPredict:
         """Classify the cells, write them to `out` and print the number of cells of each class."""
         from fastcell.inference.classifier import load
         from fastcell.inference.source_cells import open_cells
+        from fastcell.predictions.answer_limits import read_answer_limits
         from fastcell.predictions.from_source import closing_lines, predict_source
 
         config = self.config
@@ -67,6 +68,9 @@ class FilesToPredict:
             trust=packages_of(config.trust),
         )
         classifier.chunk = config.data.eval_batch_size
+        limits = read_answer_limits(Path(self.checkpoint), classifier.classes, config.min_confidence, config.accuracy)
+        for line in limits.lines:
+            print_line(line)
         reading = ReadingArguments(**{name: getattr(config, name) for name in ReadingArguments._fields})
         given = None if config.window is None else (float(config.window[0]), float(config.window[1]))
         cells = open_cells(
@@ -79,8 +83,10 @@ class FilesToPredict:
         for note in cells.listing.notes:
             print_line(f"note: {note}")
         start = time.monotonic()
-        answers = predict_source(classifier, cells, out, Path(self.checkpoint), print_line)
-        print_line(join_lines(closing_lines(answers, time.monotonic() - start, out)))
+        predictions = predict_source(
+            classifier, cells, out, Path(self.checkpoint), print_line, min_confidence=limits.min_confidence
+        )
+        print_line(join_lines(closing_lines(predictions, time.monotonic() - start)))
 
 
 def _refuse_reading_options(config: Any) -> None:

@@ -111,6 +111,8 @@ def understood(words: Sequence[str]) -> dict[str, str] | None:
 
 def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: str) -> None:
     from fastcell.dataset.manifest import Manifest
+    from fastcell.inference.beside_weights import join_content
+    from fastcell.predictions.answer_limits import answer_limits
     from fastcell.predictions.table import check_output
     from fastcell.predictions.without_trainer import PredictionTask, predict_without_trainer
 
@@ -132,7 +134,8 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
         values.get("--data.on_bad_cell", "replace"),
     )
     print_line(describe_backend(files, program, precision))
-    predict_without_trainer(task, backend, network)
+    limits = answer_limits(join_content(network.values, files.arrays()), network.classes)
+    predict_without_trainer(task, backend, network, limits)
     run = checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint
     if out.suffix == ".fcs":
         show_next(("report", run))

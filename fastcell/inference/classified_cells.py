@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastcell.errors import FastcellError
-from fastcell.runs.prediction_columns import FORMAT_METADATA, NOT_FINITE, PROBABILITY_PREFIX
+from fastcell.inference.unlike.reasons import UnlikeScores, unlike_columns
+from fastcell.runs.prediction_columns import FORMAT_METADATA, NOT_FINITE, PROBABILITY_PREFIX, UNSURE, below_confidence
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -32,8 +34,7 @@ class ClassifiedCells:
         events: number of each cell in its file or, of a file of one cell, in the data set, None for a quarantined cell;
             None for cells from arrays, which are counted.
         reasons: reason for each cell without an answer, None for the others; None if all cells have an answer.
-        unlike_training: (N,) bool, True for a cell that looks unlike the training cells; None if the checkpoint does
-            not describe these.
+        unlike: how unlike the training cells each cell looks; None if the checkpoint does not describe these.
 
     Examples:
         >>> answers = ClassifiedCells(["G1", "S"], np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32))
@@ -51,7 +52,7 @@ class ClassifiedCells:
     groups: Sequence[str | None] | None = None
     events: Sequence[int | None] | None = None
     reasons: Sequence[str | None] | None = None
-    unlike_training: np.ndarray | None = None
+    unlike: UnlikeScores | None = None
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -60,6 +61,11 @@ class ClassifiedCells:
     def answered(self) -> np.ndarray:
         """(N,) bool, True for the cells that have finite probabilities."""
         return np.asarray(np.isfinite(self.probabilities).all(axis=1))
+
+    @property
+    def unlike_training(self) -> np.ndarray | None:
+        """(N,) bool, True for a cell that looks unlike the training cells; None if these are not described."""
+        return None if self.unlike is None else np.asarray(self.unlike.scores > 1)
 
     @property
     def class_numbers(self) -> np.ndarray:
@@ -85,26 +91,34 @@ class ClassifiedCells:
         counts = np.bincount(numbers[numbers >= 0], minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
-    def to_table(self) -> pa.Table:
+    def to_table(self, min_confidence: float = 0.0) -> pa.Table:
         """Return the answers as a table with the columns of ``fastcell predict``.
 
-        These are key, group, event, class, confidence, ``p_<class>`` for each class, and reason. Cells from arrays have
-        the number of the cell as key. A cell without an answer has nulls and a reason.
+        These are key, group, event, class, confidence, ``p_<class>`` for each class, reason and, if the checkpoint
+        describes its training cells, unlike_training, unlike_score and unlike_reason. Cells from arrays have the number
+        of the cell as key. A cell without an answer has nulls and a reason.
+
+        Args:
+            min_confidence: least confidence of an answer; a cell below has the class ``unsure`` and a reason.
         """
         answered, numbers = self.answered, self.class_numbers
+        unsure = answered & (self.confidence < np.float32(min_confidence))
+        names = pa.array(self.classes, pa.string()).take(pa.array(np.maximum(numbers, 0), mask=~answered))
         keys = pa.array([str(number) for number in range(len(self))] if self.keys is None else self.keys, pa.string())
         columns = {
             "key": keys,
             "group": pa.nulls(len(self), pa.string()) if self.groups is None else pa.array(self.groups, pa.string()),
             "event": pa.array(np.arange(len(self)) if self.events is None else self.events, pa.int64()),
-            "class": pa.array(self.classes, pa.string()).take(pa.array(np.maximum(numbers, 0), mask=~answered)),
+            "class": pc.if_else(pa.array(unsure), UNSURE, names) if unsure.any() else names,
             "confidence": pa.array(self.confidence, pa.float32(), mask=~answered),
         }
         for number, name in enumerate(self.classes):
             columns[f"{PROBABILITY_PREFIX}{name}"] = pa.array(self.probabilities[:, number], pa.float32(), ~answered)
-        if self.unlike_training is not None:
-            columns["unlike_training"] = pa.array(self.unlike_training, pa.bool_(), mask=~answered)
-        columns["reason"] = pa.array(self._reasons(answered), pa.string())
+        below = below_confidence(min_confidence)
+        reasons = zip(unsure.tolist(), self._reasons(answered), strict=True)
+        columns["reason"] = pa.array([below if is_unsure else reason for is_unsure, reason in reasons], pa.string())
+        if self.unlike is not None:
+            columns |= unlike_columns(self.unlike, answered)
         return pa.table(columns, metadata=FORMAT_METADATA)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -130,7 +144,7 @@ class ClassifiedCells:
         if missing := int((~self.answered).sum()):
             shown.append(f"without an answer {missing:,}")
         if self.unlike_training is not None:
-            shown.append(f"unlike training {int(self.unlike_training.sum()):,}")
+            shown.append(f"unlike training {int(np.sum(self.unlike_training)):,}")
         return f"<{type(self).__name__}: {len(self):,} cells; {', '.join(shown)}>"
 
     def _repr_html_(self) -> str:

@@ -18,11 +18,15 @@ from fastcell.inference.backends.choice import open_prepared, resolve
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.network_files import NetworkFiles
 from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice, check_combination
+from fastcell.inference.beside_weights import join_content
 from fastcell.inference.classified_cells import ClassifiedCells
+from fastcell.inference.confidence import Confidence, calibrated
 from fastcell.inference.grey_cells import cell_arrays, grey_cells
+from fastcell.inference.unlike.image_features import network_image_features
+from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
+from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.run_folder import METRICS_FILE, find_checkpoint
-from fastcell.stats.calibration import log_probabilities, rescale
 from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings, resources
 
@@ -41,6 +45,25 @@ _FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 _FEWEST_PER_THREAD = 4  # a thread for fewer cells costs more than it saves
 
 
+class ChunkAnswers(NamedTuple):
+    """Answers for N cells.
+
+    Attributes:
+        probabilities: (N, K) float32.
+        unlike: how unlike the training cells each cell is; None if these are not described.
+    """
+
+    probabilities: np.ndarray
+    unlike: UnlikeScores | None
+
+
+def joined_answers(parts: Sequence[ChunkAnswers]) -> ChunkAnswers:
+    """Return the answers of several chunks of one classifier, at least one, as those of one chunk."""
+    scores = [part.unlike for part in parts if part.unlike is not None]
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    return ChunkAnswers(probabilities, joined_scores(scores) if scores else None)
+
+
 class Classifier:
     """A trained network with its classes and its preprocessing, ready to classify cells; made by `load`.
 
@@ -53,6 +76,7 @@ class Classifier:
         preprocessing: preprocessing with which the network was trained.
         loss: loss of the training; it determines how logits become probabilities.
         temperature: temperature of the probabilities, fitted on validation cells; 1 leaves them unchanged.
+        known: statistics of the training cells, with which cells unlike them are found; None to leave that out.
         scores: scores of the run on its test (or validation) subset, as in its metrics.json: ``accuracy``,
             ``balanced_accuracy``, ``classes`` and others, with intervals; empty if unknown.
         tta: average over the four flips of every cell.
@@ -68,6 +92,7 @@ class Classifier:
         loss: str,
         *,
         temperature: float = 1.0,
+        known: TrainingCells | None = None,
         scores: dict[str, Any] | None = None,
         tta: bool = False,
         threads: int | None = None,
@@ -77,7 +102,7 @@ class Classifier:
             raise invalid("threads", "at least 1", threads, "Leave it out for all cores")
         self.backend, self.classes, self.preprocessing = backend, list(classes), preprocessing
         self.loss, self.temperature, self.scores, self.tta = loss, temperature, dict(scores or {}), tta
-        self.origin = origin
+        self.origin, self.known = origin, known
         self.threads, self.chunk = threads or resources.num_cpus(), CHUNK
         self._source: _Source | None = None
 
@@ -109,9 +134,9 @@ class Classifier:
         parts = []
         for first in range(0, len(cells), CHUNK):
             some = slice(first, first + CHUNK)
-            parts.append(self.chunk_probabilities(cells[some], window, None if pitch is None else pitch[some], first))
-        nothing = np.empty((0, len(self.classes)), np.float32)
-        return ClassifiedCells(list(self.classes), np.concatenate(parts) if parts else nothing)
+            parts.append(self.classify_chunk(cells[some], window, None if pitch is None else pitch[some], first))
+        found = joined_answers(parts or [self.no_answers()])
+        return ClassifiedCells(list(self.classes), found.probabilities, unlike=found.unlike)
 
     def predict_proba(
         self, X: Cells, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
@@ -148,14 +173,19 @@ class Classifier:
         rule = f"{trained[0]:g} to {trained[1]:g}, as in training"
         raise invalid("window", rule, f"{window[0]:g} to {window[1]:g}", "Leave it out")
 
-    def chunk_probabilities(
+    def no_answers(self) -> ChunkAnswers:
+        """Return the answers for no cells."""
+        unlike = None if self.known is None else UnlikeScores.none(0)
+        return ChunkAnswers(np.empty((0, len(self.classes)), np.float32), unlike)
+
+    def classify_chunk(
         self,
         cells: Sequence[np.ndarray] | np.ndarray,
         window: Window = None,
         um_per_px: np.ndarray | None = None,
         first: int = 0,
-    ) -> np.ndarray:
-        """Return the class probabilities (N, K) float32 of cells that the network takes together.
+    ) -> ChunkAnswers:
+        """Classify N cells that the network takes together.
 
         Args:
             cells: N arrays (H, W) uint8 or uint16, at most `chunk`.
@@ -164,17 +194,19 @@ class Classifier:
             first: number of the first cell, for messages.
         """
         if not len(cells):
-            return np.empty((0, len(self.classes)), np.float32)
+            return self.no_answers()
         grey = grey_cells(cells, self.preprocessing, self.checked_window(window), first)
         threads = min(self.threads, max(1, len(grey) // _FEWEST_PER_THREAD))
-        return self.image_probabilities(grey.images(self.preprocessing, um_per_px, threads))
+        return self.classify_images(grey.images(self.preprocessing, um_per_px, threads))
 
-    def image_probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return the class probabilities (B, K) float32 of preprocessed images (B, 1, S, S) float32."""
-        mean = features_and_answers(self.backend, images, self.loss, self.tta)[1]
-        if self.temperature == 1.0:
-            return mean
-        return rescale(log_probabilities(mean), self.temperature).astype(np.float32)
+    def classify_images(self, images: np.ndarray) -> ChunkAnswers:
+        """Classify preprocessed images (B, 1, S, S) float32."""
+        features, mean = features_and_answers(self.backend, images, self.loss, self.tta)
+        probabilities = calibrated(mean, self.temperature)
+        if self.known is None:
+            return ChunkAnswers(probabilities, None)
+        threads = min(self.threads, max(1, len(images) // _FEWEST_PER_THREAD))
+        return ChunkAnswers(probabilities, self.known.measure(network_image_features(images, threads), features))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._source is None:
@@ -246,11 +278,14 @@ def load(
         opened = _open_backend(checkpoint, backend, precision, device, threads, trust)
     else:
         opened = backend, _describe(checkpoint, trust)
+    confidence = Confidence.from_checkpoint(opened[1].content)
     classifier = Classifier(
         opened[0],
         opened[1].classes,
         opened[1].preprocessing,
         opened[1].loss,
+        temperature=1.0 if confidence is None else confidence.temperature,
+        known=TrainingCells.from_checkpoint(opened[1].content),
         scores=_scores(checkpoint),
         tta=tta,
         threads=threads,
@@ -268,16 +303,20 @@ class _Described(NamedTuple):
     classes: list[str]
     preprocessing: Preprocessing
     loss: str
+    content: dict[str, Any]  # statistics and confidence, as in a checkpoint
 
 
 def _describe(checkpoint: Path, trust: Sequence[str]) -> _Described:
     from fastcell.runs.checkpoint import load_classifier
 
-    return _of_module(load_classifier(checkpoint, trust))
+    return _of_module(load_classifier(checkpoint, trust), checkpoint)
 
 
-def _of_module(module: Any) -> _Described:
-    return _Described(module.classes, Preprocessing.from_dict(dict(module.preprocessing)), module.hparams["loss"])
+def _of_module(module: Any, checkpoint: Path) -> _Described:
+    from fastcell.runs.checkpoint import read_checkpoint
+
+    preprocessing = Preprocessing.from_dict(dict(module.preprocessing))
+    return _Described(module.classes, preprocessing, module.hparams["loss"], read_checkpoint(checkpoint))
 
 
 def _open_backend(
@@ -300,8 +339,10 @@ def _open_backend(
         chosen = resolve(checkpoint, name, precision, say=logger.info)
     check_combination(*chosen)
     if chosen[0] != "torch":
-        backend, description = open_prepared(NetworkFiles(checkpoint), *chosen, threads or resources.num_cpus())
-        return backend, _Described(description.classes, description.preprocessing, description.loss)
+        files = NetworkFiles(checkpoint)
+        backend, description = open_prepared(files, *chosen, threads or resources.num_cpus())
+        content = join_content(description.values, files.arrays())
+        return backend, _Described(description.classes, description.preprocessing, description.loss, content)
     import torch
 
     from fastcell.inference.backends.pytorch import TorchNetwork
@@ -310,7 +351,7 @@ def _open_backend(
     module = load_classifier(checkpoint, trust)
     try:
         place = torch.device(device or ("cuda" if resources.has_gpu() else "cpu"))
-        return TorchNetwork(module, place, chosen[1]), _of_module(module)
+        return TorchNetwork(module, place, chosen[1]), _of_module(module, checkpoint)
     except (RuntimeError, AssertionError) as error:  # torch is not built with CUDA, or has no such device
         told = str(error).splitlines()[0]
         raise invalid("device", "a device that torch can use", device, f"Leave it out ({told})") from None

@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 
 from fastcell.errors import DataError
 from fastcell.inference.classified_cells import ClassifiedCells
+from fastcell.inference.classifier import ChunkAnswers, joined_answers
 from fastcell.inference.source_cells import SourceCells
+from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
 from fastcell.packing.quarantine import describe_reasons
 from fastcell.runs.prediction_columns import NOT_READ, event_numbers
 
@@ -29,7 +31,7 @@ class ClassifiedPart(NamedTuple):
         begin: place of the first cell in the order of the source.
         end: place behind the last one.
         numbers: (n,) int64, places of the usable cells.
-        probabilities: (n, K) float32 of these.
+        answers: answers for these.
         bad: rows of `QUARANTINE_SCHEMA` of the others.
         bad_numbers: (m,) int64, their places.
     """
@@ -37,7 +39,7 @@ class ClassifiedPart(NamedTuple):
     begin: int
     end: int
     numbers: np.ndarray
-    probabilities: np.ndarray
+    answers: ChunkAnswers
     bad: pa.Table
     bad_numbers: np.ndarray
 
@@ -55,8 +57,8 @@ def classify_source(
     """
     for chunk in cells.chunks(classifier.chunk, begin, jobs):
         pitches = cells.pitches(chunk.numbers)
-        probabilities = classifier.chunk_probabilities(chunk.cells, cells.window, pitches)
-        yield ClassifiedPart(begin, chunk.end, chunk.numbers, probabilities, chunk.bad, chunk.bad_numbers)
+        answers = classifier.classify_chunk(chunk.cells, cells.window, pitches)
+        yield ClassifiedPart(begin, chunk.end, chunk.numbers, answers, chunk.bad, chunk.bad_numbers)
         begin = chunk.end
 
 
@@ -88,8 +90,8 @@ class SourceAnswers:
         bad = pa.concat_tables([*(part.bad for part in parts), cells.rejected])
         if not len(numbers) and not cells.in_given_order:
             raise DataError(f"no usable cell: {describe_reasons(bad)}. Check the path and its pattern.")
-        probabilities = np.concatenate([part.probabilities for part in parts])
-        found = _with_unanswered(self.classes, cells.keys(numbers), cells.groups(numbers), probabilities, bad)
+        answers = joined_answers([part.answers for part in parts])
+        found = _with_unanswered(self.classes, cells.keys(numbers), cells.groups(numbers), answers, bad)
         if not cells.in_given_order:
             return found
         places = np.argsort(np.concatenate([numbers, bad_numbers]), kind="stable")
@@ -97,7 +99,7 @@ class SourceAnswers:
 
 
 def _with_unanswered(
-    classes: list[str], keys: list[str], groups: list[str | None], probabilities: np.ndarray, quarantine: pa.Table
+    classes: list[str], keys: list[str], groups: list[str | None], answers: ChunkAnswers, quarantine: pa.Table
 ) -> ClassifiedCells:
     """Return answers followed by rows of the quarantine, of which those of whole files are left out."""
     whole = pc.equal(quarantine.column("key"), quarantine.column("source"))
@@ -105,13 +107,15 @@ def _with_unanswered(
     events = event_numbers(pa.chunked_array([pa.array(keys, pa.string())]), np.arange(len(keys))).tolist()
     nothing: list[None] = [None] * bad.num_rows
     missing = np.full((bad.num_rows, len(classes)), np.nan, np.float32)
+    unlike = None if answers.unlike is None else joined_scores([answers.unlike, UnlikeScores.none(bad.num_rows)])
     return ClassifiedCells(
         classes,
-        np.concatenate([probabilities, missing]),
+        np.concatenate([answers.probabilities, missing]),
         [*keys, *bad.column("key").to_pylist()],
         [*groups, *bad.column("group").to_pylist()],
         [*events, *nothing],
         [*([None] * len(keys)), *bad.column("reason").to_pylist()],
+        unlike,
     )
 
 
@@ -128,6 +132,7 @@ def _rows(answers: ClassifiedCells, places: np.ndarray) -> ClassifiedCells:
         [answers.groups[place] for place in order],
         list(range(len(order))),
         [answers.reasons[place] for place in order],
+        None if answers.unlike is None else answers.unlike.at(places),
     )
 
 
@@ -144,18 +149,24 @@ def classify_packed(classifier: Classifier, folder: Path) -> ClassifiedCells:
     data.use_preprocessing(classifier.preprocessing, classifier.classes)
     manifest = data.manifest
     probabilities = np.full((len(manifest), len(classifier.classes)), np.nan, np.float32)
+    unlike = None if classifier.known is None else UnlikeScores.none(len(manifest))
     for batch in data.predict_dataloader():
         good = batch.weight.numpy() > 0
-        found = classifier.image_probabilities(batch.images.numpy())
-        probabilities[batch.cell_ids.numpy()[good]] = found[good]
-    return _of_manifest(classifier.classes, manifest, probabilities, data.corrupt_cells.reasons)
+        found = classifier.classify_images(batch.images.numpy())
+        ids = batch.cell_ids.numpy()[good]
+        probabilities[ids] = found.probabilities[good]
+        if unlike is not None and found.unlike is not None:
+            unlike.scores[ids], unlike.off[ids] = found.unlike.at(good)
+    answers = ChunkAnswers(probabilities, unlike)
+    return _of_manifest(classifier.classes, manifest, answers, data.corrupt_cells.reasons)
 
 
 def _of_manifest(
-    classes: list[str], manifest: Manifest, probabilities: np.ndarray, reasons: dict[int, str]
+    classes: list[str], manifest: Manifest, answers: ChunkAnswers, reasons: dict[int, str]
 ) -> ClassifiedCells:
     keys, groups = (manifest.table.column(name).to_pylist() for name in ("key", "group"))
-    found = _with_unanswered(classes, keys, groups, probabilities, manifest.quarantine())
+    found = _with_unanswered(classes, keys, groups, answers, manifest.quarantine())
+    probabilities = answers.probabilities
     known = np.isfinite(probabilities).all(axis=1) | ~np.isnan(probabilities).all(axis=1)
     assert found.reasons is not None
     of_cells = [None if fine else reasons.get(row, NOT_READ) for row, fine in enumerate(known.tolist())]
@@ -166,4 +177,5 @@ def _of_manifest(
         found.groups,
         found.events,
         [*of_cells, *found.reasons[len(of_cells) :]],
+        found.unlike,
     )

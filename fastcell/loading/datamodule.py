@@ -485,8 +485,12 @@ class CellDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    def loader_settings(self, trainer: pl.Trainer | None) -> LoaderSettings:
+        """Return the settings of the loaders under a trainer; on the CPU without one."""
+        return settings_on(trainer, self.seed, self._given)
+
     def _config(self) -> LoaderSettings:
-        return settings_on(self.trainer, self.seed, self._given)
+        return self.loader_settings(self.trainer)
 
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from fastcell.system.lightning_internals import has_trainer
 from fastcell.system.own_parts import own_part, part_name, usable_part
 
 CHECKPOINT_FORMAT = FORMATS["checkpoint"].number
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 READ_EVERY = 50  # steps between two readings of the training scores; a reading waits for the device
 
 OptimizerName = Literal["adam", "adamw"]
@@ -41,11 +42,13 @@ class Prediction(NamedTuple):
         probabilities: (B, K) float32; rows sum to 1, columns are in the order of the model's `classes`.
         cell_ids: (B,) int64, row of the manifest.
         weight: (B,) float32, 0 for padding and replaced cells.
+        features: (B, F) float32 penultimate activations; None in validation and test.
     """
 
     probabilities: torch.Tensor
     cell_ids: torch.Tensor
     weight: torch.Tensor
+    features: torch.Tensor | None = None
 
 
 class CellModule(pl.LightningModule):
@@ -219,6 +222,18 @@ class CellModule(pl.LightningModule):
         """Return class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
         return self._evaluate(images)[1]
 
+    def features_and_probabilities(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features of `features_and_logits` and the probabilities of `predict_probabilities`.
+
+        With `tta` the features are those of the images that are not flipped.
+        """
+        features, logits = self.features_and_logits(images)
+        found = [self._probabilities(logits)]
+        if self.hparams["tta"]:
+            flipped = [self(images.flip(axes)).float() for axes in _FLIPS[1:]]
+            found += [self._probabilities(logits) for logits in flipped]
+        return features, torch.stack(found).mean(dim=0) if len(found) > 1 else found[0]
+
     # -- training
 
     def setup(self, stage: str) -> None:
@@ -353,7 +368,8 @@ class CellModule(pl.LightningModule):
         return Prediction(self._score(batch), batch.cell_ids, batch.weight)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
-        return Prediction(self.predict_probabilities(batch.images), batch.cell_ids, batch.weight)
+        features, predicted = self.features_and_probabilities(batch.images)
+        return Prediction(predicted, batch.cell_ids, batch.weight, features)
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("valid")
@@ -398,7 +414,7 @@ class CellModule(pl.LightningModule):
         if not self.hparams["tta"]:
             logits = self(images).float()
             return logits, self._probabilities(logits)
-        flips = [self(images.flip(axes) if axes else images).float() for axes in ((), (2,), (3,), (2, 3))]
+        flips = [self(images.flip(axes) if axes else images).float() for axes in _FLIPS]
         of_flips = torch.stack([self._probabilities(logits) for logits in flips])
         return torch.stack(flips).mean(dim=0), of_flips.mean(dim=0)
 

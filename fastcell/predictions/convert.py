@@ -121,6 +121,8 @@ def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: 
 def write_events(out: Path, predictions: Predictions, table: pa.Table, features: list[str]) -> list[str]:
     """Write an FCS file: one event per row, with the parameters event, class, confidence, p_<class> and the features.
 
+    If the predictions have them, unlike_training (0 or 1) and unlike_score follow the confidence; -1 is unknown.
+
     `event` is the number of the cell in its file (`fastcell.runs.prediction_columns`), exact up to 16,777,216. A cell
     without a prediction has -1 as class, confidence and probabilities. An unknown feature value is stored as 0, and the
     keyword ``FASTCELL_UNKNOWN`` in the text segment counts these values for each feature.
@@ -140,6 +142,8 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
     columns: dict[str, np.ndarray] = {"event": events, "class": predictions.called().astype(np.float32)}
     columns["confidence"] = np.nan_to_num(scores.max(axis=1, initial=-np.inf), nan=NO_PREDICTION)
     ranges = {"class": (NO_PREDICTION, float(len(classes))), "confidence": (0.0, 1.0)}
+    columns |= _unlike_parameters(predictions)
+    ranges |= {"unlike_training": (NO_PREDICTION, 1.0)} if "unlike_training" in columns else {}
     for number, name in enumerate(classes):
         columns[f"p_{name}"] = np.nan_to_num(scores[:, number], nan=NO_PREDICTION)
         ranges[f"p_{name}"] = (0.0, 1.0)
@@ -158,12 +162,25 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
     if unknown:
         keywords["FASTCELL_UNKNOWN"] = json.dumps(unknown, ensure_ascii=False)
     replace_file(out, lambda file: write_fcs(file, columns, ranges, keywords))
-    none = int((columns["class"] < 0).sum())
+    num_unsure = int(predictions.unsure.sum())
+    none = int((columns["class"] < 0).sum()) - num_unsure
     lines = [f"{printable(out)}: {len(predictions):,} events, {len(columns)} parameters"]
     if none:
         lines.append(f"events without a prediction, with -1 in class and probabilities: {none:,}")
+    if num_unsure:
+        lines.append(f"events of unsure cells, with -1 in class: {num_unsure:,}")
     lines += [f"events without feature {printable(name)}, with 0 in it: {count:,}" for name, count in unknown.items()]
     return lines
+
+
+def _unlike_parameters(predictions: Predictions) -> dict[str, np.ndarray]:
+    """Return unlike_training (0 or 1) and unlike_score, -1 where unknown; nothing if no cell has them."""
+    table = predictions.table
+    if "unlike_score" not in table.column_names or table.column("unlike_score").null_count == len(table):
+        return {}
+    scores = table.column("unlike_score").to_numpy(zero_copy_only=False).astype(np.float32)
+    flags = np.where(np.isnan(scores), NO_PREDICTION, predictions.unlike_training).astype(np.float32)
+    return {"unlike_training": flags, "unlike_score": np.nan_to_num(scores, nan=NO_PREDICTION)}
 
 
 def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]:

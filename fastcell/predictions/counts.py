@@ -69,7 +69,8 @@ def count(predictions: Predictions, confusion: Confusion, level: float = 0.95) -
     recordings differ, see `fastcell.stats.confusion_correction`.
 
     Args:
-        predictions: predictions to count; cells without a prediction are ignored.
+        predictions: predictions to count. Cells without a prediction, unsure ones and cells unlike those of training
+            are left out: the test subset says nothing about the confusions of such cells.
         confusion: errors of the classifier, for the same classes.
         level: level of the interval, between 0 and 1.
 
@@ -77,7 +78,8 @@ def count(predictions: Predictions, confusion: Confusion, level: float = 0.95) -
         Called and corrected counts with their intervals.
     """
     called, size = predictions.called(), len(predictions.classes)
-    names, table = called_per_group(called[called >= 0], predictions.groups()[called >= 0], size)
+    counted = (called >= 0) & ~predictions.unlike_training
+    names, table = called_per_group(called[counted], predictions.groups()[counted], size)
     corrected, bounds = [], []
     for row in table:
         estimate, low, high = correct_counts(row, confusion, level)
@@ -156,13 +158,24 @@ def _read_matrix(path: Path) -> Confusion:
     return Confusion(classes, counts[None])
 
 
-def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int) -> str:
+def describe_left_out(predictions: Predictions) -> list[str]:
+    """Return a line for each kind of cells that `count` leaves out, if there are any."""
+    called, unsure, unlike = predictions.called(), predictions.unsure, predictions.unlike_training
+    kinds = {
+        "without a prediction": (called < 0) & ~unsure & ~unlike,
+        "of which the classifier is unsure": unsure & ~unlike,
+        "unlike those of training": unlike,
+    }
+    return [f"{int(mask.sum()):,} cells {what} are not counted" for what, mask in kinds.items() if mask.any()]
+
+
+def describe_counts(counts: Counts, confusion: Confusion, left_out: list[str]) -> str:
     """Return the lines to print: one per group and class, followed by warnings.
 
     Args:
         counts: counts with their intervals.
         confusion: confusion matrices that corrected them.
-        num_unclassified: number of cells without a prediction.
+        left_out: lines of `describe_left_out`.
     """
     table = counts.table(confusion.classes).to_pylist()
     header = ["group", "class", "called", "corrected", "95 %"]
@@ -183,8 +196,7 @@ def describe_counts(counts: Counts, confusion: Confusion, num_unclassified: int)
     ]
     if len(table) > _MOST_LINES:
         lines.append(f"and {len(table) - _MOST_LINES:,} more: --out FILE has all")
-    if num_unclassified:
-        lines.append(f"{num_unclassified:,} cells without a prediction are not counted")
+    lines += left_out
     num = len(confusion.tables)
     if num < LEAST_RECORDINGS:
         by = f"{int(confusion.counts.sum()):,} test cells and an assumed difference between recordings"

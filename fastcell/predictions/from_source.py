@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,11 +19,14 @@ import pyarrow as pa
 from fastcell.dataset.instrument_features import write_features
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
-from fastcell.inference.classified_cells import ClassifiedCells
-from fastcell.inference.classifier import Classifier
+from fastcell.inference.classifier import ChunkAnswers, Classifier, joined_answers
 from fastcell.inference.classify_files import ClassifiedPart, SourceAnswers, classify_source
 from fastcell.inference.source_cells import SourceCells
+from fastcell.inference.unlike.reasons import UnlikeScores
+from fastcell.predictions.answer_limits import describe_predictions
 from fastcell.predictions.convert import write_predictions
+from fastcell.predictions.saved_parts import UNLIKE_PIECES
+from fastcell.predictions.table import Predictions
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
 from fastcell.system.progress_line import Progress
@@ -38,8 +42,9 @@ def predict_source(
     checkpoint: Path,
     say: Callable[[str], None],
     *,
+    min_confidence: float = 0.0,
     jobs: int | None = None,
-) -> ClassifiedCells:
+) -> Predictions:
     """Classify the cells of a source and write the table that ``fastcell pack`` and ``fastcell predict`` would give.
 
     Args:
@@ -48,10 +53,11 @@ def predict_source(
         out: file to write: .csv, .parquet or .fcs.
         checkpoint: file from which the classifier was loaded.
         say: function that receives one line for the user.
+        min_confidence: a cell with a lower confidence is unsure.
         jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
 
     Returns:
-        The answers, in the order of the table.
+        The table that was written.
 
     Raises:
         BusyError: another run writes the same file.
@@ -65,10 +71,12 @@ def predict_source(
             progress.advance(begin, reused=True)
             _classify_rest(classifier, cells, stage, answers, begin, jobs, progress)
         found = answers.collect()
-        table = found.to_table()
+        if found.unlike is None:  # the columns are there nevertheless, as of a packed data set
+            found = replace(found, unlike=UnlikeScores.none(len(found)))
+        table = found.to_table(min_confidence)
         for line in write_predictions(out, table, classifier.classes, _manifest(stage, cells, table, out)):
             say(line)
-    return found
+    return Predictions(table, list(classifier.classes), out)
 
 
 def _classify_rest(
@@ -118,9 +126,12 @@ def _save(stage: Staging, cells: SourceCells, parts: list[ClassifiedPart]) -> No
     numbers, bad_numbers = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("numbers", "bad_numbers")
     )
-    probabilities = np.concatenate([part.probabilities for part in parts])
-    columns = [pa.array(probabilities[:, number]) for number in range(probabilities.shape[1])]
-    good = pa.table([pa.array(numbers), *columns], names=["number", *map(str, range(len(columns)))])
+    answers = joined_answers([part.answers for part in parts])
+    columns = {"number": numbers}
+    if answers.unlike is not None:
+        columns |= dict(zip(UNLIKE_PIECES, (answers.unlike.scores, *answers.unlike.off.T), strict=True))
+    columns |= {str(number): column for number, column in enumerate(answers.probabilities.T)}
+    good = pa.table({name: pa.array(column) for name, column in columns.items()})
     bad = pa.concat_tables([part.bad for part in parts]).append_column("number", pa.array(bad_numbers))
     facts = {"stamp": cells.stamp(begin, end)}
     save_pieces(stage.saved_dir / f"{begin:012d}-{end:012d}.saved", facts, [good, bad])
@@ -138,9 +149,14 @@ def _saved_parts(stage: Staging, cells: SourceCells) -> list[ClassifiedPart]:
             path.unlink()
             continue
         good, bad = saved.tables
-        probabilities = np.stack([column.to_numpy() for column in good.columns[1:]], axis=1)
+        columns = {name: good.column(name).to_numpy() for name in good.column_names[1:]}
+        unlike = None
+        if UNLIKE_PIECES[0] in columns:
+            score, *off = (columns.pop(name) for name in UNLIKE_PIECES)
+            unlike = UnlikeScores(score, np.stack(off, axis=1))
+        answers = ChunkAnswers(np.stack(list(columns.values()), axis=1), unlike)
         numbers, bad_numbers = (table.column("number").to_numpy() for table in (good, bad))
-        parts.append(ClassifiedPart(begin, end, numbers, probabilities, bad.drop_columns("number"), bad_numbers))
+        parts.append(ClassifiedPart(begin, end, numbers, answers, bad.drop_columns("number"), bad_numbers))
     return parts
 
 
@@ -152,12 +168,11 @@ def _manifest(stage: Staging, cells: SourceCells, table: pa.Table, out: Path) ->
     return Manifest(stage.data_dir, DatasetInfo("cells"), table.select(["key"]))
 
 
-def closing_lines(answers: ClassifiedCells, seconds: float, out: Path) -> list[str]:
-    """Return the number of cells of each class, and rows, rate and file, as ``fastcell predict`` prints them."""
-    counts = answers.counts()
-    lines = ["  ".join(f"{printable(name)} {count:,}" for name, count in counts.items())]
-    missing = len(answers) - sum(counts.values())
+def closing_lines(predictions: Predictions, seconds: float) -> list[str]:
+    """Return what ``fastcell predict`` prints at its end: cells by class, unlike cells, rows, rate, file."""
+    lines, out = describe_predictions(predictions), printable(predictions.path)
+    missing = int(((predictions.called() < 0) & ~predictions.unsure).sum())
     if missing:
-        lines.append(f"{missing:,} cells have no class; column reason of {printable(out)} says why")
-    rate = f"{len(answers) / max(seconds, 1e-9):,.0f} cells/s"
-    return [*lines, f"{len(answers):,} rows, {rate}, {printable(out)}"]
+        lines.append(f"{missing:,} cells have no class; column reason of {out} says why")
+    rate = f"{len(predictions) / max(seconds, 1e-9):,.0f} cells/s"
+    return [*lines, f"{len(predictions):,} rows, {rate}, {out}"]

@@ -25,7 +25,8 @@ def counted_predictions(parts: list[Prediction]) -> tuple[np.ndarray, np.ndarray
     """
     if not parts:
         return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-    probabilities, ids, weight = (torch.cat(list(column)).cpu().numpy() for column in zip(*parts, strict=True))
+    columns = zip(*((part.probabilities, part.cell_ids, part.weight) for part in parts), strict=True)
+    probabilities, ids, weight = (torch.cat(list(column)).cpu().numpy() for column in columns)
     return ids[weight > 0], probabilities[weight > 0]
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.models.lightning_module import Prediction
 from fastcell.predictions.gather import counted_predictions
 from fastcell.predictions.saved_parts import PartStore
+from fastcell.predictions.unlike_scores import BatchScorer
 
 
 class PredictionParts(pl.Callback):
@@ -21,13 +24,14 @@ class PredictionParts(pl.Callback):
     Args:
         folder: `Staging.saved_dir` on rank 0; None on the other ranks.
         corrupt_cells: corrupt cells found by the reader of this rank.
+        scorer: measures how unlike those of training the cells are; None to leave it out.
 
     Attributes:
         store: the parts; joined on rank 0 after the run.
     """
 
-    def __init__(self, folder: Path | None, corrupt_cells: CorruptCells) -> None:
-        self.folder, self.store = folder, PartStore(corrupt_cells)
+    def __init__(self, folder: Path | None, corrupt_cells: CorruptCells, scorer: BatchScorer | None = None) -> None:
+        self.folder, self.store, self.scorer = folder, PartStore(corrupt_cells), scorer
         self._waiting: list[Prediction] = []  # on the device, so that a step does not wait for it
 
     @property
@@ -39,6 +43,11 @@ class PredictionParts(pl.Callback):
     def probabilities(self) -> np.ndarray:
         """(N, K) float32 in the same order, on rank 0 after the run."""
         return self.store.probabilities
+
+    @property
+    def unlike(self) -> UnlikeScores:
+        """Scores of the N cells in the same order, on rank 0 after the run; NaN without a scorer."""
+        return self.store.unlike
 
     @property
     def reasons(self) -> dict[int, str]:
@@ -59,8 +68,12 @@ class PredictionParts(pl.Callback):
         assert self.folder is not None
         self.store.begin(self.folder, trainer.global_rank)
 
-    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
-        self._waiting.append(outputs)
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        if self.scorer is not None:
+            self.scorer.add(batch.images, outputs.features)
+        self._waiting.append(outputs._replace(features=None))
         if trainer.received_sigterm:
             raise SIGTERMException
         if self.store.is_due:
@@ -78,6 +91,11 @@ class PredictionParts(pl.Callback):
 
     def _save(self) -> None:
         if self._waiting:
-            self.store.add(*counted_predictions(self._waiting))
+            unlike = None
+            if self.scorer is not None:
+                counts = torch.cat([part.weight for part in self._waiting]).cpu().numpy() > 0
+                found = self.scorer.take()
+                unlike = UnlikeScores(found.scores[counts], found.off[counts])
+            self.store.add(*counted_predictions(self._waiting), unlike)
             self._waiting = []
             self.store.save()

@@ -23,10 +23,13 @@ from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.schema import FORMAT_VERSION
+from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
 SAVE_EVERY_S = 30.0
+UNLIKE_PIECES = ("unlike_score", "off_first", "off_second")
+"""Columns of saved parts: scores and both columns of what is off (`fastcell.inference.unlike.reasons`)."""
 
 
 @contextmanager
@@ -69,6 +72,7 @@ class PartStore:
     Attributes:
         cell_ids: (N,) int64 in increasing order, after `join`.
         probabilities: (N, K) float32 in the same order, after `join`.
+        unlike: scores of the N cells in the same order, after `join`; NaN for cells that were not scored.
         reasons: reason for each corrupt cell, by cell_id, after `join`.
     """
 
@@ -76,9 +80,10 @@ class PartStore:
         self.corrupt_cells = corrupt_cells
         self.cell_ids = np.empty(0, np.int64)
         self.probabilities = np.empty((0, 0), np.float32)
+        self.unlike = UnlikeScores.none(0)
         self.reasons: dict[int, str] = {}
         self._earlier: set[Path] = set()
-        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[np.ndarray, ...]] = []
         self._folder = Path()
         self._number, self._last, self._prefix = 0, time.monotonic(), ""
 
@@ -118,18 +123,18 @@ class PartStore:
         """Whether the last part was saved 30 s ago or more."""
         return time.monotonic() - self._last >= SAVE_EVERY_S
 
-    def add(self, cell_ids: np.ndarray, probabilities: np.ndarray) -> None:
-        """Add the predictions of cells: ids (n,) int64 and probabilities (n, K) float32."""
-        self._parts.append((cell_ids, probabilities))
+    def add(self, cell_ids: np.ndarray, probabilities: np.ndarray, unlike: UnlikeScores | None = None) -> None:
+        """Add the predictions of cells: ids (n,) int64, probabilities (n, K) float32 and scores of n cells, if any."""
+        self._parts.append((cell_ids, probabilities, *(unlike or UnlikeScores.none(len(cell_ids)))))
 
     def save(self) -> None:
         """Save what was added since the last time, if anything was."""
         if not self._parts:
             return
-        ids, probabilities = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
-        num_classes = probabilities.shape[1]
-        columns = [pa.array(probabilities[:, index]) for index in range(num_classes)]
-        table = pa.table([pa.array(ids), *columns], names=["cell_id", *map(str, range(num_classes))])
+        ids, probabilities, scores, off = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
+        columns = {"cell_id": ids} | dict(zip(UNLIKE_PIECES, (scores, *off.T), strict=True))
+        columns |= {str(index): column for index, column in enumerate(probabilities.T)}
+        table = pa.table({name: pa.array(column) for name, column in columns.items()})
         reasons = {str(cell_id): reason for cell_id, reason in self.corrupt_cells.reasons.items()}
         path = self._folder / f"{self._prefix}-{self._number:06d}.saved"
         save_pieces(path, {"stamp": "", "reasons": reasons}, [table])
@@ -146,4 +151,7 @@ class PartStore:
                     self.reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
         table = pa.concat_tables(tables)
         self.cell_ids, first = np.unique(table.column("cell_id").to_numpy(), return_index=True)
-        self.probabilities = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)[first]
+        columns = {name: table.column(name).to_numpy()[first] for name in table.column_names[1:]}
+        score, *off = (columns.pop(name) for name in UNLIKE_PIECES)
+        self.unlike = UnlikeScores(score, np.stack(off, axis=1))
+        self.probabilities = np.stack(list(columns.values()), axis=1)

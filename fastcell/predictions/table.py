@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import first_line
 from fastcell.errors import DataError, invalid
+from fastcell.inference.unlike.reasons import UnlikeScores, unlike_columns
 from fastcell.runs.prediction_columns import (
     FORMAT_METADATA,
     NOT_FINITE,
     NOT_READ,
     PROBABILITY_PREFIX,
     TEXT_COLUMNS,
+    UNSURE,
+    below_confidence,
     event_numbers,
     prediction_columns,
     read_prediction_columns,
@@ -62,7 +65,7 @@ class Predictions:
         return np.stack([column.cast(pa.float32()).to_numpy(zero_copy_only=False) for column in columns], axis=1)
 
     def called(self, column: str = "class") -> np.ndarray:
-        """Return the class number of each cell, (N,) int64; -1 if the cell has no class.
+        """Return the class number of each cell, (N,) int64; -1 if the cell has no class or is unsure.
 
         Args:
             column: column that holds the class names.
@@ -72,11 +75,25 @@ class Predictions:
         """
         values = self.table.column(column)
         codes = pc.index_in(values, value_set=pa.array(self.classes, pa.string()))
-        strange = pc.and_(pc.is_valid(values), pc.is_null(codes))
+        strange = pc.and_(pc.and_(pc.is_valid(values), pc.is_null(codes)), pc.not_equal(values, UNSURE))
         if pc.any(strange, min_count=0).as_py():
             got = values.filter(strange)[0].as_py()
             raise DataError(f"{self.path}: {column} must be one of {', '.join(self.classes)}, got {got!r}. {_HINT}.")
         return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
+
+    @property
+    def unsure(self) -> np.ndarray:
+        """Mask of the cells whose confidence is below the wanted one, (N,) bool."""
+        if UNSURE in self.classes:
+            return np.zeros(len(self), bool)
+        return pc.equal(self.table.column("class"), UNSURE).fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    @property
+    def unlike_training(self) -> np.ndarray:
+        """Mask of the cells that are unlike those of training, (N,) bool; False where this is not known."""
+        if "unlike_training" not in self.table.column_names:
+            return np.zeros(len(self), bool)
+        return self.table.column("unlike_training").fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     def groups(self) -> np.ndarray:
         """Return the group of each cell, (N,) str; empty if the cell has no group."""
@@ -109,7 +126,8 @@ def read_predictions(path: Path) -> Predictions:
         if not classes or len(set(names)) < len(names) or any(name not in names for name in _NEEDED):
             raise DataError(f"{path} must have columns key, class and p_<class>, each once. {_HINT}.")
         kinds = {name: pa.string() for name in TEXT_COLUMNS if name in names}
-        kinds |= {"event": pa.int64()} if "event" in names else {}
+        for name, kind in (("event", pa.int64()), ("unlike_training", pa.bool_()), ("unlike_score", pa.float32())):
+            kinds |= {name: kind} if name in names else {}
         kinds |= {name: pa.float32() for name in names if name.startswith(PROBABILITY_PREFIX) or name == "confidence"}
         schema = pa.schema([(name, kinds[name]) for name in names if name in kinds])
         table = read_prediction_columns(path, schema, _HINT)
@@ -221,6 +239,8 @@ def prediction_table(
     truth: bool = False,
     quarantined: bool = True,
     reasons: dict[int, str] | None = None,
+    min_confidence: float = 0.0,
+    unlike: UnlikeScores | None = None,
 ) -> pa.Table:
     """Make a table with one row per cell: key, group, event, class, confidence, p_<class> for each class, reason.
 
@@ -237,6 +257,9 @@ def prediction_table(
         truth: also include the class in the manifest, as column `true_class`.
         quarantined: also include the quarantined cells.
         reasons: reason for a missing prediction, by cell_id.
+        min_confidence: a cell with a lower confidence gets the class `UNSURE` and a reason.
+        unlike: scores of `cell_ids`, for the columns unlike_training, unlike_score and unlike_reason; None leaves the
+            columns out.
 
     Returns:
         The table, in the order of cell_id.
@@ -256,14 +279,24 @@ def prediction_table(
     if truth:
         columns["true_class"] = cells.column("class")
     columns["event"] = pa.array(event_numbers(cells.column("key"), rows), pa.int64())
-    columns["class"] = names
-    columns["confidence"] = pa.array(aligned.max(axis=1, initial=-np.inf), pa.float32(), mask=~found)
+    confidence = aligned.max(axis=1, initial=-np.inf)
+    unsure = found & (confidence < np.float32(min_confidence))
+    columns["class"] = pc.if_else(pa.array(unsure), UNSURE, names) if unsure.any() else names
+    columns["confidence"] = pa.array(confidence, pa.float32(), mask=~found)
     for index, name in enumerate(classes):
         columns[f"p_{name}"] = pa.array(aligned[:, index], mask=~found)
     texts = np.full(len(rows), None, object)
     for place in np.flatnonzero(~found).tolist():
         texts[place] = NOT_FINITE if lost[place] else (reasons or {}).get(int(rows[place]), NOT_READ)
+    texts[unsure] = below_confidence(min_confidence)
     columns["reason"] = pa.array(texts, pa.string())
+    if unlike is not None:
+        of_rows = UnlikeScores.none(len(rows))
+        of_rows.scores[known[rows]], of_rows.off[known[rows]] = (
+            unlike.scores[wanted[cell_ids]],
+            unlike.off[wanted[cell_ids]],
+        )
+        columns |= unlike_columns(of_rows, found)
     table = pa.table(columns, metadata=FORMAT_METADATA)
     if not quarantined:
         return table

@@ -21,12 +21,15 @@ from fastcell.errors import StoppedError, invalid
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.network_files import NetworkDescription
 from fastcell.inference.classifier import features_and_answers
+from fastcell.inference.unlike.image_features import network_image_features
+from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.loading.chunk_work import work_on_chunks
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import chunks_left
+from fastcell.predictions.answer_limits import AnswerLimits, answer_limits, describe_predictions
 from fastcell.predictions.convert import write_predictions
 from fastcell.predictions.saved_parts import PartStore, saved_parts
-from fastcell.predictions.table import prediction_table
+from fastcell.predictions.table import Predictions, prediction_table
 from fastcell.system.messages import print_line
 from fastcell.system.text import join_lines, printable
 
@@ -58,10 +61,18 @@ class PredictionTask:
     on_bad_cell: str = "replace"
 
 
-def predict_without_trainer(task: PredictionTask, backend: NetworkBackend, network: NetworkDescription) -> None:
+def predict_without_trainer(
+    task: PredictionTask, backend: NetworkBackend, network: NetworkDescription, limits: AnswerLimits | None = None
+) -> None:
     """Classify the cells, write the table and print the number of cells of each class.
 
     Results of an interrupted run of the same task are reused.
+
+    Args:
+        task: cells and output.
+        backend: runs the network.
+        network: description of the network.
+        limits: temperature and statistics of training cells; None for those of a checkpoint without them.
 
     Raises:
         BusyError: another run is writing the same file.
@@ -71,7 +82,7 @@ def predict_without_trainer(task: PredictionTask, backend: NetworkBackend, netwo
     """
     _check_window(task.manifest, network)
     try:
-        _predict(task, backend, network)
+        _predict(task, backend, network, limits or answer_limits({}, network.classes))
     except _Terminated:
         text = "stopped by SIGTERM. The same command resumes from there."
         raise StoppedError(text, signal.SIGTERM) from None
@@ -81,7 +92,7 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM: the parts are kept, as after Ctrl-C."""
 
 
-def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDescription) -> None:
+def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDescription, limits: AnswerLimits) -> None:
     manifest = task.manifest
     rows = select(manifest, ViewConfig(task.subset, task.split_name, quality=False)).rows
     corrupt_cells = CorruptCells(manifest, task.on_bad_cell)
@@ -92,19 +103,23 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
         "predict_split": task.subset,
         "backend": backend.name,
         "precision": backend.precision,
+        "unlike": limits.known is not None,
     }
+    for line in limits.lines:
+        print_line(line)
     start, num = time.monotonic(), 0
     with saved_parts(task.out, manifest, task.checkpoint, settings, print_line) as stage:
         store = PartStore(corrupt_cells)
         left = rows[chunks_left(rows, store.take_over(stage.saved_dir), task.chunk)]
         store.begin(stage.saved_dir)
         with _saved_at_the_end(store):
-            for cell_ids, probabilities in _classified(task, left, backend, network, corrupt_cells):
-                store.add(cell_ids, probabilities)
+            for cell_ids, probabilities, unlike in _classified(task, left, backend, network, corrupt_cells, limits):
+                store.add(cell_ids, probabilities, unlike)
                 num += len(cell_ids)
                 if store.is_due:
                     store.save()
         store.join()
+        store.probabilities = limits.calibrate(store.probabilities)
         table = prediction_table(
             manifest,
             network.classes,
@@ -113,15 +128,15 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
             store.probabilities,
             quarantined=True,
             reasons=store.reasons | corrupt_cells.reasons,
+            min_confidence=limits.min_confidence,
+            unlike=store.unlike,
         )
         lines = write_predictions(task.out, table, network.classes, manifest)
     seconds = time.monotonic() - start
     if store.reasons:
         print_line(describe_corrupt_cells(corrupt_cells_table(manifest, store.reasons)))
     finite = np.isfinite(store.probabilities).all(axis=1)
-    counts = np.bincount(store.probabilities[finite].argmax(axis=1), minlength=len(network.classes))
-    pairs = zip(network.classes, counts.tolist(), strict=True)
-    print_line(join_lines([*lines, "  ".join(f"{printable(name)} {count:,}" for name, count in pairs)]))
+    print_line(join_lines([*lines, *describe_predictions(Predictions(table, network.classes, task.out))]))
     if not finite.all():
         print_line(f"{int((~finite).sum()):,} cells have no class, because the network gives no finite probability")
     print_line(f"{table.num_rows:,} rows, {num / max(seconds, 1e-9):,.0f} cells/s, {printable(task.out)}")
@@ -133,17 +148,23 @@ def _classified(
     backend: NetworkBackend,
     network: NetworkDescription,
     corrupt_cells: CorruptCells,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield ids and probabilities of the good cells, chunk by chunk."""
+    limits: AnswerLimits,
+) -> Iterator[tuple[np.ndarray, np.ndarray, UnlikeScores]]:
+    """Yield ids, probabilities and scores of the good cells, chunk by chunk."""
 
-    def classify(cells: RaggedCells, images: np.ndarray) -> np.ndarray:
+    def classify(cells: RaggedCells, images: np.ndarray) -> tuple[np.ndarray, UnlikeScores]:
+        num = len(cells)
         if len(images) == 1:  # a batch of one has a network of its own, with other rounding
             images = np.concatenate([images, np.zeros_like(images)])
-        return features_and_answers(backend, images, network.loss, task.tta)[1][: len(cells)]
+        features, answers = features_and_answers(backend, images, network.loss, task.tta)
+        if limits.known is None:
+            return answers[:num], UnlikeScores.none(num)
+        return answers[:num], limits.known.measure(network_image_features(images[:num]), features[:num])
 
     options = {"corrupt_cells": corrupt_cells, "threads": task.threads}
     for result in work_on_chunks(task.manifest, rows, task.chunk, network.preprocessing, classify, **options):  # type: ignore[arg-type]
-        yield result.cell_ids[result.good], result.value[result.good]
+        answers, unlike = result.value
+        yield result.cell_ids[result.good], answers[result.good], unlike.at(result.good)
 
 
 def _check_window(manifest: Manifest, network: NetworkDescription) -> None:

@@ -118,6 +118,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def save_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint through a temporary file next to it; `content` may be mapped from the file it replaces."""
+    replace_file(path, lambda file: torch.save(content, file))
+
+
 def _check_archive(path: Path) -> None:
     """Check that the file is an archive of uncompressed parts that fit into its size and have their CRC-32.
 
@@ -172,7 +177,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write ``checkpoint`` to ``path`` through a temporary file next to it."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        replace_file(Path(path), lambda file: torch.save(checkpoint, file))
+        save_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the content of a checkpoint to resume from; see `read_checkpoint`."""

@@ -6,10 +6,17 @@ A table has one row per cell, both in the output of ``fastcell predict`` and in 
     group           donor, run or slide; empty if unknown
     event           number of the cell in its file (RT-DC event, IFCB region, page of a stack), else its cell_id
     true_class      class in the manifest, if requested
-    class           most probable class; empty for a cell without a prediction
-    confidence      its probability
+    class           most probable class; empty for a cell without a prediction, ``unsure`` below a wanted confidence
+    confidence      probability of the most probable class
     p_<class>       probability of each class
-    reason          why there is no prediction
+    reason          why there is no prediction, or why it is unsure
+
+Tables of ``fastcell predict`` also have these columns, which are empty if the checkpoint has no statistics of training
+cells:
+
+    unlike_training true if the cell is unlike the cells of training
+    unlike_score    how unlike; true above 1
+    unlike_reason   features that are off, such as ``larger, smoother``
 """
 
 from __future__ import annotations
@@ -35,11 +42,18 @@ PROBABILITY_PREFIX = "p_"
 _EVENT = r"[/](?P<event>\d{1,15})$"
 NOT_READ = "could not be read during the run"
 NOT_FINITE = "the network gives it no finite probability"
-TEXT_COLUMNS = ("key", "group", "true_class", "class", "reason")
+TEXT_COLUMNS = ("key", "group", "true_class", "class", "reason", "unlike_reason")
+UNSURE = "unsure"
+"""Name in the column `class` of a cell whose confidence is below the wanted one."""
 FORMAT_METADATA = {"fastcell.format": str(FORMATS["predictions"].number), "fastcell.version": __version__}
 """Metadata of a .parquet file of predictions."""
 
 _MOST_CSV_BYTES = 1 << 34
+
+
+def below_confidence(min_confidence: float) -> str:
+    """Return the reason of a cell that is unsure."""
+    return f"confidence below {min_confidence:.3g}"
 
 
 def event_numbers(keys: pa.ChunkedArray, otherwise: np.ndarray) -> np.ndarray:

@@ -36,11 +36,13 @@ class FileFormat(NamedTuple):
 FORMATS = {
     "data set": FileFormat(1, 1, "`format_version` in dataset.json", "none"),
     "checkpoint": FileFormat(
-        2,
+        3,
         1,
         "`fastcell_format` in every .ckpt, resume points included",
-        "1: read. Labels, validation and test cells are not compared when such a run goes on, and corrupt cells that "
-        "it found before the stop are found again only where they are read again",
+        "2: read. It has no statistics of training cells and no temperature, so nothing says which cells are unlike "
+        "those of training, and probabilities are not calibrated. 1: read likewise. Labels, validation and test cells "
+        "are not compared when such a run goes on, and corrupt cells that it found before the stop are found again "
+        "only where they are read again",
     ),
     "run": FileFormat(
         2,

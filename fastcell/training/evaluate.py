@@ -9,16 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table, describe_corrupt_cells
 from fastcell.errors import DIVERGED_HINT, DivergedError
+from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
+from fastcell.predictions.answer_limits import AnswerLimits, describe_predictions, read_answer_limits
 from fastcell.predictions.convert import write_predictions
 from fastcell.predictions.gather import PredictionGatherer
 from fastcell.predictions.parts_of_ranks import PredictionParts
 from fastcell.predictions.saved_parts import saved_parts
-from fastcell.predictions.table import prediction_table
+from fastcell.predictions.table import Predictions, prediction_table
+from fastcell.predictions.unlike_scores import BatchScorer
 from fastcell.runs.open_run import check_classes
 from fastcell.splits.obstacles import Obstacle, cautions, find_obstacles, origins_of, usable_cells
 from fastcell.stats.scores import format_scores, summarize
@@ -65,10 +69,14 @@ def predict(
     throughput: Throughput,
     out: Path,
     checkpoint: Path,
+    min_confidence: float | None = None,
+    accuracy: float | None = None,
 ) -> None:
     """Classify every cell of the data set, write the table and print the number of cells of each class.
 
-    Results of an interrupted run of the same job are reused.
+    Probabilities are calibrated with the temperature of the checkpoint, and cells unlike those of training are marked;
+    a checkpoint without these is used as it is, and a line says so. Results of an interrupted run of the same job are
+    reused.
 
     Args:
         trainer: trainer with `throughput` among its callbacks.
@@ -77,10 +85,18 @@ def predict(
         throughput: callback that counts cells.
         out: output file.
         checkpoint: file that the model was loaded from.
+        min_confidence: least confidence of an answer, 0 to 1; cells below are unsure. None for no limit.
+        accuracy: accuracy that the answers reach on validation cells, from which the least confidence follows.
 
     Raises:
+        ArgumentError: both limits are given, one is out of its range, or the accuracy cannot be reached.
+        DataError: the statistics in the checkpoint are damaged.
         BusyError: another run is writing the same file.
     """
+    limits = read_answer_limits(checkpoint, model.classes, min_confidence, accuracy)
+    for line in limits.lines:
+        print_on_rank_zero(trainer, line)
+    scorer = _scorer(trainer, model, data, limits)
     settings = {
         "classes": model.classes,
         "tta": model.hparams["tta"],
@@ -88,6 +104,7 @@ def predict(
         "predict_split": data.predict_split,
         "precision": str(trainer.precision),
         "device": trainer.strategy.root_device.type,
+        "unlike": scorer is not None,
     }
     with ExitStack() as stack:
         stage = None
@@ -95,22 +112,44 @@ def predict(
             stage = stack.enter_context(
                 saved_parts(out, data.manifest, checkpoint, settings, lambda line: print_on_rank_zero(trainer, line))
             )
-        gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.corrupt_cells)
+        gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.corrupt_cells, scorer)
         with attached(trainer, gatherer):
             trainer.predict(model, datamodule=data, return_predictions=False)
         if trainer.is_global_zero:
-            table = part_table(model, data, "predict", gatherer, reasons=gatherer.reasons)
+            gatherer.store.probabilities = limits.calibrate(gatherer.probabilities)
+            table = part_table(
+                model,
+                data,
+                "predict",
+                gatherer,
+                reasons=gatherer.reasons,
+                min_confidence=limits.min_confidence,
+                unlike=gatherer.unlike,
+            )
             lines = write_predictions(out, table, model.classes, data.manifest)
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, gatherer.reasons)
         print_line(join_lines(lines))
-        finite = gatherer.probabilities[np.isfinite(gatherer.probabilities).all(axis=1)]
-        counts = np.bincount(finite.argmax(axis=1), minlength=len(model.classes))
-        print_line("  ".join(f"{printable(name)} {count:,}" for name, count in zip(model.classes, counts, strict=True)))
-        if len(finite) < len(gatherer.probabilities):
-            num = len(gatherer.probabilities) - len(finite)
+        print_line(join_lines(describe_predictions(Predictions(table, model.classes, out))))
+        num = int((~np.isfinite(gatherer.probabilities).all(axis=1)).sum())
+        if num:
             print_line(f"{num:,} cells have no class, because the network gives them no finite probability")
         print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
+
+
+def _scorer(trainer: pl.Trainer, model: CellModule, data: CellDataModule, limits: AnswerLimits) -> BatchScorer | None:
+    """Return what measures cells unlike those of training; None, with a line, if images are not float32."""
+    if limits.known is None:
+        return None
+    settings = data.loader_settings(trainer)
+    if settings.dtype != torch.float32:
+        print_on_rank_zero(
+            trainer,
+            f"cells unlike those of training are not looked for: that needs float32 images, got {settings.dtype} "
+            "(--data.dtype float32, with a mixed or 32-bit precision)",
+        )
+        return None
+    return BatchScorer(limits.known, settings.threads)
 
 
 class ScoredPart(NamedTuple):
@@ -227,10 +266,13 @@ def part_table(
     gathered: PredictionGatherer | PredictionParts,
     truth: bool = False,
     reasons: dict[int, str] | None = None,
+    min_confidence: float = 0.0,
+    unlike: UnlikeScores | None = None,
 ) -> Any:
     """Return the predictions of a subset as a table.
 
-    `truth` adds the true class; `reasons` adds the reason for each cell without a prediction.
+    `truth` adds the true class; `reasons` adds the reason for each cell without a prediction; below `min_confidence` a
+    cell is unsure; `unlike` adds the columns of cells unlike those of training.
     """
     view = data.view(part)
     assert view is not None
@@ -243,6 +285,8 @@ def part_table(
         truth=truth,
         quarantined=part == "predict",
         reasons=data.corrupt_cells.reasons if reasons is None else reasons,
+        min_confidence=min_confidence,
+        unlike=unlike,
     )
 
 

@@ -49,6 +49,7 @@ from fastcell.training.evaluate import (
     score_part,
     used_cells,
 )
+from fastcell.training.keep_statistics import keep_statistics
 from fastcell.training.precision_choice import time_precisions
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.recipe import Recipe
@@ -164,7 +165,10 @@ def train(
     elif not is_best:
         print_on_rank_zero(trainer, "There is no validation subset: evaluating the last weights, not the best ones.")
     trained = cautions_of_training(trainer, data, select)
-    _complete_run_folder(trainer, model, data, throughput, folder, Path(best).name if is_best else LAST_FILE, trained)
+    used = Path(best).name if is_best else LAST_FILE
+    if trainer.is_global_zero:
+        print_line(keep_statistics(trainer, model, data, folder / used))
+    _complete_run_folder(trainer, model, data, throughput, folder, used, trained)
 
 
 def _check_trained(trainer: pl.Trainer, before: int, ckpt_path: str | None) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from fastcell.errors import FastcellError
 from fastcell.inference.classified_cells import ClassifiedCells
+from fastcell.inference.unlike.reasons import UnlikeScores
 
 PROBABILITIES = np.array([[0.25, 0.75], [np.nan, np.nan], [0.5, 0.5]], np.float32)
 
@@ -64,9 +65,11 @@ def test_table():
             "reason": None,
         },
     ]
-    of_arrays = answers(unlike_training=np.array([True, False, False])).to_table()
+    of_arrays = answers(unlike=UnlikeScores(np.float32([1.5, 2, 0.5]), np.full((3, 2), -1, np.int16))).to_table()
     assert of_arrays.column("key").to_pylist() == ["0", "1", "2"]
     assert of_arrays.column("unlike_training").to_pylist() == [True, None, False]
+    assert of_arrays.column("unlike_score").to_pylist() == [1.5, None, 0.5]
+    assert of_arrays.column("unlike_reason").to_pylist() == ["unusual combination of features", None, None]
     assert of_arrays.column("reason").to_pylist()[1] == "the network gives it no finite probability"
 
 

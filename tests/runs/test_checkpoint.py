@@ -59,9 +59,9 @@ def test_missing_and_foreign_checkpoints(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(DataError, match="was not written by fastcell fit"):
         load_classifier(tmp_path / "foreign.ckpt")
-    save(tmp_path / "later.ckpt", fastcell_format=3, fastcell_version="7.1")
+    save(tmp_path / "later.ckpt", fastcell_format=4, fastcell_version="7.1")
     with pytest.raises(
-        DataError, match=r"later\.ckpt: checkpoint format must be 1 to 2, got 3. Install fastcell 7.1 or"
+        DataError, match=r"later\.ckpt: checkpoint format must be 1 to 3, got 4. Install fastcell 7.1 or"
     ):
         load_classifier(tmp_path / "later.ckpt")
     save(tmp_path / "other.ckpt", state_dict={"network.weight": torch.zeros(1)})
@@ -94,7 +94,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     [
         ({"state_dict": None}, "has no state_dict"),
         ({"hyper_parameters": 5}, "has no hyper_parameters"),
-        ({"fastcell_format": [1]}, "checkpoint format must be 1 to 2, got"),
+        ({"fastcell_format": [1]}, "checkpoint format must be 1 to 3, got"),
         ({"hyper_parameters": {"classes": ["x", "y"], 5: 1}}, "does not fit this version"),
         ({"hyper_parameters": {"classes": "xy"}}, "its classes are no list of names"),
         ({"hyper_parameters": {"classes": ["x", "x"]}}, "it names a class twice"),

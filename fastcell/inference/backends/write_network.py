@@ -6,14 +6,14 @@ import logging
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 
 from fastcell.errors import DataError
 from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles, file_hash
+from fastcell.inference.beside_weights import split_content
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
-from fastcell.runs.checkpoint import load_classifier
+from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.optional_packages import require
 
@@ -48,7 +48,7 @@ def write_network(files: NetworkFiles) -> NetworkDescription:
     preprocessing = Preprocessing.from_dict(model.preprocessing)
     program = export_network(model, preprocessing.image_size)
     replace_file(path, lambda temporary: require("onnx", "onnx").save_model(program, str(temporary)))
-    values, arrays = _beside_weights(model)
+    values, arrays = split_content(read_checkpoint(files.checkpoint))
     description = NetworkDescription(
         files.checkpoint_hash,
         str(model.hparams["network"]),
@@ -118,8 +118,3 @@ def _num_features(model: CellModule) -> int:
     size = int(model.preprocessing.get("image_size", 128))
     with torch.inference_mode():
         return int(model.features_and_logits(torch.zeros(1, 1, size, size))[0].shape[1])
-
-
-def _beside_weights(model: CellModule) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the plain values and the arrays that a checkpoint holds beside weights and hyper-parameters."""
-    return {}, {}

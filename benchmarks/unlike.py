@@ -1,0 +1,528 @@
+"""Which cells does a network call unlike those of its training, by which score, and what does it cost?
+
+Networks of the preset fast are trained on Jurkat cells, T cells (split by donor) and simulated cells. Their training
+cells give the statistics, validation cells the limits (97.5 % of them for each score). Then the share of cells above
+the limits is measured: on test cells of the same set, which have no part in it; on other sets, as they are and resized
+to the size of the network's own cells; and on test cells with changes, beside the accuracy. For every other set and
+every harmful change the best method is also chosen with that case left out. Rows `class left out` are the area under
+the ROC curve between a class that was not in training and test cells of the others.
+
+    python benchmarks/unlike.py --data DIR --work WORK [--seeds 3]
+
+DIR holds jurkat/, tcell/, ifcb/, rtdc/ and atom-samples/. WORK keeps data sets, runs and measurements, so that a run
+that was cut off goes on; it may be used for a later result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from harness import Result
+
+from fastcell.inference.measure_batches import measure_batches
+from fastcell.inference.unlike.feature_names import IMAGE_FEATURES, NUM_SHAPE_FEATURES
+from fastcell.inference.unlike.fit_training_cells import fit_training_cells
+from fastcell.inference.unlike.image_features import network_image_features
+from fastcell.inference.unlike.training_cells import TrainingCells
+from fastcell.loading.array_loader import PoolLoader, make_pool
+from fastcell.loading.order import StoredOrder
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import evaluation_share
+from fastcell.quality.features import cell_features
+from fastcell.runs.checkpoint import load_classifier
+from fastcell.runs.run_folder import scored_checkpoint
+from fastcell.sources.load_cells import load_cells
+from fastcell.stats.ranking_intervals import roc_area
+
+CHOSEN = "image or network"
+MOST_FLAGGED = 0.07  # of test cells of the same set; a method above it is not chosen
+HARM = 0.10  # accuracy that a change costs before it counts as harmful
+LEFT_OUT = ("Prophase", "G1", "Metaphase")
+LEFT_OUT_EPOCHS = 20
+MOST_OF_SET = 400
+USUAL = 0.975
+PATTERNS = {"tcell": ["--pattern", "{group}/{class}/{name}"]}
+Cells = list[np.ndarray]
+Measured = dict[str, np.ndarray]
+
+
+@dataclass
+class Share:
+    """One share of cells, or one area.
+
+    Attributes:
+        part: same set, other set, other set resized, change, chosen without it, class left out, precision or cost.
+        network: set that the network was trained on.
+        case: cells.
+        method: score.
+        flagged: share of cells above the limit, mean over seeds; of class left out the area under the ROC curve, of
+            cost the time of a cell [us].
+        lowest, highest: of the seeds; of class left out the 95 % interval.
+        cells: number of cells.
+        accuracy: of the network on these cells, mean over seeds; NaN without classes.
+    """
+
+    part: str
+    network: str
+    case: str
+    method: str
+    flagged: float
+    lowest: float
+    highest: float
+    cells: int
+    accuracy: float = float("nan")
+
+
+def main() -> None:
+    """Train, measure, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the real cells")
+    parser.add_argument("--work", type=Path, required=True, help="folder for data sets, runs and measurements")
+    parser.add_argument("--seeds", type=int, default=3, help="networks of each set")
+    options = parser.parse_args()
+    os.nice(12)
+    torch.set_num_threads(1)
+    sets = pack_all(options.data, options.work / "sets")
+    rows: list[Share] = []
+    for name in ("jurkat", "tcell", "synth"):
+        of_seeds = [measure(name, seed, sets, options.data, options.work) for seed in range(options.seeds)]
+        rows += shares(name, of_seeds)
+    rows += chosen_without(rows)
+    rows += classes_left_out(sets, options.work)
+    rows += costs()
+    for row in rows:
+        if row.method in (CHOSEN, "cost") or row.part not in ("other set", "other set resized", "change"):
+            print(
+                f"{row.part:<20}{row.network:<8}{row.case:<28}{row.method:<28}{row.flagged:>8.3f}{row.accuracy:>7.2f}"
+            )
+    settings = {"seeds": options.seeds, "preset": "fast", "limits": f"{USUAL:.1%} of validation cells for each score"}
+    data = "Jurkat cells, T cells of four donors, simulated cells; plankton, RT-DC, ATOM, noise and empty frames"
+    print(f"wrote {Result('unlike', data, settings, rows).save()}")
+
+
+# -- data sets and networks
+
+
+def pack_all(data: Path, folder: Path) -> dict[str, Path]:
+    """Pack what is not there yet; returns the data sets by name."""
+    sets = {name: folder / name for name in ("jurkat", "tcell", "ifcb", "rtdc", "synth")}
+    for name, path in sets.items():
+        if path.exists():
+            continue
+        if name == "synth":
+            run("synth", path, "--cells", 1000)
+        else:
+            unlabelled = ["--split", "none"] if name in ("ifcb", "rtdc") else []
+            run("pack", data / name, path, *PATTERNS.get(name, []), *unlabelled)
+    for name in LEFT_OUT:
+        path = folder / f"jurkat-without-{name}"
+        if not path.exists():
+            images = folder / f"images-without-{name}"
+            shutil.copytree(data / "jurkat", images, ignore=shutil.ignore_patterns(name, "*.md", "LICENSE"))
+            run("pack", images, path)
+            shutil.rmtree(images)
+        sets[path.name] = path
+    return sets
+
+
+def run(*words: object) -> None:
+    """Run a command of the package."""
+    subprocess.run([sys.executable, "-m", "fastcell", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+def network_of(name: str, seed: int, data: Path, work: Path, *more: object) -> Any:
+    """Return the trained network of a data set, on the CPU."""
+    runs = work / "runs" / f"{name}-{seed}"
+    finished = sorted(runs.glob("*/metrics.json"))
+    if not finished:
+        shutil.rmtree(runs, ignore_errors=True)
+        run("fit", data, "--preset", "fast", "--seed_everything", seed, "--out", runs, *more)
+        finished = sorted(runs.glob("*/metrics.json"))
+    checkpoint = scored_checkpoint(finished[-1].parent)
+    assert checkpoint is not None
+    return load_classifier(checkpoint)
+
+
+# -- cells
+
+
+def as_bytes(values: np.ndarray) -> np.ndarray:
+    """Return grey levels as uint8."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def warped(cell: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
+    """Return a cell under an affine map, with its edge repeated outside."""
+    height, width = cell.shape
+    return cv2.warpAffine(cell, np.array(matrix, np.float32), (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+
+def zoomed(cell: np.ndarray, factor: float) -> np.ndarray:
+    """Return a cell magnified about its middle."""
+    y, x = ((1 - factor) * (side - 1) / 2 for side in cell.shape)
+    return warped(cell, [[factor, 0, x], [0, factor, y]])
+
+
+def zoomed_with_its_noise(cell: np.ndarray, factor: float) -> np.ndarray:
+    """Return a magnified cell with the noise of the original: interpolation smooths, another lens does not."""
+    smooth = cv2.medianBlur(cell, 3)
+    noise = np.roll(cell.astype(np.float32) - smooth, (7, 5), (0, 1))
+    return as_bytes(zoomed(smooth, factor) + noise)
+
+
+def around_median(cell: np.ndarray, factor: float) -> np.ndarray:
+    """Return a cell with the distance of each pixel from the median multiplied."""
+    middle = np.median(cell)
+    return as_bytes((cell - middle) * factor + middle)
+
+
+def without_quarter(cell: np.ndarray) -> np.ndarray:
+    """Return a cell with one quarter black."""
+    cut = cell.copy()
+    cut[: cell.shape[0] // 2, : cell.shape[1] // 2] = 0
+    return cut
+
+
+def changes() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Changes by name."""
+    rng = np.random.default_rng(0)
+    return {
+        "frame twice the size": lambda cell: cv2.resize(cell, None, fx=2, fy=2),
+        "brightness x 0.8": lambda cell: as_bytes(cell * 0.8),
+        "brightness + 40": lambda cell: as_bytes(cell.astype(float) + 40),
+        "JPEG quality 20": lambda cell: cv2.imdecode(cv2.imencode(".jpg", cell, [1, 20])[1], 0),
+        "stripes": lambda cell: as_bytes(cell + 8.0 * (np.arange(cell.shape[0]) % 2)[:, None]),
+        "blur 1 px": lambda cell: cv2.GaussianBlur(cell, (0, 0), 1.0),
+        "blur 2 px": lambda cell: cv2.GaussianBlur(cell, (0, 0), 2.0),
+        "sharpened": lambda cell: as_bytes(2.0 * cell - cv2.GaussianBlur(cell.astype(np.float32), (0, 0), 1.0)),
+        "noise 8": lambda cell: as_bytes(cell + rng.normal(0, 8, cell.shape)),
+        "noise 20": lambda cell: as_bytes(cell + rng.normal(0, 20, cell.shape)),
+        "contrast x 0.5": lambda cell: around_median(cell, 0.5),
+        "contrast x 1.5": lambda cell: around_median(cell, 1.5),
+        "gamma 0.6": lambda cell: as_bytes(255 * (cell / 255.0) ** 0.6),
+        "inverted": lambda cell: 255 - cell,
+        "zoom 0.8": lambda cell: zoomed(cell, 0.8),
+        "zoom 1.25": lambda cell: zoomed(cell, 1.25),
+        "zoom 1.25, noise kept": lambda cell: zoomed_with_its_noise(cell, 1.25),
+        "zoom 1.5": lambda cell: zoomed(cell, 1.5),
+        "stretched 1.5": lambda cell: warped(cell, [[1.5, 0, -0.25 * cell.shape[1]], [0, 1, 0]]),
+        "cropped to 3/4": lambda cell: cell[
+            cell.shape[0] // 8 : -(cell.shape[0] // 8), cell.shape[1] // 8 : -(cell.shape[1] // 8)
+        ],
+        "padded by 1/8": lambda cell: cv2.copyMakeBorder(cell, *[max(1, cell.shape[0] // 8)] * 4, cv2.BORDER_REPLICATE),
+        "shifted by 15 %": lambda cell: warped(cell, [[1, 0, 0.15 * cell.shape[1]], [0, 1, 0.15 * cell.shape[0]]]),
+        "light from the side": lambda cell: as_bytes(cell + np.linspace(-30, 30, cell.shape[1])[None]),
+        "a quarter black": without_quarter,
+    }
+
+
+def other_cells(name: str, sets: dict[str, Path], data: Path) -> dict[str, Cells]:
+    """Return cells of other sets than `name`, by name."""
+    rng = np.random.default_rng(1)
+    kinds = {
+        "jurkat": "Jurkat cells",
+        "tcell": "T cells",
+        "synth": "simulated cells",
+        "ifcb": "plankton",
+        "rtdc": "RT-DC",
+    }
+    found = {title: load_cells(sets[other]).images[:MOST_OF_SET] for other, title in kinds.items() if other != name}
+    found["ATOM"] = load_cells(data / "atom-samples").images
+    found["noise"] = [rng.integers(0, 256, (40, 40)).astype(np.uint8) for _ in range(100)]
+    found["empty frames"] = [as_bytes(rng.normal(128, 2, (40, 40))) for _ in range(100)]
+    found["black frames"] = [np.zeros((40, 40), np.uint8)] * 20
+    return found
+
+
+# -- measurements
+
+
+def outputs(model: Any, cells: Cells) -> Measured:
+    """Measure cells: image features, features of raw cells, activations and probabilities."""
+    preprocessing = Preprocessing.from_dict(dict(model.preprocessing))
+    order = StoredOrder(evaluation_share(len(cells), min(256, len(cells))))
+    found = measure_batches(
+        model, PoolLoader(make_pool(cells), np.zeros(len(cells), np.int64), order, preprocessing), 1
+    )
+    heights, widths = (np.array([cell.shape[axis] for cell in cells], np.int32) for axis in (0, 1))
+    area = heights.astype(np.int64) * widths
+    raw = cell_features(np.concatenate([cell.ravel() for cell in cells]), np.cumsum(area) - area, heights, widths)
+    return {"image": found.image, "network": found.network, "probabilities": found.probabilities, "raw": raw}
+
+
+def measure(name: str, seed: int, sets: dict[str, Path], data: Path, work: Path) -> dict[str, Measured]:
+    """Measure all cells that a network is tried on; `labels` are indices of classes, where there are some."""
+    path = work / f"measured-{name}-{seed}.pickle"
+    if path.exists():
+        return pickle.loads(path.read_bytes())
+    model = network_of(name, seed, sets[name], work)
+    found: dict[str, Measured] = {}
+    parts = {part: load_cells(sets[name], part) for part in ("train", "valid", "test")}
+    for part, cells in parts.items():
+        labels = np.array([model.classes.index(label) for label in cells.classes])
+        found[part] = outputs(model, cells.images) | {"labels": labels}
+    test = parts["test"].images
+    if name == "jurkat":
+        for case, change in changes().items():
+            changed = outputs(model, [change(cell) for cell in test])
+            found[f"change/{case}"] = changed | {"labels": found["test"]["labels"]}
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found["precision/bfloat16"] = outputs(model, test) | {"labels": found["test"]["labels"]}
+    size = tuple(int(np.median([cell.shape[axis] for cell in test])) for axis in (1, 0))
+    for case, cells in other_cells(name, sets, data).items():
+        found[f"other set/{case}"] = outputs(model, cells)
+        resized = [cv2.resize(cell, size, interpolation=cv2.INTER_AREA) for cell in cells]
+        found[f"other set resized/{case}"] = outputs(model, resized)
+    path.with_suffix(".new").write_bytes(pickle.dumps(found))
+    path.with_suffix(".new").replace(path)
+    return found
+
+
+# -- methods: each returns, for training and validation cells, a function that scores cells; above 1 a cell is unlike
+
+
+def quantile(values: np.ndarray) -> float:
+    """Return the limit that a new cell of the same kind passes with probability of at most 2.5 %."""
+    rank = min(int(np.ceil(USUAL * (len(values) + 1))), len(values))
+    return float(np.sort(values)[rank - 1])
+
+
+def statistics(train: Measured, valid: Measured) -> TrainingCells:
+    """Return the statistics that a checkpoint would have."""
+    held_out = (valid["image"], valid["network"])
+    known = fit_training_cells(train["image"], train["network"], train["labels"], held_out)
+    assert known is not None
+    return known
+
+
+def one_distance(
+    columns: Callable[[Measured], np.ndarray],
+) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+    """Return the method of one Mahalanobis distance of some columns from all training cells."""
+    from sklearn.covariance import ledoit_wolf
+
+    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+        values = columns(train).astype(np.float64)
+        center = np.median(values, axis=0)
+        spread = 1.4826 * np.median(np.abs(values - center), axis=0)
+        scale = np.maximum(np.where(spread > 0, spread, values.std(axis=0)), 1e-3 * (1 + np.abs(center)))
+        scaled = np.clip((values - center) / scale, -10, 10)
+        middle = scaled.mean(axis=0)
+        covariance = ledoit_wolf(scaled - middle, assume_centered=True)[0] + 1e-6 * np.eye(len(middle))
+        inverse = np.linalg.inv(covariance)
+
+        def distance(cells: Measured) -> np.ndarray:
+            away = np.nan_to_num((columns(cells) - center) / scale - middle, nan=1e6, posinf=1e6, neginf=-1e6)
+            return np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", away, inverse, away), 0))
+
+        limit = max(quantile(distance(valid)), 1e-9)
+        return lambda cells: distance(cells) / limit
+
+    return fit
+
+
+def by_distances(places: tuple[int, ...]) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+    """Return the method of some of the three distances of the package: 0 shape, 1 noise, 2 network."""
+
+    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+        known = statistics(train, valid)
+
+        def score(cells: Measured) -> np.ndarray:
+            scaled = (cells["image"] - known.center) / known.scale @ known.image_whitening.T
+            white = cells["network"] @ known.network_whitening.T
+            nearest = np.min([np.linalg.norm(white - mean, axis=1) for mean in known.means], axis=0)
+            of = (
+                np.linalg.norm(scaled[:, :NUM_SHAPE_FEATURES], axis=1),
+                np.linalg.norm(scaled[:, NUM_SHAPE_FEATURES:], axis=1),
+            )
+            distances = (*of, nearest)
+            return np.max([distances[place] / known.limits[place] for place in places], axis=0)
+
+        return score
+
+    return fit
+
+
+def either(*methods: Any) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+    """Return the method that calls a cell unlike if one of some methods does."""
+
+    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+        scores = [method(train, valid) for method in methods]
+        return lambda cells: np.max([score(cells) for score in scores], axis=0)
+
+    return fit
+
+
+def by_probabilities(
+    doubt: Callable[[np.ndarray], np.ndarray],
+) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+    """Return a method that looks at the probabilities alone."""
+
+    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+        limit = quantile(doubt(valid["probabilities"]))
+        return lambda cells: np.where(doubt(cells["probabilities"]) > limit, 2.0, 0.0)
+
+    return fit
+
+
+def neighbours(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+    """Return the method of the distance to the tenth nearest training cell, in activations of length 1."""
+
+    def unit(cells: Measured) -> np.ndarray:
+        return cells["network"] / np.maximum(np.linalg.norm(cells["network"], axis=1, keepdims=True), 1e-9)
+
+    known = unit(train)
+
+    def distance(cells: Measured) -> np.ndarray:
+        return -np.partition(unit(cells) @ known.T, -10, axis=1)[:, -10]
+
+    limit = quantile(distance(valid))
+    return lambda cells: np.where(distance(cells) > limit, 2.0, 0.0)
+
+
+def as_is(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+    """Return the method of the package, by its compiled loop."""
+    known = statistics(train, valid)
+    return lambda cells: known.measure(cells["image"], cells["network"]).scores
+
+
+RAW = one_distance(lambda cells: cells["raw"])
+METHODS: dict[str, Any] = {
+    CHOSEN: as_is,
+    "image (shape or noise)": by_distances((0, 1)),
+    "shape": by_distances((0,)),
+    "noise": by_distances((1,)),
+    "network": by_distances((2,)),
+    "shape or network": by_distances((0, 2)),
+    "one distance of the image": one_distance(lambda cells: cells["image"]),
+    "22 features of the raw cell": RAW,
+    "20 without height and width": one_distance(lambda cells: cells["raw"][:, 2:]),
+    "raw cell or network": either(RAW, by_distances((2,))),
+    "softmax": by_probabilities(lambda values: -values.max(axis=1)),
+    "entropy": by_probabilities(lambda values: -(values * np.log(values + 1e-12)).sum(axis=1)),
+    "10 nearest neighbours": neighbours,
+}
+
+
+def shares(name: str, of_seeds: list[dict[str, Measured]]) -> list[Share]:
+    """Return the share of unlike cells by case and method."""
+    rows = []
+    for method, fit in METHODS.items():
+        scores = [fit(found["train"], found["valid"]) for found in of_seeds]
+        for case in of_seeds[0]:
+            if case in ("train", "valid"):
+                continue
+            part, _, title = case.partition("/")
+            flagged = [float((score(found[case]) > 1).mean()) for score, found in zip(scores, of_seeds, strict=True)]
+            right = [
+                float((found[case]["probabilities"].argmax(axis=1) == found[case]["labels"]).mean())
+                for found in of_seeds
+                if "labels" in found[case]
+            ]
+            part, title = ("same set", "test cells") if part == "test" else (part, title)
+            accuracy = float(np.mean(right)) if right else float("nan")
+            bounds = (min(flagged), max(flagged))
+            num = len(of_seeds[0][case]["image"])
+            rows.append(Share(part, name, title, method, float(np.mean(flagged)), *bounds, num, accuracy))
+    return rows
+
+
+def chosen_without(rows: list[Share]) -> list[Share]:
+    """Return, for other sets and harmful changes of the Jurkat networks, the share by the method chosen without it.
+
+    The method has the largest mean share over all other cases, among those with at most 7 % of test cells.
+    """
+    mine = [row for row in rows if row.network == "jurkat"]
+    usual = {row.method: row.flagged for row in mine if row.part == "same set"}
+    before = next(row.accuracy for row in mine if row.part == "same set")
+    cases: dict[tuple[str, str], dict[str, Share]] = {}
+    for row in mine:
+        harmful = row.part == "change" and row.accuracy < before - HARM
+        if row.part in ("other set", "other set resized") or harmful:
+            cases.setdefault((row.part, row.case), {})[row.method] = row
+    chosen = []
+    for case, by_method in cases.items():
+        title = case[1]
+        others = [found for key, found in cases.items() if key[1] != title]
+        means = {
+            method: np.mean([found[method].flagged for found in others])
+            for method, share in usual.items()
+            if share <= MOST_FLAGGED
+        }
+        best = max(means, key=means.__getitem__)
+        row = by_method[best]
+        bounds = (row.flagged, row.lowest, row.highest, row.cells, row.accuracy)
+        chosen.append(Share("chosen without it", "jurkat", f"{title} ({case[0]})", best, *bounds))
+    return chosen
+
+
+def classes_left_out(sets: dict[str, Path], work: Path) -> list[Share]:
+    """Return the area under the ROC curve between a class without training cells and test cells of the others."""
+    rows = []
+    everything = load_cells(sets["jurkat"])
+    for name in LEFT_OUT:
+        title = f"jurkat-without-{name}"
+        model = network_of(title, 0, sets[title], work, "--trainer.max_epochs", LEFT_OUT_EPOCHS)
+        parts = {part: load_cells(sets[title], part) for part in ("train", "valid", "test")}
+        found = {part: outputs(model, cells.images) for part, cells in parts.items()}
+        found["train"]["labels"] = np.array([model.classes.index(label) for label in parts["train"].classes])
+        new = [image for image, label in zip(everything.images, everything.classes, strict=True) if label == name]
+        left = outputs(model, new)
+        for method in (CHOSEN, "network", "image (shape or noise)"):
+            score = METHODS[method](found["train"], found["valid"])
+            values = np.concatenate([score(left), score(found["test"])])
+            area = roc_area(values, np.arange(len(values)) < len(new))
+            rows.append(Share("class left out", "jurkat", name, method, area.value, area.low, area.high, len(new)))
+    return rows
+
+
+def costs(rounds: int = 15, num: int = 512) -> list[Share]:
+    """Return the CPU time of a cell [us], of image features and of scores, on one core."""
+    rng = np.random.default_rng(0)
+    rows = []
+    width = len(IMAGE_FEATURES)
+    network = rng.normal(size=(num, 64)).astype(np.float32)
+    labels = rng.integers(0, 7, num)
+    for size in (32, 64, 128, 256):
+        images = rng.normal(1, 0.1, (num, 1, size, size)).astype(np.float32)
+        rows.append(
+            timed(f"image features, {size} px", lambda images=images: network_image_features(images), num, rounds)
+        )
+    known = fit_training_cells(rng.normal(size=(num, width)).astype(np.float32), network, labels)
+    assert known is not None
+    values = rng.normal(size=(num, width)).astype(np.float32)
+    rows.append(timed("scores, 64 activations, 7 classes", lambda: known.measure(values, network), num, rounds))
+    cells = [rng.integers(0, 256, (40, 40)).astype(np.uint8) for _ in range(num)]
+    pool, sides = np.concatenate([cell.ravel() for cell in cells]), np.full(num, 40, np.int32)
+    offsets = np.arange(num, dtype=np.int64) * 1600
+    rows.append(timed("22 features of the raw cell", lambda: cell_features(pool, offsets, sides, sides), num, rounds))
+    return rows
+
+
+def timed(case: str, work: Callable[[], object], num: int, rounds: int) -> Share:
+    """Return the median CPU time of a cell over some rounds after one that is not counted."""
+    work()
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    values = 1e6 * np.array(seconds) / num
+    return Share("cost", "", case, "cost", float(np.median(values)), float(values.min()), float(values.max()), num)
+
+
+if __name__ == "__main__":
+    main()

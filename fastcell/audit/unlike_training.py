@@ -1,0 +1,133 @@
+"""Cells of a data set that are unlike those that a run was trained on: the question before its answers are trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcell.audit.findings import Finding
+from fastcell.audit.sample import names_of
+from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.views import View
+from fastcell.inference.measure_batches import MeasuredCells, measure_batches
+from fastcell.inference.unlike.feature_names import IMAGE_FEATURES, words_for
+from fastcell.inference.unlike.training_cells import CHANCE, TrainingCells
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.loader import CellLoader
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.settings import LoaderSettings
+from fastcell.runs.checkpoint import load_classifier, read_checkpoint
+from fastcell.runs.run_folder import check_run_format, scored_checkpoint
+from fastcell.stats.excess import above_chance
+from fastcell.system.resources import num_cpus
+
+WARNING_SHARE, PROBLEM_SHARE = 0.1, 0.3
+_KEY, _TITLE = "unlike_training", "cells unlike those of the run's training"
+_SHOWN_SHARE = 0.05  # of the cells; features that are off in fewer are not named
+_MOST_SHOWN = 6
+_BATCH = 256
+
+
+def find_unlike(manifest: Manifest, run: Path, rows: np.ndarray, jobs: int | None = None) -> Finding:
+    """Compare cells with the training cells of a run.
+
+    Args:
+        manifest: data set of the cells, which need no classes; the run may be of another data set.
+        run: run folder of ``fastcell fit``.
+        rows: (n,) cell_ids, increasing.
+        jobs: threads; None starts one per CPU.
+
+    Returns:
+        The finding; skipped without a checkpoint, or without statistics of training cells in it. `details` holds the
+        shift of each image feature in spreads of training cells, and the shares of cells below and above 99 % of these.
+
+    Raises:
+        ArgumentError: data set and run have 16-bit cells with different windows.
+        DataError: the run cannot be read.
+    """
+    check_run_format(run)
+    checkpoint = scored_checkpoint(run)
+    known = None if checkpoint is None else TrainingCells.from_checkpoint(read_checkpoint(checkpoint))
+    if checkpoint is None or known is None:
+        lacks = "checkpoint" if checkpoint is None else "statistics of training cells in its checkpoint"
+        note = f"not tested: {run} has no {lacks}. Train again with this version."
+        return Finding(_KEY, _TITLE, verdict="skipped", notes=(note,))
+    cells = _measure(manifest, checkpoint, rows, jobs or num_cpus())
+    unlike = known.measure(cells.image, cells.network).scores > 1
+    names = names_of(manifest, "group")
+    names = names_of(manifest, "collection") if names is None else names
+    return _finding(known, cells, unlike, None if names is None else names[cells.cell_ids])
+
+
+def _measure(manifest: Manifest, checkpoint: Path, rows: np.ndarray, threads: int) -> MeasuredCells:
+    model = load_classifier(checkpoint)
+    preprocessing = Preprocessing.from_dict(dict(model.preprocessing))
+    data = CellDataModule(str(manifest.path))
+    data.use_preprocessing(preprocessing, model.classes)
+    loader = CellLoader(
+        View(manifest, rows),
+        evaluation_share(len(rows), min(_BATCH, len(rows))),
+        preprocessing,
+        LoaderSettings(threads=threads),
+        corrupt_cells=CorruptCells(manifest, "replace"),
+    )
+    return measure_batches(model, loader, threads)
+
+
+def _finding(known: TrainingCells, cells: MeasuredCells, unlike: np.ndarray, groups: np.ndarray | None) -> Finding:
+    num, of = int(unlike.sum()), len(unlike)
+    share = num / max(of, 1)
+    found = above_chance(unlike, np.zeros(of, str) if groups is None else groups, CHANCE)
+    most = max([share, *(count / size for name, count, size in found if name)])
+    verdict = "ok" if not found or most < WARNING_SHARE else "warning" if most < PROBLEM_SHARE else "problem"
+    says = (
+        f"{num:,} of {of:,} cells ({share:.1%}); of cells like those of training, at most {CHANCE:.0%} are called so."
+    )
+    named = [f"{name} {count:,} of {size:,}" for name, count, size in found if name]
+    if named:
+        more = f" and {len(named) - _MOST_SHOWN} more" if len(named) > _MOST_SHOWN else ""
+        says += f" Above chance in {', '.join(named[:_MOST_SHOWN])}{more}."
+    features = _features(known, cells.image)
+    off = _off_in_words(features)
+    if off:
+        says += f" Compared with training cells: {', '.join(off)}."
+    way = (
+        "do not trust the run's answers there; fastcell predict marks these cells. Check the instrument's settings, or "
+        "label some of them and train again"
+    )
+    details = {"cells": of, "unlike": num, "chance": CHANCE, "features": features}
+    details["recordings"] = [{"name": name, "unlike": count, "cells": size} for name, count, size in found]
+    return Finding(
+        _KEY,
+        _TITLE,
+        verdict=verdict,
+        says={"else": says},
+        advice={"warning": way, "problem": way},
+        details=details,
+    )
+
+
+def _features(known: TrainingCells, image: np.ndarray) -> list[dict[str, Any]]:
+    """Return shift of the median in spreads of training cells, and shares below and above 99 % of them, by feature."""
+    scaled = (image - known.center) / known.scale
+    low, high = (scaled < known.low).mean(axis=0), (scaled > known.high).mean(axis=0)
+    columns = zip(IMAGE_FEATURES, np.median(scaled, axis=0), low, high, strict=True)
+    return [
+        {"name": name, "shift": float(shift), "below": float(below), "above": float(above)}
+        for name, shift, below, above in columns
+    ]
+
+
+def _off_in_words(features: list[dict[str, Any]]) -> list[str]:
+    """Return words for the features that are off in most cells, with the share, by falling share."""
+    shares: dict[str, float] = {}
+    for feature in features:
+        for side in ("below", "above"):
+            word = words_for(feature["name"], side == "above")
+            shares[word] = max(shares.get(word, 0.0), feature[side])
+    ranked = sorted(shares.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
+    return [f"{word} in {share:.0%}" for word, share in ranked if share >= _SHOWN_SHARE]

@@ -1,0 +1,176 @@
+"""Compiled loop that measures network images: brightness by radius, size and place, and noise at the rim.
+
+Noise is measured on the image and on its 2 x 2 means, in the 2 x 2 squares of the outermost eighth. All other features
+are measured on a small image, which repeated 2 x 2 means reduce to a side of at most `MOST_SIDE`, so their cost does
+not depend on the size of the image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from fastcell.ops.cpu.compiled_loops import ALLOCATING, FAST, OPTIONS, entry
+
+MOST_SIDE = 32  # of the small image; its side is above half of this unless the image itself is smaller
+NUM_RINGS = 8
+(
+    BACKGROUND, BACKGROUND_SPREAD, CONTRAST, SKEWNESS, KURTOSIS, DARKEST, BRIGHTEST, SUBJECT, RADIUS, OFF_CENTRE,
+    ELONGATION, FIRST_RING,
+) = range(12)  # fmt: skip
+FIRST_NOISE = FIRST_RING + NUM_RINGS
+NOISE_SCALES = 2
+NUM_FEATURES = FIRST_NOISE + 2 * NOISE_SCALES
+
+_SMALL_SHARE = 1e-4  # added to shares of the frame before a logarithm
+_RIM = 8  # the rim is this part of the side, on each side
+
+
+@njit(**ALLOCATING, **FAST)
+def _halve(source, side, out):  # type: ignore[no-untyped-def]
+    """Write the means of 2 x 2 squares; an odd last row or column is left out."""
+    half, quarter = side // 2, np.float32(0.25)
+    for y in range(half):
+        upper = source[2 * y * side : 2 * y * side + 2 * half]
+        lower = source[(2 * y + 1) * side : (2 * y + 1) * side + 2 * half]
+        line = out[y * half : (y + 1) * half]
+        for x in range(half):
+            line[x] = (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]) * quarter
+
+
+@njit(**ALLOCATING, **FAST)
+def _differences(upper, lower):  # type: ignore[no-untyped-def]
+    """Return sums of absolute differences over the 2 x 2 squares of two lines: along the axes, and diagonal."""
+    plain, diagonal = np.float32(0.0), np.float32(0.0)
+    for x in range(upper.shape[0] // 2):
+        a, b, c, d = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
+        plain += abs(a + c - b - d) + abs(a + b - c - d)
+        diagonal += abs(a + d - b - c)
+    return plain, diagonal
+
+
+@njit(**ALLOCATING, **FAST)
+def _measure_noise(source, side, row, place):  # type: ignore[no-untyped-def]
+    """Write the logarithms of the mean differences at the rim, along the axes and diagonal."""
+    half = side // 2
+    rim = max(half // _RIM, 1)
+    plain, diagonal, num = 0.0, 0.0, 0
+    for y in range(half):
+        upper = source[2 * y * side : (2 * y + 1) * side]
+        lower = source[(2 * y + 1) * side : (2 * y + 2) * side]
+        if rim <= y < half - rim:
+            left, left_diagonal = _differences(upper[: 2 * rim], lower[: 2 * rim])
+            right, right_diagonal = _differences(upper[2 * (half - rim) :], lower[2 * (half - rim) :])
+            plain += left + right
+            diagonal += left_diagonal + right_diagonal
+            num += 2 * rim
+        else:
+            line, line_diagonal = _differences(upper, lower)
+            plain += line
+            diagonal += line_diagonal
+            num += half
+    # The smallest noise keeps rounding from counting: float32 of a constant image, and 8 bit divided by a mean.
+    row[place], row[place + 1] = math.log(plain / num + 1e-4), math.log(diagonal / num + 1e-4)
+
+
+@njit(**ALLOCATING, **FAST)
+def _measure_border(small, side):  # type: ignore[no-untyped-def]
+    """Return mean and standard deviation of the outermost pixels."""
+    total, squares = 0.0, 0.0
+    for i in range(side):
+        top, bottom = small[i], small[side * side - side + i]
+        total += top + bottom
+        squares += top * top + bottom * bottom
+    for i in range(1, side - 1):
+        left, right = small[i * side], small[i * side + side - 1]
+        total += left + right
+        squares += left * left + right * right
+    num = 4.0 * side - 4.0
+    return total / num, math.sqrt(max(squares / num - (total / num) ** 2, 0.0))
+
+
+@njit(**ALLOCATING, **FAST)
+def _measure_levels(small, num, ring_of, level, row):  # type: ignore[no-untyped-def]
+    """Write the features of the distribution of pixels, and the means of the rings."""
+    sums, counts = np.zeros(NUM_RINGS), np.zeros(NUM_RINGS)
+    total, darkest, brightest = 0.0, small[0], small[0]
+    for i in range(num):
+        value = small[i]
+        total += value
+        darkest, brightest = min(darkest, value), max(brightest, value)
+        sums[ring_of[i]] += value
+        counts[ring_of[i]] += 1.0
+    mean = total / num
+    second, third, fourth = 0.0, 0.0, 0.0
+    for i in range(num):
+        away = small[i] - mean
+        square = away * away
+        second += square
+        third += square * away
+        fourth += square * square
+    second, third, fourth = second / num, third / num, fourth / num
+    row[CONTRAST] = 0.5 * math.log(second + 1e-7)
+    row[SKEWNESS] = third / (second**1.5 + 1e-9)
+    row[KURTOSIS] = math.log(1.0 + fourth / (second * second + 1e-12))
+    row[DARKEST], row[BRIGHTEST] = darkest - level, brightest - level
+    for ring in range(NUM_RINGS):
+        row[FIRST_RING + ring] = sums[ring] / counts[ring] - level if counts[ring] else 0.0
+
+
+@njit(**ALLOCATING, **FAST)
+def _measure_subject(small, side, level, spread, row):  # type: ignore[no-untyped-def]
+    """Write size, place and shape of what differs from the background by more than its spread."""
+    weight, wx, wy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    middle = 0.5 * (side - 1)
+    for y in range(side):
+        fy = (y - middle) / side
+        for x in range(side):
+            fx = (x - middle) / side
+            w = max(abs(small[y * side + x] - level) - spread, 0.0)
+            weight += w
+            wx += w * fx
+            wy += w * fy
+            xx += w * fx * fx
+            yy += w * fy * fy
+            xy += w * fx * fy
+    row[SUBJECT] = math.log(weight / (side * side) + _SMALL_SHARE)
+    weight = max(weight, 1e-9)
+    wx, wy = wx / weight, wy / weight
+    xx, yy, xy = xx / weight - wx * wx, yy / weight - wy * wy, xy / weight - wx * wy
+    half, apart = 0.5 * (xx + yy), math.sqrt(0.25 * (xx - yy) ** 2 + xy * xy)
+    row[RADIUS] = 0.5 * math.log(max(xx + yy, 0.0) + _SMALL_SHARE)
+    row[OFF_CENTRE] = math.sqrt(wx * wx + wy * wy)
+    row[ELONGATION] = 0.5 * math.log((half + apart + _SMALL_SHARE) / (max(half - apart, 0.0) + _SMALL_SHARE))
+
+
+@entry(**OPTIONS)
+def measure_images(images, out):  # type: ignore[no-untyped-def]
+    """Write the features of images (n, S, S) float32, S >= 8, to `out`, (n, F) float32."""
+    size = images.shape[1]
+    buffers = np.empty((2, size * size // 4), np.float32)
+    small = size
+    while small > MOST_SIDE:
+        small //= 2
+    ring_of = np.empty(small * small, np.int64)
+    middle = 0.5 * (small - 1)
+    for y in range(small):
+        for x in range(small):
+            away = math.sqrt((y - middle) ** 2 + (x - middle) ** 2) / (0.5 * small)
+            ring_of[y * small + x] = min(int(away * NUM_RINGS), NUM_RINGS - 1)
+    for b in range(images.shape[0]):
+        row, source, side, scale = out[b], images[b].reshape(size * size), size, 0
+        while True:
+            if scale < NOISE_SCALES:
+                _measure_noise(source, side, row, FIRST_NOISE + 2 * scale)
+            if side == small:
+                level, spread = _measure_border(source, side)
+                row[BACKGROUND], row[BACKGROUND_SPREAD] = level, spread
+                _measure_levels(source, side * side, ring_of, level, row)
+                _measure_subject(source, side, level, spread, row)
+            if side <= small and scale >= NOISE_SCALES - 1:
+                break
+            halved = buffers[scale % 2]
+            _halve(source, side, halved)
+            source, side, scale = halved, side // 2, scale + 1

@@ -1,0 +1,130 @@
+"""How far predictions can be trusted: temperature, least confidence, cells unlike those of training by recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcell.errors import ArgumentError, invalid
+from fastcell.inference.confidence import Confidence
+from fastcell.inference.unlike.training_cells import CHANCE, TrainingCells
+from fastcell.predictions.table import Predictions
+from fastcell.runs.prediction_columns import UNSURE
+from fastcell.stats.excess import above_chance
+from fastcell.system.text import printable
+
+_MOST_RECORDINGS = 5
+
+
+class AnswerLimits(NamedTuple):
+    """What a checkpoint says about its answers.
+
+    Attributes:
+        known: statistics of training cells; None if the checkpoint has none.
+        confidence: temperature and validation cells; None if the checkpoint has none.
+        min_confidence: least confidence of an answer; 0 for no limit.
+        lines: lines for the user.
+    """
+
+    known: TrainingCells | None
+    confidence: Confidence | None
+    min_confidence: float
+    lines: list[str]
+
+    def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities (N, K) float32; without a temperature they stay as they are."""
+        return probabilities if self.confidence is None else self.confidence.calibrate(probabilities)
+
+
+def read_answer_limits(
+    checkpoint: Path, classes: list[str], min_confidence: float | None, accuracy: float | None
+) -> AnswerLimits:
+    """Read temperature and statistics of a checkpoint; see `answer_limits`."""
+    from fastcell.runs.checkpoint import read_checkpoint
+
+    return answer_limits(read_checkpoint(checkpoint), classes, min_confidence, accuracy)
+
+
+def answer_limits(
+    content: dict[str, Any], classes: list[str], min_confidence: float | None = None, accuracy: float | None = None
+) -> AnswerLimits:
+    """Take temperature and statistics of a checkpoint, and find the least confidence of an answer.
+
+    Args:
+        content: content of a checkpoint.
+        classes: classes of the network.
+        min_confidence: least confidence, 0 to 1; None for no limit.
+        accuracy: accuracy on validation cells from which the least confidence follows; None for no limit.
+
+    Raises:
+        ArgumentError: both limits are given, one is out of its range, the accuracy cannot be reached, or a class has
+            the name that unsure cells get.
+        DataError: the checkpoint or its statistics are damaged.
+    """
+    if min_confidence is not None and accuracy is not None:
+        raise ArgumentError("--min_confidence and --accuracy must not be given together. Leave one out.")
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise invalid("--min_confidence", "from 0 to 1", min_confidence, "0.9 keeps answers of a probability of 0.9")
+    wanted = (min_confidence or 0) > 0 or accuracy is not None
+    if wanted and UNSURE in classes:
+        raise ArgumentError(f"a class must not be named {UNSURE!r} with --min_confidence or --accuracy. Rename it.")
+    known, confidence = TrainingCells.from_checkpoint(content), Confidence.from_checkpoint(content)
+    lines = []
+    if known is None:
+        lines.append(
+            "the checkpoint has no statistics of training cells (an older version wrote it, the run was not finished, "
+            "or it had too few cells): unlike_training stays empty"
+        )
+    if confidence is None:
+        lines.append("the checkpoint has no temperature: probabilities are not calibrated")
+    least = float(min_confidence or 0)
+    if accuracy is not None:
+        if confidence is None:
+            raise ArgumentError(
+                "--accuracy needs validation cells in the checkpoint, got none. Give --min_confidence, or train again "
+                "with a validation subset."
+            )
+        found = confidence.threshold(accuracy)
+        least = found.confidence
+        lines.append(found.describe())
+    return AnswerLimits(known, confidence, least, lines)
+
+
+def describe_predictions(predictions: Predictions) -> list[str]:
+    """Return lines about new predictions: cells of each class, and cells unlike those of training by recording."""
+    called = predictions.called()
+    counts = np.bincount(called[called >= 0], minlength=len(predictions.classes)).tolist()
+    named = [f"{printable(name)} {count:,}" for name, count in zip(predictions.classes, counts, strict=True)]
+    num_unsure = int(predictions.unsure.sum())
+    lines = ["  ".join([*named, *([f"{UNSURE} {num_unsure:,}"] if num_unsure else [])])]
+    if "unlike_training" in predictions.table.column_names:
+        scored = predictions.table.column("unlike_training").is_valid().to_numpy(zero_copy_only=False)
+        if scored.any():
+            unlike = predictions.unlike_training[scored]
+            lines.append(describe_unlike(unlike, predictions.groups()[scored]))
+    return lines
+
+
+def describe_unlike(unlike: np.ndarray, groups: np.ndarray) -> str:
+    """Return one line: how many cells look unlike training cells, and in which recordings more than by chance.
+
+    `fastcell.stats.excess.above_chance` finds these recordings.
+
+    Args:
+        unlike: (N,) bool, N >= 1.
+        groups: (N,) str, recording of each cell, empty if it has none.
+    """
+    num = int(unlike.sum())
+    text = f"{num:,} of {len(unlike):,} cells ({num / len(unlike):.1%}) look unlike training cells, chance {CHANCE:.0%}"
+    found = above_chance(unlike, groups, CHANCE)
+    if found and (len(found) > 1 or found[0][0]):
+        shown = ", ".join(
+            f"{printable(name or '-')} {count:,} of {of:,}" for name, count, of in found[:_MOST_RECORDINGS]
+        )
+        more = f", and {len(found) - _MOST_RECORDINGS:,} more" if len(found) > _MOST_RECORDINGS else ""
+        text += f"; above chance in {shown}{more}"
+    elif found:
+        text += ": more than by chance"
+    return text

@@ -1,0 +1,104 @@
+"""Keep what training cells look like, and how sure the network is of validation cells, in a run's checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.views import View
+from fastcell.inference.confidence import CHECKPOINT_KEY as CONFIDENCE_KEY
+from fastcell.inference.confidence import Confidence, fit_confidence
+from fastcell.inference.measure_batches import MeasuredCells, measure_batches
+from fastcell.inference.unlike.fit_training_cells import fit_training_cells
+from fastcell.inference.unlike.training_cells import CHECKPOINT_KEY, LEAST_TRAINING_CELLS, TrainingCells
+from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.loader import CellLoader
+from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.settings import LoaderSettings
+from fastcell.models.lightning_module import CellModule
+from fastcell.runs.checkpoint import read_checkpoint, save_checkpoint
+from fastcell.system.resources import num_cpus
+
+MOST_CELLS = 10_000
+_BATCH = 256
+
+
+def keep_statistics(trainer: pl.Trainer, model: CellModule, data: CellDataModule, checkpoint: Path) -> str:
+    """Measure at most 10,000 training and as many validation cells, without augmentation, and add what they show to a
+    checkpoint.
+
+    Args:
+        trainer: trainer of the run, for its precision.
+        model: model with the weights of the checkpoint.
+        data: data with labels.
+        checkpoint: file of the run folder, which is replaced.
+
+    Returns:
+        One line for the user.
+    """
+    model.to(trainer.strategy.root_device).eval()  # a trainer that has ended leaves it on the CPU
+    train, valid = (_measure(trainer, model, data, part) for part in ("train", "valid"))
+    known = confidence = None
+    if train is not None:
+        held_out = None if valid is None else (valid.image, valid.network)
+        known = fit_training_cells(train.image, train.network, train.labels, held_out)
+    if valid is not None:
+        confidence = _confidence(data, valid)
+    added = {CHECKPOINT_KEY: known, CONFIDENCE_KEY: confidence}
+    plain = {name: _as_tensors(found.to_checkpoint()) for name, found in added.items() if found is not None}
+    save_checkpoint(read_checkpoint(checkpoint) | plain, checkpoint)
+    return f"{_describe(known)}; {_describe_confidence(confidence)}"
+
+
+def _describe(known: TrainingCells | None) -> str:
+    if known is None:
+        return f"cells unlike those of training cannot be found: fewer than {LEAST_TRAINING_CELLS} training cells"
+    by = f"{known.num_held_out:,} validation cells" if known.num_held_out else "the same cells, for want of others"
+    return f"statistics of {known.num_training:,} training cells, limits from {by}"
+
+
+def _describe_confidence(confidence: Confidence | None) -> str:
+    if confidence is None:
+        return "no temperature, because there are no validation cells"
+    return f"temperature {confidence.temperature:.3f} from {len(confidence.right):,} validation cells"
+
+
+def _confidence(data: CellDataModule, valid: MeasuredCells) -> Confidence:
+    finite = np.isfinite(valid.probabilities).all(axis=1)
+    groups = data.manifest.groups
+    numbers = None if groups is None else np.unique(groups[valid.cell_ids[finite]], return_inverse=True)[1]
+    return fit_confidence(valid.probabilities[finite], valid.labels[finite], numbers)
+
+
+def _measure(trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str) -> MeasuredCells | None:
+    """Measure evenly spaced labelled cells of a subset, as prediction sees them; None if there are none."""
+    view = data.view(part)
+    rows = np.empty(0, np.int64) if view is None else np.unique(view.rows)
+    rows = rows[data.manifest.labels[rows] >= 0]
+    if not len(rows):
+        return None
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_CELLS)).round().astype(np.int64)]
+    threads = num_cpus()
+    loader = CellLoader(
+        View(data.manifest, rows),
+        evaluation_share(len(rows), min(_BATCH, len(rows))),
+        data.preprocessing,
+        LoaderSettings(device=model.device, threads=threads),
+        corrupt_cells=CorruptCells(data.manifest, "replace"),
+    )
+    with trainer.precision_plugin.forward_context():
+        found = measure_batches(model, loader, threads)
+    return found if len(found.labels) else None
+
+
+def _as_tensors(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with tensors instead of arrays, as ``torch.load(weights_only=True)`` requires."""
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,69 @@
+import numpy as np
+import torch
+
+from fastcell.inference.confidence import Confidence
+from fastcell.inference.unlike.training_cells import TrainingCells
+from fastcell.runs.checkpoint import load_classifier, read_checkpoint, save_checkpoint
+from fastcell.runs.run_folder import scored_checkpoint
+from fastcell.sources.load_cells import load_cells
+from fastcell.training import keep_statistics as module
+from fastcell.training.keep_statistics import keep_statistics
+from fastcell.training.trainer import build_trainer
+
+
+def setup(trained_run, trained_data, tmp_path):
+    from fastcell.loading.datamodule import CellDataModule
+
+    source = scored_checkpoint(trained_run)
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes(source.read_bytes())
+    model = load_classifier(source)
+    data = CellDataModule(str(trained_data), image_size=32, threads=1)
+    return build_trainer(torch.device("cpu")), model, data, copy
+
+
+def test_fit_keeps_statistics_in_the_checkpoint_that_it_scores(trained_run):
+    content = read_checkpoint(scored_checkpoint(trained_run))
+    assert content["fastcell_format"] == 3
+    known = TrainingCells.from_checkpoint(content)
+    assert known.network_whitening.shape == (64, 64)
+    confidence = Confidence.from_checkpoint(content)
+    assert len(confidence.right) == 30
+
+
+def test_the_same_cells_give_the_same_statistics(trained_run, trained_data, tmp_path, monkeypatch):
+    trainer, model, data, copy = setup(trained_run, trained_data, tmp_path)
+    before = TrainingCells.from_checkpoint(read_checkpoint(copy))
+    line = keep_statistics(trainer, model, data, copy)
+    assert line == (
+        "statistics of 130 training cells, limits from the same cells, for want of others; temperature 1.000 from 30 "
+        "validation cells"
+    )
+    after = read_checkpoint(copy)
+    known = TrainingCells.from_checkpoint(after)
+    np.testing.assert_allclose(known.center, before.center, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(known.limits, before.limits, rtol=1e-4)
+    assert {name: value for name, value in after.items() if name.startswith("fastcell_")}.keys() >= {
+        "fastcell_unlike",
+        "fastcell_confidence",
+        "fastcell_unread",
+    }
+    right = Confidence.from_checkpoint(after).right
+    cells = load_cells(trained_data, "valid")
+    assert len(right) == len(cells.images)
+    monkeypatch.setattr(module, "MOST_CELLS", 50)
+    keep_statistics(trainer, model, data, copy)
+    assert TrainingCells.from_checkpoint(read_checkpoint(copy)).num_training == 50
+
+
+def test_a_few_training_cells_have_no_statistics(trained_run, trained_data, tmp_path):
+    from fastcell.loading.datamodule import CellDataModule
+
+    trainer, model, _, copy = setup(trained_run, trained_data, tmp_path)
+    content = read_checkpoint(copy)
+    del content["fastcell_unlike"]
+    save_checkpoint(content, copy)
+    data = CellDataModule(str(trained_data), image_size=32, threads=1, subsample=20)
+    line = keep_statistics(trainer, model, data, copy)
+    assert line.startswith("cells unlike those of training cannot be found: fewer than 30 training cells; temperature")
+    assert TrainingCells.from_checkpoint(read_checkpoint(copy)) is None
