@@ -14,6 +14,7 @@ import torch
 from fastcell.dataset.corrupt_cells import corrupt_cells_table
 from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.errors import ArgumentError, invalid
+from fastcell.inference.keep_statistics import keep_statistics
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
@@ -49,7 +50,6 @@ from fastcell.training.evaluate import (
     score_part,
     used_cells,
 )
-from fastcell.training.keep_statistics import keep_statistics
 from fastcell.training.precision_choice import time_precisions
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.recipe import Recipe

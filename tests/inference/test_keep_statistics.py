@@ -1,13 +1,13 @@
 import numpy as np
 import torch
 
+from fastcell.inference import keep_statistics as module
 from fastcell.inference.confidence import Confidence
+from fastcell.inference.keep_statistics import keep_statistics
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint, save_checkpoint
 from fastcell.runs.run_folder import scored_checkpoint
 from fastcell.sources.load_cells import load_cells
-from fastcell.training import keep_statistics as module
-from fastcell.training.keep_statistics import keep_statistics
 from fastcell.training.trainer import build_trainer
 
 
