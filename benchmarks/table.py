@@ -48,8 +48,8 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"copies": _copies, "expected": _audits}
     kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
-    kinds |= {"measure": _answers, "flagged": unlike_tables}
-    kinds = {"zoomed_in": _recipes, "num_labelled": _fine_tunings, **kinds}
+    kinds |= {"measure": _answers}
+    kinds = {"zoomed_in": _recipes, "num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
         first, *rest = kind([{name: _without_interval(value) for name, value in row.items()} for row in rows])
