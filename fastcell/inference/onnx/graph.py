@@ -23,16 +23,16 @@ from fastcell.system.optional_packages import require
 INPUT = "cell"
 OUTPUT = "probabilities"
 OPSET = 18
-SIDES = {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
-"""Axes of the input with variable length."""
+SIDES = {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
+"""Axes of the input with variable length; the cells of a batch have one size."""
 
 
 def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
     """Return the graph (`onnx.ModelProto`) of a classifier.
 
-    The input ``cell`` is (1, 1, H, W) uint8 grey levels, H and W >= 1. With `Preprocessing.depth` 16 it is uint16, and
-    65535 corresponds to grey level 255. The output ``probabilities`` is (1, K) float32. ``metadata_props`` holds
-    classes, preprocessing and version.
+    The input ``cell`` is (N, 1, H, W) uint8 grey levels of N cells of one size; N, H and W >= 1. With
+    `Preprocessing.depth` 16 it is uint16, and 65535 corresponds to grey level 255. The output ``probabilities`` is
+    (N, K) float32. ``metadata_props`` holds classes, preprocessing and version.
 
     Args:
         model: model on the CPU, in evaluation mode. The graph includes `tta` if the model uses it.
@@ -54,7 +54,7 @@ def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
 
 
 class _RawClassifier(torch.nn.Module):
-    """Module from a raw cell to probabilities (1, K)."""
+    """Module from raw cells of one size to probabilities (N, K)."""
 
     def __init__(self, front: CellPreprocessing, model: CellModule) -> None:
         super().__init__()
@@ -100,8 +100,8 @@ def _export(model: CellModule, front: CellPreprocessing) -> Any:
 
 
 def example_cell(depth: int) -> torch.Tensor:
-    """Return an example cell for the exporter, with sides of different length."""
-    return torch.zeros(1, 1, 7, 11, dtype=torch.uint8 if depth == 8 else torch.uint16)
+    """Return two example cells for the exporter, with sides of different length."""
+    return torch.zeros(2, 1, 7, 11, dtype=torch.uint8 if depth == 8 else torch.uint16)
 
 
 def _forget_origin(model: Any) -> None:
@@ -131,8 +131,8 @@ def _properties(model: CellModule, preprocessing: Preprocessing, um_per_px: floa
         "preprocessing": json.dumps(preprocessing.to_dict()),
         "um_per_px": "" if um_per_px is None else repr(um_per_px),
         "network": model.network_name,
-        "input": f"{INPUT}: (1, 1, height, width) {kind}",
-        "output": f"{OUTPUT}: (1, {len(model.classes)}) float32, in the order of classes",
+        "input": f"{INPUT}: (batch, 1, height, width) {kind}",
+        "output": f"{OUTPUT}: (batch, {len(model.classes)}) float32, in the order of classes",
     }
 
 

@@ -45,7 +45,7 @@ def source_px_per_output_px(preprocessing: Preprocessing, um_per_px: float | Non
 
 
 class CellPreprocessing(torch.nn.Module):
-    """Module from a raw cell to the input image of the network.
+    """Module from raw cells of one size to the input images of the network.
 
     Args:
         preprocessing: preprocessing of the model.
@@ -58,17 +58,17 @@ class CellPreprocessing(torch.nn.Module):
         self.scale = scale
 
     def forward(self, cell: torch.Tensor) -> torch.Tensor:
-        """Return the (1, 1, S, S) float32 image of a (1, 1, H, W) uint8 or uint16 cell, H and W >= 1."""
-        return normalize_square(*self.square(cell), self.preprocessing.normalization)[None, None]
+        """Return the (N, 1, S, S) float32 images of (N, 1, H, W) uint8 or uint16 cells; N, H and W >= 1."""
+        return normalize_square(*self.square(cell), self.preprocessing.normalization)[:, None]
 
     def square(self, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the grey levels of a cell minus its pivot, (S, S) float32, and the pivot."""
+        """Return the grey levels of each cell minus its pivot, (N, S, S) float32, and the pivots, (N, 1, 1)."""
         preprocessing = self.preprocessing
-        grey = cell[0, 0].to(torch.float32)
+        grey = cell[:, 0].to(torch.float32)
         if preprocessing.depth == 16:
             grey = grey / 257
-        height, width = grey.shape
-        pivot = grey[0, 0] if preprocessing.fit == "stretch" else _border_median(grey)
+        height, width = grey.shape[1:]
+        pivot = grey[:, :1, :1] if preprocessing.fit == "stretch" else _border_median(grey)
         longest = torch.maximum(_whole(height), _whole(width))
         down = _tap_weights(height, longest, preprocessing, self.scale)
         across = _tap_weights(width, longest, preprocessing, self.scale)
@@ -114,40 +114,40 @@ def _tap_weights(length: int, longest: torch.Tensor, preprocessing: Preprocessin
 
 
 def _border_median(grey: torch.Tensor) -> torch.Tensor:
-    """Return `fastcell.ops.border.border_median` of an (H, W) cell in 8-bit levels, a float32 scalar."""
-    height, width = grey.shape
+    """Return `fastcell.ops.border.border_median` of (N, H, W) cells in 8-bit levels, (N, 1, 1) float32."""
+    height, width = grey.shape[1:]
     row, infinite = torch.arange(height), torch.full((1,), torch.inf)
     inner = (row > 0) & (row < height - 1)
     frame = (
-        grey[0],
-        torch.where(_whole(height) > 1, grey[-1], infinite),
-        torch.where(inner, grey[:, 0], infinite),
-        torch.where(inner & (_whole(width) > 1), grey[:, -1], infinite),
+        grey[:, 0],
+        torch.where(_whole(height) > 1, grey[:, -1], infinite),
+        torch.where(inner, grey[:, :, 0], infinite),
+        torch.where(inner & (_whole(width) > 1), grey[:, :, -1], infinite),
     )
-    levels = torch.cat(frame).sort().values
-    num = (levels < torch.inf).sum()
+    levels = torch.cat(frame, dim=1).sort(dim=1).values
+    num = (levels[0] < torch.inf).sum()  # the same for all cells of a batch
     middle = (num + torch.arange(-1, 1)) // 2
-    return levels.index_select(0, middle).round().sum() * 0.5
+    return (levels.index_select(1, middle).round().sum(dim=1) * 0.5)[:, None, None]
 
 
 def normalize_square(square: torch.Tensor, pivot: torch.Tensor, mode: str) -> torch.Tensor:
     """Normalise by the mean of the image.
 
     Args:
-        square: (S, S) float32, grey levels minus the pivot.
-        pivot: pivot from `CellPreprocessing.square`.
+        square: (N, S, S) float32, grey levels minus the pivot.
+        pivot: (N, 1, 1) float32, pivots from `CellPreprocessing.square`.
         mode: one of `fastcell.ops.constants.MODES`.
 
     Returns:
-        (S, S) float32.
+        (N, S, S) float32.
     """
-    mean = square.mean()
+    mean = square.mean(dim=(1, 2), keepdim=True)
     if mode == "divide":
         return (square + pivot) / (mean + pivot).clamp(min=EPS)
     centred = square - mean
     if mode == "subtract":
         return centred
-    return centred / (centred * centred).mean().sqrt().clamp(min=EPS)
+    return centred / (centred * centred).mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=EPS)
 
 
 def _whole(number: int) -> torch.Tensor:

@@ -67,8 +67,8 @@ def test_command(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     # read by ONNX Runtime alone, on cells of sizes that it has not seen, against torch
     session = onnxruntime.InferenceSession(str(out))
     (entry,), (result,) = session.get_inputs(), session.get_outputs()
-    assert (entry.name, entry.type, entry.shape) == ("cell", "tensor(uint8)", [1, 1, "height", "width"])
-    assert (result.name, result.type, result.shape) == ("probabilities", "tensor(float)", [1, 4])
+    assert (entry.name, entry.type, entry.shape) == ("cell", "tensor(uint8)", ["batch", 1, "height", "width"])
+    assert (result.name, result.type, result.shape) == ("probabilities", "tensor(float)", ["batch", 4])
     model = load_classifier(find_checkpoint(trained_run))
     cells = make_cells()
     images = torch.from_numpy(export.prepare_images(cells, Preprocessing.from_dict(model.preprocessing)))

@@ -39,7 +39,7 @@ class Every(torch.nn.Module):
 
     def forward(self, cell: torch.Tensor) -> tuple[torch.Tensor, ...]:
         squares = [front.square(cell) for front in self.fronts]
-        return tuple(normalize_square(*square, mode)[None, None] for square in squares for mode in MODES)
+        return tuple(normalize_square(*square, mode)[:, None] for square in squares for mode in MODES)
 
 
 @functools.cache
