@@ -129,6 +129,7 @@ def training_loader(
         decoder=decoder,
         threads=threads,
         dtype="float32",
+        balance="none",
         augment=augmentation is not None,
         augmentation=augmentation or Augmentation.none(),
     )

@@ -59,7 +59,7 @@ def main() -> None:
             ),
             "training": ("cellnet at 32 px, neither", lambda: train(data, Path(folder) / "points", checked=False)),
         }
-        module = CellDataModule(str(data), store="stream", transform="fused", threads=1, augment=False)
+        module = CellDataModule(str(data), store="stream", transform="fused", threads=1, augment=False, balance="none")
         module.setup("fit")
         loader = module.train_dataloader()
         assert isinstance(loader, CellLoader)
@@ -93,7 +93,7 @@ def train(data: Path, points: Path, checked: bool) -> int:
     pl.seed_everything(0)
     shutil.rmtree(points, ignore_errors=True)
     points.mkdir()
-    module = CellDataModule(str(data), batch_size=64, image_size=32, store="stream", threads=1)
+    module = CellDataModule(str(data), batch_size=64, image_size=32, store="stream", threads=1, balance="none")
     model = CellModule(classes=module.classes, preprocessing=module.preprocessing.to_dict())
     trainer = pl.Trainer(
         max_epochs=1,

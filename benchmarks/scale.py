@@ -175,7 +175,7 @@ def measure(path: Path) -> dict[str, list[float]]:
         return done
 
     before = _memory_mb("VmRSS")
-    module = CellDataModule(str(path), store="stream", transform="fused", threads=1)
+    module = CellDataModule(str(path), store="stream", transform="fused", threads=1, balance="none")
     manifest = step("open", lambda: module.manifest)
     step("select", lambda: module.setup("fit"))
     loader = step("loader", module.train_dataloader)

@@ -218,7 +218,7 @@ def make_contestants(
     data: Path, network: str, precision: str, batch: int, size: int, cells: int, device: torch.device
 ) -> dict[str, Contestant]:
     """Headspace, replay, bank and stream, each with a network of its own."""
-    shown: dict[str, Any] = {"batch_size": batch, "image_size": size}
+    shown: dict[str, Any] = {"batch_size": batch, "image_size": size, "balance": "none"}
     dtype = "bfloat16" if precision.startswith("bf16") and device.type == "cuda" else "float32"
     made = {
         store: make_module(data, shown, store=store, transform="fused", dtype=dtype) for store in ("bank", "stream")

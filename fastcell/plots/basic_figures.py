@@ -215,6 +215,7 @@ def contact_sheet(
                 axes.set_title(captions[column], fontsize=13)
             if column == 0:
                 shown = name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 1]}…"
-                axes.set_ylabel(textwrap.fill(shown, 14), fontsize=14, rotation=0, ha="right", va="center")
+                lines = [textwrap.fill(line, 14) for line in shown.split("\n")]
+                axes.set_ylabel("\n".join(lines), fontsize=14, rotation=0, ha="right", va="center")
     figure.suptitle(title, fontsize=15)
     return figure

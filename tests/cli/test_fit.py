@@ -166,7 +166,9 @@ def test_predict_needs_checkpoint_and_shards_only(run_folder, unlabelled, data, 
         assert main(["predict", *arguments]) == 0
     with (tmp_path / "b.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["key", "group", "event", "class", "confidence", "p_dots", "p_plain", "p_stripes", "reason"]
+    answers = ["class", "confidence", "p_dots", "p_plain", "p_stripes"]
+    unlike = ["unlike_training", "unlike_score", "unlike_reason"]
+    assert list(rows[0]) == ["key", "group", "event", *answers, "reason", *unlike]
     keys = pyarrow.parquet.read_table(data / "manifest.parquet").column("key").to_pylist()
     assert [row["key"] for row in rows] == [*keys, "plain/broken.png"]
     assert (rows[-1]["class"], rows[-1]["confidence"]) == ("", "")
