@@ -43,6 +43,7 @@ class Trial:
         same_steps: train for as many steps as without oversampling.
         mixup: parameter of the beta distribution of the shares in which two cells are mixed; 0 for no mixing.
         prior_shift: the logarithm of the class frequencies times this is added to the logits in the loss.
+        repeat_shift: the same with the mean number of repeats of a cell of each class.
     """
 
     why: str
@@ -51,6 +52,7 @@ class Trial:
     same_steps: bool = False
     mixup: float = 0.0
     prior_shift: float = 0.0
+    repeat_shift: float = 0.0
 
 
 _FULL = "--data.balance oversample --model.label_smoothing 0"
@@ -65,6 +67,11 @@ TRIALS: dict[str, Trial] = {
     "full-same": Trial("repeats without limit, steps of fast", changes=_FULL, same_steps=True),
     "full-same-zoom": Trial(
         "the same, magnified by 0.8 to 1.25", changes=f"{_FULL} --data.augmentation.scale 0.25", same_steps=True
+    ),
+    "cap10-shift": Trial(
+        "repeats up to 10, logits shifted by half of their logarithm in the loss",
+        changes=f"{_CAP} 10",
+        repeat_shift=0.5,
     ),
     "cap10-ema": Trial("repeats up to 10, weights averaged", changes=f"{_CAP} 10 --model.ema_decay 0.99"),
     "cap10-mixup": Trial("repeats up to 10, mixup 0.2", changes=f"{_CAP} 10", mixup=0.2),
@@ -152,16 +159,20 @@ def train_fold(trial: Trial, cells: Cells, fold: int, seed: int, extra: Sequence
     frequency = np.bincount(labels, minlength=len(cells.classes)) / len(labels)
 
     class TrialModule(CellModule):
-        def _loss(self, batch: Any) -> Any:
-            if not (trial.mixup or trial.prior_shift):
-                return super()._loss(batch)
+        def _loss(self, batch: Any, step: int = 0) -> Any:
+            if not (trial.mixup or trial.prior_shift or trial.repeat_shift):
+                return super()._loss(batch, step)
             images, share, other = batch.images, 1.0, torch.arange(len(batch.labels))
             if trial.mixup:
                 random = np.random.default_rng([seed, self.global_step])
                 share = float(random.beta(trial.mixup, trial.mixup))
                 other = torch.from_numpy(random.permutation(len(images)))
                 images = share * images + (1 - share) * images[other]
-            logits = self(images) + trial.prior_shift * torch.from_numpy(np.log(frequency.clip(1e-9))).float()
+            shift = trial.prior_shift * np.log(frequency.clip(1e-9))
+            shift += trial.repeat_shift * np.log(
+                np.minimum(frequency.max() / frequency.clip(1e-9), recipe.balance_cap or np.inf)
+            )
+            logits = self(images) + torch.from_numpy(shift).float()
             first, second = (cell_losses("cross_entropy", logits, batch.labels[rows]) for rows in (slice(None), other))
             losses = share * first + (1 - share) * second
             self.train_scores.update(logits.detach(), batch.labels, losses.detach(), batch.weight)

@@ -21,6 +21,8 @@ BALANCES: tuple[BalanceName, ...] = get_args(BalanceName)
 UNBALANCED = 10
 #: Largest mean number of repeats of a cell with ``auto``, if no other is given.
 AUTO_CAP = 10.0
+#: Share of the repeats that ``auto`` takes back in the loss; `docs/recipe.md` has the measurement.
+SHIFT_OF_REPEATS = 0.5
 
 
 def check_balance(balance: str, cap: float | None) -> None:
@@ -83,6 +85,24 @@ def oversample(rows: np.ndarray, labels: np.ndarray, seed: int, cap: float | Non
         extra = np.random.default_rng([seed, 2, int(label)]).permutation(cells)[:rest]
         balanced += [np.repeat(cells, whole), extra]
     return np.sort(np.concatenate(balanced))
+
+
+def logit_shift(repeats: npt.ArrayLike) -> np.ndarray:
+    """Return what ``auto`` adds to the logits in the training loss.
+
+    A network that is trained on repeated cells takes rare classes for as frequent as their repeats make them. With half
+    of the logarithm of the repeats added in the loss, its own logits are those of classes that are repeated by the
+    square root: more cells of rare classes are found than without repeats, and accuracy is not lost (docs/recipe.md).
+
+    Source: Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arxiv.org/abs/2007.07314.
+
+    Args:
+        repeats: (K,) mean number of repeats of a cell of each class; 0 for a class without cells.
+
+    Returns:
+        (K,) float32; 0 for a class whose cells are not repeated, or that has none.
+    """
+    return (SHIFT_OF_REPEATS * np.log(np.maximum(np.asarray(repeats, np.float64), 1.0))).astype(np.float32)
 
 
 def class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from fastcell.dataset.class_balance import BalanceName, resolve_balance
+from fastcell.dataset.class_balance import BalanceName, logit_shift, resolve_balance
 from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest, read_info
@@ -211,6 +211,12 @@ class CellDataModule(pl.LightningDataModule):
         """Repeats or loss weight of a training cell of each class, (K,) float32; None if all cells count equally."""
         view = self.view("train")
         return None if view is None else view.emphasis()
+
+    @property
+    def logit_shift(self) -> np.ndarray | None:
+        """Shift of the logits in the training loss, (K,) float32, where ``balance="auto"`` repeats cells; else None."""
+        repeats = self.emphasis if self._train.balance == "auto" else None
+        return None if repeats is None else logit_shift(repeats)
 
     def use_preprocessing(self, preprocessing: Preprocessing, classes: list[str]) -> None:
         """Use the preprocessing and the class numbers of a checkpoint.

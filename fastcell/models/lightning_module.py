@@ -176,6 +176,8 @@ class CellModule(pl.LightningModule):
         self.register_buffer("class_weights", None, persistent=False)  # moves to the device with the network
         self.emphasis: torch.Tensor | None
         self.register_buffer("emphasis", None, persistent=False)
+        self.logit_shift: torch.Tensor | None
+        self.register_buffer("logit_shift", None, persistent=False)
         self.balanced_scores = RunningScores(num_classes)  # with the classes as in training
 
     @property
@@ -242,6 +244,8 @@ class CellModule(pl.LightningModule):
         weights, emphasis = (getattr(data, name, None) if fits else None for name in ("class_weights", "emphasis"))
         self.class_weights = None if weights is None else torch.as_tensor(weights).float()
         self.emphasis = None if emphasis is None else torch.as_tensor(emphasis).float()
+        shift = getattr(data, "logit_shift", None) if fits and self._is_softmax() else None
+        self.logit_shift = None if shift is None else torch.as_tensor(shift).float()
 
     def training_step(self, batch: Batch | tuple[Batch, ...], batch_idx: int) -> torch.Tensor | None:
         if self.automatic_optimization:
@@ -278,7 +282,7 @@ class CellModule(pl.LightningModule):
         """Return this rank's loss of a batch, which is batch `step` of the epoch."""
         labels, weight = self._targets(batch)
         logits = self(batch.images)
-        losses = self._cell_losses(logits, labels, self.hparams["label_smoothing"])
+        losses = self._cell_losses(self._as_trained(logits), labels, self.hparams["label_smoothing"])
         self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
         if self.class_weights is not None:
             weight = weight * self.class_weights[labels.clamp_min(0)]
@@ -426,9 +430,16 @@ class CellModule(pl.LightningModule):
             self.own_metrics.update(predicted, labels, weight)
         self.eval_scores.update(predicted, labels, losses, weight)
         if self.emphasis is not None:
-            as_trained = weight * self.emphasis[labels.clamp_min(0)]
-            self.balanced_scores.update(predicted, labels, losses, as_trained)
+            losses = losses if self.logit_shift is None else self._cell_losses(self._as_trained(logits), labels)
+            self.balanced_scores.update(predicted, labels, losses, weight * self.emphasis[labels.clamp_min(0)])
         return predicted
+
+    def _is_softmax(self) -> bool:
+        return self.own_loss is None and self.hparams["loss"] == "cross_entropy"
+
+    def _as_trained(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the logits that the training loss compares with the labels (`class_balance.logit_shift`)."""
+        return logits if self.logit_shift is None else logits.float() + self.logit_shift
 
     def _cell_losses(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
         if self.own_loss is not None:

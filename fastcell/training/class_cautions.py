@@ -76,10 +76,11 @@ def describe_balance(view: View, balance: str) -> str | None:
     least, most = present[cells[present].argmin()], present[cells[present].argmax()]
     names, repeats = view.manifest.info.classes, rows[present] / cells[present]
     why = f"{names[most]} has {cells[most] / cells[least]:,.0f} times as many training cells as {names[least]}"
+    back = " Half of the repeats are taken back in the loss, which keeps the accuracy." if balance == "auto" else ""
     return (
         f"rare classes are repeated up to {repeats.max():.3g} times (--data.balance {balance}): {why}. "
         f"Cost: an epoch has {rows.sum() / cells.sum():.2f} times the cells. Gain: more cells of rare classes are "
-        "found, and some others are taken for them. --data.balance none trains on the classes as they are."
+        f"found, and some others are taken for them.{back} --data.balance none trains on the classes as they are."
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fastcell.dataset.class_balance import oversample, resolve_balance
+from fastcell.dataset.class_balance import logit_shift, oversample, resolve_balance
 from fastcell.inference.backend_torch import TorchBackend
 from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.array_loader import PoolLoader, make_pool
@@ -104,6 +104,14 @@ class _TrainingCells(pl.LightningDataModule):
         rows = np.arange(len(self.cells))
         balance, cap = resolve_balance(self.recipe.balance, self.recipe.balance_cap, np.bincount(self.labels))
         return oversample(rows, self.labels, self.config.seed, cap) if balance == "oversample" else rows
+
+    @property
+    def logit_shift(self) -> np.ndarray | None:
+        """Shift of the logits in the training loss, (K,) float32; None where no cell is repeated by ``auto``."""
+        rows, cells = np.bincount(self.labels[self._rows()]), np.bincount(self.labels)
+        if self.recipe.balance != "auto" or np.array_equal(rows, cells):
+            return None
+        return logit_shift(rows / np.maximum(cells, 1))
 
     def train_dataloader(self) -> PoolLoader:
         recipe, seed, rows = self.recipe, self.config.seed, self._rows()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastcell.dataset.class_balance import check_balance, class_weights, oversample, resolve_balance
+from fastcell.dataset.class_balance import check_balance, class_weights, logit_shift, oversample, resolve_balance
 from fastcell.errors import ArgumentError
 
 
@@ -102,3 +102,9 @@ def test_auto_decides_by_the_largest_and_the_smallest_class(asked, counts, expec
 def test_a_balance_that_cannot_be_is_refused(values, said):
     with pytest.raises(ArgumentError, match=said):
         check_balance(*values)
+
+
+def test_half_of_the_repeats_is_taken_back() -> None:
+    found = logit_shift([1.0, 4.0, 10.0, 0.0])
+    np.testing.assert_allclose(found, [0, np.log(2), np.log(10) / 2, 0], rtol=1e-6)
+    assert found.dtype == np.float32

@@ -254,6 +254,27 @@ def test_oversampling_weights_and_subsample_concern_training_alone(make_dataset:
     assert len(module.val_dataloader()) == 3
 
 
+def test_auto_takes_half_of_its_repeats_back_and_oversample_none(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = make_dataset(100)
+    rare = manifest.labels.copy()  # 56, 2 and 2 training cells
+    rare[:60] = [1 if row in (7, 8) else 2 if row in (9, 10) else 0 for row in range(60)]
+    monkeypatch.setattr(Manifest, "labels", property(lambda self: rare))
+    for balance, cap, want in (
+        ("auto", None, [0, np.log(10) / 2, np.log(10) / 2]),
+        ("auto", 4.0, [0, np.log(2), np.log(2)]),
+        ("oversample", None, None),
+        ("none", None, None),
+    ):
+        module = data(manifest, balance=balance, balance_cap=cap)
+        module.setup("fit")
+        shift = module.logit_shift
+        assert (shift is None) == (want is None)
+        if want is not None:
+            np.testing.assert_allclose(shift, want, rtol=1e-6)
+
+
 def test_augment_switches_everything_off(make_dataset: Make) -> None:
     manifest, images = make_dataset(60), []
     for options in ({"augment": False}, {"augmentation": Augmentation.none()}, {}):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -123,6 +124,46 @@ def test_the_balanced_validation_loss_by_hand(tmp_path):
     assert found["valid_balanced_loss"] == pytest.approx(expected, rel=1e-5)
     assert found["valid_loss"] == pytest.approx(float(losses[counted].mean()), rel=1e-5)
     assert abs(found["valid_balanced_loss"] - found["valid_loss"]) > 1e-4
+
+
+def test_the_loss_sees_shifted_logits_and_the_scores_do_not(tmp_path):
+    model, batch = make_model().eval(), make_batch()
+    plain = float(model.training_step(batch, 0).detach())
+    shift = torch.tensor([0.0, 0.5, 1.2])
+    model.logit_shift = shift
+    found = float(model.training_step(batch, 0).detach())
+    logits = model(batch.images).detach()
+    expected = float(cell_losses("cross_entropy", logits + shift, batch.labels).mean())
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert abs(found - plain) > 0.01
+    assert torch.equal(model.predict_probabilities(batch.images).detach(), logits.softmax(1))
+    model.emphasis = torch.tensor([1.0, 3.0, 10.0])
+    model.validation_step(batch, 0)
+    weight = model.emphasis[batch.labels]
+    balanced = float((cell_losses("cross_entropy", logits + shift, batch.labels) * weight).sum() / weight.sum())
+    assert float(model.balanced_scores.compute()["loss"]) == pytest.approx(balanced, rel=1e-5)
+    assert float(model.eval_scores.compute()["loss"]) == pytest.approx(
+        float(cell_losses("cross_entropy", logits, batch.labels).mean()), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("loss", "is_shifted"), [("cross_entropy", True), ("mse", False), ("sigmoid", False)])
+def test_only_a_softmax_is_shifted_and_only_in_a_fit(tmp_path, loss, is_shifted):
+    class Data(pl.LightningDataModule):
+        logit_shift = np.array([0.0, 0.5, 1.2], np.float32)
+
+        def train_dataloader(self):
+            return Batches(make_batch())
+
+        def test_dataloader(self):
+            return Batches(make_batch())
+
+    model = make_model(loss=loss)
+    trainer = make_trainer(tmp_path, max_steps=1)
+    trainer.fit(model, datamodule=Data())
+    assert (model.logit_shift is not None) == is_shifted
+    trainer.test(model, datamodule=Data(), verbose=False)
+    assert model.logit_shift is None
 
 
 def test_ranks_average_to_the_weighted_mean_of_the_global_batch(monkeypatch):
