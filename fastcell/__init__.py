@@ -13,6 +13,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastcell.cli.fit_from_python import EpochScores as EpochScores
+    from fastcell.cli.fit_from_python import FitResult as FitResult
+    from fastcell.cli.fit_from_python import fit as fit
     from fastcell.dataset.manifest import Manifest as Manifest
     from fastcell.dataset.views import ViewConfig as ViewConfig
     from fastcell.errors import ArgumentError as ArgumentError

@@ -23,6 +23,7 @@ def frames(folder: Path, levels: int) -> tuple[Manifest, np.ndarray]:
     return manifest, np.array([np.stack([cell[:, 0], cell[:, -1]]).mean() for cell in cells])
 
 
+@pytest.mark.slow
 def test_background_of_one_class_is_brighter(tmp_path):
     manifest, planted = frames(tmp_path / "planted", 8)
     clean_manifest, clean = frames(tmp_path / "clean", 0)

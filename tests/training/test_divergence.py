@@ -63,7 +63,7 @@ def test_a_network_of_nan_is_not_scored_and_its_cells_have_a_reason(
     assert "200 cells have no class, because the network gives them no finite probability" in out
     assert (tmp_path / "p.csv").read_text().count("the network gives it no finite probability") == 200
     assert main(["count", str(tmp_path / "p.csv"), str(trained_run)]) == 2
-    assert "has no cell with a prediction" in capsys.readouterr().err
+    assert "200 cells without a prediction are not counted" in capsys.readouterr().err
     for command in ("explain", "report"):
         assert main([command, str(run)]) == 2
         assert "are not finite: training has diverged" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_a_run_folder_that_was_moved_keeps_its_best(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epochs before the stop were the best: best.ckpt is not replaced by a worse one."""
-    rise = ["--model.learning_rate=0.02", "--model.schedule=constant", "--trainer.max_epochs=3"]
+    rise = ["--model.learning_rate=0.01", "--model.schedule=constant", "--trainer.max_epochs=4"]
     whole = fit(data, tmp_path / "whole", *rise)
     with open(whole / "metrics.csv", newline="") as file:
         losses = [float(row["valid_loss"]) for row in csv.DictReader(file) if row["valid_loss"]]

@@ -153,6 +153,7 @@ def test_the_configuration_is_what_was_asked(long_run: Path) -> None:
         "transform": "fused",
         "decoder": "threads",
         "threads": 1,
+        "balance": "none",
     }
 
 

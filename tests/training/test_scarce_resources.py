@@ -103,6 +103,7 @@ def test_a_read_only_disk_is_a_message(images: Path, data: Path, tmp_path: Path,
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_needs_shared_memory(images: Path, data: Path, tmp_path: Path) -> None:
     """As in a container whose /dev/shm is full: pack, which says so, then training in two processes."""
     done = in_own_mounts(
