@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells

@@ -101,7 +101,7 @@ def test_one_bar_for_the_whole_run(screen, trained_data, tmp_path):
     assert not any("images/s" in line or "left" in line for line in drawn[:12])  # the first ten steps
     assert re.fullmatch(r"100%\|█+\| step 27, \d+ s", drawn[-1].strip())
     after = lines[len(lines) - lines[::-1].index(drawn[-1]) :]
-    assert [line.split(":")[0] for line in after if not line.startswith("Caution: ")][0].startswith("test subset, ")
+    assert next(line.split(":")[0] for line in after if not line.startswith("Caution: ")).startswith("test subset, ")
     assert not any("epoch 1/3  step" in line for line in lines)  # no line per epoch beside the bar
 
 
