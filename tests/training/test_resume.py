@@ -72,10 +72,13 @@ def test_a_run_folder_that_was_moved_keeps_its_best(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epochs before the stop were the best: best.ckpt is not replaced by a worse one."""
-    rise = ["--model.learning_rate=0.01", "--model.schedule=constant", "--trainer.max_epochs=4"]
-    whole = fit(data, tmp_path / "whole", *rise)
-    with open(whole / "metrics.csv", newline="") as file:
-        losses = [float(row["valid_loss"]) for row in csv.DictReader(file) if row["valid_loss"]]
+    for rate in ("0.01", "0.02", "0.05", "0.03"):  # which of them ends worse than it was depends on the machine
+        rise = [f"--model.learning_rate={rate}", "--model.schedule=constant", "--trainer.max_epochs=4"]
+        whole = fit(data, tmp_path / rate, *rise)
+        with open(whole / "metrics.csv", newline="") as file:
+            losses = [float(row["valid_loss"]) for row in csv.DictReader(file) if row["valid_loss"]]
+        if losses.index(min(losses)) < len(losses) - 1:
+            break
     assert losses.index(min(losses)) < len(losses) - 1
     last_step = 10 * (losses.index(min(losses)) + 1) + 5
     folder = fit_until(monkeypatch, last_step, new_run(data, tmp_path / "runs", *rise), tmp_path / "runs")
