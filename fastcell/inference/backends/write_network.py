@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from typing import Any
 
 import torch
 
-from fastcell.errors import DataError
 from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles, file_hash
 from fastcell.inference.beside_weights import split_content
+from fastcell.inference.onnx.exporter import export_graph
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
@@ -19,7 +17,6 @@ from fastcell.system.optional_packages import require
 
 INPUT = "images"
 LOGITS, FEATURES = "logits", "features"
-OPSET = 18
 
 
 class _Outputs(torch.nn.Module):
@@ -51,7 +48,7 @@ def write_network(files: NetworkFiles) -> NetworkDescription:
     values, arrays = split_content(read_checkpoint(files.checkpoint))
     description = NetworkDescription(
         files.checkpoint_hash,
-        str(model.hparams["network"]),
+        model.network_name,
         list(model.classes),
         preprocessing,
         str(model.hparams["loss"]),
@@ -77,41 +74,10 @@ def export_network(model: CellModule, size: int) -> Any:
         DataError: the network has parts that ONNX or torch's exporter lacks.
         FastcellError: a package is missing.
     """
-    require("onnx", "onnx")
-    require("onnxscript", "onnx")
-    model.hparams["channels_last"] = False
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    module = _Outputs(model).eval()
-    remarks = logging.getLogger("torch.onnx")
-    before = remarks.level
-    remarks.setLevel(logging.ERROR)  # it reports missing packages that are not needed
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module,
-                (torch.zeros(2, 1, size, size),),
-                input_names=[INPUT],
-                output_names=[LOGITS, FEATURES][: 1 + (module.num_features > 0)],
-                dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(
-            f"network {model.hparams['network']!r} cannot be written as ONNX ({reason}). Take --backend torch."
-        ) from error
-    finally:
-        remarks.setLevel(before)
-    assert program is not None
-    graph = program.model_proto
-    for part in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.functions):
-        part.ClearField("metadata_props")  # the exporter's notes contain paths of this machine
-        part.ClearField("doc_string")
-    return graph
+    module = _Outputs(model)
+    example, axes = torch.zeros(2, 1, size, size), {0: torch.export.Dim("batch", min=1)}
+    outputs = [LOGITS, FEATURES][: 1 + (module.num_features > 0)]
+    return export_graph(model, module, example, (INPUT, axes), outputs, "Take --backend torch.")
 
 
 def _num_features(model: CellModule) -> int:

@@ -6,15 +6,13 @@ The exporter of torch writes both the network and its preprocessing (`fastcell.i
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fastcell import __version__
-from fastcell.errors import DataError
+from fastcell.inference.onnx.exporter import export_graph
 from fastcell.inference.onnx.preprocessing import CellPreprocessing, source_px_per_output_px
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
@@ -22,7 +20,6 @@ from fastcell.system.optional_packages import require
 
 INPUT = "cell"
 OUTPUT = "probabilities"
-OPSET = 18
 SIDES = {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
 """Axes of the input with variable length; the cells of a batch have one size."""
 
@@ -46,7 +43,6 @@ def build_graph(model: CellModule, um_per_px: float | None = None) -> Any:
     preprocessing = Preprocessing.from_dict(model.preprocessing)
     front = CellPreprocessing(preprocessing, source_px_per_output_px(preprocessing, um_per_px))
     whole = _export(model, front)
-    _forget_origin(whole)
     onnx.helper.set_model_props(whole, _properties(model, preprocessing, um_per_px))
     whole.producer_name, whole.producer_version = "fastcell", __version__
     onnx.checker.check_model(whole, full_check=True)
@@ -66,56 +62,14 @@ class _RawClassifier(torch.nn.Module):
 
 
 def _export(model: CellModule, front: CellPreprocessing) -> Any:
-    """Return the graph from torch's exporter."""
-    require("onnxscript", "onnx")
-    model.hparams["channels_last"] = False
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    remarks = logging.getLogger("torch.onnx")
-    before = remarks.level
-    remarks.setLevel(logging.ERROR)  # it reports missing packages that are not needed
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                _RawClassifier(front, model).eval(),
-                (example_cell(front.preprocessing.depth),),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes={INPUT: SIDES},
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(
-            f"network {model.network_name!r} cannot be written as ONNX ({reason}). "
-            "Use it with fastcell predict, or train cellnet."
-        ) from error
-    finally:
-        remarks.setLevel(before)
-    assert program is not None
-    return program.model_proto
+    example = example_cell(front.preprocessing.depth)
+    instead = "Use it with fastcell predict, or train cellnet."
+    return export_graph(model, _RawClassifier(front, model), example, (INPUT, SIDES), [OUTPUT], instead)
 
 
 def example_cell(depth: int) -> torch.Tensor:
     """Return two example cells for the exporter, with sides of different length."""
     return torch.zeros(2, 1, 7, 11, dtype=torch.uint8 if depth == 8 else torch.uint16)
-
-
-def _forget_origin(model: Any) -> None:
-    """Remove the exporter's notes, which contain paths of this machine, and duplicate versions."""
-    graph = model.graph
-    parts = (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer)
-    for part in (*parts, *model.functions):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    versions = {entry.domain: entry for entry in model.opset_import}
-    kept = list(versions.values())
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-    graph.name = "fastcell"
 
 
 def _properties(model: CellModule, preprocessing: Preprocessing, um_per_px: float | None) -> dict[str, str]:

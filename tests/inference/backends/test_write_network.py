@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 
-from fastcell.errors import DataError
 from fastcell.inference.backends.network_files import NETWORK_FILE
-from fastcell.inference.backends.write_network import export_network
-from fastcell.models.lightning_module import CellModule
 
 
 def test_the_graph_has_one_input_and_two_outputs_for_any_batch(prepared_files):
@@ -22,14 +18,3 @@ def test_the_graph_has_one_input_and_two_outputs_for_any_batch(prepared_files):
         logits, features = session.run(None, {"images": np.ones((count, 1, 32, 32), np.float32)})
         assert (logits.shape, features.shape) == ((count, 4), (count, 64))
     assert all(not node.metadata_props and not node.doc_string for node in onnx.load(path).graph.node)
-
-
-def test_a_network_that_cannot_be_exported_is_named(monkeypatch):
-    model = CellModule(network="cellnet", classes=["a", "b"], preprocessing={"image_size": 16}).eval()
-
-    def refuse(*_, **__):
-        raise RuntimeError("an operator is missing\nand more")
-
-    monkeypatch.setattr("torch.onnx.export", refuse)
-    with pytest.raises(DataError, match=r"cannot be written as ONNX \(an operator is missing\). Take --backend torch"):
-        export_network(model, 16)

@@ -12,7 +12,8 @@ import torch
 
 from fastcell.errors import ArgumentError
 from fastcell.inference.onnx.export import RawCells, prepare_images
-from fastcell.inference.onnx.graph import OPSET, build_graph, save_graph
+from fastcell.inference.onnx.exporter import OPSET
+from fastcell.inference.onnx.graph import build_graph, save_graph
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.ops.border import border_median
