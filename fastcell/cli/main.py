@@ -84,6 +84,8 @@ _PACKAGES = {
     "onnxscript": '"fastcell[onnx]"',
     "openvino": '"fastcell[openvino]"',
     "nncf": '"fastcell[openvino]"',
+    "starlette": '"fastcell[serve]"',
+    "uvicorn": '"fastcell[serve]"',
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

@@ -45,6 +45,8 @@ PACKAGES = (
     "onnxruntime-gpu",
     "openvino",
     "nncf",
+    "starlette",
+    "uvicorn",
 )
 
 NO_DRIVER = "no NVIDIA driver on this machine"
