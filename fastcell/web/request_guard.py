@@ -146,7 +146,7 @@ class RequestGuard:
 
 
 def host_name(host: str) -> str:
-    """Return the name in a ``Host`` header, without port, in lower case; an empty text if the header has no such form."""
+    """Return the name in a ``Host`` header, without port, in lower case; an empty text for another form."""
     found = _HOST.fullmatch(host)
     return found[1].lower().rstrip(".") if found else ""
 
