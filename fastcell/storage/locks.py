@@ -24,6 +24,8 @@ from fastcell.errors import BusyError, invalid
 from fastcell.storage.whole_files import is_alive, read_json_file
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
+_MOST_TRIES = 1000
+"""Attempts to create and lock a folder. Other runs spoil a few; a file system such as /proc spoils all (ENOENT)."""
 
 
 def hold_folder(folder: Path, out: str) -> FileLock | None:
@@ -41,7 +43,9 @@ def hold_folder(folder: Path, out: str) -> FileLock | None:
         OSError: the folder cannot be written.
     """
     path = folder / "lock"
+    tries = 0
     while True:  # repeat if another run removes the folder at this moment
+        tries += 1
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = _lock(path)
@@ -50,10 +54,10 @@ def hold_folder(folder: Path, out: str) -> FileLock | None:
             path.write_bytes(_myself())
         except Timeout:
             holder = read_json_file(path)
-            if path.exists():
+            if path.exists() or tries == _MOST_TRIES:
                 raise _busy(out, holder) from None
         except (FileNotFoundError, FileExistsError):
-            if not _may_be_made(folder):
+            if not _may_be_made(folder) or tries == _MOST_TRIES:
                 raise
         else:
             return lock
@@ -133,7 +137,7 @@ def _claim(path: Path, out: str) -> None:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             holder = read_json_file(path) or {}
-            if not path.exists():  # released in the meantime
+            if not os.path.lexists(path):  # released in the meantime
                 continue
             if holder.get("host") != socket.gethostname() or _lives(holder.get("pid")):
                 raise _busy(out, holder, f", or remove {path} if that run is gone") from None

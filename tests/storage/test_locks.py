@@ -46,6 +46,23 @@ def test_a_run_folder_is_held_by_one(tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == [".lock"]
 
 
+def test_a_file_system_that_makes_no_folders_is_an_error() -> None:
+    """/proc answers that the folder does not exist, as if another run had just removed it."""
+    if not Path("/proc/self").exists():
+        pytest.skip("no /proc")
+    with pytest.raises(FileNotFoundError), staging(Path("/proc/fastcell-test")):
+        pass
+
+
+def test_a_claim_that_is_a_broken_link_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "claim").symlink_to(tmp_path / "missing")
+    monkeypatch.setattr("fastcell.storage.locks._lock", lambda path: None)  # a file system without locks
+    with pytest.raises(BusyError, match="or remove .*claim if that run is gone"):
+        hold_folder(folder, "OUT")
+
+
 def test_lock_goes_with_the_process(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom fastcell.storage.staging import open_staging\n"
