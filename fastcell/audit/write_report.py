@@ -14,6 +14,7 @@ import numpy as np
 from fastcell.audit.collect import Audit
 from fastcell.audit.findings import ALARMS, ALPHA, FINDING_VERDICTS
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.marks.corrected_labels import note_labels
 from fastcell.dataset.single_cells import read_cells
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
@@ -53,6 +54,8 @@ def describe_audit(manifest: Manifest, found: Audit) -> str:
         )
     if dropped:
         lines.append(f"{dropped:,} cells dropped by verdicts.csv are excluded.")
+    if by_hand := note_labels(manifest.marked):
+        lines.append(f"{by_hand}.")
     if sample.num_bad:
         lines.append(f"{sample.num_bad:,} cells could not be read and are excluded: run fastcell verify.")
     ordered = sorted(found.findings, key=lambda finding: FINDING_VERDICTS.index(finding.verdict))

@@ -32,7 +32,7 @@ class SplitManifest(Manifest):
     @classmethod
     def of(cls, manifest: Manifest, subsets: Mapping[str, np.ndarray]) -> SplitManifest:
         """Return a manifest with these splits in addition to its own."""
-        return cls(manifest.path, manifest.info, manifest.table, dict(subsets))
+        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, dict(subsets))
 
     def split(self, name: str = "default") -> np.ndarray:
         return self.subsets[name] if name in self.subsets else super().split(name)

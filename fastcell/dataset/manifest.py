@@ -12,6 +12,8 @@ Files of a packed data set::
                          by cell_id; does not change any view
     verdicts.csv         cells that views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited
                          by hand
+    marks.jsonl          labels by hand, unsure cells and tags of ``fastcell review``, optional, only appended to
+                         (`fastcell.dataset.marks.journal`); a label by hand holds instead of the recorded one
     duplicates.parquet   copies that `fastcell split` found, optional (`fastcell.splits.copies.exact`)
     blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
     shard-*.tar          pixels
@@ -22,7 +24,7 @@ from __future__ import annotations
 import html
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ from fastcell.dataset.manifest_checks import (
     check_quarantine,
     check_split_table,
 )
+from fastcell.dataset.marks.corrected_labels import corrected_classes, corrected_column, marked_cells
+from fastcell.dataset.marks.replay import MarkedCells
 from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.schema import (
     BLOCKS_SCHEMA,
@@ -155,27 +159,34 @@ class Manifest:
 
     Attributes:
         path: the folder.
-        info: content of ``dataset.json``.
-        table: N rows of `SCHEMA`; row number = cell_id.
+        info: content of ``dataset.json``; classes that cells have by hand alone stand behind the others.
+        table: N rows of `SCHEMA`; row number = cell_id. The class is the label by hand where there is one.
+        marked: marks of people at the time of opening; None without any.
     """
 
     path: Path
     info: DatasetInfo
     table: pa.Table
+    marked: MarkedCells | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Manifest:
         """Open the data set in folder ``path``.
 
         Raises:
-            DataError: the folder holds no data set, the data set is damaged or has another format version, or its rows
-                have invalid offsets or sizes.
+            DataError: the folder holds no data set, the data set is damaged or has another format version, its rows
+                have invalid offsets or sizes, or its marks are damaged.
         """
         folder = local_path("DATA", path)
         info = read_info(folder)
         table = read_parquet(folder / "manifest.parquet", SCHEMA)
         check_manifest_rows(table, info, folder / "manifest.parquet")
-        manifest = cls(folder, info, table)
+        marked = marked_cells(folder, table)
+        if marked is not None:
+            info = replace(info, classes=corrected_classes(info.classes, marked))
+            column = corrected_column(table.column("class"), marked)
+            table = table.set_column(SCHEMA.get_field_index("class"), "class", column)
+        manifest = cls(folder, info, table, marked)
         if info.layout == "block":
             manifest.blocks()
         return manifest
@@ -207,6 +218,17 @@ class Manifest:
         Columns of strings or bytes are returned as objects, with None for null.
         """
         return self.table.column(name).to_numpy(zero_copy_only=False)
+
+    def recorded_classes(self) -> pa.ChunkedArray:
+        """Return the (N,) classes of ``manifest.parquet`` without labels by hand; null for a cell without a class.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        if self.marked is None or not self.marked.labelled.any():
+            return self.table.column("class")
+        schema = pa.schema([SCHEMA.field("class")])
+        return read_parquet(self.path / "manifest.parquet", schema).column("class")
 
     @cached_property
     def labels(self) -> np.ndarray:

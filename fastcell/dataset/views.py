@@ -21,13 +21,13 @@ class SteadyManifest(Manifest):
         kept: what was read.
     """
 
-    source: Manifest
+    source: Manifest = field(kw_only=True)
     kept: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: Manifest) -> SteadyManifest:
         """Return a steady manifest of the same data set and the same splits."""
-        return cls(manifest.path, manifest.info, manifest.table, manifest)
+        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, source=manifest)
 
     def split(self, name: str = "default") -> np.ndarray:
         key = f"split {name}"

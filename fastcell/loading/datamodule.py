@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastcell.dataset.class_balance import BalanceName, logit_shift, resolve_bal
 from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest, read_info
+from fastcell.dataset.marks.journal import MARKS_FILE
 from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import SteadyManifest, View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
@@ -139,7 +141,10 @@ class CellDataModule(pl.LightningDataModule):
             subsample = int(subsample)  # as the command line reads a number
         self.path = path if path is not None else _default_path()
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self._manifest: SteadyManifest | None = None
         self.info = read_info(self.path)
+        if (Path(self.path) / MARKS_FILE).exists():  # labels by hand may add classes
+            self.info = self.manifest.info
         self.classes = list(self.info.classes)
         window = None if self.info.window is None else (self.info.window[0], self.info.window[1])
         self.preprocessing = Preprocessing(image_size, fit, normalization, antialias, scale_um_per_px, window, depth)
@@ -151,7 +156,6 @@ class CellDataModule(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.predict_split, self.steps_per_call = predict_split, steps_per_call
         self._given = given
-        self._manifest: SteadyManifest | None = None
         self._corrupt_cells: CorruptCells | None = None
         self._shared = SharedData(self._labelled)
         self._resolved: dict[str, Any] = {}

@@ -20,6 +20,7 @@ import pyarrow as pa
 from fastcell import __version__
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
+from fastcell.dataset.marks.journal import MARKS_FILE
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import DataError, StrictError, invalid
 from fastcell.packing.dataset_name import name_dataset
@@ -148,9 +149,10 @@ def _check_place(root: Path, overwrite: bool) -> None:
         raise invalid("DIR", rule, str(root), "fastcell packed it, so it needs no index: use it as it is")
     if not overwrite:
         raise invalid("DIR", rule, str(root), "Give --overwrite to replace the earlier index")
-    if (root / "verdicts.csv").exists():
-        hint = "Move verdicts.csv away: its cell_ids are those of the manifest that is to be replaced"
-        raise invalid("DIR", "without verdicts", str(root), hint)
+    for name, what in (("verdicts.csv", "verdicts"), (MARKS_FILE, "marks")):
+        if (root / name).exists():
+            hint = f"Move {name} away: its cell_ids are those of the manifest that is to be replaced"
+            raise invalid("DIR", f"without {what}", str(root), hint)
 
 
 def _clear(root: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.marks.corrected_labels import describe_labels
 from fastcell.dataset.schema import SPLITS
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
@@ -106,6 +107,7 @@ def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
         lines.append(f"features: {len(names):,} of the instrument ({shown})")
     lines += _quarantine(manifest)
     lines += describe_quality(manifest)
+    lines += describe_labels(manifest.marked, manifest.recorded_classes())
     return join_lines(lines)
 
 

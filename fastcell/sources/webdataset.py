@@ -11,6 +11,7 @@ import numpy as np
 from fastcell.dataset import tar
 from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.marks.corrected_labels import note_labels
 from fastcell.dataset.open_files import look_again, read_at
 from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources.base import (
@@ -141,6 +142,8 @@ class Tars:
         notes = _notes(others, sum(not facts.readable for *_, facts in cells))
         if packed is not None:
             notes.append("classes and groups are read from the packed set; its splits, features and verdicts are not.")
+            if by_hand := note_labels(packed.marked):
+                notes.append(f"{by_hand}; the new set records them as its classes.")
         return Listing(items, classes, rejected=rejected, notes=notes)
 
     def load(self, item: SourceItem) -> bytes | np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.marks.corrected_labels import note_labels
 from fastcell.errors import invalid
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
@@ -145,7 +146,8 @@ def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:
     """Return the text to print: copies, recall, large sets, classes and groups by subset, folds, notes."""
     lines = describe_copies(made.manifest, made.duplicates, made.apart)
     lines += ["", *describe_splits(made.manifest, made.splits, made.linked, made.grouping, shares)]
-    lines += [f"note: {note}" for note in made.notes]
+    by_hand = note_labels(made.manifest.marked)
+    lines += [f"note: {note}" for note in (*made.notes, *([by_hand] if by_hand else []))]
     return join_lines(lines)
 
 

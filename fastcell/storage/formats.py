@@ -57,6 +57,7 @@ FORMATS = {
         "metadata `fastcell.format` of a .parquet file; a .csv file has only its columns",
         "files without a number: read",
     ),
+    "marks": FileFormat(1, 1, "`fastcell_marks` in the first line of marks.jsonl", "none"),
 }
 """Formats by name."""
 

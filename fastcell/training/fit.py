@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table
+from fastcell.dataset.marks.corrected_labels import note_labels
 from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.errors import ArgumentError, invalid
 from fastcell.inference.keep_statistics import keep_statistics
@@ -267,10 +268,12 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
     size = model.preprocessing["image_size"]
     train = data.view("train")
     balanced = None if train is None else describe_balance(train, data.hparams["balance"])
+    by_hand = note_labels(data.manifest.marked)
     title = "" if folder is None else f"{printable(run_title(folder, data.info.name, model.network_name))}\n"
     return (
         f"{title}{printable(data.path)}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
         f"{model.network_name}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
         + ("" if balanced is None else f"\n{printable(balanced)}")
+        + (f"\n{by_hand}" if by_hand else "")
     )
