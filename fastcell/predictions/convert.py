@@ -14,6 +14,7 @@ from fastcell import __version__
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.predictions import to_ifcb, to_rtdc
+from fastcell.predictions.gate_columns import gate_columns
 from fastcell.predictions.table import Predictions, with_features, without_formulas, write_csv_or_parquet
 from fastcell.predictions.to_fcs import write_fcs
 from fastcell.runs.prediction_columns import event_numbers
@@ -24,6 +25,12 @@ from fastcell.system.text import one_name, printable
 
 NO_PREDICTION = -1.0
 """Class number and probabilities that an FCS file holds for a cell without a prediction."""
+
+REASON_KEYWORDS = {"reason": "FASTCELL_REASONS", "unlike_reason": "FASTCELL_UNLIKE_REASONS"}
+"""Keywords of an FCS file with the texts of the codes 1, 2, ... of a parameter."""
+
+MOST_EXACT_EVENT = 1 << 24
+"""Largest event number that a parameter of an FCS file, a 32-bit float, holds exactly with all below it."""
 
 CONVERTED_ENDINGS = (".csv", ".parquet", ".fcs", ".h5", ".rtdc")
 
@@ -119,13 +126,14 @@ def write_predictions(out: Path, table: pa.Table, classes: list[str], manifest: 
 
 
 def write_events(out: Path, predictions: Predictions, table: pa.Table, features: list[str]) -> list[str]:
-    """Write an FCS file: one event per row, with the parameters event, class, confidence, p_<class> and the features.
+    """Write an FCS file: one event per row, with the parameters event, class, flags, p_<class> and the features.
 
-    If the predictions have them, unlike_training (0 or 1) and unlike_score follow the confidence; -1 is unknown.
-
-    `event` is the number of the cell in its file (`fastcell.runs.prediction_columns`), exact up to 16,777,216. A cell
-    without a prediction has -1 as class, confidence and probabilities. An unknown feature value is stored as 0, and the
-    keyword ``FASTCELL_UNKNOWN`` in the text segment counts these values for each feature.
+    `event` is the number of the cell in its file (`fastcell.runs.prediction_columns`). The flags are those of
+    `fastcell.predictions.gate_columns`: confidence, unsure (0 or 1) and reason, and unlike_training (0 or 1),
+    unlike_score and unlike_reason if the table has them. The reasons are codes: 0 is none, k is the k-th text of the
+    keyword ``FASTCELL_REASONS`` or ``FASTCELL_UNLIKE_REASONS``. -1 is unknown: a cell without a prediction has it as
+    class, confidence, unsure and probabilities, an unsure cell as class. An unknown feature value is stored as 0, and
+    the keyword ``FASTCELL_UNKNOWN`` in the text segment counts these values for each feature.
 
     Args:
         out: file to be written.
@@ -139,11 +147,11 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
     scores = predictions.probabilities
     classes = predictions.classes
     events = event_numbers(predictions.table.column("key"), np.arange(len(predictions)))
+    gates = gate_columns(predictions)
     columns: dict[str, np.ndarray] = {"event": events, "class": predictions.called().astype(np.float32)}
-    columns["confidence"] = np.nan_to_num(scores.max(axis=1, initial=-np.inf), nan=NO_PREDICTION)
+    columns |= {name: np.nan_to_num(values, nan=NO_PREDICTION) for name, values in gates.numbers().items()}
     ranges = {"class": (NO_PREDICTION, float(len(classes))), "confidence": (0.0, 1.0)}
-    columns |= _unlike_parameters(predictions)
-    ranges |= {"unlike_training": (NO_PREDICTION, 1.0)} if "unlike_training" in columns else {}
+    ranges |= {name: (NO_PREDICTION, 1.0) for name in ("unsure", "unlike_training") if name in columns}
     for number, name in enumerate(classes):
         columns[f"p_{name}"] = np.nan_to_num(scores[:, number], nan=NO_PREDICTION)
         ranges[f"p_{name}"] = (0.0, 1.0)
@@ -151,50 +159,56 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
     for name in features:
         values = table.column(name).to_numpy(zero_copy_only=False).astype(np.float32)
         known = np.isfinite(values)
+        title = f"feature_{name}" if name in columns else name
         if not known.all():
-            unknown[name] = int((~known).sum())
-        columns[name] = np.where(known, values, np.float32(0))
+            unknown[title] = int((~known).sum())
+        columns[title] = np.where(known, values, np.float32(0))
     keywords = {
         "FASTCELL_VERSION": __version__,
         "FASTCELL_CLASSES": json.dumps(classes, ensure_ascii=False),
         "FASTCELL_NO_PREDICTION": f"{NO_PREDICTION:g}",
     }
+    for name, texts in gates.texts().items():
+        keywords[REASON_KEYWORDS[name]] = json.dumps(texts, ensure_ascii=False)
     if unknown:
         keywords["FASTCELL_UNKNOWN"] = json.dumps(unknown, ensure_ascii=False)
     replace_file(out, lambda file: write_fcs(file, columns, ranges, keywords))
-    num_unsure = int(predictions.unsure.sum())
-    none = int((columns["class"] < 0).sum()) - num_unsure
     lines = [f"{printable(out)}: {len(predictions):,} events, {len(columns)} parameters"]
-    if none:
-        lines.append(f"events without a prediction, with -1 in class and probabilities: {none:,}")
-    if num_unsure:
-        lines.append(f"events of unsure cells, with -1 in class: {num_unsure:,}")
+    lines += _missing_in_events(predictions, columns)
     lines += [f"events without feature {printable(name)}, with 0 in it: {count:,}" for name, count in unknown.items()]
     return lines
 
 
-def _unlike_parameters(predictions: Predictions) -> dict[str, np.ndarray]:
-    """Return unlike_training (0 or 1) and unlike_score, -1 where unknown; nothing if no cell has them."""
-    table = predictions.table
-    if "unlike_score" not in table.column_names or table.column("unlike_score").null_count == len(table):
-        return {}
-    scores = table.column("unlike_score").to_numpy(zero_copy_only=False).astype(np.float32)
-    flags = np.where(np.isnan(scores), NO_PREDICTION, predictions.unlike_training).astype(np.float32)
-    return {"unlike_training": flags, "unlike_score": np.nan_to_num(scores, nan=NO_PREDICTION)}
+def _missing_in_events(predictions: Predictions, columns: dict[str, np.ndarray]) -> list[str]:
+    """Return lines about the values of an FCS file that are unknown or not exact."""
+    num_unsure = int(predictions.unsure.sum())
+    none = int((columns["class"] < 0).sum()) - num_unsure
+    lines = []
+    if none:
+        lines.append(f"events without a prediction, with -1 in class and probabilities: {none:,}")
+    if num_unsure:
+        lines.append(f"events of unsure cells, with -1 in class: {num_unsure:,}")
+    if len(predictions) and int(columns["event"].max()) > MOST_EXACT_EVENT:
+        lines.append(f"event numbers above {MOST_EXACT_EVENT:,} are rounded; events have the order of the table")
+    return lines
 
 
 def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]:
     bins = to_ifcb.rois_by_bin(predictions.keys)
     if out.suffix and len(bins) > 1:
         raise invalid("OUT", f"a folder for {len(bins):,} bins", str(out), "Leave the ending out")
-    scores, num_left_out = predictions.probabilities, 0
+    scores, flags = predictions.probabilities, gate_columns(predictions).columns()
     with nullcontext(out) if out.suffix else _new_folder(out) as place:
         for name, (rows, rois) in bins.items():
-            there = ~np.isnan(scores[rows]).any(axis=1)
-            num_left_out += int((~there).sum())
-            parts = (name, rois[there], scores[rows[there]], predictions.classes, model_id)
+            of_bin = to_ifcb.BinScores(rois, scores[rows], {key: values[rows] for key, values in flags.items()})
             path = place if out.suffix else place / f"{name}_class.h5"
-            replace_file(path, lambda file, parts=parts: to_ifcb.write_class_scores(file, *parts))  # type: ignore[misc]
+            replace_file(
+                path,
+                lambda file, name=name, of_bin=of_bin: to_ifcb.write_class_scores(  # type: ignore[misc]
+                    file, name, of_bin, predictions.classes, model_id
+                ),
+            )
+    num_left_out = int(np.isnan(scores).any(axis=1).sum())
     lines = [f"{printable(out)}: {len(predictions) - num_left_out:,} regions of interest in {len(bins):,} bins"]
     labels = to_ifcb.ascii_labels(predictions.classes)
     other = [
@@ -204,7 +218,9 @@ def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]
     ]
     if other:
         lines.append(f"class labels in ASCII, as pyifcb reads them: {', '.join(other)}")
-    return lines + ([f"{num_left_out:,} without a prediction are left out"] if num_left_out else [])
+    if num_left_out:
+        lines.append(f"{num_left_out:,} without a prediction are left out; left_out_roi_numbers lists them")
+    return lines
 
 
 def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: list[str] | None) -> list[str]:
@@ -221,17 +237,27 @@ def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: 
     missing = [path for path in sources.values() if not path.is_file()]
     if missing:
         raise DataError(f"{missing[0]} is not there. Name with --rtdc-source the file or folder that was packed.")
-    scores = predictions.probabilities
+    scores, gates = predictions.probabilities, gate_columns(predictions)
+    flags, texts = gates.numbers(), gates.texts()
     num_events = num_scored = 0
+    placed: dict[str, list[str]] = {}
     with nullcontext(out) if out.suffix else _new_folder(out) as place:
         for name, (rows, events) in files.items():
             path = place if out.suffix else place / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            num_events += to_rtdc.write_scores(sources[name], path, events, scores[rows], classes, tags)
+            of_file = to_rtdc.EventScores(
+                events, scores[rows], {key: values[rows] for key, values in flags.items()}, texts
+            )
+            written = to_rtdc.write_scores(sources[name], path, of_file, classes, tags)
+            num_events += written.num_events
             num_scored += int((~np.isnan(scores[rows]).any(axis=1)).sum())
+            placed.setdefault(to_rtdc.describe_flags(written.flags, flags), []).append(name)
     named = ", ".join(f"ml_score_{tag} {printable(name)}" for tag, name in zip(tags, classes, strict=True))
     scored = f"{num_scored:,} of {num_events:,} events with scores"
-    return [f"{printable(out)}: {len(files):,} file{'s' * (len(files) != 1)}, {scored}", named]
+    lines = [f"{printable(out)}: {len(files):,} file{'s' * (len(files) != 1)}, {scored}", named]
+    if len(placed) == 1:
+        return [*lines, *placed]
+    return lines + [f"{text} in {', '.join(map(printable, names))}" for text, names in placed.items()]
 
 
 def _source_of(name: str, source: Path, num_files: int) -> Path:

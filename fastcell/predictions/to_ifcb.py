@@ -3,6 +3,10 @@
 ``<bin>_class.h5`` holds ``output_scores`` (n, K), ``output_classes`` (n,), ``class_labels`` (K,) and ``roi_numbers``
 (n,), and an empty dataset ``metadata`` with the attributes ``version``, ``model_id``, ``timestamp`` and ``bin_id``.
 Source: github.com/WHOIGit/ifcb_classifier. The files are read by github.com/WHOIGit/pyifcb and the IFCB dashboard.
+Further datasets have what a gate needs of the same regions; readers of version v3 pass over them: ``confidence``,
+``unsure`` (0 or 1), ``reason``, and if the predictions have them ``unlike_training`` (0, 1, or -1 for unknown),
+``unlike_score`` and ``unlike_reason``. ``output_classes`` is the most probable class also of an unsure region. Regions
+without a prediction are left out; ``left_out_roi_numbers`` and ``left_out_reason`` list them.
 pyifcb decodes class labels as ASCII, so other characters are written in ASCII; then the attribute
 ``class_names`` of ``metadata`` holds the names as they are, as JSON.
 """
@@ -13,7 +17,9 @@ import datetime
 import json
 import re
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,21 +93,34 @@ def _ascii(character: str) -> str:
     return folded if folded.isascii() else f"u{ord(character):04x}"
 
 
-def write_class_scores(
-    path: Path, bin_id: str, rois: np.ndarray, scores: np.ndarray, classes: list[str], model_id: str
-) -> None:
-    """Write the class scores of one bin.
+@dataclass(frozen=True)
+class BinScores:
+    """Answers about the n regions of one bin.
+
+    Attributes:
+        rois: (n,) int64, numbers of the regions.
+        scores: (n, K) float32 probabilities; NaN for a region without a prediction.
+        flags: columns of `fastcell.predictions.gate_columns.GateColumns.columns`, each (n,).
+    """
+
+    rois: np.ndarray
+    scores: np.ndarray
+    flags: dict[str, np.ndarray]
+
+
+def write_class_scores(path: Path, bin_id: str, answers: BinScores, classes: list[str], model_id: str) -> None:
+    """Write the class scores and flags of one bin.
 
     Args:
         path: file to be written.
         bin_id: name of the bin, e.g. ``D20130526T095207_IFCB013``.
-        rois: (n,) int64, numbers of the classified regions of interest.
-        scores: (n, K) float32, probabilities without NaN.
+        answers: scores and flags of the regions.
         classes: K names.
         model_id: identifier of the classifier.
     """
     h5py = require("h5py", "formats")
-    wide = len(rois) and rois.max() > np.iinfo(np.uint16).max
+    there = ~np.isnan(answers.scores).any(axis=1)
+    rois, scores = answers.rois[there], answers.scores[there]
     most = scores.argmax(axis=1) if len(rois) else np.empty(0, np.int64)
     packed = {"compression": "gzip"} if len(rois) else {}
     with h5py.File(path, "w") as file:
@@ -116,4 +135,25 @@ def write_class_scores(
         if labels != classes:
             metadata.attrs["class_names"] = json.dumps(classes, ensure_ascii=False)
         file.create_dataset("class_labels", data=[label.encode() for label in labels], dtype=h5py.string_dtype())
-        file.create_dataset("roi_numbers", data=rois.astype(np.uint32 if wide else np.uint16), **packed)
+        file.create_dataset("roi_numbers", data=_roi_numbers(rois), **packed)
+        for name, values in answers.flags.items():
+            file.create_dataset(name, **_stored(name, values[there]), **packed)
+        if not there.all():
+            file.create_dataset("left_out_roi_numbers", data=_roi_numbers(answers.rois[~there]))
+            if "reason" in answers.flags:
+                file.create_dataset("left_out_reason", **_stored("reason", answers.flags["reason"][~there]))
+
+
+def _roi_numbers(rois: np.ndarray) -> np.ndarray:
+    wide = len(rois) and rois.max() > np.iinfo(np.uint16).max
+    return rois.astype(np.uint32 if wide else np.uint16)
+
+
+def _stored(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Return data and type of a dataset of flags: texts as UTF-8, 0 and 1 as int8 with -1 for unknown."""
+    h5py = require("h5py", "formats")
+    if values.dtype == object:
+        return {"data": values.tolist(), "shape": (len(values),), "dtype": h5py.string_dtype()}
+    if name in ("unsure", "unlike_training"):
+        return {"data": np.nan_to_num(values, nan=-1).astype(np.int8)}
+    return {"data": values.astype(np.float32)}

@@ -51,22 +51,26 @@ def test_fcs_has_every_value(make_set, tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "cells.fcs"
     assert cli.main(["convert", str(tmp_path / "p.parquet"), str(out), "--data", str(tmp_path / "set")]) == 0
     text = capsys.readouterr().out
-    assert "50 events, 7 parameters" in text
+    assert "50 events, 9 parameters" in text
     assert "events without a prediction, with -1 in class and probabilities: 2" in text
     assert "events without feature area_um, with 0 in it: 1" in text
     read = flowio.FlowData(out)
-    values = np.asarray(read.events, np.float32).reshape(50, 7)
-    assert read.pnn_labels == ["event", "class", "confidence", "p_alpha", "p_beta", "p_Be", "area_um"]
+    values = np.asarray(read.events, np.float32).reshape(50, 9)
+    labels = ["event", "class", "confidence", "unsure", "reason", "p_alpha", "p_beta", "p_Be", "area_um"]
+    assert read.pnn_labels == labels
     np.testing.assert_array_equal(values[:, 0], np.arange(50))
-    np.testing.assert_array_equal(values[:, 3:6], np.nan_to_num(scores, nan=-1))
+    np.testing.assert_array_equal(values[:, 5:8], np.nan_to_num(scores, nan=-1))
     np.testing.assert_array_equal(values[:, 2], np.nan_to_num(scores.max(axis=1), nan=-1))
     expected = np.where(np.isnan(scores[:, 0]), -1, np.nan_to_num(scores).argmax(axis=1))
     np.testing.assert_array_equal(values[:, 1], expected)
-    np.testing.assert_array_equal(values[:, 6], np.nan_to_num(area).astype(np.float32))
+    np.testing.assert_array_equal(values[:, 3], np.where(np.isnan(scores[:, 0]), -1, 0))
+    np.testing.assert_array_equal(values[:, 4], np.isnan(scores[:, 0]))
+    assert json.loads(read.text["fastcell_reasons"]) == ["lost"]
+    np.testing.assert_array_equal(values[:, 8], np.nan_to_num(area).astype(np.float32))
     assert json.loads(read.text["fastcell_classes"]) == CLASSES
     assert json.loads(read.text["fastcell_unknown"]) == {"area_um": 1}
     assert read.text["fastcell_no_prediction"] == "-1"
-    assert read.pnr_values == [49, 3, 1, 1, 1, 1, np.ceil(np.nanmax(area))]
+    assert read.pnr_values == [49, 3, 1, 1, 1, 1, 1, 1, np.ceil(np.nanmax(area))]
 
 
 def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path: Path) -> None:
@@ -80,7 +84,7 @@ def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path: Path) -> Non
     assert lines == ["events without a prediction, with -1 in class and probabilities: 1"]
     convert.convert(predictions, tmp_path / "b.fcs", data=manifest.path)
     assert (tmp_path / "a.fcs").read_bytes() == (tmp_path / "b.fcs").read_bytes()
-    assert flowio.FlowData(tmp_path / "a.fcs").channel_count == 7
+    assert flowio.FlowData(tmp_path / "a.fcs").channel_count == 9
 
 
 @pytest.mark.parametrize(("start", "end"), [("csv", "parquet"), ("parquet", "csv")])
@@ -97,6 +101,112 @@ def test_tables_with_features(make_set, tmp_path: Path, start: str, end: str) ->
     assert table.column("p_beta").null_count == 1
 
 
+FLAGS = {
+    "confidence": [0.7, 0.6, 0.5, 0.8, -1],
+    "unsure": [0, 0, 1, 0, -1],
+    "unlike_training": [0, 1, 0, -1, -1],
+    "unlike_score": [0.5, 2.0, 0.25, -1, -1],
+    "reason": [0, 0, 1, 0, 2],
+    "unlike_reason": [0, 1, 0, 0, 0],
+}
+"""Numbers of the cells of `make_flags`; -1 is unknown."""
+
+
+def make_flags(path: Path, keys: list[str]) -> np.ndarray:
+    """Write predictions of 5 cells: sure; unlike; unsure; without a score; without a prediction. Gives (5, 3)."""
+    best = np.array([0.7, 0.6, 0.5, 0.8, np.nan], np.float32)
+    scores = np.stack([best, (1 - best) / 2, (1 - best) / 2], axis=1)
+    columns = {"key": keys, "class": ["alpha", "alpha", "unsure", "alpha", None]}
+    columns |= {f"p_{name}": pa.array(scores[:, k], mask=np.isnan(best)) for k, name in enumerate(CLASSES)}
+    columns["confidence"] = pa.array(best, mask=np.isnan(best))
+    columns["reason"] = pa.array([None, None, "confidence below 0.55", None, "could not be read"])
+    columns["unlike_training"] = pa.array([False, True, False, None, None])
+    columns["unlike_score"] = pa.array([0.5, 2.0, 0.25, None, None], pa.float32())
+    columns["unlike_reason"] = pa.array([None, "larger, smoother", None, None, None])
+    write_csv_or_parquet(path, pa.table(columns))
+    return scores
+
+
+def test_a_gate_in_fcs_has_every_flag(make_set, tmp_path: Path) -> None:
+    """A feature of the same name does not replace a flag."""
+    keys = [f"M1.rtdc/{number:06d}" for number in range(5)]
+    make_flags(tmp_path / "p.parquet", keys)
+    add_features(make_set(keys=keys), keys, {"unsure": np.full(5, 9.0)})
+    arguments = [str(tmp_path / "p.parquet"), str(tmp_path / "a.fcs"), "--data", str(tmp_path / "set")]
+    assert cli.main(["convert", *arguments]) == 0
+    read = flowio.FlowData(tmp_path / "a.fcs")
+    values = dict(zip(read.pnn_labels, np.asarray(read.events, np.float32).reshape(5, -1).T, strict=True))
+    for name, expected in FLAGS.items():
+        np.testing.assert_array_equal(values[name], np.array(expected, np.float32), name)
+    assert values["class"].tolist() == [0, 0, -1, 0, -1]
+    assert values["event"].tolist() == [0, 1, 2, 3, 4]
+    assert values["feature_unsure"].tolist() == [9] * 5
+    assert json.loads(read.text["fastcell_reasons"]) == ["confidence below 0.55", "could not be read"]
+    assert json.loads(read.text["fastcell_unlike_reasons"]) == ["larger, smoother"]
+
+
+def test_event_numbers_that_fcs_rounds_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_flags(tmp_path / "p.parquet", [f"M1.rtdc/{(1 << 24) + number}" for number in range(5)])
+    assert cli.main(["convert", str(tmp_path / "p.parquet"), str(tmp_path / "a.fcs")]) == 0
+    assert "event numbers above 16,777,216 are rounded" in capsys.readouterr().out
+
+
+def test_a_gate_in_copies_of_rtdc_has_every_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second copy, of a file that has two free features only, says which flags it has no place for."""
+    with h5py.File(tmp_path / "M1.rtdc", "w") as file:
+        file["events/image"] = np.zeros((6, 4, 5), np.uint8)
+        file["events/userdef1"] = np.full(6, 3.0)
+    make_flags(tmp_path / "p.parquet", [f"M1.rtdc/{number:06d}" for number in range(5)])
+    once, twice = tmp_path / "once.rtdc", tmp_path / "twice" / "M1.rtdc"
+    words = ["convert", str(tmp_path / "p.parquet")]
+    assert cli.main([*words, str(once), "--rtdc-source", str(tmp_path)]) == 0
+    names = {name: f"userdef{place}" for name, place in zip(FLAGS, (0, 2, 3, 4, 5, 6), strict=True)}
+    assert ", ".join(f"{feature} {name}" for name, feature in names.items()) in capsys.readouterr().out
+    with h5py.File(once) as file:
+        for name, feature in names.items():
+            expected = np.array([*FLAGS[name], -1], np.float32)
+            expected[expected == -1] = np.nan
+            np.testing.assert_array_equal(file["events"][feature][:], expected, name)
+        assert file["events/ml_class"][:].tolist() == [0, 0, -1, 0, -1, -1]
+        assert file["events/userdef1"][:].tolist() == [3] * 6
+        log = file["logs/fastcell"][:].tolist()
+    assert b"userdef5, reason: 0 none; 1 confidence below 0.55; 2 could not be read" in log
+    twice.parent.mkdir()
+    once.rename(twice)
+    with h5py.File(twice, "r+") as file:
+        for number in (7, 8, 9):
+            file[f"events/userdef{number}"] = np.full(6, 3.0)
+        del file["events/userdef6"], file["events/userdef5"]
+        file["events/userdef5"] = file["events/userdef6"] = np.full(6, 3.0)
+        del file["logs/fastcell"]
+        file["logs/fastcell"] = np.array([line for line in log if not line.startswith((b"userdef5", b"userdef6"))])
+    assert cli.main([*words, str(tmp_path / "again.rtdc"), "--rtdc-source", str(twice.parent)]) == 0
+    text = capsys.readouterr().out
+    assert "userdef0 confidence, userdef2 unsure, userdef3 unlike_training, userdef4 unlike_score; " in text
+    assert "no user-defined feature is free for reason, unlike_reason" in text
+    with h5py.File(tmp_path / "again.rtdc") as file:
+        assert [name for name in file["events"] if file["events"][name][0].max() == 3] == [
+            f"userdef{number}" for number in (1, 5, 6, 7, 8, 9)
+        ]
+
+
+def test_a_gate_in_class_scores_of_ifcb_has_every_flag(tmp_path: Path) -> None:
+    bin_name = "D20130526T095207_IFCB013"
+    scores = make_flags(tmp_path / "p.parquet", [f"{bin_name}/{number:06d}" for number in range(1, 6)])
+    assert cli.main(["convert", str(tmp_path / "p.parquet"), str(tmp_path / "a.h5")]) == 0
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["output_scores"][:], scores[:4])
+        assert file["roi_numbers"][:].tolist() == [1, 2, 3, 4]
+        assert file["output_classes"][:].tolist() == [0, 0, 0, 0]
+        for name in ("confidence", "unsure", "unlike_training"):
+            np.testing.assert_array_equal(file[name][:], np.array(FLAGS[name][:4], file[name].dtype), name)
+        np.testing.assert_array_equal(file["unlike_score"][:], [0.5, 2.0, 0.25, np.nan])
+        assert file["reason"].asstr()[:].tolist() == ["", "", "confidence below 0.55", ""]
+        assert file["unlike_reason"].asstr()[:].tolist() == ["", "larger, smoother", "", ""]
+        assert file["left_out_roi_numbers"][:].tolist() == [5]
+        assert file["left_out_reason"].asstr()[:].tolist() == ["could not be read"]
+
+
 def test_real_ifcb_bins(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Regions of interest as the bins' own .adc files number them, from 1 at the first row."""
     rois = {}
@@ -109,7 +219,8 @@ def test_real_ifcb_bins(real_data: Path, tmp_path: Path, capsys: pytest.CaptureF
     scores = make_predictions(tmp_path / "p.csv", keys, without=(3,))
     out = tmp_path / "scores"
     assert cli.main(["convert", str(tmp_path / "p.csv"), str(out), "--model-id", "run-1"]) == 0
-    assert "24 regions of interest in 2 bins\n1 without a prediction are left out" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "24 regions of interest in 2 bins\n1 without a prediction are left out; left_out_roi_numbers" in text
     assert sorted(path.name for path in out.iterdir()) == [
         "D20130526T095207_IFCB013_class.h5",
         "IFCB5_2012_028_081515_class.h5",

@@ -26,7 +26,7 @@ def read_v3(path: Path) -> tuple[np.ndarray, list[str], np.ndarray]:
 def test_scores_are_read_back(tmp_path: Path, first: int) -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(3), 7).astype(np.float32)
     rois = np.arange(7) * 2 + first
-    to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, rois, scores, ["a", "b", "c"], "model 1")
+    to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, to_ifcb.BinScores(rois, scores, {}), ["a", "b", "c"], "model 1")
     found, labels, numbers = read_v3(tmp_path / "a.h5")
     np.testing.assert_array_equal(found, scores)
     np.testing.assert_array_equal(numbers, rois)
@@ -44,16 +44,15 @@ def test_names_of_other_letters_open_in_pyifcb(tmp_path: Path) -> None:
     labels = ["Grosse_2", "Grosse", "u03bc-cell", "cafe", "Zelle"]
     assert to_ifcb.ascii_labels(classes) == labels
     scores = np.eye(5, dtype=np.float32)
-    to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, np.arange(5), scores, classes, "m")
+    to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, to_ifcb.BinScores(np.arange(5), scores, {}), classes, "m")
     assert read_v3(tmp_path / "a.h5")[1] == labels
     with h5py.File(tmp_path / "a.h5") as file:
         assert json.loads(file["metadata"].attrs["class_names"]) == classes
 
 
 def test_a_bin_without_a_score_is_an_empty_table(tmp_path: Path) -> None:
-    to_ifcb.write_class_scores(
-        tmp_path / "a.h5", BIN, np.empty(0, np.int64), np.empty((0, 2), np.float32), ["a", "b"], "m"
-    )
+    none = to_ifcb.BinScores(np.empty(0, np.int64), np.empty((0, 2), np.float32), {})
+    to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, none, ["a", "b"], "m")
     scores, labels, numbers = read_v3(tmp_path / "a.h5")
     assert (scores.shape, labels, numbers.shape) == ((0, 2), ["a", "b"], (0,))
 

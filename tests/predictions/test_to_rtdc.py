@@ -28,6 +28,12 @@ def make_scores(num_events: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.ones(3), num_events).astype(np.float32)
 
 
+def write(
+    source: Path, out: Path, events: np.ndarray, scores: np.ndarray, classes: list[str] = CLASSES
+) -> to_rtdc.WrittenScores:
+    return to_rtdc.write_scores(source, out, to_rtdc.EventScores(events, scores), classes, TAGS)
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -40,7 +46,7 @@ def test_real_files(real_data: Path, tmp_path: Path, name: str, num_events: int)
     scores = make_scores(len(events))
     scores[1] = np.nan
     out = tmp_path / "copy.rtdc"
-    assert to_rtdc.write_scores(source, out, events, scores, CLASSES, TAGS) == num_events
+    assert write(source, out, events, scores).num_events == num_events
     assert digest(source) == before
     expected = np.full((num_events, 3), np.nan, np.float32)
     expected[events] = scores
@@ -71,7 +77,7 @@ def test_real_files(real_data: Path, tmp_path: Path, name: str, num_events: int)
 def test_a_file_without_events(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "rtdc" / "dcnum_shapein_empty_M001.rtdc"
     none = np.empty(0, np.int64)
-    assert to_rtdc.write_scores(source, tmp_path / "a.rtdc", none, np.empty((0, 3), np.float32), CLASSES, TAGS) == 0
+    assert write(source, tmp_path / "a.rtdc", none, np.empty((0, 3), np.float32)).num_events == 0
     with h5py.File(tmp_path / "a.rtdc") as copy:
         assert copy["events/ml_class"].shape == copy["events/ml_score_mcf"].shape == (0,)
 
@@ -81,8 +87,8 @@ def test_scores_of_an_earlier_classifier_are_replaced(tmp_path: Path) -> None:
     with h5py.File(source, "r+") as file:
         file["events/ml_score_old"] = np.ones(6)
         file["events/ml_class"] = np.zeros(6)
-    to_rtdc.write_scores(source, tmp_path / "b.rtdc", np.arange(6), make_scores(6), CLASSES, TAGS)
-    to_rtdc.write_scores(tmp_path / "b.rtdc", tmp_path / "c.rtdc", np.arange(6), make_scores(6, 1), CLASSES, TAGS)
+    write(source, tmp_path / "b.rtdc", np.arange(6), make_scores(6))
+    write(tmp_path / "b.rtdc", tmp_path / "c.rtdc", np.arange(6), make_scores(6, 1))
     with h5py.File(tmp_path / "c.rtdc") as file:
         assert sorted(file["events"]) == ["deform", "image", "ml_class", *(f"ml_score_{tag}" for tag in sorted(TAGS))]
         np.testing.assert_array_equal(file["events/ml_score_mcf"][:], make_scores(6, 1)[:, 0])
@@ -94,7 +100,7 @@ def test_the_original_is_never_the_copy(tmp_path: Path) -> None:
     (tmp_path / "link.rtdc").symlink_to(source)
     for out in (source, tmp_path / "link.rtdc"):
         with pytest.raises(DataError, match="another file than the one it is a copy of"):
-            to_rtdc.write_scores(source, out, np.arange(6), make_scores(6), CLASSES, TAGS)
+            write(source, out, np.arange(6), make_scores(6))
     assert digest(source) == before
 
 
@@ -104,7 +110,7 @@ def test_a_group_that_lies_in_another_file_is_not_written_to(tmp_path: Path) -> 
     with h5py.File(tmp_path / "a.rtdc", "w") as file:
         file["events"] = h5py.ExternalLink(str(victim), "/events")
     with pytest.raises(DataError, match="must hold a group events"):
-        to_rtdc.write_scores(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.arange(6), make_scores(6), CLASSES, TAGS)
+        write(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.arange(6), make_scores(6))
     assert digest(victim) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.rtdc", "victim.rtdc"]
 
@@ -113,7 +119,7 @@ def test_a_group_that_lies_in_another_file_is_not_written_to(tmp_path: Path) -> 
 def test_files_of_another_kind(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.rtdc").write_bytes(content)
     with pytest.raises(DataError, match="cannot be used as an RT-DC file|must hold a group events"):
-        to_rtdc.write_scores(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.arange(6), make_scores(6), CLASSES, TAGS)
+        write(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.arange(6), make_scores(6))
     assert not (tmp_path / "b.rtdc").exists()
 
 
@@ -121,7 +127,7 @@ def test_more_events_than_bytes(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.rtdc", "w") as file:
         file.create_dataset("events/image", (10**12, 1, 1), np.uint8, chunks=(1024, 1, 1))
     with pytest.raises(DataError, match="claims to hold 1,000,000,000,000 events"):
-        to_rtdc.write_scores(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.arange(6), make_scores(6), CLASSES, TAGS)
+        write(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.arange(6), make_scores(6))
     assert not (tmp_path / "b.rtdc").exists()
 
 
@@ -129,7 +135,7 @@ def test_more_events_than_bytes(tmp_path: Path) -> None:
 def test_events_that_the_file_does_not_have(tmp_path: Path, events: list[int]) -> None:
     make_file(tmp_path / "a.rtdc")
     with pytest.raises(DataError, match="has 6 events"):
-        to_rtdc.write_scores(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.array(events), make_scores(2), CLASSES, TAGS)
+        write(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.array(events), make_scores(2))
     assert not (tmp_path / "b.rtdc").exists()
 
 
@@ -172,7 +178,7 @@ def test_tags_that_dclab_would_not_know(tags: list[str]) -> None:
 def test_lines_of_the_log_keep_to_100_bytes(tmp_path: Path) -> None:
     source = make_file(tmp_path / "m.rtdc")
     classes = ["short", "x" * 250, "Größe" * 40]
-    to_rtdc.write_scores(source, tmp_path / "copy.rtdc", np.arange(6), make_scores(6), classes, TAGS)
+    write(source, tmp_path / "copy.rtdc", np.arange(6), make_scores(6), classes)
     with h5py.File(tmp_path / "copy.rtdc") as file:
         lines = file["logs/fastcell"][:].tolist()
     assert max(map(len, lines)) <= 100
