@@ -1,17 +1,20 @@
-"""Training recipes against each other by cross-validation, on Jurkat cells and on T cells by donor.
+"""Training recipes against each other: Jurkat cells by cross-validation, T cells by donor, simulated cells by split.
 
 A trial is a preset with changes. All trials are trained on the same folds with the same seeds, and the predictions of
 each fold are kept, so that a run that was stopped goes on, and several processes may work in one WORK. Only given cells
 are used: what is chosen by these tables was chosen on these cells, and the best of several scores is optimistic.
 
     python benchmarks/recipes.py train jurkat FOLDER --work WORK [--trials fast,cap10] [--seeds 0,1,2]
-    python benchmarks/recipes.py train tcell FOLDER --work WORK
+    python benchmarks/recipes.py train tcell FOLDER --work WORK [--precision 32-true]
+    python benchmarks/recipes.py train synthetic FOLDER --work WORK --trials demo,demo-auto
     python benchmarks/recipes.py table jurkat --work WORK
 
-FOLDER holds images as CLASS/NAME (jurkat) or DONOR/CLASS/NAME (tcell, with ``--data.fit scale``). Jurkat cells are cut
-into five stratified folds, by another seed for each seed of the training; T cells are tested donor by donor. Networks
-train in bfloat16 (``--precision``), which all trials share. ``table`` writes a result of the folds that are there, and
-compares each trial with `fast` on the cells that both have classified.
+FOLDER holds images as CLASS/NAME (jurkat) or DONOR/CLASS/NAME (tcell, with ``--data.fit scale``), or is the data set of
+the default ``fastcell fit`` (synthetic). Jurkat cells are cut into five stratified folds, by another seed for each seed
+of the training; T cells are tested donor by donor; of the simulated cells, 1,500 of the training subset train, and the
+test subset tests. Networks train in bfloat16 (``--precision``), which all trials share. ``table`` writes a result of
+the folds that are there, and compares each trial, and trials trained in float32, with `fast` (`demo` for simulated
+cells) on the cells that both have classified. For Jurkat cells it also writes what a shifted decision gives.
 """
 
 from __future__ import annotations
@@ -57,25 +60,59 @@ class Trial:
 
 _FULL = "--data.balance oversample --model.label_smoothing 0"
 _CAP = f"{_FULL} --data.balance_cap"
+_NONE = "--data.balance none --model.label_smoothing 0"
+_RESIDUAL = "--model.network residual"
+_RESIDUAL_48 = f"{_CAP} 10 {_RESIDUAL} --data.image_size 48"
 TRIALS: dict[str, Trial] = {
     "fast": Trial("preset fast, classes as they are", changes="--data.balance none"),
     "demo": Trial("preset demo, classes as they are", "demo", "--data.balance none"),
+    "demo-auto": Trial("preset demo, --data.balance auto", "demo"),
     "smooth0": Trial("no label smoothing", changes="--data.balance none --model.label_smoothing 0"),
     "cap4": Trial("repeats up to 4", changes=f"{_CAP} 4"),
     "cap10": Trial("repeats up to 10", changes=f"{_CAP} 10"),
     "full": Trial("repeats without limit", changes=_FULL),
     "full-same": Trial("repeats without limit, steps of fast", changes=_FULL, same_steps=True),
     "full-same-zoom": Trial(
-        "the same, magnified by 0.8 to 1.25", changes=f"{_FULL} --data.augmentation.scale 0.25", same_steps=True
+        "the same, magnified by 0.8 to 1.25",
+        changes=f"{_FULL} --data.augmentation.scale 0.25",
+        same_steps=True,
     ),
     "cap10-shift": Trial(
         "repeats up to 10, logits shifted by half of their logarithm in the loss",
         changes=f"{_CAP} 10",
         repeat_shift=0.5,
     ),
-    "cap10-ema": Trial("repeats up to 10, weights averaged", changes=f"{_CAP} 10 --model.ema_decay 0.99"),
+    "cap10-ema": Trial(
+        "repeats up to 10, weights averaged",
+        changes=f"{_CAP} 10 --model.ema_decay 0.99",
+    ),
     "cap10-mixup": Trial("repeats up to 10, mixup 0.2", changes=f"{_CAP} 10", mixup=0.2),
-    "cap10-standardize": Trial("repeats up to 10, standardized", changes=f"{_CAP} 10 --data.normalization standardize"),
+    "cap10-standardize": Trial(
+        "repeats up to 10, standardized",
+        changes=f"{_CAP} 10 --data.normalization standardize",
+    ),
+    "residual": Trial("residual network, classes as they are", changes=f"{_NONE} {_RESIDUAL}"),
+    "residual-48": Trial(
+        "residual network, 48 px, as cap10-shift",
+        changes=_RESIDUAL_48,
+        repeat_shift=0.5,
+    ),
+    "residual-48-long": Trial(
+        "the same for 80 epochs",
+        changes=f"{_RESIDUAL_48} --trainer.max_epochs 80",
+        repeat_shift=0.5,
+    ),
+    "residual-48-mixup": Trial("residual-48 with mixup 0.2", changes=_RESIDUAL_48, mixup=0.2, repeat_shift=0.5),
+    "residual-48-slow": Trial(
+        "residual-48, learning rate 0.001",
+        changes=f"{_RESIDUAL_48} --model.learning_rate 1e-3",
+        repeat_shift=0.5,
+    ),
+    "residual-48-quick": Trial(
+        "residual-48, learning rate 0.005",
+        changes=f"{_RESIDUAL_48} --model.learning_rate 5e-3",
+        repeat_shift=0.5,
+    ),
     "weights": Trial("loss weights", changes="--data.balance weights --model.label_smoothing 0"),
     "logit": Trial(
         "logits shifted by the class frequencies in the loss",
@@ -83,34 +120,47 @@ TRIALS: dict[str, Trial] = {
         prior_shift=1.0,
     ),
 }
+BASES = {"jurkat": "fast", "tcell": "fast", "synthetic": "demo"}
+"""Trial that the others are compared with."""
+SHIFTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SYNTHETIC_CELLS = 1_500  # of the training subset
 
 
 class Cells:
     """Labelled cells and their folds.
 
     Args:
-        name: ``jurkat`` or ``tcell``.
+        name: ``jurkat``, ``tcell`` or ``synthetic``.
         folder: see the module's docstring.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
         from fastcell.sources.load_cells import load_cells
 
-        self.name = name
-        if name == "tcell":
+        self.groups: np.ndarray | None = None
+        self.tested: np.ndarray | None = None
+        if name == "synthetic":
+            parts = [load_cells(folder, part) for part in ("train", "test")]
+            chosen = np.sort(np.random.default_rng(0).permutation(len(parts[0].images))[:SYNTHETIC_CELLS])
+            self.images = [parts[0].images[row] for row in chosen] + list(parts[1].images)
+            names = np.concatenate([parts[0].classes[chosen], parts[1].classes])
+            self.tested = np.arange(len(self.images)) >= len(chosen)
+        elif name == "tcell":
             found = [(donor.name, load_cells(donor)) for donor in sorted(folder.iterdir()) if donor.is_dir()]
             self.images = [image for _, cells in found for image in cells.images]
             names = np.concatenate([cells.classes for _, cells in found])
-            self.groups: np.ndarray | None = np.repeat([donor for donor, _ in found], [len(c.images) for _, c in found])
+            self.groups = np.repeat([donor for donor, _ in found], [len(c.images) for _, c in found])
         else:
             cells = load_cells(folder)
-            self.images, names, self.groups = list(cells.images), cells.classes, None
+            self.images, names = list(cells.images), cells.classes
         self.classes, self.labels = np.unique(names, return_inverse=True)
 
     def folds(self, seed: int) -> np.ndarray:
-        """Return the number of the fold in which each cell is tested, (N,) int."""
+        """Return the number of the fold in which each cell is tested, (N,) int; -1 for one that never is."""
         from sklearn.model_selection import StratifiedKFold
 
+        if self.tested is not None:
+            return np.where(self.tested, 0, -1)
         if self.groups is not None:
             return np.unique(self.groups, return_inverse=True)[1]
         out = np.zeros(len(self.labels), int)
@@ -140,8 +190,9 @@ def train_fold(trial: Trial, cells: Cells, fold: int, seed: int, extra: Sequence
     """Train on the other folds and classify the cells of this one.
 
     Returns:
-        ``test``: indices of the cells; ``one`` and ``flips``: probabilities (n, K) without and with flips;
-        ``flips_1.25`` and ``flips_0.8``: of zoomed cells; ``steps`` and ``cpu_s`` of the training.
+        ``test``: indices of the cells; ``one``, ``flips`` and ``eight``: probabilities (n, K) of the cell as it is,
+        and means over its four flips, and over these and those turned by 90 degrees; ``flips_1.25`` and ``flips_0.8``:
+        of zoomed cells; ``steps`` and ``cpu_s`` of the training.
     """
     import torch
 
@@ -180,20 +231,41 @@ def train_fold(trial: Trial, cells: Cells, fold: int, seed: int, extra: Sequence
 
     weights = np.ones(len(train))
     if recipe.balance == "weights":
-        weights, recipe = (1 / (frequency * len(cells.classes)))[labels], recipe.changed(data={"balance": "none"})
-    limits: dict[str, Any] = {"max_epochs": recipe.max_epochs, "max_steps": recipe.max_steps}
+        weights, recipe = (
+            (1 / (frequency * len(cells.classes)))[labels],
+            recipe.changed(data={"balance": "none"}),
+        )
+    limits: dict[str, Any] = {
+        "max_epochs": recipe.max_epochs,
+        "max_steps": recipe.max_steps,
+    }
     if trial.same_steps:
-        limits = {"max_epochs": -1, "max_steps": recipe.max_epochs * -(-len(train) // recipe.batch_size)}
-    device, preprocessing, start = torch.device("cpu"), recipe.preprocessing, time.process_time()
+        limits = {
+            "max_epochs": -1,
+            "max_steps": recipe.max_epochs * -(-len(train) // recipe.batch_size),
+        }
+    device, preprocessing, start = (
+        torch.device("cpu"),
+        recipe.preprocessing,
+        time.process_time(),
+    )
     with _quiet():
         images = [cells.images[row] for row in train]
         data = _TrainingCells(recipe, preprocessing, images, labels, weights, seed, device, 1)
         torch.manual_seed(seed)
-        module = TrialModule(**recipe.model, classes=list(cells.classes), preprocessing=preprocessing.to_dict())
+        module = TrialModule(
+            **recipe.model,
+            classes=list(cells.classes),
+            preprocessing=preprocessing.to_dict(),
+        )
         trainer = build_trainer(device, **{**recipe.trainer, **limits})
         fit_model(trainer, module, data)
     module.eval()
-    out: dict[str, Any] = {"test": test, "cpu_s": time.process_time() - start, "steps": trainer.global_step}
+    out: dict[str, Any] = {
+        "test": test,
+        "cpu_s": time.process_time() - start,
+        "steps": trainer.global_step,
+    }
     for name, tta, zoom in [
         ("one", False, 1.0),
         ("flips", True, 1.0),
@@ -202,6 +274,9 @@ def train_fold(trial: Trial, cells: Cells, fold: int, seed: int, extra: Sequence
         module.hparams["tta"] = tta
         images = [cells.images[row] if zoom == 1 else zoomed(cells.images[row], zoom) for row in test]
         out[name] = classify_cells(module, images, 256)
+    module.hparams["tta"] = True
+    turned = classify_cells(module, [np.ascontiguousarray(np.rot90(cells.images[row])) for row in test], 256)
+    out["eight"] = (out["flips"] + turned) / 2
     return out
 
 
@@ -218,7 +293,7 @@ def train(options: argparse.Namespace) -> None:
     extra = ["--data.fit", "scale"] if options.data == "tcell" else []
     for seed in map(int, options.seeds.split(",")):
         for name in options.trials.split(","):
-            for fold in range(cells.folds(seed).max() + 1):
+            for fold in options.folds or range(cells.folds(seed).max() + 1):
                 path = work / f"{name}@{options.precision}-{seed}-{fold}.npz"
                 claim = path.with_suffix(".claim")
                 if path.exists():
@@ -237,23 +312,26 @@ def train(options: argparse.Namespace) -> None:
                 finally:
                     claim.unlink(missing_ok=True)
                 right = (found["flips"].argmax(1) == cells.labels[found["test"]]).mean()
-                print(f"{name} seed {seed} fold {fold}: {right:.3f} flips, {found['cpu_s']:.0f} CPU s", flush=True)
+                print(
+                    f"{name} seed {seed} fold {fold}: {right:.3f} flips, {found['cpu_s']:.0f} CPU s",
+                    flush=True,
+                )
 
 
 @dataclass
 class RecipeRow:
-    """Scores of a trial on the folds that are there, beside those of `fast` without flips on the same cells.
+    """Scores of a trial on the folds that are there, beside those of the first trial without flips on the same cells.
 
     Attributes:
         trial: name; ``+ flips``: probabilities are means over four flips; ``+ prior``: logits are shifted by half of
             the logarithm of the repeats, towards the class frequencies of the data.
-        why: what differs from `fast`.
+        why: what differs.
         folds: folds over all seeds.
         num_cells: classified cells over all seeds.
         accuracy, balanced: of the pooled cells.
         loss: mean negative log-likelihood.
         zoomed_in, zoomed_out: accuracy on cells magnified by 1.25 and by 0.8, with flips; None with a shift.
-        accuracy_gain, balanced_gain: minus `fast`.
+        accuracy_gain, balanced_gain: minus the first trial.
         p_accuracy, p_balanced: exact sign-flip tests over cells.
         cpu_s: median CPU time of the training of a fold [s].
     """
@@ -284,13 +362,16 @@ def read_folds(work: Path, trial: str, precision: str) -> dict[tuple[int, int], 
 
 
 def compare_with(
-    labels: np.ndarray, found: dict[tuple[int, int], Any], base: dict[tuple[int, int], Any], row: dict[str, Any]
+    labels: np.ndarray,
+    found: dict[tuple[int, int], Any],
+    base: dict[tuple[int, int], Any],
+    row: dict[str, Any],
 ) -> RecipeRow:
-    """Return the row of a trial from its folds and those of `fast`.
+    """Return the row of a trial from its folds and those of the first trial.
 
     Args:
         labels: (N,) classes of all cells.
-        found, base: folds of the trial and of `fast`, from `read_folds`.
+        found, base: folds of both trials, from `read_folds`.
         row: ``trial`` and ``why`` of the row; ``kind``, the probabilities to score; ``shift`` (K,) of their logarithms.
     """
     from fastcell.stats.paired_difference import compare_paired, sign_flip
@@ -337,39 +418,103 @@ def compare_with(
     )
 
 
-def write_table(options: argparse.Namespace) -> None:
-    """Write the result of the folds that are there."""
-    work = Path(options.work) / options.data
-    labels = np.load(work / "labels.npy")
-    counts = np.bincount(labels)
-    base = read_folds(work, "fast", options.precision)
+@dataclass
+class ShiftRow:
+    """Scores of a trial, with flips, whose decision is shifted against the class frequencies.
+
+    Attributes:
+        trial: name.
+        folds: folds over all seeds.
+        decision_shift: share of the logarithm of the class frequencies that is taken off the log probabilities.
+        accuracy, balanced: of the pooled cells.
+        recalls: recall by class.
+    """
+
+    trial: str
+    folds: int
+    decision_shift: float
+    accuracy: float
+    balanced: float
+    recalls: dict[str, float]
+
+
+def shifted(
+    labels: np.ndarray,
+    classes: Sequence[str],
+    trial: str,
+    found: dict[tuple[int, int], Any],
+) -> list[ShiftRow]:
+    """Return the scores of a trial for each of `SHIFTS`; frequencies are those of all cells."""
+    truth = labels[np.concatenate([fold["test"] for fold in found.values()])]
+    logs = np.log(np.concatenate([fold["flips"] for fold in found.values()]).clip(1e-12))
+    frequency = np.log(np.bincount(labels) / len(labels))
     rows = []
+    for shift in SHIFTS:
+        right = (logs - shift * frequency).argmax(axis=1) == truth
+        recalls = {name: float(right[truth == label].mean()) for label, name in enumerate(classes)}
+        balanced = float(np.mean(list(recalls.values())))
+        rows.append(ShiftRow(trial, len(found), shift, float(right.mean()), balanced, recalls))
+    return rows
+
+
+def write_table(options: argparse.Namespace) -> None:
+    """Write the results of the folds that are there: all trials, and shifted decisions of those with all folds."""
+    work = Path(options.work) / options.data
+    labels, classes = (
+        np.load(work / "labels.npy"),
+        json.loads((work / "classes.json").read_text()),
+    )
+    counts = np.bincount(labels)
+    base = read_folds(work, BASES[options.data], options.precision)
+    whole = 1 if options.data == "synthetic" else len(np.unique([fold for _, fold in base]))
+    rows, curves = [], []
     for name, trial in TRIALS.items():
         found = read_folds(work, name, options.precision)
-        if not set(found) & set(base):
-            continue
-        cap = 10.0 if name.startswith("cap10") else 4.0 if name.startswith("cap4") else float("inf")
-        shift = 0.5 * np.log(np.minimum(counts.max() / counts, cap))
-        views = [("", "one", 0 * shift), (" + flips", "flips", 0 * shift)]
-        if "oversample" in trial.changes:
-            views.append((" + flips + prior", "flips", shift))
-        for suffix, kind, moved in views:
-            row = {"trial": name + suffix, "why": trial.why, "kind": kind, "shift": moved}
-            rows.append(compare_with(labels, found, base, row))
-    settings = {"precision": options.precision, "fit": "scale" if options.data == "tcell" else "stretch"}
-    result = Result(f"recipes-{options.data}", f"{options.data}, {len(labels):,} cells", settings, rows)
-    print(f"wrote {result.save()}")
+        if set(found) & set(base):
+            cap = float(trial.changes.partition("balance_cap ")[2].split()[0]) if "_cap" in trial.changes else np.inf
+            shift = 0.5 * np.log(np.minimum(counts.max() / counts, cap))
+            views = [("", "one", 0 * shift), (" + flips", "flips", 0 * shift)]
+            if "oversample" in trial.changes:
+                views.append((" + flips + prior", "flips", shift))
+            for suffix, kind, moved in views:
+                row = {
+                    "trial": name + suffix,
+                    "why": trial.why,
+                    "kind": kind,
+                    "shift": moved,
+                }
+                rows.append(compare_with(labels, found, base, row))
+            if len(found) >= whole and options.data == "jurkat":
+                curves += shifted(labels, classes, name, found)
+        exact = read_folds(work, name, "32-true")
+        if options.precision != "32-true" and set(exact) & set(base):
+            row = {
+                "trial": f"{name} in float32",
+                "why": trial.why,
+                "kind": "one",
+                "shift": 0 * counts,
+            }
+            rows.append(compare_with(labels, exact, base, row))
+    settings = {
+        "precision": options.precision,
+        "fit": "scale" if options.data == "tcell" else "stretch",
+    }
+    about = f"{options.data}, {len(labels):,} cells"
+    print(f"wrote {Result(f'recipes-{options.data}', about, settings, rows).save()}")
+    if curves:
+        print(f"wrote {Result(f'shifts-{options.data}', about, settings, curves).save()}")
 
 
 def main() -> None:
     """Train, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["train", "table"])
-    parser.add_argument("data", choices=["jurkat", "tcell"])
+    parser.add_argument("data", choices=list(BASES))
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--work", required=True)
     parser.add_argument("--trials", default="fast")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--folds", type=int, nargs="*", help="numbers of folds from 0, default all")
     parser.add_argument("--precision", default="bf16-mixed")
     options = parser.parse_args()
     if options.command == "table":

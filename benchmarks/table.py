@@ -49,7 +49,8 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kinds |= {"measure": _answers}
-    kinds = {"zoomed_in": _recipes, "num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
+    kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
+    kinds = {"zoomed_in": _recipes, "decision_shift": _shifts, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
         first, *rest = kind([{name: _without_interval(value) for name, value in row.items()} for row in rows])
@@ -337,6 +338,18 @@ def _recipes(rows: list[dict[str, Any]]) -> list[str]:
         ]
         start = [row["trial"], row["why"], str(row["folds"])]
         lines.append(_line([*start, *scores, f"{row['loss']:.3f}", zoomed, f"{row['cpu_s']:.0f} s"]))
+    return lines
+
+
+def _shifts(rows: list[dict[str, Any]]) -> list[str]:
+    """Scores of `recipes.py` by the shift of the decision, with the recall of each class."""
+    classes = list(rows[0]["recalls"])
+    titles = ["", "folds", "shift", "accuracy", "balanced", *(f"recall of {name}" for name in classes)]
+    lines = [_line(titles), "|---|" + "--:|" * (len(titles) - 1)]
+    for row in rows:
+        values = [f"{value:.3f}" for value in (row["accuracy"], row["balanced"])]
+        recalls = [f"{row['recalls'][name]:.2f}" for name in classes]
+        lines.append(_line([row["trial"], str(row["folds"]), f"{row['decision_shift']:.1f}", *values, *recalls]))
     return lines
 
 

@@ -36,6 +36,8 @@ from fastcell.inference.measure_batches import measure_batches
 from fastcell.inference.unlike.feature_names import IMAGE_FEATURES, NUM_SHAPE_FEATURES
 from fastcell.inference.unlike.fit_training_cells import fit_training_cells
 from fastcell.inference.unlike.image_features import network_image_features
+from fastcell.inference.unlike.images_without_cells import images_without_cells
+from fastcell.inference.unlike.reasons import reasons
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.array_loader import PoolLoader, make_pool
 from fastcell.loading.order import StoredOrder
@@ -53,6 +55,7 @@ HARM = 0.10  # accuracy that a change costs before it counts as harmful
 LEFT_OUT = ("Prophase", "G1", "Metaphase")
 LEFT_OUT_EPOCHS = 20
 MOST_OF_SET = 400
+MOST_WITHOUT_CELLS = 128
 USUAL = 0.975
 PATTERNS = {"tcell": ["--pattern", "{group}/{class}/{name}"]}
 Cells = list[np.ndarray]
@@ -64,7 +67,8 @@ class Share:
     """One share of cells, or one area.
 
     Attributes:
-        part: same set, other set, other set resized, change, chosen without it, class left out, precision or cost.
+        part: same set, other set, other set resized, change, without cells, chosen without it, class left out,
+            precision or cost.
         network: set that the network was trained on.
         case: cells.
         method: score.
@@ -73,6 +77,7 @@ class Share:
         lowest, highest: of the seeds; of class left out the 95 % interval.
         cells: number of cells.
         accuracy: of the network on these cells, mean over seeds; NaN without classes.
+        reason: the reason that most unlike cells have, of the first seed; empty without, and for other methods.
     """
 
     part: str
@@ -84,6 +89,7 @@ class Share:
     highest: float
     cells: int
     accuracy: float = float("nan")
+    reason: str = ""
 
 
 def main() -> None:
@@ -100,6 +106,7 @@ def main() -> None:
     for name in ("jurkat", "tcell", "synth"):
         of_seeds = [measure(name, seed, sets, options.data, options.work) for seed in range(options.seeds)]
         rows += shares(name, of_seeds)
+        rows += without_cells(name, of_seeds, sets, options.work)
     rows += chosen_without(rows)
     rows += classes_left_out(sets, options.work)
     rows += costs()
@@ -436,8 +443,37 @@ def shares(name: str, of_seeds: list[dict[str, Measured]]) -> list[Share]:
             accuracy = float(np.mean(right)) if right else float("nan")
             bounds = (min(flagged), max(flagged))
             num = len(of_seeds[0][case]["image"])
-            rows.append(Share(part, name, title, method, float(np.mean(flagged)), *bounds, num, accuracy))
+            reason = most_common_reason(of_seeds[0], case) if method == CHOSEN else ""
+            rows.append(Share(part, name, title, method, float(np.mean(flagged)), *bounds, num, accuracy, reason))
     return rows
+
+
+def most_common_reason(found: dict[str, Measured], case: str) -> str:
+    """Return the reason that most unlike cells have; empty if none is unlike."""
+    scores = statistics(found["train"], found["valid"]).measure(found[case]["image"], found[case]["network"])
+    texts = reasons(scores)[scores.scores > 1].tolist()
+    return max(sorted(set(texts)), key=texts.count, default="")
+
+
+def without_cells(name: str, of_seeds: list[dict[str, Measured]], sets: dict[str, Path], work: Path) -> list[Share]:
+    """Return the share of unlike images among those without a cell that `fit` makes from validation cells."""
+    cells = load_cells(sets[name], "valid").images[:MOST_WITHOUT_CELLS]
+    flagged: dict[str, list[float]] = {}
+    for seed, found in enumerate(of_seeds):
+        model = network_of(name, seed, sets[name], work)
+        order = StoredOrder(evaluation_share(len(cells), len(cells)))
+        preprocessing = Preprocessing.from_dict(dict(model.preprocessing))
+        (batch,) = PoolLoader(make_pool(cells), np.zeros(len(cells), np.int64), order, preprocessing)
+        known = statistics(found["train"], found["valid"])
+        for case, images in images_without_cells(batch.images.numpy()).items():
+            with torch.inference_mode():
+                features, _ = model.features_and_probabilities(torch.from_numpy(images))
+            scores = known.measure(network_image_features(images), features.numpy()).scores
+            flagged.setdefault(case, []).append(float((scores > 1).mean()))
+    return [
+        Share("without cells", name, case, CHOSEN, float(np.mean(values)), min(values), max(values), len(cells))
+        for case, values in flagged.items()
+    ]
 
 
 def chosen_without(rows: list[Share]) -> list[Share]:

@@ -15,7 +15,7 @@ Rows = list[dict[str, Any]]
 
 def unlike_tables(rows: Rows) -> list[str]:
     """Return all tables, each with a title."""
-    tables = (_sets, _changes, _methods, _chosen, _left_out, _costs)
+    tables = (_sets, _without_cells, _changes, _methods, _chosen, _left_out, _costs)
     return [line for make in tables for line in [*make(rows), ""]][:-1]
 
 
@@ -42,16 +42,31 @@ def _sets(rows: Rows) -> list[str]:
     return lines
 
 
+def _without_cells(rows: Rows) -> list[str]:
+    found = {(row["network"], row["case"]): row for row in rows if row["part"] == "without cells"}
+    if not found:
+        return []
+    title = (
+        "**Images without a cell that `fit` makes from validation cells**, called unlike, by the training set of the "
+    )
+    lines = [f"{title}network.", "", _line(["images", *NETWORKS.values()]), "|---|" + "--:|" * len(NETWORKS)]
+    for case in dict.fromkeys(case for _, case in found):
+        lines.append(_line([case, *(_range(found[network, case]) for network in NETWORKS)]))
+    return lines
+
+
 def _changes(rows: Rows) -> list[str]:
     methods = (CHOSEN, "image (shape or noise)", "network", "22 features of the raw cell")
     before = next(row for row in rows if row["part"] == "same set" and row["network"] == "jurkat")
     title = f"**Changed Jurkat test cells** (accuracy without a change {before['accuracy']:.2f})."
-    lines = [title, "", _line(["change", "accuracy", *methods]), "|---|" + "--:|" * (1 + len(methods))]
+    columns = ["change", "accuracy", *methods, "reason that most of these cells have"]
+    lines = [title, "", _line(columns), "|---|" + "--:|" * (1 + len(methods)) + "---|"]
     for part in ("change", "precision"):
         for case, by_method in _by_case(row for row in rows if row["part"] == part).items():
             name = case if part == "change" else f"network in {case}, images unchanged"
             accuracy = f"{by_method[CHOSEN]['accuracy']:.2f}"
-            lines.append(_line([name, accuracy, *(_percent(by_method[method]) for method in methods)]))
+            reason = by_method[CHOSEN].get("reason", "")
+            lines.append(_line([name, accuracy, *(_percent(by_method[method]) for method in methods), reason]))
     return lines
 
 

@@ -28,6 +28,7 @@ from fastcell.system.resources import num_cpus
 WARNING_SHARE, PROBLEM_SHARE = 0.1, 0.3
 _KEY, _TITLE = "unlike_training", "cells unlike those of the run's training"
 _SHOWN_SHARE = 0.05  # of the cells; features that are off in fewer are not named
+_SHOWN_SHIFT = 2.5  # of the median, in spreads of training cells; skewed features are up to 1.5 off in training cells
 _MOST_SHOWN = 6
 _BATCH = 256
 
@@ -95,6 +96,9 @@ def _finding(known: TrainingCells, cells: MeasuredCells, unlike: np.ndarray, gro
     off = _off_in_words(features)
     if off:
         says += f" Compared with training cells: {', '.join(off)}."
+    moved = _moved_in_words(features)
+    if moved:
+        says += f" The median cell has moved: {', '.join(moved)} (in spreads of training cells)."
     way = (
         "do not trust the run's answers there; fastcell predict marks these cells. Check the instrument's settings, or "
         "label some of them and train again"
@@ -131,3 +135,17 @@ def _off_in_words(features: list[dict[str, Any]]) -> list[str]:
             shares[word] = max(shares.get(word, 0.0), feature[side])
     ranked = sorted(shares.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
     return [f"{word} in {share:.0%}" for word, share in ranked if share >= _SHOWN_SHARE]
+
+
+def _moved_in_words(features: list[dict[str, Any]]) -> list[str]:
+    """Return words for the features whose median has moved, with the shift, by falling shift.
+
+    A shift of all cells shows in the median even if each cell stays within the range of training cells: a
+    magnification among cells that differ in size, for example.
+    """
+    shifts: dict[str, float] = {}
+    for feature in features:
+        word = words_for(feature["name"], feature["shift"] > 0)
+        shifts[word] = max(shifts.get(word, 0.0), abs(feature["shift"]))
+    ranked = sorted(shifts.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
+    return [f"{word} by {shift:.1f}" for word, shift in ranked if shift >= _SHOWN_SHIFT]

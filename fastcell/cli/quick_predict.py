@@ -22,6 +22,8 @@ from fastcell.system import library_settings, resources
 from fastcell.system.messages import print_line
 
 _SHORT = {"-o": "--out", "--data": "--data.path"}
+_NUMBERS = {"--data.eval_batch_size": range(1, 1 << 20), "--data.threads": range(1025)}
+_SHARES = ("--min_confidence", "--accuracy")
 _ALLOWED: dict[str, tuple[str, ...] | None] = {
     "--ckpt_path": None,
     "--data.path": None,
@@ -32,14 +34,13 @@ _ALLOWED: dict[str, tuple[str, ...] | None] = {
     "--data.threads": None,
     "--data.on_bad_cell": ON_BAD_CELL,
     "--tta": ("true", "false"),
+    **dict.fromkeys(_SHARES),
     "--backend": get_args(BackendChoice),
     "--precision": get_args(PrecisionChoice),
     "--trainer.accelerator": ("auto", "cpu"),
     "--trainer.devices": ("auto", "1"),
 }
 """Options that are understood, with the values that they may have; None for any."""
-
-_NUMBERS = {"--data.eval_batch_size": range(1, 1 << 20), "--data.threads": range(1025)}
 
 
 def predict_quickly(words: Sequence[str]) -> list[str] | None:
@@ -106,7 +107,17 @@ def understood(words: Sequence[str]) -> dict[str, str] | None:
             return None
         if name in _NUMBERS and not (value.isdecimal() and int(value) in _NUMBERS[name]):
             return None
+        if name in _SHARES and _number(value) is None:
+            return None
     return values
+
+
+def _number(text: str | None) -> float | None:
+    """Return the number of a text; None if there is none."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: str) -> None:
@@ -134,7 +145,8 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
         values.get("--data.on_bad_cell", "replace"),
     )
     print_line(describe_backend(files, program, precision))
-    limits = answer_limits(join_content(network.values, files.arrays()), network.classes)
+    least, accuracy = (_number(values.get(name)) for name in _SHARES)
+    limits = answer_limits(join_content(network.values, files.arrays()), network.classes, least, accuracy)
     predict_without_trainer(task, backend, network, limits)
     run = checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint
     if out.suffix == ".fcs":

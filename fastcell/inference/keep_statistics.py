@@ -15,6 +15,8 @@ from fastcell.inference.confidence import CHECKPOINT_KEY as CONFIDENCE_KEY
 from fastcell.inference.confidence import Confidence, fit_confidence
 from fastcell.inference.measure_batches import MeasuredCells, measure_batches
 from fastcell.inference.unlike.fit_training_cells import fit_training_cells
+from fastcell.inference.unlike.image_features import network_image_features
+from fastcell.inference.unlike.images_without_cells import images_without_cells
 from fastcell.inference.unlike.training_cells import CHECKPOINT_KEY, LEAST_TRAINING_CELLS, TrainingCells
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import CellLoader
@@ -26,9 +28,14 @@ from fastcell.system.resources import num_cpus
 
 MOST_CELLS = 10_000
 _BATCH = 256
+LEAST_FOUND = 0.8
+"""Share of images without a cell that should be called unlike; with fewer, `fit` says so."""
+_IMAGES_WITHOUT_CELLS = 128
 
 
-def keep_statistics(trainer: pl.Trainer, model: CellModule, data: CellDataModule, checkpoint: Path) -> str:
+def keep_statistics(
+    trainer: pl.Trainer, model: CellModule, data: CellDataModule, checkpoint: Path
+) -> tuple[str, list[str]]:
     """Measure at most 10,000 training and as many validation cells, without augmentation, and add what they show to a
     checkpoint.
 
@@ -39,7 +46,7 @@ def keep_statistics(trainer: pl.Trainer, model: CellModule, data: CellDataModule
         checkpoint: file of the run folder, which is replaced.
 
     Returns:
-        One line for the user.
+        One line for the user, and a caution if images without a cell look like the training cells.
     """
     model.to(trainer.strategy.root_device).eval()  # a trainer that has ended leaves it on the CPU
     train, valid = (_measure(trainer, model, data, part) for part in ("train", "valid"))
@@ -52,7 +59,46 @@ def keep_statistics(trainer: pl.Trainer, model: CellModule, data: CellDataModule
     added = {CHECKPOINT_KEY: known, CONFIDENCE_KEY: confidence}
     plain = {name: _as_tensors(found.to_checkpoint()) for name, found in added.items() if found is not None}
     save_checkpoint(read_checkpoint(checkpoint) | plain, checkpoint)
-    return f"{_describe(known)}; {_describe_confidence(confidence)}"
+    line = f"{_describe(known)}; {_describe_confidence(confidence)}"
+    if known is None:
+        return line, []
+    part = "train" if valid is None else "valid"
+    return line, blind_spots(_found_without_cells(trainer, model, data, part, known))
+
+
+def blind_spots(found: dict[str, float]) -> list[str]:
+    """Return a caution about images without a cell that look like training cells; empty if there are none.
+
+    Args:
+        found: share of these images that are called unlike, by name.
+    """
+    missed = [f"{share:.0%} of {name}" for name, share in found.items() if share < LEAST_FOUND]
+    if not missed:
+        return []
+    text = (
+        "Caution: images without a cell look like training cells to this run: made from its own cells, only "
+        f"{' and '.join(missed)} would be called unlike (unlike_training of fastcell predict). A usual cause are "
+        "training images that hold no cell: fastcell qc finds them."
+    )
+    return [text]
+
+
+def _found_without_cells(
+    trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str, known: TrainingCells
+) -> dict[str, float]:
+    """Return the share of images without a cell that are called unlike, by name; made from up to 128 cells."""
+    rows = _rows(data, part, _IMAGES_WITHOUT_CELLS)
+    scores: dict[str, list[np.ndarray]] = {}
+    dtype = next(model.parameters()).dtype
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        for batch in _loader(model, data, rows):
+            images = batch.images[batch.weight > 0].float().cpu().numpy()
+            for name, made in images_without_cells(images).items():
+                on_device = torch.from_numpy(made).to(batch.images.device, dtype)
+                features, _ = model.features_and_probabilities(on_device)
+                image_features = network_image_features(made)
+                scores.setdefault(name, []).append(known.measure(image_features, features.cpu().numpy()).scores)
+    return {name: float((np.concatenate(parts) > 1).mean()) for name, parts in scores.items()}
 
 
 def _describe(known: TrainingCells | None) -> str:
@@ -75,24 +121,32 @@ def _confidence(data: CellDataModule, valid: MeasuredCells) -> Confidence:
     return fit_confidence(valid.probabilities[finite], valid.labels[finite], numbers)
 
 
-def _measure(trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str) -> MeasuredCells | None:
-    """Measure evenly spaced labelled cells of a subset, as prediction sees them; None if there are none."""
+def _rows(data: CellDataModule, part: str, most: int) -> np.ndarray:
+    """Return at most `most` labelled cells of a subset, evenly spaced; none if it has none."""
     view = data.view(part)
     rows = np.empty(0, np.int64) if view is None else np.unique(view.rows)
     rows = rows[data.manifest.labels[rows] >= 0]
-    if not len(rows):
-        return None
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_CELLS)).round().astype(np.int64)]
-    threads = num_cpus()
-    loader = CellLoader(
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64)]
+
+
+def _loader(model: CellModule, data: CellDataModule, rows: np.ndarray) -> CellLoader:
+    """Return batches of at least one cell, as prediction sees them."""
+    return CellLoader(
         View(data.manifest, rows),
         evaluation_share(len(rows), min(_BATCH, len(rows))),
         data.preprocessing,
-        LoaderSettings(device=model.device, threads=threads),
+        LoaderSettings(device=model.device, threads=num_cpus()),
         corrupt_cells=CorruptCells(data.manifest, "replace"),
     )
+
+
+def _measure(trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str) -> MeasuredCells | None:
+    """Measure evenly spaced labelled cells of a subset; None if there are none."""
+    rows = _rows(data, part, MOST_CELLS)
+    if not len(rows):
+        return None
     with trainer.precision_plugin.forward_context():
-        found = measure_batches(model, loader, threads)
+        found = measure_batches(model, _loader(model, data, rows), num_cpus())
     return found if len(found.labels) else None
 
 

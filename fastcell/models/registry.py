@@ -12,6 +12,7 @@ from torch import nn
 from fastcell.errors import ArgumentError, invalid
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
+from fastcell.models.networks.residual import ResidualNet
 from fastcell.system.own_parts import OwnPart, PartSpec, build_part, call_with, own_part
 
 MIN_IMAGE_SIZE = 8
@@ -20,6 +21,7 @@ NETWORKS: dict[str, Callable[[int, int, str], nn.Module]] = {
     "cellnet": lambda num_classes, image_size, init: CellNet(num_classes, image_size, init=init),
     "cellnet-wide": lambda num_classes, image_size, init: CellNet(num_classes, image_size, wide=True, init=init),
     "gao": lambda num_classes, image_size, init: GaoNet(num_classes, image_size, init=init),
+    "residual": lambda num_classes, image_size, init: ResidualNet(num_classes, init=init),
 }
 
 _REGISTERED: dict[str, Callable[..., Any]] = {}

@@ -25,6 +25,7 @@ from fastcell.report.data_card import data_section, splits_section
 from fastcell.report.data_summary import TrainingLook
 from fastcell.report.page_elements import Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
+from fastcell.report.unlike_section import unlike_section
 from fastcell.runs.open_run import FinishedRun, open_run
 from fastcell.splits.obstacles import cautions, refuse_obstacles, split_obstacles
 from fastcell.stats.scores import describe_unit
@@ -175,6 +176,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     timed = {} if options.bench is None else read_json(options.bench)
     page.sections = [
         scores,
+        unlike_section(run, part),
         data_section(run.manifest, run.split_name, options.seed, training_look(run)),
         splits_section(run.manifest, run.split_name),
         look,

@@ -168,7 +168,9 @@ def train(
     trained = cautions_of_training(trainer, data, select)
     used = Path(best).name if is_best else LAST_FILE
     if trainer.is_global_zero:
-        print_line(keep_statistics(trainer, model, data, folder / used))
+        line, blind = keep_statistics(trainer, model, data, folder / used)
+        print_line(line)
+        trained = [*trained, *blind]
     _complete_run_folder(trainer, model, data, throughput, folder, used, trained)
 
 

@@ -13,6 +13,7 @@ import pytest
 from fastcell.cli import quick_predict
 from fastcell.cli.predict import main
 from fastcell.cli.quick_predict import predict_quickly, understood
+from fastcell.errors import ArgumentError
 
 INT8 = ["--backend=openvino", "--precision=int8"]
 
@@ -95,8 +96,35 @@ def test_words_that_are_understood():
         [*base, "--data.threads=-1"],
         [*base, "--data.eval_batch_size=0"],
         [*base, "--unknown=1"],
+        [*base, "--min_confidence=high"],
+        [*base, "--accuracy"],
     ):
         assert understood(words) is None
+
+
+@pytest.mark.parametrize("limit", ["--min_confidence=0.6", "--accuracy=0.3"])
+def test_unsure_cells_are_those_of_lightnings_command_line(prepared_run, trained_data, tmp_path, capsys, limit):
+    words, quick, slow = [str(prepared_run), str(trained_data)], tmp_path / "p.csv", tmp_path / "q.csv"
+    assert predict_quickly([*words, "-o", str(quick), *INT8, *limit.split("=")]) is None
+    shown = capsys.readouterr().out
+    assert main([*words, "-o", str(slow), *INT8, limit, "--seed_everything=3"]) == 0
+    assert quick.read_bytes() == slow.read_bytes()
+    assert ("validation cells" in shown.partition("cells/s")[0]) == limit.startswith("--accuracy")
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (["--min_confidence", "1.5"], "--min_confidence must be from 0 to 1"),
+        (["--min_confidence=nan"], "--min_confidence must be from 0 to 1"),
+        (["--accuracy=0"], "--accuracy must be above 0"),
+        (["--accuracy=0.9", "--min-confidence=0.9"], "must not be given together"),
+    ],
+)
+def test_limits_out_of_range_are_refused(prepared_run, trained_data, tmp_path, limit, message):
+    with pytest.raises(ArgumentError, match=message):
+        predict_quickly([str(prepared_run), str(trained_data), "-o", str(tmp_path / "p.csv"), *INT8, *limit])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_choice_of_torch_is_handed_on(prepared_run, trained_data, tmp_path, monkeypatch):

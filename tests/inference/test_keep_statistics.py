@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from fastcell.inference import keep_statistics as module
 from fastcell.inference.confidence import Confidence
-from fastcell.inference.keep_statistics import keep_statistics
+from fastcell.inference.keep_statistics import blind_spots, keep_statistics
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint, save_checkpoint
 from fastcell.runs.run_folder import scored_checkpoint
@@ -34,7 +37,7 @@ def test_fit_keeps_statistics_in_the_checkpoint_that_it_scores(trained_run):
 def test_the_same_cells_give_the_same_statistics(trained_run, trained_data, tmp_path, monkeypatch):
     trainer, model, data, copy = setup(trained_run, trained_data, tmp_path)
     before = TrainingCells.from_checkpoint(read_checkpoint(copy))
-    line = keep_statistics(trainer, model, data, copy)
+    line, _ = keep_statistics(trainer, model, data, copy)
     assert line == (
         "statistics of 130 training cells, limits from the same cells, for want of others; temperature 1.000 from 30 "
         "validation cells"
@@ -64,6 +67,27 @@ def test_a_few_training_cells_have_no_statistics(trained_run, trained_data, tmp_
     del content["fastcell_unlike"]
     save_checkpoint(content, copy)
     data = CellDataModule(str(trained_data), image_size=32, threads=1, subsample=20)
-    line = keep_statistics(trainer, model, data, copy)
+    line, cautions = keep_statistics(trainer, model, data, copy)
+    assert cautions == []
     assert line.startswith("cells unlike those of training cannot be found: fewer than 30 training cells; temperature")
     assert TrainingCells.from_checkpoint(read_checkpoint(copy)) is None
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_images_without_a_cell_that_look_like_training_cells_are_told(
+    trained_run, trained_data, tmp_path, monkeypatch, blind
+):
+    """With limits that nothing passes every such image looks like a cell, with limits that all pass none does."""
+    limits = np.full(3, 1e9 if blind else 1e-9)
+    fit = module.fit_training_cells
+    monkeypatch.setattr(module, "fit_training_cells", lambda *given: replace(fit(*given), limits=limits))
+    _, cautions = keep_statistics(*setup(trained_run, trained_data, tmp_path))
+    assert len(cautions) == blind
+    if blind:
+        assert "only 0% of empty frames and 0% of mixed pixels and 0% of mixed pieces would be called" in cautions[0]
+
+
+def test_a_caution_names_what_is_not_found():
+    assert blind_spots({"empty frames": 0.8, "mixed pixels": 1.0}) == []
+    (said,) = blind_spots({"empty frames": 0.25, "mixed pixels": 1.0})
+    assert "made from its own cells, only 25% of empty frames would be called unlike" in said

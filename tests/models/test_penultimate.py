@@ -16,13 +16,13 @@ def module(**settings) -> CellModule:
     return CellModule(classes=["a", "b", "c"], preprocessing={"image_size": 16}, **settings).eval()
 
 
-@pytest.mark.parametrize(("network", "units"), [("cellnet", 64), ("cellnet-wide", 64), ("gao", 150)])
+@pytest.mark.parametrize(("network", "units"), [("cellnet", 64), ("gao", 150), ("residual", 128)])
 @pytest.mark.parametrize("settings", [{}, {"input_norm": True}, {"ema_decay": 0.9}, {"channels_last": False}])
 def test_the_last_layer_of_the_features_gives_the_logits(network, units, settings):
     model = module(network=network, **settings)
     if model.average is not None:
         with torch.no_grad():
-            model.average.module.classifier[-1].bias += 1
+            [layer for layer in model.average.module.modules() if isinstance(layer, nn.Linear)][-1].bias += 1
     with torch.inference_mode():
         features, logits = model.features_and_logits(IMAGES)
         evaluated = model.network if model.average is None else model.average.module

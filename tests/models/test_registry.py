@@ -13,7 +13,10 @@ from fastcell.models.registry import NETWORKS, create_network
 # By hand from Table I: convolutions 11*11*32+32, 6*6*32*64+64, 3*3*64*128+128; batch norm 2*(32+64+128);
 # connections 2048*64+64, 64*4+4; the wide variant adds 2048*2048+2048.
 # Gao: 7*7*6+6, 4*4*6*16+16, 3*3*16*32+32; 2*(6+16+32); 512*150+150, 150*4+4.
-@pytest.mark.parametrize(("name", "count"), [("cellnet", 283_396), ("cellnet-wide", 4_479_748), ("gao", 84_154)])
+# Residual: 5*5*32+2*32; blocks of a to b maps have 9*a*b + 9*b*b + a*b + 3*2*b; 128*4+4.
+@pytest.mark.parametrize(
+    ("name", "count"), [("cellnet", 283_396), ("cellnet-wide", 4_479_748), ("gao", 84_154), ("residual", 308_900)]
+)
 def test_number_of_parameters(name, count):
     assert sum(parameter.numel() for parameter in create_network(name, 4).parameters()) == count
 
@@ -35,7 +38,7 @@ def test_any_size_and_number_of_classes(name, size, classes):
 
 def test_unknown_name_lists_what_there_is(monkeypatch):
     monkeypatch.setattr(registry, "_has_timm", lambda: False)
-    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao; with timm installed"):
+    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao, residual; with timm installed"):
         create_network("resnet18", 4)
 
 

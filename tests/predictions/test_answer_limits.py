@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fixtures.stopped_runs import launch
 
 from fastcell.cli.count import main as count
 from fastcell.cli.predict import main as predict
@@ -140,6 +141,29 @@ def test_predictions_do_not_depend_on_chunks_or_interruptions(trained_run, train
     monkeypatch.setattr(saved_parts, "SAVE_EVERY_S", 0.0)
     assert table("parts.csv", "--data.eval_batch_size=32") == whole
     assert table("threads.csv", "--data.eval_batch_size=32", "--data.threads=3") == whole
+
+
+@pytest.mark.slow
+def test_predictions_do_not_depend_on_layout_and_ranks(trained_run, other_data, tmp_path):
+    """All columns, among them those of unlike cells, from cell and block shards, by 1, 2 and 3 processes."""
+    from fastcell.cli.pack import main as pack
+
+    tables = []
+    for layout in ("cell", "block"):
+        data = tmp_path / layout
+        words = ["--layout", layout, *(["--block_cells", "7"] if layout == "block" else [])]
+        assert pack([str(other_data), str(data), "--pattern", "{group}/{name}", "--split", "none", *words]) == 0
+        for ranks in (1, 2, 3):
+            out = tmp_path / f"{layout}-{ranks}.csv"
+            command = ["predict", str(trained_run), str(data), "--out", str(out), "--data.eval_batch_size=8"]
+            assert launch([*command, f"--trainer.devices={ranks}"]).wait(120) == 0
+            assert out.read_bytes() == (tmp_path / f"{layout}-1.csv").read_bytes()
+        tables.append(read_predictions(tmp_path / f"{layout}-1.csv").table.sort_by("key"))
+    cells, blocks = tables  # their order differs, and with it the batches and the rounding
+    for name in ("key", "class", "unlike_training", "unlike_reason"):
+        assert cells.column(name).equals(blocks.column(name))
+    np.testing.assert_allclose(cells.column("unlike_score"), blocks.column("unlike_score"), rtol=1e-4)
+    assert 20 <= sum(cells.column("unlike_training").to_pylist()) < 60
 
 
 def test_recordings_above_chance_are_named():
