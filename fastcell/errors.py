@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the exit codes with which they end the program.
+"""Errors that a user can act on, the exit codes with which they end the program, and text that is safe to show.
 
 All messages have the form ``<name> must be <rule>, got <value>. <what to do>.``
 An error about data names the shard and the key of the cell.
@@ -7,17 +7,45 @@ An error about data names the shard and the key of the cell.
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable
+
+
+def printable(text: object) -> str:
+    """Return a text as one line that a terminal shows and does not obey.
+
+    Control characters (line breaks and tabs too), invisible and direction-changing characters, and surrogates are
+    written as escapes of Python: ``\\x1b``, ``\\n``, ``\\u202e``.
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":  # other spaces are spaces
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def one_message(text: str) -> str:
+    """Return the message of an error as `printable` does; of its line breaks only that before the hint on help stays."""
+    return "\n".join(map(printable, re.split(r"\n(?='fastcell )", text)))
 
 
 class FastcellError(Exception):
     """Base class of all errors with a message for the user; the command line prints the message in one line.
+
+    Names in a message may be a stranger's: the message is text that a terminal does not obey, also in a traceback.
 
     Attributes:
         exit_code: exit code of the process (2, as for wrong usage).
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return one_message(super().__str__())
 
 
 class ArgumentError(FastcellError, ValueError):

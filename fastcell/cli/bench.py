@@ -18,7 +18,7 @@ from fastcell.storage.places import check_output_file
 from fastcell.system.messages import print_line
 
 CELLS = 20_000
-QUICK_SECONDS, SECONDS = 30.0, 120.0
+QUICK_SECONDS, SECONDS, MOST_SECONDS = 30.0, 120.0, 86_400
 
 
 def bench(
@@ -56,8 +56,8 @@ def bench(
     if instrument_rate is not None and not (math.isfinite(instrument_rate) and instrument_rate > 0):
         raise invalid("--instrument-rate", "cells per second, above 0", instrument_rate, "Leave it out for none")
     duration = seconds if seconds is not None else QUICK_SECONDS if quick else SECONDS
-    if not (math.isfinite(duration) and duration > 0):
-        raise invalid("--seconds", "a time above 0", duration, "Leave it out for two minutes")
+    if not 0 < duration <= MOST_SECONDS:
+        raise invalid("--seconds", f"above 0 and at most {MOST_SECONDS:,}", duration, "Leave it out for two minutes")
     if cells < 1:
         raise invalid("--cells", "a number above 0", cells, f"Leave it out for {CELLS:,}")
     if out is not None:

@@ -21,7 +21,6 @@ Files of a packed data set::
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -60,7 +59,7 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.storage.formats import check_format
 from fastcell.storage.places import local_path
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.text import printable
+from fastcell.system.text import html_text, printable
 
 __all__ = [
     "BLOCKS_SCHEMA",
@@ -205,11 +204,10 @@ class Manifest:
         counts = pc.value_counts(self.table.column("class").fill_null("(no class)")).to_pylist()
         rows = sorted(counts, key=lambda row: -row["counts"])
         cells = "".join(
-            f"<tr><td>{html.escape(printable(row['values']))}</td><td>{row['counts']:,}</td></tr>"
-            for row in rows[:_MOST_ROWS_SHOWN]
+            f"<tr><td>{html_text(row['values'])}</td><td>{row['counts']:,}</td></tr>" for row in rows[:_MOST_ROWS_SHOWN]
         )
         more = f"<p>{len(rows) - _MOST_ROWS_SHOWN:,} more classes</p>" if len(rows) > _MOST_ROWS_SHOWN else ""
-        about = html.escape(repr(self)[1:-1])
+        about = html_text(repr(self)[1:-1])
         return f"<p>{about}</p><table><tr><th>class</th><th>cells</th></tr>{cells}</table>{more}"
 
     def column(self, name: str) -> np.ndarray:

@@ -11,6 +11,8 @@ from fastcell.storage.formats import FORMATS
 SubsetName = Literal["train", "valid", "test"]
 
 FORMAT_VERSION = FORMATS["data set"].number
+PITCHES = (1e-6, 1e6)
+"""Valid range of the pixel size that a user states [um]; float32 holds it."""
 SCHEMA = pa.schema(
     [
         ("cell_id", pa.int64()),  # row number, never changes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from fastcell.errors import FastcellError
 from fastcell.inference.unlike.reasons import UnlikeScores, unlike_columns
 from fastcell.runs.prediction_columns import FORMAT_METADATA, NOT_FINITE, PROBABILITY_PREFIX, UNSURE, below_confidence
+from fastcell.system.text import html_text, printable
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -139,7 +139,7 @@ class ClassifiedCells:
 
     def __repr__(self) -> str:
         found = sorted(self.counts().items(), key=lambda pair: -pair[1])
-        shown = [f"{name} {count:,}" for name, count in found[:_MOST_CLASSES_SHOWN]]
+        shown = [f"{printable(name)} {count:,}" for name, count in found[:_MOST_CLASSES_SHOWN]]
         shown += ["..."] if len(found) > _MOST_CLASSES_SHOWN else []
         if missing := int((~self.answered).sum()):
             shown.append(f"without an answer {missing:,}")
@@ -151,10 +151,10 @@ class ClassifiedCells:
         table = self.to_table().slice(0, _MOST_ROWS_SHOWN)
         kept = [name for name in table.column_names if table.column(name).null_count < table.num_rows]
         rows = [[_cell_text(row[name]) for name in kept] for row in table.select(kept).to_pylist()]
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in kept)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+        head = "".join(f"<th>{html_text(name)}</th>" for name in kept)
+        body = "".join("<tr>" + "".join(f"<td>{html_text(text)}</td>" for text in row) + "</tr>" for row in rows)
         more = f"<p>{len(self) - len(rows):,} more rows</p>" if len(self) > len(rows) else ""
-        about = html.escape(repr(self)[1:-1])
+        about = html_text(repr(self)[1:-1])
         return f"<p>{about}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 

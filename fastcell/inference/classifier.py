@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.run_folder import METRICS_FILE, find_checkpoint
 from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings, resources
+from fastcell.system.text import html_text, printable
 
 logger = logging.getLogger(__name__)
 
@@ -219,16 +219,17 @@ class Classifier:
         scored = f", accuracy {accuracy}" if accuracy else ""
         how = f"{self.backend.name} {self.backend.precision}"
         return (
-            f"<{type(self).__name__} of {self.origin}: {len(self.classes)} classes ({_shortened(self.classes)}); "
+            f"<{type(self).__name__} of {printable(self.origin)}: {len(self.classes)} classes "
+            f"({printable(_shortened(self.classes))}); "
             f"{side} x {side} px, {fit}; {how}{scored}>"
         )
 
     def _repr_html_(self) -> str:
         names = ("accuracy", "balanced_accuracy")
         found = [(name.replace("_", " "), _score_text(self.scores, name)) for name in names]
-        rows = "".join(f"<tr><td>{name}</td><td>{html.escape(text)}</td></tr>" for name, text in found if text)
+        rows = "".join(f"<tr><td>{name}</td><td>{html_text(text)}</td></tr>" for name, text in found if text)
         table = f"<table><tr><th>score</th><th>value (95 %)</th></tr>{rows}</table>" if rows else ""
-        return f"<p>{html.escape(repr(self)[1:-1])}</p>{table}"
+        return f"<p>{html_text(repr(self)[1:-1])}</p>{table}"
 
 
 _Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool, int | None, tuple[str, ...]]

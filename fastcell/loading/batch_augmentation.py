@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from typing import Any
 
 import torch
 
 from fastcell.errors import invalid
 from fastcell.loading.batch import Batch
+from fastcell.ops.step_seed import step_seed
 from fastcell.system.own_parts import own_part, part_name, usable_part
 
 BatchFunction = Callable[[Batch], Batch]
@@ -36,7 +36,7 @@ class BatchAugmentation:
         for step, batch in enumerate(batches, first):
             device = batch.images.device
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-                torch.manual_seed(_seed_of(self.seed, epoch, step, self.rank))
+                torch.manual_seed(step_seed("batch_augmentation", self.seed, epoch, step, self.rank))
                 found = self.function(batch)
             _check(found, batch, self.function)
             yield found
@@ -65,10 +65,6 @@ def name_of_function(value: Any) -> Any:
     if value is None or isinstance(value, str | dict):
         return value
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-
-
-def _seed_of(*numbers: int) -> int:
-    return int.from_bytes(blake2b(" ".join(map(str, numbers)).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _check(found: Any, batch: Batch, function: BatchFunction) -> None:

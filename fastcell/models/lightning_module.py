@@ -21,9 +21,10 @@ from fastcell.models.metrics import OwnMetrics, RunningScores
 from fastcell.models.network_parts import ALL_BUT_HEAD, check_rates, rates_by_name
 from fastcell.models.network_parts import freeze as freeze_parts
 from fastcell.models.penultimate import SharedPenultimate, features_and_logits
-from fastcell.models.registry import create_network
+from fastcell.models.registry import create_network, may_draw
 from fastcell.models.schedule import ScheduleName, rate_factor
 from fastcell.models.weight_average import WeightAverage
+from fastcell.ops.step_seed import step_seed
 from fastcell.storage.formats import FORMATS
 from fastcell.system.lightning_internals import has_trainer
 from fastcell.system.own_parts import own_part, part_name, usable_part
@@ -151,6 +152,7 @@ class CellModule(pl.LightningModule):
             self.own_loss = usable_part(own_loss, "loss", offered)
         self.own_metrics = OwnMetrics(metrics, num_classes) if metrics else None
         self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
+        self._draws, self._seed = own_loss is not None or may_draw(network, self.network), 0
         if input_norm:  # parameters would require the gradient of the input of the first convolution
             self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
         if freeze:
@@ -241,6 +243,7 @@ class CellModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
         fits = stage == "fit"
+        self._seed = int(getattr(data, "seed", torch.initial_seed()))
         weights, emphasis = (getattr(data, name, None) if fits else None for name in ("class_weights", "emphasis"))
         self.class_weights = None if weights is None else torch.as_tensor(weights).float()
         self.emphasis = None if emphasis is None else torch.as_tensor(emphasis).float()
@@ -280,6 +283,8 @@ class CellModule(pl.LightningModule):
 
     def _loss(self, batch: Batch, step: int = 0) -> torch.Tensor:
         """Return this rank's loss of a batch, which is batch `step` of the epoch."""
+        if self._draws and has_trainer(self):  # dropout of a run that goes on is that of the unbroken one
+            torch.manual_seed(step_seed("network", self._seed, self.current_epoch, step, self.global_rank))
         labels, weight = self._targets(batch)
         logits = self(batch.images)
         losses = self._cell_losses(self._as_trained(logits), labels, self.hparams["label_smoothing"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from fastcell.errors import ArgumentError, invalid
 from fastcell.models.networks.cellnet import CellNet
@@ -89,6 +90,23 @@ def create_network(network: PartSpec, num_classes: int, image_size: int = 128, i
     if name in network_names():
         return _create_timm(name, num_classes, image_size)
     raise invalid("network", "a known name", name, f"{_known_names(name)}, or a class path (my_package.Net)")
+
+
+def module_of_network(name: str) -> str | None:
+    """Return the module of the class or function that `register_network` got for a name; None for other names."""
+    build = _REGISTERED.get(name)
+    return None if build is None else getattr(build, "__module__", None)
+
+
+def may_draw(network: PartSpec, layers: nn.Module) -> bool:
+    """Return whether a network may draw random numbers in training: one with dropout, or any of another author.
+
+    Args:
+        network: name or class path.
+        layers: the network.
+    """
+    known = isinstance(network, str) and network in NETWORKS
+    return not known or any(isinstance(layer, _DropoutNd | nn.RReLU) for layer in layers.modules())
 
 
 def network_names() -> list[str]:

@@ -14,7 +14,7 @@ from fastcell.dataset.cell_hashes import hash_pixels
 from fastcell.dataset.decode import DecodedCell, NeedsWindow, decode
 from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import Window
-from fastcell.dataset.schema import SCHEMA, make_table
+from fastcell.dataset.schema import PITCHES, SCHEMA, make_table
 from fastcell.errors import BadCell, invalid
 from fastcell.ops.border import border_median
 from fastcell.packing.quarantine import quarantine_row, quarantine_table
@@ -178,12 +178,12 @@ def check_levels(window: Window, um_per_px: float | None) -> None:
     """Check the arguments `--window` and `--um-per-px`.
 
     Raises:
-        ArgumentError: If the window is not two finite grey levels >= 0 in increasing order, or `um_per_px` is not a
-            finite number above 0.
+        ArgumentError: If the window is not two finite grey levels >= 0 in increasing order, or `um_per_px` is not
+            between a picometre and a metre.
     """
     if window is not None and not (all(map(math.isfinite, window)) and 0 <= window[0] < window[1]):
         raise invalid(
             "--window", "two grey levels, the lower one first", tuple(window), "For example --window 400 1400"
         )
-    if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
-        raise invalid("--um-per-px", "above 0", um_per_px, "Leave it out if it is unknown")
+    if um_per_px is not None and not PITCHES[0] <= um_per_px <= PITCHES[1]:
+        raise invalid("--um-per-px", "micrometres from 1e-6 to 1e6", um_per_px, "Leave it out if it is unknown")

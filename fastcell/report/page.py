@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from fastcell import __version__
 from fastcell.dataset.class_balance import resolve_balance
 from fastcell.dataset.manifest import Manifest
@@ -32,6 +34,7 @@ from fastcell.stats.scores import describe_unit
 from fastcell.storage.places import check_output_file
 from fastcell.storage.whole_files import write_text
 from fastcell.system.messages import Say, say_nothing
+from fastcell.system.text import printable, printable_lines
 
 NUM_BROWSER_CELLS = 600
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -186,7 +189,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     ]
     page.place_of_studies = 1
     places = choose_cells(cells, options.num_cells, options.seed)
-    page.browser = browser_data(run.manifest, cells, run.model.classes, places)
+    page.browser = _shown(browser_data(run.manifest, cells, run.model.classes, places))
     page.confusion = summaries[part]["confusion"]
     page.browser_text = _browser_text(cells, page.browser, part)
     return page
@@ -218,7 +221,10 @@ def render_page(page: Page) -> str:
     """Return the page as HTML that contains its style, script and pictures."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    templates = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    templates = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_shown
+    )
+    templates.filters["lines"] = _lines
     return templates.get_template("report.html").render(
         page=page,
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -226,6 +232,20 @@ def render_page(page: Page) -> str:
         version=__version__,
         date=f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
     )
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as the page shows it: names of strangers without characters that would turn or hide text."""
+    if isinstance(value, Mapping):
+        return {name: _shown(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
+    return printable(value) if type(value) is str else value  # markup is of this program
+
+
+def _lines(text: str) -> Markup:
+    """Return a text of several lines, such as commands, as the page shows it."""
+    return Markup("{}").format(printable_lines(text))
 
 
 def _explanation(run: FinishedRun, part: str, options: PageOptions) -> Mapping[str, Any]:

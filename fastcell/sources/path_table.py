@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.dataset.instrument_features import Features
+from fastcell.dataset.schema import PITCHES
 from fastcell.dataset.tables.numbers import MISSING
 from fastcell.dataset.tables.read_table import UserTable, read_table
 from fastcell.errors import DataError
@@ -182,7 +183,7 @@ def _pitches(table: UserTable) -> np.ndarray | None:
             return None
         shown = f"{storable(str(table.path))}: the column {table.names[place]}"
         raise DataError(f"{shown} must hold numbers, got {texts[0]!r}. Correct it.")
-    return np.where((values > 0) & np.isfinite(values), values, math.nan)
+    return np.where((values >= PITCHES[0]) & (values <= PITCHES[1]), values, math.nan)
 
 
 def _key(path: Path, row: int, text: str | None, root: Path | None) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from fastcell.dataset import tar
+from fastcell.dataset.schema import PITCHES
 from fastcell.dataset.tables.dialect import read_lines
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.storage.places import local_path
@@ -30,7 +31,6 @@ _LABEL_KEYS = ("class_name", "class", "label", "cls")
 _GROUP_KEYS = ("group", "donor", "run")
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _MAX_LABEL = 256  # maximum number of characters of a class, group or collection
-_PITCHES = (1e-6, 1e6)  # valid range in um per px
 
 
 class TarSample(NamedTuple):
@@ -179,7 +179,7 @@ def _json_facts(described: bytes) -> Facts:
         label=None if label is None else _known(label),
         group=group,
         collection=_text(values.get("collection")),
-        um_per_px=float(pitch) if _is_number(pitch) and _PITCHES[0] <= pitch <= _PITCHES[1] else math.nan,
+        um_per_px=float(pitch) if _is_number(pitch) and PITCHES[0] <= pitch <= PITCHES[1] else math.nan,
         readable=label is not None or not any(values.get(key) is not None for key in _LABEL_KEYS),
     )
 

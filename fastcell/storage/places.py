@@ -15,6 +15,18 @@ from fastcell.storage.whole_files import is_special, make_scratch_folder
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?(?!/)")
 _SCHEMES = "abfs abfss adl az blob ftp ftps gcs gdrive gs hdfs hf http https oss s3 s3a s3n scp sftp smb ssh wasb wasbs"
 _FREE_TEXT = ("--trainer.", "--name", "--collection", "--model-id", "--model_id", "--pattern")
+_NO_PATHS = (
+    *_FREE_TEXT,
+    "--source",
+    "--licence",
+    "--split",
+    "--group",
+    "--methods",
+    "--freeze",
+    "--trust",
+    "--channel",
+)
+"""Starts of the options whose value is no path, so that an address in it is only text."""
 _PROBE_BYTES = 1 << 16
 
 
@@ -53,7 +65,8 @@ def local_words(words: Sequence[str]) -> list[str]:
 
     Raises:
         ArgumentError: one of them is empty, or is an address, and not the value of an option that takes any text. An
-            empty path would mean the present folder, also where a variable of a shell script has no value.
+            empty path would mean the present folder, also where a variable of a shell script has no value. Or the value
+            of an option is no UTF-8.
     """
     local, option = [], ""
     for word in words:
@@ -64,7 +77,9 @@ def local_words(words: Sequence[str]) -> list[str]:
             raise invalid(option or "argument", "a value", value, "It is empty: leave it out, or give one")
         if "\0" in value:
             raise invalid(option or "argument", "a text", value, "It contains a zero byte")
-        if value and not option.startswith(_FREE_TEXT):
+        if option and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise invalid(option, "a text in UTF-8", value, "Its bytes are no letters: write it in UTF-8")
+        if value and not option.startswith(_NO_PATHS):
             value = str(local_path(option or "argument", value)) if "://" in value else value
         local.append(name + equals + value)
         option = "" if value else option

@@ -6,7 +6,6 @@ All text on its way to a terminal passes through here and is made safe for it (`
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import traceback
 import warnings
@@ -16,9 +15,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
-from fastcell.errors import DataError
+from fastcell.errors import DataError, one_message
 from fastcell.system.progress_line import bars_hidden
-from fastcell.system.text import join_lines, printable, printable_lines
+from fastcell.system.text import printable, printable_lines
 
 Say = Callable[[str], None]
 """Function that takes one line for the user."""
@@ -47,8 +46,8 @@ def print_line(text: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print the error that ends a command to stderr; of its line breaks only that before the hint on help is kept."""
-    _print(join_lines(re.split(r"\n(?='fastcell )", f"fastcell: error: {message}")), sys.stderr)
+    """Print the error that ends a command to stderr."""
+    _print(one_message(f"fastcell: error: {message}"), sys.stderr)
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

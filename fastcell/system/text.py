@@ -1,15 +1,19 @@
 """Text helpers: natural order of names (`class2` before `class10`, case ignored), text safe for a terminal, columns.
 
-Names of classes, keys, groups and files come from other people. `printable` and `printable_lines` are the only way of
-text to a terminal: every function that prints calls one of them.
+Names of classes, keys, groups and files come from other people. `printable` (of `fastcell.errors`, whose messages hold
+names too) is the only way of text to a terminal, a figure and a page: every function that writes there calls it, or one
+of the functions here that do.
 """
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from fastcell.errors import printable as printable
 
 _NUMBER = re.compile(r"(\d+)")
 
@@ -47,30 +51,19 @@ def one_name(text: str | None) -> Any:
     return text if text is None or text.isascii() else storable(one_form(text))
 
 
-def printable(text: object) -> str:
-    """Return a text as one line that a terminal shows and does not obey.
-
-    Control characters (line breaks and tabs too), invisible and direction-changing characters, and surrogates are
-    written as escapes of Python: ``\\x1b``, ``\\n``, ``\\u202e``.
-    """
-    text = str(text)
-    return text if text.isprintable() else "".join(map(_escaped, text))
-
-
 def printable_lines(text: object) -> str:
     """Return a text of several lines, each as `printable` returns it."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 
+def html_text(text: object) -> str:
+    """Return a text for HTML: as `printable` returns it, with ``& < > " '`` as entities."""
+    return html.escape(printable(text))
+
+
 def join_lines(lines: Iterable[object]) -> str:
     """Return lines, each as `printable` returns it, as one text: a line break inside a line is escaped."""
     return "\n".join(map(printable, lines))
-
-
-def _escaped(character: str) -> str:
-    if character.isprintable() or unicodedata.category(character) == "Zs":  # other spaces are spaces
-        return character
-    return character.encode("unicode_escape").decode()
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:

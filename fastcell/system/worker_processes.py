@@ -34,9 +34,9 @@ def check_jobs(jobs: int | None) -> None:
     """Check a number of worker processes.
 
     Raises:
-        ArgumentError: `jobs` is 0 or above `MOST_JOBS`.
+        ArgumentError: `jobs` is 0, below -1 or above `MOST_JOBS`.
     """
-    if jobs is not None and (jobs == 0 or jobs > MOST_JOBS):
+    if jobs is not None and not (jobs == -1 or 1 <= jobs <= MOST_JOBS):
         rule = f"from 1 to {MOST_JOBS:,}, or -1 for all CPUs"
         raise invalid("--jobs", rule, jobs, "Leave it out for one for each CPU")
 

@@ -3,7 +3,7 @@
 A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder. It is written after a complete step, every given
 number of steps or minutes and when the run is asked to stop. The two newest points are kept until the run has ended;
 ``last.ckpt`` also serves as a point. `POINT_CONTENT` lists the content. A resumed run additionally reads its settings
-from ``config.yaml``. No random state is saved: order and augmentation follow from seed, epoch and position.
+from ``config.yaml``. No random state is saved: order, augmentation and dropout follow from seed, epoch and position.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.messages import Say
 from fastcell.training.best_weights import monitor_of
 from fastcell.training.curve_logger import CurveLogger
-from fastcell.training.run_record import Resumption, is_finished, saved_settings, settings_of_checkpoint
+from fastcell.training.own_code import check_code, code_of
+from fastcell.training.run_record import (
+    Resumption,
+    code_of_checkpoint,
+    is_finished,
+    saved_settings,
+    settings_of_checkpoint,
+)
 from fastcell.training.same_settings import AUTO, check_settings_of_run, settings_of_point
 from fastcell.training.stop_signals import LOOK_EVERY, StopSignals
 from fastcell.training.trainer import is_rank_zero
@@ -49,7 +56,8 @@ POINT_CONTENT = {
     "fastcell_unread": "training scores since the last row of metrics.csv (`CellModule`)",
     "fastcell_decay_rises": "whether the decay of the average rises over the first steps (`CellModule`)",
     "fastcell_curve": "rows of metrics.csv (`CurveLogger`)",
-    "fastcell_settings": "settings that may not change, and what they resolved to (`fastcell.training.same_settings`)",
+    "fastcell_settings": "settings that may not change, what they resolved to (`fastcell.training.same_settings`), and "
+    "hashes of the user's own code (`fastcell.training.own_code`)",
     "fastcell_format": "number of this content (`fastcell.storage.formats.FORMATS`)",
     "fastcell_version": "version of fastcell that wrote it",
     "pytorch-lightning_version": "that wrote it",
@@ -87,6 +95,7 @@ class ResumePoints(pl.Callback):
                 raise invalid(name, "above 0", value, "Leave it out to write no such points")
         self.folder, self.every_steps, self.every_minutes = folder, every_steps, every_minutes
         self.settings = settings_of_point(settings or {})
+        self._code = code_of(self.settings)
         self._signals = StopSignals()
         self._last_step = self._last_time = 0.0
         self._saved_step = -1
@@ -116,7 +125,7 @@ class ResumePoints(pl.Callback):
         chosen = {f"data.{name}": value for name, value in getattr(found, "resolved", {}).items()}
         resolved = {"trainer.precision": str(trainer.precision), **chosen}
         kept = {name: value for name, value in resolved.items() if name in AUTO}
-        checkpoint["fastcell_settings"] = {"asked": self.settings, "resolved": kept}
+        checkpoint["fastcell_settings"] = {"asked": self.settings, "resolved": kept, "code": self._code}
         curves = [logger.rows for logger in trainer.loggers if isinstance(logger, CurveLogger)]
         checkpoint["fastcell_curve"] = {step: dict(row) for rows in curves for step, row in rows.items()}
 
@@ -196,6 +205,7 @@ def plan_resumption(folder: Path, settings: dict[str, Any], say: Say) -> Resumpt
     content = {} if point is None else read_checkpoint(point)
     asked, resolved = settings_of_checkpoint(content) if content else ({}, {})
     changes = check_settings_of_run({**saved_settings(folder), **asked}, settings, resolved)
+    check_code(code_of_checkpoint(content), settings)
     if point is not None and is_finished(folder, changes):
         return None
     return Resumption(point_to_go_on_from(folder, say), changes, resolved, monitor_of(content))
@@ -214,6 +224,7 @@ def check_start(path: str, settings: dict[str, Any]) -> Resumption:
     """
     content = read_checkpoint(path)
     asked, resolved = settings_of_checkpoint(content)
+    check_code(code_of_checkpoint(content), settings)
     return Resumption(path, check_settings_of_run(asked, settings, resolved), resolved, monitor_of(content))
 
 

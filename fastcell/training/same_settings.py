@@ -56,6 +56,18 @@ AUTO: dict[str, tuple[Any, ...]] = {
 """Arguments whose value may be chosen for the machine, with the values that leave it open: giving the value chosen in
 the run is no change, and neither is leaving it open in another way."""
 
+LATER: dict[str, Any] = dict.fromkeys(
+    (
+        "data.balance_cap",
+        "data.batch_augmentation",
+        "freeze",
+        "model.metrics",
+        "model.part_learning_rates",
+        "start_from",
+    )
+)
+"""Arguments that runs of earlier versions lack, with the value that such a run has had."""
+
 _NESTED = {"data.augmentation"}
 _OF_A_PLACE = {"preset", "ckpt_path", "start_from"}
 
@@ -108,7 +120,7 @@ def check_settings_of_run(
 
     Args:
         before: settings of the run by dotted name. An argument that is not there is one that the version that wrote
-            them did not have; it is not compared.
+            them did not have: it had the value in `LATER`, or is not compared.
         now: settings that are asked for.
         resolved: what the settings in `AUTO` resolved to in the run.
 
@@ -118,6 +130,7 @@ def check_settings_of_run(
     Raises:
         ArgumentError: a setting differs that must not; the message names it with both values.
     """
+    before = {**LATER, **before}
     changes = [
         Change(name, before[name], value)
         for name, value in now.items()

@@ -67,7 +67,8 @@ def test_the_command_times_every_part(
     ("arguments", "message"),
     [
         (["--instrument-rate", "0"], "--instrument-rate must be cells per second, above 0"),
-        (["--seconds", "-1"], "--seconds must be a time above 0"),
+        (["--seconds", "-1"], "--seconds must be above 0 and at most 86,400"),
+        (["--seconds", "1e30"], "--seconds must be above 0 and at most 86,400"),
         (["--cells", "0"], "--cells must be a number above 0"),
         (["--threads", "-1"], "--threads must be 0 or more"),
         (["--preset", "slow"], "--preset must be one of demo, paper, fast"),

@@ -17,7 +17,7 @@ from fastcell.errors import ArgumentError, DataError
         (["--trainer.precision=bf16-mixed"], "--trainer.precision must be 32-true for files"),
         (["--data.predict_split=test"], "--data.predict_split must be given for a packed data set"),
         (["--tile=4x"], "--tile must be height x width in pixels"),
-        (["--um_per_px=-1"], "--um-per-px must be above 0"),
+        (["--um_per_px=-1"], "--um-per-px must be micrometres from 1e-6 to 1e6"),
     ],
 )
 def test_options_that_do_not_fit_files(trained_run, tmp_path, flags, message):

@@ -6,9 +6,11 @@ import ast
 import os
 import shutil
 import tarfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,6 +20,10 @@ import pytest
 import fastcell
 from fastcell.cli.main import main
 from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.errors import ArgumentError, DataError, FastcellError, StrictError
+from fastcell.inference.classified_cells import ClassifiedCells
+from fastcell.inference.classifier import Classifier
+from fastcell.loading.preprocessing import Preprocessing
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
@@ -147,8 +153,25 @@ def test_training_and_what_follows(nasty_set: Path, say: Callable[..., str], tmp
     say("info", nasty_set, "--figures", tmp_path / f"{PATH}f")
     methods = ["--methods", "knn", "--volumes", "1", "--seeds", "1", "--jobs", "1", "--splits", "default"]
     say("compare", nasty_set, "--out", tmp_path / f"{PATH}c", *methods)
-    for path in [*tmp_path.rglob("*.txt"), *tmp_path.rglob("*.md")]:
+    pages = [*tmp_path.rglob("*.html")]
+    assert pages
+    for path in [*tmp_path.rglob("*.txt"), *tmp_path.rglob("*.md"), *pages]:
         check_safe(path.read_text(encoding="utf-8"))
+
+
+def test_what_python_shows_of_objects_and_errors(nasty_set: Path) -> None:
+    """The texts of a notebook and of a traceback."""
+    answers = ClassifiedCells(CLASSES, np.eye(3, dtype=np.float32), keys=CLASSES, groups=CLASSES, reasons=CLASSES)
+    classifier = Classifier(SimpleNamespace(name="torch", precision="fp32"), CLASSES, Preprocessing(16), "mse",
+                            origin=NASTY, scores={"accuracy": {"value": 0.5}})  # fmt: skip
+    for found in (answers, classifier, Manifest.open(nasty_set)):
+        assert "\\x1b]0;mine" in repr(found)
+        for text in (repr(found), found._repr_html_()):
+            check_safe(text)
+            assert "\n" not in text
+    for kind in (FastcellError, ArgumentError, DataError, StrictError):
+        check_safe(str(kind(f"class {NASTY} must be known.")))
+        check_safe("".join(traceback.format_exception(kind(NASTY))))
 
 
 def calls(tree: ast.AST) -> Iterator[str]:
@@ -167,3 +190,71 @@ def test_nothing_else_prints() -> None:
         if writers & set(calls(ast.parse(path.read_text(encoding="utf-8"))))
     }
     assert found - SINKS == set()
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def test_every_figure_goes_through_the_function_that_makes_its_names_safe() -> None:
+    """Titles, legends, ticks and labels: whatever text a figure has when it is saved."""
+    savers = {
+        (name, function.name): set(calls(function))
+        for name, tree in modules()
+        for function in functions(tree)
+        if any(call.endswith((".savefig", ".print_png", ".print_figure")) for call in calls(function))
+    }
+    assert {name for name, _ in savers} == {"plots/figure_files.py"}
+    assert all("show_names_plainly" in found for found in savers.values())
+
+
+def test_every_page_goes_through_the_function_that_makes_text_safe() -> None:
+    """HTML is written by one template, whose every value is made safe, and by `html_text`."""
+    environments = [
+        (name, {keyword.arg for keyword in node.keywords})
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Environment") and node.keywords
+    ]
+    assert environments == [("report/page.py", {"loader", "autoescape", "undefined", "finalize"})]
+    escapers = {name for name, tree in modules() if {"html.escape", "escape", "markupsafe.escape"} & set(calls(tree))}
+    assert escapers <= {"system/text.py"}
+    for name, tree in modules():
+        for function in functions(tree):
+            if function.name == "_repr_html_":
+                assert "html_text" in set(calls(function)), name
+
+
+def test_every_error_for_the_user_has_a_safe_text() -> None:
+    """Each exception is a `FastcellError`, whose text is made safe, or carries none to the user."""
+    inner = {"BadCell", "NeedsWindow", "_Described", "_Terminated", "_LeftOut"}
+    known, others = {"FastcellError"}, set()
+    classes = [node for _, tree in modules() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for _ in range(4):
+        known |= {node.name for node in classes if known & {ast.unparse(base).split(".")[-1] for base in node.bases}}
+    for node in classes:
+        bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
+        if node.name not in known and any(base.endswith(("Error", "Exception", "Interrupt", "Exit")) for base in bases):
+            others.add(node.name)
+    assert others <= inner, others - inner
+    raised = {
+        ast.unparse(node.exc.func)
+        for _, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and has_a_name(node.exc)
+    }
+    assert "SystemExit" not in raised
+    assert "Exception" not in raised
+    for node in classes:
+        texts = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+        assert node.name == "FastcellError" or node.name not in known or "__str__" not in texts, node.name
+
+
+def has_a_name(call: ast.Call) -> bool:
+    """Whether the text of an error has values in it."""
+    return any(isinstance(part, ast.FormattedValue) for part in ast.walk(call))

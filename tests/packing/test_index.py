@@ -268,7 +268,7 @@ def test_arguments_that_cannot_be(tmp_path):
     write(tmp_path / "a.tar", [("G1/a.png", image(0))])
     for arguments, message in (
         ({"window": (5, 5)}, "--window must be two grey levels"),
-        ({"um_per_px": 0.0}, "--um-per-px must be above 0"),
+        ({"um_per_px": 0.0}, "--um-per-px must be micrometres from 1e-6 to 1e6"),
         ({"pattern": "{group}/{class}/{name}"}, "--pattern must be one that matches .* It does not match G1/a.png"),
         ({"jobs": 0}, "--jobs must be from 1 to 10,000"),
     ):

@@ -214,7 +214,7 @@ def test_released_lists_bring_their_split(tmp_path: Path) -> None:
         ({"block_cells": 0}, "--block-cells must be"),
         ({"seed": -1}, "--seed must be"),
         ({"window": (5.0, 5.0)}, "--window must be two grey levels"),
-        ({"um_per_px": 0.0}, "--um-per-px must be above 0"),
+        ({"um_per_px": 0.0}, "--um-per-px must be micrometres from 1e-6 to 1e6"),
         ({"jobs": 0}, "--jobs must be"),
         ({"split": SplitOptions(folds=61)}, "--folds must be 2 to 60"),
     ],

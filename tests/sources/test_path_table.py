@@ -39,6 +39,16 @@ def rows_of(manifest: Manifest) -> dict[str, dict[str, object]]:
     return {row["key"]: row for row in manifest.table.to_pylist()}
 
 
+def test_a_pixel_size_that_cannot_be_is_unknown(images: Path, tmp_path: Path) -> None:
+    """1e-300 would be 0 in the manifest, and the whole set then refused."""
+    lines = [f"f{i % 2}/{i:02d}.png,{value}" for i, value in enumerate(("1e-300", "0", "-1", "1e300", "0.5"))]
+    path = write(tmp_path / "t.csv", "path,um_per_px", *lines)
+    manifest = pack(images, tmp_path / "out", read=ReadOptions(table=path), split=SplitOptions(None))
+    found = {key: row["um_per_px"] for key, row in rows_of(manifest).items()}
+    assert found.pop("f0/04.png") == 0.5
+    assert np.isnan(list(found.values())).all()
+
+
 def test_table_names_labels_groups_and_features(images: Path, tmp_path: Path) -> None:
     lines = [f"f{i % 2}/{i:02d}.png,0{i % 3},d{i % 4},{i / 8},{i if i % 5 else ''},text" for i in range(10)]
     path = write(

@@ -146,6 +146,13 @@ def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
         os.seteuid(0)
 
 
+def test_text_of_an_option_is_utf_8_and_may_be_an_address() -> None:
+    with pytest.raises(ArgumentError, match=r"--name must be a text in UTF-8, got '\\udcff'"):
+        local_words(["cells", "--name", "\udcff"])
+    words = ["--source", "https://doi.org/10.1/x", "--split-name=s3://x", "--licence", "https://x/y"]
+    assert local_words(words) == words
+
+
 def test_arguments_of_a_command() -> None:
     words = ["file:///data/a%20b", "--out=file:///x", "--trainer.logger.uri", "http://x", "--name=a://b", "--a", "b"]
     assert local_words(words) == ["/data/a b", "--out=/x", *words[2:]]

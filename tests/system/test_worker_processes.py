@@ -64,7 +64,7 @@ def test_an_error_of_a_task_comes_out_after_the_results_before_it() -> None:
 
 
 def test_no_job_is_refused() -> None:
-    for jobs in (0, 10_001):
+    for jobs in (0, 10_001, -2):
         with pytest.raises(ArgumentError, match=f"--jobs must be from 1 to 10,000, or -1 for all CPUs, got {jobs}"):
             check_jobs(jobs)
     with pytest.raises(ArgumentError, match="--jobs"):

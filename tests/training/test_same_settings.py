@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 import typing
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fastcell.errors import ArgumentError
 from fastcell.training.same_settings import (
     ARGUMENTS,
     AUTO,
+    LATER,
     MAY,
     MORE,
     MUST,
@@ -119,6 +121,25 @@ def test_equal_settings_are_no_change(name: str, settings: dict[str, Any]) -> No
     assert check_settings_of_run(settings, dict(settings)) == []
     without = {key: value for key, value in settings.items() if key != name}
     assert check_settings_of_run(without, settings) == []  # an older version did not have it
+
+
+@pytest.mark.parametrize("name", sorted(LATER))
+def test_a_run_of_an_earlier_version_gets_no_argument_that_it_lacked(name: str, settings: dict[str, Any]) -> None:
+    """As ``--freeze features`` behind half of the training."""
+    assert settings[name] == LATER[name]
+    without = {key: value for key, value in settings.items() if key not in LATER}
+    value = OTHERS.get(name, {"data.balance_cap": 4.0, "freeze": "features"}.get(name, "x"))
+    with pytest.raises(ArgumentError, match=f"--{name} of a resumed run must be null as in the run"):
+        check_settings_of_run(without, {**settings, name: value})
+
+
+def test_each_argument_that_old_runs_lack_has_its_value() -> None:
+    with tarfile.open(Path(__file__).parents[1] / "frozen" / "old" / "made.tar.xz") as archive:
+        file = archive.extractfile("finished/config.yaml")
+        assert file is not None
+        old = flat_settings(yaml.safe_load(file.read()))
+    lacking = {name for name in settable() if name not in old and rule_of(name) == MUST}
+    assert lacking - {"data.augmentation"} == set(LATER)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ one of them is another, the record counts as missing. Nothing here loads torch, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from fastcell.inference.backends.network_files import (
     files_of_network,
 )
 from fastcell.inference.backends.programs import check_combination, check_installed, versions
-from fastcell.storage.whole_files import read_json_file, write_text
+from fastcell.storage.checked_json import read_checked_json, write_checked_json
 from fastcell.system.cpu_features import cpu_features
 
 
@@ -85,8 +84,8 @@ def origin_of(files: NetworkFiles) -> dict[str, Any]:
 
 def read_choice(files: NetworkFiles) -> Choice | None:
     """Return the record of the choice; None if there is none that holds now."""
-    content = read_json_file(files.folder / CHOICE_FILE)
-    if not isinstance(content, dict) or content.get("origin") != origin_of(files):
+    content = read_checked_json(files.folder / CHOICE_FILE)
+    if content is None or content.get("origin") != origin_of(files):
         return None
     try:
         compared = [
@@ -120,7 +119,7 @@ def write_choice(files: NetworkFiles, choice: Choice) -> None:
         ],
     }
     files.folder.mkdir(parents=True, exist_ok=True)
-    write_text(files.folder / CHOICE_FILE, json.dumps(content, indent=1) + "\n")
+    write_checked_json(files.folder / CHOICE_FILE, content)
 
 
 def is_prepared(files: NetworkFiles, program: str, precision: str) -> bool:

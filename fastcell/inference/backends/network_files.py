@@ -8,12 +8,11 @@
     choice.json             the chosen backend, its agreement with torch and its speed (`choice`)
 
 The files belong to one checkpoint, whose hash they hold: with other weights they are written anew. A file whose hash
-differs from that in network.json is not used.
+differs from that in network.json is not used, and both .json files hold a hash of their own values.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -27,7 +26,8 @@ import numpy as np
 from fastcell import __version__
 from fastcell.errors import DataError, FastcellError
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.storage.whole_files import read_json_file, replace_file, write_text
+from fastcell.storage.checked_json import read_checked_json, write_checked_json
+from fastcell.storage.whole_files import replace_file
 
 FOLDER = "backends"
 DESCRIPTION_FILE = "network.json"
@@ -64,10 +64,10 @@ class NetworkDescription:
     values: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> str:
+    def to_json(self) -> dict[str, Any]:
         """Return the content of network.json."""
         content = {"format": _FORMAT, "fastcell": __version__, **self.__dict__}
-        return json.dumps({**content, "preprocessing": self.preprocessing.to_dict()}, indent=1) + "\n"
+        return {**content, "preprocessing": self.preprocessing.to_dict()}
 
 
 def file_hash(path: Path) -> str:
@@ -103,8 +103,8 @@ class NetworkFiles:
 
     def read(self) -> NetworkDescription | None:
         """Return the description of the network; None if there is none of these weights, or it is damaged."""
-        content = read_json_file(self.folder / DESCRIPTION_FILE)
-        if not isinstance(content, dict) or content.get("format") != _FORMAT or content.get("fastcell") != __version__:
+        content = read_checked_json(self.folder / DESCRIPTION_FILE)
+        if content is None or content.get("format") != _FORMAT or content.get("fastcell") != __version__:
             return None
         try:
             names = NetworkDescription.__dataclass_fields__
@@ -130,12 +130,12 @@ class NetworkFiles:
 
     def _describe(self, description: NetworkDescription, files: dict[str, str]) -> None:
         described = NetworkDescription(**{**description.__dict__, "files": files})
-        write_text(self.folder / DESCRIPTION_FILE, described.to_json())
+        write_checked_json(self.folder / DESCRIPTION_FILE, described.to_json())
 
     def has(self, *names: str) -> bool:
-        """Return whether files are there, whole, and of these weights."""
+        """Return whether files, and the arrays beside the weights, are there, whole, and of these weights."""
         description = self.read()
-        return description is not None and all(self._is_whole(name, description) for name in names)
+        return description is not None and all(self._is_whole(name, description) for name in (*names, ARRAYS_FILE))
 
     def _is_whole(self, name: str, description: NetworkDescription) -> bool:
         path = self.folder / name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -12,6 +11,7 @@ from fastcell.errors import DataError
 from fastcell.inference.backends import network_files
 from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles, file_hash
 from fastcell.loading.preprocessing import Preprocessing
+from fastcell.storage.checked_json import read_checked_json, write_checked_json
 
 
 @pytest.fixture
@@ -48,21 +48,31 @@ def test_what_is_written_is_read(files):
     assert files.has(NETWORK_FILE, "other.onnx")
 
 
-@pytest.mark.parametrize("harm", ["graph", "weights", "format", "fastcell", "json", "classes"])
+def flip_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", ["graph", "weights", "format", "fastcell", "json", "classes", "bit", "arrays"])
 def test_what_differs_is_not_used(files, harm):
     description = files.folder / network_files.DESCRIPTION_FILE
     if harm == "graph":
         (files.folder / NETWORK_FILE).write_bytes(b"grap")
     elif harm == "weights":
         files.checkpoint.write_bytes(b"others")
+    elif harm == "arrays":
+        flip_bit(files.folder / network_files.ARRAYS_FILE)
+    elif harm == "bit":  # the temperature, 1.5, becomes 1.4
+        description.write_text(description.read_text().replace("1.5", "1.4"))
     elif harm == "json":
         description.write_text("{")
     else:
-        content = json.loads(description.read_text())
+        content = read_checked_json(description)
         content |= {"format": 99} if harm == "format" else {"fastcell": "0.0.0"} if harm == "fastcell" else {}
         if harm == "classes":
             del content["classes"]
-        description.write_text(json.dumps(content))
+        write_checked_json(description, content)
     assert not NetworkFiles(files.checkpoint).has(NETWORK_FILE)
 
 
