@@ -29,7 +29,7 @@ def _escaped(character: str) -> str:
 
 
 def one_message(text: str) -> str:
-    """Return the message of an error as `printable` does; of its line breaks only that before the hint on help stays."""
+    """Return a message as `printable` does, except for the line break before the hint on help."""
     return "\n".join(map(printable, re.split(r"\n(?='fastcell )", text)))
 
 
