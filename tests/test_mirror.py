@@ -36,6 +36,7 @@ ACROSS_MODULES = {
     "training/test_divergence.py": "training that diverges, and what other commands do with its network",
     "training/test_finished_runs.py": "runs that are finished or have no step to take",
     "training/test_killed_runs.py": "processes of training that get signals at any moment",
+    "training/test_resumed_code.py": "own networks and losses of a run that goes on",
     "training/test_resumed_settings.py": "what a run that goes on must share with its start",
     "training/test_scarce_resources.py": "training with little memory, few files and a full disk",
 }

@@ -21,6 +21,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import CellModule
+from fastcell.models.own_code import check_code, code_of
 from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.run_folder import BEST_FILE, CONFIG_FILE, ENVIRONMENT_FILE, check_run_format
 from fastcell.storage.formats import NewerFormatError
@@ -28,7 +29,6 @@ from fastcell.system.lightning_internals import batches_begun
 from fastcell.system.messages import Say
 from fastcell.training.best_weights import monitor_of
 from fastcell.training.curve_logger import CurveLogger
-from fastcell.training.own_code import check_code, code_of
 from fastcell.training.run_record import (
     Resumption,
     code_of_checkpoint,
@@ -57,7 +57,7 @@ POINT_CONTENT = {
     "fastcell_decay_rises": "whether the decay of the average rises over the first steps (`CellModule`)",
     "fastcell_curve": "rows of metrics.csv (`CurveLogger`)",
     "fastcell_settings": "settings that may not change, what they resolved to (`fastcell.training.same_settings`), and "
-    "hashes of the user's own code (`fastcell.training.own_code`)",
+    "hashes of the user's own code (`fastcell.models.own_code`)",
     "fastcell_format": "number of this content (`fastcell.storage.formats.FORMATS`)",
     "fastcell_version": "version of fastcell that wrote it",
     "pytorch-lightning_version": "that wrote it",

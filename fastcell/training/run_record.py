@@ -95,7 +95,7 @@ def settings_of_checkpoint(content: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def code_of_checkpoint(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return the hashes of the user's own code in a checkpoint (`fastcell.training.own_code.code_of`)."""
+    """Return the hashes of the user's own code in a checkpoint (`fastcell.models.own_code.code_of`)."""
     return dict((content.get("fastcell_settings") or {}).get("code") or {})
 
 
