@@ -73,6 +73,8 @@ def main() -> None:
         "seeds": rows[0].num_seeds,
         "intervals": intervals,
     }
+    if study.get("changes"):
+        settings["changes"] = " ".join(study["changes"])
     data = f"{study['data']}, {rows[0].num_cells:,} test cells"
     print(f"wrote {Result(options.bench, data, settings, rows).save()}")
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from fastcell.models.lightning_module import CellModule
+from fastcell.system.text import printable
 
 SAFE, FAST = "32-true", "bf16-mixed"
 WORTH = 1.1
@@ -27,22 +28,27 @@ class PrecisionTiming(NamedTuple):
     """Times of a training step in both precisions.
 
     Attributes:
-        safe_s: shortest time in float32 [s].
-        fast_s: shortest time in bfloat16 [s].
+        safe_s: shortest time in float32 [s]; infinite if bfloat16 failed first.
+        fast_s: shortest time in bfloat16 [s]; infinite if a layer cannot compute in it on this machine.
         num_cells: cells of the step.
+        trouble: first line of torch's message in this case.
     """
 
     safe_s: float
     fast_s: float
     num_cells: int
+    trouble: str = ""
 
     @property
     def choice(self) -> str:
         """``bf16-mixed`` if it is faster by at least the factor `WORTH`, else ``32-true``."""
-        return FAST if self.safe_s >= WORTH * self.fast_s else SAFE
+        return FAST if not self.trouble and self.safe_s >= WORTH * self.fast_s else SAFE
 
     def describe(self) -> str:
         """Return one line: what was chosen, and by which ratio."""
+        if self.trouble:
+            why = printable(self.trouble)
+            return f"precision {SAFE}: the network cannot compute in {FAST} here ({why}; --trainer.precision auto)"
         ratio = self.safe_s / self.fast_s
         if self.choice == FAST:
             why = f"{ratio:.2f} times as fast as {SAFE}"
@@ -59,6 +65,9 @@ def time_precisions(model: CellModule, batch_size: int) -> PrecisionTiming:
     Args:
         model: model on the CPU.
         batch_size: cells of an optimizer step; at most 32 are used.
+
+    Raises:
+        RuntimeError: the network cannot compute in float32 either.
     """
     num_cells, size = max(2, min(batch_size, _CELLS)), int(model.preprocessing["image_size"])
     network = copy.deepcopy(model.network).train()
@@ -69,7 +78,13 @@ def time_precisions(model: CellModule, batch_size: int) -> PrecisionTiming:
     with torch.random.fork_rng(devices=[]):
         for turn in range(1 + _TURNS):
             for name in least:
-                seconds = _time_step(network, images, name)
+                try:
+                    seconds = _time_step(network, images, name)
+                except RuntimeError as error:
+                    if name == SAFE:
+                        raise
+                    trouble = (str(error).splitlines() or [type(error).__name__])[0]
+                    return PrecisionTiming(least[SAFE], float("inf"), num_cells, trouble)
                 if turn:  # the first turn allocates memory and prepares the primitives
                     least[name] = min(least[name], seconds)
             if turn and least[FAST] > _HOPELESS * least[SAFE]:

@@ -37,3 +37,37 @@ def test_timing_changes_neither_model_nor_random_state() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training
     assert time_precisions(model, 1000).num_cells == 32
+
+
+class WithoutBfloat16(torch.nn.Module):
+    """A layer without a kernel for bfloat16."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if torch.is_autocast_enabled("cpu"):
+            raise NotImplementedError("no kernel for BFloat16\nin this build")
+        return images
+
+
+def test_a_network_that_cannot_compute_in_bfloat16_trains_in_float32() -> None:
+    model = CellModule("cellnet", classes=["a", "b"], preprocessing={"image_size": 16})
+    model.network = torch.nn.Sequential(WithoutBfloat16(), model.network)
+    timing = time_precisions(model, 4)
+    assert timing.choice == "32-true"
+    said = (
+        "precision 32-true: the network cannot compute in bf16-mixed here (no kernel for BFloat16; --trainer.precision"
+    )
+    assert timing.describe() == f"{said} auto)"
+
+
+class Broken(torch.nn.Module):
+    """A layer that computes in no precision."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("broken")
+
+
+def test_a_network_that_cannot_compute_at_all_is_not_timed() -> None:
+    model = CellModule("cellnet", classes=["a", "b"], preprocessing={"image_size": 16})
+    model.network = torch.nn.Sequential(Broken(), model.network)
+    with pytest.raises(RuntimeError, match="broken"):
+        time_precisions(model, 4)
