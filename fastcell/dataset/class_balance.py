@@ -21,6 +21,8 @@ BALANCES: tuple[BalanceName, ...] = get_args(BalanceName)
 UNBALANCED = 10
 #: Largest mean number of repeats of a cell with ``auto``, if no other is given.
 AUTO_CAP = 10.0
+#: Largest length of an epoch with ``auto``, in training cells: many rare classes beside a large one are repeated less.
+AUTO_LENGTH = 2.0
 #: Share of the repeats that ``auto`` takes back in the loss; `docs/recipe.md` has the measurement.
 SHIFT_OF_REPEATS = 0.5
 
@@ -48,7 +50,8 @@ def resolve_balance(
 
     Args:
         balance: one of `BALANCES`.
-        cap: largest mean number of repeats; None for `AUTO_CAP` with ``auto``, and no limit with ``oversample``.
+        cap: largest mean number of repeats; None for no limit with ``oversample``, and with ``auto`` for `AUTO_CAP`, or
+            fewer repeats so that an epoch has at most `AUTO_LENGTH` times the cells.
         counts: (K,) cells of each class; classes without cells do not count.
     """
     if balance != "auto":
@@ -57,7 +60,18 @@ def resolve_balance(
     present = present[present > 0]
     if present.size < 2 or present.max() <= UNBALANCED * present.min():
         return "none", None
-    return "oversample", AUTO_CAP if cap is None else cap
+    return "oversample", _auto_cap(present) if cap is None else cap
+
+
+def _auto_cap(counts: np.ndarray) -> float:
+    """Return the largest cap of at most `AUTO_CAP` with which an epoch is not longer than `AUTO_LENGTH`.
+
+    Args:
+        counts: (K,) cells of the classes that have some.
+    """
+    caps = np.unique(counts.max() / counts)  # between these the length is linear
+    lengths = np.minimum(counts.max(), np.outer(caps, counts)).sum(axis=1) / counts.sum()
+    return min(AUTO_CAP, float(np.interp(AUTO_LENGTH, lengths, caps)))
 
 
 def oversample(rows: np.ndarray, labels: np.ndarray, seed: int, cap: float | None = None) -> np.ndarray:

@@ -76,7 +76,8 @@ class CellDataModule(pl.LightningDataModule):
         balance: treatment of rare classes. Values: none, oversample (repeat their cells in training), weights (give
             them larger weights in the loss), auto (oversample if the largest class has more than 10 times as many
             training cells as the smallest).
-        balance_cap: largest mean number of repeats of a cell. None for no limit, or 10 if balance is auto.
+        balance_cap: largest mean number of repeats of a cell. None for no limit, or if balance is auto for 10 and at
+            most twice the cells in an epoch.
         subsample: number of training cells to use, or share in (0, 1]; None for all.
         quality: exclude cells that verdicts.csv drops. Predictions always cover them.
         predict_split: subset to classify; None for every cell.

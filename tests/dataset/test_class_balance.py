@@ -108,3 +108,26 @@ def test_half_of_the_repeats_is_taken_back() -> None:
     found = logit_shift([1.0, 4.0, 10.0, 0.0])
     np.testing.assert_allclose(found, [0, np.log(2), np.log(10) / 2, 0], rtol=1e-6)
     assert found.dtype == np.float32
+
+
+@given(counts=st.lists(st.integers(1, 4000), min_size=2, max_size=300))
+def test_auto_repeats_at_most_ten_times_and_doubles_an_epoch_at_most(counts):
+    counts = np.array(counts)
+    balance, cap = resolve_balance("auto", None, counts)
+    if counts.max() <= 10 * counts.min():
+        assert (balance, cap) == ("none", None)
+        return
+    assert balance == "oversample"
+    assert 1 <= cap <= 10
+    length = np.minimum(counts.max(), cap * counts).sum() / counts.sum()
+    assert length <= 2 + 1e-9
+    longer = np.minimum(counts.max(), min(cap * 1.01, 10) * counts).sum() / counts.sum()
+    assert cap == 10 or longer > 2
+
+
+def test_many_rare_classes_beside_a_large_one_are_repeated_less():
+    """300 + 199 * 20 cells: the small classes have 3980, so that twice as long leaves 2 * 4280 - 300 rows for them."""
+    balance, cap = resolve_balance("auto", None, [300, *[20] * 199])
+    assert balance == "oversample"
+    assert cap == pytest.approx((2 * 4280 - 300) / 3980)
+    assert resolve_balance("auto", 10.0, [300, *[20] * 199]) == ("oversample", 10.0)
