@@ -27,13 +27,16 @@ def training_cautions(
         select: ``best`` or ``last`` weights are scored.
     """
     counts, found = np.asarray(train), []
-    few = np.flatnonzero(counts < FEW_CELLS)
+    few = np.flatnonzero((counts < FEW_CELLS) & (counts > 0))
     if len(few):
         named = _listed([f"{classes[k]} {counts[k]:,}" for k in sorted(few.tolist(), key=lambda k: counts[k])])
         found.append(
             f"Caution: classes with fewer than {FEW_CELLS} training cells: {named}. Whether they are found depends on "
             "chance: repeat the run with other seeds (--seed_everything), or add cells."
         )
+    none = [classes[k] for k in np.flatnonzero(counts == 0).tolist()]
+    if none:
+        found.append(f"Caution: classes without training cells: {_listed(none)}. The network cannot learn to call them.")
     held = np.flatnonzero(np.asarray([] if valid is None else valid))
     if len(held) == 1:
         then = ": the lowest validation loss prefers this class. --select last takes the last weights."
