@@ -36,7 +36,8 @@ def training_cautions(
         )
     none = [classes[k] for k in np.flatnonzero(counts == 0).tolist()]
     if none:
-        found.append(f"Caution: classes without training cells: {_listed(none)}. The network cannot learn to call them.")
+        then = "The network cannot learn to call them."
+        found.append(f"Caution: classes without training cells: {_listed(none)}. {then}")
     held = np.flatnonzero(np.asarray([] if valid is None else valid))
     if len(held) == 1:
         then = ": the lowest validation loss prefers this class. --select last takes the last weights."
