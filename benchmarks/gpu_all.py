@@ -22,178 +22,24 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
-from result_files import read_result, write_result
+from gpu_parts import BENCHMARKS_DIR, PARTS, REPO_DIR, Part
+from gpu_state import ARCHIVE, COMMIT_VARIABLE, Outcome, State, collect, snapshot, unpack, write_archive
 
-BENCHMARKS_DIR = Path(__file__).resolve().parent
-REPO_DIR = BENCHMARKS_DIR.parent
-COMMIT_VARIABLE = "FASTCELL_COMMIT"
 GRACE_S = 5.0  # between being asked to end and being made to
 
 
-@dataclass(frozen=True)
-class Part:
-    """One program.
-
-    Attributes:
-        name: of the part.
-        what: it is for, in a line.
-        command: program, relative to the checkout, and its arguments.
-        small: arguments of the smaller size; None where there is none.
-        limit_s, small_limit_s: time limits of both [s].
-    """
-
-    name: str
-    what: str
-    command: tuple[str, ...]
-    small: tuple[str, ...] | None
-    limit_s: float
-    small_limit_s: float
-
-
-def benchmark(
-    name: str, what: str, limit_s: float, full: str, small_limit_s: float, small: str, program: str = ""
-) -> Part:
-    """A program of this folder."""
-    path = f"benchmarks/{program or name}.py"
-    return Part(name, what, (path, *full.split()), tuple(small.split()), limit_s, small_limit_s)
-
-
-# In order of worth.
-PARTS = (
-    benchmark("smoke", "each kernel, DALI's decoder and training, once and by value", 60, "", 60, ""),
-    benchmark("kernel", "each kernel against torch, DALI and a copy", 80, "--rounds 3", 60, "--quick"),
-    benchmark(
-        "train",
-        "loaders beside a batch that is there: stall and cells/s at two batches",
-        130,
-        "--part steps --cells 20000 --rows 400000 --round-cells 400000 --only bank"
-        " --settings cellnet:bf16-mixed:1300,cellnet:bf16-mixed:4096",
-        60,
-        "--part steps --cells 1000 --rounds 1 --round-cells 512 --only bank --settings cellnet:32-true:128",
-    ),
-    benchmark(
-        "paper",
-        "the paper's 3,000 iterations of 1,300 cells",
-        70,
-        "--part paper --cells 20000",
-        60,
-        "--part paper --cells 1500 --iterations 1",
-        "train",
-    ),
-    benchmark(
-        "predict",
-        "cells to a file, from tars, blocks and the bank",
-        130,
-        "--cells 20000 --rows 2000000 --rounds 1",
-        60,
-        "--cells 1000 --rounds 1",
-    ),
-    benchmark("loader", "cells to batches, beside peers", 90, "--threads 16 --rounds 3", 60, "--cells 1000 --rounds 1"),
-    benchmark("latency", "one cell to a class", 60, "--part latency", 40, "--part latency --calls 200", "predict"),
-    Part("tests", "every test that is marked gpu", ("-m", "pytest"), None, 150, 150),
-    benchmark(
-        "accuracy",
-        "time to 99 % on a million synthetic cells",
-        150,
-        "--part accuracy --cells 1000000 --seeds 1 --checks 10",
-        60,
-        "--part accuracy --cells 1000 --seeds 1 --epochs 1 --batch 64",
-        "train",
-    ),
-    benchmark("step", "a training step and what is added to it", 60, "", 45, "--cells 1000 --steps 4 --rounds 2"),
-    benchmark("memory", "the bank on one CPU core", 60, "--cells 12000", 60, "--cells 2000 --rounds 2"),
-    benchmark(
-        "scale",
-        "what grows with the manifest",
-        90,
-        "--max-rows 1000000 --rounds 1",
-        60,
-        "--max-rows 100000 --stored 10000 --rounds 1",
-    ),
-    benchmark(
-        "baselines",
-        "kNN and SVM by library",
-        90,
-        "--cells 1000,3000,8000",
-        60,
-        "--cells 500,1000 --features 16 --rounds 2",
-    ),
-)
-ARCHIVE = "gpu_all.tar.gz"
 CPU_SLACK = 3.0  # times the limits, on a machine with no GPU: it need not be fast
-
-
-@dataclass
-class Outcome:
-    """What became of a part.
-
-    Attributes:
-        status: ``passed``, ``failed``, ``timed out``, ``skipped``, ``interrupted`` or ``running``.
-        seconds: it ran [s].
-        reason: why, for all but ``passed``; for that, what is worth saying.
-        log: its output, relative to the folder of results.
-        results: files it has written, likewise.
-        later: whether another start runs it again.
-    """
-
-    status: str
-    seconds: float = 0.0
-    reason: str = ""
-    log: str = ""
-    results: tuple[str, ...] = ()
-    later: bool = False
-
-
-class State:
-    """Outcomes of parts, in a file that is whole at any moment.
-
-    Args:
-        path: of the file.
-        identity: what a run must have in common with the one that wrote the file; other runs start afresh.
-    """
-
-    def __init__(self, path: Path, identity: dict[str, object]) -> None:
-        self.path, self.identity = path, identity
-        self.outcomes: dict[str, Outcome] = {}
-        self.note = ""
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["identity"] == identity:
-                for name, values in stored["parts"].items():
-                    self.outcomes[name] = Outcome(**{**values, "results": tuple(values["results"])})
-            else:
-                self.note = f"{path} is of another run ({stored['identity']}): starting afresh"
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError) as error:
-            self.note = f"{path} cannot be read ({error!r}): starting afresh"
-
-    def set(self, name: str, outcome: Outcome) -> None:
-        """Record an outcome."""
-        self.outcomes[name] = outcome
-        parts = {name: asdict(value) for name, value in self.outcomes.items()}
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps({"identity": self.identity, "parts": parts}, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(self.path)
-
-    def done(self, name: str) -> bool:
-        """Whether a part has ended."""
-        return name in self.outcomes and not self.outcomes[name].later
 
 
 class StopRequest(Exception):  # noqa: N818, nothing is wrong
@@ -237,23 +83,6 @@ def main(argv: list[str] | None = None) -> int:
     print(summarize(parts, state, folder))
     write_archive(archive, options.work)
     return exit_code(parts, state)
-
-
-def write_archive(archive: Path, work: Path) -> None:
-    """Write all of the working folder as one file, whole or not at all."""
-    fresh = archive.with_suffix(".new")
-    with tarfile.open(fresh, "w:gz") as tar:
-        tar.add(work, arcname=".")
-    fresh.replace(archive)
-
-
-def unpack(archive: Path, work: Path) -> None:
-    """Put back what an earlier start has kept; a file that cannot be read is said and left."""
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(work, filter="data")
-    except (OSError, tarfile.TarError, EOFError) as error:
-        print(f"{archive} cannot be read ({error}): starting afresh")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -439,28 +268,6 @@ def judge_tests(report: Path, code: int, has_gpu: bool) -> Outcome:
         return Outcome("passed", reason=counts)
     why = next((element.get("message", "") for element in suite.iter("skipped")), "none found")
     return Outcome("failed" if has_gpu else "skipped", reason=f"{counts}: {why}")
-
-
-def snapshot(folder: Path) -> dict[str, int]:
-    """Time of change of each result."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*") if path.is_file() and path.suffix != ".new"}
-
-
-def collect(folder: Path, before: dict[str, int], out: Path) -> list[str]:
-    """Move the results written since `before` to `out`, with the commit by variable where git does not know it."""
-    names = []
-    commit = os.environ.get(COMMIT_VARIABLE, "")
-    for name, changed in sorted(snapshot(folder).items()):
-        if before.get(name) == changed:
-            continue
-        path = folder / name
-        target = out / (name.replace("-unknown.", f"-{commit}.") if commit else name)
-        if commit and name.endswith("-unknown.json"):
-            write_result(path, {**read_result(path), "commit": commit})
-        if path != target:
-            shutil.move(path, target)
-        names.append(target.name)
-    return names
 
 
 def find_commit() -> str:

@@ -195,7 +195,7 @@ def measure(path: Path) -> dict[str, list[float]]:
 
     step("order, stream", lambda: loader.reader.order.mixed(1))
     step("order, bank", bank_order)
-    step("fingerprint", SharedData(module.view)._hashes)
+    step("fingerprint", SharedData(module.view).hashes)
     ids = np.arange(len(manifest))
     chances = np.random.default_rng(0).random((len(ids), len(module.classes)), dtype=np.float32)
 

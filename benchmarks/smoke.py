@@ -21,7 +21,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fastcell.bench.engine_parts import _images_of_all_kernels
+from fastcell.bench.engine_parts import images_of_all_kernels
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles
 from fastcell.dataset.single_cells import read_cells
@@ -47,7 +47,7 @@ def main() -> None:
 def check_kernels(path: Path, device: torch.device) -> str:
     """Both kernels agree with their CPU twins."""
     worst = 0.0
-    for image, twin in zip(_images_of_all_kernels(device), _images_of_all_kernels(None), strict=True):
+    for image, twin in zip(images_of_all_kernels(device), images_of_all_kernels(None), strict=True):
         worst = max(worst, float((image.cpu() - twin).abs().max() / twin.abs().max()))
     if not worst <= 1e-5:
         raise SystemExit(f"a kernel differs from its CPU twin by {worst:.1e} of the largest value")

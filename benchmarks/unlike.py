@@ -31,14 +31,15 @@ import cv2
 import numpy as np
 import torch
 from harness import Result
+from unlike_cells import Cells, changes, other_cells
+from unlike_methods import CHOSEN, METHODS, USUAL, Measured, statistics
 
 from fastcell.inference.measure_batches import measure_batches
-from fastcell.inference.unlike.feature_names import IMAGE_FEATURES, NUM_SHAPE_FEATURES
+from fastcell.inference.unlike.feature_names import IMAGE_FEATURES
 from fastcell.inference.unlike.fit_training_cells import fit_training_cells
 from fastcell.inference.unlike.image_features import network_image_features
 from fastcell.inference.unlike.images_without_cells import images_without_cells
 from fastcell.inference.unlike.reasons import reasons
-from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.array_loader import PoolLoader, make_pool
 from fastcell.loading.order import StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
@@ -49,17 +50,12 @@ from fastcell.runs.run_folder import scored_checkpoint
 from fastcell.sources.load_cells import load_cells
 from fastcell.stats.ranking_intervals import roc_area
 
-CHOSEN = "image or network"
 MOST_FLAGGED = 0.07  # of test cells of the same set; a method above it is not chosen
 HARM = 0.10  # accuracy that a change costs before it counts as harmful
 LEFT_OUT = ("Prophase", "G1", "Metaphase")
 LEFT_OUT_EPOCHS = 20
-MOST_OF_SET = 400
 MOST_WITHOUT_CELLS = 128
-USUAL = 0.975
 PATTERNS = {"tcell": ["--pattern", "{group}/{class}/{name}"]}
-Cells = list[np.ndarray]
-Measured = dict[str, np.ndarray]
 
 
 @dataclass
@@ -163,97 +159,6 @@ def network_of(name: str, seed: int, data: Path, work: Path, *more: object) -> A
     return load_classifier(checkpoint)
 
 
-# -- cells
-
-
-def as_bytes(values: np.ndarray) -> np.ndarray:
-    """Return grey levels as uint8."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def warped(cell: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
-    """Return a cell under an affine map, with its edge repeated outside."""
-    height, width = cell.shape
-    return cv2.warpAffine(cell, np.array(matrix, np.float32), (width, height), borderMode=cv2.BORDER_REPLICATE)
-
-
-def zoomed(cell: np.ndarray, factor: float) -> np.ndarray:
-    """Return a cell magnified about its middle."""
-    y, x = ((1 - factor) * (side - 1) / 2 for side in cell.shape)
-    return warped(cell, [[factor, 0, x], [0, factor, y]])
-
-
-def zoomed_with_its_noise(cell: np.ndarray, factor: float) -> np.ndarray:
-    """Return a magnified cell with the noise of the original: interpolation smooths, another lens does not."""
-    smooth = cv2.medianBlur(cell, 3)
-    noise = np.roll(cell.astype(np.float32) - smooth, (7, 5), (0, 1))
-    return as_bytes(zoomed(smooth, factor) + noise)
-
-
-def around_median(cell: np.ndarray, factor: float) -> np.ndarray:
-    """Return a cell with the distance of each pixel from the median multiplied."""
-    middle = np.median(cell)
-    return as_bytes((cell - middle) * factor + middle)
-
-
-def without_quarter(cell: np.ndarray) -> np.ndarray:
-    """Return a cell with one quarter black."""
-    cut = cell.copy()
-    cut[: cell.shape[0] // 2, : cell.shape[1] // 2] = 0
-    return cut
-
-
-def changes() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Changes by name."""
-    rng = np.random.default_rng(0)
-    return {
-        "frame twice the size": lambda cell: cv2.resize(cell, None, fx=2, fy=2),
-        "brightness x 0.8": lambda cell: as_bytes(cell * 0.8),
-        "brightness + 40": lambda cell: as_bytes(cell.astype(float) + 40),
-        "JPEG quality 20": lambda cell: cv2.imdecode(cv2.imencode(".jpg", cell, [1, 20])[1], 0),
-        "stripes": lambda cell: as_bytes(cell + 8.0 * (np.arange(cell.shape[0]) % 2)[:, None]),
-        "blur 1 px": lambda cell: cv2.GaussianBlur(cell, (0, 0), 1.0),
-        "blur 2 px": lambda cell: cv2.GaussianBlur(cell, (0, 0), 2.0),
-        "sharpened": lambda cell: as_bytes(2.0 * cell - cv2.GaussianBlur(cell.astype(np.float32), (0, 0), 1.0)),
-        "noise 8": lambda cell: as_bytes(cell + rng.normal(0, 8, cell.shape)),
-        "noise 20": lambda cell: as_bytes(cell + rng.normal(0, 20, cell.shape)),
-        "contrast x 0.5": lambda cell: around_median(cell, 0.5),
-        "contrast x 1.5": lambda cell: around_median(cell, 1.5),
-        "gamma 0.6": lambda cell: as_bytes(255 * (cell / 255.0) ** 0.6),
-        "inverted": lambda cell: 255 - cell,
-        "zoom 0.8": lambda cell: zoomed(cell, 0.8),
-        "zoom 1.25": lambda cell: zoomed(cell, 1.25),
-        "zoom 1.25, noise kept": lambda cell: zoomed_with_its_noise(cell, 1.25),
-        "zoom 1.5": lambda cell: zoomed(cell, 1.5),
-        "stretched 1.5": lambda cell: warped(cell, [[1.5, 0, -0.25 * cell.shape[1]], [0, 1, 0]]),
-        "cropped to 3/4": lambda cell: cell[
-            cell.shape[0] // 8 : -(cell.shape[0] // 8), cell.shape[1] // 8 : -(cell.shape[1] // 8)
-        ],
-        "padded by 1/8": lambda cell: cv2.copyMakeBorder(cell, *[max(1, cell.shape[0] // 8)] * 4, cv2.BORDER_REPLICATE),
-        "shifted by 15 %": lambda cell: warped(cell, [[1, 0, 0.15 * cell.shape[1]], [0, 1, 0.15 * cell.shape[0]]]),
-        "light from the side": lambda cell: as_bytes(cell + np.linspace(-30, 30, cell.shape[1])[None]),
-        "a quarter black": without_quarter,
-    }
-
-
-def other_cells(name: str, sets: dict[str, Path], data: Path) -> dict[str, Cells]:
-    """Return cells of other sets than `name`, by name."""
-    rng = np.random.default_rng(1)
-    kinds = {
-        "jurkat": "Jurkat cells",
-        "tcell": "T cells",
-        "synth": "simulated cells",
-        "ifcb": "plankton",
-        "rtdc": "RT-DC",
-    }
-    found = {title: load_cells(sets[other]).images[:MOST_OF_SET] for other, title in kinds.items() if other != name}
-    found["ATOM"] = load_cells(data / "atom-samples").images
-    found["noise"] = [rng.integers(0, 256, (40, 40)).astype(np.uint8) for _ in range(100)]
-    found["empty frames"] = [as_bytes(rng.normal(128, 2, (40, 40))) for _ in range(100)]
-    found["black frames"] = [np.zeros((40, 40), np.uint8)] * 20
-    return found
-
-
 # -- measurements
 
 
@@ -296,132 +201,6 @@ def measure(name: str, seed: int, sets: dict[str, Path], data: Path, work: Path)
     path.with_suffix(".new").write_bytes(pickle.dumps(found))
     path.with_suffix(".new").replace(path)
     return found
-
-
-# -- methods: each returns, for training and validation cells, a function that scores cells; above 1 a cell is unlike
-
-
-def quantile(values: np.ndarray) -> float:
-    """Return the limit that a new cell of the same kind passes with probability of at most 2.5 %."""
-    rank = min(int(np.ceil(USUAL * (len(values) + 1))), len(values))
-    return float(np.sort(values)[rank - 1])
-
-
-def statistics(train: Measured, valid: Measured) -> TrainingCells:
-    """Return the statistics that a checkpoint would have."""
-    held_out = (valid["image"], valid["network"])
-    known = fit_training_cells(train["image"], train["network"], train["labels"], held_out)
-    assert known is not None
-    return known
-
-
-def one_distance(
-    columns: Callable[[Measured], np.ndarray],
-) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
-    """Return the method of one Mahalanobis distance of some columns from all training cells."""
-    from sklearn.covariance import ledoit_wolf
-
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
-        values = columns(train).astype(np.float64)
-        center = np.median(values, axis=0)
-        spread = 1.4826 * np.median(np.abs(values - center), axis=0)
-        scale = np.maximum(np.where(spread > 0, spread, values.std(axis=0)), 1e-3 * (1 + np.abs(center)))
-        scaled = np.clip((values - center) / scale, -10, 10)
-        middle = scaled.mean(axis=0)
-        covariance = ledoit_wolf(scaled - middle, assume_centered=True)[0] + 1e-6 * np.eye(len(middle))
-        inverse = np.linalg.inv(covariance)
-
-        def distance(cells: Measured) -> np.ndarray:
-            away = np.nan_to_num((columns(cells) - center) / scale - middle, nan=1e6, posinf=1e6, neginf=-1e6)
-            return np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", away, inverse, away), 0))
-
-        limit = max(quantile(distance(valid)), 1e-9)
-        return lambda cells: distance(cells) / limit
-
-    return fit
-
-
-def by_distances(places: tuple[int, ...]) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
-    """Return the method of some of the three distances of the package: 0 shape, 1 noise, 2 network."""
-
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
-        known = statistics(train, valid)
-
-        def score(cells: Measured) -> np.ndarray:
-            scaled = (cells["image"] - known.center) / known.scale @ known.image_whitening.T
-            white = cells["network"] @ known.network_whitening.T
-            nearest = np.min([np.linalg.norm(white - mean, axis=1) for mean in known.means], axis=0)
-            of = (
-                np.linalg.norm(scaled[:, :NUM_SHAPE_FEATURES], axis=1),
-                np.linalg.norm(scaled[:, NUM_SHAPE_FEATURES:], axis=1),
-            )
-            distances = (*of, nearest)
-            return np.max([distances[place] / known.limits[place] for place in places], axis=0)
-
-        return score
-
-    return fit
-
-
-def either(*methods: Any) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
-    """Return the method that calls a cell unlike if one of some methods does."""
-
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
-        scores = [method(train, valid) for method in methods]
-        return lambda cells: np.max([score(cells) for score in scores], axis=0)
-
-    return fit
-
-
-def by_probabilities(
-    doubt: Callable[[np.ndarray], np.ndarray],
-) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
-    """Return a method that looks at the probabilities alone."""
-
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
-        limit = quantile(doubt(valid["probabilities"]))
-        return lambda cells: np.where(doubt(cells["probabilities"]) > limit, 2.0, 0.0)
-
-    return fit
-
-
-def neighbours(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
-    """Return the method of the distance to the tenth nearest training cell, in activations of length 1."""
-
-    def unit(cells: Measured) -> np.ndarray:
-        return cells["network"] / np.maximum(np.linalg.norm(cells["network"], axis=1, keepdims=True), 1e-9)
-
-    known = unit(train)
-
-    def distance(cells: Measured) -> np.ndarray:
-        return -np.partition(unit(cells) @ known.T, -10, axis=1)[:, -10]
-
-    limit = quantile(distance(valid))
-    return lambda cells: np.where(distance(cells) > limit, 2.0, 0.0)
-
-
-def as_is(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
-    """Return the method of the package, by its compiled loop."""
-    known = statistics(train, valid)
-    return lambda cells: known.measure(cells["image"], cells["network"]).scores
-
-
-RAW = one_distance(lambda cells: cells["raw"])
-METHODS: dict[str, Any] = {
-    CHOSEN: as_is,
-    "image (shape or noise)": by_distances((0, 1)),
-    "shape": by_distances((0,)),
-    "noise": by_distances((1,)),
-    "network": by_distances((2,)),
-    "shape or network": by_distances((0, 2)),
-    "one distance of the image": one_distance(lambda cells: cells["image"]),
-    "22 features of the raw cell": RAW,
-    "20 without height and width": one_distance(lambda cells: cells["raw"][:, 2:]),
-    "raw cell or network": either(RAW, by_distances((2,))),
-    "softmax": by_probabilities(lambda values: -values.max(axis=1)),
-    "entropy": by_probabilities(lambda values: -(values * np.log(values + 1e-12)).sum(axis=1)),
-    "10 nearest neighbours": neighbours,
-}
 
 
 def shares(name: str, of_seeds: list[dict[str, Measured]]) -> list[Share]:

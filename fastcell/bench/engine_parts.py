@@ -87,16 +87,16 @@ def _probe_cupy() -> str:
     device = torch.device("cuda", torch.cuda.current_device())
     stream = torch.cuda.Stream(device)  # as the loaders use one beside that of the training
     with torch.cuda.stream(stream):
-        images = _images_of_all_kernels(device)
+        images = images_of_all_kernels(device)
     stream.synchronize()
-    for name, image, twin in zip(("normalize", "transform"), images, _images_of_all_kernels(None), strict=True):
+    for name, image, twin in zip(("normalize", "transform"), images, images_of_all_kernels(None), strict=True):
         difference = float((image.cpu() - twin).abs().max() / twin.abs().max())
         if not difference <= 1e-5:
             raise RuntimeError(f"the kernel {name} differs from its CPU twin by {difference:.1e} of the largest value")
     return f"CuPy {cupy.__version__}, both kernels agree with their CPU twins"
 
 
-def _images_of_all_kernels(device: Any) -> list[Any]:
+def images_of_all_kernels(device: Any) -> list[Any]:
     """Return what each kernel makes of the same three ragged cells: tensors (3, 1, 64, 64) float32 on a device."""
     import torch
 

@@ -9,7 +9,7 @@ import torch
 
 from fastcell.errors import invalid
 from fastcell.loading.batch import Batch
-from fastcell.ops.step_seed import step_seed
+from fastcell.ops.step_seed import own_draws, step_seed
 from fastcell.system.own_parts import own_part, part_name, usable_part
 
 BatchFunction = Callable[[Batch], Batch]
@@ -17,10 +17,10 @@ BatchFunction = Callable[[Batch], Batch]
 
 
 class BatchAugmentation:
-    """Apply a function to training batches, with torch's random state set from seed, epoch, step and rank.
+    """Apply a function to training batches, with the global random states set from seed, epoch, step and rank.
 
-    The random numbers that the function draws from torch therefore do not depend on where a run was interrupted, and
-    the function leaves the random state of the training as it was.
+    The random numbers that the function draws from torch, NumPy or Python therefore do not depend on where a run was
+    interrupted, and the function leaves the random states of the training as they were.
 
     Args:
         function: function from `Batch` to `Batch`; images keep their shape (B, 1, S, S).
@@ -35,8 +35,8 @@ class BatchAugmentation:
         """Yield the changed batches of an epoch, of which `first` is the first step."""
         for step, batch in enumerate(batches, first):
             device = batch.images.device
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-                torch.manual_seed(step_seed("batch_augmentation", self.seed, epoch, step, self.rank))
+            seed = step_seed("batch_augmentation", self.seed, epoch, step, self.rank)
+            with own_draws(seed, device), torch.no_grad():
                 found = self.function(batch)
             _check(found, batch, self.function)
             yield found

@@ -95,7 +95,7 @@ class SharedData:
         Args:
             settings: settings of the batches that must be equal, e.g. ``seed``.
         """
-        return {} if self.placed is None else {**self.placed._asdict(), **self._hashes(), **settings}
+        return {} if self.placed is None else {**self.placed._asdict(), **self.hashes(), **settings}
 
     def check(self, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> SavedPlacement:
         """Return the placement of the run that saved the state `saved`.
@@ -103,9 +103,10 @@ class SharedData:
         Raises:
             ArgumentError: cells, labels or one of `settings` are others.
         """
-        return check_same(saved, {**self._hashes(), **settings})
+        return check_same(saved, {**self.hashes(), **settings})
 
-    def _hashes(self) -> dict[str, str]:
+    def hashes(self) -> dict[str, str]:
+        """Return a hash of the cells of each subset, by what it is called in messages; computed at the first call."""
         if not self._cells:
             train = self._view_of("train")
             assert train is not None

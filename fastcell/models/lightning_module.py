@@ -24,7 +24,7 @@ from fastcell.models.penultimate import SharedPenultimate, features_and_logits
 from fastcell.models.registry import create_network, may_draw
 from fastcell.models.schedule import ScheduleName, rate_factor
 from fastcell.models.weight_average import WeightAverage
-from fastcell.ops.step_seed import step_seed
+from fastcell.ops.step_seed import seed_generators, step_seed
 from fastcell.storage.formats import FORMATS
 from fastcell.system.lightning_internals import has_trainer
 from fastcell.system.own_parts import own_part, part_name, usable_part
@@ -284,7 +284,7 @@ class CellModule(pl.LightningModule):
     def _loss(self, batch: Batch, step: int = 0) -> torch.Tensor:
         """Return this rank's loss of a batch, which is batch `step` of the epoch."""
         if self._draws and has_trainer(self):  # dropout of a run that goes on is that of the unbroken one
-            torch.manual_seed(step_seed("network", self._seed, self.current_epoch, step, self.global_rank))
+            seed_generators(step_seed("network", self._seed, self.current_epoch, step, self.global_rank))
         labels, weight = self._targets(batch)
         logits = self(batch.images)
         losses = self._cell_losses(self._as_trained(logits), labels, self.hparams["label_smoothing"])

@@ -15,17 +15,21 @@ from fastcell.system.worker_processes import end_with_parent
 _WATCH_EVERY_S = 1.0
 _PARENT = "FASTCELL_PARENT"
 _ends_by_itself = threading.Event()
+_rank_zero_died = threading.Event()
 
 
 class RankWatch(pl.Callback):
     """End rank 0 and all other processes within a second or two if a process that rank 0 started dies.
+
+    After a `RuntimeError` of rank 0, as of a broken connection, the watch ends them at a death by a signal alone: a
+    process that ends with a status may have the same error as rank 0, which reports it. After another error it ends.
 
     The other processes watch rank 0 with `watch_parent`. Processes started by a cluster's launcher are left to the
     launcher.
     """
 
     def __init__(self) -> None:
-        self._done = threading.Event()
+        self._done, self._failed = threading.Event(), threading.Event()
         self._children: list[Any] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -33,19 +37,22 @@ class RankWatch(pl.Callback):
         self._done.set()
         self._done = done = threading.Event()
         if children:
-            threading.Thread(target=_watch_children, args=(done, children), name="fastcell-ranks", daemon=True).start()
+            watched = (done, self._failed, children)
+            threading.Thread(target=_watch_children, args=watched, name="fastcell-ranks", daemon=True).start()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._done.set()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._done.set()
+        (self._failed if isinstance(exception, RuntimeError) else self._done).set()
 
     def who_died(self) -> str | None:
         """Return which process died and how, after a broken connection; None if not known within some seconds."""
-        parent = os.environ.get(_PARENT)
-        for _ in range(30):
-            if int(os.environ.get("LOCAL_RANK", "0")) > 0 and parent is not None and os.getppid() != int(parent):
+        parent, is_further = os.environ.get(_PARENT), int(os.environ.get("LOCAL_RANK", "0")) > 0
+        # Rank 0 looks longer: after an error of all ranks, the others have looked before it ends.
+        for _ in range(20 if is_further else 30):
+            if is_further and parent is not None and os.getppid() != int(parent):
+                _rank_zero_died.set()
                 return "rank 0 has died"
             for rank, child in enumerate(self._children, 1):
                 how = _how_it_ended(child)
@@ -78,7 +85,7 @@ def rank_zero_reports(wait_s: float = 10.0) -> bool:
         wait_s: longest time to wait for the end of rank 0.
     """
     parent = os.environ.get(_PARENT)
-    if parent is None or int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if parent is None or int(os.environ.get("LOCAL_RANK", "0")) == 0 or _rank_zero_died.is_set():
         return False
     _ends_by_itself.set()
     end = time.monotonic() + wait_s
@@ -89,11 +96,11 @@ def rank_zero_reports(wait_s: float = 10.0) -> bool:
     return True
 
 
-def _watch_children(done: threading.Event, children: list[Any]) -> None:
+def _watch_children(done: threading.Event, failed: threading.Event, children: list[Any]) -> None:
     while not done.wait(_WATCH_EVERY_S):
         for rank, child in enumerate(children, 1):
             how = _how_it_ended(child)
-            if how is not None:
+            if how is not None and (child.returncode < 0 or not failed.is_set()):
                 _leave(f"rank {rank} (process {child.pid}) {how}", [other for other in children if other is not child])
 
 

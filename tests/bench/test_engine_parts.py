@@ -70,7 +70,7 @@ def test_the_kernels_are_compared_with_their_twins_on_a_stream_of_their_own(
 ) -> None:
     import torch
 
-    on_stream, made = [], engine_parts._images_of_all_kernels
+    on_stream, made = [], engine_parts.images_of_all_kernels
 
     class Stream:
         def __init__(self, device: torch.device) -> None: ...
@@ -96,7 +96,7 @@ def test_the_kernels_are_compared_with_their_twins_on_a_stream_of_their_own(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
-    monkeypatch.setattr(engine_parts, "_images_of_all_kernels", images)
+    monkeypatch.setattr(engine_parts, "images_of_all_kernels", images)
     if message is None:
         assert engine_parts._probe_cupy() == "CuPy 14.2, both kernels agree with their CPU twins"
     else:

@@ -54,7 +54,7 @@ def checkout(tmp_path):
     """A checkout without git, with small programs in place of some parts."""
     folder = tmp_path / "checkout"
     (folder / "benchmarks").mkdir(parents=True)
-    for name in ("gpu_all.py", "gpu_all", "harness.py", "result_files.py"):
+    for name in ("gpu_all.py", "gpu_parts.py", "gpu_state.py", "gpu_all", "harness.py", "result_files.py"):
         shutil.copy(BENCHMARKS_DIR / name, folder / "benchmarks" / name)
     (folder / "tests").mkdir()
     (folder / "tests" / "test_a.py").write_text(TESTS)

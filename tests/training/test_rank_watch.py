@@ -3,11 +3,12 @@
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 
-from fastcell.training.rank_watch import RankWatch
+from fastcell.training.rank_watch import RankWatch, rank_zero_reports
 
 
 def start(code):
@@ -45,6 +46,49 @@ def test_a_status_is_told_and_a_good_end_is_none(monkeypatch):
     assert watch_of(monkeypatch, good).who_died() is None
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "ends"),
+    [
+        (None, -9, True),
+        (None, 2, True),
+        (RuntimeError("connection closed by peer"), -9, True),
+        (RuntimeError("of all ranks"), 2, False),
+        (KeyboardInterrupt(), -9, False),
+    ],
+)
+def test_what_ends_the_run_behind_an_error(monkeypatch, error, status, ends):
+    """By construction, not by time: the thread's function is called here, and looks until it has seen the death."""
+    calls, left = [], []
+    monkeypatch.setattr(
+        "fastcell.training.rank_watch.threading.Thread",
+        lambda target, args, **_: SimpleNamespace(start=lambda: calls.append((target, args))),
+    )
+    monkeypatch.setattr("fastcell.training.rank_watch._WATCH_EVERY_S", 0)
+    monkeypatch.setattr(
+        "fastcell.training.rank_watch._leave", lambda what, others: left.append(what) or watch._done.set()
+    )
+    looks = iter([None, None, status, status, status])
+
+    class Child:
+        pid, returncode = 7, None
+
+        def poll(self):
+            self.returncode = next(looks, "last")
+            if self.returncode == "last":
+                self.returncode = status
+                watch._done.set()
+            return self.returncode
+
+    watch = RankWatch()
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[Child()])))
+    watch.setup(trainer, None, "fit")
+    if error is not None:
+        watch.on_exception(trainer, None, error)
+    ((target, arguments),) = calls
+    target(*arguments)
+    assert bool(left) == ends
+
+
 def test_a_further_rank_ends_with_its_parent(tmp_path):
     """A middle process starts one that watches it, and dies."""
     child = "from fastcell.training.rank_watch import watch_parent; watch_parent(); import time; time.sleep(60)"
@@ -56,6 +100,17 @@ def test_a_further_rank_ends_with_its_parent(tmp_path):
     done = subprocess.run([sys.executable, "-c", middle], capture_output=True, text=True, timeout=60, check=True)
     # its stderr is inherited: `run` returns when the child, too, has closed it
     assert "rank 0 has died; this run ends, and can be resumed." in done.stderr
+
+
+def test_a_further_rank_that_finds_rank_0_dead_reports_it(monkeypatch):
+    """The error of a broken connection may come before the watch of the parent has looked."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("FASTCELL_PARENT", "1")
+    monkeypatch.setattr("fastcell.training.rank_watch.os.getppid", lambda: 2)
+    monkeypatch.setattr("fastcell.training.rank_watch._rank_zero_died", threading.Event())
+    assert rank_zero_reports()
+    assert RankWatch().who_died() == "rank 0 has died"
+    assert not rank_zero_reports()
 
 
 @pytest.mark.parametrize(("waits", "reported"), [(False, "True"), (True, "False")])

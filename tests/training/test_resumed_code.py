@@ -14,6 +14,9 @@ from fastcell.errors import ArgumentError
 from fastcell.models import registry
 
 CODE = """
+import random
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,7 +27,8 @@ class Drops(nn.Module):
         self.layers(torch.zeros(1, 1, 16, 16))
 
     def forward(self, images):
-        return self.layers(nn.functional.dropout(images, 0.2, self.training))
+        gain = 1 + 0.1 * (np.random.rand() + random.random()) * self.training
+        return self.layers(nn.functional.dropout(gain * images, 0.2, self.training))
 
 def loss(logits, labels):
     return nn.functional.cross_entropy(nn.functional.dropout(logits, 0.1), labels, reduction="none")
