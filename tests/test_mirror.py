@@ -29,6 +29,8 @@ ACROSS_MODULES = {
     "dataset/test_picture_matrix.py": "pictures of every kind, by every decoder of the package",
     "dataset/test_path_safety.py": "what readers and writers of a data set may touch on disk",
     "cli/test_odd_values.py": "odd values of every option, by all commands",
+    "loading/test_stores_in_training.py": "stream and bank under the data module, with every transform and decoder",
+    "loading/test_two_processes.py": "training in two processes",
     "loading/test_plain_loops.py": "loops and modules of the user, which know no trainer or no weights",
     "packing/test_resume.py": "pack and index of an interrupted run",
     "predictions/test_interrupted.py": "predictions that are killed and run again",
