@@ -11,6 +11,7 @@ from typing import Any
 from fastcell.cli.lightning_options import FileArguments
 from fastcell.cli.options import ReadingArguments, packages_of
 from fastcell.errors import invalid
+from fastcell.storage.places import check_output_file
 from fastcell.system.messages import print_line
 from fastcell.system.text import join_lines
 
@@ -47,13 +48,18 @@ class FilesToPredict:
         return cls(str(path), str(config.ckpt_path), config)
 
     def predict(self, out: Path) -> None:
-        """Classify the cells, write them to `out` and print the number of cells of each class."""
+        """Classify the cells, write them to `out` and print the number of cells of each class.
+
+        Raises:
+            ArgumentError: `out` is a file that is read.
+        """
         from fastcell.inference.classifier import load
         from fastcell.inference.source_cells import open_cells
         from fastcell.predictions.answer_limits import read_answer_limits
         from fastcell.predictions.from_source import closing_lines, predict_source
 
         config = self.config
+        check_output_file("--out", out, self.what, *filter(None, (config.table, config.labels)))
         accelerator = str(config.trainer.accelerator)
         if accelerator not in _DEVICES:
             raise invalid("--trainer.accelerator", f"one of {', '.join(_DEVICES)}", accelerator, "Leave it out")

@@ -23,7 +23,7 @@ from fastcell.quality.verdicts_file import (
     no_verdicts,
     read_verdicts,
 )
-from fastcell.storage.places import check_output_file, check_output_folder
+from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
 from fastcell.system.text import printable
@@ -62,7 +62,7 @@ def control_quality(
     if review is not None:
         check_output_folder("--review", review, parents=True)
         check_edits_taken(manifest, review)
-    check_output_file("DATA", manifest.path / QUALITY_FILE)
+    check_output_folder("DATA", manifest.path)
     known = None if labels is None else read_hand_labels(labels, manifest)
     features, how = measure_missing(manifest, jobs)
     found = assess(manifest, features, known, max_bad_passed)

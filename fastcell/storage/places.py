@@ -27,6 +27,11 @@ _NO_PATHS = (
     "--channel",
 )
 """Starts of the options whose value is no path, so that an address in it is only text."""
+_OF_A_SET = (
+    "dataset.json manifest.parquet features.parquet quality.parquet quarantine.parquet duplicates.parquet "
+    "blocks.parquet verdicts.csv marks.jsonl"
+)
+_OF_A_RUN = "config.yaml environment.json metrics.csv metrics.json predictions.parquet confusion.csv losses.csv"
 _PROBE_BYTES = 1 << 16
 
 
@@ -98,11 +103,13 @@ def check_output_file(name: str, path: str | os.PathLike[str], *inputs: str | os
         The path.
 
     Raises:
-        ArgumentError: it is an address, a folder, a device or an input, its folder is missing or cannot be written,
-            its name is too long, or the disk is full.
+        ArgumentError: it is an address, a folder, a device, an input, or a file of a data set or a run; its folder is
+            missing or cannot be written, its name is too long, or the disk is full.
     """
     out = local_path(name, path)
     with _explained(name, out):
+        if (owner := _owner(out)) is not None:
+            raise invalid(name, "a file of its own", str(out), f"It belongs to the {owner}: choose another name")
         if out.is_dir():
             raise invalid(name, "a file", str(out), "It is a folder: name a file in it")
         if is_special(out):
@@ -141,6 +148,19 @@ def check_output_folder(name: str, path: str | os.PathLike[str], parents: bool =
                 above = above.parent
             _probe(name, "a folder", out, above)
     return out
+
+
+def _owner(out: Path) -> str | None:
+    """Return what an existing file is a part of, ``data set`` or ``run``; None if of neither."""
+    folder = out.absolute().parent
+    if not out.exists():
+        return None
+    if (folder / "dataset.json").exists() and (out.name in _OF_A_SET.split() or out.suffix == ".tar"):
+        return "data set"
+    if folder.name == "splits" and (folder.parent / "dataset.json").exists() and out.suffix == ".parquet":
+        return "data set"
+    is_run = (folder / "config.yaml").exists() and (folder / "environment.json").exists()
+    return "run" if is_run and (out.name in _OF_A_RUN.split() or out.suffix == ".ckpt") else None
 
 
 class _explained:  # noqa: N801, used as a context

@@ -52,3 +52,12 @@ def test_progress_shows_on_stderr_and_the_counts_on_stdout(trained_run, tmp_path
     assert "of 7 cells" in lines[1]
     assert lines[2].startswith("7 rows, ")
     assert any(line.startswith("next: fastcell count") for line in lines)
+
+
+@pytest.mark.parametrize("option", ["--table", "--labels"])
+def test_a_table_that_is_read_is_not_replaced(trained_run, tmp_path, option):
+    src, table = make_flat_folder(tmp_path / "src"), tmp_path / "table.csv"
+    table.write_text("path,label\n")
+    with pytest.raises(ArgumentError, match="--out must be a different file from the input"):
+        predict_main([str(trained_run), str(src), f"{option}={table}", "--out", str(table)])
+    assert table.read_text() == "path,label\n"

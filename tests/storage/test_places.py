@@ -146,6 +146,29 @@ def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
         os.seteuid(0)
 
 
+@pytest.mark.parametrize(
+    ("marks", "name", "owner"),
+    [
+        (["dataset.json"], "manifest.parquet", "data set"),
+        (["dataset.json"], "shard-000000.tar", "data set"),
+        (["dataset.json"], "splits/default.parquet", "data set"),
+        (["config.yaml", "environment.json"], "predictions.parquet", "run"),
+        (["config.yaml", "environment.json"], "best.ckpt", "run"),
+    ],
+)
+def test_a_file_of_a_data_set_or_a_run_is_no_output(tmp_path: Path, marks: list[str], name: str, owner: str) -> None:
+    out = tmp_path / name
+    out.parent.mkdir(exist_ok=True)
+    out.write_text("kept")
+    assert check_output_file("--out", out) == out  # a folder of neither
+    for mark in marks:
+        (tmp_path / mark).touch()
+    with pytest.raises(ArgumentError, match=f"--out must be a file of its own, got .*It belongs to the {owner}"):
+        check_output_file("--out", out)
+    assert out.read_text() == "kept"
+    assert check_output_file("--out", out.with_name("new.csv"))
+
+
 def test_text_of_an_option_is_utf_8_and_may_be_an_address() -> None:
     with pytest.raises(ArgumentError, match=r"--name must be a text in UTF-8, got '\\udcff'"):
         local_words(["cells", "--name", "\udcff"])
