@@ -56,8 +56,10 @@ def convert(
     table = Path(predictions)
     if (table.parent / "config.yaml").is_file():
         show_next(("count", table, table.parent))
-    else:
+    elif Path(out).suffix != ".fcs" or table.suffix != ".csv":
         show_next(("convert", table, table.with_suffix(".csv" if Path(out).suffix == ".fcs" else ".fcs")))
+    else:
+        show_next(("convert", table, table.with_suffix(".parquet")))
     return 0
 
 

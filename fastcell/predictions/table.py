@@ -224,10 +224,11 @@ def _check_values(table: pa.Table, path: Path) -> None:
     if table.column("key").null_count or pc.count_distinct(table.column("key")).as_py() < table.num_rows:
         raise DataError(f"{path}: keys must be there and differ. {_HINT}.")
     for name in table.column_names:
-        if name.startswith(PROBABILITY_PREFIX):
+        if name.startswith(PROBABILITY_PREFIX) or name in ("confidence", "unlike_score"):
+            most, rule = (np.inf, "0 or more") if name == "unlike_score" else (1.0001, "from 0 to 1")
             values = table.column(name).to_numpy(zero_copy_only=False)
-            if not ((values >= 0) & (values <= 1.0001) | np.isnan(values)).all():
-                raise DataError(f"{path}: {name} must be from 0 to 1. {_HINT}.")
+            if not ((values >= 0) & (values <= most) | np.isnan(values)).all():
+                raise DataError(f"{path}: {name} must be {rule}. {_HINT}.")
 
 
 def prediction_table(

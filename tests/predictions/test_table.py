@@ -60,6 +60,8 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
     [
         ({"key": ["a", "a", "b", "c"]}, "keys must be there and differ"),
         ({"p_x": [0.5, 0.5, 0.5, 1.5]}, "p_x must be from 0 to 1"),
+        ({"confidence": [0.5, 0.5, 0.5, 7.0]}, "confidence must be from 0 to 1"),
+        ({"unlike_score": [0.5, 2.5, None, -1.0]}, "unlike_score must be 0 or more"),
     ],
 )
 def test_values_that_cannot_be(tmp_path: Path, name: str, change: dict[str, list], message: str) -> None:

@@ -8,7 +8,9 @@ import torch
 
 from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles, file_hash
 from fastcell.inference.beside_weights import split_content
+from fastcell.inference.confidence import Confidence
 from fastcell.inference.onnx.exporter import export_graph
+from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
@@ -36,16 +38,18 @@ def write_network(files: NetworkFiles) -> NetworkDescription:
     """Write network.onnx and network.json of a checkpoint.
 
     Raises:
-        DataError: the checkpoint cannot be read, or the network has parts that ONNX or torch's exporter lacks.
+        DataError: the checkpoint cannot be read, its statistics or calibration are damaged, or the network has parts
+            that ONNX or torch's exporter lacks.
         FastcellError: a package is missing.
     """
-    model = load_classifier(files.checkpoint)
+    model, content = load_classifier(files.checkpoint), read_checkpoint(files.checkpoint)
+    TrainingCells.from_checkpoint(content), Confidence.from_checkpoint(content)  # damaged ones are refused
     path = files.folder / NETWORK_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     preprocessing = Preprocessing.from_dict(model.preprocessing)
     program = export_network(model, preprocessing.image_size)
     replace_file(path, lambda temporary: require("onnx", "onnx").save_model(program, str(temporary)))
-    values, arrays = split_content(read_checkpoint(files.checkpoint))
+    values, arrays = split_content(content)
     description = NetworkDescription(
         files.checkpoint_hash,
         model.network_name,
