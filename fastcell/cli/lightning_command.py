@@ -62,6 +62,7 @@ from fastcell.training.run_record import RunRecord, make_run_folder
 from fastcell.training.same_settings import flat_settings
 from fastcell.training.start_weights import StartWeights, check_unchanged, start_from
 from fastcell.training.stop_signals import told_how_it_ended
+from fastcell.training.teacher import Teacher
 from fastcell.training.trainer import check_trains, is_rank_zero, progress_callbacks, resolve_settings
 
 DEFAULT_SEED = 0
@@ -259,6 +260,7 @@ class FastcellCLI(LightningCLI):
         """Build the trainer, with what auto means on this machine filled in; in fit its place is the run folder."""
         settings, resumption = self.config.trainer, getattr(self, "resumption", None)
         started = self._start_weights() if self.command == "fit" else None
+        teacher = self._open_teacher() if self.command == "fit" else None
         resolved = resolve_settings(
             settings, resumption and resumption.resolved.get("trainer.precision"), self._time_precisions
         )
@@ -280,7 +282,8 @@ class FastcellCLI(LightningCLI):
             kwargs["logger"] = self._loggers()
             every = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
             self.points = ResumePoints(self.folder, *every, self.settings)
-            callbacks.append(RunRecord(self.folder, self.asked, None if resumed is None else resumption, started))
+            record = RunRecord(self.folder, self.asked, None if resumed is None else resumption, started, teacher)
+            callbacks.append(record)
             validates = has_labelled_cells(self.datamodule, "valid") and settings.limit_val_batches != 0
             callbacks += [checkpoint_callback(self.folder, validates, monitor), self.points]
         plugins = self.config_init.trainer.plugins or []
@@ -306,6 +309,21 @@ class FastcellCLI(LightningCLI):
         if is_rank_zero():
             print_line(join_lines(started.describe()))
         return started
+
+    def _open_teacher(self) -> dict[str, Any] | None:
+        """Let a trained network teach this one, if one is named; return what the run records of it."""
+        config = self.config
+        if config.teacher is None:
+            return None
+        numbers = config.teacher_temperature, config.teacher_share
+        teacher = Teacher(Path(config.teacher), self.model, self.datamodule, *numbers, packages_of(config.trust))
+        if config.resume is not None:
+            environment = read_json_file(Path(config.resume) / ENVIRONMENT_FILE)
+            teacher.check_unchanged_since(environment.get("teacher") if isinstance(environment, dict) else None)
+        if is_rank_zero():
+            print_line(teacher.describe())
+        self.model.add_losses = teacher.add_losses
+        return teacher.record()
 
     def execute(self) -> None:
         """Run the command. A run that fails before its first checkpoint leaves no folder."""

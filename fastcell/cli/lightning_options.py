@@ -27,6 +27,9 @@ class FitArguments(NamedTuple):
         ckpt_path: checkpoint to continue from, in a new run
         start_from: run or checkpoint whose weights a new run starts from
         freeze: parts of the network that are not trained, separated by commas, or all-but-head
+        teacher: run or checkpoint whose class probabilities the network learns beside the labels
+        teacher_temperature: temperature at which the two networks are compared; above 1 shows more of unlikely classes
+        teacher_share: share of the teacher in the loss, above 0 to 1; the labels have the rest
         checkpoint_every_steps: optimizer steps between two resume points; null for none
         checkpoint_every_minutes: minutes between two resume points; null for none
         select: weights to score; best: of the lowest validation loss
@@ -40,6 +43,9 @@ class FitArguments(NamedTuple):
     ckpt_path: Annotated[str | None, Spelled("FILE")] = None
     start_from: Annotated[str | None, Spelled("RUN")] = None
     freeze: Annotated[str | None, Spelled("PARTS")] = None
+    teacher: Annotated[str | None, Spelled("RUN")] = None
+    teacher_temperature: float = 2.0
+    teacher_share: float = 0.7
     checkpoint_every_steps: int | None = None
     checkpoint_every_minutes: float | None = 5.0
     select: Literal["best", "last"] = "best"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -27,7 +28,7 @@ from fastcell.loading.batch_augmentation import BatchAugmentation, find_function
 from fastcell.loading.decode_choice import DecoderName, choose_decoding, preferred_decoder
 from fastcell.loading.decode_cpu import CellDecoder
 from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, EpochCounter, GroupedLoader
-from fastcell.loading.order import DEFAULT_SPAN, StoredOrder
+from fastcell.loading.order import DEFAULT_SPAN, BankOrder, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
 from fastcell.loading.same_data import SavedPlacement, SharedData
@@ -152,7 +153,7 @@ class CellDataModule(pl.LightningDataModule):
         if depth == 16 and window is None:
             raise invalid("depth", f"8 for the 8-bit cells of {self.path}", depth, "Leave it out")
         self.augmentation = augmentation if augment else Augmentation.none()
-        self._own_augmentation = find_function(batch_augmentation) if augment else None
+        self.own_augmentation = find_function(batch_augmentation) if augment else None
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, True, balance_cap)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.predict_split, self.steps_per_call = predict_split, steps_per_call
@@ -355,25 +356,36 @@ class CellDataModule(pl.LightningDataModule):
         With `steps_per_call` above 1, an item is a tuple of batches.
         """
         loader = self._training_loader()
-        if self._own_augmentation is not None:
-            loader.augment = BatchAugmentation(self._own_augmentation, self.seed, self._rank()[0])
+        if self.own_augmentation is not None:
+            loader.augment = BatchAugmentation(self.own_augmentation, self.seed, self._rank()[0])
         return loader if self.steps_per_call == 1 else GroupedLoader(loader, self.steps_per_call)
 
     def _training_loader(self) -> BatchLoader:
-        view = self.view("train")
+        trainer = self.trainer
+        where = self._epochs if trainer is None else partial(_where, trainer, self.steps_per_call)
+        return self._handed_out(self._shuffled(self.preprocessing, where))
+
+    def training_twin(self, preprocessing: Preprocessing, place: tuple[int, int]) -> BatchLoader:
+        """Return a loader of the training batches with another preprocessing: the same cells, changed in the same way.
+
+        Args:
+            preprocessing: size, fit and normalisation of the images.
+            place: epoch, and the step in it at which the batches begin.
+        """
+        return self._shuffled(preprocessing, lambda: place)
+
+    def _shuffled(self, preprocessing: Preprocessing, where: Callable[[], tuple[int, int]]) -> BankLoader | CellLoader:
+        view, config = self.view("train"), self._config()
         assert view is not None
-        config, trainer = self._config(), self.trainer
-        options: dict[str, Any] = {
-            "augmentation": self.augmentation,
-            "labels": self._labels(),
-            "where": self._epochs if trainer is None else partial(_where, trainer, self.steps_per_call),
-        }
+        options: dict[str, Any] = {"augmentation": self.augmentation, "labels": self._labels(), "where": where}
         store = self._store("train")
         if store.bank is not None and store.order is not None:
-            return self._handed_out(BankLoader(store.bank, view, store.order, self.preprocessing, config, **options))
+            # An order keeps what it computed, for one thread.
+            order = replace(store.order) if isinstance(store.order, BankOrder) else store.order
+            return BankLoader(store.bank, view, order, preprocessing, config, **options)
         share = training_share(len(view), self.batch_size, *self._rank())
         options["corrupt_cells"] = self.corrupt_cells
-        return self._handed_out(CellLoader(view, share, self.preprocessing, config, shuffle=True, **options))
+        return CellLoader(view, share, preprocessing, config, shuffle=True, **options)
 
     def _handed_out(self, loader: LoaderType) -> LoaderType:
         """Return a loader, set to leave padding out for a loop of the user in one process, which knows no weights."""

@@ -171,6 +171,8 @@ class CellModule(pl.LightningModule):
         self.eval_scores = RunningScores(num_classes)
         self.last_scores: dict[str, float] = {}
         self.on_step_done: Callable[[], object] | None = None  # called after a complete step, before it is counted
+        # Adds the part of a teacher to the losses of a batch: losses, logits, batch and its step in the epoch.
+        self.add_losses: Callable[[torch.Tensor, torch.Tensor, Batch, int], torch.Tensor] | None = None
         self._unread = 0  # steps since the last reading
         self._steps_of_epoch = 0
         self.evaluated_confusion: torch.Tensor | None = None
@@ -288,6 +290,8 @@ class CellModule(pl.LightningModule):
         labels, weight = self._targets(batch)
         logits = self(batch.images)
         losses = self._cell_losses(self._as_trained(logits), labels, self.hparams["label_smoothing"])
+        if self.add_losses is not None:
+            losses = self.add_losses(losses, logits, batch, step)
         self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
         if self.class_weights is not None:
             weight = weight * self.class_weights[labels.clamp_min(0)]

@@ -114,12 +114,19 @@ class RunRecord(pl.Callback):
         config: text of config.yaml, with the settings requested now.
         resumption: how the run is resumed; None for a new run.
         started: weights of another run that this one started from; None if it did not.
+        teacher: what `fastcell.training.teacher.Teacher.record` tells of the teacher; None without one.
     """
 
     def __init__(
-        self, folder: Path | None, config: str, resumption: Resumption | None, started: StartWeights | None = None
+        self,
+        folder: Path | None,
+        config: str,
+        resumption: Resumption | None,
+        started: StartWeights | None = None,
+        teacher: dict[str, Any] | None = None,
     ) -> None:
-        self.folder, self.config, self.resumption, self.started = folder, config, resumption, started
+        self.folder, self.config, self.resumption = folder, config, resumption
+        self.started, self.teacher = started, teacher
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.folder is None:
@@ -132,6 +139,8 @@ class RunRecord(pl.Callback):
             environment["resolved"] = resolved_settings(trainer)
             if self.started is not None:
                 environment["started_from"] = self.started._asdict()
+            if self.teacher is not None:
+                environment["teacher"] = self.teacher
         else:
             environment.setdefault("resumed", []).append(self._describe_resumption(trainer))
             self._record_changes()

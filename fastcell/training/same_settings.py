@@ -32,7 +32,7 @@ _WORDS = {
         data.normalization data.antialias data.augment data.augmentation data.balance data.balance_cap
         data.subsample data.quality
         data.store data.transform data.decoder data.depth data.dtype data.initial_fill data.seed
-        preset ckpt_path start_from freeze select""",
+        preset ckpt_path start_from freeze teacher teacher_temperature teacher_share select""",
     MORE: "trainer.max_epochs trainer.max_steps",
     MAY: """
         trainer.accelerator trainer.strategy trainer.devices trainer.num_nodes trainer.logger trainer.max_time
@@ -69,7 +69,7 @@ LATER: dict[str, Any] = dict.fromkeys(
 """Arguments that runs of earlier versions lack, with the value that such a run has had."""
 
 _NESTED = {"data.augmentation"}
-_OF_A_PLACE = {"preset", "ckpt_path", "start_from"}
+_OF_A_PLACE = {"preset", "ckpt_path", "start_from", "teacher"}
 
 
 class Change(NamedTuple):
