@@ -20,7 +20,7 @@ from unlike_tables import unlike_tables
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
 DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
-_PAGES = tuple(DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning", "unlike"))
+_PAGES = tuple(DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning", "unlike", "backends"))
 READMES = (README, BENCHMARKS_DIR / "README.md", *_PAGES)
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -48,7 +48,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"copies": _copies, "expected": _audits}
     kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
-    kinds |= {"measure": _answers}
+    kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
     kinds = {"zoomed_in": _recipes, "decision_shift": _shifts, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
@@ -367,6 +367,33 @@ def _fine_tunings(rows: list[dict[str, Any]]) -> list[str]:
         tests = [f"{row['donors_better']} of 4", f"{row['p_donors']:.3g}", f"{row['p_cells']:.2g}"]
         lines.append(_line([*start, interval, *tests]))
     return lines
+
+
+def _backends(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each network, size and backend; agreement beside the speed."""
+    titles = ["cells", "network", "backend", "us a cell", "x torch fp32", "class of torch", "balanced accuracy, points"]
+    lines = [_line(titles), "|---|---|---|" + "--:|" * 4]
+    for row in rows:
+        network = f"{row['network']}, {row['size']} px"
+        same, change = "", ""
+        if row["compared"]:
+            same = f"{row['same'] / row['compared']:.2%} of {row['compared']:,}"
+            change = f"{-100 * row['loss']:+.2f} ({-100 * row['high']:+.2f}..{-100 * row['low']:+.2f})"
+        speed = [f"{row['network_us']:,.1f}", f"{row['speedup']:.1f}"]
+        lines.append(_line([row["cells"], network, row["backend"], *speed, same, change]))
+    return lines
+
+
+def _stages(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each stage, a column for each kind of cells."""
+    cells = list(dict.fromkeys(row["cells"] for row in rows))
+    found = {(row["cells"], row["stage"]): row for row in rows}
+    lines = [_line(["us a cell", *cells]), "|---|" + "--:|" * len(cells)]
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        values = [found.get((each, stage)) for each in cells]
+        lines.append(_line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
+    whole = [found[each, "whole command"]["two_cores"] for each in cells]
+    return [*lines, _line(["cells/s on two cores, by processor time", *(f"{rate:,.0f}" for rate in whole)])]
 
 
 def _interval(entry: dict[str, Any], signed: bool = False) -> str:

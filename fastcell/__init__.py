@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastcell.cli.distill_from_python import DistilledRun as DistilledRun
+    from fastcell.cli.distill_from_python import distill as distill
     from fastcell.cli.fit_from_python import EpochScores as EpochScores
     from fastcell.cli.fit_from_python import FitResult as FitResult
     from fastcell.cli.fit_from_python import fit as fit
@@ -43,6 +45,7 @@ _EXPORTS = {
     "ClassifiedCells": "fastcell.inference.classified_cells",
     "Classifier": "fastcell.inference.classifier",
     "DataError": "fastcell.errors",
+    "DistilledRun": "fastcell.cli.distill_from_python",
     "EpochScores": "fastcell.cli.fit_from_python",
     "FastcellError": "fastcell.errors",
     "FitResult": "fastcell.cli.fit_from_python",
@@ -50,6 +53,7 @@ _EXPORTS = {
     "Preprocessing": "fastcell.loading.preprocessing",
     "StrictError": "fastcell.errors",
     "ViewConfig": "fastcell.dataset.views",
+    "distill": "fastcell.cli.distill_from_python",
     "fit": "fastcell.cli.fit_from_python",
     "load": "fastcell.inference.classifier",
     "register_network": "fastcell.models.registry",

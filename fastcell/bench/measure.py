@@ -183,11 +183,7 @@ def doubts(rows: Sequence[Row], load: float, num_cores: int) -> list[str]:
         load: Load average of the last minute before the measurement: runnable tasks.
         num_cores: Number of cores.
     """
-    busy = load > _BUSY * num_cores
-    lines = [
-        f"Load before: {load:.1f} runnable tasks on {num_cores} core{'s' * (num_cores > 1)}"
-        + (": other work ran, and the rates are too low. Measure again on an idle machine." if busy else ", idle.")
-    ]
+    lines = [describe_load(load, num_cores)]
     by_part = {row.part: row for row in rows}
     for name, parts in _PARTS_OF.items():
         for part in parts:
@@ -198,6 +194,14 @@ def doubts(rows: Sequence[Row], load: float, num_cores: int) -> list[str]:
                     f"({alone.low:,.0f} to {alone.high:,.0f}), which it contains: that difference is noise."
                 )
     return lines
+
+
+def describe_load(load: float, num_cores: int) -> str:
+    """Return a sentence on the machine's load before the measurement; arguments as for `doubts`."""
+    told = f"Load before: {load:.1f} runnable tasks on {num_cores} core{'s' * (num_cores > 1)}"
+    if load > _BUSY * num_cores:
+        return f"{told}: other work ran, and the rates are too low. Measure again on an idle machine."
+    return f"{told}, idle."
 
 
 def _binds(rate: dict[str, float], task: str, whole: float, where: str) -> str:

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import DataOrDefault, OutFile, Preset, Trust, packages_of
@@ -16,6 +16,9 @@ from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
 from fastcell.storage.places import check_output_file
 from fastcell.system.messages import print_line
+
+if TYPE_CHECKING:
+    from fastcell.dataset.manifest import Manifest
 
 CELLS = 20_000
 QUICK_SECONDS, SECONDS, MOST_SECONDS = 30.0, 120.0, 86_400
@@ -29,6 +32,7 @@ def bench(
     instrument_rate: Annotated[float | None, Spelled("N")] = None,
     preset: Preset = "demo",
     run: Annotated[str | None, Spelled("RUN", former=("--ckpt_path",))] = None,
+    latency: bool = False,
     cells: int = CELLS,
     threads: int = 0,
     out: OutFile = None,
@@ -44,6 +48,8 @@ def bench(
         instrument_rate: acquisition rate of your instrument, to compare with [cells/s]
         preset: settings of the network to time
         run: run folder or checkpoint whose network is timed, in place of a network of --preset
+        latency: measure with --run how long one cell waits for its answer in each backend, and the rate at which cells
+            are dropped, instead of the parts of a run
         cells: minimum number of cells in the sample
         threads: loading threads; 0 for one per CPU
         out: JSON file to write, with the results and a description of the machine
@@ -52,6 +58,7 @@ def bench(
     Examples:
         fastcell bench cells --quick
         fastcell bench cells --run runs/20260131-142501-donors-cellnet --instrument-rate 2000
+        fastcell bench cells --run runs/20260131-142501-donors-cellnet --latency
     """
     if instrument_rate is not None and not (math.isfinite(instrument_rate) and instrument_rate > 0):
         raise invalid("--instrument-rate", "cells per second, above 0", instrument_rate, "Leave it out for none")
@@ -60,6 +67,8 @@ def bench(
         raise invalid("--seconds", f"above 0 and at most {MOST_SECONDS:,}", duration, "Leave it out for two minutes")
     if cells < 1:
         raise invalid("--cells", "a number above 0", cells, f"Leave it out for {CELLS:,}")
+    if latency and run is None:
+        raise invalid("--latency", "given with --run, the network to measure", "no run", "Add --run RUN")
     if out is not None:
         check_output_file("--out", out)
     from fastcell.bench.measure import conclude, doubts, format_rows, time_parts
@@ -75,6 +84,13 @@ def bench(
     manifest = Manifest.open(data if data is not None else _default_data())
     checkpoint = None if run is None else str(find_checkpoint(Path(run)))
     load = os.getloadavg()[0]
+    if checkpoint is not None and latency:
+        content = _measure_latency(manifest, Path(checkpoint), duration, threads, instrument_rate, load, trust)
+        if out is not None:
+            environment = {"environment": environment_report.describe_environment()}
+            write_text(Path(out), json.dumps(content | environment, indent=1) + "\n")
+        show_next(("predict", run or checkpoint, manifest.path, "--out", "predictions.parquet"))
+        return 0
     with scratch_folder() as scratch:
         parts = make_parts(manifest, preset, checkpoint, cells, threads, scratch, packages_of(trust))
         print_line(parts.text)
@@ -88,6 +104,29 @@ def bench(
         write_text(Path(out), json.dumps(content, indent=1) + "\n")
     show_next(("fit", manifest.path), ("doctor",))
     return 0
+
+
+def _measure_latency(
+    manifest: Manifest,
+    checkpoint: Path,
+    seconds: float,
+    threads: int,
+    instrument_rate: float | None,
+    load: float,
+    trust: str | None,
+) -> dict[str, Any]:
+    """Print and return how long cells wait for their answers."""
+    from fastcell.bench.latency import format_latency, latency_verdict, measure_latency, open_backends, sample_cells
+    from fastcell.bench.measure import describe_load
+    from fastcell.system.resources import num_cpus
+
+    classifiers = open_backends(checkpoint, threads, print_line, packages_of(trust))
+    print_line(f"{checkpoint}, cells of {manifest.path}; {threads or num_cpus()} threads")
+    found = measure_latency(classifiers, sample_cells(manifest), seconds)
+    print_line(f"\n{format_latency(found)}\n")
+    conclusions = [*latency_verdict(found, instrument_rate), describe_load(load, num_cpus())]
+    print_line("\n".join(conclusions))
+    return {"backends": [asdict(one) for one in found], "conclusions": conclusions}
 
 
 def _default_data() -> Path:

@@ -79,7 +79,7 @@ def fit(
         0.81
     """
     words = [f"--data.path={os.fspath(data)}", f"--preset={preset}", f"--runs={os.fspath(out)}"]
-    words += [f"--{name}={_as_text(value)}" for name, value in (settings or {}).items()]
+    words += [f"--{name}={setting_as_text(value)}" for name, value in (settings or {}).items()]
     if not verbose:
         words.append("--trainer.enable_progress_bar=false")
     record = _EpochRecord(on_epoch)
@@ -114,6 +114,6 @@ class _EpochRecord(pl.Callback):
             self.on_epoch(self.epochs[-1])
 
 
-def _as_text(value: Any) -> str:
+def setting_as_text(value: Any) -> str:
     """Return a value as the command line takes it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -50,6 +50,7 @@ from fastcell.system.own_parts import import_trusted
 from fastcell.system.text import join_lines
 from fastcell.training.best_weights import BALANCED, PLAIN, checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
+from fastcell.training.distillation.teacher import Teacher
 from fastcell.training.evaluate import evaluate, has_labelled_cells, predict
 from fastcell.training.fit import train
 from fastcell.training.precision_choice import SAFE, time_precisions
@@ -62,7 +63,6 @@ from fastcell.training.run_record import RunRecord, make_run_folder
 from fastcell.training.same_settings import flat_settings
 from fastcell.training.start_weights import StartWeights, check_unchanged, start_from
 from fastcell.training.stop_signals import told_how_it_ended
-from fastcell.training.teacher import Teacher
 from fastcell.training.trainer import check_trains, is_rank_zero, progress_callbacks, resolve_settings
 
 DEFAULT_SEED = 0

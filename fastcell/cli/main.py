@@ -33,6 +33,7 @@ COMMANDS = {
     "info": "show the contents of a data set as tables and figures",
     "audit": "find class information outside the cell",
     "fit": "train and evaluate a classifier",
+    "distill": "train a small network that a trained one teaches, within a budget of time",
     "validate": "evaluate a run on the validation subset",
     "test": "evaluate a run on the test subset",
     "predict": "classify cells: one row per cell, in order",
@@ -46,12 +47,12 @@ COMMANDS = {
 }
 """Name and help of each command; ``fastcell.cli.NAME`` holds its ``main(argv: list[str]) -> int``."""
 
-HANDLE_SIGNALS = {"fit", "validate", "test", "predict"}
+HANDLE_SIGNALS = {"fit", "distill", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
 _STEPS = {
     "data": ("synth", "pack", "index", "info", "verify", "qc", "audit", "split"),
-    "training": ("fit", "validate", "test", "compare"),
+    "training": ("fit", "distill", "validate", "test", "compare"),
     "results": ("predict", "count", "convert", "explain", "report", "export"),
     "program": ("bench", "doctor", "completion"),
 }
@@ -96,7 +97,7 @@ _PACKAGES = {
 }
 """What to install for a module: beginning of its name -> words behind pip install."""
 
-_WITH_TORCH = {"fit", "validate", "test", "predict", "explain", "report", "export", "compare", "bench"}
+_WITH_TORCH = {"fit", "distill", "validate", "test", "predict", "explain", "report", "export", "compare", "bench"}
 _LEAST_ADDRESS_SPACE = 1_000_000 << 10
 """Address space in which torch and Lightning cannot be loaded: they end in a segmentation fault instead of an error."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

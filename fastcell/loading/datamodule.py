@@ -372,7 +372,7 @@ class CellDataModule(pl.LightningDataModule):
             preprocessing: size, fit and normalisation of the images.
             place: epoch, and the step in it at which the batches begin.
         """
-        return self._shuffled(preprocessing, lambda: place)
+        return self._handed_out(self._shuffled(preprocessing, lambda: place))
 
     def _shuffled(self, preprocessing: Preprocessing, where: Callable[[], tuple[int, int]]) -> BankLoader | CellLoader:
         view, config = self.view("train"), self._config()

@@ -26,6 +26,7 @@ CURVE_FILE = "metrics.csv"
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.parquet"
 CORRUPT_CELLS_FILE = "losses.csv"
+DISTILLATION_FILE = "distillation.json"
 BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
 CONFUSION_STEM, CURVE_STEM = "confusion", "curves"
 
@@ -40,6 +41,7 @@ RUN_FILES = {
     CORRUPT_CELLS_FILE: "corrupt cells; only if there are any",
     BEST_FILE: "weights with the lowest validation loss; only if there is a validation subset",
     LAST_FILE: "weights of the last step, and the state that training needs to resume",
+    DISTILLATION_FILE: "scores beside those of the teacher; only of `fastcell distill`",
     "backends": "network as files of other programs, and the choice among them; see `fastcell predict --backend`",
     "step-*.ckpt": "resume points; removed when the run ends",
 }
@@ -57,6 +59,7 @@ RESULT_FILES = (
     METRICS_FILE,
     PREDICTIONS_FILE,
     CORRUPT_CELLS_FILE,
+    DISTILLATION_FILE,
     *(f"{stem}.{ending}" for stem in (CONFUSION_STEM, CURVE_STEM) for ending in ("csv", "png", "pdf")),
 )
 """Files that describe a finished run: a run that goes on removes them and writes them again at its end."""

@@ -114,7 +114,7 @@ class RunRecord(pl.Callback):
         config: text of config.yaml, with the settings requested now.
         resumption: how the run is resumed; None for a new run.
         started: weights of another run that this one started from; None if it did not.
-        teacher: what `fastcell.training.teacher.Teacher.record` tells of the teacher; None without one.
+        teacher: what `fastcell.training.distillation.teacher.Teacher.record` tells of the teacher; None without one.
     """
 
     def __init__(

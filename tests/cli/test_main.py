@@ -23,7 +23,7 @@ HEAVY = ["torch", "nvidia.dali", "cupy", "pytorch_lightning", "lightning_fabric"
 PARTS = {"lightning_command", "lightning_options", "lightning_parser", "next_steps", "options", "slips"}
 PARTS |= {"full_help", "help_page", "parser", "short_help", "signature", "trainer_names"}
 PARTS |= {"class_arguments", "class_paths", "trainer_options", "shorter_training", "fit_from_python"}
-PARTS |= {"predict_files", "quick_predict", "backend_of_ranks"}
+PARTS |= {"predict_files", "quick_predict", "backend_of_ranks", "distill_from_python"}
 REPO_DIR = Path(__file__).resolve().parents[2]
 
 

@@ -73,6 +73,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     from fastcell.audit.collect import audit
     from fastcell.bench import measure
     from fastcell.bench.timed_parts import make_parts
+    from fastcell.cli.distill_from_python import distill
     from fastcell.compare.run_study import StudyOptions, open_study
     from fastcell.explain.explanation import Explanation
     from fastcell.inference.onnx.export import export
@@ -125,12 +126,14 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
             {
                 "quick": "seconds",
                 "instrument_rate": "for the conclusion",
+                "latency": "another measurement",
                 "out": place,
                 "preset": "fit's",
                 "threads": "no default behind",
                 "trust": packages,
             },
         ),
+        "distill": ([distill], {"run": "teacher"}, {"changes": "read into settings", "trust": packages}),
         "convert": ([convert], {"scores": "tags"}, {}),
         "count": ([count], {}, {"out": place}),
         "export": ([export], {"check": "num_cells"}, {"trust": packages}),

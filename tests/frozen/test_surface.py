@@ -184,6 +184,7 @@ INVOCATIONS: dict[str, list[list[str]]] = {
              [f"--ckpt_path={MISSING}", f"--data.path={DATA}", "--out=a.txt"]],
     "predict": [[], [f"--ckpt_path={MISSING}"], [f"--ckpt_path={MISSING}", f"--data.path={DATA}", "--out=a.txt"],
                 [f"--ckpt_path={MISSING}", f"--data.path={DATA}", f"--out={MISSING}/a.csv"]],
+    "distill": [[], [MISSING], [MISSING, "--budget", "soon"], [MISSING, "--share", "2"], [MISSING, "--nonsense"]],
     "bench": [[MISSING], [DATA, "--seconds", "0"], [DATA, "--cells", "0"], [DATA, "--instrument-rate", "-1"],
               [DATA, "--preset", "nothing"], [DATA, "--out", MISSING + "/a.json"]],
     "convert": [[], [MISSING], [MISSING, "a.csv"], [PNG, "a.csv"], [PNG, "a.txt"]],

@@ -38,7 +38,7 @@ def test_any_size_and_number_of_classes(name, size, classes):
 
 def test_unknown_name_lists_what_there_is(monkeypatch):
     monkeypatch.setattr(registry, "_has_timm", lambda: False)
-    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao, residual; with timm installed"):
+    with pytest.raises(ArgumentError, match="cellnet, cellnet-wide, gao, residual, student.*; with timm"):
         create_network("resnet18", 4)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 _MOST_BYTES = 1 << 20  # of the images of a batch: more leave the core's cache
-_FEWEST, _MOST = 16, 64
+_FEWEST, _MOST = 16, 128
 _PIXEL_BYTES = 4
 
 Batch = tuple[np.ndarray, np.ndarray | None]

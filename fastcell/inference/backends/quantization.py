@@ -41,10 +41,7 @@ def quantise(files: NetworkFiles, program: str, images: np.ndarray) -> None:
     """
     scratch = make_scratch_folder(files.folder)
     try:
-        if program == "openvino":
-            _with_nncf(files.folder / NETWORK_FILE, images, scratch / QUANTISED_FILES[program])
-        else:
-            _with_onnxruntime(files.folder / NETWORK_FILE, images, scratch / QUANTISED_FILES[program])
+        quantise_network(program, files.folder / NETWORK_FILE, images, scratch / QUANTISED_FILES[program])
         names = files_of_network(program, "int8")
         for name in reversed(names):  # the .xml names the .bin, so it appears last
             (scratch / name).replace(files.folder / name)
@@ -53,6 +50,24 @@ def quantise(files: NetworkFiles, program: str, images: np.ndarray) -> None:
         for left in scratch.iterdir():
             left.unlink()
         scratch.rmdir()
+
+
+def quantise_network(program: str, network: Path, images: np.ndarray, out: Path) -> None:
+    """Write the 8-bit network of a network file.
+
+    Args:
+        program: ``openvino`` or ``onnxruntime``.
+        network: .onnx file.
+        images: (N, 1, S, S) float32, preprocessed training cells, N >= 1.
+        out: file to write: .xml, beside which a .bin appears, or .onnx.
+
+    Raises:
+        FastcellError: a package is missing.
+    """
+    if program == "openvino":
+        _with_nncf(network, images, out)
+    else:
+        _with_onnxruntime(network, images, out)
 
 
 def _with_nncf(network: Path, images: np.ndarray, out: Path) -> None:

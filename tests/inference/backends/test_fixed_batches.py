@@ -30,4 +30,4 @@ def test_a_network_without_features_gives_none():
 
 
 def test_batches_fit_into_a_cache():
-    assert [batch_size(size) for size in (8, 32, 64, 128, 512)] == [64, 64, 64, 16, 16]
+    assert [batch_size(size) for size in (8, 32, 64, 128, 512)] == [128, 128, 64, 16, 16]

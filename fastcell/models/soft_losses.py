@@ -18,7 +18,9 @@ def check_distillation(temperature: float, share: float) -> None:
         ArgumentError: the temperature is not above 0, or the share not in (0, 1].
     """
     if not 0 < temperature <= 1e3:
-        raise invalid("--teacher_temperature", "above 0 and at most 1,000", temperature, f"Leave it out for {TEMPERATURE:g}")
+        raise invalid(
+            "--teacher_temperature", "above 0 and at most 1,000", temperature, f"Leave it out for {TEMPERATURE:g}"
+        )
     if not 0 < share <= 1:
         raise invalid("--teacher_share", "above 0 and at most 1", share, f"Leave it out for {SHARE:g}")
 

@@ -17,8 +17,8 @@ from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.models.distillation import SHARE, TEMPERATURE, check_distillation, soft_losses, softmax_scores
 from fastcell.models.lightning_module import CellModule
+from fastcell.models.soft_losses import SHARE, TEMPERATURE, check_distillation, soft_losses, softmax_scores
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.run_folder import find_checkpoint
 from fastcell.training.start_weights import hash_tensors
@@ -95,9 +95,10 @@ class Teacher:
 
     def describe(self) -> str:
         """Return a line for the user."""
+        side = self.preprocessing.image_size
         return (
-            f"teacher {self.source}: {self._model.network_name}, {self.preprocessing.image_size} x "
-            f"{self.preprocessing.image_size} pixels; share of the loss {self.share:g}, temperature {self.temperature:g}"
+            f"teacher {self.source}: {self._model.network_name}, {side} x {side} pixels; share of the loss "
+            f"{self.share:g}, temperature {self.temperature:g}"
         )
 
     def check_unchanged_since(self, recorded: Any) -> None:
@@ -112,8 +113,8 @@ class Teacher:
         digest = recorded.get("digest") if isinstance(recorded, dict) else None
         if digest is not None and digest != self.record()["digest"]:
             raise ArgumentError(
-                f"--teacher of a resumed run must have the weights with which the run began, but those of {self.source} "
-                "have changed since. Start a new run."
+                "--teacher of a resumed run must have the weights with which the run began, but those of "
+                f"{self.source} have changed since. Start a new run."
             )
 
     def _scores_of(self, batch: Batch, step: int) -> torch.Tensor:

@@ -1,0 +1,140 @@
+"""Where does the time of `fastcell predict` go, from stored blocks or tars to a Parquet file of answers?
+
+The command itself runs in this process with one thread for each chunk, and the processor time of each of its stages is
+added up by thread. The lowest of the rounds counts, because other work on the machine only adds.
+
+    python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness import Result
+
+from fastcell.cli.main import main as fastcell
+from fastcell.dataset import shard_reader
+from fastcell.dataset.manifest import Manifest
+from fastcell.inference import classifier
+from fastcell.inference.backends import onnxruntime_network, openvino_network
+from fastcell.inference.unlike import training_cells
+from fastcell.loading import chunk_work
+from fastcell.loading.stores import reading
+from fastcell.predictions import answer_limits, saved_parts, without_trainer
+from fastcell.storage.whole_files import scratch_folder
+from fastcell.system.resources import num_cpus
+
+WHOLE = "whole command"
+OTHER = "everything else"
+WITHOUT_NETWORK = ("read", "compare hashes", "decode", "transform")
+STAGES: list[tuple[Any, str, str]] = [
+    (shard_reader.ShardFiles, "read", "read"),
+    (reading, "wrong_bytes", "compare hashes"),
+    (chunk_work, "take_stored", "decode"),
+    (chunk_work.ThreadDecoding, "decode", "decode"),
+    (chunk_work, "images_of", "transform"),
+    (openvino_network.OpenVinoNetwork, "run", "network"),
+    (onnxruntime_network.OnnxRuntimeNetwork, "run", "network"),
+    (classifier, "probabilities_of", "softmax"),
+    (answer_limits.AnswerLimits, "calibrate", "temperature"),
+    (without_trainer, "network_image_features", "unlike cells"),
+    (training_cells.TrainingCells, "measure", "unlike cells"),
+    (saved_parts.PartStore, "add", "saved parts"),
+    (saved_parts.PartStore, "save", "saved parts"),
+    (saved_parts.PartStore, "join", "saved parts"),
+    (without_trainer, "prediction_table", "table"),
+    (without_trainer, "describe_predictions", "table"),
+    (without_trainer, "write_predictions", "write the file"),
+]
+
+
+@dataclass
+class StageRow:
+    """Processor time of a stage for a cell.
+
+    Attributes:
+        cells: what the cells are, and the network.
+        stage: name of the stage.
+        stage_us: lowest over the rounds [us].
+        two_cores: cells a second on two cores, if this were all [cells/s].
+        num_cells: cells of the data set.
+    """
+
+    cells: str
+    stage: str
+    stage_us: float
+    two_cores: float
+    num_cells: int
+
+
+class Stopwatch:
+    """Processor time by stage, of all threads."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    def watch(self, owner: Any, name: str, stage: str) -> None:
+        """Add the time of a function to a stage from now on."""
+        function: Callable[..., Any] = getattr(owner, name)
+
+        @functools.wraps(function)
+        def timed(*args: Any, **options: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return function(*args, **options)
+            finally:
+                with self._lock:
+                    self.seconds[stage] += time.thread_time() - begun
+
+        setattr(owner, name, timed)
+
+
+def measure(case: str, rounds: int, watch: Stopwatch) -> list[StageRow]:
+    name, run, data, program, precision = case.split("=")
+    num = len(Manifest.open(data))
+    best: dict[str, float] = {}
+    with scratch_folder() as scratch:
+        for turn in range(rounds + 1):
+            watch.seconds.clear()
+            out = scratch / f"{turn}.parquet"
+            begun = time.process_time()
+            words = ["--backend", program, "--precision", precision, "--data.threads", "1"]
+            if fastcell(["predict", run, data, "--out", str(out), *words]):
+                raise SystemExit(f"predict of {data} failed")
+            found = {WHOLE: time.process_time() - begun, **watch.seconds}
+            found[OTHER] = found[WHOLE] - sum(value for stage, value in found.items() if stage != WHOLE)
+            if turn:  # the first one prepares the backend and compiles
+                best = {stage: min(value, best.get(stage, value)) for stage, value in found.items()}
+    groups = {"blocks to images": sum(best.get(stage, 0.0) for stage in WITHOUT_NETWORK)}
+    values = {stage: 1e6 * seconds / num for stage, seconds in {**best, **groups}.items()}
+    return [StageRow(name, stage, us, 2e6 / us if us > 0 else 0.0, num) for stage, us in values.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="+", metavar="NAME=RUN=DATA=PROGRAM=PRECISION")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    watch = Stopwatch()
+    for owner, name, stage in STAGES:
+        watch.watch(owner, name, stage)
+    rows: list[StageRow] = []
+    for case in arguments.cases:
+        rows += measure(case, arguments.rounds, watch)
+        for row in rows:
+            print(f"{row.cells}: {row.stage} {row.stage_us:.2f} us, {row.two_cores:,.0f} cells/s")
+    settings = {"threads": 1, "rounds": arguments.rounds, "load": round(os.getloadavg()[0], 1), "cores": num_cpus()}
+    print(f"wrote {Result('stages', 'cells stored as blocks', settings, rows).save()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""How long one cell waits for its answer, and how many cells a second come through before some are dropped.
+
+Cells go in as raw arrays and come out as calibrated probabilities, by `fastcell.inference.classifier`. Backends take
+turns. For the rates, cells arrive by the clock as from an instrument; all that wait, up to a limit, are classified
+together, and a cell that arrives while the buffer is full is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.single_cells import read_cells
+from fastcell.errors import FastcellError
+from fastcell.inference.backends.prepare import Preparation
+from fastcell.inference.backends.programs import OFFERED, can_run
+from fastcell.inference.classifier import Classifier, load
+from fastcell.system.cpu_features import HAS_BF16, cpu_features
+
+BUFFER_CELLS = 512
+"""Cells that wait before one is dropped."""
+TOGETHER = 256
+_MOST_CELLS = 2048
+_CALLS = 1000  # of a backend in a round
+_ROUNDS = 3
+_WARM_UP = 20
+_SHARES = (0.25, 0.5, 0.75, 0.9, 1.5)  # of the rate of whole batches
+
+
+@dataclass(frozen=True)
+class OneCell:
+    """Time of a call with one cell.
+
+    Attributes:
+        p50, p99, p999, most: percentiles and maximum [ms].
+        cpu_ms: mean processor time of a call, all threads [ms].
+        num_calls: number of calls.
+    """
+
+    p50: float
+    p99: float
+    p999: float
+    most: float
+    cpu_ms: float
+    num_calls: int
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """Cells that arrive at a rate.
+
+    Attributes:
+        cells_per_s: rate of arrival [cells/s].
+        p50, p99: time from arrival to answer [ms]; NaN if no cell was answered.
+        together: mean number of cells that were classified together.
+        dropped: share of the cells that were dropped.
+    """
+
+    cells_per_s: float
+    p50: float
+    p99: float
+    together: float
+    dropped: float
+
+
+@dataclass(frozen=True)
+class BackendLatency:
+    """One backend: single cells, and rates of arrival in increasing order."""
+
+    backend: str
+    one: OneCell
+    rates: list[AtRate]
+
+    @property
+    def drops_from(self) -> float | None:
+        """Lowest measured rate at which cells were dropped [cells/s]; None if there was none."""
+        return next((found.cells_per_s for found in self.rates if found.dropped), None)
+
+    @property
+    def held(self) -> AtRate | None:
+        """Highest measured rate below the first one with drops."""
+        limit = self.drops_from or float("inf")
+        return max(
+            (one for one in self.rates if one.cells_per_s < limit), key=lambda one: one.cells_per_s, default=None
+        )
+
+
+def open_backends(
+    checkpoint: Path, threads: int, say: Callable[[str], None], trust: Sequence[str] = ()
+) -> dict[str, Classifier]:
+    """Return a classifier for each backend that can run a checkpoint here; the others are named by `say`.
+
+    Args:
+        checkpoint: of a run.
+        threads: threads of the preprocessing; 0 for all cores.
+        say: called with a line for the user.
+        trust: packages whose code the network may import.
+    """
+    found: dict[str, Classifier] = {}
+    half = any(name in cpu_features() for name in HAS_BF16)
+    for program, precisions in OFFERED.items():
+        for precision in precisions:
+            if not can_run(program, precision, False) or (precision == "bf16" and not half):
+                continue
+            try:
+                if program != "torch":
+                    Preparation(checkpoint, say=say).prepare(program, precision)
+                options = {"backend": program, "precision": precision, "threads": threads or None, "trust": trust}
+                found[f"{program} {precision}"] = load(checkpoint, **options)  # type: ignore[arg-type]
+            except FastcellError as error:
+                say(f"without {program} {precision}: {error}")
+    return found
+
+
+def sample_cells(manifest: Manifest) -> list[np.ndarray]:
+    """Return the pixels (H, W) of cells that are spread evenly over a data set, at most 2,048."""
+    rows = np.unique(np.linspace(0, len(manifest) - 1, min(len(manifest), _MOST_CELLS)).round().astype(np.int64))
+    return [np.array(cell) for cell in read_cells(manifest, rows, verify=False)]
+
+
+def measure_latency(
+    classifiers: Mapping[str, Classifier], cells: Sequence[np.ndarray], seconds: float
+) -> list[BackendLatency]:
+    """Measure all backends.
+
+    Args:
+        classifiers: by the name of the backend.
+        cells: cells (H, W), at least one.
+        seconds: time for all rates of all backends together [s].
+    """
+    ones = _single_cells(classifiers, cells)
+    slice_s = max(seconds / (len(classifiers) * (len(_SHARES) + 1)), 0.05)
+    found = []
+    for name, classifier in classifiers.items():
+        capacity = _capacity(classifier, cells, slice_s)
+        rates = [_arrive(classifier, cells, share * capacity, slice_s) for share in _SHARES]
+        found.append(BackendLatency(name, ones[name], rates))
+    return found
+
+
+def _single_cells(classifiers: Mapping[str, Classifier], cells: Sequence[np.ndarray]) -> dict[str, OneCell]:
+    times: dict[str, list[float]] = {name: [] for name in classifiers}
+    cpu = dict.fromkeys(classifiers, 0.0)
+    for _ in range(_ROUNDS):
+        for name, classifier in classifiers.items():
+            for number in range(-_WARM_UP, _CALLS):
+                cell = cells[number % len(cells)]
+                begun, cpu_begun = time.perf_counter(), time.process_time()
+                classifier.predict(cell)
+                if number >= 0:
+                    times[name].append(time.perf_counter() - begun)
+                    cpu[name] += time.process_time() - cpu_begun
+    num = _ROUNDS * _CALLS
+    result = {}
+    for name, found in times.items():
+        p50, p99, p999, most = (1e3 * np.quantile(found, (0.5, 0.99, 0.999, 1.0))).tolist()
+        result[name] = OneCell(p50, p99, p999, most, 1e3 * cpu[name] / num, num)
+    return result
+
+
+def _capacity(classifier: Classifier, cells: Sequence[np.ndarray], seconds: float) -> float:
+    """Return the rate of whole batches [cells/s]."""
+    batch = [cells[number % len(cells)] for number in range(TOGETHER)]
+    classifier.classify_chunk(batch)
+    begun, num = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        classifier.classify_chunk(batch)
+        num += len(batch)
+    return num / (time.perf_counter() - begun)
+
+
+def _arrive(classifier: Classifier, cells: Sequence[np.ndarray], rate: float, seconds: float) -> AtRate:
+    """Let cells arrive evenly at a rate for a time, classify those that wait, and return what happened to them."""
+    begun = time.perf_counter()
+    total = max(1, int(rate * seconds))
+    answered, dropped, calls = 0, 0, 0
+    waits: list[np.ndarray] = []
+    waiting = np.empty(0)  # times of arrival
+    seen = 0
+    while seen < total or len(waiting):
+        now = time.perf_counter() - begun
+        arrived = min(total, int(now * rate))
+        waiting = np.concatenate([waiting, np.arange(seen, arrived) / rate])
+        seen = arrived
+        dropped += max(0, len(waiting) - BUFFER_CELLS)
+        waiting = waiting[:BUFFER_CELLS]
+        if not len(waiting):
+            time.sleep(min(1e-4, 1 / rate))
+            continue
+        chunk, waiting = waiting[:TOGETHER], waiting[TOGETHER:]
+        classifier.classify_chunk([cells[(answered + index) % len(cells)] for index in range(len(chunk))])
+        waits.append(time.perf_counter() - begun - chunk)
+        answered, calls = answered + len(chunk), calls + 1
+    every = 1e3 * np.concatenate(waits) if waits else np.array([np.nan])
+    p50, p99 = np.quantile(every, (0.5, 0.99)).tolist()
+    return AtRate(rate, p50, p99, answered / max(calls, 1), dropped / total)
+
+
+def format_latency(found: Sequence[BackendLatency]) -> str:
+    """Return two tables: single cells, and rates."""
+    one = [["one cell", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "CPU ms"]]
+    rates = [["cells as they come", "cells/s", "together", "p50 ms", "p99 ms", "dropped"]]
+    for each in found:
+        times = (each.one.p50, each.one.p99, each.one.p999, each.one.most, each.one.cpu_ms)
+        one.append([each.backend, *(f"{value:.2f}" for value in times)])
+        for at in each.rates:
+            values = [f"{at.together:.1f}", f"{at.p50:.1f}", f"{at.p99:.1f}", f"{at.dropped:.1%}"]
+            rates.append([each.backend, f"{at.cells_per_s:,.0f}", *values])
+    return f"{_aligned(one)}\n\n{_aligned(rates)}"
+
+
+def latency_verdict(found: Sequence[BackendLatency], instrument_rate: float | None) -> list[str]:
+    """Return a sentence on the fastest backend, and one on the instrument if its rate is given [cells/s]."""
+    best = max(found, key=lambda one: one.held.cells_per_s if one.held else 0.0)
+    if best.held is None:
+        return [f"{best.backend} drops cells at every rate that was measured: other work took the processor."]
+    at = best.held
+    limit = "no rate that was measured" if best.drops_from is None else f"{best.drops_from:,.0f} cells/s"
+    held = f"{best.backend} held {at.cells_per_s:,.0f} cells/s with a p99 of {at.p99:.1f} ms"
+    lines = [f"{held}; cells were dropped from {limit} on, with {BUFFER_CELLS:,} cells of buffer."]
+    if instrument_rate is not None:
+        fits = [one for one in found if one.held is not None and one.held.cells_per_s >= instrument_rate]
+        names = ", ".join(one.backend for one in fits)
+        verdict = f"answered as they come by {names}" if fits else "too many for every backend here"
+        lines.append(f"Your instrument's {instrument_rate:,.0f} cells/s: {verdict}.")
+    return lines
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(text.rjust(width) if column else text.ljust(width) for column, (text, width) in enumerate(pairs))
+        for pairs in ([*zip(line, widths, strict=True)] for line in table)
+    )

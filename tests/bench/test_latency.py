@@ -1,0 +1,95 @@
+"""Latency: waits and drops of a classifier whose times are known, and a real run in every backend."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcell.bench import latency as module
+from fastcell.bench.latency import (
+    AtRate,
+    BackendLatency,
+    OneCell,
+    format_latency,
+    latency_verdict,
+    open_backends,
+    sample_cells,
+)
+from fastcell.cli.main import main
+from fastcell.dataset.manifest import Manifest
+
+ONE = OneCell(1.0, 2.0, 3.0, 4.0, 0.9, 100)
+SLOW = BackendLatency("torch fp32", ONE, [AtRate(500, 1.0, 2.0, 1.0, 0.0), AtRate(1500, 9.0, 20.0, 200.0, 0.1)])
+FAST = BackendLatency("openvino int8", ONE, [AtRate(4000, 1.0, 2.0, 4.0, 0.0), AtRate(9000, 2.0, 5.0, 90.0, 0.0)])
+
+
+class Sleeper:
+    """Takes a fixed time a call, whatever the number of cells."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.sizes = seconds, list[int]()
+
+    def classify_chunk(self, cells: list[np.ndarray]) -> None:
+        self.sizes.append(len(cells))
+        time.sleep(self.seconds)
+
+
+def test_every_cell_is_answered_or_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [np.zeros((2, 2), np.uint8)]
+    calm = Sleeper(0.0)
+    found = module._arrive(calm, cells, 2000.0, 0.2)  # type: ignore[arg-type]
+    assert (sum(calm.sizes), found.dropped) == (400, 0)
+    assert found.together == pytest.approx(400 / len(calm.sizes))
+    monkeypatch.setattr(module, "TOGETHER", 2)
+    monkeypatch.setattr(module, "BUFFER_CELLS", 4)
+    busy = Sleeper(0.02)
+    found = module._arrive(busy, cells, 1000.0, 0.2)  # type: ignore[arg-type]
+    assert sum(busy.sizes) == 200 - round(200 * found.dropped)
+    assert max(busy.sizes) == 2
+    assert found.dropped > 0.5  # at most 2 cells in 20 ms of 20 that arrive
+    assert found.p50 >= 20
+
+
+def test_drops_begin_at_the_lowest_rate_that_has_them() -> None:
+    assert (SLOW.drops_from, FAST.drops_from) == (1500, None)
+    assert SLOW.held == SLOW.rates[0]
+    assert FAST.held == FAST.rates[1]
+    assert BackendLatency("x", ONE, [AtRate(9, 1, 1, 1, 0.5)]).held is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(400, "by torch fp32, openvino int8"), (5000, "come by openvino int8"), (9001, "too many for every backend")],
+)
+def test_the_verdict_names_the_backends_that_keep_up(rate: float, text: str) -> None:
+    first, second = latency_verdict([SLOW, FAST], rate)
+    assert first.startswith("openvino int8 held 9,000 cells/s with a p99 of 5.0 ms; cells were dropped from no rate")
+    assert f"Your instrument's {rate:,.0f} cells/s: " in second
+    assert text in second
+    (alone,) = latency_verdict([SLOW], None)
+    assert alone.endswith("cells were dropped from 1,500 cells/s on, with 512 cells of buffer.")
+    assert "10.0%" in format_latency([SLOW])
+
+
+def test_it_needs_a_run(trained_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(trained_data), "--latency"]) == 2
+    assert "--latency must be given with --run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_is_measured_in_every_backend(
+    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "_CALLS", 20)
+    words = ["--run", str(trained_run), "--latency", "--seconds", "2", "--instrument-rate", "1"]
+    assert main(["bench", str(trained_data), *words, "--out", str(tmp_path / "l.json")]) == 0
+    out = capsys.readouterr().out
+    for name in open_backends(trained_run / "last.ckpt", 1, print):
+        assert out.count(f"{name}  ") >= 6
+    assert "Your instrument's 1 cells/s: answered as they come by torch fp32" in out
+    assert (tmp_path / "l.json").is_file()
+    shapes = {cell.shape for cell in sample_cells(Manifest.open(trained_data))}
+    assert len(shapes) > 1

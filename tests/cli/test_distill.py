@@ -1,0 +1,61 @@
+"""``fastcell distill``: the run that it leaves is an ordinary one, and holds the scores beside the teacher's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fastcell.cli.distill import _settings
+from fastcell.cli.main import main
+from fastcell.errors import ArgumentError
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("--trainer.max_epochs", "2"), {"trainer.max_epochs": "2"}),
+        (("--data.batch_size=8", "--model.init", "torch"), {"data.batch_size": "8", "model.init": "torch"}),
+        ((), {}),
+    ],
+)
+def test_options_of_fit_are_passed_on(words: tuple[str, ...], found: dict[str, str]) -> None:
+    assert _settings(words) == found
+
+
+@pytest.mark.parametrize("words", [("--optimizer.lr", "1"), ("--trainer.max_epochs",)])
+def test_other_options_are_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(ArgumentError):
+        _settings(words)
+
+
+@pytest.mark.slow
+def test_a_student_is_trained_compared_and_used(
+    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--trainer.max_epochs", "2", "--data.threads=1", "--data.image_size", "32"]
+    assert main(["distill", str(trained_run), "--budget", "1ms", "--out", str(tmp_path / "runs"), *words]) == 0
+    out = capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    content = json.loads((run / "distillation.json").read_text())
+    assert [one["name"] for one in content["networks"]] == ["teacher", "student", "student"]
+    assert content["budget_us"] == 1000
+    times = {one["network"]: one["us_per_cell"] for one in content["candidates"]}
+    assert set(times) == {"student-small", "student", "student-wide"}
+    slowest = max(times, key=lambda name: times[name])
+    assert f"budget 1000 us: {slowest} at 32 px" in out
+    assert f"{content['num_cells']} cells" in out
+    assert out.splitlines()[-1].startswith(f"next: fastcell predict {run} CELLS")
+    table = tmp_path / "p.parquet"
+    assert main(["predict", str(run), str(trained_data), "-o", str(table), "--backend", "openvino"]) == 0
+    assert main(["report", str(run)]) == 0
+    assert main(["export", str(run), str(tmp_path / "n.onnx")]) == 0
+
+
+def test_a_budget_that_is_none_is_refused_before_anything_runs(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["distill", str(trained_run), "--budget", "soon", "--out", str(tmp_path / "runs")]) == 2
+    assert "--budget must be a time a cell" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
