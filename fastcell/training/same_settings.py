@@ -56,16 +56,17 @@ AUTO: dict[str, tuple[Any, ...]] = {
 """Arguments whose value may be chosen for the machine, with the values that leave it open: giving the value chosen in
 the run is no change, and neither is leaving it open in another way."""
 
-LATER: dict[str, Any] = dict.fromkeys(
-    (
-        "data.balance_cap",
-        "data.batch_augmentation",
-        "freeze",
-        "model.metrics",
-        "model.part_learning_rates",
-        "start_from",
-    )
-)
+LATER: dict[str, Any] = {
+    "data.balance_cap": None,
+    "data.batch_augmentation": None,
+    "freeze": None,
+    "model.metrics": None,
+    "model.part_learning_rates": None,
+    "start_from": None,
+    "teacher": None,
+    "teacher_share": 0.7,
+    "teacher_temperature": 2.0,
+}
 """Arguments that runs of earlier versions lack, with the value that such a run has had."""
 
 _NESTED = {"data.augmentation"}
