@@ -129,7 +129,8 @@ def test_a_run_of_an_earlier_version_gets_no_argument_that_it_lacked(name: str, 
     assert settings[name] == LATER[name]
     without = {key: value for key, value in settings.items() if key not in LATER}
     value = OTHERS.get(name, {"data.balance_cap": 4.0, "freeze": "features"}.get(name, "x"))
-    with pytest.raises(ArgumentError, match=f"--{name} of a resumed run must be null as in the run"):
+    before = "null" if LATER[name] is None else LATER[name]
+    with pytest.raises(ArgumentError, match=f"--{name} of a resumed run must be {before} as in the run"):
         check_settings_of_run(without, {**settings, name: value})
 
 
