@@ -243,6 +243,8 @@ def _explain(error: OSError) -> str | None:
     where = f" {os.fspath(error.filename)!r}" if error.filename is not None else ""
     if error.errno in _NO_ROOM:
         return f"no space left on the disk{' for' if where else ''}{where}. Free some, or write to another place."
+    if error.errno == errno.EFBIG:
+        return f"ulimit -f allows no larger files{' for' if where else ''}{where}. Allow more: ulimit -f unlimited."
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return f"too many open files{where}. Allow more: ulimit -n 4096."
     if error.errno in _PLACES and where:

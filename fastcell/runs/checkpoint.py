@@ -1,6 +1,9 @@
 """Checkpoints: required content, and safe reading and writing."""
 
+import errno
+import os
 import pickle
+import resource
 import struct
 import warnings
 import zipfile
@@ -119,8 +122,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def save_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint through a temporary file next to it; `content` may be mapped from the file it replaces."""
-    replace_file(path, lambda file: torch.save(content, file))
+    """Write a checkpoint through a temporary file next to it; `content` may be mapped from the file it replaces.
+
+    Raises:
+        OSError: the disk is full, or a file may not become so large (``ulimit -f``).
+    """
+    replace_file(path, lambda file: _save(content, file))
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    """Write with torch, whose C++ code has no error numbers."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        if "inline_container" not in str(error) and "StreamWriter" not in str(error):
+            raise
+        limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+        number = errno.EFBIG if limited else errno.ENOSPC
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _check_archive(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import signal
 import threading
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from fastcell.training.rank_watch import RankWatch
     from fastcell.training.resume import ResumePoints
 
-_LITTLE_BYTES = 64 << 20
 
 LOOK_EVERY = 20
 """Number of steps between two checks of clock or signals if several processes must agree."""
@@ -113,7 +111,6 @@ def told_how_it_ended(
         _explain_full_disk(error, folder)
         raise
     except RuntimeError as error:
-        _explain_full_disk(error, folder)
         # raised by a collective operation whose partner died
         died = ranks.who_died() if trainer.world_size > 1 else None
         if died is None:
@@ -128,24 +125,16 @@ def told_how_it_ended(
             shutil.rmtree(folder)
 
 
-def _explain_full_disk(error: OSError | RuntimeError, folder: Path | None) -> None:
-    """Raise an error that says how a run goes on, if `error` is that of a full disk and there is a checkpoint.
-
-    torch writes checkpoints in C++, whose error has no number.
-    """
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def _explain_full_disk(error: OSError, folder: Path | None) -> None:
+    """Raise an error that says how a run goes on, if `error` is that of a full disk and there is a checkpoint."""
+    full, too_large = error.errno in (errno.ENOSPC, errno.EDQUOT), error.errno == errno.EFBIG
     if folder is None or not any(folder.glob("*.ckpt")):
         return
-    if full or (isinstance(error, RuntimeError) and "write" in str(error) and _free_bytes(folder) < _LITTLE_BYTES):
+    if full or too_large:
+        what = "no space left on the disk. Free some" if full else "ulimit -f allows no larger files. Allow more"
         raise FastcellError(
-            f"no space left on the disk for {str(folder)!r}. Free some, then go on with "
-            f"`fastcell fit --resume {folder}`."
+            f"{str(folder)!r} cannot be written: {what}, then go on with `fastcell fit --resume {folder}`."
         ) from error
-
-
-def _free_bytes(folder: Path) -> int:
-    state = os.statvfs(folder)
-    return state.f_bavail * state.f_frsize
 
 
 def _stopped(trainer: pl.Trainer, number: int, folder: Path | None, repeatable: bool) -> StoppedError:

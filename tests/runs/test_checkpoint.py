@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import random
@@ -9,7 +10,7 @@ import torch
 
 from fastcell.errors import DataError
 from fastcell.models.lightning_module import CellModule
-from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint
+from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint, save_checkpoint
 
 
 def save(path, **changes) -> CellModule:
@@ -216,3 +217,16 @@ def test_damage_inside_is_found_or_harmless(tmp_path):
         else:
             assert same(good, found), number
     assert 400 < refused < 600
+
+
+def test_a_file_that_may_not_become_so_large_is_an_error_with_a_number(tmp_path):
+    """torch writes in C++, whose error has none."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large") as caught:
+            save_checkpoint({"weights": torch.zeros(1 << 16)}, tmp_path / "best.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
