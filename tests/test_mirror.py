@@ -20,6 +20,7 @@ ACROSS_MODULES = {
     "test_readme.py": "the commands and numbers of README.md",
     "test_snippets.py": "the Python of README.md, docs/ and docstrings",
     "test_typing.py": "the types of the public names, as mypy and Pyright see them",
+    "test_examples.py": "the programs of examples/ that use an exported file",
     "test_run_script.py": "the script ./run of the checkout",
     "cli/test_kills.py": "commands that are killed at any moment, and run again",
     "cli/test_large_sets.py": "sets of many classes, many groups or very long names, by all commands",

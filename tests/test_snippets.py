@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastcell
+from fastcell.inference.sharing.share import share
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 PAGES = [REPO_DIR / "README.md", *sorted((REPO_DIR / "docs").glob("*.md"))]
@@ -36,6 +37,7 @@ def workplace(
     (tmp_path / "new_images").mkdir()
     for number, image in enumerate(images[:3]):
         cv2.imwrite(str(tmp_path / "new_images" / f"{number}.png"), image)
+    share(trained_run, tmp_path / "donors-model", num_cells=5)
     donors = np.arange(40) // 2 % 5
     return {"run": trained_run, "images": images, "names": names, "others": images[:5], "donors": donors}
 

@@ -1,7 +1,8 @@
-"""The command ``fastcell export``: a classifier as an ONNX file that takes raw cells."""
+"""The command ``fastcell export``: a classifier as an ONNX file that takes raw cells, or as a folder with a card."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,58 +10,97 @@ from fastcell.cli.next_steps import data_of_run, show_next
 from fastcell.cli.options import Run, Trust, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
-from fastcell.errors import FastcellError
+from fastcell.errors import FastcellError, invalid
 from fastcell.system.messages import print_line
 from fastcell.system.text import printable
+
+_ENDING = re.compile(r"\.[A-Za-z]+\d?")
 
 
 def export(
     run: Run,
-    out: Annotated[str, Spelled("OUT.onnx", also=("-o", "--out"))],
+    out: Annotated[str, Spelled("OUT", also=("-o", "--out"))],
     *,
     data: Annotated[str | None, Spelled("DATA")] = None,
     check: int = 1_000,
+    licence: str = "",
     um_per_px: float | None = None,
     tta: bool = False,
     trust: Trust = None,
 ) -> int:
-    """Write a classifier as one ONNX file with the preprocessing in it. The model takes the raw image of a cell, of any
-    size, and returns the class probabilities. The file is kept only if its probabilities agree with those of torch.
+    """Write a classifier for other programs or other people. OUT.onnx is one ONNX file from the raw image of a cell to
+    class probabilities, with the preprocessing in it. Any other OUT is a folder with the weights as safetensors, their
+    description and a model card, which fastcell predict and fastcell.load open. Either is kept only if its
+    probabilities agree with those of the run.
 
     Args:
         run: run folder of fastcell fit, or a checkpoint in it
-        out: file to write
-        data: data set to compare on [default: data set of the run, or simulated cells if it is gone]
-        check: number of cells on which ONNX and torch are compared
-        um_per_px: pixel size of the input images [um per pixel]; required for runs with --data.fit scale
-        tta: average the probabilities over the four flips of every cell
+        out: file to write, with the ending .onnx, or a new folder
+        data: data set to compare on and to describe [default: data set of the run, or simulated cells if it is gone]
+        check: number of cells on which the result and the run are compared
+        licence: licence of the weights for the model card of a folder, such as cc-by-4.0
+        um_per_px: pixel size of the input images of an ONNX file [um per pixel]; required for runs with --data.fit
+            scale
+        tta: average the probabilities of an ONNX file over the four flips of every cell
         trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell export runs/20260131-142501-donors-cellnet cells.onnx
+        fastcell export runs/20260131-142501-donors-cellnet donors-model --licence cc-by-4.0
     """
-    from fastcell.inference.onnx.export import export
     from fastcell.system import library_settings
 
     library_settings.quiet()
-    file = Path(out)
+    place, of_cells = Path(out), None if data is None else Path(data)
     try:
-        found, cells = export(
-            Path(run),
-            file,
-            data=None if data is None else Path(data),
-            num_cells=check,
-            um_per_px=um_per_px,
-            tta=tta,
-            trust=packages_of(trust),
-        )
+        if place.suffix == ".onnx":
+            if licence:
+                raise invalid("--licence", "left out for an ONNX file, which has no card", licence, "Leave it out")
+            _to_onnx(Path(run), place, of_cells, check, um_per_px, tta, packages_of(trust))
+        else:
+            _to_folder(Path(run), place, of_cells, check, licence, um_per_px, tta, packages_of(trust))
     except MemoryError as error:
         raise FastcellError("the graph does not fit into memory. Take a smaller network.") from error
+    return 0
+
+
+def _to_onnx(
+    run: Path, file: Path, data: Path | None, check: int, um_per_px: float | None, tta: bool, trust: list[str]
+) -> None:
+    from fastcell.inference.onnx.export import export
+
+    found, cells = export(run, file, data=data, num_cells=check, um_per_px=um_per_px, tta=tta, trust=trust)
     same = f"{found.num_same:,} of {found.num_cells:,} of the same class"
     print_line(f"checked on {cells.origin}: largest difference from torch {found.probability:.1e}, {same}")
     print_line(f"{printable(file)}: {file.stat().st_size / 1e6:.1f} MB")
-    show_next(("bench", *data_of_run(Path(run)), "--run", run))
-    return 0
+    show_next(("bench", *data_of_run(run), "--run", run))
+
+
+def _to_folder(
+    run: Path,
+    folder: Path,
+    data: Path | None,
+    check: int,
+    licence: str,
+    um_per_px: float | None,
+    tta: bool,
+    trust: list[str],
+) -> None:
+    if _ENDING.fullmatch(folder.suffix) and not folder.is_dir():
+        rule = "a file name that ends in .onnx, or a new folder"
+        raise invalid("OUT", rule, str(folder), "A folder holds model.safetensors, config.json and README.md")
+    for name, given in (("--um-per-px", um_per_px), ("--tta", tta or None)):
+        if given is not None:
+            hint = "Give it to fastcell predict, or to fastcell.load"
+            raise invalid(name, "left out for a folder, which keeps the run as it is", given, hint)
+    from fastcell.inference.sharing.share import share
+
+    found = share(run, folder, data=data, num_cells=check, licence=licence, trust=trust)
+    print_line(f"checked on {found.origin}: largest difference from the run {found.largest:.1e}")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print_line(f"{printable(folder)}: model.safetensors, config.json and README.md, {size / 1e6:.1f} MB")
+    words = data_of_run(run)
+    show_next(("predict", folder, *(words or ["NEW_IMAGES"]), "--out", "predictions.parquet"))
 
 
 main = entry(export)

@@ -25,7 +25,7 @@ from fastcell.cli.lightning_parser import (
     same_spelling,
     value_of,
 )
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import after_predict, run_words, show_next
 from fastcell.cli.options import check_seed, packages_of
 from fastcell.cli.predict_files import FilesToPredict
 from fastcell.cli.short_help import DESCRIPTIONS
@@ -336,7 +336,7 @@ class FastcellCLI(LightningCLI):
         if self.command == "predict" and self.files is not None:
             assert self.out is not None  # required
             self.files.predict(self.out)
-            self._show_after_predict(self.out)
+            show_next(*after_predict(self.out, Path(self.config.ckpt_path)))
             return
         resumed = self.command == "fit" and self.config.resume is not None
         with told_how_it_ended(
@@ -360,25 +360,14 @@ class FastcellCLI(LightningCLI):
                 limits = self.config.min_confidence, self.config.accuracy
                 predict(self.trainer, self.model, self.datamodule, self.throughput, self.out, checkpoint, *limits)
                 if is_rank_zero():
-                    self._show_after_predict(self.out)
+                    show_next(*after_predict(self.out, Path(self.config.ckpt_path)))
             else:
                 part = "valid" if self.command == "validate" else "test"
                 evaluate(self.trainer, self.model, self.datamodule, self.throughput, part, self.out)
-                after = ("test", self._run, self.datamodule.path) if part == "valid" else ("report", self._run)
-                if is_rank_zero():
+                run = run_words(Path(self.config.ckpt_path))
+                after = ("test", *run, self.datamodule.path) if part == "valid" else ("report", *run)
+                if is_rank_zero() and run:
                     show_next(after)
-
-    def _show_after_predict(self, out: Path) -> None:
-        if out.suffix == ".fcs":
-            show_next(("report", self._run))
-        else:
-            show_next(("count", out, self._run), ("convert", out, out.with_suffix(".fcs")))
-
-    @property
-    def _run(self) -> Path:
-        """The run folder of the checkpoint, or the checkpoint where it lies in none."""
-        checkpoint = Path(self.config.ckpt_path)
-        return checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint
 
     def _loggers(self) -> list[Logger] | bool:
         """Return the record of the run, on rank 0, and beside it the loggers that the user asked for."""

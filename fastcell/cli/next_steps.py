@@ -25,7 +25,8 @@ def next_lines(*commands: tuple[Word, ...]) -> Iterator[str]:
 
 def show_next(*commands: tuple[Word, ...]) -> None:
     """Print the lines of `next_lines`."""
-    print_line("\n".join(next_lines(*commands)))
+    if commands:
+        print_line("\n".join(next_lines(*commands)))
 
 
 def _quoted(word: str) -> str:
@@ -40,6 +41,27 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def run_words(checkpoint: Path) -> list[Word]:
+    """Return the run folder of a checkpoint as a word of a command, or the checkpoint where it lies in none.
+
+    No word for a shared model, which has no predictions of its own to look at.
+    """
+    from fastcell.runs.run_folder import CONFIG_FILE
+    from fastcell.runs.shared_model import is_shared_model
+
+    if is_shared_model(checkpoint):
+        return []
+    return [checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint]
+
+
+def after_predict(out: Path, checkpoint: Path) -> list[tuple[Word, ...]]:
+    """Return the commands that may follow ``fastcell predict``."""
+    run = run_words(checkpoint)
+    if out.suffix == ".fcs":
+        return [("report", *run)] if run else []
+    return [("count", out, *run), ("convert", out, out.with_suffix(".fcs"))]
 
 
 def data_of_run(run: Path) -> list[Word]:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import after_predict, show_next
 from fastcell.cli.signature import folded
 from fastcell.dataset.corrupt_cells import ON_BAD_CELL
 from fastcell.dataset.schema import SPLITS
 from fastcell.inference.backends.choice import open_prepared, read_choice, resolve
 from fastcell.inference.backends.network_files import NetworkFiles
 from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice
-from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
+from fastcell.runs.run_folder import find_checkpoint
 from fastcell.system import library_settings, resources
 from fastcell.system.messages import print_line
 
@@ -148,11 +148,7 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
     least, accuracy = (_number(values.get(name)) for name in _SHARES)
     limits = answer_limits(join_content(network.values, files.arrays()), network.classes, least, accuracy)
     predict_without_trainer(task, backend, network, limits)
-    run = checkpoint.parent if (checkpoint.parent / CONFIG_FILE).is_file() else checkpoint
-    if out.suffix == ".fcs":
-        show_next(("report", run))
-    else:
-        show_next(("count", out, run), ("convert", out, out.with_suffix(".fcs")))
+    show_next(*after_predict(out, checkpoint))
 
 
 def describe_backend(files: NetworkFiles, program: str, precision: str) -> str:

@@ -26,6 +26,7 @@ from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.run_folder import METRICS_FILE, find_checkpoint
+from fastcell.runs.shared_model import is_shared_model, read_shared_config
 from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings, resources
 from fastcell.system.text import html_text, printable
@@ -245,10 +246,10 @@ def load(
     threads: int | None = None,
     trust: Sequence[str] = (),
 ) -> Classifier:
-    """Open a run of ``fastcell fit`` as a classifier. Nothing in its files is executed.
+    """Open a run of ``fastcell fit``, or a folder of ``fastcell export``, as a classifier. Nothing in it is executed.
 
     Args:
-        run: run folder, of which the scored checkpoint is taken, or a checkpoint.
+        run: run folder, of which the scored checkpoint is taken, a checkpoint, or the folder of a shared model.
         device: device of the network, e.g. ``cpu`` or ``cuda:1``; None for a GPU if there is one. One that is named
             runs torch.
         backend: program that runs the network: ``torch``, ``onnxruntime``, ``openvino``, or a backend object; ``auto``
@@ -384,7 +385,9 @@ def _digest(path: Path) -> str:
 
 
 def _scores(checkpoint: Path) -> dict[str, Any]:
-    """Return the scores of the checkpoint in its run folder; empty if it was not scored."""
+    """Return the scores of the checkpoint in its run folder or shared model; empty if it was not scored."""
+    if is_shared_model(checkpoint):
+        return dict(read_shared_config(checkpoint)["scores"])
     values = read_json_file(checkpoint.parent / METRICS_FILE)
     if not isinstance(values, dict) or values.get("checkpoint") != checkpoint.name:
         return {}

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcell.errors import DataError
+from fastcell.runs.shared_model import SHARED_WEIGHTS_FILE
 from fastcell.storage.formats import check_format
 from fastcell.storage.places import check_output_folder, local_path
 from fastcell.storage.whole_files import read_json_file, write_text
@@ -148,7 +149,7 @@ def scored_checkpoint(folder: Path) -> Path | None:
 
 
 def find_checkpoint(run: Path) -> Path:
-    """Return the scored checkpoint of a run folder, or the file itself.
+    """Return the scored checkpoint of a run folder, the weights of the folder of a shared model, or the file itself.
 
     Raises:
         DataError: the folder has no checkpoint, or a newer version wrote the run.
@@ -160,6 +161,9 @@ def find_checkpoint(run: Path) -> Path:
     checkpoint = scored_checkpoint(run)
     if checkpoint is not None:
         return checkpoint
+    if (run / SHARED_WEIGHTS_FILE).is_file():
+        return run / SHARED_WEIGHTS_FILE
     raise DataError(
-        f"{run} must be a checkpoint, or a run folder with a checkpoint. Give a folder made by fastcell fit."
+        f"{run} must be a checkpoint, or a run folder with a checkpoint, or a folder with {SHARED_WEIGHTS_FILE}. Give "
+        "a folder made by fastcell fit or fastcell export."
     )

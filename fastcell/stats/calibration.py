@@ -18,7 +18,7 @@ from fastcell.stats.proportions import binomial_limits
 BINS = 15
 NUM_SIMULATIONS = 1000
 COLDEST, HOTTEST = 0.05, 20.0
-_LEAST_PROBABILITY = 1e-30
+LEAST_PROBABILITY = 1e-30
 
 
 class Reliability(NamedTuple):
@@ -43,7 +43,7 @@ class Reliability(NamedTuple):
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Return (N, K) float64 logarithms; probabilities below 1e-30, such as a float32 rounded to 0, count as 1e-30."""
-    return np.log(np.maximum(np.asarray(probabilities, np.float64), _LEAST_PROBABILITY))
+    return np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST_PROBABILITY))
 
 
 def rescale(log_p: np.ndarray, temperature: float) -> np.ndarray:

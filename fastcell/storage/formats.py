@@ -58,6 +58,7 @@ FORMATS = {
         "files without a number: read",
     ),
     "marks": FileFormat(1, 1, "`fastcell_marks` in the first line of marks.jsonl", "none"),
+    "shared model": FileFormat(1, 1, "`format` in config.json of a folder that fastcell export wrote", "none"),
 }
 """Formats by name."""
 

@@ -223,6 +223,9 @@ def check_start(path: str, settings: dict[str, Any]) -> Resumption:
         DataError: the checkpoint is missing or damaged.
     """
     content = read_checkpoint(path)
+    if "global_step" not in content:  # a shared model, or a saved estimator
+        hint = "It has weights alone: give --start_from"
+        raise invalid("--ckpt_path", "a checkpoint of fastcell fit with the state of its training", path, hint)
     asked, resolved = settings_of_checkpoint(content)
     check_code(code_of_checkpoint(content), settings)
     return Resumption(path, check_settings_of_run(asked, settings, resolved), resolved, monitor_of(content))

@@ -13,7 +13,7 @@ from fastcell.runs.run_folder import find_checkpoint
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["m.txt"], "OUT must be a file name that ends in .onnx"),
+        (["m.txt"], "OUT must be a file name that ends in .onnx, or a new folder"),
         (["none/m.onnx"], "OUT must be a file in an existing folder"),
         (["m.onnx", "--check", "0"], "--check must be at least 1 cell"),
         (["m.onnx", "--data", "none"], "is not a packed data set"),

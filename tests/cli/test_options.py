@@ -77,6 +77,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     from fastcell.compare.run_study import StudyOptions, open_study
     from fastcell.explain.explanation import Explanation
     from fastcell.inference.onnx.export import export
+    from fastcell.inference.sharing.share import share
     from fastcell.packing.index import index
     from fastcell.packing.pack import pack
     from fastcell.packing.verify import verify
@@ -136,7 +137,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
         "distill": ([distill], {"run": "teacher"}, {"changes": "read into settings", "trust": packages}),
         "convert": ([convert], {"scores": "tags"}, {}),
         "count": ([count], {}, {"out": place}),
-        "export": ([export], {"check": "num_cells"}, {"trust": packages}),
+        "export": ([export, share], {"check": "num_cells"}, {"trust": packages}),
         "compare": ([StudyOptions, open_study], {}, {}),
         "doctor": ([describe_environment], {}, {"json": "how it is printed", "probe": "parts"}),
         "completion": ([], {}, {"shell": "two functions", "out": place}),

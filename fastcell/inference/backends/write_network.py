@@ -9,7 +9,7 @@ import torch
 from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles, file_hash
 from fastcell.inference.beside_weights import split_content
 from fastcell.inference.confidence import Confidence
-from fastcell.inference.onnx.exporter import export_graph
+from fastcell.inference.onnx.exporter import export_graph, num_features
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
@@ -27,7 +27,7 @@ class _Outputs(torch.nn.Module):
     def __init__(self, model: CellModule) -> None:
         super().__init__()
         self.model = model
-        self.num_features = _num_features(model)
+        self.num_features = num_features(model)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         features, logits = self.model.features_and_logits(images)
@@ -56,7 +56,7 @@ def write_network(files: NetworkFiles) -> NetworkDescription:
         list(model.classes),
         preprocessing,
         str(model.hparams["loss"]),
-        _num_features(model),
+        num_features(model),
         values,
         {NETWORK_FILE: file_hash(path)},
     )
@@ -82,9 +82,3 @@ def export_network(model: CellModule, size: int) -> Any:
     example, axes = torch.zeros(2, 1, size, size), {0: torch.export.Dim("batch", min=1)}
     outputs = [LOGITS, FEATURES][: 1 + (module.num_features > 0)]
     return export_graph(model, module, example, (INPUT, axes), outputs, "Take --backend torch.")
-
-
-def _num_features(model: CellModule) -> int:
-    size = int(model.preprocessing.get("image_size", 128))
-    with torch.inference_mode():
-        return int(model.features_and_logits(torch.zeros(1, 1, size, size))[0].shape[1])

@@ -4,50 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError, invalid
+from fastcell.inference.compared_cells import (
+    NUM_CELLS,
+    RawCells,
+    data_set_cells,
+    manifest_of_run,
+    prepare_images,
+    simulated_cells,
+)
+from fastcell.inference.confidence import Confidence, calibrated
 from fastcell.inference.probabilities import class_probabilities
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.ops.border import border_median
-from fastcell.ops.cpu.transform import transform_pool
-from fastcell.ops.matrices import matrices
-from fastcell.runs.run_folder import CONFIG_FILE, find_checkpoint
+from fastcell.runs.run_folder import find_checkpoint
 from fastcell.storage.places import check_output_file
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.optional_packages import require
-from fastcell.system.text import printable
 
 TOLERANCE = 1e-4
 """Largest permitted difference between a probability of the file and of torch."""
 
-NUM_CELLS = 1_000
-
 _CHUNK = 256
-
-
-@dataclass(frozen=True)
-class RawCells:
-    """Raw cells for the comparison.
-
-    Attributes:
-        pixels: one (H, W) uint8 or uint16 array per cell.
-        border: (N,) float32, grey level outside each cell.
-        um_per_px: (N,) float32, NaN if unknown.
-        origin: description of the cells for the user.
-    """
-
-    pixels: list[np.ndarray]
-    border: np.ndarray
-    um_per_px: np.ndarray
-    origin: str
 
 
 @dataclass(frozen=True)
@@ -104,23 +87,26 @@ def export(
     check_output_file("OUT", out)
     require("onnxruntime", "onnx")
     from fastcell.inference.onnx import graph as onnx_graph
-    from fastcell.runs.checkpoint import load_classifier
+    from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 
-    model = load_classifier(find_checkpoint(run), trust)
+    checkpoint = find_checkpoint(run)
+    model = load_classifier(checkpoint, trust)
     model.hparams["tta"] = tta
+    confidence = Confidence.from_checkpoint(read_checkpoint(checkpoint))
+    temperature = 1.0 if confidence is None else confidence.temperature
     preprocessing = Preprocessing.from_dict(model.preprocessing)
     if um_per_px is not None and preprocessing.fit != "scale":
         rule = f"left out for a run with --data.fit {preprocessing.fit}, whose cells have no scale"
         raise invalid("--um-per-px", rule, um_per_px, "Export without it")
-    manifest = _manifest_of(run, data)
+    manifest = manifest_of_run(run, data)
     if um_per_px is None and manifest is not None:
         um_per_px = manifest.info.um_per_px
-    graph = onnx_graph.build_graph(model, um_per_px)
+    graph = onnx_graph.build_graph(model, um_per_px, temperature)
     cells = _cells_of(manifest, num_cells, preprocessing, um_per_px)
 
     def write(path: Path) -> None:
         onnx_graph.save_graph(graph, path)
-        compared.append(compare_with_torch(path, model, cells))
+        compared.append(compare_with_torch(path, model, cells, temperature))
         if not compared[0].probability <= TOLERANCE:
             raise DataError(
                 f"{out} is not written: its probabilities must equal those of torch within {TOLERANCE:g}, got a "
@@ -133,13 +119,14 @@ def export(
     return compared[0], cells
 
 
-def compare_with_torch(path: Path, model: Any, cells: RawCells) -> GraphDifference:
+def compare_with_torch(path: Path, model: Any, cells: RawCells, temperature: float = 1.0) -> GraphDifference:
     """Compare ONNX Runtime on a file with torch and the engine's own preprocessing.
 
     Args:
         path: file of the graph.
         model: `CellModule` from which the graph was made.
         cells: raw cells.
+        temperature: temperature of the probabilities of the graph.
     """
     from fastcell.inference.backend_torch import TorchBackend
 
@@ -148,68 +135,9 @@ def compare_with_torch(path: Path, model: Any, cells: RawCells) -> GraphDifferen
     found = np.concatenate([session.run(None, {"cell": pixels[None, None]})[0] for pixels in cells.pixels])
     images = prepare_images(cells, Preprocessing.from_dict(model.preprocessing))
     batches = (images[begin : begin + _CHUNK] for begin in range(0, len(images), _CHUNK))
-    expected = class_probabilities(TorchBackend.of_module(model), batches)
+    expected = calibrated(class_probabilities(TorchBackend.of_module(model), batches), temperature)
     same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
     return GraphDifference(float(np.abs(found - expected).max()), same, len(found))
-
-
-def prepare_images(cells: RawCells, preprocessing: Preprocessing) -> np.ndarray:
-    """Return the images of the cells, (N, 1, S, S) float32, from the engine's preprocessing on the CPU."""
-    size, count = preprocessing.image_size, len(cells.pixels)
-    heights = np.array([pixels.shape[0] for pixels in cells.pixels], np.int32)
-    widths = np.array([pixels.shape[1] for pixels in cells.pixels], np.int32)
-    areas = heights.astype(np.int64) * widths
-    zeros = np.zeros(count, np.float32)
-    return transform_pool(
-        np.concatenate([pixels.ravel() for pixels in cells.pixels]),
-        np.cumsum(areas) - areas,
-        heights,
-        widths,
-        matrices(heights, widths, size, preprocessing.fit, None, preprocessing.scale_um_per_px, cells.um_per_px),
-        np.full(count, np.nan, np.float32) if preprocessing.fit == "stretch" else cells.border,
-        zeros,
-        zeros,
-        zeros.astype(np.uint64),
-        np.empty((count, 1, size, size), np.float32),
-        preprocessing.normalization,
-        antialias=preprocessing.antialias,
-    )
-
-
-def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
-    """Return up to `num_cells` cells, evenly spread over a data set, with 8 or 16 bits as for the network."""
-    rows = np.unique(np.linspace(0, len(manifest) - 1, num_cells).round().astype(np.int64))
-    pixels = list(read_cells(manifest, rows, depth=depth))
-    border = manifest.column("border_median")[rows].astype(np.float32)
-    pitch = manifest.column("um_per_px")[rows].astype(np.float32)
-    return RawCells(pixels, border, pitch, f"{len(rows):,} cells of {printable(manifest.path)}")
-
-
-def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> RawCells:
-    """Return `num_cells` simulated cells; with `depth` 16, draw each level from the 257 levels that it represents."""
-    from fastcell.simulator.simulate import simulate
-
-    pixels = [np.ascontiguousarray(cell.pixels) for cell in islice(simulate(num_cells, seed=0), num_cells)]
-    border = np.array([border_median(cell) for cell in pixels], np.float32)
-    if depth == 16:
-        rng = np.random.default_rng(0)
-        pixels = [(cell.astype(np.int64) * 257 + rng.integers(-128, 129, cell.shape)).clip(0, 65535) for cell in pixels]
-        pixels = [cell.astype(np.uint16) for cell in pixels]
-    pitch = np.full(num_cells, np.nan if um_per_px is None else um_per_px, np.float32)
-    return RawCells(pixels, border, pitch, f"{num_cells:,} simulated cells")
-
-
-def _manifest_of(run: Path, data: Path | None) -> Manifest | None:
-    """Return the data set for the comparison; None if the data set of the run no longer exists."""
-    if data is not None:
-        return Manifest.open(data)
-    folder = run if run.is_dir() else run.parent
-    try:
-        values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        path = values["data"]["path"]
-        return Manifest.open(path) if isinstance(path, str) else None
-    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError, DataError):
-        return None
 
 
 def _cells_of(

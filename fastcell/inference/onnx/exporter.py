@@ -66,6 +66,13 @@ def export_graph(
     return graph
 
 
+def num_features(model: CellModule) -> int:
+    """Return the number of penultimate activations of a classifier, 0 if it has none."""
+    size = int(model.preprocessing.get("image_size", 128))
+    with torch.inference_mode():
+        return int(model.features_and_logits(torch.zeros(1, 1, size, size))[0].shape[1])
+
+
 @contextmanager
 def _without_remarks() -> Iterator[None]:
     """Silence the exporter, which reports missing packages that are not needed."""

@@ -12,17 +12,17 @@ import pytest
 import torch
 from fixtures.raw_cells import make_cells
 
+import fastcell
 from fastcell.cli import main as cli
-from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
+from fastcell.inference import compared_cells
 from fastcell.inference.onnx import export
 from fastcell.inference.onnx import graph as onnx_graph
 from fastcell.inference.onnx import preprocessing as preprocessing_module
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
-from fastcell.ops.border import border_median
 from fastcell.ops.constants import FITS, MODES
-from fastcell.runs.checkpoint import load_classifier
+from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 from fastcell.runs.run_folder import find_checkpoint
 
 
@@ -36,7 +36,7 @@ def with_preprocessing(checkpoint: Path, **changes: object) -> CellModule:
 
 
 def difference(
-    model: CellModule, path: Path, cells: export.RawCells, um_per_px: float | None
+    model: CellModule, path: Path, cells: compared_cells.RawCells, um_per_px: float | None
 ) -> export.GraphDifference:
     onnx_graph.save_graph(onnx_graph.build_graph(model, um_per_px), path)
     return export.compare_with_torch(path, model, cells)
@@ -50,7 +50,7 @@ def test_probabilities_of_a_thousand_cells(trained_run: Path, tmp_path: Path, fi
         changes = {"fit": fit, "normalization": normalization, "antialias": antialias, "depth": depth}
         changes["scale_um_per_px"] = scale if fit == "scale" else None
         model = with_preprocessing(find_checkpoint(trained_run), **changes)
-        cells = export.simulated_cells(1_000, depth, 0.25)
+        cells = compared_cells.simulated_cells(1_000, depth, 0.25)
         found = difference(model, tmp_path / "m.onnx", cells, 0.25)
         print(fit, normalization, antialias, depth, found)
         assert found.num_cells == 1_000
@@ -66,17 +66,20 @@ def test_command(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "60 of 60 of the same class" in text
     # read by ONNX Runtime alone, on cells of sizes that it has not seen, against torch
     session = onnxruntime.InferenceSession(str(out))
-    (entry,), (result,) = session.get_inputs(), session.get_outputs()
+    (entry,), (result, layer) = session.get_inputs(), session.get_outputs()
     assert (entry.name, entry.type, entry.shape) == ("cell", "tensor(uint8)", ["batch", 1, "height", "width"])
     assert (result.name, result.type, result.shape) == ("probabilities", "tensor(float)", ["batch", 4])
     model = load_classifier(find_checkpoint(trained_run))
     cells = make_cells()
-    images = torch.from_numpy(export.prepare_images(cells, Preprocessing.from_dict(model.preprocessing)))
+    images = torch.from_numpy(compared_cells.prepare_images(cells, Preprocessing.from_dict(model.preprocessing)))
+    assert (layer.name, layer.shape) == ("features", ["batch", 64])
     with torch.inference_mode():
-        expected = model.predict_probabilities(images).numpy()
-    for pixels, row in zip(cells.pixels, expected, strict=True):
-        (found,) = session.run(None, {"cell": pixels[None, None]})
+        activations = model.features_and_logits(images)[0].numpy()
+    expected = fastcell.load(trained_run).predict_proba(cells.pixels)  # calibrated
+    for pixels, row, inner in zip(cells.pixels, expected, activations, strict=True):
+        found, features = session.run(None, {"cell": pixels[None, None]})
         np.testing.assert_allclose(found[0], row, atol=1e-5)
+        np.testing.assert_allclose(features[0], inner, atol=1e-3, rtol=1e-4)
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["classes"]) == model.classes
     assert Preprocessing.from_dict(json.loads(facts["preprocessing"])) == Preprocessing.from_dict(model.preprocessing)
@@ -85,14 +88,34 @@ def test_command(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def test_probabilities_are_calibrated_as_those_of_predict(trained_run: Path, tmp_path: Path) -> None:
+    """With a temperature far from 1 in the checkpoint."""
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    checkpoint = find_checkpoint(run)
+    content = read_checkpoint(checkpoint)
+    content["fastcell_confidence"]["temperature"] = 3.0
+    torch.save(content, tmp_path / "new")
+    (tmp_path / "new").replace(checkpoint)
+    export.export(run, tmp_path / "m.onnx", num_cells=20)
+    cells = compared_cells.simulated_cells(5, 8).pixels
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    found = np.concatenate([session.run(["probabilities"], {"cell": cell[None, None]})[0] for cell in cells])
+    np.testing.assert_allclose(found, fastcell.load(run).predict_proba(cells), atol=1e-5)
+    plain = fastcell.load(trained_run).predict_proba(cells)
+    assert np.abs(found - plain).max() > 1e-3
+    assert session.get_modelmeta().custom_metadata_map["temperature"] == "3.0"
+
+
 def test_flips_are_averaged_in_the_graph(trained_run: Path, tmp_path: Path) -> None:
     found, _ = export.export(trained_run, tmp_path / "m.onnx", num_cells=20, tta=True)
     assert found.probability < export.TOLERANCE
     plain, _ = export.export(trained_run, tmp_path / "n.onnx", num_cells=20)
     assert plain.probability < export.TOLERANCE
-    cell = export.simulated_cells(1, 8).pixels[0][None, None]
+    cell = compared_cells.simulated_cells(1, 8).pixels[0][None, None]
     both = [
-        onnxruntime.InferenceSession(str(tmp_path / name)).run(None, {"cell": cell})[0] for name in ("m.onnx", "n.onnx")
+        onnxruntime.InferenceSession(str(tmp_path / name)).run(["probabilities"], {"cell": cell})[0]
+        for name in ("m.onnx", "n.onnx")
     ]
     assert np.abs(both[0] - both[1]).max() > 1e-4
 
@@ -118,16 +141,3 @@ def test_without_the_data_set_cells_are_simulated(trained_run: Path, tmp_path: P
     found, cells = export.export(tmp_path / "moved.ckpt", tmp_path / "m.onnx", num_cells=10)
     assert cells.origin == "10 simulated cells"
     assert found.probability < export.TOLERANCE
-
-
-def test_cells_of_a_data_set_are_those_of_the_engine(trained_data: Path) -> None:
-    manifest = Manifest.open(trained_data)
-    cells = export.data_set_cells(manifest, 7, 8)
-    assert len(cells.pixels) == 7
-    assert [cell.shape[0] for cell in cells.pixels] == manifest.column("height")[
-        np.linspace(0, len(manifest) - 1, 7).round().astype(int)
-    ].tolist()
-    np.testing.assert_array_equal(cells.border, [border_median(np.ascontiguousarray(cell)) for cell in cells.pixels])
-    deep = export.data_set_cells(manifest, 7, 16)
-    for eight, sixteen in zip(cells.pixels, deep.pixels, strict=True):
-        np.testing.assert_array_equal(sixteen, eight.astype(np.uint16) * 257)

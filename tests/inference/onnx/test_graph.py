@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fastcell.errors import ArgumentError
-from fastcell.inference.onnx.export import RawCells, prepare_images
+from fastcell.inference.compared_cells import RawCells, prepare_images
 from fastcell.inference.onnx.exporter import OPSET
 from fastcell.inference.onnx.graph import build_graph, save_graph
 from fastcell.loading.preprocessing import Preprocessing
@@ -36,7 +36,8 @@ def test_a_graph_says_what_it_takes_and_gives(tmp_path: Path) -> None:
     assert (facts["network"], facts["um_per_px"]) == ("gao", "")
     assert [entry.name for entry in graph.graph.input] == ["cell"]
     assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
-    assert [entry.name for entry in graph.graph.output] == ["probabilities"]
+    assert facts["features"] == "features: (batch, 150) float32"
+    assert [entry.name for entry in graph.graph.output] == ["probabilities", "features"]
     assert {entry.domain: entry.version for entry in graph.opset_import}[""] == OPSET
     assert graph.producer_name == "fastcell"
 
@@ -59,7 +60,8 @@ def test_a_batch_gives_what_its_cells_give_and_what_torch_gives(fit: str, tmp_pa
     rng = np.random.default_rng(0)
     for num in (1, 2, 17):
         cells = rng.integers(0, 255, (num, 1, 12, 19)).astype(np.uint8)
-        (found,) = session.run(None, {"cell": cells})
+        found, features = session.run(None, {"cell": cells})
+        assert features.shape == (num, 150)
         assert found.shape == (num, len(model.classes))
         single = np.concatenate([session.run(None, {"cell": cell[None]})[0] for cell in cells])
         assert np.abs(found - single).max() < 1e-6

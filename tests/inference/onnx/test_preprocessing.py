@@ -11,7 +11,7 @@ import pytest
 import torch
 from fixtures.raw_cells import make_cells
 
-from fastcell.inference.onnx import export
+from fastcell.inference import compared_cells
 from fastcell.inference.onnx import graph as onnx_graph
 from fastcell.inference.onnx.preprocessing import CellPreprocessing, normalize_square, source_px_per_output_px
 from fastcell.loading.preprocessing import Preprocessing
@@ -79,7 +79,7 @@ def test_images_are_the_engines(fit: str, scale: float | None, normalization: st
     )
     cells = make_cells(depth, 0.25)
     found = images_by_graph(depth, (fit, scale, depth, antialias) in FEW)[preprocessing]
-    expected = export.prepare_images(cells, preprocessing)
+    expected = compared_cells.prepare_images(cells, preprocessing)
     varied = np.array([cell.size > 1 for cell in cells.pixels])  # one level has no contrast: rounding, standardised
     if normalization != "standardize":
         varied[:] = True

@@ -1,0 +1,108 @@
+"""What a model card says of the data set of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcell.dataset.cell_hashes import version_id
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.schema import SPLITS
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.errors import ArgumentError
+from fastcell.loading.same_data import hash_cells
+
+
+@dataclass(frozen=True)
+class DescribedData:
+    """A data set as a model card describes it.
+
+    Attributes:
+        name, source, licence: as given when it was packed; empty if not given.
+        version: version id of the set.
+        origin: ``recorded cells``, or the simulator that made them.
+        classes: class names.
+        counts: labelled cells, (K, 3) int64, of each class in training, validation and test subset.
+        groups: number of groups in training, validation and test subset; None if the cells have no groups.
+        sizes: height, width, pixel size and bits of the cells, in words.
+        is_that_of_training: whether the training cells are those with which the run was trained; None if unknown.
+    """
+
+    name: str
+    source: str
+    licence: str
+    version: str
+    origin: str
+    classes: list[str]
+    counts: np.ndarray
+    groups: list[int] | None
+    sizes: str
+    is_that_of_training: bool | None
+
+
+def describe_data(manifest: Manifest, settings: Mapping[str, Any], trained: Mapping[str, Any]) -> DescribedData:
+    """Return the description of a data set.
+
+    Args:
+        manifest: the data set.
+        settings: section `data` of the run's config.yaml.
+        trained: state of the run's data module in its checkpoint; may be empty.
+    """
+    info = manifest.info
+    split = str(settings.get("split_name", "default"))
+    subsets = manifest.split(split) if split in manifest.split_names() else np.full(len(manifest), "")
+    labels, groups = manifest.labels, manifest.groups
+    counts = [
+        np.bincount(labels[(subsets == subset) & (labels >= 0)], minlength=len(info.classes)) for subset in SPLITS
+    ]
+    named = None if groups is None or not (groups != "").any() else groups
+    return DescribedData(
+        info.name,
+        info.source,
+        info.licence,
+        version_id(manifest),
+        f"simulated cells ({info.generator})" if info.synthetic else "recorded cells",
+        list(info.classes),
+        np.stack(counts, axis=1),
+        None if named is None else [len({*named[subsets == subset].tolist()} - {""}) for subset in SPLITS],
+        _describe_sizes(manifest),
+        _is_that_of_training(manifest, settings, trained),
+    )
+
+
+def _describe_sizes(manifest: Manifest) -> str:
+    if not len(manifest):
+        return "no cells"
+    sides = [manifest.column(name) for name in ("height", "width")]
+    height, width = (f"{side.min()} to {side.max()}" for side in sides)
+    pitch = manifest.column("um_per_px")
+    known = pitch[~np.isnan(pitch)]
+    scale = f"{known.min():g} to {known.max():g} um per pixel" if len(known) else "pixel size unknown"
+    depths = " and ".join(str(depth) for depth in np.unique(manifest.column("depth")))
+    window = manifest.info.window
+    levels = "" if window is None else f", grey levels {window[0]:g} to {window[1]:g}"
+    return f"height {height} px, width {width} px, {scale}, {depths} bit{levels}"
+
+
+def _is_that_of_training(manifest: Manifest, settings: Mapping[str, Any], trained: Mapping[str, Any]) -> bool | None:
+    """Return whether the cells of the training subset have the hash in a checkpoint."""
+    expected = trained.get("training cells")
+    if not isinstance(expected, str):
+        return None
+    try:
+        view = ViewConfig(
+            "train",
+            str(settings.get("split_name", "default")),
+            settings.get("subsample"),
+            str(settings.get("balance", "none")),
+            int(trained.get("seed", 0)),
+            bool(settings.get("quality", True)),
+            labelled=True,
+            balance_cap=settings.get("balance_cap"),
+        )
+        return hash_cells(select(manifest, view)) == expected
+    except (ArgumentError, TypeError, ValueError):  # no such split or no training cells: another data set
+        return False
