@@ -92,7 +92,12 @@ def main() -> None:
         for row in found:
             print(number, row, flush=True)
     features = [name for name in INSTRUCTIONS if name in cpu_features()]
-    settings = {"instructions": " ".join(features) or "none of AVX-512, VNNI, bf16, AMX", "threads": 1}
+    loads = [row.load for row in rows]
+    settings: dict[str, object] = {
+        "instructions": " ".join(features) or "none of AVX-512, VNNI, bf16, AMX",
+        "threads": 1,
+    }
+    settings["load when measured"] = f"{min(loads):.1f} to {max(loads):.1f}"
     result = Result("backends", "validation cells of trained runs", settings, rows)
     result.packages = {name: found for name, found in versions().items() if name != "torch"}
     print(f"wrote {result.save()}")
