@@ -174,7 +174,7 @@ class ByOnnx:
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, cell: np.ndarray) -> int:
-        (chances,) = self.session.run(None, {"cell": cell[None, None]})
+        (chances,) = self.session.run(["probabilities"], {"cell": cell[None, None]})
         return int(chances[0].argmax())
 
 

@@ -64,7 +64,8 @@ def test_the_table_names_every_file_of_a_finished_run(trained_run):
         named |= {first, *(first.rpartition(".")[0] + ending for ending in endings)}
     found = {path.name for path in trained_run.iterdir()}
     assert found <= named
-    assert named - found == {"losses.csv", "step-*.ckpt", "backends"}  # no bad cell, the run has ended, no backend
+    # no bad cell, no teacher, the run has ended, no backend
+    assert named - found == {"losses.csv", "distillation.json", "step-*.ckpt", "backends"}
 
 
 def test_the_scored_checkpoint_is_the_one_that_the_scores_are_of(tmp_path):

@@ -13,6 +13,7 @@ from fixtures.raw_cells import make_cells
 
 from fastcell.inference import compared_cells
 from fastcell.inference.onnx import graph as onnx_graph
+from fastcell.inference.onnx.exporter import OPSET
 from fastcell.inference.onnx.preprocessing import CellPreprocessing, normalize_square, source_px_per_output_px
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.constants import FITS, MODES
@@ -50,7 +51,7 @@ def images_by_graph(depth: int, few: bool) -> dict[Preprocessing, np.ndarray]:
         (onnx_graph.example_cell(depth),),
         input_names=[onnx_graph.INPUT],
         dynamic_shapes={onnx_graph.INPUT: onnx_graph.SIDES},
-        opset_version=onnx_graph.OPSET,
+        opset_version=OPSET,
         dynamo=True,
         external_data=False,
         verbose=False,
