@@ -31,6 +31,14 @@ from harness import Result
 
 SWAPPED = ((0.02, "G1", "S_phase"), (0.05, "G1", "S_phase"), (0.02, "G1", "Prophase"), (0.05, "G1", "Prophase"))
 SIZES = (2_500, 5_000, 10_000)
+CELLS = {
+    "all": "recordings of one class each; Jurkat cells; simulated cells",
+    "trap": "recordings of one class each",
+    "labels": "Jurkat cells",
+    "copies": "Jurkat cells",
+    "growth": "simulated cells",
+}
+"""What each part measures."""
 
 
 @dataclass
@@ -75,7 +83,7 @@ def main() -> None:
     for row in rows:
         print(f"{row.part:<8}{row.case:<44}{row.measure:<40}{row.value:>9.3f}  {row.note[:90]}")
     settings = {"checkout": "this" if options.checkout is None else head_of(options.checkout)}
-    print(f"wrote {Result(options.bench, 'recordings of one class each; Jurkat cells', settings, rows).save()}")
+    print(f"wrote {Result(options.bench, CELLS[options.part], settings, rows).save()}")
 
 
 def head_of(checkout: Path) -> str:
