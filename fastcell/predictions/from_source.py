@@ -173,6 +173,6 @@ def closing_lines(predictions: Predictions, seconds: float) -> list[str]:
     lines, out = describe_predictions(predictions), printable(predictions.path)
     missing = int(((predictions.called() < 0) & ~predictions.unsure).sum())
     if missing:
-        lines.append(f"{missing:,} cells have no class; column reason of {out} says why")
+        lines.append(f"cells without a class: {missing:,}; column reason of {out} says why")
     rate = f"{len(predictions) / max(seconds, 1e-9):,.0f} cells/s"
     return [*lines, f"{len(predictions):,} rows, {rate}, {out}"]

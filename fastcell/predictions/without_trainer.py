@@ -138,7 +138,9 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
     finite = np.isfinite(store.probabilities).all(axis=1)
     print_line(join_lines([*lines, *describe_predictions(Predictions(table, network.classes, task.out))]))
     if not finite.all():
-        print_line(f"{int((~finite).sum()):,} cells have no class, because the network gives no finite probability")
+        print_line(
+            f"cells without a class, because the network gives them no finite probability: {int((~finite).sum()):,}"
+        )
     print_line(f"{table.num_rows:,} rows, {num / max(seconds, 1e-9):,.0f} cells/s, {printable(task.out)}")
 
 

@@ -98,8 +98,11 @@ def _by_recording(unlike: np.ndarray, groups: np.ndarray) -> PageTable:
 
 
 def _by_reason(texts: np.ndarray) -> PageTable:
-    rows = [[text, f"{num:,}"] for text, num in Counter(texts.tolist()).most_common(_SHOWN)]
-    return PageTable(["reason", "cells"], rows, "Reasons: the image features that are farthest off")
+    reasons = Counter(texts.tolist()).most_common()
+    rows = [[text, f"{num:,}"] for text, num in reasons[:_SHOWN]]
+    others = sum(num for _, num in reasons[_SHOWN:])
+    left_out = f"; other reasons of {others:,} of the cells are left out" * (others > 0)
+    return PageTable(["reason", "cells"], rows, f"Reasons, the most frequent first{left_out}")
 
 
 def _add_farthest(

@@ -170,7 +170,7 @@ def format_scores(summary: dict[str, object]) -> str:
         ("one_vs_rest_accuracy", "one-against-rest average accuracy (equation 6)"),
     ):
         lines.append(f"{name:<46}  {_number(summary[key])}  {_range(summary[key])}")
-    lines.append(f"intervals: 95 %, {describe_unit(summary)}; {summary['num_cells']} cells")
+    lines.append(f"intervals: 95 %, {describe_unit(summary)}; {summary['num_cells']:,} cells")
     lines += [f"{name}: {text}" for name, text in class_notes(summary)]
     return "\n".join(lines)
 

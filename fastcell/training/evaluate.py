@@ -133,7 +133,7 @@ def predict(
         print_line(join_lines(describe_predictions(Predictions(table, model.classes, out))))
         num = int((~np.isfinite(gatherer.probabilities).all(axis=1)).sum())
         if num:
-            print_line(f"{num:,} cells have no class, because the network gives them no finite probability")
+            print_line(f"cells without a class, because the network gives them no finite probability: {num:,}")
         print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
 
 

@@ -60,7 +60,7 @@ def test_a_network_of_nan_is_not_scored_and_its_cells_have_a_reason(
     assert "gives no finite probability on the test subset: training has diverged" in capsys.readouterr().err
     assert main(["predict", str(run), str(trained_data), "--out", str(tmp_path / "p.csv")]) == 0
     out = capsys.readouterr().out
-    assert "200 cells have no class, because the network gives them no finite probability" in out
+    assert "cells without a class, because the network gives them no finite probability: 200" in out
     assert (tmp_path / "p.csv").read_text().count("the network gives it no finite probability") == 200
     assert main(["count", str(tmp_path / "p.csv"), str(trained_run)]) == 2
     assert "200 cells without a prediction are not counted" in capsys.readouterr().err
