@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytest_plugins = [
     "fixtures.audit_sets",
     "fixtures.figure_checks",
+    "fixtures.own_modules",
     "fixtures.prepared_run",
     "fixtures.process_state",
     "fixtures.slow_share",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.own_modules import MakeModule
 
 from fastcell.errors import ArgumentError
 from fastcell.models import registry
@@ -25,19 +24,8 @@ def loss(logits, labels):
 
 
 @pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """File of a module that can be imported in the test alone."""
-    path = tmp_path / "code" / "nets_of_test.py"
-    path.parent.mkdir()
-    path.write_text(CODE)
-    monkeypatch.syspath_prepend(path.parent)
-    yield path
-    forget()
-
-
-def forget() -> None:
-    sys.modules.pop("nets_of_test", None)
-    registry._REGISTERED.clear()
+def code(make_own_module: MakeModule) -> Path:
+    return make_own_module(CODE)
 
 
 def test_what_counts_as_a_change(code: Path) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.own_modules import MakeModule, forget_own_module
 from fixtures.stopped_runs import assert_same_run, fit, fit_until, main, new_run
 
 from fastcell.errors import ArgumentError
-from fastcell.models import registry
 
 CODE = """
 import random
@@ -37,19 +35,8 @@ OWN = ["--model.network=nets_of_test.Drops", "--model.loss=nets_of_test.loss"]
 
 
 @pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """File of a module that can be imported in the test alone."""
-    path = tmp_path / "code" / "nets_of_test.py"
-    path.parent.mkdir()
-    path.write_text(CODE)
-    monkeypatch.syspath_prepend(path.parent)
-    yield path
-    forget()
-
-
-def forget() -> None:
-    sys.modules.pop("nets_of_test", None)
-    registry._REGISTERED.clear()
+def code(make_own_module: MakeModule) -> Path:
+    return make_own_module(CODE)
 
 
 def test_dropout_of_a_resumed_run_is_that_of_the_unbroken_one(
@@ -61,6 +48,6 @@ def test_dropout_of_a_resumed_run_is_that_of_the_unbroken_one(
     assert main(["fit", f"--resume={folder}", "--trust=nets_of_test"]) == 0
     assert_same_run(folder, whole)
     code.write_text(CODE.replace("0.5", "0.6"))
-    forget()
+    forget_own_module()
     with pytest.raises(ArgumentError, match=r"code of --model.network nets_of_test.Drops must be as in the run"):
         main(["fit", f"--resume={stopped}", "--trust=nets_of_test"])
