@@ -302,6 +302,7 @@ def _empty(run_dir: Path) -> None:
 def _release(folder: Path, handle: FileLock | None, keep: bool) -> None:
     if not keep:
         for path in folder.glob("run-*"):
+            shutil.rmtree(path / "saved", ignore_errors=True)  # first: without placing.json they would be kept
             shutil.rmtree(path, ignore_errors=True)
     release_folder(folder, handle, remove=not keep)
 

@@ -461,7 +461,7 @@ def simulator_name() -> str:
 
 
 STEPS = """
-import contextlib, importlib, os, shutil, signal, sys
+import contextlib, importlib, os, re, shutil, signal, sys
 from pathlib import Path
 from fastcell.packing import read_tars
 from fastcell.packing.index import index
@@ -473,8 +473,8 @@ out, imported = root / "out", root.with_name("imported")
 read_tars._PART_CELLS = 10
 
 def work():
-    if name == "index":
-        index(out, pattern="{class}/{name}", jobs=1, overwrite=True, name="x")
+    if name.startswith("index"):
+        index(out, pattern="{class}/{name}", jobs=1, overwrite=name == "index", name="x")
     else:
         block = {"layout": "block", "block_cells": 10} if name == "block" else {}
         pack(source, out, shard_cells=20, jobs=1, **block)
@@ -484,7 +484,7 @@ def snapshot():
 
 def fresh():
     shutil.rmtree(out, ignore_errors=True)
-    if name == "index":
+    if name.startswith("index"):
         shutil.copytree(source, out)
     elif name == "mounted":
         out.mkdir()
@@ -507,7 +507,7 @@ def in_child(kill_at):
         work()
         imported.write_text("\\n".join(sys.modules))
     except ArgumentError as error:
-        os._exit(0 if "It contains a data set" in str(error) else 1)
+        os._exit(0 if re.search("It contains a data set|Give --overwrite", str(error)) else 1)
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)
         os._exit(1)
@@ -538,11 +538,17 @@ print(steps)
 
 @pytest.mark.parametrize(
     "name",
-    ["pack", pytest.param("block", marks=pytest.mark.slow), pytest.param("mounted", marks=pytest.mark.slow), "index"],
+    [
+        "pack",
+        pytest.param("block", marks=pytest.mark.slow),
+        pytest.param("mounted", marks=pytest.mark.slow),
+        pytest.param("index", marks=pytest.mark.slow),
+        "index without --overwrite",
+    ],
 )
 def test_killed_before_each_step_in_the_file_system(small: Path, tmp_path: Path, name: str) -> None:
     """SIGKILL before the first, the second, ... of all renames, removals, new folders and syncs of a run."""
-    source = write_tars(tmp_path / "tars", small, 3) if name == "index" else small
+    source = write_tars(tmp_path / "tars", small, 3) if name.startswith("index") else small
     (tmp_path / "root").mkdir()
     environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[2]))
     words = [sys.executable, "-c", STEPS, name, str(source), str(tmp_path / "root")]
