@@ -2,7 +2,7 @@
 
 T cells of four donors; one donor is left out for testing, and 20, 50 or 200 labelled cells of the other three are drawn
 for training. A network from scratch stands beside networks that start from weights trained on Jurkat cells (7 phases of
-the cell cycle) or on simulated cells (4 types). Each training is
+the cell cycle) or on simulated cells (4 types), with all layers trained or all but the head frozen. Each training is
 repeated with several seeds, which draw cells, first weights, order and augmentation. A row compares one way with
 scratch on all cells, each tested once a seed while its donor was left out: the difference of accuracy with an interval
 over donors, and two exact sign-flip tests. Over four donors p cannot fall below 0.125; over cells p speaks of these
@@ -44,6 +44,8 @@ WAYS = {
     "scratch": (None, None),
     "jurkat": ("jurkat", None),
     "simulated": ("simulated", None),
+    "jurkat, head only": ("jurkat", ["all-but-head"]),
+    "simulated, head only": ("simulated", ["all-but-head"]),
 }
 
 
