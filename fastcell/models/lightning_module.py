@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -18,11 +18,18 @@ from fastcell.loading.batch import Batch
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, own_cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import OwnMetrics, RunningScores
-from fastcell.models.network_parts import ALL_BUT_HEAD, check_rates, rates_by_name
+from fastcell.models.network_parts import ALL_BUT_HEAD, rates_by_name
 from fastcell.models.network_parts import freeze as freeze_parts
+from fastcell.models.optimization import (
+    OptimizerName,
+    check_optimization,
+    create_optimizer,
+    parameter_groups,
+    rate_function,
+)
 from fastcell.models.penultimate import SharedPenultimate, features_and_logits
 from fastcell.models.registry import create_network, may_draw
-from fastcell.models.schedule import ScheduleName, rate_factor
+from fastcell.models.schedule import ScheduleName
 from fastcell.models.weight_average import WeightAverage
 from fastcell.ops.step_seed import seed_generators, step_seed
 from fastcell.storage.formats import FORMATS
@@ -32,8 +39,6 @@ from fastcell.system.own_parts import own_part, part_name, usable_part
 CHECKPOINT_FORMAT = FORMATS["checkpoint"].number
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 READ_EVERY = 50  # steps between two readings of the training scores; a reading waits for the device
-
-OptimizerName = Literal["adam", "adamw"]
 
 
 class Prediction(NamedTuple):
@@ -126,15 +131,22 @@ class CellModule(pl.LightningModule):
         preprocessing: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, kind in (
-            ("loss", loss, LossName),
-            ("optimizer", optimizer, OptimizerName),
-            ("schedule", schedule, ScheduleName),
-        ):
-            if name != "loss" or own_part(value, "loss") is None:
-                _check_name(name, str(value), get_args(kind))
-        _check_numbers(label_smoothing, learning_rate, weight_decay, betas, warmup, final_learning_rate, ema_decay)
-        check_rates(part_learning_rates)
+        if own_part(loss, "loss") is None and loss not in get_args(LossName):
+            raise invalid("loss", f"one of {', '.join(get_args(LossName))}", str(loss), "Choose one of these")
+        if not 0 <= label_smoothing < 1:
+            raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 disables it")
+        check_optimization(
+            optimizer,
+            learning_rate,
+            weight_decay,
+            betas,
+            schedule,
+            warmup,
+            final_learning_rate,
+            part_learning_rates,
+        )
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")
         if steps_per_call < 1:
             raise invalid("steps_per_call", "at least 1", steps_per_call, "8 hides the overhead of the trainer")
         self.automatic_optimization = steps_per_call == 1
@@ -334,26 +346,11 @@ class CellModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         hparams = self.hparams
-        groups = self._parameter_groups()
-        kind = torch.optim.AdamW if hparams["optimizer"] == "adamw" else torch.optim.Adam
+        groups = parameter_groups(self.bare_network, self.own_loss, len(self.classes), hparams)
         fused = self.device.type in ("cpu", "cuda") and not self._clips_scaled_gradients()
-        optimizer = kind(groups, lr=hparams["learning_rate"], betas=tuple(hparams["betas"]), fused=fused)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_function())
+        optimizer = create_optimizer(groups, hparams, fused)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_function(hparams, self.num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the trained parameters by learning rate, with and without weight decay; the peak rate first."""
-        hparams, peak = self.hparams, self.hparams["learning_rate"]
-        rates = rates_by_name(self.bare_network, len(self.classes), hparams["part_learning_rates"] or {}, peak)
-        trained = [(rates[name], p) for name, p in self.bare_network.named_parameters() if p.requires_grad]
-        if isinstance(self.own_loss, nn.Module):
-            trained += [(peak, p) for p in self.own_loss.parameters()]
-        groups: list[dict[str, Any]] = []
-        for rate in [peak, *dict.fromkeys(rate for rate, _ in trained if rate != peak)]:
-            for decay, has_axes in ((hparams["weight_decay"], True), (0.0, False)):
-                found = [p for own, p in trained if own == rate and (p.ndim > 1) == has_axes]
-                groups.append({"params": found, "weight_decay": decay, "lr": rate})
-        return groups
 
     def num_steps(self) -> float:
         """Return the number of optimizer steps of the whole run; infinite if neither steps nor epochs limit it."""
@@ -505,43 +502,3 @@ class CellModule(pl.LightningModule):
     def _clips_scaled_gradients(self) -> bool:
         """Return True if gradients are clipped and scaled; a fused optimizer would unscale them after clipping."""
         return bool(self.trainer.gradient_clip_val) and str(self.trainer.precision) == "16-mixed"
-
-    def _rate_function(self) -> Callable[[int], float]:
-        hparams = self.hparams
-        name, peak = hparams["schedule"], hparams["learning_rate"]
-        num_steps = 1.0 if name == "constant" and not hparams["warmup"] else self.num_steps()
-        if math.isinf(num_steps):
-            raise invalid("schedule", "constant in a run without an end", name, "Set --trainer.max_steps or max_epochs")
-        final = hparams["final_learning_rate"] / peak
-        return lambda step: rate_factor(name, step, int(num_steps), hparams["warmup"], final)
-
-
-def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise invalid(name, f"one of {', '.join(known)}", value, "Choose one of these")
-
-
-def _check_numbers(
-    label_smoothing: float,
-    learning_rate: float,
-    weight_decay: float,
-    betas: list[float],
-    warmup: float,
-    final_learning_rate: float,
-    ema_decay: float | None,
-) -> None:
-    """Raise ArgumentError for the first hyper-parameter outside its range."""
-    if not 0 <= label_smoothing < 1:
-        raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 disables it")
-    if not learning_rate > 0:
-        raise invalid("learning_rate", "above 0", learning_rate, "A usual value is 1e-3")
-    if not weight_decay >= 0:
-        raise invalid("weight_decay", "0 or more", weight_decay, "0 disables it")
-    if not final_learning_rate > 0:
-        raise invalid("final_learning_rate", "above 0", final_learning_rate, "1e-6 is close to zero")
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise invalid("betas", "two numbers in [0, 1)", betas, "Usual values are [0.9, 0.999]")
-    if not 0 <= warmup < 1:
-        raise invalid("warmup", "in [0, 1)", warmup, "Give the share of the run in which the learning rate rises")
-    if ema_decay is not None and not 0 <= ema_decay < 1:
-        raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")
