@@ -47,6 +47,7 @@ from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings
 from fastcell.system.messages import LineHandler, print_line
 from fastcell.system.own_parts import import_trusted
+from fastcell.system.rank_errors import watch_parent
 from fastcell.system.text import join_lines
 from fastcell.training.best_weights import BALANCED, PLAIN, checkpoint_callback
 from fastcell.training.curve_logger import CurveLogger
@@ -56,7 +57,7 @@ from fastcell.training.fit import train
 from fastcell.training.precision_choice import SAFE, time_precisions
 from fastcell.training.preflight import check_devices, check_scored_batches, check_trainer, check_trainer_settings
 from fastcell.training.progress_bar import Throughput
-from fastcell.training.rank_watch import RankWatch, watch_parent
+from fastcell.training.rank_watch import RankWatch
 from fastcell.training.recipe import PRESETS, preset_path
 from fastcell.training.resume import ResumePoints, check_run, check_start, plan_resumption, remove_points
 from fastcell.training.run_record import RunRecord, make_run_folder

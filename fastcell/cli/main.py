@@ -13,8 +13,10 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import FrameType, TracebackType
 
 from fastcell import __version__
@@ -47,6 +49,7 @@ COMMANDS = {
 }
 """Name and help of each command; ``fastcell.cli.NAME`` holds its ``main(argv: list[str]) -> int``."""
 
+_BEGAN = time.time()
 HANDLE_SIGNALS = {"fit", "distill", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
@@ -142,42 +145,43 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         sys.excepthook = _print_traceback
     args = sys.argv[1:] if argv is None else argv
+    fail = partial(_fail, of_ranks=args[:1] != [] and args[0] in HANDLE_SIGNALS)
     try:
         return _run(args)
     except FastcellError as error:
-        return _fail(str(error), error.exit_code)
+        return fail(str(error), error.exit_code)
     except _Terminated:
-        return _fail("terminated.", 143)
+        return fail("terminated.", 143)
     except KeyboardInterrupt:
-        return _fail("interrupted.", 130)
+        return fail("interrupted.", 130)
     except ModuleNotFoundError as error:
         message = _missing_package(error)
         if message is None:
             raise
-        return _fail(message, 2)
+        return fail(message, 2)
     except BrokenPipeError:
         # What is still buffered has no reader either: without this the interpreter complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError:
-        return _fail(_explain_memory(), 2)
+        return fail(_explain_memory(), 2)
     except ImportError as error:
         if "failed to map segment" not in str(error):
             raise
-        return _fail(_explain_memory(), 2)
+        return fail(_explain_memory(), 2)
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        return _fail(_explain_memory(), 2)
+        return fail(_explain_memory(), 2)
     except UnicodeEncodeError as error:
         if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):  # bytes of a file name
             raise
-        return _fail(f"paths must be UTF-8 text, got {error.object!r}. Rename the file or the folder.", 2)
+        return fail(f"paths must be UTF-8 text, got {error.object!r}. Rename the file or the folder.", 2)
     except OSError as error:
         message = _explain(error)
         if message is None:
             raise
-        return _fail(message, 2)
+        return fail(message, 2)
 
 
 def _run(args: list[str]) -> int:
@@ -269,13 +273,14 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
     print_traceback(kind, error, trace)
 
 
-def _fail(message: str, status: int) -> int:
+def _fail(message: str, status: int, of_ranks: bool = False) -> int:
+    """Print an error; `of_ranks`: of a command that several processes (ranks) may run, which print it once."""
+    from fastcell.system import rank_errors
     from fastcell.system.messages import print_error
 
-    if "FASTCELL_PARENT" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
-        from fastcell.training.rank_watch import rank_zero_reports
-
-        if rank_zero_reports():
-            return status
+    if of_ranks and rank_errors.is_further_rank() and rank_errors.rank_zero_reports(_BEGAN):
+        return status
     print_error(message)
+    if of_ranks:
+        rank_errors.note_report()
     return status

@@ -3,12 +3,11 @@
 import signal
 import subprocess
 import sys
-import threading
 from types import SimpleNamespace
 
 import pytest
 
-from fastcell.training.rank_watch import RankWatch, rank_zero_reports
+from fastcell.training.rank_watch import RankWatch
 
 
 def start(code):
@@ -87,49 +86,3 @@ def test_what_ends_the_run_behind_an_error(monkeypatch, error, status, ends):
     ((target, arguments),) = calls
     target(*arguments)
     assert bool(left) == ends
-
-
-def test_a_further_rank_ends_with_its_parent(tmp_path):
-    """A middle process starts one that watches it, and dies."""
-    child = "from fastcell.training.rank_watch import watch_parent; watch_parent(); import time; time.sleep(60)"
-    middle = (
-        "import os, subprocess, sys\n"
-        "os.environ['FASTCELL_PARENT'] = str(os.getpid())\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], env={{**os.environ, 'LOCAL_RANK': '1'}})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", middle], capture_output=True, text=True, timeout=60, check=True)
-    # its stderr is inherited: `run` returns when the child, too, has closed it
-    assert "rank 0 has died; this run ends, and can be resumed." in done.stderr
-
-
-def test_a_further_rank_that_finds_rank_0_dead_reports_it(monkeypatch):
-    """The error of a broken connection may come before the watch of the parent has looked."""
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("FASTCELL_PARENT", "1")
-    monkeypatch.setattr("fastcell.training.rank_watch.os.getppid", lambda: 2)
-    monkeypatch.setattr("fastcell.training.rank_watch._rank_zero_died", threading.Event())
-    assert rank_zero_reports()
-    assert RankWatch().who_died() == "rank 0 has died"
-    assert not rank_zero_reports()
-
-
-@pytest.mark.parametrize(("waits", "reported"), [(False, "True"), (True, "False")])
-def test_an_error_of_all_ranks_is_reported_by_rank_0(tmp_path, waits, reported):
-    """Rank 1 fails; rank 0 fails as well, or waits for it."""
-    child = (
-        "from fastcell.training.rank_watch import rank_zero_reports, watch_parent\n"
-        "import pathlib, threading, time\n"
-        "watch_parent()\n"
-        f"threading.Timer(0.3, pathlib.Path({str(tmp_path / 'failed')!r}).touch).start()\n"
-        f"print(rank_zero_reports(wait_s={1 if waits else 60}))"
-    )
-    middle = (
-        "import os, pathlib, subprocess, sys, time\n"
-        "os.environ['FASTCELL_PARENT'] = str(os.getpid())\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], env={{**os.environ, 'LOCAL_RANK': '1'}})\n"
-        f"while not pathlib.Path({str(tmp_path / 'failed')!r}).exists(): time.sleep(0.05)\n"
-        f"child.wait() if {waits} else None\n"
-    )
-    done = subprocess.run([sys.executable, "-c", middle], capture_output=True, text=True, timeout=100, check=True)
-    assert done.stdout.split() == [reported]
-    assert "rank 0 has died" not in done.stderr
