@@ -20,7 +20,9 @@ from unlike_tables import unlike_tables
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
 DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
-_PAGES = tuple(DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning", "unlike", "backends"))
+_PAGES = tuple(
+    DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning", "unlike", "backends", "serve")
+)
 READMES = (README, BENCHMARKS_DIR / "README.md", *_PAGES)
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -48,7 +50,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"copies": _copies, "expected": _audits}
     kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
-    kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages}
+    kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
     kinds = {"zoomed_in": _recipes, "decision_shift": _shifts, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
@@ -394,6 +396,31 @@ def _stages(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(_line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
     whole = [found[each, "whole command"]["two_cores"] for each in cells]
     return [*lines, _line(["cells/s on two cores, by processor time", *(f"{rate:,.0f}" for rate in whole)])]
+
+
+def _streams(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each network and rate of cells."""
+    names = [
+        "network",
+        "cells/s",
+        "for",
+        "p50 [ms]",
+        "p99 [ms]",
+        "p99.9 [ms]",
+        "dropped",
+        "memory after 5 s, at the end",
+    ]
+    lines = [_line([*names, "CPU a cell", "load"]), "|---|---|" + "--:|" * 8]
+    for row in rows:
+        title = {"0": "one by one", "highest": f"{row['rate']:,.0f}, the highest without a drop in 8 s"}
+        wanted = title.get(row["wanted"], f"{row['rate']:,.0f}")
+        values = [f"{row[name]:,.2f}" for name in ("p50_ms", "p99_ms", "p999_ms")]
+        dropped = f"{row['dropped']:,} of {row['sent']:,}"
+        memory = f"{row['early_mib']:,.0f}, {row['end_mib']:,.0f} MiB"
+        cost = [memory, f"{row['server_us']:,.0f} us", f"{row['load']:.1f}"]
+        begins = ", drops begin" if row["wanted"] == "drops begin" else ""
+        lines.append(_line([row["network"], wanted + begins, f"{row['seconds']:,.0f} s", *values, dropped, *cost]))
+    return lines
 
 
 def _interval(entry: dict[str, Any], signed: bool = False) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastcell.inference.classified_cells import ClassifiedCells as ClassifiedCells
     from fastcell.inference.classifier import Classifier as Classifier
     from fastcell.inference.classifier import load as load
+    from fastcell.live.client import Client as Client
     from fastcell.loading.batch import Batch as Batch
     from fastcell.loading.datamodule import CellDataModule as CellDataModule
     from fastcell.loading.preprocessing import Preprocessing as Preprocessing
@@ -44,6 +45,7 @@ _EXPORTS = {
     "CellDataModule": "fastcell.loading.datamodule",
     "ClassifiedCells": "fastcell.inference.classified_cells",
     "Classifier": "fastcell.inference.classifier",
+    "Client": "fastcell.live.client",
     "DataError": "fastcell.errors",
     "DistilledRun": "fastcell.cli.distill_from_python",
     "EpochScores": "fastcell.cli.fit_from_python",

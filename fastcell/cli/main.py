@@ -41,6 +41,8 @@ COMMANDS = {
     "predict": "classify cells: one row per cell, in order",
     "bench": "measure the throughput of this machine, and its bottleneck",
     "convert": "write predictions as files of other programs",
+    "serve": "classify cells as they come, over a socket or HTTP",
+    "watch": "classify the cells of a folder or file that is being written",
     "count": "count the cells of each class, corrected for confusions",
     "export": "write a classifier as ONNX, checked against torch",
     "compare": "compare networks, SVM and kNN on the same cells",
@@ -56,7 +58,7 @@ HANDLE_SIGNALS = {"fit", "distill", "validate", "test", "predict"}
 _STEPS = {
     "data": ("synth", "pack", "index", "info", "verify", "qc", "audit", "split"),
     "training": ("fit", "distill", "validate", "test", "compare"),
-    "results": ("predict", "count", "convert", "explain", "report", "export"),
+    "results": ("predict", "serve", "watch", "count", "convert", "explain", "report", "export"),
     "program": ("bench", "doctor", "completion"),
 }
 """Commands in the order of a user's work, for the help."""

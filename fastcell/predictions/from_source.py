@@ -70,13 +70,34 @@ def predict_source(
         with Progress(len(cells), "cells") as progress:
             progress.advance(begin, reused=True)
             _classify_rest(classifier, cells, stage, answers, begin, jobs, progress)
-        found = answers.collect()
-        if found.unlike is None:  # the columns are there nevertheless, as of a packed data set
-            found = replace(found, unlike=UnlikeScores.none(len(found)))
-        table = found.to_table(min_confidence)
-        for line in write_predictions(out, table, classifier.classes, _manifest(stage, cells, table, out)):
-            say(line)
-    return Predictions(table, list(classifier.classes), out)
+        return write_source_answers(answers, out, stage, say, min_confidence)
+
+
+def write_source_answers(
+    answers: SourceAnswers, out: Path, stage: Staging, say: Callable[[str], None], min_confidence: float = 0.0
+) -> Predictions:
+    """Write the answers for a source as a table.
+
+    Args:
+        answers: answers for all cells of the source.
+        out: file to write: .csv, .parquet or .fcs.
+        stage: staging folder of `out`.
+        say: function that receives one line for the user.
+        min_confidence: a cell with a lower confidence is unsure.
+
+    Returns:
+        The table that was written.
+
+    Raises:
+        DataError: no cell is usable.
+    """
+    found = answers.collect()
+    if found.unlike is None:  # the columns are there nevertheless, as of a packed data set
+        found = replace(found, unlike=UnlikeScores.none(len(found)))
+    table = found.to_table(min_confidence)
+    for line in write_predictions(out, table, answers.classes, _manifest(stage, answers.cells, table, out)):
+        say(line)
+    return Predictions(table, list(answers.classes), out)
 
 
 def _classify_rest(

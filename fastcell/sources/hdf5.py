@@ -31,6 +31,7 @@ _DENSEST = 1032  # maximum number of bytes that deflate produces from one byte
 _RUN_CELLS = 64  # a library call takes longer than decoding this many cells
 _RUN_BYTES = 1 << 20
 _MOST_TEXT = 256
+_WRITTEN = "already open for write"
 _TEXT_LIMIT_S = 60.0
 _TEXT_READER = """
 import ctypes, json, resource, sys, h5py
@@ -84,7 +85,7 @@ def opened(path: str) -> Iterator[Any]:
     """
     h5py = _h5py(path)
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with _open(h5py, path) as file:
             yield file
     except PermissionError:
         raise
@@ -284,7 +285,25 @@ def _run_cells(shape: tuple[int, ...], chunk: int, dtype: np.dtype[Any]) -> int:
 @lru_cache(maxsize=16)
 def _file(path: str, stamp: tuple[int, int]) -> Any:
     """Return the open file of this process, one for each `stamp`."""
-    return _h5py(path).File(path, "r", locking=False)
+    return _open(_h5py(path), path)
+
+
+def close_files() -> None:
+    """Close the files of this process; the library shows what was added to a file only when it is opened anew."""
+    _file.cache_clear()
+
+
+def _open(h5py: Any, path: str) -> Any:
+    """Open a file for reading; one that another process writes can be read if that process allows it (SWMR)."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if _WRITTEN not in str(error):
+            raise
+        try:
+            return h5py.File(path, "r", locking=False, swmr=True)
+        except OSError:
+            raise error from None
 
 
 def _h5py(path: str) -> Any:

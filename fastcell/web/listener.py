@@ -13,18 +13,19 @@ LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
 
 
-def open_listener(host: str = LOOPBACK, port: int = 0) -> socket.socket:
+def open_listener(host: str = LOOPBACK, port: int = 0, option: str = "--port") -> socket.socket:
     """Return a listening TCP socket.
 
     Args:
         host: address or name of this machine.
         port: port, 0 to 65535; 0 for a free one.
+        option: name of the option that gave the port, for messages.
 
     Raises:
         ArgumentError: the address is not one of this machine, or the port cannot be had.
     """
     if not 0 <= port <= 65535:
-        raise invalid("--port", "from 0 to 65535", port, "0 takes a free one")
+        raise invalid(option, "from 0 to 65535", port, "0 takes a free one")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
@@ -37,9 +38,9 @@ def open_listener(host: str = LOOPBACK, port: int = 0) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise invalid("--port", "free", port, "Another program listens there; 0 takes a free one") from None
+            raise invalid(option, "free", port, "Another program listens there; 0 takes a free one") from None
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise invalid("--port", "one that this user may take", port, "Take one above 1023") from None
+            raise invalid(option, "one that this user may take", port, "Take one above 1023") from None
         raise invalid("--host", "an address of this machine", host, f"{LOOPBACK} is the usual one") from None
     return listener
 

@@ -78,6 +78,10 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     from fastcell.explain.explanation import Explanation
     from fastcell.inference.onnx.export import export
     from fastcell.inference.sharing.share import share
+    from fastcell.inference.source_cells import open_cells
+    from fastcell.live.live_classifier import open_live
+    from fastcell.live.serve import ServeOptions
+    from fastcell.live.watch import WatchTask
     from fastcell.packing.index import index
     from fastcell.packing.pack import pack
     from fastcell.packing.verify import verify
@@ -135,6 +139,23 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
             },
         ),
         "distill": ([distill], {"run": "teacher"}, {"changes": "read into settings", "trust": packages}),
+        "serve": (
+            [ServeOptions, open_live],
+            {"socket": "socket_path"},
+            {
+                "http": "-1 for none",
+                "port": "another one beside a socket",
+                "threads": "workers",
+                "trust": packages,
+                "drop_log": "a path behind",
+                "token_file": "read into the token",
+            },
+        ),
+        "watch": (
+            [WatchTask, open_live, open_cells, ReadOptions],
+            {"folder": "source", "until_idle": "until_idle_s", "poll": "poll_s"},
+            {"tile": "read into two numbers", "trust": packages, "min_confidence": "a number behind"},
+        ),
         "convert": ([convert], {"scores": "tags"}, {}),
         "count": ([count], {}, {"out": place}),
         "export": ([export, share], {"check": "num_cells"}, {"trust": packages}),

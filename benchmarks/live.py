@@ -1,0 +1,234 @@
+"""Latency, drops and memory of ``fastcell serve`` under a steady stream of cells from another process.
+
+    python benchmarks/live.py paper=RUN student=RUN --rates 0 1000 10000 highest --seconds 60 \\
+        -- --backend openvino --precision int8
+
+Each rate is a server with ``--when_full drop`` and a sender, both processes of their own on this machine. The sender
+sends each cell when it is due, whatever the server does; the latency of a cell is the time from then until the sender
+has its answer. Rate 0 sends a cell after the answer to the one before. ``highest`` is the highest rate without a drop,
+in steps of a quarter of 8 s each; the row ``drops begin`` is the step after it. Rows go to ``--work`` as they are
+measured, and a repeated call goes on there; at the end they become a result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import Result
+
+from fastcell.live.client import Client
+from fastcell.live.protocol import AnswerStatus
+
+STEP = 1.25
+STEP_S = 8.0
+FIRST_RATE = 1000.0
+TICK_S = 0.0005
+QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
+EARLY_S = 5.0
+QUEUE = 512
+"""Cells that may wait: few, so that a rate above what the server can do shows within a step."""
+
+
+@dataclass
+class LiveRow:
+    """One rate.
+
+    Attributes:
+        network: name of the network.
+        wanted: the rate that was asked for.
+        rate: cells due in a second; 0 for one by one.
+        seconds: duration.
+        sent, answered, dropped: numbers of cells.
+        p50_ms, p99_ms, p999_ms: latency of the answered cells, seen by the sender.
+        early_mib, end_mib: memory of the server after 5 s, and at the end.
+        server_us: CPU time of the server per cell.
+        sender_share: cores that the sender used.
+        load: load average of the machine at the end.
+    """
+
+    network: str
+    wanted: str
+    rate: float
+    seconds: float
+    sent: int
+    answered: int
+    dropped: int
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    early_mib: float
+    end_mib: float
+    server_us: float
+    sender_share: float
+    load: float
+
+
+def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]:
+    """Send cells at a rate and return latencies and counts. A rate of 0 sends one cell at a time, each after the
+    answer to the one before."""
+    cells = np.random.default_rng(0).integers(0, 256, (4096, side, side), dtype=np.uint8)
+    latencies: list[np.ndarray] = []
+    dropped = answered = sent = 0
+    with Client(address, timeout=60) as client:
+
+        def take(least: int) -> None:
+            nonlocal dropped, answered
+            rows = client.receive(least).rows
+            now = time.perf_counter_ns()
+            good = rows["status"] == AnswerStatus.ANSWERED
+            dropped += int((rows["status"] == AnswerStatus.DROPPED).sum())
+            answered += int(good.sum())
+            latencies.append(((now - rows["time"][good].astype(np.int64)) / 1e6).astype(np.float32))
+
+        client.predict(cells[:512])
+        start = time.perf_counter()
+        cpu = time.process_time()
+        while (now := time.perf_counter()) < start + seconds:
+            if not rate:
+                place = sent % len(cells)
+                client.send(cells[place : place + 1], times=[time.perf_counter_ns()])
+                sent += 1
+                take(1)
+                continue
+            due = int((now - start) * rate)
+            if due > sent:
+                numbers = np.arange(sent, min(due, sent + len(cells)))
+                times = ((start + numbers / rate) * 1e9).astype(np.uint64)
+                client.send(cells[numbers % len(cells)], numbers, times=times)
+                sent = int(numbers[-1]) + 1
+            if select.select([client], [], [], TICK_S)[0]:
+                take(0)
+        while client.unanswered:
+            take(1)
+        taken = time.perf_counter() - start
+        cpu = time.process_time() - cpu
+    found = np.concatenate(latencies)
+    row: dict[str, Any] = {"sent": sent, "answered": answered, "dropped": dropped, "seconds": round(taken, 1)}
+    row["sender_share"] = round(cpu / taken, 3)
+    return row | {name: round(float(np.quantile(found, share)), 3) for name, share in QUANTILES.items()}
+
+
+class Server:
+    """`fastcell serve` as a process.
+
+    Attributes:
+        address: path of its socket.
+    """
+
+    def __init__(self, run: str, words: list[str], folder: Path) -> None:
+        self.address = str(folder / "live.sock")
+        command = [sys.executable, "-m", "fastcell", "serve", run, "--socket", self.address, "--http", "-1"]
+        command += ["--when_full", "drop", "--drop_log", str(folder / "dropped.csv")]
+        command += ["--queue", str(QUEUE), *words]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not Path(self.address).exists():
+            if self.process.poll() is not None:
+                raise SystemExit("the server did not start")
+            time.sleep(0.05)
+
+    def rss_mib(self) -> float:
+        """Resident memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+    def cpu_s(self) -> float:
+        """CPU time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0
+
+
+def measure(network: str, wanted: str, run: str, options: argparse.Namespace, rate: float, seconds: float) -> LiveRow:
+    """Return the row of one rate."""
+    server = Server(run, options.words, options.folder)
+    command = [sys.executable, __file__, "send", server.address, str(rate), str(seconds), str(options.side)]
+    begin, cpu = time.monotonic(), server.cpu_s()
+    sender = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    early = end = last = 0.0
+    while sender.poll() is None:
+        end, last = server.rss_mib(), server.cpu_s()
+        if time.monotonic() - begin < EARLY_S:
+            early = end
+        time.sleep(0.25)
+    assert sender.stdout is not None
+    found = json.loads(sender.stdout.read())
+    server.end()
+    us = (last - cpu) / max(found["sent"], 1) * 1e6
+    load = round(os.getloadavg()[0], 1)
+    return LiveRow(network, wanted, rate, early_mib=early, end_mib=end, server_us=us, load=load, **found)
+
+
+def highest(network: str, run: str, options: argparse.Namespace) -> tuple[float, LiveRow]:
+    """Return the highest rate without a drop, and the row of the step after it."""
+    rate, good = FIRST_RATE, 0.0
+    while True:
+        row = measure(network, "drops begin", run, options, round(rate), STEP_S)
+        print(row, flush=True)
+        if row.dropped:
+            return good, row
+        good, rate = round(rate), rate * STEP
+
+
+def rows_in(work: Path) -> list[LiveRow]:
+    """Return the rows that were measured before."""
+    return [LiveRow(**json.loads(line)) for line in work.read_text().splitlines()] if work.exists() else []
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["send"]:
+        address, rate, seconds, side = sys.argv[2:]
+        print(json.dumps(send(address, float(rate), float(seconds), int(side))))
+        return
+    own, words = sys.argv[1:], list[str]()
+    if "--" in own:
+        own, words = own[: own.index("--")], own[own.index("--") + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="+", metavar="NAME=RUN")
+    parser.add_argument("--rates", nargs="+", default=["0", "1000", "10000", "highest"], help="cells/s")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--side", type=int, default=80, help="side of the cells [px]")
+    parser.add_argument("--folder", type=Path, required=True, help="for the socket")
+    parser.add_argument("--work", type=Path, required=True, help="rows that were measured, a line each")
+    options = parser.parse_args(own)
+    options.words = words
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for network in options.networks:
+        name, run = network.split("=", 1)
+        for wanted in options.rates:
+            if any(row.network == name and row.wanted == wanted for row in rows_in(options.work)):
+                continue
+            rows = []
+            rate = 0.0 if wanted == "highest" else float(wanted)
+            if wanted == "highest":
+                rate, first = highest(name, run, options)
+                rows.append(first)
+            rows.append(measure(name, wanted, run, options, rate, options.seconds))
+            print(rows[-1], flush=True)
+            with open(options.work, "a") as file:
+                file.writelines(json.dumps(vars(row)) + "\n" for row in rows)
+    settings = {
+        "seconds": options.seconds,
+        "queue": QUEUE,
+        "side": options.side,
+        "options": " ".join(words),
+        "cores": os.cpu_count(),
+    }
+    print(f"wrote {Result('live', 'noise of one size', settings, rows_in(options.work)).save()}")
+
+
+if __name__ == "__main__":
+    main()

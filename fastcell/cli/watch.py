@@ -1,0 +1,113 @@
+"""The command ``fastcell watch``: the cells of a folder or file that is being written."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastcell.cli.next_steps import show_next
+from fastcell.cli.options import Out, ReadingArguments, Run, Trust, Window, check_least, packages_of
+from fastcell.cli.parser import entry
+from fastcell.cli.signature import Spelled
+from fastcell.errors import invalid
+from fastcell.system.messages import print_line
+from fastcell.system.text import join_lines
+
+
+def watch(
+    run: Run,
+    folder: Annotated[str, Spelled("FOLDER")],
+    out: Out,
+    *,
+    until_idle: float | None = None,
+    poll: float = 1.0,
+    min_confidence: float | None = None,
+    accuracy: float | None = None,
+    pattern: Annotated[str | None, Spelled("P")] = None,
+    window: Window = None,
+    um_per_px: float | None = None,
+    reading: ReadingArguments = ReadingArguments(),  # noqa: B008, immutable
+    backend: Literal["auto", "torch", "onnxruntime", "openvino"] | None = None,
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+    threads: int | None = None,
+    trust: Trust = None,
+) -> int:
+    """Classify the cells of a folder, of an .rtdc file or of a folder of IFCB bins while an instrument writes it. Each
+    cell is classified once, files that are not whole yet are left until they are, and at the end the table is that of
+    fastcell predict. SIGTERM, Ctrl-C or --until_idle end the command; after a kill the same command goes on.
+
+    Args:
+        run: run folder of fastcell fit, or a checkpoint in it
+        folder: folder or file that is being written
+        out: table to write at the end: .csv, .parquet or .fcs
+        until_idle: end when nothing has changed for so many seconds [default: at SIGTERM or Ctrl-C]
+        poll: time between two looks [s]
+        min_confidence: least confidence of an answer; cells below are unsure
+        accuracy: accuracy on validation cells that answers must have; cells below are unsure
+        pattern: position of class and group in the paths, as of pack, such as '{group}/{name}'
+        window: grey levels that become black and white, for 16-bit images [default: those of the run]
+        um_per_px: pixel size of cells whose file does not give one [um per pixel]
+        reading: reading
+        backend: program that runs the network [default: the one that auto has chosen before, else torch]
+        precision: arithmetic of the network
+        threads: threads of the preprocessing [default: all cores]
+        trust: packages whose code the network of the run may import, separated by commas
+
+    Examples:
+        fastcell watch runs/20260131-142501-donors-cellnet /data/today --out today.parquet
+        fastcell watch runs/20260131-142501-donors-cellnet now.rtdc --out now.csv --until_idle 60
+    """
+    if threads is not None:
+        check_least(1, threads=threads)
+    for name, value in (("--until_idle", until_idle), ("--poll", poll)):
+        if value is not None and not 0 < value < 1e7:
+            raise invalid(name, "above 0", value, "It is a time in seconds")
+    if not Path(folder).exists():
+        raise invalid("FOLDER", "a folder or file that exists", folder, "Watch the folder in which it will appear")
+    from fastcell.inference.source_cells import open_cells
+    from fastcell.live.live_classifier import open_live
+    from fastcell.live.watch import WatchTask
+    from fastcell.live.watch import watch as watch_source
+    from fastcell.predictions.from_source import closing_lines
+    from fastcell.predictions.table import check_output
+    from fastcell.runs.run_folder import find_checkpoint
+    from fastcell.system import library_settings
+
+    library_settings.quiet()
+    target = check_output(out)
+    options = reading.read(pattern)
+    live, limits = open_live(
+        run,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        trust=packages_of(trust),
+        window=window,
+        min_confidence=min_confidence,
+        accuracy=accuracy,
+    )
+    for line in limits.lines:
+        print_line(line)
+    depth = live.classifier.preprocessing.depth
+
+    task = WatchTask(
+        live.classifier,
+        lambda: open_cells(folder, read=options, window=live.window, um_per_px=um_per_px, depth=depth),
+        Path(folder),
+        target,
+        find_checkpoint(Path(run)),
+        live.min_confidence,
+        until_idle,
+        poll,
+    )
+    print_line(f"watching {join_lines([folder])}; Ctrl-C or SIGTERM ends with the table")
+    start = time.monotonic()
+    predictions = watch_source(task, print_line)
+    print_line(join_lines(closing_lines(predictions, time.monotonic() - start)))
+    if target.suffix != ".fcs":
+        show_next(("count", target, run), ("convert", target, target.with_suffix(".fcs")))
+    return 0
+
+
+main = entry(watch)

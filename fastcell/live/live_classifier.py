@@ -1,0 +1,225 @@
+"""A run opened for cells that come one by one: flags of ``fastcell predict`` with every answer, small batches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcell.dataset.grey_window import Window
+from fastcell.errors import FastcellError
+from fastcell.inference.backends.fixed_batches import batch_size
+from fastcell.inference.backends.interface import NetworkBackend
+from fastcell.inference.backends.network_files import NetworkFiles
+from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice
+from fastcell.inference.beside_weights import join_content
+from fastcell.inference.classifier import Classifier, load
+from fastcell.inference.unlike.reasons import UnlikeScores
+from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG, AnswerStatus
+from fastcell.predictions.answer_limits import AnswerLimits, answer_limits
+from fastcell.runs.run_folder import find_checkpoint
+
+logger = logging.getLogger(__name__)
+
+_TIMED_RUNS = 3
+
+
+class LiveAnswers(NamedTuple):
+    """Answers for N cells.
+
+    Attributes:
+        status: (N,) uint16, see `AnswerStatus`.
+        flags: (N,) uint16, `UNSURE_FLAG` and `UNLIKE_FLAG`.
+        classes: (N,) int32, -1 without an answer.
+        probabilities: (N, K) float32, NaN without an answer.
+        unlike: scores of cells unlike those of training.
+    """
+
+    status: np.ndarray
+    flags: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray
+    unlike: UnlikeScores
+
+
+class LiveClassifier:
+    """Classifier that answers with the flags of ``fastcell predict``.
+
+    Args:
+        classifier: an open run.
+        window: grey levels of 16-bit cells that become black and white; None for those of the run.
+        min_confidence: a cell with a lower confidence is unsure.
+
+    Raises:
+        ArgumentError: the window differs from that of the run.
+    """
+
+    def __init__(self, classifier: Classifier, window: Window = None, min_confidence: float = 0.0) -> None:
+        self.classifier = classifier
+        self.window = classifier.checked_window(window)
+        self.min_confidence = min_confidence
+        self.batch = 1
+        """Cells that the network takes together best; a batch of other sizes is filled up or divided."""
+
+    @property
+    def classes(self) -> list[str]:
+        """K class names."""
+        return self.classifier.classes
+
+    @property
+    def knows_training(self) -> bool:
+        """Whether cells unlike those of training are found."""
+        return self.classifier.known is not None
+
+    def prepare(self) -> None:
+        """Compile what the first cells would wait for, and measure how few cells run faster one by one."""
+        size = self.classifier.preprocessing.image_size
+        backend = self.classifier.backend
+        if backend.name in ("openvino", "onnxruntime") and not isinstance(backend, RestAlone):
+            self.batch = batch_size(size)
+            self.classifier.backend = RestAlone(backend, size)
+        blank = np.zeros((max(2, self.batch), size, size), np.uint8)
+        for count in (len(blank), 1, 1):
+            self.classifier.classify_chunk(blank[:count], self.window)
+            self.classifier.classify_chunk(list(blank[:count]), self.window)
+        if self.window is not None:
+            self.classifier.classify_chunk(list(blank[:2].astype(np.uint16)), self.window)
+
+    def answer(self, cells: Sequence[np.ndarray] | np.ndarray, um_per_px: np.ndarray | None) -> LiveAnswers:
+        """Classify N cells; one that cannot be classified has the status `AnswerStatus.UNUSABLE`.
+
+        Args:
+            cells: N arrays (H, W) uint8 or uint16.
+            um_per_px: (N,) micrometres per pixel, NaN if unknown; None if all are.
+        """
+        num = len(cells)
+        usable = np.ones(num, bool)
+        if self.window is None:
+            usable = np.array([cell.dtype == np.uint8 for cell in cells], bool)
+        probabilities = np.full((num, len(self.classes)), np.nan, np.float32)
+        unlike = UnlikeScores.none(num)
+        places = np.flatnonzero(usable)
+        for part in self._parts(cells, places):
+            self._classify(cells, part, um_per_px, probabilities, unlike)
+        answered = np.asarray(np.isfinite(probabilities).all(axis=1))
+        filled = np.where(answered[:, None], probabilities, np.float32(-1))
+        unsure = answered & (filled.max(axis=1, initial=-1) < np.float32(self.min_confidence))
+        with np.errstate(invalid="ignore"):
+            far = answered & (unlike.scores > 1)
+        status = np.where(answered, AnswerStatus.ANSWERED, AnswerStatus.UNUSABLE).astype(np.uint16)
+        flags = (unsure * UNSURE_FLAG + far * UNLIKE_FLAG).astype(np.uint16)
+        classes = np.where(answered, filled.argmax(axis=1), -1).astype(np.int32)
+        return LiveAnswers(status, flags, classes, probabilities, unlike)
+
+    def _parts(self, cells: Sequence[np.ndarray] | np.ndarray, places: np.ndarray) -> list[np.ndarray]:
+        """Return the places by chunks of the classifier."""
+        size = self.classifier.chunk
+        return [places[first : first + size] for first in range(0, len(places), size)]
+
+    def _classify(
+        self,
+        cells: Sequence[np.ndarray] | np.ndarray,
+        places: np.ndarray,
+        um_per_px: np.ndarray | None,
+        probabilities: np.ndarray,
+        unlike: UnlikeScores,
+    ) -> None:
+        """Fill in the answers at some places; if they fail together, one by one."""
+        some = cells if len(places) == len(cells) else [cells[place] for place in places.tolist()]
+        try:
+            found = self.classifier.classify_chunk(some, self.window, None if um_per_px is None else um_per_px[places])
+        except (FastcellError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:
+            if len(places) > 1:
+                for place in places:
+                    self._classify(cells, np.array([place]), um_per_px, probabilities, unlike)
+                return
+            logger.warning("a cell of %s pixels cannot be classified: %s", some[0].shape, error)
+            return
+        probabilities[places] = found.probabilities
+        if found.unlike is not None:
+            unlike.scores[places], unlike.off[places] = found.unlike
+
+
+class RestAlone:
+    """Backend that runs the images behind the last full batch alone where that is faster than filling a batch up.
+
+    Args:
+        backend: backend that fills up batches, see `fastcell.inference.backends.fixed_batches`.
+        size: side of the images [px].
+    """
+
+    def __init__(self, backend: NetworkBackend, size: int) -> None:
+        self.name, self.precision = backend.name, backend.precision
+        self.version = getattr(backend, "version", "")
+        self._backend, self._batch = backend, batch_size(size)
+        images = np.zeros((self._batch, 1, size, size), np.float32)
+        alone, together = (
+            min(self._timed(images[:count]) for _ in range(_TIMED_RUNS + 1)) for count in (1, len(images))
+        )
+        self.most_alone = int(together / alone)
+        """Largest number of images that run one by one."""
+
+    def _timed(self, images: np.ndarray) -> float:
+        begin = time.perf_counter()
+        self._backend.run(images)
+        return time.perf_counter() - begin
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32."""
+        rest = len(images) % self._batch
+        if not 1 < rest <= self.most_alone and not (rest == 1 and len(images) > 1):
+            return self._backend.run(images)
+        full = len(images) - rest
+        parts = [self._backend.run(images[:full])] if full else []
+        parts += [self._backend.run(images[place : place + 1]) for place in range(full, len(images))]
+        logits, features = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(features)
+
+
+def open_live(
+    run: str,
+    *,
+    backend: BackendChoice | None = None,
+    precision: PrecisionChoice = "auto",
+    threads: int | None = None,
+    trust: Sequence[str] = (),
+    window: Window = None,
+    min_confidence: float | None = None,
+    accuracy: float | None = None,
+) -> tuple[LiveClassifier, AnswerLimits]:
+    """Open a run for live cells; torch is loaded only if the backend is torch.
+
+    Args:
+        run: run folder or checkpoint.
+        backend, precision, threads, trust: as for `fastcell.load`.
+        window: grey levels (low, high) of 16-bit cells that become black and white.
+        min_confidence, accuracy: as for ``fastcell predict``.
+
+    Returns:
+        The classifier, and what the checkpoint says about its answers.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
+        DataError: the checkpoint is missing or damaged.
+    """
+    classifier = load(run, backend=backend, precision=precision, threads=threads, trust=trust)
+    limits = answer_limits(
+        _content(find_checkpoint(Path(run)), classifier.backend.name), classifier.classes, min_confidence, accuracy
+    )
+    return LiveClassifier(classifier, window, limits.min_confidence), limits
+
+
+def _content(checkpoint: Path, program: str) -> dict[str, object]:
+    """Return statistics and confidence of a checkpoint, from the files of a prepared backend where it runs."""
+    if program != "torch":
+        files = NetworkFiles(checkpoint)
+        description = files.read()
+        if description is not None:
+            return join_content(description.values, files.arrays())
+    from fastcell.runs.checkpoint import read_checkpoint
+
+    return read_checkpoint(checkpoint)

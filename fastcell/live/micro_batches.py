@@ -1,0 +1,228 @@
+"""Micro-batches: cells wait in a queue until a worker is free, which takes as many as the latency target allows.
+
+A worker never waits for a batch to fill: at a low rate a cell runs alone, at a higher rate cells gather while the
+batch before them runs. A batch holds at most as many cells as run in half of the latency target, because a cell that
+comes just after the start of a batch waits for this one and for its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fastcell.live.live_classifier import LiveAnswers
+from fastcell.live.live_metrics import LiveMetrics
+from fastcell.live.protocol import AnswerStatus, Frames, empty_answers
+
+WhenFull = Literal["wait", "drop"]
+"""What happens to cells that find the queue full: their sender waits, or they are dropped."""
+MOST_CELLS = 256
+"""Largest number of cells of a micro-batch."""
+
+_FULL_S = 0.001
+_WEIGHT = 0.1  # of the newest batch in the average time of a cell
+
+Classify = Callable[[Sequence[np.ndarray] | np.ndarray, np.ndarray | None], LiveAnswers]
+
+
+class CellBlock:
+    """Frames that came together, and their answers.
+
+    Args:
+        frames: N frames.
+        num_classes: K.
+        arrived: time at which they came (`time.perf_counter`) [s].
+        done: called by a worker when the last answer is there.
+
+    Attributes:
+        answers: (N,) of `fastcell.live.protocol.answer_dtype`; whole once `left` is 0.
+        unlike_off: (N, 2) int16, see `fastcell.inference.unlike.reasons.UnlikeScores`.
+        left: number of cells without an answer.
+        abandoned: nobody waits for the answers.
+    """
+
+    __slots__ = ("abandoned", "answers", "arrived", "done", "frames", "left", "taken", "unlike_off")
+
+    def __init__(self, frames: Frames, num_classes: int, arrived: float, done: Callable[[CellBlock], None]) -> None:
+        self.frames, self.arrived, self.done = frames, arrived, done
+        self.answers = empty_answers(frames, num_classes, AnswerStatus.DROPPED)
+        self.unlike_off = np.full((len(frames), 2), -1, np.int16)
+        self.left, self.taken, self.abandoned = len(frames), 0, False
+
+
+class _Piece(NamedTuple):
+    block: CellBlock
+    begin: int
+    end: int
+
+
+class MicroBatches:
+    """Queue of cells and the threads that classify them.
+
+    Args:
+        classify: function from cells and micrometres per pixel to answers; called by several threads.
+        num_classes: K.
+        metrics: takes the counts.
+        most_waiting: largest number of cells that wait.
+        max_latency_s: target of the time from arrival to answer [s].
+        batch: cells that the network takes together best.
+        workers: number of threads.
+    """
+
+    def __init__(
+        self,
+        classify: Classify,
+        num_classes: int,
+        metrics: LiveMetrics,
+        *,
+        most_waiting: int,
+        max_latency_s: float,
+        batch: int = 1,
+        workers: int = 1,
+    ) -> None:
+        self.num_classes, self.most_waiting = num_classes, most_waiting
+        self._classify, self._metrics = classify, metrics
+        self._max_latency_s, self._batch = max_latency_s, batch
+        self._queue: deque[CellBlock] = deque()
+        self._waiting = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._seconds_per_cell = 0.0
+        self._threads = [threading.Thread(target=self._work, name=f"cells {n}", daemon=True) for n in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Number of cells in the queue."""
+        return self._waiting
+
+    @property
+    def room(self) -> int:
+        """Number of further cells that the queue takes."""
+        return max(0, self.most_waiting - self._waiting)
+
+    def submit(self, block: CellBlock) -> None:
+        """Put cells into the queue; the caller has looked at `room`."""
+        with self._changed:
+            self._queue.append(block)
+            self._waiting += len(block.frames)
+            self._changed.notify()
+
+    def answer(self, frames: Frames, when_full: WhenFull) -> list[CellBlock] | None:
+        """Classify frames and return them in blocks; the caller's thread waits.
+
+        Returns:
+            The blocks; None if the queue has no room and `when_full` is ``drop``.
+        """
+        whole = threading.Semaphore(0)
+        blocks: list[CellBlock] = []
+        begin, arrived = 0, time.perf_counter()
+        self._metrics.count(received=len(frames))
+        if when_full == "drop" and len(frames) > self.room:
+            self._metrics.count(dropped=len(frames))
+            return None
+        while begin < len(frames):
+            room = min(self.room, MOST_CELLS, len(frames) - begin)
+            if not room:
+                time.sleep(_FULL_S)
+                continue
+            part = frames.part(begin, begin + room)
+            blocks.append(CellBlock(part, self.num_classes, arrived, lambda block: whole.release()))
+            self.submit(blocks[-1])
+            begin += room
+        for _ in blocks:
+            whole.acquire()
+        return blocks
+
+    def close(self) -> None:
+        """Classify what waits, then end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def most_cells(self) -> int:
+        """Return the largest number of cells of the next batch."""
+        if not self._seconds_per_cell:
+            return max(self._batch, 1)
+        most = int(min(MOST_CELLS, self._max_latency_s / 2 / self._seconds_per_cell))
+        return most - most % self._batch if most > self._batch else max(most, 1)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                pieces = self._take(self.most_cells())
+                if self._queue:
+                    self._changed.notify()
+            if pieces:
+                self._answer(pieces)
+
+    def _take(self, most: int) -> list[_Piece]:
+        pieces: list[_Piece] = []
+        while self._queue and most:
+            block = self._queue[0]
+            begin, end = block.taken, min(len(block.frames), block.taken + most)
+            block.taken = end
+            self._waiting -= end - begin
+            if end == len(block.frames):
+                self._queue.popleft()
+            if not block.abandoned:
+                pieces.append(_Piece(block, begin, end))
+                most -= end - begin
+        return pieces
+
+    def _answer(self, pieces: list[_Piece]) -> None:
+        begun = time.perf_counter()
+        cells, pitch = _joined(pieces)
+        found = self._classify(cells, pitch)
+        now = time.perf_counter()
+        taken = (now - begun) / len(cells)
+        old = self._seconds_per_cell
+        self._seconds_per_cell = taken if not old else old + _WEIGHT * (taken - old)
+        first = 0
+        finished = []
+        for piece in pieces:
+            _fill(piece, found, slice(first, first + piece.end - piece.begin), now, self._waiting)
+            first += piece.end - piece.begin
+        with self._changed:
+            for block, begin, end in pieces:
+                block.left -= end - begin
+                if not block.left:
+                    finished.append(block)
+        self._metrics.add_batch(found, [(now - piece.block.arrived, piece.end - piece.begin) for piece in pieces])
+        for block in finished:
+            block.done(block)
+
+
+def _joined(pieces: list[_Piece]) -> tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray | None]:
+    """Return the cells of pieces, as one array if they have one size, and their micrometres per pixel."""
+    parts = [piece.block.frames.cells[piece.begin : piece.end] for piece in pieces]
+    pitch = np.concatenate([piece.block.frames.um_per_px[piece.begin : piece.end] for piece in pieces])
+    known = None if np.isnan(pitch).all() else pitch
+    if len(parts) == 1:
+        return parts[0], known
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts) and len({(part.shape[1:], part.dtype) for part in arrays}) == 1:
+        return np.concatenate(arrays), known
+    return [cell for part in parts for cell in part], known
+
+
+def _fill(piece: _Piece, found: LiveAnswers, some: slice, now: float, waiting: int) -> None:
+    answers = piece.block.answers[piece.begin : piece.end]
+    answers["status"], answers["flags"] = found.status[some], found.flags[some]
+    answers["class"], answers["p"] = found.classes[some], found.probabilities[some]
+    answers["unlike_score"] = found.unlike.scores[some]
+    answers["spent_us"] = min(int((now - piece.block.arrived) * 1e6), 0xFFFFFFFF)
+    answers["queue"] = waiting
+    piece.block.unlike_off[piece.begin : piece.end] = found.unlike.off[some]

@@ -1,0 +1,326 @@
+"""Server of the stream protocol: one thread for all sockets, which hands cells to micro-batches and answers back.
+
+All clients share the queue. Where it is full, the server either stops reading (``wait``), so that the sockets fill up
+and the senders wait, or answers the newest frames at once as dropped (``drop``), in their place in the order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import socket
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fastcell.errors import invalid
+from fastcell.live.connection import GREETING_S, Connection
+from fastcell.live.drop_log import DropLog
+from fastcell.live.live_metrics import LiveMetrics
+from fastcell.live.micro_batches import MOST_CELLS, CellBlock, MicroBatches, WhenFull
+from fastcell.live.protocol import AnswerStatus, Frames, Welcome
+
+DRAIN_S = 10.0
+"""Time for the last answers after the server was asked to end."""
+
+_SCRATCH_BYTES = 1 << 18
+_SOCKET_BYTES = 4 << 20
+_TICK_S = 0.5
+_PAUSE_S = 0.1  # after the limit of open files was met
+_GATHER_S = 0.0003  # while all workers are busy, frames gather before they are read
+
+
+class StreamOptions(NamedTuple):
+    """How a server treats its clients.
+
+    Attributes:
+        when_full: what happens to frames that find the queue full.
+        token: secret that clients must give; empty for none.
+        end_with_last_client: end when the clients that were added have gone (for stdin).
+    """
+
+    when_full: WhenFull = "wait"
+    token: str = ""
+    end_with_last_client: bool = False
+
+
+class StreamServer:
+    """Server of the stream protocol.
+
+    Args:
+        listeners: listening sockets, TCP or unix; closed at the end.
+        batches: queue of the cells.
+        welcome: greeting for each client.
+        metrics: takes the counts.
+        drops: takes the ids of cells without a class.
+        options: how clients are treated.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        batches: MicroBatches,
+        welcome: Welcome,
+        metrics: LiveMetrics,
+        drops: DropLog,
+        options: StreamOptions = StreamOptions(),  # noqa: B008, immutable
+    ) -> None:
+        self._listeners, self._batches, self._welcome = list(listeners), batches, welcome.to_bytes()
+        self._metrics, self._drops, self._options = metrics, drops, options
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[socket.socket, tuple[Connection, int]] = {}
+        self._ready: deque[Connection] = deque()
+        self._holding: deque[Connection] = deque()
+        self._swept = 0.0
+        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._woken, self._waker = socket.socketpair()
+        self._is_woken = False
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._paused_until = 0.0
+        self._names = 0
+        for sock in (self._woken, self._waker, *self._listeners):
+            sock.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        for listener in self._listeners:
+            self._selector.register(listener, selectors.EVENT_READ)
+
+    def add(self, sock: socket.socket, name: str) -> None:
+        """Serve a connected socket; call it before `run`."""
+        sock.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connections[sock] = (Connection(sock, name, self._welcome, self._options.token), selectors.EVENT_READ)
+        self._selector.register(sock, selectors.EVENT_READ)
+        self._metrics.count(connections=1, clients=1)
+
+    def stop(self) -> None:
+        """Make `run` answer what was received, and return; may be called by any thread and in a signal handler."""
+        self._stopping = True
+        self._wake()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        try:
+            while not self._stopping and not (self._options.end_with_last_client and not self._connections):
+                self._turn(_TICK_S)
+            self._drain()
+        finally:
+            for connection, _ in list(self._connections.values()):
+                self._close(connection)
+            for sock in (*self._listeners, self._woken, self._waker):
+                sock.close()
+            self._selector.close()
+
+    def _drain(self) -> None:
+        """Take what the sockets hold, answer it, and tell the clients the end."""
+        for listener in self._listeners:
+            self._selector.unregister(listener)
+            listener.close()
+        for connection, _ in list(self._connections.values()):
+            connection.drained = False
+            while connection.reads and connection.greeted and not connection.drained:
+                self._receive(connection)
+            connection.end(AnswerStatus.END)
+            self._ready.append(connection)
+        limit = time.monotonic() + DRAIN_S
+        while self._connections and time.monotonic() < limit:
+            self._turn(0.05)
+
+    def _turn(self, timeout: float) -> None:
+        """Wait for sockets or answers, and do what they allow."""
+        for key, mask in self._selector.select(timeout):
+            sock = key.fileobj
+            if sock is self._woken:
+                self._clear()
+            elif sock in self._connections:
+                connection = self._connections[sock][0]  # type: ignore[index]
+                if mask & selectors.EVENT_READ:
+                    self._receive(connection)
+                self._ready.append(connection)
+            else:
+                self._accept(sock)  # type: ignore[arg-type]
+        self._admit_held()
+        while self._ready:
+            self._attend(self._ready.popleft())
+        self._sweep()
+        if self._batches.waiting > MOST_CELLS:
+            time.sleep(_GATHER_S)
+
+    def _accept(self, listener: socket.socket) -> None:
+        if time.monotonic() < self._paused_until:
+            time.sleep(0.01)
+            return
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            self._paused_until = time.monotonic() + _PAUSE_S
+            return
+        self._names += 1
+        where = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
+        self.add(sock, f"{where}#{self._names}")
+
+    def _receive(self, connection: Connection) -> None:
+        if not connection.reads:
+            return
+        wrong = connection.receive(self._scratch)
+        if connection.held:
+            self._metrics.count(received=sum(len(frames) for frames, _ in connection.held))
+            self._admit(connection)
+        if wrong is not None:
+            self._metrics.count(client_errors=1)
+            connection.end(AnswerStatus.ERROR, wrong)
+
+    def _admit_held(self) -> None:
+        """Put held frames into the queue where there is room again, one piece of a client after the other."""
+        while self._holding and self._batches.room:
+            connection = self._holding.popleft()
+            self._admit(connection, once=True)
+            if connection.held:
+                self._holding.append(connection)
+            else:
+                self._ready.append(connection)
+
+    def _admit(self, connection: Connection, once: bool = False) -> None:
+        """Put frames into the queue, in pieces that fit; what finds it full is dropped or stays held."""
+        while connection.held:
+            room = min(self._batches.room, MOST_CELLS)
+            if not room:
+                if self._options.when_full == "wait":
+                    if not once:
+                        self._holding.append(connection)
+                    return
+                self._drop(connection, *connection.held.popleft())
+                continue
+            frames, arrived = connection.held.popleft()
+            if len(frames) > room:
+                connection.held.appendleft((frames.part(room, len(frames)), arrived))
+                frames = frames.part(0, room)
+            block = CellBlock(frames, self._batches.num_classes, arrived, self._done(connection))
+            connection.pending.append(block)
+            self._batches.submit(block)
+            if once:
+                return
+
+    def _drop(self, connection: Connection, frames: Frames, arrived: float) -> None:
+        block = CellBlock(frames, self._batches.num_classes, arrived, self._done(connection))
+        block.left = 0
+        connection.pending.append(block)
+        self._metrics.count(dropped=len(frames))
+        self._drops.add(connection.name, frames.ids, "queue full")
+
+    def _done(self, connection: Connection) -> Callable[[CellBlock], None]:
+        def done(block: CellBlock) -> None:
+            if not block.abandoned:
+                self._ready.append(connection)
+                self._wake()
+
+        return done
+
+    def _attend(self, connection: Connection) -> None:
+        """Send what there is, and watch the socket for what is wanted next."""
+        found = self._connections.get(connection.sock)
+        if found is None:
+            return
+        connection.flush()
+        if connection.over:
+            self._close(connection)
+            return
+        wanted = selectors.EVENT_READ * connection.reads | selectors.EVENT_WRITE * bool(connection.unsent)
+        if wanted != found[1]:
+            self._watch(connection.sock, found[1], wanted)
+            self._connections[connection.sock] = (connection, wanted)
+
+    def _watch(self, sock: socket.socket, before: int, wanted: int) -> None:
+        if not wanted:
+            self._selector.unregister(sock)
+        elif not before:
+            self._selector.register(sock, wanted)
+        else:
+            self._selector.modify(sock, wanted)
+
+    def _sweep(self) -> None:
+        """Close connections whose time is over."""
+        now = time.monotonic()
+        if now < self._swept + _TICK_S / 2:
+            return
+        self._swept = now
+        for connection, _ in list(self._connections.values()):
+            if not connection.greeted and now - connection.opened > GREETING_S:
+                connection.end(AnswerStatus.ERROR, f"no greeting came within {GREETING_S:g} s")
+                self._metrics.count(client_errors=1)
+                self._attend(connection)
+            if connection.over:
+                self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        found = self._connections.pop(connection.sock, None)
+        if found is None:
+            return
+        if found[1]:
+            self._selector.unregister(connection.sock)
+        connection.sock.close()
+        lost = connection.unanswered()
+        self._metrics.count(clients=-1, abandoned=len(lost))
+        self._drops.add(connection.name, lost, "client gone")
+
+    def _wake(self) -> None:
+        with self._lock if threading.current_thread() is not threading.main_thread() else contextlib.nullcontext():
+            if self._is_woken:
+                return
+            self._is_woken = True
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._waker.send(b"x")
+
+    def _clear(self) -> None:
+        self._is_woken = False
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(64)
+
+
+def open_unix_listener(path: str) -> socket.socket:
+    """Return a listening unix socket that only this user can connect to; a socket file that nobody serves is replaced.
+
+    Raises:
+        ArgumentError: another program serves the path, or no socket can be made there.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.lexists(path):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise invalid("--socket", "a path where nothing is yet", path, "Name another path")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)  # noqa: PTH108
+                except OSError:
+                    raise invalid("--socket", "a path where nothing is yet", path, "Name another path") from None
+                else:
+                    raise invalid("--socket", "free", path, "Another program listens there") from None
+        before = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        hint = "A path of at most 107 bytes in a folder that you may write to"
+        raise invalid("--socket", f"a path for a socket ({error.strerror or error})", path, hint) from None
+    except Exception:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,246 @@
+"""Classify the cells of a folder or file while it is being written.
+
+The source is listed again and again. A cell is classified when two listings in a row show it, with the same size and
+time of change if it has a file of its own; one that cannot be decoded yet is tried again. At the end every cell is read
+once more and compared with the hash of what was classified, so that the table is that of ``fastcell predict`` of the
+whole, whatever was read too early.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from fastcell.dataset.open_files import look_again
+from fastcell.errors import FastcellError
+from fastcell.inference.classifier import Classifier
+from fastcell.inference.classify_files import ClassifiedPart, SourceAnswers
+from fastcell.inference.source_cells import SourceCells
+from fastcell.live.watch_journal import WatchJournal, pixel_hash
+from fastcell.predictions.from_source import write_source_answers
+from fastcell.predictions.table import Predictions
+from fastcell.sources.base import SourceItem, file_stamp
+from fastcell.sources.hdf5 import close_files
+from fastcell.storage.staging import Staging, describe_job, open_staging_of
+
+JOURNAL_VERSION = 1
+
+_LISTINGS_PER_TIME = 5  # listing a large folder takes at most a fifth of the time
+_SAY_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class WatchTask:
+    """What is watched.
+
+    Attributes:
+        classifier: the classifier.
+        open_source: lists the source; called again and again.
+        source: path of the source, for messages and the journal.
+        out: table to write: .csv, .parquet or .fcs.
+        checkpoint: file from which the classifier was loaded.
+        min_confidence: a cell with a lower confidence is unsure.
+        until_idle_s: end after so many seconds without a change; None to wait for a signal.
+        poll_s: time between two listings [s].
+        jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
+    """
+
+    classifier: Classifier
+    open_source: Callable[[], SourceCells]
+    source: Path
+    out: Path
+    checkpoint: Path
+    min_confidence: float = 0.0
+    until_idle_s: float | None = None
+    poll_s: float = 1.0
+    jobs: int | None = None
+
+
+def watch(task: WatchTask, say: Callable[[str], None]) -> Predictions:
+    """Classify cells as they come, until SIGTERM, Ctrl-C or an idle time; then write the table.
+
+    A run that was killed is resumed by the same call.
+
+    Returns:
+        The table that was written.
+
+    Raises:
+        BusyError: another run writes the same file.
+        DataError: the source cannot be read, or has no usable cell at the end.
+        ArgumentError: there are 16-bit cells and no window.
+    """
+    with open_staging_of(task.out, say) as stage:
+        stage.begin(_job(task))
+        journal = WatchJournal(stage.saved_dir, len(task.classifier.classes), task.classifier.known is not None)
+        watcher = _Watcher(task, journal, say)
+        with _end_on_signal() as ended:
+            watcher.until_end(ended)
+        return _write(task, journal, stage, say)
+
+
+def _job(task: WatchTask) -> dict[str, object]:
+    network = task.classifier.backend
+    return {
+        **describe_job("watch", JOURNAL_VERSION),
+        "source": str(task.source.resolve()),
+        "checkpoint": blake2b(task.checkpoint.read_bytes(), digest_size=16).hexdigest(),
+        "tta": task.classifier.tta,
+        "backend": [network.name, network.precision, str(getattr(network, "version", ""))],
+    }
+
+
+@contextlib.contextmanager
+def _end_on_signal() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM or Ctrl-C sets; a second signal interrupts."""
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if ended.is_set():
+            raise KeyboardInterrupt
+        ended.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield ended
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield ended
+    finally:
+        for ended_by, handler in before.items():
+            signal.signal(ended_by, handler)
+
+
+class _Watcher:
+    """Listings of a source, one after the other, and the cells that each one adds."""
+
+    def __init__(self, task: WatchTask, journal: WatchJournal, say: Callable[[str], None]) -> None:
+        self._task, self._journal, self._say = task, journal, say
+        self._seen: dict[str, str] = {}
+        self._tried: dict[str, str] = {}
+        self._state = ""
+        self._problem = ""
+        self._said = time.monotonic()
+        self._told = len(journal)
+
+    def until_end(self, ended: threading.Event) -> None:
+        """List and classify until `ended`, or until the source is idle."""
+        changed = time.monotonic()
+        while not ended.is_set():
+            begin = time.monotonic()
+            if self._look(ended):
+                changed = time.monotonic()
+            idle = self._task.until_idle_s
+            if idle is not None and time.monotonic() - changed >= idle:
+                return
+            taken = time.monotonic() - begin
+            ended.wait(max(self._task.poll_s, taken * (_LISTINGS_PER_TIME - 1) if taken > 1 else 0))
+
+    def _look(self, ended: threading.Event) -> bool:
+        """List the source and classify the cells that are whole; return whether anything has changed."""
+        look_again()
+        close_files()
+        try:
+            cells = self._task.open_source()
+        except (FastcellError, OSError) as error:
+            self._tell_problem(str(error))
+            state = f"{error} {_sizes(self._task.source)}"
+            changed, self._state = state != self._state, state
+            return changed
+        self._problem = ""
+        digest = blake2b(digest_size=16)
+        new: list[SourceItem] = []
+        seen: dict[str, str] = {}
+        containers: dict[str, str] = {}
+        for item in cells.order:
+            stamp = self._stamp(cells, item, containers)
+            digest.update(f"{item.key}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+            if item.key in self._journal:
+                continue
+            seen[item.key] = stamp
+            before = self._seen.get(item.key)
+            settled = before is not None and (before == stamp or bool(item.place))
+            if settled and self._tried.get(item.key) != stamp:
+                new.append(item)
+        self._seen = seen
+        changed = digest.hexdigest() != self._state
+        self._state = digest.hexdigest()
+        return self._classify(cells, new, seen, ended) or changed
+
+    def _stamp(self, cells: SourceCells, item: SourceItem, containers: dict[str, str]) -> str:
+        if not item.place:
+            return cells.source.stamp(item)
+        path = str(item.place[0])
+        if path not in containers:
+            containers[path] = cells.source.stamp(item)
+        return containers[path]
+
+    def _classify(
+        self, cells: SourceCells, new: list[SourceItem], seen: dict[str, str], ended: threading.Event
+    ) -> bool:
+        """Classify new cells and put the answers into the journal; return whether there were any."""
+        some = replace(cells, order=new)
+        found = False
+        for chunk in some.chunks(self._task.classifier.chunk, 0, self._task.jobs) if new else ():
+            for number in chunk.bad_numbers.tolist():
+                self._tried[new[number].key] = seen[new[number].key]  # until its file changes
+            if len(chunk.numbers):
+                pitches = some.pitches(chunk.numbers)
+                answers = self._task.classifier.classify_chunk(chunk.cells, some.window, pitches)
+                self._journal.add(some.keys(chunk.numbers), [pixel_hash(cell) for cell in chunk.cells], answers)
+                found = True
+            if ended.is_set():
+                break
+        now = time.monotonic()
+        if len(self._journal) > self._told and now - self._said >= _SAY_EVERY_S:
+            self._say(f"{len(self._journal):,} cells classified, {len(self._seen):,} not whole yet")
+            self._said, self._told = now, len(self._journal)
+        return found
+
+    def _tell_problem(self, text: str) -> None:
+        if text != self._problem:
+            self._say(f"waiting: {text}")
+        self._problem = text
+
+
+def _sizes(path: Path) -> str:
+    """Return a hash of sizes and times of change of a file, or of all files in a folder."""
+    digest = blake2b(file_stamp(str(path)).encode(), digest_size=16)
+    for folder, _, names in os.walk(path):
+        for name in sorted(names):
+            place = os.path.join(folder, name)  # noqa: PTH118, of many files
+            digest.update(f"{place} {file_stamp(place)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _write(task: WatchTask, journal: WatchJournal, stage: Staging, say: Callable[[str], None]) -> Predictions:
+    """Read all cells again, classify those that the journal does not hold as they are now, and write the table."""
+    look_again()
+    close_files()
+    cells = task.open_source()
+    answers = SourceAnswers(list(task.classifier.classes), cells)
+    begin = 0
+    for chunk in cells.chunks(task.classifier.chunk, 0, task.jobs):
+        hashes = [pixel_hash(cell) for cell in chunk.cells]
+        keys = cells.keys(chunk.numbers)
+        places = np.array([journal.find(key, digest) for key, digest in zip(keys, hashes, strict=True)], np.int64)
+        rest = np.flatnonzero(places < 0).tolist()
+        if rest:
+            pitches = cells.pitches(chunk.numbers[rest])
+            found = task.classifier.classify_chunk([chunk.cells[place] for place in rest], cells.window, pitches)
+            journal.add([keys[place] for place in rest], [hashes[place] for place in rest], found)
+            for place in rest:
+                places[place] = journal.find(keys[place], hashes[place])
+        found = journal.at(places.tolist()) if len(places) else task.classifier.no_answers()
+        answers.parts.append(ClassifiedPart(begin, chunk.end, chunk.numbers, found, chunk.bad, chunk.bad_numbers))
+        begin = chunk.end
+    return write_source_answers(answers, task.out, stage, say, task.min_confidence)

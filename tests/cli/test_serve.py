@@ -1,0 +1,306 @@
+"""The command ``fastcell serve``, in this process and as one of its own: Python, C++, HTTP, stdin, signals, kills."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.live_servers import frame_of, some_cells
+
+from fastcell import Client, load
+from fastcell.cli.main import main
+from fastcell.live.client import ServerGone
+from fastcell.live.protocol import Welcome, answer_dtype, client_greeting
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "live_client.cpp"
+SHAPE = (40, 35)
+
+
+def run_with(words: list[str], visit: Callable[[dict[str, str]], None], capsys: pytest.CaptureFixture[str]) -> int:
+    """Run the command in the main thread; `visit` gets its addresses in another one, then SIGTERM is sent."""
+    failed: list[BaseException] = []
+    text: list[str] = []
+
+    def watch() -> None:
+        try:
+            limit = time.monotonic() + 60
+            while "stream " not in (so_far := "".join(text)):
+                assert time.monotonic() < limit, so_far
+                text.append(capsys.readouterr().out)
+                time.sleep(0.01)
+            lines = [line.split() for line in so_far.splitlines()]
+            found = {line[0] + ("" if line[0] != "stream" or ":" in line[1] else "-unix"): line[1] for line in lines}
+            visit(found)
+        except BaseException as error:  # noqa: BLE001, raised in the main thread
+            failed.append(error)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    status = main(["serve", *words])
+    thread.join()
+    if failed:
+        raise failed[0]
+    return status
+
+
+@pytest.fixture
+def expected(trained_run: Path) -> Callable[[np.ndarray], np.ndarray]:
+    return load(trained_run, threads=1).predict_proba
+
+
+def test_all_clients_get_the_answers_of_predict(
+    trained_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    expected: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    cells = some_cells(50, shape=SHAPE)
+    wanted = expected(cells)
+    classes = load(trained_run, threads=1).classes
+    path = str(tmp_path / "s")
+
+    def visit(addresses: dict[str, str]) -> None:
+        assert addresses["stream-unix"] == path
+        for address in (path, addresses["stream"]):
+            with Client(address) as client:
+                found = client.predict(cells, um_per_px=0.5)
+                assert client.classes == classes
+                assert client.knows_training
+            np.testing.assert_allclose(found.probabilities, wanted, atol=1e-6)
+        body = io.BytesIO()
+        np.save(body, cells)
+        request = urllib.request.Request(f"{addresses['http']}classify", body.getvalue(), method="POST")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            rows = json.load(answer)["cells"]
+        np.testing.assert_allclose([row["probabilities"] for row in rows], wanted, atol=1e-6)
+        with urllib.request.urlopen(f"{addresses['http']}metrics", timeout=30) as answer:
+            assert "fastcell_cells_answered_total 150\n" in answer.read().decode()
+        _check_cpp(path, tmp_path, cells, wanted, classes)
+
+    words = [str(trained_run), "--socket", path, "--port", "0", "--http", "0", "--threads", "1"]
+    assert run_with(words, visit, capsys) == 0
+    assert not Path(path).exists()
+
+
+def _check_cpp(path: str, folder: Path, cells: np.ndarray, wanted: np.ndarray, classes: list[str]) -> None:
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        return
+    program = folder / "live_client"
+    subprocess.run([compiler, "-std=c++17", "-pthread", "-o", program, EXAMPLE], check=True)
+    command = [program, path, str(SHAPE[1]), str(SHAPE[0])]
+    done = subprocess.run(command, input=cells.tobytes(), capture_output=True, check=True, timeout=60)
+    rows = [line.split() for line in done.stdout.decode().splitlines()]
+    assert [int(row[0]) for row in rows] == list(range(len(cells)))
+    assert [row[1] for row in rows] == [classes[number] for number in wanted.argmax(axis=1)]
+    np.testing.assert_allclose([float(row[2]) for row in rows], wanted.max(axis=1), atol=2e-6)
+    assert len(EXAMPLE.read_text().splitlines()) <= 72
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_the_example_in_cpp_compiles_without_a_warning(tmp_path: Path) -> None:
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", "-fsyntax-only", EXAMPLE]
+    subprocess.run(command, check=True)
+
+
+def test_another_address_needs_the_token(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("a-long-secret\n")
+
+    def visit(addresses: dict[str, str]) -> None:
+        port = addresses["stream"].rpartition(":")[2]
+        assert addresses["token"] == "a-long-secret"
+        with pytest.raises(ServerGone, match="the token is missing or wrong"):
+            Client(f"127.0.0.1:{port}")
+        with Client(f"127.0.0.1:{port}", token="a-long-secret") as client:
+            assert len(client.predict(some_cells(2))) == 2
+        base = f"http://127.0.0.1:{addresses['http'].split(':')[2].partition('/')[0]}"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{base}/health", timeout=30)
+        assert refused.value.code == 401
+        request = urllib.request.Request(f"{base}/health", headers={"Authorization": "Bearer a-long-secret"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer)["status"] == "ok"
+
+    words = [str(trained_run), "--host", "0.0.0.0", "--port", "0", "--http", "0", "--token_file", str(secret)]
+    assert run_with(words, visit, capsys) == 0
+
+
+def test_unsure_cells_are_flagged(
+    trained_run: Path, capsys: pytest.CaptureFixture[str], expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    cells = some_cells(30, shape=SHAPE)
+    confidence = expected(cells).max(axis=1)
+    least = float(np.median(confidence))
+
+    def visit(addresses: dict[str, str]) -> None:
+        with Client(addresses["stream"]) as client:
+            assert client.predict(cells).unsure.tolist() == (confidence < np.float32(least)).tolist()
+
+    words = [str(trained_run), "--port", "0", "--http", "-1", "--min_confidence", repr(least)]
+    assert run_with(words, visit, capsys) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--queue", "0"], "--queue must be"),
+        (["--threads", "0"], "--threads must be"),
+        (["--max_latency_ms", "0"], "--max_latency_ms must be above 0"),
+        (["--http", "-2"], "--http must be"),
+        (["--port", "70000"], "--port must be from 0 to 65535"),
+        (["--host", "192.0.2.1"], "--host must be"),
+        (["--when_full", "never"], "--when_full must be"),
+        (["--min_confidence", "2"], "--min_confidence must be"),
+    ],
+)
+def test_wrong_options_are_named(
+    trained_run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(trained_run), *words]) == 2
+    assert message in capsys.readouterr().err.replace("-", "_").replace("__", "--", 1)
+
+
+def test_a_short_token_and_a_taken_port_are_named(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text("short")
+    assert main(["serve", str(trained_run), "--token_file", str(tmp_path / "token")]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", str(trained_run), "--port", str(taken.getsockname()[1])]) == 2
+    err = capsys.readouterr().err
+    assert "8 to 256" in err
+    assert "Another program listens there" in err
+
+
+def start(words: list[str], **options: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "fastcell", "serve", *words], **options)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.slow
+def test_stdin_is_served_and_its_end_ends_the_command(
+    trained_run: Path, tmp_path: Path, expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    cells = some_cells(40, shape=SHAPE)
+    frames = tmp_path / "frames"
+    frames.write_bytes(client_greeting() + b"".join(frame_of(cell, 5 + n) for n, cell in enumerate(cells)))
+    with open(frames, "rb") as file:
+        process = start([str(trained_run), "--stdin", "--threads", "1"], stdin=file, stdout=-1, stderr=-1)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    found = Welcome.from_bytes(out)
+    assert found is not None
+    rows = np.frombuffer(out[found[1] :], answer_dtype(len(found[0].classes)))
+    assert rows["id"].tolist() == list(range(5, 45))
+    np.testing.assert_allclose(rows["p"], expected(cells), atol=1e-6)
+    assert b"40 cells received, 40 classified" in err
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    limit = time.monotonic() + 120
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.connect(str(path))
+                return
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_servers_killed_at_any_moment_lose_nothing_silently(
+    trained_run: Path, tmp_path: Path, expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """20 times: a client that sends what has no answer again ends with one answer for each cell."""
+    cells = some_cells(3000, shape=SHAPE)
+    rng = random.Random(0)
+    answered: dict[int, np.ndarray] = {}
+    todo = list(range(len(cells)))
+    path = tmp_path / "s"
+    kills = 0
+    words = [str(trained_run), "--socket", str(path), "--http", "-1", "--threads", "1"]
+    while todo:
+        process = start(words, stdout=-3)
+        wait_for(path, process)
+        ending = signal.SIGKILL if kills % 2 else signal.SIGTERM
+        timer = threading.Timer(rng.uniform(0.0, 0.15), process.send_signal, [ending])
+        if kills < 20:
+            timer.start()
+        try:
+            with Client(str(path), timeout=60) as client:
+                client.send(cells[todo], todo)
+                while client.unanswered:
+                    for row in client.receive().rows:
+                        assert int(row["id"]) not in answered  # nothing twice
+                        assert row["status"] == 0
+                        answered[int(row["id"])] = row["p"].copy()
+        except ServerGone:
+            pass
+        todo = [number for number in todo if number not in answered]
+        kills += 1
+        if kills <= 20:
+            timer.join()
+            assert process.wait(60) == (0 if ending == signal.SIGTERM else -9)
+        else:
+            process.terminate()
+            assert process.wait(60) == 0
+        if not todo and kills < 20:
+            todo, answered = list(range(len(cells))), {}
+    found = np.stack([answered[number] for number in range(len(cells))])
+    np.testing.assert_allclose(found, expected(cells), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_clients_killed_at_any_moment_leave_every_cell_counted(trained_run: Path, tmp_path: Path) -> None:
+    """20 processes of clients are killed: received cells are answered, or listed as those of a lost client."""
+    path, log = tmp_path / "s", tmp_path / "dropped.csv"
+    words = [str(trained_run), "--socket", str(path), "--http", "0", "--threads", "1", "--drop_log", str(log)]
+    process = start(words, stdout=-1)
+    wait_for(path, process)
+    code = (
+        "import sys, numpy as np; from fastcell import Client; client = Client(sys.argv[1])\n"
+        "cells = np.zeros((200, 40, 35), np.uint8); print('up', flush=True)\n"
+        "while True: client.send(cells); client.receive()"
+    )
+    rng = random.Random(1)
+    for _ in range(20):
+        client = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=-1)
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        time.sleep(rng.uniform(0.0, 0.3))
+        client.kill()
+        client.wait()
+    with Client(str(path)) as steady:
+        assert (steady.predict(some_cells(100, shape=SHAPE)).status == 0).all()
+    process.terminate()
+    out = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 0
+    counts = [
+        int(word.replace(",", "")) for word in out.splitlines()[-1].replace(";", " ").split() if word[0].isdigit()
+    ]
+    received, classified, unusable, dropped, gone = counts[:5]
+    assert (unusable, dropped) == (0, 0)
+    assert received > 1000
+    with open(log) as file:
+        assert sum(int(row["cells"]) for row in csv.DictReader(file)) == gone
+    assert classified + gone >= received  # cells that were with the network when their client left count twice

@@ -1,0 +1,108 @@
+"""Flags and small batches of a live classifier, and a start without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.live_servers import some_cells
+from fixtures.unpacked_files import FixedNetwork, fixed_classifier
+
+from fastcell.inference.backends.fixed_batches import batch_size
+from fastcell.live.live_classifier import LiveClassifier, RestAlone, open_live
+from fastcell.live.protocol import UNSURE_FLAG, AnswerStatus
+
+
+class Recorder(FixedNetwork):
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.sizes.append(len(images))
+        return super().run(images)
+
+
+@pytest.mark.parametrize("most_alone", [0, 5, 50])
+@pytest.mark.parametrize("num", [1, 2, 5, 6, 127, 128, 129, 130, 260, 300])
+def test_the_rest_of_a_batch_runs_alone_where_that_is_faster(num: int, most_alone: int) -> None:
+    recorder = Recorder()
+    backend = RestAlone(recorder, 32)
+    backend.most_alone = most_alone
+    recorder.sizes.clear()
+    assert batch_size(32) == 128
+    images = np.random.default_rng(0).random((num, 1, 32, 32), dtype=np.float32)
+    logits, features = backend.run(images)
+    expected = FixedNetwork().run(images)
+    np.testing.assert_array_equal(logits, expected[0])
+    np.testing.assert_array_equal(features, expected[1])
+    rest = num % 128
+    alone = rest if 1 < rest <= most_alone or (rest == 1 and num > 1) else 0
+    assert recorder.sizes == [num - alone] * (num > alone) + [1] * alone
+
+
+def test_cells_that_fail_do_not_fail_the_others() -> None:
+    class Picky(FixedNetwork):
+        def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if (images > 30).any():
+                raise RuntimeError("too bright")
+            return super().run(images)
+
+    classifier = fixed_classifier()
+    classifier.backend = Picky()
+    cells = some_cells(5)
+    cells[2] = 1
+    cells[2, 0, 0] = 255
+    cells[2, 1:, 1:] = 0
+    found = LiveClassifier(classifier).answer(cells, None)
+    assert found.status.tolist() == [0, 0, AnswerStatus.UNUSABLE, 0, 0]
+    assert found.classes[2] == -1
+    expected = fixed_classifier().predict(cells)
+    np.testing.assert_array_equal(np.delete(found.probabilities, 2, 0), np.delete(expected.probabilities, 2, 0))
+
+
+def test_unsure_cells_keep_their_class() -> None:
+    cells = some_cells(40)
+    expected = fixed_classifier().predict(cells)
+    found = LiveClassifier(fixed_classifier(), min_confidence=0.7).answer(cells, None)
+    assert ((found.flags & UNSURE_FLAG > 0) == (expected.confidence < 0.7)).all()
+    assert found.classes.tolist() == expected.class_numbers.tolist()
+
+
+def test_a_run_answers_as_predict_does(trained_run: Path) -> None:
+    from fastcell.inference.classifier import load
+
+    live, limits = open_live(str(trained_run), threads=1, min_confidence=0.5)
+    live.prepare()
+    cells = some_cells(70, shape=(40, 35))
+    found, expected = live.answer(cells, None), load(trained_run, threads=1).predict(cells)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+    assert limits.min_confidence == 0.5
+    assert live.knows_training
+    assert expected.unlike is not None
+    np.testing.assert_allclose(found.unlike.scores, expected.unlike.scores, rtol=1e-4)
+    assert (found.flags & 2 > 0).tolist() == (expected.unlike.scores > 1).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "precision"), [("openvino", "int8"), ("onnxruntime", "int8")])
+def test_prepared_backends_start_without_torch_and_answer_as_predict(
+    prepared_run: Path, backend: str, precision: str
+) -> None:
+    code = f"""
+import sys, numpy as np
+from fastcell.live.live_classifier import open_live
+import fastcell
+live, _ = open_live({str(prepared_run)!r}, backend={backend!r}, precision={precision!r}, threads=1)
+live.prepare()
+cells = np.random.default_rng(0).integers(0, 256, (131, 40, 35), dtype=np.uint8)
+found = live.answer(cells, None)
+assert "torch" not in sys.modules
+whole = fastcell.load({str(prepared_run)!r}, backend={backend!r}, precision={precision!r}, threads=1).predict(cells)
+alone = np.concatenate([live.answer(cells[n : n + 1], None).probabilities for n in range(20)])
+print(np.abs(found.probabilities - whole.probabilities).max(), np.abs(alone - whole.probabilities[:20]).max())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert max(map(float, done.stdout.split())) < 1e-5

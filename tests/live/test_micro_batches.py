@@ -1,0 +1,129 @@
+"""Micro-batches: sizes follow load and latency target, nothing is lost, blocks of clients that left are skipped."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+from fixtures.live_servers import GatedNetwork, some_cells
+from fixtures.unpacked_files import FixedNetwork
+
+from fastcell.inference.classifier import Classifier
+from fastcell.live.live_classifier import LiveClassifier
+from fastcell.live.live_metrics import LiveMetrics
+from fastcell.live.micro_batches import MOST_CELLS, CellBlock, MicroBatches
+from fastcell.live.protocol import Frames
+from fastcell.loading.preprocessing import Preprocessing
+
+
+def frames(num: int, seed: int = 0) -> Frames:
+    ids = np.arange(num, dtype=np.uint64)
+    return Frames(some_cells(num, seed), ids, ids, np.full(num, np.nan, np.float32))
+
+
+def batches(network: FixedNetwork, latency: float = 1.0, **options: int) -> tuple[MicroBatches, LiveMetrics]:
+    settings = Preprocessing(image_size=16)
+    live = LiveClassifier(Classifier(network, ["a", "b"], settings, "cross_entropy", threads=1))
+    metrics = LiveMetrics(["a", "b"], latency)
+    return MicroBatches(live.answer, 2, metrics, most_waiting=5000, max_latency_s=latency, **options), metrics
+
+
+class CountingNetwork(GatedNetwork):
+    """Gated network that keeps the sizes of its batches, and takes its time for each cell."""
+
+    def __init__(self, seconds_per_cell: float = 0.0) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.seconds = seconds_per_cell
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.sizes.append(len(images))
+        time.sleep(self.seconds * len(images))
+        return super().run(images)
+
+
+def test_a_lone_cell_runs_at_once_and_what_comes_meanwhile_runs_together() -> None:
+    network = CountingNetwork()
+    queue, _ = batches(network, batch=64)
+    done = threading.Semaphore(0)
+    blocks = [CellBlock(frames(1, n), 2, 0.0, lambda block: done.release()) for n in range(8)]
+    queue.submit(blocks[0])
+    while not network.sizes:
+        time.sleep(0.001)
+    for block in blocks[1:]:
+        queue.submit(block)
+    network.open.set()
+    for _ in blocks:
+        assert done.acquire(timeout=10)
+    queue.close()
+    assert network.sizes == [1, 7]
+
+
+def test_the_latency_target_bounds_the_batches() -> None:
+    network = CountingNetwork(0.001)
+    network.open.set()
+    queue, metrics = batches(network, latency=0.02)
+    (block,) = queue.answer(frames(200), "wait") or []
+    assert block.left == 0
+    queue.close()
+    assert sum(network.sizes) == metrics.answered == 200
+    assert max(network.sizes[2:]) <= 10  # half of 20 ms, at 1 ms a cell or more
+    assert queue.most_cells() <= 10
+
+
+def test_without_a_bound_batches_are_whole_batches_of_the_network() -> None:
+    network = CountingNetwork()
+    network.open.set()
+    queue, _ = batches(network, latency=1000.0, batch=48)
+    assert len(queue.answer(frames(900), "wait") or []) == 4
+    assert queue.most_cells() == MOST_CELLS - MOST_CELLS % 48
+    queue.close()
+    assert sum(network.sizes) == 900
+
+
+def test_blocks_of_clients_that_left_are_skipped() -> None:
+    network = CountingNetwork()
+    queue, metrics = batches(network)
+    done: list[CellBlock] = []
+    first, left, last = (CellBlock(frames(n), 2, 0.0, done.append) for n in (1, 5, 3))
+    queue.submit(first)
+    while not network.sizes:
+        time.sleep(0.001)
+    left.abandoned = True
+    queue.submit(left)
+    queue.submit(last)
+    assert queue.waiting == 8
+    network.open.set()
+    queue.close()
+    assert network.sizes == [1, 3]
+    assert metrics.answered == 4
+    assert queue.waiting == 0
+    assert done == [first, last]
+
+
+def test_a_full_queue_refuses_or_waits() -> None:
+    network = CountingNetwork()
+    queue, metrics = batches(network)
+    queue.most_waiting = 4
+    assert queue.answer(frames(5), "drop") is None
+    assert metrics.dropped == 5
+    network.open.set()
+    found = queue.answer(frames(50), "wait")
+    assert found is not None
+    assert [block.left for block in found] == [0] * len(found)
+    assert sum(len(block.frames) for block in found) == 50
+    queue.close()
+
+
+def test_a_block_is_divided_among_workers_and_comes_back_whole() -> None:
+    network = CountingNetwork(0.0005)
+    network.open.set()
+    queue, _ = batches(network, latency=0.01, workers=3)
+    (block,) = queue.answer(frames(120), "wait") or []
+    queue.close()
+    live = LiveClassifier(Classifier(FixedNetwork(), ["a", "b"], Preprocessing(image_size=16), "cross_entropy"))
+    expected = live.answer(frames(120).cells, None)
+    np.testing.assert_allclose(block.answers["p"], expected.probabilities, atol=1e-6)
+    assert block.answers["class"].tolist() == expected.classes.tolist()
+    assert block.answers["id"].tolist() == list(range(120))

@@ -1,0 +1,41 @@
+"""The description of the HTTP interface, and the page made from it."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+from fastcell.live.openapi import describe_api, page_of
+
+
+class Words(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_description_is_json_and_every_answer_is_described() -> None:
+    api = describe_api(["a"])
+    assert json.loads(json.dumps(api)) == api
+    for verbs in api["paths"].values():
+        for operation in verbs.values():
+            assert operation["summary"]
+            assert all(answer["description"] for answer in operation["responses"].values())
+
+
+def test_the_page_shows_every_path_and_escapes_what_it_is_told() -> None:
+    api = describe_api(["<script>alert(1)</script>"])
+    parser = Words()
+    parser.feed(page_of(api, {"run": "<img src=x onerror=alert(1)>", "<i>": "&"}))
+    text = " ".join(parser.words)
+    for path in api["paths"]:
+        assert path in text
+    assert "<img src=x onerror=alert(1)>" in text
+    assert not {"script", "img", "i", "style"} & parser.tags
