@@ -32,9 +32,10 @@ class Score:
         method: name in the table.
         accuracy, balanced_accuracy: of the pooled test cells.
         std: deviation of the accuracy over seeds; None for one.
-        gain: accuracy of the first method minus this one's, paired; None for the first itself.
-        other_splits: accuracy under the second scheme of splits minus that under the first, on the same cells; None
-            where there is one.
+        gain: accuracy of the first method minus this one's, paired, with its verdict in words; None for the first
+            itself.
+        other_splits: accuracy under the second scheme of splits minus that under the first, on the same cells, with its
+            verdict; None where there is one.
         fit_s: median over splits and seeds of the time to fit, choice of parameters included [s].
         predict_us: median time to classify one preprocessed cell [us].
         num_cells: pooled test cells.
@@ -45,8 +46,8 @@ class Score:
     accuracy: dict[str, float]
     balanced_accuracy: dict[str, float]
     std: float | None
-    gain: dict[str, float] | None
-    other_splits: dict[str, float] | None
+    gain: dict[str, float | str] | None
+    other_splits: dict[str, float | str] | None
     fit_s: float
     predict_us: float
     num_cells: int
@@ -92,16 +93,12 @@ def read_scores(out: Path) -> list[Score]:
     entries = [row for row in entries if float(row["volume"]) == largest and row["scheme"] == entries[0]["scheme"]]
     what = f"{entries[0]['scheme']}, volume {largest:g}"
     first = method_name(entries[0]["method"])
-    gains = {
-        row["second"]: {key: float(row[key]) for key in ("value", "low", "high")}
-        for row in read_csv(out / "differences.csv")
-        if (row["what"], row["first"]) == (what, first)
-    }
-    across: dict[str, dict[str, float]] = {}
-    for row in read_csv(out / "differences.csv"):
+    differences = read_csv(out / "differences.csv")
+    gains = {row["second"]: _difference(row) for row in differences if (row["what"], row["first"]) == (what, first)}
+    across: dict[str, dict[str, float | str]] = {}
+    for row in differences:
         if row["what"] == SCHEMES:  # the second scheme's stand first
-            values = {key: float(row[key]) for key in ("value", "low", "high")}
-            across.setdefault(row["first"].rpartition(", ")[0], values)
+            across.setdefault(row["first"].rpartition(", ")[0], _difference(row))
     return [
         Score(
             method=method_name(row["method"]),
@@ -121,6 +118,10 @@ def read_scores(out: Path) -> list[Score]:
 
 def _interval(row: dict[str, str], name: str, prefix: str) -> dict[str, float]:
     return {"value": float(row[name]), "low": float(row[f"{prefix}low"]), "high": float(row[f"{prefix}high"])}
+
+
+def _difference(row: dict[str, str]) -> dict[str, float | str]:
+    return {key: float(row[key]) for key in ("value", "low", "high")} | {"verdict": row["verdict"]}
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

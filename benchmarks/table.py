@@ -17,6 +17,8 @@ from coverage_tables import coverages
 from result_files import read_result
 from unlike_tables import unlike_tables
 
+from fastcell.stats.intervals import FEW_GROUPS
+
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 README = BENCHMARKS_DIR.parent / "README.md"
 DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
@@ -60,6 +62,8 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
         lines = [first.replace(" (95 %)", ""), *rest, "", note]
     else:
         lines = kind(rows)
+        if kind in (_leaks, _scores):
+            lines += _few_groups(str(result["settings"]["intervals"]))
     absent = [f"Without {name}: {reason}." for name, reason in result.get("absent", {}).items()]
     return "\n".join([*lines, "", " ".join([_origin(result, f"{folder}/{path.name}"), *absent])])
 
@@ -116,9 +120,21 @@ def _scores(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         values = [_interval(row["accuracy"]), _interval(row["balanced_accuracy"])]
         for gain in [row["gain"], *[row.get("other_splits")] * has_splits]:
-            values.append("-" if gain is None else _interval(gain, signed=True))
+            values.append("-" if gain is None else _verdict(gain))
         lines.append(_line([row["method"], *values, f"{row['fit_s']:.0f}"]))
     return lines
+
+
+def _few_groups(intervals: str) -> list[str]:
+    """Return what differences between methods mean if there are too few groups for a verdict."""
+    by_group = re.match(r"by group \(([\d,]+)\)", intervals)
+    if by_group is None or (num := int(by_group[1].replace(",", ""))) >= FEW_GROUPS:
+        return []
+    text = (
+        f"No difference of {num} groups can be significant (the least p is {2 ** (1 - num):.3g}): where its interval "
+        "excludes 0, it does so by an assumed spread between groups."
+    )
+    return ["", text]
 
 
 def _leaks(rows: list[dict[str, Any]]) -> list[str]:
@@ -427,6 +443,12 @@ def _interval(entry: dict[str, Any], signed: bool = False) -> str:
     sign = "+" if signed else ""
     bounds = "" if entry["low"] is None else f" ({entry['low']:{sign}.3f}..{entry['high']:{sign}.3f})"
     return f"{entry['value']:{sign}.3f}{bounds}"
+
+
+def _verdict(difference: dict[str, Any]) -> str:
+    """Return a difference with its interval and, where the result has one, the verdict in words."""
+    verdict = difference.get("verdict")
+    return _interval(difference, signed=True) + (f"; {verdict}" if verdict else "")
 
 
 def _without_interval(value: Any) -> Any:

@@ -17,6 +17,8 @@ import numpy as np
 from fastcell.compare.result_tables import ClassScores, Entry, PairedDifference
 from fastcell.compare.saved_results import PARTS
 from fastcell.dataset.schema import SUBSET_NAMES
+from fastcell.stats.intervals import FEW_GROUPS
+from fastcell.stats.paired_difference import ALTHOUGH
 from fastcell.stats.scores import MEASURES
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import printable
@@ -116,6 +118,11 @@ def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
     if differences:
         units = {f"{one.num_units:,} {one.by}{'s' * (one.num_units != 1)}" for one in differences}
         lines += ["", f"Intervals and exact sign-flip tests over {' or '.join(sorted(units))}."]
+        if any(ALTHOUGH in one.verdict for one in differences):
+            lines[-1] += (
+                " The verdict is that of the test. An interval that excludes 0 beside it rests on more assumptions: "
+                f"with fewer than {FEW_GROUPS} groups, on an assumed spread between groups."
+            )
     return lines
 
 

@@ -28,6 +28,8 @@ from fastcell.stats.intervals import (
 from fastcell.stats.score_intervals import proportion
 
 SIGNIFICANT = 0.05
+ALTHOUGH = ", although the interval excludes 0"
+"""Part of a verdict whose test cannot tell, or says chance, beside an interval that does not contain 0."""
 NUM_FLIPS = 20_000
 """Number of random flips if exact enumeration would take too long."""
 _MOST_STEPS = 50_000_000
@@ -83,13 +85,14 @@ class Comparison:
         """
         test = self.test
         units = f"{test.num_units:,} {unit if self.unit == 'group' else 'cell'}{'s' * (test.num_units != 1)}"
+        although = "" if self.difference.low <= 0 <= self.difference.high else ALTHOUGH
         if test.least_p > SIGNIFICANT:
             if test.num_units < FEW_GROUPS:
-                return f"cannot tell with {units}"
-            return f"cannot tell with {units}: {test.num_differ} differ, {FEW_GROUPS} must"
+                return f"cannot tell with {units}{although}"
+            return f"cannot tell with {units}: {test.num_differ} differ, {FEW_GROUPS} must{although}"
         only = "; for cells of this one group only" if self.difference.num_groups == 1 else ""
         if test.p > SIGNIFICANT:
-            return f"may be chance (p = {test.p:.2g}){only}"
+            return f"may be chance (p = {test.p:.2g}){although}{only}"
         unsure = "; by how much is hardly known" * (self.difference.low <= 0 <= self.difference.high)
         return f"{first if self.difference.value > 0 else second} (p = {test.p:.2g}){unsure}{only}"
 

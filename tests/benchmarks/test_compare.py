@@ -16,10 +16,10 @@ folds,cnn,1,test,0.9,0.01,0.88,0.92,0.8,0.75,0.85,30,150,100,3
 folds,knn,1,test,0.7,,0.66,0.74,0.6,0.55,0.65,2,20,100,3
 """
 DIFFERENCES = """\
-what,first,second,volume,value,low,high,num_cells
-"folds, volume 0.1",CNN,kNN,0.1,0.1,0.05,0.15,100
-"folds, volume 1",CNN,kNN,1,0.2,0.15,0.25,100
-schemes,"CNN, random","CNN, folds",1,0.03,0.01,0.05,100
+what,first,second,volume,value,low,high,num_cells,verdict
+"folds, volume 0.1",CNN,kNN,0.1,0.1,0.05,0.15,100,may be chance (p = 0.2)
+"folds, volume 1",CNN,kNN,1,0.2,0.15,0.25,100,CNN is better (p = 0.01)
+schemes,"CNN, random","CNN, folds",1,0.03,0.01,0.05,100,cannot tell with 4 groups
 """
 
 
@@ -41,8 +41,8 @@ def test_scores_of_the_largest_volume(compare, tmp_path):
     assert cnn.accuracy == {"value": 0.9, "low": 0.88, "high": 0.92}
     assert cnn.balanced_accuracy == {"value": 0.8, "low": 0.75, "high": 0.85}
     assert (knn.method, knn.std, knn.fit_s, knn.predict_us) == ("kNN", None, 2, 20)
-    assert knn.gain == {"value": 0.2, "low": 0.15, "high": 0.25}
-    assert cnn.other_splits == {"value": 0.03, "low": 0.01, "high": 0.05}
+    assert knn.gain == {"value": 0.2, "low": 0.15, "high": 0.25, "verdict": "CNN is better (p = 0.01)"}
+    assert cnn.other_splits == {"value": 0.03, "low": 0.01, "high": 0.05, "verdict": "cannot tell with 4 groups"}
     assert knn.other_splits is None
 
 

@@ -78,6 +78,21 @@ def test_intervals_of_former_results_are_left_out(table, tmp_path, settings):
     assert ("| 0.900 |" in text) == (not settings)
 
 
+@pytest.mark.parametrize(("num", "least_p"), [(2, "0.5"), (4, "0.125"), (6, None)])
+def test_differences_of_few_groups_are_no_verdicts(table, tmp_path, num, least_p):
+    entry = {"value": 0.9, "low": 0.8, "high": 0.95}
+    gain = {"value": 0.2, "low": 0.1, "high": 0.3, "verdict": "cannot tell"}
+    row = {"method": "kNN", "accuracy": entry, "balanced_accuracy": entry, "gain": gain, "fit_s": 1.0, "std": None}
+    write_result(tmp_path, "compare-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", [row])
+    file = tmp_path / "compare-cpu-2026-01-02-abc.json"
+    settings = {"intervals": f"by group ({num}), assumed"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"settings": settings}))
+    text = table.render("<!-- table:compare -->\n<!-- /table -->", tmp_path)
+    assert "| +0.200 (+0.100..+0.300); cannot tell |" in text
+    assert (f"No difference of {num} groups can be significant (the least p is {least_p})" in text) == (num < 6)
+    assert ("can be significant" in text) == (num < 6)
+
+
 def test_minutes_are_shown_some_of_them(table, tmp_path):
     rates = {"cells_per_s": 1999.6, "cells_per_cpu_s": 1500.2}
     rows = [

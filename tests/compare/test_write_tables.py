@@ -8,6 +8,7 @@ from fixtures.study_results import result, tables
 
 from fastcell.compare.write_tables import (
     class_table,
+    difference_table,
     frame_words,
     mark_best,
     time_table,
@@ -75,3 +76,16 @@ def test_a_frame_that_is_as_good_as_a_method_is_said_in_words(wrong, named):
     else:
         assert named in words[0]
         assert "kNN (+" not in words[0].replace("frame alone (kNN)", "")
+
+
+def test_an_interval_that_excludes_0_beside_no_verdict_is_explained():
+    units = np.arange(100) // 10
+    made = tables(result("cnn", 0), result("knn", 40), units=units)
+    (four,) = made.differences(list(made.by_place), "", ["CNN", "kNN"])
+    assert four.low > 0
+    lines = difference_table([four])
+    assert lines[2].endswith("| cannot tell with 4 groups, although the interval excludes 0 |")
+    assert "over 4 groups. The verdict is that of the test." in lines[-1]
+    cells = tables(result("cnn", 0), result("knn", 40))
+    (forty,) = cells.differences(list(cells.by_place), "", ["CNN", "kNN"])
+    assert difference_table([forty])[-1] == "Intervals and exact sign-flip tests over 40 cells."

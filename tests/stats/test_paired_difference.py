@@ -10,7 +10,8 @@ from scipy import stats
 
 from fastcell.errors import ArgumentError
 from fastcell.stats import paired_difference
-from fastcell.stats.paired_difference import compare_paired, difference_by_group, sign_flip
+from fastcell.stats.intervals import Interval
+from fastcell.stats.paired_difference import Comparison, FlipTest, compare_paired, difference_by_group, sign_flip
 
 
 @settings(deadline=None, max_examples=150)
@@ -62,8 +63,17 @@ def groups_of(num, wins):
 @pytest.mark.parametrize("num", [2, 3, 4, 5])
 def test_few_groups_cannot_tell(num):
     found = compare_paired(*groups_of(num, 6))
-    assert found.verdict() == f"cannot tell with {num} groups"
     assert found.difference.value == pytest.approx(0.3)
+    although = ", although the interval excludes 0" if num == 5 else ""
+    assert (found.difference.low > 0) == bool(although)
+    assert found.verdict() == f"cannot tell with {num} groups{although}"
+
+
+def test_chance_beside_an_interval_that_excludes_0_is_said():
+    found = Comparison(Interval(0.1, 0.01, 0.2, "group", 7, ""), FlipTest(0.0625, 1 / 64, 7, 7, 0.0))
+    assert found.verdict() == "may be chance (p = 0.062), although the interval excludes 0"
+    touching = Comparison(Interval(0.1, 0.0, 0.2, "group", 7, ""), FlipTest(0.0625, 1 / 64, 7, 7, 0.0))
+    assert touching.verdict() == "may be chance (p = 0.062)"
 
 
 def test_words():
@@ -78,7 +88,7 @@ def test_words():
     alone = compare_paired(first, second, np.zeros(120))
     assert alone.unit == "cell"
     assert alone.verdict() == "the first is better (p = 2.9e-11); for cells of this one group only"
-    assert compare_paired([1, 1, 1], [0, 0, 0]).verdict() == "cannot tell with 3 cells"
+    assert compare_paired([1, 0, 1], [0, 0, 1]).verdict() == "cannot tell with 3 cells"
     mixed = compare_paired([1] * 8 + [0] * 8, [0] * 8 + [1] * 8)
     assert mixed.verdict() == "may be chance (p = 1)"
     assert "source cells" in compare_paired(*groups_of(3, 6)).verdict(unit="source cell")
