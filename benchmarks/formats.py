@@ -1,7 +1,7 @@
 """Which pictures are read to the pixels of an independent reader, and which damage is seen.
 
 Reads the pictures of `tests/fixtures/picture_matrix.py` as `pack` does, and writes the tables of
-`docs/formats-matrix.md`. No time is measured.
+`docs/reference/formats-matrix.md`. No time is measured.
 
     python benchmarks/formats.py [--hits 200]
 """
@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from fixtures.picture_matrix import Damage, damage, outcome, pictures  # noqa: E402
 
-PAGE = ROOT / "docs" / "formats-matrix.md"
+PAGE = ROOT / "docs" / "reference" / "formats-matrix.md"
 HEAD = """\
 # Pictures that are read
 

@@ -7,6 +7,7 @@ A table stands between ``<!-- table:BENCH -->`` and ``<!-- /table -->``, made fr
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -20,12 +21,15 @@ from unlike_tables import unlike_tables
 from fastcell.stats.intervals import FEW_GROUPS
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
-README = BENCHMARKS_DIR.parent / "README.md"
-DOCS_DIR = BENCHMARKS_DIR.parent / "docs"
-_PAGES = tuple(
-    DOCS_DIR / f"{name}.md" for name in ("intervals", "recipe", "fine-tuning", "unlike", "backends", "serve")
+ROOT = BENCHMARKS_DIR.parent
+PAGES = (ROOT / "README.md", BENCHMARKS_DIR / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+SUMMARY = (
+    ("decoded cells in memory, flips and affine map", "memory-affine", "FFCV, raw in memory, affine"),
+    ("decoded cells in memory, no augmentation", "memory", "FFCV, raw in memory"),
+    ("JPEG files, decoded in every epoch", "loader", "webdataset + OpenCV"),
+    ("the same", "stream", "FFCV, JPEG"),
 )
-READMES = (README, BENCHMARKS_DIR / "README.md", *_PAGES)
+"""Rows of the table ``summary``: the work, the bench, and the contestant that fastcell is set beside."""
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -42,6 +46,8 @@ def render(text: str, results_dir: Path, folder: str = "benchmarks/results") -> 
 
 def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> str:
     """Render the newest result of ``bench`` as Markdown, with machine, versions, n and spread below it."""
+    if bench == "summary":
+        return "\n".join(_summary(results_dir, folder))
     path = newest(bench, results_dir)
     if path is None:
         return f"No result of `{bench}` yet."
@@ -72,6 +78,22 @@ def newest(bench: str, results_dir: Path) -> Path | None:
     """The result of `bench` that was written last."""
     files = results_dir.glob(f"{bench}-?pu-*.json")
     return max(files, key=lambda path: str(read_result(path)["date"]), default=None)
+
+
+def _summary(results_dir: Path, folder: str) -> list[str]:
+    """One line a comparison: the first contestant of fastcell beside one other, from the newest result of its bench."""
+    lines = ["| one core | fastcell, cells/s | beside | cells/s | ratio | |", "|---|--:|---|--:|--:|---|"]
+    for work, bench, rival in SUMMARY:
+        path = newest(bench, results_dir)
+        if path is None:
+            continue
+        rows = read_result(path)["rows"]
+        ours = next(row for row in rows if row["contestant"].startswith("fastcell"))
+        theirs = next(row for row in rows if row["contestant"] == rival)
+        ratio = ours["ratio"] / theirs["ratio"]
+        rates = [f"{row['cells_per_s']:,.0f}" for row in (ours, theirs)]
+        lines.append(_line([work, rates[0], rival, rates[1], f"{ratio:.2f}", f"[n, spread]({folder}/{path.name})"]))
+    return lines
 
 
 def _rates(rows: list[dict[str, Any]]) -> list[str]:
@@ -474,13 +496,11 @@ def _origin(result: dict[str, Any], path: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Rewrite the READMEs, or check them; returns the exit code."""
+    """Rewrite the pages, or check them; returns the exit code."""
     status = 0
-    for path in READMES:
+    for path in PAGES:
         before = path.read_text(encoding="utf-8")
-        folder = {README: "benchmarks/results", BENCHMARKS_DIR / "README.md": "results"}.get(
-            path, "../benchmarks/results"
-        )
+        folder = os.path.relpath(BENCHMARKS_DIR / "results", path.parent)
         after = render(before, BENCHMARKS_DIR / "results", folder)
         if argv != ["--check"]:
             path.write_text(after, encoding="utf-8")

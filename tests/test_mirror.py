@@ -17,7 +17,7 @@ ACROSS_MODULES = {
     "test_architecture.py": "floors, names and sizes of the package",
     "test_mirror.py": "this file: the layout of tests/",
     "test_packaging.py": "the wheel: what an installation holds",
-    "test_readme.py": "the commands and numbers of README.md",
+    "test_manual.py": "the commands and links of README.md, CONTRIBUTING.md and docs/",
     "test_snippets.py": "the Python of README.md, docs/ and docstrings",
     "test_typing.py": "the types of the public names, as mypy and Pyright see them",
     "test_examples.py": "the programs of examples/ that use an exported file",

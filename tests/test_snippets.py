@@ -15,7 +15,7 @@ import fastcell
 from fastcell.inference.sharing.share import share
 
 REPO_DIR = Path(__file__).resolve().parent.parent
-PAGES = [REPO_DIR / "README.md", *sorted((REPO_DIR / "docs").glob("*.md"))]
+PAGES = [REPO_DIR / "README.md", *sorted((REPO_DIR / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 

@@ -23,7 +23,7 @@ UNBALANCED = 10
 AUTO_CAP = 10.0
 #: Largest length of an epoch with ``auto``, in training cells: many rare classes beside a large one are repeated less.
 AUTO_LENGTH = 2.0
-#: Share of the repeats that ``auto`` takes back in the loss; `docs/recipe.md` has the measurement.
+#: Share of the repeats that ``auto`` takes back in the loss; `docs/guides/recipe.md` has the measurement.
 SHIFT_OF_REPEATS = 0.5
 
 
@@ -106,7 +106,8 @@ def logit_shift(repeats: npt.ArrayLike) -> np.ndarray:
 
     A network that is trained on repeated cells takes rare classes for as frequent as their repeats make them. With half
     of the logarithm of the repeats added in the loss, its own logits are those of classes that are repeated by the
-    square root: more cells of rare classes are found than without repeats, and accuracy is not lost (docs/recipe.md).
+    square root: more cells of rare classes are found than without repeats, and accuracy is not lost
+    (docs/guides/recipe.md).
 
     Source: Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arxiv.org/abs/2007.07314.
 

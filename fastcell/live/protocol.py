@@ -1,8 +1,8 @@
 """Byte format of the stream protocol: greetings, frames of cells, answers. All numbers are little-endian.
 
 A connection starts with a greeting of the client, ``MAGIC`` and a token, and one of the server, ``MAGIC`` and the class
-names. Then the client sends frames, and the server one answer for each frame, in the order of the frames. docs/live.md
-describes every byte. This module needs NumPy alone, so that clients can use it.
+names. Then the client sends frames, and the server one answer for each frame, in the order of the frames.
+docs/guides/live.md describes every byte. This module needs NumPy alone, so that clients can use it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts on the formats that `pack` reads, made from tables in code: `pack --formats` and `docs/formats.md`."""
+"""Texts on the formats that `pack` reads, made from tables in code: `pack --formats`, `docs/reference/formats.md`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe_formats() -> str:
 
 
 def format_page() -> str:
-    """Return the text of `docs/formats.md`."""
+    """Return the text of `docs/reference/formats.md`."""
     rows = [f"| `{name}` | {kind.help} | {kind.read} | {kind.unread} |" for name, kind in FORMATS.items()]
     columns = {
         "path of the image, or key of the cell": PATH_COLUMNS,

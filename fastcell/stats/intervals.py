@@ -10,7 +10,7 @@ freedom of Bell and McCaffrey (Survey Methodology 28:169, 2002). Two to five gro
 therefore averaged with a spread that is assumed beforehand and weighs as much as four further groups, as in the
 moderated variance of Smyth (doi 10.2202/1544-6115.1027). V is never below that of independent cells. The cut of the
 assumed spread, the second pass at the bounds and the constants below are of this module, chosen by simulation:
-``benchmarks/intervals.py`` and ``docs/intervals.md`` state what they cover.
+``benchmarks/intervals.py`` and ``docs/design/intervals.md`` state what they cover.
 
 All functions work on arrays with any leading axes; the last axis is that of the groups.
 """

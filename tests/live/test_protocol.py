@@ -1,4 +1,4 @@
-"""Bytes of the stream protocol: what docs/live.md states, in any pieces, and what is refused."""
+"""Bytes of the stream protocol: what docs/guides/live.md states, in any pieces, and what is refused."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastcell.packing.format_page import describe_formats, format_page
 from fastcell.sources.registry import FORMATS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "formats.md"
 
 
 def test_the_page_is_up_to_date() -> None:

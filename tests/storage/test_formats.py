@@ -32,7 +32,7 @@ def test_newer_formats_name_the_version(name: str) -> None:
 
 
 def test_the_documentation_has_every_format() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "runs-and-formats.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "runs-and-formats.md").read_text(encoding="utf-8")
     for name, found in FORMATS.items():
         assert f"| {name} | {found.number} | {found.place} | {found.older} |" in text
 

@@ -200,7 +200,7 @@ def test_a_point_holds_what_must_not_change_and_no_paths(settings: dict[str, Any
 
 
 def test_the_documentation_has_every_argument_under_its_rule() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "runs-and-formats.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "runs-and-formats.md").read_text(encoding="utf-8")
     parts = re.split(r"\*\*(Must be that of the run|May grow, with a constant learning rate|May change):\*\*", text)
     told = {
         rule.lower(): set(re.findall(r"`([a-z_.]+)`", body.partition(".\n")[0].partition(". A run")[0]))

@@ -1,0 +1,150 @@
+"""README.md, CONTRIBUTING.md and docs/: commands take the arguments that pages show, links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from fixtures.process_state import same_process_state
+
+from fastcell.cli import main as cli
+
+REPO_DIR = Path(__file__).resolve().parent.parent
+DOCS_DIR = REPO_DIR / "docs"
+FRONT = sorted(REPO_DIR.glob("*.md"))
+BESIDE_CODE = [REPO_DIR / name / "README.md" for name in ("benchmarks", "fastcell", "kernels", "benchmarks/peers")]
+PAGES = [*FRONT, *BESIDE_CODE, *sorted(DOCS_DIR.rglob("*.md"))]
+LIGHTNING = {"fit", "validate", "test", "predict"}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+NUM_README_BYTES = 7000
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(REPO_DIR))
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield every call of fastcell in the blocks of a page as its arguments, the command's name first."""
+    for language, block in FENCE.findall(text_of(page)):
+        if language == "python":
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            if re.match(r"[^#]*(\./run|fastcell) [a-z]", line) is None:
+                continue
+            words = shlex.split(line, comments=True)
+            for program in ("./run", "fastcell"):
+                if program in words:
+                    yield words[words.index(program) + 1 :]
+
+
+@cache
+def help_text(name: str) -> str:
+    text = io.StringIO()
+    with same_process_state(), contextlib.redirect_stdout(text):
+        try:
+            status = cli.main([name, "--help_all" if name in LIGHTNING else "--help"])
+        except SystemExit as end:
+            status = end.code
+    assert not status
+    return text.getvalue()
+
+
+def unknown_flags(name: str, arguments: list[str]) -> list[str]:
+    flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
+    flags = [re.sub(r"^(--trainer\.(?:logger|callbacks)|--model\.(?:network|loss))\..*", r"\1", flag) for flag in flags]
+    return [flag for flag in flags if not re.search(rf"{flag}\b", help_text(name))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=name_of)
+def test_commands_and_options_of_the_page_exist(page: Path) -> None:
+    for words in commands(page):
+        if words[0] == "test" and {"-m", "-k"} & set(words):
+            continue  # pytest's
+        assert words[0] in cli.COMMANDS, words
+        assert unknown_flags(words[0], words[1:]) == [], words
+
+
+def test_many_commands_are_shown() -> None:
+    assert sum(len(list(commands(page))) for page in PAGES) > 60
+
+
+def test_every_command_and_preset_is_described() -> None:
+    table = [
+        line for line in text_of(DOCS_DIR / "reference" / "commands.md").splitlines() if line.startswith("| `fast")
+    ]
+    for name in cli.COMMANDS:
+        assert any(re.search(rf"`fastcell {name}\b", line) for line in table), name
+    presets = text_of(DOCS_DIR / "reference" / "presets.md")
+    for path in (REPO_DIR / "fastcell" / "presets").glob("*.yaml"):
+        assert f"| `{path.stem}` |" in presets
+
+
+def test_the_test_command_is_the_ones_ci_calls() -> None:
+    assert "\n./run test" in text_of(REPO_DIR / "README.md")
+    assert "\n./run test\n" in (REPO_DIR / ".ci" / "run").read_text()
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as forges make them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text_of(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(FENCE.sub("", text_of(page))):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:benchmarks|docs|examples|kernels|fastcell|tests)/[\w./-]*\w)`", text_of(page))
+    absent = [name for name in named if not (REPO_DIR / name).exists()]
+    assert page.name == "CHANGELOG.md" or absent == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    reached: set[Path] = set()
+    waiting = [REPO_DIR / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        targets = [target.partition("#")[0] for target in LINK.findall(text_of(page)) if ":" not in target]
+        waiting += [(page.parent / target).resolve() for target in targets if target]
+    assert [name_of(page) for page in PAGES if page not in reached] == []
+
+
+def test_the_front_page_is_short() -> None:
+    assert (REPO_DIR / "README.md").stat().st_size <= NUM_README_BYTES
+
+
+def paragraphs(page: Path) -> set[str]:
+    """Return the paragraphs of prose of a page that are longer than a sentence or two."""
+    blocks = FENCE.sub("", text_of(page)).split("\n\n")
+    return {" ".join(block.split()) for block in blocks if len(block) > 200 and "|" not in block}
+
+
+def test_no_page_repeats_another() -> None:
+    seen: dict[str, str] = {}
+    for page in PAGES:
+        for paragraph in paragraphs(page):
+            assert paragraph not in seen, f"{name_of(page)} repeats {seen.get(paragraph)}: {paragraph[:80]}"
+            seen[paragraph] = name_of(page)
