@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from fastcell.quality.features import FEATURES
 from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
 from fastcell.stats.association import Association
 from fastcell.stats.permutation import LEAST_PERMUTATIONS, PERMUTATIONS
+from fastcell.system.own_parts import import_trusted
 
 MOST_CELLS = 20_000
 _DRIFTING = ("level", "noise_x", "slope_x", "slope_y")
@@ -91,6 +92,7 @@ def audit(
     jobs: int | None = None,
     copies: Duplicates | None = None,
     say: _Say | None = None,
+    trust: Sequence[str] = (),
 ) -> Audit:
     """Audit a data set.
 
@@ -105,9 +107,10 @@ def audit(
         jobs: number of reading threads; None for one per CPU.
         copies: known sets of copies; None reads duplicates.parquet or, without that file, searches for exact copies.
         say: function that receives a line of text for each step; if given, progress is printed to stderr.
+        trust: packages whose code the network of the run may import.
 
     Raises:
-        ArgumentError: a number is out of its range.
+        ArgumentError: a number is out of its range, or a package of `trust` cannot be imported.
         DataError: the data set or the run cannot be read, verdicts drop all cells, or fewer than two cells can be read.
     """
     start = time.monotonic()
@@ -116,6 +119,7 @@ def audit(
             raise invalid(name, f"a number >= {least}", value, "Leave it out for the default")
     announce: _Say = say or (lambda line: None)
     manifest = Manifest.open(data) if isinstance(data, str) else data
+    import_trusted(trust)
     of_run = None if run is None else read_run(manifest, Path(run))  # fail early: the steps below take minutes
     rows = choose_rows(manifest, most_cells, seed)
     kept = int(manifest.verdicts().sum())
@@ -164,7 +168,7 @@ def audit(
         findings.append(made)
         if Path(run).is_dir():
             announce("cells unlike those of training")
-            findings.append(find_unlike(manifest, Path(run), np.sort(sample.rows), jobs))
+            findings.append(find_unlike(manifest, Path(run), np.sort(sample.rows), jobs, trust))
     return Audit(
         judge(findings), sample, tables, drift, confidence, noise, kept, permutations, time.monotonic() - start
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastcell.audit.sample import names_of
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View
+from fastcell.errors import ArgumentError
 from fastcell.inference.measure_batches import MeasuredCells, measure_batches
 from fastcell.inference.unlike.feature_names import IMAGE_FEATURES, words_for
 from fastcell.inference.unlike.training_cells import CHANCE, TrainingCells
@@ -20,6 +22,7 @@ from fastcell.loading.loader import CellLoader
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.settings import LoaderSettings
+from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 from fastcell.runs.run_folder import check_run_format, scored_checkpoint
 from fastcell.stats.excess import above_chance
@@ -33,7 +36,9 @@ _MOST_SHOWN = 6
 _BATCH = 256
 
 
-def find_unlike(manifest: Manifest, run: Path, rows: np.ndarray, jobs: int | None = None) -> Finding:
+def find_unlike(
+    manifest: Manifest, run: Path, rows: np.ndarray, jobs: int | None = None, trust: Sequence[str] = ()
+) -> Finding:
     """Compare cells with the training cells of a run.
 
     Args:
@@ -41,9 +46,11 @@ def find_unlike(manifest: Manifest, run: Path, rows: np.ndarray, jobs: int | Non
         run: run folder of ``fastcell fit``.
         rows: (n,) cell_ids, increasing.
         jobs: threads; None starts one per CPU.
+        trust: packages whose code the network of the run may import.
 
     Returns:
-        The finding; skipped without a checkpoint, or without statistics of training cells in it. `details` holds the
+        The finding; skipped without a checkpoint, without statistics of training cells in it, or if its network is of a
+        package that is not in `trust`. `details` holds the
         shift of each image feature in spreads of training cells, and the shares of cells below and above 99 % of these.
 
     Raises:
@@ -57,15 +64,18 @@ def find_unlike(manifest: Manifest, run: Path, rows: np.ndarray, jobs: int | Non
         lacks = "checkpoint" if checkpoint is None else "statistics of training cells in its checkpoint"
         note = f"not tested: {run} has no {lacks}. Train again with this version."
         return Finding(_KEY, _TITLE, verdict="skipped", notes=(note,))
-    cells = _measure(manifest, checkpoint, rows, jobs or num_cpus())
+    try:
+        model = load_classifier(checkpoint, trust)
+    except ArgumentError as error:
+        return Finding(_KEY, _TITLE, verdict="skipped", notes=(f"not tested: {error}",))
+    cells = _measure(manifest, model, rows, jobs or num_cpus())
     unlike = known.measure(cells.image, cells.network).scores > 1
     names = names_of(manifest, "group")
     names = names_of(manifest, "collection") if names is None else names
     return _finding(known, cells, unlike, None if names is None else names[cells.cell_ids])
 
 
-def _measure(manifest: Manifest, checkpoint: Path, rows: np.ndarray, threads: int) -> MeasuredCells:
-    model = load_classifier(checkpoint)
+def _measure(manifest: Manifest, model: CellModule, rows: np.ndarray, threads: int) -> MeasuredCells:
     preprocessing = Preprocessing.from_dict(dict(model.preprocessing))
     data = CellDataModule(str(manifest.path))
     data.use_preprocessing(preprocessing, model.classes)

@@ -109,10 +109,12 @@ def open_backends(
                 continue
             try:
                 if program != "torch":
-                    Preparation(checkpoint, say=say).prepare(program, precision)
+                    Preparation(checkpoint, say=say, trust=trust).prepare(program, precision)
                 options = {"backend": program, "precision": precision, "threads": threads or None, "trust": trust}
                 found[f"{program} {precision}"] = load(checkpoint, **options)  # type: ignore[arg-type]
             except FastcellError as error:
+                if program == "torch" and precision == "fp32":  # which every network has
+                    raise
                 say(f"without {program} {precision}: {error}")
     return found
 

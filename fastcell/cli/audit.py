@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import Data, OutFolder, check_seed, scored_run
+from fastcell.cli.options import Data, OutFolder, Trust, check_seed, packages_of, scored_run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import StrictError
@@ -25,6 +25,7 @@ def audit(
     seed: int = 0,
     jobs: int | None = None,
     strict: bool = False,
+    trust: Trust = None,
 ) -> int:
     """Find confounders: class information in background, brightness, image size, files or recordings. Find also
     copies of a cell in several subsets, doubtful labels, and drift between recordings.
@@ -42,6 +43,7 @@ def audit(
         seed: random seed of the sample of cells
         jobs: reading threads [default: one per CPU]
         strict: exit with status 3 if a problem is found
+        trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell audit cells
@@ -63,6 +65,7 @@ def audit(
         seed=seed,
         jobs=jobs,
         say=printer(True),
+        trust=packages_of(trust),
     )
     text = describe_audit(manifest, found)
     print_line(text)

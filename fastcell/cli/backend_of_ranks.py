@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastcell.cli.options import packages_of
 from fastcell.cli.quick_predict import describe_backend
 from fastcell.errors import invalid
 from fastcell.inference.backends.choice import open_prepared, resolve
@@ -38,7 +39,8 @@ def use_backend(config: Any, model: CellModule) -> None:
         return
     checkpoint = Path(config.ckpt_path)
     say = print_line if is_rank_zero() else lambda line: None
-    program, precision = resolve(checkpoint, config.backend, config.precision, config.data.path, say)
+    trust = packages_of(config.trust)
+    program, precision = resolve(checkpoint, config.backend, config.precision, config.data.path, say, trust)
     if program == "torch":
         if precision == "bf16" and trainer.precision is None:
             trainer.precision = "bf16-mixed"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from fastcell.cli.next_steps import after_predict, show_next
+from fastcell.cli.options import packages_of
 from fastcell.cli.signature import folded
 from fastcell.dataset.corrupt_cells import ON_BAD_CELL
 from fastcell.dataset.schema import SPLITS
@@ -37,6 +38,7 @@ _ALLOWED: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(_SHARES),
     "--backend": get_args(BackendChoice),
     "--precision": get_args(PrecisionChoice),
+    "--trust": None,
     "--trainer.accelerator": ("auto", "cpu"),
     "--trainer.devices": ("auto", "1"),
 }
@@ -65,7 +67,8 @@ def predict_quickly(words: Sequence[str]) -> list[str] | None:
     checkpoint = find_checkpoint(Path(values["--ckpt_path"]))
     if not checkpoint.is_file():
         return list(words)
-    program, precision = resolve(checkpoint, backend, values.get("--precision", "auto"), say=print_line)
+    trust = packages_of(values.get("--trust"))
+    program, precision = resolve(checkpoint, backend, values.get("--precision", "auto"), say=print_line, trust=trust)
     if program == "torch" and not {"--backend", "--precision"} & set(values):
         return list(words)
     if program == "torch":

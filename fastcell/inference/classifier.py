@@ -338,7 +338,7 @@ def _open_backend(
         raise invalid("device", "left out with a backend other than torch", device, "They run on the CPU")
     chosen: tuple[str, str] = ("torch", "fp32" if precision == "auto" else precision)
     if device is None and not (name is None and resources.has_gpu()):
-        chosen = resolve(checkpoint, name, precision, say=logger.info)
+        chosen = resolve(checkpoint, name, precision, say=logger.info, trust=trust)
     check_combination(*chosen)
     if chosen[0] != "torch":
         files = NetworkFiles(checkpoint)

@@ -1,13 +1,14 @@
 """Checkpoints: required content, and safe reading and writing."""
 
 import errno
+import logging
 import os
 import pickle
 import resource
 import struct
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
+from fastcell.models.own_code import changed_parts
 from fastcell.models.registry import network_names
-from fastcell.runs.shared_model import is_shared_model, read_shared_model
+from fastcell.runs.shared_model import CODE_KEY, is_shared_model, read_shared_model
 from fastcell.storage.formats import check_format
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.own_parts import check_trusted, import_trusted, own_part
+
+logger = logging.getLogger(__name__)
 
 # Exceptions that zipfile and torch raise on damaged or foreign files.
 _DAMAGES = (
@@ -47,7 +51,7 @@ def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
 
     The network is first laid out without memory, so a network that does not match the weights is never built. A
     checkpoint of a user's own network, loss or metrics names their classes, which are imported only if `trust` has
-    their package.
+    their package; a warning is logged if their code has changed since the training.
 
     Args:
         path: the checkpoint.
@@ -62,6 +66,7 @@ def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
     import_trusted(trust)
     check_trusted(content["hyper_parameters"], trust, f"checkpoint {path}")
     _check_registered(content["hyper_parameters"].get("network"), path)
+    _warn_of_changed_code(content, path)
     try:
         hparams = {name: value for name, value in content["hyper_parameters"].items() if not name.startswith("_")}
         hparams["compile_network"] = False
@@ -79,6 +84,28 @@ def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
             f"checkpoint {path} does not fit this version ({_first_line(error)}). Train again, or use its version."
         ) from error
     return model.eval()
+
+
+def code_of_checkpoint(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the hashes of the user's own code in a checkpoint (`fastcell.models.own_code.code_of`); empty for none."""
+    found = content.get(CODE_KEY)
+    if found is None and isinstance(settings := content.get("fastcell_settings"), dict):
+        found = settings.get("code")
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _warn_of_changed_code(content: Mapping[str, Any], path: str | Path) -> None:
+    saved = code_of_checkpoint(content)
+    if not saved:
+        return
+    parts = {f"model.{name}": content["hyper_parameters"].get(name) for name in ("network", "loss", "metrics")}
+    for title in changed_parts(saved, parts):
+        logger.warning(
+            "the code of %s has changed since %s was trained: its answers may be others. Restore the code, or train "
+            "again.",
+            title.removeprefix("--model."),
+            path,
+        )
 
 
 def _check_registered(network: Any, path: str | Path) -> None:

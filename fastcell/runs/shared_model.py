@@ -32,6 +32,9 @@ MODEL_ARGUMENTS = ("network", "classes", "preprocessing", "loss", "input_norm", 
 BESIDE = ("fastcell_unlike", "fastcell_confidence")
 """Entries of a checkpoint beside the weights that a shared model keeps."""
 
+CODE_KEY = "fastcell_code"
+"""Entry of a checkpoint that has hashes of the user's own code, but no settings of a training."""
+
 _METADATA = "fastcell"
 _NETWORK = "network."
 _BETWEEN = "/"
@@ -48,7 +51,7 @@ def write_shared_model(folder: Path, config: Mapping[str, Any], tensors: Mapping
 
     Args:
         folder: the folder.
-        config: `model`, `beside` and `scores`, as `read_shared_config` returns them; plain values without NaN.
+        config: `model`, `beside`, `scores` and `code`, as `read_shared_config` returns them; plain values without NaN.
         tensors: weights by the names of `CellModule` (``network.*``), and arrays as ``ENTRY/NAME`` of `BESIDE`.
     """
     from safetensors.torch import save
@@ -70,7 +73,8 @@ def read_shared_config(path: Path) -> dict[str, Any]:
 
     Returns:
         `model`: arguments of `CellModule` of `MODEL_ARGUMENTS`; `beside`: plain values of `BESIDE` as ``ENTRY/NAME``;
-        `scores`: scores of the run, or an empty dictionary; and others.
+        `scores`: scores of the run, or an empty dictionary; `code`: hashes of the user's own code, if there is any; and
+        others.
 
     Raises:
         DataError: a file is missing or damaged, or a newer version wrote it.
@@ -121,6 +125,7 @@ def read_shared_model(path: Path) -> dict[str, Any]:
         "fastcell_version": config.get("fastcell"),
         "hyper_parameters": dict(config["model"]),
         "state_dict": {name: value for name, value in tensors.items() if name.startswith(_NETWORK)},
+        CODE_KEY: config.get("code"),
     }
     others = {name: value for name, value in tensors.items() if not name.startswith(_NETWORK)}
     for name, value in {**config["beside"], **others}.items():

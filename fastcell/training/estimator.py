@@ -232,29 +232,36 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         save_estimator(self, Path(folder))
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> CellClassifier:
+    def load(cls, folder: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> CellClassifier:
         """Return a classifier that `save` wrote. Nothing in its files is executed.
 
+        Args:
+            folder: the folder.
+            trust: packages whose code a network of the user's own may import.
+
         Raises:
+            ArgumentError: the network is of a package that is not in `trust`.
             DataError: the folder is missing or damaged, or `save` did not write it.
         """
         from fastcell.training.estimators.saved_estimator import load_estimator
 
-        return load_estimator(cls, Path(folder))
+        return load_estimator(cls, Path(folder), trust)
 
     @classmethod
-    def from_run(cls, run: str | os.PathLike[str]) -> CellClassifier:
+    def from_run(cls, run: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> CellClassifier:
         """Return the classifier of a run of ``fastcell fit``: it predicts as ``fastcell predict`` does.
 
         Args:
             run: run folder, of which the scored checkpoint is taken, or a checkpoint.
+            trust: packages whose code a network of the user's own may import.
 
         Raises:
+            ArgumentError: the network is of a package that is not in `trust`.
             DataError: the checkpoint is missing or damaged, or does not fit this version.
         """
         from fastcell.training.estimators.saved_estimator import estimator_of_run
 
-        return estimator_of_run(cls, Path(run))
+        return estimator_of_run(cls, Path(run), trust)
 
     def __sklearn_tags__(self) -> Any:
         """Return the tags of the estimator for scikit-learn.

@@ -22,7 +22,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from fastcell.errors import DataError, invalid
 from fastcell.models.lightning_module import CellModule
 from fastcell.models.own_code import check_code, code_of
-from fastcell.runs.checkpoint import read_checkpoint
+from fastcell.runs.checkpoint import code_of_checkpoint, read_checkpoint
 from fastcell.runs.run_folder import BEST_FILE, CONFIG_FILE, ENVIRONMENT_FILE, check_run_format
 from fastcell.storage.formats import NewerFormatError
 from fastcell.system.lightning_internals import batches_begun
@@ -31,7 +31,6 @@ from fastcell.training.best_weights import monitor_of
 from fastcell.training.curve_logger import CurveLogger
 from fastcell.training.run_record import (
     Resumption,
-    code_of_checkpoint,
     is_finished,
     saved_settings,
     settings_of_checkpoint,

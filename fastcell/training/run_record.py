@@ -94,11 +94,6 @@ def settings_of_checkpoint(content: Mapping[str, Any]) -> tuple[dict[str, Any], 
     return settings_of_point(known), {"data.store": state["store"]} if "store" in state else {}
 
 
-def code_of_checkpoint(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return the hashes of the user's own code in a checkpoint (`fastcell.models.own_code.code_of`)."""
-    return dict((content.get("fastcell_settings") or {}).get("code") or {})
-
-
 def is_finished(folder: Path, changes: Sequence[Change]) -> bool:
     """Return whether a run has ended with its scores, and no longer run is requested."""
     metrics = read_json_file(folder / METRICS_FILE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,9 @@ import yaml
 from fixtures.golden_files import run_command
 
 import fastcell
+from fastcell.audit.unlike_training import find_unlike
 from fastcell.cli.main import main
+from fastcell.dataset.manifest import Manifest
 from fastcell.models import registry
 from fastcell.models.losses import probabilities
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
@@ -90,51 +94,142 @@ COMMANDS = {
     "explain": ["explain", "RUN", "--cells", "3", "--positions", "2", "--embed", "20", "--out", "OUT"],
     "report": ["report", "RUN", "--no-explain", "--cells", "10", "--out", "OUT.html"],
     "bench": ["bench", "DATA", "--run", "RUN", "--seconds", "1", "--cells", "100"],
+    "bench --latency": ["bench", "DATA", "--run", "RUN", "--latency", "--seconds", "1"],
     "export": ["export", "RUN", "OUT.onnx", "--check", "20"],
+    "export FOLDER": ["export", "RUN", "OUT", "--check", "20"],
+    "predict FILES": ["predict", "RUN", "FILES", "--out", "OUT.csv"],
+    "predict --backend": ["predict", "RUN", "DATA", "--out", "OUT.csv", "--backend=onnxruntime", "--precision=fp32"],
+    "distill": ["distill", "RUN", "--budget=1ms", "--out=OUT", "--trainer.max_steps=2"],
+    "fit --teacher": ["fit", "DATA", "--teacher=RUN", "--preset=fast", "--runs=OUT", *SHORT],
 }
+SLOW = {*COMMANDS} - {"predict", "test", "export FOLDER", "predict FILES"}
+
+
+@pytest.fixture
+def words(own_run: Path, trained_data: Path, tmp_path: Path) -> dict[str, str]:
+    """Paths for the words in `COMMANDS`, beside an empty folder ``out``."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "out").mkdir()
+    cv2.imwrite(str(tmp_path / "files" / "1.png"), np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint8))
+    out = str(tmp_path / "out" / "made")
+    return {"RUN": str(own_run), "DATA": str(trained_data), "FILES": str(tmp_path / "files"), "OUT": out}
+
+
+def filled(command: list[str], words: dict[str, str]) -> list[str]:
+    """A command with paths in place of the words."""
+    return [re.sub("RUN|DATA|FILES|OUT", lambda found: words[found[0]], word) for word in command]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_command_imports_code_unasked(
-    name: str, own_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_command_imports_code_unasked(name: str, words: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     forget()
-    words = {"RUN": str(own_run), "DATA": str(trained_data)}
-    arguments = [words.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in COMMANDS[name]]
-    status, _, err = run_command(arguments, capsys)
+    status, _, err = run_command(filled(COMMANDS[name], words), capsys)
     assert status == 2
     assert "own_parts" not in sys.modules
     assert err.count("\n") == 1
     assert "If you trust it, name its package: --trust own_parts" in err
-    assert not any(tmp_path.iterdir())
+    assert not any(Path(words["OUT"]).parent.iterdir())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=[pytest.mark.slow] if name in ("validate", "explain", "report", "bench", "export") else []
-        )
-        for name in COMMANDS
-    ],
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COMMANDS])
 def test_every_command_takes_a_network_of_the_users_own(
-    name: str, own_run: Path, trained_data: Path, tmp_path: Path
+    name: str, words: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     forget()
-    words = {"RUN": str(own_run), "DATA": str(trained_data)}
-    arguments = [words.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in COMMANDS[name]]
-    assert main([*arguments, "--trust", "own_parts"]) == 0
+    status, out, err = run_command([*filled(COMMANDS[name], words), "--trust", "own_parts"], capsys)
+    assert status == 0
+    assert "--trust" not in out + err  # no backend is left out
+
+
+def test_a_prepared_backend_needs_no_code(own_run: Path, words: dict[str, str], tmp_path: Path) -> None:
+    run = shutil.copytree(own_run, tmp_path / "run")
+    named = ["--backend=onnxruntime", "--precision=fp32"]
+    for number, trust in enumerate((["--trust=own_parts"], [], ["--trust=own_parts"])):
+        forget()
+        assert main(["predict", str(run), words["DATA"], f"--out={tmp_path / f'{number}.csv'}", *named, *trust]) == 0
+        assert ("own_parts" in sys.modules) == (number == 0)  # which writes the network
+    assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+    found = fastcell.load(run, backend="onnxruntime", precision="fp32").predict_proba(words["FILES"])
+    assert "own_parts" not in sys.modules
+    assert np.allclose(found, fastcell.load(run, trust=["own_parts"]).predict_proba(words["FILES"]), atol=1e-6)
 
 
 @pytest.mark.slow
-def test_audit_and_count_need_no_code(own_run: Path, trained_data: Path, tmp_path: Path) -> None:
+def test_audit_and_count_go_without_code(own_run: Path, trained_data: Path, tmp_path: Path) -> None:
     forget()
     table = own_run / "predictions.parquet"
     assert main(["count", str(table), str(own_run)]) == 0
     few = ["--permutations", "20", "--cells", "100", "--out", str(tmp_path / "audit")]
     assert main(["audit", str(trained_data), str(own_run), *few]) == 0
     assert "own_parts" not in sys.modules
+    assert main(["audit", str(trained_data), str(own_run), *few, "--trust=own_parts"]) == 0
+    assert main(["audit", str(trained_data), str(own_run), *few, "--trust=nowhere"]) == 2
+
+
+def test_audit_compares_with_training_where_the_code_is_trusted(own_run: Path, trained_data: Path) -> None:
+    forget()
+    manifest, rows = Manifest.open(trained_data), np.arange(40)
+    found = find_unlike(manifest, own_run, rows)
+    assert found.verdict == "skipped"
+    assert "name its package: --trust own_parts" in found.notes[0]
+    assert "own_parts" not in sys.modules
+    assert find_unlike(manifest, own_run, rows, trust=["own_parts"]).details["cells"] == 40
+
+
+def test_changed_code_is_named_wherever_the_network_is_opened(
+    own_run: Path, code: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = code / "own_parts.py"
+    before = source.read_text()
+    shared = tmp_path / "shared"
+    assert main(["export", str(own_run), str(shared), "--check=5", "--trust=own_parts"]) == 0
+    try:
+        for text, warns in ((before + "# a comment\n", False), (before + "EXTRA = 1\n", True)):
+            source.write_text(text)
+            for model in (own_run, shared):
+                forget()
+                capsys.readouterr()
+                command = ["predict", str(model), str(trained_data), f"--out={tmp_path / 'p.csv'}"]
+                status, out, err = run_command([*command, "--trust=own_parts"], capsys)
+                assert status == 0
+                told = "the code of network own_parts.SmallNet has changed since" in out + err
+                assert told == warns
+    finally:
+        source.write_text(before)
+
+
+def test_a_shared_model_of_own_code_answers_as_the_run(own_run: Path, words: dict[str, str], tmp_path: Path) -> None:
+    forget()
+    assert main(["export", str(own_run), str(tmp_path / "shared"), "--check=5", "--trust=own_parts"]) == 0
+    forget()
+    with pytest.raises(fastcell.ArgumentError, match="trust=\\['own_parts'\\]"):
+        fastcell.load(tmp_path / "shared")
+    assert "own_parts" not in sys.modules
+    shared = fastcell.load(tmp_path / "shared", trust=["own_parts"])
+    expected = fastcell.load(own_run, trust=["own_parts"]).predict(words["FILES"])
+    assert shared.predict(words["FILES"]).to_table().equals(expected.to_table())
+    with pytest.raises(fastcell.FastcellError, match="is a shared model, which names no data set"):
+        fastcell.load(tmp_path / "shared", trust=["own_parts"], backend="onnxruntime")
+    as_onnx = fastcell.load(tmp_path / "shared", trust=["own_parts"], backend="onnxruntime", precision="fp32")
+    assert np.allclose(as_onnx.predict_proba(words["FILES"]), expected.probabilities, atol=1e-6)
+
+
+def test_an_estimator_with_own_code(own_run: Path, tmp_path: Path) -> None:
+    forget()
+    images, names = np.random.default_rng(0).integers(0, 256, (12, 20, 20)).astype(np.uint8), ["x", "y"] * 6
+    arguments = {"image_size": 16, "epochs": 1, "random_state": 0, "augment": False}
+    model = fastcell.CellClassifier(network="own_parts.SmallNet", **arguments).fit(images, names)
+    model.save(tmp_path / "saved")
+    forget()
+    for opened in (lambda: fastcell.CellClassifier.load(tmp_path / "saved"), lambda: model.from_run(own_run)):
+        with pytest.raises(fastcell.ArgumentError, match="name its package: --trust own_parts"):
+            opened()
+    assert "own_parts" not in sys.modules
+    again = fastcell.CellClassifier.load(tmp_path / "saved", trust=["own_parts"])
+    assert np.array_equal(again.predict_proba(images), model.predict_proba(images))
+    of_run = fastcell.CellClassifier.from_run(own_run, trust=["own_parts"])
+    expected = fastcell.load(own_run, trust=["own_parts"]).predict_proba(images)
+    assert np.array_equal(of_run.predict_proba(images), expected.astype(np.float64))
 
 
 def test_a_loaded_run_answers_as_predict(own_run: Path, trained_data: Path) -> None:

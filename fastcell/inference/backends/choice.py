@@ -7,7 +7,7 @@ one of them is another, the record counts as missing. Nothing here loads torch, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def resolve(
     precision: str = "auto",
     data_path: str | None = None,
     say: Callable[[str], None] = lambda line: None,
+    trust: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Return program and precision of the backend that a user has asked for, prepared. Loads torch only if it must.
 
@@ -143,9 +144,10 @@ def resolve(
         precision: a precision, or ``auto`` for the fastest one that agrees with torch.
         data_path: data set of the run; None for the place that the run names.
         say: called with a line for the user before each step that takes time.
+        trust: packages whose code the network may import; not needed for a backend that is prepared.
 
     Raises:
-        ArgumentError: the program does not offer the precision.
+        ArgumentError: the program does not offer the precision, or a network of the user's own is not trusted.
         FastcellError: a package, the run or its data set is missing.
     """
     files = NetworkFiles(checkpoint)
@@ -156,17 +158,17 @@ def resolve(
         return "torch", "fp32"
     if program != "auto" and precision != "auto":
         check_combination(program, precision)
-        return _prepared(files, program, precision, data_path, say)
+        return _prepared(files, program, precision, data_path, say, trust)
     known = read_choice(files)
     if known is not None and known.chosen is not None:
         found = known.chosen
         if program in ("auto", found[0]) and precision in ("auto", found[1]):
-            return _prepared(files, *found, data_path, say)
+            return _prepared(files, *found, data_path, say, trust)
     if program != "auto":
         check_installed(program, "fp32", False)
     from fastcell.inference.backends.prepare import Preparation, choose  # loads torch
 
-    chosen = choose(Preparation(checkpoint, data_path, say), program, precision).chosen
+    chosen = choose(Preparation(checkpoint, data_path, say, trust), program, precision).chosen
     assert chosen is not None
     return chosen
 
@@ -182,7 +184,12 @@ def _chosen_before(files: NetworkFiles) -> tuple[str, str] | None:
 
 
 def _prepared(
-    files: NetworkFiles, program: str, precision: str, data_path: str | None, say: Callable[[str], None]
+    files: NetworkFiles,
+    program: str,
+    precision: str,
+    data_path: str | None,
+    say: Callable[[str], None],
+    trust: Sequence[str],
 ) -> tuple[str, str]:
     """Return a backend after its files were written, if they were not there."""
     if program != "torch":
@@ -191,7 +198,7 @@ def _prepared(
         if not prepared:
             from fastcell.inference.backends.prepare import Preparation  # loads torch
 
-            Preparation(files.checkpoint, data_path, say).prepare(program, precision)
+            Preparation(files.checkpoint, data_path, say, trust).prepare(program, precision)
     return program, precision
 
 

@@ -30,6 +30,7 @@ from fastcell.loading.chunk_work import work_on_chunks
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.open_run import FinishedRun, open_run
+from fastcell.runs.shared_model import is_shared_model
 from fastcell.system.cpu_features import HAS_BF16, cpu_features
 
 MOST_COMPARED_CELLS = 3_000
@@ -46,10 +47,17 @@ class Preparation:
         checkpoint: checkpoint of a run.
         data_path: data set of the run; None for the place that the run names.
         say: called with a line for the user before each step that takes time.
+        trust: packages whose code the network may import.
     """
 
-    def __init__(self, checkpoint: Path, data_path: str | None = None, say: Say = lambda line: None) -> None:
-        self.files, self._data_path, self._say = NetworkFiles(checkpoint), data_path, say
+    def __init__(
+        self,
+        checkpoint: Path,
+        data_path: str | None = None,
+        say: Say = lambda line: None,
+        trust: Sequence[str] = (),
+    ) -> None:
+        self.files, self._data_path, self._say, self._trust = NetworkFiles(checkpoint), data_path, say, trust
         self._run: FinishedRun | None = None
         self._images: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -61,7 +69,12 @@ class Preparation:
             FastcellError: there is no run around the checkpoint, or its data set is missing.
         """
         if self._run is None:
-            self._run = open_run(self.files.checkpoint, self._data_path)
+            if is_shared_model(self.files.checkpoint):
+                raise FastcellError(
+                    f"{self.files.checkpoint.parent} is a shared model, which names no data set to choose or quantise "
+                    "a backend with. Name one in 32 bits, such as --backend openvino --precision fp32."
+                )
+            self._run = open_run(self.files.checkpoint, self._data_path, self._trust)
         return self._run
 
     def prepare(self, program: str, precision: str) -> None:
@@ -81,7 +94,7 @@ class Preparation:
             )
         if not self.files.has(NETWORK_FILE):
             self._say("writing the network as ONNX, once for these weights")
-            write_network(self.files)
+            write_network(self.files, self._trust)
         if precision == "int8":
             images, _ = self.images_of("train", NUM_CALIBRATION_CELLS)
             if not len(images):
@@ -115,7 +128,7 @@ class Preparation:
 
         from fastcell.inference.backends.pytorch import TorchNetwork
 
-        return TorchNetwork(load_classifier(self.files.checkpoint), torch.device("cpu"), precision)
+        return TorchNetwork(load_classifier(self.files.checkpoint, self._trust), torch.device("cpu"), precision)
 
     def open(self, program: str, precision: str, threads: int = 1) -> NetworkBackend:
         """Return a backend, prepared if need be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,15 +35,20 @@ class _Outputs(torch.nn.Module):
         return (logits, features) if self.num_features else (logits,)
 
 
-def write_network(files: NetworkFiles) -> NetworkDescription:
+def write_network(files: NetworkFiles, trust: Sequence[str] = ()) -> NetworkDescription:
     """Write network.onnx and network.json of a checkpoint.
 
+    Args:
+        files: files of the checkpoint.
+        trust: packages whose code the network may import.
+
     Raises:
+        ArgumentError: the network is of a package that is not in `trust`.
         DataError: the checkpoint cannot be read, its statistics or calibration are damaged, or the network has parts
             that ONNX or torch's exporter lacks.
         FastcellError: a package is missing.
     """
-    model, content = load_classifier(files.checkpoint), read_checkpoint(files.checkpoint)
+    model, content = load_classifier(files.checkpoint, trust), read_checkpoint(files.checkpoint)
     TrainingCells.from_checkpoint(content), Confidence.from_checkpoint(content)  # damaged ones are refused
     path = files.folder / NETWORK_FILE
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ from fastcell.inference.sharing.described_data import describe_data
 from fastcell.inference.unlike.training_cells import CHECKPOINT_KEY as UNLIKE_KEY
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
-from fastcell.runs.checkpoint import load_classifier, read_checkpoint
+from fastcell.runs.checkpoint import code_of_checkpoint, load_classifier, read_checkpoint
 from fastcell.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE, find_checkpoint, run_title
 from fastcell.runs.shared_model import (
     CARD_FILE,
@@ -145,7 +145,9 @@ def _config(model: CellModule, content: Mapping[str, Any], scored: Mapping[str, 
     values, _ = split_content(content)
     subset = _subset(scored)
     scores = scored.get(subset, {})
-    return {"model": _plain(arguments), "beside": _plain(values), "subset": subset, "scores": _plain(scores)}
+    config = {"model": _plain(arguments), "beside": _plain(values), "subset": subset, "scores": _plain(scores)}
+    network = [title for title in code_of_checkpoint(content) if title.startswith("--model.network ")]
+    return config | ({"code": {title: code_of_checkpoint(content)[title] for title in network}} if network else {})
 
 
 def _plain(value: Any) -> Any:

@@ -119,13 +119,13 @@ def score_student(
         teacher: checkpoint of the teacher.
         backends: (program, precision) of the student; ``torch fp32`` goes first.
         data_path: data set of the run; None for the place that the run names.
-        trust: packages whose code the teacher may import.
+        trust: packages whose code student and teacher may import.
 
     Raises:
         ArgumentError: the run has neither labelled test nor validation cells.
         FastcellError: a backend cannot be prepared.
     """
-    run = open_run(student, data_path)
+    run = open_run(student, data_path, trust)
     part = next((name for name in ("test", "valid") if len(run.rows(name))), None)
     if part is None:
         raise ArgumentError(f"{run.manifest.path} must have labelled test or validation cells to score the student on.")
@@ -133,11 +133,11 @@ def score_student(
     labels, groups = run.labels[rows], run.manifest.groups
     groups = None if groups is None else groups[rows]
     taught = _Network(teacher, trust)
-    preparation = Preparation(run.folder / run.checkpoint, data_path)
+    preparation = Preparation(run.folder / run.checkpoint, data_path, trust=trust)
     expected = taught.answers(run.manifest, rows, taught.torch_backend())
     expected = expected[:, [taught.classes.index(name) for name in run.model.classes]]
     found = [_scores("teacher", taught.title, "torch fp32", None, labels, expected, groups, run.model.classes)]
-    own = _Network(run.folder / run.checkpoint)
+    own = _Network(run.folder / run.checkpoint, trust)
     speed = {(one.program, one.precision): one.us_per_cell for one in preparation.measure(backends)}
     for program, precision in backends:
         answers = own.answers(run.manifest, rows, preparation.open(program, precision, resources.num_cpus()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,8 +14,10 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.inference.classifier import load
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CHECKPOINT_FORMAT
+from fastcell.models.own_code import code_of
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.run_folder import LAST_FILE, find_checkpoint
+from fastcell.runs.shared_model import CODE_KEY
 from fastcell.storage.places import check_output_folder
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import read_json_file, write_json
@@ -55,6 +58,7 @@ def save_estimator(model: CellClassifier, folder: Path) -> None:
         "hyper_parameters": hparams,
         "fastcell_format": CHECKPOINT_FORMAT,
         "fastcell_version": __version__,
+        CODE_KEY: code_of({f"model.{name}": hparams.get(name) for name in ("network", "loss")}),
     }
     with staging(folder) as hidden:
         torch.save(checkpoint, hidden / LAST_FILE)
@@ -73,10 +77,16 @@ def _as_json(name: str, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def load_estimator(kind: type[Estimator], folder: Path) -> Estimator:
+def load_estimator(kind: type[Estimator], folder: Path, trust: Sequence[str] = ()) -> Estimator:
     """Return the estimator that `save_estimator` wrote to a folder.
 
+    Args:
+        kind: class of the estimator.
+        folder: the folder.
+        trust: packages whose code the network may import.
+
     Raises:
+        ArgumentError: the network is of a package that is not in `trust`.
         DataError: the folder is missing or damaged, or holds no saved estimator.
     """
     values = read_json_file(folder / ESTIMATOR_FILE)
@@ -98,7 +108,7 @@ def load_estimator(kind: type[Estimator], folder: Path) -> Estimator:
             f"{folder} must be a folder that CellClassifier.save wrote, got another or a damaged one. Open a run of "
             "fastcell fit with CellClassifier.from_run."
         ) from None
-    model.module_ = load_classifier(folder / LAST_FILE)
+    model.module_ = load_classifier(folder / LAST_FILE, trust)
     if len(model.module_.classes) != len(model.classes_):
         raise DataError(
             f"{folder} has {len(model.classes_)} classes in {ESTIMATOR_FILE}, and other weights. Save it anew."
@@ -106,10 +116,10 @@ def load_estimator(kind: type[Estimator], folder: Path) -> Estimator:
     return model
 
 
-def estimator_of_run(kind: type[Estimator], run: Path) -> Estimator:
-    """Return the estimator of a run of ``fastcell fit``."""
-    classifier = load(run)
-    module = load_classifier(find_checkpoint(run))
+def estimator_of_run(kind: type[Estimator], run: Path, trust: Sequence[str] = ()) -> Estimator:
+    """Return the estimator of a run of ``fastcell fit``; `trust` as in `load_estimator`."""
+    classifier = load(run, trust=trust)
+    module = load_classifier(find_checkpoint(run), trust)
     preprocessing = Preprocessing.from_dict(dict(module.preprocessing))
     model = kind(
         network=module.hparams["network"],
