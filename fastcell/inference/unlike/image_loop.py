@@ -25,6 +25,7 @@ NOISE_SCALES = 2
 NUM_FEATURES = FIRST_NOISE + 2 * NOISE_SCALES
 
 _SMALL_SHARE = 1e-4  # added to shares of the frame before a logarithm
+_LINE = 128  # pixels whose minima are taken side by side
 _RIM = 8  # the rim is this part of the side, on each side
 
 
@@ -92,49 +93,73 @@ def _measure_border(small, side):  # type: ignore[no-untyped-def]
 
 
 @njit(**ALLOCATING, **FAST)
-def _measure_levels(small, num, ring_of, level, row):  # type: ignore[no-untyped-def]
+def _extremes(small, num, lines):  # type: ignore[no-untyped-def]
+    """Return the smallest and the largest pixel; any numbers if a pixel is NaN. `lines` (2, n) is overwritten.
+
+    A minimum for each place of a line is computed in vectors; a single one is not, because NaN makes its order matter.
+    """
+    width = lines.shape[1]
+    lows, highs = lines[0], lines[1]
+    lows[:], highs[:] = small[0], small[0]
+    for first in range(0, num, width):
+        start = min(first, num - width)
+        line = small[start : start + width]
+        for x in range(width):
+            lows[x] = line[x] if line[x] < lows[x] else lows[x]
+            highs[x] = line[x] if line[x] > highs[x] else highs[x]
+    darkest, brightest = lows[0], highs[0]
+    for x in range(width):
+        darkest = min(darkest, lows[x])
+        brightest = max(brightest, highs[x])
+    return darkest, brightest
+
+
+@njit(**ALLOCATING, **FAST)
+def _measure_levels(small, num, rings, lines, level, row):  # type: ignore[no-untyped-def]
     """Write the features of the distribution of pixels, and the means of the rings."""
-    sums, counts = np.zeros(NUM_RINGS), np.zeros(NUM_RINGS)
-    total, darkest, brightest = 0.0, small[0], small[0]
+    total = np.float32(0.0)
     for i in range(num):
-        value = small[i]
-        total += value
-        darkest, brightest = min(darkest, value), max(brightest, value)
-        sums[ring_of[i]] += value
-        counts[ring_of[i]] += 1.0
-    mean = total / num
-    second, third, fourth = 0.0, 0.0, 0.0
+        total += small[i]
+    mean = np.float32(total / num)
+    second, third, fourth = np.float32(0.0), np.float32(0.0), np.float32(0.0)
     for i in range(num):
         away = small[i] - mean
         square = away * away
         second += square
         third += square * away
         fourth += square * square
-    second, third, fourth = second / num, third / num, fourth / num
-    row[CONTRAST] = 0.5 * math.log(second + 1e-7)
-    row[SKEWNESS] = third / (second**1.5 + 1e-9)
-    row[KURTOSIS] = math.log(1.0 + fourth / (second * second + 1e-12))
+    variance = float(second) / num
+    row[CONTRAST] = 0.5 * math.log(variance + 1e-7)
+    row[SKEWNESS] = float(third) / num / (variance**1.5 + 1e-9)
+    row[KURTOSIS] = math.log(1.0 + float(fourth) / num / (variance * variance + 1e-12))
+    darkest, brightest = _extremes(small, num, lines)
     row[DARKEST], row[BRIGHTEST] = darkest - level, brightest - level
     for ring in range(NUM_RINGS):
-        row[FIRST_RING + ring] = sums[ring] / counts[ring] - level if counts[ring] else 0.0
+        share, held = rings[ring], np.float32(0.0)
+        for i in range(num):
+            held += share[i] * small[i]
+        row[FIRST_RING + ring] = held - level if share[num] else 0.0
 
 
 @njit(**ALLOCATING, **FAST)
-def _measure_subject(small, side, level, spread, row):  # type: ignore[no-untyped-def]
+def _measure_subject(small, side, across, level, spread, row):  # type: ignore[no-untyped-def]
     """Write size, place and shape of what differs from the background by more than its spread."""
     weight, wx, wy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    middle = 0.5 * (side - 1)
+    zero, back, noise = np.float32(0.0), np.float32(level), np.float32(spread)
     for y in range(side):
-        fy = (y - middle) / side
+        line, fy = small[y * side : (y + 1) * side], float(across[y])
+        of_line, first, second = zero, zero, zero
         for x in range(side):
-            fx = (x - middle) / side
-            w = max(abs(small[y * side + x] - level) - spread, 0.0)
-            weight += w
-            wx += w * fx
-            wy += w * fy
-            xx += w * fx * fx
-            yy += w * fy * fy
-            xy += w * fx * fy
+            w = max(abs(line[x] - back) - noise, zero)
+            of_line += w
+            first += w * across[x]
+            second += w * across[x] * across[x]
+        weight += of_line
+        wx += first
+        wy += of_line * fy
+        xx += second
+        yy += of_line * fy * fy
+        xy += first * fy
     row[SUBJECT] = math.log(weight / (side * side) + _SMALL_SHARE)
     weight = max(weight, 1e-9)
     wx, wy = wx / weight, wy / weight
@@ -145,6 +170,23 @@ def _measure_subject(small, side, level, spread, row):  # type: ignore[no-untype
     row[ELONGATION] = 0.5 * math.log((half + apart + _SMALL_SHARE) / (max(half - apart, 0.0) + _SMALL_SHARE))
 
 
+@njit(**ALLOCATING, **FAST)
+def _share_rings(side):  # type: ignore[no-untyped-def]
+    """Return the weight of each pixel in the mean of each ring, (rings, pixels + 1), and whether the ring has any."""
+    rings = np.zeros((NUM_RINGS, side * side + 1), np.float32)
+    middle = 0.5 * (side - 1)
+    for y in range(side):
+        for x in range(side):
+            away = math.sqrt((y - middle) ** 2 + (x - middle) ** 2) / (0.5 * side)
+            rings[min(int(away * NUM_RINGS), NUM_RINGS - 1), y * side + x] = 1.0
+    for ring in range(NUM_RINGS):
+        held = rings[ring].sum()
+        if held:
+            rings[ring] /= held
+            rings[ring, side * side] = 1.0
+    return rings
+
+
 @entry(**OPTIONS)
 def measure_images(images, out):  # type: ignore[no-untyped-def]
     """Write the features of images (n, S, S) float32, S >= 8, to `out`, (n, F) float32."""
@@ -153,12 +195,10 @@ def measure_images(images, out):  # type: ignore[no-untyped-def]
     small = size
     while small > MOST_SIDE:
         small //= 2
-    ring_of = np.empty(small * small, np.int64)
-    middle = 0.5 * (small - 1)
-    for y in range(small):
-        for x in range(small):
-            away = math.sqrt((y - middle) ** 2 + (x - middle) ** 2) / (0.5 * small)
-            ring_of[y * small + x] = min(int(away * NUM_RINGS), NUM_RINGS - 1)
+    rings, across = _share_rings(small), np.empty(small, np.float32)
+    lines = np.empty((2, min(_LINE, small * small)), np.float32)
+    for x in range(small):
+        across[x] = (x - 0.5 * (small - 1)) / small
     for b in range(images.shape[0]):
         row, source, side, scale = out[b], images[b].reshape(size * size), size, 0
         while True:
@@ -167,8 +207,8 @@ def measure_images(images, out):  # type: ignore[no-untyped-def]
             if side == small:
                 level, spread = _measure_border(source, side)
                 row[BACKGROUND], row[BACKGROUND_SPREAD] = level, spread
-                _measure_levels(source, side * side, ring_of, level, row)
-                _measure_subject(source, side, level, spread, row)
+                _measure_levels(source, side * side, rings, lines, level, row)
+                _measure_subject(source, side, across, level, spread, row)
             if side <= small and scale >= NOISE_SCALES - 1:
                 break
             halved = buffers[scale % 2]
