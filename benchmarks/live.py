@@ -7,7 +7,8 @@ Each rate is a server with ``--when_full drop`` and a sender, both processes of 
 sends each cell when it is due, whatever the server does; the latency of a cell is the time from then until the sender
 has its answer. Rate 0 sends a cell after the answer to the one before. ``highest`` is the highest rate without a drop,
 in steps of a quarter of 8 s each; the row ``drops begin`` is the step after it. Rows go to ``--work`` as they are
-measured, and a repeated call goes on there; at the end they become a result.
+measured, and a repeated call goes on there; at the end they become a result. Where other programs use the machine,
+latencies are theirs too: the CPU time of a cell and the p99 of the quietest 5 s say more about the server.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ FIRST_RATE = 1000.0
 TICK_S = 0.0005
 QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 EARLY_S = 5.0
-QUEUE = 512
-"""Cells that may wait: few, so that a rate above what the server can do shows within a step."""
+QUIET_S = 5.0
+STEP_QUEUE_S = 0.25
+"""Cells of so many seconds may wait in a step, so that a rate above what the server can do shows within it."""
 
 
 @dataclass
@@ -51,9 +53,11 @@ class LiveRow:
         seconds: duration.
         sent, answered, dropped: numbers of cells.
         p50_ms, p99_ms, p999_ms: latency of the answered cells, seen by the sender.
+        quiet_p99_ms: p99 of the 5 s in which it was lowest.
         early_mib, end_mib: memory of the server after 5 s, and at the end.
         server_us: CPU time of the server per cell.
         sender_share: cores that the sender used.
+        waited: time that the threads of the server waited for a core, in s per s.
         load: load average of the machine at the end.
     """
 
@@ -67,10 +71,12 @@ class LiveRow:
     p50_ms: float
     p99_ms: float
     p999_ms: float
+    quiet_p99_ms: float
     early_mib: float
     end_mib: float
     server_us: float
     sender_share: float
+    waited: float
     load: float
 
 
@@ -79,6 +85,7 @@ def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]
     answer to the one before."""
     cells = np.random.default_rng(0).integers(0, 256, (4096, side, side), dtype=np.uint8)
     latencies: list[np.ndarray] = []
+    windows: dict[int, list[np.ndarray]] = {}
     dropped = answered = sent = 0
     with Client(address, timeout=60) as client:
 
@@ -90,6 +97,7 @@ def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]
             dropped += int((rows["status"] == AnswerStatus.DROPPED).sum())
             answered += int(good.sum())
             latencies.append(((now - rows["time"][good].astype(np.int64)) / 1e6).astype(np.float32))
+            windows.setdefault(int((now / 1e9 - start) / QUIET_S), []).append(latencies[-1])
 
         client.predict(cells[:512])
         start = time.perf_counter()
@@ -116,6 +124,8 @@ def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]
     found = np.concatenate(latencies)
     row: dict[str, Any] = {"sent": sent, "answered": answered, "dropped": dropped, "seconds": round(taken, 1)}
     row["sender_share"] = round(cpu / taken, 3)
+    whole = [np.concatenate(windows[number]) for number in range(int(seconds / QUIET_S)) if number in windows]
+    row["quiet_p99_ms"] = round(min(float(np.quantile(some, 0.99)) for some in whole if len(some)), 3)
     return row | {name: round(float(np.quantile(found, share)), 3) for name, share in QUANTILES.items()}
 
 
@@ -126,11 +136,11 @@ class Server:
         address: path of its socket.
     """
 
-    def __init__(self, run: str, words: list[str], folder: Path) -> None:
+    def __init__(self, run: str, words: list[str], folder: Path, queue: int | None) -> None:
         self.address = str(folder / "live.sock")
         command = [sys.executable, "-m", "fastcell", "serve", run, "--socket", self.address, "--http", "-1"]
         command += ["--when_full", "drop", "--drop_log", str(folder / "dropped.csv")]
-        command += ["--queue", str(QUEUE), *words]
+        command += [*([] if queue is None else ["--queue", str(queue)]), *words]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while not Path(self.address).exists():
             if self.process.poll() is not None:
@@ -147,20 +157,33 @@ class Server:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def waited_s(self) -> float:
+        """Time that its threads were ready to run and had no core."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
+
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0
 
 
-def measure(network: str, wanted: str, run: str, options: argparse.Namespace, rate: float, seconds: float) -> LiveRow:
+def measure(
+    network: str,
+    wanted: str,
+    run: str,
+    options: argparse.Namespace,
+    rate: float,
+    seconds: float,
+    queue: int | None = None,
+) -> LiveRow:
     """Return the row of one rate."""
-    server = Server(run, options.words, options.folder)
+    server = Server(run, options.words, options.folder, queue)
     command = [sys.executable, __file__, "send", server.address, str(rate), str(seconds), str(options.side)]
-    begin, cpu = time.monotonic(), server.cpu_s()
+    begin, cpu, waited = time.monotonic(), server.cpu_s(), server.waited_s()
     sender = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    early = end = last = 0.0
+    early = end = last = delay = 0.0
     while sender.poll() is None:
-        end, last = server.rss_mib(), server.cpu_s()
+        end, last, delay = server.rss_mib(), server.cpu_s(), server.waited_s() - waited
         if time.monotonic() - begin < EARLY_S:
             early = end
         time.sleep(0.25)
@@ -168,15 +191,15 @@ def measure(network: str, wanted: str, run: str, options: argparse.Namespace, ra
     found = json.loads(sender.stdout.read())
     server.end()
     us = (last - cpu) / max(found["sent"], 1) * 1e6
-    load = round(os.getloadavg()[0], 1)
-    return LiveRow(network, wanted, rate, early_mib=early, end_mib=end, server_us=us, load=load, **found)
+    waits, load = round(delay / found["seconds"], 3), round(os.getloadavg()[0], 1)
+    return LiveRow(network, wanted, rate, early_mib=early, end_mib=end, server_us=us, waited=waits, load=load, **found)
 
 
 def highest(network: str, run: str, options: argparse.Namespace) -> tuple[float, LiveRow]:
     """Return the highest rate without a drop, and the row of the step after it."""
     rate, good = FIRST_RATE, 0.0
     while True:
-        row = measure(network, "drops begin", run, options, round(rate), STEP_S)
+        row = measure(network, "drops begin", run, options, round(rate), STEP_S, round(rate * STEP_QUEUE_S))
         print(row, flush=True)
         if row.dropped:
             return good, row
@@ -190,8 +213,7 @@ def rows_in(work: Path) -> list[LiveRow]:
 
 def main() -> None:
     if sys.argv[1:2] == ["send"]:
-        address, rate, seconds, side = sys.argv[2:]
-        print(json.dumps(send(address, float(rate), float(seconds), int(side))))
+        print(json.dumps(send(sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))))
         return
     own, words = sys.argv[1:], list[str]()
     if "--" in own:
@@ -222,7 +244,6 @@ def main() -> None:
                 file.writelines(json.dumps(vars(row)) + "\n" for row in rows)
     settings = {
         "seconds": options.seconds,
-        "queue": QUEUE,
         "side": options.side,
         "options": " ".join(words),
         "cores": os.cpu_count(),

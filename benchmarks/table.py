@@ -445,17 +445,18 @@ def _streams(rows: list[dict[str, Any]]) -> list[str]:
         "p50 [ms]",
         "p99 [ms]",
         "p99.9 [ms]",
+        "p99 in the quietest 5 s [ms]",
         "dropped",
         "memory after 5 s, at the end",
     ]
-    lines = [_line([*names, "CPU a cell", "load"]), "|---|---|" + "--:|" * 8]
+    lines = [_line([*names, "CPU a cell", "wait for a core [s/s]"]), "|---|---|" + "--:|" * 9]
     for row in rows:
         title = {"0": "one by one", "highest": f"{row['rate']:,.0f}, the highest without a drop in 8 s"}
         wanted = title.get(row["wanted"], f"{row['rate']:,.0f}")
-        values = [f"{row[name]:,.2f}" for name in ("p50_ms", "p99_ms", "p999_ms")]
+        values = [f"{row[name]:,.2f}" for name in ("p50_ms", "p99_ms", "p999_ms", "quiet_p99_ms")]
         dropped = f"{row['dropped']:,} of {row['sent']:,}"
         memory = f"{row['early_mib']:,.0f}, {row['end_mib']:,.0f} MiB"
-        cost = [memory, f"{row['server_us']:,.0f} us", f"{row['load']:.1f}"]
+        cost = [memory, f"{row['server_us']:,.0f} us", f"{row['waited']:.2f}"]
         begins = ", drops begin" if row["wanted"] == "drops begin" else ""
         lines.append(_line([row["network"], wanted + begins, f"{row['seconds']:,.0f} s", *values, dropped, *cost]))
     return lines

@@ -1,4 +1,4 @@
-// Client of `fastcell serve RUN --socket PATH` for programs that acquire images; docs/live.md describes the bytes.
+// Client of `fastcell serve RUN --socket PATH` for programs that acquire images; docs/guides/live.md describes the bytes.
 //   g++ -std=c++17 -O2 -o live_client live_client.cpp && ./live_client PATH WIDTH HEIGHT < cells.raw
 // Reads 8-bit cells of one size from stdin and prints id, class, its probability, flags and microseconds of each.
 #include <cstdint>

@@ -12,6 +12,8 @@ from fastcell.errors import invalid
 from fastcell.system.messages import print_line, print_remark
 from fastcell.system.text import printable
 
+MOST_THREADS = 1024
+
 
 def serve(
     run: Run,
@@ -63,16 +65,20 @@ def serve(
         fastcell serve runs/20260131-142501-donors-cellnet --socket /tmp/cells.sock --when_full drop
     """
     check_least(1, queue=queue)
-    if threads is not None:
-        check_least(1, threads=threads)
+    if threads is not None and not 0 < threads <= MOST_THREADS:
+        raise invalid("--threads", f"from 1 to {MOST_THREADS}", threads, "Leave it out for the default")
     if not 0 < max_latency_ms < 1e6:
         raise invalid("--max_latency_ms", "above 0", max_latency_ms, "10 is a usual value")
     if http is not None and http < -1:
         raise invalid("--http", "a port, 0 or -1", http, "0 takes a free port, -1 none")
+    from fastcell.live.drop_log import check_drop_log
     from fastcell.live.live_classifier import open_live
     from fastcell.live.serve import ServeOptions, serve_cells
+    from fastcell.storage.places import local_path
     from fastcell.system import library_settings, resources
 
+    log = check_drop_log(drop_log)
+    path = None if socket is None else str(local_path("--socket", socket))
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
     say = print_remark if stdin else print_line
@@ -96,7 +102,7 @@ def serve(
         live.classifier.threads = 1
     elsewhere = socket is not None or stdin
     options = ServeOptions(
-        socket,
+        path,
         host,
         7300 if port is None and not elsewhere else port,
         (None if stdin else 7301) if http is None else None if http < 0 else http,
@@ -106,7 +112,7 @@ def serve(
         queue,
         when_full,
         workers,
-        Path(drop_log),
+        log,
     )
     about = {"run": str(run), "backend": f"{program.name} {program.precision}", "classes": ", ".join(live.classes)}
     say(f"serving {printable(run)}: {about['backend']}, {workers} thread{'s' * (workers > 1)}")

@@ -5,6 +5,7 @@ This module needs NumPy alone; it may be copied into a program that acquires ima
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import deque
@@ -118,8 +119,13 @@ class Client:
         except OSError as error:
             reason = error.strerror or str(error)
             raise ServerGone(f"{address} cannot be reached ({reason}). Start fastcell serve, or correct it.") from None
-        self._socket.sendall(client_greeting(token))
-        welcome = self._welcome()
+        with contextlib.suppress(OSError):  # a server that refuses says why
+            self._socket.sendall(client_greeting(token))
+        try:
+            welcome = self._welcome()
+        except ServerGone:
+            self.close()
+            raise
         self.classes, self.knows_training = welcome.classes, welcome.knows_training
         self._most_frame_bytes = welcome.most_frame_bytes
         self._dtype = answer_dtype(len(self.classes))
@@ -148,11 +154,11 @@ class Client:
 
         Raises:
             ServerGone: the server has ended; `unanswered` holds the ids of these cells too.
-            ValueError: a cell is no grey image of 8 or 16 bits.
+            ValueError: a cell is no grey image of 8 or 16 bits, or there is another number of ids than of cells.
         """
         num = len(cells)
-        numbers = np.arange(num, dtype=np.uint64) if ids is None else np.asarray(ids, np.uint64)
-        clock = np.zeros(num, np.uint64) if times is None else np.asarray(times, np.uint64)
+        numbers = _numbers("ids", np.arange(num) if ids is None else ids, num)
+        clock = _numbers("times", np.zeros(num, np.uint64) if times is None else times, num)
         pitch = np.broadcast_to(np.asarray(um_per_px, np.float32), (num,))
         data = memoryview(self._frames(cells, numbers, clock, pitch))
         self._waiting.extend(numbers.tolist())
@@ -224,7 +230,7 @@ class Client:
 
     def _frames(
         self, cells: np.ndarray | Sequence[np.ndarray], ids: np.ndarray, times: np.ndarray, pitch: np.ndarray
-    ) -> bytes | bytearray:
+    ) -> bytearray | memoryview:
         if isinstance(cells, np.ndarray) and cells.ndim == 3 and cells.dtype in (np.uint8, np.uint16):
             bits, (height, width) = cells.dtype.itemsize * 8, cells.shape[1:]
             size = HEADER.size + height * width * bits // 8
@@ -236,7 +242,7 @@ class Client:
             out[:, : HEADER.size] = head.view(np.uint8).reshape(len(cells), HEADER.size)
             pixels = np.ascontiguousarray(cells, "u1" if bits == 8 else "<u2")
             out[:, HEADER.size :] = pixels.reshape(len(cells), height * width).view(np.uint8)
-            return out.tobytes()
+            return out.reshape(-1).data
         parts = bytearray()
         for cell, number, clock, um in zip(cells, ids.tolist(), times.tolist(), pitch.tolist(), strict=True):
             if cell.ndim != 2 or cell.dtype not in (np.uint8, np.uint16):
@@ -257,9 +263,9 @@ class Client:
         while True:
             try:
                 found = Welcome.from_bytes(bytes(self._received))
-            except ProtocolError:
+            except ProtocolError as error:
                 self._read_rest()
-                raise ServerGone(f"the server refused the connection: {self._message()}.") from None
+                raise ServerGone(f"the server refused the connection: {self._message() or error}.") from None
             if found is not None:
                 del self._received[: found[1]]
                 return found[0]
@@ -322,6 +328,18 @@ class Client:
                 reason = f"the server refused a frame: {self._message()}"
         num = len(self._waiting)
         return ServerGone(f"{reason}; {num:,} frames have no answer. Connect anew and send these.", self._waiting)
+
+
+def _numbers(name: str, values: Any, num: int) -> np.ndarray:
+    """Return N numbers as uint64.
+
+    Raises:
+        ValueError: there is another number of them, or one is negative.
+    """
+    found = np.asarray(values)
+    if found.shape != (num,) or (num and (found.dtype.kind not in "iu" or found.min() < 0)):
+        raise ValueError(f"{name} must be {num} whole numbers from 0 on, got {found.dtype} {found.shape}")
+    return found.astype(np.uint64)
 
 
 def _connect(address: str, timeout: float) -> socket.socket:

@@ -9,7 +9,7 @@ from collections import deque
 
 import numpy as np
 
-from fastcell.live.micro_batches import CellBlock
+from fastcell.live.cell_block import CellBlock
 from fastcell.live.protocol import (
     AnswerStatus,
     FrameReader,
@@ -130,10 +130,16 @@ class Connection:
             self.finished = True
             self._last = closing_message(status, text)
 
-    def flush(self) -> None:
-        """Move whole answers to `unsent`, and send what the socket takes."""
+    def collect(self) -> list[CellBlock]:
+        """Move whole answers to `unsent`, in order, and return their blocks."""
+        blocks = []
         while self.pending and not self.pending[0].left:
-            self.unsent += self.pending.popleft().answers.tobytes()
+            blocks.append(self.pending.popleft())
+            self.unsent += blocks[-1].answers.tobytes()
+        return blocks
+
+    def flush(self) -> None:
+        """Send what the socket takes of `unsent`, and the last message behind it."""
         if self.finished and not self.pending and not self.held and self._last is not None:
             self.unsent += self._last
             self._last = b"" if self._last else self._last
@@ -154,10 +160,14 @@ class Connection:
                 self.broken = True
 
     def unanswered(self) -> np.ndarray:
-        """Return the ids of frames whose answers have not reached `unsent`, (N,) uint64; they are abandoned."""
-        for block in self.pending:
+        """Return the ids of frames whose answers have not reached `unsent`, (N,) uint64; they are abandoned.
+
+        Dropped frames are not among them.
+        """
+        lost = [block for block in self.pending if not block.dropped]
+        for block in lost:
             block.abandoned = True
-        parts = [block.frames.ids for block in self.pending] + [frames.ids for frames, _ in self.held]
+        parts = [block.frames.ids for block in lost] + [frames.ids for frames, _ in self.held]
         self.pending.clear()
         self.held.clear()
         return np.concatenate(parts) if parts else np.empty(0, np.uint64)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcell.errors import invalid
+from fastcell.storage.places import check_output_file
 from fastcell.system.messages import Say, print_remark
 from fastcell.system.text import printable
 
@@ -73,6 +75,21 @@ class DropLog:
             if not self._failed:
                 self._say(f"{printable(self._path)} cannot be written ({error.strerror}); ids of cells are not logged")
             self._failed = True
+
+
+def check_drop_log(path: str) -> Path:
+    """Check that rows can be added to a file, or that it can be made.
+
+    Raises:
+        ArgumentError: it cannot, or it is another table.
+    """
+    file = check_output_file("--drop_log", path)
+    if file.exists():
+        with open(file, "rb") as there:
+            first = there.readline(200)
+        if first and first != ",".join(COLUMNS).encode() + b"\n":
+            raise invalid("--drop_log", "a list of dropped cells, or a new file", path, "Choose another name")
+    return file
 
 
 def id_ranges(ids: np.ndarray) -> list[tuple[int, int]]:

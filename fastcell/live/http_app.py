@@ -13,10 +13,12 @@ import numpy as np
 
 from fastcell import __version__
 from fastcell.inference.unlike.reasons import UnlikeScores, reasons
-from fastcell.live.http_cells import BodyCells, BodyError, read_parts
+from fastcell.live.cell_block import CellBlock
+from fastcell.live.drop_log import DropLog
+from fastcell.live.http_cells import MOST_CELLS_OF_REQUEST, BodyCells, BodyError, read_parts
 from fastcell.live.live_classifier import LiveClassifier
 from fastcell.live.live_metrics import LiveMetrics
-from fastcell.live.micro_batches import CellBlock, MicroBatches, WhenFull
+from fastcell.live.micro_batches import MicroBatches, WhenFull
 from fastcell.live.openapi import describe_api, page_of
 from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG, AnswerStatus, Frames
 from fastcell.runs.prediction_columns import NOT_FINITE, UNSURE, below_confidence
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-MOST_CELLS_OF_REQUEST = 10_000
 _FORM = "multipart/form-data"
 
 
@@ -39,6 +40,7 @@ class HttpService:
         live: the classifier.
         batches: queue that the stream clients use too.
         metrics: counts.
+        drops: takes the numbers of the cells of a request that found the queue full.
         when_full: what happens to a request that finds the queue full.
         about: further facts for the page and /health, such as the run and its backend.
     """
@@ -46,6 +48,7 @@ class HttpService:
     live: LiveClassifier
     batches: MicroBatches
     metrics: LiveMetrics
+    drops: DropLog
     when_full: WhenFull
     about: dict[str, str]
 
@@ -96,8 +99,6 @@ class HttpService:
             pitch = _pitch(request.query_params.get("um_per_px"))
             parts = await _parts_of(request)
             body = await run_in_threadpool(read_parts, parts)
-            if len(body.keys) > MOST_CELLS_OF_REQUEST:
-                raise BodyError(f"a request must have at most {MOST_CELLS_OF_REQUEST:,} cells, got {len(body.keys):,}.")
             rows = await run_in_threadpool(self._rows, body, pitch)
         except BodyError as error:
             return JSONResponse({"error": str(error)}, 400)
@@ -116,6 +117,7 @@ class HttpService:
         frames = Frames(cells, ids, np.zeros(num, np.uint64), np.full(num, pitch, np.float32))
         blocks = self.batches.answer(frames, self.when_full)
         if blocks is None:
+            self.drops.add("http", ids, "queue full")
             return None
         answers = self._answers(blocks)
         return [

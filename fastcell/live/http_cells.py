@@ -14,6 +14,7 @@ from fastcell.inference.grey_cells import cell_arrays
 from fastcell.sources.base import image_data
 
 NPY_MAGIC = b"\x93NUMPY"
+MOST_CELLS_OF_REQUEST = 10_000
 
 
 class BodyError(FastcellError):
@@ -41,19 +42,22 @@ def read_parts(parts: list[tuple[str, bytes]]) -> BodyCells:
         parts: name and bytes of each: an image of one cell, or a .npy array of one or more cells.
 
     Raises:
-        BodyError: an array is damaged or holds no grey cells.
+        BodyError: an array is damaged or holds no grey cells, or there are too many cells.
     """
     keys: list[str] = []
     cells: list[np.ndarray | None] = []
     reasons: list[str | None] = []
     for name, data in parts:
         if data.startswith(NPY_MAGIC):
-            found = list(_read_array(name, data))
+            array = _read_array(name, data)
+            _check_number(len(keys) + len(array))
+            found = list(array)
             keys += [f"{name}/{number}" if name else str(number) for number in range(len(found))]
             cells += found
             reasons += [None] * len(found)
             continue
         keys.append(name or "0")
+        _check_number(len(keys))
         try:
             cells.append(_read_image(data))
             reasons.append(None)
@@ -61,6 +65,11 @@ def read_parts(parts: list[tuple[str, bytes]]) -> BodyCells:
             cells.append(None)
             reasons.append(bad.reason)
     return BodyCells(keys, cells, reasons)
+
+
+def _check_number(num: int) -> None:
+    if num > MOST_CELLS_OF_REQUEST:
+        raise BodyError(f"a request must have at most {MOST_CELLS_OF_REQUEST:,} cells, got {num:,}. Send fewer.")
 
 
 def _read_array(name: str, data: bytes) -> np.ndarray:

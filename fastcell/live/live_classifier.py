@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcell.dataset.grey_window import Window
-from fastcell.errors import FastcellError
+from fastcell.errors import printable
 from fastcell.inference.backends.fixed_batches import batch_size
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.network_files import NetworkFiles
@@ -64,6 +64,7 @@ class LiveClassifier:
         self.min_confidence = min_confidence
         self.batch = 1
         """Cells that the network takes together best; a batch of other sizes is filled up or divided."""
+        self._warned: set[type[Exception]] = set()
 
     @property
     def classes(self) -> list[str]:
@@ -99,7 +100,10 @@ class LiveClassifier:
         num = len(cells)
         usable = np.ones(num, bool)
         if self.window is None:
-            usable = np.array([cell.dtype == np.uint8 for cell in cells], bool)
+            if isinstance(cells, np.ndarray):
+                usable[:] = cells.dtype == np.uint8
+            else:
+                usable = np.array([cell.dtype == np.uint8 for cell in cells], bool)
         probabilities = np.full((num, len(self.classes)), np.nan, np.float32)
         unlike = UnlikeScores.none(num)
         places = np.flatnonzero(usable)
@@ -132,12 +136,14 @@ class LiveClassifier:
         some = cells if len(places) == len(cells) else [cells[place] for place in places.tolist()]
         try:
             found = self.classifier.classify_chunk(some, self.window, None if um_per_px is None else um_per_px[places])
-        except (FastcellError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001, whatever a cell does, the cells after it get their answers
             if len(places) > 1:
                 for place in places:
                     self._classify(cells, np.array([place]), um_per_px, probabilities, unlike)
                 return
-            logger.warning("a cell of %s pixels cannot be classified: %s", some[0].shape, error)
+            if type(error) not in self._warned:  # once, not for each cell of a stream
+                self._warned.add(type(error))
+                logger.warning("a cell of %s pixels cannot be classified: %s", some[0].shape, printable(error))
             return
         probabilities[places] = found.probabilities
         if found.unlike is not None:
@@ -160,7 +166,7 @@ class RestAlone:
         alone, together = (
             min(self._timed(images[:count]) for _ in range(_TIMED_RUNS + 1)) for count in (1, len(images))
         )
-        self.most_alone = int(together / alone)
+        self.most_alone = max(1, int(together / alone))
         """Largest number of images that run one by one."""
 
     def _timed(self, images: np.ndarray) -> float:
@@ -171,7 +177,7 @@ class RestAlone:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32."""
         rest = len(images) % self._batch
-        if not 1 < rest <= self.most_alone and not (rest == 1 and len(images) > 1):
+        if not 0 < rest <= self.most_alone:
             return self._backend.run(images)
         full = len(images) - rest
         parts = [self._backend.run(images[:full])] if full else []

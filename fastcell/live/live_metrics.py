@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fastcell.live.live_classifier import LiveAnswers
-from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG, AnswerStatus
+from fastcell.live.cell_block import CellBlock
+from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG
 
 QUANTILES = (0.5, 0.99, 0.999)
 WINDOW_S = 60.0
@@ -52,6 +52,8 @@ class LatencyHistogram:
 class LiveMetrics:
     """Counts of a server; may be used by several threads.
 
+    Each cell that was received is counted once more when it is done with: as answered, unusable, dropped or abandoned.
+
     Args:
         classes: K class names.
         max_latency_s: target of the latency; answers above it are counted as late.
@@ -73,22 +75,24 @@ class LiveMetrics:
             for name, number in numbers.items():
                 setattr(self, name, getattr(self, name) + number)
 
-    def add_batch(self, found: LiveAnswers, latencies: Sequence[tuple[float, int]]) -> None:
-        """Add the answers of a batch.
-
-        Args:
-            found: the answers.
-            latencies: latency [s] and number of cells of each part.
-        """
-        good = found.classes >= 0
+    def add_answers(self, blocks: Iterable[CellBlock]) -> None:
+        """Add blocks whose answers are there and go to their client now; blocks that were dropped do not count."""
+        now = time.perf_counter()
+        blocks = [block for block in blocks if not block.dropped]
+        if not blocks:
+            return
+        rows = np.concatenate([block.answers for block in blocks]) if len(blocks) > 1 else blocks[0].answers
+        flags, classes = rows["flags"], rows["class"]
+        classes = classes[classes >= 0]
+        by_class = np.bincount(classes, minlength=len(self._classes))
         with self._lock:
-            self.batches += 1
-            self.answered += int(good.sum())
-            self.unusable += int((found.status == AnswerStatus.UNUSABLE).sum())
-            self.unsure += int((found.flags & UNSURE_FLAG > 0).sum())
-            self.unlike += int((found.flags & UNLIKE_FLAG > 0).sum())
-            self._by_class += np.bincount(found.classes[good], minlength=len(self._classes))
-            for seconds, number in latencies:
+            self.answered += len(classes)
+            self.unusable += len(rows) - len(classes)
+            self.unsure += int(np.count_nonzero(flags & UNSURE_FLAG))
+            self.unlike += int(np.count_nonzero(flags & UNLIKE_FLAG))
+            self._by_class += by_class
+            for block in blocks:
+                seconds, number = now - block.arrived, len(block.answers)
                 self._latency.add(seconds, number)
                 self._latency_sum += seconds * number
                 self.late += number * (seconds > self._max_latency_s)
@@ -114,7 +118,10 @@ class LiveMetrics:
         add("cells_dropped_total", "counter", "Cells dropped because the queue was full.", {"": self.dropped})
         add("cells_unusable_total", "counter", "Cells that cannot be classified.", {"": self.unusable})
         add(
-            "cells_abandoned_total", "counter", "Cells whose client went away before its answers.", {"": self.abandoned}
+            "cells_abandoned_total",
+            "counter",
+            "Cells whose client left before the answer.",
+            {"": self.abandoned},
         )
         add("cells_unsure_total", "counter", "Cells with a confidence below the wanted one.", {"": self.unsure})
         add("cells_unlike_training_total", "counter", "Cells unlike those of training.", {"": self.unlike})

@@ -1,8 +1,9 @@
 """Micro-batches: cells wait in a queue until a worker is free, which takes as many as the latency target allows.
 
 A worker never waits for a batch to fill: at a low rate a cell runs alone, at a higher rate cells gather while the
-batch before them runs. A batch holds at most as many cells as run in half of the latency target, because a cell that
-comes just after the start of a batch waits for this one and for its own.
+batch before them runs. The limit of a batch follows its time: it grows by at most a factor of 2 while full batches take
+less than half of the latency target, and shrinks when one takes longer. Half, because a cell that comes just after the
+start of a batch waits for this one and for its own.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fastcell.live.cell_block import CellBlock
 from fastcell.live.live_classifier import LiveAnswers
 from fastcell.live.live_metrics import LiveMetrics
-from fastcell.live.protocol import AnswerStatus, Frames, empty_answers
+from fastcell.live.protocol import Frames
 
 WhenFull = Literal["wait", "drop"]
 """What happens to cells that find the queue full: their sender waits, or they are dropped."""
@@ -25,34 +27,9 @@ MOST_CELLS = 256
 """Largest number of cells of a micro-batch."""
 
 _FULL_S = 0.001
-_WEIGHT = 0.1  # of the newest batch in the average time of a cell
+_GROWTH = 2.0
 
 Classify = Callable[[Sequence[np.ndarray] | np.ndarray, np.ndarray | None], LiveAnswers]
-
-
-class CellBlock:
-    """Frames that came together, and their answers.
-
-    Args:
-        frames: N frames.
-        num_classes: K.
-        arrived: time at which they came (`time.perf_counter`) [s].
-        done: called by a worker when the last answer is there.
-
-    Attributes:
-        answers: (N,) of `fastcell.live.protocol.answer_dtype`; whole once `left` is 0.
-        unlike_off: (N, 2) int16, see `fastcell.inference.unlike.reasons.UnlikeScores`.
-        left: number of cells without an answer.
-        abandoned: nobody waits for the answers.
-    """
-
-    __slots__ = ("abandoned", "answers", "arrived", "done", "frames", "left", "taken", "unlike_off")
-
-    def __init__(self, frames: Frames, num_classes: int, arrived: float, done: Callable[[CellBlock], None]) -> None:
-        self.frames, self.arrived, self.done = frames, arrived, done
-        self.answers = empty_answers(frames, num_classes, AnswerStatus.DROPPED)
-        self.unlike_off = np.full((len(frames), 2), -1, np.int16)
-        self.left, self.taken, self.abandoned = len(frames), 0, False
 
 
 class _Piece(NamedTuple):
@@ -92,7 +69,7 @@ class MicroBatches:
         self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._seconds_per_cell = 0.0
+        self._most = float(min(max(batch, 1), MOST_CELLS))
         self._threads = [threading.Thread(target=self._work, name=f"cells {n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -107,37 +84,53 @@ class MicroBatches:
         """Number of further cells that the queue takes."""
         return max(0, self.most_waiting - self._waiting)
 
+    def reserve(self, num: int, whole: bool = False) -> int:
+        """Take room in the queue for at most `num` cells, and return for how many; `submit` them then.
+
+        Args:
+            num: number of cells.
+            whole: take room for all or none.
+        """
+        with self._changed:
+            room = min(num, self.room)
+            if whole and room < num:
+                return 0
+            self._waiting += room
+            return room
+
     def submit(self, block: CellBlock) -> None:
-        """Put cells into the queue; the caller has looked at `room`."""
+        """Put cells into the queue for which room was reserved."""
         with self._changed:
             self._queue.append(block)
-            self._waiting += len(block.frames)
             self._changed.notify()
 
     def answer(self, frames: Frames, when_full: WhenFull) -> list[CellBlock] | None:
         """Classify frames and return them in blocks; the caller's thread waits.
 
         Returns:
-            The blocks; None if the queue has no room and `when_full` is ``drop``.
+            The blocks; None if the queue has no room for all of them and `when_full` is ``drop``.
         """
         whole = threading.Semaphore(0)
         blocks: list[CellBlock] = []
-        begin, arrived = 0, time.perf_counter()
-        self._metrics.count(received=len(frames))
-        if when_full == "drop" and len(frames) > self.room:
-            self._metrics.count(dropped=len(frames))
+        begin, arrived, num = 0, time.perf_counter(), len(frames)
+        self._metrics.count(received=num)
+        room = self.reserve(num, whole=when_full == "drop")
+        if when_full == "drop" and room < num:
+            self._metrics.count(dropped=num)
             return None
-        while begin < len(frames):
-            room = min(self.room, MOST_CELLS, len(frames) - begin)
-            if not room:
+        while begin < num:
+            size = min(room, MOST_CELLS)
+            if size:
+                part = frames.part(begin, begin + size)
+                blocks.append(CellBlock(part, self.num_classes, arrived, lambda block: whole.release()))
+                self.submit(blocks[-1])
+                begin, room = begin + size, room - size
+            else:
                 time.sleep(_FULL_S)
-                continue
-            part = frames.part(begin, begin + room)
-            blocks.append(CellBlock(part, self.num_classes, arrived, lambda block: whole.release()))
-            self.submit(blocks[-1])
-            begin += room
+                room = self.reserve(num - begin)
         for _ in blocks:
             whole.acquire()
+        self._metrics.add_answers(blocks)
         return blocks
 
     def close(self) -> None:
@@ -150,10 +143,16 @@ class MicroBatches:
 
     def most_cells(self) -> int:
         """Return the largest number of cells of the next batch."""
-        if not self._seconds_per_cell:
-            return max(self._batch, 1)
-        most = int(min(MOST_CELLS, self._max_latency_s / 2 / self._seconds_per_cell))
+        most = int(self._most)
         return most - most % self._batch if most > self._batch else max(most, 1)
+
+    def _follow(self, num: int, seconds: float) -> None:
+        """Set the limit of the batches after one of `num` cells."""
+        factor = self._max_latency_s / 2 / max(seconds, 1e-9)
+        if factor < 1:
+            self._most = max(1.0, min(self._most, num * factor))
+        elif num >= self.most_cells():
+            self._most = min(float(MOST_CELLS), self._most * min(_GROWTH, factor))
 
     def _work(self) -> None:
         while True:
@@ -187,20 +186,18 @@ class MicroBatches:
         cells, pitch = _joined(pieces)
         found = self._classify(cells, pitch)
         now = time.perf_counter()
-        taken = (now - begun) / len(cells)
-        old = self._seconds_per_cell
-        self._seconds_per_cell = taken if not old else old + _WEIGHT * (taken - old)
+        self._follow(len(cells), now - begun)
         first = 0
-        finished = []
         for piece in pieces:
             _fill(piece, found, slice(first, first + piece.end - piece.begin), now, self._waiting)
             first += piece.end - piece.begin
+        finished = []
         with self._changed:
             for block, begin, end in pieces:
                 block.left -= end - begin
                 if not block.left:
                     finished.append(block)
-        self._metrics.add_batch(found, [(now - piece.block.arrived, piece.end - piece.begin) for piece in pieces])
+        self._metrics.count(batches=1)
         for block in finished:
             block.done(block)
 

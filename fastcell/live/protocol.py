@@ -37,6 +37,7 @@ UNSURE_FLAG, UNLIKE_FLAG = 1, 2
 
 _TOKEN_BYTES = struct.Struct("<H")
 _WELCOME = struct.Struct("<IHHI")
+_MOST_WELCOME_BYTES = 1 << 24
 _LEAST_FOR_TABLE = 4
 
 
@@ -90,15 +91,20 @@ class Welcome(NamedTuple):
             raise ProtocolError(f"the server must greet with {MAGIC!r}, got {data[:8]!r}")
         if len(data) < len(MAGIC) + 4:
             return None
-        end = len(MAGIC) + 4 + struct.unpack_from("<I", data, len(MAGIC))[0]
+        size = struct.unpack_from("<I", data, len(MAGIC))[0]
+        end = len(MAGIC) + 4 + size
+        if not _WELCOME.size - 4 <= size <= _MOST_WELCOME_BYTES:
+            raise ProtocolError(f"a greeting of {size} bytes")
         if len(data) < end:
             return None
         _, num, flags, most = _WELCOME.unpack_from(data, len(MAGIC))
         place, classes = len(MAGIC) + _WELCOME.size, []
         for _ in range(num):
-            size = _TOKEN_BYTES.unpack_from(data, place)[0]
-            classes.append(data[place + 2 : place + 2 + size].decode("utf-8", "replace"))
-            place += 2 + size
+            following = place + 2 + (_TOKEN_BYTES.unpack_from(data, place)[0] if place + 2 <= end else end)
+            if following > end:
+                raise ProtocolError("a greeting that ends inside a class name")
+            classes.append(data[place + 2 : following].decode("utf-8", "replace"))
+            place = following
         return cls(classes, bool(flags & 1), most), end
 
 

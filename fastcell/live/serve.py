@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from fastcell.live.live_classifier import LiveClassifier
 from fastcell.live.live_metrics import LiveMetrics
 from fastcell.live.micro_batches import MicroBatches, WhenFull
 from fastcell.live.protocol import MOST_FRAME_BYTES, Welcome
-from fastcell.live.stream_server import StreamOptions, StreamServer, open_unix_listener
+from fastcell.live.stream_server import DRAIN_S, StreamOptions, StreamServer, open_unix_listener
 from fastcell.system.messages import Say
 from fastcell.web.listener import LOOPBACK, address_of, is_loopback, open_listener
 from fastcell.web.web_server import WebServer, new_token
@@ -28,6 +29,7 @@ _SWITCH_S = 0.0005
 """Time after which Python lets another thread run; its default of 5 ms would be the latency of a cell."""
 _MOST_BODY_BYTES = 64 << 20
 _PIPE_BYTES = 1 << 16
+_OPEN_FILES = 1 << 16
 
 
 class ServeOptions(NamedTuple):
@@ -78,6 +80,7 @@ def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, st
     """
     with contextlib.ExitStack() as stack:
         ended = stack.enter_context(_signals())
+        _allow_open_files()
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(_SWITCH_S)
         addresses = _Addresses.open(options, stack)
@@ -100,7 +103,7 @@ def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, st
         streamed = StreamOptions(options.when_full, addresses.token or "", end_with_last_client=alone)
         server = StreamServer(addresses.streams, batches, welcome, metrics, drops, streamed)
         if addresses.http is not None:
-            service = HttpService(live, batches, metrics, options.when_full, about)
+            service = HttpService(live, batches, metrics, drops, options.when_full, about)
             web = WebServer(service.app(), addresses.http, token=addresses.token, most_body_bytes=_MOST_BODY_BYTES)
             web.start()
             stack.callback(web.stop)
@@ -112,6 +115,14 @@ def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, st
         ended.then(server.stop)
         server.run()
     return metrics
+
+
+def _allow_open_files() -> None:
+    """Raise the limit of open files, one for each connection, as far as this user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Addresses(NamedTuple):
@@ -190,13 +201,13 @@ def _standard_streams(server: StreamServer) -> Iterator[None]:
     ours, theirs = socket.socketpair()
     server.add(theirs, "stdin")
     taker = threading.Thread(target=_pump_in, args=(sys.stdin.buffer, ours), daemon=True)
-    giver = threading.Thread(target=_pump_out, args=(ours, sys.stdout.buffer))
+    giver = threading.Thread(target=_pump_out, args=(ours, sys.stdout.buffer), daemon=True)
     for thread in (taker, giver):
         thread.start()
     try:
         yield
     finally:
-        giver.join()
+        giver.join(DRAIN_S)  # whoever should read the answers may have stopped
         ours.close()
 
 
@@ -210,7 +221,7 @@ def _pump_in(source: BinaryIO, sink: socket.socket) -> None:
 def _pump_out(source: socket.socket, sink: BinaryIO) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(_PIPE_BYTES):
-            sink.write(data)
-            sink.flush()
+            while data:
+                data = data[os.write(sink.fileno(), data) :]
         return
-    source.close()
+    source.close()  # nobody reads: the server sees that its client is gone

@@ -12,26 +12,26 @@ import os
 import selectors
 import socket
 import stat
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fastcell.errors import invalid
+from fastcell.live.cell_block import CellBlock
 from fastcell.live.connection import GREETING_S, Connection
 from fastcell.live.drop_log import DropLog
 from fastcell.live.live_metrics import LiveMetrics
-from fastcell.live.micro_batches import MOST_CELLS, CellBlock, MicroBatches, WhenFull
+from fastcell.live.micro_batches import MOST_CELLS, MicroBatches, WhenFull
 from fastcell.live.protocol import AnswerStatus, Frames, Welcome
 
 DRAIN_S = 10.0
-"""Time for the last answers after the server was asked to end."""
+"""After the server was asked to end: longest time without a further batch while clients wait or do not read."""
 
 _SCRATCH_BYTES = 1 << 18
 _SOCKET_BYTES = 4 << 20
 _TICK_S = 0.5
-_PAUSE_S = 0.1  # after the limit of open files was met
+_LAST_READS = 64  # of a client, when the server ends: more than its socket holds
 _GATHER_S = 0.0003  # while all workers are busy, frames gather before they are read
 
 
@@ -79,10 +79,7 @@ class StreamServer:
         self._swept = 0.0
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._woken, self._waker = socket.socketpair()
-        self._is_woken = False
-        self._lock = threading.Lock()
-        self._stopping = False
-        self._paused_until = 0.0
+        self._is_woken = self._is_paused = self._stopping = False
         self._names = 0
         for sock in (self._woken, self._waker, *self._listeners):
             sock.setblocking(False)
@@ -123,16 +120,21 @@ class StreamServer:
     def _drain(self) -> None:
         """Take what the sockets hold, answer it, and tell the clients the end."""
         for listener in self._listeners:
-            self._selector.unregister(listener)
+            if not self._is_paused:
+                self._selector.unregister(listener)
             listener.close()
+        self._listeners.clear()
         for connection, _ in list(self._connections.values()):
             connection.drained = False
-            while connection.reads and connection.greeted and not connection.drained:
-                self._receive(connection)
+            for _ in range(_LAST_READS):
+                if connection.reads and connection.greeted and not connection.drained:
+                    self._receive(connection)
             connection.end(AnswerStatus.END)
             self._ready.append(connection)
-        limit = time.monotonic() + DRAIN_S
-        while self._connections and time.monotonic() < limit:
+        batches, limit = -1, 0.0
+        while self._connections and (self._metrics.batches != batches or time.monotonic() < limit):
+            if self._metrics.batches != batches:
+                batches, limit = self._metrics.batches, time.monotonic() + DRAIN_S
             self._turn(0.05)
 
     def _turn(self, timeout: float) -> None:
@@ -156,8 +158,7 @@ class StreamServer:
             time.sleep(_GATHER_S)
 
     def _accept(self, listener: socket.socket) -> None:
-        if time.monotonic() < self._paused_until:
-            time.sleep(0.01)
+        if self._is_paused:
             return
         try:
             sock, address = listener.accept()
@@ -166,7 +167,9 @@ class StreamServer:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
-            self._paused_until = time.monotonic() + _PAUSE_S
+            self._is_paused = True  # until the next sweep
+            for one in self._listeners:
+                self._selector.unregister(one)
             return
         self._names += 1
         where = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
@@ -196,19 +199,21 @@ class StreamServer:
     def _admit(self, connection: Connection, once: bool = False) -> None:
         """Put frames into the queue, in pieces that fit; what finds it full is dropped or stays held."""
         while connection.held:
-            room = min(self._batches.room, MOST_CELLS)
+            frames, arrived = connection.held[0]
+            room = self._batches.reserve(min(len(frames), MOST_CELLS))
             if not room:
                 if self._options.when_full == "wait":
                     if not once:
                         self._holding.append(connection)
                     return
-                self._drop(connection, *connection.held.popleft())
+                connection.held.popleft()
+                self._drop(connection, frames, arrived)
                 continue
-            frames, arrived = connection.held.popleft()
             if len(frames) > room:
-                connection.held.appendleft((frames.part(room, len(frames)), arrived))
-                frames = frames.part(0, room)
-            block = CellBlock(frames, self._batches.num_classes, arrived, self._done(connection))
+                connection.held[0] = (frames.part(room, len(frames)), arrived)
+            else:
+                connection.held.popleft()
+            block = CellBlock(frames.part(0, room), self._batches.num_classes, arrived, self._done(connection))
             connection.pending.append(block)
             self._batches.submit(block)
             if once:
@@ -216,7 +221,7 @@ class StreamServer:
 
     def _drop(self, connection: Connection, frames: Frames, arrived: float) -> None:
         block = CellBlock(frames, self._batches.num_classes, arrived, self._done(connection))
-        block.left = 0
+        block.drop()
         connection.pending.append(block)
         self._metrics.count(dropped=len(frames))
         self._drops.add(connection.name, frames.ids, "queue full")
@@ -234,6 +239,7 @@ class StreamServer:
         found = self._connections.get(connection.sock)
         if found is None:
             return
+        self._metrics.add_answers(connection.collect())
         connection.flush()
         if connection.over:
             self._close(connection)
@@ -257,6 +263,10 @@ class StreamServer:
         if now < self._swept + _TICK_S / 2:
             return
         self._swept = now
+        if self._is_paused:
+            self._is_paused = False
+            for listener in self._listeners:
+                self._selector.register(listener, selectors.EVENT_READ)
         for connection, _ in list(self._connections.values()):
             if not connection.greeted and now - connection.opened > GREETING_S:
                 connection.end(AnswerStatus.ERROR, f"no greeting came within {GREETING_S:g} s")
@@ -274,20 +284,19 @@ class StreamServer:
         connection.sock.close()
         lost = connection.unanswered()
         self._metrics.count(clients=-1, abandoned=len(lost))
-        self._drops.add(connection.name, lost, "client gone")
+        self._drops.add(connection.name, lost, "server ended" if self._stopping else "client gone")
 
     def _wake(self) -> None:
-        with self._lock if threading.current_thread() is not threading.main_thread() else contextlib.nullcontext():
-            if self._is_woken:
-                return
+        """Make `_turn` return from its wait; called by workers and signal handlers."""
+        if not self._is_woken:
             self._is_woken = True
-        with contextlib.suppress(BlockingIOError, OSError):
-            self._waker.send(b"x")
+            with contextlib.suppress(OSError):
+                self._waker.send(b"x")
 
     def _clear(self) -> None:
-        self._is_woken = False
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(64)
+        self._is_woken = False  # last: who sets it from here on sends a byte; who found it set is served in this turn
 
 
 def open_unix_listener(path: str) -> socket.socket:

@@ -10,8 +10,8 @@ import pytest
 from fixtures.live_servers import frame_of, some_cells
 
 from fastcell.live import connection as module
+from fastcell.live.cell_block import CellBlock
 from fastcell.live.connection import Connection
-from fastcell.live.micro_batches import CellBlock
 from fastcell.live.protocol import AnswerStatus, client_greeting
 
 SCRATCH = memoryview(bytearray(1 << 16))
@@ -70,11 +70,13 @@ def test_answers_leave_in_the_order_of_the_frames(pair: tuple[Connection, socket
     connection.pending.extend([first, second])
     second.left = 0
     connection.end(AnswerStatus.END)
+    assert connection.collect() == []
     connection.flush()
     theirs.setblocking(False)
     with pytest.raises(BlockingIOError):
         theirs.recv(1)
     first.left = 0
+    assert connection.collect() == [first, second]
     connection.flush()
     data = theirs.recv(4096)
     assert [int.from_bytes(data[place + 8 : place + 16], "little") for place in (0, 48)] == [1, 2]
@@ -106,6 +108,9 @@ def test_a_client_that_left_abandons_its_frames(pair: tuple[Connection, socket.s
     connection.flush()
     assert connection.broken
     assert connection.over
+    dropped = CellBlock(frames, 2, arrived, lambda block: None)
+    dropped.drop()
+    connection.pending.append(dropped)  # has been counted and listed as dropped
     np.testing.assert_array_equal(connection.unanswered(), [5, 6, 7, 8])
     assert block.abandoned
     assert len(connection.unanswered()) == 0

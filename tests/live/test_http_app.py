@@ -14,6 +14,7 @@ from fixtures.live_servers import GatedNetwork, Served, served, some_cells
 from starlette.testclient import TestClient
 
 from fastcell.inference.classifier import load
+from fastcell.live.drop_log import DropLog
 from fastcell.live.http_app import HttpService
 from fastcell.live.live_classifier import open_live
 from fastcell.live.live_metrics import LiveMetrics
@@ -27,7 +28,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def client_of(running: Served, when_full: str = "wait") -> TestClient:
-    service = HttpService(running.live, running.batches, running.metrics, when_full, {"run": "<b>x</b>"})  # type: ignore[arg-type]
+    service = HttpService(running.live, running.batches, running.metrics, running.drops, when_full, {"run": "<b>x</b>"})  # type: ignore[arg-type]
     return TestClient(service.app())
 
 
@@ -141,13 +142,13 @@ def test_answers_are_described_field_by_field(running: Served) -> None:
     assert list(row) == list(cells)
 
 
-def test_unlike_cells_are_flagged_as_by_predict(trained_run: Path) -> None:
+def test_unlike_cells_are_flagged_as_by_predict(trained_run: Path, tmp_path: Path) -> None:
     live, _ = open_live(str(trained_run), threads=1)
     metrics = LiveMetrics(live.classes, 1.0)
     batches = MicroBatches(live.answer, len(live.classes), metrics, most_waiting=999, max_latency_s=1.0)
     cells = some_cells(30, shape=(40, 35))
     expected = load(trained_run, threads=1).predict(cells).to_table()
-    client = TestClient(HttpService(live, batches, metrics, "wait", {}).app())
+    client = TestClient(HttpService(live, batches, metrics, DropLog(tmp_path / "d.csv"), "wait", {}).app())
     rows = client.post("/classify", content=npy(cells)).json()["cells"]
     batches.close()
     assert [row["unlike_training"] for row in rows] == expected.column("unlike_training").to_pylist()

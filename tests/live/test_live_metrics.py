@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
+import time
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.live import live_metrics
-from fastcell.live.live_classifier import LiveAnswers
+from fastcell.live.cell_block import CellBlock
 from fastcell.live.live_metrics import LatencyHistogram, LiveMetrics
+from fastcell.live.protocol import Frames
 
 
 def test_quantiles_are_within_two_percent() -> None:
@@ -44,28 +45,37 @@ def test_latencies_are_forgotten_after_two_windows(monkeypatch: pytest.MonkeyPat
     assert math.isnan(histogram.quantiles((0.5,))[0])
 
 
+def block_of(classes: list[int], flags: list[int], age: float) -> CellBlock:
+    num = len(classes)
+    frames = Frames(np.zeros((num, 2, 2), np.uint8), *(np.zeros(num, np.uint64),) * 2, np.zeros(num, np.float32))
+    block = CellBlock(frames, 2, time.perf_counter() - age, lambda done: None)
+    block.answers["class"], block.answers["flags"] = classes, flags
+    block.left, block.taken = 0, num
+    return block
+
+
 def test_the_text_is_that_of_prometheus() -> None:
     metrics = LiveMetrics(["a", 'quote " and \\'], 0.01)
-    unlike = UnlikeScores(np.array([2, 0, 0, np.nan], np.float32), np.full((4, 2), -1, np.int16))
-    flags = np.array([3, 1, 0, 0], np.uint16)
-    status, classes = np.array([0, 0, 0, 2], np.uint16), np.array([1, 1, 0, -1], np.int32)
+    late = block_of(classes=[1, 1, 0], flags=[3, 1, 0], age=0.1)
+    early = block_of(classes=[-1], flags=[0], age=0.001)
+    dropped = block_of(classes=[-1, -1], flags=[0, 0], age=0.0)
+    dropped.taken = 0
     metrics.count(received=6, dropped=2, clients=1)
-    metrics.add_batch(LiveAnswers(status, flags, classes, np.zeros((4, 2), np.float32), unlike), [(0.1, 3), (0.001, 1)])
-    text = metrics.to_text(5, 10)
-    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert values["fastcell_cells_received_total"] == "6"
-    assert values["fastcell_cells_answered_total"] == "3"
-    assert values["fastcell_cells_unusable_total"] == "1"
-    assert values["fastcell_cells_dropped_total"] == "2"
-    assert values["fastcell_cells_unsure_total"] == "2"
-    assert values["fastcell_cells_unlike_training_total"] == "1"
-    assert values["fastcell_cells_late_total"] == "3"
-    assert values['fastcell_cells_of_class_total{class="quote \\" and \\\\"}'] == "2"
-    assert values["fastcell_queue_cells"] == "5"
-    assert float(values['fastcell_latency_seconds{quantile="0.5"}']) == pytest.approx(0.1, rel=0.02)
-    assert values["fastcell_latency_seconds_count"] == "4"
-    assert float(values["fastcell_latency_seconds_sum"]) == pytest.approx(0.301)
-    names = re.findall(r"^# TYPE (\S+) (counter|gauge|summary)$", text, re.MULTILINE)
-    assert len(names) == len(set(names)) == text.count("# HELP")
-    for line in text.splitlines():
-        assert line.startswith("#") or re.fullmatch(r'[a-z_]+(\{[a-z]+="(?:[^"\\]|\\.)*"\})? [-+.\deE]+|.* NaN', line)
+    metrics.add_answers([late, early, dropped])
+    families = {family.name: family for family in text_string_to_metric_families(metrics.to_text(5, 10))}
+    values = {(one.name, *one.labels.values()): one.value for family in families.values() for one in family.samples}
+    counts = {name: int(values[f"fastcell_{name}_total",]) for name in COUNTERS}
+    assert list(counts.values()) == [6, 3, 2, 1, 0, 2, 1, 3, 0, 0, 0]
+    assert values["fastcell_cells_of_class_total", 'quote " and \\'] == 2
+    assert values["fastcell_cells_of_class_total", "a"] == 1
+    assert (values["fastcell_queue_cells",], values["fastcell_queue_limit_cells",]) == (5, 10)
+    assert values["fastcell_clients",] == 1
+    assert values["fastcell_latency_seconds", "0.5"] == pytest.approx(0.1, rel=0.2)
+    assert values["fastcell_latency_seconds_count",] == 4
+    assert values["fastcell_latency_seconds_sum",] == pytest.approx(0.301, abs=0.1)
+    assert {family.type for family in families.values()} == {"counter", "gauge", "summary"}
+    assert all(family.documentation for family in families.values())
+
+
+COUNTERS = ["cells_received", "cells_answered", "cells_dropped", "cells_unusable", "cells_abandoned", "cells_unsure"]
+COUNTERS += ["cells_unlike_training", "cells_late", "batches", "connections", "client_errors"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -10,9 +11,10 @@ from fixtures.live_servers import GatedNetwork, some_cells
 from fixtures.unpacked_files import FixedNetwork
 
 from fastcell.inference.classifier import Classifier
+from fastcell.live.cell_block import CellBlock
 from fastcell.live.live_classifier import LiveClassifier
 from fastcell.live.live_metrics import LiveMetrics
-from fastcell.live.micro_batches import MOST_CELLS, CellBlock, MicroBatches
+from fastcell.live.micro_batches import MOST_CELLS, MicroBatches
 from fastcell.live.protocol import Frames
 from fastcell.loading.preprocessing import Preprocessing
 
@@ -20,6 +22,11 @@ from fastcell.loading.preprocessing import Preprocessing
 def frames(num: int, seed: int = 0) -> Frames:
     ids = np.arange(num, dtype=np.uint64)
     return Frames(some_cells(num, seed), ids, ids, np.full(num, np.nan, np.float32))
+
+
+def put(queue: MicroBatches, block: CellBlock) -> None:
+    assert queue.reserve(len(block.frames), whole=True) == len(block.frames)
+    queue.submit(block)
 
 
 def batches(network: FixedNetwork, latency: float = 1.0, **options: int) -> tuple[MicroBatches, LiveMetrics]:
@@ -45,14 +52,14 @@ class CountingNetwork(GatedNetwork):
 
 def test_a_lone_cell_runs_at_once_and_what_comes_meanwhile_runs_together() -> None:
     network = CountingNetwork()
-    queue, _ = batches(network, batch=64)
+    queue, _ = batches(network, latency=1000.0, batch=64)
     done = threading.Semaphore(0)
     blocks = [CellBlock(frames(1, n), 2, 0.0, lambda block: done.release()) for n in range(8)]
-    queue.submit(blocks[0])
+    put(queue, blocks[0])
     while not network.sizes:
         time.sleep(0.001)
     for block in blocks[1:]:
-        queue.submit(block)
+        put(queue, block)
     network.open.set()
     for _ in blocks:
         assert done.acquire(timeout=10)
@@ -68,8 +75,35 @@ def test_the_latency_target_bounds_the_batches() -> None:
     assert block.left == 0
     queue.close()
     assert sum(network.sizes) == metrics.answered == 200
-    assert max(network.sizes[2:]) <= 10  # half of 20 ms, at 1 ms a cell or more
-    assert queue.most_cells() <= 10
+    assert all(after <= 2 * before for before, after in itertools.pairwise(network.sizes))
+    assert max(network.sizes) <= 19  # 1 ms a cell: more than 10 would take more than half of 20 ms, and shrink the next
+    over = [following for size, following in itertools.pairwise(network.sizes) if size > 10]
+    assert all(following <= 10 for following in over)
+
+
+def test_a_hiccup_shrinks_the_batches_for_a_few_batches_only() -> None:
+    queue, _ = batches(CountingNetwork(), latency=0.02, batch=1)
+    queue.close()
+    for seconds, most in ((0.001, 2), (0.001, 4), (0.005, 8), (0.01, 8), (0.05, 1), (0.001, 3), (0.0, 6)):
+        queue._follow(queue.most_cells(), seconds)
+        assert queue.most_cells() == most
+    queue._follow(1, 0.001)  # not full: says nothing about larger ones
+    assert queue.most_cells() == 6
+
+
+def test_room_is_reserved_once() -> None:
+    network = CountingNetwork()
+    queue, _ = batches(network)
+    queue.most_waiting = 10
+    taken: list[int] = []
+    threads = [threading.Thread(target=lambda: taken.extend(queue.reserve(1) for _ in range(5))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [0] * 30 + [1] * 10
+    assert queue.reserve(3, whole=True) == queue.room == 0
+    queue.close()
 
 
 def test_without_a_bound_batches_are_whole_batches_of_the_network() -> None:
@@ -84,20 +118,20 @@ def test_without_a_bound_batches_are_whole_batches_of_the_network() -> None:
 
 def test_blocks_of_clients_that_left_are_skipped() -> None:
     network = CountingNetwork()
-    queue, metrics = batches(network)
+    queue, metrics = batches(network, latency=1000.0, batch=8)
     done: list[CellBlock] = []
     first, left, last = (CellBlock(frames(n), 2, 0.0, done.append) for n in (1, 5, 3))
-    queue.submit(first)
+    put(queue, first)
     while not network.sizes:
         time.sleep(0.001)
     left.abandoned = True
-    queue.submit(left)
-    queue.submit(last)
+    put(queue, left)
+    put(queue, last)
     assert queue.waiting == 8
     network.open.set()
     queue.close()
     assert network.sizes == [1, 3]
-    assert metrics.answered == 4
+    assert metrics.batches == 2
     assert queue.waiting == 0
     assert done == [first, last]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
 from fastcell.live.openapi import describe_api, page_of
 
 
@@ -21,8 +23,9 @@ class Words(HTMLParser):
         self.words.append(data)
 
 
-def test_the_description_is_json_and_every_answer_is_described() -> None:
+def test_the_description_is_valid_and_every_answer_is_described() -> None:
     api = describe_api(["a"])
+    OpenAPIV31SpecValidator(api).validate()
     assert json.loads(json.dumps(api)) == api
     for verbs in api["paths"].values():
         for operation in verbs.values():

@@ -209,6 +209,14 @@ def test_idle_connections_cost_nobody_anything(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def listed(log: Path) -> int:
+    """Number of cells in a list of drops."""
+    if not log.exists():
+        return 0
+    with open(log) as file:
+        return sum(int(row["cells"]) for row in csv.DictReader(file))
+
+
 def test_clients_that_break_off_at_any_moment_leave_the_others_alone(tmp_path: Path) -> None:
     rng = random.Random(0)
     data = client_greeting() + b"".join(frame_of(cell, number) for number, cell in enumerate(some_cells(300)))
@@ -224,12 +232,8 @@ def test_clients_that_break_off_at_any_moment_leave_the_others_alone(tmp_path: P
         until(lambda: running.metrics.clients == 1)
         counts = running.metrics
         until(lambda: running.batches.waiting == 0)
-    lost = 0
-    if running.log.exists():
-        with open(running.log) as file:
-            lost = sum(int(row["cells"]) for row in csv.DictReader(file))
-    assert counts.abandoned == lost
-    assert counts.answered + counts.abandoned >= counts.received >= 400
+    assert counts.abandoned == listed(running.log)
+    assert counts.answered + counts.abandoned == counts.received >= 400  # each cell once
     assert counts.dropped == 0
 
 
@@ -254,6 +258,74 @@ def test_a_client_that_never_reads_stops_itself_only(tmp_path: Path, monkeypatch
         assert len(held.unsent) < 1 << 20
         assert len(other.predict(some_cells(3))) == 3
         greedy.close()
+
+
+def test_wakes_of_workers_are_never_lost(tmp_path: Path) -> None:
+    """A wake between the two steps of clearing the last one must wake again."""
+    with served(tmp_path) as running:
+        running.server.stop()
+        running.thread.join(20)
+    first, second = socket.socketpair()
+    server = running.server
+    server._woken, server._waker = first, second
+
+    class Between:
+        """Socket whose reader is overtaken by a worker."""
+
+        def recv(self, num: int) -> bytes:
+            data = first.recv(num)
+            server._wake()
+            return data
+
+    server._is_woken = False
+    server._wake()
+    server._woken = Between()  # type: ignore[assignment]
+    server._clear()
+    server._wake()
+    first.setblocking(False)
+    assert first.recv(64) == b"x"
+    first.close()
+    second.close()
+
+
+def test_without_open_files_left_others_are_served_and_the_next_one_later(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    late = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    late.settimeout(20)
+    with served(tmp_path) as running, running.client() as steady, late:
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))  # accept needs one more
+        try:
+            late.connect(running.path)
+            late.sendall(client_greeting())
+            found = [steady.predict(some_cells(5, number)) for number in range(20)]
+            assert running.metrics.clients == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert [len(one) for one in found] == [5] * 20
+        assert late.recv(8) == b"FCELLS1\n"
+
+
+def test_a_drain_lasts_as_long_as_batches_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limit is a time without a batch, not the whole time; what is left then is listed."""
+    monkeypatch.setattr("fastcell.live.stream_server.DRAIN_S", 0.3)
+    network = GatedNetwork()
+    with served(tmp_path, network) as running, running.client() as client:
+        client.send(some_cells(20))
+        until(lambda: running.metrics.received == 20)
+        begin = time.monotonic()
+        running.server.stop()
+        while running.metrics.batches < 4:
+            network.gate.release()
+            time.sleep(0.15)
+        assert running.thread.is_alive()
+        running.thread.join(20)
+        assert time.monotonic() - begin > 0.6
+    assert running.metrics.answered + running.metrics.abandoned == 20
+    with open(running.log) as file:
+        assert {row["reason"] for row in csv.DictReader(file)} == {"server ended"}
+    assert listed(running.log) == running.metrics.abandoned > 0
 
 
 def test_the_end_of_the_server_brings_the_last_answers(tmp_path: Path) -> None:
