@@ -22,7 +22,7 @@ from fastcell.stats.intervals import FEW_GROUPS
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
 ROOT = BENCHMARKS_DIR.parent
-PAGES = (ROOT / "README.md", BENCHMARKS_DIR / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", BENCHMARKS_DIR / "README.md", *sorted((ROOT / "docs").rglob("[!_]*.md")))
 SUMMARY = (
     ("decoded cells in memory, flips and affine map", "memory-affine", "FFCV, raw in memory, affine"),
     ("decoded cells in memory, no augmentation", "memory", "FFCV, raw in memory"),

@@ -18,6 +18,7 @@ ACROSS_MODULES = {
     "test_mirror.py": "this file: the layout of tests/",
     "test_packaging.py": "the wheel: what an installation holds",
     "test_manual.py": "the commands and links of README.md, CONTRIBUTING.md and docs/",
+    "test_site.py": "the manual as a site: pages made from the code, search, width",
     "test_snippets.py": "the Python of README.md, docs/ and docstrings",
     "test_typing.py": "the types of the public names, as mypy and Pyright see them",
     "test_examples.py": "the programs of examples/ that use an exported file",

@@ -136,9 +136,38 @@ def test_tests_bring_the_dev_extra_and_keep_it(run: Run, checkout: Path) -> None
     ]
     run("test")
     assert log(checkout) == ["python -m pytest"]
-    (checkout / "pyproject.toml").write_text("changed")
+    (checkout / "pyproject.toml").open("a").write("# changed")
     assert run("fit").returncode == 5
     assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu,dev]"]
+
+
+def test_further_extras_are_added_and_stay(run: Run, checkout: Path) -> None:
+    run("fit")
+    assert run("fit", extra="formats,onnx").returncode == 5
+    assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu,formats,onnx]"]
+    for extra in (None, "cpu", "onnx", "onnx,cpu"):
+        run("fit", extra=extra)
+        assert log(checkout) == []
+    run("test", extra="serve")
+    assert log(checkout)[0] == "python -m pip install --quiet --editable ROOT[cpu,serve,dev,formats,onnx]"
+    (checkout / "pyproject.toml").open("a").write("\n# changed\n")
+    run("fit", extra=None)
+    assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu,serve,dev,formats,onnx]"]
+
+
+def test_the_manual_is_built_with_its_extra(run: Run, checkout: Path) -> None:
+    run("fit")
+    assert run("docs").returncode == 0
+    assert log(checkout) == [
+        "python -m pip install --quiet --editable ROOT[cpu,docs]",
+        "python -m sphinx -q -W --keep-going -c docs -d ROOT/.venv/doctrees . site",
+    ]
+
+
+def test_the_tests_bring_what_the_manual_needs(run: Run, checkout: Path) -> None:
+    run("test")
+    run("docs")
+    assert log(checkout) == ["python -m sphinx -q -W --keep-going -c docs -d ROOT/.venv/doctrees . site"]
 
 
 def test_a_moved_checkout_is_set_up_again(run: Run, checkout: Path) -> None:
@@ -248,7 +277,11 @@ def test_uv_picks_torchs_backend(extra: str, backend: str, run: Run, checkout: P
 def test_errors_say_the_way_out(run: Run, checkout: Path, bin_dir: Path) -> None:
     done = run("fit", extra="cuda")
     assert done.returncode == 2
-    assert "FASTCELL_EXTRA must be cpu, cu12 or cu13, got 'cuda'. Unset it." in done.stderr
+    assert "FASTCELL_EXTRA must be names of cpu cu12 cu13 formats" in done.stderr
+    assert "with commas between, got 'cuda'. Correct it." in done.stderr
+    done = run("fit", extra="cpu,cu13")
+    assert done.returncode == 2
+    assert "FASTCELL_EXTRA must have one of cpu, cu12 and cu13, got 'cpu,cu13'. Name one." in done.stderr
     (bin_dir / "python3").unlink()
     done = run("fit")
     assert done.returncode == 2

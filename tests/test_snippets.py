@@ -50,7 +50,12 @@ def test_blocks_run_in_their_order(page: Path, workplace: dict[str, object]) -> 
 
 
 def test_pages_have_python() -> None:
-    assert {page.name for page in PAGES if blocks(page)} >= {"README.md", "python.md", "from-dataloader.md"}
+    assert {page.name for page in PAGES if blocks(page)} >= {
+        "README.md",
+        "python.md",
+        "from-dataloader.md",
+        "scikit-learn.md",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(set(fastcell._EXPORTS.values())))
