@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 
 def printable(text: object) -> str:
-    """Return a text as one line that a terminal shows and does not obey.
+    """Return a text as one line without control sequences, safe to show on a terminal.
 
-    Control characters (line breaks and tabs too), invisible and direction-changing characters, and surrogates are
-    written as escapes of Python: ``\\x1b``, ``\\n``, ``\\u202e``.
+    Control characters (including line breaks and tabs), invisible and direction-changing characters, and surrogates are
+    written as Python escapes: ``\\x1b``, ``\\n``, ``\\u202e``.
     """
     text = str(text)
     return text if text.isprintable() else "".join(map(_escaped, text))
@@ -29,14 +29,14 @@ def _escaped(character: str) -> str:
 
 
 def one_message(text: str) -> str:
-    """Return a message as `printable` does, except for the line break before the hint on help."""
+    """Return a message like `printable`, but keep the line break before the hint on help."""
     return "\n".join(map(printable, re.split(r"\n(?='fastcell )", text)))
 
 
 class FastcellError(Exception):
     """Base class of all errors with a message for the user; the command line prints the message in one line.
 
-    Names in a message may be a stranger's: the message is text that a terminal does not obey, also in a traceback.
+    Names in a message may come from untrusted files, so the message contains no control sequences, even in a traceback.
 
     Attributes:
         exit_code: exit code of the process (2, as for wrong usage).
@@ -53,7 +53,7 @@ class ArgumentError(FastcellError, ValueError):
 
 
 class BusyError(ArgumentError):
-    """Another run is already producing the requested result; that run is not disturbed."""
+    """Another run is already producing the requested result. That run is left alone."""
 
 
 class DataError(FastcellError):
@@ -87,7 +87,7 @@ DIVERGED_HINT = "Train anew with a smaller learning_rate, a longer warmup, or gr
 
 
 class StoppedError(FastcellError):
-    """A run stopped in good order after a signal, and can be resumed.
+    """A run stopped cleanly after a signal, and can be resumed.
 
     Args:
         message: how to resume the run.

@@ -62,7 +62,7 @@ class RunCells(NamedTuple):
     Attributes:
         rows: (m,) int64, cell_ids.
         confidence: (m,) float64, finite.
-        called: (m,) str objects, predicted classes.
+        called: (m,) predicted classes, as str objects.
     """
 
     rows: np.ndarray

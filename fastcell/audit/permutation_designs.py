@@ -36,7 +36,7 @@ class ClassDesign:
         design: the design; None if nothing can be tested.
         classes: classes of the design, as indices into those of the data set.
         alone: classes that occur in only one recording and cannot be distinguished from it.
-        why_not: reason why there is no design, one sentence.
+        why_not: reason why there is no design, in one sentence; empty if there is one.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """Probe which parts of the engine this machine can use, with a hint for each unusable part.
 
-Each part is tried in a child process. If a driver or library crashes or hangs, the report continues and has one
-line about it.
+Each part is tried in a child process. If a driver or library crashes or hangs, the report contains one line about it
+and continues.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _probe_cupy() -> str:
     import torch
 
     device = torch.device("cuda", torch.cuda.current_device())
-    stream = torch.cuda.Stream(device)  # as the loaders use one beside that of the training
+    stream = torch.cuda.Stream(device)  # a stream of its own, as in the loaders
     with torch.cuda.stream(stream):
         images = images_of_all_kernels(device)
     stream.synchronize()

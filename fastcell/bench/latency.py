@@ -1,8 +1,8 @@
-"""How long one cell waits for its answer, and how many cells a second come through before some are dropped.
+"""Measure how long a cell waits for its answer, and the rate of cells above which some are dropped.
 
-Cells go in as raw arrays and come out as calibrated probabilities, by `fastcell.inference.classifier`. Backends take
-turns. For the rates, cells arrive by the clock as from an instrument; all that wait, up to a limit, are classified
-together, and a cell that arrives while the buffer is full is dropped.
+`fastcell.inference.classifier` turns raw arrays into calibrated probabilities, with each backend in alternation. To
+measure rates, cells arrive at a constant rate, as from an instrument. The waiting cells are classified together, up to
+a maximum number. A cell that arrives while the buffer is full is dropped.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from fastcell.inference.classifier import Classifier, load
 from fastcell.system.cpu_features import HAS_BF16, cpu_features
 
 BUFFER_CELLS = 512
-"""Cells that wait before one is dropped."""
+"""Size of the buffer of waiting cells; a cell that arrives at a full buffer is dropped."""
 TOGETHER = 256
 _MOST_CELLS = 2048
-_CALLS = 1000  # of a backend in a round
+_CALLS = 1000  # calls of a backend in a round
 _ROUNDS = 3
 _WARM_UP = 20
-_SHARES = (0.25, 0.5, 0.75, 0.9, 1.5)  # of the rate of whole batches
+_SHARES = (0.25, 0.5, 0.75, 0.9, 1.5)  # shares of the rate of full batches
 
 
 @dataclass(frozen=True)
 class OneCell:
-    """Time of a call with one cell.
+    """Times of calls with one cell.
 
     Attributes:
         p50, p99, p999, most: percentiles and maximum [ms].
@@ -52,12 +52,12 @@ class OneCell:
 
 @dataclass(frozen=True)
 class AtRate:
-    """Cells that arrive at a rate.
+    """Result for cells that arrive at a constant rate.
 
     Attributes:
         cells_per_s: rate of arrival [cells/s].
         p50, p99: time from arrival to answer [ms]; NaN if no cell was answered.
-        together: mean number of cells that were classified together.
+        together: mean number of cells in a call.
         dropped: share of the cells that were dropped.
     """
 
@@ -70,7 +70,7 @@ class AtRate:
 
 @dataclass(frozen=True)
 class BackendLatency:
-    """One backend: single cells, and rates of arrival in increasing order."""
+    """Results of one backend: single cells, and rates of arrival in increasing order."""
 
     backend: str
     one: OneCell
@@ -78,12 +78,12 @@ class BackendLatency:
 
     @property
     def drops_from(self) -> float | None:
-        """Lowest measured rate at which cells were dropped [cells/s]; None if there was none."""
+        """Lowest measured rate at which cells were dropped [cells/s]; None if none were dropped at any rate."""
         return next((found.cells_per_s for found in self.rates if found.dropped), None)
 
     @property
     def held(self) -> AtRate | None:
-        """Highest measured rate below the first one with drops."""
+        """Highest measured rate below the lowest one with dropped cells."""
         limit = self.drops_from or float("inf")
         return max(
             (one for one in self.rates if one.cells_per_s < limit), key=lambda one: one.cells_per_s, default=None
@@ -93,12 +93,12 @@ class BackendLatency:
 def open_backends(
     checkpoint: Path, threads: int, say: Callable[[str], None], trust: Sequence[str] = ()
 ) -> dict[str, Classifier]:
-    """Return a classifier for each backend that can run a checkpoint here; the others are named by `say`.
+    """Return a classifier for each backend that can run a checkpoint here, and report the others to `say`.
 
     Args:
-        checkpoint: of a run.
+        checkpoint: checkpoint of a run.
         threads: threads of the preprocessing; 0 for all cores.
-        say: called with a line for the user.
+        say: function that receives a line for the user.
         trust: packages whose code the network may import.
     """
     found: dict[str, Classifier] = {}
@@ -128,11 +128,11 @@ def sample_cells(manifest: Manifest) -> list[np.ndarray]:
 def measure_latency(
     classifiers: Mapping[str, Classifier], cells: Sequence[np.ndarray], seconds: float
 ) -> list[BackendLatency]:
-    """Measure all backends.
+    """Measure latency and dropped cells of all backends.
 
     Args:
-        classifiers: by the name of the backend.
-        cells: cells (H, W), at least one.
+        classifiers: classifiers by name of the backend.
+        cells: one or more cells (H, W).
         seconds: time for all rates of all backends together [s].
     """
     ones = _single_cells(classifiers, cells)
@@ -166,7 +166,7 @@ def _single_cells(classifiers: Mapping[str, Classifier], cells: Sequence[np.ndar
 
 
 def _capacity(classifier: Classifier, cells: Sequence[np.ndarray], seconds: float) -> float:
-    """Return the rate of whole batches [cells/s]."""
+    """Return the throughput with full batches [cells/s]."""
     batch = [cells[number % len(cells)] for number in range(TOGETHER)]
     classifier.classify_chunk(batch)
     begun, num = time.perf_counter(), 0
@@ -177,7 +177,7 @@ def _capacity(classifier: Classifier, cells: Sequence[np.ndarray], seconds: floa
 
 
 def _arrive(classifier: Classifier, cells: Sequence[np.ndarray], rate: float, seconds: float) -> AtRate:
-    """Let cells arrive evenly at a rate for a time, classify those that wait, and return what happened to them."""
+    """Let cells arrive at a constant rate for a given time, classify them, and return latencies and drops."""
     begun = time.perf_counter()
     total = max(1, int(rate * seconds))
     answered, dropped, calls = 0, 0, 0
@@ -204,7 +204,7 @@ def _arrive(classifier: Classifier, cells: Sequence[np.ndarray], rate: float, se
 
 
 def format_latency(found: Sequence[BackendLatency]) -> str:
-    """Return two tables: single cells, and rates."""
+    """Return two tables as text: single cells, and rates of arrival."""
     one = [["one cell", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "CPU ms"]]
     rates = [["cells as they come", "cells/s", "together", "p50 ms", "p99 ms", "dropped"]]
     for each in found:
@@ -217,7 +217,7 @@ def format_latency(found: Sequence[BackendLatency]) -> str:
 
 
 def latency_verdict(found: Sequence[BackendLatency], instrument_rate: float | None) -> list[str]:
-    """Return a sentence on the fastest backend, and one on the instrument if its rate is given [cells/s]."""
+    """Return a sentence on the fastest backend, and one on the instrument if its rate [cells/s] is given."""
     best = max(found, key=lambda one: one.held.cells_per_s if one.held else 0.0)
     if best.held is None:
         return [f"{best.backend} drops cells at every rate that was measured: other work took the processor."]

@@ -1,7 +1,7 @@
 """Measure the throughput of a data set on this machine, find the limiting step, and compare it with an instrument.
 
 The parts of a run are timed separately and together: stored bytes, decoded cells, batches, the network, and complete
-classification and training. The parts take turns, each for a slice of time. They use the same code as `fit` and
+classification and training. The parts run in alternation, each for a slice of time. They use the same code as `fit` and
 `predict`, on a sample of the data set.
 """
 
@@ -66,12 +66,12 @@ class Row:
 
 
 def time_parts(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
-    """Time all parts in turns.
+    """Time all parts in alternation.
 
     Args:
         parts: Parts to time.
         seconds: Total time for all slices, without the start and the end of each slice [s].
-        rounds: Number of turns of each part.
+        rounds: Number of slices of each part.
 
     Returns:
         One row per part, in the order of `parts.steps`.
@@ -172,7 +172,7 @@ _PARTS_OF = {
     "train, from the bank": ("train, network alone", "batches, bank"),
     "decoded": ("read",),
 }
-_BUSY = 0.5  # load a core, before the measurement, from which other work slows it
+_BUSY = 0.5  # load per core before the measurement above which other work slows the measurement
 
 
 def doubts(rows: Sequence[Row], load: float, num_cores: int) -> list[str]:

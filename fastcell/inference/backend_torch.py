@@ -59,7 +59,7 @@ class TorchBackend:
             return self.forward(images)
 
     def to_host(self, values: torch.Tensor) -> np.ndarray:
-        """Return values in host memory; waits for the device."""
+        """Return a tensor in host memory. Waits for the device."""
         return values.cpu().numpy()
 
     def _autocast(self) -> Any:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside the weights for answers that can be trusted, as plain values and arrays by name."""
+"""Statistics of training cells and calibration in a checkpoint, as plain values and named arrays."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BETWEEN = "/"
 
 
 def split_content(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return statistics and confidence of a checkpoint as values that JSON can represent, and as arrays.
+    """Return the statistics and the calibration of a checkpoint as two dictionaries: JSON values, and arrays.
 
-    Names are ``key/name``.
+    The names in both have the form ``key/name``.
 
     Args:
         content: the checkpoint; arrays may be tensors.
@@ -34,7 +34,7 @@ def split_content(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def join_content(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return what `split_content` has split, as in a checkpoint."""
+    """Return the part of a checkpoint that `split_content` has split into values and arrays."""
     content: dict[str, Any] = {}
     for name, value in {**values, **arrays}.items():
         key, found, inner = name.partition(_BETWEEN)

@@ -31,10 +31,11 @@ class ClassifiedCells:
         probabilities: (N, K) float32; rows sum to 1. NaN for a cell without an answer.
         keys: N keys, such as paths of images or ``recording.rtdc/000017``; None for cells from arrays.
         groups: group of each cell (donor, run, file), None where it is unknown; None for cells from arrays.
-        events: number of each cell in its file or, of a file of one cell, in the data set, None for a quarantined cell;
-            None for cells from arrays, which are counted.
+        events: number of each cell in its file, or in the data set if files hold one cell each; None for a quarantined
+            cell. None instead of a list for cells from arrays.
         reasons: reason for each cell without an answer, None for the others; None if all cells have an answer.
-        unlike: how unlike the training cells each cell looks; None if the checkpoint does not describe these.
+        unlike: scores of the difference of each cell from the training cells; None if the checkpoint lacks statistics
+            of the training cells.
 
     Examples:
         >>> answers = ClassifiedCells(["G1", "S"], np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32))
@@ -64,7 +65,7 @@ class ClassifiedCells:
 
     @property
     def unlike_training(self) -> np.ndarray | None:
-        """(N,) bool, True for a cell that looks unlike the training cells; None if these are not described."""
+        """(N,) bool, True for a cell unlike the training cells; None if the checkpoint lacks their statistics."""
         return None if self.unlike is None else np.asarray(self.unlike.scores > 1)
 
     @property
@@ -95,11 +96,11 @@ class ClassifiedCells:
         """Return the answers as a table with the columns of ``fastcell predict``.
 
         These are key, group, event, class, confidence, ``p_<class>`` for each class, reason and, if the checkpoint
-        describes its training cells, unlike_training, unlike_score and unlike_reason. Cells from arrays have the number
-        of the cell as key. A cell without an answer has nulls and a reason.
+        describes its training cells, unlike_training, unlike_score and unlike_reason. The key of a cell from an array
+        is its number. A cell without an answer has null values and a reason.
 
         Args:
-            min_confidence: least confidence of an answer; a cell below has the class ``unsure`` and a reason.
+            min_confidence: minimum confidence of an answer; cells with less get the class ``unsure`` and a reason.
         """
         answered, numbers = self.answered, self.class_numbers
         unsure = answered & (self.confidence < np.float32(min_confidence))

@@ -1,4 +1,4 @@
-"""A trained classifier as an object: open a run once, then classify cells at the cost of transform and network."""
+"""A trained classifier as an object: a run is opened once, and each call then costs only preprocessing and network."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     Cells = np.ndarray | torch.Tensor | OnePath | Sequence[np.ndarray] | Sequence[torch.Tensor] | Sequence[OnePath]
 
 CHUNK = 256
-"""Cells that the network classifies together, as in ``fastcell predict``."""
+"""Number of cells in a batch of the network, as in ``fastcell predict``."""
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
-_FEWEST_PER_THREAD = 4  # a thread for fewer cells costs more than it saves
+_FEWEST_PER_THREAD = 4  # with fewer cells, starting a thread costs more than it saves
 
 
 class ChunkAnswers(NamedTuple):
@@ -51,7 +51,7 @@ class ChunkAnswers(NamedTuple):
 
     Attributes:
         probabilities: (N, K) float32.
-        unlike: how unlike the training cells each cell is; None if these are not described.
+        unlike: scores of the difference of each cell from the training cells; None without their statistics.
     """
 
     probabilities: np.ndarray
@@ -59,7 +59,7 @@ class ChunkAnswers(NamedTuple):
 
 
 def joined_answers(parts: Sequence[ChunkAnswers]) -> ChunkAnswers:
-    """Return the answers of several chunks of one classifier, at least one, as those of one chunk."""
+    """Join the answers for one or more chunks."""
     scores = [part.unlike for part in parts if part.unlike is not None]
     probabilities = np.concatenate([part.probabilities for part in parts])
     return ChunkAnswers(probabilities, joined_scores(scores) if scores else None)
@@ -68,8 +68,8 @@ def joined_answers(parts: Sequence[ChunkAnswers]) -> ChunkAnswers:
 class Classifier:
     """A trained network with its classes and its preprocessing, ready to classify cells; made by `load`.
 
-    Calls may come from any number of threads. After a fork, and in processes that receive a pickled classifier, it
-    works as well. It holds no pools or files of its own.
+    Any number of threads may call it. It works after a fork, and in processes that receive it as a pickle. It holds no
+    thread pools or open files.
 
     Args:
         backend: runs the network.
@@ -77,7 +77,7 @@ class Classifier:
         preprocessing: preprocessing with which the network was trained.
         loss: loss of the training; it determines how logits become probabilities.
         temperature: temperature of the probabilities, fitted on validation cells; 1 leaves them unchanged.
-        known: statistics of the training cells, with which cells unlike them are found; None to leave that out.
+        known: statistics of the training cells, which are needed to find cells unlike them; None to search for none.
         scores: scores of the run on its test (or validation) subset, as in its metrics.json: ``accuracy``,
             ``balanced_accuracy``, ``classes`` and others, with intervals; empty if unknown.
         tta: average over the four flips of every cell.
@@ -117,12 +117,12 @@ class Classifier:
                 any sizes. uint8, or uint16 with a window. Or files: an image file or a list of these; a folder of
                 images; a file or folder of an instrument, as `fastcell pack` reads it; a packed data set.
             window: grey levels (low, high) of 16-bit cells that become black and white; None for those of the run.
-            um_per_px: micrometres per pixel, for a run with fit ``scale``; None if unknown. Of arrays, one number or
-                one for each cell; of files, one number for the cells that have none in their file.
+            um_per_px: micrometres per pixel, for a run with fit ``scale``; None if unknown. For arrays: one number, or
+                one per cell. For files: one number, used for cells whose file gives none.
 
         Returns:
-            The answers. Arrays and lists of files keep their order. Other files have the order in which ``fastcell
-            pack`` would store their cells; cells that it would quarantine come last, with a reason.
+            The answers. Cells of arrays and of lists of files keep their order. Cells of other files have the order in
+            which ``fastcell pack`` would store them; cells that it would quarantine come last, with a reason.
 
         Raises:
             ArgumentError: the cells cannot be used.
@@ -163,10 +163,10 @@ class Classifier:
         return answers.collect()
 
     def checked_window(self, window: Window) -> Window:
-        """Return the grey levels of 16-bit cells: those given, or else those of the run; None if there are none.
+        """Return the window of 16-bit cells: `window` if given, else that of the run; None if neither exists.
 
         Raises:
-            ArgumentError: both are there and differ.
+            ArgumentError: both exist and differ.
         """
         trained = self.preprocessing.window
         if window is None or trained is None or tuple(map(float, window)) == trained:
@@ -186,12 +186,12 @@ class Classifier:
         um_per_px: np.ndarray | None = None,
         first: int = 0,
     ) -> ChunkAnswers:
-        """Classify N cells that the network takes together.
+        """Classify N cells as one batch of the network.
 
         Args:
             cells: N arrays (H, W) uint8 or uint16, at most `chunk`.
             window: grey levels (low, high) of 16-bit cells; None for those of the run.
-            um_per_px: (N,) micrometres per pixel, NaN if unknown; None if all are.
+            um_per_px: (N,) micrometres per pixel, NaN if unknown; None if it is unknown for all cells.
             first: number of the first cell, for messages.
         """
         if not len(cells):
@@ -249,32 +249,32 @@ def load(
     """Open a run of ``fastcell fit``, or a folder of ``fastcell export``, as a classifier. Nothing in it is executed.
 
     Args:
-        run: run folder, of which the scored checkpoint is taken, a checkpoint, or the folder of a shared model.
-        device: device of the network, e.g. ``cpu`` or ``cuda:1``; None for a GPU if there is one. One that is named
-            runs torch.
+        run: run folder (its scored checkpoint is used), checkpoint, or folder of a shared model.
+        device: device of the network, e.g. ``cpu`` or ``cuda:1``; None for a GPU if there is one. A given device
+            implies the backend torch.
         backend: program that runs the network: ``torch``, ``onnxruntime``, ``openvino``, or a backend object; ``auto``
-            for the fastest one on this machine that agrees with torch on validation cells. None takes the one that
-            ``auto`` has chosen for this run before, else torch. A prepared run loads torch only for ``torch``.
+            for the fastest backend on this machine that agrees with torch on validation cells. None uses the earlier
+            choice of ``auto`` for this run if there is one, else torch. A prepared run loads torch only for ``torch``.
         precision: arithmetic of the network: ``fp32``, ``bf16`` or ``int8``; ``auto`` for the fastest one that agrees.
         tta: average over the four flips of every cell, as ``fastcell predict --tta``.
         threads: threads of the preprocessing; None for all cores.
         trust: packages whose code a run with a network of the user's own may import.
 
     Returns:
-        The classifier. Its answers equal those of ``fastcell predict`` with the same backend to 1e-6.
+        The classifier. Its probabilities equal those of ``fastcell predict`` with the same backend within 1e-6.
 
     Raises:
         ArgumentError: an argument breaks its rule.
         DataError: the checkpoint is missing or damaged, or does not fit this version.
-        FastcellError: a package of the backend is missing, or the data set of the run, which a choice needs.
+        FastcellError: a package of the backend is missing, or ``auto`` does not find the data set of the run.
 
     Examples:
-        A classifier, and what it says of an array of cells::
+        Classify an array of cells::
 
             classifier = fastcell.load("runs/20260131-142501-donors-cellnet")
             classifier.predict(images).labels
     """
-    library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
+    library_settings.limit_spinning()  # must happen before torch is loaded
     checkpoint = find_checkpoint(Path(run))
     if backend is None or isinstance(backend, str):
         opened = _open_backend(checkpoint, backend, precision, device, threads, trust)
@@ -300,7 +300,7 @@ def load(
 
 
 class _Described(NamedTuple):
-    """What a classifier needs to know of a network."""
+    """Description of a network for a classifier."""
 
     classes: list[str]
     preprocessing: Preprocessing
@@ -385,7 +385,7 @@ def _digest(path: Path) -> str:
 
 
 def _scores(checkpoint: Path) -> dict[str, Any]:
-    """Return the scores of the checkpoint in its run folder or shared model; empty if it was not scored."""
+    """Return the scores of the checkpoint from its run folder or shared model; empty if there are none."""
     if is_shared_model(checkpoint):
         return dict(read_shared_config(checkpoint)["scores"])
     values = read_json_file(checkpoint.parent / METRICS_FILE)
@@ -398,13 +398,13 @@ def _scores(checkpoint: Path) -> dict[str, Any]:
 def probabilities_of(loss: str, logits: np.ndarray) -> np.ndarray:
     """Return class probabilities (B, K) float32 that sum to 1: the softmax, or normalised sigmoids for `sigmoid`.
 
-    The same as `fastcell.models.losses.probabilities`, without torch.
+    Computes the same as `fastcell.models.losses.probabilities`, without torch.
 
     Args:
         loss: loss of the training.
         logits: (B, K) float32.
     """
-    with np.errstate(invalid="ignore"):  # logits of a network that has diverged
+    with np.errstate(invalid="ignore"):  # logits of a diverged network
         if loss == "sigmoid":  # in log space: sigmoids of very negative logits underflow
             logits = -np.logaddexp(np.float32(0), -logits)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -451,7 +451,7 @@ def _pitches(um_per_px: float | Sequence[float] | np.ndarray | None, num: int) -
 
 
 def _score_text(scores: dict[str, Any], name: str) -> str:
-    """Return a score with its interval, where it has one; empty if it is unknown."""
+    """Return a score and its interval (if it has one) as text; empty if the score is unknown."""
     values = scores.get(name)
     if not isinstance(values, dict) or not isinstance(values.get("value"), float):
         return ""

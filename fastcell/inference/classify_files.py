@@ -1,4 +1,4 @@
-"""Classify the cells of files: packed data sets, and everything that ``fastcell pack`` reads, without packing it."""
+"""Classify the cells of packed data sets, and of files that ``fastcell pack`` reads, without packing them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ClassifiedPart(NamedTuple):
     """Answers for consecutive cells of a source.
 
     Attributes:
-        begin: place of the first cell in the order of the source.
-        end: place behind the last one.
-        numbers: (n,) int64, places of the usable cells.
-        answers: answers for these.
-        bad: rows of `QUARANTINE_SCHEMA` of the others.
-        bad_numbers: (m,) int64, their places.
+        begin: index of the first cell in the order of the source.
+        end: index after the last cell.
+        numbers: (n,) int64, indices of the usable cells.
+        answers: answers for the usable cells.
+        bad: rows of `QUARANTINE_SCHEMA` for the unusable cells.
+        bad_numbers: (m,) int64, indices of the unusable cells.
     """
 
     begin: int
@@ -52,8 +52,8 @@ def classify_source(
     Args:
         classifier: the classifier.
         cells: the cells.
-        begin: place of the first cell to classify: 0, or the end of an earlier part.
-        jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
+        begin: index of the first cell to classify: 0, or the end of an earlier part.
+        jobs: number of worker processes that decode; None for one per CPU, or for no process if there are few cells.
     """
     for chunk in cells.chunks(classifier.chunk, begin, jobs):
         pitches = cells.pitches(chunk.numbers)
@@ -69,7 +69,7 @@ class SourceAnswers:
     Attributes:
         classes: K class names.
         cells: the source.
-        parts: the parts so far, in their order.
+        parts: the parts classified so far, in their order.
     """
 
     classes: list[str]
@@ -77,9 +77,9 @@ class SourceAnswers:
     parts: list[ClassifiedPart] = field(default_factory=list)
 
     def collect(self) -> ClassifiedCells:
-        """Return the answers with the rows of ``fastcell predict``: usable cells, then quarantined ones.
+        """Return the answers in the order of ``fastcell predict``: usable cells first, then quarantined ones.
 
-        Files in the user's order keep it. Files that cannot be read as a whole have no row.
+        A list of files keeps its order. A file that cannot be read at all has no row.
 
         Raises:
             DataError: no cell is usable.
@@ -101,7 +101,7 @@ class SourceAnswers:
 def _with_unanswered(
     classes: list[str], keys: list[str], groups: list[str | None], answers: ChunkAnswers, quarantine: pa.Table
 ) -> ClassifiedCells:
-    """Return answers followed by rows of the quarantine, of which those of whole files are left out."""
+    """Append rows for quarantined cells to answers; quarantined files get no row."""
     whole = pc.equal(quarantine.column("key"), quarantine.column("source"))
     bad = quarantine.filter(pc.invert(whole))
     events = event_numbers(pa.chunked_array([pa.array(keys, pa.string())]), np.arange(len(keys))).tolist()
@@ -137,7 +137,7 @@ def _rows(answers: ClassifiedCells, places: np.ndarray) -> ClassifiedCells:
 
 
 def classify_packed(classifier: Classifier, folder: Path) -> ClassifiedCells:
-    """Classify every cell of a packed data set; rows and order are those of ``fastcell predict``.
+    """Classify every cell of a packed data set, with the rows and the order of ``fastcell predict``.
 
     Raises:
         ArgumentError: data set and run have 16-bit cells with different windows.

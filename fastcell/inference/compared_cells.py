@@ -1,4 +1,4 @@
-"""Cells on which an exported classifier is compared with the run: those of its data set, or simulated ones."""
+"""Cells on which an exported classifier is compared with its run: cells of the run's data set, or simulated cells."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastcell.runs.run_folder import CONFIG_FILE
 from fastcell.system.text import printable
 
 NUM_CELLS = 1_000
-"""Cells that are compared if the user names no number."""
+"""Default number of compared cells."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def prepare_images(cells: RawCells, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
-    """Return up to `num_cells` cells, evenly spread over a data set, with 8 or 16 bits as for the network."""
+    """Return up to `num_cells` cells, evenly spread over a data set, in the bit depth of the network."""
     rows = np.unique(np.linspace(0, len(manifest) - 1, num_cells).round().astype(np.int64))
     pixels = list(read_cells(manifest, rows, depth=depth))
     border = manifest.column("border_median")[rows].astype(np.float32)
@@ -73,7 +73,7 @@ def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
 
 
 def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> RawCells:
-    """Return `num_cells` simulated cells; with `depth` 16, draw each level from the 257 levels that it represents."""
+    """Return `num_cells` simulated cells. With `depth` 16, grey levels are drawn from the 257 levels they represent."""
     from fastcell.simulator.simulate import simulate
 
     pixels = [np.ascontiguousarray(cell.pixels) for cell in islice(simulate(num_cells, seed=0), num_cells)]

@@ -1,4 +1,4 @@
-"""Calibrated confidence of a network: the temperature, and the confidence above which its answers are right.
+"""Calibrated confidence of a network: its temperature, and confidence thresholds for a given accuracy.
 
 Both come from validation cells at the end of training and are kept in the checkpoint. This module does not need torch.
 """
@@ -17,20 +17,20 @@ from fastcell.stats.operating_curves import reject_curve
 
 CHECKPOINT_KEY = "fastcell_confidence"
 LEAST_VALID = 50
-"""Number of validation cells from which a temperature is fitted; with fewer it is 1."""
+"""Minimum number of validation cells to fit a temperature; with fewer, the temperature is 1."""
 LEAST_ACCEPTED = 30
-"""Smallest number of validation cells above a threshold for a given accuracy."""
+"""Minimum number of validation cells above a confidence threshold."""
 _ROWS_AT_ONCE = 1 << 18
 
 
 class ConfidenceThreshold(NamedTuple):
-    """A confidence above which the answers on validation cells have a given accuracy.
+    """A confidence threshold above which the answers for validation cells have a given accuracy.
 
     Attributes:
-        confidence: the threshold; answers with at least this confidence count.
-        accuracy, low, high: accuracy of those answers on validation cells, with its 95 % interval.
-        coverage: share of the validation cells with such an answer.
-        num_cells: number of these cells.
+        confidence: the threshold; answers with at least this confidence are accepted.
+        accuracy, low, high: accuracy of the accepted answers for validation cells, and its 95 % interval.
+        coverage: share of the validation cells with an accepted answer.
+        num_cells: number of validation cells with an accepted answer.
     """
 
     confidence: float
@@ -50,10 +50,10 @@ class ConfidenceThreshold(NamedTuple):
 
 @dataclass(frozen=True)
 class Confidence:
-    """Temperature of a network, and its calibrated answers on validation cells.
+    """Temperature of a network, and its calibrated answers for validation cells.
 
     Attributes:
-        temperature: divides log probabilities; 1 leaves them as they are.
+        temperature: divisor of the log probabilities; 1 leaves them unchanged.
         confidence: (n,) float32 calibrated probability of the predicted class of validation cells.
         right: (n,) bool, whether the prediction is correct.
         groups: (n,) int64 number of each cell's group; None if the cells have no groups.
@@ -65,14 +65,14 @@ class Confidence:
     groups: npt.NDArray[np.int64] | None
 
     def calibrate(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return calibrated probabilities (N, K) float32; rows that are not finite stay so."""
+        """Return calibrated probabilities (N, K) float32; rows with NaN or infinity stay as they are."""
         return calibrated(probabilities, self.temperature)
 
     def threshold(self, accuracy: float) -> ConfidenceThreshold:
-        """Return the lowest threshold above which the answers on validation cells reach an accuracy.
+        """Return the lowest threshold above which the answers for validation cells reach an accuracy.
 
-        The threshold is chosen on the cells that its accuracy is stated for, so new cells may be a little below it;
-        the interval is for one threshold.
+        The threshold is chosen on the cells on which its accuracy is measured, so the accuracy on new cells may be a
+        little lower. The interval does not allow for this choice.
 
         Args:
             accuracy: above 0 and at most 1.
@@ -110,10 +110,11 @@ class Confidence:
 
     @classmethod
     def from_checkpoint(cls, content: dict[str, Any]) -> Confidence | None:
-        """Return the confidence in a checkpoint; None if it has none (an older one, or one of an unfinished run).
+        """Return the confidence stored in a checkpoint; None for checkpoints of older versions and of unfinished runs,
+        which have none.
 
         Raises:
-            DataError: it is damaged.
+            DataError: the stored values are damaged.
         """
         saved = content.get(CHECKPOINT_KEY)
         if saved is None:

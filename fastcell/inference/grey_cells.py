@@ -1,4 +1,4 @@
-"""Cells in memory as a classifier takes them: grey levels of its run, in one pool, and the images made from them."""
+"""Cells in memory: conversion to the grey levels of a run, in one array, and to input images of its network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LEVELS_16_BIT = 257  # grey levels of 16 bits per grey level of 8 bits
 
 
 class GreyCells(NamedTuple):
-    """Ragged cells, one after the other.
+    """Cells of different sizes, stored one after another in one array.
 
     Attributes:
-        pixels: (P,) uint8, or uint16 where 65535 is grey level 255.
+        pixels: (P,) uint8, or uint16 with 65535 for grey level 255.
         heights, widths: (N,) int32 [px].
         border: (N,) float32, grey level 0 to 255 outside each cell; None for the fit ``stretch``, which needs none.
     """
@@ -40,8 +40,9 @@ class GreyCells(NamedTuple):
         """Return the preprocessed images (N, 1, S, S) float32.
 
         Args:
-            preprocessing: preprocessing of the run, with which the cells were made.
-            um_per_px: micrometres per pixel of each cell or of all; NaN or None if unknown. Used by the fit ``scale``.
+            preprocessing: preprocessing of the run, the same that `grey_cells` received.
+            um_per_px: micrometres per pixel, one number or one per cell; NaN or None if unknown. Used by the fit
+                ``scale``.
             threads: threads that share the cells.
         """
         num, size = len(self), preprocessing.image_size
@@ -101,18 +102,18 @@ def cell_arrays(values: Any) -> Sequence[np.ndarray] | np.ndarray:
 def grey_cells(
     cells: Sequence[np.ndarray] | np.ndarray, preprocessing: Preprocessing, window: Window, first: int = 0
 ) -> GreyCells:
-    """Convert arrays to the grey levels of a run and put them into one pool.
+    """Convert arrays to the grey levels of a run and store them in one array.
 
     8-bit cells are used unchanged. 16-bit cells are mapped by `window`, as ``fastcell pack --window`` does.
 
     Args:
-        cells: N arrays (H, W) uint8 or uint16; other numbers if all of them are whole and in 0..255.
+        cells: N arrays (H, W) uint8 or uint16; other types if all values are whole numbers from 0 to 255.
         preprocessing: preprocessing of the run.
         window: grey levels (low, high) of 16-bit cells that become black and white.
         first: number of the first cell, for messages.
 
     Raises:
-        ArgumentError: a cell has 16 bits and there is no window, or its values are no grey levels.
+        ArgumentError: a 16-bit cell has no window, or values of a cell are not grey levels.
     """
     depth = preprocessing.depth
     if isinstance(cells, np.ndarray) and cells.dtype == np.uint8:

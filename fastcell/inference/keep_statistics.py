@@ -1,4 +1,4 @@
-"""Keep what training cells look like, and how sure the network is of validation cells, in a run's checkpoint."""
+"""Add statistics of training cells and the calibration of the probabilities to the checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ from fastcell.system.resources import num_cpus
 MOST_CELLS = 10_000
 _BATCH = 256
 LEAST_FOUND = 0.8
-"""Share of images without a cell that should be called unlike; with fewer, `fit` says so."""
+"""Minimum share of images without a cell that should be found unlike training cells; below it, `fit` prints a caution.
+"""
 _IMAGES_WITHOUT_CELLS = 128
 
 
 def keep_statistics(
     trainer: pl.Trainer, model: CellModule, data: CellDataModule, checkpoint: Path
 ) -> tuple[str, list[str]]:
-    """Measure at most 10,000 training and as many validation cells, without augmentation, and add what they show to a
-    checkpoint.
+    """Measure up to 10,000 training cells and 10,000 validation cells, without augmentation, and add their statistics
+    to a checkpoint.
 
     Args:
         trainer: trainer of the run, for its precision.
-        model: model with the weights of the checkpoint.
+        model: model that has the weights of the checkpoint.
         data: data with labels.
         checkpoint: file of the run folder, which is replaced.
 
@@ -70,15 +71,15 @@ def blind_spots(found: dict[str, float]) -> list[str]:
     """Return a caution about images without a cell that look like training cells; empty if there are none.
 
     Args:
-        found: share of these images that are called unlike, by name.
+        found: share of these images that are found unlike training cells, by kind of image.
     """
     missed = [f"{share:.0%} of {name}" for name, share in found.items() if share < LEAST_FOUND]
     if not missed:
         return []
     text = (
-        "Caution: images without a cell look like training cells to this run: made from its own cells, only "
-        f"{' and '.join(missed)} would be called unlike (unlike_training of fastcell predict). A usual cause are "
-        "training images that hold no cell: fastcell qc finds them."
+        "Caution: this run does not find all images without a cell. Of such images, made from its own cells, only "
+        f"{' and '.join(missed)} would be found unlike the training cells (column unlike_training of fastcell "
+        "predict). A common cause is training images that contain no cell: fastcell qc finds them."
     )
     return [text]
 
@@ -86,7 +87,9 @@ def blind_spots(found: dict[str, float]) -> list[str]:
 def _found_without_cells(
     trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str, known: TrainingCells
 ) -> dict[str, float]:
-    """Return the share of images without a cell that are called unlike, by name; made from up to 128 cells."""
+    """Return the share of images without a cell that are found unlike training cells, by kind. They are made from up to
+    128 cells.
+    """
     rows = _rows(data, part, _IMAGES_WITHOUT_CELLS)
     scores: dict[str, list[np.ndarray]] = {}
     dtype = next(model.parameters()).dtype
@@ -103,8 +106,12 @@ def _found_without_cells(
 
 def _describe(known: TrainingCells | None) -> str:
     if known is None:
-        return f"cells unlike those of training cannot be found: fewer than {LEAST_TRAINING_CELLS} training cells"
-    by = f"{known.num_held_out:,} validation cells" if known.num_held_out else "the same cells, for want of others"
+        return f"cells unlike those of training cannot be found with fewer than {LEAST_TRAINING_CELLS} training cells"
+    by = (
+        f"{known.num_held_out:,} validation cells"
+        if known.num_held_out
+        else "the same cells, because there are too few validation cells"
+    )
     return f"statistics of {known.num_training:,} training cells, limits from {by}"
 
 
@@ -122,7 +129,7 @@ def _confidence(data: CellDataModule, valid: MeasuredCells) -> Confidence:
 
 
 def _rows(data: CellDataModule, part: str, most: int) -> np.ndarray:
-    """Return at most `most` labelled cells of a subset, evenly spaced; none if it has none."""
+    """Return up to `most` labelled cells of a subset, evenly spaced; empty if there are none."""
     view = data.view(part)
     rows = np.empty(0, np.int64) if view is None else np.unique(view.rows)
     rows = rows[data.manifest.labels[rows] >= 0]
@@ -130,7 +137,7 @@ def _rows(data: CellDataModule, part: str, most: int) -> np.ndarray:
 
 
 def _loader(model: CellModule, data: CellDataModule, rows: np.ndarray) -> CellLoader:
-    """Return batches of at least one cell, as prediction sees them."""
+    """Return batches of one or more cells, preprocessed as in prediction."""
     return CellLoader(
         View(data.manifest, rows),
         evaluation_share(len(rows), min(_BATCH, len(rows))),

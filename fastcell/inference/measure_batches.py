@@ -1,4 +1,4 @@
-"""Everything that a network and the statistics of training cells need of cells: one pass over batches."""
+"""Measure image features, activations and probabilities of cells in one pass over batches."""
 
 from __future__ import annotations
 

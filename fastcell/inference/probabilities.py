@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ProbabilityBackend(Protocol):
-    """A network together with the program and the device that run it."""
+    """A network on a program and a device."""
 
     def probabilities(self, images: Any) -> Any:
         """Return class probabilities (B, K) float32 of images (B, 1, S, S), on the device that computed them."""
@@ -67,7 +67,7 @@ class Outputs:
 def part_outputs(run: FinishedRun, part: str) -> Outputs | None:
     """Return the probabilities of the labelled cells of a subset of a run's split; None if it has none.
 
-    They are computed once and cached in the run. Cells with a probability that is NaN or infinite are left out.
+    They are computed once and cached in the run object. Cells with a probability that is NaN or infinite are left out.
 
     Args:
         run: run whose network and data set are used.
@@ -110,10 +110,10 @@ def _classify_part(run: FinishedRun, part: str) -> Outputs | None:
 
 
 def num_called_otherwise(run: FinishedRun, outputs: Outputs) -> int:
-    """Return the number of cells to which the run's own predictions.parquet assigns another class.
+    """Return the number of cells whose class in predictions.parquet of the run differs.
 
-    The number is above 0 if data or version have changed. Cells found in only one of the two are not counted, and
-    neither is a missing or damaged file.
+    The number is above 0 if the data or the version have changed. Cells that only one of the two has are ignored; if
+    the file is missing or damaged, the number is 0.
     """
     schema = pa.schema([("key", pa.string()), ("class", pa.string())])
     try:

@@ -1,7 +1,7 @@
 """Cells of files that are not packed: read in the order in which ``fastcell pack`` would store them.
 
-Nothing is written. A cell that `pack` would quarantine has the same reason here. At most some thousand decoded cells
-are in memory at a time.
+Nothing is written. Cells that `pack` would quarantine are rejected with the same reason. At most a few thousand decoded
+cells are in memory at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fastcell.system.text import one_name
 from fastcell.system.worker_processes import run_tasks
 
 PIECE_CELLS = 256
-"""Cells that a worker process decodes at a time."""
+"""Number of cells in a task of a worker process."""
 
 _PIECES_AHEAD = 16  # more would let workers fill the memory where the network is slower than they are
 _ONE_PROCESS_CELLS = 4_000  # starting workers takes longer than decoding this many cells
@@ -44,11 +44,11 @@ class SourceChunk(NamedTuple):
     """Decoded cells of a source.
 
     Attributes:
-        cells: n arrays (H, W) uint8; raw uint16 grey levels too where the run keeps 16 bits.
-        numbers: (n,) int64, place of each cell in the order.
-        bad: rows of `QUARANTINE_SCHEMA` of the cells in between that cannot be used.
-        bad_numbers: their places in the order.
-        end: place behind the last cell that was looked at.
+        cells: n arrays (H, W) uint8, or uint16 with raw grey levels if the run uses 16 bits.
+        numbers: (n,) int64, index of each cell in the order of reading.
+        bad: rows of `QUARANTINE_SCHEMA` for unusable cells of the chunk.
+        bad_numbers: indices of the unusable cells in the order of reading.
+        end: index after the last cell of the chunk.
     """
 
     cells: list[np.ndarray]
@@ -64,12 +64,12 @@ class SourceCells:
 
     Attributes:
         source: reader of the files.
-        order: its cells, in the order in which they are read.
+        order: cells of the source in the order of reading.
         listing: result of the scan.
         window: grey levels (low, high) of 16-bit cells that become black and white; None if there must be none.
         um_per_px: micrometres per pixel of cells for which the source gives no value; NaN if unknown.
         depth: bits per grey level that the run keeps.
-        in_given_order: whether the order is the user's own (a list of files).
+        in_given_order: whether the order is that of a list of files.
     """
 
     source: Source
@@ -93,24 +93,24 @@ class SourceCells:
         return quarantine_table(rows)
 
     def keys(self, numbers: np.ndarray) -> list[str]:
-        """Return the keys of cells at these places."""
+        """Return the keys of cells by index."""
         return [str(one_name(self.order[number].key)) for number in numbers.tolist()]
 
     def groups(self, numbers: np.ndarray) -> list[str | None]:
-        """Return the groups of cells at these places; None for a cell without one."""
+        """Return the groups of cells by index; None for a cell without a group."""
         return [one_name(self.order[number].group) for number in numbers.tolist()]
 
     def pitches(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the micrometres per pixel of cells at these places, (n,) float32, NaN if unknown."""
+        """Return the micrometres per pixel of cells by index, (n,) float32, NaN if unknown."""
         found = np.array([self.order[number].um_per_px for number in numbers.tolist()], np.float32)
         return np.where(np.isnan(found), np.float32(self.um_per_px), found)
 
     def stamp(self, begin: int, end: int) -> str:
-        """Return a text that changes with the files of the cells at the places `begin` to `end`, exclusive."""
+        """Return a text that changes if the files of the cells from `begin` to `end` (exclusive) change."""
         return SourceRecords(self.source).stamp([("", list(self.order[begin:end]))])
 
     def digest(self) -> str:
-        """Return a hash of the cells, their order and how they are read."""
+        """Return a hash of the list of cells, their order and the reading options."""
         digest = blake2b(repr((self.window, self.um_per_px, self.depth)).encode(), digest_size=16)
         for item in self.order:
             digest.update(f"{item.key}\0{item.group}\0{item.um_per_px}\n".encode("utf-8", "surrogateescape"))
@@ -121,11 +121,12 @@ class SourceCells:
 
         Args:
             size: cells of a chunk.
-            begin: place of the first cell.
-            jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
+            begin: index of the first cell.
+            jobs: number of worker processes that decode; None for one per CPU, or for no process if there are few
+                cells.
 
         Raises:
-            ArgumentError: there are 16-bit cells and no window.
+            ArgumentError: a 16-bit cell is found and there is no window.
         """
         cells: list[np.ndarray] = []
         numbers: list[int] = []
@@ -151,7 +152,7 @@ class SourceCells:
         yield chunk(len(self.order))
 
     def _decoded(self, begin: int, jobs: int | None) -> Iterator[tuple[int, np.ndarray | pa.Table]]:
-        """Yield place and pixels of each cell, or its row of the quarantine."""
+        """Yield index and pixels of each cell, or a quarantine row if it is unusable."""
         records = SourceRecords(self.source, um_per_px=self.um_per_px)
         few = len(self.order) - begin <= _ONE_PROCESS_CELLS
         starts = range(begin, len(self.order), PIECE_CELLS)
@@ -181,7 +182,7 @@ class _DecodedPiece(NamedTuple):
 
 
 def _decode_piece(piece: _Piece) -> _DecodedPiece:
-    """Decode cells; runs in a worker."""
+    """Decode cells. Runs in a worker process."""
     look_again()
     table = CellTable(piece.records.source.name, piece.window)
     cells: list[np.ndarray | None] = []
@@ -215,7 +216,7 @@ def open_cells(
 
     Args:
         what: folder of images, file of many cells, folder of such files, one image file, or a list of image files.
-        read: options for reading, as of `pack`; a list of files takes a channel only.
+        read: reading options of `pack`; for a list of files only the channel.
         window: grey levels (low, high) of 16-bit cells that become black and white.
         um_per_px: micrometres per pixel of cells for which the source gives no value.
         depth: bits per grey level that the run keeps.
@@ -242,7 +243,7 @@ def open_cells(
 
 
 def _is_flat(folder: Path) -> bool:
-    """Return True for a folder that holds its images itself, as unlabelled cells lie."""
+    """Return True for a folder with images directly in it, the layout of unlabelled cells."""
     keys, _ = find_images(folder)
     return bool(keys) and all("/" not in key for key in keys)
 

@@ -64,14 +64,14 @@ class CellModule(pl.LightningModule):
     defines the meaning of its outputs and the preparation of its inputs.
 
     Args:
-        network: network of fastcell or timm, by name. `fastcell.models.registry` lists the names. The class path of an
-            own network is possible, too (`fastcell.system.own_parts`).
+        network: network of fastcell or timm, by name. `fastcell.models.registry` lists the names. A user-defined
+            network is given by its class path (`fastcell.system.own_parts`).
         input_norm: normalise the input over the batch, without parameters. An image divided by its mean is close to 1
             with little contrast, which slows training.
         init: method for the initial weights. `fastcell.models.initialization` describes them.
-        loss: loss function, computed from logits. The class path of an own loss is possible, too
+        loss: loss function, computed from logits. A user-defined loss is given by its class path
             (`fastcell.models.losses.own_cell_losses`).
-        metrics: own metrics of torchmetrics by class path, computed on validation and test subset.
+        metrics: further torchmetrics metrics by class path, computed on the validation and the test subset.
         label_smoothing: share of the target that is spread evenly over the classes, 0 to 1.
         optimizer: optimizer of the weights.
         learning_rate: peak learning rate.
@@ -165,7 +165,7 @@ class CellModule(pl.LightningModule):
         self.own_metrics = OwnMetrics(metrics, num_classes) if metrics else None
         self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
         self._draws, self._seed = own_loss is not None or may_draw(network, self.network), 0
-        if input_norm:  # parameters would require the gradient of the input of the first convolution
+        if input_norm:  # with parameters, the gradient of the input of the first convolution would be needed
             self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
         if freeze:
             self._frozen = freeze_parts(self.bare_network, num_classes, freeze)
@@ -173,7 +173,7 @@ class CellModule(pl.LightningModule):
                 self._frozen.append(self.network.get_submodule("0"))
             self.train()  # the trainer keeps the mode of each layer
         if part_learning_rates:
-            rates_by_name(self.bare_network, num_classes, part_learning_rates, learning_rate)  # looks at the names
+            rates_by_name(self.bare_network, num_classes, part_learning_rates, learning_rate)  # checks the names
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = None if ema_decay is None else WeightAverage(self.network, ema_decay)
@@ -182,7 +182,9 @@ class CellModule(pl.LightningModule):
         self.train_scores = RunningScores(num_classes)
         self.eval_scores = RunningScores(num_classes)
         self.last_scores: dict[str, float] = {}
-        self.on_step_done: Callable[[], object] | None = None  # called after a complete step, before it is counted
+        self.on_step_done: Callable[[], object] | None = (
+            None  # called after a complete step and before the step is counted
+        )
         # Adds the part of a teacher to the losses of a batch: losses, logits, batch and its step in the epoch.
         self.add_losses: Callable[[torch.Tensor, torch.Tensor, Batch, int], torch.Tensor] | None = None
         self._unread = 0  # steps since the last reading
@@ -198,7 +200,7 @@ class CellModule(pl.LightningModule):
 
     @property
     def network_name(self) -> str:
-        """Short name of the network, for titles: of an own one that of its class."""
+        """Short name of the network for titles; for a user-defined network the name of its class."""
         return part_name(self.hparams["network"])
 
     @property
@@ -227,7 +229,7 @@ class CellModule(pl.LightningModule):
         return features.float(), logits.float()
 
     def shared_features_and_logits(self) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """Return a function that does the same as `features_and_logits` and that several threads may call at once."""
+        """Return a function like `features_and_logits` that several threads can call at the same time."""
         penultimate = SharedPenultimate(self._current_network())
 
         def run(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -243,7 +245,7 @@ class CellModule(pl.LightningModule):
     def features_and_probabilities(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the features of `features_and_logits` and the probabilities of `predict_probabilities`.
 
-        With `tta` the features are those of the images that are not flipped.
+        With `tta`, the features are those of the images without flips.
         """
         features, logits = self.features_and_logits(images)
         found = [self._probabilities(logits)]
@@ -274,7 +276,7 @@ class CellModule(pl.LightningModule):
         return None
 
     def _step(self, batch: Batch, step: int) -> None:
-        """Make one of several optimizer steps of a call, unless `max_steps` is reached."""
+        """Make one optimizer step of a call, unless `max_steps` is reached."""
         if 0 <= self.trainer.max_steps <= self.trainer.global_step:
             return
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
@@ -297,7 +299,7 @@ class CellModule(pl.LightningModule):
 
     def _loss(self, batch: Batch, step: int = 0) -> torch.Tensor:
         """Return this rank's loss of a batch, which is batch `step` of the epoch."""
-        if self._draws and has_trainer(self):  # dropout of a run that goes on is that of the unbroken one
+        if self._draws and has_trainer(self):  # a resumed run has the same dropout as an uninterrupted one
             seed_generators(step_seed("network", self._seed, self.current_epoch, step, self.global_rank))
         labels, weight = self._targets(batch)
         logits = self(batch.images)
@@ -311,10 +313,11 @@ class CellModule(pl.LightningModule):
         return weighted_mean(losses, weight, self._global_weight(weight, step) / self._num_ranks())
 
     def _global_weight(self, weight: torch.Tensor, step: int) -> torch.Tensor | float:
-        """Return the weight of batch `step` over all ranks, of which `weight` (B,) is this rank's.
+        """Return the total weight of batch `step` over all ranks; `weight` (B,) holds the weights on this rank.
 
-        Where all cells weigh the same, the loader knows it, and nothing is sent. A corrupt cell counts there: it adds
-        nothing to the loss. Elsewhere the ranks add their weights, and on a GPU the host does not wait for the sum.
+        If all cells have the same weight, the loader knows the total without communication. It then includes corrupt
+        cells, although they add nothing to the loss. Otherwise the ranks sum their weights, and on a GPU the host does
+        not wait for the result.
         """
         loader = getattr(self.trainer, "train_dataloader", None) if has_trainer(self) else None
         known = getattr(loader, "global_weight", None)
@@ -328,7 +331,8 @@ class CellModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.automatic_optimization:
             self._count_step()
-        # Also read at the end of an epoch, unless the last reading was a few steps ago: such a mean would be noise.
+        # Also read at the end of an epoch, unless the last reading was only a few steps ago: the mean of so few steps
+        # would be noise.
         all_unread = self._unread == self._steps_of_epoch
         ends = self.trainer.is_last_batch and (self._unread >= READ_EVERY // 2 or all_unread)
         if self._unread >= READ_EVERY or ends:
@@ -405,7 +409,7 @@ class CellModule(pl.LightningModule):
             self.train_scores.take(unread["scores"])
         self._unread, self.last_scores = unread["steps"], dict(unread["last_scores"])
         self._steps_of_epoch = unread["steps_of_epoch"]
-        if self.average is not None:  # a run of an earlier version goes on as it began
+        if self.average is not None:  # a resumed run of an earlier version continues without it
             self.average.decay_rises = bool(checkpoint.get("fastcell_decay_rises", False))
 
     # -- parts

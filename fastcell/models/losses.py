@@ -40,7 +40,7 @@ def cell_losses(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smo
 
 
 def own_cell_losses(loss: Callable[..., torch.Tensor], logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each cell from a user's loss.
+    """Return the loss of each cell from a user-defined loss function.
 
     Args:
         loss: function of logits (B, K) float32 and labels (B,) int64 that returns (B,), the loss of each cell.

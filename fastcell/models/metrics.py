@@ -61,17 +61,18 @@ class RunningScores(Metric):
 
 
 class OwnMetrics(nn.Module):
-    """Metrics of torchmetrics that a user names, over the counted cells since the last reset.
+    """User-selected metrics of torchmetrics over the counted cells since the last reset.
 
     Args:
-        metrics: class paths; a metric gets `num_classes` if it takes it. Each must give one number.
+        metrics: class paths. A metric whose constructor has an argument `num_classes` gets K. Each metric must return
+            one number.
         num_classes: K.
 
     Attributes:
-        names: names of the values: those of the classes in lower case, such as `multiclass_f1_score`.
+        names: names of the values: the class names in lower case, such as `multiclass_f1_score`.
 
     Raises:
-        ArgumentError: one cannot be built, or is no metric.
+        ArgumentError: a class cannot be built, or is no metric.
     """
 
     def __init__(self, metrics: Sequence[PartSpec], num_classes: int) -> None:
@@ -95,7 +96,7 @@ class OwnMetrics(nn.Module):
             found[name] = metric
         self.names = list(found)
         self._metrics = list(found.values())
-        self.metrics = nn.ModuleList(self._metrics)  # moves them with the model
+        self.metrics = nn.ModuleList(self._metrics)  # moves them to the device together with the model
 
     def update(self, predicted: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> None:
         """Add the counted cells of a batch: probabilities (B, K), labels (B,) int64, weights (B,) float32."""
@@ -104,10 +105,10 @@ class OwnMetrics(nn.Module):
             metric.update(predicted[counts], labels[counts])
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Return the values by name, and start anew.
+        """Return the values by name, and reset the metrics.
 
         Raises:
-            ArgumentError: a metric gives more than one number.
+            ArgumentError: a metric returns more than one number.
         """
         values: dict[str, torch.Tensor] = {}
         for name, metric in zip(self.names, self._metrics, strict=True):

@@ -1,4 +1,6 @@
-"""Parts of a network, named by the prefix of their parameters: the head, frozen parts, parts with their own rate."""
+"""Parts of a network, identified by a prefix of parameter names: the head, frozen parts, parts with their own learning
+rate.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from fastcell.errors import ArgumentError, did_you_mean, invalid
 
 HEAD = "head"
 ALL_BUT_HEAD = "all-but-head"
-"""Value of `freeze` that trains the last layer alone."""
+"""Value of `freeze` to train only the last layer."""
 
 
 def head_of(network: nn.Module, num_classes: int) -> str | None:
@@ -29,7 +31,9 @@ def head_of(network: nn.Module, num_classes: int) -> str | None:
 
 
 def parse_freeze(text: str | None) -> list[str] | None:
-    """Return the parts of ``features,classifier.1`` or ``all but head``; None if nothing is frozen."""
+    """Return the parts named in a text such as ``features,classifier.1`` or ``all-but-head``; None if nothing is
+    frozen.
+    """
     if text is None or not text.strip():
         return None
     if text.strip().lower().replace("_", " ").replace("-", " ") == "all but head":
@@ -38,7 +42,7 @@ def parse_freeze(text: str | None) -> list[str] | None:
 
 
 def is_in(name: str, part: str) -> bool:
-    """Return whether a parameter or layer belongs to a part: to the layer of that name, or to a layer in it."""
+    """Return whether a parameter or layer belongs to a part, i.e. to the layer of that name or to a layer inside it."""
     return name == part or name.startswith(f"{part}.")
 
 
@@ -97,13 +101,13 @@ def freeze(network: nn.Module, num_classes: int, parts: Sequence[str]) -> list[n
 def rates_by_name(
     network: nn.Module, num_classes: int, rates: Mapping[str, float], otherwise: float
 ) -> dict[str, float]:
-    """Return the peak learning rate of each parameter by name; the longest part that contains it decides.
+    """Return the peak learning rate of each parameter by name. If several parts contain it, the longest prefix applies.
 
     Args:
         network: without input normalisation.
         num_classes: number of outputs.
         rates: peak learning rate by part.
-        otherwise: peak learning rate of the other parameters.
+        otherwise: peak learning rate of all other parameters.
 
     Raises:
         ArgumentError: there is no such part.
@@ -120,7 +124,7 @@ def check_rates(rates: Mapping[str, float] | None) -> None:
     """Check learning rates by part.
 
     Raises:
-        ArgumentError: one is not above 0.
+        ArgumentError: a learning rate is not above 0.
     """
     for part, rate in (rates or {}).items():
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
@@ -128,7 +132,7 @@ def check_rates(rates: Mapping[str, float] | None) -> None:
 
 
 def _holds(name: str, part: str) -> bool:
-    """Return whether a layer contains a part, as the network itself does."""
+    """Return whether a layer contains a part; the network itself contains every part."""
     return not name or part.startswith(f"{name}.")
 
 

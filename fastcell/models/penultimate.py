@@ -12,8 +12,8 @@ from torch import nn
 def features_and_logits(network: nn.Module, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Run a network once and return its penultimate activations beside its logits.
 
-    The last fully connected layer is the `nn.Linear` whose output is the logits; of a network that changes its outputs
-    afterwards, the `nn.Linear` with one output per class that ran last.
+    The last fully connected layer is the `nn.Linear` whose output is the logits; if the network changes its outputs
+    afterwards, it is the last `nn.Linear` with one output per class.
 
     Args:
         network: network that maps images to logits (B, K), of this package or any other. It runs without
@@ -39,9 +39,9 @@ def features_and_logits(network: nn.Module, images: Any) -> tuple[torch.Tensor, 
 
 
 class SharedPenultimate:
-    """The function `features_and_logits` of one network, for calls from several threads at once.
+    """`features_and_logits` of one network, for simultaneous calls from several threads.
 
-    Its hooks stay in the network, so that no call changes a network that another thread is running.
+    Its hooks stay in the network permanently, so that no call modifies a network while another thread runs it.
 
     Args:
         network: network that maps images to logits (B, K).

@@ -1,4 +1,6 @@
-"""Networks: those of this package, those that users register or name by class path, and those of timm if installed."""
+"""Networks by name: those of this package, those that users register or give by class path, and those of timm if
+installed.
+"""
 
 import difflib
 import importlib.util
@@ -33,12 +35,12 @@ _REGISTERED: dict[str, Callable[..., Any]] = {}
 
 
 def register_network(name: str, build: Callable[..., nn.Module]) -> None:
-    """Give a network a name that ``--model.network``, `CellModule` and the other programs accept in this process.
+    """Register a network under a name that ``--model.network`` and `CellModule` accept in this process.
 
     Args:
-        name: letters, digits, ``-`` and ``_``; a name that this program or timm has is refused.
+        name: name of letters, digits, ``-`` and ``_``; names of fastcell's and timm's networks are refused.
         build: class or function that returns a network: it maps images (B, 1, S, S), floating point, to logits (B, K).
-            It gets those of the arguments `num_classes` (K), `image_size` (S [px]) and `init` that it takes.
+            Of the arguments `num_classes` (K), `image_size` (S [px]) and `init`, it receives those that it has.
 
     Raises:
         ArgumentError: the name is taken or has other letters, or `build` cannot be called.
@@ -56,7 +58,7 @@ def register_network(name: str, build: Callable[..., nn.Module]) -> None:
     if not callable(build):
         raise invalid("build", "a class or function", build, "Give what returns the network")
     known = _REGISTERED.get(name)
-    # A module that is imported again defines its classes anew.
+    # A module that is imported again defines new class objects.
     same = known is not None and _place_of(known) == _place_of(build)
     if name in NETWORKS or (known is not None and not same) or (known is None and name in network_names()):
         raise invalid("name", "one that is free", name, "Choose another name")
@@ -74,8 +76,8 @@ def create_network(network: PartSpec, num_classes: int, image_size: int = 128, i
         init: initial weights of this package's networks; those of timm keep their own.
 
     Raises:
-        ArgumentError: the name is unknown (the message lists the known ones), `num_classes` is below 1, `image_size`
-            is too small for the network, or a user's network cannot be built or returns something else.
+        ArgumentError: the name is unknown (the message lists the known ones), `num_classes` is below 1, `image_size` is
+            too small for the network, or a user-defined network cannot be built or returns something else.
     """
     if num_classes < 1:
         raise invalid("num_classes", "at least 1", num_classes, "Give one class name per class")
@@ -97,13 +99,14 @@ def create_network(network: PartSpec, num_classes: int, image_size: int = 128, i
 
 
 def module_of_network(name: str) -> str | None:
-    """Return the module of the class or function that `register_network` got for a name; None for other names."""
+    """Return the module of the class or function registered under a name; None for other names."""
     build = _REGISTERED.get(name)
     return None if build is None else getattr(build, "__module__", None)
 
 
 def may_draw(network: PartSpec, layers: nn.Module) -> bool:
-    """Return whether a network may draw random numbers in training: one with dropout, or any of another author.
+    """Return whether a network may draw random numbers in training, as with dropout. Assumed for all networks from
+    outside fastcell.
 
     Args:
         network: name or class path.
@@ -114,7 +117,7 @@ def may_draw(network: PartSpec, layers: nn.Module) -> bool:
 
 
 def network_names() -> list[str]:
-    """Return every name that `create_network` accepts on this machine, those of this package first."""
+    """Return every name that `create_network` accepts on this machine, starting with those of this package."""
     ours = [*NETWORKS, *_REGISTERED]
     if not _has_timm():
         return ours
@@ -124,10 +127,10 @@ def network_names() -> list[str]:
 
 
 def _checked(network: Any, name: str, num_classes: int, image_size: int) -> nn.Module:
-    """Return a user's network if it is one, and gives one logit for each class.
+    """Return a user-defined network after checking that it returns one logit for each class.
 
     Raises:
-        ArgumentError: it is not, or does not.
+        ArgumentError: it is no network, or returns something else.
     """
     if not isinstance(network, nn.Module):
         raise invalid(f"network {name}", "a torch.nn.Module", type(network).__name__, "Return the network itself")
@@ -137,7 +140,7 @@ def _checked(network: Any, name: str, num_classes: int, image_size: int) -> nn.M
         with torch.no_grad():
             found = network.eval()(images)
     except NotImplementedError:
-        if images.is_meta:  # a layer without a form for tensors that have no memory
+        if images.is_meta:  # a layer does not support tensors without memory
             return network
         raise
     except Exception as error:

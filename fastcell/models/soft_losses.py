@@ -1,4 +1,6 @@
-"""Loss of a network that learns from the probabilities of a trained one (Hinton et al. 2015, arXiv 1503.02531)."""
+"""Distillation loss: compares class probabilities with those of a trained network (Hinton et al. 2015, arXiv
+1503.02531).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,14 @@ from torch.nn import functional
 from fastcell.errors import invalid
 
 TEMPERATURE, SHARE = 2.0, 0.7
-"""Defaults of the temperature and of the share of the teacher in the loss."""
+"""Defaults of the temperature, and of the teacher's share of the loss."""
 
 
 def check_distillation(temperature: float, share: float) -> None:
-    """Check the numbers of a distillation.
+    """Check temperature and share of a distillation.
 
     Raises:
-        ArgumentError: the temperature is not above 0, or the share not in (0, 1].
+        ArgumentError: the temperature is not in (0, 1000], or the share is not in (0, 1].
     """
     if not 0 < temperature <= 1e3:
         raise invalid(
@@ -33,13 +35,13 @@ def softmax_scores(loss: str, logits: torch.Tensor) -> torch.Tensor:
 def soft_losses(scores: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:
     """Return the loss of each cell against the probabilities of a teacher, (B,) float32.
 
-    It is T^2 KL(softmax(taught / T) || softmax(scores / T)). The factor T^2 keeps the gradient of the size that it has
-    at T = 1.
+    It is T^2 KL(softmax(taught / T) || softmax(scores / T)). The factor T^2 makes the size of the gradient independent
+    of T.
 
     Args:
         scores: (B, K) float32 scores of the network, see `softmax_scores`.
-        taught: (B, K) float32 scores of the teacher, classes in the same order.
-        temperature: T, above 0; larger values show more of the classes that the teacher thinks unlikely.
+        taught: (B, K) float32 scores of the teacher, with the classes in the same order.
+        temperature: T, above 0. Larger values give more weight to classes that are unlikely according to the teacher.
     """
     wanted = (taught / temperature).log_softmax(dim=1)
     found = (scores / temperature).log_softmax(dim=1)

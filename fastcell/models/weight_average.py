@@ -12,21 +12,21 @@ class WeightAverage(nn.Module):
     """Exponential moving average of the parameters and buffers of a network.
 
     The first update copies the network; update t > 0 gives ``decay * average + (1 - decay) * network``. The decay rises
-    to its value over the first steps: after t updates it is at most (1 + t) / (10 + t). So the average of a run that is
-    short beside 1 / (1 - decay) steps covers about its last tenth, not its first weights (as in TensorFlow's
-    `tf.train.ExponentialMovingAverage` with `num_updates`).
+    to its value over the first steps: after t updates it is at most (1 + t) / (10 + t). In a run of much fewer than 1 /
+    (1 - decay) steps, the average therefore covers about the last tenth of the run and not the initial weights (as in
+    TensorFlow's `tf.train.ExponentialMovingAverage` with `num_updates`).
 
     The state has the names of `torch.optim.swa_utils.AveragedModel`. That class reads its counter from the device twice
-    in an update; here the host counts, and waits for nothing.
+    per update; here the host counts and does not wait for the device.
 
     Args:
-        network: copied; its copy is `module`.
+        network: network to copy; the copy is `module`.
         decay: decay per step, 0 <= decay < 1.
 
     Attributes:
         module: network with the averaged weights, without gradients.
         n_averaged: () int64, number of updates.
-        decay_rises: False for a decay that is the same from the first step on, as runs of an earlier version had.
+        decay_rises: False for a constant decay, as in runs of earlier versions.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -1,7 +1,7 @@
 """Selection of a model's weights after training: lowest validation loss, or last.
 
 If training repeats or weights classes, the best weights have the lowest `BALANCED`: the validation loss in which a cell
-of each class counts as in training. Otherwise a network that never calls a rare class could have the lowest loss.
+of each class counts as in training. Otherwise a network that never predicts a rare class could have the lowest loss.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class BestWeights(pl.Callback):
 
 
 class RunCheckpoints(ModelCheckpoint):
-    """Lightning's checkpoints of a run, whose state names files of the run folder without the folder.
+    """Lightning's checkpoint callback for a run, with file names relative to the run folder in its state.
 
-    Lightning's own state holds absolute paths: in a run folder that was moved, it forgets the best score and overwrites
-    the best checkpoint with the next one.
+    Lightning's own state holds absolute paths: after a run folder was moved, Lightning forgets the best score and
+    overwrites the best checkpoint with the next one.
     """
 
     @property
@@ -74,7 +74,7 @@ class RunCheckpoints(ModelCheckpoint):
         return {**state, **paths, "best_k_models": best, "dirpath": ""}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the state of a run; if its best checkpoint is not in this run's folder, only the current score."""
+        """Load the state of a run; only the current score if its best checkpoint is not in this run's folder."""
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath), _file_name(path))) if path else ""
@@ -94,7 +94,7 @@ def monitor_of(content: Mapping[str, Any]) -> str | None:
     """Return the loss by which the run of a checkpoint selects its best weights; None if it selects none.
 
     Args:
-        content: of `fastcell.runs.checkpoint.read_checkpoint`.
+        content: result of `fastcell.runs.checkpoint.read_checkpoint`.
     """
     keys = [str(key) for key in content.get("callbacks", {})]
     return next((name for name in (PLAIN, BALANCED) if any(f"'monitor': '{name}'" in key for key in keys)), None)

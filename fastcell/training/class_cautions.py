@@ -1,4 +1,4 @@
-"""Say which classes a run can hardly learn or score, and how it treats rare ones."""
+"""Cautions about classes that a run can hardly learn or score, and the treatment of rare classes in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.dataset.views import View
 
 FEW_CELLS = 20
-"""A class with fewer training cells is named: whether a network finds it changes from seed to seed."""
+"""Number of training cells below which a caution names a class: whether a network finds such a class depends on the
+seed.
+"""
 _MOST_NAMES = 6
 
 
@@ -23,8 +25,8 @@ def training_cautions(
     Args:
         classes: names of the K classes.
         train: (K,) training cells of each class.
-        valid: (K,) validation cells of each class; None if validation does not take place.
-        select: ``best`` or ``last`` weights are scored.
+        valid: (K,) validation cells of each class; None without validation.
+        select: weights that are scored, ``best`` or ``last``.
     """
     counts, found = np.asarray(train), []
     few = np.flatnonzero((counts < FEW_CELLS) & (counts > 0))
@@ -36,7 +38,7 @@ def training_cautions(
         )
     none = [classes[k] for k in np.flatnonzero(counts == 0).tolist()]
     if none:
-        then = "The network cannot learn to call them."
+        then = "The network cannot learn to predict them."
         found.append(f"Caution: classes without training cells: {_listed(none)}. {then}")
     held = np.flatnonzero(np.asarray([] if valid is None else valid))
     if len(held) == 1:
@@ -49,7 +51,7 @@ def training_cautions(
 
 
 def call_cautions(classes: Sequence[str], confusion: npt.ArrayLike, part: str) -> list[str]:
-    """Return cautions about classes that have cells in a scored subset, and that no cell was called.
+    """Return cautions about classes that occur in a scored subset but are never predicted there.
 
     Args:
         classes: names of the K classes.
@@ -58,20 +60,20 @@ def call_cautions(classes: Sequence[str], confusion: npt.ArrayLike, part: str) -
     """
     table = np.asarray(confusion)
     cells = table.sum(axis=1)
-    never = np.flatnonzero((table.sum(axis=0) == 0) & (cells > 0))
-    if not len(never):
+    missing = np.flatnonzero((table.sum(axis=0) == 0) & (cells > 0))
+    if not len(missing):
         return []
-    named = _listed([f"{classes[k]} (has {cells[k]:,})" for k in never.tolist()])
-    where = f"no cell of the {SUBSET_NAMES[part]} subset"
-    return [f"Caution: classes that {where} was called: {named}. Their recall is 0, and they have no precision."]
+    named = _listed([f"{classes[k]} ({cells[k]:,} cells)" for k in missing.tolist()])
+    never = f"Caution: classes that are never predicted on the {SUBSET_NAMES[part]} subset: {named}."
+    return [f"{never} Their recall is 0, and their precision is undefined."]
 
 
 def describe_balance(view: View, balance: str) -> str | None:
-    """Return one line about repeated classes, with their cost and gain; None if no cell is repeated.
+    """Return one line about repeated classes, with cost and gain of the repetition; None if no cell is repeated.
 
     Args:
         view: the training rows, repeats included.
-        balance: setting that was asked for.
+        balance: requested setting.
     """
     cells, rows = view.cell_counts(), view.class_counts()
     if view.class_weights is not None or np.array_equal(cells, rows):
@@ -80,11 +82,11 @@ def describe_balance(view: View, balance: str) -> str | None:
     least, most = present[cells[present].argmin()], present[cells[present].argmax()]
     names, repeats = view.manifest.info.classes, rows[present] / cells[present]
     why = f"{names[most]} has {cells[most] / cells[least]:,.0f} times as many training cells as {names[least]}"
-    back = " Half of the repeats are taken back in the loss, which keeps the accuracy." if balance == "auto" else ""
+    back = " The loss compensates half of the repetition, which keeps the accuracy." if balance == "auto" else ""
     return (
         f"rare classes are repeated up to {repeats.max():.3g} times (--data.balance {balance}): {why}. "
         f"Cost: an epoch has {rows.sum() / cells.sum():.2f} times the cells. Gain: more cells of rare classes are "
-        f"found, and some others are taken for them.{back} --data.balance none trains on the classes as they are."
+        f"found, and some other cells are mistaken for them.{back} --data.balance none turns this off."
     )
 
 

@@ -65,7 +65,7 @@ class CurveLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.rows.setdefault(int(step or 0), {}).update(metrics)
-        if "valid_loss" in metrics:  # rare enough to update the file during the run
+        if "valid_loss" in metrics:  # epochs are long enough to update the file after each
             self.save()
 
     @rank_zero_only

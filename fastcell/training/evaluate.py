@@ -74,9 +74,9 @@ def predict(
 ) -> None:
     """Classify every cell of the data set, write the table and print the number of cells of each class.
 
-    Probabilities are calibrated with the temperature of the checkpoint, and cells unlike those of training are marked;
-    a checkpoint without these is used as it is, and a line says so. Results of an interrupted run of the same job are
-    reused.
+    Probabilities are calibrated with the temperature of the checkpoint, and cells unlike those of training are marked.
+    If the checkpoint has no temperature or statistics, this step is omitted and a message says so. Results of an
+    interrupted run of the same job are reused.
 
     Args:
         trainer: trainer with `throughput` among its callbacks.
@@ -85,8 +85,8 @@ def predict(
         throughput: callback that counts cells.
         out: output file.
         checkpoint: file that the model was loaded from.
-        min_confidence: least confidence of an answer, 0 to 1; cells below are unsure. None for no limit.
-        accuracy: accuracy that the answers reach on validation cells, from which the least confidence follows.
+        min_confidence: minimum confidence of an answer, 0 to 1; cells with less are unsure. None for no limit.
+        accuracy: accuracy of the answers on validation cells, from which the minimum confidence follows.
 
     Raises:
         ArgumentError: both limits are given, one is out of its range, or the accuracy cannot be reached.
@@ -138,7 +138,7 @@ def predict(
 
 
 def _scorer(trainer: pl.Trainer, model: CellModule, data: CellDataModule, limits: AnswerLimits) -> BatchScorer | None:
-    """Return what measures cells unlike those of training; None, with a line, if images are not float32."""
+    """Return the object that scores cells unlike those of training; None, with a message, if images are not float32."""
     if limits.known is None:
         return None
     settings = data.loader_settings(trainer)
@@ -158,7 +158,7 @@ class ScoredPart(NamedTuple):
     Attributes:
         gathered: predictions of its cells.
         summary: scores with intervals.
-        cautions: sentences about classes and recordings that limit what the scores say.
+        cautions: sentences about classes and recordings that limit the meaning of the scores.
     """
 
     gathered: PredictionGatherer
@@ -181,8 +181,8 @@ def score_part(
         model: model with the weights to score.
         data: data with the subset.
         part: ``valid`` or ``test``.
-        folder: place for temporary files.
-        trained: cautions about the training, `fastcell.training.class_cautions.training_cautions`.
+        folder: folder for temporary files.
+        trained: cautions about the training, from `fastcell.training.class_cautions.training_cautions`.
     """
     gatherer = PredictionGatherer(folder)
     with attached(trainer, gatherer):
@@ -232,7 +232,9 @@ def num_labelled(data: CellDataModule, part: str | None) -> int:
 
 
 def data_obstacles(data: CellDataModule) -> list[Obstacle]:
-    """Return what keeps the scores of the data's split from answering; of training, its subsample is looked at."""
+    """Return the obstacles to meaningful scores in the split of the data; of the training subset, only the subsample is
+    checked.
+    """
     manifest = data.manifest
     return find_obstacles(manifest.labels, manifest.info.classes, [used_cells(data)], origins_of(manifest))
 
@@ -250,12 +252,14 @@ def used_cells(data: CellDataModule) -> np.ndarray:
 
 
 def has_labelled_cells(data: CellDataModule, part: str) -> bool:
-    """Return whether the split of the data set puts labelled cells into `part` (valid or test)."""
+    """Return whether the split of the data set has labelled cells in `part` (valid or test)."""
     return num_labelled(data, part) > 0
 
 
 def final_subset(data: CellDataModule) -> str | None:
-    """Return the subset that a run is scored on after training: test, without labelled test cells valid, or None."""
+    """Return the subset on which a run is scored after training: test; valid without labelled test cells; None without
+    both.
+    """
     return next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
 
 
@@ -271,8 +275,8 @@ def part_table(
 ) -> Any:
     """Return the predictions of a subset as a table.
 
-    `truth` adds the true class; `reasons` adds the reason for each cell without a prediction; below `min_confidence` a
-    cell is unsure; `unlike` adds the columns of cells unlike those of training.
+    `truth` adds the true class. `reasons` adds the reason for each cell without a prediction. Cells with a confidence
+    below `min_confidence` are unsure. `unlike` adds the columns on cells unlike those of training.
     """
     view = data.view(part)
     assert view is not None

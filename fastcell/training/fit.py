@@ -139,17 +139,17 @@ def train(
         folder: the run folder on rank 0; None on other ranks and in a trial run (fast_dev_run), which writes nothing.
         ckpt_path: checkpoint to resume from.
         select: weights to evaluate, ``best`` or ``last``.
-        allow_absent: train although the scores cannot answer; each score then says so.
+        allow_absent: train even if the scores cannot be meaningful; each score is then printed with a caution.
 
     Raises:
-        ArgumentError: no step was trained, the data are not those of the checkpoint, or class and recording cannot be
-            told apart or a subset lacks a class, see `fastcell.splits.obstacles`.
+        ArgumentError: no step was trained, the data differ from those of the checkpoint, class and recording cannot be
+            told apart, or a subset lacks a class (see `fastcell.splits.obstacles`).
     """
     if not allow_absent:
         refuse_obstacles(data_obstacles(data), f"split {data.hparams['split_name']!r} of {data.path}")
     content: dict[str, Any] = {"global_step": 0} if ckpt_path is None else read_checkpoint(ckpt_path)
     before = int(content["global_step"])
-    if "CellDataModule" in content:  # a checkpoint of format 1 lacks it at the end of a run
+    if "CellDataModule" in content:  # checkpoints of format 1 lack it at the end of a run
         data.check_state(content["CellDataModule"])
     print_on_rank_zero(trainer, describe_training(trainer, model, data, folder))
     fit_model(trainer, model, data, ckpt_path)
@@ -175,10 +175,10 @@ def train(
 
 
 def _check_trained(trainer: pl.Trainer, before: int, ckpt_path: str | None) -> None:
-    """Check that a new run has taken a step behind the `before` steps of its checkpoint.
+    """Check that a new run has taken at least one step after the `before` steps of its checkpoint.
 
     Raises:
-        ArgumentError: it has not.
+        ArgumentError: it has taken none.
     """
     if trainer.global_step > before:
         return
@@ -192,10 +192,10 @@ def _check_trained(trainer: pl.Trainer, before: int, ckpt_path: str | None) -> N
 def fit_model(
     trainer: pl.Trainer, model: CellModule, data: pl.LightningDataModule, ckpt_path: str | None = None
 ) -> None:
-    """Run the trainer to its end, from a checkpoint if one is given; the model then has the last weights.
+    """Run the trainer to its end, from a checkpoint if one is given. The model ends with the last weights.
 
     Raises:
-        ArgumentError: validation comes less often than once an epoch without being counted over epochs.
+        ArgumentError: the validation interval is longer than an epoch, and batches are not counted over epochs.
     """
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -217,7 +217,7 @@ def _complete_run_folder(
     used: str,
     trained: list[str],
 ) -> None:
-    """Score the weights of checkpoint `used` and write the files that `fastcell.runs.run_folder.RUN_FILES` lists."""
+    """Score the weights of checkpoint `used`, and write the files listed in `fastcell.runs.run_folder.RUN_FILES`."""
     part = final_subset(data)
     title = run_title(folder, data.info.name, model.network_name)
     values: dict[str, Any] = {"checkpoint": used, "epochs": trainer.current_epoch, "steps": trainer.global_step}

@@ -1,4 +1,4 @@
-"""Train on and classify cells in memory, as ``fastcell fit`` does, without a data set or a run folder."""
+"""Train on cells in memory, and classify them, as ``fastcell fit`` does but without data set or run folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train_on_cells(
 
     Args:
         recipe: model, data and length of the training.
-        cells: N arrays (H, W), uint8, or uint16 where 65535 is grey level 255.
+        cells: N arrays (H, W), uint8, or uint16 with 65535 for grey level 255.
         labels: (N,) int, indices into `classes`.
         weights: (N,) weight of each cell in the loss.
         classes: K names.
@@ -138,7 +138,7 @@ def classify_cells(module: CellModule, cells: Sequence[np.ndarray], chunk: int, 
     Args:
         module: module from `train_on_cells`.
         cells: N arrays (H, W) as in training.
-        chunk: cells classified together; the last chunk is padded.
+        chunk: number of cells in a batch; the last batch is padded.
         threads: threads of the preprocessing.
     """
     device = _device()

@@ -18,7 +18,7 @@ from fastcell.system.text import printable
 
 SAFE, FAST = "32-true", "bf16-mixed"
 WORTH = 1.1
-"""Smallest ratio of the times at which bfloat16 is chosen: below it, float32 costs little and is reproducible."""
+"""Minimum speed-up for which bfloat16 is chosen; below it, float32 costs little more and is reproducible."""
 _CELLS = 32
 _TURNS = 5
 _HOPELESS = 3.0
@@ -28,10 +28,10 @@ class PrecisionTiming(NamedTuple):
     """Times of a training step in both precisions.
 
     Attributes:
-        safe_s: shortest time in float32 [s]; infinite if bfloat16 failed first.
-        fast_s: shortest time in bfloat16 [s]; infinite if a layer cannot compute in it on this machine.
+        safe_s: shortest time in float32 [s]; infinite if bfloat16 failed before it was measured.
+        fast_s: shortest time in bfloat16 [s]; infinite if a layer cannot compute in bfloat16 on this machine.
         num_cells: cells of the step.
-        trouble: first line of torch's message in this case.
+        trouble: first line of torch's error message if bfloat16 failed.
     """
 
     safe_s: float
@@ -45,7 +45,7 @@ class PrecisionTiming(NamedTuple):
         return FAST if not self.trouble and self.safe_s >= WORTH * self.fast_s else SAFE
 
     def describe(self) -> str:
-        """Return one line: what was chosen, and by which ratio."""
+        """Return the choice and the measured ratio in one line."""
         if self.trouble:
             why = printable(self.trouble)
             return f"precision {SAFE}: the network cannot compute in {FAST} here ({why}; --trainer.precision auto)"
@@ -60,11 +60,11 @@ class PrecisionTiming(NamedTuple):
 
 
 def time_precisions(model: CellModule, batch_size: int) -> PrecisionTiming:
-    """Time forward and backward passes of a copy of the network, in turns; model and random state stay as they are.
+    """Time forward and backward passes of a copy of the network in alternation. Model and random state stay unchanged.
 
     Args:
         model: model on the CPU.
-        batch_size: cells of an optimizer step; at most 32 are used.
+        batch_size: number of cells in an optimizer step; at most 32 cells are used.
 
     Raises:
         RuntimeError: the network cannot compute in float32 either.

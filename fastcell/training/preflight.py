@@ -60,7 +60,7 @@ def check_devices(settings: Any) -> None:
         settings: arguments of `pl.Trainer` as attributes.
 
     Raises:
-        ArgumentError: there are far more than CPUs, or more than any machine has GPUs.
+        ArgumentError: there are far more processes than CPUs, or more than the GPUs of any machine.
     """
     if not str(settings.devices).isdecimal():
         return
@@ -75,11 +75,11 @@ def check_scored_batches(command: str, settings: Any) -> None:
     """Check that validate and test have batches to score.
 
     Args:
-        command: validate, test or another one, for which nothing is checked.
+        command: name of the command; only ``validate`` and ``test`` are checked.
         settings: arguments of `pl.Trainer` as attributes.
 
     Raises:
-        ArgumentError: their limit is 0.
+        ArgumentError: the limit of their batches is 0.
     """
     name = {"validate": "limit_val_batches", "test": "limit_test_batches"}.get(command)
     if name is not None and getattr(settings, name) == 0:
@@ -90,14 +90,14 @@ def check_trainer(trainer: pl.Trainer, model: pl.LightningModule, data: CellData
     """Check a trainer against network and data.
 
     Args:
-        trainer: with the callbacks of the user.
+        trainer: trainer, with the user's callbacks.
         model: network to train.
         data: data with labels.
         settings: arguments of `pl.Trainer` as attributes.
 
     Raises:
-        ArgumentError: a callback monitors a value that is never there, or a limit leaves nothing to score, or
-            batches are too small for the network.
+        ArgumentError: a callback monitors a value that is never logged, a limit leaves nothing to score, or batches are
+            too small for the network.
     """
     validates = has_labelled_cells(data, "valid") and settings.limit_val_batches != 0
     names = [f"train_{name}" for name in _MONITORS[:2]]

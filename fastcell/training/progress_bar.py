@@ -17,7 +17,7 @@ LINE_EVERY_S = 1.0
 class Throughput(pl.Callback):
     """Count the cells processed by the model, and the time of each pass from its first batch to its end.
 
-    Cells are counted as they arrive, over all ranks, padding included: exact counts would wait for the device.
+    Cells are counted on arrival, over all ranks and including padding, because exact counts would wait for the device.
 
     Attributes:
         cells: number of cells by stage (train, validate, test, predict).

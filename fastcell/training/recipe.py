@@ -21,11 +21,11 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.augmentation import Augmentation
 
 SELECTS = ("best", "last")
-# Settings that a study determines itself or does not use.
+# Settings that a study sets itself or does not use.
 _TAKEN = {"path", "split_name", "subsample", "seed", "predict_split", "steps_per_call", "classes", "preprocessing"}
 _TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val")
 _PREPROCESSING = ("image_size", "fit", "normalization", "antialias", "scale_um_per_px")
-_FIRST = ("demo", "paper")  # order in lists: default preset, published one, then the others by name
+_FIRST = ("demo", "paper")  # order in lists: the default preset, the published one, then the others by name
 
 
 def _preset_names() -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class Recipe:
         preset: name of the packaged preset.
         model: arguments of `CellModule`.
         data: arguments of `CellDataModule`; `augmentation` as a dictionary.
-        trainer: those of `max_epochs`, `max_steps`, `precision` and `gradient_clip_val` that are given.
+        trainer: `max_epochs`, `max_steps`, `precision` and `gradient_clip_val`, as far as they are given.
         select: ``best`` (weights with the lowest validation loss) or ``last``.
     """
 
@@ -68,7 +68,7 @@ class Recipe:
 
     @property
     def balance(self) -> str:
-        """How rare classes are treated, as in `fastcell.dataset.views.ViewConfig`."""
+        """Treatment of rare classes, as in `fastcell.dataset.views.ViewConfig`."""
         return str(self.data.get("balance", "auto"))
 
     @property

@@ -1,7 +1,7 @@
 """Resume points: checkpoints from which a training run resumes at exactly the next batch.
 
-A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder. It is written after a complete step, every given
-number of steps or minutes and when the run is asked to stop. The two newest points are kept until the run has ended;
+A point is a checkpoint ``step-NNNNNNNNN.ckpt`` in the run folder. It is written after a complete step, at a given
+interval of steps or minutes, and when the run is asked to stop. The two newest points are kept until the run has ended;
 ``last.ckpt`` also serves as a point. `POINT_CONTENT` lists the content. A resumed run additionally reads its settings
 from ``config.yaml``. No random state is saved: order, augmentation and dropout follow from seed, epoch and position.
 """
@@ -76,7 +76,7 @@ class ResumePoints(pl.Callback):
         folder: the run folder; None on ranks other than 0.
         every_steps: optimizer steps between points, or None.
         every_minutes: minutes between points, or None.
-        settings: settings that the points hold, by dotted name.
+        settings: settings to store in the points, by dotted name.
 
     Raises:
         ArgumentError: a number is not positive.
@@ -189,15 +189,14 @@ def latest_point(folder: Path) -> tuple[Path | None, list[Path]]:
 
 
 def plan_resumption(folder: Path, settings: dict[str, Any], say: Say) -> Resumption | None:
-    """Decide how a stopped run goes on; None if it is finished.
+    """Decide how a stopped run is resumed; None if it is finished.
 
     Args:
         folder: the run folder.
-        settings: settings that are asked for, by dotted name.
-        say: called on rank 0 with each line for the user.
+        settings: requested settings, by dotted name. say: called on rank 0 with each line for the user.
 
     Raises:
-        ArgumentError: a setting differs that must be that of the run.
+        ArgumentError: a setting differs from the run that must not differ.
         DataError: config.yaml or the best weights are damaged, or a newer version wrote a checkpoint.
     """
     point, _ = latest_point(folder)
@@ -211,14 +210,14 @@ def plan_resumption(folder: Path, settings: dict[str, Any], say: Say) -> Resumpt
 
 
 def check_start(path: str, settings: dict[str, Any]) -> Resumption:
-    """Check that a new run may go on from a checkpoint: its state is that of the settings of its run.
+    """Check that a new run may continue from a checkpoint: its settings must agree with those of the checkpoint's run.
 
     Args:
         path: the checkpoint.
         settings: settings that are asked for, by dotted name.
 
     Raises:
-        ArgumentError: a setting differs that must be that of the checkpoint's run.
+        ArgumentError: a setting differs from the checkpoint's run that must not differ.
         DataError: the checkpoint is missing or damaged.
     """
     content = read_checkpoint(path)
@@ -231,7 +230,7 @@ def check_start(path: str, settings: dict[str, Any]) -> Resumption:
 
 
 def point_to_go_on_from(folder: Path, say: Say) -> str | None:
-    """Return the newest undamaged point of a run that was stopped; None to start from the beginning.
+    """Return the newest undamaged resume point of a stopped run; None to start from the beginning.
 
     Args:
         folder: the run folder.

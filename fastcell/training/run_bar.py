@@ -1,4 +1,4 @@
-"""Progress of a whole run on a terminal: one bar over training, validation and the evaluation at the end."""
+"""Progress of a whole run on a terminal: one bar for training, validation and the final evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastcell.training.progress_bar import readings
 from fastcell.training.run_plan import RunClock, plan_run
 
 _DRAW_EVERY_S = 0.1
-_OPTIONAL = ("rate", "epoch", "score")  # parts that a narrow terminal does without, in this order
+_OPTIONAL = ("rate", "epoch", "score")  # parts that are omitted on a narrow terminal, in this order
 
 
 class RunBar(pl.Callback):
@@ -193,5 +193,5 @@ class RunBar(pl.Callback):
 
 
 def _total(num_batches: Any) -> float:
-    """Return the number of batches of an evaluation; Lightning keeps one number for each loader."""
+    """Return the number of batches of an evaluation, from Lightning's numbers for each loader."""
     return sum(num_batches) if isinstance(num_batches, list) else num_batches

@@ -28,7 +28,7 @@ class RunPlan:
         epochs_per_validation: validation takes place in every such epoch; None if batches are counted over the epochs.
         cells_per_step: training cells of an optimizer step, over all ranks.
         validation_cells: cells of a validation pass; 0 without validation.
-        final_cells: cells of the evaluation after training; 0 without one.
+        final_cells: cells of the evaluation after training; 0 without evaluation.
     """
 
     num_steps: float
@@ -43,7 +43,7 @@ class RunPlan:
 
     @property
     def num_epochs(self) -> int | None:
-        """Number of epochs of the run, the last one complete or not; None if the run has no end."""
+        """Number of epochs of the run, including an incomplete last one; None if the run has no end."""
         return None if math.isinf(self.num_steps) else math.ceil(self.num_steps / self.steps_per_epoch)
 
     @property
@@ -97,17 +97,17 @@ def plan_run(trainer: pl.Trainer, model: CellModule, validation_cells: int, fina
 
 
 class RunClock:
-    """How far a run is, and the time left.
+    """Progress of a run, and the time left.
 
     The first 10 training batches do not count for the time left: they compile, choose algorithms and fill caches. The
-    time left is known after the training behind them has lasted as long as they did (at least 2 s, at most 30 s). It
-    follows from the steps of the last 60 s, and includes the validation passes to come and the evaluation at the end,
-    at the rate of the latest evaluation. Before the first one, an evaluated cell counts as long as a training cell,
-    which is an upper bound. Steps of an earlier process do not count for the rate of a resumed run.
+    time left is given once the following batches have lasted as long as these 10 (at least 2 s, at most 30 s). It is
+    computed from the steps of the last 60 s, and includes the remaining validation passes and the final evaluation at
+    the rate of the latest evaluation. Before the first evaluation, an evaluated cell is assumed to take as long as a
+    training cell, which is an upper bound. The rate of a resumed run ignores the steps of earlier processes.
 
     Args:
         plan: the work of the run.
-        step: optimizer steps done before; above 0 in a resumed run.
+        step: optimizer steps taken already; above 0 in a resumed run.
         now_s: present time [s], from the same clock as all other times.
     """
 
@@ -153,11 +153,11 @@ class RunClock:
         return self.step * self.plan.cells_per_step + evaluated
 
     def steps_per_s(self, now_s: float) -> float | None:
-        """Return the rate of training, or None as long as it means nothing."""
+        """Return the rate of training; None until it is meaningful."""
         return self._rate.per_s(self._training_s(now_s))
 
     def left_s(self, now_s: float) -> float | None:
-        """Return the time left [s]; None as long as it means nothing, and for a run without an end."""
+        """Return the time left [s]; None until it is meaningful, and for a run without an end."""
         if self.is_final:
             cells = self.plan.final_cells * (1 - self._share)
             return cells / self._evaluation_rate if self._evaluation_rate else None

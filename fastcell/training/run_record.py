@@ -1,8 +1,8 @@
 """Record of a run in its folder: requested settings, resolved settings, and changes when the run was resumed.
 
-config.yaml holds the settings that the user requested. environment.json holds their resolved values on the machine,
-as does every process that went on with the run. A setting that changed then is replaced in config.yaml, and a comment
-at its end names the date and both values.
+config.yaml holds the requested settings. environment.json holds their resolved values for each process that worked on
+the run. If a setting changes when the run is resumed, config.yaml gets the new value, and a comment at its end gives
+the date and both values.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Resumption(NamedTuple):
 
 
 def make_run_folder(runs: Path, data_name: str, network: str, config: str) -> Path:
-    """Create a new run folder in `runs` with ``config.yaml`` (content: `config`) and ``environment.json``."""
+    """Create a new run folder in `runs`, with `config` as ``config.yaml`` and with ``environment.json``."""
     folder = create_run_folder(runs, data_name, network)
     write_text(folder / CONFIG_FILE, config)
     head = {"format": FORMATS["run"].number, "started": _now()}
@@ -82,7 +82,7 @@ def settings_of_checkpoint(content: Mapping[str, Any]) -> tuple[dict[str, Any], 
     A checkpoint of format 1 holds the arguments of model and data only.
 
     Args:
-        content: of `fastcell.runs.checkpoint.read_checkpoint`.
+        content: result of `fastcell.runs.checkpoint.read_checkpoint`.
     """
     saved = content.get("fastcell_settings")
     state = content.get("CellDataModule", {})
@@ -95,7 +95,7 @@ def settings_of_checkpoint(content: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def is_finished(folder: Path, changes: Sequence[Change]) -> bool:
-    """Return whether a run has ended with its scores, and no longer run is requested."""
+    """Return whether a run is complete with scores, and no longer training is requested."""
     metrics = read_json_file(folder / METRICS_FILE)
     is_complete = isinstance(metrics, dict) and "epochs" in metrics
     return is_complete and not any(change.name in ("trainer.max_epochs", "trainer.max_steps") for change in changes)
@@ -109,7 +109,7 @@ class RunRecord(pl.Callback):
         config: text of config.yaml, with the settings requested now.
         resumption: how the run is resumed; None for a new run.
         started: weights of another run that this one started from; None if it did not.
-        teacher: what `fastcell.training.distillation.teacher.Teacher.record` tells of the teacher; None without one.
+        teacher: result of `fastcell.training.distillation.teacher.Teacher.record`; None without a teacher.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class RunRecord(pl.Callback):
 
 
 def resolved_settings(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return the resolved settings of a trainer that has started."""
+    """Return the resolved settings of a started trainer."""
     data = getattr(trainer, "datamodule", None)
     return {
         "accelerator": trainer.strategy.root_device.type,

@@ -1,10 +1,9 @@
 """Arguments of ``fit`` that must not change when a run is resumed, and those that may change.
 
-`ARGUMENTS` holds every argument. What the result depends on must be that of the run: data, preprocessing, network,
-loss, optimisation, precision, store and seed. A run whose learning rate is constant may get more epochs or steps. With
-any other schedule the learning rate of every step depends on the length of the run, so that the steps that were taken
-already would be those of another run: a new length is refused. A change that is allowed is written into config.yaml,
-with its date.
+`ARGUMENTS` holds every argument. Arguments that affect the result must stay unchanged: data, preprocessing, network,
+loss, optimisation, precision, store and seed. A run with a constant learning rate may get more epochs or steps. With
+any other schedule, the learning rate of each step depends on the length of the run, so the steps already taken would
+not fit a new length, and a new length is refused. Allowed changes are recorded in config.yaml with their date.
 """
 
 from __future__ import annotations
@@ -53,8 +52,9 @@ AUTO: dict[str, tuple[Any, ...]] = {
     "data.decoder": ("auto",),
     "trainer.precision": (None, "auto"),
 }
-"""Arguments whose value may be chosen for the machine, with the values that leave it open: giving the value chosen in
-the run is no change, and neither is leaving it open in another way."""
+"""Arguments whose value can be chosen automatically, and the values that request this choice. It is no change to give
+the value that was chosen in the run, or to request the automatic choice by another of these values.
+"""
 
 LATER: dict[str, Any] = {
     "data.balance_cap": None,
@@ -67,14 +67,14 @@ LATER: dict[str, Any] = {
     "teacher_share": 0.7,
     "teacher_temperature": 2.0,
 }
-"""Arguments that runs of earlier versions lack, with the value that such a run has had."""
+"""Arguments that runs of earlier versions lack, with the value that was in effect in those runs."""
 
 _NESTED = {"data.augmentation"}
 _OF_A_PLACE = {"preset", "ckpt_path", "start_from", "teacher"}
 
 
 class Change(NamedTuple):
-    """An argument with another value than the run has."""
+    """An argument whose value differs from that of the run."""
 
     name: str
     before: Any
@@ -88,7 +88,7 @@ def rule_of(name: str) -> str:
     """Return the rule of an argument, or of the argument that contains a dotted name.
 
     Raises:
-        KeyError: it has none.
+        KeyError: the argument has no rule.
     """
     while name not in ARGUMENTS:
         if "." not in name:
@@ -98,7 +98,7 @@ def rule_of(name: str) -> str:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name; those that are no argument of ``fit`` are left out."""
+    """Return nested settings by dotted name, without those that are no argument of ``fit``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -110,7 +110,7 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 
 def settings_of_point(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a resume point stores: all that may not change, except paths and names."""
+    """Return the settings that a resume point stores: all settings that must not change, except paths and names."""
     return {name: value for name, value in settings.items() if rule_of(name) != MAY and name not in _OF_A_PLACE}
 
 
@@ -120,16 +120,16 @@ def check_settings_of_run(
     """Check the settings with which a run is to be resumed.
 
     Args:
-        before: settings of the run by dotted name. An argument that is not there is one that the version that wrote
-            them did not have: it had the value in `LATER`, or is not compared.
-        now: settings that are asked for.
-        resolved: what the settings in `AUTO` resolved to in the run.
+        before: settings of the run by dotted name. An argument is missing if the version that wrote them did not have
+            it. It is then compared with the value in `LATER`, or not at all.
+        now: requested settings.
+        resolved: values that were chosen in the run for the settings in `AUTO`.
 
     Returns:
         The allowed changes, in the order of `now`.
 
     Raises:
-        ArgumentError: a setting differs that must not; the message names it with both values.
+        ArgumentError: a setting differs that must not differ. The message gives its name and both values.
     """
     before = {**LATER, **before}
     changes = [
@@ -150,7 +150,7 @@ def check_settings_of_run(
 
 
 def _is_choice(change: Change, resolved: Mapping[str, Any]) -> bool:
-    """Return True if one value is left to the machine, and the other is too or is the value that the machine chose."""
+    """Return True if one value requests the automatic choice, and the other requests it too or is the chosen value."""
     if change.name not in AUTO:
         return False
     chosen, is_open = resolved.get(change.name), AUTO[change.name]
@@ -174,7 +174,7 @@ def _check_growth(change: Change, before: Mapping[str, Any]) -> None:
 
 
 def _at_least(now: Any, before: Any) -> bool:
-    """Compare two limits; -1 and null are none."""
+    """Return whether a limit is at least another one; -1 and null mean no limit."""
     no_limit = (None, -1)
     if now in no_limit:
         return True

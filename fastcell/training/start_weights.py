@@ -1,4 +1,4 @@
-"""Start a new run from the weights of another one, by the names of the tensors."""
+"""Start a new run from the weights of another run, matched by tensor name."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.run_folder import find_checkpoint
 
 SHARE_OF_EPOCHS = 0.5
-"""Epochs or steps of a run that starts from weights, as a share of those of the preset."""
+"""Length of a run that starts from weights, as a share of the epochs or steps of the preset."""
 
 _PREPARATIONS = ("fit", "normalization", "antialias", "scale_um_per_px", "depth", "window")
 _MOST_NAMED = 8
 
 
 class StartWeights(NamedTuple):
-    """What a run has taken from another one.
+    """Weights that a run has taken from another run.
 
     Attributes:
         source: the checkpoint.
         digest: BLAKE2b of its weights.
         taken: names of the tensors that were taken.
-        anew: names of the tensors of this run's network that keep their new values, with the reason.
+        anew: names of the tensors of this run's network that keep their initial values, by reason.
         unused: names of the tensors of the checkpoint's network that this run's network does not have.
-        cautions: differences that the weights do not fit to, a sentence each.
+        cautions: sentences about differences between the runs that make the weights fit less well.
     """
 
     source: str
@@ -54,18 +54,17 @@ class StartWeights(NamedTuple):
 
 
 def start_from(model: CellModule, path: Path) -> StartWeights:
-    """Give a new model the weights of a run or checkpoint; nothing in the checkpoint is executed.
+    """Load the weights of a run or checkpoint into a new model. Nothing in the checkpoint is executed.
 
-    Tensors are taken by name. The last layer is taken if the classes are those of the checkpoint; in another order its
-    rows are reordered. Weights that the checkpoint averaged over steps are taken where it has them, because those were
-    scored.
+    Tensors are matched by name. The last layer is taken if the classes are the same as in the checkpoint, with its rows
+    reordered if needed. If the checkpoint has weights averaged over steps, these are taken, because they were scored.
 
     Args:
         model: new model, of the same network and image size.
         path: run folder or checkpoint.
 
     Raises:
-        ArgumentError: network or image size are others, or no tensor can be taken.
+        ArgumentError: network or image size differ, or no tensor can be taken.
         DataError: the checkpoint is missing or damaged.
     """
     checkpoint = find_checkpoint(path)
@@ -100,14 +99,14 @@ def start_from(model: CellModule, path: Path) -> StartWeights:
 
 
 def check_unchanged(started: StartWeights, recorded: Any) -> None:
-    """Check that a run that begins again starts from the weights of its first start.
+    """Check that a run that starts again from the beginning uses the same weights as at its first start.
 
     Args:
-        started: weights that were read now.
+        started: weights that were read for this start.
         recorded: entry ``started_from`` of the run's environment.json; None if there is none.
 
     Raises:
-        ArgumentError: the weights are others.
+        ArgumentError: the weights have changed.
     """
     digest = recorded.get("digest") if isinstance(recorded, dict) else None
     if digest is not None and digest != started.digest:
@@ -127,7 +126,7 @@ def hash_tensors(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def _check_same_network(model: CellModule, there: Mapping[str, Any], path: Path) -> None:
-    """Raises ArgumentError if network or image size of a checkpoint are not those of the model."""
+    """Raise ArgumentError if network or image size of a checkpoint differ from those of the model."""
     sizes = [int(dict(found or {}).get("image_size", 128)) for found in (model.preprocessing, there["preprocessing"])]
     for option, here, other in (
         ("--model.network", model.hparams["network"], there.get("network")),
@@ -141,7 +140,7 @@ def _check_same_network(model: CellModule, there: Mapping[str, Any], path: Path)
 
 
 def _network_weights(state: Mapping[str, Any], input_norm: bool) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint's network without input normalisation; averaged ones if there are any."""
+    """Return the tensors of a checkpoint's network without input normalisation; averaged tensors if there are any."""
     averaged = any(name.startswith("average.module.") for name in state)
     prefix = ("average.module." if averaged else "network.") + ("1." if input_norm else "")
     found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -40,7 +40,7 @@ class StopSignals:
         self._handlers: dict[int, Any] = {}
 
     def take_over(self, trainer: pl.Trainer) -> None:
-        """Install the handlers, if called in the main thread; with several ranks, compare signals before each step."""
+        """Install the handlers if called in the main thread. With several ranks, compare signals before each step."""
         if threading.current_thread() is threading.main_thread():
             # Replaces Lightning's handler, which communicates with the other processes inside the signal handler.
             self._handlers = {
@@ -91,8 +91,8 @@ def told_how_it_ended(
 
     Args:
         trainer: trainer of the run.
-        ranks: its callback that watches the other ranks.
-        points: its callback that writes resume points, in training.
+        ranks: callback of the trainer that watches the other ranks.
+        points: callback of the trainer that writes resume points, in training.
         folder: the run folder, on rank 0.
         resumed: the folder existed before the run.
         repeatable: the same command continues from where it was stopped.
@@ -126,7 +126,7 @@ def told_how_it_ended(
 
 
 def _explain_full_disk(error: OSError, folder: Path | None) -> None:
-    """Raise an error that says how a run goes on, if `error` is that of a full disk and there is a checkpoint."""
+    """If `error` reports a full disk and there is a checkpoint, raise an error that tells how to resume the run."""
     full, too_large = error.errno in (errno.ENOSPC, errno.EDQUOT), error.errno == errno.EFBIG
     if folder is None or not any(folder.glob("*.ckpt")):
         return

@@ -16,7 +16,7 @@ from fastcell.training.progress_bar import EpochLines, Throughput
 from fastcell.training.run_bar import RunBar
 
 OPEN_PRECISIONS = (None, "auto")
-"""Values of the precision that leave the choice to the machine; only ``auto`` times a CPU."""
+"""Values of the precision that request an automatic choice; only ``auto`` measures the speed of a CPU."""
 
 _QUIET = {
     "logger": False,
@@ -53,12 +53,12 @@ def machine_precision(on_gpu: bool) -> Any:
 def resolve_settings(
     settings: Any, precision: str | None = None, time_cpu: Callable[[], str] | None = None
 ) -> dict[str, Any]:
-    """Return values that suit the machine for accelerator, precision and deterministic, where the user left them open.
+    """Return accelerator, precision and deterministic, with values that suit the machine where the user gave none.
 
     Args:
-        settings: arguments of `pl.Trainer` as attributes; they stay as they are.
-        precision: what an open precision becomes; None for that of the machine.
-        time_cpu: chooses the precision ``auto`` on a CPU.
+        settings: arguments of `pl.Trainer` as attributes; they are not changed.
+        precision: value of an automatic precision; None for the default of the machine.
+        time_cpu: function that chooses the precision ``auto`` on a CPU.
 
     Raises:
         ArgumentError: a CPU cannot compute in this precision.

@@ -1,1 +1,3 @@
-"""Web pages and services of one machine: a guarded ASGI application, served by uvicorn on a loopback address."""
+"""Web pages and services for this machine: an ASGI application with access checks, served by uvicorn on a loopback
+address.
+"""

@@ -1,4 +1,4 @@
-"""Sockets on which a server listens: a given port or a free one, and clear errors where it cannot be had."""
+"""Sockets on which a server listens, at a given or a free port, with clear errors if the port cannot be used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_listener(host: str = LOOPBACK, port: int = 0, option: str = "--port") -
         option: name of the option that gave the port, for messages.
 
     Raises:
-        ArgumentError: the address is not one of this machine, or the port cannot be had.
+        ArgumentError: the address does not belong to this machine, or the port cannot be used.
     """
     if not 0 <= port <= 65535:
         raise invalid(option, "from 0 to 65535", port, "0 takes a free one")
@@ -51,6 +51,6 @@ def is_loopback(listener: socket.socket) -> bool:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Return ``host:port`` of a socket as it stands in a URL."""
+    """Return ``host:port`` of a socket in the form of a URL."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

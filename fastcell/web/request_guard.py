@@ -1,8 +1,9 @@
-"""ASGI middleware that answers the requests of the right program or person only.
+"""ASGI middleware that refuses requests of other websites and of programs without the token.
 
-A page of another site may send requests to a server on a loopback address from its visitor's browser, and by DNS
-rebinding read the answers. Three checks prevent this: the ``Host`` must be a loopback name, an ``Origin`` must be that
-of the server, and where a token is set, the request must carry it. All answers carry a strict content policy.
+A page of another website can make its visitor's browser send requests to a server on a loopback address, and can read
+the answers by DNS rebinding. Three checks prevent this: the header ``Host`` must be a loopback name; ``Origin``, if
+present, must be the server; and if a token is set, the request must contain it. All answers have a strict
+Content-Security-Policy.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of answers that set none: scripts, styles and images of the server itself alone."""
+"""Content-Security-Policy of answers that set none: allows only scripts, styles and images of this server."""
 MOST_BODY_BYTES = 256 << 20
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?")
@@ -44,10 +45,10 @@ class RequestGuard:
 
     Args:
         app: the application.
-        any_host: take every ``Host``; for a server that listens elsewhere than on a loopback address, with a token.
-        token: secret that a request must carry; None for none. A program sends it in the header ``Authorization:
+        any_host: accept every ``Host``. For a server on another address than loopback, which must have a token.
+        token: secret that a request must contain; None for none. A program sends it in the header ``Authorization:
             Bearer TOKEN``, a browser opens a link with ``?token=TOKEN`` and gets a cookie.
-        once: the link is good for one browser, and the header is not taken.
+        once: the link works in one browser only, and the header is refused.
         most_body_bytes: bodies with more bytes are refused with 413.
     """
 
@@ -66,7 +67,7 @@ class RequestGuard:
         self._link_used = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one connection of ASGI."""
+        """Handle one ASGI connection."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -83,7 +84,7 @@ class RequestGuard:
             await self._let_in(scope, headers, send)
 
     def _refusal(self, headers: _Headers) -> tuple[int, str] | None:
-        """Return status and text for a request that no one may send; None for others."""
+        """Return status and text for a request that must be refused whoever sends it; None for others."""
         host = headers.only("host")
         if host is None or not (self._any_host or host_name(host) in LOOPBACK_NAMES):
             return 421, "Host must be localhost or 127.0.0.1. Open the address that the command printed."
@@ -111,7 +112,7 @@ class RequestGuard:
         return self._token is not None and hmac.compare_digest(text.encode(), self._token.encode())
 
     async def _let_in(self, scope: Scope, headers: _Headers, send: Send) -> None:
-        """Answer a request without token: a link with it leads to the page, and the browser gets a cookie."""
+        """Handle a request without session cookie: a link with the token sets the cookie and redirects to the page."""
         query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         token = next((value for name, value in query if name == "token"), "")
         if scope["method"] != "GET" or not self._is_token(token):
@@ -127,7 +128,7 @@ class RequestGuard:
         await _answer(send, 303, "", [(b"location", place.encode()), (b"set-cookie", cookie.encode())])
 
     def _limited(self, headers: _Headers, receive: Receive) -> Receive:
-        """Return `receive` that ends a body of unstated length where it passes the limit."""
+        """Return a `receive` that stops a body of unknown length at the limit."""
         if headers.only("content-length") is not None:
             return receive
         received = 0
@@ -152,7 +153,7 @@ def host_name(host: str) -> str:
 
 
 class _Headers:
-    """Headers of a request by lower-case name; one that appears several times counts as none where one is needed."""
+    """Headers of a request by lower-case name; a header that must be unique is ignored if it occurs several times."""
 
     def __init__(self, scope: Scope) -> None:
         self._pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
@@ -169,7 +170,9 @@ class _Headers:
 
 
 def _cookie_name(headers: _Headers) -> str:
-    """Return the name of the cookie; browsers share cookies between the ports of a machine, so it has the port."""
+    """Return the name of the cookie. It contains the port, because browsers share cookies between the ports of a
+    machine.
+    """
     port = "".join(letter for letter in (headers.only("host") or "").rpartition(":")[2] if letter.isdigit())
     return f"fastcell_{port or 80}"
 
@@ -183,7 +186,7 @@ async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes,
 
 
 def _with_headers(send: Send) -> Send:
-    """Return `send` that adds the headers of `_HEADERS` that an answer does not set itself."""
+    """Return a `send` that adds the headers of `_HEADERS` unless the answer sets them itself."""
 
     async def extended(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":

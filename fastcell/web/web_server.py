@@ -1,4 +1,4 @@
-"""Serve an application by uvicorn until SIGTERM or Ctrl-C, in the main thread or beside it."""
+"""Serve an application with uvicorn until SIGTERM or Ctrl-C, in the main thread or in a thread beside it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def new_token() -> str:
 
 
 class WebServer:
-    """A guarded application on a listening socket.
+    """An application with access checks on a listening socket.
 
     Args:
         app: ASGI application, such as one of Starlette; it may have a lifespan.
         listener: listening socket, from `fastcell.web.listener.open_listener`; closed at the end.
-        token: secret that requests must carry; None for none.
-        once: the link with the token is good for one browser.
+        token: secret that requests must contain; None for none.
+        once: the link with the token works in one browser only.
         most_body_bytes: limit of the size of a request.
 
     Raises:
@@ -92,12 +92,12 @@ class WebServer:
         self._check()
 
     def start(self) -> None:
-        """Serve in a thread until `stop`; the socket takes connections at once."""
+        """Serve in a thread until `stop`; the socket accepts connections immediately."""
         self._thread = threading.Thread(target=self._serve, name="web server", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the server; after `start`, return when it has ended.
+        """Stop the server; after `start`, wait until its thread has ended.
 
         Raises:
             FastcellError: the application did not start.

@@ -39,8 +39,8 @@ def test_the_same_cells_give_the_same_statistics(trained_run, trained_data, tmp_
     before = TrainingCells.from_checkpoint(read_checkpoint(copy))
     line, _ = keep_statistics(trainer, model, data, copy)
     assert line == (
-        "statistics of 130 training cells, limits from the same cells, for want of others; temperature 1.000 from 30 "
-        "validation cells"
+        "statistics of 130 training cells, limits from the same cells, because there are too few validation cells; "
+        "temperature 1.000 from 30 validation cells"
     )
     after = read_checkpoint(copy)
     known = TrainingCells.from_checkpoint(after)
@@ -90,4 +90,4 @@ def test_images_without_a_cell_that_look_like_training_cells_are_told(
 def test_a_caution_names_what_is_not_found():
     assert blind_spots({"empty frames": 0.8, "mixed pixels": 1.0}) == []
     (said,) = blind_spots({"empty frames": 0.25, "mixed pixels": 1.0})
-    assert "made from its own cells, only 25% of empty frames would be called unlike" in said
+    assert "made from its own cells, only 25% of empty frames would be found unlike" in said

@@ -35,7 +35,7 @@ def test_a_validation_subset_of_one_class_is_named() -> None:
 def test_classes_that_no_cell_was_called_are_named_with_their_cells() -> None:
     confusion = np.array([[5, 1, 0], [2, 0, 0], [3, 4, 0]])
     (said,) = call_cautions(CLASSES, confusion, "test")
-    assert said.startswith("Caution: classes that no cell of the test subset was called: c (has 7).")
+    assert said.startswith("Caution: classes that are never predicted on the test subset: c (7 cells).")
     assert call_cautions(CLASSES, np.array([[5, 0, 0], [0, 3, 0], [0, 0, 0]]), "valid") == []  # none to be found
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from fastcell.stats.recall_difference import recall_difference
 
 LEAST_SAME = 0.995
-"""Smallest share of cells with the same class as from torch."""
+"""Smallest share of cells that must get the same class as from torch."""
 
 MOST_LOSS = 0.01
-"""Balanced accuracy that the loss may reach at the upper end of its 95 % interval."""
+"""Largest acceptable loss of balanced accuracy, at the upper end of its 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Agreement:
         num_same: number of cells with the same most probable class.
         loss: balanced accuracy of torch minus that of the backend.
         low, high: 95 % interval of `loss`.
-        by: what varies in the interval: ``cell`` or ``group``.
+        by: unit of resampling behind the interval: ``cell`` or ``group``.
         largest: largest absolute difference of a probability.
     """
 
@@ -45,17 +45,20 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether the backend may replace torch without being named."""
+        """Whether the backend may replace torch without being requested by name."""
         return not self.obstacle()
 
     def obstacle(self) -> str:
-        """Return why the backend may not replace torch, as the rest of a sentence; empty if it may."""
+        """Return the reason why the backend may not replace torch, as part of a sentence; empty if it may."""
         if self.share_same < LEAST_SAME:
-            return f"{self.share_same:.2%} of {self.num_cells:,} cells get the class of torch, {LEAST_SAME:.1%} must"
+            return (
+                f"{self.share_same:.2%} of {self.num_cells:,} cells get the same class as from torch, and at least "
+                f"{LEAST_SAME:.1%} must"
+            )
         if self.high >= MOST_LOSS:
             return (
-                f"{self.num_cells:,} validation cells leave a loss of up to {100 * self.high:.1f} points of balanced "
-                f"accuracy possible, it must stay below {100 * MOST_LOSS:.0f}"
+                f"on {self.num_cells:,} validation cells, a loss of up to {100 * self.high:.1f} points of balanced "
+                f"accuracy cannot be excluded, and it must be below {100 * MOST_LOSS:.0f}"
             )
         return ""
 

@@ -1,7 +1,8 @@
-"""Batches of one size for a compiled network, so that the outputs of a cell do not depend on the cells around it.
+"""Batches of a fixed size for a compiled network: the outputs of a cell do not depend on the rest of its batch.
 
-A program may compute a batch of another size by other instructions, whose results differ in the last bits. Images are
-therefore run in batches of a fixed size, and the last one is filled with zeros. A single image runs alone.
+A program may use different instructions for different batch sizes, and their results differ in the last bits. Images
+are therefore processed in batches of a fixed size; the last batch is padded with zeros. A single image is a batch of
+one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_MOST_BYTES = 1 << 20  # of the images of a batch: more leave the core's cache
+_MOST_BYTES = 1 << 20  # of the images of a batch; larger batches do not fit into the cache of a core
 _FEWEST, _MOST = 16, 128
 _PIXEL_BYTES = 4
 
@@ -25,7 +26,7 @@ def batch_size(size: int) -> int:
 def run_in_batches(
     run: Callable[[np.ndarray], Batch], images: np.ndarray, batch: int, num_features: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run a function on images, `batch` at a time; on a single image alone.
+    """Run a function on batches of `batch` images, or on a single image without padding.
 
     Args:
         run: function from images (b, 1, S, S), b = `batch` or 1, to outputs (b, K) and (b, F), or None for F = 0.
@@ -49,7 +50,7 @@ def run_in_batches(
                 filled[: len(part)] = part
                 part = filled
             parts.append(run(part))
-        if not parts:  # the number of classes is that of any batch
+        if not parts:  # no images: the outputs of one batch tell the number of classes
             parts = [run(np.zeros((batch, *images.shape[1:]), np.float32))]
     logits = np.concatenate([part[0] for part in parts])[:count]
     if not num_features:

@@ -1,4 +1,4 @@
-"""What a backend of inference offers, whatever program runs the network."""
+"""Interface of the backends of inference, which is the same for all programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class NetworkBackend(Protocol):
-    """A trained network together with the program and the device that run it; safe to call from several threads.
+    """A trained network on a program and a device. Several threads may call it at the same time.
 
     Attributes:
         name: name of the program: ``torch``, ``onnxruntime`` or ``openvino``.

@@ -1,4 +1,4 @@
-"""A run's network as files that no program of training is needed for: ``RUN/backends/CHECKPOINT/``.
+"""Network files of a run, for inference without torch, in the folder ``RUN/backends/CHECKPOINT/``.
 
     network.json            classes, preprocessing, loss, and the hashes of checkpoint and files
     network.onnx            weights in 32 bits, from images to logits and features
@@ -7,8 +7,8 @@
     arrays.npz              arrays that the checkpoint holds beside the weights
     choice.json             the chosen backend, its agreement with torch and its speed (`choice`)
 
-The files belong to one checkpoint, whose hash they hold: with other weights they are written anew. A file whose hash
-differs from that in network.json is not used, and both .json files hold a hash of their own values.
+The files belong to the checkpoint whose hash they hold; for a different checkpoint they are written again. A file is
+used only if its hash equals the one in network.json. Both .json files also hold a hash of their own content.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MOST_ARRAY_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What a backend and its user need to know of a network beside its weights.
+    """Description of a network, without its weights.
 
     Attributes:
         checkpoint: hash of the checkpoint file (`file_hash`).
@@ -96,13 +96,13 @@ class NetworkFiles:
 
     @property
     def checkpoint_hash(self) -> str:
-        """Hash of the checkpoint as it is now."""
+        """Hash of the present content of the checkpoint."""
         if self._hash is None:
             self._hash = file_hash(self.checkpoint)
         return self._hash
 
     def read(self) -> NetworkDescription | None:
-        """Return the description of the network; None if there is none of these weights, or it is damaged."""
+        """Return the description of the network; None if it is missing, damaged, or belongs to other weights."""
         content = read_checked_json(self.folder / DESCRIPTION_FILE)
         if content is None or content.get("format") != _FORMAT or content.get("fastcell") != __version__:
             return None
@@ -116,7 +116,7 @@ class NetworkFiles:
         return found if found.checkpoint == self.checkpoint_hash else None
 
     def write(self, description: NetworkDescription, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the description, and the arrays of the checkpoint. The files that it names must exist."""
+        """Write the description and the arrays of the checkpoint. The files listed in the description must exist."""
         path = self.folder / ARRAYS_FILE
         replace_file(path, lambda temporary: _save_arrays(temporary, arrays))
         files = {**description.files, ARRAYS_FILE: file_hash(path)}
@@ -133,7 +133,7 @@ class NetworkFiles:
         write_checked_json(self.folder / DESCRIPTION_FILE, described.to_json())
 
     def has(self, *names: str) -> bool:
-        """Return whether files, and the arrays beside the weights, are there, whole, and of these weights."""
+        """Return whether these files and the arrays exist, are intact, and belong to these weights."""
         description = self.read()
         return description is not None and all(self._is_whole(name, description) for name in (*names, ARRAYS_FILE))
 
@@ -142,7 +142,7 @@ class NetworkFiles:
         return path.is_file() and description.files.get(name) == file_hash(path)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that the checkpoint holds beside the weights; they never hold Python objects."""
+        """Return the arrays of the checkpoint other than weights. Python objects in the file are refused."""
         try:
             with np.load(self.folder / ARRAYS_FILE, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
@@ -150,7 +150,7 @@ class NetworkFiles:
             raise DataError(f"{self.folder / ARRAYS_FILE} cannot be read. Remove {self.folder}, and repeat.") from error
 
     def is_writable(self) -> bool:
-        """Return whether the folder is there or can be made, and files can be written into it."""
+        """Return whether files can be written into the folder, which is created if it is missing."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError:

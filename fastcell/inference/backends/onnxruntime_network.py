@@ -13,11 +13,11 @@ _ERRORS_ONLY = 3
 
 
 class OnnxRuntimeNetwork:
-    """Backend of a network file. A call runs in the calling thread; any number of calls may run at the same time.
+    """Backend that runs a network file. A call runs in the calling thread; any number of threads may call.
 
     Args:
-        path: network.onnx, or an 8-bit network.
-        precision: ``fp32`` or ``int8``, for the user.
+        path: network.onnx, or the .onnx file of an 8-bit network.
+        precision: ``fp32`` or ``int8``, as shown to the user.
         size: side of the images [px].
         num_features: F, number of features; 0 if the network has none.
     """

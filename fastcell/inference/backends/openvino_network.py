@@ -14,20 +14,22 @@ from fastcell.inference.backends.fixed_batches import batch_size, run_in_batches
 from fastcell.system.optional_packages import require
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""Precision hint of the layers in floating point; an 8-bit network states those of its 8-bit layers itself."""
+"""Precision of the floating-point layers for each backend precision. The 8-bit layers of an 8-bit network are marked in
+its file.
+"""
 
 
 class OpenVinoNetwork:
-    """Backend of a network file.
+    """Backend that runs a network file.
 
-    A call runs in one thread of OpenVINO; as many calls as `threads` run at the same time.
+    A call runs in one thread of OpenVINO, and up to `threads` calls run at the same time.
 
     Args:
         path: network.onnx, or the .xml file of an 8-bit network.
         precision: ``fp32``, ``bf16`` or ``int8``; the last one needs an 8-bit network.
         size: side of the images [px].
         num_features: F, number of features; 0 if the network has none.
-        threads: number of calls that run at the same time, >= 1.
+        threads: maximum number of simultaneous calls, >= 1.
     """
 
     name = "openvino"
@@ -52,7 +54,7 @@ class OpenVinoNetwork:
         """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32.
 
         Raises:
-            FastcellError: the process was forked: it has none of the threads of its parent, and would wait for them.
+            FastcellError: the process was forked. It lacks the threads of its parent and would wait for them forever.
         """
         if os.getpid() != self._process:
             raise FastcellError(

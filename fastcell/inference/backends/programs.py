@@ -1,4 +1,4 @@
-"""The programs that run a network, the precisions that each offers, and their versions. Loads none of them."""
+"""Programs that run a network, their precisions and their versions. Importing this module loads none of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "int8"),
 }
-"""Precisions of each program on a CPU, the exact one first.
+"""Precisions of each program on a CPU; the most accurate one comes first.
 
-Torch's eager int8 kernels need a network that is rewritten by hand, and ONNX Runtime has bf16 kernels for ARM only.
+torch lacks int8, because its int8 kernels require networks that are rewritten by hand. ONNX Runtime lacks bf16, because
+it has bf16 kernels for ARM processors only.
 """
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
@@ -34,7 +35,7 @@ def check_combination(program: str, precision: str) -> None:
     """Check that a program offers a precision.
 
     Raises:
-        ArgumentError: it does not.
+        ArgumentError: the program does not offer it.
     """
     if precision not in OFFERED[program]:
         rule = f"{' or '.join(OFFERED[program])} with --backend {program}"
@@ -48,7 +49,7 @@ def can_run(program: str, precision: str, prepared: bool) -> bool:
     Args:
         program: one of `PROGRAMS`.
         precision: one of those that it offers.
-        prepared: whether the network file exists already, so that nothing is needed to write it.
+        prepared: whether the network file exists already, so that the packages that write it are not needed.
     """
     return not missing_packages(program, precision, prepared)
 
@@ -67,7 +68,7 @@ def check_installed(program: str, precision: str, prepared: bool) -> None:
     """Check that the packages of a backend are installed; arguments as for `can_run`.
 
     Raises:
-        FastcellError: one is missing; the message gives the command to install it.
+        FastcellError: a package is missing. The message gives the command that installs it.
     """
     missing = missing_packages(program, precision, prepared)
     if missing:

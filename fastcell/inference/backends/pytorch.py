@@ -10,7 +10,7 @@ import torch
 from fastcell.errors import FastcellError
 from fastcell.models.lightning_module import CellModule
 
-_MOST_AT_ONCE = 256  # images: the activations of more leave the processor's caches
+_MOST_AT_ONCE = 256  # images of a batch; activations of larger batches do not fit into the processor's caches
 
 
 class TorchNetwork:
@@ -32,7 +32,7 @@ class TorchNetwork:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32.
 
-        A forked process runs the network in one thread, because the threads of OpenMP exist in its parent only.
+        A forked process runs the network in one thread, because it lacks the OpenMP threads of its parent.
 
         Raises:
             FastcellError: the process was forked, and the network is on a GPU.

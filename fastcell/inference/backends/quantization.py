@@ -23,7 +23,9 @@ from fastcell.system.cpu_features import cpu_features
 from fastcell.system.optional_packages import require
 
 NUM_CALIBRATION_CELLS = 320
-"""Training cells from which the ranges are taken; evenly spread, so that each class has its share."""
+"""Number of training cells from which the ranges are computed. They are evenly spread over the data set, so that all
+classes are represented.
+"""
 
 _SMALL_LAYER_WEIGHTS = 1_000_000
 
@@ -72,7 +74,7 @@ def quantise_network(program: str, network: Path, images: np.ndarray, out: Path)
 
 def _with_nncf(network: Path, images: np.ndarray, out: Path) -> None:
     """Quantise with OpenVINO's NNCF: weights by channel, activations by tensor, biases corrected."""
-    os.environ.setdefault("NNCF_CI", "1")  # sends nothing about its use to anyone
+    os.environ.setdefault("NNCF_CI", "1")  # switches off its usage statistics
     nncf, openvino = require("nncf", "openvino"), require("openvino", "openvino")
     nncf.set_log_level(logging.ERROR)
     size = images.shape[-1]
@@ -99,9 +101,9 @@ def _with_nncf(network: Path, images: np.ndarray, out: Path) -> None:
 
 
 def _small_layers(model: Any) -> list[str]:
-    """Return the names of the fully connected layers that take no time, which stay in 32 bits.
+    """Return the names of the fully connected layers, which take little time and stay in 32 bits.
 
-    On 905 simulated cells of 32 pixels, the largest error of a logit fell from 0.50 to 0.12 by it.
+    This reduced the largest error of a logit on 905 simulated cells of 32 pixels from 0.50 to 0.12.
     """
     found = []
     for layer in model.get_ordered_ops():
@@ -114,7 +116,7 @@ def _small_layers(model: Any) -> list[str]:
 
 
 def _with_onnxruntime(network: Path, images: np.ndarray, out: Path) -> None:
-    """Quantise with ONNX Runtime: nodes that quantise and dequantise around each layer, weights by channel."""
+    """Quantise with ONNX Runtime: quantise and dequantise nodes around each layer, weights by channel."""
     require("onnxruntime", "onnx")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -58,15 +58,15 @@ def export(
     tta: bool = False,
     trust: Sequence[str] = (),
 ) -> tuple[GraphDifference, RawCells]:
-    """Write the classifier of a run as ONNX, provided that it equals torch on `num_cells` cells.
+    """Write the classifier of a run as ONNX, after checking that it agrees with torch on `num_cells` cells.
 
     Args:
         run: run folder or checkpoint.
-        out: file to write; it appears only after the check.
-        data: data set of the compared cells; None for that of the run if it exists, else for simulated cells.
+        out: file to write. It is created only if the check succeeds.
+        data: data set of the compared cells; None for the data set of the run, or simulated cells if that is missing.
         num_cells: number of cells to compare.
-        um_per_px: micrometres per pixel of the cells that the graph will receive; None for the value of the data set
-            if all its cells share one.
+        um_per_px: micrometres per pixel of the cells that the graph will receive; None for the pixel size of the data
+            set if all its cells have the same.
         tta: include the mean over the four flips in the graph.
         trust: packages whose code a run with a network of the user's own may import.
 

@@ -1,4 +1,4 @@
-"""Write a module of torch as an ONNX graph, with torch's exporter and without its notes."""
+"""Convert a torch module to an ONNX graph with torch's exporter, and remove the exporter's notes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def export_graph(
     outputs: Sequence[str],
     instead: str,
 ) -> Any:
-    """Return the graph (`onnx.ModelProto`) of a module around a classifier. It holds nothing of this machine.
+    """Return the graph (`onnx.ModelProto`) of a module that contains a classifier. It holds no paths of this machine.
 
     Args:
         model: classifier on the CPU; its memory format becomes contiguous.
-        module: module with one input that contains `model`; it is put into evaluation mode.
+        module: module with one input, which contains `model`; it is put into evaluation mode.
         example: input of at least two entries along each axis of variable length.
         inputs: name of the input, and its axes of variable length (`torch.export.Dim` by number).
         outputs: names of the outputs.
-        instead: sentence on what to do if the network cannot be exported.
+        instead: hint for the user if the network cannot be exported, one sentence.
 
     Raises:
         DataError: the network has parts that ONNX or torch's exporter lacks.
@@ -61,7 +61,7 @@ def export_graph(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"network {model.network_name!r} cannot be written as ONNX ({reason}). {instead}") from error
     assert program is not None
-    graph = program.model_proto  # made anew by each access
+    graph = program.model_proto  # each access creates a new list
     _forget_origin(graph)
     return graph
 

@@ -101,5 +101,5 @@ def _properties(
 
 
 def save_graph(model: Any, path: Path) -> None:
-    """Write the graph to a file; it takes at most 2 GiB, the limit of ONNX files in one piece."""
+    """Write the graph to a file of at most 2 GiB, which is the limit of ONNX for a single file."""
     require("onnx", "onnx").save_model(model, str(path))

@@ -5,9 +5,9 @@ one matrix of tap weights per axis: the hat of linear interpolation, or the tria
 is the grey level outside of the cell, or any level of the cell where its edge continues; a cell of one level gives that
 level exactly.
 
-Source points are whole numbers of a fraction of a pixel, so that no size of a cell makes them inexact. Height and width
-enter as tensors: the exporter takes a side that varies for one of at least 2 pixels, and would decide a Python
-comparison with it for cells of one pixel, too.
+Source points are whole multiples of a fraction of a pixel, which keeps them exact for every size of a cell. Height and
+width are tensors, because the exporter assumes that a variable side has at least 2 pixels: it would resolve a Python
+comparison under this assumption, which is wrong for cells of one pixel.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Model cards of the form of the Hugging Face Hub: Markdown with a head in YAML.
+"""Model cards in the format of the Hugging Face Hub: Markdown with a YAML header.
 
-Names of classes, data sets and files come from other people: the text escapes them, and YAML quotes them in the head.
+Names of classes, data sets and files may contain anything: they are escaped in the text, and quoted in the header.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model card says.
+    """Content of a model card.
 
     Attributes:
         title: data set, network and date.
@@ -44,13 +44,13 @@ class CardFacts:
         preprocessing: preprocessing of its images.
         licence: licence of the weights; empty if none is given.
         version: version of fastcell that writes the card.
-        data: description of the data set; None if it was not at hand.
+        data: description of the data set; None if the data set is missing.
         training: settings of the training by name.
-        subset: ``test`` or ``valid``, of the scores; empty without scores.
+        subset: subset of the scores, ``test`` or ``valid``; empty without scores.
         scores: scores of that subset, as in metrics.json; may be empty.
         cautions: sentences on the scores.
         temperature: temperature of the probabilities; None if they are not calibrated.
-        finds_unlike: whether cells unlike those of training are found.
+        finds_unlike: whether the model reports cells unlike the training cells.
     """
 
     title: str
@@ -87,7 +87,7 @@ def write_card(facts: CardFacts) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return a text as one line that Markdown and HTML show as it is."""
+    """Return a text as one line, escaped so that Markdown and HTML show it unchanged."""
     return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", printable(text))
 
 
@@ -102,7 +102,7 @@ def _head(facts: CardFacts) -> dict[str, Any]:
 
 
 def _results(facts: CardFacts) -> list[dict[str, Any]]:
-    """Return the entry of the index of results: one data set, its measures with their intervals as arguments."""
+    """Return the entry of the model index: the data set, and each score with its interval."""
     data, metrics = facts.data, []
     for name, title in _MEASURES.items():
         score = _score(facts.scores, name)
@@ -219,7 +219,7 @@ def _start(facts: CardFacts) -> list[str]:
 
 
 def markdown_code(text: str) -> str:
-    """Return a text that may stand in a block of code: one line without backticks."""
+    """Return a text for a code block: one line without backticks."""
     return printable(text).replace("`", "")
 
 

@@ -1,4 +1,4 @@
-"""What a model card says of the data set of a run."""
+"""Description of the data set of a run for a model card."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class DescribedData:
     """A data set as a model card describes it.
 
     Attributes:
-        name, source, licence: as given when it was packed; empty if not given.
-        version: version id of the set.
+        name, source, licence: as given to ``fastcell pack``; empty if not given.
+        version: version id of the data set.
         origin: ``recorded cells``, or the simulator that made them.
         classes: class names.
-        counts: labelled cells, (K, 3) int64, of each class in training, validation and test subset.
+        counts: (K, 3) int64, number of labelled cells of each class in training, validation and test subset.
         groups: number of groups in training, validation and test subset; None if the cells have no groups.
-        sizes: height, width, pixel size and bits of the cells, in words.
-        is_that_of_training: whether the training cells are those with which the run was trained; None if unknown.
+        sizes: height, width, pixel size and bit depth of the cells, as text.
+        is_that_of_training: whether the training cells are still those of the run; None if unknown.
     """
 
     name: str
@@ -88,7 +88,7 @@ def _describe_sizes(manifest: Manifest) -> str:
 
 
 def _is_that_of_training(manifest: Manifest, settings: Mapping[str, Any], trained: Mapping[str, Any]) -> bool | None:
-    """Return whether the cells of the training subset have the hash in a checkpoint."""
+    """Return whether the hash of the training subset equals that in the checkpoint."""
     expected = trained.get("training cells")
     if not isinstance(expected, str):
         return None

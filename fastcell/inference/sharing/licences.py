@@ -1,4 +1,4 @@
-"""Licences by the identifiers of the Hugging Face Hub, for the head of a model card."""
+"""Licence identifiers of the Hugging Face Hub, for the header of a model card."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HUB_LICENCES = (
 
 
 def licence_fields(licence: str) -> dict[str, str]:
-    """Return the fields of a card's head for a licence.
+    """Return the header fields of a model card for a licence.
 
     Args:
         licence: identifier of the Hub in any case, such as ``CC-BY-4.0``, or another name; empty if none is given.

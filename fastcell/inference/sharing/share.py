@@ -1,4 +1,4 @@
-"""Write the classifier of a run as a folder for other people, and check that it gives the probabilities of the run."""
+"""Write the classifier of a run as a folder for other people, and check that it gives the same probabilities."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def share(
 ) -> SharedCheck:
     """Write the classifier of a run as a folder with weights, description and model card.
 
-    `fastcell.load` and ``fastcell predict`` open the folder. It holds no path of this machine.
+    `fastcell.load` and ``fastcell predict`` open the folder. It contains no paths of this machine.
 
     Args:
         run: run folder or checkpoint.
-        out: the folder; it must not exist, or be empty, and appears only after the check.
-        data: data set that the card describes and whose cells are compared; None for that of the run if it exists, else
-            the card describes none and simulated cells are compared.
+        out: new or empty folder. It is filled only if the check succeeds.
+        data: data set to describe in the card and to compare on; None for the data set of the run. If that is missing,
+            simulated cells are compared and the card describes no data set.
         num_cells: number of cells to compare.
         licence: licence of the weights, such as ``cc-by-4.0``; empty for none.
         trust: packages whose code a run with a network of the user's own may import.
@@ -131,7 +131,7 @@ def share(
 
 
 def _tensors(model: CellModule, content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights with which the network is evaluated, and the arrays beside them."""
+    """Return the weights used for evaluation, and the other arrays of the checkpoint."""
     network = model.network if model.average is None else model.average.module
     _, arrays = split_content(content)
     weights = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -140,7 +140,7 @@ def _tensors(model: CellModule, content: Mapping[str, Any]) -> dict[str, torch.T
 
 def _config(model: CellModule, content: Mapping[str, Any], scored: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {name: model.hparams[name] for name in MODEL_ARGUMENTS}
-    if model.own_loss is not None:  # only its probabilities count, which are those of the softmax
+    if model.own_loss is not None:  # the loss only determines the probabilities, which are those of the softmax
         arguments["loss"] = "cross_entropy"
     values, _ = split_content(content)
     subset = _subset(scored)
@@ -224,7 +224,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _training(settings: Mapping[str, Any], scored: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return the settings of the training that a card names; they hold no path."""
+    """Return the training settings that the card lists. They contain no paths."""
     found: dict[str, str] = {}
     for name, title in _SETTINGS.items():
         value: Any = settings

@@ -1,4 +1,4 @@
-"""Compiled loop over cells: three Mahalanobis distances, and the image features that are off."""
+"""Compiled loop over cells: three Mahalanobis distances, and the image features outside their usual range."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from fastcell.inference.unlike.reasons import BY_NETWORK, NO_FEATURE
 from fastcell.ops.cpu.compiled_loops import FAST, OPTIONS, entry
 
-FAR = 1e6  # largest score, and that of features that are not finite
+FAR = 1e6  # largest score; also that of cells with features that are not finite
 
 
 @entry(**OPTIONS, **FAST)
 def measure_distances(  # type: ignore[no-untyped-def]
     image, center, scale, low, high, image_whitening, num_shape, network, network_whitening, means, limits, scores, off
 ):
-    """Write the score of each cell and the two image features that are farthest off.
+    """Write the score of each cell and the two image features that are farthest outside their usual range.
 
     Args:
         image: (n, F) float32 image features.

@@ -1,4 +1,4 @@
-"""Names of the features of network images, and words for cells in which they are off."""
+"""Names of the features of network images, and words for values outside their usual range."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ NUM_SHAPE_FEATURES = IMAGE_FEATURES.index("noise_0")
 
 
 def words_for(name: str, above: bool) -> str:
-    """Return the word for an image feature that is above, or below, that of training cells."""
+    """Return the word for an image feature above or below its range in training cells."""
     return _WORDS[name][above]

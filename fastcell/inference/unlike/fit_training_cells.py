@@ -15,7 +15,7 @@ from fastcell.inference.unlike.training_cells import (
     TrainingCells,
 )
 
-_FARTHEST = 10.0  # scaled features beyond it count as this in the covariance, which outliers would inflate
+_FARTHEST = 10.0  # scaled features are clipped to this value for the covariance, which outliers would inflate
 _FOLDS = 5
 _TAIL = 0.005  # share of training cells below `low`, and above `high`
 _LEAST_UNITS = 1e-6
@@ -29,10 +29,11 @@ def fit_training_cells(
 ) -> TrainingCells | None:
     """Compute the statistics of training cells.
 
-    The limits are the 97.5 % quantiles of held-out cells, the rank rounded up so that a new cell of the same kind
-    passes a limit with probability of at most 2.5 %. With fewer than `LEAST_HELD_OUT` of them, training cells give the
-    limits: those of each of five parts, measured with the statistics of the other four. The network has learnt from
-    these cells, so their activations are nearer to the means than those of new cells.
+    The limits are 97.5 % quantiles of held-out cells. The rank is rounded up, so that a new cell of the same kind
+    exceeds a limit with a probability of at most 2.5 %. With fewer than `LEAST_HELD_OUT` held-out cells, training cells
+    give the limits by five-fold cross-validation of the statistics. These limits are too low for activations: the
+    network has learnt from the training cells, so their activations are nearer to the class means than those of new
+    cells.
 
     Args:
         image_features: (N, F) of training cells.
@@ -59,7 +60,9 @@ def fit_training_cells(
 
 
 def _limits(distances: Floats) -> Floats:
-    """Return the limits (3,) of distances (M, 3): those by shape and noise together keep the share of one score."""
+    """Return the limits (3,) of distances (M, 3). The limits by shape and by noise together exclude the share of one
+    score.
+    """
     limits = np.array([_upper_quantile(column) for column in distances.T])
     limits[:2] *= _upper_quantile((distances[:, :2] / limits[:2]).max(axis=1))
     return limits
@@ -117,7 +120,7 @@ def _distances(found: dict[str, Floats], image: np.ndarray, network: np.ndarray)
 
 
 def _cross_distances(image: np.ndarray, network: np.ndarray, labels: np.ndarray) -> Floats:
-    """Return the distances (N, 3) of training cells, each from the statistics of the parts that it is not in."""
+    """Return the distances (N, 3) of training cells in cross-validation: from the statistics of the other parts."""
     part = np.arange(len(image)) % _FOLDS
     distances = np.empty((len(image), 3))
     for number in range(_FOLDS):

@@ -1,7 +1,7 @@
 """Features of the images that a network receives.
 
-The features are measured behind the preprocessing: a change that the preprocessing removes, such as brightness or the
-size of the frame, does not change them, and every program that can run a network can measure them.
+The features are measured after the preprocessing, so changes that the preprocessing removes, such as brightness or the
+size of the frame, do not affect them. They need only the input of the network, which every backend has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastcell.inference.unlike.feature_names import IMAGE_FEATURES
 
 
 def network_image_features(images: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
-    """Measure the features of network images; those of an image do not depend on the others, nor on `threads`.
+    """Measure the features of network images. The features of an image do not depend on other images or on `threads`.
 
     Args:
         images: (B, 1, S, S) float32, S >= 8, as the network receives them.
@@ -53,4 +53,4 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="fastcell-unlike")
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has the pools without their threads
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has the pools without their threads

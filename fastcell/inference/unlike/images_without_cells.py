@@ -1,4 +1,4 @@
-"""Images without a cell, made from images with one: what every user wants to be called unlike training cells."""
+"""Images without a cell, made from images of cells. They should always be found unlike training cells."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import numpy.typing as npt
 
 Images = npt.NDArray[np.float32]
 
-_RIM = 8  # the rim is this part of the side
+_RIM = 8  # the rim is this fraction of the side
 _PIECES = 4  # pieces along each side
 
 
 def images_without_cells(images: Images, seed: int = 0) -> dict[str, Images]:
     """Return images that keep brightness and noise of network images but hold no cell, by name.
 
-    ``empty frames``: the rim at the top, mirrored downwards until it fills the image. ``mixed pixels``: all pixels in
-    random order. ``mixed pieces``: 4 x 4 pieces in random order, other rows or columns left as they are.
+    ``empty frames``: the upper rim, mirrored downwards until it fills the image. ``mixed pixels``: all pixels in random
+    order. ``mixed pieces``: 4 x 4 tiles of the image in random order; rows and columns that do not fill a tile stay in
+    place.
 
     Args:
         images: (B, 1, S, S) float32, S >= 8.

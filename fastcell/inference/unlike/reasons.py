@@ -1,4 +1,4 @@
-"""Scores of cells unlike those of training, and words for what is off in them; needs neither Numba nor torch."""
+"""Scores of cells unlike the training cells, and the reasons in words. Needs neither Numba nor torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ UNLIKE_ANY_CLASS = "unlike any class to the network"
 
 
 class UnlikeScores(NamedTuple):
-    """Scores of N cells, and what is off in each.
+    """Scores of N cells, and the image features of each that are outside their usual range.
 
     Attributes:
-        scores: (N,) float32, at most 1e6; above 1 a cell is unlike those of training. NaN if it was not scored.
+        scores: (N,) float32, at most 1e6; a cell with a score above 1 is unlike the training cells. NaN if not scored.
         off: (N, 2) int16, the image features that are farthest off: 2 * feature + 1 if it is above those of training
             cells, 2 * feature if it is below, `NO_FEATURE` without. `BY_NETWORK` comes first if the activations alone
             pass their limit.
@@ -31,16 +31,16 @@ class UnlikeScores(NamedTuple):
 
     @classmethod
     def none(cls, num: int) -> UnlikeScores:
-        """Return the scores of cells that were not scored."""
+        """Return empty scores: those of cells that were not scored."""
         return cls(np.full(num, np.nan, np.float32), np.full((num, 2), NO_FEATURE, np.int16))
 
     def at(self, places: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> UnlikeScores:
-        """Return the scores of some cells: by their places, or by a mask."""
+        """Return the scores of selected cells, by index or by mask."""
         return UnlikeScores(self.scores[places], self.off[places])
 
 
 def joined_scores(parts: Sequence[UnlikeScores]) -> UnlikeScores:
-    """Return the scores of several sets of cells, at least one, as those of one set."""
+    """Join the scores of one or more sets of cells."""
     return UnlikeScores(np.concatenate([part.scores for part in parts]), np.concatenate([part.off for part in parts]))
 
 
@@ -49,7 +49,7 @@ def unlike_columns(found: UnlikeScores, answered: npt.NDArray[np.bool_]) -> dict
 
     Args:
         found: scores of N cells.
-        answered: (N,) bool, whether a cell has a prediction; the others have nulls, as cells without a score.
+        answered: (N,) bool, whether a cell has a prediction. Cells without a prediction or a score get null values.
     """
     unknown = np.isnan(found.scores) | ~answered
     texts = reasons(found)
@@ -61,7 +61,7 @@ def unlike_columns(found: UnlikeScores, answered: npt.NDArray[np.bool_]) -> dict
 
 
 def reasons(found: UnlikeScores) -> npt.NDArray[np.object_]:
-    """Return how each cell differs from training cells, (N,) str, such as ``larger, smoother``.
+    """Return the difference of each cell from training cells in words, (N,) str, such as ``larger, smoother``.
 
     The text is empty for a score of at most 1, and for a cell that was not scored.
     """

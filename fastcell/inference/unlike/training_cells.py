@@ -1,11 +1,11 @@
-"""What training cells look like: statistics of their image features and of the network's penultimate activations.
+"""Statistics of the training cells: of their image features and of the network's penultimate activations.
 
-A cell is unlike those of training if either of two scores passes its limit, which 97.5 % of held-out cells keep. The
-image score is the larger of two Mahalanobis distances from training cells, each over its own limit: by brightness, size
-and shape, and by noise. (In one distance of all features, a change of noise is lost among the others.) The network
-score is the smallest Mahalanobis distance of the activations from the mean of a class, with a covariance shared by the
-classes (Lee et al., NeurIPS 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial
-Attacks"). Covariances are shrunk (Ledoit and Wolf, J. Multivariate Analysis 88:365, 2004, doi
+A cell is unlike the training cells if one of two scores exceeds its limit; 97.5 % of held-out cells are within each
+limit. The image score is the larger of two Mahalanobis distances from training cells, each divided by its limit: one by
+brightness, size and shape, and one by noise. (A single distance of all features would hide changes of noise.) The
+network score is the smallest Mahalanobis distance of the activations from the mean of a class, with a covariance shared
+by the classes (Lee et al., NeurIPS 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and
+Adversarial Attacks"). Covariances are shrunk (Ledoit and Wolf, J. Multivariate Analysis 88:365, 2004, doi
 10.1016/S0047-259X(03)00096-4).
 """
 
@@ -26,9 +26,9 @@ USUAL_SHARE = 0.975
 """Share of held-out cells within the limit of each of the two scores."""
 LEAST_TRAINING_CELLS = 30
 LEAST_HELD_OUT = 100
-"""Number of validation cells from which they give the limits; with fewer, the training cells give them."""
+"""Minimum number of validation cells to set the limits; with fewer, the training cells set them."""
 CHANCE = 2 * (1 - USUAL_SHARE)
-"""Largest expected share of unlike cells among cells like those of training."""
+"""Largest expected share of cells that are found unlike the training cells although they are of the same kind."""
 CHECKPOINT_KEY = "fastcell_unlike"
 
 Floats = npt.NDArray[np.float64]
@@ -40,13 +40,13 @@ class TrainingCells:
 
     Attributes:
         center, scale: (F,) location and spread of the image features.
-        low, high: (F,) scaled image features between which those of 99 % of training cells are.
+        low, high: (F,) range of the scaled image features that contains 99 % of the training cells.
         image_whitening: (F, F) lower triangular, whitens scaled image features of shape, and those of noise.
         network_whitening: (D, D) lower triangular, whitens activations; D is 0 for a network without them.
         means: (K, D) whitened mean activations of the classes with training cells.
         limits: (3,) limits of the distances by shape, by noise, and by activations.
-        num_training, num_held_out: number of cells behind the statistics, and behind the limits; `num_held_out` is 0 if
-            training cells gave the limits.
+        num_training, num_held_out: number of cells from which statistics and limits were computed; `num_held_out` is 0
+            if training cells set the limits.
     """
 
     center: Floats
@@ -68,7 +68,7 @@ class TrainingCells:
             features: (B, D) float32 penultimate activations.
 
         Returns:
-            The scores: the largest of the three distances, each over its limit.
+            The scores: the largest of the three distances, each divided by its limit.
 
         Raises:
             DataError: the activations are of another network.
@@ -104,7 +104,8 @@ class TrainingCells:
 
     @classmethod
     def from_checkpoint(cls, content: dict[str, Any]) -> TrainingCells | None:
-        """Return the statistics in a checkpoint; None if it has none (an older one, or one of an unfinished run).
+        """Return the statistics stored in a checkpoint; None for checkpoints of older versions and of unfinished runs,
+        which have none.
 
         Args:
             content: the checkpoint; values are arrays or tensors.

@@ -1,4 +1,4 @@
-"""The network of Gao et al., with which the paper compares its own."""
+"""The network of Gao et al., with which the paper compares its own network."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Small networks that a trained one teaches: three strided convolutions and a global mean."""
+"""Small networks for distillation: three strided convolutions and a global mean."""
 
 import torch
 from torch import nn
@@ -12,14 +12,14 @@ CONVOLUTIONS = ((5, 16), (3, 32), (3, 64))
 class StudentNet(nn.Module):
     """Network for images of 32 to 48 pixels that costs about 1 % of CellNet at 128 pixels.
 
-    Each stage is convolution (stride 2, half the kernel as padding, no bias) -> batch normalisation -> ReLU, so that a
-    program of inference joins it into one operation. Then follow the mean of each map and one output per class.
+    Each stage is convolution (stride 2, half the kernel as padding, no bias) -> batch normalisation -> ReLU, so that an
+    inference program can merge it into one operation. Then follow the mean of each map and one output per class.
 
     The network maps images (B, 1, H, W), floating point, to logits (B, K).
 
     Args:
         num_classes: K.
-        width: factor of the numbers of maps, 16, 32 and 64 at 1.
+        width: factor of the numbers of maps, which are 16, 32 and 64 at width 1.
         init: initial weights, see `fastcell.models.initialization.initialize`.
     """
 

@@ -1,1 +1,1 @@
-"""A small network that learns from a trained one: teacher, choice of the size, scores beside the teacher's."""
+"""Distillation, in which a trained network teaches a small one: teacher, choice of the student, scores of both."""

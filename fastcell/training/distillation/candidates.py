@@ -1,4 +1,4 @@
-"""Which student network and image size a budget of time allows on this machine."""
+"""Choose the student network and image size that a time budget allows on this machine."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ CANDIDATES = (
     ("student", 48),
     ("student-wide", 48),
 )
-"""Networks and image sizes [px] among which a budget chooses."""
+"""Networks and image sizes [px] from which the student is chosen."""
 
 _ROUNDS, _CELLS = 7, 512
 _UNITS = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "": 1.0}
 
 
 class TimedCandidate(NamedTuple):
-    """A student network, timed with random weights.
+    """A student network and its time per cell, measured with random weights.
 
     Attributes:
         network: name in `fastcell.models.registry`.
         image_size: side of the images [px].
-        program, precision: what ran it.
-        us_per_cell: processor time of a cell in one thread, without preprocessing [us].
+        program, precision: backend of the measurement.
+        us_per_cell: processor time per cell in one thread, without preprocessing [us].
     """
 
     network: str
@@ -55,7 +55,7 @@ class TimedCandidate(NamedTuple):
 
 
 def read_budget(text: str) -> float:
-    """Return a time a cell in microseconds of ``10us``, ``0.01ms`` or ``10`` (microseconds).
+    """Return the time per cell in microseconds from a text: ``10us``, ``0.01ms``, or ``10`` for microseconds.
 
     Raises:
         ArgumentError: the text has another form, or the time is not above 0.
@@ -68,14 +68,14 @@ def read_budget(text: str) -> float:
 
 
 def choose_candidate(timed: Sequence[TimedCandidate], budget_us: float) -> TimedCandidate:
-    """Return the slowest candidate within a budget, which has the most to learn with.
+    """Return the slowest candidate within a budget, which is the largest network.
 
     Args:
-        timed: candidates, at least one.
-        budget_us: time a cell [us].
+        timed: one or more candidates.
+        budget_us: time per cell [us].
 
     Raises:
-        ArgumentError: none is within it.
+        ArgumentError: no candidate is within the budget.
     """
     fitting = [one for one in timed if one.us_per_cell <= budget_us]
     if not fitting:
@@ -87,7 +87,7 @@ def choose_candidate(timed: Sequence[TimedCandidate], budget_us: float) -> Timed
 
 
 def fastest_program() -> tuple[str, str]:
-    """Return the installed program and precision that run small convolutions fastest on a CPU."""
+    """Return the installed program and precision with the fastest small convolutions on a CPU."""
     for program, precision in (("openvino", "int8"), ("onnxruntime", "fp32")):
         if can_run(program, precision, False):
             return program, precision
@@ -101,13 +101,13 @@ def time_candidates(
     program: str | None = None,
     precision: str = "fp32",
 ) -> list[TimedCandidate]:
-    """Time student networks with random weights, in turns, in one thread.
+    """Measure student networks with random weights in alternation, in one thread.
 
     Args:
-        preprocessing: preprocessing of the teacher; its size is replaced.
+        preprocessing: preprocessing of the teacher; its image size is replaced by those of the candidates.
         num_classes: K.
         candidates: networks and image sizes [px].
-        program, precision: what runs them; None for `fastest_program`.
+        program, precision: backend of the measurement; None for `fastest_program`.
     """
     if program is None:
         program, precision = fastest_program()
@@ -128,7 +128,7 @@ def _time_in_turns(opened: dict[tuple[str, int], NetworkBackend], one: tuple[str
     for turn in range(_ROUNDS + 1):
         begun = time.process_time()
         opened[one].run(images)
-        if turn:  # the first one compiles
+        if turn:  # the first call compiles
             found.append(time.process_time() - begun)
     return min(found)
 
@@ -166,10 +166,11 @@ def _open(
 
 
 def check_candidate(preprocessing: Preprocessing) -> None:
-    """Check that a teacher's preprocessing has a counterpart at another image size.
+    """Check that the preprocessing of a teacher can be used with another image size.
 
     Raises:
-        ArgumentError: its images keep the pixels of the raw image, so a smaller one would show a part of the cell.
+        ArgumentError: its images keep the pixel size of the raw image, so a smaller image would show only a part of the
+            cell.
     """
     if preprocessing.fit == "scale" and preprocessing.scale_um_per_px is None:
         raise ArgumentError(

@@ -1,8 +1,9 @@
-"""A trained network as the teacher of another one: it sees the cells of each training batch, changed in the same way.
+"""A trained network as the teacher of another: it classifies the cells of each training batch with the same random
+changes.
 
-Order and augmentation of a batch follow from seed, epoch and step. A second loader of the same cells therefore makes
-the teacher's images, with the size and the normalisation that it was trained with. If these are those of the network
-in training, the teacher takes its images.
+Order and augmentation of a batch follow from seed, epoch and step. A second loader of the same cells can therefore make
+the teacher's images, in the teacher's image size and normalisation. If teacher and student have the same preprocessing,
+the teacher uses the student's images.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from fastcell.training.start_weights import hash_tensors
 
 
 class Teacher:
-    """Teacher of a network: adds its part to the loss of each cell of a training batch.
+    """Teacher of a network: adds a term to the loss of each cell of a training batch.
 
     Args:
         path: run folder or checkpoint of the teacher; nothing in it is executed.
         model: network in training.
         data: its data.
-        temperature: temperature of the probabilities that are compared.
-        share: share of the teacher in the loss, above 0 to 1; the labels have the rest.
+        temperature: temperature of the compared probabilities.
+        share: weight of the teacher's term in the loss, above 0 and at most 1; the labels have the rest.
         trust: packages whose code a teacher with a network of the user's own may import.
 
     Raises:
-        ArgumentError: a number is out of its range, the classes are others, or the data have an augmentation of the
-            user's own, which the teacher's images would not get.
+        ArgumentError: a number is out of its range, the teacher has other classes, or the data have a user-defined
+            augmentation, which cannot be applied to the teacher's images.
         DataError: the checkpoint is missing or damaged.
     """
 
@@ -75,12 +76,12 @@ class Teacher:
         self._following: tuple[int, int] | None = None
 
     def add_losses(self, losses: torch.Tensor, logits: torch.Tensor, batch: Batch, step: int) -> torch.Tensor:
-        """Return the losses of the cells of a batch with the teacher's part, (B,) float32.
+        """Return the losses of the cells of a batch including the teacher's term, (B,) float32.
 
         Args:
             losses: (B,) losses against the labels.
             logits: (B, K) logits of the network in training.
-            batch: batch `step` of the present epoch.
+            batch: batch number `step` of the current epoch.
             step: number of the batch in the epoch.
         """
         found = softmax_scores("cross_entropy" if self._own_loss else self._student.hparams["loss"], logits)
@@ -89,12 +90,12 @@ class Teacher:
         return (1 - self.share) * losses + self.share * torch.where(known, soft, torch.zeros_like(soft))
 
     def record(self) -> dict[str, Any]:
-        """Return what a run records of its teacher."""
+        """Return the record of the teacher for the run folder."""
         digest = hash_tensors({k: v for k, v in self._model.state_dict().items() if isinstance(v, torch.Tensor)})
         return {"source": str(self.source), "digest": digest, "temperature": self.temperature, "share": self.share}
 
     def describe(self) -> str:
-        """Return a line for the user."""
+        """Return a description of the teacher in one line."""
         side = self.preprocessing.image_size
         return (
             f"teacher {self.source}: {self._model.network_name}, {side} x {side} pixels; share of the loss "
@@ -102,7 +103,7 @@ class Teacher:
         )
 
     def check_unchanged_since(self, recorded: Any) -> None:
-        """Check that a run that goes on has the teacher with which it began.
+        """Check that a resumed run has the teacher with which it began.
 
         Args:
             recorded: entry ``teacher`` of the run's environment.json; None if there is none.
@@ -134,7 +135,7 @@ class Teacher:
             self._twins = iter(self._data.training_twin(self.preprocessing, place))
         self._following = place[0], step + 1
         twin = next(self._twins)
-        # On a GPU, looking at each batch would make the host wait for the device.
+        # On a GPU, reading each batch would make the host wait for the device.
         looks = begins or not batch.cell_ids.is_cuda
         if looks and bool(((twin.cell_ids != batch.cell_ids) & (batch.weight > 0)).any()):
             raise ArgumentError(

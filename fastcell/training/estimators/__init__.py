@@ -1,1 +1,1 @@
-"""Estimators of scikit-learn on disk: saved ones, and runs of ``fastcell fit`` opened as estimators."""
+"""scikit-learn estimators on disk: saved estimators, and runs of ``fastcell fit`` opened as estimators."""

@@ -67,7 +67,7 @@ def save_estimator(model: CellClassifier, folder: Path) -> None:
 
 
 def _as_json(name: str, value: Any) -> Any:
-    """Return an argument as JSON can hold it; a random generator, which was used up by `fit`, becomes None."""
+    """Return an argument as a JSON value; a random generator becomes None, since `fit` has changed its state."""
     if isinstance(value, np.random.RandomState):
         return None
     if isinstance(value, np.generic):

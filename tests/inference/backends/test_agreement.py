@@ -25,7 +25,7 @@ def test_few_cells_cannot_agree():
     labels = np.tile(np.arange(4), 20)
     found = compare(labels, one_hot(labels), one_hot(labels))
     assert not found.agrees
-    assert "80 validation cells leave a loss of up to" in found.obstacle()
+    assert "on 80 validation cells, a loss of up to" in found.obstacle()
 
 
 def test_a_cell_in_a_hundred_is_too_many():
@@ -35,7 +35,7 @@ def test_a_cell_in_a_hundred_is_too_many():
     found = compare(labels, one_hot(labels), one_hot(called))
     assert not found.agrees
     assert found.num_same == 1980
-    assert found.obstacle().startswith("99.00% of 2,000 cells get the class of torch")
+    assert found.obstacle().startswith("99.00% of 2,000 cells get the same class as from torch")
     assert compare(labels, one_hot(called), one_hot(called)).share_same == 1.0
 
 
