@@ -103,7 +103,7 @@ class PredictArguments(NamedTuple):
         ckpt_path: the same as the argument RUN
         out: file of predictions to write: .csv, .parquet or .fcs
         tta: average the predictions over the four flips of every cell
-        min_confidence: least confidence of an answer, 0 to 1; other cells are unsure
+        min_confidence: minimum confidence of an answer, 0 to 1; other cells are unsure
         accuracy: accuracy of the answers on validation cells, such as 0.95, which sets the least confidence
         trust: packages whose code the network of the run may import, separated by commas
     """

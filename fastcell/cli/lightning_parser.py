@@ -153,7 +153,7 @@ class FastcellLightningParser(LightningArgumentParser):
         return said
 
     def _check_settings(self, path: Path) -> None:
-        """Raises ArgumentError for a file that is no YAML, or names a setting that is not there."""
+        """Raise ArgumentError for a file that is no YAML, or names a setting that is not there."""
         if not path.is_file():
             raise ArgumentError(f"--config must be a file that is there, got {str(path)!r}. Check the path.")
         try:

@@ -23,7 +23,7 @@ OutFile = Annotated[str | None, Spelled("FILE", also=("-o",))]
 OutFolder = Annotated[str | None, Spelled("DIR", also=("-o",))]
 File = Annotated[str | None, Spelled("FILE")]
 Trust = Annotated[str | None, Spelled("PACKAGES")]
-"""Packages whose code a run with a network of the user's own may import."""
+"""Packages whose code a run with a user-defined network may import."""
 Window = Annotated[tuple[float, float] | None, Spelled("LO HI")]
 Preset = Literal["demo", "paper", "fast"]
 Layout = Literal["cell", "block"]

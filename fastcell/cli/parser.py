@@ -163,7 +163,7 @@ def _spell_out(argument: Argument, values: list[str]) -> list[str]:
 
 
 def _check_positionals(command: Command, placed: Sequence[str], by_name: set[str]) -> None:
-    """Raises ArgumentError for an argument that is missing or given twice, and for a word too many."""
+    """Raise ArgumentError for an argument that is missing or given twice, and for a word too many."""
     left = [argument for argument in command.positionals if argument.dest not in by_name]
     required = [argument for argument in left if argument.default is REQUIRED]
     if len(placed) < len(required):

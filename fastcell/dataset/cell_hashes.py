@@ -16,7 +16,7 @@ _VERSION_COLUMNS = ("key", "class", "group", "collection")
 _VERSION_BYTES = 6
 
 
-_FEWEST_BYTES = 1 << 18  # of a thread: fewer are hashed before another thread has started
+_FEWEST_BYTES = 1 << 18  # bytes per thread; fewer bytes are hashed faster than a thread starts
 
 
 def wrong_bytes(manifest_hashes: np.ndarray, stored: Stored, places: np.ndarray, threads: int = 1) -> np.ndarray:
@@ -78,7 +78,7 @@ def hash_pixels(pixels: np.ndarray) -> bytes:
 def version_id(manifest: Manifest) -> str:
     """Return a hash of the keys, pixels, classes, groups and collections of all cells: 12 hexadecimal digits (BLAKE2b).
 
-    The order of the cells, shards, splits and verdicts do not enter it.
+    It does not depend on the order of the cells, or on shards, splits and verdicts.
     """
     order = pc.sort_indices(manifest.table.column("key"))
     digest = blake2b(digest_size=_VERSION_BYTES)

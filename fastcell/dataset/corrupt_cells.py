@@ -103,7 +103,7 @@ class CorruptCells:
         """Record the corrupt cells that an earlier process of the same run has found, without a message.
 
         Raises:
-            DataError: there are some, and `on_bad_cell` is ``error``.
+            DataError: there are corrupt cells, and `on_bad_cell` is ``error``.
         """
         with self._lock:
             self._reasons = {**reasons, **self._reasons}

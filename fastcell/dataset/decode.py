@@ -105,7 +105,7 @@ def decode_levels(data: bytes) -> tuple[np.ndarray, int, str]:
     if actual == "npy":
         return _decode_npy(data), 1, actual
     if actual == "tif":
-        from fastcell.dataset.tiff.contents import read_single  # needs tifffile, which most cells do not
+        from fastcell.dataset.tiff.contents import read_single  # needs tifffile, which is not needed for most cells
 
         return *read_single(data), actual
     header = _PEEK[actual](data)
@@ -157,7 +157,7 @@ def _type_name(header: NpyHeader) -> str:
 
 
 def _decode_image(data: bytes, encoding: str, channels: int) -> np.ndarray:
-    # OpenCV's own way from colour PNG to grey obeys the gamma of the file; its colours are the stored ones.
+    # OpenCV applies the gamma of a PNG when it converts colour to grey itself, but returns stored colours unchanged.
     is_colour_png = encoding == "png" and channels > 2
     flag = cv2.IMREAD_GRAYSCALE if encoding == "jpg" else cv2.IMREAD_ANYDEPTH
     try:

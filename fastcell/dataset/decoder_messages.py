@@ -1,4 +1,4 @@
-"""What the image libraries print about a file: damage of its pixels is a failure, a remark about its metadata is not.
+"""Interpret messages of the image libraries: damaged pixels are a failure, remarks about metadata are not.
 
 libjpeg and libpng fill missing or damaged parts of an image, return it, and only print a line to stderr. This module
 reads these lines.
@@ -16,12 +16,12 @@ from fastcell.errors import BadCell
 
 
 class Message(NamedTuple):
-    """A kind of line that an image library prints.
+    """A kind of message that an image library prints.
 
     Attributes:
         pattern: regular expression for the whole line.
         is_harmless: False if the pixels are damaged.
-        about: what the line is about.
+        about: subject of the message.
     """
 
     pattern: str
@@ -29,7 +29,7 @@ class Message(NamedTuple):
     about: str
 
 
-#: Chunks of a PNG that no grey level depends on.
+# : PNG chunks that do not affect grey levels.
 _ANCILLARY = "iCCP|sRGB|gAMA|cHRM|cICP|mDCV|cLLI|tEXt|zTXt|iTXt|pHYs|tIME|bKGD|sBIT|hIST|oFFs|pCAL|sCAL|sPLT|eXIf|tRNS"
 
 MESSAGES = (
@@ -50,7 +50,7 @@ MESSAGES = (
     Message(r"libpng warning: (bKGD|hIST|tRNS) must be .*", True, "metadata of a PNG"),
     Message(r"libpng warning: Interlace handling should be turned on .*", True, "a call of libpng by OpenCV"),
 )
-"""Known lines of libjpeg and libpng; the first that matches counts. A line that matches none is a failure."""
+"""Known messages of libjpeg and libpng; the first match applies. A line without a match is a failure."""
 
 _PATTERNS = [(re.compile(message.pattern), message.is_harmless) for message in MESSAGES]
 _PADDING = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
@@ -58,12 +58,12 @@ _MOST_TEXT = 1 << 16
 
 
 def failure_in(text: str, data: bytes = b"") -> str | None:
-    """Return the first line that is a failure, or None.
+    """Return the first line that reports a failure, or None.
 
     Args:
         text: lines that an image library printed about a file.
-        data: the file. Bytes between the scan of a JPEG and its end are padding if they are all equal, else a part of
-            the scan that was not decoded.
+        data: the file. It decides about bytes between the scan of a JPEG and its end: they are padding if they are all
+            equal, else a part of the scan that was not decoded.
     """
     for line in filter(None, map(str.strip, text.splitlines())):
         padded = _PADDING.fullmatch(line)
@@ -108,7 +108,7 @@ class DecoderMessages:
         self._lock.release()
 
     def forget(self) -> None:
-        """Pass over what was printed so far, e.g. about a file that was refused."""
+        """Discard the messages printed so far, e.g. about a rejected file."""
         self._position = os.lseek(self._file, 0, os.SEEK_CUR)
 
     def check(self, data: bytes = b"") -> None:

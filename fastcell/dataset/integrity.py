@@ -119,9 +119,9 @@ def check_stored_bytes(
 
 
 def still_corrupt(manifest: Manifest, reasons: dict[int, str]) -> dict[int, str]:
-    """Check cells that were corrupt before, and return those that still are, with the reason of now.
+    """Check cells that were corrupt before, and return those that still are, with the present reason.
 
-    A cell that had the right bytes but no decodable image keeps its reason as long as it has them.
+    A cell with the right bytes but without a decodable image keeps its reason while its bytes are unchanged.
 
     Args:
         manifest: manifest of the data set.
@@ -296,7 +296,9 @@ def _check_read(handle: int, offsets: Rows, sizes: Rows, digests: npt.NDArray[np
     except OSError:
         if len(offsets) == 1:
             return np.array([UNREADABLE], np.uint8)
-        alone = [slice(i, i + 1) for i in range(len(offsets))]  # so that a bad sector affects only the cells on it
+        alone = [
+            slice(i, i + 1) for i in range(len(offsets))
+        ]  # one at a time, so that a bad sector affects only its own cells
         return np.concatenate([_check_read(handle, offsets[i], sizes[i], digests[i]) for i in alone])
     view = memoryview(data)
     starts = (offsets - first).tolist()

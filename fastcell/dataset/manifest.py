@@ -13,7 +13,7 @@ Files of a packed data set::
     verdicts.csv         cells that views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited
                          by hand
     marks.jsonl          labels by hand, unsure cells and tags of ``fastcell review``, optional, only appended to
-                         (`fastcell.dataset.marks.journal`); a label by hand holds instead of the recorded one
+                         (`fastcell.dataset.marks.journal`); a label by hand replaces the recorded one
     duplicates.parquet   copies that `fastcell split` found, optional (`fastcell.splits.copies.exact`)
     blocks.parquet       block layout only: one row per block (`BLOCKS_SCHEMA`)
     shard-*.tar          pixels
@@ -98,7 +98,7 @@ class DatasetInfo:
         um_per_px: micrometres per raw pixel if all cells share one value; None if unknown or different between cells.
         synthetic: True if the cells come from a simulator.
         generator: name and version of that simulator.
-        seed: seed of the stored order of the cells.
+        seed: random seed of the stored order of the cells.
         created_by: program and version.
         source: where the cells come from, as given when packing.
         licence: licence of the cells, as given when packing.
@@ -158,9 +158,9 @@ class Manifest:
 
     Attributes:
         path: the folder.
-        info: content of ``dataset.json``; classes that cells have by hand alone stand behind the others.
-        table: N rows of `SCHEMA`; row number = cell_id. The class is the label by hand where there is one.
-        marked: marks of people at the time of opening; None without any.
+        info: content of ``dataset.json``; classes that exist only as labels by hand follow the others.
+        table: N rows of `SCHEMA`; row number = cell_id. The class is the label by hand if there is one.
+        marked: marks in ``marks.jsonl`` at the time of opening; None without marks.
     """
 
     path: Path
@@ -218,7 +218,7 @@ class Manifest:
         return self.table.column(name).to_numpy(zero_copy_only=False)
 
     def recorded_classes(self) -> pa.ChunkedArray:
-        """Return the (N,) classes of ``manifest.parquet`` without labels by hand; null for a cell without a class.
+        """Return the (N,) classes in ``manifest.parquet``, ignoring labels by hand; null for a cell without a class.
 
         Raises:
             DataError: the file is damaged.

@@ -133,7 +133,9 @@ class ShardFiles:
         try:
             got = _read_into(self._file(shard), target, int(begin[0]))
         except OSError as error:
-            if len(cell_ids) > 1 and shard in self._open:  # so that a bad sector affects only its own cells
+            if (
+                len(cell_ids) > 1 and shard in self._open
+            ):  # one cell at a time, so that a bad sector affects only its own cells
                 for place in range(len(cell_ids)):
                     one = slice(place, place + 1)
                     part = target[int(begin[place] - begin[0]) : int(end[place] - begin[0])]

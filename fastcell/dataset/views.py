@@ -14,11 +14,11 @@ from fastcell.errors import ArgumentError, invalid
 
 @dataclass(frozen=True, repr=False)
 class SteadyManifest(Manifest):
-    """A manifest whose splits and verdicts stay as they were at the first read, even if their files change.
+    """A manifest whose splits and verdicts do not change after the first read, even if their files change.
 
     Attributes:
         source: manifest that reads the files.
-        kept: what was read.
+        kept: values that were read, by name.
     """
 
     source: Manifest = field(kw_only=True)
@@ -44,7 +44,7 @@ class SteadyManifest(Manifest):
         return self.kept["verdicts"].copy()
 
     def reread(self) -> None:
-        """Read the files anew at the next call."""
+        """Read the files again at the next call."""
         self.kept.clear()
 
 
@@ -128,7 +128,7 @@ class View:
         return np.bincount(labels[labels >= 0], minlength=len(self.manifest.info.classes))
 
     def emphasis(self) -> np.ndarray | None:
-        """Return how much a cell of each class counts in training, (K,) float32: its mean repeats, or its loss weight.
+        """Return the weight of a cell of each class in training, (K,) float32: mean number of repeats, or loss weight.
 
         None if all cells count equally.
         """

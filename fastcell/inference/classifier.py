@@ -258,7 +258,7 @@ def load(
         precision: arithmetic of the network: ``fp32``, ``bf16`` or ``int8``; ``auto`` for the fastest one that agrees.
         tta: average over the four flips of every cell, as ``fastcell predict --tta``.
         threads: threads of the preprocessing; None for all cores.
-        trust: packages whose code a run with a network of the user's own may import.
+        trust: packages whose code a run with a user-defined network may import.
 
     Returns:
         The classifier. Its probabilities equal those of ``fastcell predict`` with the same backend within 1e-6.

@@ -20,10 +20,10 @@ from fastcell.ops.transform import CellPool, make_clock, transform
 
 
 def make_pool(cells: Sequence[np.ndarray], device: torch.device | None = None) -> CellPool:
-    """Copy cells into one pool, one after the other.
+    """Copy cells into one pool, one after another.
 
     Args:
-        cells: M arrays (H, W) of any sizes, all uint8, or all uint16 where 65535 is grey level 255.
+        cells: M arrays (H, W) of any sizes, all uint8, or all uint16 with 65535 for grey level 255.
         device: device of the pool; None for the CPU.
 
     Raises:
@@ -80,7 +80,7 @@ class PoolLoader(BatchLoader):
         super().__init__(config, where)
         self.order, self.preprocessing, self.augmentation = order, preprocessing, augmentation
         self.batch_size = order.batch
-        # Stretched cells need no border; with one, the kernel would paint it around them.
+        # Stretched cells need no border level; with one, the kernel would paint a border around them.
         self._pool = pool._replace(border=None) if preprocessing.fit == "stretch" else pool
         self._labels = labels.astype(np.int64)
         self._weights = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)

@@ -14,8 +14,8 @@ class Batch(NamedTuple):
         images: (B, 1, H, W) float32, float16 or bfloat16; resized, augmented and normalised.
         labels: (B,) int64, index into the classes of the data set; -1 if the class is unknown.
         cell_ids: (B,) int64, row of the cell in the manifest.
-        weight: (B,) float32; 1 for a cell that counts, 0 for padding and for the stand-in of a corrupt cell.
-            Loss and metrics multiply by it, so that every rank takes equal steps and every cell counts once.
+        weight: (B,) float32; 1 for a cell that counts, 0 for padding and for the stand-in of a corrupt cell. Loss and
+            metrics are weighted with it, so that all ranks take the same number of steps and every cell counts once.
     """
 
     images: torch.Tensor

@@ -1,4 +1,4 @@
-"""A user's own augmentation: a function that changes the training batches on their device."""
+"""User-defined augmentation: a function that changes the training batches on their device."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BatchFunction = Callable[[Batch], Batch]
 class BatchAugmentation:
     """Apply a function to training batches, with the global random states set from seed, epoch, step and rank.
 
-    The random numbers that the function draws from torch, NumPy or Python therefore do not depend on where a run was
-    interrupted, and the function leaves the random states of the training as they were.
+    The random numbers that the function draws from torch, NumPy or Python therefore do not depend on interruptions of a
+    run. The random states of the training are restored afterwards.
 
     Args:
         function: function from `Batch` to `Batch`; images keep their shape (B, 1, S, S).
@@ -32,7 +32,7 @@ class BatchAugmentation:
         self.function, self.seed, self.rank = function, seed, rank
 
     def __call__(self, batches: Iterator[Batch], epoch: int, first: int) -> Iterator[Batch]:
-        """Yield the changed batches of an epoch, of which `first` is the first step."""
+        """Yield the changed batches of an epoch, starting with step `first`."""
         for step, batch in enumerate(batches, first):
             device = batch.images.device
             seed = step_seed("batch_augmentation", self.seed, epoch, step, self.rank)
@@ -46,7 +46,7 @@ def find_function(value: Any) -> BatchFunction | None:
     """Return the function of the argument `batch_augmentation`: a callable, or a class path; None for None.
 
     Raises:
-        ArgumentError: it is neither.
+        ArgumentError: the argument is neither.
     """
     if value is None or (callable(value) and not isinstance(value, str)):
         return value  # type: ignore[no-any-return]
@@ -68,7 +68,7 @@ def name_of_function(value: Any) -> Any:
 
 
 def _check(found: Any, batch: Batch, function: BatchFunction) -> None:
-    """Raises ArgumentError if a function returned something else than a batch of the shapes of `batch`."""
+    """Raise ArgumentError if a function did not return a batch with the shapes of `batch`."""
     name = part_name(name_of_function(function))
     if not isinstance(found, Batch):
         raise invalid(f"batch_augmentation {name}", "a function that returns a Batch", type(found).__name__,

@@ -1,8 +1,8 @@
-"""Classify the cells of a view chunk by chunk, each chunk in one thread: decode, resize, normalise, then the network.
+"""Classify the cells of a view chunk by chunk. One thread decodes, resizes, normalises and classifies a chunk.
 
-A thread does all steps of its chunk, so that there are as many busy threads as cores, however the work divides between
-preprocessing and network, and the images stay in the caches of the core that made them. Chunks are fixed: their content
-depends neither on the number of threads nor on that of processes.
+Because a thread does all steps of its chunk, all cores are busy whatever the ratio of preprocessing to network time,
+and images stay in the caches of their core. The content of the chunks does not depend on the number of threads or
+processes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from fastcell.ops.cpu.transform import transform_cells
 
 T = TypeVar("T")
 
-_SPAN_CELLS = 2048  # cells that are read together
+_SPAN_CELLS = 2048  # number of cells that are read together
 _SPAN_BYTES = 1 << 27
-_AHEAD = 2  # chunks per thread that are under way or done and not yet taken
+_AHEAD = 2  # chunks per thread that are in progress, or finished but not yet consumed
 
 
 class ChunkResult(NamedTuple, Generic[T]):
@@ -37,8 +37,8 @@ class ChunkResult(NamedTuple, Generic[T]):
 
     Attributes:
         cell_ids: (b,) int64, cells of the chunk.
-        good: (b,) bool, False for a corrupt cell, in whose place another one, or a blank one, was used.
-        value: what the work returned.
+        good: (b,) bool, False for a corrupt cell, which was replaced by another cell or a blank one.
+        value: return value of the work.
     """
 
     cell_ids: np.ndarray
@@ -56,14 +56,14 @@ def work_on_chunks(
     corrupt_cells: CorruptCells | None = None,
     threads: int = 1,
 ) -> Iterator[ChunkResult[T]]:
-    """Yield the results of some work on the images of cells, chunk by chunk, in the order of the rows.
+    """Apply a function to the images of cells, and yield its results chunk by chunk in the order of the rows.
 
     Args:
         manifest: manifest of the data set.
         rows: (n,) int64, cells in stored order.
-        chunk: cells of a chunk; the last one has the rest.
+        chunk: number of cells of a chunk; the last chunk has the remaining cells.
         preprocessing: preprocessing of the images.
-        work: called with the raw cells of a chunk and their images (b, 1, S, S) float32, in any of the threads.
+        work: function of the raw cells of a chunk and their images (b, 1, S, S) float32; called in several threads.
         corrupt_cells: collection that corrupt cells are added to; None ends the work at the first one.
         threads: number of threads, >= 1.
 

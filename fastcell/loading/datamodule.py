@@ -53,9 +53,9 @@ class CellDataModule(pl.LightningDataModule):
 
     The constructor reads only ``dataset.json``, from which `classes`, `num_classes`, `preprocessing` and `info` follow.
     Training divides the train subset among the processes and shuffles it. Validation, test and prediction keep the
-    order of the manifest. Every cell is in exactly one batch of one process with weight 1. Padding has weight 0, and in
-    evaluation the label -1; a loop of your own in one process, with or without a trainer, gets none: its last batch is
-    short. Without a trainer each pass over a training loader is the next epoch, unless ``loader.set_epoch`` says which.
+    order of the manifest. Every cell is in exactly one batch of one process with weight 1. Padding has weight 0, and
+    the label -1 in evaluation. A user's own loop in one process gets no padding: its last batch is smaller. Without a
+    trainer, each pass over a training loader is the next epoch, unless ``loader.set_epoch`` sets the epoch.
 
     Args:
         path: folder made by ``fastcell pack``, ``index`` or ``synth``; None for 8,000 simulated cells, which are made
@@ -72,19 +72,19 @@ class CellDataModule(pl.LightningDataModule):
         antialias: apply a low-pass filter to cells that are scaled down. The code of the paper applies none.
         augment: apply random changes to training cells.
         augmentation: strength of each random change; 0 disables it.
-        batch_augmentation: own augmentation that follows on the device of the batch, a function from `Batch` to `Batch`
-            or its class path; None for none.
+        batch_augmentation: user-defined augmentation after the built-in one, on the device of the batch: a function
+            from `Batch` to `Batch`, or its class path; None for none.
         balance: treatment of rare classes. Values: none, oversample (repeat their cells in training), weights (give
             them larger weights in the loss), auto (oversample if the largest class has more than 10 times as many
             training cells as the smallest).
-        balance_cap: largest mean number of repeats of a cell. None for no limit, or if balance is auto for 10 and at
-            most twice the cells in an epoch.
+        balance_cap: largest mean number of repeats of a cell. None for no limit; if balance is auto, None for 10,
+            reduced so that an epoch has at most twice as many cells.
         subsample: number of training cells to use, or share in (0, 1]; None for all.
         quality: exclude cells that verdicts.csv drops. Predictions always cover them.
         predict_split: subset to classify; None for every cell.
         store: stream from disk, or bank: keep cells in memory. A stream reads and decodes the cells in every epoch. A
-            bank decodes them once, and gives way to a stream if they do not fit into memory. auto takes a bank if they
-            fit.
+            bank decodes them once, and is replaced by a stream if they do not fit into memory. auto takes a bank if
+            they fit.
         bank_gib: memory limit of the banks of each process, on the GPU and on the host [GiB]; None for half of the free
             memory.
         transform: implementation of the image transform. auto takes fused if its GPU kernel supports the settings, else
@@ -166,7 +166,7 @@ class CellDataModule(pl.LightningDataModule):
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
         self._opened: dict[str, Store] = {}
-        self._epochs = EpochCounter()  # of loops without a trainer, which may ask for a loader in every epoch
+        self._epochs = EpochCounter()  # epochs of loops without a trainer, which may request a loader in every epoch
         given |= {"path": self.path, "subsample": subsample, "seed": self.seed}
         # With logger=True Lightning would compare these with the model's of the same name.
         self.save_hyperparameters(
@@ -220,7 +220,7 @@ class CellDataModule(pl.LightningDataModule):
 
     @property
     def logit_shift(self) -> np.ndarray | None:
-        """Shift of the logits in the training loss, (K,) float32, where ``balance="auto"`` repeats cells; else None."""
+        """Shift of the logits in the training loss, (K,) float32, if ``balance="auto"`` repeats cells; else None."""
         repeats = self.emphasis if self._train.balance == "auto" else None
         return None if repeats is None else logit_shift(repeats)
 
@@ -251,7 +251,7 @@ class CellDataModule(pl.LightningDataModule):
         Raises:
             ArgumentError: there are no cells, or training has labels of fewer than two classes.
         """
-        self._let_go()  # stores of an earlier trainer
+        self._let_go()  # stores of an earlier trainer:
         if stage == "fit":  # a data module may be fitted again, behind changes of its files
             self.manifest.reread()
             self._shared.forget_cells()
@@ -323,13 +323,13 @@ class CellDataModule(pl.LightningDataModule):
         """Return the placement of the run that saved `state_dict`.
 
         Raises:
-            ArgumentError: cells, labels, subsets, verdicts, seed or batch size are others.
+            ArgumentError: cells, labels, subsets, verdicts, seed or batch size differ.
         """
         return self._shared.check(state_dict, self._settings_of_batches())
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """What store, transform, decoder and threads of training resolved to on this machine; empty before training."""
+        """Chosen store, transform, decoder and threads of training on this machine; empty before training."""
         return dict(self._resolved)
 
     def gather_corrupt_cells(self) -> dict[int, str]:
@@ -366,11 +366,12 @@ class CellDataModule(pl.LightningDataModule):
         return self._handed_out(self._shuffled(self.preprocessing, where))
 
     def training_twin(self, preprocessing: Preprocessing, place: tuple[int, int]) -> BatchLoader:
-        """Return a loader of the training batches with another preprocessing: the same cells, changed in the same way.
+        """Return a loader of the training batches with another preprocessing: the same cells with the same
+        augmentation.
 
         Args:
             preprocessing: size, fit and normalisation of the images.
-            place: epoch, and the step in it at which the batches begin.
+            place: epoch and first step of the batches.
         """
         return self._handed_out(self._shuffled(preprocessing, lambda: place))
 
@@ -380,7 +381,7 @@ class CellDataModule(pl.LightningDataModule):
         options: dict[str, Any] = {"augmentation": self.augmentation, "labels": self._labels(), "where": where}
         store = self._store("train")
         if store.bank is not None and store.order is not None:
-            # An order keeps what it computed, for one thread.
+            # An order caches its results, and may be used by one thread only.
             order = replace(store.order) if isinstance(store.order, BankOrder) else store.order
             return BankLoader(store.bank, view, order, preprocessing, config, **options)
         share = training_share(len(view), self.batch_size, *self._rank())
@@ -388,7 +389,7 @@ class CellDataModule(pl.LightningDataModule):
         return CellLoader(view, share, preprocessing, config, shuffle=True, **options)
 
     def _handed_out(self, loader: LoaderType) -> LoaderType:
-        """Return a loader, set to leave padding out for a loop of the user in one process, which knows no weights."""
+        """Return a loader; in one process without padding, because a user's own loop may ignore weights."""
         module = getattr(self.trainer, "lightning_module", None)
         loader.pads = getattr(module, "takes_padding", False) or self._rank()[1] > 1
         return loader
@@ -522,7 +523,7 @@ def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:
 
 
 def _saved(values: dict[str, Any], preprocessing: dict[str, Any]) -> dict[str, Any]:
-    """Return the hyper-parameters for a checkpoint: the arguments, and those of the preprocessing beside them."""
+    """Return the hyper-parameters for a checkpoint: the arguments, and the preprocessing."""
     saved: dict[str, Any] = {}
     for name, value in values.items():
         if name not in _NOT_SAVED:

@@ -1,7 +1,7 @@
 """Choice of the decoder of stored cells: DALI, threads, or none if the stored bytes are the pixels.
 
 DALI decodes 8-bit JPEG and grey PNG cells, on a GPU by default and on a CPU if requested. Threads decode everything
-else, also PNG with colours or a palette, which DALI converts to grey with the gamma that the file states, and CMYK.
+else, including CMYK, and PNG with colours or a palette, which DALI would convert to grey with the gamma of the file.
 Pixels of blocks are used as they are stored in the file.
 """
 
@@ -28,7 +28,7 @@ Decoding = Callable[[Iterator[Piece]], Iterator[RaggedCells]]
 """Function that decodes pieces of stored cells, in their order."""
 
 _DALI_ENCODINGS = ("jpg", "png")
-_GREY_CHANNELS = 2  # grey, and grey with alpha; a palette counts as three
+_GREY_CHANNELS = 2  # channels of grey, and of grey with alpha; a palette counts as three channels
 _JPEG_CHANNELS = 3  # four are CMYK
 
 

@@ -54,9 +54,9 @@ class DaliDecoder:
         self._running.append((pipeline, data))
 
     def take(self) -> Any:
-        """Return the pixels of the oldest batch that was fed, as DALI's tensor list on the CPU or the GPU.
+        """Return the pixels of the oldest batch fed to the decoder, as DALI's tensor list on the CPU or the GPU.
 
-        On a GPU the pixels belong to the stream that is current now: it waits for the decoder, the host does not.
+        On a GPU, the pixels belong to the current stream. This stream waits for the decoder, but the host does not.
 
         Raises:
             RuntimeError: an image of this batch cannot be decoded. All batches that were fed are then discarded.
@@ -74,7 +74,7 @@ class DaliDecoder:
         if self._device_id is None:
             (pixels,) = pipeline.outputs()
             return pixels
-        import torch  # the path without a GPU does without
+        import torch  # the path without a GPU needs no stream
 
         stream = torch.cuda.current_stream(self._device_id)
         (pixels,) = pipeline.outputs(cuda_stream=stream.cuda_stream)

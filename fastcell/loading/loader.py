@@ -1,7 +1,7 @@
 """Loaders: batches of a view, made from cells, transform and manifest columns, and prefetched in a thread.
 
-On a GPU the batches are made on a separate stream, in parallel with the current training step. The stream that takes a
-batch waits for it; the CPU does not.
+On a GPU the batches are made on a separate stream, in parallel with the current training step. The stream that receives
+a batch waits for it; the CPU does not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STEPS_AT_ONCE = 256
 
 
 class EpochCounter:
-    """Epochs of iterations that no trainer counts: each iteration takes the next one, from its first step.
+    """Count epochs without a trainer: each iteration is the next epoch, from its first step.
 
     Attributes:
         epoch: epoch of the next iteration.
@@ -48,7 +48,7 @@ class EpochCounter:
         self.epoch = epoch
 
     def __call__(self) -> tuple[int, int]:
-        """Return the epoch of an iteration that begins now, and its first step; the epoch advances by one."""
+        """Return the epoch and the first step of a new iteration, and advance the epoch by one."""
         self.epoch += 1
         return self.epoch - 1, 0
 
@@ -60,7 +60,7 @@ class BatchLoader(ABC):
 
     Attributes:
         batch_size: cells of a batch on this rank.
-        augment: a user's function, applied to each batch where it is taken; None for none.
+        augment: user-defined function, applied to each batch when it is consumed; None for none.
         pads: whether a batch has its full size, with padding of weight 0; else it holds only the cells that count.
     """
 
@@ -86,8 +86,8 @@ class BatchLoader(ABC):
     def global_weight(self, step: int) -> int | None:
         """Return the number of cells that a training batch should have, over all ranks, without communication.
 
-        A corrupt cell is among them, since only the rank that reads it knows of it. None if another rule holds, as in
-        evaluation.
+        It includes corrupt cells, because only the rank that reads a cell finds it corrupt. None if this rule does not
+        apply, as in evaluation.
         """
         return None
 
@@ -153,7 +153,7 @@ class _FromStream(Iterator[Batch]):
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(event)
         for tensor in batch:
-            tensor.record_stream(stream)  # else the thread's stream might overwrite it while it is in use
+            tensor.record_stream(stream)  # otherwise the thread's stream might overwrite it while it is in use
         return batch
 
 
@@ -183,7 +183,7 @@ class GroupedLoader:
         return len(self.loader)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration, as `BatchLoader.set_epoch`."""
+        """Set the epoch of the next iteration, like `BatchLoader.set_epoch`."""
         self.loader.set_epoch(epoch)
 
     def __len__(self) -> int:
@@ -215,7 +215,7 @@ class CellLoader(BatchLoader):
         corrupt_cells: collection that corrupt cells are added to; None ends the run at the first corrupt cell.
 
     Raises:
-        ArgumentError: as `fastcell.loading.stores.stream.CellReader` and `fastcell.loading.transforms.make_transform`.
+        ArgumentError: see `fastcell.loading.stores.stream.CellReader` and `fastcell.loading.transforms.make_transform`.
     """
 
     def __init__(
@@ -300,7 +300,7 @@ class BankLoader(BatchLoader):
         where: called at the start of an iteration, returns epoch and first step; None for an `EpochCounter`.
 
     Raises:
-        ArgumentError: as `fastcell.loading.transforms.make_transform`.
+        ArgumentError: see `fastcell.loading.transforms.make_transform`.
     """
 
     def __init__(
@@ -371,7 +371,7 @@ class BankLoader(BatchLoader):
                 else:
                     images = transform(self._cells(chosen), batches.positions[step])
                 yield Batch(images, *columns)
-        if isinstance(self.order, BankOrder):  # the last batches are still ahead of the model
+        if isinstance(self.order, BankOrder):  # the model has not used the last batches yet
             self.order.prepare(epoch + 1)
 
     def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:

@@ -32,7 +32,7 @@ DEFAULT_SPAN = 8192
 #: Number of parts of a bank if no rank holds all of it; works for 1, 2, 4 or 8 ranks.
 NUM_PARTS = 8
 
-_GENERATOR = 7  # part of the seed of the bank's order, so that no other use of the seed draws the same numbers
+_GENERATOR = 7  # part of the seed of the bank's order, which makes it different from all other uses of the seed
 
 
 class Batches(NamedTuple):
@@ -133,13 +133,15 @@ class BankOrder:
         return _permute(rng, self.part_size(part), span)
 
     def prepare(self, epoch: int) -> None:
-        """Compute what the first batch of an epoch would wait for, while the epoch before still runs."""
+        """Compute the permutation of an epoch in advance, while the previous epoch still runs."""
         for part in self.parts:
             if (epoch, part) not in self._kept:
                 self._kept[epoch, part] = self._permuted(epoch, part)
 
     def batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Batches:
-        """Return this rank's batches of steps `first` to `stop` (exclusive) of an epoch, without earlier ones."""
+        """Return this rank's batches of steps `first` to `stop` (exclusive) of an epoch, without computing earlier
+        ones.
+        """
         steps = np.arange(first, self.steps if stop is None else stop)
         positions, real = self._positions(steps)
         entries = np.zeros_like(positions)
@@ -152,7 +154,7 @@ class BankOrder:
         return Batches(entries, positions, real)
 
     def _pad(self, epoch: int, steps: np.ndarray, entries: np.ndarray, real: np.ndarray) -> None:
-        """Pad with the cells drawn just before, all different, because batch normalisation also uses padding."""
+        """Pad with the preceding cells, all different, because batch normalisation also uses padding."""
         part = self.parts.start
         size = max(self.part_size(part), 1)
         order = self.permutation(epoch, part) if self.part_size(part) else np.zeros(1, np.int64)
@@ -174,7 +176,7 @@ class BankOrder:
         rows = np.arange(len(steps))[:, None]
         positions, mine = every[rows, slots], own[rows, slots]
         real = mine & (positions < self.num_rows)
-        behind = self.steps * self.batch_size + np.arange(self.batch)  # padding shares its noise with no cell
+        behind = self.steps * self.batch_size + np.arange(self.batch)  # no cell has the same noise as padding
         return np.where(real, positions, behind), real
 
 

@@ -64,7 +64,7 @@ class Prefetcher(Generic[T], Iterator[T]):
     def __init__(self, make: Callable[[], Iterator[T]], depth: int = 2) -> None:
         self._channel = _Channel(depth)
         thread = threading.Thread(target=_produce, args=(self._channel, make), name="fastcell-batches", daemon=True)
-        thread.start()  # raises an error where no thread can be started: there is nothing to stop then
+        thread.start()  # raises an error if no thread can be started; then there is nothing to stop
         self._close = weakref.finalize(self, _stop, self._channel, thread)
 
     def __iter__(self) -> Prefetcher[T]:

@@ -72,7 +72,7 @@ class SharedData:
     """Cells, labels and cell store that a run shares with the run it continues; part of every checkpoint.
 
     Args:
-        view_of: returns the labelled cells of a subset (train, valid or test); None if there are none.
+        view_of: function that returns the labelled cells of a subset (train, valid or test), or None if there are none.
 
     Attributes:
         before: placement of the run to continue; None in a new run.
@@ -101,12 +101,12 @@ class SharedData:
         """Return the placement of the run that saved the state `saved`.
 
         Raises:
-            ArgumentError: cells, labels or one of `settings` are others.
+            ArgumentError: cells, labels or one of `settings` differ.
         """
         return check_same(saved, {**self.hashes(), **settings})
 
     def hashes(self) -> dict[str, str]:
-        """Return a hash of the cells of each subset, by what it is called in messages; computed at the first call."""
+        """Return a hash of the cells of each subset, by its name in messages; computed at the first call."""
         if not self._cells:
             train = self._view_of("train")
             assert train is not None

@@ -31,7 +31,7 @@ TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 
 
 def resolve_transform(name: str, preprocessing: Preprocessing, device_id: int | None) -> str:
-    """Return the transform to use: ``auto`` is fused unless its GPU kernel does not make images of this size.
+    """Return the transform to use. ``auto`` means fused, or dali if the GPU kernel does not support this image size.
 
     Args:
         name: ``auto``, ``fused`` or ``dali``.

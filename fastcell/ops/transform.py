@@ -35,7 +35,7 @@ _OUTPUTS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class CellPool(NamedTuple):
-    """Pool of M ragged cells, stored one after the other.
+    """Pool of M ragged cells, stored one after another.
 
     All columns except `pixels` are on the device that runs the transform.
 

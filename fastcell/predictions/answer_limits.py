@@ -1,4 +1,4 @@
-"""How far predictions can be trusted: temperature, least confidence, cells unlike those of training by recording."""
+"""Limits of trust in predictions: temperature, minimum confidence, and cells unlike those of training by recording."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_RECORDINGS = 5
 
 
 class AnswerLimits(NamedTuple):
-    """What a checkpoint says about its answers.
+    """Calibration and limits of the answers of a checkpoint.
 
     Attributes:
         known: statistics of training cells; None if the checkpoint has none.
         confidence: temperature and validation cells; None if the checkpoint has none.
-        min_confidence: least confidence of an answer; 0 for no limit.
+        min_confidence: minimum confidence of an answer; 0 for no limit.
         lines: lines for the user.
     """
 
@@ -34,7 +34,7 @@ class AnswerLimits(NamedTuple):
     lines: list[str]
 
     def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (N, K) float32; without a temperature they stay as they are."""
+        """Return calibrated probabilities (N, K) float32; without a temperature they are unchanged."""
         return probabilities if self.confidence is None else self.confidence.calibrate(probabilities)
 
 
@@ -50,17 +50,17 @@ def read_answer_limits(
 def answer_limits(
     content: dict[str, Any], classes: list[str], min_confidence: float | None = None, accuracy: float | None = None
 ) -> AnswerLimits:
-    """Take temperature and statistics of a checkpoint, and find the least confidence of an answer.
+    """Read temperature and statistics of a checkpoint, and determine the minimum confidence of an answer.
 
     Args:
         content: content of a checkpoint.
         classes: classes of the network.
-        min_confidence: least confidence, 0 to 1; None for no limit.
-        accuracy: accuracy on validation cells from which the least confidence follows; None for no limit.
+        min_confidence: minimum confidence, 0 to 1; None for no limit.
+        accuracy: accuracy on validation cells from which the minimum confidence follows; None for no limit.
 
     Raises:
         ArgumentError: both limits are given, one is out of its range, the accuracy cannot be reached, or a class has
-            the name that unsure cells get.
+            the name of unsure cells.
         DataError: the checkpoint or its statistics are damaged.
     """
     if min_confidence is not None and accuracy is not None:
@@ -108,7 +108,8 @@ def describe_predictions(predictions: Predictions) -> list[str]:
 
 
 def describe_unlike(unlike: np.ndarray, groups: np.ndarray) -> str:
-    """Return one line: how many cells look unlike training cells, and in which recordings more than by chance.
+    """Return one line with the number of cells unlike training cells, and the recordings with more of them than by
+    chance.
 
     `fastcell.stats.excess.above_chance` finds these recordings.
 

@@ -24,13 +24,13 @@ from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import one_name, printable
 
 NO_PREDICTION = -1.0
-"""Class number and probabilities that an FCS file holds for a cell without a prediction."""
+"""Value of class and probabilities in an FCS file for a cell without a prediction."""
 
 REASON_KEYWORDS = {"reason": "FASTCELL_REASONS", "unlike_reason": "FASTCELL_UNLIKE_REASONS"}
 """Keywords of an FCS file with the texts of the codes 1, 2, ... of a parameter."""
 
 MOST_EXACT_EVENT = 1 << 24
-"""Largest event number that a parameter of an FCS file, a 32-bit float, holds exactly with all below it."""
+"""Largest event number up to which a 32-bit float, as in an FCS file, represents all numbers exactly."""
 
 CONVERTED_ENDINGS = (".csv", ".parquet", ".fcs", ".h5", ".rtdc")
 
@@ -56,7 +56,7 @@ def convert(
         rtdc_source: the RT-DC file, or the folder of RT-DC files, that was packed.
         tags: names of the RT-DC features, three characters per class; None to derive them from the class names.
         model_id: identifier of the classifier, stored in IFCB files.
-        spreadsheet: make texts that a spreadsheet would compute harmless (CSV only), see
+        spreadsheet: escape texts that a spreadsheet would take for formulas (CSV only), see
             `fastcell.predictions.table.without_formulas`.
 
     Returns:
@@ -180,7 +180,7 @@ def write_events(out: Path, predictions: Predictions, table: pa.Table, features:
 
 
 def _missing_in_events(predictions: Predictions, columns: dict[str, np.ndarray]) -> list[str]:
-    """Return lines about the values of an FCS file that are unknown or not exact."""
+    """Return lines about values of an FCS file that are unknown or inexact."""
     num_unsure = int(predictions.unsure.sum())
     none = int((columns["class"] < 0).sum()) - num_unsure
     lines = []

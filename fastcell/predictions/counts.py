@@ -1,15 +1,17 @@
 """Estimate how many cells of each class a recording holds, corrected for the errors of the classifier.
 
-Let P_ij be the probability that the classifier calls a cell of class i class j. A mixture with shares s is then called
-with shares s P. Counts of the called classes are therefore biased, except for mixtures in which the errors cancel. This
-module corrects the bias with the shares that maximise the likelihood of the called counts, under the condition that no
-share is below 0 and the shares sum to 1. If the inverse s = f P^-1 of the called shares f has no negative share, it is
-the solution, as in Gart and Buck, American Journal of Epidemiology 83:593 (1966), for two classes, and Solow, Davis and
-Hu, Marine Ecology Progress Series 216:309 (2001), for plankton. Otherwise the solution is found by expectation
-maximisation. The method needs only called classes and a confusion matrix. Estimates from the probabilities (Saerens,
-Latinne and Decaestecker, Neural Computation 14:21, 2002) need calibrated probabilities.
+Let P_ij be the probability that the classifier predicts class j for a cell of class i. In a mixture with class shares
+s, the predicted classes then have the shares s P. Counts of predicted classes are therefore biased, except for mixtures
+in which the errors cancel. This module corrects the bias: it finds the shares that maximise the likelihood of the
+predicted counts, under the condition that no share is below 0 and the shares sum to 1. If the inverse s = f P^-1 of the
+predicted shares f has no negative share, it is the solution, as in Gart and Buck, American Journal of Epidemiology
+83:593 (1966), for two classes, and Solow, Davis and Hu, Marine Ecology Progress Series 216:309 (2001), for plankton.
+Otherwise the solution is found by expectation maximisation. The method needs only predicted classes and a confusion
+matrix. Estimates from the probabilities (Saerens, Latinne and Decaestecker, Neural Computation 14:21, 2002) would need
+calibrated probabilities.
 
-The method assumes that these recordings differ from the test recordings as much as those differ among themselves.
+The method assumes that the counted recordings differ from the test recordings as much as the test recordings differ
+from each other.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Counts:
         groups: G names.
         called: int64, cells that the classifier assigns to each class.
         corrected: float64, corrected counts; each row has the same sum as the row of `called`.
-        low, high: float64, limits of the confidence interval of `corrected`, 95 % by default.
+        low, high: float64, limits of the interval of `corrected`, 95 % by default.
     """
 
     groups: list[str]
@@ -64,18 +66,18 @@ class Counts:
 def count(predictions: Predictions, confusion: Confusion, level: float = 0.95) -> Counts:
     """Count the cells of each class in each group of the predictions.
 
-    The interval is for the number of cells that a new recording of the same size is expected to hold. It includes which
-    cells were sampled into the recording, which cells were in the test subset, and how much the confusions of the test
-    recordings differ, see `fastcell.stats.confusion_correction`.
+    The interval is for the expected number of cells in a new recording of the same size. It includes the sampling of
+    cells into the recording and into the test subset, and the variation of confusions between the test recordings (see
+    `fastcell.stats.confusion_correction`).
 
     Args:
-        predictions: predictions to count. Cells without a prediction, unsure ones and cells unlike those of training
-            are left out: the test subset says nothing about the confusions of such cells.
+        predictions: predictions to count. Cells without a prediction, unsure cells and cells unlike those of training
+            are left out, because their confusions are not known from the test subset.
         confusion: errors of the classifier, for the same classes.
         level: level of the interval, between 0 and 1.
 
     Returns:
-        Called and corrected counts with their intervals.
+        Predicted and corrected counts with their intervals.
     """
     called, size = predictions.called(), len(predictions.classes)
     counted = (called >= 0) & ~predictions.unlike_training

@@ -54,7 +54,7 @@ def predict_source(
         checkpoint: file from which the classifier was loaded.
         say: function that receives one line for the user.
         min_confidence: a cell with a lower confidence is unsure.
-        jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
+        jobs: number of worker processes that decode; None for one per CPU, or for no process if there are few cells.
 
     Returns:
         The table that was written.

@@ -23,13 +23,13 @@ class GateColumns:
 
     Attributes:
         confidence: (N,) float32, from 0 to 1; NaN for a cell without a prediction.
-        unsure: (N,) float32, 1 if the confidence is below the wanted one, else 0; NaN without a prediction.
+        unsure: (N,) float32, 1 if the confidence is below the requested minimum, else 0; NaN without a prediction.
         unlike_training: (N,) float32, 1 if the cell is unlike those of training, else 0; NaN if that is unknown. None
             if the table has no such column.
         unlike_score: (N,) float32, above 1 for such a cell; NaN and None as for `unlike_training`.
-        reason: (N,) str, why the cell is unsure or has no prediction; empty for the others.
-        unlike_reason: (N,) str, features that are off; empty for cells that are not unlike those of training. None as
-            for `unlike_training`.
+        reason: (N,) str, reason why the cell is unsure or has no prediction; empty for other cells.
+        unlike_reason: (N,) str, features outside their usual range; empty for cells that are not unlike those of
+            training. None as for `unlike_training`.
     """
 
     confidence: npt.NDArray[np.float32]
@@ -72,7 +72,7 @@ class GateColumns:
 
 
 def gate_columns(predictions: Predictions) -> GateColumns:
-    """Return confidence and flags of the cells of a table, also of a table that lacks some of the columns."""
+    """Return confidence and flags of the cells of a table, which may lack some of the columns."""
     table, names = predictions.table, predictions.table.column_names
     confidence = predictions.probabilities.max(axis=1, initial=-np.inf)
     answered = np.isfinite(confidence)

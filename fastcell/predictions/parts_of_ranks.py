@@ -24,7 +24,7 @@ class PredictionParts(pl.Callback):
     Args:
         folder: `Staging.saved_dir` on rank 0; None on the other ranks.
         corrupt_cells: corrupt cells found by the reader of this rank.
-        scorer: measures how unlike those of training the cells are; None to leave it out.
+        scorer: object that scores cells unlike those of training; None for no scores.
 
     Attributes:
         store: the parts; joined on rank 0 after the run.

@@ -1,8 +1,8 @@
 """Save the predictions of a long run in parts beside the output, so that an interrupted run can resume.
 
 A part holds whole chunks of the view. The predictions of a chunk do not depend on the run or the rank that made them.
-Cells that could not be read are checked again when the run goes on: a repaired one is predicted, the others get the
-reason of now.
+Cells that could not be read are checked again when the run resumes: repaired cells are predicted, the others get the
+present reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
 SAVE_EVERY_S = 30.0
 UNLIKE_PIECES = ("unlike_score", "off_first", "off_second")
-"""Columns of saved parts: scores and both columns of what is off (`fastcell.inference.unlike.reasons`)."""
+"""Columns of saved parts: scores, and the two columns of features outside their usual range
+(`fastcell.inference.unlike.reasons`).
+"""
 
 
 @contextmanager
@@ -113,7 +115,7 @@ class PartStore:
         return np.union1d(done, np.array(list(self.reasons), np.int64))
 
     def begin(self, folder: Path, rank: int = 0) -> None:
-        """Save parts into a folder that all ranks see, from now on."""
+        """Start to save parts in a folder that is visible to all ranks."""
         self._folder = folder
         self._prefix = f"{time.time_ns():020d}-{rank:04d}"
         self._last = time.monotonic()
@@ -128,7 +130,7 @@ class PartStore:
         self._parts.append((cell_ids, probabilities, *(unlike or UnlikeScores.none(len(cell_ids)))))
 
     def save(self) -> None:
-        """Save what was added since the last time, if anything was."""
+        """Save the predictions added since the last call, if there are any."""
         if not self._parts:
             return
         ids, probabilities, scores, off = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))

@@ -83,14 +83,14 @@ class Predictions:
 
     @property
     def unsure(self) -> np.ndarray:
-        """Mask of the cells whose confidence is below the wanted one, (N,) bool."""
+        """Mask of the unsure cells, (N,) bool: their confidence is below the requested minimum."""
         if UNSURE in self.classes:
             return np.zeros(len(self), bool)
         return pc.equal(self.table.column("class"), UNSURE).fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     @property
     def unlike_training(self) -> np.ndarray:
-        """Mask of the cells that are unlike those of training, (N,) bool; False where this is not known."""
+        """Mask of the cells that are unlike those of training, (N,) bool; False if this is unknown."""
         if "unlike_training" not in self.table.column_names:
             return np.zeros(len(self), bool)
         return self.table.column("unlike_training").fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
@@ -191,9 +191,10 @@ def write_csv_or_parquet(path: Path, table: pa.Table) -> None:
 
 
 def without_formulas(table: pa.Table) -> pa.Table:
-    """Return a table in which a spreadsheet takes no text for a formula: ``'`` before ``= + - @``, tab and return.
+    """Return a table without texts that a spreadsheet would take for formulas: they get ``'`` before ``= + - @``, tab
+    and return.
 
-    Numbers stay numbers. Keys changed in this way are no longer those of the data set.
+    Numbers are unchanged. Changed keys no longer match those of the data set.
     """
     for number, field in enumerate(table.schema):
         name = field.name
@@ -207,7 +208,7 @@ def without_formulas(table: pa.Table) -> pa.Table:
 
 
 def _without_infinite(table: pa.Table, classes: list[str]) -> pa.Table:
-    """Return the table without class, confidence and probabilities of cells with a probability that is no number."""
+    """Return the table with null class, confidence and probabilities for cells whose probabilities are not finite."""
     finite = np.ones(table.num_rows, bool)
     for name in classes:
         finite &= np.isfinite(table.column(PROBABILITY_PREFIX + name).to_numpy(zero_copy_only=False))
@@ -245,9 +246,9 @@ def prediction_table(
 ) -> pa.Table:
     """Make a table with one row per cell: key, group, event, class, confidence, p_<class> for each class, reason.
 
-    `class` is the most probable class and `confidence` its probability. Empty values and a `reason` have the cells in
-    `rows` without a prediction, those with a probability that is NaN or infinite, and the quarantined cells, which come
-    last. Files that are quarantined whole have no row.
+    `class` is the most probable class and `confidence` its probability. These are empty, and `reason` is set, for cells
+    in `rows` without a prediction, for cells with a probability that is NaN or infinite, and for quarantined cells,
+    which come last. A file that was quarantined as a whole has no row.
 
     Args:
         manifest: manifest of the data set.
@@ -302,7 +303,9 @@ def prediction_table(
     if not quarantined:
         return table
     bad = manifest.quarantine()
-    bad = bad.filter(pc.not_equal(bad.column("key"), bad.column("source")))  # a row of a whole file is of no cell
+    bad = bad.filter(
+        pc.not_equal(bad.column("key"), bad.column("source"))
+    )  # a row about a whole file belongs to no cell
     of_quarantine = {"key": bad.column("key"), "group": bad.column("group"), "reason": bad.column("reason")}
     if truth:
         of_quarantine["true_class"] = bad.column("class")

@@ -3,12 +3,12 @@
 ``<bin>_class.h5`` holds ``output_scores`` (n, K), ``output_classes`` (n,), ``class_labels`` (K,) and ``roi_numbers``
 (n,), and an empty dataset ``metadata`` with the attributes ``version``, ``model_id``, ``timestamp`` and ``bin_id``.
 Source: github.com/WHOIGit/ifcb_classifier. The files are read by github.com/WHOIGit/pyifcb and the IFCB dashboard.
-Further datasets have what a gate needs of the same regions; readers of version v3 pass over them: ``confidence``,
+Further datasets contain values for gating the same regions. Readers of version v3 ignore them: ``confidence``,
 ``unsure`` (0 or 1), ``reason``, and if the predictions have them ``unlike_training`` (0, 1, or -1 for unknown),
-``unlike_score`` and ``unlike_reason``. ``output_classes`` is the most probable class also of an unsure region. Regions
-without a prediction are left out; ``left_out_roi_numbers`` and ``left_out_reason`` list them.
-pyifcb decodes class labels as ASCII, so other characters are written in ASCII; then the attribute
-``class_names`` of ``metadata`` holds the names as they are, as JSON.
+``unlike_score`` and ``unlike_reason``. ``output_classes`` is the most probable class, even for unsure regions. Regions
+without a prediction are left out; ``left_out_roi_numbers`` and ``left_out_reason`` list them. pyifcb decodes class
+labels as ASCII, so other characters are transliterated; the attribute ``class_names`` of ``metadata`` then holds the
+original names as JSON.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _ascii(character: str) -> str:
 
 @dataclass(frozen=True)
 class BinScores:
-    """Answers about the n regions of one bin.
+    """Predictions for the n regions of one bin.
 
     Attributes:
         rois: (n,) int64, numbers of the regions.

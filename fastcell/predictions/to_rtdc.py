@@ -1,10 +1,10 @@
 """Add the scores of a classifier to RT-DC files (.rtdc, HDF5) as machine-learning features.
 
 The score of a class is the feature ``ml_score_xxx``, from 0 to 1, where xxx are three characters a-z or 0-9.
-``ml_class`` is the index of the largest score in the sorted list of these features, and -1 for an event without scores
-and for an unsure one. dclab accepts no other feature names than those it defines, so confidence and flags are in the
-user-defined features ``userdef0`` to ``userdef9`` that the file does not use; ``logs/fastcell`` names them.
-Source: documentation of dclab, "Machine learning features" (dclab.readthedocs.io, sec_av_feat_ml), and its features
+``ml_class`` is the index of the largest score in the sorted list of these features, and -1 for events without scores
+and for unsure events. dclab accepts no other feature names than those it defines, so confidence and flags are in the
+user-defined features ``userdef0`` to ``userdef9`` that the file does not use; ``logs/fastcell`` names them. Source:
+documentation of dclab, "Machine learning features" (dclab.readthedocs.io, sec_av_feat_ml), and its features
 (dclab.definitions.feat_const).
 """
 
@@ -39,7 +39,7 @@ _LOG_HEADER = "fastcell "
 
 @dataclass(frozen=True)
 class EventScores:
-    """Answers about n events of one file.
+    """Predictions for n events of one file.
 
     Attributes:
         events: (n,) int64, event numbers.
@@ -56,7 +56,7 @@ class EventScores:
 
 @dataclass(frozen=True)
 class WrittenScores:
-    """What was written: the number of events in the file, and the user-defined feature of each flag that has one."""
+    """Result of writing: the number of events in the file, and the user-defined feature of each flag that has one."""
 
     num_events: int
     flags: dict[str, str]
@@ -135,7 +135,7 @@ def write_scores(source: Path, out: Path, answers: EventScores, classes: list[st
         tags: K tags of three characters, see `score_tags`.
 
     Returns:
-        Number of events of the file, and where the flags are.
+        Number of events of the file, and the user-defined features of the flags.
 
     Raises:
         DataError: If `source` is not an RT-DC file, has too few events, or is the same file as `out`.
@@ -163,7 +163,7 @@ def write_scores(source: Path, out: Path, answers: EventScores, classes: list[st
 
 
 def describe_flags(placed: Mapping[str, str], flags: Mapping[str, Any]) -> str:
-    """Return one line: which user-defined feature holds which flag, and the flags without a free one."""
+    """Return one line with the user-defined feature of each flag, and the flags for which no feature is free."""
     there = ", ".join(f"{placed[name]} {name}" for name in _FLAGS if name in placed)
     absent = ", ".join(name for name in _FLAGS if name in flags and name not in placed)
     taken = f"no user-defined feature is free for {absent}" if absent else ""

@@ -1,7 +1,7 @@
 """Scores of cells unlike those of training, measured batch by batch beside the predictions.
 
-On a GPU, images and activations of a batch are copied to host memory behind the network's work on it, and are measured
-one batch later, so that the GPU does not wait for the CPU.
+On a GPU, images and activations of a batch are copied to host memory after the network has processed it, and are
+measured one batch later, so that the GPU does not wait for the CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Copied = tuple[torch.Tensor, torch.Tensor, torch.cuda.Event | None]
 
 
 class BatchScorer:
-    """Scorer of batches in the order in which they come.
+    """Score batches in the order of their arrival.
 
     Args:
         known: statistics of the training cells.

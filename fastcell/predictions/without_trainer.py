@@ -70,13 +70,13 @@ def predict_without_trainer(
 
     Args:
         task: cells and output.
-        backend: runs the network.
+        backend: backend that runs the network.
         network: description of the network.
         limits: temperature and statistics of training cells; None for those of a checkpoint without them.
 
     Raises:
         BusyError: another run is writing the same file.
-        StoppedError: SIGTERM stopped the run; what was classified is saved.
+        StoppedError: SIGTERM stopped the run; the finished predictions are saved.
         ArgumentError: there are no cells, or they have another grey-level window than those of training.
         DataError: cells are corrupt and `on_bad_cell` is ``error``.
     """
@@ -89,7 +89,7 @@ def predict_without_trainer(
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the parts are kept, as after Ctrl-C."""
+    """Raised by SIGTERM. Saved parts are kept, as after Ctrl-C."""
 
 
 def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDescription, limits: AnswerLimits) -> None:
@@ -156,7 +156,7 @@ def _classified(
 
     def classify(cells: RaggedCells, images: np.ndarray) -> tuple[np.ndarray, UnlikeScores]:
         num = len(cells)
-        if len(images) == 1:  # a batch of one has a network of its own, with other rounding
+        if len(images) == 1:  # a batch of one uses a separately compiled network with different rounding
             images = np.concatenate([images, np.zeros_like(images)])
         features, answers = features_and_answers(backend, images, network.loss, task.tta)
         if limits.known is None:
@@ -182,7 +182,7 @@ def _check_window(manifest: Manifest, network: NetworkDescription) -> None:
 
 @contextmanager
 def _saved_at_the_end(store: PartStore) -> Iterator[None]:
-    """Save what was classified when the context ends, however it ends; SIGTERM raises `_Terminated`."""
+    """Save the finished predictions when the context ends, whatever ends it. SIGTERM raises `_Terminated` in it."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Terminated

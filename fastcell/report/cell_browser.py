@@ -20,8 +20,8 @@ _MOST_OF_FRAME = 0.6  # a cell that takes more of the frame is shown with it
 def choose_cells(outputs: Outputs, most: int, seed: int) -> np.ndarray:
     """Choose at most `most` cells for the browser: errors by decreasing confidence, then correctly classified cells.
 
-    Errors take up to four fifths of the places, so that correct cells remain for comparison. Correct cells are drawn at
-    random. If there are too few cells of one kind, cells of the other kind fill their places.
+    Errors take up at most four fifths, so that correctly classified cells remain for comparison. Correct cells are
+    drawn at random. If there are too few cells of one kind, more cells of the other kind are chosen.
 
     Returns:
         (n,) int64, indices of the chosen cells in `outputs`.
@@ -47,8 +47,8 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
     Returns:
         ``classes``; ``cells``, one ``{key, group, true, called, p, height, width, image, card}`` per cell; and
         ``num_lost``, the number of cells that cannot be read. ``true`` and ``called`` are class indices, ``p`` holds K
-        probabilities, ``image`` is the data URI of a PNG, and ``card`` that of the part which holds the cell, None for
-        all of it.
+        probabilities, ``image`` is the data URI of a PNG, and ``card`` is the data URI of the part of the image with
+        the cell, or None for the whole image.
     """
     cells, num_corrupt = [], 0
     keys = manifest.table.column("key").take(outputs.cell_ids[places]).to_pylist()

@@ -36,7 +36,7 @@ def data_section(manifest: Manifest, split_name: str, seed: int, look: TrainingL
         manifest: Manifest of the data set.
         split_name: Split that groups the cell counts by subset. If the data set lacks it, counts have no subsets.
         seed: Random seed of the choice of cells on the contact sheet.
-        look: Balance, augmentation and image size of the run that the page is about; None if it is about no run.
+        look: Balance, augmentation and image size of the run on the page; None without a run.
     """
     info = manifest.info
     kind = f"Synthetic cells, made by {info.generator}" if info.synthetic else "Recorded cells"
@@ -69,7 +69,7 @@ def data_section(manifest: Manifest, split_name: str, seed: int, look: TrainingL
 
 
 def _provenance(manifest: Manifest) -> PageTable:
-    """Return the table of source, licence, command and version; what is missing says how to give it."""
+    """Return the table of source, licence, command and version, with a hint for each missing entry."""
     info = manifest.info
     missing = "not given (fastcell pack --{0} TEXT)"
     rows = [

@@ -32,13 +32,13 @@ AUGMENTATIONS = ("original", "flip", "translation", "rotation", "blur", "noise")
 
 @dataclass(frozen=True)
 class TrainingLook:
-    """What a run did to its training cells, for the figures of its data.
+    """Preparation of the training cells in a run, for the figures of its data.
 
     Attributes:
         balance: ``none``, ``oversample`` or ``weights``.
         augmentation: random changes; `Augmentation.none()` if there were none.
         image_size: side of the square images [px].
-        fit: how a cell got into the square.
+        fit: way to fit a cell into the square.
         subsample: share or number of the training cells; None for all.
         seed: seed of balance and subsample.
         quality: whether cells that verdicts.csv drops were left out.
@@ -121,7 +121,7 @@ def draw_figures(
         folder: Folder for the PNG files; created if it does not exist.
         split_name: Split whose training subset is balanced in the figure of class counts.
         seed: Random seed of the choice of cells.
-        look: Balance, augmentation and image size of a run; None to show what is possible.
+        look: Balance, augmentation and image size of a run; None to show all available changes.
 
     Returns:
         Paths of the PNG files. Beside each PNG are a PDF and a CSV with the shown cells or counts.

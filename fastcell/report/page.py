@@ -50,9 +50,9 @@ class PageOptions:
         bench: File written by ``fastcell bench --out``; None to leave out the timed parts.
         explain: Draw network figures that are missing or out of date.
         seed: Random seed of the choice of cells.
-        allow_absent: Write the page although the scores cannot answer; it then says so above them.
+        allow_absent: Write the page even if the scores cannot be meaningful, with a caution above them.
         say: Callable that receives each message for the user.
-        trust: Packages whose code a run with a network of the user's own may import.
+        trust: Packages whose code a run with a user-defined network may import.
     """
 
     data_path: str | None = None
@@ -107,7 +107,7 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
 
     Raises:
         ArgumentError: There are two runs, the page cannot be written, the run has no labelled cells, or its scores
-            cannot answer (see `fastcell.splits.obstacles`) and `options.allow_absent` is not set.
+            cannot be meaningful (see `fastcell.splits.obstacles`) and `options.allow_absent` is not set.
         DataError: A run, a comparison or a data set cannot be read.
     """
     options = options or PageOptions()
@@ -235,16 +235,16 @@ def render_page(page: Page) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Return a value as the page shows it: names of strangers without characters that would turn or hide text."""
+    """Return a value for the page, without characters in names that would reverse or hide text."""
     if isinstance(value, Mapping):
         return {name: _shown(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_shown(each) for each in value]
-    return printable(value) if type(value) is str else value  # markup is of this program
+    return printable(value) if type(value) is str else value  # markup comes from this program
 
 
 def _lines(text: str) -> Markup:
-    """Return a text of several lines, such as commands, as the page shows it."""
+    """Return a text of several lines, such as commands, for the page."""
     return Markup("{}").format(printable_lines(text))
 
 

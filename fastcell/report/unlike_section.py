@@ -21,7 +21,7 @@ from fastcell.stats.excess import above_chance
 from fastcell.system.resources import num_cpus
 
 MOST_CELLS = 2_000
-"""Number of cells of the subset that are measured, evenly spaced; the network runs over them once more."""
+"""Number of cells of the subset that are measured, evenly spaced. The network classifies them once more."""
 _MOST_ROWS = 30
 _SHOWN = 12
 _ACROSS, _SIDE, _GAP = 6, 128, 4  # cells in a row of the picture; side of a cell, and space around it [px]
@@ -37,7 +37,8 @@ _MEANING = (
 
 
 def unlike_section(run: FinishedRun, part: str) -> Section:
-    """Return the section: how many cells of a subset look unlike training cells, by recording, why, and the farthest.
+    """Return the section: number of cells of a subset unlike the training cells, by recording and by reason, and the
+    most unlike cells.
 
     Args:
         run: The finished run.
@@ -77,7 +78,7 @@ def _summary(unlike: np.ndarray, part: str) -> str:
 
 
 def _by_recording(unlike: np.ndarray, groups: np.ndarray) -> PageTable:
-    """Return the table of recordings by falling share of unlike cells."""
+    """Return the table of recordings in descending order of their share of unlike cells."""
     names, place = np.unique(groups.astype(str), return_inverse=True)
     sizes, counts = np.bincount(place), np.bincount(place, unlike).astype(int)
     above = {name for name, _, _ in above_chance(unlike, groups.astype(str), CHANCE)}

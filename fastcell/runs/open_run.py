@@ -39,7 +39,7 @@ class FinishedRun:
 
     Attributes:
         folder: the run folder.
-        checkpoint: file name of the weights with which the run was scored.
+        checkpoint: file name of the scored weights.
         model: the model, in evaluation mode, on `device`.
         manifest: manifest of the data set.
         split_name: name of the split used in training.
@@ -59,7 +59,7 @@ class FinishedRun:
 
     @cached_property
     def seed(self) -> int | None:
-        """Random seed of the run, from which its first weights were drawn; None if config.yaml does not name one."""
+        """Random seed of the run, which determined its initial weights; None if config.yaml has no seed."""
         seed = yaml.safe_load((self.folder / CONFIG_FILE).read_text(encoding="utf-8")).get("seed_everything")
         return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
 
@@ -133,12 +133,12 @@ def open_run(folder: Path, data_path: str | None = None, trust: Sequence[str] = 
     """Open a run folder and load its network, on a GPU if available.
 
     Args:
-        folder: that ``fastcell fit`` left, or a checkpoint in it.
-        data_path: data set; None takes the one that the run names.
-        trust: packages whose code a run with a network of the user's own may import.
+        folder: folder of a finished run of ``fastcell fit``, or a checkpoint in it.
+        data_path: data set; None for the path stored in the run.
+        trust: packages whose code a run with a user-defined network may import.
 
     Raises:
-        ArgumentError: `folder` is not a run folder, or has code of a package that is not in `trust`.
+        ArgumentError: `folder` is not a run folder, or needs code of a package that is not in `trust`.
         DivergedError: a weight is NaN or infinite.
         DataError: its files are damaged, or the data set is missing or has other classes.
     """

@@ -2,21 +2,17 @@
 
 A table has one row per cell, both in the output of ``fastcell predict`` and in a run folder for its test subset:
 
-    key             key of the cell
-    group           donor, run or slide; empty if unknown
-    event           number of the cell in its file (RT-DC event, IFCB region, page of a stack), else its cell_id
-    true_class      class in the manifest, if requested
-    class           most probable class; empty for a cell without a prediction, ``unsure`` below a wanted confidence
-    confidence      probability of the most probable class
-    p_<class>       probability of each class
-    reason          why there is no prediction, or why it is unsure
+    key             key of the cell group           donor, run or slide; empty if unknown event           number of the
+    cell in its file (RT-DC event, IFCB region, page of a stack), else its cell_id true_class      class in the
+    manifest, if requested class           most probable class; empty for a cell without a prediction, ``unsure`` below
+    a wanted confidence confidence      probability of the most probable class p_<class>       probability of each class
+    reason          reason for a missing or unsure prediction
 
 Tables of ``fastcell predict`` also have these columns, which are empty if the checkpoint has no statistics of training
 cells:
 
-    unlike_training true if the cell is unlike the cells of training
-    unlike_score    how unlike; true above 1
-    unlike_reason   features that are off, such as ``larger, smoother``
+    unlike_training true if the cell is unlike the cells of training unlike_score    degree of difference; the cell is
+    unlike the training cells above 1 unlike_reason   features outside their usual range, such as ``larger, smoother``
 """
 
 from __future__ import annotations
@@ -44,7 +40,7 @@ NOT_READ = "could not be read during the run"
 NOT_FINITE = "the network gives it no finite probability"
 TEXT_COLUMNS = ("key", "group", "true_class", "class", "reason", "unlike_reason")
 UNSURE = "unsure"
-"""Name in the column `class` of a cell whose confidence is below the wanted one."""
+"""Entry in the column `class` for a cell whose confidence is below the requested minimum."""
 FORMAT_METADATA = {"fastcell.format": str(FORMATS["predictions"].number), "fastcell.version": __version__}
 """Metadata of a .parquet file of predictions."""
 
@@ -57,11 +53,11 @@ def below_confidence(min_confidence: float) -> str:
 
 
 def event_numbers(keys: pa.ChunkedArray, otherwise: np.ndarray) -> np.ndarray:
-    """Return the event number of each cell, (N,) int64: that at the end of its key, in a file of many cells.
+    """Return the event number of each cell, (N,) int64: the number at the end of its key, for files of many cells.
 
     Args:
         keys: N keys, such as ``recording.rtdc/000017``.
-        otherwise: (N,) int64, numbers of the cells whose key names no event.
+        otherwise: (N,) int64, numbers used for cells whose key has no event number.
     """
     found = pc.struct_field(pc.extract_regex(keys, _EVENT), "event").cast(pa.int64())
     numbers = found.to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""The folder of a training run, complete and never overwritten: ``runs/20260131-142501-donors-cellnet``.
+"""The folder of a training run, which is never overwritten, such as ``runs/20260131-142501-donors-cellnet``.
 
 `RUN_FILES` lists its content. Writers and readers take the file names from this module.
 """
@@ -63,11 +63,11 @@ RESULT_FILES = (
     DISTILLATION_FILE,
     *(f"{stem}.{ending}" for stem in (CONFUSION_STEM, CURVE_STEM) for ending in ("csv", "png", "pdf")),
 )
-"""Files that describe a finished run: a run that goes on removes them and writes them again at its end."""
+"""Files that describe a finished run. A resumed run removes them and writes them again at its end."""
 
 
 def check_run_format(folder: Path) -> None:
-    """Check that this version reads a run folder; one without environment.json counts as readable.
+    """Check that this version can read a run folder. A folder without environment.json is assumed to be readable.
 
     Raises:
         DataError: a newer version wrote it.
@@ -106,8 +106,8 @@ def run_title(folder: Path, data_name: str, network: str) -> str:
     """Return the title of a run, e.g. ``donors, cellnet, 2026-01-31 14:25``.
 
     Args:
-        folder: the run folder. Its name begins with the date; a renamed folder has it in environment.json. A renamed
-            folder of an older version takes the date of the last change of its config.yaml.
+        folder: the run folder. Its name begins with the date. For a renamed folder the date is read from
+            environment.json or, in older versions, is that of the last change of config.yaml.
         data_name: name of the data set.
         network: name of the network.
     """
@@ -115,7 +115,7 @@ def run_title(folder: Path, data_name: str, network: str) -> str:
 
 
 def _start_of(folder: Path) -> datetime.datetime:
-    """Return when a run started."""
+    """Return the date and time of the start of a run."""
     if found := _DATE.match(folder.resolve().name):
         with suppress(ValueError):  # digits that are no date
             return datetime.datetime.strptime(found[0], _DATE_FORMAT)
@@ -137,7 +137,9 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> No
 
 
 def scored_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint that the run's metrics.json describes, else the best, else the last; None without any."""
+    """Return the checkpoint that metrics.json of the run describes, else the best one, else the last one; None without
+    any.
+    """
     names = [BEST_FILE, LAST_FILE]
     try:
         named = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["checkpoint"]

@@ -4,8 +4,8 @@
     model.safetensors   weights and statistics of the training cells; its metadata hold config.json once more
     README.md           model card for people; never read
 
-The hash in config.json covers every byte of model.safetensors, and its metadata every value of config.json, so a change
-of either file is found. Nothing in the folder is executed.
+config.json holds a hash of model.safetensors, whose metadata hold all values of config.json, so a change of either file
+is detected. Nothing in the folder is executed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 SHARED_CONFIG_FILE, SHARED_WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 
 MODEL_ARGUMENTS = ("network", "classes", "preprocessing", "loss", "input_norm", "channels_last")
-"""Arguments of `CellModule` that a shared model keeps: those on which its answers depend."""
+"""Arguments of `CellModule` that a shared model keeps, because its predictions depend on them."""
 
 BESIDE = ("fastcell_unlike", "fastcell_confidence")
-"""Entries of a checkpoint beside the weights that a shared model keeps."""
+"""Entries of a checkpoint, other than weights, that a shared model keeps."""
 
 CODE_KEY = "fastcell_code"
 """Entry of a checkpoint that has hashes of the user's own code, but no settings of a training."""

@@ -225,7 +225,7 @@ def _own_reader(root: Path) -> EntryPoint | None:
 
 
 def _check_no_options(reader: str, options: ReadOptions) -> None:
-    """Raises ArgumentError for options that a reader of another package does not get."""
+    """Raise ArgumentError for options that a reader of another package does not get."""
     for entry in fields(ReadOptions):
         given = getattr(options, entry.name)
         if entry.name not in ("table", "format") and given is not None and given is not False:

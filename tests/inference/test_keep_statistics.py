@@ -69,7 +69,7 @@ def test_a_few_training_cells_have_no_statistics(trained_run, trained_data, tmp_
     data = CellDataModule(str(trained_data), image_size=32, threads=1, subsample=20)
     line, cautions = keep_statistics(trainer, model, data, copy)
     assert cautions == []
-    assert line.startswith("cells unlike those of training cannot be found: fewer than 30 training cells; temperature")
+    assert line.startswith("cells unlike those of training cannot be found with fewer than 30 training cells; temperature")
     assert TrainingCells.from_checkpoint(read_checkpoint(copy)) is None
 
 
@@ -84,7 +84,7 @@ def test_images_without_a_cell_that_look_like_training_cells_are_told(
     _, cautions = keep_statistics(*setup(trained_run, trained_data, tmp_path))
     assert len(cautions) == blind
     if blind:
-        assert "only 0% of empty frames and 0% of mixed pixels and 0% of mixed pieces would be called" in cautions[0]
+        assert "only 0% of empty frames and 0% of mixed pixels and 0% of mixed pieces would be found" in cautions[0]
 
 
 def test_a_caution_names_what_is_not_found():

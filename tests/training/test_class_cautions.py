@@ -18,7 +18,7 @@ def test_classes_with_few_training_cells_are_named_the_rarest_first() -> None:
     assert said.startswith("Caution: classes with fewer than 20 training cells: c 1, a 19.")
     (said, none) = training_cautions(CLASSES, [19, 300, 0], [1, 1, 1], "best")
     assert said.startswith("Caution: classes with fewer than 20 training cells: a 19.")
-    assert none == "Caution: classes without training cells: c. The network cannot learn to call them."
+    assert none == "Caution: classes without training cells: c. The network cannot learn to predict them."
     (many,) = training_cautions([f"k{k}" for k in range(9)], range(1, 10), None, "last")
     assert "k0 1, k1 2, k2 3, k3 4, k4 5, k5 6 and 3 more" in many
 

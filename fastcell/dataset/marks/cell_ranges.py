@@ -26,10 +26,10 @@ def write_ranges(cell_ids: npt.NDArray[np.int64]) -> str:
 
 
 def read_ranges(text: str, num_cells: int) -> npt.NDArray[np.int64]:
-    """Return the cell_ids of a text of `write_ranges`, ascending, each once.
+    """Return the cell_ids in a text of `write_ranges`, in ascending order without repeats.
 
     Args:
-        text: ranges, at least one.
+        text: one or more ranges.
         num_cells: number of cells of the data set.
 
     Raises:

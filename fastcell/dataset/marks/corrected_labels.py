@@ -1,4 +1,4 @@
-"""Labels by hand in place of those of the manifest: the one place where they come in, and what is told of them."""
+"""Replace labels of the manifest by labels by hand, and describe them. No other module applies labels by hand."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fastcell.system.text import printable
 
 
 def marked_cells(folder: Path, table: pa.Table) -> MarkedCells | None:
-    """Return what people have said of the cells of a data set; None if nobody has.
+    """Return the marks on the cells of a data set; None if there are none.
 
     Args:
         folder: folder of the data set.
         table: rows of its manifest.
 
     Raises:
-        DataError: ``marks.jsonl`` is damaged, or is of other cells.
+        DataError: ``marks.jsonl`` is damaged, or belongs to other cells.
     """
     if not (folder / MARKS_FILE).exists():
         return None
@@ -29,16 +29,16 @@ def marked_cells(folder: Path, table: pa.Table) -> MarkedCells | None:
 
 
 def corrected_classes(classes: Sequence[str], marked: MarkedCells) -> list[str]:
-    """Return class names with those by hand behind them, in the order in which they were first named.
+    """Return the class names, followed by new classes of labels by hand in the order of their first use.
 
-    A class by hand counts if a cell has it.
+    A new class is included only if a cell has it.
     """
     used = np.unique(marked.labels[marked.labels >= 0])
     return [*classes, *(marked.names[code] for code in used.tolist() if marked.names[code] not in classes)]
 
 
 def corrected_column(recorded: pa.ChunkedArray, marked: MarkedCells) -> pa.ChunkedArray:
-    """Return the classes of N cells: by hand where there is a label by hand, else as recorded.
+    """Return the classes of N cells: the label by hand if there is one, else the recorded class.
 
     Args:
         recorded: (N,) string, null for a cell without a class.
@@ -63,16 +63,16 @@ def corrected_column(recorded: pa.ChunkedArray, marked: MarkedCells) -> pa.Chunk
 
 
 def note_labels(marked: MarkedCells | None) -> str:
-    """Return a line that says that labels by hand hold; empty without any."""
+    """Return a line that says that labels by hand are used; empty if there are none."""
     num = 0 if marked is None else int(marked.labelled.sum())
     return f"{num:,} label{'s' * (num != 1)} by hand ({MARKS_FILE}) hold instead of those recorded" if num else ""
 
 
 def describe_labels(marked: MarkedCells | None, recorded: pa.ChunkedArray) -> list[str]:
-    """Return a line on the labels by hand of a data set, and one on its other marks; no lines without any.
+    """Return a line on the labels by hand of a data set and a line on its other marks, as far as there are any.
 
     Args:
-        marked: marks of the cells, None without any.
+        marked: marks of the cells; None without marks.
         recorded: (N,) classes of the manifest on disk.
     """
     if marked is None:

@@ -1,9 +1,9 @@
-"""``marks.jsonl``: what people said of cells, one JSON object per line, only ever appended to.
+"""``marks.jsonl``: a journal of the marks that people set on cells. One JSON object per line; lines are only appended.
 
-The first line names the data set; each further line is one mark: a random name (``op``), time (``at``, UTC), person
-(``who``), the cells (ranges of cell_ids), and what was said of them. A line counts when its line break is on disk:
-`append_marks` returns after that. What a killed process left of a line is removed by the next one that appends.
-Processes take turns with a lock on the file.
+The first line identifies the data set. Each further line is one mark: a random name (``op``), time (``at``, UTC),
+person (``who``), the cells (ranges of cell_ids), and the statements about them. A mark is valid once its line break is
+on disk, and `append_marks` returns after that. The incomplete line of a killed process is removed by the next process
+that appends. A lock on the file admits one process at a time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fastcell.system.text import one_name
 
 MARKS_FILE = "marks.jsonl"
 MOST_NAME = 100
-"""Most letters of a class, a tag or a person."""
+"""Maximum number of letters in the name of a class, a tag or a person."""
 
 _HEADER = "fastcell_marks"
 _MOST_BYTES = 1 << 31
@@ -41,21 +41,21 @@ _HINT = "Restore or remove the file"
 
 
 class Mark(NamedTuple):
-    """One line of the journal. Of the last group of fields, one or more are set.
+    """One line of the journal. At least one of the fields from `label` on is set.
 
     Attributes:
         op: name of the mark, unique in the journal.
         at: time, ``2026-01-31T14:25:01.123Z``.
         who: person.
-        cells: (n,) int64 cell_ids, ascending; empty for a line about no cell.
-        label: class; empty: no class; None: not said.
-        reset: take back labels by hand, so that the class of the manifest holds again.
-        verdict: keep, drop, or empty (take back a verdict by hand); None: not said.
-        unsure: whether the cells are unsure; None: not said.
-        tag, untag: tag to put on or to take off; None: not said.
-        undo, redo: name of the mark that no longer holds, or holds again.
-        classes: names of classes to offer, typed in before a cell has them.
-        before: verdicts of the cells when `verdict` was said: rows of cell_id, verdict, reason, by hand.
+        cells: (n,) int64 cell_ids, ascending; empty for a mark on no cell.
+        label: class; empty for no class; None if the mark does not set it.
+        reset: whether labels by hand are removed, so that the class of the manifest applies again.
+        verdict: keep, drop, or empty to remove a verdict by hand; None if the mark does not set it.
+        unsure: whether the cells are unsure; None if the mark does not set it.
+        tag, untag: tag to add or to remove; None without one.
+        undo, redo: name of the mark to undo or to redo; None without one.
+        classes: names of classes that a person has defined before a cell has them.
+        before: verdicts of the cells before this mark, as rows of cell_id, verdict, reason, and whether set by hand.
     """
 
     op: str
@@ -75,7 +75,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def now(cls, who: str, cells: npt.NDArray[np.int64], **said: Any) -> Mark:
-        """Return a new mark with the time of now."""
+        """Return a new mark with the present time."""
         moment = datetime.datetime.now(datetime.timezone.utc)
         at = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1_000:03d}Z"
         return cls(secrets.token_hex(6), at, who, np.unique(cells), **said)
@@ -95,7 +95,7 @@ class JournalPart(NamedTuple):
 
     Attributes:
         marks: in the order of the file.
-        end: position after the last whole line [bytes].
+        end: position after the last complete line [bytes].
         inode: number of the file in its file system; 0 without a file.
     """
 
@@ -105,10 +105,10 @@ class JournalPart(NamedTuple):
 
 
 def checked_name(what: str, name: object) -> str:
-    """Return the name of a class, tag or person as data sets store it: Unicode form NFC, without spaces around it.
+    """Return the name of a class, tag or person in the stored form: Unicode form NFC, without surrounding spaces.
 
     Raises:
-        ValueError: it is no text, empty, longer than `MOST_NAME` letters, or has letters that cannot be seen.
+        ValueError: the name is no text, is empty, has more than `MOST_NAME` letters, or has invisible letters.
     """
     text = one_name(name.strip()) if isinstance(name, str) else ""
     if not text or len(text) > MOST_NAME or not text.isprintable():
@@ -135,11 +135,11 @@ def read_marks(folder: Path, table: pa.Table, start: int = 0) -> JournalPart:
 
     Args:
         folder: folder of the data set.
-        table: rows of its manifest, to check that the marks are of these cells.
-        start: position of the first line to read [bytes], as a former call returned it.
+        table: rows of its manifest, to check that the marks belong to these cells.
+        start: position of the first line to read [bytes], from the result of an earlier call.
 
     Raises:
-        DataError: the file is no journal, is of other cells, or has a line that cannot be read.
+        DataError: the file is no journal, belongs to other cells, or has a line that cannot be read.
     """
     path = folder / MARKS_FILE
     try:
@@ -170,16 +170,16 @@ def read_marks(folder: Path, table: pa.Table, start: int = 0) -> JournalPart:
 def append_marks(
     folder: Path, table: pa.Table, make: Callable[[], Sequence[Mark]], then: Callable[[], None] | None = None
 ) -> None:
-    """Append marks to the journal of a data set; after the call they are on disk.
+    """Append marks to the journal of a data set. They are on disk when the function returns.
 
     Args:
         folder: folder of the data set.
         table: rows of its manifest.
-        make: returns the marks; called while no other process can append.
-        then: called after the marks are on disk, while no other process can append.
+        make: function that returns the marks, called while no other process can append.
+        then: function to call once the marks are on disk, while no other process can append.
 
     Raises:
-        DataError: the file is no journal, or is of other cells.
+        DataError: the file is no journal, or belongs to other cells.
         OSError: the file cannot be written.
     """
     path = folder / MARKS_FILE
@@ -209,7 +209,7 @@ def append_marks(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open the journal for appending; no other process has it open so at the same time."""
+    """Open the journal for appending, under a lock that excludes other processes."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         try:
@@ -236,7 +236,7 @@ def _write_all(handle: int, data: bytes) -> None:
 
 
 def _whole_lines(handle: int, size: int) -> int:
-    """Return the position after the last line break of a file, 0 without one."""
+    """Return the position after the last line break of a file; 0 without a line break."""
     end = size
     while end > 0:
         start = max(0, end - (1 << 16))
@@ -265,7 +265,7 @@ def _parse(line: bytes, num_cells: int) -> Mark:
     """Return the mark of a line.
 
     Raises:
-        ValueError, TypeError, KeyError: the line is none.
+        ValueError, TypeError, KeyError: the line is no mark.
     """
     values = json.loads(line)
     if not isinstance(values, dict):

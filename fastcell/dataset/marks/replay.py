@@ -1,4 +1,4 @@
-"""What holds of each cell after all marks: a mark that was undone counts as never made, and later marks win."""
+"""Replay the journal of marks: the state of each cell, without undone marks; later marks override earlier ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastcell.dataset.marks.journal import Mark
 
 UNMARKED, NO_CLASS = -2, -1
-"""Codes of `MarkedCells.labels`: no label by hand, and marked as of no class."""
+"""Codes of `MarkedCells.labels`: no label by hand, and marked as without a class."""
 
 
 @dataclass
@@ -20,13 +20,13 @@ class MarkedCells:
 
     Attributes:
         num_cells: N.
-        marks: every mark, in order, undone ones included.
-        names: names of labels, in the order in which they were first named.
+        marks: all marks in order, including undone ones.
+        names: names of labels, in the order of their first use.
         labels: (N,) int32, index into `names`, or `UNMARKED`, or `NO_CLASS`.
         labelled_by: (N,) int32, index into `marks` of the mark that gave the label; -1 without one.
-        verdicts: (N,) int8, 1 keep, 2 drop, 0 nothing by a mark.
+        verdicts: (N,) int8, 1 for keep, 2 for drop, 0 without a verdict in a mark.
         unsure: (N,) bool.
-        tags: (N,) bool of each tag that a cell has had.
+        tags: (N,) bool by tag, for each tag that a cell has had.
     """
 
     num_cells: int
@@ -46,7 +46,7 @@ class MarkedCells:
         return state
 
     def add(self, marks: Sequence[Mark]) -> npt.NDArray[np.int64]:
-        """Take up further marks; return the cells that they name, ascending."""
+        """Apply further marks; return the cell_ids that they concern, in ascending order."""
         touched = [np.empty(0, np.int64)]
         again = False
         for mark in marks:
@@ -79,9 +79,9 @@ class MarkedCells:
         return None if place is None else self.marks[place]
 
     def last_of(self, who: str, undone: bool) -> Mark | None:
-        """Return the mark of a person that undo takes back, or that redo brings again; None if there is none.
+        """Return the mark of a person that undo would revoke, or that redo would restore; None if there is none.
 
-        A new mark of the same person forgets what could be redone.
+        After a new mark of the same person, earlier undone marks cannot be redone.
         """
         mine = [mark for mark in self.marks if mark.who == who]
         done: list[Mark] = []
@@ -101,7 +101,7 @@ class MarkedCells:
         return stack[-1] if stack else None
 
     def history(self, cell: int) -> list[Mark]:
-        """Return the marks of a cell in order, undone ones included."""
+        """Return the marks of a cell in order, including undone ones."""
         found = []
         for mark in self.marks:
             place = np.searchsorted(mark.cells, cell)

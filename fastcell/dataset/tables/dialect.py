@@ -1,9 +1,9 @@
 """Recognise how a text table is written: encoding, lines before the header, delimiter and column names.
 
 Spreadsheets and statistics programs write CSV in many ways. Recognised are UTF-8 and UTF-16 (with a byte-order mark),
-comma, semicolon, tab, vertical bar and, where the header has a known name, blanks as the delimiter; a line `sep=;`,
-empty lines and lines of comment (`#`) before the header; row names of R, which have no name in the header; delimiters
-at the end of lines; and the line of types below the header of EcoTaxa (`[t]`, `[f]`).
+comma, semicolon, tab, vertical bar and, if the header has a known name, blanks as the delimiter; a line `sep=;`, empty
+lines and lines of comment (`#`) before the header; row names of R, which have no name in the header; delimiters at the
+end of lines; and the line of types below the header of EcoTaxa (`[t]`, `[f]`).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def read_lines(path: Path) -> list[str]:
 def read_rows(path: Path) -> list[list[str]]:
     """Read a small text table without interpreting a header: the fields of each line, without surrounding blanks.
 
-    An empty line is an empty list. Lines of delimiters alone at the end are dropped.
+    An empty line is an empty list. Lines at the end that hold only delimiters are dropped.
 
     Raises:
         DataError: The file is not UTF-8 or UTF-16 text, or is not a table.
@@ -155,7 +155,9 @@ def read_rows(path: Path) -> list[list[str]]:
 
 
 def whole_text(text: str) -> str:
-    """Return `1` for `1.0`, as programs write whole numbers in columns with gaps; any other text as it is."""
+    """Return `1` for `1.0`, the form in which programs write whole numbers in columns with gaps; return other texts
+    unchanged.
+    """
     return re.sub(WHOLE_NUMBER, r"\1", text)
 
 
@@ -180,7 +182,7 @@ def _holds(line: str, known: Collection[str]) -> bool:
 
 
 def _delimiter(lines: list[str], known: Collection[str] = ()) -> str:
-    """Return the delimiter by which the lines have most fields, as many in each line as in the first."""
+    """Return the delimiter that gives the most fields per line, and the same number in each line."""
     best, chosen = (False, False, 1), ","
     for mark in _MARKS + " " * bool(known):
         try:

@@ -28,8 +28,8 @@ def parse_numbers(column: pa.ChunkedArray, decimal_comma: bool) -> np.ndarray | 
 
     Args:
         column: N texts.
-        decimal_comma: read `1,500` as 1.5; if False, a column of such numbers alone is not read, since it may mean
-            1500.
+        decimal_comma: read `1,500` as 1.5. If False, a column that has only such numbers is not read, because `1,500`
+            may mean 1500.
 
     Returns:
         (N,) float64 with NaN for a missing value; None if a field is something else, the fields may mean different
@@ -56,7 +56,7 @@ def looks_numeric(column: pa.ChunkedArray) -> bool:
 
 
 def _mend(values: pa.StringArray, decimal_comma: bool) -> np.ndarray | None:
-    """Return (n,) float64 of texts that are all numbers of one way of writing; else None."""
+    """Return (n,) float64 if all texts are numbers in the same notation; else None."""
     if _all(values, r"(?i)^(true|false)$"):
         return pc.equal(pc.utf8_lower(values), "true").to_numpy(zero_copy_only=False).astype(float)  # type: ignore[no-any-return]
     if _all(values, _POINT, _INFINITE):

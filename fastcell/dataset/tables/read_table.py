@@ -2,8 +2,8 @@
 
 A text stays as it is written: only an empty field means that a value is unknown, and `NA` is a name. A column is read
 as numbers if all its fields are numbers, `TRUE` and `FALSE`, or words for a missing value. A decimal comma is
-recognised where no field of the column can be a number with a comma between thousands, or where another column of the
-table has one.
+recognised if no field of the column can be a number with a comma between thousands, or if another column of the table
+has a decimal comma.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _INDEX_NAMES = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 @dataclass(frozen=True)
 class UserTable:
-    """A table as its file holds it.
+    """Content of a table file.
 
     Attributes:
         path: path of the file.
         names: names of the columns without surrounding blanks, in Unicode form NFC; empty for one without a name.
-        columns: a column for each name. In a text table the columns that were asked for are texts, the others numbers
-            where Arrow reads them as such.
+        columns: a column for each name. In a text table, the requested columns are texts. The others are numbers if
+            Arrow can read them as numbers.
         rows: (N,) number of each row in the file, from 0; rows without any value are left out.
         types: types given in a line below the header, or empty.
     """
@@ -141,11 +141,11 @@ def read_table(path: Path, text_columns: Collection[str], hint: str = "Save it a
 
 
 def read_text_columns(path: Path, wanted: Sequence[str], hint: str = "Save it as CSV with a header") -> pa.Table:
-    """Read those of the wanted columns that a table has, as texts; an empty field is null.
+    """Read the wanted columns of a table as texts, without those that it lacks; an empty field is null.
 
     Args:
         path: path of a CSV or Parquet file.
-        wanted: names of columns; upper and lower case are one.
+        wanted: names of columns; upper and lower case are not distinguished.
         hint: hint for the error message, without a full stop.
 
     Returns:
@@ -162,7 +162,7 @@ def read_text_columns(path: Path, wanted: Sequence[str], hint: str = "Save it as
 
 
 def csv_options(dialect: Dialect) -> tuple[csv.ReadOptions, csv.ParseOptions]:
-    """Return the options by which Arrow reads a text table; the columns are named by their numbers."""
+    """Return Arrow's options for a text table. Columns are named by their numbers."""
     encoding = "utf-16" if dialect.encoding == "utf-16" else "utf8"
     names = [str(place) for place in range(len(dialect.names))]
     return (
@@ -227,7 +227,7 @@ def _check_quotes(path: Path, dialect: Dialect, table: pa.Table) -> None:
 
 
 def _mended(path: Path, dialect: Dialect) -> io.BytesIO:
-    """Return the rows with as many fields as the header has: some programs write or leave out empty ones at the end.
+    """Return the rows with the number of fields of the header. Some programs add or omit empty fields at the end.
 
     Raises:
         DataError: A row has more fields that are not empty.

@@ -68,7 +68,7 @@ def export(
         um_per_px: micrometres per pixel of the cells that the graph will receive; None for the pixel size of the data
             set if all its cells have the same.
         tta: include the mean over the four flips in the graph.
-        trust: packages whose code a run with a network of the user's own may import.
+        trust: packages whose code a run with a user-defined network may import.
 
     Returns:
         The difference, and the compared cells.

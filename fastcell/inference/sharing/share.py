@@ -98,7 +98,7 @@ def share(
             simulated cells are compared and the card describes no data set.
         num_cells: number of cells to compare.
         licence: licence of the weights, such as ``cc-by-4.0``; empty for none.
-        trust: packages whose code a run with a network of the user's own may import.
+        trust: packages whose code a run with a user-defined network may import.
 
     Raises:
         ArgumentError: an argument breaks its rule.

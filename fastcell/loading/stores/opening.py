@@ -1,4 +1,4 @@
-"""Choose and open the cell store of each subset of a run. Subsets opened first have the first choice of memory."""
+"""Choose and open the cell store of each subset of a run. Subsets that are opened first get memory first."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Stores:
         return store
 
     def _left(self) -> Budget:
-        """Return the remaining memory of the rank that has the least."""
+        """Return the smallest remaining memory among the ranks."""
         budget = self._budget
         if not _distributed():
             return budget

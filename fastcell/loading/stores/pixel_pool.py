@@ -89,7 +89,7 @@ def pool_cells(
 
 
 class PoolWriter:
-    """Writer of cells to a pool, one after the other.
+    """Writer of cells to a pool, one after another.
 
     Args:
         pool: one dimension, uint8 or uint16; on the GPU, pinned, or plain memory.

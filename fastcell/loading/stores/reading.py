@@ -110,7 +110,7 @@ class PieceReader:
         return Piece(wanted, ids, self._heights[ids], self._widths[ids], places, good, stored, blank)
 
     def again(self, piece: Piece) -> Piece:
-        """Return a piece with stand-ins for cells that were found to be corrupt after it was made."""
+        """Return a piece again, with stand-ins for cells that were found to be corrupt after it had been made."""
         return self.piece(piece.wanted, piece.stored, piece.blank)
 
     def check_shards(self, cell_ids: list[int]) -> dict[int, str]:

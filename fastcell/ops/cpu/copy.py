@@ -11,7 +11,7 @@ from fastcell.ops.cpu.llvm import pointer
 
 @entry(**OPTIONS)
 def copy_cells(addresses, sizes, target):  # type: ignore[no-untyped-def]
-    """Copy B blocks of memory one after the other.
+    """Copy B blocks of memory one after another.
 
     Args:
         addresses: (B,) int64, start address of each block; not checked.

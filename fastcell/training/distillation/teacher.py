@@ -34,7 +34,7 @@ class Teacher:
         data: its data.
         temperature: temperature of the compared probabilities.
         share: weight of the teacher's term in the loss, above 0 and at most 1; the labels have the rest.
-        trust: packages whose code a teacher with a network of the user's own may import.
+        trust: packages whose code a teacher with a user-defined network may import.
 
     Raises:
         ArgumentError: a number is out of its range, the teacher has other classes, or the data have a user-defined
