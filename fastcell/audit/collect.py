@@ -59,7 +59,8 @@ class Audit:
         confidence: drift of the confidence of a run; None if it could not be tested.
         noise: label noise; None if it could not be tested.
         num_cells: number of cells in the data set, without those that verdicts drop.
-        permutations: number R of permutations per test. seconds: duration of the audit [s].
+        permutations: number R of permutations per test.
+        seconds: duration of the audit [s].
     """
 
     findings: list[Finding]

@@ -35,8 +35,8 @@ def audit(
 
     Args:
         data: folder made by pack, index or synth
-        run: run of fit, to count the cells unlike its training cells; if it was trained on DATA, or is a table of
-            predictions of it, also the drift of the confidence is tested
+        run: run of fastcell fit whose training cells are compared with DATA; if it was trained on DATA, its confidence
+            is also tested for drift. A table of predictions for DATA gives the drift test alone
         out: folder for the report and the figures [default: DATA/audit]
         cells: maximum number of cells to read
         permutations: number of permutations per test

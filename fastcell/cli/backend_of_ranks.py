@@ -1,4 +1,4 @@
-"""``fastcell predict`` by Lightning's processes with a backend other than torch: the same bytes as by one process."""
+"""``fastcell predict`` in several processes with a backend other than torch: the same bytes as from one process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from fastcell.training.trainer import is_rank_zero
 
 
 def use_backend(config: Any, model: CellModule) -> None:
-    """Let the backend that the options name run the network of a model; adapt the options of the trainer to it.
+    """Run the network of a model with the backend given in the options, and adapt the options of the trainer to it.
 
     Args:
-        config: options of the command; the accelerator becomes ``cpu`` for a backend other than torch, and the
-            precision of the trainer that of torch's backend.
+        config: options of the command. For a backend other than torch, the accelerator is set to ``cpu``; for torch,
+            the precision of the trainer is set to that of the backend.
         model: model of the checkpoint.
 
     Raises:
@@ -58,7 +58,7 @@ def use_backend(config: Any, model: CellModule) -> None:
 
     def outputs(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pixels = images.float().numpy()
-        if len(pixels) == 1:  # a batch of one has a network of its own, with other rounding
+        if len(pixels) == 1:  # a batch of one uses a separately compiled network with different rounding
             pixels = np.concatenate([pixels, np.zeros_like(pixels)])
         parts = [pixels[begin : begin + step] for begin in range(0, len(pixels), step)]
         if len(parts) > 1 and len(parts[-1]) == 1:

@@ -47,9 +47,9 @@ def bench(
         seconds: duration of the measurement [default: 120, or 30 with --quick]
         instrument_rate: acquisition rate of your instrument, to compare with [cells/s]
         preset: settings of the network to time
-        run: run folder or checkpoint whose network is timed, in place of a network of --preset
-        latency: measure with --run how long one cell waits for its answer in each backend, and the rate at which cells
-            are dropped, instead of the parts of a run
+        run: run folder or checkpoint whose network is timed instead of that of --preset
+        latency: with --run, measure instead how long a cell waits for its prediction in each backend, and the rate from
+            which cells are dropped
         cells: minimum number of cells in the sample
         threads: loading threads; 0 for one per CPU
         out: JSON file to write, with the results and a description of the machine
@@ -115,7 +115,7 @@ def _measure_latency(
     load: float,
     trust: str | None,
 ) -> dict[str, Any]:
-    """Print and return how long cells wait for their answers."""
+    """Measure and print how long cells wait for their predictions; return the results."""
     from fastcell.bench.latency import format_latency, latency_verdict, measure_latency, open_backends, sample_cells
     from fastcell.bench.measure import describe_load
     from fastcell.system.resources import num_cpus

@@ -25,11 +25,11 @@ _PLAIN: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 def arguments_of_class(module: str, name: str) -> dict[str, Argument]:
     """Return the arguments of the constructor of a class, by name.
 
-    A type of which this module can make nothing is ``object``; a default that is no literal is `REQUIRED`.
+    A type that this module cannot interpret becomes ``object``; a default that is no literal becomes `REQUIRED`.
 
     Args:
         module: module of the class, e.g. ``fastcell.loading.datamodule``.
-        name: the class; its docstring has a section ``Args``.
+        name: name of the class, whose docstring has a section ``Args``.
     """
     (defined,) = (node for node in _tree(module).body if isinstance(node, ast.ClassDef) and node.name == name)
     described = parse(inspect.cleandoc(ast.get_docstring(defined) or ""), DocstringStyle.GOOGLE)
@@ -50,7 +50,7 @@ def first_sentence(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Return the text of a docstring without markup, the default that it repeats, and the full stop; null for None."""
+    """Return the text of a docstring without markup, repeated default and full stop; None is written as null."""
     text = re.sub(r":\w+:`~?\.?([^`]*)`", lambda found: found[1].rpartition(".")[2], " ".join(text.split()))
     text = re.sub(r"`+([^`]*)`+_?", r"\1", text)
     text = re.sub(r" Default: .*$", "", text).removesuffix(".")
@@ -91,7 +91,7 @@ def _type_of(module: str, node: ast.expr | None) -> Any:
 
 
 def _alias(module: str, name: str) -> Any:
-    """Return the type that a module gives a name, or imports under it from another module of this package."""
+    """Return the type behind a name in a module, which may import it from another module of this package."""
     for entry in _tree(module).body:
         if isinstance(entry, ast.Assign) and any(getattr(target, "id", None) == name for target in entry.targets):
             return _type_of(module, entry.value)

@@ -1,7 +1,7 @@
-"""Parts of the user's own on the command line of ``fit``: a class path, and its arguments, as one value.
+"""User-defined parts on the command line of ``fit``: a class path and its arguments become one value.
 
-``--model.network my_package.Net --model.network.width 32`` becomes ``--model.network`` with a class path and
-``init_args``, as Lightning's command line writes them; ``--model.network.init_args.width 32`` is the same.
+``--model.network my_package.Net --model.network.width 32`` becomes ``--model.network`` with ``class_path`` and
+``init_args``, the form of Lightning's command line. ``--model.network.init_args.width 32`` is also accepted.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from fastcell.system.own_parts import own_part
 PARTS = ("--model.network", "--model.loss", "--data.batch_augmentation")
 LISTS = ("--model.metrics",)
 _OPTION = re.compile("--?[A-Za-z]")
-# What a run of this program names by class path without being asked.
+# Class paths that fastcell itself writes into the settings of a run.
 _OURS = ("fastcell.", "pytorch_lightning.", "torchmetrics.", "torch.")
 
 
 def join_class_paths(words: Sequence[str]) -> list[str]:
-    """Return the arguments of ``fit`` with each part and its arguments as one option with one value.
+    """Return the arguments of ``fit``, with each user-defined part and its arguments joined into one option.
 
     Args:
-        words: arguments, not parsed yet.
+        words: unparsed arguments.
     """
     rest, found = list(words), []
     given: dict[str, dict[str, Any]] = {}
@@ -52,7 +52,7 @@ def join_class_paths(words: Sequence[str]) -> list[str]:
 
 
 def _take(given: dict[str, dict[str, Any]], part: str, key: str, value: str) -> None:
-    """Add a value to those of a part: its class path, or one of its arguments."""
+    """Add a value to a part: its class path, or one of its arguments."""
     if key in ("", "class_path") and own_part(value, "part") is not None:
         given.setdefault(part, {})["class_path"] = value
     elif key in ("", "class_path"):
@@ -63,7 +63,7 @@ def _take(given: dict[str, dict[str, Any]], part: str, key: str, value: str) -> 
 
 
 def _value_of(values: dict[str, Any]) -> str:
-    """Return a value for the parser: a plain name, or a part as JSON."""
+    """Return the value for the parser: a plain name, or a part as JSON."""
     path = values.get("class_path", "")
     if own_part(path, "part") is None and "init_args" not in values:
         return str(path)
@@ -71,15 +71,15 @@ def _value_of(values: dict[str, Any]) -> str:
 
 
 def check_parts_of_run(config: Path, words: Sequence[str], trust: Sequence[str]) -> None:
-    """Check, before a run goes on, that the code that its settings name is this program's, or trusted.
+    """Before a run is resumed, check that all code named in its settings belongs to fastcell or is trusted.
 
     Args:
         config: config.yaml of the run.
-        words: arguments of the command; what they name is trusted.
-        trust: packages.
+        words: arguments of the command; parts that they name are trusted.
+        trust: further trusted packages.
 
     Raises:
-        ArgumentError: there is other code.
+        ArgumentError: the settings name other code.
     """
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def check_parts_of_run(config: Path, words: Sequence[str], trust: Sequence[str])
 
 
 def _paths_in(values: Any) -> Iterator[str]:
-    """Yield the class paths in settings: those of parts, and each value of a key `class_path`."""
+    """Yield the class paths in settings: names of user-defined parts, and values of keys `class_path`."""
     if isinstance(values, Mapping):
         sections = [values.get(name) for name in ("model", "data")]
         model, data = (section if isinstance(section, Mapping) else {} for section in sections)

@@ -16,11 +16,11 @@ from fastcell.system.messages import print_line
 
 
 class Options(NamedTuple):
-    """What can be completed behind a command.
+    """Options and choices that can be completed after a command.
 
     Attributes:
         choices: values of each option by its name; empty if any value is allowed.
-        words: values of the arguments that are given by place.
+        words: values of the positional arguments.
     """
 
     choices: dict[str, list[str]]
@@ -60,7 +60,7 @@ def completion(shell: Literal["bash", "zsh"], *, out: OutFile = None) -> int:
 
 
 def options_of_command(name: str) -> Options:
-    """Return the options of a command with the choices of each. Those of Lightning's commands load torch."""
+    """Return the options of a command with their choices. For Lightning's commands this loads torch."""
     if name in LIGHTNING_COMMANDS:
         from fastcell.cli.lightning_command import full_parser
         from fastcell.cli.trainer_names import trainer_choices
@@ -117,7 +117,7 @@ complete -o default -F _fastcell fastcell
 
 
 def zsh_script(options: Mapping[str, Options]) -> str:
-    """Return the script for zsh, to be put as ``_fastcell`` into a folder of ``$fpath``."""
+    """Return the script for zsh, to be saved as ``_fastcell`` in a folder of ``$fpath``."""
     return f"""#compdef fastcell
 # Completion of fastcell for zsh, written by: fastcell completion zsh
 _fastcell() {{

@@ -1,4 +1,4 @@
-"""The command ``fastcell count``: how many cells of each class a recording holds."""
+"""The command ``fastcell count``: number of cells of each class in a recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``fastcell distill``: a small network that learns from a trained one, within a budget of time."""
+"""The command ``fastcell distill``: a small, fast network that learns from a trained one."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def distill(
     trust: Trust = None,
     changes: Changes = (),
 ) -> int:
-    """Train a small network that a trained one teaches, and compare the two on the same cells. The result is an
-    ordinary run.
+    """Train a small, fast network (the student) with the class probabilities of a trained one (the teacher), and
+    compare the two on the same cells. The result is an ordinary run.
 
-    Student networks at 32 and 48 pixels are timed on this machine in the fastest program that is installed, in 8 bits
-    with OpenVINO. The budget takes the largest one that is fast enough. It trains for three times the epochs of the
-    preset: the teacher classifies every training cell with the same random changes, and the loss compares the student
-    with its class probabilities and with the labels. These options of fastcell fit override the settings: --model.*,
-    --data.*, --trainer.*.
+    Students of several sizes, with images of 32 and 48 pixels, are timed on this machine in the fastest installed
+    program (with OpenVINO, in 8 bits). The largest one within the budget is trained for three times the epochs of the
+    preset. The teacher classifies every training cell with the same random changes, and the loss compares the student
+    with the teacher's class probabilities and with the labels. These options of fastcell fit override the settings:
+    --model.*, --data.*, --trainer.*.
 
     Args:
         run: run folder of the teacher, or a checkpoint in it
-        data: data set to train on [default: that of the teacher]
-        budget: processor time of the network for a cell in one thread, without the preprocessing
+        data: data set to train on [default: data set of the teacher]
+        budget: processor time of the student per cell in one thread, without the preprocessing
         out: parent folder of the new run folder
         preset: settings of the training
-        temperature: temperature at which the probabilities are compared; above 1 shows more of unlikely classes
-        share: share of the teacher in the loss, above 0 to 1; the labels have the rest
+        temperature: temperature of the compared probabilities; values above 1 give unlikely classes more weight
+        share: weight of the teacher in the loss, above 0 and at most 1; the labels have the rest
         trust: packages whose code the teacher may import, separated by commas
         changes: options of fastcell fit that override the settings
 
@@ -60,10 +60,10 @@ def distill(
 
 
 def _settings(words: tuple[str, ...]) -> dict[str, str]:
-    """Return options as names without dashes and values.
+    """Return options as names (without dashes) and values.
 
     Raises:
-        ArgumentError: one has no value, or is none of ``--model.*``, ``--data.*``, ``--trainer.*``.
+        ArgumentError: an option has no value, or is none of ``--model.*``, ``--data.*``, ``--trainer.*``.
     """
     rest, found = list(words), {}
     while rest:

@@ -1,4 +1,4 @@
-"""``fastcell distill`` from Python: a small network within a budget of time that learns from a trained one."""
+"""``fastcell distill`` from Python: train a small, fast network that learns from a trained one."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from fastcell.training.distillation.student_scores import StudentScores, score_s
 from fastcell.training.recipe import read_recipe
 
 LENGTH = 3
-"""Epochs or steps of a student's training, as a multiple of those of the preset."""
+"""Length of a student's training, as a multiple of the epochs or steps of the preset."""
 
 
 class DistilledRun(NamedTuple):
     """A student network and its scores.
 
     Attributes:
-        run: its run folder, for `fastcell.load` and the commands.
-        chosen: network and image size that the budget chose.
-        scores: scores of the student beside those of its teacher, also in distillation.json of the run.
+        run: run folder of the student, for `fastcell.load` and the commands.
+        chosen: chosen network and image size, with its time.
+        scores: scores of student and teacher, as in distillation.json of the run.
     """
 
     run: Path
@@ -61,24 +61,24 @@ def distill(
     trust: Sequence[str] = (),
     verbose: bool = True,
 ) -> DistilledRun:
-    """Train a small network with the class probabilities of a trained one, as ``fastcell distill`` does.
+    """Train a small network with the class probabilities of a trained one, like ``fastcell distill``.
 
     Args:
         teacher: run of ``fastcell fit``.
-        data: packed data set; None for that of the teacher.
-        budget: processor time of the network for a cell in one thread, such as ``10us``, without the preprocessing.
+        data: packed data set; None for the data set of the teacher.
+        budget: processor time of the student per cell in one thread, such as ``10us``, without the preprocessing.
         out: parent folder of the new run folder.
         preset: settings of the training.
-        temperature: temperature at which the probabilities are compared.
-        share: share of the teacher in the loss.
-        settings: further options of ``fastcell fit`` without dashes, such as ``{"trainer.max_epochs": 5}``; with
-            ``model.network`` or ``data.image_size`` the budget chooses among what is left.
+        temperature: temperature of the compared probabilities.
+        share: weight of the teacher in the loss.
+        settings: further options of ``fastcell fit`` without dashes, such as ``{"trainer.max_epochs": 5}``;
+            ``model.network`` and ``data.image_size`` restrict the choice.
         trust: packages whose code the teacher may import.
-        verbose: print what the command prints.
+        verbose: print the output of the command.
 
     Raises:
         ArgumentError: the budget is too small for any student, or another argument breaks its rule.
-        FastcellError: what ``fastcell fit`` would say.
+        FastcellError: the errors of ``fastcell fit``.
     """
     check_distillation(temperature, share)
     allowed = read_budget(budget)
@@ -112,7 +112,7 @@ def distill(
 
 
 def _candidates(given: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return the networks and sizes among which a budget chooses; those that the settings name, if they name any."""
+    """Return the candidates for the student: networks and image sizes, restricted by the settings."""
     network, size = given.get("model.network"), given.get("data.image_size")
     networks = dict.fromkeys(name for name, _ in CANDIDATES) if network is None else [str(network)]
     sizes = dict.fromkeys(side for _, side in CANDIDATES) if size is None else [int(size)]
@@ -122,7 +122,7 @@ def _candidates(given: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 
 def _images_of(teacher: Preprocessing, image_size: int) -> dict[str, Any]:
-    """Return the settings of images of another size that show what those of a teacher show."""
+    """Return the image settings with which images of another size show the same part of a cell as the teacher's."""
     scale = teacher.scale_um_per_px
     return {
         "image_size": image_size,
@@ -135,7 +135,7 @@ def _images_of(teacher: Preprocessing, image_size: int) -> dict[str, Any]:
 
 
 def _length(preset: str, given: Mapping[str, Any]) -> dict[str, int]:
-    """Return epochs or steps of the training, longer than the preset's, unless the settings give them."""
+    """Return the setting of the training length, a multiple of the preset's, unless the settings give a length."""
     names = ("max_epochs", "max_steps")
     if any(f"trainer.{name}" in given for name in names):
         return {}
@@ -145,7 +145,7 @@ def _length(preset: str, given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _describe(timed: Sequence[TimedCandidate], chosen: TimedCandidate, budget_us: float) -> str:
-    """Return lines on the times of the candidates, and the choice."""
+    """Return lines with the times of the candidates and the choice."""
     lines = [f"time of a cell in one thread, {chosen.program} {chosen.precision}, preprocessing not counted:"]
     for one in sorted(timed, key=lambda one: one.us_per_cell):
         mark = " <- within the budget" if one == chosen else ""

@@ -1,4 +1,4 @@
-"""The command ``fastcell export``: a classifier as an ONNX file that takes raw cells, or as a folder with a card."""
+"""The command ``fastcell export``: a classifier as an ONNX file for raw cells, or as a folder with a model card."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def export(
     tta: bool = False,
     trust: Trust = None,
 ) -> int:
-    """Write a classifier for other programs or other people. OUT.onnx is one ONNX file from the raw image of a cell to
-    class probabilities, with the preprocessing in it. Any other OUT is a folder with the weights as safetensors, their
-    description and a model card, which fastcell predict and fastcell.load open. Either is kept only if its
-    probabilities agree with those of the run.
+    """Write a classifier for other programs or other people. If OUT ends in .onnx, it is a single ONNX file that
+    includes the preprocessing: raw images in, class probabilities out. Otherwise OUT is a folder with the weights as
+    safetensors, their description and a model card; fastcell predict and fastcell.load can open it. The result is kept
+    only if its probabilities agree with those of the run.
 
     Args:
         run: run folder of fastcell fit, or a checkpoint in it
         out: file to write, with the ending .onnx, or a new folder
         data: data set to compare on and to describe [default: data set of the run, or simulated cells if it is gone]
         check: number of cells on which the result and the run are compared
-        licence: licence of the weights for the model card of a folder, such as cc-by-4.0
+        licence: licence of the weights, such as cc-by-4.0, for the model card
         um_per_px: pixel size of the input images of an ONNX file [um per pixel]; required for runs with --data.fit
             scale
         tta: average the probabilities of an ONNX file over the four flips of every cell

@@ -23,13 +23,13 @@ def run(command: str, arguments: list[str]) -> int:
 
     Args:
         command: fit, validate, test or predict.
-        arguments: behind its name.
+        arguments: words after the name of the command.
 
     Returns:
         0.
 
     Raises:
-        FastcellError: what is wrong.
+        FastcellError: the command fails.
     """
     if any(word in ("-h", "--help") for word in arguments):
         print_line(short_help(command, arguments))

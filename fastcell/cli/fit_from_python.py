@@ -1,4 +1,4 @@
-"""``fastcell fit`` from Python: the same run, its scores as a typed result, and scores of each epoch on the way."""
+"""``fastcell fit`` from Python: the same run, with typed scores at its end and after each epoch."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class FitResult(NamedTuple):
     """A finished run.
 
     Attributes:
-        run: the run folder, for `fastcell.load` and the commands.
-        scores: content of its metrics.json; scores of the test subset with intervals are under ``test``.
-        epochs: scores of each validation pass, in their order.
+        run: run folder, for `fastcell.load` and the commands.
+        scores: content of metrics.json; scores of the test subset with intervals are under ``test``.
+        epochs: scores of each validation pass, in order.
     """
 
     run: Path
@@ -57,7 +57,7 @@ def fit(
     on_epoch: Callable[[EpochScores], object] | None = None,
     verbose: bool = True,
 ) -> FitResult:
-    """Train a classifier as ``fastcell fit`` does, with a run folder, and return its scores.
+    """Train a classifier in a new run folder, like ``fastcell fit``, and return its scores.
 
     Args:
         data: packed data set.
@@ -65,12 +65,12 @@ def fit(
         out: parent folder of the new run folder.
         settings: further options by the names of the command line without dashes, such as
             ``{"model.network": "gao", "trainer.max_epochs": 5, "freeze": "features"}``.
-        on_epoch: called with the scores of each validation pass; an exception that it raises ends the training and is
-            raised here. The run folder then stays, and can be resumed.
+        on_epoch: function called with the scores of each validation pass. An exception that it raises ends the training
+            and is passed on; the run folder remains and can be resumed.
         verbose: print what the command prints.
 
     Raises:
-        FastcellError: what the command would say.
+        FastcellError: the errors of the command.
 
     Examples:
         >>> import fastcell  # doctest: +SKIP
@@ -115,5 +115,5 @@ class _EpochRecord(pl.Callback):
 
 
 def setting_as_text(value: Any) -> str:
-    """Return a value as the command line takes it."""
+    """Return a value in the form of the command line."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Help of all options of ``fit``, ``validate``, ``test`` and ``predict``, laid out as the short help."""
+"""Help of all options of ``fit``, ``validate``, ``test`` and ``predict``, in the layout of the short help."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def full_help(command: str, parser: Any) -> str:
 
 
 def _unlisted(action: Any) -> ListedOption:
-    """Return an option that fastcell does not describe: of the augmentation, or of another version of Lightning."""
+    """Return an option without a help text in fastcell: of the augmentation, or of another version of Lightning."""
     text = "YAML file of these settings" if action.dest in _TITLES else action.help or ""
     spelled = [name for name in action.option_strings if not name.endswith("+")]
     return ListedOption(", ".join(spelled), _value(action), text, None)

@@ -13,7 +13,7 @@ LEAST_COLUMNS, MOST_COLUMNS = 60, 100
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 Row = tuple[str, str]
-"""An argument as it is written, and its text."""
+"""An argument in its written form, and its text."""
 
 
 def help_of(command: Command) -> str:
@@ -28,7 +28,7 @@ def help_of(command: Command) -> str:
 
 
 def row_of(argument: Argument) -> Row:
-    """Return an argument as the help lists it."""
+    """Return the entry of an argument in the help."""
     if argument.positional:
         names = ", ".join(argument.shown_spellings)
         return argument.label, argument.text + (f" (also {names})" if names else "")
@@ -37,7 +37,7 @@ def row_of(argument: Argument) -> Row:
 
 
 def default_text(default: object) -> str:
-    """Return a default as it stands behind a text; empty for None and no text, whose meaning it says."""
+    """Return the default as shown after a text; empty for None and for an empty text, which the text explains."""
     if default in (None, "") or default is REQUIRED:
         return ""
     if isinstance(default, bool):
@@ -62,13 +62,13 @@ def lay_out(
     Args:
         usage: form of the command.
         description: what it does.
-        placed: arguments that are given by place.
+        placed: positional arguments.
         groups: options by title.
-        notes: paragraphs behind the options; one that has several lines, of which one is indented, is kept as it is.
+        notes: paragraphs after the options. A paragraph with an indented line keeps its line breaks.
         examples: command lines.
         closing: last lines.
-        widest: length of the longest argument that has its text beside it; by default 46 if there are dotted names,
-            which are long, else 28.
+        widest: maximum length of an argument for its text to be on the same line; by default 46 if there are dotted
+            names, which are long, else 28.
     """
     width = max(LEAST_COLUMNS, min(MOST_COLUMNS, shutil.get_terminal_size().columns))
     rows = [*placed, *(row for group in groups.values() for row in group)]

@@ -35,7 +35,7 @@ def index(
         folder: folder of the tars
         out: new folder for the manifest [default: beside the tars]
         pattern: form of the names inside the tars, with the places of class, group and collection, e.g.
-            '{class}/{name}'; used for what .cls and .json do not hold
+            '{class}/{name}'; used for values that .cls and .json do not give
         window: for 16-bit images: the two grey levels that become black and white
         um_per_px: pixel size [um per pixel]
         name: name of the data set [default: name of DIR]

@@ -88,14 +88,14 @@ def run(command: str, arguments: list[str], callbacks: Sequence[pl.Callback] = (
 
     Args:
         command: fit, validate, test or predict.
-        arguments: behind its name.
-        callbacks: callbacks of the trainer, beside those of the arguments.
+        arguments: words after the name of the command.
+        callbacks: further callbacks of the trainer.
 
     Returns:
         The run folder of ``fit`` on rank 0; None on other ranks, in a trial run and for other commands.
 
     Raises:
-        FastcellError: what is wrong; an argument that Lightning refuses is an ArgumentError.
+        FastcellError: the command fails. Arguments that Lightning refuses raise ArgumentError.
     """
     words = place_positionals(command, same_spelling(arguments))
     watch_parent()
@@ -118,7 +118,7 @@ def run(command: str, arguments: list[str], callbacks: Sequence[pl.Callback] = (
 
 
 def _show_remarks() -> None:
-    """Print what the engine says of its choices, on rank 0."""
+    """Print the engine's messages about its choices, on rank 0."""
     remarks = logging.getLogger("fastcell")
     remarks.setLevel(logging.INFO)
     remarks.propagate = False
@@ -197,7 +197,7 @@ class FastcellCLI(LightningCLI):
         super()._set_seed()
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer; what can be wrong is looked at before anything takes time."""
+        """Build data, model and trainer. Settings are checked before anything takes time."""
         check_trainer_names(self.config.trainer)
         if self.command == "fit":
             self._plan_fit()
@@ -205,7 +205,7 @@ class FastcellCLI(LightningCLI):
                 return
             try:
                 super().instantiate_classes()
-            except ValueError as error:  # jsonargparse wraps what a link's function raises
+            except ValueError as error:  # jsonargparse wraps errors raised in the function of a link
                 raise (error.__cause__ if isinstance(error.__cause__, ArgumentError) else error) from None
             return
         check_devices(self.config.trainer)
@@ -222,14 +222,14 @@ class FastcellCLI(LightningCLI):
         if self.command == "predict":
             use_backend(self.config, self.model)
             if self.config.data.dtype == "auto" and _computes_in_float32(self.config.trainer):
-                self.config.data.dtype = "float32"  # of which cells unlike those of training are told
+                self.config.data.dtype = "float32"  # images from which cells unlike those of training are found
         self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule = self.config_init.data
         self.datamodule.use_preprocessing(Preprocessing.from_dict(self.model.preprocessing), self.model.classes)
         self.trainer = self.instantiate_trainer()
 
     def _plan_fit(self) -> None:
-        """Decide where training starts; refuse settings that are not those of the run, or that train nothing."""
+        """Decide where training starts. Refuse settings that differ from those of the run, or that train nothing."""
         check_trainer_settings(self.config.trainer)
         check_trains(self.config.trainer)
         config = self.config.clone()
@@ -249,7 +249,7 @@ class FastcellCLI(LightningCLI):
             self.resumption = check_start(self.config.ckpt_path, self.settings)
 
     def _take_data_of_the_run(self, folder: Path) -> None:
-        """Evaluate on the data set and the split that the run was trained with, where no other is named."""
+        """Use the data set and the split of the run for evaluation, unless others are given."""
         if self.config.data.path is not None or not (folder / CONFIG_FILE).is_file():
             return
         settings = read_data_settings(folder)
@@ -258,7 +258,7 @@ class FastcellCLI(LightningCLI):
             self.config.data.split_name = str(settings.get("split_name", "default"))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer, with what auto means on this machine filled in; in fit its place is the run folder."""
+        """Build the trainer, with automatic settings resolved. In fit, its root folder is the run folder."""
         settings, resumption = self.config.trainer, getattr(self, "resumption", None)
         started = self._start_weights() if self.command == "fit" else None
         teacher = self._open_teacher() if self.command == "fit" else None
@@ -300,7 +300,7 @@ class FastcellCLI(LightningCLI):
             raise ArgumentError(refused_part(str(error)) or " ".join(str(error).split())) from error
 
     def _start_weights(self) -> StartWeights | None:
-        """Take the weights of another run, unless this one goes on from a point of its own."""
+        """Load the weights of another run, unless this run resumes from a point of its own."""
         if self.config.start_from is None or (self.resumption is not None and self.resumption.point is not None):
             return None
         started = start_from(self.model, Path(self.config.start_from))
@@ -312,7 +312,7 @@ class FastcellCLI(LightningCLI):
         return started
 
     def _open_teacher(self) -> dict[str, Any] | None:
-        """Let a trained network teach this one, if one is named; return what the run records of it."""
+        """Set up the teacher network if one is given; return its record for the run folder."""
         config = self.config
         if config.teacher is None:
             return None
@@ -330,7 +330,7 @@ class FastcellCLI(LightningCLI):
         """Run the command. A run that fails before its first checkpoint leaves no folder."""
         if self.command == "fit" and self.finished:
             if is_rank_zero():
-                remove_points(Path(self.config.resume))  # a run that was killed behind its last score still has them
+                remove_points(Path(self.config.resume))  # a run that was killed after its last score still has them
                 print_line(f"{self.config.resume} is finished, nothing to do.")
                 show_next(("report", self.config.resume), ("explain", self.config.resume))
             return
@@ -371,14 +371,14 @@ class FastcellCLI(LightningCLI):
                     show_next(after)
 
     def _loggers(self) -> list[Logger] | bool:
-        """Return the record of the run, on rank 0, and beside it the loggers that the user asked for."""
+        """Return the loggers: on rank 0 the record of the run, and the loggers that the user requested."""
         asked = self.config_init.trainer.logger
         users = [] if asked in (None, True, False) else asked if isinstance(asked, list) else [asked]
         own = [] if self.folder is None else [CurveLogger(self.folder, self.ckpt_path)]
         return [*own, *users] or False
 
     def _time_precisions(self) -> str:
-        """Return the faster precision on this CPU. Several processes could time differently: they take float32."""
+        """Return the faster precision on this CPU; float32 for several processes, whose results might differ."""
         settings = self.config.trainer
         if str(settings.devices) not in ("auto", "1") or settings.num_nodes != 1:
             if is_rank_zero():
@@ -390,7 +390,7 @@ class FastcellCLI(LightningCLI):
 
     def _monitor(self) -> str:
         """Return the loss that selects the best weights."""
-        with suppress(ArgumentError):  # training itself refuses data that cannot be trained on
+        with suppress(ArgumentError):  # data that cannot be used for training are refused later
             if self.datamodule.emphasis is not None:
                 return BALANCED
         return PLAIN
@@ -401,7 +401,7 @@ class FastcellCLI(LightningCLI):
 
 
 class _Described(Exception):  # noqa: N818, carries a parser out of its maker
-    """The parser of a command is there and was not used."""
+    """Raised with the parser of a command before it parses anything."""
 
 
 class _ParserAlone(FastcellCLI):
@@ -414,7 +414,7 @@ def full_parser(command: str, preset: str = PRESETS[0]) -> LightningArgumentPars
 
     Args:
         command: fit, validate, test or predict.
-        preset: whose settings are the defaults of fit.
+        preset: preset whose settings are the defaults of fit.
     """
     builder = _ParserAlone.__new__(_ParserAlone)
     with suppress(_Described):
@@ -439,7 +439,7 @@ def _link_fit_arguments(parser: LightningArgumentParser) -> None:
 
 
 def _classes_of(classes: list[str], path: str) -> list[str]:
-    """Return the class names that training needs. Raises ArgumentError where the data have none."""
+    """Return the class names, which training needs. Raise ArgumentError if the data have none."""
     if not classes:
         raise ArgumentError(
             f"{path} must have labels to train on, got none. Pack it with a --pattern that has {{class}}; "

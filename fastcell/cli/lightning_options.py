@@ -27,9 +27,9 @@ class FitArguments(NamedTuple):
         ckpt_path: checkpoint to continue from, in a new run
         start_from: run or checkpoint whose weights a new run starts from
         freeze: parts of the network that are not trained, separated by commas, or all-but-head
-        teacher: run or checkpoint whose class probabilities the network learns beside the labels
-        teacher_temperature: temperature at which the two networks are compared; above 1 shows more of unlikely classes
-        teacher_share: share of the teacher in the loss, above 0 to 1; the labels have the rest
+        teacher: run or checkpoint whose class probabilities the network learns in addition to the labels
+        teacher_temperature: temperature of the compared probabilities; values above 1 give unlikely classes more weight
+        teacher_share: weight of the teacher in the loss, above 0 and at most 1; the labels have the rest
         checkpoint_every_steps: optimizer steps between two resume points; null for none
         checkpoint_every_minutes: minutes between two resume points; null for none
         select: weights to score; best: of the lowest validation loss
@@ -84,11 +84,11 @@ class FileArguments(NamedTuple):
 
 
 class BackendArguments(NamedTuple):
-    """Options of ``fastcell predict`` on the program that runs the network.
+    """Options of ``fastcell predict`` for the program that runs the network.
 
     Attributes:
-        backend: program that runs the network; auto: the fastest that agrees with torch [default: the one that auto
-            chose for this run, else torch]
+        backend: program that runs the network; auto: the fastest that agrees with torch [default: earlier choice of
+            auto for this run, else torch]
         precision: arithmetic of the network; auto: the fastest that agrees with torch
     """
 
@@ -103,8 +103,9 @@ class PredictArguments(NamedTuple):
         ckpt_path: the same as the argument RUN
         out: file of predictions to write: .csv, .parquet or .fcs
         tta: average the predictions over the four flips of every cell
-        min_confidence: minimum confidence of an answer, 0 to 1; other cells are unsure
-        accuracy: accuracy of the answers on validation cells, such as 0.95, which sets the least confidence
+        min_confidence: minimum confidence of a prediction, 0 to 1; cells with less are unsure
+        accuracy: accuracy to reach, such as 0.95; sets the minimum confidence so that predictions for validation cells
+            have this accuracy
         trust: packages whose code the network of the run may import, separated by commas
     """
 
@@ -131,7 +132,7 @@ class LightningArguments(NamedTuple):
 
 
 def own_arguments(command: str) -> dict[str, Argument]:
-    """Return the options of a command that Lightning does not have, by name.
+    """Return the options of a command that fastcell adds to Lightning's, by name.
 
     Args:
         command: fit, validate, test or predict.
@@ -152,7 +153,7 @@ class ListedOption(NamedTuple):
         names: its spellings, short ones first.
         value: choices with ``|`` between, or a placeholder; empty if it takes no value.
         text: help text; the short help shows its first sentence.
-        default: None where there is none to be shown.
+        default: default value; None if none is shown.
     """
 
     names: str
@@ -162,7 +163,7 @@ class ListedOption(NamedTuple):
 
 
 def listed_options(command: str) -> dict[str, ListedOption]:
-    """Return the options of a command by dotted name, Lightning's with a fastcell text included.
+    """Return the options of a command by dotted name, including Lightning's options with a text of fastcell's.
 
     Args:
         command: fit, validate, test or predict.
@@ -199,7 +200,7 @@ _PLACEHOLDERS = {
     "data.image_size": "PX",
     "data.subsample": "SHARE|N",
 }
-"""Placeholders of values that say more than their types."""
+"""Placeholders that are more informative than the types of the values."""
 
 _MACHINE = ["trainer.accelerator", "trainer.devices", "trainer.precision", "data.threads"]
 _EVALUATION = ["data.split_name", "data.quality", "data.eval_batch_size"]

@@ -27,10 +27,10 @@ _POSITIONALS = {"fit": ("DATA",), "validate": ("RUN", "DATA"), "test": ("RUN", "
 
 
 def same_spelling(words: Sequence[str]) -> list[str]:
-    """Return the arguments with the names of options as Lightning spells them.
+    """Return the arguments with option names in Lightning's spelling.
 
-    Names get ``_`` for ``-``. ``--data DATA``, as other commands spell it, becomes ``--data.path DATA``; with a file it
-    stays, because it then names a file of settings.
+    ``-`` in names becomes ``_``. ``--data DATA``, the spelling of other commands, becomes ``--data.path DATA``, unless
+    the value is a file: then it is a file of settings.
     """
     found = []
     for number, word in enumerate(words):
@@ -44,14 +44,14 @@ def same_spelling(words: Sequence[str]) -> list[str]:
 
 
 def place_positionals(command: str, words: Sequence[str]) -> list[str]:
-    """Return the arguments with DATA and RUN as the options that stand for them.
+    """Return the arguments with DATA and RUN replaced by the corresponding options.
 
     Args:
         command: fit, validate, test or predict.
-        words: its arguments.
+        words: arguments of the command.
 
     Raises:
-        ArgumentError: there are too many, or one is given in both ways.
+        ArgumentError: there are too many positional arguments, or one is also given as an option.
     """
     options, found = [], []
     rest = list(words)
@@ -76,13 +76,13 @@ def place_positionals(command: str, words: Sequence[str]) -> list[str]:
 
 
 def value_of(name: str, words: Sequence[str]) -> str | None:
-    """Return the last value of an option among arguments that are not parsed yet; None if it is not there."""
+    """Return the last value of an option among unparsed arguments; None if the option is absent."""
     values = list(values_of((name,), words))
     return values[-1] if values else None
 
 
 def values_of(names: tuple[str, ...], words: Sequence[str]) -> Iterator[str]:
-    """Yield the values of an option that has these names, among arguments that are not parsed yet."""
+    """Yield the values of an option with these names among unparsed arguments."""
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in names and equals:
@@ -92,7 +92,7 @@ def values_of(names: tuple[str, ...], words: Sequence[str]) -> Iterator[str]:
 
 
 class FastcellLightningParser(LightningArgumentParser):
-    """Lightning's parser with a message of one or two lines for what it refuses, and a help without markup."""
+    """Lightning's parser with error messages of one or two lines, and with help texts without markup."""
 
     _words: Sequence[str] = ()
 
@@ -102,14 +102,14 @@ class FastcellLightningParser(LightningArgumentParser):
         return str(self.prog).split()[-1]
 
     def parse_args(self, args: Any = None, *more: Any, **named: Any) -> Any:
-        """As jsonargparse; files of settings are looked at first, so that a message can name them."""
+        """Parse like jsonargparse, after checking the files of settings, so that error messages can name the file."""
         self._words = list(args or ())
         for path in values_of(("-c", "--config"), self._words):
             self._check_settings(Path(path))
         return super().parse_args(args, *more, **named)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the ArgumentError that says in this program's words what `message` says."""
+        """Raise an ArgumentError that states `message` in the wording of fastcell."""
         if not self.exit_on_error:
             super().error(message, ex)
         if isinstance(ex, ArgumentError):
@@ -117,7 +117,7 @@ class FastcellLightningParser(LightningArgumentParser):
         raise ArgumentError(self._describe(message))
 
     def format_help(self, *more: Any, **named: Any) -> str:
-        """Return the whole help."""
+        """Return the full help."""
         return full_help(self.command, self)
 
     def _where_all_are(self) -> str:
@@ -153,7 +153,7 @@ class FastcellLightningParser(LightningArgumentParser):
         return said
 
     def _check_settings(self, path: Path) -> None:
-        """Raise ArgumentError for a file that is no YAML, or names a setting that is not there."""
+        """Raise ArgumentError for a file that is not YAML or contains an unknown setting."""
         if not path.is_file():
             raise ArgumentError(f"--config must be a file that is there, got {str(path)!r}. Check the path.")
         try:

@@ -1,6 +1,6 @@
-"""The ``fastcell`` command: finds the command's module, loads that one alone and turns errors into messages.
+"""The ``fastcell`` command: finds and loads the module of the command alone, and turns errors into messages.
 
-Nothing heavy is imported here: ``fastcell --help`` answers before torch could be found on the disk.
+This module imports nothing heavy, so that ``fastcell --help`` responds immediately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMMANDS = {
     "info": "show the contents of a data set as tables and figures",
     "audit": "find class information outside the cell",
     "fit": "train and evaluate a classifier",
-    "distill": "train a small network that a trained one teaches, within a budget of time",
+    "distill": "train a small, fast network that learns from a trained one",
     "validate": "evaluate a run on the validation subset",
     "test": "evaluate a run on the test subset",
     "predict": "classify cells: one row per cell, in order",
@@ -44,7 +44,7 @@ COMMANDS = {
     "serve": "classify cells as they come, over a socket or HTTP",
     "watch": "classify the cells of a folder or file that is being written",
     "count": "count the cells of each class, corrected for confusions",
-    "export": "write a classifier as ONNX, checked against torch",
+    "export": "write a classifier as an ONNX file, or as a folder with a model card",
     "compare": "compare networks, SVM and kNN on the same cells",
     "doctor": "show the environment, and how to get missing parts",
     "completion": "print a script that completes commands and options in a shell",
@@ -73,11 +73,11 @@ _OTHER_NAMES = {
     "check": "verify",
     "simulate": "synth",
 }
-"""What other programs call a command."""
+"""Names of commands in other programs."""
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as a scheduler or a container sends it: ends like an interrupt, with unfinished files removed."""
+    """Raised by SIGTERM, as from a scheduler or a container: ends like an interrupt, with unfinished files removed."""
 
 
 _PACKAGES = {
@@ -100,11 +100,12 @@ _PACKAGES = {
     "docstring_parser": "docstring-parser",
     **{name: name for name in ("torch", "numpy", "numba", "pyarrow", "matplotlib", "scipy", "jsonargparse")},
 }
-"""What to install for a module: beginning of its name -> words behind pip install."""
+"""Packages to install for a missing module: beginning of the module's name -> arguments of pip install."""
 
 _WITH_TORCH = {"fit", "distill", "validate", "test", "predict", "explain", "report", "export", "compare", "bench"}
 _LEAST_ADDRESS_SPACE = 1_000_000 << 10
-"""Address space in which torch and Lightning cannot be loaded: they end in a segmentation fault instead of an error."""
+"""Address space that is too small for torch and Lightning, which would end in a segmentation fault instead of an error.
+"""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _PLACES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -140,9 +141,9 @@ def main(argv: list[str] | None = None) -> int:
         argv: the arguments after the program's name; ``sys.argv[1:]`` if None.
 
     Returns:
-        The exit status: 0 when all went well, 1 where ``verify`` has found damage, 2 for an error the user can mend,
-        3 for a ``--strict`` failure,
-        130 after an interrupt, 143 when terminated, 141 when the reader of the output went away.
+        The exit status: 0 for success, 1 if ``verify`` has found damage, 2 for an error that the user can correct, 3
+        for a ``--strict`` failure, 130 after an interrupt, 143 after SIGTERM, 141 if the reader of the output has
+        closed it.
     """
     if argv is None:
         sys.excepthook = _print_traceback
@@ -162,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return fail(message, 2)
     except BrokenPipeError:
-        # What is still buffered has no reader either: without this the interpreter complains at its end.
+        # Buffered output has no reader either. Without this, the interpreter prints an error at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError:
@@ -176,7 +177,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return fail(_explain_memory(), 2)
     except UnicodeEncodeError as error:
-        if not any("\udc80" <= letter <= "\udcff" for letter in str(error.object)):  # bytes of a file name
+        if not any(
+            "\udc80" <= letter <= "\udcff" for letter in str(error.object)
+        ):  # bytes of a file name that are not UTF-8
             raise
         return fail(f"paths must be UTF-8 text, got {error.object!r}. Rename the file or the folder.", 2)
     except OSError as error:
@@ -220,7 +223,7 @@ def _run(args: list[str]) -> int:
 
 @contextmanager
 def _termination_raised() -> Iterator[None]:
-    """SIGTERM raises in here, so that what a failure removes is removed and workers end."""
+    """Let SIGTERM raise an exception inside the context, so that unfinished files are removed and workers end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -236,7 +239,7 @@ def _termination_raised() -> Iterator[None]:
 
 
 def _explain_memory() -> str:
-    """Return what a user can do where memory ran out, with the limit of the shell if there is one."""
+    """Return a hint for the user after memory ran out, with the limit of the shell if there is one."""
     hint = "fewer --jobs, smaller shards or batches"
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
@@ -245,7 +248,7 @@ def _explain_memory() -> str:
 
 
 def _explain(error: OSError) -> str | None:
-    """Return what a user can do about ``error``, or None if it is not one of the file system's usual refusals."""
+    """Return a hint for the user about a common error of the file system; None for other errors."""
     where = f" {os.fspath(error.filename)!r}" if error.filename is not None else ""
     if error.errno in _NO_ROOM:
         return f"no space left on the disk{' for' if where else ''}{where}. Free some, or write to another place."
@@ -261,7 +264,7 @@ def _explain(error: OSError) -> str | None:
 
 
 def _missing_package(error: ModuleNotFoundError) -> str | None:
-    """Return how to get a package that fastcell needs, or None where a module of the program itself is missing."""
+    """Return the way to install a missing package; None if a module of fastcell itself is missing."""
     module = error.name or ""
     package = next((name for prefix, name in _PACKAGES.items() if f"{module}.".startswith(f"{prefix}.")), None)
     if package is None:

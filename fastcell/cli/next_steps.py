@@ -1,4 +1,4 @@
-"""The last lines of a command: what to do next, as commands that can be copied."""
+"""The last lines of a command: the usual next commands, ready to be copied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def next_lines(*commands: tuple[Word, ...]) -> Iterator[str]:
     """Return a line for each command, e.g. ``next: fastcell report runs/20260131-142501-donors-cellnet``.
 
     Args:
-        commands: the words of each, the name of the command first; they are quoted where a shell asks for it.
+        commands: words of each command, its name first; they are quoted for the shell if needed.
     """
     for words in commands:
         yield "next: fastcell " + " ".join(_quoted(str(word)) for word in words)
@@ -30,7 +30,7 @@ def show_next(*commands: tuple[Word, ...]) -> None:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for a shell; one that a terminal would obey is written with the escapes of ``$'...'``."""
+    """Quote a word for a shell; control characters are written as escapes in ``$'...'``."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(_escaped(character) for character in word.replace("\\", "\\\\").replace("'", "\\'"))
@@ -46,7 +46,7 @@ def _escaped(character: str) -> str:
 def run_words(checkpoint: Path) -> list[Word]:
     """Return the run folder of a checkpoint as a word of a command, or the checkpoint where it lies in none.
 
-    No word for a shared model, which has no predictions of its own to look at.
+    Empty for a shared model, which has no predictions to report.
     """
     from fastcell.runs.run_folder import CONFIG_FILE
     from fastcell.runs.shared_model import is_shared_model
@@ -65,7 +65,7 @@ def after_predict(out: Path, checkpoint: Path) -> list[tuple[Word, ...]]:
 
 
 def data_of_run(run: Path) -> list[Word]:
-    """Return the data set that a run was trained on as a word of a command; no word if it is the default or is gone.
+    """Return the data set of a run as a list of one word for a command; empty if it is the default one or missing.
 
     Args:
         run: run folder, or a checkpoint in it.
@@ -79,7 +79,7 @@ def data_of_run(run: Path) -> list[Word]:
 
 
 def existing_data(path: str | None) -> list[Word]:
-    """Return the path of a data set, as a file names it, as a word of a command; no word if no data set is there."""
+    """Return the path of a data set as a list of one word for a command; empty if there is no data set."""
     if path is None or not path.isprintable() or not (Path(path) / "manifest.parquet").is_file():
         return []
     return [Path(path)]

@@ -1,4 +1,4 @@
-"""Types and groups of options that several commands share, and how their values are read."""
+"""Types and groups of options that several commands share, and conversion of their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Data = Annotated[str, Spelled("DATA")]
 DataOrDefault = Annotated[str | None, Spelled("DATA")]
 OtherData = Annotated[str | None, Spelled("DATA", former=("--data.path",))]
-"""Another data set than that of a run."""
+"""Data set to use instead of that of a run."""
 Run = Annotated[str, Spelled("RUN")]
 Out = Annotated[str, Spelled("OUT", also=("-o", "--out"))]
 OutFile = Annotated[str | None, Spelled("FILE", also=("-o",))]
@@ -32,7 +32,7 @@ PRESETS: tuple[str, ...] = get_args(Preset)
 
 
 class ReadingArguments(NamedTuple):
-    """How SRC is read.
+    """Options for reading SRC.
 
     Attributes:
         format: format of SRC [default: detected]
@@ -58,7 +58,7 @@ class ReadingArguments(NamedTuple):
         """Return the options for reading a source.
 
         Raises:
-            ArgumentError: the tile has another form than 40x40.
+            ArgumentError: the tile does not have the form 40x40.
         """
         from fastcell.sources.registry import ReadOptions
 
@@ -117,7 +117,7 @@ def scored_run(path: str) -> Path:
     """Return the run folder that RUN names: a folder, or the checkpoint in it that was scored.
 
     Raises:
-        ArgumentError: another checkpoint of the run, whose scores nobody knows.
+        ArgumentError: RUN is another checkpoint of the run, which has no scores.
     """
     run = Path(path)
     if run.suffix != ".ckpt" or not run.is_file():
@@ -140,7 +140,7 @@ def parse_shares(text: str) -> tuple[float, float, float] | None:
     """Return the shares, summing to 1, of ``"65/15/20"`` or ``"0.65/0.15/0.2"``; None for ``"none"``.
 
     Raises:
-        ArgumentError: the text is neither.
+        ArgumentError: the text has another form.
     """
     if text.strip().lower() == "none":
         return None
@@ -174,7 +174,7 @@ def check_least(least: int, **values: int) -> None:
     """Check that numbers are not below their least value, e.g. ``check_least(1, cells=cells)``.
 
     Raises:
-        ArgumentError: one is.
+        ArgumentError: a number is below its least value.
     """
     for name, value in values.items():
         if value < least:

@@ -61,7 +61,7 @@ def pack(
         jobs: worker processes [default: one per CPU]
         allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
         strict: if an image is unusable, write nothing and exit with status 3
-        formats: print what is read of each format and what is not, and exit
+        formats: print what is read from each format and what is not, and exit
         reading: see ReadingArguments
         shards: see ShardArguments
         splits: see SplitArguments

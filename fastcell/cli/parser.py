@@ -1,4 +1,4 @@
-"""From words to a call: the jsonargparse parser of a command, made from the signature of its function."""
+"""Parse the words of a command with a jsonargparse parser made from the signature of its function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST = (1 << 63) - 1
 
 
 def entry(function: CommandFunction) -> Callable[[Sequence[str]], int]:
-    """Return the entry of a command: it reads the words behind the command's name, and calls the function.
+    """Return the entry point of a command, which parses the words after its name and calls the function.
 
     Args:
         function: see `fastcell.cli.signature.read_command`.
@@ -43,7 +43,7 @@ def parse_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
 
     Args:
         command: the command.
-        words: words behind its name.
+        words: words after its name.
 
     Raises:
         ArgumentError: an option is unknown, an argument is missing or given twice, or a value has the wrong type.
@@ -64,7 +64,7 @@ def parse_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _without_required(command: Command, words: Sequence[str]) -> Command:
-    """Return the command; if an option stands alone, no argument is required."""
+    """Return the command, without required arguments if an option that stands alone is given."""
     alone = {argument.flag for argument in command.arguments if argument.spelled.alone}
     if alone.isdisjoint(
         folded(word).replace("_", "-") for word in itertools.takewhile(lambda word: word != "--", words)
@@ -75,7 +75,7 @@ def _without_required(command: Command, words: Sequence[str]) -> Command:
 
 
 class _Given(NamedTuple):
-    """Words in order: options spelled in full, positionals, and options that are passed on."""
+    """Sorted words: options spelled in full, positional arguments, and options that are passed on."""
 
     options: list[str]
     placed: list[str]
@@ -85,7 +85,7 @@ class _Given(NamedTuple):
 
 
 def _sort_words(command: Command, words: Sequence[str]) -> _Given:
-    """Return the words with positionals and options apart, and every option by the name that its parser knows."""
+    """Separate positional arguments from options, and spell every option as its parser does."""
     options, placed, dotted, by_name, unknown = [], [], [], set(), []
     passes_on = any(argument.spelled.takes_dotted for argument in command.arguments)
     rest = list(words)
@@ -119,10 +119,10 @@ def _sort_words(command: Command, words: Sequence[str]) -> _Given:
 
 
 def _argument_named(command: Command, name: str) -> Argument | None:
-    """Return the argument that an option names, in full or by a beginning that only one option has.
+    """Return the argument of an option, which may be given by an unambiguous beginning of its name.
 
     Raises:
-        ArgumentError: several options begin so.
+        ArgumentError: the beginning is ambiguous.
     """
     names = {folded(spelling): entry for entry in command.arguments for spelling in entry.spellings}
     wanted = folded(name)
@@ -145,10 +145,10 @@ def _take(rest: list[str], most: int) -> list[str]:
 
 
 def _spell_out(argument: Argument, values: list[str]) -> list[str]:
-    """Return an option as the parser takes it.
+    """Return an option in the form of the parser.
 
     Raises:
-        ArgumentError: the number of values is wrong, or a name of a list is none of its choices.
+        ArgumentError: the number of values is wrong, or an entry of a list is none of its choices.
     """
     if len(values) != argument.num_values:
         count = "a value" if argument.num_values == 1 else f"{argument.num_values} values"
@@ -163,7 +163,7 @@ def _spell_out(argument: Argument, values: list[str]) -> list[str]:
 
 
 def _check_positionals(command: Command, placed: Sequence[str], by_name: set[str]) -> None:
-    """Raise ArgumentError for an argument that is missing or given twice, and for a word too many."""
+    """Raise ArgumentError for a missing argument, an argument given twice, or a superfluous word."""
     left = [argument for argument in command.positionals if argument.dest not in by_name]
     required = [argument for argument in left if argument.default is REQUIRED]
     if len(placed) < len(required):
@@ -187,7 +187,7 @@ def make_parser(command: Command, placed: Iterable[str] = ()) -> Any:
 
     Args:
         command: the command.
-        placed: names of the positionals that are given by place; the others are options.
+        placed: names of the arguments that are given by position; the others are options.
     """
     import jsonargparse
 
@@ -224,7 +224,7 @@ def _add_argument(parser: Any, argument: Argument, by_place: bool) -> None:
 
 
 def _kinds(hint: Any) -> list[Any]:
-    """Return the types that one value may have."""
+    """Return the alternative types of a value."""
     (first, *_) = kinds = parts_of(hint)
     return [typing.get_args(first)[0]] if typing.get_origin(first) is tuple else kinds
 
@@ -235,7 +235,7 @@ def _union(kinds: Sequence[Any]) -> Any:
 
 
 def _settings(command: Command) -> dict[str, Setting]:
-    """Return what a message can say about each argument."""
+    """Return the facts about each argument for error messages."""
     return {
         argument.dest: Setting(
             argument.label,

@@ -1,4 +1,4 @@
-"""``fastcell predict RUN FILES``: the cells of files that are not packed, by one process without a trainer."""
+"""``fastcell predict RUN FILES``: classify cells of files that are not packed, in one process without a trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRECISIONS = (None, "auto", "32", "32-true", 32)
 
 @dataclass(frozen=True)
 class FilesToPredict:
-    """What ``fastcell predict`` was asked to do with files.
+    """A request to ``fastcell predict`` for files.
 
     Attributes:
         what: path of the files.
@@ -38,7 +38,7 @@ class FilesToPredict:
         """Return the task that the options describe; None for a packed data set.
 
         Raises:
-            ArgumentError: an option is for the other kind of data.
+            ArgumentError: an option applies only to the other kind of data.
         """
         path = config.data.path
         if path is None or not Path(path).exists() or (Path(path) / "dataset.json").exists():
@@ -51,7 +51,7 @@ class FilesToPredict:
         """Classify the cells, write them to `out` and print the number of cells of each class.
 
         Raises:
-            ArgumentError: `out` is a file that is read.
+            ArgumentError: `out` is one of the files to read.
         """
         from fastcell.inference.classifier import load
         from fastcell.inference.source_cells import open_cells

@@ -1,7 +1,7 @@
 """``fastcell predict`` with a prepared backend: one process that imports neither torch nor Lightning.
 
-Only the options that such a run needs are understood here. With any other option, or a value that breaks a rule, the
-command runs by Lightning's command line, whose messages name the error.
+This module understands only the options that are needed. With any other option or an invalid value, Lightning's command
+line runs the command, and reports errors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ALLOWED: dict[str, tuple[str, ...] | None] = {
     "--trainer.accelerator": ("auto", "cpu"),
     "--trainer.devices": ("auto", "1"),
 }
-"""Options that are understood, with the values that they may have; None for any."""
+"""Options that are understood, with their allowed values; None for any value."""
 
 
 def predict_quickly(words: Sequence[str]) -> list[str] | None:
@@ -52,11 +52,10 @@ def predict_quickly(words: Sequence[str]) -> list[str] | None:
         words: arguments of ``fastcell predict``.
 
     Returns:
-        None if the command was run; else the arguments for Lightning's command line, which name the backend that was
-        chosen.
+        None if the command was run; else the arguments for Lightning's command line, with the chosen backend.
 
     Raises:
-        FastcellError: what is wrong.
+        FastcellError: the command fails.
     """
     values = understood(words)
     if values is None or not (Path(values["--data.path"]) / "dataset.json").is_file():
@@ -78,7 +77,7 @@ def predict_quickly(words: Sequence[str]) -> list[str] | None:
 
 
 def understood(words: Sequence[str]) -> dict[str, str] | None:
-    """Return the values of the options by name; None if one is not understood here, or RUN, DATA or OUT is missing."""
+    """Return the values of the options by name; None if an option is not understood, or RUN, DATA or OUT is missing."""
     values: dict[str, str] = {}
     positional: list[str] = []
     rest = list(words)
@@ -116,7 +115,7 @@ def understood(words: Sequence[str]) -> dict[str, str] | None:
 
 
 def _number(text: str | None) -> float | None:
-    """Return the number of a text; None if there is none."""
+    """Return a text as a number; None if it is none."""
     try:
         return None if text is None else float(text)
     except ValueError:
@@ -155,7 +154,7 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
 
 
 def describe_backend(files: NetworkFiles, program: str, precision: str) -> str:
-    """Return a line on the backend and its agreement with torch, as recorded in the run."""
+    """Return a line with the backend and its recorded agreement with torch."""
     choice = read_choice(files)
     found = None if choice is None else choice.find(program, precision)
     if found is None or found.agreement is None:

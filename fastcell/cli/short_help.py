@@ -1,4 +1,4 @@
-"""Help of the commands that Lightning runs, on one screen: the options that people use, with no heavy import."""
+"""Short help of Lightning's commands with the most used options, made without heavy imports."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def short_help(command: str, arguments: list[str]) -> str:
 
     Args:
         command: fit, validate, test or predict.
-        arguments: behind its name; the defaults that are shown are those of the ``--preset`` among them.
+        arguments: words after the name of the command. The defaults shown are those of the ``--preset`` among them.
     """
     preset = _preset_settings(_named_preset(arguments)) if command == "fit" else {}
     options = listed_options(command)
@@ -71,7 +71,7 @@ def short_help(command: str, arguments: list[str]) -> str:
 
 
 def placed_arguments(command: str) -> list[Row]:
-    """Return the arguments of a command that are given by place."""
+    """Return the positional arguments of a command."""
     if command == "fit":
         return [("DATA", "packed data set [default: 8,000 simulated cells]")]
     default = "" if command == "predict" else " [default: data set of the run]"
@@ -82,7 +82,7 @@ def placed_arguments(command: str) -> list[Row]:
 
 
 def _named_preset(arguments: list[str]) -> str:
-    """Return the preset that the arguments name, or the default one."""
+    """Return the preset in the arguments, or the default one."""
     words = " ".join(arguments).replace("=", " ").split()
     named = [after for word, after in itertools.pairwise(words) if word == "--preset"]
     return named[-1] if named and named[-1] in PRESETS else PRESETS[0]

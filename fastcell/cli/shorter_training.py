@@ -1,4 +1,4 @@
-"""The default length of a training that starts from the weights of another run: half of the preset's."""
+"""The default length of a training that starts from the weights of another run: half of that of the preset."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LIMITS = ("max_epochs", "max_steps", "max_time")
 
 
 def shorter_length(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments that shorten the preset's training; empty if the user decides the length.
+    """Return arguments that shorten the training of the preset; empty if the user sets the length.
 
     Args:
-        arguments: those of ``fastcell fit``, not parsed yet.
+        arguments: unparsed arguments of ``fastcell fit``.
 
     Raises:
         ArgumentError: the preset is unknown.
@@ -38,7 +38,7 @@ def shorter_length(arguments: Sequence[str]) -> list[str]:
 
 
 def _trainer_of(path: Path) -> dict[str, Any]:
-    """Return the section trainer of a file of settings; empty if it has none. The parser checks the file itself."""
+    """Return the section ``trainer`` of a settings file; empty if there is none. The parser checks the file later."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -19,16 +19,16 @@ CommandFunction = Callable[..., int]
 
 
 class Spelled(NamedTuple):
-    """Spelling of an argument, where its name and type do not tell it; stands in ``Annotated``.
+    """Spelling of an argument beyond its name and type; used in ``Annotated``.
 
     Attributes:
         value: placeholder of the value in help and messages, e.g. ``FILE`` or ``LO HI``.
         also: further spellings in the help, e.g. ``("-o", "--out")``. A positional with such spellings may be given
             as an option, too.
-        former: spellings that are accepted and not shown.
+        former: old spellings, which are accepted but not shown.
         shown: whether help and completion list the argument.
         takes_dotted: whether the parameter receives the options of ``fastcell fit``, whose names have a dot, unread.
-        alone: whether no other argument is required beside the option.
+        alone: whether the option makes all other arguments optional.
     """
 
     value: str = ""
@@ -48,7 +48,7 @@ class Argument(NamedTuple):
         default: value if the argument is left out; `REQUIRED` if it must be given.
         text: help text.
         group: parameter of the function that takes the group as a named tuple, else `OPTIONS`.
-        positional: whether it is given by place.
+        positional: whether it is positional.
         repeated: whether a positional takes all further words.
         spelled: see `Spelled`.
     """
@@ -69,14 +69,14 @@ class Argument(NamedTuple):
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """All names as an option, former ones included; empty for an argument that is given by place only."""
+        """All names as an option, including old ones; empty for an argument that is only positional."""
         if self.positional or self.spelled.takes_dotted:
             return (*self.spelled.also, *self.spelled.former)
         return (*self.spelled.also, self.flag, *self.spelled.former)
 
     @property
     def shown_spellings(self) -> tuple[str, ...]:
-        """Names as an option that the help lists, short ones first."""
+        """Option names that the help lists, short ones first."""
         names = [name for name in self.spellings if name not in self.spelled.former]
         return tuple(sorted(names, key=lambda name: (name.startswith("--"), name != self.flag)))
 
@@ -92,12 +92,12 @@ class Argument(NamedTuple):
 
     @property
     def is_list(self) -> bool:
-        """Whether the value consists of names with commas between them."""
+        """Whether the value consists of names separated by commas."""
         return any(typing.get_origin(part) is list for part in parts_of(self.hint))
 
     @property
     def num_values(self) -> int:
-        """Number of words behind the option: 0 for a switch, 2 for a pair."""
+        """Number of words after the option: 0 for a switch, 2 for a pair."""
         (kind, *_) = parts_of(self.hint)
         if kind is bool:
             return 0
@@ -120,7 +120,7 @@ class Command(NamedTuple):
     """One command.
 
     Attributes:
-        name: name behind ``fastcell``.
+        name: name of the command.
         function: function that runs it and returns the exit status.
         description: first paragraph of its docstring.
         notes: further paragraphs.
@@ -137,7 +137,7 @@ class Command(NamedTuple):
 
     @property
     def positionals(self) -> list[Argument]:
-        """Arguments that are given by place."""
+        """Positional arguments."""
         return [argument for argument in self.arguments if argument.positional]
 
     @property
@@ -184,7 +184,7 @@ class Command(NamedTuple):
 def read_command(function: CommandFunction) -> Command:
     """Return the command that a function describes.
 
-    Positional parameters are arguments by place (``*runs`` takes one word or more), keyword-only parameters are
+    Positional parameters are positional arguments (``*runs`` takes one or more words), keyword-only parameters are
     options. A parameter whose type is a named tuple is a group of options.
 
     Args:
@@ -224,7 +224,7 @@ def read_command(function: CommandFunction) -> Command:
 
 
 def _text_of(described: Docstring) -> str:
-    """Return the paragraphs in front of the sections, with a blank line between them."""
+    """Return the paragraphs before the sections, separated by blank lines."""
     between = "\n\n" if described.blank_after_short_description else "\n"
     return f"{described.short_description or ''}{between}{described.long_description or ''}".strip()
 
@@ -256,7 +256,7 @@ def _one_line(text: str | None) -> str:
 
 
 def parts_of(hint: Any) -> list[Any]:
-    """Return the types that a union joins, without None."""
+    """Return the members of a union type, without None."""
     if typing.get_origin(hint) not in (typing.Union, UnionType):
         return [hint]
     return [part for part in typing.get_args(hint) if part is not NoneType]
@@ -266,7 +266,7 @@ def choices_of(hint: Any) -> list[str]:
     """Return the values that a Literal, a list of it, or a union of Literals, dict and None allows; else empty."""
     found: list[str] = []
     for part in parts_of(hint):
-        if typing.get_origin(part) is dict:  # a class path with its arguments, beside the names
+        if typing.get_origin(part) is dict:  # a class path with its arguments, as an alternative to the names
             continue
         (part,) = typing.get_args(part) if typing.get_origin(part) is list else (part,)
         if typing.get_origin(part) is not typing.Literal:

@@ -17,16 +17,16 @@ _TYPE_NAMES = {
     "NoneType": "null",
 }
 _WRITTEN = {"None": "null", "True": "true", "False": "false"}
-"""Values as jsonargparse names them -> as they are written."""
+"""Values in jsonargparse's messages -> values in the user's spelling."""
 _RATHER = {"tensorboardX": "tensorboard"}
-"""Packages that Lightning names last of several -> the one to install."""
+"""Package named last in a message of Lightning -> package to install."""
 
 
 def unknown_words(words: Sequence[str], known: Collection[str]) -> str:
-    """Return the message for arguments that no option or positional takes.
+    """Return the message for unknown options and superfluous arguments.
 
     Args:
-        words: the arguments left over, in their order.
+        words: the remaining arguments, in order.
         known: option names of the command.
     """
     options = [word.partition("=")[0] for word in words if re.match("--?[A-Za-z]", word)]
@@ -51,18 +51,18 @@ def outside_choices(name: str, choices: Iterable[str], got: str) -> str:
 
 
 def missing(names: Sequence[str], usage: str) -> str:
-    """Return the message for positionals or options that were not given.
+    """Return the message for missing arguments or options.
 
     Args:
-        names: of the arguments, as the help spells them.
-        usage: how the command is written.
+        names: names of the arguments, as spelled in the help.
+        usage: usage line of the command.
     """
     what = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{what} must be given. Write: {usage}"
 
 
 class Setting(NamedTuple):
-    """What a message can say about an argument.
+    """Facts about an argument for error messages.
 
     Attributes:
         label: its name, e.g. ``--data.fit`` or ``SRC``.
@@ -76,7 +76,7 @@ class Setting(NamedTuple):
 
 
 def of_argparse(message: str, usage: str) -> str:
-    """Return what argparse refuses in the words of this program.
+    """Return an error message of argparse in the wording of fastcell.
 
     Args:
         message: message of `argparse.ArgumentParser.error`; jsonargparse is based on argparse.
@@ -97,12 +97,12 @@ def of_argparse(message: str, usage: str) -> str:
 
 
 def of_jsonargparse(message: str, usage: str, settings: Mapping[str, Setting]) -> str:
-    """Return what jsonargparse refuses in the words of this program.
+    """Return an error message of jsonargparse in the wording of fastcell.
 
     Args:
-        message: of `jsonargparse.ArgumentParser.error`.
-        usage: form of the command.
-        settings: by dotted name.
+        message: message of `jsonargparse.ArgumentParser.error`.
+        usage: usage line of the command.
+        settings: facts about the arguments, by dotted name.
     """
     text = " ".join(message.split())
     found = re.fullmatch(r'Parser key "(.+?)"(?: element \d+)?: (.*)', text)
@@ -139,7 +139,7 @@ def _of_class(label: str, name: str, what: str) -> str:
 
 
 def kind_of(hint: str) -> str:
-    """Return in words what a type asks for.
+    """Return the meaning of a type in words.
 
     Args:
         hint: names of types with ``|`` between, e.g. ``int | NoneType``.

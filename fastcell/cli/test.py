@@ -1,4 +1,4 @@
-"""The command ``fastcell test``: scores a checkpoint on the test part."""
+"""The command ``fastcell test``: score a run on the test subset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that Lightning's trainer takes as text: the choices of its options, checked before anything takes time."""
+"""Choices of the options of Lightning's trainer that are names; they are checked before anything takes time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastcell.errors import ArgumentError
 
 
 def trainer_choices() -> dict[str, list[str]]:
-    """Return the names that an option of the trainer takes, by dotted name; strategies without their variants."""
+    """Return the choices of the trainer's options by dotted name; strategies without their variants."""
     strategies = sorted(StrategyRegistry.available_strategies())
     hints = typing.get_type_hints(TrainerArguments)
     variants = {name for name in strategies for other in strategies if name.startswith(f"{other}_")}
@@ -28,13 +28,13 @@ def trainer_choices() -> dict[str, list[str]]:
 
 
 def check_trainer_names(settings: Any) -> None:
-    """Check the settings of the trainer that are names.
+    """Check the values of the trainer's options that are names.
 
     Args:
         settings: section ``trainer`` of the configuration.
 
     Raises:
-        ArgumentError: a name does not exist, or is of an accelerator that this machine does not have.
+        ArgumentError: a name does not exist, or is an accelerator that this machine lacks.
     """
     variants = StrategyRegistry.available_strategies()
     for option, names in trainer_choices().items():

@@ -1,4 +1,4 @@
-"""Options of Lightning's trainer, described for the help: Lightning's own texts are long and marked up."""
+"""Help texts for the options of Lightning's trainer, whose own texts are long and contain markup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ClassOrText = Annotated[str | None, Spelled("CLASS")]
 
 
 class TrainerArguments(NamedTuple):
-    """Options ``--trainer.*``. The parser takes types and defaults from Lightning; a test compares them.
+    """Options ``--trainer.*`` for the help. The parser takes types and defaults from Lightning; a test compares both.
 
     Attributes:
         accelerator: hardware to run on
@@ -23,10 +23,10 @@ class TrainerArguments(NamedTuple):
         callbacks: Lightning callbacks to add
         fast_dev_run: try the program on N batches of each subset without writing a run; true for one batch
         max_epochs: number of epochs to train; -1 for no limit
-        min_epochs: least number of epochs to train
+        min_epochs: minimum number of epochs to train
         max_steps: number of optimizer steps; -1 for no limit
-        min_steps: least number of optimizer steps to train
-        max_time: longest training time, as DD:HH:MM:SS
+        min_steps: minimum number of optimizer steps to train
+        max_time: maximum training time, as DD:HH:MM:SS
         limit_train_batches: training batches per epoch and device: number, or share as a decimal such as 0.5
         limit_val_batches: validation batches per device: number, or share as a decimal such as 0.5
         limit_test_batches: test batches per device: number, or share as a decimal such as 0.5
@@ -34,7 +34,7 @@ class TrainerArguments(NamedTuple):
         overfit_batches: train and validate on these few batches alone: number, or share as a decimal such as 0.01
         val_check_interval: time between two validations: batches, share of an epoch as a decimal, or DD:HH:MM:SS
         check_val_every_n_epoch: epochs between two validations; null to count batches only
-        num_sanity_val_steps: validation batches to try before training; -1 for all
+        num_sanity_val_steps: number of validation batches to try before training; -1 for all
         log_every_n_steps: optimizer steps between two records of the logger
         enable_checkpointing: write checkpoints
         enable_progress_bar: show the progress of the run
@@ -42,17 +42,17 @@ class TrainerArguments(NamedTuple):
         accumulate_grad_batches: batches whose gradients are summed for one optimizer step
         gradient_clip_val: limit of the gradients; null for none
         gradient_clip_algorithm: clip gradients by their norm or by their values
-        deterministic: use deterministic algorithms only; warn where there is none
+        deterministic: use deterministic algorithms only; warn: print a warning if there is none
         benchmark: let cuDNN time its algorithms and take the fastest
         inference_mode: evaluate in torch's inference mode rather than with no_grad
         use_distributed_sampler: let Lightning divide the data among the processes, which fastcell does itself
         profiler: measure the time of the parts of training
-        detect_anomaly: look for the operation that makes a gradient NaN, at a large cost in time
+        detect_anomaly: find the operation that makes a gradient NaN; makes training much slower
         barebones: switch off loggers, checkpoints and bars, to measure the trainer's overhead
         plugins: Lightning plugins to add
         sync_batchnorm: share the statistics of batch normalisation among all devices
         reload_dataloaders_every_n_epochs: epochs after which loaders are made anew; 0 for never
-        default_root_dir: folder of files that Lightning writes where neither logger nor callback names one
+        default_root_dir: folder for Lightning's files without a folder of their own
         enable_autolog_hparams: give the hyper-parameters to the logger at the start
         model_registry: name of the model in Lightning's model registry
     """

@@ -1,4 +1,4 @@
-"""The command ``fastcell validate``: scores a checkpoint on the validation part."""
+"""The command ``fastcell validate``: score a run on the validation subset."""
 
 from __future__ import annotations
 

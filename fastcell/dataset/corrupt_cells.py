@@ -78,21 +78,21 @@ class CorruptCells:
             return
         first = min(news)
         if not any(self.manifest.shard_path(number).exists() for number in range(len(self.manifest.info.shards))):
-            raise DataError(f"{self.manifest.path}: none of its shards is there any more. Look after the disk.")
+            raise DataError(f"{self.manifest.path}: none of its shards exists any more. Check the disk.")
         if self.on_bad_cell == "error":
             raise self._error(first, f"{news[first]}. {HINT_RESTORE}")
         if len(self) > MOST_CORRUPT * len(self.is_corrupt):
             raise self._error(
                 first,
-                f"{news[first]}, and {len(self):,} cells of the {len(self.is_corrupt):,} are lost by "
-                f"now. Look whether {self.manifest.path} is the right folder and its disk is there",
+                f"{news[first]}, and {len(self):,} of {len(self.is_corrupt):,} cells are corrupt. Check that "
+                f"{self.manifest.path} is the right folder, and its disk",
             )
         by_shard: dict[int, Counter[str]] = defaultdict(Counter)
         for shard, reason in zip(self.manifest.shard_index[list(news)].tolist(), news.values(), strict=True):
             by_shard[shard][reason] += 1
         for shard, found in by_shard.items():
             logger.warning(
-                "%s: %d bad cell%s found, replaced with weight 0 (%s)",
+                "%s: %d corrupt cell%s found, replaced with weight 0 (%s)",
                 printable(self.manifest.info.shards[shard]["name"]),
                 found.total(),
                 "s" * (found.total() > 1),
@@ -154,7 +154,7 @@ def blank_cell(height: int, width: int, depth: int) -> np.ndarray:
 
 def describe_corrupt_cells(table: pa.Table, most: int = 5) -> str:
     """Return lines with the number of corrupt cells by reason, shard and class; the `most` most frequent of each."""
-    lines = [f"{table.num_rows:,} bad cell{'s' * (table.num_rows != 1)} replaced with weight 0, counted nowhere:"]
+    lines = [f"{table.num_rows:,} corrupt cell{'s' * (table.num_rows != 1)} replaced with weight 0, counted nowhere:"]
     for name, title in (("reason", ""), ("shard", "by shard: "), ("class", "by class: ")):
         counts = Counter(pc.fill_null(table.column(name), "(none)").to_pylist())
         lines.append(f"  {title}{_most(counts, most)}")

@@ -89,9 +89,9 @@ class HeaderChecks:
         if wrong:
             first, num = wrong[0]
             yield (
-                f"shard {path.name!r}: the heads of {len(wrong)} of its {len(records['offset'])} blocks are damaged, "
-                f"the first that of cells {first} to {first + num - 1}, which others cannot read then. Restore it "
-                "from a copy, or pack the data again."
+                f"shard {path.name!r}: the headers of {len(wrong)} of its {len(records['offset'])} blocks are damaged, "
+                f"beginning with that of cells {first} to {first + num - 1}; other programs cannot read these blocks. "
+                "Restore the shard from a copy, or pack the data again."
             )
 
 

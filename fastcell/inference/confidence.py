@@ -110,8 +110,7 @@ class Confidence:
 
     @classmethod
     def from_checkpoint(cls, content: dict[str, Any]) -> Confidence | None:
-        """Return the confidence stored in a checkpoint; None for checkpoints of older versions and of unfinished runs,
-        which have none.
+        """Return the confidence stored in a checkpoint; None for checkpoints of older versions and unfinished runs.
 
         Raises:
             DataError: the stored values are damaged.

@@ -87,9 +87,7 @@ def blind_spots(found: dict[str, float]) -> list[str]:
 def _found_without_cells(
     trainer: pl.Trainer, model: CellModule, data: CellDataModule, part: str, known: TrainingCells
 ) -> dict[str, float]:
-    """Return the share of images without a cell that are found unlike training cells, by kind. They are made from up to
-    128 cells.
-    """
+    """Return the share of images without a cell (made from up to 128 cells) that are found unlike, by kind."""
     rows = _rows(data, part, _IMAGES_WITHOUT_CELLS)
     scores: dict[str, list[np.ndarray]] = {}
     dtype = next(model.parameters()).dtype

@@ -366,8 +366,7 @@ class CellDataModule(pl.LightningDataModule):
         return self._handed_out(self._shuffled(self.preprocessing, where))
 
     def training_twin(self, preprocessing: Preprocessing, place: tuple[int, int]) -> BatchLoader:
-        """Return a loader of the training batches with another preprocessing: the same cells with the same
-        augmentation.
+        """Return a loader of the training batches in another preprocessing, with the same cells and augmentation.
 
         Args:
             preprocessing: size, fit and normalisation of the images.

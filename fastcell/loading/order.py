@@ -139,9 +139,7 @@ class BankOrder:
                 self._kept[epoch, part] = self._permuted(epoch, part)
 
     def batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Batches:
-        """Return this rank's batches of steps `first` to `stop` (exclusive) of an epoch, without computing earlier
-        ones.
-        """
+        """Return this rank's batches of steps `first` to `stop` (exclusive), without computing earlier ones."""
         steps = np.arange(first, self.steps if stop is None else stop)
         positions, real = self._positions(steps)
         entries = np.zeros_like(positions)

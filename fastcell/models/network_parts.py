@@ -1,6 +1,4 @@
-"""Parts of a network, identified by a prefix of parameter names: the head, frozen parts, parts with their own learning
-rate.
-"""
+"""Parts of a network, identified by a prefix of parameter names: head, frozen parts, parts with own learning rates."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ def head_of(network: nn.Module, num_classes: int) -> str | None:
 
 
 def parse_freeze(text: str | None) -> list[str] | None:
-    """Return the parts named in a text such as ``features,classifier.1`` or ``all-but-head``; None if nothing is
-    frozen.
-    """
+    """Return the parts in a text such as ``features,classifier.1`` or ``all-but-head``; None if nothing is frozen."""
     if text is None or not text.strip():
         return None
     if text.strip().lower().replace("_", " ").replace("-", " ") == "all but head":

@@ -1,6 +1,4 @@
-"""Networks by name: those of this package, those that users register or give by class path, and those of timm if
-installed.
-"""
+"""Networks by name: those of this package and of timm, and those that users register or give by class path."""
 
 import difflib
 import importlib.util
@@ -105,8 +103,7 @@ def module_of_network(name: str) -> str | None:
 
 
 def may_draw(network: PartSpec, layers: nn.Module) -> bool:
-    """Return whether a network may draw random numbers in training, as with dropout. Assumed for all networks from
-    outside fastcell.
+    """Return whether a network may draw random numbers in training: if it has dropout, or is not fastcell's.
 
     Args:
         network: name or class path.

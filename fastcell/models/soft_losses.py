@@ -1,6 +1,4 @@
-"""Distillation loss: compares class probabilities with those of a trained network (Hinton et al. 2015, arXiv
-1503.02531).
-"""
+"""Distillation loss: compare class probabilities with those of a teacher (Hinton et al. 2015, arXiv 1503.02531)."""
 
 from __future__ import annotations
 

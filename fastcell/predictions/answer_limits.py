@@ -108,8 +108,7 @@ def describe_predictions(predictions: Predictions) -> list[str]:
 
 
 def describe_unlike(unlike: np.ndarray, groups: np.ndarray) -> str:
-    """Return one line with the number of cells unlike training cells, and the recordings with more of them than by
-    chance.
+    """Return one line with the number of cells unlike training cells, and the recordings with more than by chance.
 
     `fastcell.stats.excess.above_chance` finds these recordings.
 

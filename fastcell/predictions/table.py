@@ -191,8 +191,7 @@ def write_csv_or_parquet(path: Path, table: pa.Table) -> None:
 
 
 def without_formulas(table: pa.Table) -> pa.Table:
-    """Return a table without texts that a spreadsheet would take for formulas: they get ``'`` before ``= + - @``, tab
-    and return.
+    """Return a table with ``'`` before texts that a spreadsheet would take for formulas (``= + - @``, tab, return).
 
     Numbers are unchanged. Changed keys no longer match those of the data set.
     """

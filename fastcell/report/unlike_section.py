@@ -37,8 +37,7 @@ _MEANING = (
 
 
 def unlike_section(run: FinishedRun, part: str) -> Section:
-    """Return the section: number of cells of a subset unlike the training cells, by recording and by reason, and the
-    most unlike cells.
+    """Return the section: cells of a subset unlike the training cells, by recording and reason, and the most unlike.
 
     Args:
         run: The finished run.

@@ -137,9 +137,7 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> No
 
 
 def scored_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint that metrics.json of the run describes, else the best one, else the last one; None without
-    any.
-    """
+    """Return the checkpoint that metrics.json describes, else the best one, else the last one; None without any."""
     names = [BEST_FILE, LAST_FILE]
     try:
         named = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["checkpoint"]

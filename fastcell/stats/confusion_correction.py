@@ -60,7 +60,7 @@ class Confusion:
         found = []
         for name, support in zip(self.classes, self.counts.sum(axis=1).tolist(), strict=True):
             if support < LEAST_TEST_CELLS:
-                found.append(f"class {name} has {support:,} test cells: how it is confused is hardly known.")
+                found.append(f"class {name} has {support:,} test cells, too few to estimate its confusions well.")
         condition = float(np.linalg.cond(self.rates))
         if not condition <= MOST_CONDITION:
             near = self.rates @ self.rates.T
@@ -78,7 +78,7 @@ class Confusion:
         num = len(self.tables)
         if num < LEAST_RECORDINGS:
             found.append(
-                f"how much recordings differ is hardly known from {num} test recording{'s' * (num > 1)}: a usual "
+                f"{num} test recording{'s' * (num > 1)} hardly show how much recordings differ: a typical "
                 f"difference is assumed (log odds of each confusion, standard deviation {ASSUMED_CONFUSION_SD}). "
                 f"Test on {LEAST_RECORDINGS} or more recordings, named as groups."
             )

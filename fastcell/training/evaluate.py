@@ -232,9 +232,7 @@ def num_labelled(data: CellDataModule, part: str | None) -> int:
 
 
 def data_obstacles(data: CellDataModule) -> list[Obstacle]:
-    """Return the obstacles to meaningful scores in the split of the data; of the training subset, only the subsample is
-    checked.
-    """
+    """Return the obstacles to meaningful scores in the split of the data; for training only the subsample counts."""
     manifest = data.manifest
     return find_obstacles(manifest.labels, manifest.info.classes, [used_cells(data)], origins_of(manifest))
 
@@ -257,9 +255,7 @@ def has_labelled_cells(data: CellDataModule, part: str) -> bool:
 
 
 def final_subset(data: CellDataModule) -> str | None:
-    """Return the subset on which a run is scored after training: test; valid without labelled test cells; None without
-    both.
-    """
+    """Return the subset on which a run is scored after training: test, else valid; None without labelled cells."""
     return next((name for name in ("test", "valid") if has_labelled_cells(data, name)), None)
 
 

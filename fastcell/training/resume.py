@@ -193,7 +193,8 @@ def plan_resumption(folder: Path, settings: dict[str, Any], say: Say) -> Resumpt
 
     Args:
         folder: the run folder.
-        settings: requested settings, by dotted name. say: called on rank 0 with each line for the user.
+        settings: requested settings, by dotted name.
+        say: called on rank 0 with each line for the user.
 
     Raises:
         ArgumentError: a setting differs from the run that must not differ.

@@ -1,3 +1,1 @@
-"""Web pages and services for this machine: an ASGI application with access checks, served by uvicorn on a loopback
-address.
-"""
+"""Web pages for this machine: an ASGI application with access checks, served by uvicorn on a loopback address."""

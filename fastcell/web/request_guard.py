@@ -170,9 +170,7 @@ class _Headers:
 
 
 def _cookie_name(headers: _Headers) -> str:
-    """Return the name of the cookie. It contains the port, because browsers share cookies between the ports of a
-    machine.
-    """
+    """Return the name of the cookie, with the port, because browsers share cookies between the ports of a machine."""
     port = "".join(letter for letter in (headers.only("host") or "").rpartition(":")[2] if letter.isdigit())
     return f"fastcell_{port or 80}"
 

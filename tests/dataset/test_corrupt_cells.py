@@ -30,8 +30,8 @@ def test_the_first_reason_stays_and_the_table_is_sorted(make_dataset, caplog):
         (7, "cell-00007.png", "shard-000001.tar", "B", "late"),
     ]
     assert [record.getMessage() for record in caplog.records] == [
-        "shard-000001.tar: 1 bad cell found, replaced with weight 0 (late 1)",
-        "shard-000000.tar: 1 bad cell found, replaced with weight 0 (early 1)",
+        "shard-000001.tar: 1 corrupt cell found, replaced with weight 0 (late 1)",
+        "shard-000000.tar: 1 corrupt cell found, replaced with weight 0 (early 1)",
     ]
 
 
@@ -52,7 +52,7 @@ def test_more_than_half_of_the_cells_is_too_much(make_dataset):
     manifest = make_dataset(20)
     corrupt = CorruptCells(manifest)
     corrupt.add(dict.fromkeys(range(10), "x"))
-    with pytest.raises(DataError, match="11 cells of the 20 are lost by now"):
+    with pytest.raises(DataError, match="11 of 20 cells are corrupt"):
         corrupt.add({10: "x"})
 
 
@@ -64,7 +64,7 @@ def test_another_way_of_taking_it_is_refused(make_dataset):
 def test_the_description_counts_by_reason_shard_and_class(make_dataset):
     table = corrupt_cells_table(make_dataset(20), {0: "gone", 1: "gone", 9: "short"})
     assert describe_corrupt_cells(table).splitlines() == [
-        "3 bad cells replaced with weight 0, counted nowhere:",
+        "3 corrupt cells replaced with weight 0, counted nowhere:",
         "  gone 2, short 1",
         "  by shard: shard-000000.tar 2, shard-000001.tar 1",
         "  by class: A 2, B 1",
@@ -96,8 +96,8 @@ def test_the_first_reason_of_a_cell_stays(make_dataset, caplog):
     assert losses.is_corrupt.nonzero()[0].tolist() == [3, 12, 13, 14]
     assert len(losses) == 4
     assert [record.getMessage() for record in caplog.records] == [
-        "shard-000001.tar: 3 bad cells found, replaced with weight 0 (short 2, changed 1)",
-        "shard-000000.tar: 1 bad cell found, replaced with weight 0 (changed 1)",
+        "shard-000001.tar: 3 corrupt cells found, replaced with weight 0 (short 2, changed 1)",
+        "shard-000000.tar: 1 corrupt cell found, replaced with weight 0 (changed 1)",
     ]
     losses.reasons.clear()
     assert len(losses) == 4  # a copy was given
@@ -114,7 +114,7 @@ def test_asked_for_an_error_the_first_loss_ends_the_run(make_dataset):
 def test_more_than_half_of_the_cells_end_the_run(make_dataset):
     losses = CorruptCells(make_dataset(10))
     losses.add(dict.fromkeys(range(5), "short"))
-    with pytest.raises(DataError, match="short, and 6 cells of the 10 are lost by now. Look whether"):
+    with pytest.raises(DataError, match="short, and 6 of 10 cells are corrupt. Check that"):
         losses.add({5: "short"})
 
 
@@ -122,7 +122,7 @@ def test_no_shard_at_all_ends_the_run(make_dataset):
     manifest = make_dataset(30)
     for number in range(3):
         manifest.shard_path(number).unlink()
-    with pytest.raises(DataError, match="none of its shards is there any more"):
+    with pytest.raises(DataError, match="none of its shards exists any more"):
         CorruptCells(manifest).add({0: "missing"})
 
 
@@ -135,7 +135,7 @@ def test_table_and_words(make_dataset):
         {"cell_id": 13, "key": "cell-00013.png", "shard": "shard-000001.tar", "class": "B", "reason": "short"},
     ]
     assert describe_corrupt_cells(table).splitlines() == [
-        "3 bad cells replaced with weight 0, counted nowhere:",
+        "3 corrupt cells replaced with weight 0, counted nowhere:",
         "  short 2, changed 1",
         "  by shard: shard-000001.tar 2, shard-000000.tar 1",
         "  by class: A 2, B 1",

@@ -69,7 +69,7 @@ def test_a_few_training_cells_have_no_statistics(trained_run, trained_data, tmp_
     data = CellDataModule(str(trained_data), image_size=32, threads=1, subsample=20)
     line, cautions = keep_statistics(trainer, model, data, copy)
     assert cautions == []
-    assert line.startswith("cells unlike those of training cannot be found with fewer than 30 training cells; temperature")
+    assert line.startswith("cells unlike those of training cannot be found with fewer than 30 training cells; ")
     assert TrainingCells.from_checkpoint(read_checkpoint(copy)) is None
 
 

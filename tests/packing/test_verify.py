@@ -30,7 +30,7 @@ def test_heads_of_blocks_are_held_against_the_manifest(make_dataset: MakeDataset
     assert len(verdict.losses) == 0
     last = block["first_cell"] + block["num_cells"] - 1
     (problem,) = verdict.problems
-    assert f"'{block['shard']}': the heads of 1 of its" in problem
+    assert f"'{block['shard']}': the headers of 1 of its" in problem
     assert f"that of cells {block['first_cell']} to {last}" in problem
 
 

@@ -112,7 +112,7 @@ def test_what_makes_it_unsure_is_said() -> None:
     few = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 3))
     (warning,) = few.warnings()
     assert warning == (
-        "how much recordings differ is hardly known from 3 test recordings: a usual difference is assumed (log odds of "
+        "3 test recordings hardly show how much recordings differ: a typical difference is assumed (log odds of "
         "each confusion, standard deviation 0.7). Test on 5 or more recordings, named as groups."
     )
     enough = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 5))

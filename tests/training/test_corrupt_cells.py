@@ -80,7 +80,7 @@ def check(tmp_path: Path, num_cells: int, share: float, capsys: pytest.CaptureFi
         assert main(["fit", f"--data.path={data}", f"--runs={tmp_path / store}", f"--data.store={store}", *FIT]) == 0
         (folder,) = (tmp_path / store).iterdir()
         text = capsys.readouterr().out
-        assert f"{len(lost)} bad cells replaced with weight 0" in text
+        assert f"{len(lost)} corrupt cells replaced with weight 0" in text
         with open(folder / "losses.csv", newline="") as file:
             listed = list(csv.DictReader(file))
         assert {int(row["cell_id"]) for row in listed} == lost

@@ -60,9 +60,7 @@ def fit_training_cells(
 
 
 def _limits(distances: Floats) -> Floats:
-    """Return the limits (3,) of distances (M, 3). The limits by shape and by noise together exclude the share of one
-    score.
-    """
+    """Return the limits (3,) of distances (M, 3); those by shape and noise together exclude the share of one score."""
     limits = np.array([_upper_quantile(column) for column in distances.T])
     limits[:2] *= _upper_quantile((distances[:, :2] / limits[:2]).max(axis=1))
     return limits

@@ -104,8 +104,7 @@ class TrainingCells:
 
     @classmethod
     def from_checkpoint(cls, content: dict[str, Any]) -> TrainingCells | None:
-        """Return the statistics stored in a checkpoint; None for checkpoints of older versions and of unfinished runs,
-        which have none.
+        """Return the statistics stored in a checkpoint; None for checkpoints of older versions and unfinished runs.
 
         Args:
             content: the checkpoint; values are arrays or tensors.

@@ -1,5 +1,4 @@
-"""A trained network as the teacher of another: it classifies the cells of each training batch with the same random
-changes.
+"""A trained network as the teacher of another: it classifies each training batch with the same random changes.
 
 Order and augmentation of a batch follow from seed, epoch and step. A second loader of the same cells can therefore make
 the teacher's images, in the teacher's image size and normalisation. If teacher and student have the same preprocessing,
