@@ -78,7 +78,7 @@ class Confusion:
         num = len(self.tables)
         if num < LEAST_RECORDINGS:
             found.append(
-                f"{num} test recording{'s' * (num > 1)} hardly show how much recordings differ: a typical "
+                f"{num} test recording{'s' * (num > 1)} cannot show how much recordings differ: a typical "
                 f"difference is assumed (log odds of each confusion, standard deviation {ASSUMED_CONFUSION_SD}). "
                 f"Test on {LEAST_RECORDINGS} or more recordings, named as groups."
             )

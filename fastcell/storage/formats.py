@@ -40,16 +40,16 @@ FORMATS = {
         1,
         "`fastcell_format` in every .ckpt, resume points included",
         "2: read. It has no statistics of training cells and no temperature, so nothing says which cells are unlike "
-        "those of training, and probabilities are not calibrated. 1: read likewise. Labels, validation and test cells "
-        "are not compared when such a run goes on, and corrupt cells that it found before the stop are found again "
-        "only where they are read again",
+        "those of training, and probabilities are not calibrated. 1: read likewise. When such a run is resumed, "
+        "labels, validation and test cells are not compared, and corrupt cells found before the stop are found again "
+        "only if they are read again",
     ),
     "run": FileFormat(
         2,
         1,
         "`format` in environment.json",
-        "1 (no number): read. config.yaml holds the resolved accelerator, precision and progress bar, and a run "
-        "that goes on keeps that",
+        "1 (no number): read. config.yaml holds the resolved accelerator, precision and progress bar, and a "
+        "resumed run keeps these",
     ),
     "predictions": FileFormat(
         1,

@@ -56,7 +56,7 @@ def test_command(files: Path, capsys: pytest.CaptureFixture[str], confusion: str
     text = capsys.readouterr().out
     assert "2 cells without a prediction are not counted" in text
     assert ("how the 8 test recordings differ" if confusion == "test.parquet" else "2,000 test cells and an") in text
-    assert ("hardly show how much recordings differ" in text) == (confusion == "confusion.csv")
+    assert ("cannot show how much recordings differ" in text) == (confusion == "confusion.csv")
     table = pyarrow.csv.read_csv(out).to_pydict()
     assert table["group"] == ["run 1"] * 4 + ["run 2"] * 4
     assert table["class"] == CLASSES * 2

@@ -102,7 +102,7 @@ def test_few_recordings_widen_the_interval() -> None:
 def test_what_makes_it_unsure_is_said() -> None:
     table = np.array([[[500, 480, 20, 0], [480, 500, 0, 20], [0, 0, 30, 0], [0, 0, 5, 500]]])
     found = confusion_correction.Confusion(CLASSES, table).warnings()
-    assert "from 1 test recording: a usual" in found[2]
+    assert "1 test recording cannot show how much recordings differ: a typical" in found[2]
     assert re.match("class c has 30 test cells", found[0])
     assert "near-singular" in found[1]
     table[0, 1] = table[0, 0]  # a and b are called alike: there is no condition number
@@ -112,7 +112,7 @@ def test_what_makes_it_unsure_is_said() -> None:
     few = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 3))
     (warning,) = few.warnings()
     assert warning == (
-        "3 test recordings hardly show how much recordings differ: a typical difference is assumed (log odds of "
+        "3 test recordings cannot show how much recordings differ: a typical difference is assumed (log odds of "
         "each confusion, standard deviation 0.7). Test on 5 or more recordings, named as groups."
     )
     enough = confusion_correction.Confusion(CLASSES, np.stack([np.eye(4, dtype=int) * 100] * 5))

@@ -155,7 +155,7 @@ def read_rows(path: Path) -> list[list[str]]:
 
 
 def whole_text(text: str) -> str:
-    """Return `1` for `1.0`, which programs write in columns of whole numbers with gaps; return other texts unchanged."""
+    """Return `1` for `1.0`, which programs write for whole numbers in columns with gaps; else the text unchanged."""
     return re.sub(WHOLE_NUMBER, r"\1", text)
 
 
