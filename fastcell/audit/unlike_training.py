@@ -1,4 +1,4 @@
-"""Cells of a data set that are unlike those that a run was trained on: the question before its answers are trusted."""
+"""Find cells of a data set that are unlike the training cells of a run, and for which its answers cannot be trusted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find_unlike(
     """Compare cells with the training cells of a run.
 
     Args:
-        manifest: data set of the cells, which need no classes; the run may be of another data set.
+        manifest: data set of the cells. They need no classes, and the run may have been trained on another data set.
         run: run folder of ``fastcell fit``.
         rows: (n,) cell_ids, increasing.
         jobs: threads; None starts one per CPU.
@@ -50,8 +50,8 @@ def find_unlike(
 
     Returns:
         The finding; skipped without a checkpoint, without statistics of training cells in it, or if its network is of a
-        package that is not in `trust`. `details` holds the
-        shift of each image feature in spreads of training cells, and the shares of cells below and above 99 % of these.
+        package that is not in `trust`. `details` holds the shift of each image feature in spreads of the training
+        cells, and the shares of cells below and above the range of 99 % of the training cells.
 
     Raises:
         ArgumentError: data set and run have 16-bit cells with different windows.
@@ -126,7 +126,7 @@ def _finding(known: TrainingCells, cells: MeasuredCells, unlike: np.ndarray, gro
 
 
 def _features(known: TrainingCells, image: np.ndarray) -> list[dict[str, Any]]:
-    """Return shift of the median in spreads of training cells, and shares below and above 99 % of them, by feature."""
+    """Return by feature the shift of the median, and the shares of cells below and above the training cells' range."""
     scaled = (image - known.center) / known.scale
     low, high = (scaled < known.low).mean(axis=0), (scaled > known.high).mean(axis=0)
     columns = zip(IMAGE_FEATURES, np.median(scaled, axis=0), low, high, strict=True)
@@ -137,7 +137,7 @@ def _features(known: TrainingCells, image: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _off_in_words(features: list[dict[str, Any]]) -> list[str]:
-    """Return words for the features that are off in most cells, with the share, by falling share."""
+    """Return a text on the features that are most often outside their usual range, with the share of such cells."""
     shares: dict[str, float] = {}
     for feature in features:
         for side in ("below", "above"):
@@ -148,7 +148,7 @@ def _off_in_words(features: list[dict[str, Any]]) -> list[str]:
 
 
 def _moved_in_words(features: list[dict[str, Any]]) -> list[str]:
-    """Return words for the features whose median has moved, with the shift, by falling shift.
+    """Return a text for the features whose median has shifted, with the shift, in descending order.
 
     A shift of all cells shows in the median even if each cell stays within the range of training cells: a
     magnification among cells that differ in size, for example.

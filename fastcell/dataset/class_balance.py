@@ -1,7 +1,7 @@
 """Class balance: oversampling factors and loss weights of a view.
 
-``auto`` decides by the classes of the training cells: if the largest class has more than `UNBALANCED` times as many
-cells as the smallest, rare classes are repeated, each cell at most `AUTO_CAP` times.
+``auto`` depends on the class sizes of the training cells: if the largest class has more than `UNBALANCED` times as many
+cells as the smallest, cells of rare classes are repeated, each at most `AUTO_CAP` times.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ BALANCES: tuple[BalanceName, ...] = get_args(BalanceName)
 
 #: Ratio of the largest to the smallest class above which ``auto`` repeats rare classes.
 UNBALANCED = 10
-#: Largest mean number of repeats of a cell with ``auto``, if no other is given.
+# : Default of the largest mean number of repeats of a cell with ``auto``.
 AUTO_CAP = 10.0
-#: Largest length of an epoch with ``auto``, in training cells: many rare classes beside a large one are repeated less.
+# : Maximum length of an epoch with ``auto``, as a multiple of the training cells; with many rare classes it reduces the
+# repeats.
 AUTO_LENGTH = 2.0
-#: Share of the repeats that ``auto`` takes back in the loss; `docs/guides/recipe.md` has the measurement.
+# : Share of the repetition that ``auto`` compensates in the loss; `docs/guides/recipe.md` has the measurement.
 SHIFT_OF_REPEATS = 0.5
 
 
@@ -31,7 +32,7 @@ def check_balance(balance: str, cap: float | None) -> None:
     """Check the name of a balance and the limit of its repeats.
 
     Raises:
-        ArgumentError: the name is unknown, or the limit is below 1 or without repeats to limit.
+        ArgumentError: the name is unknown, the limit is below 1, or the balance has no repeats to limit.
     """
     if balance not in BALANCES:
         raise invalid("balance", f"one of {', '.join(BALANCES)}", balance, "Take none for classes as they are")
@@ -46,12 +47,12 @@ def check_balance(balance: str, cap: float | None) -> None:
 def resolve_balance(
     balance: str, cap: float | None, counts: npt.ArrayLike
 ) -> tuple[Literal["none", "oversample", "weights"], float | None]:
-    """Return how classes are balanced, with ``auto`` decided, and the largest mean number of repeats of a cell.
+    """Return the balance with ``auto`` replaced by its choice, and the largest mean number of repeats of a cell.
 
     Args:
         balance: one of `BALANCES`.
-        cap: largest mean number of repeats; None for no limit with ``oversample``, and with ``auto`` for `AUTO_CAP`, or
-            fewer repeats so that an epoch has at most `AUTO_LENGTH` times the cells.
+        cap: largest mean number of repeats. None means no limit with ``oversample``. With ``auto`` it means `AUTO_CAP`,
+            or less if an epoch would have more than `AUTO_LENGTH` times the cells.
         counts: (K,) cells of each class; classes without cells do not count.
     """
     if balance != "auto":
@@ -69,7 +70,7 @@ def _auto_cap(counts: np.ndarray) -> float:
     Args:
         counts: (K,) cells of the classes that have some.
     """
-    caps = np.unique(counts.max() / counts)  # between these the length is linear
+    caps = np.unique(counts.max() / counts)  # between these values the length is linear in the cap
     lengths = np.minimum(counts.max(), np.outer(caps, counts)).sum(axis=1) / counts.sum()
     return min(AUTO_CAP, float(np.interp(AUTO_LENGTH, lengths, caps)))
 
@@ -102,12 +103,11 @@ def oversample(rows: np.ndarray, labels: np.ndarray, seed: int, cap: float | Non
 
 
 def logit_shift(repeats: npt.ArrayLike) -> np.ndarray:
-    """Return what ``auto`` adds to the logits in the training loss.
+    """Return the shift that ``auto`` adds to the logits in the training loss.
 
-    A network that is trained on repeated cells takes rare classes for as frequent as their repeats make them. With half
-    of the logarithm of the repeats added in the loss, its own logits are those of classes that are repeated by the
-    square root: more cells of rare classes are found than without repeats, and accuracy is not lost
-    (docs/guides/recipe.md).
+    A network trained on repeated cells overestimates the frequency of rare classes by the number of repeats. With half
+    the logarithm of the repeats added in the loss, the overestimate is only the square root of the repeats: more cells
+    of rare classes are found than without repeats, and the accuracy is not reduced (docs/guides/recipe.md).
 
     Source: Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arxiv.org/abs/2007.07314.
 

@@ -1,4 +1,4 @@
-"""Code that users bring, as a run that goes on must find it again: a hash of the modules that define its parts.
+"""Hashes of the modules that define user-defined parts, so that a resumed run uses the same code.
 
 Counted are the module of a part, and the modules of the same package, or beside it in its folder, that it imports.
 """
@@ -23,10 +23,11 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 def code_of(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return a hash of the module of each own part of the settings, by the argument and the name of the part.
+    """Return a hash of the module of each user-defined part in the settings, by argument and name of the part.
 
-    A module that this one imports has an entry of its own, with its name in brackets. Comments and layout of a source
-    do not count. A part of a library, and one without a source, is left out. The modules of parts are imported.
+    Modules imported by such a module have entries of their own, with their name in brackets. Comments and code layout
+    do not affect the hash. Parts from libraries, and parts without source code, are left out. The modules of the parts
+    are imported.
 
     Args:
         settings: settings of ``fit`` by dotted name.
@@ -56,14 +57,14 @@ def changed_parts(saved: Mapping[str, str], settings: Mapping[str, Any]) -> list
 
 
 def check_code(saved: Mapping[str, str], settings: Mapping[str, Any]) -> None:
-    """Check that the own parts of a resumed run are those with which it was trained.
+    """Check that the user-defined parts of a resumed run have not changed since it was trained.
 
     Args:
         saved: result of `code_of` in the run; empty for a run of an earlier version.
         settings: settings of ``fit`` by dotted name.
 
     Raises:
-        ArgumentError: the module of a part is another one.
+        ArgumentError: the module of a part has changed.
     """
     for title in changed_parts(saved, settings):
         raise ArgumentError(
@@ -73,7 +74,7 @@ def check_code(saved: Mapping[str, str], settings: Mapping[str, Any]) -> None:
 
 
 def _parts(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield argument with name, and the module, of each part that a user brings."""
+    """Yield argument, name and module of each user-defined part."""
     for argument in _ARGUMENTS:
         value = settings.get(argument)
         for each in value if isinstance(value, list) else [value]:

@@ -50,8 +50,8 @@ def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
     """Return the classifier of a checkpoint, on the CPU, in evaluation mode. Nothing in the file is executed.
 
     The network is first laid out without memory, so a network that does not match the weights is never built. A
-    checkpoint of a user's own network, loss or metrics names their classes, which are imported only if `trust` has
-    their package; a warning is logged if their code has changed since the training.
+    checkpoint with a user-defined network, loss or metrics names their classes, which are imported only if `trust`
+    contains their package. A warning is logged if their code has changed since the training.
 
     Args:
         path: the checkpoint.
@@ -72,7 +72,7 @@ def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
         hparams["compile_network"] = False
         _check_classes(hparams.get("classes"))
         Preprocessing.from_dict(dict(hparams.get("preprocessing") or {}))
-        # A user's own network may not be made for tensors without memory.
+        # A user-defined network may not support tensors without memory.
         is_own = own_part(hparams.get("network"), "network") is not None
         with nullcontext() if is_own else torch.device("meta"):
             layout = CellModule(**hparams).state_dict()
@@ -109,7 +109,7 @@ def _warn_of_changed_code(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def _check_registered(network: Any, path: str | Path) -> None:
-    """Raises ArgumentError if a network has a name that nobody registered in this process."""
+    """Raise ArgumentError if a network has a name that was not registered in this process."""
     known = own_part(network, "network") is not None or not isinstance(network, str) or network in network_names()
     if not known:
         raise ArgumentError(
@@ -121,10 +121,10 @@ def _check_registered(network: Any, path: str | Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return the content of a checkpoint that `fit` wrote, with tensors on the CPU, memory-mapped from the file.
 
-    The weights of a shared model (`fastcell.runs.shared_model`) come back in the same form, without state of training.
+    The weights of a shared model (`fastcell.runs.shared_model`) are returned in the same form, without training state.
 
-    Each tensor is compared with its CRC-32 once (2.4 ms for 3.4 MB), which `torch.load` does not do: a page that was
-    zeroed or a bit that flipped inside the file is found.
+    Each tensor is compared with its CRC-32 once (2.4 ms for 3.4 MB), which `torch.load` does not do: this detects
+    zeroed pages and flipped bits inside the file.
 
     Raises:
         DataError: the file is missing, damaged, or not a checkpoint of this program.

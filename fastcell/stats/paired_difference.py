@@ -93,7 +93,7 @@ class Comparison:
         only = "; for cells of this one group only" if self.difference.num_groups == 1 else ""
         if test.p > SIGNIFICANT:
             return f"may be chance (p = {test.p:.2g}){although}{only}"
-        unsure = "; by how much is hardly known" * (self.difference.low <= 0 <= self.difference.high)
+        unsure = "; the size of the difference is uncertain" * (self.difference.low <= 0 <= self.difference.high)
         return f"{first if self.difference.value > 0 else second} (p = {test.p:.2g}){unsure}{only}"
 
 

@@ -40,7 +40,7 @@ from fastcell.system import library_settings, resources
 
 Images = Sequence[np.ndarray] | np.ndarray
 
-_CHUNK = 64  # cells classified together, with padding at the end: a result never depends on the other cells
+_CHUNK = 64  # fixed number of cells in a batch, with padding at the end: a result never depends on the other cells
 
 
 class CellClassifier(ClassifierMixin, BaseEstimator):
@@ -140,7 +140,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
                 used.
             DataError: a file cannot be used.
         """
-        library_settings.limit_spinning()  # before torch is loaded, if nothing has done so yet
+        library_settings.limit_spinning()  # must happen before torch is loaded
         from fastcell.training.on_arrays import train_on_cells
         from fastcell.training.recipe import estimator_recipe
 
@@ -252,7 +252,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         """Return the classifier of a run of ``fastcell fit``: it predicts as ``fastcell predict`` does.
 
         Args:
-            run: run folder, of which the scored checkpoint is taken, or a checkpoint.
+            run: run folder (its scored checkpoint is used), or a checkpoint.
             trust: packages whose code a network of the user's own may import.
 
         Raises:
@@ -286,7 +286,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         """Restore the estimator.
 
         Raises:
-            DataError: the weights are not those that were pickled.
+            DataError: the weights have changed since they were pickled.
         """
         state = {"verbose": False, **state}  # older pickles have no such argument
         if "module_" in state:
@@ -354,7 +354,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _is_empty(X: Any) -> bool:
-    """Return True for an array, a tensor or a list of no images; rows of a table are left to scikit-learn."""
+    """Return True for an array, a tensor or a list without images. scikit-learn checks rows of a table itself."""
     return not isinstance(X, str | Path) and hasattr(X, "__len__") and not len(X)
 
 

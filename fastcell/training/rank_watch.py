@@ -18,8 +18,9 @@ _WATCH_EVERY_S = 1.0
 class RankWatch(pl.Callback):
     """End rank 0 and all other processes within a second or two if a process that rank 0 started dies.
 
-    After a `RuntimeError` of rank 0, as of a broken connection, the watch ends them at a death by a signal alone: a
-    process that ends with a status may have the same error as rank 0, which reports it. After another error it ends.
+    After a `RuntimeError` of rank 0, such as a broken connection, the watch ends them only if a process was killed by a
+    signal: a process that exits with a status may have the same error as rank 0, which reports it. After any other
+    error of rank 0 the watch stops.
 
     The other processes watch rank 0 with `watch_parent`. Processes started by a cluster's launcher are left to the
     launcher.
@@ -44,9 +45,9 @@ class RankWatch(pl.Callback):
         (self._failed if isinstance(exception, RuntimeError) else self._done).set()
 
     def who_died(self) -> str | None:
-        """Return which process died and how, after a broken connection; None if not known within some seconds."""
+        """After a broken connection, return which process died and how; None if still unknown after some seconds."""
         parent, is_further = os.environ.get(PARENT), int(os.environ.get("LOCAL_RANK", "0")) > 0
-        # Rank 0 looks longer: after an error of all ranks, the others have looked before it ends.
+        # Rank 0 waits longer than the others, so that after an error of all ranks they have finished before it ends.
         for _ in range(20 if is_further else 30):
             if is_further and parent is not None and os.getppid() != int(parent):
                 rank_zero_died.set()

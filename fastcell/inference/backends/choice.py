@@ -1,8 +1,8 @@
-"""Which backend runs the network of a checkpoint on this machine: the record of the choice, and opening a backend.
+"""Choose, record and open the backend that runs the network of a checkpoint on this machine.
 
-``choice.json`` beside the network files records each backend that was compared with torch: its speed, its agreement,
-and which one was chosen. It holds for these weights, these versions of the programs and this kind of processor; where
-one of them is another, the record counts as missing. Nothing here loads torch, unless the backend is torch.
+``choice.json`` beside the network files records the speed of each backend, its agreement with torch, and the chosen
+backend. A record is valid for one set of weights, program versions and processor model; if one of them has changed, the
+record is ignored. This module loads torch only for the backend torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fastcell.system.cpu_features import cpu_features
 
 @dataclass(frozen=True)
 class Compared:
-    """A backend that was timed, and perhaps compared with torch.
+    """A backend whose speed was measured, and possibly its agreement with torch.
 
     Attributes:
         program: one of `fastcell.inference.backends.programs.PROGRAMS`.
@@ -63,17 +63,17 @@ class Choice:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def find(self, program: str, precision: str) -> Compared | None:
-        """Return the record of a backend, or None."""
+        """Return the entry of a backend, or None."""
         return next((one for one in self.compared if (one.program, one.precision) == (program, precision)), None)
 
     def with_compared(self, one: Compared) -> Choice:
-        """Return the record with that of one backend added or replaced."""
+        """Return a copy of the record in which the entry of one backend is added or replaced."""
         others = [old for old in self.compared if (old.program, old.precision) != (one.program, one.precision)]
         return Choice(self.chosen, [*others, one], self.origin)
 
 
 def origin_of(files: NetworkFiles) -> dict[str, Any]:
-    """Return what a record must have been made with to hold now."""
+    """Return the checkpoint hash, versions and processor for which a valid record must have been made."""
     return {
         "fastcell": __version__,
         "checkpoint": files.checkpoint_hash,
@@ -83,7 +83,7 @@ def origin_of(files: NetworkFiles) -> dict[str, Any]:
 
 
 def read_choice(files: NetworkFiles) -> Choice | None:
-    """Return the record of the choice; None if there is none that holds now."""
+    """Return the record of the choice; None if there is no valid one."""
     content = read_checked_json(files.folder / CHOICE_FILE)
     if content is None or content.get("origin") != origin_of(files):
         return None
@@ -104,7 +104,7 @@ def read_choice(files: NetworkFiles) -> Choice | None:
 
 
 def write_choice(files: NetworkFiles, choice: Choice) -> None:
-    """Write the record for the weights, versions and processor of now."""
+    """Write the record with the present weights, versions and processor as its origin."""
     content = {
         "origin": origin_of(files),
         "chosen": choice.chosen,
@@ -123,7 +123,7 @@ def write_choice(files: NetworkFiles, choice: Choice) -> None:
 
 
 def is_prepared(files: NetworkFiles, program: str, precision: str) -> bool:
-    """Return whether the files of a backend other than torch are there, whole, and of these weights."""
+    """Return whether the files of a backend other than torch exist, are intact, and belong to these weights."""
     return files.has(*files_of_network(program, precision))
 
 
@@ -135,15 +135,15 @@ def resolve(
     say: Callable[[str], None] = lambda line: None,
     trust: Sequence[str] = (),
 ) -> tuple[str, str]:
-    """Return program and precision of the backend that a user has asked for, prepared. Loads torch only if it must.
+    """Return program and precision of the requested backend, after preparing it. Loads torch only if needed.
 
     Args:
         checkpoint: checkpoint of a run.
-        backend: one of `PROGRAMS`; ``auto`` for the fastest one that agrees with torch; None for the one that ``auto``
-            has chosen before, else torch.
+        backend: one of `PROGRAMS`; ``auto`` for the fastest one that agrees with torch; None for the earlier choice of
+            ``auto`` if there is one, else torch.
         precision: a precision, or ``auto`` for the fastest one that agrees with torch.
-        data_path: data set of the run; None for the place that the run names.
-        say: called with a line for the user before each step that takes time.
+        data_path: data set of the run; None for the path stored in the run.
+        say: function that receives a line for the user before each slow step.
         trust: packages whose code the network may import; not needed for a backend that is prepared.
 
     Raises:
@@ -174,7 +174,7 @@ def resolve(
 
 
 def _chosen_before(files: NetworkFiles) -> tuple[str, str] | None:
-    """Return (program, precision) of the backend that was chosen before and can run without torch, or None."""
+    """Return (program, precision) of an earlier choice that can run without torch, or None."""
     if not (files.folder / CHOICE_FILE).is_file():
         return None
     choice = read_choice(files)
@@ -191,7 +191,7 @@ def _prepared(
     say: Callable[[str], None],
     trust: Sequence[str],
 ) -> tuple[str, str]:
-    """Return a backend after its files were written, if they were not there."""
+    """Return a backend; write its files first if they are missing."""
     if program != "torch":
         prepared = is_prepared(files, program, precision)
         check_installed(program, precision, prepared)
@@ -205,15 +205,15 @@ def _prepared(
 def open_prepared(
     files: NetworkFiles, program: str, precision: str, threads: int = 1
 ) -> tuple[NetworkBackend, NetworkDescription]:
-    """Return a backend other than torch whose files are prepared, and the description of its network.
+    """Return a backend other than torch, whose files exist already, and the description of its network.
 
     Args:
         files: files for which `is_prepared` is True.
         program, precision: the backend.
-        threads: number of calls that run at the same time.
+        threads: maximum number of simultaneous calls.
 
     Raises:
-        FastcellError: its package is not installed.
+        FastcellError: the package of the program is not installed.
     """
     description = files.read()
     assert description is not None

@@ -1,6 +1,6 @@
 """Prepare backends of a run: write the network files, compare with torch on validation cells, time, and choose.
 
-This needs torch, the data set of the run and some seconds, once for the weights of a run.
+Preparation needs torch and the data set of the run, and takes some seconds. It is done once for each checkpoint.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Preparation:
 
     Args:
         checkpoint: checkpoint of a run.
-        data_path: data set of the run; None for the place that the run names.
-        say: called with a line for the user before each step that takes time.
+        data_path: data set of the run; None for the path stored in the run.
+        say: function that receives a line for the user before each slow step.
         trust: packages whose code the network may import.
     """
 
@@ -66,7 +66,7 @@ class Preparation:
         """The run with its data set.
 
         Raises:
-            FastcellError: there is no run around the checkpoint, or its data set is missing.
+            FastcellError: the checkpoint is in no run folder, or the data set of the run is missing.
         """
         if self._run is None:
             if is_shared_model(self.files.checkpoint):
@@ -78,7 +78,7 @@ class Preparation:
         return self._run
 
     def prepare(self, program: str, precision: str) -> None:
-        """Write the files of a backend other than torch, unless they are there.
+        """Write the files of a backend other than torch if they are missing.
 
         Raises:
             DataError: the network cannot be written as ONNX, or there are no training cells for int8.
@@ -131,16 +131,16 @@ class Preparation:
         return TorchNetwork(load_classifier(self.files.checkpoint, self._trust), torch.device("cpu"), precision)
 
     def open(self, program: str, precision: str, threads: int = 1) -> NetworkBackend:
-        """Return a backend, prepared if need be."""
+        """Return a backend, after preparing it if needed."""
         if program == "torch":
             return self.torch_backend(precision)
         self.prepare(program, precision)
         return open_prepared(self.files, program, precision, threads)[0]
 
     def measure(self, backends: Sequence[tuple[str, str]]) -> list[Compared]:
-        """Time backends in turns on validation cells, or on training cells if there are none, in one thread each.
+        """Measure backends in alternation, in one thread, on validation cells, or without these on training cells.
 
-        The time is that of the processor, which other programs on the machine disturb least.
+        Processor time is measured, because other programs on the machine disturb it least.
         """
         import torch
 
@@ -157,7 +157,7 @@ class Preparation:
                 for key, backend in opened.items():
                     begun = time.process_time()
                     backend.run(images)
-                    if turn:  # the first one compiles
+                    if turn:  # the first call compiles
                         seconds[key].append(time.process_time() - begun)
         finally:
             torch.set_num_threads(before)
@@ -176,17 +176,17 @@ class Preparation:
 
 
 def choose(preparation: Preparation, program: str = "auto", precision: str = "auto") -> Choice:
-    """Time the backends that can run here, and choose the fastest one that agrees with torch; record what was found.
+    """Measure the backends that are installed, and choose the fastest one that agrees with torch. Record the results.
 
-    Only the choice among all programs and precisions is recorded as the choice for later commands.
+    Later commands use a recorded choice only if it was made among all programs and precisions.
 
     Args:
         preparation: preparation of the checkpoint.
-        program: one of `PROGRAMS`, or ``auto`` for all.
+        program: one of `PROGRAMS`, or ``auto`` for all of them.
         precision: one precision, or ``auto`` for all that the program offers.
 
     Returns:
-        The record, the fastest backend first. If no backend agrees, torch fp32 is chosen, or the fp32 of `program`.
+        The record, sorted by speed. If no backend agrees with torch, the choice is torch fp32, or fp32 of `program`.
 
     Raises:
         FastcellError: the run or its data set is missing.
@@ -219,7 +219,7 @@ def choose(preparation: Preparation, program: str = "auto", precision: str = "au
 
 
 def agreement_of(preparation: Preparation, program: str, precision: str) -> Agreement | None:
-    """Return the agreement of a named backend with torch, from the record or made now and recorded.
+    """Return the agreement of one backend with torch from the record; if it is missing there, measure and record it.
 
     None if the run, its data set or its validation cells are missing.
     """

@@ -49,7 +49,7 @@ def write_network(files: NetworkFiles, trust: Sequence[str] = ()) -> NetworkDesc
         FastcellError: a package is missing.
     """
     model, content = load_classifier(files.checkpoint, trust), read_checkpoint(files.checkpoint)
-    TrainingCells.from_checkpoint(content), Confidence.from_checkpoint(content)  # damaged ones are refused
+    TrainingCells.from_checkpoint(content), Confidence.from_checkpoint(content)  # raises if they are damaged
     path = files.folder / NETWORK_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     preprocessing = Preprocessing.from_dict(model.preprocessing)

@@ -40,12 +40,12 @@ class NetworkScores(NamedTuple):
         name: ``teacher`` or ``student``.
         network: name of the network and its image size.
         backend: program and precision.
-        us_per_cell: processor time of a cell in one thread, without preprocessing [us]; None if it was not timed.
+        us_per_cell: processor time per cell in one thread, without preprocessing [us]; None if it was not measured.
         accuracy, balanced_accuracy: with intervals, as in metrics.json of a run.
         calibration_error: expected calibration error of the calibrated probabilities.
         difference: accuracy minus that of the teacher on the same cells; None for the teacher.
         balanced_difference: balanced accuracy minus that of the teacher.
-        verdict: what can be said of the difference of the accuracies.
+        verdict: conclusion from the interval of the difference, in words.
     """
 
     name: str
@@ -112,13 +112,13 @@ def score_student(
     student: Path, teacher: Path, backends: Sequence[tuple[str, str]], data_path: str | None = None,
     trust: Sequence[str] = (),
 ) -> StudentScores:  # fmt: skip
-    """Classify the test cells of a run, without these its validation cells, by the student and by its teacher.
+    """Classify the test cells of a run (or its validation cells if it has none) with the student and its teacher.
 
     Args:
         student: run folder.
         teacher: checkpoint of the teacher.
-        backends: (program, precision) of the student; ``torch fp32`` goes first.
-        data_path: data set of the run; None for the place that the run names.
+        backends: (program, precision) of the student, scored after ``torch fp32``.
+        data_path: data set of the run; None for the path stored in the run.
         trust: packages whose code student and teacher may import.
 
     Raises:
@@ -148,7 +148,7 @@ def score_student(
 
 
 class _Network:
-    """Network of a checkpoint with what its answers need."""
+    """Network of a checkpoint with preprocessing and temperature."""
 
     def __init__(self, checkpoint: Path, trust: Sequence[str] = ()) -> None:
         self._model = load_classifier(checkpoint, trust)
@@ -160,7 +160,7 @@ class _Network:
         self.title = f"{self._model.network_name}, {self._preprocessing.image_size} px"
 
     def torch_backend(self) -> NetworkBackend:
-        """Return torch on a GPU if there is one."""
+        """Return the backend torch, on a GPU if there is one."""
         return TorchNetwork(self._model, torch.device("cuda" if resources.has_gpu() else "cpu"))
 
     def answers(self, manifest: Manifest, rows: np.ndarray, backend: NetworkBackend) -> np.ndarray:
@@ -196,7 +196,7 @@ def _scores(
 def _beside(
     scores: NetworkScores, labels: np.ndarray, answers: np.ndarray, expected: np.ndarray, groups: np.ndarray | None
 ) -> NetworkScores:
-    """Return the scores of a student with the paired differences to its teacher."""
+    """Return the scores of a student, with the paired differences from its teacher."""
     called, reference = answers.argmax(axis=1), expected.argmax(axis=1)
     paired = compare_paired(called == labels, reference == labels, groups)
     return scores._replace(
