@@ -1,8 +1,8 @@
 """Compiled loop that measures network images: brightness by radius, size and place, and noise at the rim.
 
-Noise is measured on the image and on its 2 x 2 means, in the 2 x 2 squares of the outermost eighth. All other features
-are measured on a small image, which repeated 2 x 2 means reduce to a side of at most `MOST_SIDE`, so their cost does
-not depend on the size of the image.
+Noise is measured in 2 x 2 squares along the outermost eighth of the image, at full size and at half size (2 x 2 means).
+All other features are measured on a small image, halved until its side is at most `MOST_SIDE` pixels, so their cost
+does not depend on the size of the image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RIM = 8  # the rim is this part of the side, on each side
 
 @njit(**ALLOCATING, **FAST)
 def _halve(source, side, out):  # type: ignore[no-untyped-def]
-    """Write the means of 2 x 2 squares; an odd last row or column is left out."""
+    """Write the means of 2 x 2 squares, without the last row or column if their number is odd."""
     half, quarter = side // 2, np.float32(0.25)
     for y in range(half):
         upper = source[2 * y * side : 2 * y * side + 2 * half]
@@ -72,7 +72,7 @@ def _measure_noise(source, side, row, place):  # type: ignore[no-untyped-def]
             plain += line
             diagonal += line_diagonal
             num += half
-    # The smallest noise keeps rounding from counting: float32 of a constant image, and 8 bit divided by a mean.
+    # A lower limit of the noise makes rounding errors irrelevant, in float32 and after division by the mean.
     row[place], row[place + 1] = math.log(plain / num + 1e-4), math.log(diagonal / num + 1e-4)
 
 
@@ -143,7 +143,7 @@ def _measure_levels(small, num, rings, lines, level, row):  # type: ignore[no-un
 
 @njit(**ALLOCATING, **FAST)
 def _measure_subject(small, side, across, level, spread, row):  # type: ignore[no-untyped-def]
-    """Write size, place and shape of what differs from the background by more than its spread."""
+    """Write size, position and shape of the pixels that differ from the background by more than its spread."""
     weight, wx, wy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     zero, back, noise = np.float32(0.0), np.float32(level), np.float32(spread)
     for y in range(side):
