@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +25,11 @@ from fastcell.storage.whole_files import scratch_folder
 from fastcell.system.optional_packages import require
 
 CANDIDATES = (
+    ("student-coarse", 32),
     ("student-small", 32),
     ("student", 32),
     ("student-wide", 32),
+    ("student-coarse", 48),
     ("student", 48),
     ("student-wide", 48),
 )
@@ -116,21 +118,24 @@ def time_candidates(
     try:
         with scratch_folder() as scratch:
             opened = {one: _open(*one, preprocessing, num_classes, program, precision, scratch) for one in candidates}
-            seconds = {one: _time_in_turns(opened, one) for one in opened}
+            seconds = _time_in_turns(opened)
     finally:
         torch.set_num_threads(before)
     return [TimedCandidate(*one, program, precision, 1e6 * found / _CELLS) for one, found in seconds.items()]
 
 
-def _time_in_turns(opened: dict[tuple[str, int], NetworkBackend], one: tuple[str, int]) -> float:
-    images = np.random.default_rng(0).random((_CELLS, 1, one[1], one[1]), np.float32)
-    found = []
+def _time_in_turns(opened: Mapping[tuple[str, int], NetworkBackend]) -> dict[tuple[str, int], float]:
+    """Return the least processor time [s] of each network for `_CELLS` images."""
+    drawn = np.random.default_rng(0)
+    images = {one: drawn.random((_CELLS, 1, one[1], one[1]), np.float32) for one in opened}
+    found: dict[tuple[str, int], list[float]] = {one: [] for one in opened}
     for turn in range(_ROUNDS + 1):
-        begun = time.process_time()
-        opened[one].run(images)
-        if turn:  # the first call compiles
-            found.append(time.process_time() - begun)
-    return min(found)
+        for one, backend in opened.items():
+            begun = time.process_time()
+            backend.run(images[one])
+            if turn:  # the first call compiles
+                found[one].append(time.process_time() - begun)
+    return {one: min(times) for one, times in found.items()}
 
 
 def _open(
