@@ -40,6 +40,7 @@ from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
 from fastcell.stats.association import Association
 from fastcell.stats.permutation import LEAST_PERMUTATIONS, PERMUTATIONS
 from fastcell.system.own_parts import import_trusted
+from fastcell.system.worker_processes import check_jobs
 
 MOST_CELLS = 20_000
 _DRIFTING = ("level", "noise_x", "slope_x", "slope_y")
@@ -117,6 +118,7 @@ def audit(
     for name, value, least in (("--cells", most_cells, 100), ("--permutations", permutations, LEAST_PERMUTATIONS)):
         if value < least:
             raise invalid(name, f"a number >= {least}", value, "Leave it out for the default")
+    check_jobs(jobs)
     announce: _Say = say or (lambda line: None)
     manifest = Manifest.open(data) if isinstance(data, str) else data
     import_trusted(trust)

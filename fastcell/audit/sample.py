@@ -18,8 +18,8 @@ from fastcell.dataset.shard_reader import ShardFiles
 from fastcell.errors import BadCell
 from fastcell.quality.features import FEATURES, background_mask, cell_features
 from fastcell.system.progress_line import Progress
-from fastcell.system.resources import num_cpus
 from fastcell.system.text import natural_key
+from fastcell.system.worker_processes import num_threads
 
 SAMPLE_SIDE = 32
 _LEAST_PER_STRATUM = 50
@@ -140,6 +140,9 @@ def read_sample(
         rows: (n,) cell_ids, increasing.
         jobs: number of threads; None for one per CPU.
         verbose: if True, print rate and remaining time to stderr.
+
+    Raises:
+        ArgumentError: `jobs` is not a number of threads.
     """
     num, num_classes = len(rows), len(manifest.info.classes)
     columns = manifest.table.select(["encoding", "height", "width", "depth", "channels", "key"]).take(rows)
@@ -152,7 +155,7 @@ def read_sample(
             own.files = ShardFiles(manifest, {})
         return _read_part(manifest, own.files, rows, facts, slice(begin, min(begin + _PART, num)), out)
 
-    threads = jobs or num_cpus()
+    threads = num_threads(jobs)
     with (
         Progress(num, "cells", show=verbose, warmup=threads) as progress,
         ThreadPoolExecutor(threads) as pool,

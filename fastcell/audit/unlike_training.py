@@ -26,7 +26,7 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 from fastcell.runs.run_folder import check_run_format, scored_checkpoint
 from fastcell.stats.excess import above_chance
-from fastcell.system.resources import num_cpus
+from fastcell.system.worker_processes import num_threads
 
 WARNING_SHARE, PROBLEM_SHARE = 0.1, 0.3
 _KEY, _TITLE = "unlike_training", "cells unlike those of the run's training"
@@ -68,7 +68,7 @@ def find_unlike(
         model = load_classifier(checkpoint, trust)
     except ArgumentError as error:
         return Finding(_KEY, _TITLE, verdict="skipped", notes=(f"not tested: {error}",))
-    cells = _measure(manifest, model, rows, jobs or num_cpus())
+    cells = _measure(manifest, model, rows, num_threads(jobs))
     unlike = known.measure(cells.image, cells.network).scores > 1
     names = names_of(manifest, "group")
     names = names_of(manifest, "collection") if names is None else names

@@ -15,13 +15,13 @@ from pyarrow import csv
 from fastcell.dataset.integrity import IntegrityReport, check_stored_bytes
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_structure import HeaderChecks
-from fastcell.errors import DataError, FastcellError, invalid
+from fastcell.errors import DataError, FastcellError
 from fastcell.splits.copies.exact import read_duplicates
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
 from fastcell.system.progress_line import Progress
-from fastcell.system.resources import num_cpus
 from fastcell.system.text import join_lines
+from fastcell.system.worker_processes import num_threads
 
 _MOST_PROBLEMS = 10
 
@@ -77,17 +77,15 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
         The problems and corrupt cells that were found.
 
     Raises:
-        ArgumentError: If `jobs` is below 1.
+        ArgumentError: `jobs` is not a number of threads.
         DataError: If dataset.json, manifest.parquet or blocks.parquet is missing, cannot be read, or contradicts the
             others. Nothing can be checked without them.
     """
-    if jobs is not None and jobs < 1:
-        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread per CPU")
+    threads = num_threads(jobs)
     manifest = Manifest.open(path)
     problems = list(_table_problems(manifest))
     headers = HeaderChecks(manifest)
     num_bytes, start = 0, time.monotonic()
-    threads = jobs or num_cpus()
     with Progress(len(manifest), "cells", show=verbose, warmup=threads) as progress:
 
         def report(rows: np.ndarray, num_read: int) -> None:

@@ -30,7 +30,7 @@ from fastcell.quality.loops.pixels import measure_pixels
 from fastcell.quality.loops.segment import foreground
 from fastcell.quality.loops.shape import measure_shapes
 from fastcell.quality.loops.spectrum import measure_ghosts, measure_slope
-from fastcell.system.resources import num_cpus
+from fastcell.system.worker_processes import num_threads
 
 FEATURES: tuple[str, ...] = (
     "height",
@@ -194,10 +194,9 @@ def measure_cells(
         (n, F) float32 in the order of `rows`, columns as in `FEATURES`; NaN for a cell that cannot be read.
 
     Raises:
-        ArgumentError: `jobs` is below 1, or a row is not a cell_id of the data set.
+        ArgumentError: `jobs` is not a number of threads, or a row is not a cell_id of the data set.
     """
-    if jobs is not None and jobs < 1:
-        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread per CPU")
+    threads = num_threads(jobs)
     wanted = np.arange(len(manifest)) if rows is None else np.asarray(rows, np.int64).reshape(-1)
     ids, back = np.unique(wanted, return_inverse=True)
     if len(ids) and (ids[0] < 0 or ids[-1] >= len(manifest)):
@@ -212,7 +211,7 @@ def measure_cells(
         _measure_part(manifest, own.files, ids[part], out[part], bad)
         return part.stop - part.start
 
-    with ThreadPoolExecutor(jobs or num_cpus()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for future in as_completed([pool.submit(work, part) for part in _parts(manifest, ids)]):
                 done = future.result()

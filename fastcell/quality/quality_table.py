@@ -18,13 +18,13 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.manifest_checks import check_quality
 from fastcell.dataset.parquet import first_line, read_parquet, write_parquet
 from fastcell.dataset.schema import QUALITY_SCHEMA
-from fastcell.errors import DataError, invalid
+from fastcell.errors import DataError
 from fastcell.quality.features import FEATURES, measure_cells
 from fastcell.stats.intervals import group_note, unit_numbers
 from fastcell.stats.score_intervals import proportion
 from fastcell.system.progress_line import Progress
-from fastcell.system.resources import num_cpus
 from fastcell.system.text import align_columns, join_lines, printable
+from fastcell.system.worker_processes import num_threads
 
 QUALITY_FILE = "quality.parquet"
 PAPER_DROPPED = {"MB231": "25.7 %", "MCF7": "23.3 %", "THP1": "37.5 %", "PBMC": "a few"}
@@ -124,15 +124,14 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
         were obtained.
 
     Raises:
-        ArgumentError: `jobs` is below 1.
+        ArgumentError: `jobs` is not a number of threads.
     """
-    if jobs is not None and jobs < 1:
-        raise invalid("--jobs", "a number >= 1", jobs, "Leave it out for one thread per CPU")
+    threads = num_threads(jobs)
     features = read_measured_features(manifest)
     missing = np.arange(len(manifest)) if features is None else np.flatnonzero(~np.isfinite(features).all(1))
     start = time.monotonic()
     problems: dict[int, str] = {}
-    with Progress(len(missing), "cells", warmup=jobs or num_cpus()) as progress:
+    with Progress(len(missing), "cells", warmup=threads) as progress:
         measured = measure_cells(manifest, missing, jobs, problems=problems, report=progress.advance)
     seconds = max(time.monotonic() - start, 1e-9)
     if features is None:

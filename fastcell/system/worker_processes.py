@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 def check_jobs(jobs: int | None) -> None:
-    """Check a number of worker processes.
+    """Check a number of worker processes or threads.
 
     Raises:
         ArgumentError: `jobs` is 0, below -1 or above `MOST_JOBS`.
@@ -39,6 +39,16 @@ def check_jobs(jobs: int | None) -> None:
     if jobs is not None and not (jobs == -1 or 1 <= jobs <= MOST_JOBS):
         rule = f"from 1 to {MOST_JOBS:,}, or -1 for all CPUs"
         raise invalid("--jobs", rule, jobs, "Leave it out for one for each CPU")
+
+
+def num_threads(jobs: int | None) -> int:
+    """Return the number of threads that `jobs` asks for: None and -1 are one for each CPU.
+
+    Raises:
+        ArgumentError: see `check_jobs`.
+    """
+    check_jobs(jobs)
+    return num_cpus() if jobs is None or jobs < 0 else jobs
 
 
 def end_with_parent(parent: int, message: str = "", unless: threading.Event | None = None) -> None:

@@ -142,7 +142,7 @@ def test_one_constant_cell_without_a_label(tmp_path, capsys, deep):
     ("arguments", "message"),
     [
         (["--max-bad-passed", "0"], "--max-bad-passed must be a share above 0 and below 1, got 0.0"),
-        (["--jobs", "0"], "--jobs must be a number >= 1, got 0"),
+        (["--jobs", "0"], "--jobs must be from 1 to 10,000, or -1 for all CPUs, got 0"),
         (["--labels", "none.csv"], "none.csv must be a table, got no file"),
         (["--verdicts", "none.csv"], "none.csv must be a table, got no file"),
         (["--verdicts", "a.csv", "--apply"], "--verdicts must be given alone"),

@@ -101,7 +101,7 @@ def test_no_data_set_exits_2(tmp_path: Path, make_dataset: MakeDataset, capsys: 
     (manifest.path / "dataset.json").write_text(whole)
     (manifest.path / "manifest.parquet").write_bytes(b"PAR1")
     assert cli.main(["verify", str(manifest.path)]) == 2
-    with pytest.raises(ArgumentError, match="--jobs must be a number >= 1, got 0"):
+    with pytest.raises(ArgumentError, match="--jobs must be from 1 to 10,000, or -1 for all CPUs, got 0"):
         verify(manifest.path, jobs=0)
 
 

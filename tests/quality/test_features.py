@@ -249,7 +249,7 @@ def test_a_cell_that_cannot_be_read_is_told(fresh):
 
 
 def test_arguments_of_measure(fresh):
-    with pytest.raises(ArgumentError, match="--jobs must be a number >= 1, got 0"):
+    with pytest.raises(ArgumentError, match="--jobs must be from 1 to 10,000, or -1 for all CPUs, got 0"):
         measure_cells(fresh, jobs=0)
     with pytest.raises(ArgumentError, match="rows must be cell_ids from 0 to 79, got 80"):
         measure_cells(fresh, [0, 80])

@@ -18,7 +18,8 @@ from fixtures.processes import living_after, session_of
 import fastcell
 from fastcell.errors import ArgumentError
 from fastcell.system import worker_processes
-from fastcell.system.worker_processes import check_jobs, num_workers, run_tasks
+from fastcell.system.resources import num_cpus
+from fastcell.system.worker_processes import check_jobs, num_threads, num_workers, run_tasks
 
 
 def square_and_process(number: int) -> tuple[int, int]:
@@ -71,6 +72,12 @@ def test_no_job_is_refused() -> None:
         next(run_tasks(fail_at_three, [0], 0))
     for jobs in (None, 1, -1, 7):
         check_jobs(jobs)
+
+
+def test_no_number_of_threads_is_one_for_each_cpu() -> None:
+    assert [num_threads(jobs) for jobs in (None, -1, 3)] == [num_cpus(), num_cpus(), 3]
+    with pytest.raises(ArgumentError, match="--jobs must be from 1"):
+        num_threads(-2)
 
 
 def test_without_shared_memory_one_process_does_all(

@@ -30,8 +30,7 @@ from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
 from fastcell.splits.linked_groups import Ids
 from fastcell.stats.proportions import wilson_interval
-from fastcell.system.resources import num_cpus
-from fastcell.system.worker_processes import check_jobs
+from fastcell.system.worker_processes import check_jobs, num_threads
 
 SIDECAR = "duplicates.parquet"
 COPY_KINDS = ("exact", "near")
@@ -286,7 +285,7 @@ def _canonical_forms(manifest: Manifest, ids: Ids, jobs: int | None) -> Iterator
         return [canonical(pixels) for pixels in read_cells(manifest, part.tolist())]
 
     parts = [ids[start : start + _PART_CELLS] for start in range(0, len(ids), _PART_CELLS)]
-    with ThreadPoolExecutor(num_cpus() if jobs is None or jobs < 0 else jobs, "fastcell-copies") as pool:
+    with ThreadPoolExecutor(num_threads(jobs), "fastcell-copies") as pool:
         for forms in pool.map(of_part, parts):
             yield from forms
 

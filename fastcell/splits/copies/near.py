@@ -24,8 +24,7 @@ from fastcell.splits.copies.planting import PLANTED_KINDS, STRONG_JPEG, plant
 from fastcell.splits.copies.registration import Fit, register
 from fastcell.splits.copies.signature import Looks, Scale, find_scale, join_looks, look_at
 from fastcell.splits.linked_groups import Ids, join_nodes
-from fastcell.system.resources import num_cpus
-from fastcell.system.worker_processes import check_jobs, run_tasks
+from fastcell.system.worker_processes import check_jobs, num_threads, run_tasks
 
 SAMPLE_CELLS = 2_000
 PRACTICE_PER_KIND = 150
@@ -126,7 +125,7 @@ class _Search:
 
     def __init__(self, manifest: Manifest, ids: Ids, seed: int, jobs: int | None, say: Say) -> None:
         self.manifest, self.ids, self.jobs, self.say = manifest, ids, jobs, say
-        self.threads = num_cpus() if jobs is None or jobs < 0 else jobs
+        self.threads = num_threads(jobs)
         self.rng = np.random.default_rng([seed, 0xC0B1])
         self.num_plain, self.num_pairs = 0, 0
         self.bounds = Bounds()
