@@ -25,7 +25,7 @@ class FitArguments(NamedTuple):
         runs: parent folder of the new run folder
         resume: interrupted run to continue in place
         ckpt_path: checkpoint to continue from, in a new run
-        start_from: run or checkpoint whose weights a new run starts from
+        start_from: run or file of weights that a new run starts from
         freeze: parts of the network that are not trained, separated by commas, or all-but-head
         teacher: run or checkpoint whose class probabilities the network learns in addition to the labels
         teacher_temperature: temperature of the compared probabilities; values above 1 give unlikely classes more weight

@@ -46,6 +46,25 @@ def is_shared_model(path: Path) -> bool:
     return path.suffix == ".safetensors"
 
 
+def has_shared_config(path: Path) -> bool:
+    """Return whether a safetensors file is of a shared model: fastcell wrote it, or config.json beside it.
+
+    A damaged file counts as one of a shared model if config.json is of one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            if _METADATA in (file.metadata() or {}):
+                return True
+    except (SafetensorError, OSError):
+        pass
+    try:
+        return "fastcell" in _read_json(path.parent / SHARED_CONFIG_FILE)
+    except (DataError, PermissionError):
+        return False
+
+
 def write_shared_model(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
     """Write model.safetensors and config.json into an existing folder.
 

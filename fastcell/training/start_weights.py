@@ -1,4 +1,4 @@
-"""Start a new run from the weights of another run, matched by tensor name."""
+"""Start a new run from the weights of another run or another program, matched by tensor name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.models.network_parts import head_of, is_in
 from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.run_folder import find_checkpoint
+from fastcell.runs.weight_files import described_network, is_weight_file, read_weight_file
 
 SHARE_OF_EPOCHS = 0.5
 """Length of a run that starts from weights, as a share of the epochs or steps of the preset."""
@@ -23,10 +24,10 @@ _MOST_NAMED = 8
 
 
 class StartWeights(NamedTuple):
-    """Weights that a run has taken from another run.
+    """Weights that a run has taken from another run, or from a file of weights.
 
     Attributes:
-        source: the checkpoint.
+        source: the checkpoint or file.
         digest: BLAKE2b of its weights.
         taken: names of the tensors that were taken.
         anew: names of the tensors of this run's network that keep their initial values, by reason.
@@ -49,30 +50,47 @@ class StartWeights(NamedTuple):
             names = [name for name, why in self.anew.items() if why == reason]
             lines.append(f"  {len(names)} anew, {reason}: {_listed(names)}")
         if self.unused:
-            lines.append(f"  {len(self.unused)} of the checkpoint unused: {_listed(self.unused)}")
+            lines.append(f"  {len(self.unused)} there unused: {_listed(self.unused)}")
         return [*lines, *(f"  {line}" for line in self.cautions)]
 
 
 def start_from(model: CellModule, path: Path) -> StartWeights:
-    """Load the weights of a run or checkpoint into a new model. Nothing in the checkpoint is executed.
+    """Load the weights of a run, a checkpoint or a file of weights into a new model. Nothing in it is executed.
 
     Tensors are matched by name. The last layer is taken if the classes are the same as in the checkpoint, with its rows
     reordered if needed. If the checkpoint has weights averaged over steps, these are taken, because they were scored.
+    A file of weights names no classes, so that the last layer keeps its initial values. If its first convolution is for
+    colour images, the weights are summed over the colours, as timm does for images of one channel.
 
     Args:
         model: new model, of the same network and image size.
-        path: run folder or checkpoint.
+        path: run folder or checkpoint; or a file of weights (`fastcell.runs.weight_files`), or the folder around its
+            model.safetensors.
 
     Raises:
-        ArgumentError: network or image size differ, or no tensor can be taken.
-        DataError: the checkpoint is missing or damaged.
+        ArgumentError: network or image size differ, no tensor can be taken, or fewer than half from a file of weights.
+        DataError: the checkpoint or file is missing or damaged.
     """
-    checkpoint = find_checkpoint(path)
-    content = read_checkpoint(checkpoint)
+    source = find_checkpoint(path)
+    if is_weight_file(source):
+        return _take(model, path, source, read_weight_file(source), None, [])
+    content = read_checkpoint(source)
     there = content["hyper_parameters"]
     _check_same_network(model, there, path)
     weights = _network_weights(content["state_dict"], bool(there.get("input_norm")))
     classes = [str(name) for name in there.get("classes") or []]
+    return _take(model, path, source, weights, classes, _cautions(model, there))
+
+
+def _take(
+    model: CellModule,
+    path: Path,
+    source: Path,
+    weights: dict[str, torch.Tensor],
+    classes: list[str] | None,
+    cautions: list[str],
+) -> StartWeights:
+    """Give a new model tensors by name; `classes` are those of the last layer there, None if nobody knows them."""
     head = head_of(model.bare_network, len(model.classes))
     own = model.bare_network.state_dict()
     taken: dict[str, torch.Tensor] = {}
@@ -80,22 +98,55 @@ def start_from(model: CellModule, path: Path) -> StartWeights:
     for name, value in own.items():
         found = weights.get(name)
         in_head = head is not None and is_in(name, head)
-        if in_head and set(classes) != set(model.classes):
-            anew[name] = f"because the classes differ ({', '.join(classes)} there)"
+        if in_head and (classes is None or set(classes) != set(model.classes)):
+            names = "are not known there" if classes is None else f"differ ({', '.join(classes)} there)"
+            anew[name] = f"because the classes {names}"
         elif found is None:
-            anew[name] = "not in the checkpoint"
-        elif found.shape != value.shape:
-            anew[name] = "of another shape"
+            anew[name] = "not there"
+        elif found.shape == value.shape:
+            taken[name] = found[[(classes or []).index(each) for each in model.classes]] if in_head else found
+        elif (grey := _summed_over_colours(found, value.shape)) is not None:
+            taken[name] = grey
+            cautions = [*cautions, f"{name} is summed over the three colours there: cells are grey"]
         else:
-            taken[name] = found[[classes.index(each) for each in model.classes]] if in_head else found
-    if not taken:
-        hint = "Give a run of the same network, or leave the option out"
-        raise invalid("--start_from", "a run whose tensors have the names of this network's", str(path), hint)
+            anew[name] = "of another shape"
+    _check_enough(model, path, source, taken, head, weights_alone=classes is None)
     model.bare_network.load_state_dict(taken, strict=False)
     if model.average is not None:
         model.average.module.load_state_dict(model.network.state_dict())
     unused = [name for name in weights if name not in own]
-    return StartWeights(str(checkpoint), hash_tensors(weights), [*taken], anew, unused, _cautions(model, there))
+    return StartWeights(str(source), hash_tensors(weights), [*taken], anew, unused, cautions)
+
+
+def _summed_over_colours(found: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
+    """Return the weights of a convolution (O, C, H, W) from those for colours, (O, 3 C, H, W); None for other shapes.
+
+    C is 1, or more if the network first makes channels of neighbouring pixels. Source: `adapt_input_conv` of timm.
+    """
+    if len(shape) != 4 or tuple(found.shape) != (shape[0], 3 * shape[1], *shape[2:]):
+        return None
+    colours = found.float().reshape(shape[0], shape[1], 3, *shape[2:])
+    return colours.sum(dim=2).to(found.dtype)
+
+
+def _check_enough(
+    model: CellModule, path: Path, source: Path, taken: Mapping[str, Any], head: str | None, weights_alone: bool
+) -> None:
+    """Raises ArgumentError if no tensor was taken, or less than half of the network from a file without its name."""
+    body = [name for name in model.bare_network.state_dict() if head is None or not is_in(name, head)]
+    found = sum(name in taken for name in body)
+    if not weights_alone and taken:
+        return
+    if not weights_alone:
+        hint = "Give a run of the same network, or leave the option out"
+        raise invalid("--start_from", "a run whose tensors have the names of this network's", str(path), hint)
+    if 2 * found < len(body) or not found:
+        named = described_network(source)
+        hint = f"config.json there names {named}" if named else "Give --model.network NAME of the file's network"
+        raise ArgumentError(
+            f"--start_from {path} must be weights of {model.network_name}, but {found} of its {len(body)} tensors "
+            f"before the last layer are there by name and shape. {hint}."
+        )
 
 
 def check_unchanged(started: StartWeights, recorded: Any) -> None:

@@ -162,3 +162,104 @@ def test_weights_and_a_training_state_are_not_both_taken(
     assert main(["fit", str(trained_data), "--preset=fast", f"--runs={tmp_path / 'runs'}", *SETTINGS, *both]) == 2
     assert "--start_from must be given without --ckpt_path" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def saved_for_colours(path: Path, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Weights of a CellNet for colour images and other classes, written to a file."""
+    torch.manual_seed(9)
+    weights = {name: torch.rand(value.shape) for name, value in make(["x", "y", "z"]).bare_network.state_dict().items()}
+    first = weights["features.0.weight"]
+    weights["features.0.weight"] = torch.rand(first.shape[0], 3, *first.shape[2:])
+    weights |= changes
+    torch.save(weights, path)
+    return weights
+
+
+def test_a_file_of_weights_for_colour_images(tmp_path: Path) -> None:
+    weights = saved_for_colours(tmp_path / "colour.pth", extra=torch.zeros(3))
+    model, new = make(["x", "y", "z"], ema_decay=0.9), make(["x", "y", "z"])
+    started = start_from(model, tmp_path / "colour.pth")
+    assert (len(started.taken), started.unused) == (NUM_TENSORS - 2, ["extra"])
+    head = ["classifier.3.weight", "classifier.3.bias"]  # nobody knows the classes of a file, even if there are three
+    assert started.anew == dict.fromkeys(head, "because the classes are not known there")
+    found, average = model.bare_network.state_dict(), model.average.module.state_dict()
+    colours = weights["features.0.weight"]
+    assert torch.equal(found["features.0.weight"], (colours[:, :1] + colours[:, 1:2]) + colours[:, 2:])
+    for name, value in found.items():
+        if name != "features.0.weight":
+            expected = new.bare_network.state_dict()[name] if name in head else weights[name].to(value.dtype)
+            assert torch.equal(value, expected), name
+        assert torch.equal(average[f"1.{name}"], value), name
+    images = torch.rand(2, 1, 32, 32)  # a grey image gives what its three equal colours give
+    expected = torch.nn.functional.conv2d(images.expand(-1, 3, -1, -1), colours)
+    assert torch.allclose(torch.nn.functional.conv2d(images, found["features.0.weight"]), expected, atol=1e-5)
+    lines = started.describe()
+    assert lines[-1] == "  features.0.weight is summed over the three colours there: cells are grey"
+
+
+def test_a_stem_that_makes_channels_of_pixels() -> None:
+    from fastcell.training.start_weights import _summed_over_colours
+
+    source = torch.rand(5, 12, 3, 3).half()  # 2 x 2 neighbours by 3 colours
+    found = _summed_over_colours(source, torch.Size((5, 4, 3, 3)))
+    assert found is not None
+    assert found.dtype == torch.half
+    expected = torch.stack([source[:, 3 * n : 3 * n + 3].float().sum(1) for n in range(4)], dim=1).half()
+    assert torch.equal(found, expected)
+    for shape in ((5, 3, 3, 3), (4, 4, 3, 3), (5, 4, 3, 5), (5, 4, 9)):
+        assert _summed_over_colours(source, torch.Size(shape)) is None
+
+
+@pytest.mark.parametrize("missing", [12, 25])
+def test_a_file_of_another_network_is_refused(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "model.pth"
+    weights = saved_for_colours(path)
+    renamed = {
+        (f"net.{name}" if number < missing else name): value for number, (name, value) in enumerate(weights.items())
+    }
+    torch.save(renamed, path)
+    model = make(["x", "y"])
+    before = {name: value.clone() for name, value in model.bare_network.state_dict().items()}
+    with pytest.raises(
+        ArgumentError, match=f"must be weights of cellnet, but {max(23 - missing, 0)} of its 23 tensors"
+    ):
+        start_from(model, path)
+    assert all(torch.equal(value, before[name]) for name, value in model.bare_network.state_dict().items())
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18"}')
+    with pytest.raises(ArgumentError, match="config.json there names resnet18"):
+        start_from(model, path)
+
+
+def test_fit_starts_from_a_folder_of_the_hub(trained_data: Path, tmp_path: Path, capsys) -> None:
+    from safetensors.torch import save_file
+
+    (tmp_path / "hub").mkdir()
+    save_file(saved_for_colours(tmp_path / "colour.pth"), tmp_path / "hub" / "model.safetensors")
+    (tmp_path / "hub" / "config.json").write_text('{"architecture": "cellnet"}')
+    arguments = ["fit", str(trained_data), "--preset=fast", f"--runs={tmp_path / 'runs'}", *SETTINGS]
+    assert main([*arguments, f"--start_from={tmp_path / 'hub'}", "--freeze=all-but-head"]) == 0
+    assert "23 of 25 tensors taken" in capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "environment.json").read_text())["started_from"]["source"].endswith(
+        "hub/model.safetensors"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["test_resnet", "test_vit", "test_efficientnet", "convnext_atto"])
+def test_weights_of_timm_are_taken_as_by_timm(network: str, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    size = 160 if network == "test_vit" else 64
+    source = timm.create_model(network, num_classes=10)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    there = {"file": str(tmp_path / "weights.pth"), "num_classes": 10}
+    expected = timm.create_model(
+        network, pretrained=True, pretrained_cfg_overlay=there, in_chans=1, num_classes=3
+    ).state_dict()
+    model = make(["x", "y", "z"], network=network, preprocessing={"image_size": size})
+    started = start_from(model, tmp_path / "weights.pth")
+    assert len(started.anew) == 2
+    assert len(started.cautions) == 1
+    for name, value in model.bare_network.state_dict().items():
+        if name not in started.anew:
+            assert torch.allclose(value, expected[name], atol=1e-6), name

@@ -243,7 +243,7 @@ def _training(settings: Mapping[str, Any], scored: Mapping[str, Any], folder: Pa
         if isinstance(packages, dict) and isinstance(packages.get("torch"), str):
             found["torch"] = packages["torch"]
         if isinstance(environment.get("started_from"), dict):
-            found["started from"] = "weights of another run"
+            found["started from"] = "weights of another training"
     return found
 
 
