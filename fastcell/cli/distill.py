@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import data_of_run, show_next
 from fastcell.cli.options import OtherData, Preset, Run, Trust, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -54,8 +54,9 @@ def distill(
     options = {"budget": budget, "out": out, "preset": preset, "temperature": temperature, "share": share}
     done = distill(run, data, **options, settings=_settings(changes), trust=packages_of(trust))  # type: ignore[arg-type]
     program, precision = done.scores.networks[-1].backend.split()
-    predict = ("predict", done.run, "CELLS", "--out", "predictions.parquet", "--backend", program)
-    show_next(("report", done.run), (*predict, "--precision", precision))
+    how = ("--out", "predictions.parquet", "--backend", program, "--precision", precision)
+    cells = data_of_run(done.run)
+    show_next(("report", done.run), *([("predict", done.run, *cells, *how)] if cells else []))
     return 0
 
 

@@ -100,7 +100,7 @@ def _to_folder(
     size = sum(path.stat().st_size for path in folder.iterdir())
     print_line(f"{printable(folder)}: model.safetensors, config.json and README.md, {size / 1e6:.1f} MB")
     words = data_of_run(run)
-    show_next(("predict", folder, *(words or ["NEW_IMAGES"]), "--out", "predictions.parquet"))
+    show_next(("predict", folder, *words, "--out", "predictions.parquet") if words else ("bench", "--run", folder))
 
 
 main = entry(export)

@@ -132,7 +132,7 @@ class FastcellLightningParser(LightningArgumentParser):
         known = [name for action in self._actions for name in action.option_strings if re.match("--[a-z._]+$", name)]
         if found := re.fullmatch("unrecognized arguments: (.*)", text):
             words = found[1].split(" ")
-            return f"{unknown_words(words, known)}\n{self._where_all_are()}"
+            return f"{unknown_words(words, known, _POSITIONALS[self.command])}\n{self._where_all_are()}"
         if found := re.fullmatch("the following arguments are required: (.*)", text):
             names = {"ckpt_path": "RUN", "out": "--out FILE"}
             return missing([names.get(name, name) for name in found[1].split(", ")], USAGES[self.command])

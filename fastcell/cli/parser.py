@@ -113,7 +113,8 @@ def _sort_words(command: Command, words: Sequence[str]) -> _Given:
             options += _spell_out(argument, values)
             by_name |= {argument.dest} if argument.positional else set()
     if unknown:
-        raise ArgumentError(f"{unknown_words(unknown, command.option_names)}\n{_where_help_is(command)}")
+        labels = [argument.label for argument in command.positionals]
+        raise ArgumentError(f"{unknown_words(unknown, command.option_names, labels)}\n{_where_help_is(command)}")
     _check_positionals(command, placed, by_name)
     return _Given(options, placed, dotted, by_name)
 

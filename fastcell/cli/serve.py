@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from fastcell.cli.next_steps import data_of_run, show_next
 from fastcell.cli.options import File, Run, Trust, Window, check_least, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -36,33 +37,37 @@ def serve(
     token_file: File = None,
     trust: Trust = None,
 ) -> int:
-    """Classify cells as an instrument takes them. A program sends frames over a socket and gets answers in order, or
-    sends images and arrays by HTTP. SIGTERM or Ctrl-C ends the server after the last answers.
+    """Classify cells while an instrument records them. Programs send cells over a socket and receive predictions in the
+    same order, or send images and arrays by HTTP. After SIGTERM or Ctrl-C the server answers the cells that it has
+    received, and ends.
 
     Args:
         run: run folder of fastcell fit, or a checkpoint in it
         socket: unix socket of the stream protocol
-        port: TCP port of the stream protocol, 0 for a free one [default: 7300, or none beside --socket or --stdin]
-        http: port of HTTP: a page, /classify, /health, /metrics; 0 for a free one, -1 for none [default: 7301, or none
-            with --stdin]
-        stdin: take frames from standard input and write answers to standard output
-        host: address of the ports; from another than a loopback address, clients need the token that is printed
-        max_latency_ms: target of the time from arrival to answer, which bounds the batches
-        queue: number of cells that may wait
-        when_full: treatment of cells that find the queue full: the sender waits, or the newest are dropped, answered so
-        drop_log: CSV file for the ids of dropped cells; it is made with the first one
-        min_confidence: flag cells with a lower confidence as unsure
-        accuracy: flag cells as unsure so that the others have this accuracy on validation cells
+        port: TCP port of the stream protocol; 0 for a free one [default: 7300, or none with --socket or --stdin]
+        http: HTTP port, with a page, /classify, /health and /metrics; 0 for a free one, -1 for none [default: 7301, or
+            none with --stdin]
+        stdin: read the stream protocol from standard input and write predictions to standard output
+        host: address of the ports; if it is no loopback address, clients need the token that is printed
+        max_latency_ms: target for the time from arrival to answer, which limits the size of batches [ms]
+        queue: maximum number of waiting cells
+        when_full: reaction to a full queue: wait (the sender waits) or drop (new cells are dropped, and the answer says
+            so)
+        drop_log: CSV file for the ids of dropped cells, created when the first cell is dropped
+        min_confidence: minimum confidence of a prediction, 0 to 1; cells with less are unsure
+        accuracy: accuracy to reach, such as 0.95; sets the minimum confidence so that predictions for validation cells
+            have this accuracy
         window: grey levels of 16-bit cells that become black and white [default: those of the run]
-        backend: program that runs the network [default: the one that auto has chosen before, else torch]
+        backend: program that runs the network; auto: the fastest that agrees with torch [default: earlier choice of
+            auto for this run, else torch]
         precision: arithmetic of the network
-        threads: threads that classify [default: one less than cores]
+        threads: threads that classify [default: number of cores minus one]
         token_file: file with the token that clients must send
         trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell serve runs/20260131-142501-donors-cellnet
-        fastcell serve runs/20260131-142501-donors-cellnet --socket /tmp/cells.sock --when_full drop
+        fastcell serve runs/20260131-142501-donors-cellnet --socket /tmp/cells.sock --when-full drop
     """
     check_least(1, queue=queue)
     if threads is not None and not 0 < threads <= MOST_THREADS:
@@ -123,6 +128,8 @@ def serve(
         f"{counts.dropped:,} dropped, {counts.abandoned:,} of clients that went away"
         + (f"; ids in {printable(drop_log)}" if lost else "")
     )
+    if not stdin:  # standard output holds the answers
+        show_next(("bench", *data_of_run(Path(run)), "--run", run, "--latency"))
     return 0
 
 

@@ -22,17 +22,20 @@ _RATHER = {"tensorboardX": "tensorboard"}
 """Package named last in a message of Lightning -> package to install."""
 
 
-def unknown_words(words: Sequence[str], known: Collection[str]) -> str:
+def unknown_words(words: Sequence[str], known: Collection[str], placed: Collection[str] = ()) -> str:
     """Return the message for unknown options and superfluous arguments.
 
     Args:
         words: the remaining arguments, in order.
         known: option names of the command.
+        placed: positional arguments of the command, such as ``RUN``.
     """
     options = [word.partition("=")[0] for word in words if re.match("--?[A-Za-z]", word)]
     if not options:
         return f"unexpected argument {words[0]!r}."
     name = options[0]
+    if name.lstrip("-").upper() in placed:
+        return f"unknown option {name}. {name.lstrip('-').upper()} is given without an option name."
     last = _last_part(name)
     of_this_end = [option for option in known if _last_part(option) == last]
     hint = f"Did you mean {of_this_end[0]}?" if of_this_end else did_you_mean(name, known)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import after_predict, show_next
 from fastcell.cli.options import Out, ReadingArguments, Run, Trust, Window, check_least, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -33,30 +33,32 @@ def watch(
     threads: int | None = None,
     trust: Trust = None,
 ) -> int:
-    """Classify the cells of a folder, of an .rtdc file or of a folder of IFCB bins while an instrument writes it. Each
-    cell is classified once, files that are not whole yet are left until they are, and at the end the table is that of
-    fastcell predict. SIGTERM, Ctrl-C or --until_idle end the command; after a kill the same command goes on.
+    """Classify the cells of a folder of images, an .rtdc file or a folder of IFCB bins while an instrument writes it.
+    Each cell is classified once, incomplete files are tried again later, and the final table is the same as from
+    fastcell predict. The command ends with SIGTERM, Ctrl-C or --until-idle; after a crash the same command resumes.
 
     Args:
         run: run folder of fastcell fit, or a checkpoint in it
         folder: folder or file that is being written
         out: table to write at the end: .csv, .parquet or .fcs
-        until_idle: end when nothing has changed for so many seconds [default: at SIGTERM or Ctrl-C]
-        poll: time between two looks [s]
-        min_confidence: least confidence of an answer; cells below are unsure
-        accuracy: accuracy on validation cells that answers must have; cells below are unsure
+        until_idle: end after this time without changes [s] [default: end at SIGTERM or Ctrl-C]
+        poll: interval between two checks for new cells [s]
+        min_confidence: minimum confidence of a prediction, 0 to 1; cells with less are unsure
+        accuracy: accuracy to reach, such as 0.95; sets the minimum confidence so that predictions for validation cells
+            have this accuracy
         pattern: position of class and group in the paths, as of pack, such as '{group}/{name}'
         window: grey levels that become black and white, for 16-bit images [default: those of the run]
         um_per_px: pixel size of cells whose file does not give one [um per pixel]
         reading: reading
-        backend: program that runs the network [default: the one that auto has chosen before, else torch]
+        backend: program that runs the network; auto: the fastest that agrees with torch [default: earlier choice of
+            auto for this run, else torch]
         precision: arithmetic of the network
         threads: threads of the preprocessing [default: all cores]
         trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell watch runs/20260131-142501-donors-cellnet /data/today --out today.parquet
-        fastcell watch runs/20260131-142501-donors-cellnet now.rtdc --out now.csv --until_idle 60
+        fastcell watch runs/20260131-142501-donors-cellnet now.rtdc --out now.csv --until-idle 60
     """
     if threads is not None:
         check_least(1, threads=threads)
@@ -89,14 +91,14 @@ def watch(
     )
     for line in limits.lines:
         print_line(line)
-    depth = live.classifier.preprocessing.depth
+    depth, checkpoint = live.classifier.preprocessing.depth, find_checkpoint(Path(run))
 
     task = WatchTask(
         live.classifier,
         lambda: open_cells(folder, read=options, window=live.window, um_per_px=um_per_px, depth=depth),
         Path(folder),
         target,
-        find_checkpoint(Path(run)),
+        checkpoint,
         live.min_confidence,
         until_idle,
         poll,
@@ -105,8 +107,7 @@ def watch(
     start = time.monotonic()
     predictions = watch_source(task, print_line)
     print_line(join_lines(closing_lines(predictions, time.monotonic() - start)))
-    if target.suffix != ".fcs":
-        show_next(("count", target, run), ("convert", target, target.with_suffix(".fcs")))
+    show_next(*after_predict(target, checkpoint))
     return 0
 
 

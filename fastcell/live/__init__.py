@@ -1,1 +1,1 @@
-"""Cells classified as they come: a stream protocol and HTTP for programs that acquire images, and watched folders."""
+"""Classify cells during acquisition: a stream protocol and HTTP for other programs, and watched folders."""

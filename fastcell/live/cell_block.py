@@ -1,4 +1,4 @@
-"""Frames that came together, and their answers."""
+"""Frames that arrived together, and their answers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from fastcell.live.protocol import AnswerStatus, Frames, empty_answers
 
 
 class CellBlock:
-    """Frames that came together, and their answers.
+    """Frames that arrived together, and their answers.
 
     Args:
         frames: N frames.
         num_classes: K.
-        arrived: time at which they came (`time.perf_counter`) [s].
-        done: called by a worker when the last answer is there.
+        arrived: time of their arrival (`time.perf_counter`) [s].
+        done: function that a worker calls when the last answer is complete.
 
     Attributes:
-        answers: (N,) of `fastcell.live.protocol.answer_dtype`; whole once `left` is 0.
+        answers: (N,) of `fastcell.live.protocol.answer_dtype`; complete once `left` is 0.
         unlike_off: (N, 2) int16, see `fastcell.inference.unlike.reasons.UnlikeScores`.
         left: number of cells without an answer.
         taken: number of cells that workers have taken.
-        abandoned: nobody waits for the answers.
+        abandoned: True if no client waits for the answers.
     """
 
     __slots__ = ("abandoned", "answers", "arrived", "done", "frames", "left", "taken", "unlike_off")
@@ -35,7 +35,7 @@ class CellBlock:
         self.left, self.taken, self.abandoned = len(frames), 0, False
 
     def drop(self) -> None:
-        """Leave all cells without a class; call it instead of `MicroBatches.submit`."""
+        """Answer all cells as dropped. Call it instead of `MicroBatches.submit`."""
         self.left = 0
 
     @property

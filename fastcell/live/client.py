@@ -1,6 +1,6 @@
 """Client of ``fastcell serve``: sends cells as arrays over a unix or TCP socket and receives the answers in order.
 
-This module needs NumPy alone; it may be copied into a program that acquires images.
+This module needs only NumPy, so it can be copied into a program that acquires images.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ServerGone(FastcellError):  # noqa: N818
     """The server has ended, refused the client, or cannot be reached any more.
 
     Attributes:
-        unanswered: ids of the frames without an answer, in order; these alone need to be sent again.
+        unanswered: ids of the frames without an answer, in order; only these need to be sent again.
     """
 
     def __init__(self, message: str, unanswered: Sequence[int] = ()) -> None:
@@ -79,7 +79,7 @@ class ServedAnswers(NamedTuple):
 
     @property
     def unsure(self) -> np.ndarray:
-        """(N,) bool, True for an answer below the confidence that the server was started with."""
+        """(N,) bool, True for an answer below the minimum confidence of the server."""
         return np.asarray(self.rows["flags"] & UNSURE_FLAG > 0)
 
     @property
@@ -93,8 +93,8 @@ class Client:
 
     Args:
         address: path of a unix socket, or ``host:port``.
-        token: secret of a server that listens for other machines.
-        timeout: longest wait for the server [s].
+        token: secret of a server that accepts other machines.
+        timeout: maximum time to wait for the server [s].
 
     Raises:
         ServerGone: the server cannot be reached, or refuses the client.
@@ -144,17 +144,17 @@ class Client:
         times: Sequence[int] | np.ndarray | None = None,
         um_per_px: float | Sequence[float] | np.ndarray = 0.0,
     ) -> None:
-        """Send cells; answers that come meanwhile are kept for `receive`.
+        """Send cells. Answers that arrive in the meantime are kept for `receive`.
 
         Args:
             cells: (N, H, W) uint8 or uint16, or a list of arrays (H, W).
-            ids: (N,) numbers of the cells, which come back with the answers; None for 0, 1, ... of this call.
-            times: (N,) numbers that come back with the answers, such as a clock; None for 0.
-            um_per_px: micrometres per pixel, of all cells or of each; 0 if unknown.
+            ids: (N,) numbers of the cells, which the answers repeat; None for 0, 1, ... in this call.
+            times: (N,) numbers that the answers repeat, such as time stamps; None for 0.
+            um_per_px: micrometres per pixel, one number or one per cell; 0 if unknown.
 
         Raises:
-            ServerGone: the server has ended; `unanswered` holds the ids of these cells too.
-            ValueError: a cell is no grey image of 8 or 16 bits, or there is another number of ids than of cells.
+            ServerGone: the server has ended; `unanswered` includes the ids of these cells.
+            ValueError: a cell is no grey image of 8 or 16 bits, or the number of ids differs from that of the cells.
         """
         num = len(cells)
         numbers = _numbers("ids", np.arange(num) if ids is None else ids, num)
@@ -178,12 +178,13 @@ class Client:
                     raise self._gone() from None
 
     def receive(self, least: int = 1) -> ServedAnswers:
-        """Return all answers that have come, in the order of the frames; wait for `least` of them, which may be 0.
+        """Return all answers received so far, in the order of the frames; wait until there are at least `least` (may be
+        0).
 
-        If the server ends before, the answers that came are returned, and the next call raises.
+        If the server ends earlier, the received answers are returned, and the next call raises.
 
         Raises:
-            ServerGone: the server ended before, or sent nothing for the timeout.
+            ServerGone: the server has ended, or sent nothing for the timeout.
         """
         least = min(least, len(self._waiting))
         while len(self._received) < least * self._dtype.itemsize and self._ended is None:
@@ -199,7 +200,9 @@ class Client:
         return found
 
     def predict(self, cells: np.ndarray | Sequence[np.ndarray], **options: Any) -> ServedAnswers:
-        """Send cells and return their answers, in order; options as for `send`. No frame may wait for its answer."""
+        """Send cells and return their answers in order; options as for `send`. There must be no earlier unanswered
+        frames.
+        """
         if self._waiting:
             raise ValueError(f"{len(self._waiting)} frames wait for their answers. Receive these first")
         self.send(cells, **options)
@@ -209,13 +212,13 @@ class Client:
         return ServedAnswers(self.classes, np.concatenate([part.rows for part in parts]))
 
     def finish(self) -> Iterator[ServedAnswers]:
-        """Send nothing more, and yield the answers that are still to come."""
+        """Stop sending, and yield the remaining answers."""
         self._socket.shutdown(socket.SHUT_WR)
         while self._waiting:
             yield self.receive()
 
     def fileno(self) -> int:
-        """Return the number of the socket, so that `select` waits for answers."""
+        """Return the file descriptor of the socket, for `select`."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -278,8 +281,8 @@ class Client:
             self._received += data
 
     def _wait(self, seconds: float, writable: bool = False) -> tuple[bool, bool]:
-        """Wait until the socket can be read, or if asked written; return both."""
-        poll = select.poll()  # select() takes no numbers above 1023
+        """Wait until the socket can be read or, if requested, written; return both states."""
+        poll = select.poll()  # select() supports no file descriptors above 1023
         poll.register(self._socket, select.POLLIN | (select.POLLOUT if writable else 0))
         events = sum(event for _, event in poll.poll(seconds * 1000))
         return bool(events & ~select.POLLOUT), bool(events & select.POLLOUT)
@@ -302,7 +305,7 @@ class Client:
             self._read()
 
     def _has_message(self) -> bool:
-        """Return whether the next bytes are a last message of the server."""
+        """Return whether the next bytes are the last message of the server."""
         return len(self._received) >= 6 and self._received[4] >= AnswerStatus.ERROR
 
     def _answers(self) -> ServedAnswers:
@@ -334,7 +337,7 @@ def _numbers(name: str, values: Any, num: int) -> np.ndarray:
     """Return N numbers as uint64.
 
     Raises:
-        ValueError: there is another number of them, or one is negative.
+        ValueError: their number is wrong, or one is negative.
     """
     found = np.asarray(values)
     if found.shape != (num,) or (num and (found.dtype.kind not in "iu" or found.min() < 0)):

@@ -1,4 +1,4 @@
-"""One client of the stream server: its socket, its frames in order, and the answers that wait to be sent."""
+"""One client of the stream server: its socket, its frames in order, and the answers still to be sent."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from fastcell.live.protocol import (
 )
 
 MOST_UNSENT_BYTES = 1 << 20
-"""Answers that may wait for a client that does not read; its frames are not read before."""
+"""Maximum number of answers waiting for a client; above it, no more frames of the client are read."""
 GREETING_S = 30.0
-"""Time that a client has for its greeting."""
+"""Time limit for the greeting of a client."""
 LINGER_S = 2.0
-"""Time that a client has to read the last message before its socket is closed."""
+"""Time limit for a client to read the last message before its socket is closed."""
 
 
 class Connection:
-    """State of a client; used by the thread of the server alone.
+    """State of a client. Used only by the thread of the server.
 
     Args:
         sock: its socket, non-blocking.
-        name: for the log.
+        name: name of the client in the log.
         welcome: greeting of the server.
-        token: secret that the client must give; empty for none.
+        token: secret that the client must send; empty for none.
 
     Attributes:
-        pending: blocks of frames whose answers have not been put to `unsent`, in order.
-        held: frames that were read and are not in the queue yet, with the time of reading [s].
-        unsent: bytes for the client.
-        finished: the client sends nothing more.
-        broken: the client cannot be reached.
-        drained: nothing was there at the last reading.
+        pending: blocks of frames, in order, whose answers are not in `unsent` yet.
+        held: frames that were read but are not in the queue yet, with the time of reading [s].
+        unsent: bytes to be sent to the client.
+        finished: True if the client sends nothing more.
+        broken: True if the client cannot be reached.
+        drained: True if the last reading found no data.
     """
 
     def __init__(self, sock: socket.socket, name: str, welcome: bytes, token: str = "") -> None:
@@ -60,16 +60,16 @@ class Connection:
 
     @property
     def greeted(self) -> bool:
-        """Whether the greeting of the client has come."""
+        """Whether the greeting of the client has been received."""
         return self._greeting is None
 
     @property
     def reads(self) -> bool:
-        """Whether bytes of the client are wanted now."""
+        """Whether bytes of the client should be read now."""
         if self.broken:
             return False
         if self._shut_at is not None:
-            return True  # thrown away, so that closing the socket does not destroy the last message
+            return True  # discarded, because closing a socket with unread bytes would destroy the last message
         return not self.finished and not self.held and len(self.unsent) < MOST_UNSENT_BYTES
 
     @property
@@ -86,7 +86,7 @@ class Connection:
         """Read once from the socket; frames go to `held`.
 
         Returns:
-            What is wrong with the bytes, or None.
+            The error in the bytes, or None.
         """
         try:
             num = self.sock.recv_into(scratch)
@@ -125,13 +125,13 @@ class Connection:
         return wrong
 
     def end(self, status: AnswerStatus, text: str = "") -> None:
-        """Take no more frames; after the answers, send a last message."""
+        """Accept no more frames, and send a last message after the answers."""
         if self._last is None:
             self.finished = True
             self._last = closing_message(status, text)
 
     def collect(self) -> list[CellBlock]:
-        """Move whole answers to `unsent`, in order, and return their blocks."""
+        """Move complete answers to `unsent`, in order, and return their blocks."""
         blocks = []
         while self.pending and not self.pending[0].left:
             blocks.append(self.pending.popleft())
@@ -139,7 +139,7 @@ class Connection:
         return blocks
 
     def flush(self) -> None:
-        """Send what the socket takes of `unsent`, and the last message behind it."""
+        """Send as much of `unsent` as the socket accepts, then the last message."""
         if self.finished and not self.pending and not self.held and self._last is not None:
             self.unsent += self._last
             self._last = b"" if self._last else self._last

@@ -1,4 +1,4 @@
-"""List of cells that were received and not classified: a CSV file, and a line for the user now and then."""
+"""List of cells that were received but not classified: a CSV file, and an occasional line for the user."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SAY_EVERY_S = 5.0
 
 
 class DropLog:
-    """CSV file with a row for each range of ids of cells that got no class; it is made with the first row.
+    """CSV file with one row per range of ids of unclassified cells. It is created with the first row.
 
     Args:
         path: file; rows are appended to an existing one.
-        say: takes a line for the user, at most one in 5 s.
+        say: function that receives a line for the user, at most once in 5 s.
     """
 
     def __init__(self, path: Path, say: Say = print_remark) -> None:
@@ -53,7 +53,7 @@ class DropLog:
                 self._tell()
 
     def close(self) -> None:
-        """Say what has not been said."""
+        """Report the cells that have not been reported yet."""
         with self._lock:
             if self._unsaid:
                 self._tell()
@@ -78,10 +78,10 @@ class DropLog:
 
 
 def check_drop_log(path: str) -> Path:
-    """Check that rows can be added to a file, or that it can be made.
+    """Check that rows can be appended to a file, or that it can be created.
 
     Raises:
-        ArgumentError: it cannot, or it is another table.
+        ArgumentError: the file cannot be written, or is another table.
     """
     file = check_output_file("--drop_log", path)
     if file.exists():
@@ -93,7 +93,7 @@ def check_drop_log(path: str) -> Path:
 
 
 def id_ranges(ids: np.ndarray) -> list[tuple[int, int]]:
-    """Return first and last id of each range of consecutive numbers in N ids, N >= 1."""
+    """Return the first and last id of each range of consecutive numbers in N ids, N >= 1."""
     ids = np.asarray(ids, np.uint64)
     ends = np.flatnonzero(ids[1:] != ids[:-1] + np.uint64(1))
     firsts, lasts = ids[np.concatenate([[0], ends + 1])], ids[np.concatenate([ends, [len(ids) - 1]])]

@@ -34,14 +34,14 @@ _FORM = "multipart/form-data"
 
 @dataclass(frozen=True)
 class HttpService:
-    """What answers HTTP requests.
+    """HTTP service of a classifier.
 
     Attributes:
         live: the classifier.
-        batches: queue that the stream clients use too.
-        metrics: counts.
-        drops: takes the numbers of the cells of a request that found the queue full.
-        when_full: what happens to a request that finds the queue full.
+        batches: queue, shared with the stream clients.
+        metrics: counts of the server.
+        drops: log for the numbers of the cells of a request that found the queue full.
+        when_full: reaction to a request that finds the queue full.
         about: further facts for the page and /health, such as the run and its backend.
     """
 
@@ -195,7 +195,7 @@ def _pitch(text: str | None) -> float:
 
 
 def _short(value: Any) -> float:
-    """Return a float32 as the shortest number that stands for it."""
+    """Return a float32 as the shortest number that identifies it."""
     return float(str(np.float32(value)))
 
 

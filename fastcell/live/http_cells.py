@@ -18,7 +18,7 @@ MOST_CELLS_OF_REQUEST = 10_000
 
 
 class BodyError(FastcellError):
-    """A body that holds no cells."""
+    """Raised for a body without usable cells."""
 
 
 class BodyCells(NamedTuple):
@@ -39,7 +39,7 @@ def read_parts(parts: list[tuple[str, bytes]]) -> BodyCells:
     """Read files of cells.
 
     Args:
-        parts: name and bytes of each: an image of one cell, or a .npy array of one or more cells.
+        parts: name and bytes of each file: an image of one cell, or a .npy array of one or more cells.
 
     Raises:
         BodyError: an array is damaged or holds no grey cells, or there are too many cells.

@@ -1,4 +1,4 @@
-"""A run opened for cells that come one by one: flags of ``fastcell predict`` with every answer, small batches."""
+"""A run opened for cells that arrive one by one: small batches, and the flags of ``fastcell predict`` for each cell."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class LiveClassifier:
         self.window = classifier.checked_window(window)
         self.min_confidence = min_confidence
         self.batch = 1
-        """Cells that the network takes together best; a batch of other sizes is filled up or divided."""
+        """Best batch size of the network; batches of other sizes are padded or divided."""
         self._warned: set[type[Exception]] = set()
 
     @property
@@ -77,7 +77,7 @@ class LiveClassifier:
         return self.classifier.known is not None
 
     def prepare(self) -> None:
-        """Compile what the first cells would wait for, and measure how few cells run faster one by one."""
+        """Compile all code before the first cells, and measure up to which number cells run faster one by one."""
         size = self.classifier.preprocessing.image_size
         backend = self.classifier.backend
         if backend.name in ("openvino", "onnxruntime") and not isinstance(backend, RestAlone):
@@ -91,11 +91,11 @@ class LiveClassifier:
             self.classifier.classify_chunk(list(blank[:2].astype(np.uint16)), self.window)
 
     def answer(self, cells: Sequence[np.ndarray] | np.ndarray, um_per_px: np.ndarray | None) -> LiveAnswers:
-        """Classify N cells; one that cannot be classified has the status `AnswerStatus.UNUSABLE`.
+        """Classify N cells. Cells that cannot be classified get the status `AnswerStatus.UNUSABLE`.
 
         Args:
             cells: N arrays (H, W) uint8 or uint16.
-            um_per_px: (N,) micrometres per pixel, NaN if unknown; None if all are.
+            um_per_px: (N,) micrometres per pixel, NaN if unknown; None if unknown for all cells.
         """
         num = len(cells)
         usable = np.ones(num, bool)
@@ -120,7 +120,7 @@ class LiveClassifier:
         return LiveAnswers(status, flags, classes, probabilities, unlike)
 
     def _parts(self, cells: Sequence[np.ndarray] | np.ndarray, places: np.ndarray) -> list[np.ndarray]:
-        """Return the places by chunks of the classifier."""
+        """Return the indices of the cells by chunk of the classifier."""
         size = self.classifier.chunk
         return [places[first : first + size] for first in range(0, len(places), size)]
 
@@ -132,11 +132,11 @@ class LiveClassifier:
         probabilities: np.ndarray,
         unlike: UnlikeScores,
     ) -> None:
-        """Fill in the answers at some places; if they fail together, one by one."""
+        """Fill in the answers for some cells, one by one if they fail together."""
         some = cells if len(places) == len(cells) else [cells[place] for place in places.tolist()]
         try:
             found = self.classifier.classify_chunk(some, self.window, None if um_per_px is None else um_per_px[places])
-        except Exception as error:  # noqa: BLE001, whatever a cell does, the cells after it get their answers
+        except Exception as error:  # noqa: BLE001, an error of one cell must not affect the cells after it
             if len(places) > 1:
                 for place in places:
                     self._classify(cells, np.array([place]), um_per_px, probabilities, unlike)
@@ -151,10 +151,10 @@ class LiveClassifier:
 
 
 class RestAlone:
-    """Backend that runs the images behind the last full batch alone where that is faster than filling a batch up.
+    """Backend that runs the images after the last full batch one by one if this is faster than a padded batch.
 
     Args:
-        backend: backend that fills up batches, see `fastcell.inference.backends.fixed_batches`.
+        backend: backend with padded batches, see `fastcell.inference.backends.fixed_batches`.
         size: side of the images [px].
     """
 
@@ -167,7 +167,7 @@ class RestAlone:
             min(self._timed(images[:count]) for _ in range(_TIMED_RUNS + 1)) for count in (1, len(images))
         )
         self.most_alone = max(1, int(together / alone))
-        """Largest number of images that run one by one."""
+        """Maximum number of images that run one by one."""
 
     def _timed(self, images: np.ndarray) -> float:
         begin = time.perf_counter()
@@ -206,7 +206,7 @@ def open_live(
         min_confidence, accuracy: as for ``fastcell predict``.
 
     Returns:
-        The classifier, and what the checkpoint says about its answers.
+        The classifier, and the limits of its answers according to the checkpoint.
 
     Raises:
         ArgumentError: an argument breaks its rule.
@@ -220,7 +220,7 @@ def open_live(
 
 
 def _content(checkpoint: Path, program: str) -> dict[str, object]:
-    """Return statistics and confidence of a checkpoint, from the files of a prepared backend where it runs."""
+    """Return statistics and calibration of a checkpoint, from the files of the prepared backend if one is used."""
     if program != "torch":
         files = NetworkFiles(checkpoint)
         description = files.read()

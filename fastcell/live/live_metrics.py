@@ -14,13 +14,13 @@ from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG
 
 QUANTILES = (0.5, 0.99, 0.999)
 WINDOW_S = 60.0
-"""Quantiles are over the last one to two windows."""
+"""Length of a window; quantiles are over the last one to two windows."""
 
 _LEAST_S, _STEP, _NUM = 1e-6, 1.02, 1024
 
 
 class LatencyHistogram:
-    """Latencies in steps of 2 %, of the current window of 60 s and the one before."""
+    """Histogram of latencies in steps of 2 %, for the current and the previous window of 60 s."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((2, _NUM), np.int64)
@@ -52,7 +52,7 @@ class LatencyHistogram:
 class LiveMetrics:
     """Counts of a server; may be used by several threads.
 
-    Each cell that was received is counted once more when it is done with: as answered, unusable, dropped or abandoned.
+    Each received cell is counted again at its end, as answered, unusable, dropped or abandoned.
 
     Args:
         classes: K class names.
@@ -76,7 +76,7 @@ class LiveMetrics:
                 setattr(self, name, getattr(self, name) + number)
 
     def add_answers(self, blocks: Iterable[CellBlock]) -> None:
-        """Add blocks whose answers are there and go to their client now; blocks that were dropped do not count."""
+        """Add blocks whose complete answers are being sent; dropped blocks do not count."""
         now = time.perf_counter()
         blocks = [block for block in blocks if not block.dropped]
         if not blocks:

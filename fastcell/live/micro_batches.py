@@ -1,9 +1,9 @@
-"""Micro-batches: cells wait in a queue until a worker is free, which takes as many as the latency target allows.
+"""Micro-batches: cells wait in a queue, and a free worker takes as many of them as the latency target allows.
 
-A worker never waits for a batch to fill: at a low rate a cell runs alone, at a higher rate cells gather while the
-batch before them runs. The limit of a batch follows its time: it grows by at most a factor of 2 while full batches take
-less than half of the latency target, and shrinks when one takes longer. Half, because a cell that comes just after the
-start of a batch waits for this one and for its own.
+A worker never waits for a batch to fill up: at a low rate cells run one by one, at a higher rate cells accumulate while
+the previous batch runs. The size limit adapts to the measured time: it grows by at most a factor of 2 while full
+batches take less than half of the latency target, and shrinks if they take longer. The limit is half of the target
+because a cell that arrives just after the start of a batch waits for this batch and for its own.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from fastcell.live.live_metrics import LiveMetrics
 from fastcell.live.protocol import Frames
 
 WhenFull = Literal["wait", "drop"]
-"""What happens to cells that find the queue full: their sender waits, or they are dropped."""
+"""Reaction to cells that find the queue full: the sender waits, or the cells are dropped."""
 MOST_CELLS = 256
-"""Largest number of cells of a micro-batch."""
+"""Maximum number of cells in a micro-batch."""
 
 _FULL_S = 0.001
 _GROWTH = 2.0
@@ -42,12 +42,12 @@ class MicroBatches:
     """Queue of cells and the threads that classify them.
 
     Args:
-        classify: function from cells and micrometres per pixel to answers; called by several threads.
+        classify: function that returns answers for cells and micrometres per pixel; called by several threads.
         num_classes: K.
-        metrics: takes the counts.
-        most_waiting: largest number of cells that wait.
-        max_latency_s: target of the time from arrival to answer [s].
-        batch: cells that the network takes together best.
+        metrics: counts of the server.
+        most_waiting: maximum number of waiting cells.
+        max_latency_s: target for the time from arrival to answer [s].
+        batch: best batch size of the network.
         workers: number of threads.
     """
 
@@ -81,15 +81,15 @@ class MicroBatches:
 
     @property
     def room(self) -> int:
-        """Number of further cells that the queue takes."""
+        """Number of further cells for which the queue has room."""
         return max(0, self.most_waiting - self._waiting)
 
     def reserve(self, num: int, whole: bool = False) -> int:
-        """Take room in the queue for at most `num` cells, and return for how many; `submit` them then.
+        """Reserve room in the queue for up to `num` cells, and return the number; then `submit` them.
 
         Args:
             num: number of cells.
-            whole: take room for all or none.
+            whole: reserve room for all cells or for none.
         """
         with self._changed:
             room = min(num, self.room)
@@ -99,13 +99,13 @@ class MicroBatches:
             return room
 
     def submit(self, block: CellBlock) -> None:
-        """Put cells into the queue for which room was reserved."""
+        """Put cells into the queue after reserving room for them."""
         with self._changed:
             self._queue.append(block)
             self._changed.notify()
 
     def answer(self, frames: Frames, when_full: WhenFull) -> list[CellBlock] | None:
-        """Classify frames and return them in blocks; the caller's thread waits.
+        """Classify frames and return them in blocks. The calling thread waits.
 
         Returns:
             The blocks; None if the queue has no room for all of them and `when_full` is ``drop``.
@@ -134,7 +134,7 @@ class MicroBatches:
         return blocks
 
     def close(self) -> None:
-        """Classify what waits, then end the threads."""
+        """Classify the waiting cells, then end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -142,12 +142,12 @@ class MicroBatches:
             thread.join()
 
     def most_cells(self) -> int:
-        """Return the largest number of cells of the next batch."""
+        """Return the size limit of the next batch."""
         most = int(self._most)
         return most - most % self._batch if most > self._batch else max(most, 1)
 
     def _follow(self, num: int, seconds: float) -> None:
-        """Set the limit of the batches after one of `num` cells."""
+        """Adapt the size limit after a batch of `num` cells."""
         factor = self._max_latency_s / 2 / max(seconds, 1e-9)
         if factor < 1:
             self._most = max(1.0, min(self._most, num * factor))

@@ -1,4 +1,4 @@
-"""Description of the HTTP interface in the form of OpenAPI 3.1, and a page made from it."""
+"""Description of the HTTP interface in OpenAPI 3.1, and a page made from it."""
 
 from __future__ import annotations
 

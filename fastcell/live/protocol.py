@@ -1,8 +1,8 @@
 """Byte format of the stream protocol: greetings, frames of cells, answers. All numbers are little-endian.
 
-A connection starts with a greeting of the client, ``MAGIC`` and a token, and one of the server, ``MAGIC`` and the class
-names. Then the client sends frames, and the server one answer for each frame, in the order of the frames.
-docs/guides/live.md describes every byte. This module needs NumPy alone, so that clients can use it.
+A connection starts with a greeting of the client (``MAGIC`` and a token) and a greeting of the server (``MAGIC`` and
+the class names). Then the client sends frames, and the server sends one answer per frame, in the order of the frames.
+docs/guides/live.md describes every byte. This module needs only NumPy, so that clients can use it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from fastcell.errors import FastcellError
 
 MAGIC = b"FCELLS1\n"
-"""First bytes of both sides; the digit is the version of the protocol."""
+"""First bytes of both greetings; the digit is the version of the protocol."""
 MOST_FRAME_BYTES = 8 << 20
 """Largest number of bytes of a frame, header included."""
 MOST_TOKEN_BYTES = 1024
@@ -32,7 +32,7 @@ HEADER_DTYPE = np.dtype(
     }
 )
 ANSWER_BYTES = 40
-"""Bytes of an answer in front of the probabilities."""
+"""Bytes of an answer before the probabilities."""
 UNSURE_FLAG, UNLIKE_FLAG = 1, 2
 
 _TOKEN_BYTES = struct.Struct("<H")
@@ -42,7 +42,7 @@ _LEAST_FOR_TABLE = 4
 
 
 class AnswerStatus(enum.IntEnum):
-    """What became of a frame."""
+    """Result of a frame."""
 
     ANSWERED = 0
     DROPPED = 1
@@ -52,20 +52,20 @@ class AnswerStatus(enum.IntEnum):
     ERROR = 3
     """The client broke the protocol: the reason follows as text, and the server closes the connection."""
     END = 4
-    """The server ends: no frame after those that were answered is taken."""
+    """The server ends: frames after the answered ones are not processed."""
 
 
 class ProtocolError(FastcellError):
-    """Bytes that break the protocol; the message says how."""
+    """Raised for bytes that break the protocol; the message gives the reason."""
 
 
 class Welcome(NamedTuple):
-    """What the server says in its greeting.
+    """Greeting of the server.
 
     Attributes:
         classes: K class names.
-        knows_training: whether answers tell cells unlike those of training.
-        most_frame_bytes: largest frame that the server takes.
+        knows_training: whether answers mark cells unlike those of training.
+        most_frame_bytes: maximum size of a frame [bytes].
     """
 
     classes: list[str]
@@ -85,7 +85,7 @@ class Welcome(NamedTuple):
         """Return a greeting and its number of bytes; None if more bytes are needed.
 
         Raises:
-            ProtocolError: it is no greeting.
+            ProtocolError: the bytes are no greeting.
         """
         if data[: len(MAGIC)] != MAGIC[: len(data)]:
             raise ProtocolError(f"the server must greet with {MAGIC!r}, got {data[:8]!r}")
@@ -118,7 +118,7 @@ def read_client_greeting(data: bytes | bytearray) -> tuple[str, int] | None:
     """Return the token in the greeting of a client and the bytes of the greeting; None if more bytes are needed.
 
     Raises:
-        ProtocolError: it is no greeting.
+        ProtocolError: the bytes are no greeting.
     """
     head = bytes(data[: len(MAGIC) + 2])
     if head[: len(MAGIC)] != MAGIC[: len(head)]:
@@ -153,7 +153,7 @@ class Frames(NamedTuple):
         return len(self.ids)
 
     def part(self, begin: int, end: int) -> Frames:
-        """Return the frames from `begin` to `end`, exclusive."""
+        """Return the frames from `begin` to `end` (exclusive)."""
         return Frames(*(values[begin:end] for values in self))  # type: ignore[arg-type]
 
 
@@ -172,14 +172,14 @@ class FrameReader:
 
     @property
     def waiting(self) -> bool:
-        """Whether the bytes so far end inside a frame."""
+        """Whether the bytes received so far end inside a frame."""
         return bool(self._buffer)
 
     def feed(self, data: bytes | bytearray | memoryview) -> tuple[list[Frames], str | None]:
-        """Take further bytes.
+        """Add further bytes.
 
         Returns:
-            The frames that are whole, and what is wrong with the next one, or None.
+            The complete frames, and the error in the next one, or None.
         """
         self._buffer += data
         if len(self._buffer) < self._needed:
@@ -194,7 +194,7 @@ class FrameReader:
 
 
 def _cut(data: bytearray, most: int) -> tuple[list[Frames], int, str | None]:
-    """Return the whole frames in `data`, their number of bytes, and what is wrong with the frame behind them."""
+    """Return the complete frames in `data`, their number of bytes, and the error in the frame after them, if any."""
     found: list[Frames] = []
     single: list[tuple[np.ndarray, int, int, float]] = []
     place, end = 0, len(data)
@@ -238,7 +238,7 @@ def _fault(header: tuple[int, ...], most: int) -> str | None:
 
 
 def _same_size(data: bytearray, place: int, size: int) -> np.ndarray:
-    """Return the frames at `place` that have one size, (n, size) uint8; the first one is known to be whole."""
+    """Return consecutive frames of equal size from `place` on, (n, size) uint8; the first is known to be complete."""
     table = np.frombuffer(data, np.uint8, (len(data) - place) // size * size, place).reshape(-1, size)
     other = (table[:, :12] != table[0, :12]).any(axis=1)
     return table[: int(other.argmax())] if other.any() else table
@@ -259,7 +259,7 @@ def _flush(single: list[tuple[np.ndarray, int, int, float]], found: list[Frames]
 
 
 def _pitch(values: np.ndarray) -> np.ndarray:
-    """Return micrometres per pixel, NaN where the sender gave none (0, or no finite number above it)."""
+    """Return micrometres per pixel; NaN if the sender gave no finite number above 0."""
     values = np.asarray(values, np.float32)
     with np.errstate(invalid="ignore"):
         return np.where(np.isfinite(values) & (values > 0), values, np.float32(np.nan))
@@ -278,7 +278,7 @@ def answer_dtype(num_classes: int) -> np.dtype:
 
 
 def empty_answers(frames: Frames, num_classes: int, status: AnswerStatus) -> np.ndarray:
-    """Return answers without class and probabilities to N frames, (N,) of `answer_dtype`."""
+    """Return answers without class and probabilities for N frames, (N,) of `answer_dtype`."""
     answers = np.zeros(len(frames), answer_dtype(num_classes))
     answers["length"] = answers.itemsize - 4
     answers["status"], answers["class"] = status, -1

@@ -1,4 +1,4 @@
-"""Put a server together: the queue with its workers, the stream server, HTTP beside it, and a clean end."""
+"""Run a server: queue with workers, stream server, HTTP, and a clean end."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from fastcell.web.listener import LOOPBACK, address_of, is_loopback, open_listen
 from fastcell.web.web_server import WebServer, new_token
 
 _SWITCH_S = 0.0005
-"""Time after which Python lets another thread run; its default of 5 ms would be the latency of a cell."""
+"""Switch interval of Python's threads; the default of 5 ms would add to the latency of a cell."""
 _MOST_BODY_BYTES = 64 << 20
 _PIPE_BYTES = 1 << 16
 _OPEN_FILES = 1 << 16
 
 
 class ServeOptions(NamedTuple):
-    """How cells are served.
+    """Options of a server.
 
     Attributes:
         socket_path: path of a unix socket; None for none.
@@ -41,12 +41,12 @@ class ServeOptions(NamedTuple):
         port: TCP port of the stream protocol, 0 for a free one; None for none.
         http_port: port of HTTP, 0 for a free one; None for none.
         stdin: serve frames on standard input, with answers on standard output.
-        token: secret of clients; None for a new one where other machines reach the ports, and none elsewhere.
-        max_latency_ms: target of the time from arrival to answer.
-        queue: cells that may wait.
-        when_full: what happens to cells that find the queue full.
+        token: secret of clients; None for a new one if other machines can reach the ports, else for none.
+        max_latency_ms: target for the time from arrival to answer.
+        queue: maximum number of waiting cells.
+        when_full: reaction to cells that find the queue full.
         workers: number of threads that classify.
-        drop_log: CSV file with the ids of cells that got no class.
+        drop_log: CSV file for the ids of unclassified cells.
     """
 
     socket_path: str | None
@@ -67,15 +67,15 @@ def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, st
 
     Args:
         live: the classifier.
-        options: what is served, and how.
+        options: options of the server.
         about: facts about the run, for the page.
-        say: takes lines for the user: the addresses.
+        say: function that receives lines for the user, such as the addresses.
 
     Returns:
         The final counts.
 
     Raises:
-        ArgumentError: an address cannot be had.
+        ArgumentError: an address cannot be used.
         FastcellError: a package for HTTP is missing.
     """
     with contextlib.ExitStack() as stack:
@@ -118,7 +118,7 @@ def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, st
 
 
 def _allow_open_files() -> None:
-    """Raise the limit of open files, one for each connection, as far as this user may."""
+    """Raise the limit of open files, one per connection, as far as this user is allowed to."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -162,7 +162,7 @@ class _Addresses(NamedTuple):
 
 
 class _End:
-    """What SIGTERM and Ctrl-C do: end the server, also one that starts just then."""
+    """Handler of SIGTERM and Ctrl-C: ends the server, even if it is just starting."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -174,7 +174,7 @@ class _End:
         self._stop()
 
     def then(self, stop: Callable[[], None]) -> None:
-        """Call `stop` at a signal; at once if there was one."""
+        """Call `stop` at the next signal, or immediately if there was one."""
         self._stop = stop
         if self._asked:
             stop()
@@ -207,7 +207,7 @@ def _standard_streams(server: StreamServer) -> Iterator[None]:
     try:
         yield
     finally:
-        giver.join(DRAIN_S)  # whoever should read the answers may have stopped
+        giver.join(DRAIN_S)  # the reader of the answers may have stopped
         ours.close()
 
 
@@ -224,4 +224,4 @@ def _pump_out(source: socket.socket, sink: BinaryIO) -> None:
             while data:
                 data = data[os.write(sink.fileno(), data) :]
         return
-    source.close()  # nobody reads: the server sees that its client is gone
+    source.close()  # nobody reads: the server finds that its client is gone

@@ -1,7 +1,8 @@
-"""Server of the stream protocol: one thread for all sockets, which hands cells to micro-batches and answers back.
+"""Server of the stream protocol: one thread for all sockets, which passes cells to the micro-batches and sends the
+answers.
 
-All clients share the queue. Where it is full, the server either stops reading (``wait``), so that the sockets fill up
-and the senders wait, or answers the newest frames at once as dropped (``drop``), in their place in the order.
+All clients share the queue. If it is full, the server either stops reading (``wait``), so that the sockets fill up and
+the senders wait, or immediately answers new frames as dropped (``drop``), in the order of the frames.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from fastcell.live.micro_batches import MOST_CELLS, MicroBatches, WhenFull
 from fastcell.live.protocol import AnswerStatus, Frames, Welcome
 
 DRAIN_S = 10.0
-"""After the server was asked to end: longest time without a further batch while clients wait or do not read."""
+"""Time limit after a request to end: without a further batch while clients wait or do not read."""
 
 _SCRATCH_BYTES = 1 << 18
 _SOCKET_BYTES = 4 << 20
 _TICK_S = 0.5
-_LAST_READS = 64  # of a client, when the server ends: more than its socket holds
+_LAST_READS = 64  # bytes read from a client when the server ends: more than its socket holds
 _GATHER_S = 0.0003  # while all workers are busy, frames gather before they are read
 
 
 class StreamOptions(NamedTuple):
-    """How a server treats its clients.
+    """Treatment of clients by a server.
 
     Attributes:
         when_full: what happens to frames that find the queue full.
-        token: secret that clients must give; empty for none.
-        end_with_last_client: end when the clients that were added have gone (for stdin).
+        token: secret that clients must send; empty for none.
+        end_with_last_client: end when all added clients have gone (for stdin).
     """
 
     when_full: WhenFull = "wait"
@@ -58,7 +59,7 @@ class StreamServer:
         welcome: greeting for each client.
         metrics: takes the counts.
         drops: takes the ids of cells without a class.
-        options: how clients are treated.
+        options: treatment of clients.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class StreamServer:
         self._metrics.count(connections=1, clients=1)
 
     def stop(self) -> None:
-        """Make `run` answer what was received, and return; may be called by any thread and in a signal handler."""
+        """Let `run` answer the received frames and return. May be called by any thread and in a signal handler."""
         self._stopping = True
         self._wake()
 
@@ -118,7 +119,7 @@ class StreamServer:
             self._selector.close()
 
     def _drain(self) -> None:
-        """Take what the sockets hold, answer it, and tell the clients the end."""
+        """Read the sockets to their end, answer the frames, and send the clients the last message."""
         for listener in self._listeners:
             if not self._is_paused:
                 self._selector.unregister(listener)
@@ -138,7 +139,7 @@ class StreamServer:
             self._turn(0.05)
 
     def _turn(self, timeout: float) -> None:
-        """Wait for sockets or answers, and do what they allow."""
+        """Wait for sockets or answers, and process them."""
         for key, mask in self._selector.select(timeout):
             sock = key.fileobj
             if sock is self._woken:
@@ -187,7 +188,7 @@ class StreamServer:
             connection.end(AnswerStatus.ERROR, wrong)
 
     def _admit_held(self) -> None:
-        """Put held frames into the queue where there is room again, one piece of a client after the other."""
+        """Put held frames into the queue when it has room again, taking pieces of the clients in turn."""
         while self._holding and self._batches.room:
             connection = self._holding.popleft()
             self._admit(connection, once=True)
@@ -197,7 +198,7 @@ class StreamServer:
                 self._ready.append(connection)
 
     def _admit(self, connection: Connection, once: bool = False) -> None:
-        """Put frames into the queue, in pieces that fit; what finds it full is dropped or stays held."""
+        """Put frames into the queue in pieces that fit. The others are dropped or remain held."""
         while connection.held:
             frames, arrived = connection.held[0]
             room = self._batches.reserve(min(len(frames), MOST_CELLS))
@@ -235,7 +236,7 @@ class StreamServer:
         return done
 
     def _attend(self, connection: Connection) -> None:
-        """Send what there is, and watch the socket for what is wanted next."""
+        """Send available answers, and select the events of the socket to wait for."""
         found = self._connections.get(connection.sock)
         if found is None:
             return
@@ -258,7 +259,7 @@ class StreamServer:
             self._selector.modify(sock, wanted)
 
     def _sweep(self) -> None:
-        """Close connections whose time is over."""
+        """Close connections that have exceeded a time limit."""
         now = time.monotonic()
         if now < self._swept + _TICK_S / 2:
             return
@@ -287,7 +288,7 @@ class StreamServer:
         self._drops.add(connection.name, lost, "server ended" if self._stopping else "client gone")
 
     def _wake(self) -> None:
-        """Make `_turn` return from its wait; called by workers and signal handlers."""
+        """Wake up `_turn`. Called by workers and signal handlers."""
         if not self._is_woken:
             self._is_woken = True
             with contextlib.suppress(OSError):
@@ -300,10 +301,10 @@ class StreamServer:
 
 
 def open_unix_listener(path: str) -> socket.socket:
-    """Return a listening unix socket that only this user can connect to; a socket file that nobody serves is replaced.
+    """Return a listening unix socket to which only this user can connect. An unused socket file is replaced.
 
     Raises:
-        ArgumentError: another program serves the path, or no socket can be made there.
+        ArgumentError: another program uses the path, or no socket can be created there.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

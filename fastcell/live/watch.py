@@ -1,9 +1,9 @@
 """Classify the cells of a folder or file while it is being written.
 
-The source is listed again and again. A cell is classified when two listings in a row show it, with the same size and
-time of change if it has a file of its own; one that cannot be decoded yet is tried again. At the end every cell is read
-once more and compared with the hash of what was classified, so that the table is that of ``fastcell predict`` of the
-whole, whatever was read too early.
+The source is listed repeatedly. A cell is classified when two consecutive listings contain it, with the same size and
+modification time if it has a file of its own. A cell that cannot be decoded yet is tried again. At the end, every cell
+is read again and its hash is compared with that of the classified pixels, so that the table equals that of ``fastcell
+predict``, even if a cell was read too early.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
 JOURNAL_VERSION = 1
 
-_LISTINGS_PER_TIME = 5  # listing a large folder takes at most a fifth of the time
+_LISTINGS_PER_TIME = 5  # largest share of the time for listing a large folder
 _SAY_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
 class WatchTask:
-    """What is watched.
+    """Task of watching a source.
 
     Attributes:
         classifier: the classifier.
-        open_source: lists the source; called again and again.
+        open_source: function that lists the source; called repeatedly.
         source: path of the source, for messages and the journal.
         out: table to write: .csv, .parquet or .fcs.
         checkpoint: file from which the classifier was loaded.
         min_confidence: a cell with a lower confidence is unsure.
-        until_idle_s: end after so many seconds without a change; None to wait for a signal.
+        until_idle_s: end after this time without a change [s]; None to wait for a signal.
         poll_s: time between two listings [s].
         jobs: worker processes that decode; None for one per CPU, or none if the cells are few.
     """
@@ -67,9 +67,9 @@ class WatchTask:
 
 
 def watch(task: WatchTask, say: Callable[[str], None]) -> Predictions:
-    """Classify cells as they come, until SIGTERM, Ctrl-C or an idle time; then write the table.
+    """Classify cells while they appear, until SIGTERM, Ctrl-C or an idle time. Then write the table.
 
-    A run that was killed is resumed by the same call.
+    The same call resumes a killed run.
 
     Returns:
         The table that was written.

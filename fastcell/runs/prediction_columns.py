@@ -2,17 +2,21 @@
 
 A table has one row per cell, both in the output of ``fastcell predict`` and in a run folder for its test subset:
 
-    key             key of the cell group           donor, run or slide; empty if unknown event           number of the
-    cell in its file (RT-DC event, IFCB region, page of a stack), else its cell_id true_class      class in the
-    manifest, if requested class           most probable class; empty for a cell without a prediction, ``unsure`` below
-    a wanted confidence confidence      probability of the most probable class p_<class>       probability of each class
+    key             key of the cell
+    group           donor, run or slide; empty if unknown
+    event           number of the cell in its file (RT-DC event, IFCB region, page of a stack), else its cell_id
+    true_class      class in the manifest, if requested
+    class           most probable class; empty for a cell without a prediction, ``unsure`` below the minimum confidence
+    confidence      probability of the most probable class
+    p_<class>       probability of each class
     reason          reason for a missing or unsure prediction
 
 Tables of ``fastcell predict`` also have these columns, which are empty if the checkpoint has no statistics of training
 cells:
 
-    unlike_training true if the cell is unlike the cells of training unlike_score    degree of difference; the cell is
-    unlike the training cells above 1 unlike_reason   features outside their usual range, such as ``larger, smoother``
+    unlike_training true if the cell is unlike the cells of training
+    unlike_score    degree of difference; above 1 for a cell unlike the cells of training
+    unlike_reason   features outside their usual range, such as ``larger, smoother``
 """
 
 from __future__ import annotations

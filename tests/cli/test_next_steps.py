@@ -48,7 +48,7 @@ def next_of(arguments: list[Any], capsys: pytest.CaptureFixture[str], status: in
     assert lines[len(lines) - len(found) :] == found
     for line in found:
         _, _, name, *words = shlex.split(line)
-        assert not {"RUN", "DATA", "OUT", "FILE"} & set(words), line
+        assert not {"RUN", "DATA", "OUT", "FILE", "CELLS", "NEW_IMAGES"} & set(words), line
         if name in LIGHTNING_COMMANDS:
             place_positionals(name, words)
         else:
@@ -118,10 +118,11 @@ def test_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ["convert", "run/predictions.parquet", "table.csv"],
         ["explain", "run", "--data", "cells", "-o", "figures"],
         ["explain", "run/last.ckpt", "--data.path", "cells"],
+        ["fit", "--resume", "run"],
     ):
         lightning = words[0] in ("fit", "validate", "test", "predict")
         found = next_of([*words, *(light if lightning else [])], capsys)
-        if words[0] == "fit":
+        if words[:2] == ["fit", "cells"]:
             (run,) = Path("runs").iterdir()
             found = [line.replace(run.name, "20260131-142501-donors-cellnet") for line in found]
         said += [f"$ fastcell {' '.join(words)}", *found, ""]
@@ -141,6 +142,25 @@ def test_commands_that_take_long(
         out.write_bytes(b"graph")
         return SimpleNamespace(probability=0.0, num_same=1, num_cells=1), SimpleNamespace(origin="1 cell")
 
+    def folder(run: Path, out: Path, **options: object) -> Any:
+        out.mkdir(exist_ok=True)
+        return SimpleNamespace(largest=0.0, num_cells=1, origin="1 cell")
+
+    def student(run: str, *_: object, **__: object) -> Any:
+        networks = [SimpleNamespace(backend="openvino int8")]
+        return SimpleNamespace(run=Path(run), scores=SimpleNamespace(networks=networks))
+
+    backend = SimpleNamespace(name="torch", precision="fp32")
+    live = SimpleNamespace(backend=backend, preprocessing=SimpleNamespace(depth=8))
+    opened = SimpleNamespace(classifier=live, classes=["a"], window=None, min_confidence=0.0)
+    counts = SimpleNamespace(received=0, answered=0, unusable=0, dropped=0, abandoned=0)
+    monkeypatch.setattr("fastcell.inference.sharing.share.share", folder)
+    monkeypatch.setattr("fastcell.cli.distill_from_python.distill", student)
+    monkeypatch.setattr("fastcell.live.live_classifier.open_live", lambda *_, **__: (opened, SimpleNamespace(lines=[])))
+    monkeypatch.setattr("fastcell.live.serve.serve_cells", lambda *_: counts)
+    monkeypatch.setattr("fastcell.live.watch.watch", lambda *_: None)
+    monkeypatch.setattr("fastcell.predictions.from_source.closing_lines", lambda *_: [])
+    monkeypatch.setattr("fastcell.cli.bench._measure_latency", lambda *_: {})
     parts = SimpleNamespace(text="parts", where="here", settings={})
     monkeypatch.setattr("fastcell.report.page.write_page", page)
     monkeypatch.setattr("fastcell.inference.onnx.export.export", graph)
@@ -174,7 +194,16 @@ def test_commands_that_take_long(
         ["export", "run", "cells.onnx"],
         ["export", "run/best.ckpt", "-o", "cells.onnx"],
         ["export", "lost", "-o", "cells.onnx"],
+        ["export", "run", "shared"],
+        ["export", "lost", "-o", "shared"],
         ["bench", "cells", "--run", "run"],
+        ["bench", "cells", "--run", "run", "--latency"],
+        ["distill", "run"],
+        ["distill", "lost"],
+        ["serve", "run"],
+        ["serve", "lost", "--stdin"],
+        ["watch", "run", "cells", "today.csv"],
+        ["watch", "run", "cells", "-o", "today.fcs"],
         ["compare", "cells"],
         ["doctor"],
         ["doctor", "--json"],

@@ -30,7 +30,12 @@ SLIPS = {
     "verify": [[], ["DATA", "--lst", "x"], ["DATA", "--jobs", "many"]],
     "qc": [[], ["DATA", "--aply"], ["DATA", "--max-bad-passed", "x"]],
     "explain": [[], ["RUN", "--part=roc"], ["RUN", "--cels=3"], ["RUN", "--sede", "3"]],
-    "report": [[], ["RUN", "--cels", "3"], ["RUN", "--seed", "x"], ["--cels=3"]],
+    "report": [[], ["RUN", "--cels", "3"], ["RUN", "--seed", "x"], ["--cels=3"], ["--run", "RUN"]],
+    "distill": [[], ["RUN", "--budgt", "3us"], ["RUN", "--share", "x"], ["RUN", "--preset", "fats"],
+                ["RUN", "DATA", "more"]],
+    "serve": [[], ["RUN", "--prot", "3"], ["RUN", "--when-full", "drp"], ["RUN", "--queue", "x"]],
+    "watch": [[], ["RUN", "FOLDER"], ["RUN", "FOLDER", "OUT", "--until_idel", "5"],
+              ["RUN", "FOLDER", "OUT", "--poll", "x"]],
     "info": [[], ["DATA", "--figure-dir", "x"], ["DATA", "--seed", "x"], ["DATA", "--seed", "1.5"]],
     "audit": [[], ["DATA", "--permutation-s", "5"], ["DATA", "--permutations", "x"], ["DATA", "RUN", "more"]],
     "fit": [["--data.pth", "cells"], ["--batch_size=3"],
@@ -88,6 +93,7 @@ def test_unknown_options() -> None:
     assert unknown_words(["--batch-size"], known) == "unknown option --batch-size. Did you mean --data.batch_size?"
     assert unknown_words(["--xyzzy", "3"], known) == "unknown option --xyzzy."
     assert unknown_words(["3"], known) == "unexpected argument '3'."
+    assert unknown_words(["--run=x"], known, ["RUN"]) == "unknown option --run. RUN is given without an option name."
 
 
 def test_values() -> None:
