@@ -63,7 +63,8 @@ def help_text(name: str) -> str:
 def unknown_flags(name: str, arguments: list[str]) -> list[str]:
     flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
     flags = [re.sub(r"^(--trainer\.(?:logger|callbacks)|--model\.(?:network|loss))\..*", r"\1", flag) for flag in flags]
-    return [flag for flag in flags if not re.search(rf"{flag}\b", help_text(name))]
+    known = help_text(name).replace("_", "-")
+    return [flag for flag in flags if not re.search(rf"{flag.replace('_', '-')}\b", known)]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=name_of)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fastcell.system import library_settings, resources
-from fastcell.system.environment_report import NO_DRIVER, extra_for_driver, installed_version
+from fastcell.system.environment_report import NO_DRIVER, installed_version
 from fastcell.system.messages import print_line
+from fastcell.system.optional_packages import extra_for_driver, extra_for_gpu, install_command
 from fastcell.system.worker_processes import end_with_parent
 
 PROBE_TIMEOUT_S = 120.0
@@ -133,31 +134,22 @@ def _probe_import(name: str) -> Callable[[], str]:
 _SERVES = "The CPU path does the same work"
 
 
-_INSTALL = "pip install 'fastcell[{extra}]', or ./run doctor in a checkout, which installs what this machine needs."
-
-
-_INSTALL_GPU = "pip install 'fastcell[cu13]' for a CUDA 13 driver, 'fastcell[cu12]' for 12, or ./run doctor."
-
-
-# name -> (probe, hint)
+# name -> (probe, hint; words in braces are keys of `_commands`)
 PROBES: dict[str, tuple[Callable[[], str], str]] = {
-    "torch": (_probe_torch, _INSTALL),
+    "torch": (_probe_torch, "Install it: {torch}"),
     "torch on CUDA": (
         _probe_torch_cuda,
         f"{_SERVES}. With an NVIDIA GPU: install its driver (CUDA 12 or 13), then a CUDA build of torch.",
     ),
-    "DALI on the CPU": (_probe_dali_cpu, _INSTALL),
-    "DALI on the GPU": (_probe_dali_gpu, f"{_SERVES}. With an NVIDIA GPU: {_INSTALL_GPU}"),
+    "DALI on the CPU": (_probe_dali_cpu, "Install it: {build}"),
+    "DALI on the GPU": (_probe_dali_gpu, _SERVES + ". With an NVIDIA GPU: {gpu}"),
     "kernel sources": (_probe_kernels, "Reinstall fastcell: its wheel carries kernels/ as fastcell/_kernels/."),
-    "CuPy kernels": (_probe_cupy, f"{_SERVES}. With an NVIDIA GPU: {_INSTALL_GPU}"),
-    "NVRTC wheel": (_probe_nvrtc, "Optional (tests of the kernels without a GPU): pip install 'fastcell[dev]'."),
-    "cuML": (_probe_import("cuml"), "Optional (kNN and SVM on the GPU): pip install cuml-cu12 or cuml-cu13."),
-    "timm": (_probe_import("timm"), "Optional (networks by timm's names): pip install timm."),
-    "onnxruntime": (_probe_import("onnxruntime"), "Optional (faster inference on CPU): pip install onnxruntime."),
-    "scikit-learn-intelex": (
-        _probe_import("sklearnex"),
-        "Optional (faster SVM on CPU): pip install 'fastcell[bench]'.",
-    ),
+    "CuPy kernels": (_probe_cupy, _SERVES + ". With an NVIDIA GPU: {gpu}"),
+    "NVRTC wheel": (_probe_nvrtc, "Optional (tests of the kernels without a GPU): {nvrtc}"),
+    "cuML": (_probe_import("cuml"), "Optional (kNN and SVM on the GPU): {cuml}"),
+    "timm": (_probe_import("timm"), "Optional (networks by timm's names): {timm}"),
+    "onnxruntime": (_probe_import("onnxruntime"), "Optional (faster inference on CPU): {onnx}"),
+    "scikit-learn-intelex": (_probe_import("sklearnex"), "Optional (faster SVM on CPU): {intel}"),
 }
 
 
@@ -191,11 +183,26 @@ def probe_parts(names: list[str], timeout_s: float = PROBE_TIMEOUT_S) -> list[di
                 found[name] = (usable, detail)
         if len(found) == before or len(found) < len(names):
             found.setdefault(next(name for name in names if name not in found), (False, end))
-    extra = extra_for_driver()
+    commands = _commands()
     return [
-        {"name": n, "usable": found[n][0], "detail": found[n][1], "way_out": PROBES[n][1].format(extra=extra)}
+        {"name": n, "usable": found[n][0], "detail": found[n][1], "way_out": PROBES[n][1].format_map(commands)}
         for n in names
     ]
+
+
+def _commands() -> dict[str, str]:
+    """Return the commands that the hints name."""
+    gpu = extra_for_gpu()
+    return {
+        "torch": install_command("torch>=2.11"),
+        "build": install_command(extra=extra_for_driver()),
+        "gpu": install_command(extra=gpu),
+        "nvrtc": install_command("nvidia-cuda-nvrtc>=13", "nvidia-cuda-runtime>=13"),
+        "cuml": install_command(f"cuml-{gpu}"),
+        "timm": install_command("timm"),
+        "onnx": install_command(extra="onnx"),
+        "intel": install_command("scikit-learn-intelex>=2025.11,!=2026.2.*"),
+    }
 
 
 _MARK = "fastcell-probe:"

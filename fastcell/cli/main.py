@@ -80,28 +80,6 @@ class _Terminated(KeyboardInterrupt):
     """Raised by SIGTERM, as from a scheduler or a container: ends like an interrupt, with unfinished files removed."""
 
 
-_PACKAGES = {
-    "nvidia": '"fastcell[cpu]", or [cu12] or [cu13] for a GPU',
-    "cupy": '"fastcell[cu12]" or "fastcell[cu13]"',
-    "h5py": '"fastcell[formats]"',
-    "hdf5plugin": '"fastcell[formats]"',
-    "onnx": '"fastcell[onnx]"',
-    "onnxruntime": '"fastcell[onnx]"',
-    "onnxscript": '"fastcell[onnx]"',
-    "openvino": '"fastcell[openvino]"',
-    "nncf": '"fastcell[openvino]"',
-    "starlette": '"fastcell[serve]"',
-    "uvicorn": '"fastcell[serve]"',
-    "cv2": "opencv-python-headless",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-    "PIL": "pillow",
-    "pytorch_lightning": "pytorch-lightning",
-    "docstring_parser": "docstring-parser",
-    **{name: name for name in ("torch", "numpy", "numba", "pyarrow", "matplotlib", "scipy", "jsonargparse")},
-}
-"""Packages to install for a missing module: beginning of the module's name -> arguments of pip install."""
-
 _WITH_TORCH = {"fit", "distill", "validate", "test", "predict", "explain", "report", "export", "compare", "bench"}
 _LEAST_ADDRESS_SPACE = 1_000_000 << 10
 """Address space that is too small for torch and Lightning, which would end in a segmentation fault instead of an error.
@@ -266,10 +244,10 @@ def _explain(error: OSError) -> str | None:
 def _missing_package(error: ModuleNotFoundError) -> str | None:
     """Return the way to install a missing package; None if a module of fastcell itself is missing."""
     module = error.name or ""
-    package = next((name for prefix, name in _PACKAGES.items() if f"{module}.".startswith(f"{prefix}.")), None)
-    if package is None:
-        return None
-    return f"the package {module} is not installed. Install it: pip install {package}."
+    from fastcell.system.optional_packages import install_hint_of
+
+    hint = install_hint_of(module)
+    return None if hint is None else f"the package {module} is not installed. {hint}"
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fastcell.errors import did_you_mean
+from fastcell.system.optional_packages import install_hint
 
 _TYPE_NAMES = {
     "int": "a whole number",
@@ -158,7 +159,7 @@ def refused_part(message: str) -> str | None:
     """
     if found := re.search(r"Requirement '([^']+)' not met|pip install -U '([^']+)'", message):
         package = _RATHER.get(found[1] or found[2], found[1] or found[2])
-        return f"the package {re.split('[<>=!~]', package)[0]} is not installed. Install it: pip install '{package}'."
+        return f"the package {re.split('[<>=!~]', package)[0]} is not installed. {install_hint(package)}"
     if message.startswith("Does not validate against any of the Union subtypes"):
         given = re.search(r"class_path='(?:[\w.]+\.)?(\w+)'", message)
         reason = re.search(r"^ {4,}(\S.*)$|^  - (?!Expected a )(\S.*)$", message, re.MULTILINE)

@@ -19,10 +19,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastcell.errors import ArgumentError, invalid
+from fastcell.system.optional_packages import extra_for_gpu, install_command
 
 METHODS = ("knn", "svm")
 SCALINGS = ("common", "pixels")
 BACKENDS = ("auto", "cuml", "sklearnex", "sklearn")
+_INTEL = "scikit-learn-intelex>=2025.11,!=2026.2.*"
 KNN_SUBSAMPLE = 6500  # the paper classifies against a random subsample of this many training images
 MAX_CELLS_WITHOUT_PCA = 3000
 # Training an RBF machine takes at least quadratic time in the number of cells; at these sizes a study still finishes.
@@ -65,7 +67,8 @@ def find_backend(name: str = "auto") -> Backend:
             from cuml.svm import SVC as CumlSVC  # noqa: N811, cuML's name of the class
         except ImportError:
             if name == "cuml":
-                raise invalid("backend", "auto where cuML is not installed", name, "Install cuML (RAPIDS)") from None
+                hint = f"Leave it at auto, or install cuML ({install_command(f'cuml-{extra_for_gpu()}')})"
+                raise invalid("backend", "auto where cuML is not installed", name, hint) from None
         else:
             return Backend("cuml", CumlSVC, CumlNeighbors)
     elif name == "cuml":
@@ -77,11 +80,11 @@ def find_backend(name: str = "auto") -> Backend:
         except ImportError as error:
             if name == "sklearnex":
                 if importlib.util.find_spec("sklearnex") is None:
-                    hint = "Install scikit-learn-intelex"
+                    hint = f"Leave it at auto, or install it ({install_command(_INTEL)})"
                     raise invalid("backend", "auto where the extension is not installed", name, hint) from None
                 # Version 2026.2 registers a type with the name of a DALI type; whichever is imported second fails.
                 rule = f"auto where the extension cannot be imported ({error})"
-                raise invalid("backend", rule, name, "Install the version in the extra `bench`") from error
+                raise invalid("backend", rule, name, f"Install another ({install_command(_INTEL)})") from error
         else:
             return Backend("sklearnex", IntelSVC, IntelNeighbors)
     from sklearn.neighbors import KNeighborsClassifier

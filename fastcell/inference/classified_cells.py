@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from fastcell.errors import FastcellError
 from fastcell.inference.unlike.reasons import UnlikeScores, unlike_columns
 from fastcell.runs.prediction_columns import FORMAT_METADATA, NOT_FINITE, PROBABILITY_PREFIX, UNSURE, below_confidence
+from fastcell.system.optional_packages import install_hint
 from fastcell.system.text import html_text, printable
 
 if TYPE_CHECKING:
@@ -131,7 +132,9 @@ class ClassifiedCells:
         try:
             import pandas  # noqa: F401
         except ImportError:
-            raise FastcellError("pandas must be installed for to_pandas(). Use to_table(), which needs none.") from None
+            raise FastcellError(
+                f"pandas must be installed for to_pandas(). Use to_table(), which needs none. {install_hint('pandas')}"
+            ) from None
         return self.to_table().to_pandas()
 
     def _reasons(self, answered: np.ndarray) -> list[str | None]:

@@ -15,6 +15,7 @@ from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
 from fastcell.models.networks.residual import ResidualNet
 from fastcell.models.networks.student import COARSE, StudentNet
+from fastcell.system.optional_packages import install_command
 from fastcell.system.own_parts import OwnPart, PartSpec, build_part, call_with, own_part
 
 MIN_IMAGE_SIZE = 8
@@ -177,7 +178,7 @@ def _create_timm(name: str, num_classes: int, image_size: int) -> nn.Module:
 def _known_names(name: str) -> str:
     ours = ", ".join([*NETWORKS, *_REGISTERED])
     if not _has_timm():
-        return f"There are {ours}; with timm installed (pip install timm) also any name of timm's"
+        return f"There are {ours}; with timm ({install_command('timm')}) also any name of timm's"
     close = difflib.get_close_matches(name, network_names(), n=5)
     return f"There are {ours} and {len(network_names()) - len(NETWORKS) - len(_REGISTERED)} of timm's" + (
         f", nearest: {', '.join(close)}" if close else ""

@@ -85,7 +85,7 @@ def import_cupy(operation: str, items: str) -> Any:
     except ImportError as error:
         raise FastcellError(
             f"{operation} needs CuPy for {items} on a GPU, got no such module. "
-            "Install the extra cu12 or cu13 of fastcell."
+            "'fastcell doctor' gives the command that installs it."
         ) from error
     return cupy
 

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from fastcell.errors import DataError
-from fastcell.system.optional_packages import require
 
 _KEY = re.compile(
     r"(?:.*/)?(?P<bin>D\d{8}T\d{6}_IFCB\d{1,9}|IFCB\d{1,9}_\d{4}_\d{3}_\d{6})(?:\.\w+)?/(?P<roi>\d{1,18})"
@@ -118,7 +117,8 @@ def write_class_scores(path: Path, bin_id: str, answers: BinScores, classes: lis
         classes: K names.
         model_id: identifier of the classifier.
     """
-    h5py = require("h5py", "formats")
+    import h5py
+
     there = ~np.isnan(answers.scores).any(axis=1)
     rois, scores = answers.rois[there], answers.scores[there]
     most = scores.argmax(axis=1) if len(rois) else np.empty(0, np.int64)
@@ -151,7 +151,8 @@ def _roi_numbers(rois: np.ndarray) -> np.ndarray:
 
 def _stored(name: str, values: np.ndarray) -> dict[str, Any]:
     """Return data and type of a dataset of flags: texts as UTF-8, 0 and 1 as int8 with -1 for unknown."""
-    h5py = require("h5py", "formats")
+    import h5py
+
     if values.dtype == object:
         return {"data": values.tolist(), "shape": (len(values),), "dtype": h5py.string_dtype()}
     if name in ("unsure", "unlike_training"):

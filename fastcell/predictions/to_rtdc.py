@@ -23,7 +23,6 @@ import numpy as np
 from fastcell import __version__
 from fastcell.errors import DataError, invalid
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.optional_packages import require
 
 _KEY = re.compile(r"(?P<file>.+\.rtdc)/(?P<event>\d{1,18})", re.IGNORECASE | re.DOTALL)
 _LOG_BYTES = 100
@@ -190,7 +189,8 @@ def ml_class(scores: np.ndarray, tags: list[str], unsure: np.ndarray | None = No
 
 @contextmanager
 def _opened(path: Path, source: Path) -> Iterator[Any]:
-    h5py = require("h5py", "formats")
+    import h5py
+
     try:
         path.chmod(0o600)  # the original may be read-only
         with h5py.File(path, "r+") as file:
@@ -208,7 +208,8 @@ def _num_events(file: Any, source: Path) -> int:
     Raises:
         DataError: If the file has no group `events` of its own or no images, or gives more events than fit into memory.
     """
-    h5py = require("h5py", "formats")
+    import h5py
+
     if not isinstance(file.get("events", getlink=True), h5py.HardLink) or not isinstance(file["events"], h5py.Group):
         raise DataError(f"{source} must hold a group events, as RT-DC files do. Check --rtdc-source.")
     image = file["events"].get("image")
@@ -272,7 +273,8 @@ def _of_all_events(values: np.ndarray, events: np.ndarray, num_events: int) -> n
 
 def _earlier_flags(file: Any) -> list[str]:
     """Return the user-defined features that an earlier run of this program wrote, by its log."""
-    h5py = require("h5py", "formats")
+    import h5py
+
     log = file.get("logs/fastcell")
     if not isinstance(log, h5py.Dataset) or log.ndim != 1:
         return []
@@ -286,7 +288,8 @@ def _earlier_flags(file: Any) -> list[str]:
 
 def _write_log(file: Any, lines: list[str]) -> None:
     """Write the log and the name of the program; the group of logs must not be a link to another file."""
-    h5py = require("h5py", "formats")
+    import h5py
+
     if "logs" not in file:
         file.create_group("logs")
     if isinstance(file.get("logs", getlink=True), h5py.HardLink):

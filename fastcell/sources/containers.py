@@ -22,6 +22,7 @@ from fastcell.dataset.open_files import damaged, look_again, read_at
 from fastcell.errors import BadCell, DataError, FastcellError, invalid
 from fastcell.sources.base import Listing, Rejected, Runs, SourceItem
 from fastcell.sources.image_folder import Pattern, find_files, unread
+from fastcell.system.optional_packages import install_hint_of
 from fastcell.system.text import natural_key, natural_sorted, storable
 
 #: Size in bytes of the decoded cells in one mixing span; a worker holds twice as much. With a larger value, memory use
@@ -270,7 +271,7 @@ def check_count(container: Container, num: int, size: int) -> None:
 
 def needs(package: str, path: str) -> DataError:
     """Return the error for a package that is not installed."""
-    return DataError(f'{storable(path)} needs the package {package}. Install it: pip install "fastcell[formats]".')
+    return DataError(f"{storable(path)} needs the package {package}. {install_hint_of(package)}")
 
 
 def check_tile(tile: tuple[int, int] | None) -> None:

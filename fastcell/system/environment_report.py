@@ -15,6 +15,7 @@ from typing import Any
 
 from fastcell import __version__
 from fastcell.system import resources
+from fastcell.system.optional_packages import extra_for_driver, install_command
 
 PACKAGES = (
     "torch",
@@ -121,12 +122,6 @@ def _try(function: Callable[[], Any]) -> Any:
         return None
 
 
-def extra_for_driver() -> str:
-    """Return the optional dependency group of fastcell that fits the machine's driver: cpu, cu12 or cu13."""
-    cuda = resources.driver_cuda_version()
-    return "cpu" if cuda is None or cuda[0] < 12 else ("cu12" if cuda[0] == 12 else "cu13")
-
-
 def installed_version(package: str) -> str | None:
     """Return the version of an installed package; None if it is not installed."""
     return _try(lambda: importlib.metadata.version(package))
@@ -188,7 +183,7 @@ def _conflicts(packages: dict[str, str], cuda: tuple[int, int] | None) -> list[s
         if first in packages and second in packages:
             warnings.append(
                 f"{first} and {second} are both installed and overwrite each other's files. "
-                f"Uninstall both builds of {kind}, then install one: pip install 'fastcell[{extra_for_driver()}]'."
+                f"Uninstall both builds of {kind}, then install one: {install_command(extra=extra_for_driver())}"
             )
     if cuda is not None and cuda[0] < 12:
         warnings.append(
@@ -197,7 +192,7 @@ def _conflicts(packages: dict[str, str], cuda: tuple[int, int] | None) -> list[s
     if cuda is not None and cuda[0] == 12:
         warnings.extend(
             f"{name} needs a driver for CUDA 13, this one serves {cuda[0]}.{cuda[1]}. "
-            "Update the driver, or install 'fastcell[cu12]' with a CUDA 12 build of torch in place of it."
+            "Update the driver, or have a CUDA 12 build of torch, and then: " + install_command(extra="cu12")
             for name in ("nvidia-dali-cuda130", "cupy-cuda13x")
             if name in packages
         )

@@ -12,6 +12,7 @@ import pytest
 
 from fastcell.bench import engine_parts
 from fastcell.system import resources
+from fastcell.system.optional_packages import install_hint
 
 
 def test_probes_run_apart_and_find_torch_and_dali() -> None:
@@ -50,8 +51,8 @@ def test_way_out_names_the_extra_of_this_driver(
 ) -> None:
     monkeypatch.setattr(resources, "driver_cuda_version", lambda: cuda)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    (part,) = engine_parts.probe_parts(["torch"])
-    assert f"fastcell[{extra}]" in part["way_out"]
+    (part,) = engine_parts.probe_parts(["DALI on the CPU"])
+    assert part["way_out"] == install_hint(extra=extra)
 
 
 def test_a_probe_that_cannot_start_is_a_line_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:

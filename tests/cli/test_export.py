@@ -8,6 +8,7 @@ import pytest
 
 from fastcell.cli import main as cli
 from fastcell.runs.run_folder import find_checkpoint
+from fastcell.system.optional_packages import install_hint
 
 
 @pytest.mark.parametrize(
@@ -39,4 +40,4 @@ def test_runs_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_missing_package_is_named(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     assert cli.main(["export", str(trained_run), str(tmp_path / "m.onnx")]) == 2
-    assert 'pip install "fastcell[onnx]"' in capsys.readouterr().err
+    assert install_hint(extra="onnx") in capsys.readouterr().err

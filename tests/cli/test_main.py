@@ -18,6 +18,7 @@ import pytest
 from fastcell import __version__
 from fastcell.cli import main as cli
 from fastcell.errors import DataError, StrictError
+from fastcell.system.optional_packages import extra_for_driver, extra_for_gpu, install_hint
 
 HEAVY = ["torch", "nvidia.dali", "cupy", "pytorch_lightning", "lightning_fabric", "numpy", "pyarrow", "numba", "cv2"]
 PARTS = {"lightning_command", "lightning_options", "lightning_parser", "next_steps", "options", "slips"}
@@ -179,11 +180,17 @@ def test_errors_are_one_line(
 
 
 @pytest.mark.parametrize(
-    ("module", "package"),
-    [("cupy.cuda", '"fastcell[cu12]" or "fastcell[cu13]"'), ("cv2", "opencv-python-headless"), ("torch", "torch")],
+    ("module", "hint"),
+    [
+        ("cupy.cuda", install_hint(extra=extra_for_gpu())),
+        ("nvidia.dali", install_hint(extra=extra_for_driver())),
+        ("onnxruntime", install_hint(extra="onnx")),
+        ("cv2", install_hint("opencv-python-headless")),
+        ("h5py", install_hint("h5py")),
+    ],
 )
 def test_missing_packages_are_one_line(
-    module: str, package: str, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    module: str, hint: str, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(argv: list[str]) -> int:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
@@ -191,7 +198,7 @@ def test_missing_packages_are_one_line(
     command(fail)
     assert cli.main(["probe"]) == 2
     err = capsys.readouterr().err
-    assert err == f"fastcell: error: the package {module} is not installed. Install it: pip install {package}.\n"
+    assert err == f"fastcell: error: the package {module} is not installed. {hint}\n"
 
 
 def test_a_missing_module_of_the_program_is_a_bug(command: Callable[..., None]) -> None:

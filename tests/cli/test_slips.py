@@ -18,6 +18,7 @@ from fastcell.cli.slips import (
     refused_part,
     unknown_words,
 )
+from fastcell.system.optional_packages import install_hint
 
 SLIPS = {
     "fastcell": [["trian"], ["fti"], ["pakc"], ["--hlep"]],
@@ -141,11 +142,11 @@ def test_messages_of_jsonargparse() -> None:
         ("another error", None),
         (
             "Requirement 'tensorboardX' not met. HINT: Try running `pip install -U 'tensorboardX'`",
-            "the package tensorboard is not installed. Install it: pip install 'tensorboard'.",
+            f"the package tensorboard is not installed. {install_hint('tensorboard')}",
         ),
         (
             "Requirement 'mlflow>=1.0.0' not met",
-            "the package mlflow is not installed. Install it: pip install 'mlflow>=1.0.0'.",
+            f"the package mlflow is not installed. {install_hint('mlflow>=1.0.0')}",
         ),
         (
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.sources.rtdc import Rtdc
 from fastcell.sources.tiff_stacks import TiffStacks
 from fastcell.sources.webdataset import Tars
+from fastcell.system.optional_packages import install_hint
 
 
 def fill(root: Path, *keys: str) -> Path:
@@ -167,7 +169,7 @@ def test_options_that_would_be_passed_over_are_refused(tmp_path: Path, options: 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(DataError, match=r'needs the package h5py\. Install it: pip install "fastcell\[formats\]"'):
+    with pytest.raises(DataError, match=re.escape(f"needs the package h5py. {install_hint('h5py')}")):
         open_source(fill(tmp_path, "a.rtdc") / "a.rtdc").scan()
 
 

@@ -7,6 +7,7 @@ import importlib.util
 from typing import Literal, get_args
 
 from fastcell.errors import FastcellError, invalid
+from fastcell.system.optional_packages import install_hint, install_hint_of
 
 ProgramName = Literal["torch", "onnxruntime", "openvino"]
 BackendChoice = Literal["auto", "torch", "onnxruntime", "openvino"]
@@ -25,7 +26,6 @@ torch lacks int8, because its int8 kernels require networks that are rewritten b
 it has bf16 kernels for ARM processors only.
 """
 
-_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 _PACKAGES = {"torch": ("torch",), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
 _TO_PREPARE = {"openvino": ("openvino", "onnx", "onnxscript"), "onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
 _TO_QUANTISE = {"openvino": ("nncf",), "onnxruntime": ()}
@@ -72,10 +72,9 @@ def check_installed(program: str, precision: str, prepared: bool) -> None:
     """
     missing = missing_packages(program, precision, prepared)
     if missing:
-        extras = _EXTRAS.get(program, "")
         raise FastcellError(
             f"the backend {program} {precision} needs the package{'s' * (len(missing) > 1)} {', '.join(missing)}. "
-            f'Install it: pip install "fastcell[{extras}]".'
+            + (install_hint_of(missing[0]) or install_hint(*missing))
         )
 
 
