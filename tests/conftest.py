@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 pytest_plugins = [
     "fixtures.audit_sets",
+    "fixtures.chromium_browser",
     "fixtures.figure_checks",
     "fixtures.own_modules",
     "fixtures.prepared_run",
     "fixtures.process_state",
+    "fixtures.review_pages",
     "fixtures.slow_share",
     "fixtures.studies",
     "pytester",

@@ -36,6 +36,7 @@ ACROSS_MODULES = {
     "loading/test_plain_loops.py": "loops and modules of the user, which know no trainer or no weights",
     "packing/test_resume.py": "pack and index of an interrupted run",
     "predictions/test_interrupted.py": "predictions that are killed and run again",
+    "review/test_page.py": "the page of fastcell review in Chromium",
     "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",
     "training/test_divergence.py": "training that diverges, and what other commands do with its network",
     "training/test_finished_runs.py": "runs that are finished or have no step to take",

@@ -30,6 +30,7 @@ COMMANDS = {
     "split": "make new splits: groups stay whole, copies of a cell stay in one subset",
     "verify": "check every cell of a data set against its hash",
     "qc": "find poor images and their faults: scores, contact sheets, verdicts",
+    "review": "see, sort, correct and label cells on a page in the browser",
     "explain": "draw occlusion maps, embeddings, calibration and errors of a network",
     "report": "write one HTML page: data, scores, figures, cells and errors, speed",
     "info": "show the contents of a data set as tables and figures",
@@ -56,7 +57,7 @@ HANDLE_SIGNALS = {"fit", "distill", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
 _STEPS = {
-    "data": ("synth", "pack", "index", "info", "verify", "qc", "audit", "split"),
+    "data": ("synth", "pack", "index", "info", "verify", "qc", "audit", "review", "split"),
     "training": ("fit", "distill", "validate", "test", "compare"),
     "results": ("predict", "serve", "watch", "count", "convert", "explain", "report", "export"),
     "program": ("bench", "doctor", "completion"),
@@ -72,6 +73,9 @@ _OTHER_NAMES = {
     "inspect": "info",
     "check": "verify",
     "simulate": "synth",
+    "label": "review",
+    "annotate": "review",
+    "browse": "review",
 }
 """Names of commands in other programs."""
 

@@ -90,6 +90,8 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     from fastcell.quality.review_sheets import control_quality
     from fastcell.report.data_summary import draw_figures
     from fastcell.report.page import PageOptions
+    from fastcell.review.review_set import ReviewOptions
+    from fastcell.review.serve_page import serve_page
     from fastcell.runs.open_run import open_run
     from fastcell.simulator.synth import synthesize
     from fastcell.sources.registry import ReadOptions
@@ -122,6 +124,11 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
             [PageOptions],
             {"cells": "num_cells", "data": "data_path"},
             {"runs": "folders", "out": place, "no_explain": "not explain", "trust": packages},
+        ),
+        "review": (
+            [serve_page, ReviewOptions],
+            {"data": "manifest", "select": "query"},
+            {"export": "another step", "trust": packages},
         ),
         "info": ([draw_figures], {"data": "manifest", "figures": "folder"}, {}),
         "audit": ([audit], {"cells": "most_cells"}, {"out": place, "strict": "another status"}),

@@ -171,6 +171,8 @@ INVOCATIONS: dict[str, list[list[str]]] = {
     "split": [[], [MISSING], [DATA, "--group-by", "nothing"], [DATA, "--name", "default"], [DATA, "--split", "0/0/0"]],
     "verify": [[], [MISSING], [DATA], [DATA, "--jobs", "0"], [DATA, "--list", MISSING + "/a.csv"]],
     "qc": [[], [MISSING], [DATA, "--labels", MISSING], [DATA, "--max-bad-passed", "2"], [DATA, "--verdicts", MISSING]],
+    "review": [[], [MISSING], [DATA, MISSING], [DATA, "--select", "nothing=1"], [DATA, "--port", "x"],
+               [DATA, "--export", DATA]],
     "explain": [[], [MISSING], [DATA], [MISSING, "--cells", "0"], [MISSING, "--parts", "nothing"]],
     "report": [[], [MISSING], [DATA], [MISSING, "--cells", "-1"], [MISSING, "--seed", "x"]],
     "info": [[], [MISSING], [DATA], [DATA, "--split-name", "nothing"], [DATA, "--seed", "x"]],

@@ -355,20 +355,6 @@ def test_pictures_of_others_are_refused(tmp_path):
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine: install Debian's package chromium")
-    with playwright.sync_playwright() as drive:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = drive.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def tab(chromium, made, text):
     """The page opened from the disk, and what it complains of and asks for."""

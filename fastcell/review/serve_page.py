@@ -1,0 +1,88 @@
+"""Start the page's server, and the cells that it begins with."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.marks.cell_ranges import write_ranges
+from fastcell.dataset.tables.read_table import read_text_columns
+from fastcell.errors import invalid
+from fastcell.quality.verdicts_file import find_cells
+from fastcell.review.cell_query import CellQuery, parse_query
+from fastcell.review.review_app import ReviewApp
+from fastcell.review.review_set import ReviewOptions, ReviewSet
+from fastcell.system.messages import Say
+from fastcell.web.listener import open_listener
+from fastcell.web.web_server import WebServer, new_token
+
+_MOST_NAME = 40
+
+
+def serve_page(manifest: Manifest, options: ReviewOptions, port: int, classes: Sequence[str], say: Say) -> None:
+    """Serve the page until Ctrl-C or SIGTERM.
+
+    Args:
+        manifest: the data set.
+        options: run, split, person and query.
+        port: port on the loopback address; 0 for a free one.
+        classes: names of classes to offer.
+        say: receives the lines with the address.
+
+    Raises:
+        ArgumentError: the port cannot be had, the query names a column that is not there, or a class cannot be stored.
+        DataError: marks or verdicts of the data set are damaged.
+        FastcellError: starlette or uvicorn is not installed.
+    """
+    data = ReviewSet(manifest, options)
+    try:
+        if options.query["terms"] or options.query["sort"]:
+            CellQuery(options.query["terms"], options.query["sort"]).rows(data.columns)
+        new = [name for name in classes if name not in data.columns.classes]
+        if new:
+            data.marking.name_classes(new, options.who)
+        listener = open_listener(port=port)
+        number = listener.getsockname()[1]
+        server = WebServer(ReviewApp(data).application(), listener, token=new_token(), once=True)
+        say(f"open {server.url}")
+        say("The address is good for one browser of this machine. From another machine, tunnel the port first:")
+        say(f"  ssh -L {number}:localhost:{number} THIS-MACHINE")
+        say("Ctrl-C ends the server; every mark is on disk as soon as the page shows it.")
+        server.run()
+    finally:
+        data.close()
+
+
+def first_query(select: str | None, manifest: Manifest) -> dict[str, Any]:
+    """Return the query that the page begins with.
+
+    Args:
+        select: a table with the column cell_id or key, a query of words, or None for all cells.
+        manifest: the data set.
+
+    Raises:
+        ArgumentError: it is neither.
+        DataError: the table is damaged, or names a cell that is not there.
+    """
+    if select is None:
+        return {"terms": [], "sort": ""}
+    path = Path(select)
+    if not path.is_file():
+        if path.suffix in (".csv", ".parquet"):
+            raise invalid("--select", "a table that is there, or a query", select, "Check the path")
+        return parse_query(select)
+    cells = find_cells(read_text_columns(path, ("cell_id", "key")), manifest, path)
+    return {"terms": [{"cells": write_ranges(cells)}], "sort": ""}
+
+
+def this_person() -> str:
+    """Return the name of the user of this process."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"user {os.getuid()}"
+    return name[:_MOST_NAME] if name.strip() and name.isprintable() else "somebody"
