@@ -33,6 +33,7 @@ pytest_plugins = [
     "fixtures.prepared_run",
     "fixtures.process_state",
     "fixtures.review_pages",
+    "fixtures.quick_figures",
     "fixtures.slow_share",
     "fixtures.studies",
     "pytester",

@@ -20,6 +20,8 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.training.recipe import PRESETS
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 CLASSES = ["dots", "plain", "stripes"]
 CELLS = 40
 SMALL = ["--data.image_size=16", "--data.batch_size=12", "--data.threads=1"]

@@ -22,6 +22,8 @@ from fastcell.cli.parser import parse_words
 from fastcell.cli.signature import read_command
 from fastcell.dataset.manifest import Manifest
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 
 def test_words_are_quoted() -> None:
     assert list(next_lines(("fit", Path("my cells"), "--preset", "fast"), ("doctor",))) == [

@@ -24,6 +24,8 @@ from fastcell.models import registry
 from fastcell.models.losses import probabilities
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_parts.py"
 SHORT = ["--data.image_size=16", "--data.threads=1", "--trainer.max_steps=3", "--trainer.max_epochs=-1"]
 OWN = [

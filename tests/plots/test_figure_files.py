@@ -33,6 +33,13 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
         assert (tmp_path / "a" / f"line.{kind}").read_bytes() == (tmp_path / "b" / f"line.{kind}").read_bytes()
 
 
+def test_text_in_the_pdf_stays_text(tmp_path):
+    FigureFiles(tmp_path).add("line", line_figure(), "A line.", pa.table({"x": [0]}))
+    pdf = (tmp_path / "line.pdf").read_bytes()
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+
+
 def test_a_failure_leaves_no_torn_file(tmp_path, monkeypatch):
     figures = FigureFiles(tmp_path)
     figure = line_figure()

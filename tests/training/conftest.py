@@ -8,6 +8,10 @@ import pytest
 from fixtures.stopped_runs import CONSTANT, fit, pack_cells
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_figures(quick_figures: None) -> None: ...
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_cells(tmp_path_factory.mktemp("stopped"))

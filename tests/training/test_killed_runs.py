@@ -13,18 +13,26 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.process_state import one_thread
-from fixtures.stopped_runs import assert_same_run, damage_cells, launch, main, new_run, scores, wait_for_points, weights
+from fixtures.stopped_runs import (
+    assert_same_run,
+    damage_cells,
+    fit,
+    launch,
+    main,
+    new_run,
+    scores,
+    wait_for_points,
+    weights,
+)
 
 from fastcell.training.resume import latest_point
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folder of 20 epochs in a process of its own, which nobody stopped."""
-    runs = tmp_path_factory.mktemp("undisturbed")
-    assert launch(new_run(data, runs, "--trainer.max_epochs=20")).wait(120) == 0
-    (folder,) = runs.iterdir()
-    return folder
+    """Run folder of 20 epochs that nobody stopped."""
+    with one_thread():  # as `launch` has it: sums in the same order
+        return fit(data, tmp_path_factory.mktemp("undisturbed"), "--trainer.max_epochs=20", "--trainer.accelerator=cpu")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +52,7 @@ def test_a_signal_stops_behind_the_step_with_a_point(
     step = int(torch.load(point, weights_only=True)["global_step"])
     assert f"after step {step}" in text
     assert not torn
-    with one_thread():  # as `launch` has it: sums in the same order
+    with one_thread():
         assert main(["fit", f"--resume={folder}", "--trainer.accelerator=cpu"]) == 0
     assert_same_run(folder, undisturbed)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,33 +58,63 @@ def in_own_mounts(script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+COMMANDS = """
+import json, pathlib, sys
+from fastcell.cli.main import main
+
+for name, words in json.loads(sys.argv[1]).items():
+    sys.stderr = open(pathlib.Path(sys.argv[2]) / f"{name}.err", "w")
+    status = main(words)
+    sys.stderr.close()
+    (pathlib.Path(sys.argv[2]) / f"{name}.status").write_text(str(status))
+"""
+
+
+@pytest.fixture(scope="module")
+def disks(images: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with NAME.err and NAME.status of commands that write to a full and to a read-only disk, in one process.
+
+    `full` is what was on the full disk at the end.
+    """
+    root = tmp_path_factory.mktemp("disks")
+    (root / "disk").mkdir()
+    (root / "read-only").mkdir()
+    fit_words = ["fit", f"--data.path={data}", *FIT.split()]
+    commands = {
+        "full": [*fit_words, f"--runs={root}/disk/runs"],
+        "fit": [*fit_words, f"--runs={root}/read-only/runs"],
+        "pack": ["pack", str(images), f"{root}/read-only/cells"],
+    }
+    words = shlex.join([sys.executable, "-c", COMMANDS, json.dumps(commands), str(root)])
+    done = in_own_mounts(
+        f"mount -t tmpfs -o size=5m tmpfs {root}/disk && mount -t tmpfs -o ro tmpfs {root}/read-only && {words} && "
+        f"cp -r {root}/disk/runs {root}/full"
+    )
+    assert done.returncode == 0, done.stderr
+    return root
+
+
 def last_weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
 
 
 def test_a_full_disk_ends_fit_with_its_points_kept(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, disks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    disk, kept = tmp_path / "disk", tmp_path / "kept"
-    disk.mkdir()
-    arguments = [f"--data.path={data}", *FIT.split()]
-    done = in_own_mounts(
-        f"mount -t tmpfs -o size=5m tmpfs {disk}; $fastcell fit {' '.join(arguments)} --runs={disk}/runs; status=$?; "
-        f"cp -r {disk}/runs {kept}; exit $status"
-    )
-    assert done.returncode == 2, done.stderr
-    assert "no space left on the disk" in done.stderr
-    assert re.search(r"go on with `fastcell fit --resume \S+`", done.stderr)
-    assert "Traceback" not in done.stderr
-    (folder,) = kept.iterdir()
+    errors = (disks / "full.err").read_text()
+    assert (disks / "full.status").read_text() == "2", errors
+    assert "no space left on the disk" in errors
+    assert re.search(r"go on with `fastcell fit --resume \S+`", errors)
+    assert "Traceback" not in errors
+    (folder,) = (disks / "full").iterdir()
     point, torn = latest_point(folder)
     assert point is not None
     assert torn == []
     assert not [path.name for path in folder.iterdir() if ".partial" in path.name]
-    with one_thread():  # as in `in_own_mounts`: sums in the same order
+    with one_thread():  # as in `disks`: sums in the same order
         assert fit.main([f"--resume={folder}"]) == 0
         assert f"resuming from {point}" in capsys.readouterr().out
-        assert fit.main([*arguments, f"--runs={tmp_path}/whole"]) == 0
+        assert fit.main([f"--data.path={data}", *FIT.split(), f"--runs={tmp_path}/whole"]) == 0
     (whole,) = (tmp_path / "whole").iterdir()
     ours, theirs = last_weights(folder), last_weights(whole)
     assert ours.keys() == theirs.keys()
@@ -90,17 +122,11 @@ def test_a_full_disk_ends_fit_with_its_points_kept(
 
 
 @pytest.mark.parametrize("command", ["fit", "pack"])
-def test_a_read_only_disk_is_a_message(images: Path, data: Path, tmp_path: Path, command: str) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    run = {
-        "fit": f"$fastcell fit --data.path={data} {FIT} --runs={disk}/runs",
-        "pack": f"$fastcell pack {images} {disk}/cells",
-    }[command]
-    done = in_own_mounts(f"mount -t tmpfs -o ro tmpfs {disk}; {run}")
-    assert done.returncode == 2, done.stderr
-    assert "read-only file system" in done.stderr.lower()
-    assert "Traceback" not in done.stderr
+def test_a_read_only_disk_is_a_message(disks: Path, command: str) -> None:
+    errors = (disks / f"{command}.err").read_text()
+    assert (disks / f"{command}.status").read_text() == "2", errors
+    assert "read-only file system" in errors.lower()
+    assert "Traceback" not in errors
 
 
 @pytest.mark.slow
