@@ -168,7 +168,12 @@ def describe_left_out(predictions: Predictions) -> list[str]:
         "of which the classifier is unsure": unsure & ~unlike,
         "unlike those of training": unlike,
     }
-    return [f"{int(mask.sum()):,} cells {what} are not counted" for what, mask in kinds.items() if mask.any()]
+    numbers = {what: int(mask.sum()) for what, mask in kinds.items()}
+    return [
+        f"{num:,} {f'cell {what} is' if num == 1 else f'cells {what} are'} not counted"
+        for what, num in numbers.items()
+        if num
+    ]
 
 
 def describe_counts(counts: Counts, confusion: Confusion, left_out: list[str]) -> str:
@@ -201,7 +206,8 @@ def describe_counts(counts: Counts, confusion: Confusion, left_out: list[str]) -
     lines += left_out
     num = len(confusion.tables)
     if num < LEAST_RECORDINGS:
-        by = f"{int(confusion.counts.sum()):,} test cells and an assumed difference between recordings"
+        cells = int(confusion.counts.sum())
+        by = f"{cells:,} test cell{'s' * (cells != 1)} and an assumed difference between recordings"
     else:
         by = f"how the {num:,} test recordings differ"
     lines.append(f"intervals: 95 %, prediction of a new recording, from its cells and {by}")

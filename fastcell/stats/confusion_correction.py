@@ -3,7 +3,8 @@
 Recordings are confused differently. How far off the estimate would be if the new recording were confused as each test
 recording is, instead of as their mean, gives a spread S. The error of one more recording is (1 + 1 / G) S, with
 Student's t, and the cells of the recording come on top. With few test recordings, S is averaged with an assumed spread,
-as in `fastcell.stats.intervals.moderated_variance`; with one it is the assumed spread alone.
+as in `fastcell.stats.intervals.moderated_variance`; with one it is the assumed spread alone. At the upper end a class
+is more frequent than estimated and S is larger there: the root of the product of both counts.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Confusion:
         found = []
         for name, support in zip(self.classes, self.counts.sum(axis=1).tolist(), strict=True):
             if support < LEAST_TEST_CELLS:
-                found.append(f"class {name} has {support:,} test cells, too few to estimate its confusions well.")
+                cells = "test cell" + "s" * (support != 1)
+                found.append(f"class {name} has {support:,} {cells}, too few to estimate its confusions well.")
         condition = float(np.linalg.cond(self.rates))
         if not condition <= MOST_CONDITION:
             near = self.rates @ self.rates.T
@@ -113,44 +115,70 @@ def correct_counts(
     if not total or np.linalg.cond(rates) > _MOST_SOLVABLE:
         return estimate, np.zeros(len(called)), np.full(len(called), total)
     shares = np.linalg.solve(rates.T, called / total)
-    variance, df = _prediction_variance(called, confusion, np.clip(shares, 0, None) / np.clip(shares, 0, None).sum())
-    half = special.stdtrit(df, (1 + level) / 2) * np.sqrt(variance)
-    low, high = (np.clip((shares + side * half) * total, 0, total) for side in (-1, 1))
+    possible = np.clip(shares, 0, None) / np.clip(shares, 0, None).sum()
+    recorded = _cell_variance(called, confusion)
+    spread, df = _recording_variance(confusion, possible)
+    quantile = special.stdtrit(df, (1 + level) / 2)
+    half = quantile * np.sqrt(spread + recorded)
+    # Recordings differ by more where a class is more frequent: the upper end is found twice.
+    at_high = np.diag(_recording_variance(confusion, _with_share(possible, np.clip(shares + half, 0, 1)))[0])
+    above = quantile * np.sqrt(np.maximum(spread, np.sqrt(spread * at_high)) + recorded)
+    low, high = (np.clip(end * total, 0, total) for end in (shares - half, shares + above))
     return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
 
 
-def _prediction_variance(called: np.ndarray, confusion: Confusion, shares: Floats) -> tuple[Floats, float]:
-    """Compute the variance of the corrected shares of a new recording (K,), and its degrees of freedom.
+def _with_share(shares: Floats, of_class: Floats) -> Floats:
+    """Return (K, K) shares: in row k, class k has the share `of_class[k]`, and the others share the rest as before."""
+    others = np.tile(shares, (len(shares), 1))
+    np.fill_diagonal(others, 0)
+    left = others.sum(axis=1, keepdims=True)
+    evenly = (1 - np.eye(len(shares))) / max(len(shares) - 1, 1)
+    others = np.where(left > 0, others / np.where(left > 0, left, 1), evenly)
+    return np.asarray(others * (1 - of_class)[:, None] + np.diag(of_class), np.float64)
+
+
+def _multinomial(p: Floats) -> Floats:
+    """Return the covariances of one draw from probabilities, (..., K) -> (..., K, K)."""
+    return p[..., None] * (np.eye(p.shape[-1]) - p[..., None, :])
+
+
+def _through(covariance: Floats, inverse: Floats) -> Floats:
+    """Return the variances of shares whose called shares have these covariances, (..., K, K) -> (..., K)."""
+    return np.einsum("ji,...jk,ki->...i", inverse, covariance, inverse)
+
+
+def _cell_variance(called: np.ndarray, confusion: Confusion) -> Floats:
+    """Compute the variance of corrected shares (K,) because a recording holds few cells."""
+    smooth = (called + 0.5) / (called.sum() + len(called) / 2)
+    return _through(_multinomial(smooth), np.linalg.inv(confusion.rates)) / called.sum()
+
+
+def _recording_variance(confusion: Confusion, shares: Floats) -> tuple[Floats, float]:
+    """Compute the variance of corrected shares because a new recording is confused in another way.
 
     Args:
-        called: (K,) cells predicted as each class.
         confusion: confusions of the test recordings.
-        shares: (K,) estimated shares, at least 0, of sum 1.
+        shares: (..., K) shares of the recording, at least 0, of sum 1.
+
+    Returns:
+        Variances (..., K), and their degrees of freedom.
     """
-    tables, counts, size = confusion.tables.astype(np.float64), confusion.counts, len(called)
-    support, num = counts.sum(axis=1), len(tables)
+    tables, counts = confusion.tables.astype(np.float64), confusion.counts
+    support, num, size = counts.sum(axis=1), len(tables), len(counts)
     inverse = np.linalg.inv(confusion.rates)
-
-    def multinomial(p: Floats) -> Floats:  # (..., K) -> (..., K, K)
-        return p[..., None] * (np.eye(size) - p[..., None, :])
-
-    def through(covariance: Floats) -> Floats:
-        return np.einsum("ji,...jk,ki->...i", inverse, covariance, inverse)
-
-    recorded = through(multinomial((called + 0.5) / (called.sum() + size / 2))) / called.sum()
-    rows = multinomial((counts + 0.5) / (support[:, None] + size / 2))
-    cells = num * (shares**2 / support) @ through(rows)
-    spread = cells + ASSUMED_CONFUSION_SD**2 * shares**2 @ through(rows @ rows)
+    rows = _multinomial((counts + 0.5) / (support[:, None] + size / 2))
+    cells = num * (shares**2 / support) @ _through(rows, inverse)
+    spread = cells + ASSUMED_CONFUSION_SD**2 * shares**2 @ _through(rows @ rows, inverse)
     df = num - 1.0
     if num > 1:
         own = tables.sum(axis=2, keepdims=True)
         # a recording without cells of a class counts as confusing it like all of them
         each = np.where(own > 0, tables / np.maximum(own, 1), confusion.rates)
-        off = np.einsum("k,gkj->gj", shares, each - confusion.rates) @ inverse
-        seen = np.maximum((off**2).sum(axis=0) / df, cells)
+        off = np.einsum("...k,gkj->...gj", shares, each - confusion.rates) @ inverse
+        seen = np.maximum((off**2).sum(axis=-2) / df, cells)
         spread = np.minimum(spread, seen * df / (2 * special.gammaincinv(df / 2, ALLOWED)))
         spread = (ASSUMED_DF * spread + df * seen) / (ASSUMED_DF + df)
-    return (1 + 1 / num) * np.maximum(spread, cells) + recorded, df + ASSUMED_DF
+    return (1 + 1 / num) * np.maximum(spread, cells), df + ASSUMED_DF
 
 
 def likeliest_shares(called: np.ndarray, rates: np.ndarray) -> np.ndarray:
@@ -194,4 +222,7 @@ def _maximise(called: np.ndarray, rates: np.ndarray, start: np.ndarray) -> np.nd
         found[active] = better
         active = active[np.abs(better - now).max(axis=1) > _TOLERANCE]
     found[found < _NOTHING] = 0
-    return found / np.maximum(found.sum(axis=1, keepdims=True), tiny)
+    total = found.sum(axis=1, keepdims=True)
+    # Where no class is ever called as these cells are, the calls say nothing and the start is kept.
+    kept = np.where(called.sum(axis=1, keepdims=True) > 0, start, 0)
+    return np.where(total > 0, found / np.maximum(total, tiny), kept)

@@ -159,3 +159,31 @@ def test_intervals_hold_what_can_be_alone() -> None:
     assert (low[1], high[0]) == (0, 100)
     assert low.min() >= 0
     assert high.max() <= 100
+
+
+def test_calls_that_no_class_gives_keep_their_number() -> None:
+    never_b = np.array([[1.0, 0.0], [1.0, 0.0]])
+    found = confusion_correction.likeliest_shares(np.array([[0.0, 1.0], [0.4, 0.6], [0.0, 0.0]]), never_b[None])
+    np.testing.assert_allclose(found.sum(axis=1), [1, 1, 0])
+    confusion = confusion_correction.Confusion(["a", "b"], np.array([[[8, 0], [9, 0]]]))
+    estimate, low, high = confusion_correction.correct_counts(np.array([0, 3]), confusion)
+    assert estimate.sum() == pytest.approx(3)
+    assert (low.tolist(), high.tolist()) == ([0, 0], [3, 3])
+
+
+def test_the_upper_end_is_that_of_a_more_frequent_class() -> None:
+    """By hand: two classes of 80 and 20 %, one test recording of so many cells that only recordings differ."""
+    confusion = tables_of(np.array([[0.9, 0.1], [0.2, 0.8]]), num=1)
+    estimate, low, high = confusion_correction.correct_counts(np.array([76 * 10**7, 24 * 10**7]), confusion)
+    np.testing.assert_allclose(estimate, [8e8, 2e8], rtol=1e-6)
+
+    def spread(
+        rare: float,
+    ) -> float:  # (1 + 1 / 1) x 0.7^2 x p^2 (1 - p)^2 of both rows and entries, by determinant 0.7
+        return 2 * 0.7**2 * ((1 - rare) ** 2 * 2 * 0.09**2 + rare**2 * 2 * 0.16**2) / 0.7**2
+
+    half = 2.7764451 * np.sqrt(spread(0.2))
+    above = 2.7764451 * (spread(0.2) * spread(0.2 + half)) ** 0.25
+    assert 0.43 < half < above < 0.52
+    np.testing.assert_allclose([low[0], high[1]], [1e9 * (0.8 - half), 1e9 * (0.2 + above)], rtol=1e-3)
+    assert (low[1], high[0]) == (0, 1e9)
