@@ -85,9 +85,10 @@ def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
     info = manifest.info
     kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
     megabytes = f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}"
+    num_cells = f"{len(manifest):,} cell{'s' * (len(manifest) != 1)}"
     num_shards = f"{len(info.shards):,} shard{'' if len(info.shards) == 1 else 's'}"
     lines = [
-        f"{info.name}: {len(manifest):,} cells, {kind}, layout {info.layout}, {num_shards}, {megabytes}",
+        f"{info.name}: {num_cells}, {kind}, layout {info.layout}, {num_shards}, {megabytes}",
         *describe_sizes(manifest),
         "",
     ]
@@ -345,7 +346,7 @@ def _quarantine(manifest: Manifest) -> list[str]:
     if not counts:
         return ["quarantine: empty"]
     return [
-        f"quarantine: {sum(counts.values()):,} cells",
+        f"quarantine: {sum(counts.values()):,} cell{'s' * (sum(counts.values()) != 1)}",
         *(f"  {name}: {reason}: {count:,}" for (name, reason), count in counts.items()),
     ]
 

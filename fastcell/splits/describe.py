@@ -46,7 +46,9 @@ def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int])
     exact = found.kinds == "exact"
     num = len(manifest)
     sets_with_exact = len(np.unique(found.sets[exact]))
-    lines = [f"{manifest.info.name}: {num:,} cells, {num - len(found.cell_ids):,} of them without copies"]
+    lines = [
+        f"{manifest.info.name}: {num:,} cell{'s' * (num != 1)}, {num - len(found.cell_ids):,} of them without copies"
+    ]
     rows = [["copies", "sets", "cells"], ["exact, rotated or mirrored", f"{sets_with_exact:,}", f"{exact.sum():,}"]]
     if found.near is not None:
         rows.append(["near", f"{len(found) - sets_with_exact:,}", f"{(~exact).sum():,}"])

@@ -103,7 +103,7 @@ def resplit(
         if options.shares[0] > 0:
             refuse_obstacles(_obstacles(manifest, grouping, [np.full(len(manifest), "train")]), f"split {title!r}")
         _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
-    say(f"searching for copies among {len(manifest):,} cells")
+    say(f"searching for copies among {len(manifest):,} cell{'s' * (len(manifest) != 1)}")
     exact = exact_sets(manifest, jobs=jobs)
     found = _find_near(manifest, exact, jobs, say) if near else exact
     apart = () if merge_large else _too_large(manifest, found, exact)

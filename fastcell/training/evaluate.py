@@ -209,7 +209,7 @@ def score_part(
     named = summary | {"classes": {printable(name): scores for name, scores in by_class.items()}}
     said = [*cautions(data_obstacles(data)), *trained, *call_cautions(model.classes, summary["confusion"], part)]
     above = "".join(f"{printable(line)}\n" for line in said)
-    print_line(f"\n{above}{part} subset, {len(labels):,} cells\n\n{format_scores(named)}")
+    print_line(f"\n{above}{part} subset, {len(labels):,} cell{'s' * (len(labels) != 1)}\n\n{format_scores(named)}")
     if not finite.all():
         num = int((~finite).sum())
         print_line(f"{num:,} more cells are not scored, because the network gives them no finite probability")

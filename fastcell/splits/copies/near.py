@@ -146,8 +146,11 @@ class _Search:
             self.num_plain = len(self.ids)
             return []
         cells = {int(sample[place]): images[place] for place in shown.tolist()}
-        practice = self._plant(cells, scale, PRACTICE_PER_KIND)
-        self.probes = self._plant(cells, scale, PLANTED_PER_KIND)
+        ids, num_kinds = np.fromiter(cells, np.int64), len(PLANTED_KINDS)
+        practice = self._plant(cells, scale, np.resize(self.rng.permutation(ids), (PRACTICE_PER_KIND, num_kinds)))
+        # The recall of a kind has an interval by cell, so that no cell counts twice in it.
+        tested = [self.rng.permutation(ids)[:PLANTED_PER_KIND] for _ in PLANTED_KINDS]
+        self.probes = self._plant(cells, scale, np.stack(tested, axis=1))
         same = np.searchsorted(sample[shown], practice.origins)
         metric = _learn(looks.signatures[shown], practice.looks.signatures, same)
         pairs = np.stack([shown[same], np.arange(len(same))], axis=1)
@@ -175,10 +178,10 @@ class _Search:
         told = zip(PLANTED_KINDS, hits.tolist(), counts.tolist(), strict=True)
         return tuple(Recall(kind, hit, num) for kind, hit, num in told)
 
-    def _plant(self, cells: dict[int, np.ndarray], scale: Scale, per_kind: int) -> _Probes:
-        ids = np.fromiter(cells, np.int64)
-        kinds = np.tile(np.arange(len(PLANTED_KINDS)), per_kind)
-        origins = np.resize(self.rng.permutation(ids), len(kinds))
+    def _plant(self, cells: dict[int, np.ndarray], scale: Scale, of: Ids) -> _Probes:
+        """Plant a copy of each cell in `of`, (n, kinds) int64, of the kind of its column."""
+        kinds = np.tile(np.arange(len(PLANTED_KINDS)), len(of))
+        origins = of.ravel()
         copies = [
             plant(cells[origin], PLANTED_KINDS[kind], self.rng)
             for origin, kind in zip(origins.tolist(), kinds.tolist(), strict=True)

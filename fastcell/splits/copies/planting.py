@@ -18,7 +18,7 @@ PLANTED_KINDS = (
     "rescaled",
     STRONG_JPEG,
 )
-NOT_PLANTED = "crops, scales beyond 0.8 to 1.25, other focus, noise"
+NOT_PLANTED = "crops, scales beyond 0.8 to 1.25, JPEG of a quality below 50, other focus, noise"
 """Kinds of copies about which the recall says nothing."""
 SCALES = (0.8, 1.25)
 STRONG_JPEG_QUALITY = 50

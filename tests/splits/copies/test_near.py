@@ -61,11 +61,18 @@ def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
     assert min(item.found for item in found.near.recall[:6]) >= 85  # 94
     text = "\n".join(describe_copies(manifest, found, ()))
     assert all(kind in text for kind in PLANTED_KINDS)
-    assert "not planted, so recall unknown: crops" in text
+    assert "not planted, so recall unknown: crops, scales beyond 0.8 to 1.25, JPEG of a quality below 50" in text
     found.write(manifest)
     again = read_duplicates(manifest)
     assert again is not None
     assert again.near == found.near
+
+
+def test_a_kind_is_planted_once_in_a_cell(tmp_path: Path) -> None:
+    found = near_copies(store(tmp_path / "set", [cell(number) for number in range(12)]), jobs=1)
+    assert found.near is not None
+    assert [item.planted for item in found.near.recall] == [12] * len(PLANTED_KINDS)
+    assert all(item.interval()[1] - item.interval()[0] > 0.2 for item in found.near.recall)
 
 
 def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path: Path) -> None:
