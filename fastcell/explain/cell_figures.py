@@ -99,7 +99,9 @@ def _draw_mean(
     for axes, name, mean, cells in zip(grid.flat, shown, means, members, strict=False):
         image = axes.imshow(mean, cmap="PuOr_r", vmin=-largest, vmax=largest, interpolation="nearest")
         axes.set_title(f"{name}, n = {len(cells)}", fontsize=8)
-    figure.colorbar(image, ax=grid, label="mean decrease of probability", fraction=0.03, pad=0.02)
+    bar = figure.colorbar(image, ax=grid, fraction=0.03, pad=0.02)
+    bar.set_label("mean decrease\nof probability", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
     figure.suptitle("Mean occlusion map of each class", fontsize=10)
     side = maps.covered.shape[1]
     row, column = (index.ravel() for index in np.indices((side, side)))

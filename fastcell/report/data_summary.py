@@ -62,14 +62,29 @@ class TrainingLook:
             + ("" if self.balance_cap is None else f" up to {self.balance_cap:g} times"),
             "weights": "classes as they are, weighted in the loss",
         }
-        changes = self.augmentation.to_dict()
-        shown = {name: value for name, value in changes.items() if value and not name.endswith("_probability")}
-        listed = ", ".join(name.replace("_", " ") + ("" if v is True else f" {v:g}") for name, v in shown.items())
-        augmented = "without augmentation" if self.augmentation.is_none else f"augmented ({listed})"
+        augmented = f"augmented by {_listed_changes(self.augmentation)}"
+        if self.augmentation.is_none:
+            augmented = "without augmentation"
         return (
             f"This run trained with {ways.get(self.balance, self.balance)}, images of {self.image_size} x "
             f"{self.image_size} px ({self.fit}), {augmented}."
         )
+
+
+def _listed_changes(changes: Augmentation) -> str:
+    """Return the changes of an augmentation as text, e.g. ``mirroring left to right, rotation up to 10°``."""
+    blurred, noisy = (f"{100 * share:g} %" for share in (changes.blur_probability, changes.noise_probability))
+    texts = {
+        "flip_horizontal": "mirroring left to right",
+        "flip_vertical": "mirroring top to bottom",
+        "rotation_deg": f"rotation up to {changes.rotation_deg:g}°",
+        "translation": f"shifts up to {100 * changes.translation:g} % of the side",
+        "scale": f"magnification up to {1 + changes.scale:g} times, and reduction as much",
+        "blur_sigma": f"blur up to {changes.blur_sigma:g} px in {blurred} of the cells",
+        "noise_std": f"noise up to {changes.noise_std:g} grey levels in {noisy} of the cells",
+    }
+    shares = {"blur_sigma": changes.blur_probability, "noise_std": changes.noise_probability}
+    return ", ".join(text for name, text in texts.items() if getattr(changes, name) and shares.get(name, 1))
 
 
 def describe_contents(manifest: Manifest, split_name: str = "default") -> str:

@@ -173,6 +173,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     look = Section(
         "look", "Network and occlusion maps", pictures=run_sections.explanation_pictures(figures, summary, None)
     )
+    look.paragraphs += run_sections.learnt_from(machine, run.model.hparams, run.settings)
     look.paragraphs += [f"Left out: {name}: {reason}." for name, reason in summary.get("left_out", {}).items()]
     if not look.pictures:
         look.paragraphs.append("There are no figures. Draw them with fastcell explain.")

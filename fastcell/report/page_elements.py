@@ -13,8 +13,8 @@ from PIL import Image
 from fastcell.errors import DataError
 
 WIDE_INCHES = 6.5  # a wider figure takes the full width of the page
-OF_CELLS = ("contact_sheet", "augmentation", "network", "filters", "occlusion", "occlusion_mean", "errors")
-"""Names of the figures whose grey levels are those of cells or weights."""
+OF_CELLS = ("contact_sheet", "augmentation", "occlusion", "errors")
+"""Names of the figures that show cells, whose grey levels the dark theme must not invert."""
 _DPI = 150.0  # used if a picture does not state its resolution
 
 
@@ -47,7 +47,7 @@ class Picture:
         inches: Width for which the picture was drawn [inches].
         caption: Text below the figure; empty if the picture contains its caption.
         alt: Alternative text for screen readers.
-        shows_cells: True if grey levels of cells or weights are shown, which the dark theme must not invert.
+        shows_cells: True if grey levels of cells are shown, which the dark theme must not invert.
     """
 
     title: str

@@ -46,7 +46,13 @@ _KINDS = {
     _LINES: lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
 }
-ENVIRONMENT = {"memory_bytes": "a number", "gpus": "a list", "packages": "an object"}
+ENVIRONMENT = {
+    "memory_bytes": "a number",
+    "gpus": "a list",
+    "packages": "an object",
+    "started_from": "an object",
+    "teacher": "an object",
+}
 METRICS = {"cautions": _LINES, "cells_per_s": _NUMBERS, "seconds": _NUMBERS, "train_waited_s": "a number"}
 EXPLAIN = {
     "checkpoint": "a text",
@@ -192,6 +198,35 @@ def explanation_pictures(folder: Path, summary: Mapping[str, Any], names: tuple[
     ]
 
 
+def learnt_from(environment: Mapping[str, Any], hparams: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each thing beside its cells that a network has learnt from, or that held it back.
+
+    Args:
+        environment: Contents of environment.json.
+        hparams: Arguments of the model.
+        settings: Section `data` of config.yaml.
+    """
+    lines = []
+    if isinstance(start := environment.get("started_from"), dict):
+        taken, anew = (len(start.get(name) or ()) for name in ("taken", "anew"))
+        lines.append(f"Training started from the weights of {start.get('source')}: {taken} of {taken + anew} tensors.")
+    if frozen := hparams.get("freeze"):
+        lines.append(f"Parts that were not trained: {', '.join(map(str, frozen))}.")
+    if rates := hparams.get("part_learning_rates"):
+        listed = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+        lines.append(f"Parts with a peak learning rate of their own: {listed}.")
+    if isinstance(teacher := environment.get("teacher"), dict):
+        share, temperature = (float(teacher.get(name) or 0) for name in ("share", "temperature"))
+        lines.append(
+            f"The probabilities of {teacher.get('source')} made {100 * share:g} % of the loss, at temperature "
+            f"{temperature:g}."
+        )
+    if changes := settings.get("batch_augmentation"):
+        name = changes.get("class_path") if isinstance(changes, dict) else changes
+        lines.append(f"{name} changed each batch of training, beside the augmentation under Data.")
+    return lines
+
+
 def speed_section(metrics: Mapping[str, Any], bench: Mapping[str, Any], on_gpu: bool = False) -> Section:
     """Return the section with cells/s of each stage, the factor that limited training, and results of `fastcell bench`.
 
@@ -257,8 +292,9 @@ def environment_section(environment: Mapping[str, Any]) -> Section:
     if not environment:
         section.paragraphs.append("The run has no environment.json.")
         return section
+    commit = f", commit {str(environment['commit'])[:12]}" if environment.get("commit") else ""
     machine = {
-        "fastcell": f"{environment.get('fastcell')}, commit {str(environment.get('commit'))[:12]}",
+        "fastcell": f"{environment.get('fastcell')}{commit}",
         "Python": environment.get("python"),
         "system": environment.get("platform"),
         "processor": f"{environment.get('cpu')}, {environment.get('num_cpus')} cores",

@@ -45,3 +45,10 @@ def test_report_and_settings_are_written(make_set, tmp_path):
 def test_numbers_without_end_are_refused(name, tmp_path):
     with pytest.raises(ArgumentError, match=f"--{name} must be at most 1,000, got 1000000000000"):
         open_study(None, tmp_path, StudyOptions(**{name: 10**12}))
+
+
+def test_one_class_is_no_comparison(planted, tmp_path):
+    manifest = planted(30, groups=0, names=["left"] * 30)
+    with pytest.raises(ArgumentError, match="two or more classes to compare methods on, got only class left: every"):
+        open_study(manifest.path, tmp_path / "out", StudyOptions(allow_absent=True))
+    assert not (tmp_path / "out").exists()

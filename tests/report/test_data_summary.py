@@ -44,7 +44,7 @@ def test_counts_sizes_and_quarantine(packed):
     lines = [line.split() for line in text.splitlines()]
     assert ["a", "-", "26", "6", "8", "40"] in lines
     assert ["total", "40", "9", "11", "60"] in lines
-    assert "quarantine: 1 cells" in text
+    assert "quarantine: 1 cell\n" in text
     assert "b: not an image: 1" in text
 
 
@@ -99,7 +99,8 @@ def test_figures_of_a_run_show_its_balance_augmentation_and_size(packed, tmp_pat
     with open(tmp_path / "run" / "class_counts.csv", newline="") as file:
         assert [(row["class"], row["cells"]) for row in csv.DictReader(file)] == [("a", "26"), ("b", "14")]
     assert look.describe() == (
-        "This run trained with classes as they are, images of 24 x 24 px (stretch), augmented (flip horizontal)."
+        "This run trained with classes as they are, images of 24 x 24 px (stretch), augmented by mirroring left to "
+        "right."
     )
     none = TrainingLook("oversample", Augmentation.none(), 24, "stretch")
     written = draw_figures(manifest, tmp_path / "none", look=none)
@@ -107,6 +108,12 @@ def test_figures_of_a_run_show_its_balance_augmentation_and_size(packed, tmp_pat
     with open(tmp_path / "none" / "class_counts.csv", newline="") as file:
         assert [row["after"] for row in csv.DictReader(file)] == ["26", "26"]
     assert "rare classes repeated" in none.describe()
+    assert none.describe().endswith("(stretch), without augmentation.")
+    every = TrainingLook("weights", Augmentation(noise_probability=0.0), 32, "contain").describe()
+    assert every.endswith(
+        "augmented by mirroring left to right, mirroring top to bottom, rotation up to 10°, shifts up to 5 % of the "
+        "side, magnification up to 1.1 times, and reduction as much, blur up to 1 px in 20 % of the cells."
+    )
     assert "without augmentation" in none.describe()
 
 

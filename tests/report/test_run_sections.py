@@ -17,6 +17,7 @@ from fastcell.report.run_sections import (
     check_kinds,
     environment_section,
     explanation_pictures,
+    learnt_from,
     read_json,
     scores_section,
     speed_section,
@@ -155,3 +156,26 @@ def test_machine_and_versions():
     assert packages.rows == [["torch", "2.11"]]
     assert dict(environment_section({"cpu": "x"}).tables[0].rows)["GPU"] == "none"
     assert environment_section({}).paragraphs == ["The run has no environment.json."]
+
+
+def test_what_a_network_has_learnt_from_beside_its_cells():
+    assert learnt_from({}, {"freeze": None, "part_learning_rates": None}, {"batch_augmentation": None}) == []
+    environment = {
+        "started_from": {"source": "runs/a/last.ckpt", "taken": ["x", "y"], "anew": {"head": "other classes"}},
+        "teacher": {"source": "runs/b/last.ckpt", "share": 0.7, "temperature": 2.0},
+    }
+    arguments = {"freeze": ["features"], "part_learning_rates": {"head": 0.01}}
+    assert learnt_from(environment, arguments, {"batch_augmentation": {"class_path": "mine.Flip"}}) == [
+        "Training started from the weights of runs/a/last.ckpt: 2 of 3 tensors.",
+        "Parts that were not trained: features.",
+        "Parts with a peak learning rate of their own: head 0.01.",
+        "The probabilities of runs/b/last.ckpt made 70 % of the loss, at temperature 2.",
+        "mine.Flip changed each batch of training, beside the augmentation under Data.",
+    ]
+
+
+def test_a_machine_without_a_commit_names_none():
+    rows = dict(environment_section({"fastcell": "0.1.0", "commit": None}).tables[0].rows)
+    assert rows["fastcell"] == "0.1.0"
+    rows = dict(environment_section({"fastcell": "0.1.0", "commit": "abc"}).tables[0].rows)
+    assert rows["fastcell"] == "0.1.0, commit abc"
