@@ -154,7 +154,9 @@ def draw_drift(drift: Drift, path: Path, title: str, most: int = 4) -> None:
         left.fill_between(place, low, high, color="0.8", label="95 % of permutations")
         left.plot(place, drift.curves[feature], color=COLORS[0], marker="o", markersize=3, label="mean of all")
         left.set_ylabel(f"{drift.names[feature]}\n[standard deviations]", fontsize=8)
-        left.set_title(f"order explains {drift.shares[feature]:.1%}, p {drift.p[feature]:.3f}", fontsize=9)
+        left.set_title(
+            f"order explains {drift.shares[feature]:.1%} beyond chance, p {drift.p[feature]:.3f}", fontsize=9
+        )
         for sequence in orders[row]:
             color, line = styles[int(sequence)]
             right.plot(

@@ -85,7 +85,7 @@ def test_drift_shows_the_features_that_move_most(tmp_path, drawn):
     axes = drawn[0].axes
     assert len(axes) == 4
     assert axes[0].get_ylabel().startswith("two\n")
-    assert axes[0].get_title() == f"order explains {drift.shares[1]:.1%}, p {drift.p[1]:.3f}"
+    assert axes[0].get_title() == f"order explains {drift.shares[1]:.1%} beyond chance, p {drift.p[1]:.3f}"
     x, y = axes[0].lines[0].get_data()
     assert (x[0], x[-1]) == (2.5, 97.5)
     np.testing.assert_allclose(y, drift.curves[1])
