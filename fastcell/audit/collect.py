@@ -21,7 +21,7 @@ from fastcell.audit.background import BACKGROUND_FEATURES
 from fastcell.audit.confidence_drift import find_confidence_drift, read_run
 from fastcell.audit.confounds import class_findings, image_features, recording_finding
 from fastcell.audit.drift import Drift, drift_finding, find_drift
-from fastcell.audit.findings import ALARMS, Finding, judge
+from fastcell.audit.findings import ALARMS, Finding, beside_chance, judge
 from fastcell.audit.key_groups import key_finding
 from fastcell.audit.label_noise import (
     LEAST_FIT_P,
@@ -43,6 +43,8 @@ from fastcell.system.own_parts import import_trusted
 from fastcell.system.worker_processes import check_jobs
 
 MOST_CELLS = 20_000
+_LEAST_DISAGREEMENT = 0.01
+"""Share of confident disagreement beyond chance from which on it is a warning."""
 _DRIFTING = ("level", "noise_x", "slope_x", "slope_y")
 
 _Say = Callable[[str], object]
@@ -237,11 +239,13 @@ def _noise_finding(noise: LabelNoise | None) -> Finding:
         f"That share of labels disagrees however sure the classifier is ({quality}); {num:,} candidates in "
         "label_noise.csv. It is no share of wrong labels: cells that look like another class count as well."
     )
+    effect = max(0.0, noise.result.number - noise.result.chance_high)
+    beside = beside_chance(noise.result.p, effect, _LEAST_DISAGREEMENT)
     return Finding(
         key, title, unit="share of confident disagreement", result=noise.result,
-        effect=max(0.0, noise.result.number - noise.result.chance_high),
-        thresholds=(0.01, math.inf),
-        says={"warning": alarm, "else": f"It disagrees only at low confidence; {quality}."},
+        effect=effect,
+        thresholds=(_LEAST_DISAGREEMENT, math.inf),
+        says={"warning": alarm, "else": f"{beside}; {quality}."},
         advice={"warning": way},
         details=details,
     )  # fmt: skip

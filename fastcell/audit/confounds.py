@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.audit.background import BACKGROUND_FEATURES
-from fastcell.audit.findings import ALPHA, Finding
+from fastcell.audit.findings import NOTEWORTHY, Finding, beside_chance
 from fastcell.audit.permutation_designs import ClassDesign, class_design, recording_designs
 from fastcell.audit.sample import CellSample
 from fastcell.stats.permutation import (
@@ -39,8 +39,6 @@ Above it (dense cells, crops of tissue or clusters, noise), parts that do not st
 0.02 in ATOM and ImageStream cells, and 0.08 in T cells cropped from a dense field.
 """
 _MOST_SETTINGS = 8
-_NOTEWORTHY = 0.1
-"""Skill from which on a number that is above chance among all tests raises an alarm."""
 _MIX = (
     "record every class in every recording and in changing order; until then test on whole recordings only (name them "
     "as groups in `pack --pattern`), and do not rely on the accuracy of a random split"
@@ -119,16 +117,9 @@ class _Maker:
         if found.alone:
             names = ", ".join(sample.classes[label] for label in found.alone)
             notes.append(f"Without {names}, which occur in one group only.")
-        if result is not None and design.num_classes > 2 and result.best >= _NOTEWORTHY:
+        if result is not None and design.num_classes > 2 and result.best >= NOTEWORTHY:
             notes.append(f"Recognised best: {sample.classes[found.classes[result.best_label]]}.")
         return tuple(notes)
-
-
-def _beside_chance(result: Outcome) -> str:
-    """Return whether a number without an alarm exceeds the chance level, and why it raised none."""
-    if not result.p <= ALPHA:
-        return "Not above chance"
-    return "Small, but above chance" if result.skill < _NOTEWORTHY else "Above chance alone, but not among all tests"
 
 
 def _background(made: _Maker, key: str, title: str, found: ClassDesign, images: Floats) -> Finding:
@@ -150,9 +141,9 @@ def _background(made: _Maker, key: str, title: str, found: ClassDesign, images: 
             "pixels are uneven, as if frames contained parts of other cells: the cause may be biology or illumination."
         )
     return Finding(
-        key, title, result=result, notes=made.notes(found, result), thresholds=(_NOTEWORTHY, most),
+        key, title, result=result, notes=made.notes(found, result), thresholds=(NOTEWORTHY, most),
         says={"problem": alarm, "warning": alarm, "cannot tell": _few(found),
-              "ok": f"{_beside_chance(result)}; whole images give {whole:.3f}."},
+              "ok": f"{beside_chance(result.p, result.skill)}; whole images give {whole:.3f}."},
         advice={"problem": _MIX, "warning": _MIX, "cannot tell": "record each class in more groups"},
         details={"kind": found.kind, "whole_image": whole,
                  "explained": dict(zip(BACKGROUND_FEATURES, shares.tolist(), strict=True))},
@@ -172,7 +163,7 @@ def _intensity(made: _Maker, key: str, title: str, found: ClassDesign) -> Findin
     if black or not made.certain:
         why = "black" if black else "not clearly separable from cells"
         says = f"{alone}, and the background is {why}: the images do not show whether cells or exposure differ."
-        verdict = "cannot tell" if whole.skill >= _NOTEWORTHY else "ok"
+        verdict = "cannot tell" if whole.skill >= NOTEWORTHY else "ok"
         advice = {"cannot tell": "record a reference (beads, a calibration slide) with every class"}
         return Finding(
             key, title, verdict=verdict, says={"else": says}, advice=advice, notes=made.notes(found), details=details
@@ -198,7 +189,7 @@ def _size(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
     details = {"kind": found.kind, "size": whole.number, "size_chance": whole.chance}
     seen = class_design(sample.labels, sample.groups, np.asarray(np.isfinite(sample.extents).all(1)))
     if seen.design is None or len(seen.design.rows) < 0.5 * len(design.rows) or not made.certain:
-        verdict = "cannot tell" if whole.skill >= _NOTEWORTHY else "ok"
+        verdict = "cannot tell" if whole.skill >= NOTEWORTHY else "ok"
         return Finding(
             key, title, verdict=verdict, details=details, notes=made.notes(found),
             says={"else": f"{alone}. The extent of the cells cannot be measured: their size may be the cause."},
@@ -302,8 +293,8 @@ def recording_finding(
     )
     return Finding(
         key, title, unit=f"balanced accuracy among {what}s of the same class", result=result,
-        thresholds=(_NOTEWORTHY, math.inf),
-        says={"warning": alarm, "ok": f"{_beside_chance(result)}."},
+        thresholds=(NOTEWORTHY, math.inf),
+        says={"warning": alarm, "ok": f"{beside_chance(result.p, result.skill)}."},
         advice={"warning": way},
         notes=(f"{len(names)} {what}s in {len(designs)} classes; labels permuted within the class.",),
         details={"recall": mean},

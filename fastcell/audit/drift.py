@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.audit.findings import Finding
+from fastcell.audit.findings import ALPHA, Finding, beside_chance
 from fastcell.stats.permutation import Floats, Outcome, normal_scores, outcome, permute_within
 
 LEAST_SEQUENCE_CELLS = 40
@@ -135,11 +135,15 @@ def find_drift(
     )
 
 
+_LEAST_DRIFT = 0.02
+"""Share of the variance from which on a drift is named."""
+
+
 def drift_finding(key: str, title: str, drift: Drift, what: str) -> Finding:
     """Return the finding of a `Drift`."""
     best = drift.strongest
     worst = int((drift.by_sequence[best] * (drift.sizes >= np.median(drift.sizes))).argmax())
-    moving = [i for i in np.argsort(-drift.shares) if drift.p[i] <= 0.05 and drift.shares[i] >= 0.02]
+    moving = [i for i in np.argsort(-drift.shares) if drift.p[i] <= ALPHA and drift.shares[i] >= _LEAST_DRIFT]
     listed = ", ".join(f"{drift.names[i]} ({drift.shares[i]:.1%})" for i in moving[:5])
     alarm = (
         f"{drift.names[best]} changes with the order of cells, most in {drift.sequences[worst]} (by "
@@ -161,10 +165,12 @@ def drift_finding(key: str, title: str, drift: Drift, what: str) -> Finding:
         "sequences": len(drift.sequences),
         "worst": drift.sequences[worst],
     }
+    effect = float(drift.at_least[best])
+    beside = beside_chance(drift.result.p, effect, _LEAST_DRIFT)
     return Finding(
         key, title, unit=f"share of the variance of {drift.names[best]} that the order explains", result=drift.result,
-        effect=float(drift.at_least[best]), thresholds=(0.02, 0.1),
-        says={"problem": alarm, "warning": alarm, "else": f"{drift.names[best]} drifts most, but only slightly."},
+        effect=effect, thresholds=(_LEAST_DRIFT, 0.1),
+        says={"problem": alarm, "warning": alarm, "else": f"{beside}; {drift.names[best]} drifts most."},
         advice={"problem": way, "warning": way},
         notes=(note,),
         details=details,

@@ -13,6 +13,8 @@ from fastcell.stats.permutation import Outcome
 from fastcell.system.text import printable
 
 ALPHA = 0.05
+NOTEWORTHY = 0.1
+"""Effect from which on a number that is above chance among all tests raises an alarm."""
 FINDING_VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
 """Verdicts in descending order of severity. ``warning`` and ``problem`` are alarms."""
 ALARMS = ("problem", "warning")
@@ -44,7 +46,7 @@ class Finding:
     unit: str = "balanced accuracy"
     result: Outcome | None = None
     effect: float | None = None
-    thresholds: tuple[float, float] = (0.1, 0.3)
+    thresholds: tuple[float, float] = (NOTEWORTHY, 0.3)
     says: dict[str, str] = field(default_factory=dict)
     advice: dict[str, str] = field(default_factory=dict)
     verdict: str = ""
@@ -87,6 +89,19 @@ class Finding:
         if self.effect is not None:
             return self.effect
         return float("nan") if self.result is None else self.result.skill
+
+
+def beside_chance(p: float, effect: float, noteworthy: float = NOTEWORTHY) -> str:
+    """Return whether a number that raised no alarm exceeds the chance level, and why it raised none.
+
+    Args:
+        p: p of its test, not adjusted.
+        effect: the effect.
+        noteworthy: effect from which on there is an alarm, if the number is above chance among all tests.
+    """
+    if not p <= ALPHA:
+        return "Not above chance"
+    return "Small, but above chance" if effect < noteworthy else "Above chance alone, but not among all tests"
 
 
 def describe_result(result: Outcome, p_adjusted: float = float("nan")) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from fastcell.audit import confounds
 from fastcell.audit.background import BACKGROUND_FEATURES
 from fastcell.audit.confounds import class_findings, image_features, recording_finding
 from fastcell.audit.findings import judge
 from fastcell.audit.sample import CellSample
 from fastcell.quality.features import FEATURES
-from fastcell.stats.permutation import Outcome
 
 NUM = 240
 
@@ -193,11 +189,3 @@ def test_features_of_images_do_not_see_their_brightness():
     quarter = CellSample(**{**vars(sample), "images": (sample.images // 2).astype(np.uint8)})
     np.testing.assert_allclose(image_features(half)[:, :64], image_features(quarter)[:, :64], atol=1e-4)
     assert image_features(half).shape == (NUM, 64 + len(FEATURES))
-
-
-def test_a_number_without_an_alarm_says_why():
-    clear = Outcome(0.74, 0.5, 0.54, 0.01, 0.01, 99)
-    words = {one: confounds._beside_chance(one) for one in (clear, replace(clear, number=0.56), replace(clear, p=0.06))}
-    assert list(words.values()) == [
-        "Above chance alone, but not among all tests", "Small, but above chance", "Not above chance",
-    ]  # fmt: skip

@@ -6,12 +6,25 @@ import math
 import numpy as np
 import pytest
 
-from fastcell.audit.findings import Finding, describe_result, judge
+from fastcell.audit.findings import Finding, beside_chance, describe_result, judge
 from fastcell.stats.permutation import Outcome
 
 
 def outcome_of(number, p, chance_high=0.55):
     return Outcome(number, 0.5, chance_high, p, 0.002, 500)
+
+
+@pytest.mark.parametrize(
+    ("p", "effect", "words"),
+    [
+        (0.01, 0.3, "Above chance alone, but not among all tests"),
+        (0.017, 0.05, "Small, but above chance"),
+        (0.06, 0.3, "Not above chance"),
+        (math.nan, 0.3, "Not above chance"),
+    ],
+)
+def test_a_number_without_an_alarm_says_why(p, effect, words):
+    assert beside_chance(p, effect) == words
 
 
 def test_verdicts_take_both_significance_and_size():
