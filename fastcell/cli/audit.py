@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import fit_step, show_next
 from fastcell.cli.options import Data, OutFolder, Trust, check_seed, packages_of, scored_run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -77,7 +77,7 @@ def audit(
         raise StrictError(
             f"--strict: the audit must find no problem, got {len(problems)} ({names}). See the report above."
         )
-    show_next(("split", manifest.path), ("fit", manifest.path))
+    show_next(("split", manifest.path), *fit_step(manifest))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import fit_step, show_next
 from fastcell.cli.options import Data, check_least
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -44,7 +44,7 @@ def info(
     if figures:
         for path in draw_figures(manifest, Path(figures), split_name, seed):
             print_line(f"wrote {printable(path)}")
-    show_next(("audit", manifest.path), ("fit", manifest.path))
+    show_next(("audit", manifest.path), *fit_step(manifest))
     return 0
 
 

@@ -6,9 +6,13 @@ import shlex
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastcell.errors import FastcellError
 from fastcell.system.messages import print_line
+
+if TYPE_CHECKING:
+    from fastcell.dataset.manifest import Manifest
 
 Word = str | PathLike[str]
 
@@ -76,6 +80,18 @@ def data_of_run(run: Path) -> list[Word]:
         return existing_data(read_data_settings(run.parent if run.is_file() else run).get("path"))
     except FastcellError:
         return []
+
+
+def fit_step(manifest: Manifest, split_name: str = "default") -> list[tuple[Word, ...]]:
+    """Return the command that trains on a split; no command if its train subset has fewer than two classes."""
+    labels = manifest.labels
+    there = labels >= 0
+    if split_name in manifest.split_names():
+        there &= manifest.split(split_name) == "train"
+    if len(set(labels[there].tolist())) < 2:
+        return []
+    more = () if split_name == "default" else ("--data.split_name", split_name)
+    return [("fit", manifest.path, *more)]
 
 
 def existing_data(path: str | None) -> list[Word]:

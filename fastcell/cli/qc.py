@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import fit_step, show_next
 from fastcell.cli.options import Data
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -57,7 +57,7 @@ def qc(
         if labels or review or apply:
             raise ArgumentError("--verdicts must be given alone, got other options with it. Run the command twice.")
         print_line(take_verdicts(manifest, Path(verdicts)))
-        show_next(("fit", manifest.path))
+        show_next(*fit_step(manifest))
         return 0
     folder = Path(review) if review else None
     found, how = control_quality(
@@ -74,9 +74,9 @@ def qc(
             print_line(f"wrote {printable(path)}")
     print_line(apply_drops(manifest, found.drop, found.reasons) if apply else not_applied(manifest, found))
     if folder is not None:
-        show_next(("qc", manifest.path, "--verdicts", folder / "review.csv"), ("fit", manifest.path))
+        show_next(("qc", manifest.path, "--verdicts", folder / "review.csv"), *fit_step(manifest))
     else:
-        show_next(("qc", manifest.path, "--review", manifest.path / "review"), ("fit", manifest.path))
+        show_next(("qc", manifest.path, "--review", manifest.path / "review"), *fit_step(manifest))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import fit_step, show_next
 from fastcell.cli.options import Data, SplitArguments
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -63,7 +63,7 @@ def split(
         verbose=True,
     )
     print_line(describe_resplit(made, options.shares or (0, 0, 0)))
-    show_next(("fit", made.manifest.path, "--data.split_name", next(iter(made.splits))))
+    show_next(*fit_step(made.manifest, next(iter(made.splits))))
     return 0
 
 

@@ -17,7 +17,7 @@ from fixtures.golden_files import check_golden, run_command
 from fastcell.cli.completion import Options
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 from fastcell.cli.lightning_parser import place_positionals
-from fastcell.cli.next_steps import data_of_run, existing_data, next_lines
+from fastcell.cli.next_steps import data_of_run, existing_data, fit_step, next_lines
 from fastcell.cli.parser import parse_words
 from fastcell.cli.signature import read_command
 from fastcell.dataset.manifest import Manifest
@@ -31,6 +31,14 @@ def test_words_are_quoted() -> None:
         "next: fastcell doctor",
     ]
     assert list(next_lines()) == []
+
+
+def test_no_training_is_named_where_two_classes_are_missing(planted: Any, make_set: Any) -> None:
+    both = planted(30, groups=0, folder="both")
+    assert fit_step(both) == [("fit", both.path)]
+    one = planted(30, groups=0, names=["left"] * 30, folder="one")
+    assert fit_step(one) == []
+    assert fit_step(make_set(6)) == []
 
 
 def test_a_word_that_a_terminal_would_obey_can_be_copied_all_the_same() -> None:
